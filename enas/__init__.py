@@ -1,0 +1,6 @@
+"""Efficient Neural Architecture Search (Pham et al. 2018, arXiv:1802.03268)."""
+
+from enas.config import Config
+from enas.search_space import RNNCell
+
+__all__ = ["Config", "RNNCell"]

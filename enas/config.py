@@ -1,0 +1,279 @@
+"""Every setting: one dataclass, from which flags, config files and params.json come."""
+
+import argparse
+import ast
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
+TRAIN_TYPES = {"orig": "orig", "enas": "orig", "regular": "orig", "random": "random"}
+MODES = ("train", "derive")
+
+
+def _setting(default, help, choices=None):
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of a run. `configs/config_ours.py` gives the reason for each default."""
+
+    network_type: str = _setting("rnn", "what is searched", ("rnn",))
+    dataset: str = _setting("ptb", "ptb, wikitext, a built-in (pydoc, markov), or a folder of data_dir")
+    train_type: str = _setting("orig", "how architectures are sampled (enas and regular name orig)", tuple(TRAIN_TYPES))
+    mode: str = _setting("train", "train, or derive from a trained run", MODES)
+    load_path: str = _setting("", "run (name or path) to resume or derive from")
+    log_dir: str = _setting("logs", "where run folders are made")
+    data_dir: str = _setting("data", "where datasets lie")
+    random_seed: int = _setting(12345, "seed of Python, NumPy and torch")
+    num_gpu: int = _setting(-1, "0 is the CPU, 1 a GPU, -1 a GPU when there is one")
+    precision: str = _setting("float32", "of the decoder's matrix products", ("float32", "bfloat16"))
+
+    num_blocks: int = _setting(12, "nodes of a cell")
+    shared_rnn_activations: tuple[str, ...] = _setting(
+        ("tanh", "ReLU", "identity", "sigmoid"), "activations to choose from, separated by commas"
+    )
+    cell_output: str = _setting("loose_ends", "what is averaged into the output", ("loose_ends", "all"))
+
+    batch_size: int = _setting(64, "sequences side by side, in training and in evaluation")
+    vocab_min_count: int = _setting(2, "rarer words become <unk>, where the text has none of its own")
+
+    shared_embed: int = _setting(1000, "embedding size")
+    shared_hid: int = _setting(1000, "hidden size")
+    tie_weights: bool = _setting(True, "decoder and embedding share their weights")
+    shared_dropoute: float = _setting(0.1, "embedding dropout, of whole words")
+    shared_dropouti: float = _setting(0.65, "locked dropout on the input")
+    shared_dropout: float = _setting(0.4, "locked dropout on the output")
+    shared_wdrop: float = _setting(0.5, "DropConnect on the state's weights of node 0")
+    shared_batch_norm: bool = _setting(True, "normalise the output by batch statistics while searching")
+    shared_norm_bound: float = _setting(25.0, "largest norm of a hidden state")
+    shared_activation_reg: float = _setting(0.0, "coefficient of the squared outputs (AR)")
+    shared_temporal_activation_reg: float = _setting(0.0, "coefficient of the squared state changes (TAR)")
+    shared_norm_stabilizer: float = _setting(0.0, "coefficient of the squared distance of state norms to a fixed point")
+    shared_norm_stabilizer_point: float = _setting(5.0, "that fixed point")
+    shared_init_range: float = _setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid")
+    shared_embed_init_range: float = _setting(0.025, "embeddings start uniform in ±this")
+
+    shared_rnn_max_length: int = _setting(35, "tokens of truncated back-propagation")
+    shared_max_step: int = _setting(400, "shared-parameter steps an epoch")
+    shared_num_sample: int = _setting(1, "architectures a shared step, their gradients averaged")
+    shared_optim: str = _setting("sgd", "optimiser of the shared parameters", ("sgd", "adam"))
+    shared_lr: float = _setting(20.0, "learning rate of the shared parameters")
+    shared_decay: float = _setting(0.96, "factor on it an epoch")
+    shared_decay_after: int = _setting(15, "epochs before that decay begins")
+    shared_lr_warmup: int = _setting(0, "steps over which it rises from 0")
+    shared_lr_cosine: bool = _setting(False, "cosine schedule over max_epoch, in place of the decay")
+    shared_lr_min: float = _setting(0.0, "where the cosine schedule ends")
+    shared_adam_beta1: float = _setting(0.9, "Adam's decay of the gradient average")
+    shared_adam_beta2: float = _setting(0.999, "Adam's decay of the squared gradient average")
+    shared_l2_reg: float = _setting(1e-7, "weight decay")
+    shared_grad_clip: float = _setting(0.25, "largest gradient norm; 0 does not clip")
+
+    controller_hid: int = _setting(100, "LSTM units of the controller")
+    softmax_temperature: float = _setting(5.0, "logits are divided by this")
+    tanh_c: float = _setting(2.5, "while training, logits are squashed to ±this; 0 does not squash")
+    controller_init_range: float = _setting(0.1, "controller weights start uniform in ±this")
+    controller_max_step: int = _setting(2000, "architectures sampled for the controller an epoch")
+    controller_num_aggregate: int = _setting(1, "architectures scored together and averaged in one update")
+    controller_optim: str = _setting("adam", "optimiser of the controller", ("adam", "momentum", "sgd"))
+    controller_lr: float = _setting(3.5e-4, "learning rate of the controller")
+    controller_lr_cosine: bool = _setting(False, "cosine schedule with restarts, by epoch, in place of controller_lr")
+    controller_lr_max: float = _setting(0.05, "where each cosine period starts")
+    controller_lr_min: float = _setting(0.001, "where each cosine period ends")
+    controller_lr_period: int = _setting(10, "epochs of the first cosine period; each further one is twice as long")
+    controller_grad_clip: float = _setting(0.0, "largest gradient norm; 0 does not clip")
+    reward_c: float = _setting(80.0, "reward is this / validation perplexity")
+    ppl_square: bool = _setting(False, "reward is reward_c / validation perplexity squared")
+    entropy_coeff: float = _setting(1e-4, "weight of the controller's entropy")
+    entropy_mode: str = _setting("reward", "entropy joins the reward, or the loss", ("reward", "regularizer"))
+    ema_baseline_decay: float = _setting(0.95, "share of the old baseline that stays")
+    discount: float = _setting(1.0, "discount of the reward from decision to decision")
+
+    max_epoch: int = _setting(150, "epochs")
+    save_epoch: int = _setting(4, "derive, evaluate, draw and save every this many epochs")
+    max_save_num: int = _setting(4, "newest checkpoints to keep, beside the best")
+    log_step: int = _setting(50, "steps between two entries in log and TensorBoard")
+    derive_num_sample: int = _setting(100, "architectures to choose from when deriving")
+    derive_max_batches: int = _setting(4, "validation minibatches that choose among them")
+
+    def __post_init__(self):
+        for spec in fields(self):
+            object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+        object.__setattr__(self, "train_type", TRAIN_TYPES[self.train_type])
+        _check_ranges(self)
+
+    def to_dict(self) -> dict:
+        """JSON-ready: what params.json holds."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def replace(self, **changes) -> "Config":
+        """A copy with some settings changed; ValueError for one that does not exist."""
+        return from_mapping({**self.to_dict(), **changes}, "settings")
+
+
+# Settings that must be at least this; all other numbers only must be what their type says.
+_AT_LEAST = {
+    1: (
+        "num_blocks batch_size vocab_min_count shared_embed shared_hid shared_rnn_max_length shared_max_step "
+        "shared_num_sample controller_hid controller_num_aggregate max_epoch save_epoch max_save_num log_step "
+        "derive_num_sample derive_max_batches controller_lr_period"
+    ),
+    0: (
+        "shared_lr_warmup shared_lr_min shared_l2_reg shared_grad_clip controller_max_step controller_grad_clip "
+        "shared_init_range shared_decay_after tanh_c entropy_coeff shared_activation_reg "
+        "shared_temporal_activation_reg shared_norm_stabilizer random_seed shared_lr controller_lr controller_lr_min"
+    ),
+}
+_ABOVE_ZERO = (
+    "softmax_temperature shared_norm_bound shared_embed_init_range controller_init_range reward_c "
+    "shared_decay controller_lr_max"
+)
+_BELOW_ONE = (
+    "shared_dropoute shared_dropouti shared_dropout shared_wdrop ema_baseline_decay shared_adam_beta1 shared_adam_beta2"
+)
+
+
+def _check_ranges(config: Config) -> None:
+    for bound, names in _AT_LEAST.items():
+        for name in names.split():
+            _require(getattr(config, name) >= bound, name, config, f"must be at least {bound}")
+    for name in _ABOVE_ZERO.split():
+        _require(getattr(config, name) > 0, name, config, "must be above 0")
+    for name in _BELOW_ONE.split():
+        _require(0 <= getattr(config, name) < 1, name, config, "must lie in [0, 1)")
+    _require(0 <= config.discount <= 1, "discount", config, "must lie in [0, 1]")
+    _require(config.num_gpu >= -1, "num_gpu", config, "must be 0 (the CPU), 1, or -1 (a GPU when there is one)")
+    _require(bool(config.shared_rnn_activations), "shared_rnn_activations", config, "must name at least one")
+
+
+def _require(holds: bool, name: str, config: Config, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {getattr(config, name)!r}; it {rule}")
+
+
+def _checked(spec: dataclasses.Field, value):
+    """`value` as the field's type; ValueError, naming the setting, when it is not one."""
+    if spec.type == tuple[str, ...]:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{spec.name} is {value!r}; it must be a list of names")
+        return tuple(value)
+    if spec.type is float and type(value) is int:
+        value = float(value)
+    if type(value) is not spec.type:
+        raise ValueError(f"{spec.name} is {value!r}; it must be of type {spec.type.__name__}")
+    if spec.type is float and not abs(value) < float("inf"):
+        raise ValueError(f"{spec.name} is {value!r}; it must be a finite number")
+    choices = spec.metadata["choices"]
+    if choices and value not in choices:
+        raise ValueError(f"{spec.name} is {value!r}; it must be one of {', '.join(choices)}")
+    return value
+
+
+def nearest(name: str, known) -> str:
+    """The advice to end an error about an unknown name with: the nearest known one, if any is near."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def from_mapping(settings: dict, source: str) -> Config:
+    """A Config of named settings; ValueError, naming `source`, for an unknown or a wrong one."""
+    known = {spec.name for spec in fields(Config)}
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"{source}: unknown setting {name}{nearest(name, known)}")
+    try:
+        return Config(**settings)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def read_variation(name: str) -> dict:
+    """The settings of `configs/NAME.py` (or of a file path): assignments of literals, read without running them.
+
+    Raises:
+        FileNotFoundError: there is no such variation.
+        ValueError: the file holds something else than assignments of literals.
+    """
+    path = Path(name) if name.endswith(".py") else CONFIG_DIR / f"{name}.py"
+    if not path.is_file():
+        known = sorted(file.stem for file in CONFIG_DIR.glob("*.py"))
+        raise FileNotFoundError(f"config {name}: no such variation; there are {', '.join(known)}{nearest(name, known)}")
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a Python file: {error}") from None
+    return dict(_assignment(path, node) for node in tree.body if not _is_docstring(node))
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _assignment(path: Path, node: ast.stmt) -> tuple:
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+        try:
+            return node.targets[0].id, ast.literal_eval(node.value)
+        except ValueError:
+            pass
+    raise ValueError(f"{path}, line {node.lineno}: a config file holds lines like batch_size = 64, nothing else")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises ValueError where argparse would print its usage and exit."""
+
+    def error(self, message: str):
+        raise ValueError(f"{message}; --help lists the flags")
+
+
+def _boolean(text: str) -> bool:
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is not true or false (also 1/0, yes/no)")
+    return values[text.lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with one flag a setting, and --config. Flags that are not given are absent from its result."""
+    parser = _Parser(description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config", metavar="NAME", help="variation in configs/ to start from")
+    for spec in fields(Config):
+        reader = {bool: _boolean, tuple[str, ...]: _names}.get(spec.type, spec.type)
+        default = ",".join(spec.default) if isinstance(spec.default, tuple) else spec.default
+        parser.add_argument(
+            f"--{spec.name}",
+            type=reader,
+            choices=spec.metadata["choices"],
+            metavar=None if spec.metadata["choices"] else spec.name.upper(),
+            help=f"{spec.metadata['help']} (default: {default})".replace("%", "%%"),
+        )
+    return parser
+
+
+def parse_flags(argv: list[str], description: str) -> dict:
+    """The settings that the command line gives, those of its --config included; flags win.
+
+    Raises:
+        ValueError: for an unknown flag (with the nearest known one) or a wrong value.
+        FileNotFoundError: for an unknown --config.
+    """
+    parser = make_parser(description)
+    known, unknown = parser.parse_known_args(argv)
+    for word in unknown:
+        flag = word.split("=")[0]
+        if flag.startswith("--"):
+            flags = [f"--{spec.name}" for spec in fields(Config)] + ["--config"]
+            raise ValueError(f"unknown flag {flag}{nearest(flag, flags)}")
+        raise ValueError(f"unexpected argument {word!r}; settings are given as --name value")
+    given = vars(known)
+    name = given.pop("config", None)
+    variation = read_variation(name) if name else {}
+    if variation:
+        from_mapping(variation, f"config {name}")
+    return {**variation, **given}

@@ -1,0 +1,6 @@
+"""How an architecture is sampled."""
+
+from enas.controllers.base import Controller, ControllerConfig, LSTMController, Sample
+from enas.controllers.rnn import RandomRNNController, RNNController
+
+__all__ = ["Controller", "ControllerConfig", "LSTMController", "RNNController", "RandomRNNController", "Sample"]

@@ -1,0 +1,132 @@
+"""The LSTM controller (paper section 2.1): architectures as a sequence of decisions.
+
+Shapes: M architectures, D decisions, H controller hidden units.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Architecture = TypeVar("Architecture")
+
+
+@dataclass(frozen=True)
+class Sample(Generic[Architecture]):
+    """M architectures and how they were drawn.
+
+    Attributes:
+        architectures: M of them.
+        log_probs: log-probability of each decision in nats, [M, D].
+        entropies: entropy of the distribution that each decision was drawn from in nats, [M, D].
+    """
+
+    architectures: list[Architecture]
+    log_probs: Tensor
+    entropies: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerConfig:
+    """Shape of a controller.
+
+    Attributes:
+        hidden: LSTM units.
+        temperature: logits are divided by this (5.0 in the paper's code).
+        tanh_c: while exploring, logits become tanh_c · tanh(logits); 0 leaves them alone.
+        init_range: weights are uniform in ±this.
+    """
+
+    hidden: int = 100
+    temperature: float = 5.0
+    tanh_c: float = 2.5
+    init_range: float = 0.1
+
+    def __post_init__(self):
+        if self.hidden < 1:
+            raise ValueError(f"controller_hid is {self.hidden}; it must be at least 1")
+        if self.temperature <= 0:
+            raise ValueError(f"softmax_temperature is {self.temperature}; it must be above 0")
+        if self.tanh_c < 0:
+            raise ValueError(f"tanh_c is {self.tanh_c}; it must be at least 0")
+
+
+class Controller(nn.Module, ABC, Generic[Architecture]):
+    """What draws architectures. `train()` explores, `eval()` draws from the unsquashed distribution."""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are parameters θ to train."""
+        return any(True for _ in self.parameters())
+
+    @abstractmethod
+    def sample(self, num: int) -> Sample[Architecture]:
+        """Draw `num` architectures, from one batched pass."""
+
+    @abstractmethod
+    def log_prob(self, architectures: Sequence[Architecture]) -> Sample[Architecture]:
+        """Score given architectures: the log-probabilities and entropies that drawing them would have had."""
+
+
+class LSTMController(Controller[Architecture]):
+    """D softmax decisions in turn; the embedding of each is the LSTM's next input.
+
+    Every decision has its own decoder and its own embeddings.
+
+    Args:
+        sizes: the number of choices of each decision, D integers.
+        config: see `ControllerConfig`.
+    """
+
+    def __init__(self, sizes: Sequence[int], config: ControllerConfig):
+        super().__init__()
+        self.config = config
+        self.lstm = nn.LSTMCell(config.hidden, config.hidden)
+        self.decoders = nn.ModuleList(nn.Linear(config.hidden, size) for size in sizes)
+        self.embeddings = nn.ModuleList(nn.Embedding(size, config.hidden) for size in sizes[:-1])
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -config.init_range, config.init_range)
+        for decoder in self.decoders:
+            nn.init.zeros_(decoder.bias)
+
+    @abstractmethod
+    def encode(self, architecture: Architecture) -> Sequence[int]:
+        """The D decisions that make `architecture`."""
+
+    @abstractmethod
+    def decode(self, decisions: Sequence[int]) -> Architecture:
+        """The architecture that D decisions make."""
+
+    def sample(self, num: int) -> Sample[Architecture]:
+        decisions, log_probs, entropies = self._decide(num)
+        return Sample([self.decode(row) for row in decisions.tolist()], log_probs, entropies)
+
+    def log_prob(self, architectures: Sequence[Architecture]) -> Sample[Architecture]:
+        given = torch.tensor([self.encode(a) for a in architectures], device=self.decoders[0].bias.device)
+        _, log_probs, entropies = self._decide(len(given), given)
+        return Sample(list(architectures), log_probs, entropies)
+
+    def _decide(self, num: int, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Make the decisions, or follow those of `given` [M, D]: decisions, log-probs, entropies, each [M, D]."""
+        inputs = self.lstm.bias_hh.new_zeros(num, self.config.hidden)  # [M, H]
+        state = None
+        steps = []
+        for index, decoder in enumerate(self.decoders):
+            state = self.lstm(inputs, state)
+            log_probs = torch.log_softmax(self._logits(decoder(state[0])), dim=1)  # [M, choices]
+            chosen = torch.multinomial(log_probs.exp(), 1).squeeze(1) if given is None else given[:, index]
+            entropy = -(log_probs.exp() * log_probs).sum(1)
+            steps.append((chosen, log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1), entropy))
+            if index < len(self.embeddings):
+                inputs = self.embeddings[index](chosen)
+        decisions, log_probs, entropies = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
+        return decisions, log_probs, entropies
+
+    def _logits(self, logits: Tensor) -> Tensor:
+        logits = logits / self.config.temperature
+        if self.training and self.config.tanh_c > 0:
+            return self.config.tanh_c * torch.tanh(logits)
+        return logits

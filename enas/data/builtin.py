@@ -1,0 +1,306 @@
+"""Corpora for a first run without a download: `pydoc`, English prose, and `markov`, whose perplexity floor is known.
+
+Both are written as `{train,valid,test}.txt` in a folder that appears whole or not at all, with the same bytes whenever
+the seed (for `pydoc`: the version of Python) is the same.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+import math
+import random
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SPLITS = ("train", "valid", "test")
+
+# --- markov: a language whose entropy rate is known -------------------------------------------------------------------
+
+MARKOV_WORDS = 100
+MARKOV_TOKENS = 400_000
+
+_NUM_TOPICS = 3
+_SUCCESSORS = (4, 16)
+_END_PROBABILITY = (0.02, 0.18)
+_SYLLABLES = ["".join(pair) for pair in itertools.product("bdfgklmnprstvz", "aeiou")]
+
+
+@dataclass(frozen=True, eq=False)
+class MarkovLanguage:
+    """A language of sentences, each word drawn from a distribution that the words before it in the sentence fix.
+
+    A state is a pair (topic, last word). Some words name a topic, which holds until another is named or the sentence
+    ends; after some words the topic decides what may follow, after the others the word alone does. So the state is
+    a function of the sentence so far, a reader who knows the language always knows the next word's distribution, and
+    the entropy rate is the mean entropy of that distribution over the states' stationary distribution.
+
+    Attributes:
+        words: the vocabulary, W words; the last is `<eos>`.
+        probabilities: float64 [S, W], each state's distribution of the next word.
+        next_state: int [S, W], the state that the word leads to. State 0 begins every sentence.
+    """
+
+    words: tuple[str, ...]
+    probabilities: np.ndarray
+    next_state: np.ndarray
+
+    def stationary(self) -> np.ndarray:
+        """Share of the text's tokens that are drawn in each state, float64 [S]."""
+        num_states = len(self.probabilities)
+        # Every sentence starts anew in state 0, so the shares are those of the expected visits within one sentence,
+        # which solve: visits = [state 0] + visits · (transitions inside the sentence).
+        inside = np.zeros((num_states, num_states))
+        rows = np.arange(num_states)[:, None]
+        np.add.at(inside, (rows, self.next_state[:, :-1]), self.probabilities[:, :-1])
+        visits = np.linalg.solve((np.eye(num_states) - inside).T, np.eye(num_states)[0])
+        return visits / visits.sum()
+
+    def entropy_rate(self) -> float:
+        """Entropy of the next token given all before it, in nats, `<eos>` counted as a token."""
+        p = self.probabilities
+        row_entropy = -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)  # [S]
+        return float(self.stationary() @ row_entropy)
+
+    def sentences(self, num_tokens: int, rng: random.Random) -> Iterator[list[str]]:
+        """Sample whole sentences, `<eos>` left out, until they hold at least `num_tokens` tokens, `<eos>` counted."""
+        choices = range(len(self.words))
+        cumulative = np.cumsum(self.probabilities, axis=1).tolist()
+        next_state = self.next_state.tolist()
+        end = len(self.words) - 1
+        while num_tokens > 0:
+            sentence, state = [], 0
+            while (word := rng.choices(choices, cum_weights=cumulative[state])[0]) != end:
+                sentence.append(self.words[word])
+                state = next_state[state][word]
+            yield sentence
+            num_tokens -= len(sentence) + 1
+
+    def mean_nll(self, sentences: Iterable[list[str]]) -> float:
+        """Mean negative log-probability of the sentences' tokens in nats, `<eos>` counted.
+
+        This is what a model that knows the language scores on this very text; it nears the entropy rate as texts grow.
+        """
+        index = {word: i for i, word in enumerate(self.words)}
+        total, count = 0.0, 0
+        for sentence in sentences:
+            state = 0
+            for word in (*map(index.__getitem__, sentence), len(self.words) - 1):
+                total -= math.log(self.probabilities[state, word])
+                count += 1
+                state = self.next_state[state, word]
+        return total / count
+
+
+def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLanguage:
+    """The language of `seed`, with `num_words` words besides `<eos>`: see MarkovLanguage.
+
+    Every fifth word names a topic, and every third lets the topic choose its successors. A state has 4 to 16 of them,
+    with probabilities in proportion to 1, 1/2, 1/3, ..., and ends the sentence with probability 0.02 to 0.18.
+    """
+    if not 2 <= num_words <= len(_SYLLABLES) ** 2:
+        raise ValueError(f"num_words is {num_words}; it must be between 2 and {len(_SYLLABLES) ** 2}")
+    rng = random.Random(f"language {seed}")
+    spellings = rng.sample(["".join(pair) for pair in itertools.product(_SYLLABLES, repeat=2)], num_words)
+    end = num_words
+    states = [(0, end)] + [(topic, word) for word in range(num_words) for topic in range(_NUM_TOPICS)]
+    index = {state: i for i, state in enumerate(states)}
+
+    probabilities = np.zeros((len(states), num_words + 1))
+    next_state = np.zeros((len(states), num_words + 1), dtype=np.int64)
+    for i, (topic, word) in enumerate(states):
+        # The states of one word stand side by side; unless the word listens to the topic, they share the first's row.
+        if topic == 0 or word % 3 == 1:
+            probabilities[i] = _successor_row(rng, num_words, may_end=word != end)
+        else:
+            probabilities[i] = probabilities[i - 1]
+        for successor in range(num_words):
+            next_topic = successor // 5 % _NUM_TOPICS if successor % 5 == 0 else topic
+            next_state[i, successor] = index[next_topic, successor]
+    return MarkovLanguage((*spellings, "<eos>"), probabilities, next_state)
+
+
+def _successor_row(rng: random.Random, num_words: int, *, may_end: bool) -> np.ndarray:
+    end_probability = rng.uniform(*_END_PROBABILITY) if may_end else 0.0
+    successors = rng.sample(range(num_words), min(rng.randint(*_SUCCESSORS), num_words))
+    weights = 1 / np.arange(1, len(successors) + 1)
+    row = np.zeros(num_words + 1)
+    row[successors] = (1 - end_probability) * weights / weights.sum()
+    row[num_words] = end_probability
+    return row
+
+
+def markov_entropy_rate(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> float:
+    """Entropy rate of `markov_language` in nats per token, `<eos>` counted; exact up to float64 rounding."""
+    return markov_language(seed=seed, num_words=num_words).entropy_rate()
+
+
+def markov_perplexity_floor(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> float:
+    """The perplexity that no model of the language can beat on enough text: exp of the entropy rate."""
+    return math.exp(markov_entropy_rate(seed=seed, num_words=num_words))
+
+
+def make_markov(
+    folder: str | Path, *, seed: int = 0, num_tokens: int = MARKOV_TOKENS, num_words: int = MARKOV_WORDS
+) -> None:
+    """Write text of `markov_language(seed, num_words)` into `folder`: `num_tokens` for training, a tenth to validate
+    and a tenth to test, each rounded up to a whole sentence.
+
+    Raises ValueError for an impossible size, or if `folder` exists and holds something else.
+    """
+    if num_tokens < 10:
+        raise ValueError(f"num_tokens is {num_tokens}; it must be at least 10, so that each split has a sentence")
+    language = markov_language(seed=seed, num_words=num_words)
+    sizes = {"train": num_tokens, "valid": num_tokens // 10, "test": num_tokens // 10}
+    _write_corpus(
+        Path(folder),
+        {
+            split: [" ".join(sentence) for sentence in language.sentences(size, random.Random(f"{split} {seed}"))]
+            for split, size in sizes.items()
+        },
+    )
+
+
+# --- pydoc: prose from the language reference that CPython ships -----------------------------------------------------
+
+_CODE = "<code>"
+
+_BULLET = re.compile(r"^(?:\*|\d+\.|\[\d+\]|\(\d+\)) +")
+_LITERAL = re.compile(r'"{3}|"{2,}[^"\s]*"{2,}|"[^"]*"')
+_NAMES = re.compile(r"[A-Za-z_][\w.]*(?: [A-Za-z_]+)*")
+_PROSE_END = re.compile(r"[.:;!?][)'\]\[\d\s]*$")
+_PROSE_WORD = re.compile(r"[(*'“‘]*(?:<code>|[A-Za-z_][\w.'’/-]*|\d[\d.]*)[.,:;!?)*'”’]*|[–—]|\[\d+\]")
+_SENTENCE_GAP = re.compile(r"(?<=[.!?:;])[)\]]*\s+(?=[(\"'“*]*(?:[A-Z_]|<code>))")
+_WORD = re.compile(r"<code>|(?:e\.g|i\.e|etc)\.|\w+(?:[-.']\w+)*")
+_CLITIC = re.compile(r"(?=n't$)|(?='(?:s|re|ve|ll|d|m)$)")
+_NUMBER = re.compile(r"\d[\w.]*$|\d+(?=-)")
+
+
+def make_pydoc(folder: str | Path) -> None:
+    """Write the prose of CPython's language reference, as this Python ships it for `help()`, into `folder`.
+
+    One sentence a line, in the manner of Penn Treebank: lower case, no punctuation, numbers as `N`, "do n't", and
+    `<code>` for an expression quoted within a sentence. No sentence occurs twice. Whole topics go to train, valid and
+    test, about 80, 10 and 10 % of the tokens.
+
+    Raises:
+        FileNotFoundError: this Python ships no `pydoc_data`.
+        ValueError: `folder` exists and holds something else.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise FileNotFoundError(
+            "pydoc: this Python has no module pydoc_data.topics to make it from; use CPython's full standard library, "
+            "or the dataset markov"
+        ) from None
+    _write_corpus(Path(folder), _split_topics(_unique_sentences(topics)))
+
+
+def _unique_sentences(topics: dict[str, str]) -> list[list[str]]:
+    """The sentences of each topic; one that several topics share is left to the shortest of them."""
+    # The long topics include many of the short ones, word for word.
+    by_length = sorted(topics, key=lambda topic: (len(topics[topic]), topic))
+    seen: set[str] = set()
+    unique = []
+    for topic in by_length:
+        sentences = dict.fromkeys(sentence for text in _paragraphs(topics[topic]) for sentence in _sentences(text))
+        unique.append([sentence for sentence in sentences if sentence not in seen])
+        seen.update(sentences)
+    return unique
+
+
+def _split_topics(topics: list[list[str]]) -> dict[str, list[str]]:
+    """Give each topic, the longest first, to the split that is furthest from its share."""
+    sizes = [sum(len(sentence.split()) + 1 for sentence in topic) for topic in topics]
+    missing = {"train": 0.8 * sum(sizes), "valid": 0.1 * sum(sizes), "test": 0.1 * sum(sizes)}
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for size, topic in sorted(zip(sizes, topics, strict=True), reverse=True):
+        split = max(missing, key=missing.__getitem__)
+        splits[split] += topic
+        missing[split] -= size
+    return splits
+
+
+def _paragraphs(topic: str) -> Iterator[str]:
+    """The paragraphs of prose, each on one line, its quoted code replaced; all other blocks are left out."""
+    for block in re.split(r"\n\s*\n", topic):
+        lines = block.strip("\n").split("\n")
+        if len(lines) > 1 and _is_defined_term(*lines[:2]):
+            lines = lines[1:]
+        text = " ".join(line.strip() for line in lines)
+        text = re.sub(r"(?<=\w-) (?=\w)", "", text)  # "double-" at the end of a line, "quoted" on the next
+        text = _LITERAL.sub(_replace_literal, _BULLET.sub("", text))
+        if _is_prose(text):
+            yield text
+
+
+def _is_defined_term(first: str, second: str) -> bool:
+    """Whether the first line of a block is the term that the lines indented below it define."""
+    indents = [len(line) - len(line.lstrip()) for line in (first, second)]
+    return indents[0] < indents[1] and not _BULLET.match(first.lstrip())
+
+
+def _replace_literal(match: re.Match[str]) -> str:
+    """Quoted names, such as "None" or "dict.get()", are words of the sentence; any other code is one placeholder."""
+    literal = match.group().strip("\"'").removesuffix("()")
+    return literal if _NAMES.fullmatch(literal) else _CODE
+
+
+def _is_prose(text: str) -> bool:
+    words = text.split()
+    if len(words) < 4 or ">>>" in text or not _PROSE_END.search(text):
+        return False
+    return sum(_PROSE_WORD.fullmatch(word) is not None for word in words) >= 0.8 * len(words)
+
+
+def _sentences(paragraph: str) -> Iterator[str]:
+    """The sentences of three words or more, their words set apart by single spaces."""
+    for sentence in _SENTENCE_GAP.split(paragraph):
+        words = [part for word in _WORD.findall(sentence.replace("’", "'").lower()) for part in _treebank_words(word)]
+        if len(words) >= 3:
+            yield " ".join(words)
+
+
+def _treebank_words(word: str) -> list[str]:
+    if word == "cannot":
+        return ["can", "not"]
+    return _CLITIC.split(_NUMBER.sub("N", word) if word[0].isdigit() else word)
+
+
+# --- both ------------------------------------------------------------------------------------------------------------
+
+MAKERS: dict[str, Callable[[Path], None]] = {"pydoc": make_pydoc, "markov": make_markov}
+
+
+def _write_corpus(folder: Path, splits: dict[str, list[str]]) -> None:
+    """Write each split's lines to `folder/SPLIT.txt`, so that the folder appears only when it is complete."""
+    unfinished = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
+    try:
+        unfinished.mkdir(parents=True)
+        for split, lines in splits.items():
+            (unfinished / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+        _install(unfinished, folder)
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be made ({error.strerror}); choose a data folder to write to") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _install(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        # Another process may have made it in the meantime: its bytes are then the same.
+        names = [f"{split}.txt" for split in SPLITS]
+        same, _, _ = filecmp.cmpfiles(unfinished, folder, names, shallow=False)
+        if same != names:
+            raise ValueError(f"{folder}: exists already, with other content; remove it first") from None

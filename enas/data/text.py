@@ -1,0 +1,284 @@
+"""Text as token streams: reading a corpus, and cutting it into batches for training and for evaluation.
+
+Shapes: S steps in the whole split, T steps in a batch, B rows (columns of the tensors) read side by side.
+Time comes first, so that `batch[t]` is what the recurrent cell sees at step t.
+"""
+
+from __future__ import annotations
+
+import difflib
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from enas.data import builtin
+from enas.data.builtin import SPLITS
+from enas.data.download import hint
+
+EOS = "<eos>"
+UNKNOWN = "<unk>"
+DOWNLOADS = ("ptb", "wikitext")
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A text dataset, its words replaced by their indices in the vocabulary.
+
+    Attributes:
+        name: the dataset's name, also that of its folder.
+        vocabulary: index -> word, the most frequent of the training split first, ties by first appearance.
+        train, valid, test: int64 [tokens], each line's words followed by `<eos>`.
+        unknown: split -> number of its tokens that stand outside the vocabulary and were replaced by `<unk>`.
+    """
+
+    name: str
+    vocabulary: tuple[str, ...]
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    unknown: dict[str, int]
+
+    @property
+    def eos(self) -> int:
+        """Index of `<eos>`."""
+        return self.vocabulary.index(EOS)
+
+    def unknown_report(self) -> str | None:
+        """One line on how many tokens became `<unk>`; None where every word is in the vocabulary."""
+        if not any(self.unknown.values()):
+            return None
+        shares = ", ".join(self._unknown_share(split) for split in SPLITS)
+        return f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}"
+
+    def _unknown_share(self, split: str) -> str:
+        count, total = self.unknown[split], len(getattr(self, split))
+        return f"{count:,} of {total:,} {split} tokens ({count / total:.1%})"
+
+
+def load_corpus(name: str, *, data_dir: str | Path = "data", vocab_min_count: int = 2) -> Corpus:
+    """Read `data_dir/name/{train,valid,test}.txt`; a built-in corpus is made there on first use.
+
+    Words are what white space separates, and every line, a blank one too, ends in `<eos>`. The vocabulary is that of
+    the training split. Words outside it become `<unk>`; where the training text has no `<unk>` of its own, its words
+    seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can learn it.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing; the message says how to get it.
+        ValueError: `name`, `vocab_min_count` or the content of a file is unusable.
+    """
+    if vocab_min_count < 1:
+        raise ValueError(f"vocab_min_count is {vocab_min_count}; it must be at least 1, which keeps every word")
+    folder = _find_folder(name, Path(data_dir))
+    counts = {split: _count_words(folder / f"{split}.txt") for split in SPLITS}
+
+    vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
+    unknown = {split: _count_outside(vocabulary, counts[split]) for split in SPLITS}
+    if any(unknown.values()) and UNKNOWN not in vocabulary:
+        vocabulary = (*vocabulary, UNKNOWN)
+
+    tokens = {split: _encode(folder / f"{split}.txt", vocabulary) for split in SPLITS}
+    return Corpus(name=name, vocabulary=vocabulary, unknown=unknown, **tokens)
+
+
+def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
+    """Lay [tokens] out as [S, B]: column b is the b-th contiguous piece of the text, and the remainder is dropped.
+
+    `name` says in an error which text was too short: ValueError unless each column has an input and a target.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch size is {batch_size}; it must be at least 1")
+    num_steps = len(tokens) // batch_size
+    if num_steps < 2:
+        raise ValueError(
+            f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, which takes at least "
+            f"{2 * batch_size:,}; use more text or a smaller batch size"
+        )
+    return tokens[: num_steps * batch_size].view(batch_size, num_steps).t().contiguous()  # [S, B]
+
+
+class TrainingBatches:
+    """Endless minibatches for truncated back-propagation, reading the rows from top to bottom, again and again.
+
+    Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
+    whether this batch begins the text, so that the state carried from the batch before must be zeroed. T is `length`,
+    except for the last batch of a pass, which takes what is left; so every row but the first is a target once a pass.
+
+    Attributes:
+        cursor: the row at which the next batch's inputs begin. It outlives epochs, and is all there is to save.
+    """
+
+    def __init__(self, rows: Tensor, length: int, *, device: torch.device | str | None = None) -> None:
+        """`rows` is [S, B] with S >= 2, from `to_rows`; batches lie on `device`, by default where `rows` lies."""
+        _check_length(length)
+        if rows.dim() != 2 or len(rows) < 2:
+            raise ValueError(
+                f"rows have shape {tuple(rows.shape)}; they must be [steps, batch size] with 2 steps or more"
+            )
+        self.rows = rows.to(device)
+        self.length = length
+        self.cursor = 0
+
+    @property
+    def batches_per_pass(self) -> int:
+        """Number of batches from one `is_start` to the next."""
+        return -(-(len(self.rows) - 1) // self.length)
+
+    def __iter__(self) -> TrainingBatches:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor, bool]:
+        start, last_target = self.cursor, len(self.rows) - 1
+        stop = min(start + self.length, last_target)
+        self.cursor = stop if stop < last_target else 0
+        return self.rows[start:stop], self.rows[start + 1 : stop + 1], start == 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the reading stands, as plain integers."""
+        return {"cursor": self.cursor, "num_steps": self.rows.shape[0], "batch_size": self.rows.shape[1]}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` was taken; ValueError if that was on a text or batch size of another shape."""
+        saved_shape = (state["num_steps"], state["batch_size"])
+        if saved_shape != tuple(self.rows.shape):
+            raise ValueError(
+                f"the saved reading position belongs to a text of {saved_shape[0]} steps at batch size "
+                f"{saved_shape[1]}, not of {self.rows.shape[0]} at {self.rows.shape[1]}; use the text and the "
+                "batch size it was saved with"
+            )
+        if not 0 <= state["cursor"] < len(self.rows) - 1:
+            raise ValueError(f"the saved cursor {state['cursor']} lies outside the {len(self.rows)} steps of the text")
+        self.cursor = state["cursor"]
+
+
+def evaluation_batches(
+    tokens: Tensor,
+    batch_size: int,
+    length: int,
+    *,
+    first_input: int | None = None,
+    device: torch.device | str | None = None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches `(inputs, targets, mask)`, each [T, B], that make every token a target exactly once.
+
+    The stream is cut into B contiguous columns whose lengths differ by at most one. State starts at zero and is carried
+    from batch to batch. The input of a token is the token before it in the stream, across columns too; that of the
+    very first is `first_input`, by default the stream's last token, which in a split of a Corpus is `<eos>`. The mask
+    (bool) is False where a shorter column is padded: count only where it is True, and `mask.sum()` over all batches
+    is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than `batch_size` tokens is read in
+    one column a token.
+
+    Raises ValueError on an empty stream, or a batch size or length below 1.
+    """
+    _check_length(length)
+    if batch_size < 1:
+        raise ValueError(f"batch size is {batch_size}; it must be at least 1")
+    if len(tokens) == 0:
+        raise ValueError("the text has no tokens; there is nothing to evaluate on")
+
+    tokens = tokens.to(device)
+    inputs = torch.cat([tokens[-1:], tokens])  # inputs[i] precedes tokens[i]
+    if first_input is not None:
+        inputs[0] = first_input
+
+    num_columns = min(batch_size, len(tokens))
+    shortest, num_longer = divmod(len(tokens), num_columns)
+    column = torch.arange(num_columns, device=tokens.device)  # [B]
+    start = column * shortest + column.clamp(max=num_longer)  # [B]
+    num_steps = shortest + (num_longer > 0)
+    step = torch.arange(num_steps, device=tokens.device).unsqueeze(1)  # [S, 1]
+
+    position = start + step  # [S, B]
+    mask = step < shortest + (column < num_longer)  # [S, B]
+    # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
+    targets = tokens[position.clamp(max=len(tokens) - 1)]
+    return zip(inputs[position].split(length), targets.split(length), mask.split(length), strict=True)
+
+
+def _check_length(length: int) -> None:
+    if length < 1:
+        raise ValueError(f"sequence length is {length}; it must be at least 1")
+
+
+def _find_folder(name: str, data_dir: Path) -> Path:
+    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
+    if not name or not is_plain:
+        raise ValueError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
+    folder = data_dir / name
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"{folder}: is a file; a text dataset is a folder with train.txt, valid.txt and test.txt")
+    if name not in builtin.MAKERS:
+        raise FileNotFoundError(f"{folder}: no such dataset; {_how_to_get(name, data_dir)}")
+    builtin.MAKERS[name](folder)
+    return folder
+
+
+def _how_to_get(name: str, data_dir: Path) -> str:
+    if name in DOWNLOADS:
+        elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
+        return f"get it with: {hint(name)}{elsewhere}"
+    if name in builtin.MAKERS:
+        return f"remove the folder {data_dir / name}, and it is made anew on next use"
+    advice = f"for text of your own, put train.txt, valid.txt and test.txt into {data_dir / name}"
+    similar = difflib.get_close_matches(name, _known_names(data_dir) - {name}, n=1)
+    return f"did you mean {similar[0]}? ({advice})" if similar else advice
+
+
+def _known_names(data_dir: Path) -> set[str]:
+    return {*DOWNLOADS, *builtin.MAKERS, *(file.parent.name for file in data_dir.glob("[!.]*/train.txt"))}
+
+
+def _read_words(path: Path) -> Iterator[str]:
+    """The words of a file and an `<eos>` after each line, one after the other, without holding the file in memory."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield from _decode(line, f"{path}, line {number}").split()
+                yield EOS
+    except FileNotFoundError:
+        advice = _how_to_get(path.parent.name, path.parent.parent)
+        raise FileNotFoundError(f"{path}: no such file; {advice}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); it must be a readable text file") from None
+
+
+def _decode(line: bytes, place: str) -> str:
+    try:
+        # "-sig" drops the byte order mark that some editors put in front of the first word.
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+
+
+def _count_words(path: Path) -> Counter[str]:
+    counts = Counter(_read_words(path))
+    if not counts.keys() - {EOS}:
+        raise ValueError(f"{path}: has no words; it must be a text of at least one word")
+    return counts
+
+
+def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
+    # A text with an <unk> of its own has had its vocabulary chosen already.
+    threshold = 1 if UNKNOWN in counts else min_count
+    kept: Counter[str] = Counter()
+    for word, count in counts.items():
+        kept[word if count >= threshold or word == EOS else UNKNOWN] += count
+    # Counters keep the order of first appearance and sorting is stable, which settles the ties.
+    return tuple(sorted(kept, key=kept.__getitem__, reverse=True))
+
+
+def _count_outside(vocabulary: tuple[str, ...], counts: Counter[str]) -> int:
+    return sum(counts[word] for word in counts.keys() - set(vocabulary))
+
+
+def _encode(path: Path, vocabulary: tuple[str, ...]) -> Tensor:
+    index = {word: i for i, word in enumerate(vocabulary)}
+    unknown = index.get(UNKNOWN)
+    return torch.tensor(array("q", (index.get(word, unknown) for word in _read_words(path))), dtype=torch.int64)

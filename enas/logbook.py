@@ -1,0 +1,94 @@
+"""What a run writes down: TensorBoard, train.log, params.json, results.json, pictures and progress bars."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import imageio.v3 as imageio
+import tensorboardX
+from tqdm import tqdm
+
+from enas.files import atomic_write
+
+
+def write_json(path: Path, data: dict) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(data, indent=2) + "\n").encode())
+
+
+class Logbook:
+    """The written record of a run, in its folder.
+
+    Args:
+        folder: the run folder, which exists.
+        purge_step: TensorBoard entries from this step on are void: a resumed run writes them again.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None):
+        self.folder = folder
+        self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=purge_step)
+        self._log = logging.Logger(f"enas.{folder.name}")
+        file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._log.addHandler(file)
+
+    def info(self, line: str) -> None:
+        """A line for people: on the terminal and in train.log."""
+        self._log.info(line)
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def scalars(self, group: str, values: dict[str, float], step: int) -> None:
+        """TensorBoard curves `group/name`."""
+        for name, value in values.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def picture(self, tag: str, path: Path, step: int) -> None:
+        """A PNG for TensorBoard; a drawing left as .dot is passed over."""
+        if path.suffix == ".png":
+            self._writer.add_image(tag, imageio.imread(path)[..., :3], step, dataformats="HWC")
+
+    def results(self, results: dict) -> None:
+        """Rewrite results.json."""
+        write_json(self.folder / "results.json", results)
+
+    def progress(self, steps: Iterable, description: str) -> Iterable:
+        """`steps` with a progress bar, when a person is looking."""
+        return progress_bar(steps, description)
+
+    def close(self) -> None:
+        """Flush and close every file."""
+        self._writer.close()
+        for handler in self._log.handlers:
+            handler.close()
+
+
+class NoLogbook:
+    """Writes nothing: for tests, benchmarks, and notebooks that want only the result."""
+
+    def info(self, line: str) -> None:
+        """Nothing."""
+
+    def scalars(self, group: str, values: dict[str, float], step: int) -> None:
+        """Nothing."""
+
+    def picture(self, tag: str, path: Path, step: int) -> None:
+        """Nothing."""
+
+    def results(self, results: dict) -> None:
+        """Nothing."""
+
+    def progress(self, steps: Iterable, description: str) -> Iterable:
+        """`steps`, bare."""
+        return steps
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def progress_bar(steps: Iterable, description: str) -> Iterable:
+    """A tqdm bar on stderr, quiet where that is no terminal."""
+    return tqdm(steps, desc=description, leave=False, disable=None, dynamic_ncols=True)

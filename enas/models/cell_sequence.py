@@ -1,0 +1,230 @@
+"""M recurrent cells run over a sequence at once, forward and backward, on shared weights (paper section 2.2).
+
+A node's step is a highway layer over its parent h_i (node 0: over the previous state h, with the input added):
+
+    [a_c, a_h] = h_i · [Wc_ij, Wh_ij]        one [H, 2H] product
+    h_j = h_i + σ(a_c) ⊙ (f_j(a_h) − h_i)    equal to c ⊙ f + (1 − c) ⊙ h_i
+
+The backward pass is written out because that is where the speed is: automatic differentiation would form
+each weight gradient from T small products and record a graph node for each of 10·T·N pointwise steps; here a
+weight gradient is one product over the whole sequence.
+
+Shapes: T steps, M architectures, B batch, H hidden, N nodes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from enas.search_space import RNNCell
+
+ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh_,
+    "ReLU": torch.relu_,
+    "identity": lambda x: x,
+    "sigmoid": torch.sigmoid_,
+}
+
+# Each multiplies `grad` by the derivative, written in terms of the activation's value.
+DIFFERENTIATE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "tanh": lambda grad, value: torch.ops.aten.tanh_backward(grad, value),
+    "ReLU": lambda grad, value: torch.ops.aten.threshold_backward(grad, value, 0),
+    "identity": lambda grad, value: grad,
+    "sigmoid": lambda grad, value: torch.ops.aten.sigmoid_backward(grad, value),
+}
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """One node position of M cells: what each of them does there.
+
+    Attributes:
+        parents: position of the node that each cell's node reads; empty for node 0.
+        groups: (activation, cells that use it); the cells are a slice when all use the same one.
+    """
+
+    parents: tuple[int, ...]
+    groups: tuple[tuple[str, slice | list[int]], ...]
+
+    def select(self, nodes: Tensor) -> Tensor:
+        """The parents' values [M, B, H] among `nodes` [N, M, B, H]: a view where the cells agree."""
+        if len(set(self.parents)) == 1:
+            return nodes[self.parents[0]]
+        return nodes[list(self.parents), range(len(self.parents))]
+
+    def add_to_parents(self, nodes: Tensor, values: Tensor) -> None:
+        """Add `values` [M, B, H] to the parents' entries of `nodes` [N, M, B, H]."""
+        if len(set(self.parents)) == 1:
+            nodes[self.parents[0]] += values
+        else:
+            nodes[list(self.parents), range(len(self.parents))] += values
+
+
+@dataclass(frozen=True)
+class Plan:
+    """M cells laid side by side: N node positions, and each cell's share of every node in its output.
+
+    Cells with fewer than N nodes are filled up with nodes that read node 0 and have no share.
+    """
+
+    nodes: tuple[NodePlan, ...]
+    shares: tuple[tuple[float, ...], ...]  # N rows of M
+
+    @classmethod
+    def of(cls, cells: Sequence[RNNCell]) -> "Plan":
+        """The plan of M ≥ 1 cells, of any sizes."""
+        size = max(cell.num_blocks for cell in cells)
+        nodes = tuple(cls._node(cells, position) for position in range(size))
+        return cls(nodes, tuple(tuple(_share(cell, position) for cell in cells) for position in range(size)))
+
+    @staticmethod
+    def _node(cells: Sequence[RNNCell], position: int) -> NodePlan:
+        present = [position < cell.num_blocks for cell in cells]
+        names = [cell.activations[position] if here else "identity" for cell, here in zip(cells, present, strict=True)]
+        groups = {name: [m for m, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
+        if len(groups) == 1:
+            groups = {names[0]: slice(None)}
+        parents = ()
+        if position > 0:
+            parents = tuple(
+                cell.parents[position - 1] if here else 0 for cell, here in zip(cells, present, strict=True)
+            )
+        return NodePlan(parents, tuple(groups.items()))
+
+
+def _share(cell: RNNCell, position: int) -> float:
+    outputs = cell.output_nodes
+    used = position < cell.num_blocks and cell.nodes[position] in outputs
+    return 1 / len(outputs) if used else 0.0
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.bmm(x, weight) if x.shape[0] > 1 else torch.mm(x[0], weight[0]).unsqueeze(0)
+
+
+def _highway(parent: Tensor, both: Tensor, node: NodePlan) -> Tensor:
+    """Apply gate and activation to `both` [M, B, 2H] in place; return h_j [M, B, H]."""
+    hidden = parent.shape[-1]
+    gate, value = both[..., :hidden], both[..., hidden:]
+    gate.sigmoid_()
+    for name, cells in node.groups:
+        if name == "identity":
+            continue
+        if isinstance(cells, slice):
+            ACTIVATE[name](value)
+        else:
+            value[cells] = ACTIVATE[name](value[cells])
+    return torch.lerp(parent, value, gate)
+
+
+def _highway_backward(grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan, out: Tensor) -> Tensor:
+    """Write the gradient before gate and activation to `out` [M, B, 2H]; return the direct one of the parent."""
+    hidden = parent.shape[-1]
+    gate, value = both[..., :hidden], both[..., hidden:]
+    out[..., :hidden] = torch.ops.aten.sigmoid_backward(grad * (value - parent), gate)
+    through = grad * gate
+    for name, cells in node.groups:
+        target = out[..., hidden:]
+        target[cells] = DIFFERENTIATE[name](through[cells], value[cells])
+    return grad - through
+
+
+class _CellSequence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, projected, state, w_state, plan, norm_bound, *edges):
+        steps, batch, hidden = projected.shape[0], projected.shape[1], state.shape[-1]
+        m, n = state.shape[0], len(plan.nodes)
+        keep = any(ctx.needs_input_grad)
+        kept_steps = steps if keep else 1
+        values = state.new_empty(kept_steps, n, m, batch, hidden)
+        both = state.new_empty(kept_steps, n, m, batch, 2 * hidden)
+        states = state.new_empty(steps + 1, m, batch, hidden)
+        scales = state.new_empty(steps, m, batch, 1)
+        shares = [state.new_tensor(row).view(m, 1, 1) for row in plan.shares]
+        states[0] = state
+        for t in range(steps):
+            now, now_both = values[t % kept_steps], both[t % kept_steps]
+            previous = states[t]
+            now_both[0] = torch.mm(previous.reshape(m * batch, hidden), w_state).view(m, batch, -1)
+            now_both[0] += projected[t]
+            now[0] = _highway(previous, now_both[0], plan.nodes[0])
+            for j in range(1, n):
+                parent = plan.nodes[j].select(now)
+                now_both[j] = _product(parent, edges[j - 1])
+                now[j] = _highway(parent, now_both[j], plan.nodes[j])
+            output = sum(now[j] * shares[j] for j in range(n) if any(plan.shares[j]))
+            norm = torch.linalg.vector_norm(output, dim=-1, keepdim=True)
+            scales[t] = (norm_bound / norm.clamp_min(1e-12)).clamp_max_(1)
+            torch.mul(output, scales[t], out=states[t + 1])
+        if keep:
+            ctx.plan, ctx.norm_bound, ctx.shares = plan, norm_bound, shares
+            ctx.save_for_backward(values, both, states, scales, w_state, *edges)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_states):
+        values, both, states, scales, w_state, *edges = ctx.saved_tensors
+        steps, n, m, batch, hidden = values.shape
+        plan = ctx.plan
+        grad_both = torch.empty_like(both)
+        parents = [states[:-1]] + [torch.empty_like(states[1:]) for _ in edges]
+        carried = torch.zeros_like(states[0])
+        grad_nodes = values.new_empty(n, m, batch, hidden)
+        w_state_t, edges_t = w_state.t(), [edge.transpose(1, 2) for edge in edges]
+        for t in reversed(range(steps)):
+            grad = _norm_bound_backward(grad_states[t] + carried, states[t + 1], scales[t], ctx.norm_bound)
+            for j in range(n):
+                torch.mul(grad, ctx.shares[j], out=grad_nodes[j])
+            for j in range(n - 1, 0, -1):
+                node = plan.nodes[j]
+                parent = node.select(values[t])
+                parents[j][t] = parent
+                direct = _highway_backward(grad_nodes[j], parent, both[t, j], node, grad_both[t, j])
+                node.add_to_parents(grad_nodes, direct.add_(_product(grad_both[t, j], edges_t[j - 1])))
+            direct = _highway_backward(grad_nodes[0], states[t], both[t, 0], plan.nodes[0], grad_both[t, 0])
+            carried = direct.add_(torch.mm(grad_both[t, 0].reshape(m * batch, -1), w_state_t).view(m, batch, hidden))
+        grad_w_state = parents[0].reshape(-1, hidden).t() @ grad_both[:, 0].reshape(-1, 2 * hidden)
+        grad_edges = [
+            torch.einsum("tmbh,tmbk->mhk", parents[j], grad_both[:, j])
+            if m > 1
+            else _weight_gradient(parents[j], grad_both[:, j])
+            for j in range(1, n)
+        ]
+        return grad_both[:, 0].sum(1), carried, grad_w_state, None, None, *grad_edges
+
+
+def _weight_gradient(parent: Tensor, grad_both: Tensor) -> Tensor:
+    return (parent.reshape(-1, parent.shape[-1]).t() @ grad_both.reshape(-1, grad_both.shape[-1])).unsqueeze(0)
+
+
+def _norm_bound_backward(grad: Tensor, bounded: Tensor, scale: Tensor, norm_bound: float) -> Tensor:
+    along = (grad * bounded).sum(-1, keepdim=True) / norm_bound**2
+    return scale * (grad - torch.where(scale < 1, along, 0) * bounded)
+
+
+def cell_sequence(
+    projected: Tensor,
+    state: Tensor,
+    w_state: Tensor,
+    edges: Sequence[Tensor],
+    plan: Plan,
+    norm_bound: float,
+) -> Tensor:
+    """The states of M cells over a sequence.
+
+    Args:
+        projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells.
+        state: the state before the sequence, [M, B, H].
+        w_state: [Whc, Whh] of node 0, [H, 2H].
+        edges: for each of nodes 1 … N−1, the weights [Wc, Wh] of the edge that each cell uses, [M, H, 2H].
+        plan: what the cells are.
+        norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.
+
+    Returns:
+        [T, M, B, H]; differentiable in every tensor argument, once.
+    """
+    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, *edges)

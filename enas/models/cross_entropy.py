@@ -1,0 +1,79 @@
+"""Decoder and cross-entropy in one: the logits of a whole minibatch never exist at once.
+
+A language model spends most of its time on the [n, V] logits. Rows are taken a chunk at a time, small enough
+for the cache, and the gradient is computed while the chunk is still there.
+
+Shapes: n predictions, H hidden, V vocabulary. All losses are in nats.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_ELEMENTS = 1 << 22  # logits at a time: 16 MB in float32
+
+
+def _chunks(hidden: Tensor, weight: Tensor) -> list[slice]:
+    rows = max(1, CHUNK_ELEMENTS // weight.shape[0])
+    return [slice(start, start + rows) for start in range(0, hidden.shape[0], rows)]
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if hidden.dtype == bias.dtype:
+        return torch.addmm(bias, hidden, weight.t())
+    return torch.mm(hidden, weight.t()).to(bias.dtype).add_(bias)
+
+
+@torch.no_grad()
+def token_nll(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
+) -> Tensor:
+    """−log softmax(hidden·weightᵀ + bias)[target] of each prediction, without a gradient.
+
+    Args:
+        hidden: [n, H]. weight: [V, H]. bias: [V]. targets: [n] integers.
+        precision: of the matrix products; None keeps that of the arguments. The softmax is always in theirs.
+
+    Returns:
+        [n], in nats.
+    """
+    hidden, weight = hidden.to(precision or hidden.dtype), weight.to(precision or weight.dtype)
+    nll = bias.new_empty(hidden.shape[0])
+    for rows in _chunks(hidden, weight):
+        log_probs = torch.log_softmax(_logits(hidden[rows], weight, bias), 1)
+        nll[rows] = -log_probs.gather(1, targets[rows].unsqueeze(1)).squeeze(1)
+    return nll
+
+
+class _MeanNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, targets, precision):
+        n, dtype = hidden.shape[0], precision or hidden.dtype
+        low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
+        grad_hidden, grad_weight, grad_bias = torch.empty_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)
+        total = hidden.new_zeros(())
+        for rows in _chunks(hidden, weight):
+            chosen = targets[rows].unsqueeze(1)
+            logits = _logits(low_hidden[rows], low_weight, bias)
+            total -= torch.log_softmax(logits, 1).gather(1, chosen).sum()
+            # The gradient of the mean is (softmax − one-hot) / n; dividing the small factors by n is cheaper.
+            grad_logits = torch.softmax(logits, 1)
+            grad_logits.scatter_add_(1, chosen, grad_logits.new_full(chosen.shape, -1.0))
+            grad_bias += grad_logits.sum(0)
+            grad_logits = grad_logits.to(dtype)
+            grad_hidden[rows] = torch.mm(grad_logits, low_weight)
+            grad_weight += torch.mm(grad_logits.t(), low_hidden[rows])
+        ctx.save_for_backward(grad_hidden.div_(n), grad_weight.div_(n), grad_bias.div_(n))
+        return total / n
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return (*(grad * part for part in ctx.saved_tensors), None, None)
+
+
+def mean_nll(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
+) -> Tensor:
+    """The mean of `token_nll`, a scalar with gradients for hidden, weight and bias."""
+    return _MeanNLL.apply(hidden, weight, bias, targets, precision)

@@ -1,0 +1,39 @@
+"""The dropouts of a language model (Merity et al. 2017, sections 4.1–4.3). p = 0 or `training=False` is the identity.
+
+Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
+"""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -> Tensor:
+    """Look `words` up in `weight` [V, E], with whole words of the vocabulary dropped.
+
+    A dropped word is zero wherever it stands in the batch; the others are scaled by 1/(1−p).
+    The result has the shape of `words` with E added.
+    """
+    embedded = F.embedding(words, weight)
+    if not training or p == 0:
+        return embedded
+    kept = weight.new_empty(weight.shape[0]).bernoulli_(1 - p) / (1 - p)  # [V]
+    return embedded * kept[words].unsqueeze(-1)
+
+
+def locked_dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """Drop the same units at every step of `x` [T, …]: variational dropout (Gal & Ghahramani 2016)."""
+    if not training or p == 0:
+        return x
+    return x * (x.new_empty(x.shape[1:]).bernoulli_(1 - p) / (1 - p))
+
+
+def drop_connect(weight: Tensor, p: float, training: bool) -> Tensor:
+    """Drop single weights, once for a whole sequence: DropConnect (Wan et al. 2013)."""
+    return F.dropout(weight, p, training)
+
+
+def check_probabilities(**probabilities: float) -> None:
+    """Raise ValueError, with its name, for a probability outside [0, 1)."""
+    for name, p in probabilities.items():
+        if not 0 <= p < 1:
+            raise ValueError(f"{name} is {p}; a dropout probability lies in [0, 1)")

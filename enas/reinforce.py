@@ -1,0 +1,70 @@
+"""REINFORCE (Williams 1992) for the controller: reward, return, baseline, policy loss (paper section 2.3).
+
+Shapes: M architectures, D decisions.
+"""
+
+import torch
+from torch import Tensor
+
+
+def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:
+    """R = c / validation perplexity (paper section 2.3), or c / its square (Zoph & Le 2017): same shape."""
+    return c / (perplexity**2 if square else perplexity)
+
+
+def returns(reward: Tensor, entropies: Tensor, entropy_coeff: float, discount: float) -> Tensor:
+    """What each decision earned: the discounted sum of all that came after it.
+
+    The reward arrives with the last decision; each decision pays `entropy_coeff` × its entropy at once.
+
+    Args:
+        reward: [M]. entropies: [M, D], detached by this function.
+
+    Returns:
+        [M, D].
+    """
+    immediate = entropy_coeff * entropies.detach()
+    total = reward.to(immediate)
+    steps = []
+    for index in reversed(range(immediate.shape[1])):
+        total = immediate[:, index] + total
+        steps.append(total)
+        total = discount * total
+    return torch.stack(steps[::-1], dim=1)
+
+
+class Baseline:
+    """The moving average of returns, one number a decision, that lives as long as the run.
+
+    Args:
+        decay: the share of the old value that stays, `ema_baseline_decay`.
+    """
+
+    def __init__(self, decay: float):
+        if not 0 <= decay < 1:
+            raise ValueError(f"ema_baseline_decay is {decay}; it lies in [0, 1)")
+        self.decay = decay
+        self.value: Tensor | None = None
+
+    def advantage(self, returns: Tensor) -> Tensor:
+        """Returns [M, D] less the baseline as it was before them; then they enter it.
+
+        The first returns of a run are compared with their own mean, there being nothing older.
+        """
+        mean = returns.mean(0)
+        before = mean if self.value is None else self.value
+        self.value = self.decay * before + (1 - self.decay) * mean
+        return returns - before
+
+    def state_dict(self) -> dict:
+        """The moving average, [D] or None."""
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict`."""
+        self.value = state["value"]
+
+
+def policy_loss(log_probs: Tensor, advantage: Tensor) -> Tensor:
+    """−Σ_d log π(decision d) · advantage d, averaged over M: both arguments are [M, D]."""
+    return -(log_probs * advantage.detach()).sum(1).mean()

@@ -1,0 +1,236 @@
+"""The recurrent search space (paper section 2.2): what a recurrent cell is."""
+
+import json
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
+CELL_OUTPUTS = ("loose_ends", "all")
+
+
+@dataclass(frozen=True)
+class RNNCell:
+    """A recurrent cell: a tree of nodes inside the complete graph of the search space.
+
+    Node 0 reads the input and the previous state; every other node reads one earlier node.
+
+    Attributes:
+        activations: the activation of each node, N names from `ACTIVATIONS`.
+        previous: the node that each of nodes 1 … N−1 reads, N−1 labels.
+        cell_output: "loose_ends" averages the nodes that no node reads (the paper);
+            "all" averages nodes 1 … N−1 (node 0 when it is alone), as later authors' code does.
+        nodes: the label of each node in the large graph, which names its shared weights.
+            Labels increase and start at 0. They are 0 … N−1 unless nodes were removed.
+
+    Raises:
+        ValueError: when the parts do not form a cell.
+    """
+
+    activations: tuple[str, ...]
+    previous: tuple[int, ...]
+    cell_output: str = "loose_ends"
+    nodes: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "activations", tuple(self.activations))
+        object.__setattr__(self, "previous", tuple(self.previous))
+        object.__setattr__(self, "nodes", tuple(self.nodes) or tuple(range(len(self.activations))))
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise ValueError, naming the part that is wrong, unless this is a cell."""
+        if not self.activations:
+            raise ValueError("a cell needs at least one node")
+        for activation in self.activations:
+            if activation not in ACTIVATIONS:
+                raise ValueError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
+        if len(self.previous) != self.num_blocks - 1:
+            raise ValueError(
+                f"a cell of {self.num_blocks} nodes needs {self.num_blocks - 1} previous nodes, "
+                f"not {len(self.previous)}"
+            )
+        self._validate_labels()
+        if self.cell_output not in CELL_OUTPUTS:
+            raise ValueError(f"cell_output is {self.cell_output!r}; it must be one of {', '.join(CELL_OUTPUTS)}")
+
+    def _validate_labels(self) -> None:
+        if any(type(label) is not int for label in self.nodes + self.previous):
+            raise ValueError("node labels and previous nodes must be integers")
+        increasing = all(a < b for a, b in zip(self.nodes, self.nodes[1:], strict=False))
+        if len(self.nodes) != self.num_blocks or self.nodes[0] != 0 or not increasing:
+            raise ValueError(f"node labels must increase from 0, one a node; got {list(self.nodes)}")
+        for position, (node, previous) in enumerate(zip(self.nodes[1:], self.previous, strict=True), start=1):
+            if previous not in self.nodes[:position]:
+                raise ValueError(f"node {node} reads node {previous}, which is not an earlier node of the cell")
+
+    @property
+    def num_blocks(self) -> int:
+        """The number of nodes, N."""
+        return len(self.activations)
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """The (previous, node) pairs of labels, N−1 of them: the shared weights in use."""
+        return tuple(zip(self.previous, self.nodes[1:], strict=True))
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """For each of nodes 1 … N−1 the position (not label) of the node it reads."""
+        return tuple(self.nodes.index(label) for label in self.previous)
+
+    @property
+    def loose_ends(self) -> tuple[int, ...]:
+        """Labels of the nodes that no node reads, increasing."""
+        return tuple(label for label in self.nodes if label not in self.previous)
+
+    @property
+    def output_nodes(self) -> tuple[int, ...]:
+        """Labels of the nodes whose mean is the output and the next state."""
+        if self.cell_output == "loose_ends":
+            return self.loose_ends
+        return self.nodes[1:] or self.nodes
+
+    def encode(self, activations: Sequence[str] = ACTIVATIONS) -> tuple[int, ...]:
+        """The controller's decisions: activation of node 0, then previous and activation of each.
+
+        Args:
+            activations: the names that the activation integers index.
+
+        Raises:
+            ValueError: when an activation is not among `activations`, or nodes were removed (the
+                integers cannot say which).
+        """
+        if self.nodes != tuple(range(self.num_blocks)):
+            raise ValueError("a cell with removed nodes has no encoding; renumber() it first")
+        unknown = set(self.activations) - set(activations)
+        if unknown:
+            raise ValueError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(activations)} are allowed")
+        codes = [activations.index(name) for name in self.activations]
+        decisions = codes[:1]
+        for previous, code in zip(self.previous, codes[1:], strict=True):
+            decisions += [previous, code]
+        return tuple(decisions)
+
+    @classmethod
+    def decode(
+        cls,
+        decisions: Sequence[int],
+        activations: Sequence[str] = ACTIVATIONS,
+        cell_output: str = "loose_ends",
+    ) -> "RNNCell":
+        """The cell that `encode` maps to `decisions` (2N−1 integers).
+
+        Raises:
+            ValueError: when the integers are no cell.
+        """
+        try:
+            decisions = [operator.index(decision) for decision in decisions]
+        except TypeError:
+            raise ValueError(f"a cell is a list of integers; got {decisions!r}") from None
+        if len(decisions) % 2 == 0:
+            raise ValueError(f"a cell is an odd number of integers, 2N-1 for N nodes; got {len(decisions)}")
+        codes = decisions[:1] + decisions[2::2]
+        for code in codes:
+            if not 0 <= code < len(activations):
+                raise ValueError(f"activation number {code} is not in 0 … {len(activations) - 1}")
+        return cls(tuple(activations[code] for code in codes), tuple(decisions[1::2]), cell_output)
+
+    def to_dict(self) -> dict:
+        """A JSON-ready dictionary that `from_dict` reads."""
+        return {
+            "type": "rnn_cell",
+            "num_blocks": self.num_blocks,
+            "nodes": list(self.nodes),
+            "activations": list(self.activations),
+            "previous": list(self.previous),
+            "cell_output": self.cell_output,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict) -> "RNNCell":
+        """The cell of a dictionary made by `to_dict`.
+
+        Raises:
+            ValueError: when a key is missing, unknown, or has a wrong value.
+        """
+        keys = {"type", "num_blocks", "nodes", "activations", "previous", "cell_output"}
+        if not isinstance(data, dict) or set(data) != keys:
+            found = ", ".join(sorted(map(str, data))) if isinstance(data, dict) else type(data).__name__
+            raise ValueError(f"a recurrent cell needs the keys {', '.join(sorted(keys))}; found {found}")
+        if data["type"] != "rnn_cell":
+            raise ValueError(f"architecture type is {data['type']!r}, not 'rnn_cell'")
+        for key in ("nodes", "activations", "previous"):
+            if not isinstance(data[key], list):
+                raise ValueError(f"{key} of a recurrent cell must be a list")
+        if not data["nodes"]:
+            raise ValueError("nodes of a recurrent cell must not be empty")
+        cell = cls(tuple(data["activations"]), tuple(data["previous"]), data["cell_output"], tuple(data["nodes"]))
+        if type(data["num_blocks"]) is not int or cell.num_blocks != data["num_blocks"]:
+            raise ValueError(f"num_blocks is {data['num_blocks']!r}, but the cell has {cell.num_blocks} nodes")
+        return cell
+
+    def to_json(self) -> str:
+        """The cell as JSON text, one line."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> "RNNCell":
+        """The cell of JSON text made by `to_json`; ValueError when it is none."""
+        try:
+            data = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"not JSON: {error}") from None
+        return cls.from_dict(data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "RNNCell":
+        """The cell in a JSON file; FileNotFoundError or ValueError, naming the file, when there is none."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def replace_activations(self, activation: str, node: int | None = None) -> "RNNCell":
+        """A copy with the activation of `node` (a label), or of every node, replaced.
+
+        Raises:
+            ValueError: for an unknown activation or a node that the cell does not have.
+        """
+        if node is None:
+            return replace(self, activations=(activation,) * self.num_blocks)
+        position = self._position(node)
+        return replace(self, activations=self.activations[:position] + (activation,) + self.activations[position + 1 :])
+
+    def remove_node(self, node: int) -> "RNNCell":
+        """A copy without `node` (a label); nodes that read it now read the node that it read.
+
+        The other labels stay, so that each remaining pair keeps naming its own shared weights.
+
+        Raises:
+            ValueError: for node 0, which alone reads the input, or a node the cell does not have.
+        """
+        position = self._position(node)
+        if position == 0:
+            raise ValueError("node 0 cannot be removed: it alone reads the input and the previous state")
+        parent = self.previous[position - 1]
+        previous = self.previous[: position - 1] + self.previous[position:]
+        return replace(
+            self,
+            activations=self.activations[:position] + self.activations[position + 1 :],
+            previous=tuple(parent if label == node else label for label in previous),
+            nodes=self.nodes[:position] + self.nodes[position + 1 :],
+        )
+
+    def renumber(self) -> "RNNCell":
+        """The same cell with labels 0 … N−1, for training it alone after nodes were removed."""
+        return replace(self, previous=self.parents, nodes=())
+
+    def _position(self, node: int) -> int:
+        if type(node) is not int or node not in self.nodes:
+            raise ValueError(f"the cell has no node {node}; its nodes are {', '.join(map(str, self.nodes))}")
+        return self.nodes.index(node)

@@ -1,0 +1,289 @@
+"""The corpora that need no download: the known entropy of `markov`, and the prose of `pydoc`."""
+
+import itertools
+import math
+import random
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from enas.data.builtin import (
+    SPLITS,
+    MarkovLanguage,
+    _paragraphs,
+    _sentences,
+    _split_topics,
+    _unique_sentences,
+    make_markov,
+    make_pydoc,
+    markov_entropy_rate,
+    markov_language,
+    markov_perplexity_floor,
+)
+
+
+def read_lines(folder):
+    return {split: (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines() for split in SPLITS}
+
+
+def read_bytes(folder):
+    return {split: (folder / f"{split}.txt").read_bytes() for split in SPLITS}
+
+
+# --- markov: the language --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def language():
+    return markov_language()
+
+
+def state_transitions(language):
+    """[S, S]: the probability of going from state to state, where `<eos>` leads back to state 0."""
+    num_states = len(language.probabilities)
+    transitions = np.zeros((num_states, num_states))
+    for state, word in itertools.product(range(num_states), range(len(language.words))):
+        transitions[state, language.next_state[state, word]] += language.probabilities[state, word]
+    return transitions
+
+
+def test_rows_are_distributions_and_eos_begins_anew(language):
+    assert np.allclose(language.probabilities.sum(axis=1), 1, atol=1e-12)
+    assert (language.next_state[:, -1] == 0).all()
+    assert language.words[-1] == "<eos>" and len(set(language.words)) == len(language.words)
+
+
+def test_stationary_distribution_is_the_limit_of_power_iteration(language):
+    shares = np.full(len(language.probabilities), 1 / len(language.probabilities))
+    transitions = state_transitions(language)
+    for _ in range(2_000):
+        shares = shares @ transitions
+    assert np.allclose(language.stationary(), shares, atol=1e-12)
+
+
+def test_entropy_rate_by_hand():
+    # "a" follows <eos> always; after "a", "a" or <eos> with probability 1/2: of three tokens, two are such coin flips.
+    coin = MarkovLanguage(("a", "<eos>"), np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[1, 0], [1, 0]]))
+    assert coin.entropy_rate() == pytest.approx(2 / 3 * math.log(2), abs=1e-15)
+
+
+def test_entropy_rate_is_the_conditional_entropy_of_enumerated_blocks():
+    """H(X1..Xn) - H(X1..Xn-1), over all strings of a tiny language, falls to the rate as n grows."""
+    tiny = markov_language(num_words=3, seed=5)
+    stationary = tiny.stationary()
+
+    def block_entropy(length):
+        # One belief per string: the joint probability of the string and the state after it.
+        beliefs = [stationary]
+        for _ in range(length):
+            beliefs = [longer for belief in beliefs for longer in extensions(belief)]
+        return -sum(belief.sum() * math.log(belief.sum()) for belief in beliefs)
+
+    def extensions(belief):
+        for word in range(len(tiny.words)):
+            longer = np.zeros_like(belief)
+            np.add.at(longer, tiny.next_state[:, word], belief * tiny.probabilities[:, word])
+            if longer.sum() > 0:
+                yield longer
+
+    entropies = [block_entropy(length) for length in range(8)]
+    conditional = np.diff(entropies)
+    assert (np.diff(conditional) < 1e-12).all()
+    assert conditional[-1] >= tiny.entropy_rate() - 1e-12
+    assert conditional[-1] == pytest.approx(tiny.entropy_rate(), rel=2e-3)
+
+
+def test_text_costs_its_entropy_rate_within_sampling_error(language):
+    sentences = list(language.sentences(40_000, random.Random("a text of its own")))
+    costs = np.array([(len(sentence) + 1) * language.mean_nll([sentence]) for sentence in sentences])
+    lengths = np.array([len(sentence) + 1 for sentence in sentences])
+    mean = costs.sum() / lengths.sum()
+    # Sentences are independent, so this is the standard error of a ratio of two means.
+    error = np.sqrt(((costs - mean * lengths) ** 2).sum()) / lengths.sum()
+    assert language.mean_nll(sentences) == pytest.approx(mean)
+    assert 0 < error < 0.01
+    assert abs(mean - language.entropy_rate()) < 4 * error
+
+
+def test_floor_asks_for_memory_but_not_much(language):
+    """A perfect bigram model, which forgets the topic, stays 15 to 30 % above the floor."""
+    last_word = [len(language.words) - 1] + [i // 3 for i in range(len(language.probabilities) - 1)]
+    pairs = np.zeros((len(language.words), len(language.words)))
+    np.add.at(pairs, last_word, language.stationary()[:, None] * language.probabilities)
+    conditional = pairs / pairs.sum(axis=1, keepdims=True)
+    bigram_entropy = -(pairs * np.log(conditional, out=np.zeros_like(pairs), where=pairs > 0)).sum()
+    floor = markov_perplexity_floor()
+    assert floor == pytest.approx(math.exp(markov_entropy_rate())) and 5 < floor < 12
+    assert 1.15 < math.exp(bigram_entropy) / floor < 1.3
+
+
+# --- markov: its text ------------------------------------------------------------------------------------------------
+
+
+def test_markov_text_follows_from_its_seed(tmp_path):
+    small = {"num_tokens": 2_000, "num_words": 20}
+    make_markov(tmp_path / "a", seed=1, **small)
+    make_markov(tmp_path / "b", seed=1, **small)
+    make_markov(tmp_path / "c", seed=2, **small)
+    assert read_bytes(tmp_path / "a") == read_bytes(tmp_path / "b")
+    assert read_bytes(tmp_path / "a") != read_bytes(tmp_path / "c")
+
+
+def test_markov_splits_have_their_sizes_and_differ(tmp_path):
+    make_markov(tmp_path / "markov", num_tokens=5_000, num_words=20)
+    lines = read_lines(tmp_path / "markov")
+    for split, size in {"train": 5_000, "valid": 500, "test": 500}.items():
+        num_tokens = sum(len(line.split()) + 1 for line in lines[split])
+        assert size <= num_tokens < size + 200
+    assert lines["valid"][:20] != lines["test"][:20] != lines["train"][:20] != lines["valid"][:20]
+    assert markov_language(num_words=20).mean_nll(line.split() for line in lines["train"]) < math.log(20)
+
+
+@pytest.mark.parametrize("sizes", [{"num_tokens": 9}, {"num_words": 1}, {"num_words": 10_000}])
+def test_impossible_sizes_are_refused(sizes, tmp_path):
+    with pytest.raises(ValueError, match="must be"):
+        make_markov(tmp_path / "markov", **sizes)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- installing ------------------------------------------------------------------------------------------------------
+
+
+def test_maker_that_comes_second_finds_the_same_and_is_content(tmp_path):
+    for _ in range(2):
+        make_markov(tmp_path / "markov", num_tokens=500, num_words=20)
+    assert [path.name for path in tmp_path.iterdir()] == ["markov"]
+
+
+def test_other_content_is_kept_and_reported(tmp_path):
+    make_markov(tmp_path / "markov", num_tokens=500, num_words=20)
+    before = read_bytes(tmp_path / "markov")
+    with pytest.raises(ValueError, match="exists already"):
+        make_markov(tmp_path / "markov", num_tokens=500, num_words=20, seed=9)
+    assert read_bytes(tmp_path / "markov") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["markov"]
+
+
+def test_place_that_cannot_be_written_is_reported(tmp_path):
+    (tmp_path / "data").write_text("a file where the data folder should be")
+    with pytest.raises(ValueError, match="cannot be made"):
+        make_markov(tmp_path / "data" / "markov", num_tokens=500)
+
+
+def test_nothing_is_left_after_an_interrupt(tmp_path, monkeypatch):
+    def interrupt(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.write_text", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_markov(tmp_path / "markov", num_tokens=500)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- pydoc -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pydoc_lines(tmp_path_factory):
+    pytest.importorskip("pydoc_data.topics")
+    folder = tmp_path_factory.mktemp("data") / "pydoc"
+    make_pydoc(folder)
+    return read_lines(folder)
+
+
+def test_pydoc_repeats_no_sentence_within_or_across_splits(pydoc_lines):
+    counts = Counter(line for lines in pydoc_lines.values() for line in lines)
+    assert counts.most_common(1)[0][1] == 1
+
+
+def test_pydoc_splits_are_about_80_10_10(pydoc_lines):
+    sizes = {split: sum(len(line.split()) + 1 for line in lines) for split, lines in pydoc_lines.items()}
+    total = sum(sizes.values())
+    assert total > 20_000
+    for split, share in {"train": 0.8, "valid": 0.1, "test": 0.1}.items():
+        assert sizes[split] / total == pytest.approx(share, abs=0.02)
+
+
+def test_pydoc_is_lower_case_prose_without_punctuation(pydoc_lines):
+    tokens = Counter(word for lines in pydoc_lines.values() for line in lines for word in line.split())
+    assert not {word for word in tokens if word.lower() != word and not word.startswith("N")}
+    assert not {word for word in tokens if word != "<code>" and set(word) & set('"()[]{}<>=,;:!?*/\\|`')}
+    assert tokens["the"] > tokens["<code>"]
+    assert tokens["the"] / tokens.total() == pytest.approx(0.075, abs=0.025)
+
+
+def test_pydoc_is_the_same_each_time(pydoc_lines, tmp_path):
+    make_pydoc(tmp_path / "pydoc")
+    assert read_lines(tmp_path / "pydoc") == pydoc_lines
+
+
+def test_pydoc_without_its_source_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    with pytest.raises(FileNotFoundError, match=r"pydoc_data\.topics"):
+        make_pydoc(tmp_path / "pydoc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_prose_is_taken_from_a_topic():
+    topic = """The "pass" statement
+********************
+
+   pass_stmt ::= "pass"
+
+"pass" is a null operation — when it is executed, nothing happens. It
+is useful as a place-
+holder, for example:
+
+   def f(arg): pass    # a function that does nothing (yet)
+
+   >>> f(1)
+
++-----------+
+| A table.  |
++-----------+
+
+object.method(self[, ...])
+
+   It returns "x + 1" for any *x*.
+
+* a bullet, which
+  goes on here;
+
+Terms
+   What a term means is told here.
+"""
+    assert list(_paragraphs(topic)) == [
+        "pass is a null operation — when it is executed, nothing happens. It is useful as a place-holder, for example:",
+        "It returns <code> for any *x*.",
+        "a bullet, which goes on here;",
+        "What a term means is told here.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("It works. They don’t, e.g. on 3.11.", ["they do n't e.g. on N"]),
+        ("The class’s name cannot change in Python 3.", ["the class 's name can not change in python N"]),
+        ("A (short) 8-bit UTF-8 string!", ["a short N-bit utf-8 string"]),
+        ("One is here. (Two is there.) Three is gone.", ["one is here", "two is there", "three is gone"]),
+        ("See __init__ and sys.argv, and/or <code>.", ["see __init__ and sys.argv and or <code>"]),
+    ],
+)
+def test_sentences_are_in_treebank_style(text, expected):
+    assert list(_sentences(text)) == expected
+
+
+def test_shared_sentence_belongs_to_the_shortest_topic():
+    topics = {"long": "It is shared by all. It is in the long one.", "short": "It is shared by all."}
+    assert _unique_sentences(topics) == [["it is shared by all"], ["it is in the long one"]]
+
+
+def test_a_topic_is_never_divided():
+    topics = [[f"{topic} {i}" for i in range(size)] for topic, size in enumerate([50, 30, 9, 8, 2, 1])]
+    splits = _split_topics(topics)
+    for topic in topics:
+        assert any(set(topic) <= set(lines) for lines in splits.values())
+    assert sum(map(len, splits.values())) == 100

@@ -1,0 +1,475 @@
+"""RNNCell: what is a cell and what is not, its encodings, and edited copies of it."""
+
+import json
+import re
+from dataclasses import FrozenInstanceError
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import cells
+
+from enas.search_space.rnn_cell import ACTIVATIONS, RNNCell
+
+#   0 ── 1 ── 2      loose ends 2, 4 and 5
+#   └─── 3 ── 4
+#        └─── 5
+CELL = RNNCell(("tanh", "ReLU", "identity", "sigmoid", "tanh", "ReLU"), (0, 1, 0, 3, 3))
+ONE_NODE = RNNCell(("sigmoid",), ())
+
+
+def refused(message: str):
+    """A ValueError whose text contains `message`, word for word."""
+    return pytest.raises(ValueError, match=re.escape(message))
+
+
+# What a cell is
+
+
+def test_parts_of_a_small_cell():
+    assert CELL.num_blocks == 6
+    assert CELL.nodes == (0, 1, 2, 3, 4, 5)
+    assert CELL.edges == ((0, 1), (1, 2), (0, 3), (3, 4), (3, 5))
+    assert CELL.parents == (0, 1, 0, 3, 3)
+    assert CELL.loose_ends == (2, 4, 5)
+    assert CELL.output_nodes == (2, 4, 5)
+
+
+def test_output_nodes_of_cell_output_all():
+    cell = RNNCell(CELL.activations, CELL.previous, cell_output="all")
+    assert cell.output_nodes == (1, 2, 3, 4, 5)
+    assert cell.loose_ends == CELL.loose_ends
+
+
+@pytest.mark.parametrize("cell_output", ["loose_ends", "all"])
+def test_a_lone_node_is_the_output(cell_output):
+    assert RNNCell(("ReLU",), (), cell_output).output_nodes == (0,)
+
+
+def test_output_nodes_are_labels_not_positions():
+    cell = CELL.remove_node(1)
+    assert cell.output_nodes == (2, 4, 5)
+    assert RNNCell(cell.activations, cell.previous, "all", cell.nodes).output_nodes == (2, 3, 4, 5)
+
+
+def test_parents_are_positions_not_labels():
+    cell = RNNCell(("tanh",) * 4, (0, 3, 3), nodes=(0, 3, 5, 9))
+    assert cell.edges == ((0, 3), (3, 5), (3, 9))
+    assert cell.parents == (0, 1, 1)
+
+
+@given(cells(gaps=True))
+def test_every_node_is_read_or_loose(cell):
+    assert set(cell.previous) | set(cell.loose_ends) == set(cell.nodes)
+    assert not set(cell.previous) & set(cell.loose_ends)
+
+
+@given(cells(gaps=True))
+def test_parents_name_previous_nodes(cell):
+    assert tuple(cell.nodes[position] for position in cell.parents) == cell.previous
+
+
+@pytest.mark.parametrize("name", ["activations", "previous", "cell_output", "nodes"])
+def test_a_cell_is_frozen(name):
+    with pytest.raises(FrozenInstanceError):
+        setattr(CELL, name, getattr(CELL, name))
+
+
+@given(cells(gaps=True))
+def test_lists_make_an_equal_cell_with_an_equal_hash(cell):
+    twin = RNNCell(list(cell.activations), list(cell.previous), cell.cell_output, list(cell.nodes))
+    assert twin == cell
+    assert hash(twin) == hash(cell)
+
+
+def test_every_part_tells_cells_apart():
+    others = [
+        CELL.replace_activations("sigmoid", 0),
+        RNNCell(CELL.activations, (0, 1, 0, 3, 0)),
+        RNNCell(CELL.activations, CELL.previous, "all"),
+        RNNCell(CELL.activations, (0, 1, 0, 3, 3), nodes=(0, 1, 2, 3, 4, 7)),
+    ]
+    assert len({CELL, *others}) == 5
+
+
+# What is no cell
+
+
+def test_no_nodes():
+    with refused("a cell needs at least one node"):
+        RNNCell((), ())
+
+
+@pytest.mark.parametrize("activation", ["relu", "", None, 0, ["tanh"]])
+def test_unknown_activation(activation):
+    with refused(f"unknown activation {activation!r}; known: tanh, ReLU, identity, sigmoid"):
+        RNNCell(("tanh", activation), (0,))
+
+
+@pytest.mark.parametrize("previous", [(), (0,), (0, 0, 0)])
+def test_wrong_number_of_previous_nodes(previous):
+    with refused(f"a cell of 3 nodes needs 2 previous nodes, not {len(previous)}"):
+        RNNCell(("tanh",) * 3, previous)
+
+
+@pytest.mark.parametrize("label", [0.0, False, "0", None])
+def test_previous_nodes_that_are_no_integers(label):
+    with refused("node labels and previous nodes must be integers"):
+        RNNCell(("tanh", "tanh"), (label,))
+
+
+@pytest.mark.parametrize("label", [1.0, True, "1", None])
+def test_node_labels_that_are_no_integers(label):
+    with refused("node labels and previous nodes must be integers"):
+        RNNCell(("tanh", "tanh"), (0,), nodes=(0, label))
+
+
+@pytest.mark.parametrize("nodes", [(1, 2, 3), (0, 2, 1), (0, 1, 1), (0, 1), (0, 1, 2, 3), (-1, 0, 1)])
+def test_node_labels_that_do_not_increase_from_0(nodes):
+    with refused(f"node labels must increase from 0, one a node; got {list(nodes)}"):
+        RNNCell(("tanh",) * 3, (0, 0), nodes=nodes)
+
+
+@pytest.mark.parametrize("previous", [2, 3, -1, 99])
+def test_node_that_reads_no_earlier_node(previous):
+    with refused(f"node 2 reads node {previous}, which is not an earlier node of the cell"):
+        RNNCell(("tanh",) * 4, (0, previous, 0))
+
+
+def test_node_that_reads_a_removed_node():
+    with refused("node 4 reads node 1, which is not an earlier node of the cell"):
+        RNNCell(("tanh",) * 3, (0, 1), nodes=(0, 2, 4))
+
+
+@pytest.mark.parametrize("cell_output", ["mean", "", None, ["all"]])
+def test_unknown_cell_output(cell_output):
+    with refused(f"cell_output is {cell_output!r}; it must be one of loose_ends, all"):
+        RNNCell(("tanh",), (), cell_output)
+
+
+# Integers
+
+
+def test_encoding_of_a_small_cell():
+    assert CELL.encode() == (0, 0, 1, 1, 2, 0, 3, 3, 0, 3, 1)
+    assert ONE_NODE.encode() == (3,)
+
+
+@given(cells())
+def test_decode_undoes_encode(cell):
+    assert RNNCell.decode(cell.encode(), cell_output=cell.cell_output) == cell
+
+
+@given(cells(), st.permutations(ACTIVATIONS))
+def test_decode_undoes_encode_whatever_the_order_of_activations(cell, activations):
+    decisions = cell.encode(activations)
+    assert RNNCell.decode(decisions, activations, cell.cell_output) == cell
+
+
+@given(st.data())
+def test_encode_undoes_decode(data):
+    num_blocks = data.draw(st.integers(1, 12))
+    decisions = [data.draw(st.integers(0, 3))]
+    for node in range(1, num_blocks):
+        decisions += [data.draw(st.integers(0, node - 1)), data.draw(st.integers(0, 3))]
+    cell = RNNCell.decode(decisions)
+    assert cell.num_blocks == num_blocks
+    assert cell.encode() == tuple(decisions)
+
+
+def test_encode_refuses_an_activation_outside_the_given_ones():
+    with refused("cannot encode identity, sigmoid: only tanh, ReLU are allowed"):
+        CELL.encode(("tanh", "ReLU"))
+
+
+def test_encode_refuses_a_cell_with_removed_nodes():
+    with refused("a cell with removed nodes has no encoding; renumber() it first"):
+        CELL.remove_node(2).encode()
+
+
+@pytest.mark.parametrize("decisions", [[], [0, 0], [0, 0, 1, 1]])
+def test_decode_refuses_an_even_number_of_integers(decisions):
+    with refused(f"a cell is an odd number of integers, 2N-1 for N nodes; got {len(decisions)}"):
+        RNNCell.decode(decisions)
+
+
+@pytest.mark.parametrize("code", [-1, 4])
+@pytest.mark.parametrize("position", [0, 2])
+def test_decode_refuses_an_unknown_activation_number(code, position):
+    decisions = [0, 0, 0]
+    decisions[position] = code
+    with refused(f"activation number {code} is not in 0 … 3"):
+        RNNCell.decode(decisions)
+
+
+def test_decode_counts_the_given_activations():
+    with refused("activation number 2 is not in 0 … 1"):
+        RNNCell.decode([2], ("tanh", "ReLU"))
+
+
+def test_decode_refuses_a_later_previous_node():
+    with refused("node 1 reads node 1, which is not an earlier node of the cell"):
+        RNNCell.decode([0, 1, 0])
+
+
+# JSON
+
+
+def test_dictionary_of_a_cell_with_a_removed_node():
+    cell = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1), "all").remove_node(1)
+    assert cell.to_dict() == {
+        "type": "rnn_cell",
+        "num_blocks": 2,
+        "nodes": [0, 2],
+        "activations": ["tanh", "sigmoid"],
+        "previous": [0],
+        "cell_output": "all",
+    }
+
+
+@given(cells(gaps=True))
+def test_from_dict_undoes_to_dict(cell):
+    assert RNNCell.from_dict(cell.to_dict()) == cell
+
+
+@given(cells(gaps=True))
+def test_from_json_undoes_to_json(cell):
+    text = cell.to_json()
+    assert "\n" not in text
+    assert json.loads(text) == cell.to_dict()
+    assert RNNCell.from_json(text) == cell
+
+
+@given(cells(gaps=True), st.data())
+def test_json_cut_short_is_refused(cell, data):
+    text = cell.to_json()
+    end = data.draw(st.integers(0, len(text) - 1))
+    with refused("not JSON: "):
+        RNNCell.from_json(text[:end])
+
+
+@pytest.mark.parametrize("key", list(CELL.to_dict()))
+def test_a_missing_key_is_refused(key):
+    data = CELL.to_dict()
+    del data[key]
+    with refused(
+        "a recurrent cell needs the keys activations, cell_output, nodes, num_blocks, previous, type; "
+        f"found {', '.join(sorted(data))}"
+    ):
+        RNNCell.from_dict(data)
+
+
+def test_an_unknown_key_is_refused():
+    with refused("found activations, cell_output, colour, nodes, num_blocks, previous, type"):
+        RNNCell.from_dict(CELL.to_dict() | {"colour": "red"})
+
+
+@pytest.mark.parametrize(("data", "name"), [([1, 2], "list"), ("rnn_cell", "str"), (None, "NoneType"), (3, "int")])
+def test_json_that_is_no_object_is_refused(data, name):
+    with refused(
+        f"a recurrent cell needs the keys activations, cell_output, nodes, num_blocks, previous, type; found {name}"
+    ):
+        RNNCell.from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize("kind", ["cnn_macro", None, ["rnn_cell"]])
+def test_another_architecture_is_refused(kind):
+    with refused(f"architecture type is {kind!r}, not 'rnn_cell'"):
+        RNNCell.from_dict(CELL.to_dict() | {"type": kind})
+
+
+@pytest.mark.parametrize("key", ["nodes", "activations", "previous"])
+@pytest.mark.parametrize("value", ["tanh", 3, None, {"0": 1}])
+def test_a_part_that_is_no_list_is_refused(key, value):
+    with refused(f"{key} of a recurrent cell must be a list"):
+        RNNCell.from_dict(CELL.to_dict() | {key: value})
+
+
+@pytest.mark.parametrize("key", ["nodes", "previous"])
+@pytest.mark.parametrize("label", [1.0, True, "1", None, [1]])
+def test_a_label_in_json_that_is_no_integer_is_refused(key, label):
+    data = RNNCell(("tanh",) * 3, (0, 1)).to_dict()
+    data[key][1] = label
+    with refused("node labels and previous nodes must be integers"):
+        RNNCell.from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize("count", [5, 7, None])
+def test_a_wrong_number_of_blocks_is_refused(count):
+    with refused(f"num_blocks is {count}, but the cell has 6 nodes"):
+        RNNCell.from_dict(CELL.to_dict() | {"num_blocks": count})
+
+
+# Files
+
+
+@settings(deadline=None)  # a disk may be slow
+@given(cells(gaps=True))
+def test_load_reads_what_to_json_wrote(tmp_path_factory, cell):
+    path = tmp_path_factory.mktemp("cells") / "cell.json"
+    path.write_text(cell.to_json(), encoding="utf-8")
+    assert RNNCell.load(path) == cell
+    assert RNNCell.load(str(path)) == cell
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."])
+def test_load_names_a_missing_file(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{path}: no such file")):
+        RNNCell.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not JSON: "),
+        (CELL.to_json()[:40].encode(), "not JSON: "),
+        (b"\xff\xfe\x00", ""),
+        (b"[]", "a recurrent cell needs the keys"),
+        (b'{"type": "rnn_cell"}', "a recurrent cell needs the keys"),
+        (CELL.to_json().replace("rnn_cell", "cnn_macro").encode(), "architecture type is 'cnn_macro', not 'rnn_cell'"),
+        (CELL.to_json().replace("tanh", "swish").encode(), "unknown activation 'swish'"),
+    ],
+    ids=["empty", "truncated", "not text", "list", "keys", "type", "activation"],
+)
+def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path, content, message):
+    path = tmp_path / "cell.json"
+    path.write_bytes(content)
+    with refused(f"{path}: {message}"):
+        RNNCell.load(path)
+
+
+# Edited copies
+
+
+@given(cells(gaps=True), st.sampled_from(ACTIVATIONS))
+def test_replacing_every_activation(cell, activation):
+    changed = cell.replace_activations(activation)
+    assert changed.activations == (activation,) * cell.num_blocks
+    assert _without_activations(changed) == _without_activations(cell)
+
+
+@given(cells(gaps=True), st.sampled_from(ACTIVATIONS), st.data())
+def test_replacing_one_activation(cell, activation, data):
+    node = data.draw(st.sampled_from(cell.nodes))
+    changed = cell.replace_activations(activation, node)
+    assert _activation_by_node(changed) == _activation_by_node(cell) | {node: activation}
+    assert _without_activations(changed) == _without_activations(cell)
+
+
+def test_replacing_takes_a_label_not_a_position():
+    cell = CELL.remove_node(1).replace_activations("sigmoid", 2)
+    assert cell.activations == ("tanh", "sigmoid", "sigmoid", "tanh", "ReLU")
+    assert cell.nodes == (0, 2, 3, 4, 5)
+
+
+def test_replacing_leaves_the_original():
+    before = CELL.to_json()
+    CELL.replace_activations("sigmoid")
+    assert CELL.to_json() == before
+
+
+@pytest.mark.parametrize("node", [None, 0])
+def test_replacing_by_an_unknown_activation_is_refused(node):
+    with refused("unknown activation 'swish'; known: tanh, ReLU, identity, sigmoid"):
+        CELL.replace_activations("swish", node)
+
+
+def test_removing_an_inner_node_joins_its_readers_to_its_parent():
+    cell = CELL.remove_node(3)
+    assert cell.nodes == (0, 1, 2, 4, 5)
+    assert cell.activations == ("tanh", "ReLU", "identity", "tanh", "ReLU")
+    assert cell.edges == ((0, 1), (1, 2), (0, 4), (0, 5))
+    assert cell.loose_ends == (2, 4, 5)
+
+
+def test_removing_the_only_reader_of_a_node_leaves_that_node_loose():
+    assert CELL.remove_node(2).loose_ends == (1, 4, 5)
+
+
+def test_removing_one_of_several_readers_leaves_no_new_loose_end():
+    assert CELL.remove_node(4).loose_ends == (2, 5)
+
+
+@given(cells(min_blocks=2, gaps=True), st.data())
+def test_removing_any_node(cell, data):
+    node = data.draw(_removable(cell))
+    smaller = cell.remove_node(node)
+    parent = _parent_by_node(cell)
+    expected = {child: parent[node] if reads == node else reads for child, reads in parent.items() if child != node}
+    assert smaller.nodes == tuple(label for label in cell.nodes if label != node)
+    assert _parent_by_node(smaller) == expected
+    assert _activation_by_node(smaller).items() <= _activation_by_node(cell).items()
+    assert smaller.cell_output == cell.cell_output
+
+
+@given(cells(min_blocks=2, gaps=True), st.data())
+def test_loose_ends_after_removing_any_node(cell, data):
+    node = data.draw(_removable(cell))
+    parent = _parent_by_node(cell)[node]
+    expected = set(cell.loose_ends) - {node}
+    if node in cell.loose_ends and cell.previous.count(parent) == 1:
+        expected.add(parent)
+    assert set(cell.remove_node(node).loose_ends) == expected
+
+
+@given(cells(min_blocks=3), st.data())
+def test_the_order_of_two_removals_is_of_no_account(cell, data):
+    one, other = data.draw(st.lists(_removable(cell), min_size=2, max_size=2, unique=True))
+    assert cell.remove_node(one).remove_node(other) == cell.remove_node(other).remove_node(one)
+
+
+@given(cells(gaps=True))
+def test_removing_all_but_the_root(cell):
+    for node in cell.nodes[1:]:
+        cell = cell.remove_node(node)
+    assert cell.nodes == cell.output_nodes == (0,)
+
+
+@given(cells(gaps=True))
+def test_the_root_cannot_be_removed(cell):
+    with refused("node 0 cannot be removed: it alone reads the input and the previous state"):
+        cell.remove_node(0)
+
+
+@pytest.mark.parametrize("edit", [RNNCell.remove_node, lambda cell, node: cell.replace_activations("tanh", node)])
+@pytest.mark.parametrize("node", [1, 6, -1])
+def test_a_node_that_is_not_there_is_named(edit, node):
+    with refused(f"the cell has no node {node}; its nodes are 0, 2, 3, 4, 5"):
+        edit(CELL.remove_node(1), node)
+
+
+def test_renumbering_after_a_removal():
+    cell = CELL.remove_node(1).renumber()
+    assert cell.nodes == (0, 1, 2, 3, 4)
+    assert cell.previous == (0, 0, 2, 2)
+
+
+@given(cells(gaps=True))
+def test_renumbering_changes_labels_and_nothing_else(cell):
+    renumbered = cell.renumber()
+    assert renumbered.nodes == tuple(range(cell.num_blocks))
+    assert renumbered.parents == cell.parents
+    assert renumbered.activations == cell.activations
+    assert renumbered.cell_output == cell.cell_output
+
+
+@given(cells())
+def test_renumbering_a_cell_without_gaps_changes_nothing(cell):
+    assert cell.renumber() == cell
+
+
+def _removable(cell: RNNCell) -> st.SearchStrategy[int]:
+    return st.sampled_from(cell.nodes[1:])
+
+
+def _without_activations(cell: RNNCell) -> tuple:
+    return cell.nodes, cell.previous, cell.cell_output
+
+
+def _parent_by_node(cell: RNNCell) -> dict[int, int]:
+    return dict(zip(cell.nodes[1:], cell.previous, strict=True))
+
+
+def _activation_by_node(cell: RNNCell) -> dict[int, str]:
+    return dict(zip(cell.nodes, cell.activations, strict=True))
