@@ -1,8 +1,8 @@
 """Complete, atomic checkpoints: everything that a run needs to go on exactly where it was."""
 
-import pickle
 import random
 import re
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,9 +30,9 @@ def restore_random_states(states: dict) -> None:
     random.setstate(states["python"])
     name, keys, position, has_gauss, cached = states["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(states["torch"])
+    torch.set_rng_state(states["torch"].cpu())
     if len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
 
 
 def seed_everything(seed: int) -> None:
@@ -62,9 +62,15 @@ class Checkpoints:
         if is_best:
             with atomic_write(self.folder / BEST) as file:
                 file.write(path.read_bytes())
-        for old in self.paths()[: -self.max_save_num]:
-            old.unlink()
+        self._prune(path)
         return path
+
+    def _prune(self, newest: Path) -> None:
+        # What is named later than the newest is of a future that was given up: nobody could read it, or go on from it.
+        kept = [path for path in self.paths() if path <= newest][-self.max_save_num :]
+        unfinished = self.folder.glob(".*.pt.*")  # by a run that was killed while it wrote
+        for path in {*self.paths(), *unfinished} - {*kept}:
+            path.unlink()
 
     def paths(self) -> list[Path]:
         """The checkpoints, oldest first, `best.pt` not among them."""
@@ -90,6 +96,16 @@ class Checkpoints:
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict:
     """The state in a checkpoint file; ValueError, naming it, when it cannot be read."""
     try:
+        _check_sums(path)
         return torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: unreadable checkpoint: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # there is no end to what a damaged file makes the unpickler raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path}: unreadable checkpoint: {reason}") from None
+
+
+def _check_sums(path: Path) -> None:
+    """Raise ValueError when a part of the file is not what was written: torch.load takes damaged weights."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"{damaged} is damaged")

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from enas.search_space.rnn_cell import ACTIVATIONS
+
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 TRAIN_TYPES = {"orig": "orig", "enas": "orig", "regular": "orig", "random": "random"}
 MODES = ("train", "derive")
@@ -146,7 +148,25 @@ def _check_ranges(config: Config) -> None:
         _require(0 <= getattr(config, name) < 1, name, config, "must lie in [0, 1)")
     _require(0 <= config.discount <= 1, "discount", config, "must lie in [0, 1]")
     _require(config.num_gpu >= -1, "num_gpu", config, "must be 0 (the CPU), 1, or -1 (a GPU when there is one)")
-    _require(bool(config.shared_rnn_activations), "shared_rnn_activations", config, "must name at least one")
+    _require(config.random_seed < 2**63, "random_seed", config, "must be below 2**63")
+    names = config.shared_rnn_activations
+    _require(bool(names), "shared_rnn_activations", config, "must name at least one")
+    are_known = set(names) <= set(ACTIVATIONS) and len(set(names)) == len(names)
+    _require(are_known, "shared_rnn_activations", config, f"must be different names out of {', '.join(ACTIVATIONS)}")
+    _check_together(config)
+
+
+def _check_together(config: Config) -> None:
+    if config.tie_weights and config.shared_embed != config.shared_hid:
+        raise ValueError(
+            f"tie_weights needs equal sizes, but shared_embed is {config.shared_embed} and shared_hid "
+            f"{config.shared_hid}; make them equal, or set tie_weights to false"
+        )
+    if config.shared_batch_norm and config.batch_size == 1:
+        raise ValueError(
+            "batch_size is 1; shared_batch_norm normalises by the statistics of a batch and needs at least 2, "
+            "or set shared_batch_norm to false"
+        )
 
 
 def _require(holds: bool, name: str, config: Config, rule: str) -> None:
@@ -180,6 +200,8 @@ def nearest(name: str, known) -> str:
 
 def from_mapping(settings: dict, source: str) -> Config:
     """A Config of named settings; ValueError, naming `source`, for an unknown or a wrong one."""
+    if not isinstance(settings, dict):
+        raise ValueError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
     known = {spec.name for spec in fields(Config)}
     for name in settings:
         if name not in known:
@@ -216,7 +238,7 @@ def _assignment(path: Path, node: ast.stmt) -> tuple:
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
         try:
             return node.targets[0].id, ast.literal_eval(node.value)
-        except ValueError:
+        except (ValueError, TypeError):
             pass
     raise ValueError(f"{path}, line {node.lineno}: a config file holds lines like batch_size = 64, nothing else")
 

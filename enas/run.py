@@ -36,13 +36,18 @@ def execute(settings: dict) -> dict:
     Raises:
         ValueError, FileNotFoundError, OSError: with a line that names what is wrong and what would be right.
     """
-    config = from_mapping(settings, "settings") if not settings.get("load_path") else None
-    mode = settings.get("mode", "train")
-    if config is not None and mode == "train":
-        return train(config)
-    folder = find_run(settings["load_path"], settings) if config is None else newest_run(config)
+    load_path, mode = settings.get("load_path"), settings.get("mode", "train")
+    if not load_path and mode == "train":
+        return train(from_mapping(settings, "settings"))
+    folder = find_run(load_path, settings) if load_path else newest_run(_which_runs(settings))
     config = run_config(folder, settings)
     return resume(config, folder) if mode == "train" else derive(config, folder)
+
+
+def _which_runs(settings: dict) -> Config:
+    # The other settings may make sense only together with those of the run that is not yet known.
+    named = {name: settings[name] for name in ("dataset", "train_type", "log_dir") if name in settings}
+    return from_mapping(named, "settings")
 
 
 def train(config: Config) -> dict:
@@ -95,13 +100,18 @@ def _restore(config: Config, folder: Path) -> tuple[Trainer, Logbook]:
     controller = build_controller(config).to(device)
     warnings: list[str] = []
     state = Checkpoints(folder / "checkpoints").load_newest(warnings.append, device)
+    trainer = build_trainer(config, task, controller, None, folder)
+    try:
+        trainer.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{folder}: its checkpoint does not fit; has the data of {config.dataset} changed since? ({error})"
+        ) from None
     _check_writable(folder)
-    logbook = Logbook(folder, purge_step=state["progress"]["total_shared_steps"] + 1)
+    trainer.logbook = Logbook(folder, purge_step=trainer.progress.step + 1)
     for line in warnings:
-        logbook.info(line)
-    trainer = build_trainer(config, task, controller, logbook, folder)
-    trainer.load_state_dict(state)
-    return trainer, logbook
+        trainer.logbook.info(line)
+    return trainer, trainer.logbook
 
 
 def pick_device(num_gpu: int) -> torch.device:
@@ -154,7 +164,7 @@ def build_controller(config: Config) -> Controller:
 
 
 def build_trainer(
-    config: Config, task: LanguageTask, controller: Controller, logbook: Logbook, folder: Path
+    config: Config, task: LanguageTask, controller: Controller, logbook: Logbook | None, folder: Path
 ) -> Trainer:
     """The loop, with its optimisers and schedules."""
     return Trainer(

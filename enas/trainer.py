@@ -99,6 +99,11 @@ class Progress:
     architecture: dict | None = None
     history: list[dict] = field(default_factory=list)
 
+    @property
+    def step(self) -> int:
+        """Updates of ω and of θ so far: where the run is, in TensorBoard and in the names of checkpoints."""
+        return self.total_shared_steps + self.total_controller_updates
+
 
 class Trainer:
     """Trains ω and θ in turn.
@@ -200,7 +205,7 @@ class Trainer:
 
     def _log_shared(self, nll: float, norm: float, lr: float) -> None:
         values = {"loss": nll, self.task.metric: self.task.epoch_metric(nll), "grad_norm": norm, "lr": lr}
-        self.logbook.scalars("shared", values, self.progress.total_shared_steps)
+        self.logbook.scalars("shared", values, self.progress.step)
 
     def _skip_step(self) -> None:
         progress = self.progress
@@ -213,14 +218,15 @@ class Trainer:
             self._roll_back()
 
     def _roll_back(self) -> None:
-        rollbacks, lr_scale = self.progress.rollbacks + 1, self.progress.lr_scale / 2
+        skipped, rollbacks, lr_scale = self.progress.skipped, self.progress.rollbacks + 1, self.progress.lr_scale / 2
         if rollbacks > ROLLBACKS_BEFORE_END or self.checkpoints is None:
             raise TrainingDivergedError(
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
                 f"{rollbacks - 1} returns to the last checkpoint; lower shared_lr or shared_grad_clip"
             )
-        self.load_state_dict(self.checkpoints.load_newest(self.logbook.info))
-        self.progress.rollbacks, self.progress.lr_scale = rollbacks, lr_scale
+        device = next(self.task.model.parameters()).device
+        self.load_state_dict(self.checkpoints.load_newest(self.logbook.info, device))
+        self.progress.skipped, self.progress.rollbacks, self.progress.lr_scale = skipped, rollbacks, lr_scale
         self.logbook.info(f"back to the last checkpoint, shared learning rate × {lr_scale}")
 
     def train_controller(self) -> None:
@@ -256,19 +262,19 @@ class Trainer:
         clip_gradient(self.controller.parameters(), config.controller_grad_clip)
         self.controller_optimizer.step()
 
-        reward, entropy = float(rewards.mean()), float(sample.entropies.sum(1).mean())
+        reward, entropy = float(rewards.mean()), float(sample.entropies.detach().sum(1).mean())
         progress.total_controller_updates += 1
         progress.reward_sum += reward * num
         progress.entropy_sum += entropy * num
         if progress.total_controller_updates % max(1, config.log_step // config.controller_num_aggregate) == 0:
             values = {
-                "loss": float(loss),
+                "loss": float(loss.detach()),
                 "reward": reward,
                 "entropy": entropy,
                 "advantage": float(advantage.mean()),
                 "baseline": float(self.baseline.value.mean()),
             }
-            self.logbook.scalars("controller", values, progress.total_controller_updates)
+            self.logbook.scalars("controller", values, progress.step)
 
     def finish_epoch(self) -> None:
         """Close the epoch's books; derive, evaluate, draw and save when it is time."""
@@ -326,7 +332,7 @@ class Trainer:
         is_best = self.task.is_better(score, progress.best)
         if is_best:
             progress.best = score
-        self.logbook.scalars("eval", {f"validation_{metric}": score}, progress.total_shared_steps)
+        self.logbook.scalars("eval", {f"validation_{metric}": score}, progress.step)
         if self.folder is not None:
             self._draw(architecture, score)
         return is_best
@@ -337,7 +343,7 @@ class Trainer:
         title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric} {score:.2f}"
         write_json(self.folder / "architectures" / f"{name}.json", architecture.to_dict())
         picture = self.task.draw(architecture, self.folder / "networks" / f"{name}.png", title)
-        self.logbook.picture("derive/best", picture, progress.total_shared_steps)
+        self.logbook.picture("derive/best", picture, progress.step)
 
     def results(self) -> dict:
         """What results.json holds; `validation_…` is of the architecture derived last."""
@@ -361,8 +367,7 @@ class Trainer:
         if self.checkpoints is None:
             return
         progress = self.progress
-        step = progress.total_shared_steps + progress.total_controller_updates
-        self.checkpoints.save(self.state_dict(), epoch=progress.epoch, step=step, is_best=is_best)
+        self.checkpoints.save(self.state_dict(), epoch=progress.epoch, step=progress.step, is_best=is_best)
 
     def state_dict(self) -> dict:
         """Everything the run needs to go on as if it had never stopped."""

@@ -25,7 +25,7 @@ class RNNController(LSTMController[RNNCell]):
         self.cell_output = cell_output
 
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
-        return architecture.encode(self.activations)
+        return _encode(architecture, len(self.decoders), self.activations)
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell.decode(decisions, self.activations, self.cell_output)
@@ -46,7 +46,7 @@ class RandomRNNController(Controller[RNNCell]):
 
     def log_prob(self, architectures: Sequence[RNNCell]) -> Sample[RNNCell]:
         for architecture in architectures:
-            architecture.encode(self.activations)
+            _encode(architecture, len(self.sizes), self.activations)
         return self._uniform(list(architectures))
 
     def _uniform(self, architectures: list[RNNCell]) -> Sample[RNNCell]:
@@ -68,3 +68,11 @@ def decision_sizes(num_blocks: int, num_activations: int) -> list[int]:
     for node in range(1, num_blocks):
         sizes += [node, num_activations]
     return sizes
+
+
+def _encode(cell: RNNCell, num_decisions: int, activations: Sequence[str]) -> tuple[int, ...]:
+    decisions = cell.encode(activations)
+    if len(decisions) != num_decisions:
+        known = f"the controller makes cells of {(num_decisions + 1) // 2}"
+        raise ValueError(f"the cell has {cell.num_blocks} nodes, but {known}")
+    return decisions

@@ -50,10 +50,10 @@ class NodePlan:
     groups: tuple[tuple[str, slice | list[int]], ...]
 
     def select(self, nodes: Tensor) -> Tensor:
-        """The parents' values [M, B, H] among `nodes` [N, M, B, H]: a view where the cells agree."""
+        """The parents' values [..., M, B, H] among `nodes` [..., N, M, B, H]: a view where the cells agree."""
         if len(set(self.parents)) == 1:
-            return nodes[self.parents[0]]
-        return nodes[list(self.parents), range(len(self.parents))]
+            return nodes.select(-4, self.parents[0])
+        return nodes[..., list(self.parents), range(len(self.parents)), :, :]
 
     def add_to_parents(self, nodes: Tensor, values: Tensor) -> None:
         """Add `values` [M, B, H] to the parents' entries of `nodes` [N, M, B, H]."""
@@ -101,12 +101,15 @@ def _share(cell: RNNCell, position: int) -> float:
     return 1 / len(outputs) if used else 0.0
 
 
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.bmm(x, weight) if x.shape[0] > 1 else torch.mm(x[0], weight[0]).unsqueeze(0)
+def _product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """x · weight for each of M cells: [M, B, h] and [M, h, k] give [M, B, k]."""
+    if x.shape[0] > 1:
+        return torch.bmm(x, weight, out=out)
+    return torch.mm(x[0], weight[0], out=None if out is None else out[0]).unsqueeze(0)
 
 
-def _highway(parent: Tensor, both: Tensor, node: NodePlan) -> Tensor:
-    """Apply gate and activation to `both` [M, B, 2H] in place; return h_j [M, B, H]."""
+def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor) -> None:
+    """Apply gate and activation to `both` [M, B, 2H] in place; write h_j to `out` [M, B, H]."""
     hidden = parent.shape[-1]
     gate, value = both[..., :hidden], both[..., hidden:]
     gate.sigmoid_()
@@ -117,7 +120,7 @@ def _highway(parent: Tensor, both: Tensor, node: NodePlan) -> Tensor:
             ACTIVATE[name](value)
         else:
             value[cells] = ACTIVATE[name](value[cells])
-    return torch.lerp(parent, value, gate)
+    torch.lerp(parent, value, gate, out=out)
 
 
 def _highway_backward(grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan, out: Tensor) -> Tensor:
@@ -134,28 +137,28 @@ def _highway_backward(grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan
 
 class _CellSequence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, projected, state, w_state, plan, norm_bound, *edges):
+    def forward(ctx, projected, state, w_state, plan, norm_bound, grad_enabled, *edges):
         steps, batch, hidden = projected.shape[0], projected.shape[1], state.shape[-1]
         m, n = state.shape[0], len(plan.nodes)
-        keep = any(ctx.needs_input_grad)
+        keep = grad_enabled and any(ctx.needs_input_grad)
         kept_steps = steps if keep else 1
         values = state.new_empty(kept_steps, n, m, batch, hidden)
         both = state.new_empty(kept_steps, n, m, batch, 2 * hidden)
         states = state.new_empty(steps + 1, m, batch, hidden)
         scales = state.new_empty(steps, m, batch, 1)
-        shares = [state.new_tensor(row).view(m, 1, 1) for row in plan.shares]
+        shares = state.new_tensor(plan.shares).view(n, m, 1, 1)
         states[0] = state
         for t in range(steps):
             now, now_both = values[t % kept_steps], both[t % kept_steps]
             previous = states[t]
-            now_both[0] = torch.mm(previous.reshape(m * batch, hidden), w_state).view(m, batch, -1)
+            torch.mm(previous.view(m * batch, hidden), w_state, out=now_both[0].view(m * batch, -1))
             now_both[0] += projected[t]
-            now[0] = _highway(previous, now_both[0], plan.nodes[0])
+            _highway(previous, now_both[0], plan.nodes[0], out=now[0])
             for j in range(1, n):
                 parent = plan.nodes[j].select(now)
-                now_both[j] = _product(parent, edges[j - 1])
-                now[j] = _highway(parent, now_both[j], plan.nodes[j])
-            output = sum(now[j] * shares[j] for j in range(n) if any(plan.shares[j]))
+                _product(parent, edges[j - 1], out=now_both[j])
+                _highway(parent, now_both[j], plan.nodes[j], out=now[j])
+            output = (now * shares).sum(0)
             norm = torch.linalg.vector_norm(output, dim=-1, keepdim=True)
             scales[t] = (norm_bound / norm.clamp_min(1e-12)).clamp_max_(1)
             torch.mul(output, scales[t], out=states[t + 1])
@@ -171,34 +174,27 @@ class _CellSequence(torch.autograd.Function):
         steps, n, m, batch, hidden = values.shape
         plan = ctx.plan
         grad_both = torch.empty_like(both)
-        parents = [states[:-1]] + [torch.empty_like(states[1:]) for _ in edges]
         carried = torch.zeros_like(states[0])
         grad_nodes = values.new_empty(n, m, batch, hidden)
         w_state_t, edges_t = w_state.t(), [edge.transpose(1, 2) for edge in edges]
         for t in reversed(range(steps)):
             grad = _norm_bound_backward(grad_states[t] + carried, states[t + 1], scales[t], ctx.norm_bound)
-            for j in range(n):
-                torch.mul(grad, ctx.shares[j], out=grad_nodes[j])
+            torch.mul(grad, ctx.shares, out=grad_nodes)
             for j in range(n - 1, 0, -1):
                 node = plan.nodes[j]
                 parent = node.select(values[t])
-                parents[j][t] = parent
                 direct = _highway_backward(grad_nodes[j], parent, both[t, j], node, grad_both[t, j])
                 node.add_to_parents(grad_nodes, direct.add_(_product(grad_both[t, j], edges_t[j - 1])))
             direct = _highway_backward(grad_nodes[0], states[t], both[t, 0], plan.nodes[0], grad_both[t, 0])
             carried = direct.add_(torch.mm(grad_both[t, 0].reshape(m * batch, -1), w_state_t).view(m, batch, hidden))
-        grad_w_state = parents[0].reshape(-1, hidden).t() @ grad_both[:, 0].reshape(-1, 2 * hidden)
-        grad_edges = [
-            torch.einsum("tmbh,tmbk->mhk", parents[j], grad_both[:, j])
-            if m > 1
-            else _weight_gradient(parents[j], grad_both[:, j])
-            for j in range(1, n)
-        ]
-        return grad_both[:, 0].sum(1), carried, grad_w_state, None, None, *grad_edges
+        grad_w_state = states[:-1].reshape(-1, hidden).t() @ grad_both[:, 0].reshape(-1, 2 * hidden)
+        grad_edges = [_weight_gradient(plan.nodes[j].select(values), grad_both[:, j]) for j in range(1, n)]
+        return grad_both[:, 0].sum(1), carried, grad_w_state, None, None, None, *grad_edges
 
 
 def _weight_gradient(parent: Tensor, grad_both: Tensor) -> Tensor:
-    return (parent.reshape(-1, parent.shape[-1]).t() @ grad_both.reshape(-1, grad_both.shape[-1])).unsqueeze(0)
+    """Σ over steps and batch of parentᵀ · grad, [M, H, 2H], of [T, M, B, H] and [T, M, B, 2H]."""
+    return torch.bmm(parent.transpose(0, 1).flatten(1, 2).transpose(1, 2), grad_both.transpose(0, 1).flatten(1, 2))
 
 
 def _norm_bound_backward(grad: Tensor, bounded: Tensor, scale: Tensor, norm_bound: float) -> Tensor:
@@ -227,4 +223,5 @@ def cell_sequence(
     Returns:
         [T, M, B, H]; differentiable in every tensor argument, once.
     """
-    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, *edges)
+    # Inside forward gradients are always off, and parameters still ask for one: only here is it known.
+    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, torch.is_grad_enabled(), *edges)

@@ -109,7 +109,7 @@ class SharedRNN(nn.Module):
         init_range = self.config.init_range or self.config.hidden**-0.5
         for weight in (self.w_input, self.w_state, *self.edges.values()):
             nn.init.uniform_(weight, -init_range, init_range)
-        for weight in {self.embedding, self.decoder}:
+        for weight in dict.fromkeys((self.embedding, self.decoder)):
             nn.init.uniform_(weight, -self.config.embed_init_range, self.config.embed_init_range)
         nn.init.zeros_(self.decoder_bias)
         if self.config.batch_norm:
@@ -189,9 +189,8 @@ class SharedRNN(nn.Module):
             return torch.zeros_like(self.w_state)
         name = edge_name(*cell.edges[position - 1])
         if name not in self.edges:
-            raise ValueError(
-                f"the cell has node {cell.nodes[position]}, but the shared model has nodes 0 … {self.config.num_blocks - 1}"
-            )
+            known = f"nodes 0 … {self.config.num_blocks - 1}"
+            raise ValueError(f"the cell has node {cell.nodes[position]}, but the shared model has {known}")
         return self.edges[name]
 
     def _normalise(self, states: Tensor) -> Tensor:

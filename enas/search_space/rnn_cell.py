@@ -204,7 +204,7 @@ class RNNCell:
         if node is None:
             return replace(self, activations=(activation,) * self.num_blocks)
         position = self._position(node)
-        return replace(self, activations=self.activations[:position] + (activation,) + self.activations[position + 1 :])
+        return replace(self, activations=(*self.activations[:position], activation, *self.activations[position + 1 :]))
 
     def remove_node(self, node: int) -> "RNNCell":
         """A copy without `node` (a label); nodes that read it now read the node that it read.

@@ -1,0 +1,34 @@
+# `make search` and `make test` work on a fresh machine with Python (3.11 or newer) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: search test lint
+
+search: $(VENV)/run dot
+	$(BIN)/python train_scripts/demo.py
+
+test: $(VENV)/develop dot
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/develop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/run: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/develop: $(VENV)/run requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# Pictures need Graphviz's dot. Without it a run goes on, and leaves .dot files.
+.PHONY: dot
+dot:
+	@command -v dot >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq graphviz >/dev/null; \
+	} || echo "dot is not installed, so pictures stay .dot files; to get it: apt install graphviz, or brew install graphviz"

@@ -1,0 +1,183 @@
+"""Checkpoints: whole or absent, the newest and the best, and readable without running what is in them."""
+
+import random
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from enas import checkpoint, run
+from enas.checkpoint import BEST, Checkpoints, load_checkpoint, random_states, restore_random_states, seed_everything
+
+
+def _state(number: float) -> dict:
+    return {"weights": torch.full((5000,), number), "number": number}
+
+
+def _save(checkpoints: Checkpoints, *steps: int, best: int | None = None) -> None:
+    for step in steps:
+        checkpoints.save(_state(step), epoch=step // 10, step=step, is_best=step == best)
+
+
+def _names(checkpoints: Checkpoints) -> list[str]:
+    return sorted(path.name for path in checkpoints.folder.iterdir())
+
+
+def _damage(path, how: str) -> None:
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(
+        {
+            "truncated": content[:middle],
+            "empty": b"",
+            "no checkpoint at all": b"\x80\x02nonsense",
+            "zeros in the middle": content[: middle - 100] + bytes(200) + content[middle + 100 :],
+        }[how]
+    )
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    state = {"a": torch.tensor([1.0, float("nan")]), "b": [None, {"c": (1, 2.5, "x")}], "d": torch.arange(3)}
+    path = checkpoints.save(state, epoch=1, step=2, is_best=False)
+    assert path.name == "00001-00000002.pt"
+    assert tiny.difference(checkpoints.load_newest(), state) is None
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, max_save_num=2)
+    _save(checkpoints, 10, 20, 30, 40, best=20)
+    assert _names(checkpoints) == ["00003-00000030.pt", "00004-00000040.pt", BEST]
+    assert load_checkpoint(tmp_path / BEST)["number"] == 20
+    assert checkpoints.load_newest()["number"] == 40
+
+
+def test_a_better_one_replaces_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, 10, best=10)
+    _save(checkpoints, 20, best=20)
+    assert load_checkpoint(tmp_path / BEST)["number"] == 20
+
+
+def test_order_is_that_of_the_steps_beyond_the_padding(tmp_path):
+    checkpoints = Checkpoints(tmp_path, max_save_num=3)
+    for epoch, step in ((9, 99), (9, 100), (10, 101)):
+        checkpoints.save(_state(step), epoch=epoch, step=step, is_best=False)
+    assert [int(path.stem.split("-")[1]) for path in checkpoints.paths()] == [99, 100, 101]
+
+
+def _write_half_and_fail(save):
+    def failing(state, file):
+        save(state, file)
+        file.truncate(file.tell() // 2)
+        raise OSError(28, "No space left on device")
+
+    return failing
+
+
+@pytest.mark.parametrize("step", [10, 20], ids=["over the old one", "beside the old one"])
+def test_a_failed_write_leaves_the_old_ones(tmp_path, monkeypatch, step):
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, 10, best=10)
+    before = tiny.tree(tmp_path)
+    monkeypatch.setattr(checkpoint.torch, "save", _write_half_and_fail(torch.save))
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(_state(-1.0), epoch=step // 10, step=step, is_best=True)
+    assert tiny.tree(tmp_path) == before
+
+
+def test_a_write_that_was_killed_is_ignored_and_then_swept_away(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, 10)
+    (tmp_path / ".00002-00000020.pt.k8x_2ab1").write_bytes(b"half")
+    assert checkpoints.load_newest()["number"] == 10
+    _save(checkpoints, 20)
+    assert _names(checkpoints) == ["00002-00000020.pt"]
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "no checkpoint at all", "zeros in the middle"])
+def test_damaged_newest_gives_the_one_before(tmp_path, how):
+    checkpoints = Checkpoints(tmp_path, max_save_num=3)
+    _save(checkpoints, 10, 20, 30)
+    _damage(checkpoints.paths()[-1], how)
+    told = []
+    assert checkpoints.load_newest(told.append)["number"] == 20
+    (line,) = told
+    assert str(tmp_path / "00003-00000030.pt") in line
+    assert "trying the one before" in line
+
+
+def test_all_damaged(tmp_path):
+    checkpoints = Checkpoints(tmp_path, max_save_num=3)
+    _save(checkpoints, 10, 20)
+    for path in checkpoints.paths():
+        _damage(path, "truncated")
+    with pytest.raises(ValueError, match=r"00002-00000020\.pt: unreadable.*no older one"):
+        checkpoints.load_newest()
+
+
+def test_none_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        Checkpoints(tmp_path / "checkpoints").load_newest()
+
+
+def test_going_on_from_before_a_damaged_one_keeps_what_is_new(tmp_path):
+    """The damaged one is named later than the one just written, which must not be pruned in its place."""
+    checkpoints = Checkpoints(tmp_path, max_save_num=2)
+    _save(checkpoints, 10, 30)
+    _damage(checkpoints.paths()[-1], "truncated")
+    Checkpoints(tmp_path, max_save_num=1).save(_state(20), epoch=2, step=20, is_best=False)
+    assert checkpoints.load_newest()["number"] == 20
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_loading_runs_no_code(tmp_path, capsys):
+    torch.save({"x": Malicious()}, tmp_path / "00001-00000001.pt")
+    with pytest.raises(ValueError, match="unreadable"):
+        Checkpoints(tmp_path).load_newest()
+    assert "this must not run" not in capsys.readouterr().out
+
+
+def test_random_states_go_on():
+    seed_everything(3)
+    states = random_states()
+    expected = (random.random(), np.random.rand(), torch.rand(3).tolist())
+    seed_everything(4)
+    restore_random_states(states)
+    assert (random.random(), np.random.rand(), torch.rand(3).tolist()) == expected
+
+
+def test_random_states_survive_a_file(tmp_path):
+    np.random.standard_normal()  # leaves a second number waiting
+    Checkpoints(tmp_path).save(random_states(), epoch=0, step=0, is_best=False)
+    expected = (random.random(), np.random.standard_normal(), torch.rand(3).tolist())
+    restore_random_states(Checkpoints(tmp_path).load_newest())
+    assert (random.random(), np.random.standard_normal(), torch.rand(3).tolist()) == expected
+
+
+def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
+    run.execute(tiny.settings(tmp_path, max_epoch=4, max_save_num=2))
+    checkpoints = Checkpoints(tiny.only_run(tmp_path / "logs") / "checkpoints")
+    steps_an_epoch = tiny.SETTINGS["shared_max_step"] + tiny.SETTINGS["controller_max_step"]
+    kept = [f"{epoch:05d}-{epoch * steps_an_epoch:08d}.pt" for epoch in (3, 4)]
+    assert _names(checkpoints) == [*kept, BEST]
+    state, best = checkpoints.load_newest(), load_checkpoint(checkpoints.folder / BEST)
+    history = state["progress"]["history"]
+    assert best["progress"]["validation"] == min(entry["validation_perplexity"] for entry in history)
+    assert state["progress"]["best"] == best["progress"]["best"]
+
+
+def test_a_checkpoint_holds_everything(tmp_path):
+    run.execute(tiny.settings(tmp_path, max_epoch=1, shared_optim="adam"))
+    state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
+    assert set(state) == {
+        "task", "controller", "shared_optimizer", "controller_optimizer", "baseline", "progress", "random",
+    }  # fmt: skip
+    assert set(state["random"]) == {"python", "numpy", "torch", "cuda"}
+    assert set(state["task"]) == {"model", "train", "valid", "state"}
+    assert {"exp_avg", "exp_avg_sq", "step"} == set(state["shared_optimizer"]["state"][0])

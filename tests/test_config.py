@@ -1,0 +1,381 @@
+"""Settings: one table from which flags, config files and params.json come, and no flag without an effect."""
+
+import ast
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enas import run
+from enas.config import CONFIG_DIR, Config, from_mapping, make_parser, parse_flags, read_variation
+from enas.search_space.rnn_cell import ACTIVATIONS
+
+FIELDS = fields(Config)
+NAMES = [spec.name for spec in FIELDS]
+
+
+def _parse(*argv: str) -> dict:
+    return parse_flags(list(argv), "test")
+
+
+# --- flags ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_has_a_flag_and_a_help_text():
+    actions = {flag: action for action in make_parser("test")._actions for flag in action.option_strings}
+    assert {f"--{name}" for name in NAMES} | {"--config", "--help", "-h"} == set(actions)
+    for spec in FIELDS:
+        text = spec.metadata["help"]
+        assert text and text in actions[f"--{spec.name}"].help.replace("%%", "%")
+
+
+def test_help_prints(capsys):
+    with pytest.raises(SystemExit) as end:
+        _parse("--help")
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert all(f"--{name}" in out for name in NAMES)
+
+
+def test_no_flags_no_settings():
+    assert _parse() == {}
+    assert Config(**_parse()) == Config()
+
+
+@pytest.mark.parametrize("spec", FIELDS, ids=lambda spec: spec.name)
+def test_a_flag_reads_its_default_back(spec):
+    values = tiny.flags({spec.name: spec.default})
+    assert Config(**_parse(*values)) == Config()
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", "yes", "YES"])
+def test_true(text):
+    assert _parse("--ppl_square", text) == {"ppl_square": True}
+
+
+@pytest.mark.parametrize("text", ["false", "False", "0", "no", "No"])
+def test_false(text):
+    assert _parse("--tie_weights", text) == {"tie_weights": False}
+
+
+@pytest.mark.parametrize("text", ["rue", "2", "", "y", "none"])
+def test_neither_true_nor_false(text):
+    with pytest.raises(ValueError, match=r"tie_weights.*true or false"):
+        _parse("--tie_weights", text)
+
+
+def test_names_are_split_at_commas():
+    assert _parse("--shared_rnn_activations", "tanh, ReLU") == {"shared_rnn_activations": ("tanh", "ReLU")}
+
+
+def test_flags_are_not_abbreviated():
+    with pytest.raises(ValueError, match=r"unknown flag --num_block; did you mean --num_blocks\?"):
+        _parse("--num_block", "3")
+
+
+@pytest.mark.parametrize("name", ["orig", "enas", "regular"])
+def test_names_of_the_original_controller(name):
+    assert Config(train_type=name).train_type == "orig"
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [spec for spec in FIELDS if spec.type in (int, float)], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("value", ["1", None, True, float("nan"), float("inf"), [1]], ids=repr)
+def test_a_number_must_be_one(spec, value):
+    with pytest.raises(ValueError, match=rf"^{spec.name} is "):
+        Config(**{spec.name: value})
+
+
+@pytest.mark.parametrize("spec", [spec for spec in FIELDS if spec.type is int], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("value", [-2, 1.5], ids=repr)
+def test_a_count_must_be_one(spec, value):
+    with pytest.raises(ValueError, match=rf"^{spec.name} is "):
+        Config(**{spec.name: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"shared_dropout": 1.0}, r"shared_dropout is 1\.0; it must lie in \[0, 1\)"),
+        ({"ema_baseline_decay": 1.0}, r"ema_baseline_decay"),
+        ({"discount": 1.1}, r"discount"),
+        ({"softmax_temperature": 0.0}, r"softmax_temperature is 0\.0; it must be above 0"),
+        ({"shared_rnn_activations": ()}, r"shared_rnn_activations"),
+        ({"shared_rnn_activations": ("tanh", "tanh")}, r"different names"),
+        ({"shared_rnn_activations": ("relu",)}, r"out of tanh, ReLU, identity, sigmoid"),
+        ({"shared_rnn_activations": "tanh"}, r"must be a list of names"),
+        ({"random_seed": 2**63}, r"random_seed"),
+        ({"shared_embed": 64}, r"tie_weights.*shared_embed is 64 and shared_hid 1000"),
+        ({"batch_size": 1}, r"batch_size is 1; shared_batch_norm.*at least 2"),
+        ({"mode": "tain"}, r"mode is 'tain'; it must be one of train, derive"),
+    ],
+)
+def test_values_that_make_no_sense(changes, says):
+    with pytest.raises(ValueError, match=says):
+        Config(**changes)
+
+
+def test_settings_that_make_sense_together():
+    assert Config(shared_embed=64, tie_weights=False).shared_embed == 64
+    assert Config(batch_size=1, shared_batch_norm=False).batch_size == 1
+
+
+@pytest.mark.parametrize("settings", [[], None, 3, "x", ["dataset"]], ids=repr)
+def test_settings_must_be_a_mapping(settings):
+    with pytest.raises(ValueError, match=r"^params: holds a "):
+        from_mapping(settings, "params")
+
+
+def test_an_unknown_setting():
+    with pytest.raises(ValueError, match=r"^here: unknown setting shared_hidden; did you mean shared_hid\?"):
+        from_mapping({"shared_hidden": 3}, "here")
+
+
+# --- params.json ------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 30),
+    st.lists(st.sampled_from(ACTIVATIONS), min_size=1, unique=True),
+    st.floats(1e-9, 1e9),
+    st.floats(0, 1, exclude_max=True),
+    st.booleans(),
+)
+def test_params_round_trip(num_blocks, activations, lr, dropout, square):
+    config = Config(
+        num_blocks=num_blocks,
+        shared_rnn_activations=activations,
+        shared_lr=lr,
+        shared_dropout=dropout,
+        ppl_square=square,
+    )
+    assert from_mapping(json.loads(json.dumps(config.to_dict())), "params.json") == config
+
+
+def test_replace_changes_a_copy():
+    config = Config()
+    assert config.replace(num_blocks=5).num_blocks == 5
+    assert config.num_blocks == 12
+    with pytest.raises(ValueError, match="unknown setting"):
+        config.replace(blocks=5)
+
+
+# --- variations -------------------------------------------------------------------------------------------------------
+
+
+def _variation(folder: Path, text: str) -> str:
+    path = folder / "variation.py"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_the_reference_names_every_setting_with_its_default():
+    assert read_variation("config_ours") == {spec.name: spec.default for spec in FIELDS}
+    assert list(read_variation("config_ours")) == NAMES  # in the order of the code, so that both read alike
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG_DIR.glob("*.py")), ids=lambda path: path.stem)
+def test_every_variation_is_a_config(path):
+    variation = read_variation(path.stem)
+    assert variation
+    assert from_mapping(variation, path.name) == Config(**variation)
+    assert ast.get_docstring(ast.parse(path.read_text())), "a variation says what it is for"
+
+
+def test_flags_win_over_the_variation(tmp_path):
+    name = _variation(tmp_path, '"""Small."""\nnum_blocks = 5  # fewer\nshared_lr = 1.0\n')
+    assert _parse("--config", name, "--shared_lr", "2") == {"num_blocks": 5, "shared_lr": 2.0}
+    assert _parse("--shared_lr", "2", "--config", name) == {"num_blocks": 5, "shared_lr": 2.0}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os",
+        "num_blocks = __import__('os').getpid()",
+        "num_blocks = 2 + 3 * len('x')",
+        "num_blocks: int = 5",
+        "num_blocks = batch_size = 5",
+        "num_blocks += 1",
+        "if True:\n    num_blocks = 5",
+        "num_blocks = {[]: 1}",
+        "print('x')",
+    ],
+)
+def test_a_variation_is_read_and_not_run(tmp_path, text):
+    with pytest.raises(ValueError, match=r"variation\.py, line 1: a config file holds lines like"):
+        read_variation(_variation(tmp_path, text))
+
+
+def test_a_variation_that_is_no_python(tmp_path):
+    with pytest.raises(ValueError, match=r"variation\.py: not a Python file"):
+        read_variation(_variation(tmp_path, "num_blocks = = 5"))
+
+
+@pytest.mark.parametrize("text", ["num_blokcs = 5", "num_blocks = '5'", "num_blocks = 0"])
+def test_a_variation_with_a_wrong_setting_is_refused_by_name(tmp_path, text):
+    name = _variation(tmp_path, text)
+    with pytest.raises(ValueError, match=rf"config {name}: .*num_bl"):
+        _parse("--config", name)
+
+
+def test_an_unknown_variation_lists_the_known():
+    with pytest.raises(FileNotFoundError, match=r"config_our: no such variation.*did you mean config_ours\?"):
+        read_variation("config_our")
+
+
+# --- every setting has an effect --------------------------------------------------------------------------------------
+
+
+class _Uses(ast.NodeVisitor):
+    """The names that a module reads: attributes, subscripts, and strings that are not in a set."""
+
+    def __init__(self):
+        self.names: set[str] = set()
+
+    def visit_Attribute(self, node: ast.Attribute):
+        self.names.add(node.attr)
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant):
+        self.names.add(node.value)
+
+    def visit_Set(self, node: ast.Set):
+        """CHANGEABLE lists settings without reading them."""
+
+
+def test_every_setting_is_read_somewhere():
+    uses = _Uses()
+    for path in (tiny.ROOT / "enas").rglob("*.py"):
+        if path.name != "config.py":
+            uses.visit(ast.parse(path.read_text(encoding="utf-8")))
+    unread = [name for name in NAMES if not {name, name.removeprefix("shared_")} & uses.names]
+    assert not unread, f"set, and without effect: {unread}"
+
+
+# What a run must have for a setting to matter, and a value that then changes its outcome.
+COSINE = {"controller_lr_cosine": True, "max_epoch": 3}
+ADAM = {"shared_optim": "adam", "shared_lr": 0.01}
+EFFECTS: dict[str, tuple[dict, object]] = {
+    "train_type": ({}, "random"),
+    "random_seed": ({}, 7),
+    "precision": ({}, "bfloat16"),
+    "num_blocks": ({}, 5),
+    "shared_rnn_activations": ({}, ("tanh", "ReLU")),
+    "cell_output": ({}, "all"),
+    "batch_size": ({}, 5),
+    "vocab_min_count": ({}, 30),
+    "shared_embed": ({"tie_weights": False}, 6),
+    "shared_hid": ({"tie_weights": False}, 6),
+    "tie_weights": ({}, False),
+    "shared_dropoute": ({}, 0.5),
+    "shared_dropouti": ({}, 0.1),
+    "shared_dropout": ({}, 0.1),
+    "shared_wdrop": ({}, 0.1),
+    "shared_batch_norm": ({}, False),
+    "shared_norm_bound": ({}, 0.01),
+    "shared_activation_reg": ({}, 0.5),
+    "shared_temporal_activation_reg": ({}, 0.5),
+    "shared_norm_stabilizer": ({}, 0.5),
+    "shared_norm_stabilizer_point": ({"shared_norm_stabilizer": 0.5}, 1.0),
+    "shared_init_range": ({}, 0.3),
+    "shared_embed_init_range": ({}, 0.1),
+    "shared_rnn_max_length": ({}, 5),
+    "shared_max_step": ({}, 4),
+    "shared_num_sample": ({}, 2),
+    "shared_optim": ({"shared_lr": 0.01}, "adam"),
+    "shared_lr": ({}, 0.5),
+    "shared_decay": ({"shared_decay_after": 0}, 0.5),
+    "shared_decay_after": ({}, 0),
+    "shared_lr_warmup": ({}, 5),
+    "shared_lr_cosine": ({}, True),
+    "shared_lr_min": ({"shared_lr_cosine": True}, 0.1),
+    "shared_adam_beta1": (ADAM, 0.5),
+    "shared_adam_beta2": (ADAM, 0.5),
+    "shared_l2_reg": ({}, 0.1),
+    "shared_grad_clip": ({}, 0.01),
+    "controller_hid": ({}, 6),
+    "softmax_temperature": ({}, 1.0),
+    "tanh_c": ({}, 0.1),
+    "controller_init_range": ({}, 0.5),
+    "controller_max_step": ({}, 3),
+    "controller_num_aggregate": ({}, 2),
+    "controller_optim": ({}, "momentum"),
+    "controller_lr": ({}, 0.1),
+    "controller_lr_cosine": ({}, True),
+    "controller_lr_max": (COSINE, 0.5),
+    "controller_lr_min": (COSINE, 0.04),
+    "controller_lr_period": (COSINE, 2),
+    "controller_grad_clip": ({}, 1e-9),
+    "reward_c": ({}, 10.0),
+    "ppl_square": ({}, True),
+    "entropy_coeff": ({}, 1.0),
+    "entropy_mode": ({"entropy_coeff": 1.0}, "regularizer"),
+    "ema_baseline_decay": ({}, 0.1),
+    "discount": ({}, 0.5),
+    "max_epoch": ({}, 1),
+    "derive_num_sample": ({}, 2),
+    "derive_max_batches": ({}, 1),
+}
+# These change what is written and where, or which problem it is, and are tested as that.
+ELSEWHERE = {
+    "network_type", "dataset", "mode", "load_path", "log_dir", "data_dir", "num_gpu", "save_epoch", "max_save_num",
+    "log_step",
+}  # fmt: skip
+
+
+def test_the_table_of_effects_is_complete():
+    assert set(EFFECTS) | ELSEWHERE == set(NAMES)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    """Settings -> all numbers that a run with them ends in, remembered for settings seen before."""
+    folder, known = tmp_path_factory.mktemp("effects"), {}
+
+    def numbers(changes: dict) -> dict:
+        key = repr(sorted(changes.items()))
+        if key not in known:
+            trainer = tiny.trainer(folder, **{"shared_max_step": 6, "controller_max_step": 4, **changes})
+            ranks = []
+            trainer.task.rank = _recording(trainer.task.rank, ranks)
+            trainer.checkpoints = None
+            trainer.train()
+            state = trainer.state_dict()
+            learned = {part: state[part] for part in ("task", "controller", "baseline")}
+            known[key] = {**learned, "validation": trainer.progress.validation, "ranks": ranks}
+        return known[key]
+
+    return numbers
+
+
+def _recording(rank, ranks: list):
+    def recorded(cells, batches):
+        ranks.append(rank(cells, batches))
+        return ranks[-1]
+
+    return recorded
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_every_setting_changes_the_outcome(outcome, name):
+    base, value = EFFECTS[name]
+    assert tiny.difference(outcome(base), outcome(base | {name: value})) is not None
+
+
+def test_without_a_change_the_outcome_is_the_same(outcome):
+    assert tiny.difference(outcome({}), outcome({"log_step": 50})) is None
+
+
+def test_settings_that_say_where_and_how_often(tmp_path):
+    settings = tiny.settings(tmp_path, max_epoch=2, save_epoch=2, log_dir=str(tmp_path / "elsewhere"))
+    results = run.execute(settings)
+    assert [entry["validation_perplexity"] is None for entry in results["history"]] == [True, False]
+    folder = tiny.only_run(tmp_path / "elsewhere")
+    assert from_mapping(json.loads((folder / "params.json").read_text()), "params.json") == Config(**settings)

@@ -1,0 +1,168 @@
+"""Controllers over a space small enough to list: every cell of 3 nodes and 2 activations, 16 of them."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from enas.controllers import ControllerConfig, RandomRNNController, RNNController
+from enas.controllers.rnn import decision_sizes
+from enas.search_space import RNNCell
+
+ACTIVATIONS = ("ReLU", "tanh")
+SIZES = (2, 1, 2, 2, 2)
+DECISIONS = list(itertools.product(*map(range, SIZES)))
+CELLS = [RNNCell.decode(decisions, ACTIVATIONS) for decisions in DECISIONS]
+
+
+def make_controller(training: bool = True, **settings) -> RNNController:
+    """A float64 controller whose large weights prefer some cells clearly to others."""
+    torch.manual_seed(0)
+    config = ControllerConfig(**{"hidden": 6, "temperature": 2.0, "init_range": 1.5, **settings})
+    return RNNController(3, ACTIVATIONS, "loose_ends", config).double().train(training)
+
+
+both_modes = pytest.mark.parametrize("training", [True, False], ids=["exploring", "evaluating"])
+
+
+@both_modes
+def test_probabilities_of_all_cells_sum_to_one(training):
+    controller = make_controller(training)
+    probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
+    assert len(set(CELLS)) == 16
+    assert probabilities.sum().item() == pytest.approx(1, abs=1e-6)
+    assert probabilities.max() > 3 * probabilities.min()
+
+
+@both_modes
+def test_sampled_log_probs_and_entropies_equal_rescored_ones(training):
+    controller = make_controller(training)
+    sample = controller.sample(50)
+    rescored = controller.log_prob(sample.architectures)
+    assert sample.log_probs.shape == sample.entropies.shape == (50, len(SIZES))
+    assert torch.equal(sample.log_probs, rescored.log_probs)
+    assert torch.equal(sample.entropies, rescored.entropies)
+    assert sample.log_probs.requires_grad
+
+
+@both_modes
+def test_cells_are_sampled_as_often_as_their_probabilities_say(training):
+    controller = make_controller(training)
+    with torch.no_grad():
+        probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
+        assert_frequencies(controller.sample(4000).architectures, probabilities)
+
+
+def assert_frequencies(sampled: list[RNNCell], probabilities: torch.Tensor) -> None:
+    counts = [sampled.count(cell) for cell in CELLS]
+    expected = probabilities.double() * len(sampled)
+    assert sum(counts) == len(sampled) and expected.min() > 5
+    assert chisquare(counts, expected.numpy()).pvalue > 0.01
+
+
+@both_modes
+def test_entropy_of_a_decision_is_that_of_its_distribution_given_the_ones_before(training):
+    scores = make_controller(training).log_prob(CELLS)
+    for index in range(len(SIZES)):
+        for row, decisions in enumerate(DECISIONS):
+            siblings = {
+                other[index]: scores.log_probs[r, index]
+                for r, other in enumerate(DECISIONS)
+                if other[:index] == decisions[:index]
+            }
+            log_probs = torch.stack(list(siblings.values()))
+            assert log_probs.exp().sum().item() == pytest.approx(1)
+            expected = -(log_probs.exp() * log_probs).sum()
+            torch.testing.assert_close(scores.entropies[row, index], expected)
+
+
+@both_modes
+def test_expected_entropies_add_up_to_the_joint_entropy(training):
+    scores = make_controller(training).log_prob(CELLS)
+    log_probs = scores.log_probs.sum(1)  # of whole cells
+    joint = -(log_probs.exp() * log_probs).sum()
+    torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint)
+
+
+def test_a_decision_depends_on_each_earlier_one():
+    log_probs = make_controller().log_prob(CELLS).log_probs[:, -1]
+    by_decisions = dict(zip(DECISIONS, log_probs.tolist(), strict=True))
+    for index in (0, 2, 3):  # decision 1 has one choice
+        flipped = tuple(1 - choice if place == index else choice for place, choice in enumerate(DECISIONS[0]))
+        assert by_decisions[flipped] != by_decisions[DECISIONS[0]]
+
+
+@pytest.mark.parametrize(
+    "training, tanh_c, logits", [(False, 2.5, [0.6, -0.2]), (True, 0.0, [0.6, -0.2]), (True, 2.5, None)]
+)
+def test_temperature_always_and_the_squash_only_while_exploring(training, tanh_c, logits):
+    controller = make_controller(training, temperature=5.0, tanh_c=tanh_c)
+    decoder = controller.decoders[0]
+    torch.nn.init.zeros_(decoder.weight)
+    decoder.bias.data = torch.tensor([3.0, -1.0], dtype=torch.float64)
+    logits = logits or [2.5 * math.tanh(0.6), 2.5 * math.tanh(-0.2)]
+    found = controller.log_prob([CELLS[0], CELLS[-1]]).log_probs[:, 0]
+    torch.testing.assert_close(found, torch.tensor(logits, dtype=torch.float64).log_softmax(0))
+
+
+def test_new_weights_are_small_and_biases_of_decoders_zero():
+    torch.manual_seed(0)
+    controller = RNNController(12, ACTIVATIONS, "all", ControllerConfig())
+    assert all(0.05 < weight.abs().max() <= 0.1 for weight in controller.parameters() if weight.any())
+    assert not any(decoder.bias.any() for decoder in controller.decoders)
+    assert {cell.cell_output for cell in controller.sample(3).architectures} == {"all"}
+
+
+def test_random_controller_is_uniform():
+    torch.manual_seed(0)
+    controller = RandomRNNController(3, ACTIVATIONS, "loose_ends")
+    sample = controller.sample(4000)
+    assert_frequencies(sample.architectures, torch.full((16,), 1 / 16))
+    logs = torch.tensor([math.log(size) for size in SIZES])
+    assert torch.equal(sample.log_probs, -logs.expand(4000, -1))
+    assert torch.equal(sample.entropies, logs.expand(4000, -1))
+    assert torch.equal(controller.log_prob(CELLS).log_probs.sum(1).exp().sum(), torch.tensor(1.0))
+
+
+def test_only_a_controller_with_parameters_is_trained():
+    assert make_controller().is_trained
+    assert not RandomRNNController(3, ACTIVATIONS, "loose_ends").is_trained
+
+
+@pytest.mark.parametrize("make", [make_controller, lambda: RandomRNNController(3, ACTIVATIONS, "loose_ends")])
+@pytest.mark.parametrize(
+    "cell, message",
+    [
+        (RNNCell(("ReLU",) * 2, (0,)), "the cell has 2 nodes, but the controller makes cells of 3"),
+        (RNNCell(("ReLU",) * 4, (0, 0, 0)), "the cell has 4 nodes, but the controller makes cells of 3"),
+        (RNNCell(("ReLU", "tanh", "sigmoid"), (0, 0)), "cannot encode sigmoid"),
+        (RNNCell(("ReLU",) * 4, (0, 0, 0)).remove_node(1), "a cell with removed nodes has no encoding"),
+    ],
+)
+def test_a_cell_outside_the_space_has_no_log_prob(make, cell, message):
+    with pytest.raises(ValueError, match=message):
+        make().log_prob([cell])
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"hidden": 0}, "controller_hid is 0"),
+        ({"temperature": 0.0}, "softmax_temperature is 0.0"),
+        ({"tanh_c": -1.0}, "tanh_c is -1.0"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ControllerConfig(**settings)
+
+
+def test_sizes_of_the_decisions():
+    assert decision_sizes(1, 4) == [4]
+    assert decision_sizes(4, 3) == [3, 1, 3, 2, 3, 3, 3]
+    with pytest.raises(ValueError, match="num_blocks is 0"):
+        decision_sizes(0, 4)
+    with pytest.raises(ValueError, match="shared_rnn_activations is empty"):
+        decision_sizes(3, 0)

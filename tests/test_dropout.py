@@ -1,0 +1,68 @@
+"""Dropouts: what shares a mask, what the expectation is, and when nothing happens."""
+
+import pytest
+import torch
+
+from enas.models.dropout import check_probabilities, drop_connect, embedding_dropout, locked_dropout
+
+WEIGHT = torch.arange(1.0, 2001.0).view(1000, 2)  # a vocabulary of 1000 words, no entry zero
+WORDS = torch.arange(1000).repeat(3, 1)  # every word once a step
+
+DROPOUTS = {
+    "embedding": lambda p, training: embedding_dropout(WEIGHT, WORDS, p, training),
+    "locked": lambda p, training: locked_dropout(WEIGHT.repeat(3, 1, 1), p, training),
+    "connect": lambda p, training: drop_connect(WEIGHT, p, training),
+}
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("dropout", DROPOUTS.values(), ids=DROPOUTS)
+@pytest.mark.parametrize("p, training", [(0.0, True), (0.9, False)])
+def test_identity_at_zero_and_in_evaluation(dropout, p, training):
+    assert torch.equal(dropout(p, training), WEIGHT.expand_as(dropout(p, training)))
+
+
+@pytest.mark.parametrize("dropout", DROPOUTS.values(), ids=DROPOUTS)
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_entries_are_zero_or_scaled_so_that_their_expectation_stays(dropout, p):
+    scale = dropout(p, True) / WEIGHT
+    kept = scale > 0
+    assert torch.allclose(scale[kept], torch.tensor(1 / (1 - p)))
+    assert kept.float().mean() == pytest.approx(1 - p, abs=0.05)
+
+
+def test_embedding_dropout_drops_whole_words_wherever_they_stand():
+    words = torch.randint(1000, (50, 40))
+    kept = embedding_dropout(WEIGHT, words, 0.5, True) != 0  # [T, B, E]
+    assert torch.equal(kept[..., 0], kept[..., 1])
+    for word in words.unique():
+        assert kept[words == word].unique().numel() == 1
+
+
+def test_locked_dropout_keeps_its_mask_over_time_and_nothing_else():
+    kept = locked_dropout(torch.ones(5, 2, 3, 400), 0.5, True) != 0  # [T, M, B, H]
+    assert (kept == kept[0]).all()
+    rows = kept[0].flatten(0, 1)
+    assert len(rows.unique(dim=0)) == len(rows)
+
+
+def test_drop_connect_drops_single_weights():
+    kept = drop_connect(WEIGHT, 0.5, True) != 0
+    assert 0.4 < (kept[:, 0] != kept[:, 1]).float().mean() < 0.6
+
+
+def test_gradient_reaches_only_words_that_were_kept():
+    weight = WEIGHT.clone().requires_grad_()
+    embedded = embedding_dropout(weight, WORDS, 0.5, True)
+    embedded.sum().backward()
+    assert torch.equal(weight.grad, 3 * (embedded[0] != 0) * 2.0)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan")])
+def test_a_probability_outside_its_range_is_named(p):
+    with pytest.raises(ValueError, match=r"^dropouti is .*; a dropout probability lies in \[0, 1\)$"):
+        check_probabilities(dropoute=0.0, dropouti=p)

@@ -1,0 +1,245 @@
+"""The language task: what it counts, what it carries over, and what it leaves alone."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
+from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.search_space import RNNCell
+from enas.tasks.language import CELLS_AT_ONCE, LanguageTask, LanguageTaskConfig
+
+VOCAB, BATCH, LENGTH = 9, 3, 4
+CELL = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1))
+CELLS = [RNNCell.decode((a, 0, b, c, d)) for a in range(2) for b in range(3) for c in range(2) for d in range(2)]
+DROPOUTS = {"dropoute": 0.5, "dropouti": 0.5, "dropout": 0.5, "wdrop": 0.5}
+
+
+def make_corpus(vocab_size: int = VOCAB, num_test: int = 23) -> Corpus:
+    torch.manual_seed(2)
+    vocabulary = ("<eos>", *(f"word{number}" for number in range(1, vocab_size)))
+    train, valid, test = (torch.randint(vocab_size, (size,)) for size in (50, 41, num_test))
+    return Corpus("tiny", vocabulary, train, valid, test, unknown={"train": 0, "valid": 0, "test": 0})
+
+
+def make_task(corpus: Corpus | None = None, *, model: dict | None = None, **settings) -> LanguageTask:
+    """A float64 task; `model` changes its shared parameters, `settings` the task itself."""
+    corpus = corpus or make_corpus()
+    sizes = {"embed": 4, "hidden": 4, "num_blocks": 3, "init_range": 1.0, "embed_init_range": 1.0}
+    torch.manual_seed(0)
+    shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**sizes, **(model or {})})).double()
+    return LanguageTask(corpus, shared, LanguageTaskConfig(**{"batch_size": BATCH, "length": LENGTH, **settings}))
+
+
+def training_batches(task: LanguageTask, split: str = "train") -> TrainingBatches:
+    return TrainingBatches(to_rows(getattr(task.corpus, split), task.config.batch_size), task.config.length)
+
+
+def close(value: float):
+    return pytest.approx(value, rel=1e-10)
+
+
+# Evaluation
+
+
+@given(
+    vocab_size=st.integers(1, 30),
+    num_tokens=st.integers(1, 60),
+    batch_size=st.integers(1, 20),
+    length=st.integers(1, 70),
+)
+def test_perplexity_of_a_uniform_model_is_the_vocabulary_size(vocab_size, num_tokens, batch_size, length):
+    corpus = make_corpus(vocab_size, num_tokens)
+    untied = {"batch_norm": False, "tie_weights": False}
+    task = make_task(corpus, model=untied, batch_size=batch_size, length=length)
+    torch.nn.init.zeros_(task.model.decoder)
+    assert task.evaluate(CELL, "test") == close(vocab_size)
+
+
+@pytest.mark.parametrize("batch_size, length", [(1, 1), (1, 30), (3, 4), (5, 7), (4, 100), (23, 2)])
+def test_evaluation_counts_every_token_of_every_column(batch_size, length):
+    task = make_task(model={"batch_norm": False}, batch_size=batch_size, length=length)
+    tokens = task.corpus.test
+    before = torch.cat([tokens[-1:], tokens[:-1]])  # the token that precedes each, <eos> at the split's end included
+    total = 0.0
+    for inputs, targets in zip(before.tensor_split(batch_size), tokens.tensor_split(batch_size), strict=True):
+        state = task.model.initial_state(1, 1)
+        for word, target in zip(inputs, targets, strict=True):
+            nll, state = task.model.score(word.view(1, 1), target.view(1, 1), [CELL], state)
+            total += nll.item()
+    assert task.evaluate(CELL, "test") == close(math.exp(total / 23))
+
+
+def test_evaluation_reads_the_split_it_is_asked_for():
+    task = make_task()
+    perplexities = [task.evaluate(CELL, split) for split in ("train", "valid", "test")]
+    assert len(set(perplexities)) == 3
+    assert [task.evaluate(CELL, split) for split in ("train", "valid", "test")] == perplexities
+
+
+def test_evaluation_leaves_dropout_off():
+    assert make_task(model=DROPOUTS).evaluate(CELL, "valid") == make_task().evaluate(CELL, "valid")
+
+
+# Ranking
+
+
+@pytest.mark.parametrize("max_batches", [1, 2, 100])
+def test_rank_scores_all_cells_on_the_same_batches(max_batches):
+    task = make_task()
+    together = task.rank(CELLS, max_batches)
+    assert len(CELLS) > 2 * CELLS_AT_ONCE
+    assert together == close([task.rank([cell], max_batches)[0] for cell in CELLS])
+    assert task.rank(CELLS[::-1], max_batches) == close(together[::-1])
+
+
+def test_rank_reads_the_first_validation_batches_and_carries_the_state():
+    task = make_task()
+    batches = list(evaluation_batches(task.corpus.valid, BATCH, LENGTH))
+    state, total, count = task.model.initial_state(1, BATCH), 0.0, 0
+    for inputs, targets, mask in batches[:2]:
+        nll, state = task.model.score(inputs, targets, [CELL], state, mask)
+        total, count = total + nll.item(), count + mask.sum().item()
+    assert task.rank([CELL], 2) == close([math.exp(total / count)])
+    assert len(batches) > 2
+    assert task.rank([CELL], len(batches)) == [task.evaluate(CELL, "valid")]
+
+
+# Rewards
+
+
+def test_reward_is_c_over_the_perplexity_of_the_next_validation_batch():
+    task = make_task(reward_c=7.0)
+    batches = training_batches(task, "valid")
+    for _ in range(2 * batches.batches_per_pass):
+        inputs, targets, _ = next(batches)
+        for cell, reward in zip(CELLS[:3], task.rewards(CELLS[:3]).tolist(), strict=True):
+            state = task.model.initial_state(1, BATCH)
+            loss, _ = task.model.loss(inputs, targets, [cell], state)
+            assert reward == pytest.approx(7.0 / math.exp(loss.item()), rel=1e-6)
+
+
+def test_squared_reward():
+    reward, squared = (make_task(ppl_square=square).rewards(CELLS[:4]) for square in (False, True))
+    torch.testing.assert_close(squared, reward**2 / 80)
+
+
+def test_rewards_know_nothing_of_dropout_and_leave_the_model_and_its_training_alone():
+    plain, dropping = make_task(), make_task(model=DROPOUTS)
+    for task in (plain, dropping):
+        task.shared_loss([CELL])
+    before, carried = {n: p.clone() for n, p in dropping.model.state_dict().items()}, dropping._state.clone()
+    assert torch.equal(plain.rewards(CELLS), dropping.rewards(CELLS))
+    assert all(torch.equal(value, before[name]) for name, value in dropping.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in dropping.model.parameters())
+    assert torch.equal(dropping._state, carried)
+    assert dropping._train.cursor == LENGTH
+
+
+# Training
+
+
+def test_state_is_carried_from_batch_to_batch_and_zeroed_where_the_text_starts():
+    task = make_task()
+    batches = training_batches(task)
+    state, starts = None, 0
+    for _ in range(2 * batches.batches_per_pass + 1):
+        inputs, targets, is_start = next(batches)
+        starts += is_start
+        state = task.model.initial_state(1, BATCH) if is_start else state
+        expected, output = task.model.loss(inputs, targets, [CELL], state)
+        state = output.states[-1].detach()
+        loss, nll = task.shared_loss([CELL])
+        assert torch.equal(nll, expected.detach()) and torch.equal(loss, expected)
+    assert starts == 3
+
+
+def test_back_propagation_stops_at_the_batch():
+    task = make_task()
+    for _ in range(2):
+        loss, _ = task.shared_loss([CELL])
+        loss.backward()  # would fail the second time, were the first batch's graph still attached
+    assert not task._state.requires_grad
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_forgotten_state_is_zero(forget):
+    task = make_task()
+    task.shared_loss([CELL])
+    carried = task._state
+    if forget:
+        task.forget_state()
+    inputs, targets = task.corpus.train[: BATCH * 16].view(BATCH, 16).t()[LENGTH : 2 * LENGTH + 1].unfold(0, LENGTH, 1)
+    state = task.model.initial_state(1, BATCH) if forget else carried
+    expected, _ = task.model.loss(inputs.t(), targets.t(), [CELL], state)
+    assert torch.equal(task.shared_loss([CELL])[1], expected.detach())
+
+
+def test_loss_of_several_cells_is_their_mean():
+    losses = [make_task().shared_loss([cell])[1] for cell in CELLS[:3]]
+    torch.testing.assert_close(make_task().shared_loss(CELLS[:3])[1], torch.stack(losses).mean())
+
+
+def test_restored_task_goes_on_as_the_saved_one():
+    task, restored = make_task(), make_task(model={"init_range": 0.1})
+    for _ in range(3):
+        task.shared_loss([CELL])
+        task.rewards([CELL])
+    restored.load_state_dict(task.state_dict())
+    for _ in range(3):
+        assert torch.equal(task.shared_loss([CELL])[0], restored.shared_loss([CELL])[0])
+        assert torch.equal(task.rewards([CELL]), restored.rewards([CELL]))
+
+
+# Regularisers
+
+
+@pytest.mark.parametrize(
+    "settings, penalty",
+    [
+        ({}, lambda states, outputs: 0.0),
+        ({"activation_reg": 2.0}, lambda states, outputs: 2 * (outputs**2).mean()),
+        ({"temporal_activation_reg": 3.0}, lambda states, outputs: 3 * ((states[1:] - states[:-1]) ** 2).mean()),
+        (
+            {"norm_stabilizer": 0.5, "norm_stabilizer_point": 1.5},
+            lambda states, outputs: 0.5 * (((states**2).sum(-1).sqrt() - 1.5) ** 2).mean(),
+        ),
+        (
+            {"activation_reg": 2.0, "temporal_activation_reg": 3.0},
+            lambda states, outputs: 2 * (outputs**2).mean() + 3 * ((states[1:] - states[:-1]) ** 2).mean(),
+        ),
+    ],
+    ids=["none", "AR", "TAR", "norm", "AR and TAR"],
+)
+def test_regularisers_add_what_their_formulas_say(settings, penalty):
+    task = make_task(model=DROPOUTS, **settings)
+    inputs, targets, _ = next(training_batches(task))
+    torch.manual_seed(5)  # the same masks for both
+    expected, output = task.model.loss(inputs, targets, CELLS[:2], task.model.initial_state(2, BATCH))
+    torch.manual_seed(5)
+    loss, nll = task.shared_loss(CELLS[:2])
+    assert torch.equal(nll, expected.detach())
+    torch.testing.assert_close(loss, expected + penalty(output.states, output.outputs), rtol=1e-12, atol=0)
+    assert (output.outputs == 0).any() and not nll.requires_grad
+
+
+def test_a_batch_of_one_step_has_no_temporal_penalty():
+    loss, nll = make_task(temporal_activation_reg=1.0, length=1).shared_loss([CELL])
+    assert torch.equal(loss, nll)
+
+
+# The metric
+
+
+def test_lower_perplexity_is_better():
+    is_better = LanguageTask.is_better
+    assert is_better(2.0, 3.0) and is_better(2.0, None) and is_better(2.0, math.nan)
+    assert not is_better(3.0, 3.0) and not is_better(math.nan, 3.0)
+
+
+def test_metric_of_a_mean_loss_is_its_exponential():
+    assert LanguageTask.epoch_metric(math.log(50.0)) == close(50.0)
+    assert math.isfinite(LanguageTask.epoch_metric(1e6))

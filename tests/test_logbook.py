@@ -1,0 +1,114 @@
+"""The written record: whole files, one log, curves, and bars only for people."""
+
+import inspect
+import json
+
+import numpy as np
+import pytest
+from imageio import v3 as imageio
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from enas.files import atomic_write
+from enas.logbook import Logbook, NoLogbook, progress_bar, write_json
+
+
+def _scalars(folder, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars(tag)]
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "deep" / "down" / "file"
+    with atomic_write(path) as file:
+        file.write(b"half")
+        file.flush()
+        assert not path.exists()
+        file.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_file_that_fails_leaves_the_old_one(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(error), atomic_write(path) as file:
+        file.write(b"new")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_json_that_cannot_be_written_leaves_the_old(tmp_path):
+    write_json(tmp_path / "results.json", {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "results.json", {"a": object()})
+    assert json.loads((tmp_path / "results.json").read_text()) == {"a": 1}
+
+
+def test_a_line_goes_to_the_terminal_and_to_the_log(tmp_path, capsys):
+    for line in ("first", "ω and θ"):
+        logbook = Logbook(tmp_path)
+        logbook.info(line)
+        logbook.close()
+    assert capsys.readouterr().out == "first\nω and θ\n"
+    lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["first", "ω and θ"]
+
+
+def test_logbooks_of_two_runs_do_not_mix(tmp_path):
+    books = {}
+    for name in ("a", "b"):
+        (tmp_path / name / "same").mkdir(parents=True)
+        books[name] = Logbook(tmp_path / name / "same")
+    for name, book in books.items():
+        book.info(name)
+        book.close()
+        (line,) = (tmp_path / name / "same" / "train.log").read_text().splitlines()
+        assert line.endswith(name)
+
+
+def test_curves(tmp_path):
+    logbook = Logbook(tmp_path)
+    logbook.scalars("shared", {"loss": 1.5, "lr": 2.0}, 3)
+    logbook.scalars("shared", {"loss": 0.5}, 4)
+    logbook.close()
+    assert _scalars(tmp_path, "shared/loss") == [(3, 1.5), (4, 0.5)]
+    assert _scalars(tmp_path, "shared/lr") == [(3, 2.0)]
+
+
+def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
+    killed = Logbook(tmp_path)
+    for step in range(1, 6):
+        killed.scalars("shared", {"loss": 1.0}, step)
+    killed.close()
+    resumed = Logbook(tmp_path, purge_step=4)
+    resumed.scalars("shared", {"loss": 2.0}, 4)
+    resumed.close()
+    assert _scalars(tmp_path, "shared/loss") == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
+
+
+def test_a_picture(tmp_path):
+    imageio.imwrite(tmp_path / "cell.png", np.full((6, 9, 4), 255, np.uint8))
+    (tmp_path / "cell.dot").write_text("digraph {}")
+    logbook = Logbook(tmp_path)
+    logbook.picture("derive/best", tmp_path / "cell.png", 1)
+    logbook.picture("derive/best", tmp_path / "cell.dot", 2)
+    logbook.close()
+    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("derive/best")
+    assert (image.step, image.width, image.height) == (1, 9, 6)
+
+
+def test_the_logbook_that_writes_nothing_takes_the_same_calls(capsys):
+    for name, method in inspect.getmembers(Logbook, inspect.isfunction):
+        if not name.startswith("_"):
+            assert inspect.signature(getattr(NoLogbook, name)) == inspect.signature(method)
+    book = NoLogbook()
+    assert list(book.progress(range(3), "shared")) == [0, 1, 2]
+    book.info("x")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bars_are_quiet_where_nobody_looks(capsys):
+    assert list(progress_bar(range(3), "shared")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")

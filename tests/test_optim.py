@@ -1,0 +1,84 @@
+"""Learning rates against tables computed by hand, and the optimisers' names."""
+
+import math
+
+import pytest
+import torch
+
+from enas.optim import ControllerSchedule, SharedSchedule, clip_gradient, cosine, make_optimizer, set_lr
+
+
+def shared_schedule(**settings) -> SharedSchedule:
+    defaults = dict(lr=20.0, decay=0.96, decay_after=15, warmup=0, cosine=False, lr_min=0.0, total_steps=100)
+    return SharedSchedule(**{**defaults, **settings})
+
+
+@pytest.mark.parametrize(
+    "epoch, lr", [(1, 20), (15, 20), (16, 19.2), (17, 18.432), (18, 17.69472), (150, 20 * 0.96**135)]
+)
+def test_shared_rate_decays_after_fifteen_epochs(epoch, lr):
+    assert shared_schedule()(epoch, step=0) == shared_schedule()(epoch, step=99) == pytest.approx(lr)
+
+
+@pytest.mark.parametrize("step, lr", [(0, 5), (1, 10), (2, 15), (3, 20), (4, 20)])
+def test_shared_rate_rises_linearly_over_the_warmup(step, lr):
+    assert shared_schedule(warmup=4)(epoch=1, step=step) == pytest.approx(lr)
+
+
+@pytest.mark.parametrize("step, lr", [(0, 20), (25, 11 + 9 * math.sqrt(0.5)), (50, 11), (100, 2), (101, 2)])
+def test_shared_rate_follows_half_a_cosine_whatever_the_epoch(step, lr):
+    schedule = shared_schedule(cosine=True, lr_min=2.0)
+    assert schedule(1, step) == schedule(100, step) == pytest.approx(lr)
+
+
+def test_warmup_scales_the_cosine():
+    schedule = shared_schedule(cosine=True, warmup=10)
+    assert schedule(1, 0) == pytest.approx(2)
+    assert schedule(1, 4) == pytest.approx(0.5 * cosine(0.04, 20, 0))
+
+
+def test_controller_rate_is_constant_without_cosine():
+    schedule = ControllerSchedule(lr=3.5e-4, cosine=False, lr_max=0.05, lr_min=0.001, period=10)
+    assert {schedule(epoch) for epoch in range(1, 200)} == {3.5e-4}
+
+
+def test_controller_rate_restarts_after_10_30_and_70_epochs():
+    schedule = ControllerSchedule(lr=3.5e-4, cosine=True, lr_max=0.05, lr_min=0.001, period=10)
+    rates = {epoch: schedule(epoch) for epoch in range(1, 151)}
+    assert [epoch for epoch, rate in rates.items() if rate == 0.05] == [1, 11, 31, 71]
+    for middle in (6, 21, 51, 111):
+        assert rates[middle] == pytest.approx(0.0255)
+    falling = [epoch for epoch in range(2, 151) if rates[epoch] < rates[epoch - 1]]
+    assert set(range(2, 151)) - set(falling) == {11, 31, 71}
+    assert min(rates.values()) > 0.001
+
+
+@pytest.mark.parametrize("name, step", [("sgd", -0.1), ("momentum", -0.19), ("adam", -0.1)])
+def test_first_step_of_each_optimiser(name, step):
+    """A gradient of 1 at rate 0.1: Nesterov's first step adds momentum 0.9 once, Adam's is the rate itself."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = make_optimizer(name, [weight])
+    set_lr(optimizer, 0.1)
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    assert weight.item() == pytest.approx(step)
+
+
+def test_settings_reach_the_optimiser():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    for name in ("sgd", "momentum", "adam"):
+        assert make_optimizer(name, [weight], weight_decay=0.3).defaults["weight_decay"] == 0.3
+    assert make_optimizer("adam", [weight], betas=(0.0, 0.5)).defaults["betas"] == (0.0, 0.5)
+
+
+def test_unknown_optimiser_is_refused():
+    with pytest.raises(ValueError, match="optimiser 'rmsprop' is unknown; known: adam, momentum, sgd"):
+        make_optimizer("rmsprop", [])
+
+
+@pytest.mark.parametrize("max_norm, norm_after", [(0.25, 0.25), (10.0, 5.0), (0.0, 5.0)])
+def test_gradient_norm_is_clipped_and_reported(max_norm, norm_after):
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, -4.0])
+    assert clip_gradient([weight], max_norm).item() == pytest.approx(5)
+    torch.testing.assert_close(weight.grad, norm_after * torch.tensor([0.6, -0.8]), rtol=1e-4, atol=0)

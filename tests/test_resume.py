@@ -1,0 +1,211 @@
+"""A run that was stopped, however roughly, and resumed is bit for bit the run that was not."""
+
+import json
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from enas import run
+from enas.checkpoint import Checkpoints, load_checkpoint
+from enas.cli import main
+from enas.controllers import RNNController
+
+EPOCHS = 8
+LONG = {
+    "max_epoch": EPOCHS,
+    "shared_max_step": 30,
+    "controller_max_step": 20,
+    "controller_num_aggregate": 2,
+    "max_save_num": 3,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_dot():
+    """Pictures stay .dot files, which takes half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "")
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """The run that everything here is compared with."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run.execute(tiny.settings(folder, **LONG))
+    return tiny.only_run(folder / "logs")
+
+
+def _assert_same(folder: Path, expected: Path) -> None:
+    assert tiny.difference(tiny.newest_state(folder), tiny.newest_state(expected)) is None
+    assert _results(folder) == _results(expected)
+    assert _names(folder / "checkpoints") == _names(expected / "checkpoints")
+    assert tiny.tree(folder / "architectures") == tiny.tree(expected / "architectures")
+
+
+def _results(folder: Path) -> dict:
+    results = json.loads((folder / "results.json").read_text())
+    for entry in (results, *results["history"]):
+        del entry["wall_seconds"]
+    return results
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _wait(process, log_dir: Path, holds: Callable[[Path], bool]) -> Path:
+    """Wait until `holds` of the run folder; returns it."""
+    until = time.monotonic() + 100
+    while time.monotonic() < until:
+        assert process.poll() is None, tiny.finish(process)
+        folders = list(log_dir.iterdir()) if log_dir.exists() else []
+        if folders and holds(folders[0]):
+            return folders[0]
+        time.sleep(0.002)
+    process.kill()
+    raise AssertionError("the run did not come as far as it should")
+
+
+def _has_finished(epochs: int) -> Callable[[Path], bool]:
+    return lambda folder: any(path.name >= f"{epochs:05d}" for path in (folder / "checkpoints").glob("0*.pt"))
+
+
+def test_killed_at_three_random_moments(tmp_path, undisturbed, capsys):
+    rng = random.Random(1)
+    argv = tiny.flags(tiny.settings(tmp_path, **LONG))
+    for epochs in (1, 2, 4):
+        process = tiny.start(argv, tmp_path)
+        folder = _wait(process, tmp_path / "logs", _has_finished(epochs))
+        time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        assert tiny.finish(process)[0] == -signal.SIGKILL
+        argv = ["--load_path", str(folder), "--mode", "train"]
+    assert main(argv) == 0
+    assert f"run {folder}: resumed" in capsys.readouterr().out
+    _assert_same(folder, undisturbed)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_ends_the_run(tmp_path, undisturbed, signum, status):
+    process = tiny.start(tiny.flags(tiny.settings(tmp_path, **LONG)), tmp_path)
+    folder = _wait(process, tmp_path / "logs", _has_finished(2))
+    time.sleep(0.1)
+    process.send_signal(signum)
+    ended, _, err = tiny.finish(process)
+    assert ended == status
+    assert err.splitlines() == [f"stopped by {signum.name}; the run is saved and can be resumed"]
+    assert main(["--load_path", str(folder)]) == 0
+    _assert_same(folder, undisturbed)
+
+
+class SignalAt:
+    """Calls `action`, and raises a signal during its `at`-th call."""
+
+    def __init__(self, action: Callable, at: int, signum: int):
+        self.action, self.left, self.signum = action, at, signum
+
+    def __call__(self, *args):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(self.signum)
+        return self.action(*args)
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "signum"),
+    [("shared_loss", 73, signal.SIGTERM), ("rewards", 24, signal.SIGINT), ("rank", 2, signal.SIGTERM)],
+)
+def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, capsys, method, call, signum):
+    """In the middle of training ω, of training θ, and of deriving: the step is finished, the checkpoint exact."""
+    with monkeypatch.context() as patch:
+        action = getattr(run.LanguageTask, method)
+        interrupting = SignalAt(action, call, signum)
+        patch.setattr(run.LanguageTask, method, lambda *args: interrupting(*args))
+        assert main(tiny.flags(tiny.settings(tmp_path, **LONG))) == 128 + signum
+    assert "can be resumed" in capsys.readouterr().err
+    folder = tiny.only_run(tmp_path / "logs")
+    progress = tiny.newest_state(folder)["progress"]
+    assert progress["epoch"] == 2
+    assert (progress["shared_step"], progress["controller_sample"]) == {
+        "shared_loss": (13, 0),
+        "rewards": (30, 8),
+        "rank": (1, 0),
+    }[method]
+    assert main(["--load_path", str(folder)]) == 0
+    _assert_same(folder, undisturbed)
+
+
+def test_a_finished_run_can_be_made_longer(tmp_path, undisturbed):
+    run.execute(tiny.settings(tmp_path, **LONG | {"max_epoch": 3}))
+    folder = tiny.only_run(tmp_path / "logs")
+    results = run.execute({"load_path": folder.name, "log_dir": str(tmp_path / "logs"), "max_epoch": EPOCHS})
+    assert results["epoch"] == EPOCHS
+    _assert_same(folder, undisturbed)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path, undisturbed):
+    folder = shutil.copytree(undisturbed, tmp_path / "copy")
+    results = run.execute({"load_path": str(folder)})
+    assert results["epoch"] == EPOCHS
+    _assert_same(folder, undisturbed)
+
+
+def test_resume_from_the_checkpoint_before_a_truncated_one(tmp_path, undisturbed, capsys):
+    folder = shutil.copytree(undisturbed, tmp_path / "copy")
+    newest = Checkpoints(folder / "checkpoints").paths()[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert main(["--load_path", str(folder)]) == 0
+    log = capsys.readouterr().out
+    assert f"{newest}: unreadable checkpoint" in log
+    assert f"resumed in epoch {EPOCHS}" in log
+    _assert_same(folder, undisturbed)
+
+
+def test_the_run_was_worth_comparing(undisturbed):
+    """Dropout, controller and optimiser states are really there, and the weights moved."""
+    first = tiny.trainer(undisturbed.parent.parent, **LONG)
+    state = tiny.newest_state(undisturbed)
+    assert first.task.model.config.dropout > 0
+    assert isinstance(first.controller, RNNController)
+    assert state["baseline"]["value"].abs().sum() > 0
+    assert state["controller_optimizer"]["state"]
+    assert state["task"]["state"].abs().sum() > 0
+    assert len(state["progress"]["history"]) == EPOCHS
+    for before, after in ((first.controller, state["controller"]), (first.task.model, state["task"]["model"])):
+        moved = [not torch.equal(weight, after[name]) for name, weight in before.state_dict().items()]
+        assert sum(moved) > 0.8 * len(moved)
+
+
+def test_same_seed_same_run(tmp_path, undisturbed):
+    run.execute(tiny.settings(tmp_path, **LONG))
+    _assert_same(tiny.only_run(tmp_path / "logs"), undisturbed)
+
+
+def test_another_seed_another_run(tmp_path, undisturbed):
+    run.execute(tiny.settings(tmp_path, **LONG, random_seed=7))
+    other, expected = tiny.newest_state(tiny.only_run(tmp_path / "logs")), tiny.newest_state(undisturbed)
+    for part in ("task", "controller", "baseline", "progress"):
+        assert tiny.difference(other[part], expected[part]), part
+
+
+def test_adam_goes_on_exactly_too(tmp_path):
+    """Its moments and step counts are in the checkpoint, and so is what the cosine schedules go by."""
+    changes = {"shared_optim": "adam", "shared_lr": 0.01, "shared_lr_cosine": True, "shared_lr_warmup": 15}
+    changes |= {"controller_optim": "momentum", "controller_lr_cosine": True, "max_epoch": 3}
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    run.execute(tiny.settings(whole, **changes))
+    run.execute(tiny.settings(resumed, **changes))
+    expected, folder = tiny.only_run(whole / "logs"), tiny.only_run(resumed / "logs")
+    Checkpoints(folder / "checkpoints").paths()[-1].unlink()
+    Checkpoints(folder / "checkpoints").paths()[-1].unlink()
+    run.execute({"load_path": str(folder)})
+    _assert_same(folder, expected)
+    assert load_checkpoint(folder / "checkpoints" / "best.pt")["progress"]["best"] is not None

@@ -1,0 +1,288 @@
+"""The fast cell against the plain one, and what a shared model promises of its weights."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import cells
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from enas.models.cell_sequence import Plan, cell_sequence
+from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.optim import make_optimizer, set_lr
+from enas.search_space import RNNCell
+
+VOCAB, STEPS, BATCH = 11, 4, 3
+PLAIN_ACTIVATIONS = {"tanh": torch.tanh, "ReLU": torch.relu, "identity": lambda x: x, "sigmoid": torch.sigmoid}
+CHAIN = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1))
+BUSH = RNNCell(("sigmoid", "identity", "tanh", "ReLU"), (0, 0, 1), cell_output="all")
+some_cells = st.lists(cells(4, gaps=True), min_size=1, max_size=3)
+
+
+def make_config(**settings) -> SharedRNNConfig:
+    sizes = {"embed": 4, "hidden": 4, "num_blocks": 10, "init_range": 1.0, "embed_init_range": 1.0}
+    return SharedRNNConfig(**{**sizes, **settings})
+
+
+def make_model(**settings) -> SharedRNN:
+    """A float64 model with no parameter at a value, such as 0, that would hide a mistake."""
+    torch.manual_seed(0)
+    model = SharedRNN(VOCAB, make_config(**settings)).double()
+    for name in {"decoder_bias", "norm_scale", "norm_shift"} & set(dict(model.named_parameters())):
+        torch.nn.init.uniform_(model.get_parameter(name), 0.5, 1.5)
+    return model
+
+
+def make_batch(num_cells: int, steps: int = STEPS) -> tuple:
+    """Inputs and targets [T, B], and a state [M, B, H] that wants a gradient."""
+    torch.manual_seed(1)
+    inputs, targets = torch.randint(VOCAB, (2, steps, BATCH))
+    return inputs, targets, torch.randn(num_cells, BATCH, 4, dtype=torch.float64, requires_grad=True)
+
+
+def plain_states(model: SharedRNN, inputs: torch.Tensor, cell: RNNCell, h: torch.Tensor) -> torch.Tensor:
+    """The states [T, B, H] of one cell, equation by equation (section 3 of the design)."""
+    w_xc, w_xh = model.w_input.chunk(2, dim=1)
+    w_hc, w_hh = model.w_state.chunk(2, dim=1)
+    f = {node: PLAIN_ACTIVATIONS[name] for node, name in zip(cell.nodes, cell.activations, strict=True)}
+    states = []
+    for words in inputs:
+        x = model.embedding[words]
+        c = torch.sigmoid(x @ w_xc + h @ w_hc)
+        node = {0: c * f[0](x @ w_xh + h @ w_hh) + (1 - c) * h}
+        for i, j in cell.edges:
+            w_c, w_h = model.edges[f"{i}_{j}"].chunk(2, dim=1)
+            c = torch.sigmoid(node[i] @ w_c)
+            node[j] = c * f[j](node[i] @ w_h) + (1 - c) * node[i]
+        output = torch.stack([node[j] for j in cell.output_nodes]).mean(0)
+        norm = output.norm(dim=1, keepdim=True)
+        h = torch.where(norm > model.config.norm_bound, output / norm * model.config.norm_bound, output)
+        states.append(h)
+    return torch.stack(states)
+
+
+def plain_loss(model, inputs, targets, cells, state):
+    """The loss of M cells, one after the other, and their states [T, M, B, H]."""
+    states = [plain_states(model, inputs, cell, h) for cell, h in zip(cells, state, strict=True)]
+    losses = []
+    for cell_states in states:
+        for h, words in zip(cell_states, targets, strict=True):
+            if model.config.batch_norm:
+                h = F.batch_norm(h, None, None, model.norm_scale, model.norm_shift, training=True, eps=1e-5)
+            losses.append(F.cross_entropy(h @ model.decoder.t() + model.decoder_bias, words))
+    return torch.stack(losses).mean(), torch.stack(states, dim=1)
+
+
+def assert_same_gradients(model, state, loss, expected):
+    wanted = [*model.parameters(), state]
+    found = torch.autograd.grad(loss, wanted, allow_unused=True)
+    correct = torch.autograd.grad(expected, wanted, allow_unused=True)
+    for gradient, right in zip(found, correct, strict=True):
+        assert (gradient is None) == (right is None)
+        if right is not None:
+            torch.testing.assert_close(gradient, right, rtol=1e-9, atol=1e-12)
+
+
+# The fast cell equals the plain one
+
+
+@pytest.mark.parametrize("norm_bound", [25.0, 0.8], ids=["loose", "bounded"])
+@pytest.mark.parametrize("batch_norm", [True, False], ids=["batch_norm", "no_norm"])
+@pytest.mark.parametrize("embed", [4, 3], ids=["tied", "untied"])
+@given(cells=some_cells)
+def test_fast_cells_equal_plain_ones_forward_and_backward(embed, batch_norm, norm_bound, cells):
+    model = make_model(embed=embed, tie_weights=embed == 4, batch_norm=batch_norm, norm_bound=norm_bound)
+    inputs, targets, state = make_batch(len(cells))
+    loss, output = model.loss(inputs, targets, cells, state)
+    expected, expected_states = plain_loss(model, inputs, targets, cells, state)
+    torch.testing.assert_close(output.states, expected_states, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
+    # A weight on every state, so that a gradient enters at each of them and not through the loss alone.
+    weight = torch.randn_like(output.states)
+    assert_same_gradients(
+        model, state, loss + (weight * output.states).sum(), expected + (weight * expected_states).sum()
+    )
+
+
+@pytest.mark.parametrize(
+    "cells, norm_bound", [([CHAIN], 0.5), ([BUSH, RNNCell(("ReLU",), ()), CHAIN], 1.0)], ids=["alone", "together"]
+)
+def test_gradcheck(cells, norm_bound):
+    torch.manual_seed(0)
+    num_cells, num_blocks = len(cells), max(cell.num_blocks for cell in cells)
+    shapes = [(3, 2, 6), (num_cells, 2, 3), (3, 6), *[(num_cells, 3, 6)] * (num_blocks - 1)]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+    def states(projected, state, w_state, *edges):
+        return cell_sequence(projected, state, w_state, edges, Plan.of(cells), norm_bound)
+
+    norms = states(*tensors).norm(dim=-1)
+    assert 0 < (norms < 0.99 * norm_bound).sum() < norms.numel(), "both sides of the bound are to be seen"
+    assert torch.autograd.gradcheck(states, tensors)
+
+
+@given(cells=some_cells)
+def test_state_norms_are_bounded_and_smaller_ones_left_alone(cells):
+    inputs, _, state = make_batch(len(cells), steps=1)
+    free = make_model(norm_bound=25.0)(inputs, cells, state).states
+    bounded = make_model(norm_bound=0.8)(inputs, cells, state).states
+    torch.testing.assert_close(bounded.norm(dim=-1), free.norm(dim=-1).clamp(max=0.8))
+    torch.testing.assert_close(F.normalize(bounded, dim=-1), F.normalize(free, dim=-1))
+
+
+# Scoring
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@given(cells=some_cells)
+def test_cells_scored_together_are_scored_as_one_by_one(batch_norm, cells):
+    model = make_model(batch_norm=batch_norm).eval()
+    inputs, targets, state = make_batch(len(cells))
+    together, after = model.score(inputs, targets, cells, state)
+    for index, cell in enumerate(cells):
+        alone, after_alone = model.score(inputs, targets, [cell], state[index : index + 1])
+        torch.testing.assert_close(together[index], alone[0], rtol=1e-12, atol=0)
+        torch.testing.assert_close(after[index], after_alone[0], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@given(cells=some_cells)
+def test_score_is_the_loss_when_nothing_is_dropped(training, cells):
+    model = make_model().train(training)
+    arguments = make_batch(len(cells))
+    nll, after = model.score(*arguments[:2], cells, arguments[2])
+    loss, output = model.loss(*arguments[:2], cells, arguments[2])
+    torch.testing.assert_close(nll.mean() / (STEPS * BATCH), loss.detach(), rtol=1e-12, atol=0)
+    assert torch.equal(after, output.states[-1])
+
+
+def test_scores_of_masked_parts_add_up():
+    model = make_model()
+    inputs, targets, state = make_batch(2)
+    mask = torch.rand(STEPS, BATCH) < 0.5
+    parts = [model.score(inputs, targets, [CHAIN, BUSH], state, part)[0] for part in (mask, ~mask)]
+    torch.testing.assert_close(sum(parts), model.score(inputs, targets, [CHAIN, BUSH], state)[0])
+    assert model.score(inputs, targets, [CHAIN, BUSH], state, torch.zeros_like(mask))[0].tolist() == [0, 0]
+
+
+def test_dropout_changes_the_loss_and_not_the_score():
+    plain = make_model().eval()
+    for name in ("dropoute", "dropouti", "dropout", "wdrop"):
+        model = make_model(**{name: 0.5})
+        inputs, targets, state = make_batch(1)
+        assert model.loss(inputs, targets, [CHAIN], state)[0] != plain.loss(inputs, targets, [CHAIN], state)[0]
+        found, expected = (some.eval().score(inputs, targets, [CHAIN], state)[0] for some in (model, plain))
+        assert torch.equal(found, expected)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Records the number of elements of the largest tensor made within."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.numel = max(self.numel, result.numel())
+        return result
+
+
+def test_scoring_keeps_no_step_for_a_backward_pass():
+    model, sizes = make_model().eval(), []
+    for steps in (30, 60):
+        inputs, targets, state = make_batch(1, steps)
+        with LargestTensor() as largest:
+            model.score(inputs, targets, [BUSH], state.detach())
+        sizes.append(largest.numel)
+    assert sizes[1] <= 2.1 * BATCH * 30 * VOCAB, "nothing is larger than the logits"
+
+
+# Weights in use, and weights that are not
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+def test_only_edges_in_use_get_a_gradient_decay_and_an_update(name):
+    model = make_model()
+    optimizer = make_optimizer(name, model.parameters(), weight_decay=0.1)
+    set_lr(optimizer, 0.1)
+    for cell in (BUSH, CHAIN):  # the second step finds moments of edges that only the first one used
+        before = {edge: weight.detach().clone() for edge, weight in model.edges.items()}
+        inputs, targets, state = make_batch(1)
+        optimizer.zero_grad(set_to_none=True)
+        model.loss(inputs, targets, [cell], state)[0].backward()
+        optimizer.step()
+        used = {f"{i}_{j}" for i, j in cell.edges}
+        assert {edge for edge, weight in model.edges.items() if weight.grad is not None} == used
+        assert {edge for edge, weight in model.edges.items() if not torch.equal(weight, before[edge])} == used
+
+
+def test_every_ordered_pair_has_weights_of_its_own():
+    edges = make_model(num_blocks=4).edges
+    assert set(edges) == {"0_1", "0_2", "1_2", "0_3", "1_3", "2_3"}
+    assert len({weight.data_ptr() for weight in edges.values()}) == 6
+
+
+def test_tied_decoder_is_the_embedding_itself():
+    tied, untied = make_model(), make_model(tie_weights=False)
+    assert tied.decoder is tied.embedding
+    assert untied.decoder.data_ptr() != untied.embedding.data_ptr()
+    assert len(list(untied.parameters())) == len(list(tied.parameters())) + 1
+
+
+def test_initial_weights():
+    model = SharedRNN(VOCAB, make_config(hidden=16, tie_weights=False, init_range=0.0, embed_init_range=0.025))
+    assert (model.norm_scale == 1).all() and (model.norm_shift == 0).all() and (model.decoder_bias == 0).all()
+    for weight in (model.w_input, model.w_state, *model.edges.values()):
+        assert 0.2 < weight.abs().max() <= 0.25  # 1/√16
+    for weight in (model.embedding, model.decoder):
+        assert 0.02 < weight.abs().max() <= 0.025
+
+
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_a_seed_fixes_every_initial_weight(tie_weights):
+    model, again = make_model(tie_weights=tie_weights), make_model(tie_weights=tie_weights)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_initial_state_is_zero():
+    state = make_model().initial_state(2, 3)
+    assert state.shape == (2, 3, 4) and state.dtype == torch.float64 and not state.any()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"embed": 3}, "tie_weights needs equal embedding and hidden sizes, not 3 and 4"),
+        ({"embed": 0}, "embed is 0; it must be at least 1"),
+        ({"hidden": 0}, "hidden is 0; it must be at least 1"),
+        ({"num_blocks": 0}, "num_blocks is 0; it must be at least 1"),
+        ({"precision": "float16"}, "precision is 'float16'; it must be one of float32, bfloat16"),
+        *(
+            ({name: 1.0}, f"{name} is 1.0; a dropout probability lies in [0, 1)")
+            for name in ("dropoute", "dropouti", "dropout", "wdrop")
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make_config(**settings)
+
+
+@pytest.mark.parametrize("cell", [CHAIN, BUSH.remove_node(1)], ids=["too many nodes", "label too high"])
+def test_a_cell_larger_than_the_model_is_refused(cell):
+    model = make_model(num_blocks=2)
+    with pytest.raises(ValueError, match=r"the cell has node 2, but the shared model has nodes 0 … 1"):
+        model(*make_batch(1)[:1], [cell], make_batch(1)[2])
+
+
+def test_batch_norm_refuses_a_batch_of_one():
+    inputs, targets, state = (part[..., :1] if part.dim() == 2 else part[:, :1] for part in make_batch(1))
+    with pytest.raises(ValueError, match="needs a batch of at least 2"):
+        make_model().loss(inputs, targets, [CHAIN], state)
+    assert make_model(batch_norm=False).loss(inputs, targets, [CHAIN], state)[0].isfinite()

@@ -1,0 +1,376 @@
+"""The alternating loop: what each phase may touch, what it writes down, and what it does when a loss is not finite."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from enas import run
+from enas.checkpoint import Checkpoints
+from enas.controllers import RandomRNNController
+from enas.data.builtin import make_markov, markov_perplexity_floor
+from enas.search_space import RNNCell
+from enas.tasks.language import LanguageTask
+from enas.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer, TrainingDivergedError
+
+
+def _weights(module: torch.nn.Module) -> dict:
+    return {name: weight.clone() for name, weight in module.state_dict().items()}
+
+
+def _is_same(module: torch.nn.Module, weights: dict) -> bool:
+    return tiny.difference(dict(module.state_dict()), weights) is None
+
+
+# --- the two phases ---------------------------------------------------------------------------------------------------
+
+
+def test_each_phase_trains_its_own_parameters(tmp_path):
+    trainer = tiny.trainer(tmp_path)
+    omega, theta = _weights(trainer.task.model), _weights(trainer.controller)
+    trainer.train_shared()
+    assert _is_same(trainer.controller, theta)
+    assert not _is_same(trainer.task.model, omega)
+
+    omega = _weights(trainer.task.model)
+    trainer.train_controller()
+    assert _is_same(trainer.task.model, omega)
+    assert not _is_same(trainer.controller, theta)
+
+
+def test_the_controller_is_rewarded_without_dropout(tmp_path, monkeypatch):
+    trainer = tiny.trainer(tmp_path)
+    modes = []
+    score = trainer.task.model.score
+    monkeypatch.setattr(
+        trainer.task.model, "score", lambda *args: (modes.append(trainer.task.model.training), score(*args))[1]
+    )
+    trainer.train_shared()
+    trainer.train_controller()
+    assert modes == [False] * tiny.SETTINGS["controller_max_step"]
+
+
+def test_phases_take_as_many_steps_as_they_are_told(tmp_path):
+    trainer = tiny.trainer(tmp_path, shared_max_step=7, controller_max_step=8, controller_num_aggregate=3)
+    trainer.train_shared()
+    trainer.train_controller()
+    assert (trainer.progress.total_shared_steps, trainer.progress.controller_sample) == (7, 8)
+    assert trainer.progress.total_controller_updates == 3  # of 3, 3 and 2 architectures
+
+
+def test_cursor_and_state_outlive_the_epoch(tmp_path):
+    trainer = tiny.trainer(tmp_path, shared_max_step=3)
+    for epoch in (1, 2):
+        trainer.train_shared()
+        trainer.finish_epoch()
+        assert trainer.task.state_dict()["train"]["cursor"] == epoch * 3 * tiny.SETTINGS["shared_rnn_max_length"]
+    assert trainer.task.state_dict()["state"].abs().sum() > 0
+
+
+def test_the_baseline_outlives_the_epoch(tmp_path):
+    trainer = tiny.trainer(tmp_path)
+    trainer.train_controller()
+    trainer.finish_epoch()
+    before = trainer.baseline.value.clone()
+    trainer.train_controller()
+    assert not torch.equal(trainer.baseline.value, before)
+    decay, updates = trainer.config.ema_baseline_decay, tiny.SETTINGS["controller_max_step"]
+    rewards_at_most = trainer.progress.reward_sum / updates * 2
+    assert (trainer.baseline.value > before * decay**updates).all()
+    assert (trainer.baseline.value < rewards_at_most).all()
+
+
+def test_a_random_controller_is_not_trained(tmp_path):
+    results = run.execute(tiny.settings(tmp_path, train_type="random"))
+    state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
+    assert state["controller"] == {} and state["controller_optimizer"] is None
+    assert state["progress"]["total_controller_updates"] == 0
+    assert [entry["reward"] for entry in results["history"]] == [None, None]
+    assert isinstance(tiny.trainer(tmp_path, train_type="random").controller, RandomRNNController)
+
+
+def test_several_architectures_a_shared_step(tmp_path):
+    results = run.execute(tiny.settings(tmp_path, shared_num_sample=3, controller_num_aggregate=4))
+    assert math.isfinite(results["validation_perplexity"])
+
+
+# --- what is written down ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The folder of a run of 3 epochs that derived after the second and the last."""
+    folder = tmp_path_factory.mktemp("finished")
+    run.execute(tiny.settings(folder, max_epoch=3, save_epoch=2))
+    return tiny.only_run(folder / "logs")
+
+
+def _events(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    return events.Reload()
+
+
+def test_every_metric_is_logged_and_says_something(finished):
+    events = _events(finished)
+    every = {
+        *(f"controller/{name}" for name in ("loss", "reward", "entropy", "advantage", "baseline")),
+        *(f"shared/{name}" for name in ("loss", "perplexity", "grad_norm", "lr")),
+        "eval/validation_perplexity",
+    }
+    assert set(events.Tags()["scalars"]) == every
+    for tag in every - {"shared/lr"}:
+        values = [event.value for event in events.Scalars(tag)]
+        assert len(set(values)) > 1, f"{tag} is always {values[0]}"
+        assert all(map(math.isfinite, values)), tag
+    assert {event.value for event in events.Scalars("shared/lr")} == {tiny.SETTINGS["shared_lr"]}
+
+
+def test_metrics_are_what_they_are_called(finished):
+    events = _events(finished)
+    values = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert len(values["shared/loss"]) == 3 * tiny.SETTINGS["shared_max_step"]
+    assert len(values["controller/loss"]) == 3 * tiny.SETTINGS["controller_max_step"]
+    assert values["shared/perplexity"] == pytest.approx([math.exp(loss) for loss in values["shared/loss"]], rel=1e-5)
+    assert 0 < min(values["shared/perplexity"]) < max(values["shared/perplexity"]) < 40
+    # Two of the 7 decisions of 4 nodes have 1 or 2 choices, one has 3, four have 4.
+    assert max(values["controller/entropy"]) <= math.log(1 * 2 * 3 * 4**4) + 1e-4
+    assert min(values["controller/entropy"]) > 0.9 * math.log(1 * 2 * 3 * 4**4)
+    assert all(80 / 40 < reward < 80 / 2 for reward in values["controller/reward"])
+    history = json.loads((finished / "results.json").read_text())["history"]
+    first = values["controller/reward"][: tiny.SETTINGS["controller_max_step"]]
+    assert history[0]["reward"] == pytest.approx(sum(first) / len(first), rel=1e-5)
+    first = values["shared/loss"][: tiny.SETTINGS["shared_max_step"]]
+    assert history[0]["train_perplexity"] == pytest.approx(math.exp(sum(first) / len(first)), rel=1e-5)
+
+
+def test_the_derived_architecture_is_drawn_and_kept(finished):
+    results = json.loads((finished / "results.json").read_text())
+    names = sorted(path.stem for path in (finished / "architectures").iterdir())
+    assert sorted(path.stem for path in (finished / "networks").iterdir()) == names
+    for name, epoch in zip(names, (2, 3), strict=True):
+        step, score = epoch * tiny.SETTINGS["shared_max_step"], results["history"][epoch - 1]["validation_perplexity"]
+        assert name == f"{epoch}-{step}-{score:.4f}-best"
+    assert RNNCell.load(finished / "architectures" / f"{names[-1]}.json").to_dict() == results["architecture"]
+
+
+def test_the_drawing_is_in_tensorboard(finished):
+    drawn = [path for path in (finished / "networks").iterdir() if path.suffix == ".png"]
+    if not drawn:
+        pytest.skip("the Graphviz program `dot` is not installed")
+    images = _events(finished).Images("derive/best")
+    assert len(images) == len(drawn) == 2
+    assert all(image.width > 50 and image.height > 50 for image in images)
+
+
+def test_results_have_every_key(finished):
+    results = json.loads((finished / "results.json").read_text())
+    assert set(results) == {
+        "network_type", "dataset", "train_type", "mode", "epoch", "architecture",
+        "validation_perplexity", "test_perplexity", "wall_seconds", "history",
+    }  # fmt: skip
+    header = {name: results[name] for name in ("network_type", "dataset", "train_type", "mode", "epoch")}
+    assert header == {"network_type": "rnn", "dataset": "tiny", "train_type": "orig", "mode": "train", "epoch": 3}
+    assert results["test_perplexity"] is None
+    assert results["wall_seconds"] > 0
+
+
+def test_history_has_an_entry_an_epoch(finished):
+    history = json.loads((finished / "results.json").read_text())["history"]
+    keys = {"epoch", "train_perplexity", "validation_perplexity", "reward", "entropy", "wall_seconds"}
+    assert [entry["epoch"] for entry in history] == [1, 2, 3]
+    assert all(set(entry) == keys for entry in history)
+    assert [entry["validation_perplexity"] is None for entry in history] == [True, False, False]
+
+
+def test_the_validation_perplexity_is_that_of_the_checkpoint(finished):
+    """Evaluating the saved cell on the saved weights gives the number in results.json, to the last digit."""
+    results = json.loads((finished / "results.json").read_text())
+    trainer = tiny.trainer(finished.parent.parent)
+    trainer.load_state_dict(Checkpoints(finished / "checkpoints").load_newest())
+    cell = RNNCell.from_dict(results["architecture"])
+    assert trainer.task.evaluate(cell, "valid") == results["validation_perplexity"]
+    assert results["history"][-1]["validation_perplexity"] == results["validation_perplexity"]
+
+
+def test_a_resumed_run_leaves_the_curves_of_one_that_was_not(tmp_path, finished):
+    settings = tiny.settings(tmp_path, max_epoch=3, save_epoch=2)
+    run.execute(settings)
+    folder = tiny.only_run(tmp_path / "logs")
+    Checkpoints(folder / "checkpoints").paths()[-1].unlink()
+    run.execute({"load_path": str(folder)})
+    resumed, expected = _events(folder), _events(finished)
+    for tag in expected.Tags()["scalars"]:
+        assert [(event.step, event.value) for event in resumed.Scalars(tag)] == [
+            (event.step, event.value) for event in expected.Scalars(tag)
+        ], tag
+
+
+@pytest.fixture
+def tripwire(monkeypatch):
+    """Any look at the test split is an error."""
+    perplexities = LanguageTask._perplexities
+
+    def guarded(self, cells, split, max_batches=None):
+        assert split == "valid", f"the {split} split was read"
+        return perplexities(self, cells, split, max_batches)
+
+    monkeypatch.setattr(LanguageTask, "_perplexities", guarded)
+
+
+def test_the_test_split_is_never_read(tmp_path, tripwire):
+    """Nor does it matter what is in it: another one of known words gives the same run."""
+    settings = tiny.settings(tmp_path)
+    trained = run.execute(settings)
+    derived = run.execute({"load_path": str(tiny.only_run(tmp_path / "logs")), "mode": "derive"})
+    assert trained["test_perplexity"] is None and derived["test_perplexity"] is None
+    (tmp_path / "data" / "tiny" / "test.txt").write_text("a a a a a\n")
+    again = run.execute({**settings, "log_dir": str(tmp_path / "again")})
+    assert again["validation_perplexity"] == trained["validation_perplexity"]
+    assert again["architecture"] == trained["architecture"]
+
+
+# --- derive -----------------------------------------------------------------------------------------------------------
+
+
+def test_derive_takes_the_best_candidate_on_the_same_minibatches(tmp_path):
+    trainer = tiny.trainer(tmp_path, derive_num_sample=30)
+    trainer.train_shared()
+    ranked = {}
+    rank = trainer.task.rank
+    trainer.task.rank = lambda cells, batches: ranked.setdefault("scores", (cells, rank(cells, batches)))[1]
+    cell, perplexity = trainer.derive()
+    cells, scores = ranked["scores"]
+    assert len(set(cells)) == len(cells) > 20
+    assert cell == cells[scores.index(min(scores))]
+    assert perplexity == trainer.task.evaluate(cell, "valid")
+    assert scores == pytest.approx([rank([one], 2)[0] for one in cells], rel=1e-5)
+
+
+def test_derive_passes_over_what_is_not_a_number(tmp_path):
+    trainer = tiny.trainer(tmp_path)
+    trainer.task.rank = lambda cells, batches: [math.nan, 9.0, math.nan, 8.0, 8.5][: len(cells)]
+    torch.manual_seed(0)
+    cells = trainer.controller.eval().sample(5).architectures
+    torch.manual_seed(0)
+    assert trainer.derive()[0] == cells[3]
+
+
+# --- losses that are not finite ---------------------------------------------------------------------------------------
+
+
+def _spoil(trainer: Trainer, steps: set[int], value: float = math.nan) -> list[int]:
+    """Make the loss of some calls (first 0) not finite; returns the list of calls, which grows."""
+    calls: list[int] = []
+    shared_loss = trainer.task.shared_loss
+
+    def spoiled(architectures):
+        loss, nll = shared_loss(architectures)
+        calls.append(len(calls))
+        return (loss * value, nll * value) if calls[-1] in steps else (loss, nll)
+
+    trainer.task.shared_loss = spoiled
+    return calls
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, value):
+    trainer = tiny.trainer(tmp_path, shared_max_step=1)
+    _spoil(trainer, {0, 2}, value)
+    before = _weights(trainer.task.model)
+    trainer.train_shared()
+    assert _is_same(trainer.task.model, before)
+    trainer.progress.shared_step = 0
+    trainer.train_shared()
+    assert not _is_same(trainer.task.model, before)
+    trainer.progress.shared_step = 0
+    trainer.train_shared()
+    progress = trainer.progress
+    assert (progress.skipped, progress.skipped_in_a_row, progress.rollbacks) == (2, 1, 0)
+    assert (progress.total_shared_steps, progress.loss_count) == (3, 1)
+    assert math.isfinite(progress.loss_sum)
+    assert all(torch.isfinite(weight).all() for weight in trainer.task.model.parameters())
+    assert trainer.task.state_dict()["state"] is None  # the next minibatch starts from zero
+
+
+def test_several_in_a_row_roll_back_with_half_the_learning_rate(tmp_path):
+    trainer = tiny.trainer(tmp_path, shared_max_step=12)
+    trainer.save()
+    saved = _weights(trainer.task.model)
+    spoiled = set(range(3, 3 + SKIPS_BEFORE_ROLLBACK))
+    calls = _spoil(trainer, spoiled)
+    restored = []
+    load = trainer.load_state_dict
+    trainer.load_state_dict = lambda state: (load(state), restored.append(_weights(trainer.task.model)))
+    trainer.train_shared()
+    assert tiny.difference(restored, [saved]) is None
+    assert (trainer.progress.rollbacks, trainer.progress.lr_scale) == (1, 0.5)
+    assert trainer.progress.skipped == SKIPS_BEFORE_ROLLBACK
+    assert trainer.progress.shared_step == trainer.progress.loss_count == 12
+    assert len(calls) == 3 + SKIPS_BEFORE_ROLLBACK + 12
+    assert trainer.shared_optimizer.param_groups[0]["lr"] == tiny.SETTINGS["shared_lr"] / 2
+    assert all(torch.isfinite(weight).all() for weight in trainer.task.model.parameters())
+
+
+def test_single_skips_do_not_add_up_to_a_rollback(tmp_path):
+    trainer = tiny.trainer(tmp_path, shared_max_step=20)
+    trainer.save()
+    _spoil(trainer, set(range(0, 20, 2)))
+    trainer.train_shared()
+    assert (trainer.progress.skipped, trainer.progress.rollbacks) == (10, 0)
+
+
+def test_training_that_stays_non_finite_ends(tmp_path):
+    trainer = tiny.trainer(tmp_path)
+    calls = _spoil(trainer, set(range(1000)))
+    with pytest.raises(TrainingDivergedError, match=r"diverged.*lower shared_lr"):
+        trainer.train()
+    assert len(calls) == SKIPS_BEFORE_ROLLBACK * (ROLLBACKS_BEFORE_END + 1)
+    assert trainer.progress.lr_scale == 0.5**ROLLBACKS_BEFORE_END
+    assert trainer.progress.skipped == len(calls)
+
+
+def test_a_reward_that_is_not_finite_changes_nothing(tmp_path):
+    trainer = tiny.trainer(tmp_path)
+    before = _weights(trainer.controller)
+    trainer.task.rewards = lambda cells: torch.full((len(cells),), math.nan)
+    trainer.train_controller()
+    assert _is_same(trainer.controller, before)
+    assert trainer.baseline.value is None
+    assert trainer.progress.total_controller_updates == 0
+
+
+# --- it learns --------------------------------------------------------------------------------------------------------
+
+
+def test_a_search_comes_near_the_floor_of_a_known_language(tmp_path):
+    words, floor = 12, markov_perplexity_floor(num_words=12)
+    make_markov(tmp_path / "data" / "tiny", num_tokens=30_000, num_words=words)
+    results = run.execute(
+        tiny.settings(
+            tmp_path,
+            batch_size=20,
+            shared_embed=48,
+            shared_hid=48,
+            shared_rnn_max_length=20,
+            shared_max_step=150,
+            max_epoch=4,
+            save_epoch=4,
+            shared_optim="adam",
+            shared_lr=0.005,
+            shared_lr_cosine=True,
+            shared_dropoute=0.0,
+            shared_dropouti=0.0,
+            shared_dropout=0.0,
+            shared_wdrop=0.0,
+            controller_max_step=40,
+            controller_num_aggregate=10,
+            derive_num_sample=20,
+            derive_max_batches=4,
+            log_step=50,
+        )
+    )
+    assert 0.97 * floor < results["validation_perplexity"] < 1.15 * floor

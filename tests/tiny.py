@@ -1,0 +1,136 @@
+"""Runs so small that a test can afford them, and ways to look at what they left."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from enas import run
+from enas.checkpoint import Checkpoints, load_checkpoint
+from enas.config import Config
+from enas.data.builtin import SPLITS
+from enas.logbook import NoLogbook
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SETTINGS = {
+    "dataset": "tiny",
+    "num_gpu": 0,
+    "num_blocks": 4,
+    "batch_size": 4,
+    "shared_embed": 8,
+    "shared_hid": 8,
+    "shared_rnn_max_length": 6,
+    "shared_max_step": 10,
+    "shared_lr": 1.0,
+    "controller_hid": 8,
+    "controller_max_step": 6,
+    "max_epoch": 2,
+    "save_epoch": 1,
+    "log_step": 1,
+    "derive_num_sample": 5,
+    "derive_max_batches": 2,
+}
+
+
+def write_corpus(folder: Path, *, lines: int = 60, seed: int = 0) -> None:
+    """A text of 10 words in which each word is likely to be followed by the next one of the alphabet."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        text = [" ".join(_sentence(rng)) for _ in range(lines if split == "train" else lines // 2)]
+        (folder / f"{split}.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def _sentence(rng: random.Random) -> list[str]:
+    start = rng.randrange(10)
+    return [chr(ord("a") + (start + step + (rng.random() < 0.2)) % 10) for step in range(rng.randint(3, 9))]
+
+
+def settings(folder: Path, **changes) -> dict:
+    """Settings of a tiny run that reads from and writes into `folder`, its corpus made there when missing."""
+    if not (folder / "data").exists():
+        write_corpus(folder / "data" / "tiny")
+    return {**SETTINGS, "data_dir": str(folder / "data"), "log_dir": str(folder / "logs"), **changes}
+
+
+def flags(values: dict) -> list[str]:
+    """The command line that gives these settings."""
+    return [word for name, value in values.items() for word in (f"--{name}", _text(value))]
+
+
+def _text(value) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def trainer(folder: Path, **changes):
+    """A Trainer of a tiny run that writes down nothing but its checkpoints, in `folder/run`."""
+    config = Config(**settings(folder, **changes))
+    device = torch.device("cpu")
+    run.seed_everything(config.random_seed)
+    task, _ = run.build_task(config, device)
+    made = run.build_trainer(config, task, run.build_controller(config), NoLogbook(), folder / "run")
+    made.folder = None
+    return made
+
+
+def only_run(log_dir: Path) -> Path:
+    """The one run folder in `log_dir`."""
+    (folder,) = log_dir.iterdir()
+    return folder
+
+
+def newest_state(folder: Path) -> dict:
+    """The newest checkpoint of a run, without the clock's readings."""
+    state = load_checkpoint(Checkpoints(folder / "checkpoints").paths()[-1])
+    del state["progress"]["seconds"]
+    for entry in state["progress"]["history"]:
+        del entry["wall_seconds"]
+    return state
+
+
+def difference(a, b, path: str = "state") -> str | None:
+    """Where two nested values first differ by as much as a bit; None when they do not."""
+    if type(a) is not type(b):
+        return f"{path}: {type(a).__name__} and {type(b).__name__}"
+    if isinstance(a, torch.Tensor):
+        same = a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+        return None if same else path
+    if isinstance(a, dict):
+        if list(a) != list(b):
+            return f"{path}: keys {list(a)} and {list(b)}"
+        return next(filter(None, (difference(a[key], b[key], f"{path}.{key}") for key in a)), None)
+    if isinstance(a, (list, tuple)):
+        if len(a) != len(b):
+            return f"{path}: lengths {len(a)} and {len(b)}"
+        return next(
+            filter(None, (difference(x, y, f"{path}.{i}") for i, (x, y) in enumerate(zip(a, b, strict=True)))), None
+        )
+    return None if a == b else f"{path}: {a!r} and {b!r}"
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything under a folder: paths and contents, None for a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def start(argv: list[str], cwd: Path, script: str = "main.py") -> subprocess.Popen:
+    """A script of the project as a process of its own, with as many threads as this one."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / script), *argv],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    """Wait for a process: its status, stdout and stderr."""
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
