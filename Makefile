@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 .PHONY: search test lint
 
 search: $(VENV)/run dot
-	$(BIN)/python train_scripts/demo.py
+	$(BIN)/python main.py --config demo
+	$(BIN)/python main.py --config demo --mode derive
 
 test: $(VENV)/develop dot
 	$(BIN)/python -m pytest

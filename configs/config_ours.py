@@ -39,7 +39,9 @@ shared_temporal_activation_reg = 0.0  # off, likewise; AWD uses 1
 shared_norm_stabilizer = 0.0  # off: shared_norm_bound does this
 shared_norm_stabilizer_point = 5.0  # Krueger & Memisevic 2016
 shared_init_range = 0.0  # 1/√shared_hid keeps the scale of activations at every size
-shared_embed_init_range = 0.025  # paper's code; small, for the decoder is the same matrix
+shared_embed_init_range = 0.05  # small, for the decoder is the same matrix
+shared_input_scale = 0.0  # √shared_embed (Vaswani et al. 2017, section 3.4): the cell must not start on tiny inputs
+shared_unigram_bias = True  # so that the first steps are not spent on learning how frequent words are
 
 # Training the shared model (paper section 3.1)
 shared_rnn_max_length = 35  # paper's code

@@ -57,7 +57,9 @@ class Config:
     shared_norm_stabilizer: float = _setting(0.0, "coefficient of the squared distance of state norms to a fixed point")
     shared_norm_stabilizer_point: float = _setting(5.0, "that fixed point")
     shared_init_range: float = _setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid")
-    shared_embed_init_range: float = _setting(0.025, "embeddings start uniform in ±this")
+    shared_embed_init_range: float = _setting(0.05, "embeddings start uniform in ±this")
+    shared_input_scale: float = _setting(0.0, "embedded words are multiplied by this; 0 is √shared_embed")
+    shared_unigram_bias: bool = _setting(True, "the decoder's bias starts at the words' log frequencies in training")
 
     shared_rnn_max_length: int = _setting(35, "tokens of truncated back-propagation")
     shared_max_step: int = _setting(400, "shared-parameter steps an epoch")
@@ -125,7 +127,7 @@ _AT_LEAST = {
     ),
     0: (
         "shared_lr_warmup shared_lr_min shared_l2_reg shared_grad_clip controller_max_step controller_grad_clip "
-        "shared_init_range shared_decay_after tanh_c entropy_coeff shared_activation_reg "
+        "shared_init_range shared_input_scale shared_decay_after tanh_c entropy_coeff shared_activation_reg "
         "shared_temporal_activation_reg shared_norm_stabilizer random_seed shared_lr controller_lr controller_lr_min"
     ),
 }

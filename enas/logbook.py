@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,7 +30,9 @@ class Logbook:
 
     def __init__(self, folder: Path, purge_step: int | None = None):
         self.folder = folder
-        self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=purge_step)
+        # The name holds the second; two logbooks of one second must not share a file, and are read in order of names.
+        suffix = f".{time.time_ns()}"
+        self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=purge_step, filename_suffix=suffix)
         self._log = logging.Logger(f"enas.{folder.name}")
         file = logging.FileHandler(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

@@ -63,7 +63,7 @@ def train(config: Config) -> dict:
         for note in notes:
             logbook.info(note)
         logbook.info(f"run {folder}: {config.train_type} search on {config.dataset}, on {device}")
-        return build_trainer(config, task, controller, logbook, folder).train()
+        return _train(build_trainer(config, task, controller, logbook, folder))
     finally:
         logbook.close()
 
@@ -74,9 +74,24 @@ def resume(config: Config, folder: Path) -> dict:
     try:
         write_json(folder / "params.json", config.to_dict())
         logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
-        return trainer.train()
+        return _train(trainer)
     finally:
         logbook.close()
+
+
+def _train(trainer: Trainer) -> dict:
+    results = trainer.train()
+    _say_where(trainer)
+    return results
+
+
+def _say_where(trainer: Trainer) -> None:
+    """Tell people which files the run left, and how to look at its curves."""
+    folder = trainer.folder
+    places = {**trainer.written, "results": folder / "results.json", "log": folder / "train.log"}
+    for name, path in places.items():
+        trainer.logbook.info(f"{name + ':':14}{path}")
+    trainer.logbook.info(f"{'curves:':14}tensorboard --logdir {folder}")
 
 
 def derive(config: Config, folder: Path) -> dict:
@@ -89,6 +104,7 @@ def derive(config: Config, folder: Path) -> dict:
         metric = trainer.task.metric
         logbook.info(f"run {folder}: derived, validation {metric} {results[f'validation_{metric}']:.2f}")
         logbook.info(json.dumps(results["architecture"]))
+        _say_where(trainer)
         return results
     finally:
         logbook.close()
@@ -128,6 +144,8 @@ def build_task(config: Config, device: torch.device) -> tuple[LanguageTask, list
     """The problem with its shared model, and notes on the data for people."""
     corpus = load_corpus(config.dataset, data_dir=config.data_dir, vocab_min_count=config.vocab_min_count)
     model = SharedRNN(len(corpus.vocabulary), _shared_rnn_config(config))
+    if config.shared_unigram_bias:
+        model.start_from_frequencies(corpus.train)
     task = LanguageTask(
         corpus, model.to(device), _pick(LanguageTaskConfig, config, length=config.shared_rnn_max_length)
     )

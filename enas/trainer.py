@@ -146,6 +146,7 @@ class Trainer:
         self.folder = folder
         self.baseline = Baseline(config.ema_baseline_decay)
         self.progress = Progress()
+        self.written: dict[str, Path] = {}
         self._resumed_at = time.monotonic()
         self._signal: int | None = None
 
@@ -341,9 +342,11 @@ class Trainer:
         progress = self.progress
         name = f"{progress.epoch}-{progress.total_shared_steps}-{score:.4f}-best"
         title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric} {score:.2f}"
-        write_json(self.folder / "architectures" / f"{name}.json", architecture.to_dict())
+        path = self.folder / "architectures" / f"{name}.json"
+        write_json(path, architecture.to_dict())
         picture = self.task.draw(architecture, self.folder / "networks" / f"{name}.png", title)
         self.logbook.picture("derive/best", picture, progress.step)
+        self.written = {"architecture": path, "picture": picture}
 
     def results(self) -> dict:
         """What results.json holds; `validation_…` is of the architecture derived last."""

@@ -286,6 +286,8 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "shared_norm_stabilizer_point": ({"shared_norm_stabilizer": 0.5}, 1.0),
     "shared_init_range": ({}, 0.3),
     "shared_embed_init_range": ({}, 0.1),
+    "shared_input_scale": ({}, 1.0),
+    "shared_unigram_bias": ({}, False),
     "shared_rnn_max_length": ({}, 5),
     "shared_max_step": ({}, 4),
     "shared_num_sample": ({}, 2),

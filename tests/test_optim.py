@@ -9,8 +9,9 @@ from enas.optim import ControllerSchedule, SharedSchedule, clip_gradient, cosine
 
 
 def shared_schedule(**settings) -> SharedSchedule:
-    defaults = dict(lr=20.0, decay=0.96, decay_after=15, warmup=0, cosine=False, lr_min=0.0, total_steps=100)
-    return SharedSchedule(**{**defaults, **settings})
+    decay = {"lr": 20.0, "decay": 0.96, "decay_after": 15, "warmup": 0}
+    cosine = {"cosine": False, "lr_min": 0.0, "total_steps": 100}
+    return SharedSchedule(**{**decay, **cosine, **settings})
 
 
 @pytest.mark.parametrize(

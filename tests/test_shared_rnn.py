@@ -50,7 +50,7 @@ def plain_states(model: SharedRNN, inputs: torch.Tensor, cell: RNNCell, h: torch
     f = {node: PLAIN_ACTIVATIONS[name] for node, name in zip(cell.nodes, cell.activations, strict=True)}
     states = []
     for words in inputs:
-        x = model.embedding[words]
+        x = model.embedding[words] * (model.config.input_scale or model.config.embed**0.5)
         c = torch.sigmoid(x @ w_xc + h @ w_hc)
         node = {0: c * f[0](x @ w_xh + h @ w_hh) + (1 - c) * h}
         for i, j in cell.edges:
@@ -191,13 +191,11 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_scoring_keeps_no_step_for_a_backward_pass():
-    model, sizes = make_model().eval(), []
-    for steps in (30, 60):
-        inputs, targets, state = make_batch(1, steps)
-        with LargestTensor() as largest:
-            model.score(inputs, targets, [BUSH], state.detach())
-        sizes.append(largest.numel)
-    assert sizes[1] <= 2.1 * BATCH * 30 * VOCAB, "nothing is larger than the logits"
+    model, steps = make_model().eval(), 60
+    inputs, targets, state = make_batch(1, steps)
+    with LargestTensor() as largest:
+        model.score(inputs, targets, [BUSH], state)
+    assert largest.numel == steps * BATCH * VOCAB, "nothing is larger than the logits"
 
 
 # Weights in use, and weights that are not

@@ -31,6 +31,7 @@ class SharedRNNConfig:
         norm_bound: the largest Euclidean norm of a state.
         init_range: weights are uniform in ±this; 0 means 1/√H.
         embed_init_range: the same for the embedding (and an untied decoder).
+        input_scale: embedded words are multiplied by this; 0 means √E (Vaswani et al. 2017, section 3.4).
         precision: of the decoder's matrix products, "float32" or "bfloat16"; cross-entropy stays in float32.
     """
 
@@ -45,7 +46,8 @@ class SharedRNNConfig:
     batch_norm: bool = True
     norm_bound: float = 25.0
     init_range: float = 0.0
-    embed_init_range: float = 0.025
+    embed_init_range: float = 0.05
+    input_scale: float = 0.0
     precision: str = "float32"
 
     def __post_init__(self):
@@ -116,6 +118,12 @@ class SharedRNN(nn.Module):
             nn.init.ones_(self.norm_scale)
             nn.init.zeros_(self.norm_shift)
 
+    @torch.no_grad()
+    def start_from_frequencies(self, words: Tensor) -> None:
+        """Set the decoder's bias to the log frequencies of `words` [tokens], each word of V counted once more."""
+        counts = torch.bincount(words, minlength=self.vocab_size).double() + 1
+        self.decoder_bias.copy_(counts.log() - counts.sum().log())
+
     def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
         """The zero state [M, B, H]."""
         return self.w_state.new_zeros(num_cells, batch_size, self.config.hidden)
@@ -133,7 +141,7 @@ class SharedRNN(nn.Module):
         """
         config, training = self.config, self.training
         embedded = embedding_dropout(self.embedding, inputs, config.dropoute, training)  # [T, B, E]
-        embedded = locked_dropout(embedded, config.dropouti, training)
+        embedded = locked_dropout(embedded * (config.input_scale or config.embed**0.5), config.dropouti, training)
         states = cell_sequence(
             embedded @ self.w_input,
             state,

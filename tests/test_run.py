@@ -1,0 +1,189 @@
+"""From settings to a run folder and back: which run is taken, what derive does, and the scripts."""
+
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+import tiny
+
+from enas import Config, run
+from enas.cli import main
+from enas.config import from_mapping
+from enas.data import builtin
+from enas.search_space import RNNCell
+
+STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a finished run that nobody changes."""
+    folder = tmp_path_factory.mktemp("trained")
+    run.execute(tiny.settings(folder))
+    return tiny.only_run(folder / "logs")
+
+
+@pytest.fixture
+def folder(tmp_path, trained):
+    """A copy of that run, in `tmp_path/logs`."""
+    return shutil.copytree(trained, tmp_path / "logs" / trained.name)
+
+
+def _made(log_dir, name: str, **params):
+    """A folder that looks like a run."""
+    (log_dir / name).mkdir(parents=True)
+    (log_dir / name / "params.json").write_text(json.dumps(params))
+    return log_dir / name
+
+
+# --- the run folder ---------------------------------------------------------------------------------------------------
+
+
+def test_the_run_folder(trained):
+    assert re.fullmatch(f"tiny_orig_{STAMP}", trained.name)
+    names = {path.name for path in trained.iterdir() if "tfevents" not in path.name}
+    assert names == {"params.json", "results.json", "train.log", "networks", "architectures", "checkpoints"}
+    params = json.loads((trained / "params.json").read_text())
+    assert params == Config(**tiny.settings(trained.parent.parent)).to_dict()
+    log = (trained / "train.log").read_text()
+    assert "orig search on tiny, on cpu" in log and "epoch 2/2, train perplexity" in log
+
+
+def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path):
+    config = Config(log_dir=str(tmp_path))
+    folders = [run.make_run_folder(config) for _ in range(2)]
+    assert folders[0] != folders[1] and all(folder.is_dir() for folder in folders)
+
+
+def test_train_returns_what_it_wrote(tmp_path):
+    results = run.train(Config(**tiny.settings(tmp_path, max_epoch=1)))
+    folder = tiny.only_run(tmp_path / "logs")
+    assert json.loads((folder / "results.json").read_text()).keys() == results.keys()
+    assert results["architecture"] == json.loads((folder / "results.json").read_text())["architecture"]
+
+
+def test_unknown_words_are_reported(tmp_path, capsys):
+    tiny.write_corpus(tmp_path / "data" / "tiny")
+    (tmp_path / "data" / "tiny" / "valid.txt").write_text("a b zebra\n" * 10)
+    run.execute(tiny.settings(tmp_path, max_epoch=1))
+    assert "words outside the vocabulary became <unk>" in capsys.readouterr().out
+
+
+def test_a_built_in_language_is_made_on_first_use(tmp_path, monkeypatch):
+    maker = builtin.make_markov
+    monkeypatch.setitem(builtin.MAKERS, "markov", lambda folder: maker(folder, num_tokens=1000, num_words=8))
+    results = run.execute(tiny.settings(tmp_path, dataset="markov", max_epoch=1))
+    assert results["dataset"] == "markov"
+    assert (tmp_path / "data" / "markov" / "train.txt").is_file()
+
+
+# --- derive -----------------------------------------------------------------------------------------------------------
+
+
+def test_derive(tmp_path, folder, trained, capsys):
+    checkpoints = tiny.tree(folder / "checkpoints")
+    assert main(["--mode", "derive", "--load_path", str(folder), "--derive_num_sample", "20"]) == 0
+    results = json.loads((folder / "results.json").read_text())
+    before = json.loads((trained / "results.json").read_text())
+    assert (results["mode"], results["epoch"], results["history"]) == ("derive", 2, before["history"])
+    cell = RNNCell.from_dict(results["architecture"])
+    assert cell.num_blocks == tiny.SETTINGS["num_blocks"]
+    name = f"2-20-{results['validation_perplexity']:.4f}-best"
+    assert RNNCell.load(folder / "architectures" / f"{name}.json") == cell
+    assert tiny.tree(folder / "checkpoints") == checkpoints
+    out = capsys.readouterr().out
+    assert f"validation perplexity {results['validation_perplexity']:.2f}" in out
+    assert json.dumps(results["architecture"]) in out
+
+
+def test_derive_twice_gives_the_same(folder):
+    derived = [run.execute({"mode": "derive", "load_path": str(folder)}) for _ in range(2)]
+    for results in derived:
+        del results["wall_seconds"]
+    assert derived[0] == derived[1]
+
+
+def test_a_run_goes_on_after_a_derivation(tmp_path, folder):
+    run.execute({"mode": "derive", "load_path": str(folder)})
+    results = run.execute({"mode": "train", "load_path": str(folder), "max_epoch": 3})
+    assert (results["mode"], results["epoch"]) == ("train", 3)
+    whole = run.execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "whole"), max_epoch=3))
+    assert results["architecture"] == whole["architecture"]
+    assert results["validation_perplexity"] == whole["validation_perplexity"]
+
+
+# --- which run --------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_run_of_dataset_and_train_type(tmp_path, capsys):
+    for name in ("a_orig_2026-01-02_00-00-00", "a_orig_2026-01-01_23-59-59", "a_orig_2025-12-31_00-00-00"):
+        newest = _made(tmp_path, name)
+        newest.touch()  # the last one touched is not the newest by name
+    _made(tmp_path, "a_random_2026-05-01_00-00-00")
+    _made(tmp_path, "b_orig_2026-05-01_00-00-00")
+    _made(tmp_path, "a_orig_notes")
+    (tmp_path / "a_orig_2026-06-01_00-00-00").mkdir()  # stopped before it had params.json
+    assert run.newest_run(Config(dataset="a", log_dir=str(tmp_path))).name == "a_orig_2026-01-02_00-00-00"
+    assert capsys.readouterr().out == f"taking the newest run, {tmp_path / 'a_orig_2026-01-02_00-00-00'}\n"
+
+
+def test_derive_takes_the_newest_run_and_says_which(tmp_path, folder, capsys):
+    """Settings that the run has anyway need not be repeated, and may be."""
+    shutil.copytree(folder, folder.parent / "tiny_orig_2001-01-01_00-00-00")
+    argv = ["--mode", "derive", "--dataset", "tiny", "--log_dir", str(folder.parent), "--shared_embed", "8"]
+    assert main(argv) == 0
+    assert capsys.readouterr().out.startswith(f"taking the newest run, {folder}\n")
+    assert json.loads((folder / "results.json").read_text())["mode"] == "derive"
+
+
+@pytest.mark.parametrize("names", ["path", "name", "trailing slash"])
+def test_load_path_is_a_path_or_a_name(folder, names):
+    load_path = {"path": str(folder), "name": folder.name, "trailing slash": f"{folder}/"}[names]
+    assert run.find_run(load_path, {"log_dir": str(folder.parent)}) == folder
+
+
+def test_params_of_a_resumed_run(folder):
+    config = run.run_config(folder, {"load_path": str(folder), "max_epoch": 9, "save_epoch": 3})
+    saved = from_mapping(json.loads((folder / "params.json").read_text()), "params.json")
+    assert config == saved.replace(max_epoch=9, save_epoch=3, log_dir=str(folder.parent))
+
+
+def test_flags_that_agree_with_the_run_are_welcome(folder):
+    settings = {"load_path": str(folder), "train_type": "enas", "num_blocks": tiny.SETTINGS["num_blocks"]}
+    assert run.run_config(folder, settings).train_type == "orig"
+
+
+# --- the scripts ------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_command(tmp_path):
+    """The command that people know, from any folder, with sizes that make it quick."""
+    command = shlex.split(
+        "--network_type rnn --dataset tiny --controller_optim adam --controller_lr 0.00035 --shared_optim sgd "
+        "--shared_lr 20.0 --entropy_coeff 0.0001 --train_type orig --mode train"
+    )
+    tiny.write_corpus(tmp_path / "data" / "tiny")
+    sizes = {name: value for name, value in tiny.SETTINGS.items() if f"--{name}" not in command}
+    process = tiny.start([*command, *tiny.flags(sizes)], tmp_path, "train_scripts/train_regular.py")
+    status, out, err = tiny.finish(process)
+    assert (status, err) == (0, "")
+    results = json.loads((tiny.only_run(tmp_path / "logs") / "results.json").read_text())
+    assert (results["dataset"], results["epoch"]) == ("tiny", 2)
+    assert "epoch 2/2" in out
+    same = run.execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "again"), shared_lr=20.0))
+    assert results["validation_perplexity"] == pytest.approx(same["validation_perplexity"])
+
+
+@pytest.mark.parametrize("script", ["main.py", "train_scripts/train_regular.py"])
+def test_the_scripts_hold_no_logic(script):
+    source = (tiny.ROOT / script).read_text()
+    assert "from enas.cli import main" in source and "sys.exit(main())" in source
+    assert len(source.splitlines()) < 12
+
+
+def test_main_reads_the_command_line_of_the_process(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["main.py", *tiny.flags(tiny.settings(tmp_path, max_epoch=1))])
+    assert main() == 0
+    assert tiny.only_run(tmp_path / "logs").is_dir()
