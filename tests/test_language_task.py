@@ -186,7 +186,7 @@ def test_loss_of_several_cells_is_their_mean():
 
 def test_restored_task_goes_on_as_the_saved_one():
     task, restored = make_task(), make_task(model={"init_range": 0.1})
-    for _ in range(3):
+    for _ in range(2):
         task.shared_loss([CELL])
         task.rewards([CELL])
     restored.load_state_dict(task.state_dict())

@@ -348,19 +348,19 @@ def test_a_reward_that_is_not_finite_changes_nothing(tmp_path):
 
 def test_a_search_comes_near_the_floor_of_a_known_language(tmp_path):
     words, floor = 12, markov_perplexity_floor(num_words=12)
-    make_markov(tmp_path / "data" / "tiny", num_tokens=30_000, num_words=words)
+    make_markov(tmp_path / "data" / "tiny", num_tokens=60_000, num_words=words)
     results = run.execute(
         tiny.settings(
             tmp_path,
-            batch_size=20,
+            batch_size=64,
             shared_embed=48,
             shared_hid=48,
             shared_rnn_max_length=20,
-            shared_max_step=150,
-            max_epoch=4,
-            save_epoch=4,
+            shared_max_step=100,
+            max_epoch=3,
+            save_epoch=3,
             shared_optim="adam",
-            shared_lr=0.005,
+            shared_lr=0.01,
             shared_lr_cosine=True,
             shared_dropoute=0.0,
             shared_dropouti=0.0,
