@@ -284,3 +284,28 @@ def test_batch_norm_refuses_a_batch_of_one():
     with pytest.raises(ValueError, match="needs a batch of at least 2"):
         make_model().loss(inputs, targets, [CHAIN], state)
     assert make_model(batch_norm=False).loss(inputs, targets, [CHAIN], state)[0].isfinite()
+
+
+def test_a_decoder_that_starts_from_frequencies_predicts_the_unigram_distribution():
+    words = torch.tensor([0, 0, 0, 1, 1, 4])
+    model = SharedRNN(5, SharedRNNConfig(embed=4, hidden=4, num_blocks=2)).double()
+    with torch.no_grad():
+        model.embedding.zero_()
+    model.start_from_frequencies(words)
+    expected = torch.tensor([4, 3, 1, 1, 2], dtype=torch.float64) / 11
+    assert torch.allclose(model.decoder_bias.exp(), expected, atol=1e-7)
+    cell = RNNCell(("tanh", "ReLU"), (0,))
+    targets = torch.randint(5, (3, 2), generator=torch.Generator().manual_seed(0))
+    nll, _ = model.eval().score(targets, targets, [cell], model.initial_state(1, 2))
+    assert nll.item() == pytest.approx(-expected[targets].log().sum().item(), rel=1e-6)
+
+
+def test_embedded_words_are_scaled_by_the_root_of_their_size_unless_told_otherwise():
+    default, given = (
+        SharedRNN(5, SharedRNNConfig(embed=4, hidden=4, num_blocks=2, input_scale=scale)).eval() for scale in (0.0, 2.0)
+    )
+    given.load_state_dict(default.state_dict())
+    words, cells = torch.tensor([[0, 1], [2, 3]]), [RNNCell(("tanh", "ReLU"), (0,))]
+    assert torch.equal(
+        default(words, cells, default.initial_state(1, 2)).states, given(words, cells, given.initial_state(1, 2)).states
+    )
