@@ -63,7 +63,7 @@ def _names(folder: Path) -> list[str]:
 
 def _wait(process, log_dir: Path, holds: Callable[[Path], bool]) -> Path:
     """Wait until `holds` of the run folder; returns it."""
-    until = time.monotonic() + 100
+    until = time.monotonic() + 600
     while time.monotonic() < until:
         assert process.poll() is None, tiny.finish(process)
         folders = list(log_dir.iterdir()) if log_dir.exists() else []

@@ -132,5 +132,5 @@ def start(argv: list[str], cwd: Path, script: str = "main.py") -> subprocess.Pop
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     """Wait for a process: its status, stdout and stderr."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
