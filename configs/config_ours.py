@@ -4,14 +4,14 @@
 Other files in this folder are differences from this one; start from one of them with --config NAME.
 """
 
-network_type = "rnn"
+network_type = "rnn"  # recurrent cells
 dataset = "ptb"  # the paper's text
 train_type = "orig"  # the paper's controller; "random" is the control it has to beat
-mode = "train"
-load_path = ""
-log_dir = "logs"
-data_dir = "data"
-random_seed = 12345
+mode = "train"  # what comes first
+load_path = ""  # a new run
+log_dir = "logs"  # beside the code, and not in git
+data_dir = "data"  # where enas.data.download puts datasets
+random_seed = 12345  # any, as long as it is written down
 num_gpu = -1  # a GPU when there is one, so that the same command runs everywhere
 precision = "float32"  # exact first; bfloat16 is faster where the machine multiplies it natively
 
@@ -21,19 +21,19 @@ shared_rnn_activations = ("tanh", "ReLU", "identity", "sigmoid")  # paper sectio
 cell_output = "loose_ends"  # paper section 2.2; "all" is later authors' choice
 
 # Batches
-batch_size = 64  # paper's code; evaluation uses it too, for batch statistics like those of training
+batch_size = 64  # evaluation uses it too, for batch statistics like those of training
 vocab_min_count = 2  # a word seen once cannot be learned, but <unk> can
 
 # The shared model
-shared_embed = 1000  # paper section 3.1
-shared_hid = 1000  # paper section 3.1
-tie_weights = True  # Inan et al. 2017, as the paper does: half the parameters, lower perplexity
+shared_embed = 1000  # the same, so that it can be the decoder
+shared_hid = 1000  # the size at which the paper searches
+tie_weights = True  # paper section 3.1, after Inan et al. 2017: one large matrix less to learn
 shared_dropoute = 0.1  # AWD
 shared_dropouti = 0.65  # AWD, for 1000 units; far too much for small models
 shared_dropout = 0.4  # AWD
 shared_wdrop = 0.5  # AWD
-shared_batch_norm = True  # paper section 3.1: architectures differ in scale, and the decoder is shared
-shared_norm_bound = 25.0  # paper's code: identity and ReLU can make a state grow without end
+shared_batch_norm = True  # cells differ in scale, and all of them share the decoder
+shared_norm_bound = 25.0  # identity and ReLU can make a state grow without end
 shared_activation_reg = 0.0  # off: it hides how architectures differ; AWD uses 2
 shared_temporal_activation_reg = 0.0  # off, likewise; AWD uses 1
 shared_norm_stabilizer = 0.0  # off: shared_norm_bound does this
@@ -44,7 +44,7 @@ shared_input_scale = 0.0  # √shared_embed (Vaswani et al. 2017, section 3.4): 
 shared_unigram_bias = True  # so that the first steps are not spent on learning how frequent words are
 
 # Training the shared model (paper section 3.1)
-shared_rnn_max_length = 35  # paper's code
+shared_rnn_max_length = 35  # the field's habit on Penn Treebank since Zaremba et al. 2014
 shared_max_step = 400  # 400 × 64 × 35 tokens: about one pass over Penn Treebank
 shared_num_sample = 1  # paper section 2.3: one architecture a step works
 shared_optim = "sgd"  # paper section 3.1
@@ -53,37 +53,37 @@ shared_decay = 0.96  # paper section 3.1
 shared_decay_after = 15  # paper section 3.1
 shared_lr_warmup = 0  # SGD with clipping needs none; Adam does
 shared_lr_cosine = False  # the paper decays by epoch
-shared_lr_min = 0.0
+shared_lr_min = 0.0  # only the cosine schedule reads it
 shared_adam_beta1 = 0.9  # Kingma & Ba 2015
 shared_adam_beta2 = 0.999  # Kingma & Ba 2015
 shared_l2_reg = 1e-7  # paper section 3.1
 shared_grad_clip = 0.25  # paper section 3.1
 
 # The controller (paper section 3.1)
-controller_hid = 100
-softmax_temperature = 5.0
-tanh_c = 2.5
-controller_init_range = 0.1
-controller_max_step = 2000
-controller_num_aggregate = 1  # one architecture an update, as the paper's text; 10 is steadier and faster
-controller_optim = "adam"
-controller_lr = 3.5e-4
-controller_lr_cosine = False
+controller_hid = 100  # paper section 3.1
+softmax_temperature = 5.0  # paper section 3.1: flat distributions explore
+tanh_c = 2.5  # paper section 3.1: no choice becomes certain while exploring
+controller_init_range = 0.1  # paper section 3.1
+controller_max_step = 2000  # paper section 3.1
+controller_num_aggregate = 1  # one architecture an update; 10, scored in one pass, are steadier and faster
+controller_optim = "adam"  # paper section 3.1
+controller_lr = 3.5e-4  # paper section 3.1
+controller_lr_cosine = False  # the recurrent search keeps it constant
 controller_lr_max = 0.05  # SGDR, as the paper's image search has it
 controller_lr_min = 0.001  # likewise
 controller_lr_period = 10  # likewise
 controller_grad_clip = 0.0  # the baseline keeps gradients small
-reward_c = 80.0  # paper section 3.1
+reward_c = 80.0  # keeps rewards near 1
 ppl_square = False  # Zoph & Le 2017 square it; the paper does not
 entropy_coeff = 1e-4  # paper section 3.1
 entropy_mode = "reward"  # paper section 3.1
-ema_baseline_decay = 0.95
+ema_baseline_decay = 0.95  # remembers about twenty updates
 discount = 1.0  # the reward is for the whole architecture
 
 # The run
 max_epoch = 150  # paper section 3.1
-save_epoch = 4  # deriving costs about as much as a sixth of an epoch
-max_save_num = 4
-log_step = 50
-derive_num_sample = 100
+save_epoch = 4  # deriving takes time too
+max_save_num = 4  # one damaged file must not end a run
+log_step = 50  # eight points an epoch
+derive_num_sample = 100  # enough to find a good one, few enough to score
 derive_max_batches = 4  # enough to rank; the winner is then read on all of validation

@@ -1,4 +1,4 @@
-"""Penn Treebank on 2 cores: real learning in five epochs of about two minutes."""
+"""Penn Treebank on 2 cores: real learning in five epochs."""
 
 dataset = "ptb"
 precision = "bfloat16"  # the decoder is most of the work; validation perplexity does not suffer
