@@ -153,7 +153,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     def full_disk(*args):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("pathlib.Path.replace", full_disk)
+    monkeypatch.setattr("enas.files.os.replace", full_disk)
     with pytest.raises(OSError, match="no space"):
         draw_cell(STAR, tmp_path / "cell.png")
     assert path.read_bytes() == before
