@@ -4,7 +4,6 @@ Each epoch trains the shared parameters ω on sampled architectures, then the co
 and every `save_epoch` epochs derives the best architecture, evaluates, draws and saves.
 """
 
-import math
 import signal
 import time
 from dataclasses import asdict, dataclass, field
@@ -250,17 +249,17 @@ class Trainer:
         rewards = self.task.rewards(sample.architectures)  # [M]
         as_reward = config.entropy_mode == "reward"
         earned = returns(rewards, sample.entropies, config.entropy_coeff if as_reward else 0.0, config.discount)
-        finite = torch.isfinite(rewards)
-        if not finite.all():
-            self.logbook.info(f"controller update {progress.total_controller_updates}: a reward is not finite; skipped")
-            return
+        if not torch.isfinite(rewards).all():
+            return self._skip_update("a reward")
         advantage = self.baseline.advantage(earned)  # [M, D]
         loss = policy_loss(sample.log_probs, advantage)
         if not as_reward:
             loss = loss - config.entropy_coeff * sample.entropies.sum(1).mean()
         self.controller_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        clip_gradient(self.controller.parameters(), config.controller_grad_clip)
+        norm = clip_gradient(self.controller.parameters(), config.controller_grad_clip)
+        if not torch.isfinite(norm):
+            return self._skip_update("the gradient")
         self.controller_optimizer.step()
 
         reward, entropy = float(rewards.mean()), float(sample.entropies.detach().sum(1).mean())
@@ -276,6 +275,10 @@ class Trainer:
                 "baseline": float(self.baseline.value.mean()),
             }
             self.logbook.scalars("controller", values, progress.step)
+        return None
+
+    def _skip_update(self, what: str) -> None:
+        self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
 
     def finish_epoch(self) -> None:
         """Close the epoch's books; derive, evaluate, draw and save when it is time."""
@@ -321,7 +324,7 @@ class Trainer:
         scores = self.task.rank(candidates, self.config.derive_max_batches)
         chosen = 0
         for index, score in enumerate(scores):
-            if not math.isnan(score) and self.task.is_better(score, scores[chosen]):
+            if self.task.is_better(score, scores[chosen]):
                 chosen = index
         return candidates[chosen], self.task.evaluate(candidates[chosen], "valid")
 

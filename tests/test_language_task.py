@@ -239,6 +239,7 @@ def test_lower_perplexity_is_better():
     is_better = LanguageTask.is_better
     assert is_better(2.0, 3.0) and is_better(2.0, None) and is_better(2.0, math.nan)
     assert not is_better(3.0, 3.0) and not is_better(math.nan, 3.0)
+    assert not is_better(math.nan, None)
 
 
 def test_metric_of_a_mean_loss_is_its_exponential():

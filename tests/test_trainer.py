@@ -343,6 +343,15 @@ def test_a_reward_that_is_not_finite_changes_nothing(tmp_path):
     assert trainer.progress.total_controller_updates == 0
 
 
+def test_a_controller_gradient_that_is_not_finite_is_skipped(tmp_path, monkeypatch):
+    trainer = tiny.trainer(tmp_path)
+    before = _weights(trainer.controller)
+    monkeypatch.setattr("enas.trainer.policy_loss", lambda log_probs, advantage: (log_probs * math.inf).sum())
+    trainer.train_controller()
+    assert _is_same(trainer.controller, before)
+    assert trainer.progress.total_controller_updates == 0
+
+
 # --- it learns --------------------------------------------------------------------------------------------------------
 
 

@@ -131,8 +131,8 @@ class LanguageTask:
 
     @staticmethod
     def is_better(score: float, than: float | None) -> bool:
-        """Whether a perplexity is lower than another; any number is better than none or NaN."""
-        return than is None or math.isnan(than) or score < than
+        """Whether a perplexity is lower than another; any number beats none and NaN; NaN beats nothing."""
+        return not math.isnan(score) and (than is None or math.isnan(than) or score < than)
 
     @staticmethod
     def epoch_metric(mean_loss: float) -> float:
