@@ -1,4 +1,4 @@
-"""Controllers over a space small enough to list: every cell of 3 nodes and 2 activations, 16 of them."""
+"""Controllers over spaces small enough to list, such as every cell of 3 nodes and 2 activations, 16 of them."""
 
 import itertools
 import math
@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from enas.controllers import ControllerConfig, RandomRNNController, RNNController
+from enas.controllers import (
+    ControllerConfig,
+    FixedController,
+    FlexibleRNNController,
+    HardcodedRNNController,
+    RandomRNNController,
+    RNNController,
+)
 from enas.controllers.rnn import decision_sizes
 from enas.search_space import RNNCell
 
@@ -19,9 +26,33 @@ CELLS = [RNNCell.decode(decisions, ACTIVATIONS) for decisions in DECISIONS]
 
 def make_controller(training: bool = True, **settings) -> RNNController:
     """A float64 controller whose large weights prefer some cells clearly to others."""
+    return _sharpened(RNNController, 3, training, **settings)
+
+
+def _sharpened(controller, *shape, **settings):
+    *shape, training = shape
     torch.manual_seed(0)
     config = ControllerConfig(**{"hidden": 6, "temperature": 2.0, "init_range": 1.5, **settings})
-    return RNNController(3, ACTIVATIONS, "loose_ends", config).double().train(training)
+    return controller(*shape, ACTIVATIONS, "loose_ends", config).double().train(training)
+
+
+FLEXIBLE_CELLS = [
+    RNNCell.decode(decisions, ACTIVATIONS)
+    for num_blocks in (3, 4, 5)
+    for decisions in itertools.product(*map(range, decision_sizes(num_blocks, 2)))
+]  # 16 + 96 + 768
+
+
+def _hardcoded_cells(previous: tuple[int, ...]) -> list[RNNCell]:
+    return [RNNCell(names, previous) for names in itertools.product(ACTIVATIONS, repeat=len(previous) + 1)]
+
+
+OTHER_SPACES = {
+    "flexible": (FLEXIBLE_CELLS, lambda training: _sharpened(FlexibleRNNController, 5, training)),
+    "chain": (_hardcoded_cells((0, 1, 2)), lambda training: _sharpened(HardcodedRNNController, "chain", 4, training)),
+    "tree": (_hardcoded_cells((0, 0, 1)), lambda training: _sharpened(HardcodedRNNController, "tree", 4, training)),
+}
+other_spaces = pytest.mark.parametrize("space", OTHER_SPACES)
 
 
 both_modes = pytest.mark.parametrize("training", [True, False], ids=["exploring", "evaluating"])
@@ -84,6 +115,105 @@ def test_expected_entropies_add_up_to_the_joint_entropy(training):
     log_probs = scores.log_probs.sum(1)  # of whole cells
     joint = -(log_probs.exp() * log_probs).sum()
     torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint)
+
+
+# --- flexible and hardcoded -------------------------------------------------------------------------------------------
+
+
+@both_modes
+@other_spaces
+def test_probabilities_of_another_space_sum_to_one(space, training):
+    cells, make = OTHER_SPACES[space]
+    probabilities = make(training).log_prob(cells).log_probs.sum(1).exp()
+    assert len(set(cells)) == len(cells)
+    assert probabilities.sum().item() == pytest.approx(1, abs=1e-6)
+    assert probabilities.max() > 3 * probabilities.min()
+
+
+@both_modes
+@other_spaces
+def test_samples_of_another_space(space, training):
+    cells, make = OTHER_SPACES[space]
+    controller = make(training)
+    sample = controller.sample(200)
+    assert set(sample.architectures) <= set(cells)
+    rescored = controller.log_prob(sample.architectures)
+    assert torch.equal(sample.log_probs, rescored.log_probs)
+    assert torch.equal(sample.entropies, rescored.entropies)
+
+
+@both_modes
+@other_spaces
+def test_entropies_of_another_space_add_up_to_the_joint_entropy(space, training):
+    cells, make = OTHER_SPACES[space]
+    scores = make(training).log_prob(cells)
+    log_probs = scores.log_probs.sum(1)
+    joint = -(log_probs.exp() * log_probs).sum()
+    torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint)
+
+
+@both_modes
+def test_a_flexible_controller_draws_sizes_as_often_as_it_says(training):
+    controller = OTHER_SPACES["flexible"][1](training)
+    with torch.no_grad():
+        probabilities = controller.log_prob(FLEXIBLE_CELLS).log_probs.sum(1).exp()
+        sizes = [cell.num_blocks for cell in controller.sample(4000).architectures]
+    expected = [
+        4000 * sum(float(p) for p, cell in zip(probabilities, FLEXIBLE_CELLS, strict=True) if cell.num_blocks == size)
+        for size in (3, 4, 5)
+    ]
+    assert chisquare([sizes.count(size) for size in (3, 4, 5)], expected).pvalue > 0.001
+
+
+def test_decisions_that_a_smaller_cell_does_not_take_get_no_gradient():
+    controller = OTHER_SPACES["flexible"][1](True)
+    sample = controller.log_prob([RNNCell(("tanh",) * 3, (0, 1))])
+    (sample.log_probs.sum() + sample.entropies.sum()).backward()
+    taken = [decoder.weight.grad is not None and bool(decoder.weight.grad.any()) for decoder in controller.decoders]
+    assert taken == [True, True, False, True, True, True, False, False, False, False]  # a choice of one has none either
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in controller.parameters())
+    assert not controller.decoders[0].weight.grad[:2].any()
+
+
+def test_a_flexible_controller_needs_three_nodes():
+    with pytest.raises(ValueError, match=r"num_blocks is 2; train_type flexible .* at least 3"):
+        FlexibleRNNController(2, ACTIVATIONS, "loose_ends", ControllerConfig())
+    controller = FlexibleRNNController(3, ACTIVATIONS, "loose_ends", ControllerConfig())
+    assert {cell.num_blocks for cell in controller.sample(20).architectures} == {3}
+
+
+@pytest.mark.parametrize("num_blocks", [2, 6])
+def test_a_cell_of_another_size_has_no_log_prob(num_blocks):
+    cell = RNNCell(("tanh",) * num_blocks, (0,) * (num_blocks - 1))
+    with pytest.raises(ValueError, match=f"the cell has {num_blocks} nodes, but the controller makes cells of 3 to 5"):
+        OTHER_SPACES["flexible"][1](True).log_prob([cell])
+
+
+def test_shapes_of_hardcoded_cells():
+    shapes = {
+        shape: HardcodedRNNController(shape, 7, ACTIVATIONS, "all", ControllerConfig()).sample(1).architectures[0]
+        for shape in ("chain", "tree")
+    }
+    assert shapes["chain"].previous == (0, 1, 2, 3, 4, 5)
+    assert shapes["tree"].previous == (0, 0, 1, 1, 2, 2)
+    assert shapes["tree"].cell_output == "all"
+    with pytest.raises(ValueError, match="architecture is 'star'; it must be one of chain, tree"):
+        HardcodedRNNController("star", 7, ACTIVATIONS, "all", ControllerConfig())
+
+
+def test_a_cell_of_another_shape_has_no_log_prob():
+    with pytest.raises(ValueError, match=r"the cell is no chain: its nodes read \[0, 0, 1\]"):
+        OTHER_SPACES["chain"][1](True).log_prob([RNNCell(("tanh",) * 4, (0, 0, 1))])
+
+
+def test_a_fixed_controller_draws_its_architecture():
+    cell, other = CELLS[0], CELLS[1]
+    controller = FixedController(cell)
+    sample = controller.sample(3)
+    assert sample.architectures == [cell] * 3 and not controller.is_trained
+    assert sample.log_probs.sum(1).tolist() == sample.entropies.sum(1).tolist() == [0.0] * 3
+    with pytest.raises(ValueError, match=r"draws .* alone"):
+        controller.log_prob([other])
 
 
 def test_a_decision_depends_on_each_earlier_one():

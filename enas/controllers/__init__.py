@@ -1,6 +1,21 @@
 """How an architecture is sampled."""
 
-from enas.controllers.base import Controller, ControllerConfig, LSTMController, Sample
-from enas.controllers.rnn import RandomRNNController, RNNController
+from enas.controllers.base import Controller, ControllerConfig, FixedController, LSTMController, Sample
+from enas.controllers.rnn import (
+    FlexibleRNNController,
+    HardcodedRNNController,
+    RandomRNNController,
+    RNNController,
+)
 
-__all__ = ["Controller", "ControllerConfig", "LSTMController", "RNNController", "RandomRNNController", "Sample"]
+__all__ = [
+    "Controller",
+    "ControllerConfig",
+    "FixedController",
+    "FlexibleRNNController",
+    "HardcodedRNNController",
+    "LSTMController",
+    "RNNController",
+    "RandomRNNController",
+    "Sample",
+]

@@ -20,8 +20,8 @@ class Sample(Generic[Architecture]):
 
     Attributes:
         architectures: M of them.
-        log_probs: log-probability of each decision in nats, [M, D].
-        entropies: entropy of the distribution that each decision was drawn from in nats, [M, D].
+        log_probs: log-probability of each decision in nats, [M, D]; zero for a decision that was not made.
+        entropies: entropy of the distribution that each decision was drawn from in nats, [M, D]; likewise.
     """
 
     architectures: list[Architecture]
@@ -71,6 +71,28 @@ class Controller(nn.Module, ABC, Generic[Architecture]):
         """Score given architectures: the log-probabilities and entropies that drawing them would have had."""
 
 
+class FixedController(Controller[Architecture]):
+    """Draws one and the same architecture, to train it alone. Nothing to train, no decision to make.
+
+    Args:
+        architecture: what to draw.
+    """
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        self.architecture = architecture
+
+    def sample(self, num: int) -> Sample[Architecture]:
+        return self.log_prob([self.architecture] * num)
+
+    def log_prob(self, architectures: Sequence[Architecture]) -> Sample[Architecture]:
+        for architecture in architectures:
+            if architecture != self.architecture:
+                raise ValueError(f"this controller draws {self.architecture} alone, never {architecture}")
+        nothing = torch.zeros(len(architectures), 0)
+        return Sample(list(architectures), nothing, nothing)
+
+
 class LSTMController(Controller[Architecture]):
     """D softmax decisions in turn; the embedding of each is the LSTM's next input.
 
@@ -79,11 +101,13 @@ class LSTMController(Controller[Architecture]):
     Args:
         sizes: the number of choices of each decision, D integers.
         config: see `ControllerConfig`.
+        first_allowed: the choices of the first decision below this one have probability zero.
     """
 
-    def __init__(self, sizes: Sequence[int], config: ControllerConfig):
+    def __init__(self, sizes: Sequence[int], config: ControllerConfig, first_allowed: int = 0):
         super().__init__()
         self.config = config
+        self.first_allowed = first_allowed
         self.lstm = nn.LSTMCell(config.hidden, config.hidden)
         self.decoders = nn.ModuleList(nn.Linear(config.hidden, size) for size in sizes)
         self.embeddings = nn.ModuleList(nn.Embedding(size, config.hidden) for size in sizes[:-1])
@@ -105,9 +129,18 @@ class LSTMController(Controller[Architecture]):
         return Sample([self.decode(row) for row in decisions.tolist()], log_probs, entropies)
 
     def log_prob(self, architectures: Sequence[Architecture]) -> Sample[Architecture]:
-        given = torch.tensor([self.encode(a) for a in architectures], device=self.decoders[0].bias.device)
-        _, log_probs, entropies = self._decide(len(given), given)
+        rows = [list(self.encode(architecture)) for architecture in architectures]
+        missing = [[0] * (len(self.decoders) - len(row)) for row in rows]
+        given = [row + rest for row, rest in zip(rows, missing, strict=True)]
+        _, log_probs, entropies = self._decide(len(rows), torch.tensor(given, device=self.decoders[0].bias.device))
         return Sample(list(architectures), log_probs, entropies)
+
+    def num_made(self, first: Tensor) -> Tensor | None:
+        """How many decisions each architecture takes, [M], given its first, [M]; None when all take all D.
+
+        Decisions beyond that are not made: their log-probability and their entropy are zero.
+        """
+        return None
 
     def _decide(self, num: int, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Make the decisions, or follow those of `given` [M, D]: decisions, log-probs, entropies, each [M, D]."""
@@ -116,14 +149,24 @@ class LSTMController(Controller[Architecture]):
         steps = []
         for index, decoder in enumerate(self.decoders):
             state = self.lstm(inputs, state)
-            log_probs = torch.log_softmax(self._logits(decoder(state[0])), dim=1)  # [M, choices]
+            logits = self._logits(decoder(state[0]))
+            log_probs = torch.log_softmax(self._mask_first(logits) if index == 0 else logits, dim=1)  # [M, choices]
             chosen = torch.multinomial(log_probs.exp(), 1).squeeze(1) if given is None else given[:, index]
             entropy = -(log_probs.exp() * log_probs).sum(1)
             steps.append((chosen, log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1), entropy))
             if index < len(self.embeddings):
                 inputs = self.embeddings[index](chosen)
         decisions, log_probs, entropies = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
-        return decisions, log_probs, entropies
+        num_made = self.num_made(decisions[:, 0])
+        if num_made is None:
+            return decisions, log_probs, entropies
+        made = torch.arange(len(self.decoders), device=decisions.device) < num_made.unsqueeze(1)  # [M, D]
+        return decisions, log_probs * made, entropies * made
+
+    def _mask_first(self, logits: Tensor) -> Tensor:
+        forbidden = torch.arange(logits.shape[1], device=logits.device) < self.first_allowed
+        # The lowest finite number: −∞ would make the entropy 0 · −∞ and every gradient NaN.
+        return logits.masked_fill(forbidden, torch.finfo(logits.dtype).min)
 
     def _logits(self, logits: Tensor) -> Tensor:
         logits = logits / self.config.temperature

@@ -4,9 +4,18 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from enas.controllers.base import Controller, ControllerConfig, LSTMController, Sample
 from enas.search_space import RNNCell
+
+MIN_BLOCKS = 3  # the smallest cell of a FlexibleRNNController
+
+# The node that node j reads, for each shape of a hardcoded cell.
+SHAPES = {
+    "chain": lambda node: node - 1,
+    "tree": lambda node: (node - 1) // 2,
+}
 
 
 class RNNController(LSTMController[RNNCell]):
@@ -29,6 +38,73 @@ class RNNController(LSTMController[RNNCell]):
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell.decode(decisions, self.activations, self.cell_output)
+
+
+class FlexibleRNNController(LSTMController[RNNCell]):
+    """Samples the number of nodes too, 3 … N, as its first decision; then what `RNNController` samples.
+
+    Choice k of the first decision is k+1 nodes. Args as for `RNNController`.
+
+    Raises:
+        ValueError: when N is below 3.
+    """
+
+    def __init__(self, num_blocks: int, activations: Sequence[str], cell_output: str, config: ControllerConfig):
+        if num_blocks < MIN_BLOCKS:
+            raise ValueError(
+                f"num_blocks is {num_blocks}; train_type flexible samples cells of {MIN_BLOCKS} nodes and more, "
+                f"so it must be at least {MIN_BLOCKS}"
+            )
+        sizes = [num_blocks, *decision_sizes(num_blocks, len(activations))]
+        super().__init__(sizes, config, first_allowed=MIN_BLOCKS - 1)
+        self.num_blocks = num_blocks
+        self.activations = tuple(activations)
+        self.cell_output = cell_output
+
+    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
+        if not MIN_BLOCKS <= architecture.num_blocks <= self.num_blocks:
+            known = f"{MIN_BLOCKS} to {self.num_blocks}"
+            raise ValueError(f"the cell has {architecture.num_blocks} nodes, but the controller makes cells of {known}")
+        return (architecture.num_blocks - 1, *architecture.encode(self.activations))
+
+    def decode(self, decisions: Sequence[int]) -> RNNCell:
+        made = decisions[1 : 2 * (decisions[0] + 1)]  # 2n−1 of them for n nodes
+        return RNNCell.decode(made, self.activations, self.cell_output)
+
+    def num_made(self, first: Tensor) -> Tensor:
+        return 2 * (first + 1)
+
+
+class HardcodedRNNController(LSTMController[RNNCell]):
+    """Samples the activations of a cell whose connections are given: a chain or a binary tree.
+
+    Args:
+        shape: "chain", where node j reads j−1, or "tree", where it reads (j−1)//2.
+        num_blocks, activations, cell_output, config: as for `RNNController`.
+
+    Raises:
+        ValueError: for another shape.
+    """
+
+    def __init__(
+        self, shape: str, num_blocks: int, activations: Sequence[str], cell_output: str, config: ControllerConfig
+    ):
+        if shape not in SHAPES:
+            raise ValueError(f"architecture is {shape!r}; it must be one of {', '.join(SHAPES)}")
+        super().__init__(decision_sizes(num_blocks, len(activations))[::2], config)
+        self.shape = shape
+        self.activations = tuple(activations)
+        self.previous = tuple(SHAPES[shape](node) for node in range(1, num_blocks))
+        self.cell_output = cell_output
+
+    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
+        decisions = _encode(architecture, 2 * len(self.decoders) - 1, self.activations)
+        if architecture.previous != self.previous:
+            raise ValueError(f"the cell is no {self.shape}: its nodes read {list(architecture.previous)}")
+        return decisions[::2]
+
+    def decode(self, decisions: Sequence[int]) -> RNNCell:
+        return RNNCell(tuple(self.activations[code] for code in decisions), self.previous, self.cell_output)
 
 
 class RandomRNNController(Controller[RNNCell]):
