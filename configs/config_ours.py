@@ -7,8 +7,10 @@ Other files in this folder are differences from this one; start from one of them
 network_type = "rnn"  # recurrent cells
 dataset = "ptb"  # the paper's text
 train_type = "orig"  # the paper's controller; "random" is the control it has to beat
+architecture = "chain"  # the first of the two; only train_type hardcoded reads it
 mode = "train"  # what comes first
 load_path = ""  # a new run
+dag_path = ""  # only mode single reads it
 log_dir = "logs"  # beside the code, and not in git
 data_dir = "data"  # where enas.data.download puts datasets
 random_seed = 12345  # any, as long as it is written down
@@ -58,6 +60,12 @@ shared_adam_beta1 = 0.9  # Kingma & Ba 2015
 shared_adam_beta2 = 0.999  # Kingma & Ba 2015
 shared_l2_reg = 1e-7  # paper section 3.1
 shared_grad_clip = 0.25  # paper section 3.1
+
+# Training one architecture alone (modes single and train_scratch); all settings of the shared model hold there too,
+# but for batch normalisation, which is left out
+scratch_random_length = True  # AWD section 4.1: words stand at other places of other minibatches in each pass
+scratch_asgd_patience = 5  # AWD section 3: its non-monotone interval
+scratch_early_stop = 30  # an average of weights improves for long after single epochs have ceased to
 
 # The controller (paper section 3.1)
 controller_hid = 100  # paper section 3.1

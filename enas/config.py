@@ -11,8 +11,13 @@ from pathlib import Path
 from enas.search_space.rnn_cell import ACTIVATIONS
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
-TRAIN_TYPES = {"orig": "orig", "enas": "orig", "regular": "orig", "random": "random"}
-MODES = ("train", "derive")
+TRAIN_TYPES = {
+    **dict.fromkeys(("orig", "enas", "regular"), "orig"),
+    "flexible": "flexible",
+    "hardcoded": "hardcoded",
+    "random": "random",
+}
+MODES = ("train", "derive", "test", "single", "train_scratch")
 
 
 def _setting(default, help, choices=None):
@@ -26,8 +31,15 @@ class Config:
     network_type: str = _setting("rnn", "what is searched", ("rnn",))
     dataset: str = _setting("ptb", "ptb, wikitext, a built-in (pydoc, markov), or a folder of data_dir")
     train_type: str = _setting("orig", "how architectures are sampled (enas and regular name orig)", tuple(TRAIN_TYPES))
-    mode: str = _setting("train", "train, or derive from a trained run", MODES)
-    load_path: str = _setting("", "run (name or path) to resume or derive from")
+    architecture: str = _setting("chain", "connections of train_type hardcoded", ("chain", "tree"))
+    mode: str = _setting(
+        "train",
+        "search, derive from a search, test a run, train the single architecture of dag_path, or train the derived "
+        "one from scratch",
+        MODES,
+    )
+    load_path: str = _setting("", "run (name or path) to resume, derive from, test, or train from scratch")
+    dag_path: str = _setting("", "architecture of mode single: a JSON file, or lstm")
     log_dir: str = _setting("logs", "where run folders are made")
     data_dir: str = _setting("data", "where datasets lie")
     random_seed: int = _setting(12345, "seed of Python, NumPy and torch")
@@ -75,6 +87,10 @@ class Config:
     shared_adam_beta2: float = _setting(0.999, "Adam's decay of the squared gradient average")
     shared_l2_reg: float = _setting(1e-7, "weight decay")
     shared_grad_clip: float = _setting(0.25, "largest gradient norm; 0 does not clip")
+
+    scratch_random_length: bool = _setting(True, "alone: draw the length of back-propagation anew for each minibatch")
+    scratch_asgd_patience: int = _setting(5, "alone: average weights once worse than this many epochs ago; 0 never")
+    scratch_early_stop: int = _setting(30, "alone: stop after this many epochs without a better validation; 0 never")
 
     controller_hid: int = _setting(100, "LSTM units of the controller")
     softmax_temperature: float = _setting(5.0, "logits are divided by this")
@@ -128,7 +144,8 @@ _AT_LEAST = {
     0: (
         "shared_lr_warmup shared_lr_min shared_l2_reg shared_grad_clip controller_max_step controller_grad_clip "
         "shared_init_range shared_input_scale shared_decay_after tanh_c entropy_coeff shared_activation_reg "
-        "shared_temporal_activation_reg shared_norm_stabilizer random_seed shared_lr controller_lr controller_lr_min"
+        "shared_temporal_activation_reg shared_norm_stabilizer random_seed shared_lr controller_lr controller_lr_min "
+        "scratch_asgd_patience scratch_early_stop"
     ),
 }
 _ABOVE_ZERO = (
@@ -149,6 +166,8 @@ def _check_ranges(config: Config) -> None:
     for name in _BELOW_ONE.split():
         _require(0 <= getattr(config, name) < 1, name, config, "must lie in [0, 1)")
     _require(0 <= config.discount <= 1, "discount", config, "must lie in [0, 1]")
+    if config.train_type == "flexible":
+        _require(config.num_blocks >= 3, "num_blocks", config, "must be at least 3 for train_type flexible")
     _require(config.num_gpu >= -1, "num_gpu", config, "must be 0 (the CPU), 1, or -1 (a GPU when there is one)")
     _require(config.random_seed < 2**63, "random_seed", config, "must be below 2**63")
     names = config.shared_rnn_activations

@@ -1,33 +1,45 @@
-"""From settings to objects to results: what the scripts call, in three lines of Python.
+"""From settings to results: what the scripts call, in three lines of Python.
 
 from enas import Config, run
 results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
 """
 
-import dataclasses
 import json
-import re
-import time
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
+from enas.build import (
+    build_controller,
+    build_scratch_task,
+    build_scratch_trainer,
+    build_search_task,
+    build_trainer,
+    load_data,
+    nearest_lstm,
+    pick_device,
+)
 from enas.checkpoint import Checkpoints, seed_everything
 from enas.config import Config, from_mapping
-from enas.controllers import Controller, ControllerConfig, RandomRNNController, RNNController
-from enas.data.text import load_corpus
+from enas.drawing import draw_cell
 from enas.logbook import Logbook, write_json
-from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.optim import ControllerSchedule, SharedSchedule, make_optimizer
-from enas.tasks.language import LanguageTask, LanguageTaskConfig
-from enas.trainer import Trainer, TrainerConfig
+from enas.run_folder import (
+    ALONE,
+    SEARCHES,
+    check_writable,
+    choose_run,
+    make_run_folder,
+    run_config,
+    saved_config,
+    scratch_config,
+)
+from enas.scratch import ScratchTrainer
+from enas.search_space import LSTMBaseline, RNNCell
+from enas.tasks.language import LanguageTask
+from enas.trainer import Trainer
 
-# What a resumed or derived run may set anew; all else is part of what the run is.
-CHANGEABLE = {
-    "mode", "load_path", "log_dir", "data_dir", "num_gpu", "max_epoch", "save_epoch", "max_save_num", "log_step",
-    "derive_num_sample", "derive_max_batches",
-}  # fmt: skip
+LSTM = "lstm"  # the dag_path that names no file
+ARCHITECTURE = "architecture.json"
 
 
 def execute(settings: dict) -> dict:
@@ -36,53 +48,285 @@ def execute(settings: dict) -> dict:
     Raises:
         ValueError, FileNotFoundError, OSError: with a line that names what is wrong and what would be right.
     """
-    load_path, mode = settings.get("load_path"), settings.get("mode", "train")
-    if not load_path and mode == "train":
+    mode = from_mapping({"mode": settings.get("mode", Config.mode)}, "settings").mode
+    if settings.get("dag_path") and mode != "single":
+        raise ValueError(f"dag_path has no effect in mode {mode}; --mode single trains the architecture it names")
+    return _EXECUTE[mode](settings)
+
+
+def _execute_train(settings: dict) -> dict:
+    if not settings.get("load_path"):
         return train(from_mapping(settings, "settings"))
-    folder = find_run(load_path, settings) if load_path else newest_run(_which_runs(settings))
-    config = run_config(folder, settings)
-    return resume(config, folder) if mode == "train" else derive(config, folder)
+    folder = choose_run(settings, SEARCHES)
+    return resume(run_config(folder, settings), folder)
 
 
-def _which_runs(settings: dict) -> Config:
-    # The other settings may make sense only together with those of the run that is not yet known.
-    named = {name: settings[name] for name in ("dataset", "train_type", "log_dir") if name in settings}
-    return from_mapping(named, "settings")
+def _execute_derive(settings: dict) -> dict:
+    folder = choose_run(settings, SEARCHES)
+    return derive(run_config(folder, settings), folder)
+
+
+def _execute_test(settings: dict) -> dict:
+    folder = choose_run(settings, SEARCHES + ALONE)
+    return test(run_config(folder, settings), folder)
+
+
+def _execute_single(settings: dict) -> dict:
+    if settings.get("load_path"):
+        folder = choose_run(settings, ("single",))
+        return resume_alone(run_config(folder, settings), folder)
+    config = from_mapping(settings, "settings")
+    if not config.dag_path:
+        raise ValueError("mode single trains one given architecture: name its JSON file with --dag_path, or lstm")
+    return train_alone(config, read_dag_path(config))
+
+
+def _execute_train_scratch(settings: dict) -> dict:
+    # Without a load_path the newest search is meant: what it found is what shall be trained.
+    folder = choose_run(settings, (*SEARCHES, "train_scratch") if settings.get("load_path") else SEARCHES)
+    if saved_config(folder).mode == "train_scratch":
+        return resume_alone(run_config(folder, settings), folder)
+    config = scratch_config(folder, settings)
+    return train_alone(config, derived_architecture(folder, settings))
+
+
+_EXECUTE = {
+    "train": _execute_train,
+    "derive": _execute_derive,
+    "test": _execute_test,
+    "single": _execute_single,
+    "train_scratch": _execute_train_scratch,
+}
 
 
 def train(config: Config) -> dict:
-    """Train a new run to its end; returns what its results.json holds."""
+    """Search: train a new run to its end; returns what its results.json holds."""
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
-    task, notes = build_task(config, device)
+    corpus, notes = load_data(config)
+    task = build_search_task(config, corpus, device)
     controller = build_controller(config).to(device)
-    folder = make_run_folder(config)
-    write_json(folder / "params.json", config.to_dict())
-    logbook = Logbook(folder)
-    try:
+    folder = _begin(config)
+    with _logbook(folder) as logbook:
         for note in notes:
             logbook.info(note)
         logbook.info(f"run {folder}: {config.train_type} search on {config.dataset}, on {device}")
-        return _train(build_trainer(config, task, controller, logbook, folder))
-    finally:
-        logbook.close()
+        return _search(build_trainer(config, task, controller, logbook, folder))
 
 
 def resume(config: Config, folder: Path) -> dict:
-    """Go on with the run in `folder` from its newest checkpoint."""
-    trainer, logbook = _restore(config, folder)
-    try:
+    """Go on with the search in `folder` from its newest checkpoint."""
+    with _restored(config, folder) as trainer:
         write_json(folder / "params.json", config.to_dict())
-        logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
-        return _train(trainer)
+        trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
+        return _search(trainer)
+
+
+def _search(trainer: Trainer) -> dict:
+    results = trainer.train()
+    _say_where(trainer)
+    return results
+
+
+def derive(config: Config, folder: Path) -> dict:
+    """Derive an architecture from the search in `folder`, and write it down there."""
+    with _restored(config, folder) as trainer:
+        trainer.derive_and_record()
+        results = trainer.results()
+        _report(trainer, results, "derived")
+        return results
+
+
+def derived_architecture(folder: Path, settings: dict) -> RNNCell:
+    """The architecture that `derive` finds in `folder`, without a word there. See `run_config` for the arguments."""
+    names = ("data_dir", "num_gpu", "derive_num_sample", "derive_max_batches")
+    config = run_config(folder, {name: settings[name] for name in names if name in settings})
+    trainer, _ = restore(config, folder)
+    architecture, _ = trainer.derive()
+    return architecture
+
+
+def test(config: Config, folder: Path) -> dict:
+    """Evaluate on the test split what the run in `folder` has come to, and write it down there.
+
+    For a search that is the architecture derived last, with shared weights; for a run of one architecture its best
+    epoch.
+    """
+    if saved_config(folder).mode in ALONE:
+        with _restored_alone(config, folder) as trainer:
+            return _test_alone(trainer)
+    with _restored(config, folder) as trainer:
+        architecture = _last_derived(folder, trainer.task)
+        trainer.progress.architecture = architecture.to_dict()
+        trainer.progress.validation = trainer.task.evaluate(architecture, "valid")
+        score = trainer.task.evaluate(architecture, "test")
+        results = {**trainer.results(), f"test_{trainer.task.metric}": score}
+        _report(trainer, results, "tested")
+        return results
+
+
+def _last_derived(folder: Path, task: LanguageTask) -> RNNCell:
+    path = folder / "results.json"
+    try:
+        return task.read_architecture(json.loads(path.read_text(encoding="utf-8"))["architecture"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise ValueError(f"{path}: names no derived architecture; make one with --mode derive") from None
+
+
+def read_dag_path(config: Config) -> RNNCell | LSTMBaseline:
+    """The architecture that `dag_path` names: that of a JSON file, or the LSTM nearest in the number of parameters.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or no architecture in it.
+    """
+    if config.dag_path != LSTM:
+        return RNNCell.load(config.dag_path)
+    corpus, _ = load_data(config)
+    return nearest_lstm(config, corpus)
+
+
+def train_alone(config: Config, architecture: RNNCell | LSTMBaseline) -> dict:
+    """Train one architecture alone, from new weights; returns what results.json of the new run holds.
+
+    In mode train_scratch the best epoch is tested in the end.
+    """
+    device = pick_device(config.num_gpu)
+    seed_everything(config.random_seed)
+    corpus, notes = load_data(config)
+    task = build_scratch_task(config, corpus, architecture, device)
+    folder = _begin(config)
+    write_json(folder / ARCHITECTURE, architecture.to_dict())
+    with _logbook(folder) as logbook:
+        for note in notes:
+            logbook.info(note)
+        trainer = build_scratch_trainer(config, task, architecture, logbook, folder)
+        size = sum(weight.numel() for weight in task.model.parameters())
+        logbook.info(f"run {folder}: one architecture on {config.dataset}, {size:,} parameters, on {device}")
+        if isinstance(architecture, RNNCell):
+            trainer.written["picture"] = draw_cell(architecture, folder / "architecture.png")
+        return _train_alone(config, trainer)
+
+
+def resume_alone(config: Config, folder: Path) -> dict:
+    """Go on with the run of one architecture in `folder` from its newest checkpoint."""
+    with _restored_alone(config, folder) as trainer:
+        write_json(folder / "params.json", config.to_dict())
+        trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
+        return _train_alone(config, trainer)
+
+
+def _train_alone(config: Config, trainer: ScratchTrainer) -> dict:
+    trainer.written["architecture"] = trainer.folder / ARCHITECTURE
+    results = trainer.train()
+    if config.mode == "train_scratch":
+        return _test_alone(trainer)
+    _report(trainer, results, "trained")
+    return results
+
+
+def _test_alone(trainer: ScratchTrainer) -> dict:
+    results = {**trainer.results(), f"test_{trainer.task.metric}": trainer.test()}
+    _report(trainer, results, "tested")
+    return results
+
+
+def _begin(config: Config) -> Path:
+    folder = make_run_folder(config)
+    write_json(folder / "params.json", config.to_dict())
+    return folder
+
+
+@contextmanager
+def _logbook(folder: Path, purge_step: int | None = None) -> Iterator[Logbook]:
+    logbook = Logbook(folder, purge_step)
+    try:
+        yield logbook
     finally:
         logbook.close()
 
 
-def _train(trainer: Trainer) -> dict:
-    results = trainer.train()
+@contextmanager
+def _restored(config: Config, folder: Path) -> Iterator[Trainer]:
+    """The search in `folder` as its newest checkpoint has it, with a logbook that goes on there."""
+    trainer, warnings = restore(config, folder)
+    with _reopened(trainer, warnings):
+        yield trainer
+
+
+@contextmanager
+def _restored_alone(config: Config, folder: Path) -> Iterator[ScratchTrainer]:
+    """The same for a run of one architecture."""
+    trainer, warnings = restore_alone(config, folder)
+    with _reopened(trainer, warnings):
+        yield trainer
+
+
+@contextmanager
+def _reopened(trainer: Trainer, warnings: list[str]) -> Iterator[None]:
+    check_writable(trainer.folder)
+    with _logbook(trainer.folder, purge_step=trainer.progress.step + 1) as logbook:
+        trainer.logbook = logbook
+        for line in warnings:
+            logbook.info(line)
+        yield
+
+
+def restore(config: Config, folder: Path) -> tuple[Trainer, list[str]]:
+    """The search in `folder` as its newest readable checkpoint has it, without a logbook; and lines for people.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no checkpoint, none can be read, or it does not fit.
+    """
+    device = pick_device(config.num_gpu)
+    corpus, _ = load_data(config)
+    task = build_search_task(config, corpus, device)
+    trainer = build_trainer(config, task, build_controller(config).to(device), None, folder)
+    return trainer, _load_newest(trainer, config)
+
+
+def restore_alone(config: Config, folder: Path) -> tuple[ScratchTrainer, list[str]]:
+    """The same for a run of one architecture."""
+    device = pick_device(config.num_gpu)
+    corpus, _ = load_data(config)
+    architecture = _saved_architecture(folder)
+    task = build_scratch_task(config, corpus, architecture, device)
+    trainer = build_scratch_trainer(config, task, architecture, None, folder)
+    return trainer, _load_newest(trainer, config)
+
+
+def _saved_architecture(folder: Path) -> RNNCell | LSTMBaseline:
+    path = folder / ARCHITECTURE
+    try:
+        return LanguageTask.read_architecture(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _load_newest(trainer: Trainer, config: Config) -> list[str]:
+    warnings: list[str] = []
+    device = next(trainer.task.model.parameters()).device
+    state = Checkpoints(trainer.folder / "checkpoints").load_newest(warnings.append, device)
+    try:
+        trainer.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{trainer.folder}: its checkpoint does not fit; has the data of {config.dataset} changed since? ({error})"
+        ) from None
+    return warnings
+
+
+def _report(trainer: Trainer, results: dict, what: str) -> None:
+    """Write results.json and tell people what was reached."""
+    trainer.logbook.results(results)
+    metric = trainer.task.metric
+    scores = [
+        f"{split} {metric} {results[f'{split}_{metric}']:.2f}"
+        for split in ("validation", "test")
+        if results[f"{split}_{metric}"] is not None
+    ]
+    trainer.logbook.info(f"run {trainer.folder}: {what}, {', '.join(scores)}")
+    trainer.logbook.info(json.dumps(results["architecture"]))
     _say_where(trainer)
-    return results
 
 
 def _say_where(trainer: Trainer) -> None:
@@ -92,211 +336,3 @@ def _say_where(trainer: Trainer) -> None:
     for name, path in places.items():
         trainer.logbook.info(f"{name + ':':14}{path}")
     trainer.logbook.info(f"{'curves:':14}tensorboard --logdir {folder}")
-
-
-def derive(config: Config, folder: Path) -> dict:
-    """Derive an architecture from the run in `folder`, and write it down there."""
-    trainer, logbook = _restore(config, folder)
-    try:
-        trainer.derive_and_record()
-        results = trainer.results()
-        logbook.results(results)
-        metric = trainer.task.metric
-        logbook.info(f"run {folder}: derived, validation {metric} {results[f'validation_{metric}']:.2f}")
-        logbook.info(json.dumps(results["architecture"]))
-        _say_where(trainer)
-        return results
-    finally:
-        logbook.close()
-
-
-def _restore(config: Config, folder: Path) -> tuple[Trainer, Logbook]:
-    device = pick_device(config.num_gpu)
-    task, _ = build_task(config, device)
-    controller = build_controller(config).to(device)
-    warnings: list[str] = []
-    state = Checkpoints(folder / "checkpoints").load_newest(warnings.append, device)
-    trainer = build_trainer(config, task, controller, None, folder)
-    try:
-        trainer.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{folder}: its checkpoint does not fit; has the data of {config.dataset} changed since? ({error})"
-        ) from None
-    _check_writable(folder)
-    trainer.logbook = Logbook(folder, purge_step=trainer.progress.step + 1)
-    for line in warnings:
-        trainer.logbook.info(line)
-    return trainer, trainer.logbook
-
-
-def pick_device(num_gpu: int) -> torch.device:
-    """The CPU for 0, a GPU for 1, and for −1 a GPU when there is one; ValueError when there are fewer."""
-    available = torch.cuda.device_count()
-    if num_gpu > available:
-        raise ValueError(f"num_gpu is {num_gpu}, but this machine has {available}; --num_gpu 0 uses the CPU")
-    if num_gpu > 1:
-        raise ValueError(f"num_gpu is {num_gpu}; a run uses one GPU at most")
-    return torch.device("cuda" if available and num_gpu != 0 else "cpu")
-
-
-def build_task(config: Config, device: torch.device) -> tuple[LanguageTask, list[str]]:
-    """The problem with its shared model, and notes on the data for people."""
-    corpus = load_corpus(config.dataset, data_dir=config.data_dir, vocab_min_count=config.vocab_min_count)
-    model = SharedRNN(len(corpus.vocabulary), _shared_rnn_config(config))
-    if config.shared_unigram_bias:
-        model.start_from_frequencies(corpus.train)
-    task = LanguageTask(
-        corpus, model.to(device), _pick(LanguageTaskConfig, config, length=config.shared_rnn_max_length)
-    )
-    report = corpus.unknown_report()
-    return task, [report] if report else []
-
-
-def _shared_rnn_config(config: Config) -> SharedRNNConfig:
-    return _pick(SharedRNNConfig, config, hidden=config.shared_hid)
-
-
-def _pick(config_class, config: Config, **given):
-    """An instance of a small config class, from the settings of the same name, `shared_` before it or not."""
-    settings = config.to_dict()
-    for spec in dataclasses.fields(config_class):
-        if spec.name in given:
-            continue
-        given[spec.name] = settings[spec.name] if spec.name in settings else settings[f"shared_{spec.name}"]
-    return config_class(**given)
-
-
-def build_controller(config: Config) -> Controller:
-    """The controller of the run's train type."""
-    space = (config.num_blocks, config.shared_rnn_activations, config.cell_output)
-    if config.train_type == "random":
-        return RandomRNNController(*space)
-    shape = ControllerConfig(
-        hidden=config.controller_hid,
-        temperature=config.softmax_temperature,
-        tanh_c=config.tanh_c,
-        init_range=config.controller_init_range,
-    )
-    return RNNController(*space, shape)
-
-
-def build_trainer(
-    config: Config, task: LanguageTask, controller: Controller, logbook: Logbook | None, folder: Path
-) -> Trainer:
-    """The loop, with its optimisers and schedules."""
-    return Trainer(
-        task,
-        controller,
-        shared_optimizer=make_optimizer(
-            config.shared_optim,
-            task.model.parameters(),
-            betas=(config.shared_adam_beta1, config.shared_adam_beta2),
-            weight_decay=config.shared_l2_reg,
-        ),
-        shared_schedule=SharedSchedule(
-            lr=config.shared_lr,
-            decay=config.shared_decay,
-            decay_after=config.shared_decay_after,
-            warmup=config.shared_lr_warmup,
-            cosine=config.shared_lr_cosine,
-            lr_min=config.shared_lr_min,
-            total_steps=config.max_epoch * config.shared_max_step,
-        ),
-        controller_optimizer=(
-            make_optimizer(config.controller_optim, controller.parameters()) if controller.is_trained else None
-        ),
-        controller_schedule=ControllerSchedule(
-            lr=config.controller_lr,
-            cosine=config.controller_lr_cosine,
-            lr_max=config.controller_lr_max,
-            lr_min=config.controller_lr_min,
-            period=config.controller_lr_period,
-        ),
-        config=_pick(TrainerConfig, config),
-        header={name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")},
-        logbook=logbook,
-        checkpoints=Checkpoints(folder / "checkpoints", config.max_save_num),
-        folder=folder,
-    )
-
-
-def make_run_folder(config: Config) -> Path:
-    """A new folder `log_dir/{dataset}_{train_type}_{time}`; OSError, naming it, when it cannot be made."""
-    while True:
-        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        folder = Path(config.log_dir) / f"{config.dataset}_{config.train_type}_{stamp}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            if not folder.is_dir():
-                raise ValueError(f"{config.log_dir}: is a file; log_dir must be a folder to make runs in") from None
-            time.sleep(1)  # two runs in one second: the next second's name is free
-        except OSError as error:
-            raise ValueError(
-                f"{folder}: the run folder cannot be made ({error.strerror}); choose another --log_dir"
-            ) from None
-        else:
-            return folder
-
-
-def _check_writable(folder: Path) -> None:
-    probe = folder / ".writable"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"{folder}: the run folder cannot be written to ({error.strerror})") from None
-
-
-def find_run(load_path: str, settings: dict) -> Path:
-    """The run folder that `load_path` names: a path, or the name of a run in log_dir.
-
-    Raises:
-        FileNotFoundError, ValueError: it names no run.
-    """
-    log_dir = Path(settings.get("log_dir", Config.log_dir))
-    candidates = [Path(load_path), log_dir / load_path]
-    for folder in candidates:
-        if (folder / "params.json").is_file():
-            return folder
-    for folder in candidates:
-        if folder.exists():
-            raise ValueError(f"{folder}: is no run; a run is a folder with params.json and checkpoints")
-    raise FileNotFoundError(f"load_path {load_path}: no such run, neither as a path nor in {log_dir}")
-
-
-def newest_run(config: Config) -> Path:
-    """The newest run of the same dataset and train type; FileNotFoundError, saying how to make one, when none."""
-    pattern = re.compile(re.escape(f"{config.dataset}_{config.train_type}_") + r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
-    folders = [path for path in Path(config.log_dir).glob("*/") if pattern.fullmatch(path.name)]
-    runs = sorted(folder for folder in folders if (folder / "params.json").is_file())
-    if not runs:
-        raise FileNotFoundError(
-            f"{config.log_dir}: no run of {config.train_type} on {config.dataset}; make one with: "
-            f"python main.py --dataset {config.dataset} --train_type {config.train_type} --mode train"
-        )
-    print(f"taking the newest run, {runs[-1]}")
-    return runs[-1]
-
-
-def run_config(folder: Path, settings: dict) -> Config:
-    """The settings of the run in `folder`, with those of `settings` that may change put in.
-
-    Raises:
-        ValueError: params.json is unreadable, or `settings` contradict what the run is.
-    """
-    path = folder / "params.json"
-    try:
-        params = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
-    saved = from_mapping(params, str(path))
-    given = from_mapping({**params, **settings}, "settings")
-    for name in settings.keys() - CHANGEABLE:
-        if getattr(given, name) != getattr(saved, name):
-            raise ValueError(
-                f"{name} is {getattr(given, name)!r}, but the run {folder} has {getattr(saved, name)!r}; "
-                "leave the flag out, or start a new run"
-            )
-    return given.replace(load_path="", log_dir=str(folder.parent))

@@ -40,12 +40,13 @@ class Task(Protocol):
 
     metric: str
     model: torch.nn.Module
+    lr_scale: float
 
     def shared_loss(self, architectures: list) -> tuple[Tensor, Tensor]: ...
     def forget_state(self) -> None: ...
     def rewards(self, architectures: list) -> Tensor: ...
     def rank(self, architectures: list, max_batches: int) -> list[float]: ...
-    def evaluate(self, architecture, split: str) -> float: ...
+    def evaluate(self, architecture, split: str, max_batches: int | None = None) -> float: ...
     def is_better(self, score: float, than: float | None) -> bool: ...
     def epoch_metric(self, mean_loss: float) -> float: ...
     def draw(self, architecture, path: Path, title: str) -> Path: ...
@@ -111,7 +112,7 @@ class Trainer:
         task: the problem, with the shared model.
         controller: what samples; one without parameters is not trained.
         shared_optimizer, controller_optimizer: the latter None for a controller without parameters.
-        shared_schedule, controller_schedule: their learning rates.
+        shared_schedule, controller_schedule: their learning rates; likewise.
         config: see `TrainerConfig`.
         header: what results.json says of the run besides its results.
         logbook, checkpoints, folder: where the run is written down; without a folder nothing is drawn or saved.
@@ -125,7 +126,7 @@ class Trainer:
         shared_optimizer: torch.optim.Optimizer,
         shared_schedule: SharedSchedule,
         controller_optimizer: torch.optim.Optimizer | None,
-        controller_schedule: ControllerSchedule,
+        controller_schedule: ControllerSchedule | None,
         config: TrainerConfig,
         header: dict | None = None,
         logbook: Logbook | NoLogbook | None = None,
@@ -160,7 +161,7 @@ class Trainer:
         try:
             if self.progress == Progress():
                 self.save()
-            while self.progress.epoch < self.config.max_epoch:
+            while not self.is_finished():
                 self.train_shared()
                 self.train_controller()
                 self.finish_epoch()
@@ -168,6 +169,14 @@ class Trainer:
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
         return self.results()
+
+    def is_finished(self) -> bool:
+        """Whether training is over."""
+        return self.progress.epoch >= self.config.max_epoch
+
+    def is_time_to_evaluate(self) -> bool:
+        """Whether the epoch just finished is one to derive, evaluate, draw and save after."""
+        return self.progress.epoch % self.config.save_epoch == 0 or self.is_finished()
 
     def train_shared(self) -> None:
         """Train ω for what is left of `shared_max_step` minibatches, on one freshly sampled architecture each."""
@@ -177,17 +186,18 @@ class Trainer:
         for _ in bar:
             with torch.no_grad():
                 architectures = self.controller.sample(config.shared_num_sample).architectures
-            lr = progress.lr_scale * self.shared_schedule(progress.epoch + 1, progress.total_shared_steps)
-            set_lr(self.shared_optimizer, lr)
-            self._shared_step(architectures, lr)
+            self._shared_step(architectures)
             if self.progress is not progress:
                 return self.train_shared()
             self._stop_if_asked()
         return None
 
-    def _shared_step(self, architectures: list, lr: float) -> None:
+    def _shared_step(self, architectures: list) -> None:
         progress = self.progress
         loss, nll = self.task.shared_loss(architectures)
+        lr = self.shared_schedule(progress.epoch + 1, progress.total_shared_steps)
+        lr *= progress.lr_scale * self.task.lr_scale
+        set_lr(self.shared_optimizer, lr)
         self.shared_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = clip_gradient(self.task.model.parameters(), self.config.shared_grad_clip)
@@ -196,12 +206,16 @@ class Trainer:
         if not torch.isfinite(loss + norm):
             return self._skip_step()
         progress.skipped_in_a_row = 0
-        self.shared_optimizer.step()
+        self.step_shared()
         progress.loss_sum += float(nll)
         progress.loss_count += 1
         if progress.total_shared_steps % self.config.log_step == 0:
             self._log_shared(float(nll), float(norm), lr)
         return None
+
+    def step_shared(self) -> None:
+        """Update ω by the gradient that is there."""
+        self.shared_optimizer.step()
 
     def _log_shared(self, nll: float, norm: float, lr: float) -> None:
         values = {"loss": nll, self.task.metric: self.task.epoch_metric(nll), "grad_norm": norm, "lr": lr}
@@ -284,7 +298,7 @@ class Trainer:
         """Close the epoch's books; derive, evaluate, draw and save when it is time."""
         progress, config = self.progress, self.config
         progress.epoch += 1
-        is_time = progress.epoch % config.save_epoch == 0 or progress.epoch == config.max_epoch
+        is_time = self.is_time_to_evaluate()
         entry = self._close_epoch()
         is_best = False
         if is_time:
@@ -338,10 +352,11 @@ class Trainer:
             progress.best = score
         self.logbook.scalars("eval", {f"validation_{metric}": score}, progress.step)
         if self.folder is not None:
-            self._draw(architecture, score)
+            self.draw(architecture, score)
         return is_best
 
-    def _draw(self, architecture, score: float) -> None:
+    def draw(self, architecture, score: float) -> None:
+        """Leave the architecture as a file and as a picture."""
         progress = self.progress
         name = f"{progress.epoch}-{progress.total_shared_steps}-{score:.4f}-best"
         title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric} {score:.2f}"

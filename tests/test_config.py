@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from enas import run
 from enas.config import CONFIG_DIR, Config, from_mapping, make_parser, parse_flags, read_variation
-from enas.search_space.rnn_cell import ACTIVATIONS
+from enas.search_space import ACTIVATIONS, RNNCell
 
 FIELDS = fields(Config)
 NAMES = [spec.name for spec in FIELDS]
@@ -113,7 +113,7 @@ def test_a_count_must_be_one(spec, value):
         ({"random_seed": 2**63}, r"random_seed"),
         ({"shared_embed": 64}, r"tie_weights.*shared_embed is 64 and shared_hid 1000"),
         ({"batch_size": 1}, r"batch_size is 1; shared_batch_norm.*at least 2"),
-        ({"mode": "tain"}, r"mode is 'tain'; it must be one of train, derive"),
+        ({"mode": "tain"}, r"mode is 'tain'; it must be one of train, derive, test"),
     ],
 )
 def test_values_that_make_no_sense(changes, says):
@@ -255,7 +255,11 @@ def test_every_setting_is_read_somewhere():
     for path in (tiny.ROOT / "enas").rglob("*.py"):
         if path.name != "config.py":
             uses.visit(ast.parse(path.read_text(encoding="utf-8")))
-    unread = [name for name in NAMES if not {name, name.removeprefix("shared_")} & uses.names]
+    unread = [
+        name
+        for name in NAMES
+        if not {name, name.removeprefix("shared_"), name.removeprefix("scratch_")} & uses.names
+    ]
     assert not unread, f"set, and without effect: {unread}"
 
 
@@ -264,6 +268,7 @@ COSINE = {"controller_lr_cosine": True, "max_epoch": 3}
 ADAM = {"shared_optim": "adam", "shared_lr": 0.01}
 EFFECTS: dict[str, tuple[dict, object]] = {
     "train_type": ({}, "random"),
+    "architecture": ({"train_type": "hardcoded"}, "tree"),
     "random_seed": ({}, 7),
     "precision": ({}, "bfloat16"),
     "num_blocks": ({}, 5),
@@ -325,15 +330,21 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "derive_num_sample": ({}, 2),
     "derive_max_batches": ({}, 1),
 }
+# The same for one architecture alone.
+SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
+    "scratch_random_length": ({}, False),
+    "scratch_asgd_patience": ({"max_epoch": 4, "shared_lr": 30.0, "scratch_asgd_patience": 0}, 1),
+    "scratch_early_stop": ({"max_epoch": 4, "shared_lr": 30.0, "scratch_early_stop": 0}, 1),
+}
 # These change what is written and where, or which problem it is, and are tested as that.
 ELSEWHERE = {
-    "network_type", "dataset", "mode", "load_path", "log_dir", "data_dir", "num_gpu", "save_epoch", "max_save_num",
-    "log_step",
+    "network_type", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu", "save_epoch",
+    "max_save_num", "log_step",
 }  # fmt: skip
 
 
 def test_the_table_of_effects_is_complete():
-    assert set(EFFECTS) | ELSEWHERE == set(NAMES)
+    assert set(EFFECTS) | set(SCRATCH_EFFECTS) | ELSEWHERE == set(NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -355,6 +366,20 @@ def outcome(tmp_path_factory):
         return known[key]
 
     return numbers
+
+
+@pytest.mark.parametrize("name", SCRATCH_EFFECTS)
+def test_every_setting_of_one_architecture_alone_changes_the_outcome(tmp_path, name):
+    base, value = SCRATCH_EFFECTS[name]
+    assert tiny.difference(_alone(tmp_path / "a", base), _alone(tmp_path / "a", base)) is None
+    assert tiny.difference(_alone(tmp_path / "a", base), _alone(tmp_path / "b", base | {name: value})) is not None
+
+
+def _alone(folder, changes: dict) -> dict:
+    trainer = tiny.scratch_trainer(folder, RNNCell(("tanh", "ReLU", "identity"), (0, 0)), **changes)
+    trainer.train()
+    state = trainer.state_dict()
+    return {"task": state["task"], "average": state["average"], "validation": trainer.progress.best}
 
 
 def _recording(rank, ranks: list):

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import tiny
 
-from enas import Config, run
+from enas import Config, run, run_folder
 from enas.cli import main
 from enas.config import from_mapping
 from enas.data import builtin
@@ -53,7 +53,7 @@ def test_the_run_folder(trained):
 
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path):
     config = Config(log_dir=str(tmp_path))
-    folders = [run.make_run_folder(config) for _ in range(2)]
+    folders = [run_folder.make_run_folder(config) for _ in range(2)]
     assert folders[0] != folders[1] and all(folder.is_dir() for folder in folders)
 
 
@@ -125,7 +125,7 @@ def test_the_newest_run_of_dataset_and_train_type(tmp_path, capsys):
     _made(tmp_path, "b_orig_2026-05-01_00-00-00")
     _made(tmp_path, "a_orig_notes")
     (tmp_path / "a_orig_2026-06-01_00-00-00").mkdir()  # stopped before it had params.json
-    assert run.newest_run(Config(dataset="a", log_dir=str(tmp_path))).name == "a_orig_2026-01-02_00-00-00"
+    assert run_folder.newest_run({"dataset": "a", "log_dir": str(tmp_path)}).name == "a_orig_2026-01-02_00-00-00"
     assert capsys.readouterr().out == f"taking the newest run, {tmp_path / 'a_orig_2026-01-02_00-00-00'}\n"
 
 
@@ -141,18 +141,18 @@ def test_derive_takes_the_newest_run_and_says_which(tmp_path, folder, capsys):
 @pytest.mark.parametrize("names", ["path", "name", "trailing slash"])
 def test_load_path_is_a_path_or_a_name(folder, names):
     load_path = {"path": str(folder), "name": folder.name, "trailing slash": f"{folder}/"}[names]
-    assert run.find_run(load_path, {"log_dir": str(folder.parent)}) == folder
+    assert run_folder.find_run(load_path, {"log_dir": str(folder.parent)}) == folder
 
 
 def test_params_of_a_resumed_run(folder):
-    config = run.run_config(folder, {"load_path": str(folder), "max_epoch": 9, "save_epoch": 3})
+    config = run_folder.run_config(folder, {"load_path": str(folder), "max_epoch": 9, "save_epoch": 3})
     saved = from_mapping(json.loads((folder / "params.json").read_text()), "params.json")
     assert config == saved.replace(max_epoch=9, save_epoch=3, log_dir=str(folder.parent))
 
 
 def test_flags_that_agree_with_the_run_are_welcome(folder):
     settings = {"load_path": str(folder), "train_type": "enas", "num_blocks": tiny.SETTINGS["num_blocks"]}
-    assert run.run_config(folder, settings).train_type == "orig"
+    assert run_folder.run_config(folder, settings).train_type == "orig"
 
 
 # --- the scripts ------------------------------------------------------------------------------------------------------

@@ -8,8 +8,15 @@ from pathlib import Path
 
 import torch
 
-from enas import run
-from enas.checkpoint import Checkpoints, load_checkpoint
+from enas.build import (
+    build_controller,
+    build_scratch_task,
+    build_scratch_trainer,
+    build_search_task,
+    build_trainer,
+    load_data,
+)
+from enas.checkpoint import Checkpoints, load_checkpoint, seed_everything
 from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.logbook import NoLogbook
@@ -69,12 +76,19 @@ def _text(value) -> str:
 def trainer(folder: Path, **changes):
     """A Trainer of a tiny run that writes down nothing but its checkpoints, in `folder/run`."""
     config = Config(**settings(folder, **changes))
-    device = torch.device("cpu")
-    run.seed_everything(config.random_seed)
-    task, _ = run.build_task(config, device)
-    made = run.build_trainer(config, task, run.build_controller(config), NoLogbook(), folder / "run")
+    seed_everything(config.random_seed)
+    task = build_search_task(config, load_data(config)[0], torch.device("cpu"))
+    made = build_trainer(config, task, build_controller(config), NoLogbook(), folder / "run")
     made.folder = None
     return made
+
+
+def scratch_trainer(folder: Path, architecture, **changes):
+    """The same for one architecture alone."""
+    config = Config(**settings(folder, mode="single", **changes))
+    seed_everything(config.random_seed)
+    task = build_scratch_task(config, load_data(config)[0], architecture, torch.device("cpu"))
+    return build_scratch_trainer(config, task, architecture, NoLogbook(), folder / "run")
 
 
 def only_run(log_dir: Path) -> Path:

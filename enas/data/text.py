@@ -112,8 +112,15 @@ class TrainingBatches:
         cursor: the row at which the next batch's inputs begin. It outlives epochs, and is all there is to save.
     """
 
-    def __init__(self, rows: Tensor, length: int, *, device: torch.device | str | None = None) -> None:
-        """`rows` is [S, B] with S >= 2, from `to_rows`; batches lie on `device`, by default where `rows` lies."""
+    def __init__(
+        self, rows: Tensor, length: int, *, random_length: bool = False, device: torch.device | str | None = None
+    ) -> None:
+        """`rows` is [S, B] with S >= 2, from `to_rows`; batches lie on `device`, by default where `rows` lies.
+
+        With `random_length`, T is drawn anew for each batch (Merity et al. 2017, section 4.1), so that words do not
+        stand at the same places of the same batches pass after pass: from a normal distribution of standard
+        deviation 5 around `length`, one time in twenty around half of it; never below 5, or `length` when smaller.
+        """
         _check_length(length)
         if rows.dim() != 2 or len(rows) < 2:
             raise ValueError(
@@ -121,11 +128,12 @@ class TrainingBatches:
             )
         self.rows = rows.to(device)
         self.length = length
+        self.random_length = random_length
         self.cursor = 0
 
     @property
     def batches_per_pass(self) -> int:
-        """Number of batches from one `is_start` to the next."""
+        """Number of batches from one `is_start` to the next, at a fixed length."""
         return -(-(len(self.rows) - 1) // self.length)
 
     def __iter__(self) -> TrainingBatches:
@@ -133,9 +141,15 @@ class TrainingBatches:
 
     def __next__(self) -> tuple[Tensor, Tensor, bool]:
         start, last_target = self.cursor, len(self.rows) - 1
-        stop = min(start + self.length, last_target)
+        stop = min(start + self._next_length(), last_target)
         self.cursor = stop if stop < last_target else 0
         return self.rows[start:stop], self.rows[start + 1 : stop + 1], start == 0
+
+    def _next_length(self) -> int:
+        if not self.random_length:
+            return self.length
+        mean = self.length if float(torch.rand(())) < 0.95 else self.length / 2
+        return max(min(5, self.length), int(torch.normal(torch.tensor(float(mean)), 5.0)))
 
     def state_dict(self) -> dict[str, int]:
         """Where the reading stands, as plain integers."""

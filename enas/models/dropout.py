@@ -1,4 +1,6 @@
-"""The dropouts of a language model (Merity et al. 2017, sections 4.1–4.3). p = 0 or `training=False` is the identity.
+"""The dropouts of a language model (Merity et al. 2017, sections 2, 4.2, 4.3).
+
+p = 0 or `training=False` is the identity.
 
 Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """

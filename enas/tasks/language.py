@@ -13,9 +13,9 @@ from torch import Tensor
 
 from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.drawing import draw_cell
-from enas.models.shared_rnn import SequenceOutput, SharedRNN
+from enas.models.language_model import LanguageModel, SequenceOutput
 from enas.reinforce import perplexity_reward
-from enas.search_space import RNNCell
+from enas.search_space import LSTMBaseline, RNNCell
 
 CELLS_AT_ONCE = 10  # bounds the memory of scoring many cells
 
@@ -26,6 +26,8 @@ class LanguageTaskConfig:
 
     Attributes:
         batch_size, length: B, and T of truncated back-propagation.
+        random_length: draw T anew for each training minibatch, see `TrainingBatches`.
+        test_batch_size: B on the test split, where it shall be another; 1 reads the text as one stream.
         activation_reg: α of AR, the mean square of the dropped-out output (Merity et al. 2017, section 4.6).
         temporal_activation_reg: β of TAR, the mean square of successive states' difference (same section).
         norm_stabilizer, norm_stabilizer_point: coefficient, and the norm that states are drawn to
@@ -35,6 +37,8 @@ class LanguageTaskConfig:
 
     batch_size: int
     length: int
+    random_length: bool = False
+    test_batch_size: int = 0
     activation_reg: float = 0.0
     temporal_activation_reg: float = 0.0
     norm_stabilizer: float = 0.0
@@ -44,29 +48,34 @@ class LanguageTaskConfig:
 
 
 class LanguageTask:
-    """The shared RNN on a corpus. Evaluations leave dropout off; every state starts at zero except in training,
+    """A recurrent model on a corpus. Evaluations leave dropout off; every state starts at zero except in training,
     where it is carried over from minibatch to minibatch as long as the text goes on.
 
     Args:
         corpus: the text.
-        model: the shared parameters ω.
+        model: the shared parameters ω, or a model of one architecture.
         config: see `LanguageTaskConfig`.
+
+    Attributes:
+        lr_scale: factor on the learning rate of the minibatch that `shared_loss` gave last: its length over the
+            usual one where lengths are random (Merity et al. 2017, section 4.1), else 1.
     """
 
     metric = "perplexity"
 
-    def __init__(self, corpus: Corpus, model: SharedRNN, config: LanguageTaskConfig):
+    def __init__(self, corpus: Corpus, model: LanguageModel, config: LanguageTaskConfig):
         self.corpus = corpus
         self.model = model
         self.config = config
-        self.device = model.w_state.device
-        self._train = self._batches("train")
+        self.device = model.decoder_bias.device
+        self.lr_scale = 1.0
+        self._train = self._batches("train", config.random_length)
         self._valid = self._batches("valid")
         self._state: Tensor | None = None
 
-    def _batches(self, split: str) -> TrainingBatches:
+    def _batches(self, split: str, random_length: bool = False) -> TrainingBatches:
         rows = to_rows(getattr(self.corpus, split), self.config.batch_size, name=f"{self.corpus.name}, {split}.txt")
-        return TrainingBatches(rows, self.config.length, device=self.device)
+        return TrainingBatches(rows, self.config.length, random_length=random_length, device=self.device)
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
         """The loss of M cells on the next training minibatch, regularisers included, and its cross-entropy alone.
@@ -75,10 +84,12 @@ class LanguageTask:
         """
         self.model.train()
         inputs, targets, is_start = next(self._train)
+        if self.config.random_length:
+            self.lr_scale = len(targets) / self.config.length
         if is_start or self._state is None or len(self._state) != len(cells):
             self._state = self.model.initial_state(len(cells), self.config.batch_size)
         nll, output = self.model.loss(inputs, targets, cells, self._state)
-        self._state = output.states[-1].detach()
+        self._state = output.last.detach()
         return nll + self._regularisation(output), nll.detach()
 
     def forget_state(self) -> None:
@@ -111,14 +122,18 @@ class LanguageTask:
             scores += self._perplexities(cells[start : start + CELLS_AT_ONCE], "valid", max_batches)
         return scores
 
-    def evaluate(self, cell: RNNCell, split: str) -> float:
-        """Perplexity on all of a split: exp(total cross-entropy / total tokens), every token counted once."""
-        return self._perplexities([cell], split)[0]
+    def evaluate(self, cell: RNNCell, split: str, max_batches: int | None = None) -> float:
+        """Perplexity on a split: exp(total cross-entropy / total tokens), every token counted once.
+
+        `max_batches` shortens it to the split's first minibatches.
+        """
+        return self._perplexities([cell], split, max_batches)[0]
 
     def _perplexities(self, cells: Sequence[RNNCell], split: str, max_batches: int | None = None) -> list[float]:
         self.model.eval()
         config, tokens = self.config, getattr(self.corpus, split)
-        batches = evaluation_batches(tokens, config.batch_size, config.length, device=self.device)
+        batch_size = config.test_batch_size if split == "test" and config.test_batch_size else config.batch_size
+        batches = evaluation_batches(tokens, batch_size, config.length, device=self.device)
         state, total, count = None, 0.0, 0
         for index, (inputs, targets, mask) in enumerate(batches):
             if index == max_batches:
@@ -141,13 +156,13 @@ class LanguageTask:
 
     @staticmethod
     def draw(cell: RNNCell, path: Path, title: str) -> Path:
-        """Draw the cell; returns the file written."""
-        return draw_cell(cell, path, title=title)
+        """Draw the cell, its size added to the title; returns the file written."""
+        return draw_cell(cell, path, title=f"{title}, {cell.num_blocks} nodes")
 
     @staticmethod
-    def read_architecture(data: dict) -> RNNCell:
-        """The cell of its JSON dictionary."""
-        return RNNCell.from_dict(data)
+    def read_architecture(data: dict) -> RNNCell | LSTMBaseline:
+        """The cell, or the LSTM, of its JSON dictionary."""
+        return (LSTMBaseline if data.get("type") == "lstm" else RNNCell).from_dict(data)
 
     def state_dict(self) -> dict:
         """Model, cursors and carried state."""

@@ -1,0 +1,155 @@
+"""Training one architecture alone, from new weights: the loop of the search, and what later papers add to it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from enas.checkpoint import BEST, load_checkpoint
+from enas.controllers import FixedController
+from enas.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchConfig:
+    """When averaging begins, and when training ends early.
+
+    Attributes:
+        asgd_patience: n of NT-ASGD (Merity et al. 2017, algorithm 1): the weights of all further steps are averaged
+            once an epoch validates worse than the best of those more than n epochs before it. 0 never averages.
+        early_stop: epochs without a better validation after which training ends; 0 goes on to the end.
+    """
+
+    asgd_patience: int
+    early_stop: int
+
+
+class ScratchTrainer(Trainer):
+    """Trains the weights of one architecture; evaluates, and saves, after every epoch.
+
+    Args:
+        task, shared_optimizer, shared_schedule, config, header, logbook, checkpoints, folder: as for `Trainer`.
+        architecture: what to train; the model in `task` has weights for it.
+        scratch: see `ScratchConfig`.
+    """
+
+    def __init__(self, task, architecture, *, scratch: ScratchConfig, **parts):
+        super().__init__(
+            task, FixedController(architecture), controller_optimizer=None, controller_schedule=None, **parts
+        )
+        self.architecture = architecture
+        self.scratch = scratch
+        self.average: AveragedModel | None = None
+
+    def is_finished(self) -> bool:
+        """Whether `max_epoch` is reached, or no epoch has been better for `early_stop` of them."""
+        patience = self.scratch.early_stop
+        has_stalled = patience > 0 and self.progress.epoch - self.best_epoch() >= patience
+        return has_stalled or super().is_finished()
+
+    def is_time_to_evaluate(self) -> bool:
+        """Always: averaging, early stop and the choice of the best epoch need every epoch's validation."""
+        return True
+
+    def best_epoch(self) -> int:
+        """The epoch that validated best, the first of equals; 0 before there is one."""
+        best, chosen = None, 0
+        for epoch, score in enumerate(self._validations(), start=1):
+            if self.task.is_better(score, best):
+                best, chosen = score, epoch
+        return chosen
+
+    def _validations(self) -> list[float]:
+        scores = [entry[f"validation_{self.task.metric}"] for entry in self.progress.history]
+        return [score for score in scores if score is not None]
+
+    def step_shared(self) -> None:
+        """Update the weights, and their average once there is one."""
+        super().step_shared()
+        if self.average is not None:
+            self.average.update_parameters(self.task.model)
+
+    def derive(self) -> tuple:
+        """The architecture, and its metric on validation: that of the averaged weights once there are some."""
+        with self._averaged_weights():
+            return self.architecture, self.task.evaluate(self.architecture, "valid")
+
+    def derive_and_record(self) -> bool:
+        """Evaluate and write it down; begin to average when validation no longer improves."""
+        before = self._validations()
+        is_best = super().derive_and_record()
+        if self.average is None and self._is_worse_than_long_ago(before):
+            self.average = AveragedModel(self.task.model)
+            self.logbook.info(f"epoch {self.progress.epoch}: no better than before; weights are averaged from here on")
+        return is_best
+
+    def _is_worse_than_long_ago(self, before: list[float]) -> bool:
+        patience = self.scratch.asgd_patience
+        if patience == 0:
+            return False
+        return any(self.task.is_better(score, self.progress.validation) for score in before[:-patience])
+
+    def draw(self, architecture, score: float) -> None:
+        """Nothing: the architecture never changes."""
+
+    def test(self) -> float:
+        """The metric on the test split of the epoch that validated best, whose weights the model then has.
+
+        Raises:
+            ValueError: no epoch validated with a finite number.
+        """
+        if self.progress.best is None:
+            raise ValueError(f"{self.folder}: no epoch has a finite validation {self.task.metric}; nothing to test")
+        device = next(self.task.model.parameters()).device
+        best = load_checkpoint(self.checkpoints.folder / BEST, device)
+        self.task.load_state_dict(best["task"])
+        self._load_average(best["average"])
+        with self._averaged_weights():
+            return self.task.evaluate(self.architecture, "test")
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """The model holds its averaged weights inside this block."""
+        if self.average is None:
+            yield
+            return
+        weights = list(self.task.model.parameters())
+        own = [weight.detach().clone() for weight in weights]
+        _assign(weights, self.average.module.parameters())
+        try:
+            yield
+        finally:
+            _assign(weights, own)
+
+    def results(self) -> dict:
+        """What results.json holds; `validation_…` is of the best epoch, `best_epoch`."""
+        return {
+            **super().results(),
+            f"validation_{self.task.metric}": self.progress.best,
+            "best_epoch": self.best_epoch(),
+            "num_parameters": sum(weight.numel() for weight in self.task.model.parameters()),
+        }
+
+    def state_dict(self) -> dict:
+        """Everything the run needs to go on as if it had never stopped."""
+        average = None if self.average is None else self.average.state_dict()
+        return {**super().state_dict(), "average": average}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict`."""
+        super().load_state_dict(state)
+        self._load_average(state["average"])
+
+    def _load_average(self, state: dict | None) -> None:
+        self.average = None
+        if state is not None:
+            self.average = AveragedModel(self.task.model)
+            self.average.load_state_dict(state)
+
+
+@torch.no_grad()
+def _assign(weights, values) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)
