@@ -2,9 +2,9 @@
 
 | format | text | source |
 |---|---|---|
-| `enas` | integers: activation of node 0, then previous node and activation of each node | Pham et al. 2018, their code |
-| `enas_lm` | integers: previous node and activation of each node after node 0 | the same authors' later code |
-| `darts` | `Genotype(recurrent=[('relu', 0), …], concat=range(1, 9))` | Liu et al. 2019, their code |
+| `enas` | integers: activation of node 0, then previous node and activation of each node | Pham et al. 2018 |
+| `enas_lm` | integers: previous node and activation of each node after node 0 | their later code |
+| `darts` | `Genotype(recurrent=[('relu', 0), …], concat=range(1, 9))` | Liu et al. 2019 |
 | `json` | what `RNNCell.to_json` writes | this project |
 
 A further format is one more entry of `FORMATS`.
@@ -13,6 +13,7 @@ A further format is one more entry of `FORMATS`.
 import ast
 import re
 import reprlib
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -166,7 +167,8 @@ def _require_root(cell: RNNCell) -> None:
 def _genotype(text: str) -> tuple[ast.expr, ast.expr | None]:
     """The expressions for recurrent and concat; a bare list of pairs has no concat."""
     try:
-        body = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings(action="error"):  # a doubtful backslash would be told on stderr
+            body = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ValueError(f"{reprlib.repr(text)} is not a Python expression like {EXAMPLE_GENOTYPE}") from None
     if isinstance(body, (ast.List, ast.Tuple)):
