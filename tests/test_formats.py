@@ -79,7 +79,7 @@ def test_every_file_is_a_published_cell():
 
 def test_the_cell_of_the_paper():
     cell = read_cell(PUBLISHED["enas_ptb"][1], "enas")
-    assert cell.edges == (((0, 1), (1, 2), (2, 3), (2, 4), (2, 5), (5, 6), (1, 7), (6, 8), (8, 9), (8, 10), (8, 11)))
+    assert cell.previous == (0, 1, 2, 2, 2, 5, 1, 6, 8, 8, 8)
     assert [node for node, name in enumerate(cell.activations) if name == "tanh"] == [0, 1, 4, 5, 7]
     assert [node for node, name in enumerate(cell.activations) if name == "ReLU"] == [2, 3, 6, 8, 9, 10, 11]
     assert cell.output_nodes == (3, 4, 7, 9, 10, 11)
@@ -218,6 +218,7 @@ def test_an_unknown_format_is_named(convert):
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(4))", "concat must consist of"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(0, 4))", "concat is range(0, 4); it must name all of"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, 5))", "concat is range(1, 5); it must name all of"),
+        ("darts", "Genotype(recurrent=[], concat=range(0, 2))", "concat is range(0, 2); it must name all of nodes 0"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, {10**30}))", "it must name all of nodes 1 2 3"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, '4'))", "concat must be a list of integers or range("),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[True, 2, 3])", "concat must be a list of integers or range("),
