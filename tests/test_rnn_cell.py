@@ -406,11 +406,27 @@ def test_removing_any_node(cell, data):
 @given(cells(min_blocks=2, gaps=True), st.data())
 def test_loose_ends_after_removing_any_node(cell, data):
     node = data.draw(_removable(cell))
-    parent = _parent_by_node(cell)[node]
-    expected = set(cell.loose_ends) - {node}
-    if node in cell.loose_ends and cell.previous.count(parent) == 1:
-        expected.add(parent)
-    assert set(cell.remove_node(node).loose_ends) == expected
+    children = _children_by_node(cell)
+    orphans = children.pop(node)
+    for siblings in children.values():
+        if node in siblings:
+            siblings.remove(node)
+            siblings.extend(orphans)
+    assert cell.remove_node(node).loose_ends == _childless(children)
+
+
+@given(cells(gaps=True), st.sampled_from(ACTIVATIONS), st.data())
+def test_loose_ends_after_replacing_activations(cell, activation, data):
+    node = data.draw(st.none() | st.sampled_from(cell.nodes))
+    assert cell.replace_activations(activation, node).loose_ends == _childless(_children_by_node(cell))
+
+
+@given(cells(max_blocks=8, min_blocks=2, gaps=True), st.data())
+def test_edited_copies_are_cells_that_json_and_integers_can_hold(cell, data):
+    for node in data.draw(st.lists(_removable(cell), unique=True)):
+        cell = cell.remove_node(node).replace_activations(data.draw(st.sampled_from(ACTIVATIONS)))
+    assert RNNCell.from_json(cell.to_json()) == cell
+    assert RNNCell.decode(cell.renumber().encode(), cell_output=cell.cell_output) == cell.renumber()
 
 
 @given(cells(min_blocks=3), st.data())
@@ -469,6 +485,18 @@ def _without_activations(cell: RNNCell) -> tuple:
 
 def _parent_by_node(cell: RNNCell) -> dict[int, int]:
     return dict(zip(cell.nodes[1:], cell.previous, strict=True))
+
+
+def _children_by_node(cell: RNNCell) -> dict[int, list[int]]:
+    """The cell as a plain graph: for each node the nodes that read it."""
+    children = {node: [] for node in cell.nodes}
+    for node, parent in _parent_by_node(cell).items():
+        children[parent].append(node)
+    return children
+
+
+def _childless(children: dict[int, list[int]]) -> tuple[int, ...]:
+    return tuple(node for node, readers in children.items() if not readers)
 
 
 def _activation_by_node(cell: RNNCell) -> dict[int, str]:

@@ -218,6 +218,19 @@ def test_only_edges_in_use_get_a_gradient_decay_and_an_update(name):
         assert {edge for edge, weight in model.edges.items() if not torch.equal(weight, before[edge])} == used
 
 
+@given(cell=cells(4, min_blocks=2, gaps=True), data=st.data())
+def test_weights_of_a_removed_node_have_no_effect(cell, data):
+    node = data.draw(st.sampled_from(cell.nodes[1:]))
+    model = make_model()
+    inputs, _, state = make_batch(1)
+    whole, smaller = (model(inputs, [some], state).outputs for some in (cell, cell.remove_node(node)))
+    for edge, weight in model.edges.items():
+        if str(node) in edge.split("_"):
+            torch.nn.init.uniform_(weight, -1.0, 1.0)
+    assert torch.equal(model(inputs, [cell.remove_node(node)], state).outputs, smaller)
+    assert not torch.equal(model(inputs, [cell], state).outputs, whole)
+
+
 def test_every_ordered_pair_has_weights_of_its_own():
     edges = make_model(num_blocks=4).edges
     assert set(edges) == {"0_1", "0_2", "1_2", "0_3", "1_3", "2_3"}

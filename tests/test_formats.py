@@ -1,0 +1,377 @@
+"""Published cells: what each format reads and writes, what it refuses, and the converter."""
+
+import io
+import itertools
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import cells
+
+from enas.search_space.__main__ import main
+from enas.search_space.formats import FORMATS, read_cell, write_cell
+from enas.search_space.rnn_cell import RNNCell
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# name of the file in configs/architectures: format, text as published
+PUBLISHED = {
+    "enas_ptb": ("enas", "0 0 0 1 1 2 1 2 0 2 0 5 1 1 0 6 1 8 1 8 1 8 1"),
+    "enas_lm": ("enas_lm", "0 2 1 0 2 1 2 2 4 0 5 0 3 2 6 2"),
+    "darts_v1": (
+        "darts",
+        "Genotype(recurrent=[('relu', 0), ('relu', 1), ('tanh', 2), ('relu', 3), ('relu', 4), ('identity', 1), "
+        "('relu', 5), ('relu', 1)], concat=range(1, 9))",
+    ),
+    "darts_v2": (
+        "darts",
+        "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), ('sigmoid', 5), "
+        "('tanh', 3), ('relu', 5)], concat=range(1, 9))",
+    ),
+}
+
+#   0 ── 1 ── 2      loose ends 2 and 3
+#        └─── 3
+LOOSE = RNNCell(("tanh", "ReLU", "identity", "sigmoid"), (0, 1, 1))
+ALL = replace(LOOSE, cell_output="all")
+LONE = RNNCell(("tanh",), ())
+STAR = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 0))
+
+
+def refused(message: str):
+    """A ValueError whose whole text is one line that contains `message`, word for word."""
+    return pytest.raises(ValueError, match=rf"\A.*{re.escape(message)}.*\Z")
+
+
+def _rooted(cell: RNNCell) -> RNNCell:
+    return cell.replace_activations("tanh", 0)
+
+
+EXPRESSIBLE = {
+    "enas": cells().map(lambda cell: replace(cell, cell_output="loose_ends")),
+    "enas_lm": cells(min_blocks=2).map(lambda cell: replace(_rooted(cell), cell_output="all")),
+    "darts": cells().map(_rooted),
+    "json": cells(gaps=True),
+}
+
+
+# Published cells
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_file_of_a_published_cell_equals_its_string(name):
+    format, text = PUBLISHED[name]
+    path = REPOSITORY / "configs" / "architectures" / f"{name}.json"
+    assert RNNCell.load(path) == read_cell(text, format)
+    assert write_cell(RNNCell.load(path), format) == text
+    assert path.read_text(encoding="utf-8").startswith("{\n  ")
+
+
+def test_every_file_is_a_published_cell():
+    files = (REPOSITORY / "configs" / "architectures").glob("*.json")
+    assert sorted(file.stem for file in files) == sorted(PUBLISHED)
+
+
+def test_the_cell_of_the_paper():
+    cell = read_cell(PUBLISHED["enas_ptb"][1], "enas")
+    assert cell.previous == (0, 1, 2, 2, 2, 5, 1, 6, 8, 8, 8)
+    assert [node for node, name in enumerate(cell.activations) if name == "tanh"] == [0, 1, 4, 5, 7]
+    assert [node for node, name in enumerate(cell.activations) if name == "ReLU"] == [2, 3, 6, 8, 9, 10, 11]
+    assert cell.output_nodes == (3, 4, 7, 9, 10, 11)
+
+
+# Reading and writing
+
+
+@pytest.mark.parametrize(
+    ("format", "cell", "text"),
+    [
+        ("enas", LOOSE, "0 0 1 1 2 1 3"),
+        ("enas", LONE, "0"),
+        ("enas_lm", ALL, "0 1 1 3 1 2"),
+        ("darts", ALL, "Genotype(recurrent=[('relu', 0), ('identity', 1), ('sigmoid', 1)], concat=range(1, 4))"),
+        ("darts", LOOSE, "Genotype(recurrent=[('relu', 0), ('identity', 1), ('sigmoid', 1)], concat=[2, 3])"),
+        ("darts", replace(LONE, cell_output="all"), "Genotype(recurrent=[], concat=[0])"),
+        ("json", LOOSE, LOOSE.to_json()),
+    ],
+)
+def test_texts_worked_out_by_hand(format, cell, text):
+    assert write_cell(cell, format) == text
+    assert read_cell(text, format) == cell
+
+
+@pytest.mark.parametrize("format", EXPRESSIBLE)
+@given(data=st.data())
+def test_reading_undoes_writing(format, data):
+    cell = data.draw(EXPRESSIBLE[format])
+    text = write_cell(cell, format)
+    again = read_cell(text, format)
+    assert "\n" not in text
+    assert write_cell(again, format) == text
+    assert again.output_nodes == cell.output_nodes
+    if format == "darts" and set(cell.previous) <= {0}:
+        again = replace(again, cell_output=cell.cell_output)
+    assert again == cell
+
+
+@pytest.mark.parametrize("cell", [STAR, LONE])
+def test_a_genotype_whose_loose_ends_are_all_nodes_reads_as_all(cell):
+    again = read_cell(write_cell(cell, "darts"), "darts")
+    assert again == replace(cell, cell_output="all")
+    assert again.output_nodes == cell.output_nodes
+
+
+@given(EXPRESSIBLE["enas"], st.lists(st.sampled_from([" ", ",", ", ", "\n", "\t", "  "]), min_size=23, max_size=23))
+def test_white_space_and_commas_separate_integers(cell, separators):
+    words = write_cell(cell, "enas").split()
+    text = "".join(word + separator for word, separator in zip(words, separators, strict=False))
+    assert read_cell(text, "enas") == cell
+
+
+PAIRS = "[('relu', 0), ('identity', 1), ('sigmoid', 1)]"
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        (PAIRS, ALL),
+        (PAIRS.strip("[]"), ALL),
+        (PAIRS.replace("(", "[").replace(")", "]"), ALL),
+        (f"Genotype(concat=[1, 2, 3], recurrent={PAIRS})", ALL),
+        (f"Genotype(\n  recurrent = {PAIRS},\n  concat = range(1, 4),\n)\n", ALL),
+        (f"Genotype(recurrent={PAIRS}, concat=(3, 2))", LOOSE),
+        (f"Genotype(recurrent={PAIRS}, concat=range(2, 4))", LOOSE),
+    ],
+)
+def test_ways_to_write_a_genotype(text, cell):
+    assert read_cell(text, "darts") == cell
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("convert", [lambda format: read_cell("0", format), lambda format: write_cell(LONE, format)])
+def test_an_unknown_format_is_named(convert):
+    with refused("format is 'nas'; it must be one of enas, enas_lm, darts, json"):
+        convert("nas")
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "message"),
+    [
+        ("enas", "", "enas: the text is empty"),
+        ("enas", " ,\n", "enas: the text is empty"),
+        ("enas", "0 0", "enas: a cell is an odd number of integers, 2N-1 for N nodes; got 2"),
+        ("enas", "0 0 4", "enas: activation number 4 is not in 0 … 3"),
+        ("enas", "-1", "enas: activation number -1 is not in 0 … 3"),
+        ("enas", "0 1 0", "enas: node 1 reads node 1, which is not an earlier node"),
+        ("enas", "0 -1 0", "enas: node 1 reads node -1, which is not an earlier node"),
+        ("enas", "0 0 1.0", "enas: '1.0' is not an integer"),
+        ("enas", "0 0 tanh", "enas: 'tanh' is not an integer"),
+        ("enas", "0 0 1_0", "enas: '1_0' is not an integer"),
+        ("enas", "0 0 ٣", "enas: '٣' is not an integer"),
+        ("enas", "[0, 0, 1]", "enas: '[0' is not an integer"),
+        ("enas_lm", "", "enas_lm: the text is empty"),
+        ("enas_lm", "0 2 1", "enas_lm: a cell is pairs of previous node and activation, 2N-2 integers; got 3"),
+        ("enas_lm", "0 4", "enas_lm: activation number 4 is not in 0 … 3"),
+        ("enas_lm", "0 0 2 0", "enas_lm: node 2 reads node 2, which is not an earlier node"),
+        ("darts", "", "darts: '' is not a Python expression like Genotype(recurrent="),
+        ("darts", "Genotype(recurrent=", "is not a Python expression"),
+        ("darts", "\0", "is not a Python expression"),
+        ("darts", "(" * 10_000, "is not a Python expression"),
+        ("darts", "a" + ".a" * 10_000 + "()", "darts: "),
+        ("darts", "V1 = Genotype(recurrent=[], concat=[])", "is not a Python expression"),
+        ("darts", "3", "darts: '3' is no genotype; it must look like Genotype(recurrent="),
+        ("darts", "Cell(recurrent=[], concat=[0])", "is no genotype"),
+        ("darts", "Genotype([], [0])", "is no genotype"),
+        ("darts", "Genotype()", "darts: a genotype has recurrent and concat; found neither"),
+        ("darts", "Genotype(recurrent=[])", "found recurrent"),
+        ("darts", "Genotype(**{})", "found None"),
+        (
+            "darts",
+            "Genotype(normal=[], normal_concat=[], reduce=[], reduce_concat=[])",
+            "found normal, normal_concat, reduce, reduce_concat",
+        ),
+        ("darts", "Genotype(recurrent=3, concat=[1])", "recurrent is 3; it must be a list of pairs"),
+        (
+            "darts",
+            "Genotype(recurrent=open('x'), concat=[1])",
+            "recurrent must consist of names in quotes and integers",
+        ),
+        ("darts", "[(relu, 0)]", "recurrent must consist of names in quotes and integers"),
+        ("darts", "[{[]: 0}]", "recurrent must consist of names in quotes and integers"),
+        ("darts", "('relu', 0)", "'relu' is no pair of activation and previous node like ('relu', 0)"),
+        ("darts", "[('relu', 0, 1)]", "('relu', 0, 1) is no pair"),
+        ("darts", "[('swish', 0)]", "unknown activation 'swish'; known: tanh, relu, sigmoid, identity"),
+        ("darts", "[('ReLU', 0)]", "unknown activation 'ReLU'; known: tanh, relu, sigmoid, identity"),
+        ("darts", "[(['relu'], 0)]", "unknown activation ['relu']"),
+        ("darts", "[('relu', 1)]", "darts: node 1 reads node 1, which is not an earlier node"),
+        ("darts", "[('relu', '0')]", "node labels and previous nodes must be integers"),
+        ("darts", "[('relu', True)]", "node labels and previous nodes must be integers"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=[3])", "concat is [3]; it must name all of nodes 1 2 3, or"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=[2, 2, 3])", "or the loose ends 2 3, and nothing else"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(4))", "concat must consist of"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(0, 4))", "concat is range(0, 4); it must name all of"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, 5))", "concat is range(1, 5); it must name all of"),
+        ("darts", "Genotype(recurrent=[], concat=range(0, 2))", "concat is range(0, 2); it must name all of nodes 0"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, {10**30}))", "it must name all of nodes 1 2 3"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, '4'))", "concat must be a list of integers or range("),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=[True, 2, 3])", "concat must be a list of integers or range("),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=3)", "concat must be a list of integers or range("),
+        ("json", "0 0 1", "json: not JSON: "),
+        ("json", "{}", "json: a recurrent cell needs the keys"),
+        ("json", '{"a\\nb": 1}', "json: a recurrent cell needs the keys"),
+    ],
+)
+def test_a_text_that_fits_no_cell_is_refused(format, text, message):
+    with refused(message):
+        read_cell(text, format)
+
+
+@pytest.mark.parametrize(
+    ("format", "cell", "message"),
+    [
+        ("enas", ALL, "enas: cell_output is all; this format has only loose_ends"),
+        ("enas", LOOSE.remove_node(2), "enas: a cell with removed nodes has no encoding; renumber() it first"),
+        ("enas_lm", LOOSE, "enas_lm: cell_output is loose_ends; this format has only all"),
+        ("enas_lm", ALL.remove_node(2), "enas_lm: a cell with removed nodes has no encoding; renumber() it first"),
+        ("enas_lm", replace(LONE, cell_output="all"), "enas_lm: a cell of one node has no pairs to write"),
+        (
+            "enas_lm",
+            ALL.replace_activations("ReLU", 0),
+            "enas_lm: the activation of node 0 is ReLU; this format has only tanh there",
+        ),
+        (
+            "darts",
+            ALL.replace_activations("sigmoid", 0),
+            "darts: the activation of node 0 is sigmoid; this format has only tanh there",
+        ),
+        ("darts", ALL.remove_node(2), "darts: a cell with removed nodes has no genotype; renumber() it first"),
+    ],
+)
+def test_a_cell_that_a_format_cannot_express_is_refused(format, cell, message):
+    with refused(message):
+        write_cell(cell, format)
+
+
+literals = st.recursive(
+    st.integers(-1, 3) | st.booleans() | st.none() | st.sampled_from(["relu", "tanh", "ReLU", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
+)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(text=st.text() | st.text("0123 ,-") | literals.map(repr))
+def test_any_text_is_a_cell_or_a_value_error_in_one_line(format, text):
+    _read_or_refuse(text, format)
+
+
+@given(literals, literals)
+def test_any_genotype_is_a_cell_or_a_value_error_in_one_line(recurrent, concat):
+    _read_or_refuse(f"Genotype(recurrent={recurrent!r}, concat={concat!r})", "darts")
+
+
+def _read_or_refuse(text: str, format: str) -> None:
+    try:
+        cell = read_cell(text, format)
+    except ValueError as error:
+        message = str(error)
+        assert message.startswith(f"{format}: ") and len(message.splitlines()) == 1
+    else:
+        assert isinstance(cell, RNNCell)
+
+
+# The converter
+
+
+def _outcome(capsys, *argv: str) -> tuple[int, str, str]:
+    status = main(list(argv))
+    return status, *capsys.readouterr()
+
+
+def test_the_converter_prints_json_unless_told_otherwise(capsys):
+    assert _outcome(capsys, "--from", "enas", "0 0 1 1 2 1 3") == (0, LOOSE.to_json() + "\n", "")
+
+
+@pytest.mark.parametrize("text", ["0 0 1 1 2 1 3", "0,0,1,1,2,1,3"])
+def test_one_argument_or_several(text, capsys):
+    quoted = _outcome(capsys, "--from", "enas", text, "--to", "darts")
+    assert quoted == (0, write_cell(LOOSE, "darts") + "\n", "")
+    assert _outcome(capsys, "--from", "enas", *text.split(), "--to", "darts") == quoted
+
+
+# enas has only loose_ends and enas_lm only all, so that no cell goes from the one to the other.
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [pair for pair in itertools.product(FORMATS, repeat=2) if set(pair) != {"enas", "enas_lm"}],
+)
+def test_the_converter_between_two_formats(source, target, capsys):
+    cell = LOOSE if "enas" in (source, target) else ALL
+    expected = (0, write_cell(cell, target) + "\n", "")
+    assert _outcome(capsys, "--from", source, "--to", target, write_cell(cell, source)) == expected
+
+
+def test_standard_input(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("0 1\n1 3 1 2\n"))
+    assert _outcome(capsys, "--from", "enas_lm", "-") == (0, ALL.to_json() + "\n", "")
+
+
+def test_a_json_file(tmp_path, capsys):
+    path = tmp_path / "cell.json"
+    path.write_text(LOOSE.to_json(), encoding="utf-8")
+    assert _outcome(capsys, "--from", "json", str(path), "--to", "enas") == (0, "0 0 1 1 2 1 3\n", "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--from", "enas", "0 0"], "enas: a cell is an odd number of integers"),
+        (["--from", "enas", "0", "-1", "0"], "enas: node 1 reads node -1"),
+        (["--from", "enas", "0", "--to", "enas_lm"], "enas_lm: cell_output is loose_ends"),
+        (["--from", "json", "absent.json"], "absent.json: no such file"),
+        (["--from", "json", "{"], "json: not JSON: "),
+        (["--from", "nas", "0"], "argument --from: invalid choice: 'nas'"),
+        (["--from", "enas"], "the following arguments are required: STRING"),
+        (["0"], "the following arguments are required: --from"),
+        (["--from", "enas", "0", "--too", "json"], "unrecognized arguments: --too json"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_status_2(argv, message, capsys):
+    status, out, err = _outcome(capsys, *argv)
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert err.startswith("error: ") and message in err
+
+
+def _run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_the_converter_as_a_program():
+    done = _run("-m", "enas.search_space", "--from", "enas", "0", "0", "1", "--to", "darts")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "Genotype(recurrent=[('relu', 0)], concat=range(1, 2))\n",
+        "",
+    )
+
+
+def test_bad_input_to_the_program():
+    done = _run("-m", "enas.search_space", "--from", "enas_lm", "0 9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == ["error: enas_lm: activation number 9 is not in 0 … 3"]
+
+
+def test_a_backslash_in_a_genotype_brings_no_warning_of_python():
+    done = _run("-m", "enas.search_space", "--from", "darts", r"[('re\lu', 0)]")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "is not a Python expression" in done.stderr
+
+
+def test_the_converter_loads_no_torch():
+    done = _run("-c", "import sys, enas.search_space.__main__; print('torch' in sys.modules)")
+    assert (done.stdout, done.stderr) == ("False\n", "")
