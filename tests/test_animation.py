@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageSequence
 
@@ -356,7 +358,18 @@ def test_a_damaged_picture_is_named(run, tmp_path, capsys, keep):
     assert f"{path}: cannot be read as a PNG (" in line_of(flags(run, tmp_path / "search.gif"), tmp_path, capsys)
 
 
+def test_a_picture_too_large_to_be_one_is_named(run, tmp_path, capsys):
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    path = run / "networks" / f"{NAMES[2]}.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + b"\0\0\0\0IDAT"
+    )
+    assert f"{path}: cannot be read as a PNG (" in line_of(flags(run, tmp_path / "search.gif"), tmp_path, capsys)
+
+
 @given(place=st.integers(0, 150), byte=st.integers(0, 255))
+@example(place=11, byte=0)  # the header's length
+@example(place=36, byte=5)  # the data's length
 def test_no_damage_escapes_as_another_error(tmp_path_factory, place, byte):
     path = tmp_path_factory.mktemp("damaged") / "4-1600-143.2-best.png"
     Image.new("RGB", (30, 20), COLOURS[0]).save(path)
