@@ -264,11 +264,24 @@ def _assignment(path: Path, node: ast.stmt) -> tuple:
     raise ValueError(f"{path}, line {node.lineno}: a config file holds lines like batch_size = 64, nothing else")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises ValueError where argparse would print its usage and exit."""
+class Parser(argparse.ArgumentParser):
+    """Raises ValueError where argparse would print its usage and exit; flags that are not given have no value."""
+
+    def __init__(self, description: str):
+        super().__init__(description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS)
 
     def error(self, message: str):
         raise ValueError(f"{message}; --help lists the flags")
+
+    def given(self, argv: list[str]) -> dict:
+        """The values of the flags in `argv`; ValueError for a wrong value or an unknown flag, with the nearest one."""
+        known, unknown = self.parse_known_args(argv)
+        for word in unknown:
+            flag = word.split("=")[0]
+            if flag.startswith("--"):
+                raise ValueError(f"unknown flag {flag}{nearest(flag, self._option_string_actions)}")
+            raise ValueError(f"unexpected argument {word!r}; settings are given as --name value")
+        return vars(known)
 
 
 def _boolean(text: str) -> bool:
@@ -282,9 +295,9 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with one flag a setting, and --config. Flags that are not given are absent from its result."""
-    parser = _Parser(description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+def make_parser(description: str) -> Parser:
+    """A parser with one flag a setting, and --config."""
+    parser = Parser(description)
     parser.add_argument("--config", metavar="NAME", help="variation in configs/ to start from")
     for spec in fields(Config):
         reader = {bool: _boolean, tuple[str, ...]: _names}.get(spec.type, spec.type)
@@ -306,15 +319,12 @@ def parse_flags(argv: list[str], description: str) -> dict:
         ValueError: for an unknown flag (with the nearest known one) or a wrong value.
         FileNotFoundError: for an unknown --config.
     """
-    parser = make_parser(description)
-    known, unknown = parser.parse_known_args(argv)
-    for word in unknown:
-        flag = word.split("=")[0]
-        if flag.startswith("--"):
-            flags = [f"--{spec.name}" for spec in fields(Config)] + ["--config"]
-            raise ValueError(f"unknown flag {flag}{nearest(flag, flags)}")
-        raise ValueError(f"unexpected argument {word!r}; settings are given as --name value")
-    given = vars(known)
+    return with_variation(make_parser(description).given(argv))
+
+
+def with_variation(given: dict) -> dict:
+    """Flags with the settings of their --config put in, where they do not win over them; raises as `parse_flags`."""
+    given = dict(given)
     name = given.pop("config", None)
     variation = read_variation(name) if name else {}
     if variation:

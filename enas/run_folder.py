@@ -69,8 +69,13 @@ def choose_run(settings: dict, modes: Collection[str]) -> Path:
     return folder
 
 
-def find_run(load_path: str, settings: dict) -> Path:
+def find_run(load_path: str, settings: dict, flag: str = "load_path") -> Path:
     """The run folder that `load_path` names: a path, or the name of a run in log_dir.
+
+    Args:
+        load_path: that name.
+        settings: where log_dir may stand.
+        flag: what the user knows `load_path` as.
 
     Raises:
         FileNotFoundError, ValueError: it names no run.
@@ -83,7 +88,7 @@ def find_run(load_path: str, settings: dict) -> Path:
     for folder in candidates:
         if folder.exists():
             raise ValueError(f"{folder}: is no run; a run is a folder with params.json and checkpoints")
-    raise FileNotFoundError(f"load_path {load_path}: no such run, neither as a path nor in {log_dir}")
+    raise FileNotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}")
 
 
 def newest_run(settings: dict, modes: Collection[str] = SEARCHES) -> Path:

@@ -1,0 +1,251 @@
+"""Plots of what an edit does to a cell: a table of replaced activations, and bars beside the unedited cell.
+
+Figures are made without pyplot, so that a plot leaves no state behind and needs no display.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import chain, cycle
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import CenteredNorm, Normalize, SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from enas.files import atomic_write
+
+# Of values that differ by a larger factor than this, a linear scale shows only the largest.
+LARGEST_LINEAR_RATIO = 3
+# Red and blue around a near white, told apart by colour-blind readers too.
+COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
+# Blue, orange, green and vermilion of the Okabe-Ito palette.
+SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")
+
+_DPI = 150
+# Keeps the line of the unedited cell out of the numbers.
+_LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+
+
+def plot_table(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float]],
+    *,
+    own: Sequence[str | None],
+    baseline: float,
+    metric: str,
+    title: str,
+    path: str | Path,
+) -> Path:
+    """Write `table_figure` as a PNG, whole or not at all; ValueError also when `path` does not end in .png."""
+    figure = table_figure(rows, columns, values, own=own, baseline=baseline, metric=metric, title=title)
+    return _write(figure, Path(path))
+
+
+def plot_bars(
+    labels: Sequence[str],
+    values: dict[str, Sequence[float]],
+    *,
+    baseline: dict[str, float],
+    metric: str,
+    title: str,
+    path: str | Path,
+) -> Path:
+    """Write `bars_figure` as a PNG, whole or not at all; ValueError also when `path` does not end in .png."""
+    return _write(bars_figure(labels, values, baseline=baseline, metric=metric, title=title), Path(path))
+
+
+def table_figure(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float]],
+    *,
+    own: Sequence[str | None],
+    baseline: float,
+    metric: str,
+    title: str,
+) -> Figure:
+    """A heat map of nodes × activations: what the cell scores with one node's activation replaced.
+
+    Colour is the difference to the unedited cell: neutral where there is none, red above it, blue below it; on a
+    logarithmic scale when values differ by more than `LARGEST_LINEAR_RATIO`. A value that is not finite is grey.
+
+    Args:
+        rows: the nodes, R of them.
+        columns: the activations, C of them.
+        values: the scores, [R, C].
+        own: of each row the column that is the cell's own activation, which is outlined; None where there is none.
+        baseline: the unedited cell's score.
+        metric: what the scores measure.
+        title: above the plot.
+
+    Raises:
+        ValueError: sizes differ, `own` names no column, or `baseline` is not finite.
+    """
+    _check_table(rows, columns, values, own, baseline)
+    scores = np.array(values, dtype=float)  # [R, C]
+    differences = np.ma.masked_invalid(scores) - baseline
+    norm = _difference_norm(scores, baseline)
+
+    figure = Figure(
+        figsize=(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows))), dpi=_DPI, layout="constrained"
+    )
+    axes = figure.add_subplot()
+    image = axes.imshow(differences, cmap=COLOUR_MAP, norm=norm, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("activation of the node (outlined: the cell's own)")
+    axes.set_ylabel("node")
+    axes.set_title(title, parse_math=False)
+    colours = image.to_rgba(differences)  # [R, C, 4]
+    for (row, column), score in np.ndenumerate(scores):
+        axes.text(column, row, _text(score), ha="center", va="center", color=_legible_on(colours[row, column]))
+    for row, name in enumerate(own):
+        if name is not None:
+            corner = (columns.index(name) - 0.5, row - 0.5)
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2.5))
+    missing = "" if np.isfinite(scores).all() else "\n(grey: not finite)"
+    figure.colorbar(image, label=f"{metric} minus the unedited cell's, {_text(baseline)}{missing}")
+    return figure
+
+
+def _check_table(rows, columns, values, own, baseline: float) -> None:
+    if not rows or not columns:
+        raise ValueError(f"a table of {len(rows)} rows and {len(columns)} columns is empty; both must be at least 1")
+    if len(values) != len(rows) or any(len(row) != len(columns) for row in values):
+        lengths = ", ".join(str(len(row)) for row in values)
+        raise ValueError(f"values must have {len(rows)} rows of {len(columns)}; the lengths of its rows are {lengths}")
+    if len(own) != len(rows):
+        raise ValueError(f"own has {len(own)} entries; it must have one a row, {len(rows)}")
+    for name in own:
+        if name is not None and name not in columns:
+            raise ValueError(f"own names {name!r}; it must be one of {', '.join(columns)}, or None")
+    if not math.isfinite(baseline):
+        raise ValueError(f"baseline is {baseline}; it must be finite, for values are compared with it")
+
+
+def _difference_norm(scores: np.ndarray, baseline: float) -> Normalize:
+    """From differences to the baseline to colours, 0 to the middle one."""
+    finite = scores[np.isfinite(scores)]
+    sizes = np.abs(finite - baseline)
+    largest = sizes.max(initial=0) or 1.0
+    if not _needs_log([*finite, baseline]):
+        return CenteredNorm(halfrange=largest)
+    # The linear part takes in the tenth of the differences that is smallest: one close to 0 must not stretch the scale.
+    return SymLogNorm(linthresh=np.quantile(sizes[sizes > 0], 0.1), vmin=-largest, vmax=largest)
+
+
+def _needs_log(numbers: Sequence[float]) -> bool:
+    return min(numbers) > 0 and max(numbers) > LARGEST_LINEAR_RATIO * min(numbers)
+
+
+def _text(score: float) -> str:
+    """Four digits, and no exponent where the number is about as short without."""
+    return f"{score:.0f}" if 1e4 <= score < 1e7 else f"{score:.4g}"
+
+
+def _legible_on(colour: np.ndarray) -> str:
+    red, green, blue, _ = colour
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def bars_figure(
+    labels: Sequence[str],
+    values: dict[str, Sequence[float]],
+    *,
+    baseline: dict[str, float],
+    metric: str,
+    title: str,
+) -> Figure:
+    """Groups of bars, one bar a series, and a dashed line for the unedited cell in each series.
+
+    The axis is logarithmic when values differ by more than `LARGEST_LINEAR_RATIO`; otherwise it starts where the
+    differences can be seen, and says so when that is not 0. A value that is not finite has no bar, and its group's
+    label says what it is.
+
+    Args:
+        labels: of the groups, G of them.
+        values: the scores of each series, such as validation and test, G each; none is negative.
+        baseline: the unedited cell's score of each series.
+        metric: what the scores measure.
+        title: above the plot.
+
+    Raises:
+        ValueError: there is nothing to plot, sizes differ, or `baseline` has other series than `values`.
+    """
+    _check_bars(labels, values, baseline)
+    figure = Figure(figsize=(max(6.4, 1.5 + 0.4 * len(labels) * len(values)), 4.8), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    width = 0.8 / len(values)
+    for index, ((name, scores), colour) in enumerate(zip(values.items(), cycle(SERIES_COLOURS), strict=False)):
+        places = np.arange(len(labels)) + (index - (len(values) - 1) / 2) * width
+        bars = axes.bar(places, [_or_nan(score) for score in scores], width, color=colour, alpha=0.6, label=name)
+        axes.bar_label(bars, map(_if_finite, scores), rotation=90, padding=4, fontsize=8, bbox=_LABEL_BOX)
+        line_label = f"{name}, unedited cell: {_text(baseline[name])}"
+        axes.axhline(_or_nan(baseline[name]), color=colour, linestyle="--", label=line_label)
+    axes.set_xticks(range(len(labels)), _group_labels(labels, values))
+    axes.set_title(title, parse_math=False)
+    _scale_values(axes, [*baseline.values(), *chain(*values.values())], metric)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def _check_bars(labels, values: dict, baseline: dict) -> None:
+    if not labels or not values:
+        raise ValueError(f"bars need labels and values; there are {len(labels)} labels and {len(values)} series")
+    for name, scores in values.items():
+        if len(scores) != len(labels):
+            raise ValueError(f"values of {name} are {len(scores)}; they must be one a label, {len(labels)}")
+    if baseline.keys() != values.keys():
+        raise ValueError(f"baseline is of {', '.join(baseline)}; it must be of {', '.join(values)}, as the values are")
+
+
+def _or_nan(score: float) -> float:
+    return score if math.isfinite(score) else math.nan
+
+
+def _if_finite(score: float) -> str:
+    return _text(score) if math.isfinite(score) else ""
+
+
+def _group_labels(labels: Sequence[str], values: dict[str, Sequence[float]]) -> list[str]:
+    """The labels, each with a line for every one of its scores that has no bar."""
+    texts = []
+    for index, label in enumerate(labels):
+        missing = [f"{name}: {scores[index]}" for name, scores in values.items() if not math.isfinite(scores[index])]
+        texts.append("\n".join([label, *missing]))
+    return texts
+
+
+def _scale_values(axes: Axes, numbers: Sequence[float], metric: str) -> None:
+    """Scale and name the value axis, with room above the bars for the numbers written there."""
+    axes.set_ylabel(metric)
+    finite = [number for number in numbers if math.isfinite(number)]
+    if not finite:
+        return
+    low, high = min(finite), max(finite)
+    if _needs_log(finite):
+        axes.set_yscale("log")
+        # On a short axis powers of ten alone might leave no number at all; on a long one more would not fit.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(low * (low / high) ** 0.2, high * (high / low) ** 0.3)
+        return
+    start = max(0.0, 2 * low - high) if high > low else 0.0
+    axes.set_ylim(start, (high + 0.25 * (high - start)) or 1.0)
+    if start > 0:
+        axes.set_ylabel(f"{metric} (the axis does not start at 0)")
+
+
+def _write(figure: Figure, path: Path) -> Path:
+    if path.suffix != ".png":
+        raise ValueError(f"{path}: a plot's name must end in .png")
+    with atomic_write(path) as file:
+        FigureCanvasAgg(figure).print_png(file)
+    return path
