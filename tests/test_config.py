@@ -256,9 +256,7 @@ def test_every_setting_is_read_somewhere():
         if path.name != "config.py":
             uses.visit(ast.parse(path.read_text(encoding="utf-8")))
     unread = [
-        name
-        for name in NAMES
-        if not {name, name.removeprefix("shared_"), name.removeprefix("scratch_")} & uses.names
+        name for name in NAMES if not {name, name.removeprefix("shared_"), name.removeprefix("scratch_")} & uses.names
     ]
     assert not unread, f"set, and without effect: {unread}"
 

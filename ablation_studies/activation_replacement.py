@@ -1,0 +1,8 @@
+"""What a derived cell's activations are worth: `--help` lists the flags."""
+
+import sys
+
+from enas.analysis import activation_replacement, main
+
+if __name__ == "__main__":
+    sys.exit(main(activation_replacement))

@@ -1,0 +1,8 @@
+"""What a derived cell's nodes are worth: `--help` lists the flags."""
+
+import sys
+
+from enas.analysis import main, node_removal
+
+if __name__ == "__main__":
+    sys.exit(main(node_removal))
