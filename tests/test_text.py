@@ -1,6 +1,7 @@
 """Corpora from files, and the two ways of cutting them into batches."""
 
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -281,3 +282,39 @@ def test_first_token_follows_eos(tmp_path):
     assert inputs[0, 0] == corpus.eos
     part_of_it, _, _ = next(iter(evaluation_batches(corpus.valid[:1], 2, 5, first_input=corpus.eos)))
     assert part_of_it.tolist() == [[corpus.eos]]
+
+
+# --- random lengths ---------------------------------------------------------------------------------------------------
+
+
+def test_random_lengths_are_those_of_the_paper():
+    """Merity et al. 2017, section 4.1: normal around the length, one time in twenty around half of it."""
+    torch.manual_seed(0)
+    batches = TrainingBatches(torch.zeros(400_000, 1, dtype=torch.int64), 70, random_length=True)
+    lengths = [len(next(batches)[0]) for _ in range(4000)]
+    long = [length for length in lengths if length > 52]
+    short = [length for length in lengths if length <= 52]
+    assert abs(len(short) / len(lengths) - 0.05) < 0.015
+    # int() rounds down, half a token on average.
+    assert statistics.mean(long) == pytest.approx(69.5, abs=0.4) and statistics.stdev(long) == pytest.approx(5, abs=0.4)
+    assert statistics.mean(short) == pytest.approx(34.5, abs=1.5)
+
+
+@pytest.mark.parametrize("length", [1, 3, 6])
+def test_a_random_length_is_never_tiny(length):
+    torch.manual_seed(0)
+    batches = TrainingBatches(torch.zeros(10_000, 1, dtype=torch.int64), length, random_length=True)
+    assert min(len(next(batches)[0]) for _ in range(300)) == min(5, length)
+
+
+def test_random_lengths_read_every_row_in_order():
+    rows = torch.arange(101).unsqueeze(1)
+    batches = TrainingBatches(rows, 10, random_length=True)
+    for _ in range(3):
+        seen, is_first = [], True
+        while is_first or batches.cursor != 0:
+            inputs, targets, is_start = next(batches)
+            assert is_start == is_first and torch.equal(targets, inputs + 1)
+            seen += inputs.flatten().tolist()
+            is_first = False
+        assert seen == list(range(100))

@@ -99,7 +99,11 @@ def only_run(log_dir: Path) -> Path:
 
 def newest_state(folder: Path) -> dict:
     """The newest checkpoint of a run, without the clock's readings."""
-    state = load_checkpoint(Checkpoints(folder / "checkpoints").paths()[-1])
+    return without_clock(load_checkpoint(Checkpoints(folder / "checkpoints").paths()[-1]))
+
+
+def without_clock(state: dict) -> dict:
+    """A trainer's state, its readings of the clock removed."""
     del state["progress"]["seconds"]
     for entry in state["progress"]["history"]:
         del entry["wall_seconds"]

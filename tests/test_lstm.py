@@ -1,0 +1,111 @@
+"""The plain LSTM against its equations, and against a searched cell in the number of parameters."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enas.models.language_model import LanguageModelConfig
+from enas.models.lstm import LSTMModel, nearest_hidden, num_parameters
+from enas.search_space import LSTMBaseline
+
+T, B, H, V = 5, 3, 4, 7
+
+
+def make_model(**settings) -> LSTMModel:
+    torch.manual_seed(0)
+    config = LanguageModelConfig(**{"embed": H, "hidden": H, "embed_init_range": 1.0, **settings})
+    return LSTMModel(V, config).double()
+
+
+def words(steps: int = T) -> torch.Tensor:
+    return torch.randint(V, (steps, B), generator=torch.Generator().manual_seed(1))
+
+
+def run(model: LSTMModel, inputs: torch.Tensor, state: torch.Tensor):
+    return model(inputs, [LSTMBaseline(model.config.hidden)], state)
+
+
+def test_the_equations():
+    model = make_model().eval()
+    inputs = words()
+    output = run(model, inputs, model.initial_state(1, B).double())
+    weights = dict(model.lstm.named_parameters())
+    h = c = torch.zeros(B, H, dtype=torch.float64)
+    for t in range(T):
+        x = model.embedding[inputs[t]] * H**0.5
+        gates = x @ weights["weight_ih_l0"].t() + weights["bias_ih_l0"] + h @ weights["weight_hh_l0"].t()
+        i, f, g, o = (gates + weights["bias_hh_l0"]).chunk(4, dim=1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        torch.testing.assert_close(output.states[t, 0], h)
+    torch.testing.assert_close(output.last[0], torch.cat([h, c], dim=1))
+
+
+def test_a_state_carries_a_sequence_on():
+    model = make_model().eval()
+    inputs, state = words(6), model.initial_state(1, B).double()
+    whole = run(model, inputs, state)
+    first = run(model, inputs[:2], state)
+    second = run(model, inputs[2:], first.last)
+    torch.testing.assert_close(torch.cat([first.states, second.states]), whole.states)
+    assert not torch.allclose(run(model, inputs[2:], state).states, second.states)
+
+
+def test_drop_connect_is_on_the_recurrent_weights_alone():
+    model = make_model(wdrop=0.5)
+    state = model.initial_state(1, B).double()
+    model.eval()
+    calm = run(model, words(), state).states
+    model.train()
+    dropped = run(model, words(), state).states
+    torch.testing.assert_close(dropped[0], calm[0])  # from the zero state nothing recurrent is read
+    assert not torch.allclose(dropped[1], calm[1])
+    assert not torch.equal(run(model, words(), state).states[1], dropped[1])
+
+
+def test_every_weight_learns():
+    model = make_model(wdrop=0.5, dropouti=0.2, dropout=0.2)
+    loss, _ = model.loss(words(), words(), [LSTMBaseline(H)], model.initial_state(1, B).double())
+    loss.backward()
+    assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
+
+
+def test_another_architecture_is_refused():
+    model = make_model()
+    for architectures in ([LSTMBaseline(H + 1)], [LSTMBaseline(H)] * 2, []):
+        with pytest.raises(ValueError, match=f"this model is one LSTM of {H} units"):
+            model(words(), architectures, model.initial_state(1, B).double())
+
+
+@given(st.integers(2, 30), st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_the_number_of_parameters(vocab_size, embed, hidden, tie_weights):
+    embed = hidden if tie_weights else embed
+    model = LSTMModel(vocab_size, LanguageModelConfig(embed=embed, hidden=hidden, tie_weights=tie_weights))
+    assert sum(weight.numel() for weight in model.parameters()) == num_parameters(
+        vocab_size, embed, hidden, tie_weights
+    )
+
+
+@settings(deadline=None)
+@given(st.integers(1, 100_000), st.integers(2, 500), st.integers(1, 60), st.booleans())
+def test_no_other_size_is_nearer(num_wanted, vocab_size, embed, tie_weights):
+    def distance(hidden: int) -> int:
+        size = num_parameters(vocab_size, hidden if tie_weights else embed, hidden, tie_weights)
+        return abs(size - num_wanted)
+
+    found = nearest_hidden(num_wanted, vocab_size, embed, tie_weights)
+    assert found >= 1 and distance(found) == min(distance(hidden) for hidden in range(1, 200))
+
+
+@pytest.mark.parametrize("hidden", [0, -1, 1.5, True, "8"])
+def test_an_lstm_without_units(hidden):
+    with pytest.raises(ValueError, match="hidden of an LSTM is"):
+        LSTMBaseline(hidden)
+
+
+def test_json():
+    assert LSTMBaseline.from_dict(LSTMBaseline(8).to_dict()) == LSTMBaseline(8)
+    for data in ({}, {"type": "lstm"}, {"type": "rnn_cell", "hidden": 8}, {"type": "lstm", "hidden": 8, "x": 1}, 8):
+        with pytest.raises(ValueError, match="an LSTM needs the keys"):
+            LSTMBaseline.from_dict(data)

@@ -1,0 +1,93 @@
+"""Every command and every line of Python in the README runs, on a tiny text in the place of Penn Treebank."""
+
+import re
+import runpy
+import shlex
+import shutil
+
+import pytest
+import tiny
+
+README = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line
+    for block in re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
+    if line.startswith("python ")
+]
+RUN = "ptb_orig_2026-11-25_12-00-00"  # the run that the README speaks of
+OTHERWISE_TESTED = "enas.data.download"  # it needs a network
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A working folder with the texts that the README names, and the run that it speaks of."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in ("ptb", "pydoc", "tiny"):
+        tiny.write_corpus(folder / "data" / name)
+    (folder / "configs").symlink_to(tiny.ROOT / "configs")
+    return folder
+
+
+@pytest.fixture
+def at_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+    return home
+
+
+def _arguments(words: list[str]) -> list[str]:
+    """A command's own flags, and sizes small enough for a test where it does not set them."""
+    given = {word.split("=")[0] for word in words if word.startswith("--")}
+    sizes = {name: value for name, value in tiny.SETTINGS.items() if f"--{name}" not in given}
+    if "--dataset" in given or "--config" in given or "--load_path" in given:
+        sizes.pop("dataset", None)
+    return [*words, *tiny.flags(sizes)]
+
+
+def _run(command: str, monkeypatch) -> None:
+    words = shlex.split(command)[1:]
+    is_module = words[0] == "-m"
+    target, rest = (words[1], words[2:]) if is_module else (words[0], words[1:])
+    takes_settings = not is_module and target != "generate_gif.py"
+    monkeypatch.setattr("sys.argv", [target, *(_arguments(rest) if takes_settings else rest)])
+    with pytest.raises(SystemExit) as end:
+        if is_module:
+            runpy.run_module(target, run_name="__main__", alter_sys=False)
+        else:
+            runpy.run_path(str(tiny.ROOT / target), run_name="__main__")
+    assert end.value.code == 0, command
+
+
+def test_the_commands_are_found():
+    scripts = {shlex.split(command)[1] for command in COMMANDS}
+    assert {
+        "main.py",
+        "generate_gif.py",
+        "train_scripts/train_regular.py",
+        "ablation_studies/node_removal.py",
+    } <= scripts
+    assert len(COMMANDS) > 12
+
+
+def test_every_command_runs(at_home, monkeypatch):
+    """In the order of the README, since the later ones use what the earlier ones leave."""
+    first = next(command for command in COMMANDS if "--train_type orig --mode train" in command)
+    _run(first, monkeypatch)
+    (made,) = (at_home / "logs").iterdir()
+    shutil.copytree(made, at_home / "logs" / RUN)
+    for command in COMMANDS:
+        if command != first and OTHERWISE_TESTED not in command:
+            _run(command, monkeypatch)
+    assert (at_home / "search.gif").is_file()
+    assert {path.name for path in (at_home / "analysis_results").iterdir()} == {
+        "activation_replacement",
+        "node_removal",
+    }
+
+
+@pytest.mark.parametrize("code", re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+def test_the_python_runs(at_home, code):
+    small = "Config(" + ", ".join(f"{name}={value!r}" for name, value in tiny.SETTINGS.items()) + ")"
+    names: dict = {}
+    exec(re.sub(r"Config\(dataset.*\)\)", f"{small})", code), names)
+    assert names

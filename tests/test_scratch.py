@@ -1,0 +1,256 @@
+"""One architecture alone: its own weights, averaged SGD, early stop, the best epoch tested, exact resume."""
+
+import math
+
+import pytest
+import tiny
+import torch
+
+from enas.build import build_scratch_task, load_data, nearest_lstm
+from enas.checkpoint import BEST, load_checkpoint
+from enas.config import Config
+from enas.models.language_model import LanguageModelConfig
+from enas.models.lstm import LSTMModel
+from enas.search_space import RNNCell
+
+CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
+
+
+def scripted(trainer, scores: list[float]):
+    """The trainer, with these validations in place of its own."""
+    left = iter(scores)
+    trainer.task.evaluate = lambda architecture, split, max_batches=None: next(left)
+    return trainer
+
+
+def test_the_model_is_the_architecture_and_no_more(tmp_path):
+    model = tiny.scratch_trainer(tmp_path, CELL).task.model
+    assert set(model.edges) == {"0_1", "0_2"}
+    assert not model.config.batch_norm and not hasattr(model, "norm_scale")
+
+
+def test_a_cell_with_a_removed_node_is_trained_as_it_is(tmp_path):
+    cell = RNNCell(("tanh", "ReLU", "identity", "tanh"), (0, 1, 2)).remove_node(2)
+    trainer = tiny.scratch_trainer(tmp_path, cell, max_epoch=1)
+    assert set(trainer.task.model.edges) == {"0_1", "1_3"}
+    assert math.isfinite(trainer.train()["validation_perplexity"])
+
+
+def test_training_learns(tmp_path):
+    settings = {"shared_optim": "adam", "shared_lr": 0.01, "shared_max_step": 60, "max_epoch": 3}
+    calm = {"shared_dropoute": 0.0, "shared_dropouti": 0.0, "shared_dropout": 0.0, "shared_wdrop": 0.0}
+    results = tiny.scratch_trainer(tmp_path, CELL, **settings, **calm).train()
+    scores = [entry["validation_perplexity"] for entry in results["history"]]
+    # The text follows the alphabet four times in five, within sentences of random starts: well under its ten words.
+    assert scores == sorted(scores, reverse=True) and scores[-1] < 6
+
+
+# --- averaged SGD -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "patience, scores, begins",
+    [
+        (0, [9, 8, 9, 9, 9, 9, 9], None),
+        (1, [9, 8, 7, 6, 5, 4, 3], None),
+        (1, [9, 8, 8.5, 7], None),  # the epoch before is not yet long ago
+        (1, [9, 8, 8.5, 8.2, 7], 4),
+        (2, [9, 7, 8, 6.5, 7.2, 7.1, 6], 5),
+        (2, [9, 9, 9, 9, 9, 9, 9], None),  # equal is not worse
+        (5, [5, 9, 9, 9, 9, 9, 9], 7),
+        (5, [9, 9, 9, 9, 9, 5, 6], None),
+    ],
+)
+def test_when_averaging_begins(tmp_path, patience, scores, begins):
+    """Merity et al. 2017, algorithm 1: after epoch t when v_t > min(v_0 … v_{t−n−1})."""
+    trainer = tiny.scratch_trainer(tmp_path, CELL, shared_max_step=1, scratch_asgd_patience=patience)
+    scripted(trainer, scores)
+    found = None
+    for epoch in range(1, len(scores) + 1):
+        trainer.train_shared()
+        trainer.finish_epoch()
+        if trainer.average is not None and found is None:
+            found = epoch
+    expected = next((t + 1 for t in range(patience + 1, len(scores)) if scores[t] > min(scores[: t - patience])), None)
+    assert found == begins == (expected if patience else None)
+
+
+def test_the_average_is_the_mean_of_all_weights_since(tmp_path):
+    trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, scratch_asgd_patience=1), [1, 2, 3, 4])
+    for _ in range(3):
+        trainer.train_shared()
+        trainer.finish_epoch()
+    assert trainer.average is not None
+    weights = dict(trainer.task.model.named_parameters())
+    seen = []
+    step = trainer.step_shared
+
+    def watched():
+        step()
+        seen.append({name: weight.detach().double().clone() for name, weight in weights.items()})
+
+    trainer.step_shared = watched
+    trainer.train_shared()
+    assert len(seen) == tiny.SETTINGS["shared_max_step"]
+    for name, average in trainer.average.module.named_parameters():
+        mean = torch.stack([iterate[name] for iterate in seen]).mean(0)
+        torch.testing.assert_close(average.double(), mean, rtol=1e-5, atol=1e-6)
+        assert name == "decoder_bias" or not torch.equal(average, weights[name])
+
+
+def test_evaluation_reads_the_average_and_training_goes_on_with_the_weights(tmp_path):
+    trainer = tiny.scratch_trainer(tmp_path, CELL)
+    model = trainer.task.model
+    trainer.average = torch.optim.swa_utils.AveragedModel(model)
+    own = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    with torch.no_grad():
+        for weight in trainer.average.module.parameters():
+            weight.zero_()
+    _, score = trainer.derive()
+    assert score == pytest.approx(model.vocab_size)  # all-zero weights: every word is as likely
+    assert all(torch.equal(weight, own[name]) for name, weight in model.named_parameters())
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "patience, scores, epochs",
+    [
+        (0, [5, 6, 7, 8, 9, 9], 6),
+        (1, [5, 4, 4, 3, 3, 3], 3),
+        (2, [5, 6, 4, 5, 4.5, 1], 5),
+        (2, [float("nan"), float("nan"), 1, 1, 1, 1], 2),
+        (6, [5, 6, 7, 8, 9, 9], 6),
+    ],
+)
+def test_early_stop(tmp_path, patience, scores, epochs):
+    trainer = tiny.scratch_trainer(
+        tmp_path, CELL, shared_max_step=1, max_epoch=6, scratch_early_stop=patience, scratch_asgd_patience=0
+    )
+    results = scripted(trainer, scores).train()
+    assert results["epoch"] == len(results["history"]) == epochs
+
+
+def test_the_best_epoch_is_reported_and_tested(tmp_path):
+    trainer = tiny.scratch_trainer(tmp_path, CELL, max_epoch=4, scratch_asgd_patience=0)
+    evaluate = trainer.task.evaluate
+    results = scripted(trainer, [5.0, 3.0, 3.0, 4.0]).train()
+    assert (results["validation_perplexity"], results["best_epoch"], results["epoch"]) == (3.0, 2, 4)
+    best = load_checkpoint(trainer.checkpoints.folder / BEST)
+    assert best["progress"]["epoch"] == 2
+    trainer.task.evaluate = evaluate
+    score = trainer.test()
+    assert all(
+        torch.equal(value, best["task"]["model"][name]) for name, value in trainer.task.model.state_dict().items()
+    )
+    assert score == evaluate(CELL, "test")
+    assert results["num_parameters"] == sum(weight.numel() for weight in trainer.task.model.parameters())
+
+
+def test_the_average_of_the_best_epoch_is_tested(tmp_path):
+    trainer = tiny.scratch_trainer(tmp_path, CELL, max_epoch=4, scratch_asgd_patience=1)
+    evaluate = trainer.task.evaluate
+    scripted(trainer, [5.0, 6.0, 7.0, 1.0]).train()  # averages from epoch 3 on, best at 4
+    trainer.task.evaluate = evaluate
+    score = trainer.test()
+    trainer.average = None
+    assert score != evaluate(CELL, "test")
+
+
+def test_nothing_finite_is_nothing_to_test(tmp_path):
+    trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, max_epoch=1), [float("nan")])
+    trainer.train()
+    with pytest.raises(ValueError, match="no epoch has a finite validation perplexity"):
+        trainer.test()
+
+
+def test_the_test_split_is_one_stream(tmp_path):
+    """With a batch of 1 every word is read with all that came before it: perplexity by a loop over single words."""
+    trainer = tiny.scratch_trainer(tmp_path, CELL)
+    task, model = trainer.task, trainer.task.model.eval()
+    tokens = task.corpus.test
+    state, total, previous = model.initial_state(1, 1), 0.0, task.corpus.eos
+    for word in tokens.tolist():
+        nll, state = model.score(torch.tensor([[previous]]), torch.tensor([[word]]), [CELL], state)
+        total, previous = total + float(nll), word
+    assert task.evaluate(CELL, "test") == pytest.approx(math.exp(total / len(tokens)), rel=1e-6)
+
+
+# --- random lengths ---------------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_follows_the_length(tmp_path):
+    trainer = tiny.scratch_trainer(tmp_path, CELL, shared_rnn_max_length=20, shared_lr=3.0)
+    shared_loss, lengths, rates = trainer.task.shared_loss, [], []
+    cursors = trainer.task._train
+
+    def watched(architectures):
+        start = cursors.cursor
+        out = shared_loss(architectures)
+        lengths.append((cursors.cursor or len(cursors.rows) - 1) - start)
+        return out
+
+    step = trainer.step_shared
+    trainer.task.shared_loss = watched
+    trainer.step_shared = lambda: (rates.append(trainer.shared_optimizer.param_groups[0]["lr"]), step())
+    trainer.train_shared()
+    assert len(set(lengths)) > 3
+    assert rates == pytest.approx([3.0 * length / 20 for length in lengths])
+
+
+def test_a_fixed_length_leaves_the_learning_rate_alone(tmp_path):
+    trainer = tiny.scratch_trainer(tmp_path, CELL, shared_lr=3.0, scratch_random_length=False)
+    trainer.train_shared()
+    assert trainer.task.lr_scale == 1.0 and trainer.shared_optimizer.param_groups[0]["lr"] == 3.0
+
+
+# --- resume -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patience", [0, 1], ids=["weights", "average"])
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, patience):
+    settings = {"max_epoch": 5, "shared_lr": 30.0, "scratch_asgd_patience": patience}
+    whole = tiny.scratch_trainer(tmp_path / "whole", CELL, **settings)
+    whole.train()
+    first = tiny.scratch_trainer(tmp_path / "parts", CELL, **settings)
+    first.config = type(first.config)(**{**vars(first.config), "max_epoch": 3})
+    first.train()
+    second = tiny.scratch_trainer(tmp_path / "parts", CELL, **{**settings, "random_seed": 99})
+    second.load_state_dict(second.checkpoints.load_newest())
+    second.train()
+    states = [tiny.without_clock(trainer.state_dict()) for trainer in (whole, second)]
+    assert tiny.difference(*states) is None
+    assert (states[0]["average"] is None) == (patience == 0)
+
+
+# --- the LSTM ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tie_weights", [True, False])
+def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
+    sizes = {"shared_embed": 12, "shared_hid": 12} if tie_weights else {"shared_embed": 10, "shared_hid": 14}
+    config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
+    corpus, _ = load_data(config)
+    lstm = nearest_lstm(config, corpus)
+    task = build_scratch_task(config, corpus, lstm, torch.device("cpu"))
+    cell = build_scratch_task(config, corpus, CELL, torch.device("cpu"))
+    wanted, found = (sum(weight.numel() for weight in made.model.parameters()) for made in (cell, task))
+    others = [
+        LSTMModel(
+            len(corpus.vocabulary),
+            LanguageModelConfig(embed=hidden if tie_weights else 10, hidden=hidden, tie_weights=tie_weights),
+        )
+        for hidden in (lstm.hidden - 1, lstm.hidden + 1)
+    ]
+    for other in others:
+        assert abs(found - wanted) <= abs(sum(weight.numel() for weight in other.parameters()) - wanted)
+
+
+def test_an_lstm_trains_and_is_tested(tmp_path):
+    config = Config(**tiny.settings(tmp_path))
+    lstm = nearest_lstm(config, load_data(config)[0])
+    trainer = tiny.scratch_trainer(tmp_path, lstm, max_epoch=2, shared_activation_reg=0.1, shared_norm_stabilizer=0.1)
+    results = trainer.train()
+    assert results["architecture"] == lstm.to_dict()
+    assert math.isfinite(results["validation_perplexity"]) and math.isfinite(trainer.test())
