@@ -1,0 +1,273 @@
+"""Every train type and every mode through `run.execute`: what each reads, leaves and refuses."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+
+from enas import run
+from enas.build import load_data, nearest_lstm
+from enas.cli import main
+from enas.config import Config
+from enas.search_space import RNNCell
+
+CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
+TYPES = {
+    "orig": {"train_type": "orig"},
+    "flexible": {"train_type": "flexible"},
+    "chain": {"train_type": "hardcoded", "architecture": "chain"},
+    "tree": {"train_type": "hardcoded", "architecture": "tree"},
+    "random": {"train_type": "random"},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with one finished run of each train type."""
+    folder = tmp_path_factory.mktemp("home")
+    for changes in TYPES.values():
+        run.execute(tiny.settings(folder, **changes))
+    return folder
+
+
+@pytest.fixture
+def copy(home, tmp_path):
+    """The same, to change."""
+    return shutil.copytree(home, tmp_path / "copy")
+
+
+def where(folder, **settings) -> dict:
+    return {
+        "dataset": "tiny", "num_gpu": 0, "data_dir": str(folder / "data"), "log_dir": str(folder / "logs"), **settings
+    }  # fmt: skip
+
+
+def run_of(folder, mode: str, **changes):
+    """The one run of a mode whose settings are these."""
+    found = []
+    for path in (folder / "logs").iterdir():
+        params = json.loads((path / "params.json").read_text())
+        if params["mode"] == mode and all(params[name] == value for name, value in changes.items()):
+            found.append(path)
+    (path,) = found
+    return path
+
+
+def results_of(path) -> dict:
+    return json.loads((path / "results.json").read_text())
+
+
+# --- train types ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_train_type_leaves_cells_of_its_space(home, name):
+    path = run_of(home, "train", **TYPES[name])
+    for file in (path / "architectures").iterdir():
+        cell = RNNCell.load(file)
+        if name == "flexible":
+            assert 3 <= cell.num_blocks <= 4
+        else:
+            assert cell.num_blocks == 4
+        if name in ("chain", "tree"):
+            assert cell.previous == {"chain": (0, 1, 2), "tree": (0, 0, 1)}[name]
+    assert list((path / "networks").iterdir())
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_train_type_resumes_to_the_same_end(home, tmp_path, name):
+    settings = tiny.settings(home, **TYPES[name], log_dir=str(tmp_path / "logs"), max_epoch=1)
+    run.execute(settings)
+    made = tiny.only_run(tmp_path / "logs")
+    run.execute({"load_path": str(made), "max_epoch": 2})
+    whole = tiny.newest_state(run_of(home, "train", **TYPES[name]))
+    assert tiny.difference(tiny.newest_state(made), whole) is None
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_train_type_derives_and_trains_from_scratch(copy, name):
+    derived = run.execute(where(copy, **TYPES[name], mode="derive"))
+    results = run.execute(where(copy, **TYPES[name], mode="train_scratch", max_epoch=1))
+    assert results["architecture"] == derived["architecture"]
+    assert results["test_perplexity"] > 0
+
+
+def test_the_newest_of_two_shapes_is_the_one_asked_for(copy, capsys):
+    for shape in ("chain", "tree"):
+        run.execute(where(copy, **TYPES[shape], mode="derive"))
+        assert capsys.readouterr().out.startswith(f"taking the newest run, {run_of(copy, 'train', **TYPES[shape])}\n")
+
+
+def test_a_cell_of_each_size_is_scored_as_if_alone(home):
+    trainer = tiny.trainer(home, train_type="flexible", num_blocks=6)
+    cells = trainer.controller.sample(12).architectures
+    assert len({cell.num_blocks for cell in cells}) > 1
+    together = trainer.task.rank(cells, 2)
+    assert together == pytest.approx([trainer.task.rank([cell], 2)[0] for cell in cells], rel=1e-5)
+
+
+# --- test -------------------------------------------------------------------------------------------------------------
+
+
+def test_test_reads_the_test_split_with_shared_weights(copy):
+    derived = run.execute(where(copy, mode="derive"))
+    assert derived["test_perplexity"] is None
+    results = run.execute(where(copy, mode="test"))
+    assert results_of(run_of(copy, "train", train_type="orig")) == results
+    assert results["mode"] == "test" and results["architecture"] == derived["architecture"]
+    assert results["validation_perplexity"] == derived["validation_perplexity"]
+    config = Config(**tiny.settings(copy))
+    trainer, _ = run.restore(config, run_of(copy, "train", train_type="orig"))
+    assert trainer.task.evaluate(RNNCell.from_dict(derived["architecture"]), "test") == results["test_perplexity"]
+
+
+def test_only_test_and_train_scratch_read_the_test_split(home, tmp_path, monkeypatch):
+    """Spoil it: what a search, a derivation and a single run report must not change."""
+    other = tmp_path / "other"
+    shutil.copytree(home / "data", other / "data")
+    (other / "data" / "tiny" / "test.txt").write_text("a b c d e f g\n" * 30)
+    for mode, changes in {"train": {}, "single": {"dag_path": "lstm"}}.items():
+        ends = [
+            run.execute(tiny.settings(folder, log_dir=str(tmp_path / name), mode=mode, max_epoch=1, **changes))
+            for name, folder in {"a": home, "b": other}.items()
+        ]
+        assert ends[0]["history"][0]["validation_perplexity"] == ends[1]["history"][0]["validation_perplexity"]
+        assert ends[0]["test_perplexity"] is ends[1]["test_perplexity"] is None
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"architecture": null}', '{"architecture": {"type": "x"}}'])
+def test_test_without_a_derived_architecture(copy, capsys, text):
+    path = run_of(copy, "train", train_type="orig") / "results.json"
+    path.unlink() if text is None else path.write_text(text)
+    assert main(tiny.flags(where(copy, mode="test"))) == 2
+    assert "names no derived architecture; make one with --mode derive" in capsys.readouterr().err
+
+
+# --- single -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dag_path(tmp_path):
+    path = tmp_path / "cell.json"
+    path.write_text(CELL.to_json())
+    return str(path)
+
+
+def test_single_trains_a_given_cell(home, tmp_path, dag_path):
+    log_dir = str(tmp_path / "logs")
+    results = run.execute(tiny.settings(home, log_dir=log_dir, mode="single", dag_path=dag_path))
+    path = tiny.only_run(tmp_path / "logs")
+    assert RNNCell.load(path / "architecture.json") == CELL == RNNCell.from_dict(results["architecture"])
+    assert (path / "architecture.png").exists() or (path / "architecture.dot").exists()
+    assert results["test_perplexity"] is None and results_of(path) == results
+    tested = run.execute({"mode": "test", "load_path": str(path)})
+    assert tested["test_perplexity"] > 0 and tested["validation_perplexity"] == results["validation_perplexity"]
+    assert results_of(path)["mode"] == "test"
+
+
+def test_single_trains_an_lstm(home, tmp_path):
+    results = run.execute(tiny.settings(home, log_dir=str(tmp_path / "logs"), mode="single", dag_path="lstm"))
+    config = Config(**tiny.settings(home))
+    assert results["architecture"] == nearest_lstm(config, load_data(config)[0]).to_dict()
+    assert run.execute({"mode": "test", "load_path": str(tiny.only_run(tmp_path / "logs"))})["test_perplexity"] > 0
+
+
+@pytest.mark.parametrize("mode", ["single", "train_scratch"])
+def test_a_run_of_one_architecture_resumes_to_the_same_end(copy, tmp_path, dag_path, mode):
+    given = {"dag_path": dag_path} if mode == "single" else {}
+    ends = {}
+    for name, epochs in {"whole": [3], "parts": [1, 3]}.items():
+        logs = tmp_path / name
+        base = tiny.settings(copy, log_dir=str(logs), mode=mode, **given)
+        if mode == "train_scratch":
+            base["load_path"] = str(run_of(copy, "train", train_type="orig"))
+        run.execute({**base, "max_epoch": epochs[0]})
+        made = tiny.only_run(logs)
+        for epoch in epochs[1:]:
+            run.execute({"mode": mode, "load_path": str(made), "max_epoch": epoch})
+        ends[name] = (tiny.newest_state(made), results_of(made))
+    assert tiny.difference(ends["whole"][0], ends["parts"][0]) is None
+    for name in ("validation_perplexity", "test_perplexity", "best_epoch", "architecture"):
+        assert ends["whole"][1][name] == ends["parts"][1][name]
+
+
+# --- train_scratch ----------------------------------------------------------------------------------------------------
+
+
+def test_train_scratch_takes_the_newest_search_and_says_which(copy, capsys):
+    search = run_of(copy, "train", train_type="orig")
+    before = tiny.tree(search)
+    for _ in range(2):  # the second time, the newest run of all is one from scratch
+        results = run.execute(where(copy, mode="train_scratch", max_epoch=1))
+        assert capsys.readouterr().out.startswith(f"taking the newest run, {search}\n")
+    assert tiny.tree(search) == before
+    assert results["mode"] == "train_scratch" and results["test_perplexity"] > 0
+    made = [path for path in (copy / "logs").iterdir() if results_of(path)["mode"] == "train_scratch"]
+    params = [json.loads((path / "params.json").read_text()) for path in made]
+    assert len(made) == 2 and all(entry["load_path"] == str(search) for entry in params)
+    assert all(entry["max_epoch"] == 1 and entry["shared_hid"] == tiny.SETTINGS["shared_hid"] for entry in params)
+
+
+def test_train_scratch_takes_new_training_settings(copy):
+    changes = {"shared_optim": "adam", "shared_lr": 0.01, "batch_size": 5, "shared_dropout": 0.0, "max_epoch": 1}
+    run.execute(where(copy, mode="train_scratch", **changes))
+    params = json.loads((run_of(copy, "train_scratch") / "params.json").read_text())
+    assert {name: params[name] for name in changes} == changes
+
+
+def test_train_scratch_forgets_the_shared_weights(copy):
+    results = run.execute(where(copy, mode="train_scratch", max_epoch=1, shared_lr=0.0))
+    entry = results["history"][0]
+    search = results_of(run_of(copy, "train", train_type="orig"))
+    assert entry["validation_perplexity"] > search["validation_perplexity"]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"mode": "single"}, "name its JSON file with --dag_path, or lstm"),
+        ({"mode": "single", "dag_path": "nonesuch.json"}, "nonesuch.json: no such file"),
+        ({"mode": "train", "dag_path": "lstm"}, "dag_path has no effect in mode train"),
+        ({"mode": "train_scratch", "dag_path": "lstm"}, "dag_path has no effect in mode train_scratch"),
+        ({"mode": "train_scratch", "train_type": "hardcoded", "dataset": "other"}, "no run of hardcoded on other"),
+        ({"mode": "test", "dataset": "other"}, "no run of orig on other; make one with: python main.py"),
+        ({"mode": "train_scratch", "num_blocks": 9}, "num_blocks is 9, but the run"),
+        ({"mode": "train_scratch", "max_epoch": 0}, "max_epoch is 0; it must be at least 1"),
+        ({"train_type": "flexible", "num_blocks": 2}, "num_blocks is 2; it must be at least 3 for train_type flexible"),
+        ({"scratch_early_stop": -1}, "scratch_early_stop is -1; it must be at least 0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_that_cannot_be_met(home, capsys, monkeypatch, settings, says):
+    before = tiny.tree(home)
+    monkeypatch.chdir(home)
+    assert main(tiny.flags(where(home, **settings))) == 2
+    err = capsys.readouterr().err
+    assert says in err and len(err.splitlines()) == 1
+    assert tiny.tree(home) == before
+
+
+@pytest.mark.parametrize("mode", ["train", "derive", "single"])
+def test_a_run_of_another_mode(copy, capsys, mode):
+    run.execute(where(copy, mode="train_scratch", max_epoch=1))
+    path = run_of(copy, "train_scratch")
+    before = tiny.tree(copy)
+    assert main(["--mode", mode, "--load_path", str(path)]) == 2
+    assert f"{path}: is a run of mode train_scratch; here a run of mode" in capsys.readouterr().err
+    assert tiny.tree(copy) == before
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"type": "rnn_cell"}', "[]"])
+def test_a_run_whose_architecture_was_damaged(copy, capsys, text):
+    run.execute(where(copy, mode="train_scratch", max_epoch=1))
+    path = run_of(copy, "train_scratch") / "architecture.json"
+    path.unlink() if text is None else path.write_text(text)
+    before = tiny.tree(copy)
+    assert main(["--mode", "test", "--load_path", str(path.parent)]) == 2
+    err = capsys.readouterr().err
+    assert "architecture.json" in err and len(err.splitlines()) == 1
+    assert tiny.tree(copy) == before
