@@ -21,7 +21,7 @@ from enas.search_space.cnn_micro import MicroNetwork
 
 Network = MacroNetwork | MicroNetwork
 
-NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}
+NETWORKS = {kind.type_name: kind for kind in (MacroNetwork, MicroNetwork)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class VisionTaskConfig:
 
     batch_size: int
     random_seed: int
-    augment: AugmentConfig = AugmentConfig()
+    augment: AugmentConfig
 
 
 class VisionTask:
