@@ -17,9 +17,15 @@ from torch.distributions import Bernoulli, Categorical, Distribution, kl_diverge
 from enas.controllers.base import Architecture, Controller, ControllerConfig, Sample
 from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS, MacroNetwork, MicroNetwork
 
+State = tuple[Tensor, Tensor] | None  # of the LSTM: hidden and cell, each [M, H]; None is zeros
+
 
 class Space(Protocol[Architecture]):
     """Architectures of one size as rows of decisions, in the order in which they are made."""
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The names that the decisions about operations index."""
 
     @property
     def sizes(self) -> list[int]:
@@ -121,28 +127,34 @@ class _Decisions:
 class AnchorController(Controller[Architecture]):
     """An LSTM that chooses operations by softmax and connections by attention over anchors.
 
-    One decoder and one table of embeddings serve all layers, and both cells: the state says which is decided.
+    Each layer, and each input and operation of a node, has parameters of its own where the authors' code shares
+    them: the vector that deciding it starts from, its decoder, its embeddings, and the v of its attention. W_prev
+    and W_curr are shared. With one v the state that asks would, to first order in small weights, drop out of
+    the softmax over anchors, so that every node would prefer the same one.
 
     Args:
         space: what is sampled.
-        num_operations: how many operations there are to choose from.
         config: see `ControllerConfig`.
+        num_starts: how often the LSTM starts from a vector of its own.
+        num_choices: how many operations are chosen, and how often attention chooses.
     """
 
-    def __init__(self, space: Space[Architecture], num_operations: int, config: ControllerConfig):
+    def __init__(self, space: Space[Architecture], config: ControllerConfig, num_starts: int, num_choices: int):
         super().__init__()
         self.space = space
         self.config = config
-        self.lstm = nn.LSTMCell(config.hidden, config.hidden)
-        self.start = nn.Parameter(torch.empty(config.hidden))
-        self.operation_decoder = nn.Linear(config.hidden, num_operations)
-        self.operation_embedding = nn.Embedding(num_operations, config.hidden)
-        self.key = nn.Linear(config.hidden, config.hidden, bias=False)  # W_prev
-        self.query = nn.Linear(config.hidden, config.hidden, bias=False)  # W_curr
-        self.score = nn.Linear(config.hidden, 1, bias=False)  # v
+        hidden, num_operations = config.hidden, len(space.operations)
+        self.lstm = nn.LSTMCell(hidden, hidden)
+        self.starts = nn.Parameter(torch.empty(num_starts, hidden))
+        self.decoders = nn.ModuleList(nn.Linear(hidden, num_operations) for _ in range(num_choices))
+        self.embeddings = nn.Parameter(torch.empty(num_choices, num_operations, hidden))
+        self.key = nn.Linear(hidden, hidden, bias=False)  # W_prev
+        self.query = nn.Linear(hidden, hidden, bias=False)  # W_curr
+        self.scores = nn.Parameter(torch.empty(num_choices, hidden))  # v
         for weight in self.parameters():
             nn.init.uniform_(weight, -config.init_range, config.init_range)
-        nn.init.zeros_(self.operation_decoder.bias)
+        for decoder in self.decoders:
+            nn.init.zeros_(decoder.bias)
 
     def sample(self, num: int) -> Sample[Architecture]:
         decisions = _Decisions(num)
@@ -151,7 +163,7 @@ class AnchorController(Controller[Architecture]):
         return Sample([self.space.decode(row) for row in chosen.tolist()], log_probs, entropies, penalty)
 
     def log_prob(self, architectures: Sequence[Architecture]) -> Sample[Architecture]:
-        given = torch.tensor([self.space.encode(a) for a in architectures], device=self.start.device)
+        given = torch.tensor([self.space.encode(a) for a in architectures], device=self.starts.device)
         decisions = _Decisions(len(given), given)
         penalty = self._decide(decisions)
         _, log_probs, entropies = decisions.gather()
@@ -161,33 +173,36 @@ class AnchorController(Controller[Architecture]):
     def _decide(self, decisions: _Decisions) -> Tensor | None:
         """Make all decisions in turn; returns `Sample.penalty`."""
 
-    def _choose_operation(self, hidden: Tensor, decisions: _Decisions) -> Tensor:
-        """Decide an operation in state `hidden` [M, H]; returns its embedding, the LSTM's next input, [M, H]."""
-        logits = self.config.temper(self.operation_decoder(hidden), self.training)  # [M, operations]
-        chosen = decisions.make(Categorical(logits=logits.unsqueeze(1)))
-        return self.operation_embedding(chosen.squeeze(1))
+    def _choose_operation(self, choice: int, hidden: Tensor, decisions: _Decisions) -> Tensor:
+        """Decide an operation in state `hidden` [M, H]; returns its embedding, [M, H]."""
+        logits = self.config.temper(self.decoders[choice](hidden), self.training)  # [M, operations]
+        chosen = decisions.make(Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
+        return self.embeddings[choice, chosen.squeeze(1)]
 
-    def _attend(self, hidden: Tensor, anchors: Tensor) -> Tensor:
+    def _attend(self, choice: int, hidden: Tensor, anchors: Tensor) -> Tensor:
         """Logits of the anchors [M, K, H] in state `hidden` [M, H]: vᵀ tanh(W_prev·h_j + W_curr·h_k), [M, K]."""
-        scores = self.score(torch.tanh(self.key(anchors) + self.query(hidden).unsqueeze(1))).squeeze(2)
-        return self.config.temper(scores, self.training)
+        logits = torch.tanh(self.key(anchors) + self.query(hidden).unsqueeze(1)) @ self.scores[choice]
+        return self.config.temper(logits, self.training)
 
 
 class MacroController(AnchorController[MacroNetwork]):
     """Samples macro networks: layer by layer its operation, then whether it skips from each earlier layer.
 
-    The probability of a skip is the softmax of the two logits −s and s, with s the anchor's attention logit
-    (differs from the paper, which has sigmoid(s): as in the authors' code). The next layer starts from the mean of a
-    learned vector and the anchors skipped from, so from that vector when there are none.
+    The probability of a skip is the softmax of two logits −s and s, with s the attention's, as in the authors' code;
+    the paper writes sigmoid(s). The next layer starts from the mean of a vector of its own and the anchors of the
+    layers skipped from; from that vector when there are none.
 
-    `Sample.penalty` is the sum, over all pairs of layers, of KL(Bernoulli(probability of the skip) ‖
+    `Sample.penalty` is the sum over all pairs of layers of KL(Bernoulli(probability of the skip) ‖
     Bernoulli(skip_target)), which draws the skip rate there.
 
     Args:
         num_layers: L.
-        operations: the names to choose from.
         config: see `ControllerConfig`.
+        operations: the names to choose from.
         skip_target: the skip rate that costs nothing, strictly between 0 and 1; 0.4 in the paper.
+
+    Raises:
+        ValueError: when there is no layer or no operation, or for another skip_target.
     """
 
     def __init__(
@@ -199,37 +214,44 @@ class MacroController(AnchorController[MacroNetwork]):
     ):
         if not 0 < skip_target < 1:
             raise ValueError(f"skip_target is {skip_target}; it must be above 0 and below 1")
-        super().__init__(MacroSpace(num_layers, tuple(operations)), len(operations), config)
-        self.num_layers = num_layers
+        space = MacroSpace(num_layers, tuple(operations))
+        super().__init__(space, config, num_starts=num_layers, num_choices=num_layers)
         self.skip_target = skip_target
 
     def _decide(self, decisions: _Decisions) -> Tensor:
-        inputs = self.start.expand(decisions.num, -1)  # [M, H]
-        anchors = self.start.new_zeros(decisions.num, 0, self.config.hidden)  # [M, K, H]
+        anchors = self.starts.new_zeros(decisions.num, 0, self.config.hidden)  # [M, K, H]
+        read = self.starts.new_zeros(decisions.num, self.config.hidden)  # sum of the anchors skipped from, [M, H]
+        num_read = self.starts.new_zeros(decisions.num, 1)
+        penalty = self.starts.new_zeros(decisions.num)
         state = None
-        penalty = self.start.new_zeros(decisions.num)
-        for _ in range(self.num_layers):
-            state = self.lstm(inputs, state)
-            state = self.lstm(self._choose_operation(state[0], decisions), state)
-            skip = Bernoulli(logits=2 * self._attend(state[0], anchors))  # softmax of (−s, s) is sigmoid(2s)
-            target = Bernoulli(probs=torch.full_like(skip.logits, self.skip_target))
-            penalty = penalty + kl_divergence(skip, target).sum(1)
-            chosen = decisions.make(skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
-            inputs = (self.start + (chosen @ anchors).squeeze(1)) / (1 + chosen.sum(2))
+        for layer, start in enumerate(self.starts):
+            state = self.lstm((start + read) / (1 + num_read), state)
+            state = self.lstm(self._choose_operation(layer, state[0], decisions), state)
+            skip = Bernoulli(logits=2 * self._attend(layer, state[0], anchors))  # softmax of (−s, s) is sigmoid(2s)
+            penalty = penalty + kl_divergence(skip, self._target(skip)).sum(1)
+            skips = decisions.make(skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
+            read, num_read = (skips @ anchors).squeeze(1), skips.sum(2)
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
         return penalty
+
+    def _target(self, skip: Bernoulli) -> Bernoulli:
+        return Bernoulli(probs=torch.full_like(skip.logits, self.skip_target))
 
 
 class MicroController(AnchorController[MicroNetwork]):
     """Samples micro networks: the normal cell, then the reduction cell; of each node its inputs, then its operations.
 
-    The anchors of a cell are those of its two inputs and of its earlier nodes; the chosen one is the next input.
+    The anchors of a cell are those of its two inputs and of its earlier nodes. The anchor chosen, or the embedding of
+    the operation chosen, is the LSTM's next input.
 
     Args:
         num_blocks: B, the nodes of a cell.
+        config: see `ControllerConfig`.
         operations: the names to choose from.
         cell_output: of the cells sampled, see `MicroCell`.
-        config: see `ControllerConfig`.
+
+    Raises:
+        ValueError: when there is no node or no operation.
     """
 
     def __init__(
@@ -239,34 +261,40 @@ class MicroController(AnchorController[MicroNetwork]):
         operations: Sequence[str] = MICRO_OPERATIONS,
         cell_output: str = "loose_ends",
     ):
-        super().__init__(MicroSpace(num_blocks, tuple(operations), cell_output), len(operations), config)
-        self.num_blocks = num_blocks
+        space = MicroSpace(num_blocks, tuple(operations), cell_output)
+        super().__init__(space, config, num_starts=2 * (num_blocks + 2), num_choices=4 * num_blocks)
 
     def _decide(self, decisions: _Decisions) -> None:
+        choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # [cell, node, 2]
         state = None
-        for _ in ("normal", "reduction"):
-            state = self._decide_cell(decisions, state)
+        for starts, pairs in zip(self.starts.chunk(2), choices, strict=True):
+            state = self._decide_cell(starts, pairs, decisions, state)
 
-    def _decide_cell(self, decisions: _Decisions, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        start = self.start.expand(decisions.num, -1)  # [M, H]
-        older = self.lstm(start, state)
-        state = self.lstm(start, older)
+    def _decide_cell(self, starts: Tensor, pairs: list[list[int]], decisions: _Decisions, state: State) -> State:
+        """Decide a cell, from the LSTM's state before it to the one after it.
+
+        Args:
+            starts: what deciding each of its inputs and nodes starts from, [B + 2, H].
+            pairs: for each node the numbers of its two choices of an input, and of its two of an operation.
+        """
+        starts = starts.unsqueeze(1).expand(-1, decisions.num, -1)  # [B + 2, M, H]
+        older = self.lstm(starts[0], state)
+        state = self.lstm(starts[1], older)
         anchors = torch.stack([older[0], state[0]], dim=1)  # [M, K, H]
-        for _ in range(self.num_blocks):
-            inputs = start
-            for _ in range(2):
+        for inputs, pair in zip(starts[2:], pairs, strict=True):
+            for choice in pair:
                 state = self.lstm(inputs, state)
-                inputs = self._choose_anchor(state[0], anchors, decisions)
-            for _ in range(2):
+                inputs = self._choose_anchor(choice, state[0], anchors, decisions)
+            for choice in pair:
                 state = self.lstm(inputs, state)
-                inputs = self._choose_operation(state[0], decisions)
+                inputs = self._choose_operation(choice, state[0], decisions)
             state = self.lstm(inputs, state)
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
         return state
 
-    def _choose_anchor(self, hidden: Tensor, anchors: Tensor, decisions: _Decisions) -> Tensor:
-        """Decide which of the anchors [M, K, H] a node reads; returns that anchor, [M, H]."""
-        chosen = decisions.make(Categorical(logits=self._attend(hidden, anchors).unsqueeze(1)))  # [M, 1]
+    def _choose_anchor(self, choice: int, hidden: Tensor, anchors: Tensor, decisions: _Decisions) -> Tensor:
+        """Decide in state `hidden` [M, H] which of the anchors [M, K, H] a node reads; returns that anchor, [M, H]."""
+        chosen = decisions.make(Categorical(logits=self._attend(choice, hidden, anchors).unsqueeze(1)))  # [M, 1]
         return anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)
 
 
