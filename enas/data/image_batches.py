@@ -140,18 +140,11 @@ class TrainingImages:
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         if self._reader is None:
-            self._reader = self.split.read(self._indices())
+            # Not a method's generator: a cycle of references through the worker processes would delay their end.
+            self._reader = self.split.read(_endless(self.split, self.batch_size, self.seed, self.cursor))
         batch = next(self._reader)
         self.cursor += 1
         return batch
-
-    def _indices(self) -> Iterator[Tensor]:
-        """The images of each minibatch from the cursor on, [B] each; the cursor itself stays, as reading runs ahead."""
-        number, start = divmod(self.cursor, self.batches_per_pass)
-        while True:
-            order = _shuffled(len(self.split), self.seed, number).to(self.split.labels.device)
-            yield from order.split(self.batch_size)[start : self.batches_per_pass]
-            number, start = number + 1, 0
 
     def state_dict(self) -> dict[str, int]:
         """Where the reading stands, as plain integers."""
@@ -172,6 +165,16 @@ class TrainingImages:
 
     def _identity(self) -> dict[str, int]:
         return {"num_images": len(self.split), "batch_size": self.batch_size, "seed": self.seed}
+
+
+def _endless(split: MemoryImages | FileImages, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:
+    """The images of each minibatch from the cursor on, [B] each."""
+    batches_per_pass = len(split) // batch_size
+    number, start = divmod(cursor, batches_per_pass)
+    while True:
+        order = _shuffled(len(split), seed, number).to(split.labels.device)
+        yield from order.split(batch_size)[start:batches_per_pass]
+        number, start = number + 1, 0
 
 
 def evaluation_batches(split: MemoryImages | FileImages, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
