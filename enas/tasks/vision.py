@@ -147,7 +147,7 @@ class VisionTask:
     def read_architecture(data: dict) -> Network:
         """The network of its JSON dictionary; ValueError when it is none."""
         kind = data.get("type") if isinstance(data, dict) else None
-        if kind not in NETWORKS:
+        if kind not in tuple(NETWORKS):  # not by its hash: JSON may hold a list here
             raise ValueError(f"architecture type is {kind!r}; it must be one of {', '.join(NETWORKS)}")
         return NETWORKS[kind].from_dict(data)
 
