@@ -242,10 +242,10 @@ class Cell(nn.Module):
         inputs = (older, previous)
         maps = {label: self.calibrations[str(label)](inputs[label]) for label in choices.inputs}
         for first, second in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
-            maps[first.node] = self._apply(first, maps) + self._apply(second, maps)
+            maps[first.node] = self._result(first, maps) + self._result(second, maps)
         return self.join({label: F.relu(maps[label]) for label in choices.outputs})
 
-    def _apply(self, edge: Edge, maps: Mapping[int, Tensor]) -> Tensor:
+    def _result(self, edge: Edge, maps: Mapping[int, Tensor]) -> Tensor:
         output = self.edges[edge.key](maps[edge.source])
         if edge.operation == "identity":
             return output
