@@ -5,6 +5,7 @@ import pytest
 import tiny
 from PIL import Image
 
+from enas.data import shapes
 from enas.data.builtin import SPLITS, make_shapes
 from enas.data.shapes import AREA, SHAPES, SIDE, _cover, _unit_area, render_shapes
 
@@ -68,6 +69,16 @@ def test_every_figure_covers_the_same_area_and_fits(name, area):
     middle = np.array([SIDE / 2, SIDE / 2])
     for angle in (0.3, 0.7, 1.1):  # along the grid, all samples of an edge would fall on the same side
         assert _cover(SHAPES[name], middle, scale, angle).sum() == pytest.approx(area, rel=0.02)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_areas_are_drawn_alike_for_every_class(name, monkeypatch):
+    monkeypatch.setattr(shapes, "NOISE", (0.0, 0.0))
+    monkeypatch.setattr(shapes, "_colours", lambda rng: np.array([(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)]))
+    areas = render_shapes(name, 60, seed=0)[..., 0].sum(axis=(1, 2)) / 255
+    assert AREA[0] * 0.95 < areas.min() and areas.max() < AREA[1] * 1.05
+    assert areas.mean() == pytest.approx(sum(AREA) / 2, abs=20)  # the mean of 60 has a standard deviation of 6
+    assert areas.std() > 30
 
 
 @pytest.mark.parametrize(
