@@ -176,7 +176,7 @@ def test_nothing_is_left_after_an_interrupt(tmp_path, monkeypatch):
     def interrupt(*_args, **_settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pathlib.Path.write_text", interrupt)
+    monkeypatch.setattr("pathlib.Path.write_bytes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_markov(tmp_path / "markov", num_tokens=500)
     assert list(tmp_path.iterdir()) == []

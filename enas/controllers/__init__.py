@@ -1,6 +1,7 @@
 """How an architecture is sampled."""
 
 from enas.controllers.base import Controller, ControllerConfig, FixedController, LSTMController, Sample
+from enas.controllers.cnn import MacroController, MicroController, RandomMacroController, RandomMicroController
 from enas.controllers.rnn import (
     FlexibleRNNController,
     HardcodedRNNController,
@@ -15,7 +16,11 @@ __all__ = [
     "FlexibleRNNController",
     "HardcodedRNNController",
     "LSTMController",
+    "MacroController",
+    "MicroController",
     "RNNController",
+    "RandomMacroController",
+    "RandomMicroController",
     "RandomRNNController",
     "Sample",
 ]

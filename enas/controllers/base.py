@@ -22,11 +22,13 @@ class Sample(Generic[Architecture]):
         architectures: M of them.
         log_probs: log-probability of each decision in nats, [M, D]; zero for a decision that was not made.
         entropies: entropy of the distribution that each decision was drawn from in nats, [M, D]; likewise.
+        penalty: what the search space adds to the controller's loss, in nats, [M]; None where it adds nothing.
     """
 
     architectures: list[Architecture]
     log_probs: Tensor
     entropies: Tensor
+    penalty: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,13 @@ class ControllerConfig:
             raise ValueError(f"softmax_temperature is {self.temperature}; it must be above 0")
         if self.tanh_c < 0:
             raise ValueError(f"tanh_c is {self.tanh_c}; it must be at least 0")
+
+    def temper(self, logits: Tensor, exploring: bool) -> Tensor:
+        """Logits over the temperature, squashed while exploring."""
+        logits = logits / self.temperature
+        if exploring and self.tanh_c > 0:
+            return self.tanh_c * torch.tanh(logits)
+        return logits
 
 
 class Controller(nn.Module, ABC, Generic[Architecture]):
@@ -169,7 +178,4 @@ class LSTMController(Controller[Architecture]):
         return logits.masked_fill(forbidden, torch.finfo(logits.dtype).min)
 
     def _logits(self, logits: Tensor) -> Tensor:
-        logits = logits / self.config.temperature
-        if self.training and self.config.tanh_c > 0:
-            return self.config.tanh_c * torch.tanh(logits)
-        return logits
+        return self.config.temper(logits, self.training)

@@ -1,23 +1,28 @@
-"""Corpora for a first run without a download: `pydoc`, English prose, and `markov`, whose perplexity floor is known.
+"""Datasets for a first run without a download: `pydoc`, English prose; `markov`, text whose perplexity floor is known;
+and `shapes`, images.
 
-Both are written as `{train,valid,test}.txt` in a folder that appears whole or not at all, with the same bytes whenever
-the seed (for `pydoc`: the version of Python) is the same.
+Text is written as `{train,valid,test}.txt` and images as `{train,valid,test}/CLASS/*.png`, in a folder that appears
+whole or not at all, with the same bytes whenever the seed (for `pydoc`: the version of Python) is the same.
 """
 
 from __future__ import annotations
 
 import filecmp
+import io
 import itertools
 import math
 import random
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
+from enas.data.shapes import SHAPES, render_shapes
 
 SPLITS = ("train", "valid", "test")
 
@@ -274,33 +279,67 @@ def _treebank_words(word: str) -> list[str]:
     return _CLITIC.split(_NUMBER.sub("N", word) if word[0].isdigit() else word)
 
 
-# --- both ------------------------------------------------------------------------------------------------------------
+# --- shapes: images of ten classes ------------------------------------------------------------------------------------
+
+SHAPES_IMAGES = {"train": 4000, "valid": 1000, "test": 1000}
+
+
+def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, int] = SHAPES_IMAGES) -> None:
+    """Write `num_images` PNG pictures a split, equally many of each class, into `folder/SPLIT/CLASS`.
+
+    `enas.data.shapes` says what they show. Raises ValueError for fewer images than classes, or if `folder` exists and
+    holds something else.
+    """
+    files = {}
+    for number, split in enumerate(SPLITS):
+        per_class = num_images[split] // len(SHAPES)
+        if per_class < 1:
+            raise ValueError(f"num_images is {num_images[split]} for {split}; it must be at least {len(SHAPES)}")
+        for label, name in enumerate(SHAPES):
+            images = render_shapes(name, per_class, seed=(seed, number, label))
+            files |= {f"{split}/{name}/{i:04}.png": _png(image) for i, image in enumerate(images)}
+    _write_files(Path(folder), files)
+
+
+def _png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+# --- all -------------------------------------------------------------------------------------------------------------
 
 MAKERS: dict[str, Callable[[Path], None]] = {"pydoc": make_pydoc, "markov": make_markov}
+IMAGE_MAKERS: dict[str, Callable[[Path], None]] = {"shapes": make_shapes}
 
 
 def _write_corpus(folder: Path, splits: dict[str, list[str]]) -> None:
-    """Write each split's lines to `folder/SPLIT.txt`, so that the folder appears only when it is complete."""
+    """Write each split's lines to `folder/SPLIT.txt`."""
+    _write_files(folder, {f"{split}.txt": ("\n".join(lines) + "\n").encode() for split, lines in splits.items()})
+
+
+def _write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files, named by their paths within `folder`, so that the folder appears only when it is complete."""
     unfinished = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     try:
-        unfinished.mkdir(parents=True)
-        for split, lines in splits.items():
-            (unfinished / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
-        _install(unfinished, folder)
+        for name, content in files.items():
+            path = unfinished / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        _install(unfinished, folder, list(files))
     except OSError as error:
         raise ValueError(f"{folder}: cannot be made ({error.strerror}); choose a data folder to write to") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _install(unfinished: Path, folder: Path) -> None:
+def _install(unfinished: Path, folder: Path, names: list[str]) -> None:
     try:
         unfinished.rename(folder)
     except OSError:
         if not folder.exists():
             raise
         # Another process may have made it in the meantime: its bytes are then the same.
-        names = [f"{split}.txt" for split in SPLITS]
         same, _, _ = filecmp.cmpfiles(unfinished, folder, names, shallow=False)
         if same != names:
             raise ValueError(f"{folder}: exists already, with other content; remove it first") from None

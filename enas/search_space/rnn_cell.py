@@ -1,17 +1,18 @@
 """The recurrent search space (paper section 2.2): what a recurrent cell is."""
 
-import json
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import ClassVar
+
+from enas.search_space.architecture import Architecture
 
 ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
 CELL_OUTPUTS = ("loose_ends", "all")
 
 
 @dataclass(frozen=True)
-class RNNCell:
+class RNNCell(Architecture):
     """A recurrent cell: a tree of nodes inside the complete graph of the search space.
 
     Node 0 reads the input and the previous state; every other node reads one earlier node.
@@ -27,6 +28,10 @@ class RNNCell:
     Raises:
         ValueError: when the parts do not form a cell.
     """
+
+    type_name: ClassVar = "rnn_cell"
+    title: ClassVar = "a recurrent cell"
+    keys: ClassVar = frozenset({"type", "num_blocks", "nodes", "activations", "previous", "cell_output"})
 
     activations: tuple[str, ...]
     previous: tuple[int, ...]
@@ -138,9 +143,8 @@ class RNNCell:
         return cls(tuple(activations[code] for code in codes), tuple(decisions[1::2]), cell_output)
 
     def to_dict(self) -> dict:
-        """A JSON-ready dictionary that `from_dict` reads."""
         return {
-            "type": "rnn_cell",
+            "type": self.type_name,
             "num_blocks": self.num_blocks,
             "nodes": list(self.nodes),
             "activations": list(self.activations),
@@ -150,50 +154,14 @@ class RNNCell:
 
     @classmethod
     def from_dict(cls, data: dict) -> "RNNCell":
-        """The cell of a dictionary made by `to_dict`.
-
-        Raises:
-            ValueError: when a key is missing, unknown, or has a wrong value.
-        """
-        keys = {"type", "num_blocks", "nodes", "activations", "previous", "cell_output"}
-        if not isinstance(data, dict) or set(data) != keys:
-            found = ", ".join(sorted(map(str, data))) if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"a recurrent cell needs the keys {', '.join(sorted(keys))}; found {found}")
-        if data["type"] != "rnn_cell":
-            raise ValueError(f"architecture type is {data['type']!r}, not 'rnn_cell'")
-        for key in ("nodes", "activations", "previous"):
-            if not isinstance(data[key], list):
-                raise ValueError(f"{key} of a recurrent cell must be a list")
+        cls._check_keys(data)
+        cls._check_lists(data, "nodes", "activations", "previous")
         if not data["nodes"]:
             raise ValueError("nodes of a recurrent cell must not be empty")
         cell = cls(tuple(data["activations"]), tuple(data["previous"]), data["cell_output"], tuple(data["nodes"]))
         if type(data["num_blocks"]) is not int or cell.num_blocks != data["num_blocks"]:
             raise ValueError(f"num_blocks is {data['num_blocks']!r}, but the cell has {cell.num_blocks} nodes")
         return cell
-
-    def to_json(self) -> str:
-        """The cell as JSON text, one line."""
-        return json.dumps(self.to_dict())
-
-    @classmethod
-    def from_json(cls, text: str) -> "RNNCell":
-        """The cell of JSON text made by `to_json`; ValueError when it is none."""
-        try:
-            data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"not JSON: {error}") from None
-        return cls.from_dict(data)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "RNNCell":
-        """The cell in a JSON file; FileNotFoundError or ValueError, naming the file, when there is none."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
-        try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
 
     def replace_activations(self, activation: str, node: int | None = None) -> "RNNCell":
         """A copy with the activation of `node` (a label), or of every node, replaced.

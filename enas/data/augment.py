@@ -1,0 +1,108 @@
+"""Augmentation of whole minibatches, on the device that they lie on: no loop over images.
+
+Shapes: B images, C channels, H × W pixels. Random numbers come from the device's global generator.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training images are varied.
+
+    Attributes:
+        crop_padding: an image is shifted by up to this many pixels each way, as if it were padded and cropped at
+            random (4 in the paper's section 3.2).
+        flip: whether half of the images are mirrored left to right.
+        cutout: side in pixels of a square that is blanked out (DeVries & Taylor 2017; 16 for CIFAR-10); 0 blanks none.
+    """
+
+    crop_padding: int = 4
+    flip: bool = True
+    cutout: int = 0
+
+    def __post_init__(self):
+        for name in ("crop_padding", "cutout"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 [B, C, H, W] to float32, each channel less its mean and over its standard deviation, both [C]."""
+    return (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+
+
+def augment(images: Tensor, mean: Tensor, std: Tensor, config: AugmentConfig) -> Tensor:
+    """Crop, flip, normalise and cut out, each image by draws of its own: uint8 [B, C, H, W] to float32.
+
+    What lies outside the image, and what is cut out, is 0 after normalisation: the mean colour.
+    """
+    height, width = images.shape[-2:]
+    rows, inside_rows = _shifted(images, height, config.crop_padding)  # [B, H]
+    columns, inside_columns = _shifted(images, width, config.crop_padding)  # [B, W]
+    if config.flip:
+        flipped = torch.rand(len(images), 1, device=images.device) < 0.5
+        columns = torch.where(flipped, columns.flip(1), columns)
+        inside_columns = torch.where(flipped, inside_columns.flip(1), inside_columns)
+    pixels = _gather(images, rows.unsqueeze(2) * width + columns.unsqueeze(1))
+    seen = _both(inside_rows, inside_columns)
+    if config.cutout:
+        seen = seen & ~_both(*(_window(images, size, config.cutout) for size in (height, width)))
+    return normalise(pixels, mean, std) * seen
+
+
+def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
+    """Turn each of [B, C, H, H] counter-clockwise by its number of quarter turns: integers 0 … 3, [B].
+
+    Raises:
+        ValueError: when the images are not square.
+    """
+    height, width = images.shape[-2:]
+    if height != width:
+        raise ValueError(f"images of {height} × {width} pixels cannot be turned by 90 degrees; they must be square")
+    upright = torch.arange(height * width, device=images.device).view(height, width)
+    table = torch.stack([upright.rot90(turns) for turns in range(4)])  # [4, H, H]: where each pixel comes from
+    return _gather(images, table[quarter_turns])
+
+
+def rotate_randomly(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Each of B images turned at random, and its label, the number of quarter turns: [B, C, H, H] and int64 [B].
+
+    Mirrored images must have been mirrored before: the mirror image of a quarter turn is three of them.
+    """
+    labels = torch.randint(4, (len(images),), device=images.device)
+    return rotate(images, labels), labels
+
+
+def all_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Each of B images in all four rotations, and their labels: [4B, C, H, H] and int64 [4B]."""
+    labels = torch.arange(4, device=images.device).repeat(len(images))
+    return rotate(images.repeat_interleave(4, dim=0), labels), labels
+
+
+def _shifted(images: Tensor, size: int, padding: int) -> tuple[Tensor, Tensor]:
+    """For each image, the positions 0 … size−1 shifted by one draw from ±padding, and which stay inside: [B, size]."""
+    shift = torch.randint(-padding, padding + 1, (len(images), 1), device=images.device)
+    source = torch.arange(size, device=images.device) + shift
+    return source.clamp(0, size - 1), (source >= 0) & (source < size)
+
+
+def _window(images: Tensor, size: int, length: int) -> Tensor:
+    """For each image, the positions within `length` pixels around one drawn from 0 … size−1: bool [B, size]."""
+    start = torch.randint(size, (len(images), 1), device=images.device) - length // 2
+    position = torch.arange(size, device=images.device)
+    return (position >= start) & (position < start + length)
+
+
+def _both(rows: Tensor, columns: Tensor) -> Tensor:
+    """[B, H] and [B, W] to [B, 1, H, W]: the pixels whose row and column are both marked."""
+    return (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
+
+
+def _gather(images: Tensor, source: Tensor) -> Tensor:
+    """For each image, the pixels at `source`, int64 [B, H, W], counted row by row."""
+    flat = source.flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1)  # [B, C, HW]
+    return images.flatten(2).gather(2, flat).view_as(images)

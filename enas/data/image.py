@@ -1,0 +1,192 @@
+"""Image datasets: CIFAR-10, `shapes`, and folders of images, split and ready to be cut into minibatches."""
+
+import difflib
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from enas.data.builtin import IMAGE_MAKERS, SPLITS
+from enas.data.cifar import read_cifar
+from enas.data.download import ALIASES, hint
+from enas.data.image_batches import FileImages, MemoryImages, channel_statistics
+from enas.data.image_folder import ImageFolder, read_image, resize, scan_folder
+
+CIFAR = "cifar10"
+ROTATIONS = ("0°", "90°", "180°", "270°")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """An image dataset.
+
+    Attributes:
+        name: the dataset's name, also that of its folder.
+        classes: label -> name. Those of images without labels are `ROTATIONS`, and as the files hold them all images
+            have label 0.
+        train, valid, test: the splits.
+        mean, std: of each colour channel of the training split, in units of 0 … 255, float32 [3].
+        is_rotation: whether the images have no labels, so that rotations by quarter turns are to be told apart
+            (Liu et al. 2020, "Are Labels Necessary for Neural Architecture Search?").
+        notes: what people should know of the data, one line each.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: MemoryImages | FileImages
+    valid: MemoryImages | FileImages
+    test: MemoryImages | FileImages
+    mean: Tensor
+    std: Tensor
+    is_rotation: bool
+    notes: tuple[str, ...]
+
+
+def load_images(
+    name: str,
+    *,
+    data_dir: str | Path = "data",
+    image_size: int = 0,
+    valid_size: int = 5000,
+    memory_limit: int | None = None,
+) -> ImageDataset:
+    """Read CIFAR-10 (`cifar10` or `cifar`), or `data_dir/name/{train,valid,test}`; `shapes` is made on first use.
+
+    Args:
+        name: the dataset.
+        data_dir: the folder of all datasets.
+        image_size: side in pixels that images are brought to: the shorter side is resized, the longer one cut around
+            the middle. 0 leaves them as they are, and all must then be of one size.
+        valid_size: how many of CIFAR-10's training images are held out for validation, the same ones always, as many
+            of each class (paper section 3.2: 5,000).
+        memory_limit: bytes. A folder whose pixels take more is left on the disk, and worker processes read it
+            throughout the run. By default half of the machine's memory.
+
+    Raises:
+        FileNotFoundError: the dataset or a part of it is missing; the message says how to get it.
+        ValueError: an argument or the content of a file is unusable; see also `scan_folder`.
+    """
+    name = ALIASES.get(name, name)
+    if image_size < 0:
+        raise ValueError(f"image_size is {image_size}; it must be at least 0, which leaves images as they are")
+    folder = _find_folder(name, Path(data_dir))
+    if name == CIFAR:
+        return _load_cifar(folder, image_size, valid_size)
+    return _load_folder(folder, image_size, _half_of_memory() if memory_limit is None else memory_limit)
+
+
+def _load_cifar(folder: Path, image_size: int, valid_size: int) -> ImageDataset:
+    cifar = read_cifar(folder)
+    num = len(cifar.train_labels)
+    if not 1 <= valid_size < num:
+        raise ValueError(f"valid_size is {valid_size}; it must be between 1 and {num - 1:,}, one less than all")
+    # A generator of its own, whose numbers no version of Python changes.
+    rng = random.Random("cifar10 validation")
+    is_valid = stratified_choice(cifar.train_labels, valid_size, [rng.random() for _ in range(num)])
+    train = _in_memory(cifar.train_images[~is_valid], cifar.train_labels[~is_valid], image_size)
+    valid = _in_memory(cifar.train_images[is_valid], cifar.train_labels[is_valid], image_size)
+    test = _in_memory(cifar.test_images, cifar.test_labels, image_size)
+    note = f"{CIFAR}: {valid_size:,} of {num:,} training images are held out for validation"
+    return ImageDataset(CIFAR, cifar.classes, train, valid, test, *channel_statistics(train), False, (note,))
+
+
+def _in_memory(images: np.ndarray, labels: np.ndarray, image_size: int) -> MemoryImages:
+    if image_size not in (0, images.shape[-1]):
+        pictures = (Image.fromarray(image.transpose(1, 2, 0)) for image in images)
+        images = np.stack([np.asarray(resize(picture, image_size)).transpose(2, 0, 1) for picture in pictures])
+    return MemoryImages(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np.ndarray:
+    """Mark `num` examples, of each class as large a share as of the whole: bool [N].
+
+    Args:
+        labels: integers [N].
+        num: how many to mark.
+        keys: a random number for each example; within a class, those with the lowest are marked.
+    """
+    order = np.lexsort((keys, labels))  # class by class, by key within each
+    _, first, count = np.unique(labels[order], return_index=True, return_counts=True)
+    rank = np.arange(len(labels)) - np.repeat(first, count)
+    quantile = (rank + 0.5) / np.repeat(count, count)
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[order[np.argsort(quantile, kind="stable")[:num]]] = True
+    return chosen
+
+
+def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDataset:
+    found = scan_folder(folder, image_size)
+    notes = list(found.notes)
+    num = sum(len(paths) for paths in found.paths.values())
+    num_bytes = num * 3 * found.height * found.width
+    is_large = num_bytes > memory_limit
+    if is_large:
+        notes.append(
+            f"{folder}: {num:,} images take {num_bytes / 2**30:.2g} GiB, more than the limit of "
+            f"{memory_limit / 2**30:.2g} GiB; worker processes read them throughout the run"
+        )
+    if not found.classes:
+        notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {_listed(ROTATIONS)}")
+    splits = {split: _on_disk(found, split) if is_large else _decoded(found, split, folder.name) for split in SPLITS}
+    mean, std = channel_statistics(splits["train"])
+    return ImageDataset(
+        name=folder.name,
+        classes=found.classes or ROTATIONS,
+        mean=mean,
+        std=std,
+        is_rotation=not found.classes,
+        notes=tuple(notes),
+        **splits,
+    )
+
+
+def _on_disk(found: ImageFolder, split: str) -> FileImages:
+    return FileImages(tuple(found.paths[split]), torch.tensor(found.labels[split]), found.image_size)
+
+
+def _decoded(found: ImageFolder, split: str, name: str) -> MemoryImages:
+    paths = found.paths[split]
+    images = np.empty((len(paths), 3, found.height, found.width), dtype=np.uint8)
+    for position, path in enumerate(tqdm(paths, desc=f"{name}: decoding {split}", disable=None, leave=False)):
+        images[position] = read_image(path, found.image_size)
+    return MemoryImages(torch.from_numpy(images), torch.tensor(found.labels[split]))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _half_of_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _find_folder(name: str, data_dir: Path) -> Path:
+    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
+    if not name or not is_plain:
+        raise ValueError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
+    folder = data_dir / name
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"{folder}: is a file; an image dataset is a folder with train, valid and test in it")
+    if name not in IMAGE_MAKERS:
+        raise FileNotFoundError(f"{folder}: no such dataset; {_how_to_get(name, data_dir)}")
+    IMAGE_MAKERS[name](folder)
+    return folder
+
+
+def _how_to_get(name: str, data_dir: Path) -> str:
+    if name == CIFAR:
+        elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
+        return f"get it with: {hint(name)}{elsewhere}"
+    advice = f"for images of your own, put folders train, valid and test into {data_dir / name}"
+    known = {CIFAR, *IMAGE_MAKERS, *(folder.parent.name for folder in data_dir.glob("[!.]*/train/"))}
+    similar = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {similar[0]}? ({advice})" if similar else advice

@@ -1,0 +1,204 @@
+"""Folders of images: which files they hold, whether these fit together, and their pixels."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from enas.data.builtin import SPLITS
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+KINDS = {"1": "grey-scale", "L": "grey-scale", "P": "palette", "RGB": "colour"}
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The image files of a dataset, all of them readable as far as their headers go.
+
+    Attributes:
+        classes: the names of the class folders, sorted; empty when there are none.
+        paths: split -> its files, class by class, sorted by name.
+        labels: split -> the class of each file; all 0 when there are no class folders.
+        height, width: of every image, in pixels, once it is resized.
+        image_size: the side that images are resized to; 0 leaves them as they are.
+        notes: what people should know of the data, one line each.
+    """
+
+    classes: tuple[str, ...]
+    paths: dict[str, list[Path]]
+    labels: dict[str, list[int]]
+    height: int
+    width: int
+    image_size: int
+    notes: tuple[str, ...]
+
+
+def scan_folder(folder: Path, image_size: int = 0) -> ImageFolder:
+    """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
+
+    Hidden files are ignored; other files that are no images are passed over with a note. A class of `train` may be
+    missing from `valid` or `test`, with a note.
+
+    Raises:
+        FileNotFoundError: a split is missing.
+        ValueError: a split or a class is empty, class folders and loose images are mixed, there is one class only, a
+            class is missing from `train`, or an image is unreadable or differs in size; the line names the file.
+    """
+    trees = {split: _read_split(folder / split) for split in SPLITS}
+    notes = [note for split in SPLITS for note in trees[split].notes]
+    classes = tuple(trees["train"].classes)
+    for split in SPLITS:
+        notes += _check_classes(folder / split, trees[split], classes)
+    paths = {split: trees[split].files(classes) for split in SPLITS}
+    labels = {split: trees[split].labels(classes) for split in SPLITS}
+    width, height, more = _check_headers([path for split in SPLITS for path in paths[split]], folder.name, image_size)
+    if not classes and width != height:
+        raise ValueError(
+            f"{paths['train'][0]}: is {width} × {height} pixels; images without class folders train on rotation and "
+            "must be square; --image_size makes them so"
+        )
+    return ImageFolder(classes, paths, labels, height, width, image_size, (*notes, *more))
+
+
+def read_image(path: Path, image_size: int = 0) -> np.ndarray:
+    """The pixels of a file, uint8 [3, H, W], turned as its EXIF orientation says.
+
+    Grey-scale, palette and CMYK images become RGB, and what is transparent becomes white. Of an animation, the first
+    frame is read.
+
+    Raises:
+        ValueError: the file is no readable image.
+    """
+    with _opened(path) as image:
+        pixels = resize(_to_rgb(image), image_size)
+    return np.asarray(pixels).transpose(2, 0, 1)  # [3, H, W]
+
+
+def resize(image: Image.Image, image_size: int) -> Image.Image:
+    """Bring the shorter side to `image_size` and cut the longer one to it, around the middle; 0 changes nothing."""
+    return ImageOps.fit(image, (image_size, image_size)) if image_size else image
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """What one split's folder holds: files by class; or, under the name "", files without one."""
+
+    by_class: dict[str, list[Path]]
+    notes: list[str]
+
+    @property
+    def classes(self) -> list[str]:
+        return [name for name in self.by_class if name]
+
+    def files(self, classes: tuple[str, ...]) -> list[Path]:
+        return [path for name in classes or ("",) for path in self.by_class.get(name, [])]
+
+    def labels(self, classes: tuple[str, ...]) -> list[int]:
+        return [label for label, name in enumerate(classes or ("",)) for _ in self.by_class.get(name, [])]
+
+
+def _read_split(folder: Path) -> _Tree:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no such folder; an image dataset has the folders {', '.join(SPLITS)}, each with a folder of "
+            "images for every class, or with images alone"
+        )
+    folders, loose, others = _entries(folder)
+    if folders and loose:
+        raise ValueError(
+            f"{loose[0]}: lies beside class folders such as {folders[0].name}; put every image into a class folder, "
+            "or have no class folders at all, to train on rotation"
+        )
+    by_class = {"": loose} if loose else {}
+    for class_folder in folders:
+        inner, by_class[class_folder.name], more = _entries(class_folder)
+        if inner:
+            raise ValueError(f"{inner[0]}: is a folder inside a class; put its images straight into {class_folder}")
+        others += more
+    if not any(by_class.values()):
+        raise ValueError(f"{folder}: has no images; they end in {', '.join(SUFFIXES)}")
+    more = f" and {len(others) - 1:,} more files" if len(others) > 1 else ""
+    return _Tree(by_class, [f"{others[0]}{more}: passed over, not an image"] if others else [])
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """The visible folders, images and other files in a folder, each sorted by name."""
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    folders = [path for path in visible if path.is_dir()]
+    files = [path for path in visible if not path.is_dir()]
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    return folders, images, [path for path in files if path.suffix.lower() not in SUFFIXES]
+
+
+def _check_classes(folder: Path, tree: _Tree, classes: tuple[str, ...]) -> list[str]:
+    """Compare a split's classes with those of the training split; returns notes."""
+    is_train = folder.name == "train"
+    if bool(tree.classes) != bool(classes):
+        has, has_not = (folder.name, "train") if tree.classes else ("train", folder.name)
+        raise ValueError(f"{folder}: {has} has class folders and {has_not} has none; sort all splits alike")
+    if is_train and len(classes) == 1:
+        raise ValueError(
+            f"{folder}: has the one class {classes[0]}; classification needs two or more (and images without class "
+            "folders train on rotation)"
+        )
+    unknown = [name for name in tree.classes if name not in classes]
+    if unknown:
+        raise ValueError(f"{folder / unknown[0]}: train has no class {unknown[0]}; it has {', '.join(classes)}")
+    empty = [name for name in classes if not tree.by_class.get(name)]
+    if empty and is_train:
+        raise ValueError(f"{folder / empty[0]}: has no images; fill or remove the class")
+    return [f"{folder}: has no images of {', '.join(empty)}"] if empty else []
+
+
+def _check_headers(paths: list[Path], name: str, image_size: int) -> tuple[int, int, list[str]]:
+    """Width and height of all images, and a note where grey-scale, palette or transparent ones are mixed in."""
+    kinds: Counter[str] = Counter()
+    size = None
+    for path in tqdm(paths, desc=f"{name}: looking", unit="image", disable=None, leave=False):
+        with _opened(path) as image:
+            kinds[_kind(image)] += 1
+            found = (image_size, image_size) if image_size else image.size
+        size = size or found
+        if found != size:
+            raise ValueError(
+                f"{path}: is {found[0]} × {found[1]} pixels, and {paths[0]} is {size[0]} × {size[1]}; make them of one "
+                "size, or let --image_size do it"
+            )
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    white = "; what is transparent became white" if "transparent" in kinds else ""
+    return *size, [f"{name}: images of several kinds became RGB: {counts}{white}"] if len(kinds) > 1 else []
+
+
+def _kind(image: Image.Image) -> str:
+    if image.has_transparency_data:
+        return "transparent"
+    return KINDS.get(image.mode, image.mode)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image in a file, upright; pixels are decoded when they are asked for."""
+    # Besides OSError, Pillow meets damage with SyntaxError, ValueError, struct.error and others. All of them mean the
+    # same here, and nothing but reading the image goes on inside such a block.
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                raise ValueError(f"it has more than 8 bits a channel, Pillow's mode {image.mode}")
+            ImageOps.exif_transpose(image, in_place=True)
+            yield image
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: is no readable image; replace or remove it") from None
+    except Exception as error:
+        raise ValueError(f"{path}: is no readable image ({error}); replace or remove it") from None

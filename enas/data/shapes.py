@@ -1,0 +1,112 @@
+"""`shapes`: rendered images of ten plane figures, told apart by their form alone.
+
+Every figure covers the same area before it is scaled, and its place, size, angle and colours, those of the background
+and the noise are drawn alike for all classes; so colour says nothing of the class.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+SIDE = 32  # pixels
+SUPERSAMPLING = 4  # samples a pixel, in each direction
+
+AREA = (90.0, 240.0)  # pixels; at the upper end the star, which reaches furthest, just fits
+MIN_CONTRAST = 0.35  # distance of the figure's colour from both of the background's, in the unit cube
+NOISE = (0.0, 0.12)  # standard deviation
+
+
+def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    is_head = (y > 0.1) & (abs(x) < 0.8 / 0.9 * (1 - y))
+    is_shaft = (y <= 0.1) & (y > -1) & (abs(x) < 0.28)
+    return is_head | is_shaft
+
+
+def _sides(x: np.ndarray, y: np.ndarray, num: int, distance: float) -> np.ndarray:
+    """Of `num` lines around the middle, at equal angles and `distance`, how many have a point on their inner side."""
+    angles = 2 * np.pi * (np.arange(num) + 0.5) / num
+    return sum((x * float(np.sin(angle)) + y * float(np.cos(angle)) < distance).view(np.int8) for angle in angles)
+
+
+def _regular(x: np.ndarray, y: np.ndarray, num: int) -> np.ndarray:
+    """A regular polygon with `num` corners at distance 1."""
+    return _sides(x, y, num, np.cos(np.pi / num)) == num
+
+
+def _pentagram(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A star with five points at distance 1: each of them lies beyond one of five lines."""
+    return _sides(x, y, 5, np.cos(2 * np.pi / 5)) >= 4
+
+
+# Each says which points (x, y) belong to the figure; none reaches further than 1 from the middle, or little further.
+SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "arrow": _arrow,
+    "circle": lambda x, y: np.hypot(x, y) < 1,
+    "crescent": lambda x, y: (np.hypot(x, y) < 1) & (np.hypot(x - 0.45, y) > 0.8),
+    "cross": lambda x, y: (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 0.95),
+    "heart": lambda x, y: (x**2 + (1.25 * (y + 0.1) - np.sqrt(abs(x))) ** 2) < 0.8,
+    "ring": lambda x, y: (np.hypot(x, y) < 1) & (np.hypot(x, y) > 0.58),
+    "semicircle": lambda x, y: (np.hypot(x, y + 0.42) < 1) & (y > -0.42),
+    "square": lambda x, y: _regular(x, y, 4),
+    "star": _pentagram,
+    "triangle": lambda x, y: _regular(x, y, 3),
+}
+
+
+def render_shapes(name: str, num: int, *, seed: int | tuple[int, ...]) -> np.ndarray:
+    """`num` images of the figure `name`, one of `SHAPES`: uint8 [num, 32, 32, 3]."""
+    # Unlike its successor's, this generator's numbers are the same in every version of NumPy.
+    rng = np.random.RandomState(seed)
+    figure = SHAPES[name]
+    unit_area = _unit_area(figure)
+    return np.stack([_render(figure, unit_area, rng) for _ in range(num)])
+
+
+def _render(figure: Callable, unit_area: float, rng: np.random.RandomState) -> np.ndarray:
+    scale = np.sqrt(rng.uniform(*AREA) / unit_area)  # pixels
+    free = max(0.0, SIDE / 2 - scale)
+    centre = SIDE / 2 + rng.uniform(-free, free, 2)
+    colour, *background = _colours(rng)
+    cover = _cover(figure, centre, scale, rng.uniform(0, 2 * np.pi))[..., None]  # [32, 32, 1]
+    image = cover * colour + (1 - cover) * _gradient(*background, rng.uniform(0, 2 * np.pi))
+    image += rng.uniform(*NOISE) * rng.standard_normal(image.shape)
+    return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
+
+
+def _cover(figure: Callable, centre: np.ndarray, scale: float, angle: float) -> np.ndarray:
+    """The share of each pixel that the figure covers: [32, 32]."""
+    row, column = _sample_points()
+    # Python floats, unlike NumPy's, leave the samples in float32, which is twice as fast.
+    scale, cos, sin = float(scale), float(np.cos(angle)), float(np.sin(angle))
+    x, y = (column - float(centre[0])) / scale, (row - float(centre[1])) / scale
+    inside = figure(x * cos - y * sin, x * sin + y * cos)
+    return inside.reshape(SIDE, SUPERSAMPLING, SIDE, SUPERSAMPLING).mean(axis=(1, 3))
+
+
+def _sample_points() -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of the samples, in pixels: [128, 1] and [1, 128]."""
+    position = (np.arange(SIDE * SUPERSAMPLING, dtype=np.float32) + 0.5) / SUPERSAMPLING
+    return position[:, None], position[None, :]
+
+
+def _gradient(start: np.ndarray, end: np.ndarray, angle: float) -> np.ndarray:
+    """A background that goes from one colour to another in some direction: [32, 32, 3]."""
+    position = (np.arange(SIDE) + 0.5) / SIDE - 0.5
+    along = position[None, :] * np.cos(angle) + position[:, None] * np.sin(angle)  # within ±√½
+    share = (0.5 + along / np.sqrt(2))[..., None]
+    return (1 - share) * start + share * end
+
+
+def _colours(rng: np.random.RandomState) -> np.ndarray:
+    """The colour of the figure and two of the background, each far enough from the first: [3, 3]."""
+    while True:
+        colours = rng.uniform(0, 1, (3, 3))
+        if np.linalg.norm(colours[1:] - colours[0], axis=1).min() >= MIN_CONTRAST:
+            return colours
+
+
+def _unit_area(figure: Callable) -> float:
+    """The area of the unscaled figure, counted on a fine grid."""
+    position = (np.arange(512) + 0.5) / 512 * 2.4 - 1.2
+    x, y = np.broadcast_arrays(position[None, :], position[:, None])
+    return float(figure(x, y).mean() * 2.4**2)

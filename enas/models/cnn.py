@@ -1,0 +1,315 @@
+"""What a convolutional network of either search space computes, whichever of its weights are there.
+
+`shared_cnn` builds these graphs with the weights of every choice, `standalone_cnn` with those of one network. The code
+that computes is the same, and so are the names of the parameters.
+
+Shapes: B batch, C channels, H and W height and width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from enas.models.operations import (
+    FactorisedReduction,
+    Join,
+    Norm,
+    classifier,
+    convolution,
+    drop_path,
+    macro_operation,
+    micro_operation,
+    relu_conv_norm,
+)
+from enas.search_space.cnn_macro import MACRO_OPERATIONS, MacroNetwork, reduction_layers
+from enas.search_space.cnn_micro import CELL_INPUTS, MICRO_OPERATIONS, MicroCell, MicroNetwork
+
+IMAGE_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class MacroChoices:
+    """Which weights a `MacroGraph` has.
+
+    Attributes:
+        num_layers: L, which says where the reductions are.
+        operations: for each layer, by label, the operations it may apply.
+        skips: for each layer, by label, the earlier layers it may skip from.
+        carried: for each layer, by label, that a reduction follows: the layers whose outputs are reduced there.
+    """
+
+    num_layers: int
+    operations: Mapping[int, Sequence[str]]
+    skips: Mapping[int, Sequence[int]]
+    carried: Mapping[int, Sequence[int]]
+
+    @classmethod
+    def all(cls, num_layers: int) -> "MacroChoices":
+        """Every choice of the macro space with `num_layers` layers."""
+        layers = range(num_layers)
+        return cls(
+            num_layers,
+            operations=dict.fromkeys(layers, MACRO_OPERATIONS),
+            skips={layer: range(layer) for layer in layers},
+            carried={layer: range(layer + 1) for layer in reduction_layers(num_layers)},
+        )
+
+    @classmethod
+    def of(cls, network: MacroNetwork) -> "MacroChoices":
+        """The choices that `network` made."""
+        skips = dict(zip(network.layers, network.skips, strict=True))
+        return cls(
+            network.num_layers,
+            operations={layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)},
+            skips=skips,
+            carried={layer: _carried(skips, layer) for layer in reduction_layers(network.num_layers)},
+        )
+
+
+def _carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
+    """The layers up to `reduction` whose outputs are read after it: the last of them, and those skipped from."""
+    before = [layer for layer in skips if layer <= reduction]
+    wanted = {before[-1]}.union(*(labels for layer, labels in skips.items() if layer > reduction))
+    return [layer for layer in before if layer in wanted]
+
+
+class MacroLayer(nn.Module):
+    """A layer of the macro space: an operation, and a join of its output with those of earlier layers.
+
+    The join is a 1×1 convolution, batch normalisation and ReLU (paper, appendix on the macro space).
+    """
+
+    def __init__(self, label: int, operations: Sequence[str], skips: Sequence[int], channels: int, norm: Norm):
+        super().__init__()
+        self.label = label
+        self.operations = nn.ModuleDict({name: macro_operation(name, channels, norm) for name in operations})
+        self.join = Join((*skips, label), channels, norm) if skips else None
+
+    def forward(self, x: Tensor, operation: str, skipped: Mapping[int, Tensor]) -> Tensor:
+        """`x` and the `skipped` outputs of earlier layers, by label, are [B, C, H, W], as is the result."""
+        output = self.operations[operation](x)
+        if not skipped:
+            return output
+        return F.relu(self.join({**skipped, self.label: output}))
+
+
+class MacroGraph(nn.Module):
+    """The macro space (paper section 2.3): a stem, L layers, two reductions, and a classifier.
+
+    A reduction applies a factorised reduction to the outputs of all earlier layers that are still to be read.
+
+    Args:
+        widths: C before the first reduction, between the two, and after the second.
+        dropout: before the classifier.
+    """
+
+    def __init__(self, num_classes: int, choices: MacroChoices, widths: Sequence[int], dropout: float, norm: Norm):
+        super().__init__()
+        self.stem = nn.Sequential(convolution(IMAGE_CHANNELS, widths[0], 3), norm(widths[0]))
+        self.layers = nn.ModuleDict()
+        self.reductions = nn.ModuleDict()
+        stage = 0
+        for layer in range(choices.num_layers):
+            if layer in choices.operations:
+                parts = choices.operations[layer], choices.skips[layer]
+                self.layers[str(layer)] = MacroLayer(layer, *parts, widths[stage], norm)
+            if layer in choices.carried:
+                self.reductions[str(layer)] = nn.ModuleDict(
+                    {str(s): FactorisedReduction(*widths[stage : stage + 2], norm) for s in choices.carried[layer]}
+                )
+                stage += 1
+        self.classifier = classifier(widths[stage], num_classes, dropout)
+
+    def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
+        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
+        choices = MacroChoices.of(network)
+        x = self.stem(images)
+        outputs: dict[int, Tensor] = {}  # by label, at the present size
+        for layer in range(choices.num_layers):
+            if layer in choices.operations:
+                skipped = {label: outputs[label] for label in choices.skips[layer]}
+                x = outputs[layer] = self.layers[str(layer)](x, *choices.operations[layer], skipped)
+            if layer in choices.carried:
+                reduce = self.reductions[str(layer)]
+                outputs = {label: reduce[str(label)](outputs[label]) for label in choices.carried[layer]}
+                x = outputs[max(outputs)]
+        return self.classifier(x)
+
+
+class Edge(NamedTuple):
+    """What a node of a cell does with one of its two inputs.
+
+    Attributes:
+        node: the node's label.
+        slot: 0 for its first input, 1 for its second.
+        source: the label it reads there.
+        operation: what it applies.
+    """
+
+    node: int
+    slot: int
+    source: int
+    operation: str
+
+    @property
+    def key(self) -> str:
+        """The name of the edge's weights, such as "4_0_2_sep3x3"."""
+        return "_".join(map(str, self))
+
+
+@dataclass(frozen=True)
+class CellChoices:
+    """Which weights a `Cell` has.
+
+    Attributes:
+        edges: the operations it may apply.
+        outputs: labels of the nodes that may be concatenated.
+    """
+
+    edges: Sequence[Edge]
+    outputs: Sequence[int]
+
+    @classmethod
+    def all(cls, num_blocks: int) -> "CellChoices":
+        """Every choice of a cell of `num_blocks` nodes."""
+        nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + num_blocks)
+        edges = [
+            Edge(node, slot, source, operation)
+            for node in nodes
+            for slot in (0, 1)
+            for source in range(node)
+            for operation in MICRO_OPERATIONS
+        ]
+        return cls(edges, nodes)
+
+    @classmethod
+    def of(cls, cell: MicroCell) -> "CellChoices":
+        """The choices that `cell` made."""
+        edges = [
+            Edge(node, slot, source, operation)
+            for node, sources, operations in zip(cell.nodes, cell.inputs, cell.operations, strict=True)
+            for slot, (source, operation) in enumerate(zip(sources, operations, strict=True))
+        ]
+        return cls(edges, cell.output_nodes)
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Those of the two cell inputs that are read."""
+        return tuple(label for label in CELL_INPUTS if any(edge.source == label for edge in self.edges))
+
+
+class Cell(nn.Module):
+    """A cell of the micro space (paper section 2.4): each node adds two operations on two earlier labels.
+
+    Its two inputs are first brought to C channels. The nodes that are output are joined by ReLU, a 1×1 convolution and
+    batch normalisation, so that the cell has C output channels however many they are.
+
+    Every edge has its own weights: an operation's depend on the node, on whether it is the node's first or second
+    input, and on the label read, as in the authors' code. The paper leaves it open.
+
+    Args:
+        choices: which weights the cell has.
+        calibrations: for each cell input, what brings it to C channels and to the size of the other.
+        channels: C.
+        stride: of the operations on cell inputs; 2 makes it a reduction cell.
+        drop_path: the probability with which the result of an operation other than identity is dropped.
+    """
+
+    def __init__(
+        self,
+        choices: CellChoices,
+        calibrations: Sequence[nn.Module],
+        channels: int,
+        stride: int,
+        drop_path: float,
+        norm: Norm,
+    ):
+        super().__init__()
+        self.drop_path = drop_path
+        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in choices.inputs})
+        self.edges = nn.ModuleDict()
+        for edge in choices.edges:
+            edge_stride = stride if edge.source in CELL_INPUTS else 1
+            self.edges[edge.key] = micro_operation(edge.operation, channels, edge_stride, norm)
+        self.join = Join(choices.outputs, channels, norm)
+
+    def forward(self, older: Tensor, previous: Tensor, cell: MicroCell) -> Tensor:
+        """The output [B, C, H, W] of `cell`, from those of the two cells before it."""
+        choices = CellChoices.of(cell)
+        inputs = (older, previous)
+        maps = {label: self.calibrations[str(label)](inputs[label]) for label in choices.inputs}
+        for first, second in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
+            maps[first.node] = self._result(first, maps) + self._result(second, maps)
+        return self.join({label: F.relu(maps[label]) for label in choices.outputs})
+
+    def _result(self, edge: Edge, maps: Mapping[int, Tensor]) -> Tensor:
+        output = self.edges[edge.key](maps[edge.source])
+        if edge.operation == "identity":
+            return output
+        return drop_path(output, self.drop_path, self.training)
+
+
+class MicroGraph(nn.Module):
+    """The micro space (paper section 2.4): a stem, then N normal cells, a reduction cell, N, a reduction cell, N.
+
+    Each cell reads the outputs of the two before it (the first ones the stem's). Channels double in reduction cells.
+
+    Args:
+        num_layers: the number of normal cells, 3N.
+        channels: C of the first cells; the stem has three times as many.
+        dropout: before the classifier.
+        drop_path: of the last cell; that of the others falls linearly to the front.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        normal: CellChoices,
+        reduction: CellChoices,
+        *,
+        num_layers: int,
+        channels: int,
+        dropout: float,
+        drop_path: float,
+        norm: Norm,
+    ):
+        super().__init__()
+        stage = (False,) * (num_layers // 3)
+        self.reduces = (*stage, True, *stage, True, *stage)
+        older = previous = 3 * channels
+        self.stem = nn.Sequential(convolution(IMAGE_CHANNELS, previous, 3), norm(previous))
+        self.cells = nn.ModuleList()
+        for index, reduces in enumerate(self.reduces):
+            channels *= 2 if reduces else 1
+            calibrations = (
+                _calibration(older, channels, norm, halve=index > 0 and self.reduces[index - 1]),
+                _calibration(previous, channels, norm, halve=False),
+            )
+            choices, stride = (reduction, 2) if reduces else (normal, 1)
+            dropped = drop_path * (index + 1) / len(self.reduces)
+            self.cells.append(Cell(choices, calibrations, channels, stride, dropped, norm))
+            older, previous = previous, channels
+        self.classifier = classifier(channels, num_classes, dropout)
+
+    def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Tensor]:
+        """Run `network`, whose weights must be there, on images [B, 3, H, W].
+
+        Returns:
+            logits [B, classes], and the output of the second reduction cell [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
+        """
+        older = previous = self.stem(images)
+        for module, reduces in zip(self.cells, self.reduces, strict=True):
+            cell = network.reduction if reduces else network.normal
+            older, previous = previous, module(older, previous, cell)
+            if reduces:
+                reduced = previous
+        return self.classifier(previous), reduced
+
+
+def _calibration(inputs: int, outputs: int, norm: Norm, *, halve: bool) -> nn.Module:
+    if halve:
+        return FactorisedReduction(inputs, outputs, norm)
+    return nn.Identity() if inputs == outputs else relu_conv_norm(inputs, outputs, norm)

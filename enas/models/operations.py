@@ -1,0 +1,142 @@
+"""The operations of both convolutional search spaces, and the other parts that convolutional networks share.
+
+One table serves the search and the final network. Convolutions have no bias, because batch normalisation follows
+each of them, and start as He et al. 2015 propose. Their order is ReLU, convolution, normalisation (paper, appendix
+on the convolutional search spaces).
+
+Shapes: B batch, C channels, H and W height and width. A stride of 2 makes them ⌈H/2⌉ and ⌈W/2⌉.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Norm = Callable[[int], nn.Module]
+
+# While searching, running averages would mix the statistics of different architectures.
+BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
+RUNNING_AVERAGES: Norm = nn.BatchNorm2d
+
+
+def convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution from `inputs` to `outputs` channels that keeps height and width, but for the stride."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return conv
+
+
+def separable_convolution(channels: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
+    """A convolution of every channel by itself, then a 1×1 convolution across channels (Chollet 2017)."""
+    return nn.Sequential(
+        convolution(channels, channels, kernel, stride=stride, groups=channels),
+        convolution(channels, channels, 1),
+    )
+
+
+# Each takes the number of channels and the stride.
+CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
+    "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride=stride),
+    "sep3x3": lambda channels, stride: separable_convolution(channels, 3, stride=stride),
+    "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride=stride),
+    "sep5x5": lambda channels, stride: separable_convolution(channels, 5, stride=stride),
+}
+# Each takes the stride. Pixels outside the image do not count.
+POOLS: dict[str, Callable[[int], nn.Module]] = {
+    "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
+    "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
+}
+
+
+def macro_operation(name: str, channels: int, norm: Norm) -> nn.Sequential:
+    """An operation of the macro space: a 1×1 convolution, then the convolution or pool (paper section 2.3).
+
+    Batch normalisation and ReLU follow each convolution; the result is not negative.
+    """
+    squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU()]
+    if name in POOLS:
+        return nn.Sequential(*squeeze, POOLS[name](1))
+    return nn.Sequential(*squeeze, CONVOLUTIONS[name](channels, 1), norm(channels), nn.ReLU())
+
+
+def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
+    """An operation of the micro space (paper section 2.4): separable convolutions are applied twice.
+
+    The first application takes the stride. An identity of stride 2 is a `FactorisedReduction`.
+    """
+    if name == "identity":
+        return nn.Identity() if stride == 1 else FactorisedReduction(channels, channels, norm)
+    if name in POOLS:
+        return POOLS[name](stride)
+    return nn.Sequential(
+        nn.ReLU(),
+        CONVOLUTIONS[name](channels, stride),
+        norm(channels),
+        nn.ReLU(),
+        CONVOLUTIONS[name](channels, 1),
+        norm(channels),
+    )
+
+
+def relu_conv_norm(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+    """ReLU, 1×1 convolution, batch normalisation: another number of channels."""
+    return nn.Sequential(nn.ReLU(), convolution(inputs, outputs, 1), norm(outputs))
+
+
+def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
+    """ReLU, global average pool, dropout and a linear layer: [B, inputs, H, W] to logits [B, classes]."""
+    return nn.Sequential(
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
+    )
+
+
+class FactorisedReduction(nn.Module):
+    """Half the height and width: two 1×1 convolutions of stride 2 side by side, the second one pixel further.
+
+    Each makes half of the output channels; they are concatenated and normalised. At odd sizes the second path reads
+    zeros beyond the edge.
+    """
+
+    def __init__(self, inputs: int, outputs: int, norm: Norm):
+        super().__init__()
+        self.even = convolution(inputs, outputs - outputs // 2, 1, stride=2)
+        self.odd = convolution(inputs, outputs // 2, 1, stride=2)
+        self.norm = norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]."""
+        x = F.relu(x)
+        shifted = F.pad(x, (-1, 1, -1, 1))
+        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
+
+
+class Join(nn.Module):
+    """Depth concatenation, 1×1 convolution and batch normalisation of any of several sources (paper section 2.3).
+
+    Each source has its own slice of the weight, so that one that is not joined gets no gradient.
+
+    Args:
+        sources: labels of what may be joined.
+        channels: of each source, and of the result.
+        norm: makes the normalisation.
+    """
+
+    def __init__(self, sources: Iterable[int], channels: int, norm: Norm):
+        super().__init__()
+        self.slices = nn.ParameterDict({str(s): convolution(channels, channels, 1).weight for s in sources})
+        self.norm = norm(channels)
+
+    def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
+        """Join maps [B, C, H, W] by label; the result has the shape of one of them."""
+        weight = torch.cat([self.slices[str(source)] for source in maps], dim=1)  # [C, sources·C, 1, 1]
+        return self.norm(F.conv2d(torch.cat([*maps.values()], dim=1), weight))
+
+
+def drop_path(x: Tensor, p: float, training: bool) -> Tensor:
+    """Zero `x` [B, …] for whole examples with probability p; the others are scaled by 1/(1−p) (Larsson et al. 2017)."""
+    if not training or p == 0:
+        return x
+    kept = x.new_empty(x.shape[0], *(1,) * (x.dim() - 1)).bernoulli_(1 - p)
+    return x * (kept / (1 - p))

@@ -1,0 +1,134 @@
+"""The shared convolutional models: one set of weights ω for every network of a search space (paper sections 2.3, 2.4).
+
+Each choice has parameters of its own, so that one that nobody chose gets no gradient, and hence no weight decay and no
+update. Batches are normalised by their own statistics, in evaluation too.
+
+Shapes: M architectures, B batch, H and W height and width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from enas.models.cnn import CellChoices, MacroChoices, MacroGraph, MicroGraph
+from enas.models.dropout import check_probabilities
+from enas.models.operations import BATCH_STATISTICS
+from enas.search_space.cnn_macro import MacroNetwork
+from enas.search_space.cnn_micro import CELL_NAMES, MicroNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroConfig:
+    """Sizes of a `SharedMacroCNN`.
+
+    Attributes:
+        num_layers: L.
+        filters: the channels of every layer.
+        dropout: before the classifier.
+    """
+
+    num_layers: int = 12
+    filters: int = 36
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        check_sizes(num_layers=(self.num_layers, 1), filters=(self.filters, 2))
+        check_probabilities(dropout=self.dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroConfig:
+    """Sizes of a `SharedMicroCNN`.
+
+    Attributes:
+        num_layers: the number of normal cells, a multiple of 3; two reduction cells stand between its thirds.
+        channels: of the first cells; they double in each reduction cell.
+        num_blocks: B, the nodes of the largest cell.
+        dropout: before the classifier.
+    """
+
+    num_layers: int = 6
+    channels: int = 20
+    num_blocks: int = 5
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        check_thirds(self.num_layers)
+        check_sizes(channels=(self.channels, 2), num_blocks=(self.num_blocks, 1))
+        check_probabilities(dropout=self.dropout)
+
+
+class SharedMacroCNN(MacroGraph):
+    """An image classifier whose layers' operations and skip connections are an argument."""
+
+    def __init__(self, num_classes: int, config: MacroConfig):
+        choices = MacroChoices.all(config.num_layers)
+        super().__init__(num_classes, choices, (config.filters,) * 3, config.dropout, BATCH_STATISTICS)
+        self.config = config
+
+    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W].
+
+        Raises:
+            ValueError: when the network is part of a graph of another depth.
+        """
+        if network.num_layers != self.config.num_layers:
+            raise ValueError(
+                f"the network has {network.num_layers} layers, but the shared model has {self.config.num_layers}"
+            )
+        return self.compute(images, network)
+
+    def logits(self, images: Tensor, networks: Sequence[MacroNetwork]) -> Tensor:
+        """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
+        return torch.stack([self(images, network) for network in networks])
+
+
+class SharedMicroCNN(MicroGraph):
+    """An image classifier whose normal and reduction cell are an argument. Each of its cells has its own weights."""
+
+    def __init__(self, num_classes: int, config: MicroConfig):
+        choices = CellChoices.all(config.num_blocks)
+        super().__init__(
+            num_classes,
+            choices,
+            choices,
+            num_layers=config.num_layers,
+            channels=config.channels,
+            dropout=config.dropout,
+            drop_path=0.0,
+            norm=BATCH_STATISTICS,
+        )
+        self.config = config
+
+    def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W].
+
+        Raises:
+            ValueError: when a cell has nodes that this model has no weights for.
+        """
+        last = self.config.num_blocks + 1
+        for name in CELL_NAMES:
+            node = getattr(network, name).nodes[-1]
+            if node > last:
+                raise ValueError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
+        logits, _ = self.compute(images, network)
+        return logits
+
+    def logits(self, images: Tensor, networks: Sequence[MicroNetwork]) -> Tensor:
+        """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
+        return torch.stack([self(images, network) for network in networks])
+
+
+def check_sizes(**sizes: tuple[float, int]) -> None:
+    """Raise ValueError, with its name, for a size below its smallest value; each is given as (size, smallest)."""
+    for name, (size, smallest) in sizes.items():
+        if size < smallest:
+            raise ValueError(f"{name} is {size}; it must be at least {smallest}")
+
+
+def check_thirds(num_layers: int) -> None:
+    """Raise ValueError unless `num_layers` normal cells can be divided in three."""
+    if num_layers < 3 or num_layers % 3:
+        raise ValueError(f"num_layers is {num_layers}; it must be 3, 6, 9 …, for reduction cells stand between thirds")

@@ -1,0 +1,171 @@
+"""Image classification as a search problem: what the training loop needs to know of images.
+
+Shapes: M architectures, B batch, C classes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from enas import drawing
+from enas.data.augment import AugmentConfig, all_rotations, augment, normalise, rotate_randomly
+from enas.data.builtin import SPLITS
+from enas.data.image import ImageDataset
+from enas.data.image_batches import TrainingImages, evaluation_batches
+from enas.search_space.cnn_macro import MacroNetwork
+from enas.search_space.cnn_micro import MicroNetwork
+
+Network = MacroNetwork | MicroNetwork
+
+NETWORKS = {kind.type_name: kind for kind in (MacroNetwork, MicroNetwork)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTaskConfig:
+    """Minibatches of a `VisionTask`.
+
+    Attributes:
+        batch_size: B, in training and in evaluation.
+        random_seed: fixes the order in which images are read.
+        augment: how training images are varied.
+    """
+
+    batch_size: int
+    random_seed: int
+    augment: AugmentConfig
+
+
+class VisionTask:
+    """Shared convolutional networks on images. The reward of a network is its accuracy on a validation minibatch.
+
+    Images without labels are classified by their rotation (Liu et al. 2020): turned at random in training, and in all
+    four ways in evaluation, where the four of an image share a minibatch.
+
+    Args:
+        dataset: the images.
+        model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C].
+        config: see `VisionTaskConfig`.
+
+    Raises:
+        ValueError: the training or validation split does not fill a minibatch.
+    """
+
+    metric = "accuracy"
+
+    def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig):
+        self.dataset = dataset
+        self.model = model
+        self.config = config
+        self.device = next(model.parameters()).device
+        self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
+        self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
+        # All four rotations of an image make one minibatch of about the usual size.
+        self._images_at_once = max(1, config.batch_size // 4) if dataset.is_rotation else config.batch_size
+        self._train = self._endless("train", config.batch_size)
+        self._valid = self._endless("valid", self._images_at_once)
+
+    def _endless(self, split: str, batch_size: int) -> TrainingImages:
+        name = f"{self.dataset.name}, {split}"
+        return TrainingImages(self._splits[split], batch_size, seed=self.config.random_seed, name=name)
+
+    def shared_loss(self, networks: Sequence[Network]) -> tuple[Tensor, Tensor]:
+        """The loss of M networks on the next training minibatch, augmented, and their accuracy on it.
+
+        Both are scalars, averaged over M: the cross-entropy in nats an image, and a share of the images.
+        """
+        self.model.train()
+        images, labels = next(self._train)
+        images = augment(images, self._mean, self._std, self.config.augment)
+        if self.dataset.is_rotation:
+            images, labels = rotate_randomly(images)
+        losses, accuracies = [], []
+        for network in networks:
+            logits = self.model(images, network)
+            losses.append(nn.functional.cross_entropy(logits, labels))
+            accuracies.append(_correct(logits, labels) / len(labels))
+        return torch.stack(losses).mean(), torch.stack(accuracies).mean()
+
+    def forget_state(self) -> None:
+        """Nothing is carried from one minibatch to the next."""
+
+    @torch.no_grad()
+    def rewards(self, networks: Sequence[Network]) -> Tensor:
+        """The accuracy of each of M networks on the next validation minibatch, ω in evaluation mode: [M]."""
+        self.model.eval()
+        images, labels = self._examples(*next(self._valid))
+        return self._count_correct(networks, images, labels) / len(labels)
+
+    def rank(self, networks: Sequence[Network], max_batches: int) -> list[float]:
+        """Accuracy of each network on the same first `max_batches` validation minibatches."""
+        return self._accuracies(networks, "valid", max_batches)
+
+    def evaluate(self, network: Network, split: str) -> float:
+        """Accuracy on all of a split, every image counted once."""
+        return self._accuracies([network], split)[0]
+
+    @torch.no_grad()
+    def _accuracies(self, networks: Sequence[Network], split: str, max_batches: int | None = None) -> list[float]:
+        self.model.eval()
+        correct, count = torch.zeros(len(networks), device=self.device), 0
+        for index, batch in enumerate(evaluation_batches(self._splits[split], self._images_at_once)):
+            if index == max_batches:
+                break
+            images, labels = self._examples(*batch)
+            correct += self._count_correct(networks, images, labels)
+            count += len(labels)
+        return (correct.double() / count).tolist()
+
+    def _examples(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """A minibatch as evaluations see it: normalised, and where there are no labels, in all four rotations."""
+        images = normalise(images, self._mean, self._std)
+        return all_rotations(images) if self.dataset.is_rotation else (images, labels)
+
+    def _count_correct(self, networks: Sequence[Network], images: Tensor, labels: Tensor) -> Tensor:
+        return torch.stack([_correct(self.model(images, network), labels) for network in networks])  # [M]
+
+    @staticmethod
+    def is_better(score: float, than: float | None) -> bool:
+        """Whether an accuracy is higher than another; any number beats none and NaN; NaN beats nothing."""
+        return not math.isnan(score) and (than is None or math.isnan(than) or score > than)
+
+    @staticmethod
+    def epoch_metric(mean_accuracy: float) -> float:
+        """The metric that the mean of `shared_loss`'s second value stands for: that mean itself."""
+        return mean_accuracy
+
+    @staticmethod
+    def draw(network: Network, path: Path, title: str) -> Path:
+        """Draw the network; returns the file written."""
+        draw = drawing.draw_macro if isinstance(network, MacroNetwork) else drawing.draw_micro
+        return draw(network, path, title=title)
+
+    @staticmethod
+    def read_architecture(data: dict) -> Network:
+        """The network of its JSON dictionary; ValueError when it is none."""
+        kind = data.get("type") if isinstance(data, dict) else None
+        if kind not in tuple(NETWORKS):  # not by its hash: JSON may hold a list here
+            raise ValueError(f"architecture type is {kind!r}; it must be one of {', '.join(NETWORKS)}")
+        return NETWORKS[kind].from_dict(data)
+
+    def state_dict(self) -> dict:
+        """Model and cursors."""
+        return {
+            "model": self.model.state_dict(),
+            "train": self._train.state_dict(),
+            "valid": self._valid.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self._train.load_state_dict(state["train"])
+        self._valid.load_state_dict(state["valid"])
+
+
+def _correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many of [B, C] logits are highest at their label: a float32 scalar."""
+    return (logits.argmax(1) == labels).sum().float()

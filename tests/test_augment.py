@@ -1,0 +1,169 @@
+"""Augmentation of whole minibatches: each image by draws of its own, and what the draws may do."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enas.data.augment import AugmentConfig, all_rotations, augment, normalise, rotate, rotate_randomly
+
+# No pixel equals a mean: 0 after normalisation can only come from blanking.
+MEAN, STD = torch.tensor([10.5, 20.5, 30.5]), torch.tensor([2.0, 4.0, 8.0])
+PLAIN = AugmentConfig(crop_padding=0, flip=False)
+MANY = 2000  # images, to see every outcome of a draw
+
+
+def numbered(batch: int, height: int, width: int) -> torch.Tensor:
+    """Images [B, 3, H, W] whose pixels tell where they were: 1 … HW, the same in each channel and image."""
+    return torch.arange(1, height * width + 1, dtype=torch.uint8).view(height, width).expand(batch, 3, -1, -1)
+
+
+def raw(images: torch.Tensor) -> torch.Tensor:
+    """Undo `normalise`, but leave what is exactly 0, which augmentation has blanked, at 0."""
+    restored = images * STD.view(-1, 1, 1) + MEAN.view(-1, 1, 1)
+    return torch.where(images == 0, 0, restored).round().to(torch.uint8)
+
+
+def test_normalise_by_hand():
+    images = torch.tensor([[0], [128], [255]], dtype=torch.uint8).view(1, 3, 1, 1)
+    expected = [(0 - 10.5) / 2, (128 - 20.5) / 4, (255 - 30.5) / 8]
+    assert normalise(images, MEAN, STD).flatten().tolist() == expected
+    assert normalise(images, MEAN, STD).dtype == torch.float32
+
+
+@given(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7))
+def test_no_augmentation_is_normalisation(batch, height, width):
+    images = torch.randint(256, (batch, 3, height, width), dtype=torch.uint8)
+    assert torch.equal(augment(images, MEAN, STD, PLAIN), normalise(images, MEAN, STD))
+
+
+def crops_by_hand(image: torch.Tensor, padding: int) -> dict[bytes, tuple[int, int]]:
+    """Every crop of one zero-padded image [3, H, W], and its place."""
+    height, width = image.shape[1:]
+    padded = torch.nn.functional.pad(image, (padding,) * 4)
+    places = [(y, x) for y in range(2 * padding + 1) for x in range(2 * padding + 1)]
+    return {padded[:, y : y + height, x : x + width].numpy().tobytes(): (y, x) for y, x in places}
+
+
+@pytest.mark.parametrize("height, width", [(5, 5), (4, 7)])
+def test_crops_are_those_of_the_padded_image_each_as_often(height, width):
+    torch.manual_seed(0)
+    images = numbered(MANY, height, width)
+    out = raw(augment(images, MEAN, STD, AugmentConfig(crop_padding=2, flip=False)))
+    places = crops_by_hand(images[0], 2)
+    counts = dict.fromkeys(places.values(), 0)
+    for crop in out:
+        counts[places[crop.numpy().tobytes()]] += 1
+    assert len(counts) == 25
+    assert all(40 < count < 130 for count in counts.values())  # 80 expected, with a standard deviation of 9
+
+
+def test_half_of_the_images_are_mirrored():
+    torch.manual_seed(0)
+    images = numbered(MANY, 3, 4)
+    out = raw(augment(images, MEAN, STD, AugmentConfig(crop_padding=0)))
+    is_mirrored = (out == images.flip(3)).all(dim=(1, 2, 3))
+    is_plain = (out == images).all(dim=(1, 2, 3))
+    assert (is_mirrored ^ is_plain).all()
+    assert 900 < is_mirrored.sum() < 1100
+
+
+def test_flip_and_crop_are_drawn_independently():
+    torch.manual_seed(0)
+    images = numbered(MANY, 4, 4)
+    out = raw(augment(images, MEAN, STD, AugmentConfig(crop_padding=1)))
+    crops = crops_by_hand(images[0], 1) | {
+        key: (*place, "mirrored") for key, place in crops_by_hand(images[0].flip(2), 1).items()
+    }
+    seen = {crops[crop.numpy().tobytes()] for crop in out}
+    assert len(seen) == 18
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
+def test_cutout_blanks_a_square_around_a_uniform_pixel(length):
+    torch.manual_seed(0)
+    size = 7
+    out = augment(numbered(MANY, size, size), MEAN, STD, AugmentConfig(crop_padding=0, flip=False, cutout=length))
+    blank = (out == 0).all(dim=1)
+    assert ((out == 0) == blank.unsqueeze(1)).all()  # in every channel alike
+    counts: dict[tuple, int] = {}
+    for rows, columns in zip(blank.any(dim=2).tolist(), blank.any(dim=1).tolist(), strict=True):
+        counts[tuple(rows), tuple(columns)] = counts.get((tuple(rows), tuple(columns)), 0) + 1
+    assert torch.equal(blank, blank.any(dim=2, keepdim=True) & blank.any(dim=1, keepdim=True))
+
+    def window(middle):
+        return tuple(middle - length // 2 <= place < middle - length // 2 + length for place in range(size))
+
+    assert set(counts) == {(window(y), window(x)) for y in range(size) for x in range(size)}
+    assert min(counts.values()) > 15  # 41 expected, with a standard deviation of 6
+
+
+def test_what_is_not_cut_out_stays():
+    images = numbered(50, 6, 6)
+    out = raw(augment(images, MEAN, STD, AugmentConfig(crop_padding=0, flip=False, cutout=3)))
+    assert torch.equal(out[out != 0], images[out != 0])
+    assert (out == 0).any()
+
+
+def test_images_have_draws_of_their_own_that_the_seed_fixes():
+    images = numbered(64, 8, 8)
+    outs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        outs.append(augment(images, MEAN, STD, AugmentConfig(cutout=2)))
+    assert torch.equal(outs[0], outs[1]) and not torch.equal(outs[0], outs[2])
+    assert len(outs[0].unique(dim=0)) > 60
+
+
+def test_the_images_given_are_left_alone():
+    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
+    before = images.clone()
+    augment(images, MEAN, STD, AugmentConfig(cutout=4))
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("name", ["crop_padding", "cutout"])
+def test_negative_sizes_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is -1; it must be at least 0"):
+        AugmentConfig(**{name: -1})
+
+
+# Rotation
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.data())
+def test_rotation_is_that_of_each_image_by_itself(size, batch, data):
+    turns = data.draw(st.lists(st.integers(0, 3), min_size=batch, max_size=batch))
+    images = torch.rand(batch, 3, size, size)
+    expected = torch.stack([image.rot90(k, (1, 2)) for image, k in zip(images, turns, strict=True)])
+    assert torch.equal(rotate(images, torch.tensor(turns)), expected)
+
+
+def test_all_rotations_hold_each_image_four_times():
+    images = torch.rand(3, 3, 4, 4)
+    rotated, labels = all_rotations(images)
+    assert labels.tolist() == [0, 1, 2, 3] * 3
+    for image, label, origin in zip(rotated, labels.tolist(), [0] * 4 + [1] * 4 + [2] * 4, strict=True):
+        assert torch.equal(image, images[origin].rot90(label, (1, 2)))
+
+
+def test_random_rotations_are_uniform_and_carry_their_labels():
+    torch.manual_seed(0)
+    images = torch.rand(MANY, 3, 3, 3)
+    rotated, labels = rotate_randomly(images)
+    assert torch.equal(rotate(rotated, (4 - labels) % 4), images)
+    assert all(420 < count < 580 for count in labels.bincount(minlength=4).tolist())
+
+
+def test_labels_stay_true_when_flips_come_first():
+    """Turned back by its label, every image is upright: as it was, or mirrored left to right."""
+    torch.manual_seed(0)
+    images = numbered(200, 5, 5)
+    rotated, labels = rotate_randomly(augment(images, MEAN, STD, AugmentConfig(crop_padding=0)))
+    upright = raw(rotate(rotated, (4 - labels) % 4))
+    assert ((upright == images) | (upright == images.flip(3))).all(dim=(1, 2, 3)).sum() == 200
+
+
+def test_images_that_are_not_square_cannot_be_turned():
+    with pytest.raises(ValueError, match="images of 4 × 5 pixels cannot be turned by 90 degrees"):
+        all_rotations(torch.rand(1, 3, 4, 5))

@@ -1,0 +1,270 @@
+"""The operations of the convolutional search spaces against their definitions.
+
+Shapes: B batch, C channels, H and W height and width.
+"""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from enas.models.operations import (
+    BATCH_STATISTICS,
+    CONVOLUTIONS,
+    POOLS,
+    RUNNING_AVERAGES,
+    FactorisedReduction,
+    Join,
+    classifier,
+    convolution,
+    drop_path,
+    macro_operation,
+    micro_operation,
+)
+from enas.search_space.cnn_macro import MACRO_OPERATIONS
+from enas.search_space.cnn_micro import MICRO_OPERATIONS
+
+CHANNELS = 4
+SIZES = [(6, 6), (7, 7), (5, 8), (1, 1)]
+
+
+def images(height: int = 7, width: int = 6, channels: int = CHANNELS, batch: int = 3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, channels, height, width, dtype=torch.float64, generator=generator)
+
+
+def built(make, *arguments) -> nn.Module:
+    """A float64 module whose scales and shifts differ from 1 and 0, which would hide a mistake."""
+    torch.manual_seed(0)
+    module = make(*arguments).double()
+    for parameter in module.parameters():
+        if parameter.dim() == 1:
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    return module
+
+
+def windows(x: torch.Tensor, kernel: int, outside: float) -> torch.Tensor:
+    """The kernel·kernel pixels around each pixel, `outside` beyond the edge: [B, C, kernel, kernel, H, W]."""
+    height, width = x.shape[2:]
+    reach = kernel // 2
+    padded = F.pad(x, (reach, reach, reach, reach), value=outside)
+    rows = [
+        torch.stack([padded[:, :, i : i + height, j : j + width] for j in range(kernel)], dim=2) for i in range(kernel)
+    ]
+    return torch.stack(rows, dim=2)
+
+
+def dense(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """A convolution as the sum it stands for; `weight` is [outputs, inputs, kernel, kernel]."""
+    return torch.einsum("bcijhw,ocij->bohw", windows(x, weight.shape[2], 0.0), weight)
+
+
+def dense_weight(convolution: nn.Module) -> torch.Tensor:
+    """The weight of a plain convolution, or the outer product of a separable one's two kernels."""
+    if isinstance(convolution, nn.Conv2d):
+        return convolution.weight
+    depthwise, pointwise = (part.weight for part in convolution)  # [C, 1, kernel, kernel], [C, C, 1, 1]
+    return pointwise * depthwise.transpose(0, 1)
+
+
+def normalised(x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
+    """Batch normalisation by the batch's own mean and variance, channel by channel."""
+    mean = x.mean((0, 2, 3), keepdim=True)
+    variance = ((x - mean) ** 2).mean((0, 2, 3), keepdim=True)
+    return (x - mean) / (variance + 1e-5).sqrt() * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+
+
+def plain_pool(name: str, x: torch.Tensor) -> torch.Tensor:
+    if name == "max3x3":
+        return windows(x, 3, -torch.inf).amax((2, 3))
+    return windows(x, 3, 0.0).sum((2, 3)) / windows(torch.ones_like(x), 3, 0.0).sum((2, 3))
+
+
+def assert_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def assert_is_named(convolution: nn.Module, name: str) -> None:
+    """Separable where the name says so, and of the size it says."""
+    size = int(name[-1])
+    shapes = [(4, 1, size, size), (4, 4, 1, 1)] if name.startswith("sep") else [(4, 4, size, size)]
+    assert [tuple(parameter.shape) for parameter in convolution.parameters()] == shapes
+
+
+# The table
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_equals_the_dense_one_of_its_kernels(name, stride):
+    operation = built(CONVOLUTIONS[name], CHANNELS, stride)
+    assert_is_named(operation, name)
+    assert_equal(operation(images()), dense(images(), dense_weight(operation))[:, :, ::stride, ::stride])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", POOLS)
+def test_pools_leave_out_what_lies_beyond_the_edge(name, stride):
+    x = images() - 5  # negative: a zero beyond the edge would be a maximum
+    assert_equal(POOLS[name](stride)(x), plain_pool(name, x)[:, :, ::stride, ::stride])
+
+
+def test_convolutions_start_as_he_et_al_propose():
+    torch.manual_seed(0)
+    for conv, fan_in in [(convolution(32, 64, 3), 32 * 9), (convolution(512, 512, 5, groups=512), 25)]:
+        assert conv.bias is None
+        assert conv.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.03)
+        assert conv.weight.mean().item() == pytest.approx(0, abs=0.03 * (2 / fan_in) ** 0.5)
+
+
+# The operations of the macro space
+
+
+@pytest.mark.parametrize("name", MACRO_OPERATIONS)
+def test_a_macro_operation_follows_a_narrow_convolution(name):
+    operation = built(macro_operation, name, CHANNELS, BATCH_STATISTICS)
+    narrow, norm, _, core, *rest = operation
+    x = normalised(dense(images(), narrow.weight), norm).clamp(min=0)
+    if name in POOLS:
+        assert not rest
+        expected = plain_pool(name, x)
+    else:
+        assert_is_named(core, name)
+        expected = normalised(dense(x, dense_weight(core)), rest[0]).clamp(min=0)
+    assert_equal(operation(images()), expected)
+
+
+# The operations of the micro space
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", ["sep3x3", "sep5x5"])
+def test_separable_convolutions_of_the_micro_space_are_applied_twice(name, stride):
+    operation = built(micro_operation, name, CHANNELS, stride, BATCH_STATISTICS)
+    _, first, first_norm, _, second, second_norm = operation
+    assert_is_named(first, name)
+    assert_is_named(second, name)
+    x = dense(images().clamp(min=0), dense_weight(first))[:, :, ::stride, ::stride]
+    x = dense(normalised(x, first_norm).clamp(min=0), dense_weight(second))
+    assert_equal(operation(images()), normalised(x, second_norm))
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pools_of_the_micro_space_are_nothing_else(name):
+    assert_equal(micro_operation(name, CHANNELS, 1, BATCH_STATISTICS)(images()), plain_pool(name, images()))
+
+
+def test_identity_is_the_identity_and_reduces_at_stride_2():
+    assert micro_operation("identity", CHANNELS, 1, BATCH_STATISTICS)(images()).equal(images())
+    operation = built(micro_operation, "identity", CHANNELS, 2, BATCH_STATISTICS)
+    assert_equal(operation(images()), built(FactorisedReduction, CHANNELS, CHANNELS, BATCH_STATISTICS)(images()))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", MICRO_OPERATIONS)
+def test_stride_2_halves_odd_and_even_sizes(name, size):
+    operation = built(micro_operation, name, CHANNELS, 2, BATCH_STATISTICS)
+    assert operation(images(*size)).shape == (3, CHANNELS, -(-size[0] // 2), -(-size[1] // 2))
+
+
+# Factorised reduction
+
+
+@pytest.mark.parametrize("outputs", [6, 5])
+@pytest.mark.parametrize("size", SIZES)
+def test_factorised_reduction_joins_two_grids_of_pixels(size, outputs):
+    reduction = built(FactorisedReduction, CHANNELS, outputs, BATCH_STATISTICS)
+    x = images(*size).clamp(min=0)
+    even = x[:, :, 0::2, 0::2]
+    odd = torch.zeros_like(even)  # the second grid ends earlier at odd sizes
+    shifted = x[:, :, 1::2, 1::2]
+    odd[:, :, : shifted.shape[2], : shifted.shape[3]] = shifted
+    joined = torch.cat([dense(even, reduction.even.weight), dense(odd, reduction.odd.weight)], dim=1)
+    assert joined.shape == (3, outputs, -(-size[0] // 2), -(-size[1] // 2))
+    assert_equal(reduction(images(*size)), normalised(joined, reduction.norm))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_factorised_reduction_reads_both_grids_and_no_other_pixel(size):
+    reduction = built(FactorisedReduction, CHANNELS, CHANNELS, RUNNING_AVERAGES).eval()
+    x = images(*size).abs().requires_grad_()
+    (gradient,) = torch.autograd.grad((reduction(x) * torch.rand(4, 1, 1)).sum(), x)
+    row, column = torch.arange(size[0]).view(-1, 1), torch.arange(size[1])
+    assert (gradient.abs().sum((0, 1)) > 0).equal(row % 2 == column % 2)
+
+
+# Joins
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, unique=True))
+def test_a_join_is_a_sum_of_convolutions_of_its_sources(sources):
+    join = built(Join, range(5), CHANNELS, BATCH_STATISTICS)
+    maps = {source: images() * (source + 1) + source for source in sources}
+    expected = sum(dense(x, join.slices[str(source)]) for source, x in maps.items())
+    assert_equal(join(maps), normalised(expected, join.norm))
+
+
+@given(st.sets(st.integers(0, 4), min_size=1))
+def test_only_joined_sources_get_a_gradient(sources):
+    join = built(Join, range(5), CHANNELS, BATCH_STATISTICS)
+    (join({source: images() for source in sources}) * torch.rand(7, 6)).sum().backward()
+    assert {int(source) for source, weight in join.slices.items() if weight.grad is not None} == sources
+
+
+# Normalisation
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_searching_normalises_by_the_batch_in_training_and_evaluation(training):
+    norm = BATCH_STATISTICS(CHANNELS).double().train(training)
+    for x in (images(), images() * 3 + 7):
+        variance, mean = torch.var_mean(norm(x), (0, 2, 3), correction=0)
+        torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-12)
+        torch.testing.assert_close(variance, torch.ones_like(variance), rtol=1e-4, atol=0)
+    assert not list(norm.buffers())
+
+
+def test_normalisation_starts_at_scale_1_and_shift_0():
+    for norm in (BATCH_STATISTICS(CHANNELS), RUNNING_AVERAGES(CHANNELS)):
+        assert norm.weight.tolist() == [1.0] * CHANNELS
+        assert norm.bias.tolist() == [0.0] * CHANNELS
+
+
+# Drop path
+
+
+def test_drop_path_keeps_the_expectation():
+    torch.manual_seed(0)
+    x = torch.rand(20_000, 2, 1, 1) + 1
+    dropped = drop_path(x, 0.3, training=True)
+    assert (dropped / x).mean().item() == pytest.approx(1, abs=0.02)
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.3, abs=0.02)
+
+
+def test_drop_path_keeps_or_drops_whole_examples():
+    torch.manual_seed(0)
+    ratio = drop_path(torch.ones(100, 3, 2, 2), 0.5, training=True).flatten(1)
+    assert ratio.eq(ratio[:, :1]).all()
+    assert ratio.unique().tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize(("p", "training"), [(0.5, False), (0.0, True)])
+def test_drop_path_does_nothing_in_evaluation_or_at_0(p, training):
+    assert drop_path(images(), p, training).equal(images())
+
+
+# The classifier
+
+
+def test_the_classifier_averages_over_the_image():
+    head = built(classifier, CHANNELS, 5, 0.5).eval()
+    linear = head[-1]
+    assert_equal(head(images()), images().clamp(min=0).mean((2, 3)) @ linear.weight.t() + linear.bias)
+
+
+def test_the_classifier_drops_out_while_training():
+    torch.manual_seed(0)
+    head = built(classifier, CHANNELS, 5, 0.5)
+    assert not head(images()).allclose(head(images()))

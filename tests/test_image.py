@@ -1,0 +1,676 @@
+"""Image datasets: CIFAR-10's batches, folders of images, what is refused, and the minibatches cut from them."""
+
+import io
+import itertools
+import os
+import pickle
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pictures import pixels, write, write_folder
+from PIL import Image
+
+from enas.data import builtin
+from enas.data.builtin import SPLITS
+from enas.data.cifar import read_cifar
+from enas.data.image import ROTATIONS, load_images, stratified_choice
+from enas.data.image_batches import FileImages, MemoryImages, TrainingImages, channel_statistics, evaluation_batches
+from enas.data.image_folder import read_image
+
+
+def refused(message: str, kind: type[Exception] = ValueError):
+    """An error of one line whose text contains `message`, word for word."""
+    return pytest.raises(kind, match=r"\A(?=[^\n]*\Z).*" + re.escape(message))
+
+
+def load(folder: Path, name: str = "mine", **settings):
+    return load_images(name, data_dir=folder, **settings)
+
+
+def split_of(num: int, size: int = 2) -> MemoryImages:
+    """Images that all differ, and labels that are their numbers."""
+    generator = torch.Generator().manual_seed(num)
+    images = torch.randint(256, (num, 3, size, size), generator=generator, dtype=torch.uint8)
+    return MemoryImages(images, torch.arange(num))
+
+
+# --- CIFAR-10 ---------------------------------------------------------------------------------------------------------
+
+NAMES = ["airplane", "automobile", "bird"]
+PER_BATCH = 12
+
+
+class Python2Pickler(pickle._Pickler):
+    """Pickles text and bytes alike as Python 2's strings, as the official files have them."""
+
+    def save_string(self, value):
+        content = value if isinstance(value, bytes) else value.encode()
+        self.write(pickle.BINSTRING + len(content).to_bytes(4, "little") + content)
+        self.memoize(value)
+
+    dispatch = {**pickle._Pickler.dispatch, str: save_string, bytes: save_string}  # noqa: RUF012
+
+
+def dump_like_python_2(content: object) -> bytes:
+    stream = io.BytesIO()
+    Python2Pickler(stream, protocol=2).dump(content)
+    return stream.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
+def dump_like_python_3(content: object) -> bytes:
+    return pickle.dumps(content, protocol=2)
+
+
+def batch(number: int) -> dict:
+    rng = np.random.RandomState(number)
+    data = rng.randint(0, 256, (PER_BATCH, 3072), dtype=np.uint8)
+    return {"data": data, "labels": [i % 3 for i in range(PER_BATCH)], "batch_label": f"batch {number}"}
+
+
+def write_cifar(folder: Path, dump=dump_like_python_2) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(5):
+        (folder / f"data_batch_{number + 1}").write_bytes(dump(batch(number)))
+    (folder / "test_batch").write_bytes(dump(batch(5)))
+    (folder / "batches.meta").write_bytes(dump({"label_names": NAMES, "num_vis": 3072}))
+    return folder
+
+
+@pytest.mark.parametrize("dump", [dump_like_python_2, dump_like_python_3, pickle.dumps])
+@pytest.mark.parametrize("place", ["cifar10", "cifar10/cifar-10-batches-py"])
+def test_official_batches_of_either_python_in_either_place(tmp_path, dump, place):
+    if dump is pickle.dumps:
+        dump = lambda content: pickle.dumps(content, protocol=4)  # noqa: E731
+    write_cifar(tmp_path / place, dump)
+    cifar = read_cifar(tmp_path / "cifar10")
+    assert cifar.classes == tuple(NAMES)
+    expected = np.concatenate([batch(number)["data"] for number in range(5)]).reshape(-1, 3, 32, 32)
+    assert np.array_equal(cifar.train_images, expected)
+    assert np.array_equal(cifar.test_images, batch(5)["data"].reshape(-1, 3, 32, 32))
+    assert cifar.train_labels.tolist() == [0, 1, 2] * 20 and cifar.test_labels.tolist() == [0, 1, 2] * 4
+
+
+def test_planes_of_a_batch_are_red_green_and_blue_row_by_row(tmp_path):
+    write_cifar(tmp_path / "cifar10")
+    images = read_cifar(tmp_path / "cifar10").train_images
+    row = batch(0)["data"][7]
+    assert images[7, 0, 0, 1] == row[1] and images[7, 0, 1, 0] == row[32] and images[7, 2, 3, 4] == row[2048 + 100]
+
+
+def as_rows(split: MemoryImages) -> set[bytes]:
+    return {image.numpy().tobytes() for image in split.images}
+
+
+def test_validation_is_held_out_of_the_training_batches_alone(tmp_path):
+    write_cifar(tmp_path / "cifar10")
+    dataset = load(tmp_path, "cifar", valid_size=15)
+    train, valid, test = (as_rows(getattr(dataset, split)) for split in SPLITS)
+    everything = {row.tobytes() for number in range(5) for row in batch(number)["data"]}
+    assert train | valid == everything and not train & valid
+    assert test == {row.tobytes() for row in batch(5)["data"]}
+    assert dataset.valid.labels.bincount().tolist() == [5, 5, 5]
+    assert dataset.notes == ("cifar10: 15 of 60 training images are held out for validation",)
+    label_of = {
+        row.tobytes(): label for n in range(5) for row, label in zip(batch(n)["data"], [0, 1, 2] * 4, strict=True)
+    }
+    for split in (dataset.train, dataset.valid):
+        assert [label_of[image.numpy().tobytes()] for image in split.images] == split.labels.tolist()
+
+
+def test_the_held_out_images_depend_on_nothing_but_the_data(tmp_path):
+    write_cifar(tmp_path / "cifar10")
+    chosen = []
+    for seed in (1, 2):
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        chosen.append(load(tmp_path, "cifar10", valid_size=15).valid)
+    assert torch.equal(chosen[0].images, chosen[1].images)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.data())
+def test_a_stratified_choice_takes_the_same_share_of_every_class(labels, data):
+    num = data.draw(st.integers(0, len(labels)))
+    keys = data.draw(st.permutations(range(len(labels))))
+    labels = np.array(labels)
+    chosen = stratified_choice(labels, num, keys)
+    assert chosen.sum() == num
+    for label in np.unique(labels):
+        inside = chosen[labels == label]
+        assert abs(inside.sum() - num * len(inside) / len(labels)) <= 1
+        own = np.array(keys)[labels == label]
+        assert not inside.any() or inside.all() or own[inside].max() < own[~inside].min()
+
+
+def test_cifar_is_resized(tmp_path):
+    write_cifar(tmp_path / "cifar10")
+    dataset = load(tmp_path, "cifar10", valid_size=15, image_size=16)
+    assert dataset.train.images.shape == (45, 3, 16, 16)
+    whole = load(tmp_path, "cifar10", valid_size=15)
+    pooled = torch.nn.functional.avg_pool2d(whole.train.images.float(), 2)
+    assert (dataset.train.images - pooled).abs().mean() < 20  # of noise that, unrelated, would differ by 50 or so
+
+
+class Evil:
+    """Unpickled plainly, it makes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def wrong(**changes) -> bytes:
+    return dump_like_python_2(batch(0) | changes)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "Ran out of input"),
+        (b"not a pickle", ""),
+        (dump_like_python_2(batch(0))[:-1000], ""),
+        (dump_like_python_2([1, 2]), "it holds a list"),
+        (dump_like_python_2({}), "its data is no array [images, 3072]"),
+        (wrong(data=np.zeros((PER_BATCH, 3071), np.uint8)), "its data is no array [images, 3072]"),
+        (wrong(data=np.zeros((0, 3072), np.uint8), labels=[]), "its data is no array [images, 3072]"),
+        (wrong(data=np.zeros((PER_BATCH, 3072), np.float32)), "it has an array of f4; expected u1"),
+        (wrong(data=[0] * 3072), "its data is no array [images, 3072]"),
+        (wrong(labels=[0] * 11), "its labels are no list, one for each of 12 images"),
+        (wrong(labels=[3] * PER_BATCH), "its labels are not all integers in 0 … 2"),
+        (wrong(labels=[-1] * PER_BATCH), "its labels are not all integers in 0 … 2"),
+        (wrong(labels=[0.0] * PER_BATCH), "its labels are not all integers in 0 … 2"),
+        (pickle.dumps(batch(0) | {"extra": np.load}), "it asks for numpy.load, which no dataset needs"),
+        (pickle.dumps(batch(0) | {"extra": eval}), "it asks for builtins.eval, which no dataset needs"),
+    ],
+)
+def test_a_batch_that_is_none(tmp_path, content, says):
+    write_cifar(tmp_path / "cifar10")
+    path = tmp_path / "cifar10" / "data_batch_3"
+    path.write_bytes(content)
+    with refused(f"{path}: is none of CIFAR-10's Python batches (") as caught:
+        load(tmp_path, "cifar10", valid_size=15)
+    assert says in str(caught.value)
+    assert str(caught.value).endswith("remove it, and get it with: python -m enas.data.download cifar10")
+
+
+def test_a_pickle_runs_nothing(tmp_path):
+    write_cifar(tmp_path / "cifar10")
+    path = tmp_path / "cifar10" / "test_batch"
+    path.write_bytes(pickle.dumps(batch(5) | {"extra": Evil(tmp_path / "pwned")}))
+    with refused(f"{path}: is none of CIFAR-10's Python batches (it asks for {os.mkdir.__module__}.mkdir"):
+        load(tmp_path, "cifar10", valid_size=15)
+    assert not (tmp_path / "pwned").exists()
+    pickle.loads(path.read_bytes())
+    assert (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("content", [{}, {"label_names": "cat"}, {"label_names": [1, 2]}, {"label_names": ["cat"]}])
+def test_class_names_that_are_none(tmp_path, content):
+    write_cifar(tmp_path / "cifar10")
+    (tmp_path / "cifar10" / "batches.meta").write_bytes(dump_like_python_2(content))
+    with refused("batches.meta: is none of CIFAR-10's Python batches (it has no list label_names of class names)"):
+        load(tmp_path, "cifar10")
+
+
+def test_a_missing_batch_says_how_to_get_it(tmp_path):
+    write_cifar(tmp_path / "cifar10")
+    (tmp_path / "cifar10" / "data_batch_2").unlink()
+    with refused("data_batch_2: no such file; get it with: python -m enas.data.download cifar10", FileNotFoundError):
+        load(tmp_path, "cifar10")
+
+
+@pytest.mark.parametrize("size", [0, 60, 5000])
+def test_an_impossible_validation_size(tmp_path, size):
+    write_cifar(tmp_path / "cifar10")
+    with refused(f"valid_size is {size}; it must be between 1 and 59"):
+        load(tmp_path, "cifar10", valid_size=size)
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def test_class_folders(tmp_path):
+    write_folder(tmp_path / "mine")
+    dataset = load(tmp_path)
+    assert (dataset.name, dataset.classes, dataset.is_rotation, dataset.notes) == ("mine", ("cat", "dog"), False, ())
+    assert [len(dataset.train), len(dataset.valid), len(dataset.test)] == [12, 6, 8]
+    numbers = itertools.count()
+    for split, count in (("train", 6), ("valid", 3), ("test", 4)):
+        images, labels = getattr(dataset, split).images, getattr(dataset, split).labels
+        assert labels.tolist() == [0] * count + [1] * count
+        assert images.dtype == torch.uint8
+        for image in images:
+            assert np.array_equal(image.permute(1, 2, 0), pixels(next(numbers)))
+
+
+def test_statistics_are_those_of_the_training_split(tmp_path):
+    write_folder(tmp_path / "mine")
+    dataset = load(tmp_path)
+    values = dataset.train.images.double().transpose(0, 1).flatten(1)
+    torch.testing.assert_close(dataset.mean, values.mean(1).float())
+    torch.testing.assert_close(dataset.std, values.std(1, correction=0).float())
+
+
+def test_no_class_folders_mean_rotation(tmp_path):
+    write_folder(tmp_path / "mine", classes=())
+    dataset = load(tmp_path)
+    assert dataset.is_rotation and dataset.classes == ROTATIONS
+    assert [len(dataset.train), len(dataset.valid), len(dataset.test)] == [6, 3, 4]
+    assert dataset.train.labels.tolist() == [0] * 6
+    (note,) = dataset.notes
+    assert note.endswith("has no class folders; the search trains on telling rotations by 0°, 90°, 180° and 270°")
+
+
+def test_rotation_needs_square_images(tmp_path):
+    for split in SPLITS:
+        write(tmp_path / "mine" / split / "0.png", pixels(0, 6, 8))
+    with refused("train/0.png: is 8 × 6 pixels; images without class folders train on rotation and must be square"):
+        load(tmp_path)
+    assert load(tmp_path, image_size=5).train.images.shape == (1, 3, 5, 5)
+
+
+def test_class_folders_of_images_that_are_not_square(tmp_path):
+    for split in SPLITS:
+        for name in "ab":
+            write(tmp_path / "mine" / split / name / "0.png", pixels(0, 6, 8))
+    assert load(tmp_path).train.images.shape == (2, 3, 6, 8)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".jpg", ".jpeg", ".gif", ".webp"])
+def test_formats(tmp_path, suffix):
+    image = np.full((8, 8, 3), (200, 100, 50), dtype=np.uint8)
+    write(tmp_path / f"image{suffix}", image)
+    difference = abs(read_image(tmp_path / f"image{suffix}").astype(int) - image.transpose(2, 0, 1))
+    assert difference.max() <= (0 if suffix.lower() in (".png", ".bmp") else 10)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("L", 77, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("RGBA", (200, 100, 0, 255), (200, 100, 0)),
+        ("RGBA", (200, 100, 0, 0), (255, 255, 255)),
+        ("RGBA", (200, 100, 0, 51), (244, 224, 204)),  # a fifth of the colour, and four fifths of white
+        ("LA", (100, 51), (224, 224, 224)),
+    ],
+)
+def test_other_kinds_become_rgb(tmp_path, mode, colour, expected):
+    write(tmp_path / "image.png", Image.new(mode, (4, 4), colour))
+    read = read_image(tmp_path / "image.png")
+    assert read.shape == (3, 4, 4)
+    assert abs(read.astype(int) - np.reshape(expected, (3, 1, 1))).max() <= 1
+
+
+def test_palette_with_a_transparent_entry(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "image.png", transparency=0)
+    assert read_image(tmp_path / "image.png")[:, 0].T.tolist() == [[255, 255, 255], [40, 50, 60]]
+
+
+def test_images_of_several_kinds_are_said(tmp_path):
+    write_folder(tmp_path / "mine")
+    for i, mode in enumerate(("L", "L", "RGBA")):
+        write(tmp_path / "mine" / "train" / "cat" / f"{i}.png", Image.new(mode, (8, 8)))
+    expected = "mine: images of several kinds became RGB: 23 colour, 2 grey-scale, 1 transparent"
+    assert load(tmp_path).notes == (f"{expected}; what is transparent became white",)
+
+
+def test_orientation_is_that_of_the_camera(tmp_path):
+    image = Image.fromarray(pixels(0, 4, 6))
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    image.save(tmp_path / "image.png", exif=exif)
+    expected = np.rot90(pixels(0, 4, 6), -1).transpose(2, 0, 1)
+    assert np.array_equal(read_image(tmp_path / "image.png"), expected)
+
+
+@pytest.mark.parametrize("is_wide", [True, False])
+def test_resizing_cuts_the_longer_side_around_the_middle(tmp_path, is_wide):
+    image = np.zeros((10, 30, 3), dtype=np.uint8)
+    image[:, 10:20] = (10, 200, 30)
+    write(tmp_path / "image.png", image if is_wide else image.transpose(1, 0, 2))
+    for size in (5, 10, 20):
+        read = read_image(tmp_path / "image.png", size)
+        assert read.shape == (3, size, size)
+        assert read[:, size // 2, size // 2].tolist() == [10, 200, 30]
+        assert abs(read.mean(axis=(1, 2)) - (10, 200, 30)).max() < 12  # the filter sees a little of the black around
+
+
+def test_resizing_to_the_size_an_image_has_changes_nothing(tmp_path):
+    write(tmp_path / "image.png", pixels(0))
+    assert np.array_equal(read_image(tmp_path / "image.png", 8), read_image(tmp_path / "image.png"))
+
+
+def test_hidden_files_are_ignored_and_others_passed_over(tmp_path):
+    write_folder(tmp_path / "mine")
+    before = load(tmp_path)
+    for name in (".DS_Store", ".hidden.png", "cat/.hidden.png"):
+        (tmp_path / "mine" / "train" / name).write_bytes(b"nothing")
+    (tmp_path / "mine" / "train" / ".cache").mkdir()
+    assert load(tmp_path).notes == ()
+    (tmp_path / "mine" / "train" / "labels.csv").touch()
+    (tmp_path / "mine" / "train" / "dog" / "notes.txt").touch()
+    dataset = load(tmp_path)
+    assert torch.equal(dataset.train.images, before.train.images)
+    first = tmp_path / "mine" / "train" / "labels.csv"
+    assert dataset.notes == (f"{first} and 1 more files: passed over, not an image",)
+
+
+def test_a_class_missing_from_validation_is_said(tmp_path):
+    write_folder(tmp_path / "mine")
+    for file in (tmp_path / "mine" / "valid" / "cat").iterdir():
+        file.unlink()
+    for remove in (False, True):
+        if remove:
+            (tmp_path / "mine" / "valid" / "cat").rmdir()
+        dataset = load(tmp_path)
+        assert dataset.notes == (f"{tmp_path / 'mine' / 'valid'}: has no images of cat",)
+        assert dataset.valid.labels.tolist() == [1, 1, 1]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def spoil_missing_split(folder):
+    (folder / "valid").rename(folder / "validation")
+    return "valid: no such folder; an image dataset has the folders train, valid, test"
+
+
+def spoil_empty_split(folder):
+    for file in (folder / "test").glob("*/*"):
+        file.unlink()
+    return "test: has no images; they end in .bmp, .gif, .jpeg, .jpg, .png, .webp"
+
+
+def spoil_empty_class(folder):
+    (folder / "train" / "bird").mkdir()
+    return "train/bird: has no images; fill or remove the class"
+
+
+def spoil_one_class(folder):
+    for split in SPLITS:
+        (folder / split / "dog").rename(folder / split / ".dog")
+    return "train: has the one class cat; classification needs two or more"
+
+
+def spoil_unknown_class(folder):
+    write(folder / "valid" / "bird" / "0.png", pixels(0))
+    return "valid/bird: train has no class bird; it has cat, dog"
+
+
+def spoil_mixed(folder):
+    write(folder / "train" / "loose.png", pixels(0))
+    return "train/loose.png: lies beside class folders such as cat; put every image into a class folder"
+
+
+def spoil_split_without_classes(folder):
+    (folder / "test").rename(folder / ".test")
+    write(folder / "test" / "loose.png", pixels(0))
+    return "test: train has class folders and test has none; sort all splits alike"
+
+
+def spoil_nested(folder):
+    (folder / "train" / "cat" / "kittens").mkdir()
+    return "train/cat/kittens: is a folder inside a class; put its images straight into"
+
+
+def spoil_size(folder):
+    write(folder / "test" / "dog" / "3.png", pixels(0, 8, 9))
+    return "test/dog/3.png: is 9 × 8 pixels, and "
+
+
+def spoil_empty_file(folder):
+    (folder / "train" / "dog" / "1.png").write_bytes(b"")
+    return "train/dog/1.png: is no readable image; replace or remove it"
+
+
+def spoil_text_file(folder):
+    (folder / "train" / "dog" / "1.png").write_text("no image")
+    return "train/dog/1.png: is no readable image; replace or remove it"
+
+
+def spoil_truncated_file(folder):
+    path = folder / "valid" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:-60])
+    return "valid/dog/1.png: is no readable image ("
+
+
+def spoil_garbled_file(folder):
+    path = folder / "valid" / "dog" / "1.png"
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    return "valid/dog/1.png: is no readable image ("
+
+
+def spoil_depth(folder):
+    write(folder / "valid" / "dog" / "1.png", Image.fromarray(np.zeros((8, 8), np.uint16)))
+    return "valid/dog/1.png: is no readable image (it has more than 8 bits a channel, Pillow's mode I;16)"
+
+
+@pytest.mark.parametrize("spoil", [value for name, value in sorted(globals().items()) if name.startswith("spoil_")])
+def test_a_folder_that_is_no_dataset(tmp_path, spoil):
+    write_folder(tmp_path / "mine")
+    assert load(tmp_path).notes == ()
+    message = spoil(tmp_path / "mine")
+    kind = FileNotFoundError if "no such" in message else ValueError
+    with refused(f"{tmp_path / 'mine'}/{message}", kind):
+        load(tmp_path)
+
+
+def test_differing_sizes_are_resized(tmp_path):
+    write_folder(tmp_path / "mine")
+    spoil_size(tmp_path / "mine")
+    assert load(tmp_path, image_size=8).test.images.shape == (8, 3, 8, 8)
+
+
+def test_names_of_datasets(tmp_path):
+    write_folder(tmp_path / "flowers")
+    for name in ("", "..", "a/b", "a\\b", "a\n"):
+        with refused(f"dataset name {name!r} is not a plain name"):
+            load(tmp_path, name)
+    with refused("no such dataset; did you mean flowers?", FileNotFoundError):
+        load(tmp_path, "flower")
+    with refused("no such dataset; for images of your own, put folders train, valid and test into", FileNotFoundError):
+        load(tmp_path, "zzz")
+    with refused(f"python -m enas.data.download cifar10 --data_dir {tmp_path}", FileNotFoundError):
+        load(tmp_path, "cifar")
+    (tmp_path / "file").touch()
+    with refused("file: is a file; an image dataset is a folder with train, valid and test in it"):
+        load(tmp_path, "file")
+    with refused("image_size is -1; it must be at least 0"):
+        load(tmp_path, "flowers", image_size=-1)
+
+
+def test_shapes_are_made_on_first_use(tmp_path, monkeypatch):
+    few = dict.fromkeys(SPLITS, 10)
+    monkeypatch.setitem(builtin.IMAGE_MAKERS, "shapes", lambda folder: builtin.make_shapes(folder, num_images=few))
+    dataset = load(tmp_path, "shapes")
+    assert dataset.train.images.shape == (10, 3, 32, 32) and len(dataset.classes) == 10 and not dataset.notes
+    assert torch.equal(load(tmp_path, "shapes").test.images, dataset.test.images)
+
+
+# --- too large for memory ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The same dataset in memory and left on the disk."""
+    folder = tmp_path_factory.mktemp("data")
+    write_folder(folder / "mine")
+    return load(folder), load(folder, memory_limit=26 * 8 * 8 * 3 - 1)
+
+
+def test_the_memory_limit_counts_every_byte(tmp_path):
+    write_folder(tmp_path / "mine")
+    assert isinstance(load(tmp_path, memory_limit=26 * 8 * 8 * 3).train, MemoryImages)
+
+
+def test_files_give_the_same_minibatches_as_memory(both):
+    memory, files = both
+    assert isinstance(files.train, FileImages) and files.classes == memory.classes
+    assert "26 images take 4.6e-06 GiB, more than the limit of 4.6e-06 GiB; worker processes read" in files.notes[0]
+    assert torch.equal(files.mean, memory.mean) and torch.equal(files.std, memory.std)
+    pairs = [
+        (itertools.islice(TrainingImages(dataset.train, 5, seed=3), 7), evaluation_batches(dataset.test, 3))
+        for dataset in both
+    ]
+    for one, other in zip(*pairs, strict=True):
+        for (images, labels), (same_images, same_labels) in zip(one, other, strict=True):
+            assert torch.equal(images, same_images) and torch.equal(labels, same_labels)
+
+
+def test_reading_ahead_does_not_move_the_cursor(both):
+    batches = TrainingImages(both[1].train, 5, seed=3)
+    expected = [images for images, _ in itertools.islice(TrainingImages(both[0].train, 5, seed=3), 6)]
+    for _ in range(3):
+        next(batches)
+    state = batches.state_dict()
+    assert state["cursor"] == 3
+    resumed = TrainingImages(both[1].train, 5, seed=3)
+    resumed.load_state_dict(state)
+    for images in expected[3:]:
+        assert torch.equal(next(resumed)[0], images)
+
+
+def test_workers_leave_global_random_states_alone(both):
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    next(TrainingImages(both[1].train, 5, seed=3))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_file_that_breaks_later_is_one_line_too(tmp_path):
+    write_folder(tmp_path / "mine")
+    dataset = load(tmp_path, memory_limit=0)
+    path = tmp_path / "mine" / "valid" / "cat" / "0.png"
+    path.write_bytes(b"gone")
+    with refused(f"{path}: is no readable image; replace or remove it"):
+        list(evaluation_batches(dataset.valid, 2))
+
+
+# --- minibatches ------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 30), st.data())
+def test_a_pass_shows_no_image_twice_and_leaves_out_only_a_remainder(num, data):
+    size = data.draw(st.integers(1, num))
+    batches = TrainingImages(split_of(num), size, seed=data.draw(st.integers(0, 5)))
+    assert batches.batches_per_pass == num // size
+    for _ in range(3):
+        seen = [label for _ in range(num // size) for label in next(batches)[1].tolist()]
+        assert len(seen) == len(set(seen)) == num - num % size
+
+
+def test_every_pass_has_an_order_of_its_own():
+    batches = TrainingImages(split_of(50), 25, seed=0)
+    passes = [tuple(next(batches)[1].tolist() + next(batches)[1].tolist()) for _ in range(5)]
+    assert len(set(passes)) == 5
+    other = TrainingImages(split_of(50), 25, seed=1)
+    assert tuple(next(other)[1].tolist() + next(other)[1].tolist()) not in passes
+
+
+def test_images_and_labels_belong_together():
+    split = split_of(20)
+    for images, labels in itertools.islice(TrainingImages(split, 6, seed=0), 7):
+        assert torch.equal(images, split.images[labels])
+
+
+@given(st.integers(0, 12), st.integers(1, 5))
+def test_restored_minibatches_go_on_as_the_saved_ones(num_before, size):
+    batches, restored = (TrainingImages(split_of(11), size, seed=4) for _ in range(2))
+    next(restored)
+    for _ in range(num_before):
+        next(batches)
+    restored.load_state_dict(batches.state_dict())
+    for _ in range(8):
+        assert torch.equal(next(batches)[1], next(restored)[1])
+
+
+def test_minibatches_know_no_global_random_state():
+    orders = []
+    for seed in (1, 2):
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        orders.append([next(TrainingImages(split_of(9), 3, seed=7))[1].tolist(), _evaluated(9, 4)])
+    assert orders[0] == orders[1]
+
+
+@pytest.mark.parametrize(
+    ("num", "size", "seed", "says"),
+    [(11, 3, 0, "num_images 10, not 11"), (10, 2, 0, "batch_size 3, not 2"), (10, 3, 1, "seed 0, not 1")],
+)
+def test_a_position_in_other_images_is_refused(num, size, seed, says):
+    state = TrainingImages(split_of(10), 3, seed=0).state_dict()
+    with refused(f"the saved reading position belongs to {says}"):
+        TrainingImages(split_of(num), size, seed=seed).load_state_dict(state)
+
+
+def test_an_impossible_cursor_is_refused():
+    batches = TrainingImages(split_of(10), 3, seed=0)
+    with refused("the saved cursor is -1; it must be at least 0"):
+        batches.load_state_dict(batches.state_dict() | {"cursor": -1})
+
+
+@pytest.mark.parametrize("size", [0, 11])
+def test_a_split_that_does_not_fill_a_minibatch_is_refused(size):
+    with refused(f"mine, valid: batch size is {size}; it must be between 1 and the number of images, 10"):
+        TrainingImages(split_of(10), size, seed=0, name="mine, valid")
+
+
+def _evaluated(num: int, size: int) -> list[list[int]]:
+    return [labels.tolist() for _, labels in evaluation_batches(split_of(num), size)]
+
+
+@given(st.integers(1, 40), st.integers(1, 45))
+def test_evaluation_sees_every_image_once_in_minibatches_of_about_one_size(num, size):
+    batches = _evaluated(num, size)
+    assert sorted(itertools.chain(*batches)) == list(range(num))
+    sizes = [len(labels) for labels in batches]
+    assert len(sizes) == -(-num // size) and max(sizes) - min(sizes) <= 1 and max(sizes) <= size
+    assert _evaluated(num, size) == batches
+
+
+def test_evaluation_mixes_the_classes():
+    """Files come class by class; batch statistics of one class alone would not be those of training."""
+    split = MemoryImages(torch.zeros(400, 3, 1, 1, dtype=torch.uint8), torch.arange(4).repeat_interleave(100))
+    for _, labels in evaluation_batches(split, 100):
+        assert labels.bincount(minlength=4).min() > 10
+
+
+def test_evaluation_refuses_an_empty_minibatch():
+    with refused("batch size is 0; it must be at least 1"):
+        evaluation_batches(split_of(3), 0)
+
+
+# --- statistics -------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 300), st.integers(1, 3))
+def test_channel_statistics(num, size):
+    split = split_of(num, size)
+    values = split.images.double().transpose(0, 1).flatten(1)
+    mean, std = channel_statistics(split)
+    torch.testing.assert_close(mean, values.mean(1).float())
+    torch.testing.assert_close(std, values.std(1, correction=0).float().clamp(min=1.0))
+
+
+def test_a_channel_of_one_value_stays_finite():
+    images = torch.tensor([0, 7, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(4, 3, 2, 2)
+    mean, std = channel_statistics(MemoryImages(images, torch.zeros(4, dtype=torch.int64)))
+    assert mean.tolist() == [0, 7, 255] and std.tolist() == [1, 1, 1]
+
+
+def test_statistics_of_a_large_split_are_those_of_evenly_spaced_images(monkeypatch):
+    monkeypatch.setattr("enas.data.image_batches.STATISTICS_IMAGES", 10)
+    split = split_of(25)
+    every_third = MemoryImages(split.images[::3], split.labels[::3])
+    assert torch.equal(channel_statistics(split)[0], channel_statistics(every_third)[0])

@@ -1,0 +1,136 @@
+"""The built-in images: what tells the classes apart, and what does not."""
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from enas.data import shapes
+from enas.data.builtin import SPLITS, make_shapes
+from enas.data.shapes import AREA, SHAPES, SIDE, _cover, _unit_area, render_shapes
+
+FEW = dict.fromkeys(SPLITS, 20)
+LABELS = {"train": np.repeat(np.arange(10), 60), "test": np.repeat(np.arange(10), 30)}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return {
+        part: np.concatenate(
+            [render_shapes(name, len(labels) // 10, seed=(part == "test", k)) for k, name in enumerate(SHAPES)]
+        )
+        for part, labels in LABELS.items()
+    }
+
+
+def accuracy_of_nearest_mean(features: dict[str, np.ndarray]) -> float:
+    means = np.stack([features["train"][LABELS["train"] == label].mean(0) for label in range(10)])
+    distances = np.linalg.norm(features["test"][:, None] - means, axis=2)
+    return float((distances.argmin(1) == LABELS["test"]).mean())
+
+
+def form(image: np.ndarray) -> np.ndarray:
+    """Of the pixels that stand out from the background: area and moments that no turn, shift or scale changes."""
+    colours = image.reshape(-1, 3) / 255
+    row, column = (axis.ravel() for axis in np.mgrid[:SIDE, :SIDE])
+    plane = np.stack([np.ones(SIDE * SIDE), row, column], axis=1)
+    border = (row % (SIDE - 1) == 0) | (column % (SIDE - 1) == 0)
+    background = plane @ np.linalg.lstsq(plane[border], colours[border])[0]
+    padded = np.pad(np.linalg.norm(colours - background, axis=1).reshape(SIDE, SIDE), 1, mode="edge")
+    smooth = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).mean(axis=(2, 3))
+    y, x = np.nonzero(smooth > 0.5 * np.sort(smooth.ravel())[-60])
+    z = x - x.mean() + 1j * (y - y.mean())
+    size = (abs(z) ** 2).mean() ** 0.5
+    powers = [(2, 0), (2, 1), (3, 0), (2, 2), (3, 1), (4, 0), (3, 2), (5, 0), (3, 3)]
+    return np.array([len(z) / size**2, *(abs(((z / size) ** a * (z / size).conj() ** b).mean()) for a, b in powers)])
+
+
+def test_mean_colour_says_nothing_of_the_class(images):
+    colours = {part: images[part].mean(axis=(1, 2)) for part in images}
+    assert accuracy_of_nearest_mean(colours) < 0.17  # chance is 0.1, with a standard deviation of 0.017
+
+
+def test_contrast_says_little_of_the_class(images):
+    deviations = {part: images[part].std(axis=(1, 2)) for part in images}
+    assert accuracy_of_nearest_mean(deviations) < 0.2
+
+
+def test_form_tells_the_classes_apart(images):
+    forms = {part: np.stack([form(image) for image in images[part]]) for part in images}
+    low, middle, high = np.percentile(forms["train"], (25, 50, 75), axis=0)
+    scaled = {part: np.tanh((values - middle) / (high - low)) for part, values in forms.items()}
+    assert accuracy_of_nearest_mean(scaled) > 0.85
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("area", AREA)
+def test_every_figure_covers_the_same_area_and_fits(name, area):
+    scale = np.sqrt(area / _unit_area(SHAPES[name]))
+    middle = np.array([SIDE / 2, SIDE / 2])
+    for angle in (0.3, 0.7, 1.1):  # along the grid, all samples of an edge would fall on the same side
+        assert _cover(SHAPES[name], middle, scale, angle).sum() == pytest.approx(area, rel=0.02)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_areas_are_drawn_alike_for_every_class(name, monkeypatch):
+    monkeypatch.setattr(shapes, "NOISE", (0.0, 0.0))
+    monkeypatch.setattr(shapes, "_colours", lambda rng: np.array([(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0)]))
+    areas = render_shapes(name, 60, seed=0)[..., 0].sum(axis=(1, 2)) / 255
+    assert AREA[0] * 0.95 < areas.min() and areas.max() < AREA[1] * 1.05
+    assert areas.mean() == pytest.approx(sum(AREA) / 2, abs=20)  # the mean of 60 has a standard deviation of 6
+    assert areas.std() > 30
+
+
+@pytest.mark.parametrize(
+    "name, area", [("circle", np.pi), ("square", 2.0), ("triangle", 0.75 * 3**0.5), ("star", 1.1226)]
+)
+def test_area_of_figures_of_known_area(name, area):
+    assert _unit_area(SHAPES[name]) == pytest.approx(area, rel=0.01)
+
+
+def test_the_seed_fixes_the_images():
+    first, again, other = (render_shapes("heart", 3, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert len(np.unique(first, axis=0)) == 3
+
+
+def test_the_seed_fixes_the_files(tmp_path):
+    for folder, seed in (("one", 0), ("two", 0), ("three", 1)):
+        make_shapes(tmp_path / folder, seed=seed, num_images=FEW)
+    one, two, three = (tiny.tree(tmp_path / folder) for folder in ("one", "two", "three"))
+    assert one == two
+    assert one.keys() == three.keys() and one != three
+
+
+def test_files_are_class_folders_of_different_images(tmp_path):
+    make_shapes(tmp_path / "shapes", num_images=FEW)
+    files = sorted((tmp_path / "shapes").glob("*/*/*.png"))
+    assert len(files) == 60
+    assert {file.parent.name for file in files} == set(SHAPES)
+    assert {file.parent.parent.name for file in files} == set(SPLITS)
+    pixels = {Image.open(file).tobytes() for file in files}
+    assert len(pixels) == 60
+    assert all(Image.open(file).size == (SIDE, SIDE) for file in files)
+
+
+def test_too_few_images_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="num_images is 9 for valid; it must be at least 10"):
+        make_shapes(tmp_path / "shapes", num_images={**FEW, "valid": 9})
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_folder_in_its_place_is_left_alone(tmp_path):
+    (tmp_path / "shapes").mkdir()
+    (tmp_path / "shapes" / "mine.txt").write_text("mine")
+    before = tiny.tree(tmp_path)
+    with pytest.raises(ValueError, match="exists already, with other content"):
+        make_shapes(tmp_path / "shapes", num_images=FEW)
+    assert tiny.tree(tmp_path) == before
+
+
+def test_made_twice_at_once_is_made_once(tmp_path):
+    make_shapes(tmp_path / "shapes", num_images=FEW)
+    before = tiny.tree(tmp_path)
+    make_shapes(tmp_path / "shapes", num_images=FEW)
+    assert tiny.tree(tmp_path) == before

@@ -1,0 +1,499 @@
+"""Convolutional networks: against plain ones, search against final, and what a shared model promises of its weights.
+
+Shapes: B batch, C channels, H and W height and width.
+"""
+
+import re
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
+from enas.models.standalone_cnn import MacroCNN, MacroCNNConfig, MicroCNN, MicroCNNConfig
+from enas.search_space import (
+    MACRO_OPERATIONS,
+    MICRO_OPERATIONS,
+    MacroNetwork,
+    MicroCell,
+    MicroNetwork,
+    reduction_layers,
+)
+
+CLASSES, BATCH, CHANNELS, LAYERS, BLOCKS = 4, 3, 2, 6, 2
+CHAIN = MacroNetwork(MACRO_OPERATIONS, ((),) * LAYERS)
+DENSE = MacroNetwork(MACRO_OPERATIONS[::-1], tuple(tuple(range(layer)) for layer in range(LAYERS)))
+PAIR = MicroNetwork(
+    MicroCell(((0, 1), (2, 1)), (("sep3x3", "identity"), ("max3x3", "sep5x5"))),
+    MicroCell(((1, 1), (0, 0)), (("avg3x3", "sep5x5"), ("identity", "identity"))),
+)
+EXAMPLES = pytest.mark.parametrize("network", [CHAIN, DENSE, PAIR], ids=["chain", "dense", "pair"])
+
+
+@st.composite
+def macro_networks(draw) -> MacroNetwork:
+    """Networks of the macro space, one in two with a layer removed."""
+    layers = range(LAYERS)
+    skips = [sorted(draw(st.sets(st.sampled_from(range(layer))))) if layer else () for layer in layers]
+    network = MacroNetwork([draw(st.sampled_from(MACRO_OPERATIONS)) for _ in layers], skips)
+    return network.remove_node(draw(st.integers(1, LAYERS - 1))) if draw(st.booleans()) else network
+
+
+@st.composite
+def micro_cells(draw) -> MicroCell:
+    names = st.tuples(*[st.sampled_from(MICRO_OPERATIONS)] * 2)
+    cell = MicroCell(
+        [draw(st.tuples(*[st.integers(0, node - 1)] * 2)) for node in range(2, 2 + BLOCKS)],
+        [draw(names) for _ in range(BLOCKS)],
+        draw(st.sampled_from(("loose_ends", "all"))),
+    )
+    return cell.remove_node(draw(st.sampled_from(cell.nodes))) if draw(st.booleans()) else cell
+
+
+micro_networks = st.builds(MicroNetwork, micro_cells(), micro_cells())
+networks = st.one_of(macro_networks(), micro_networks)
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """A float64 model with no scale or shift at 1 or 0, which would hide a mistake."""
+    model.double()
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    return model
+
+
+def new_shared(network: MacroNetwork | MicroNetwork) -> nn.Module:
+    """A shared model of the network's space."""
+    torch.manual_seed(0)
+    if isinstance(network, MacroNetwork):
+        return randomised(SharedMacroCNN(CLASSES, MacroConfig(num_layers=LAYERS, filters=CHANNELS, dropout=0)))
+    config = MicroConfig(num_layers=3, channels=CHANNELS, num_blocks=BLOCKS, dropout=0)
+    return randomised(SharedMicroCNN(CLASSES, config))
+
+
+# Building one takes longer than running it; a test that changes weights makes a new one.
+macro_model, micro_model = cache(lambda: new_shared(CHAIN)), cache(lambda: new_shared(PAIR))
+
+
+def shared_model(network: MacroNetwork | MicroNetwork) -> nn.Module:
+    model = macro_model() if isinstance(network, MacroNetwork) else micro_model()
+    model.zero_grad()
+    return model
+
+
+def standalone_model(network: MacroNetwork | MicroNetwork, **settings) -> nn.Module:
+    torch.manual_seed(2)
+    if isinstance(network, MacroNetwork):
+        config = MacroCNNConfig(**{"filters": CHANNELS, "growth": 1, "dropout": 0.0, **settings})
+        return randomised(MacroCNN(network, CLASSES, config))
+    config = MicroCNNConfig(**{"num_layers": 3, "channels": CHANNELS, "dropout": 0.0, "drop_path": 0.0, **settings})
+    return randomised(MicroCNN(network, CLASSES, config))
+
+
+def images(height: int = 8, width: int = 7, batch: int = BATCH) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, 3, height, width, dtype=torch.float64, generator=generator)
+
+
+def loss_of(logits: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits, torch.arange(len(logits)) % CLASSES)
+
+
+def with_gradient(model: nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def assert_equal(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+# Plain networks, written out
+
+
+def plain_join(join: nn.Module, maps: dict[int, torch.Tensor]) -> torch.Tensor:
+    return join.norm(sum(F.conv2d(x, join.slices[str(label)]) for label, x in maps.items()))
+
+
+def plain_macro(model: SharedMacroCNN, x: torch.Tensor, network: MacroNetwork) -> torch.Tensor:
+    """Logits of a macro network; every earlier output is reduced, whether it is read again or not."""
+    x = model.stem(x)
+    outputs = {}
+    for layer in range(LAYERS):
+        if layer in network.layers:
+            position = network.layers.index(layer)
+            module = model.layers[str(layer)]
+            x = module.operations[network.operations[position]](x)
+            if network.skips[position]:
+                joined = {label: outputs[label] for label in network.skips[position]}
+                x = plain_join(module.join, joined | {layer: x}).clamp(min=0)
+            outputs[layer] = x
+        if layer in reduction_layers(LAYERS):
+            halves = -(-x.shape[2] // 2), -(-x.shape[3] // 2)
+            outputs = {label: model.reductions[str(layer)][str(label)](y) for label, y in outputs.items()}
+            x = list(outputs.values())[-1]
+            assert x.shape[2:] == halves
+    return model.classifier(x)
+
+
+def plain_micro(model: SharedMicroCNN, x: torch.Tensor, network: MicroNetwork) -> torch.Tensor:
+    """Logits of a micro network: normal, reduction, normal, reduction, normal."""
+    older = previous = model.stem(x)
+    pattern = (network.normal, network.reduction, network.normal, network.reduction, network.normal)
+    for module, cell in zip(model.cells, pattern, strict=True):
+        maps = {0: module.calibrations["0"](older), 1: module.calibrations["1"](previous)}
+        for node, inputs, operations in zip(cell.nodes, cell.inputs, cell.operations, strict=True):
+            first, second = (
+                module.edges[f"{node}_{slot}_{inputs[slot]}_{operations[slot]}"](maps[inputs[slot]]) for slot in (0, 1)
+            )
+            maps[node] = first + second
+        read = {label for pair in cell.inputs for label in pair}
+        ends = [node for node in cell.nodes if cell.cell_output == "all" or node not in read]
+        older, previous = previous, plain_join(module.join, {node: maps[node].clamp(min=0) for node in ends})
+        assert previous.shape[1] == maps[0].shape[1]
+    return model.classifier(previous)
+
+
+def plain_logits(model: nn.Module, x: torch.Tensor, network: MacroNetwork | MicroNetwork) -> torch.Tensor:
+    return (plain_macro if isinstance(network, MacroNetwork) else plain_micro)(model, x, network)
+
+
+@given(networks)
+def test_shared_models_equal_plain_ones(network):
+    model = shared_model(network)
+    assert_equal(model(images(), network), plain_logits(model, images(), network))
+
+
+@given(networks)
+def test_search_and_final_network_are_equal_with_equal_weights(network):
+    shared, standalone = shared_model(network), standalone_model(network)
+    weights = shared.state_dict()
+    names = own_names(standalone)
+    missing, _ = standalone.load_state_dict({name: weights[name] for name in names}, strict=False)
+    assert not names & set(missing)
+    assert_equal(standalone(images()), shared(images(), network))
+
+
+@EXAMPLES
+def test_gradcheck(network):
+    """Of the pixels, and of the way along one direction of all weights in use."""
+    model = shared_model(network)
+    used = used_names(model, network)
+    start = {name: weight.detach() for name, weight in model.named_parameters() if name in used}
+    torch.manual_seed(3)
+    direction = {name: torch.randn_like(weight) for name, weight in start.items()}
+
+    def logits(x, way):
+        moved = {name: weight + way * direction[name] for name, weight in start.items()}
+        return torch.func.functional_call(model, moved, (x, network))
+
+    inputs = images(4, 5).requires_grad_(), torch.zeros((), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(logits, inputs, fast_mode=True)
+
+
+# Each choice has its own weights
+
+
+def own_names(model: nn.Module) -> set[str]:
+    """The parameters on the way from images to logits."""
+    return {name for name, _ in model.named_parameters() if not name.startswith("auxiliary_head")}
+
+
+def used_names(model: nn.Module, network: MacroNetwork | MicroNetwork) -> set[str]:
+    """The parameters that the network's choices name."""
+    names = own_names(model)
+    used = _used_by_macro if isinstance(network, MacroNetwork) else _used_by_micro
+    return {name for name in names if name.split(".")[0] in ("stem", "classifier") or used(name, network)}
+
+
+def _used_by_macro(name: str, network: MacroNetwork) -> bool:
+    group, label, part, *rest = name.split(".")
+    layer = int(label)
+    skips = dict(zip(network.layers, network.skips, strict=True))
+    if group == "reductions":
+        last = max(label for label in network.layers if label <= layer)
+        read = {label for reader, labels in skips.items() if reader > layer for label in labels}
+        return int(part) == last or int(part) in read
+    if layer not in network.layers:
+        return False
+    if part == "operations":
+        return rest[0] == network.operations[network.layers.index(layer)]
+    return bool(skips[layer]) and (rest[0] == "norm" or int(rest[1]) in (*skips[layer], layer))
+
+
+def _used_by_micro(name: str, network: MicroNetwork) -> bool:
+    _, index, part, *rest = name.split(".")
+    if int(index) not in _cells_read(network):
+        return False
+    cell = network.normal if int(index) % 2 == 0 else network.reduction
+    read = {label for pair in cell.inputs for label in pair}
+    if part == "calibrations":
+        return int(rest[0]) in read
+    if part == "join":
+        return rest[0] == "norm" or int(rest[1]) in cell.output_nodes
+    node, slot, source, operation = rest[0].split("_")
+    if int(node) not in cell.nodes:
+        return False
+    position = cell.nodes.index(int(node))
+    choice = cell.inputs[position][int(slot)], cell.operations[position][int(slot)]
+    return choice == (int(source), operation)
+
+
+def _cells_read(network: MicroNetwork) -> set[int]:
+    """Which of the five cells the last one depends on; a cell may ignore one of the two before it."""
+    alive = {4}
+    for index in (4, 3, 2, 1):
+        cell = network.normal if index % 2 == 0 else network.reduction
+        if index in alive:
+            alive |= {index - 2 + label for pair in cell.inputs for label in pair if label < 2}
+    return alive
+
+
+@given(networks)
+def test_only_what_a_network_uses_gets_a_gradient(network):
+    model = shared_model(network)
+    loss_of(model(images(), network)).backward()
+    assert with_gradient(model) == used_names(model, network)
+
+
+@given(networks)
+def test_a_final_network_has_the_weights_of_its_choices_only(network):
+    standalone = standalone_model(network)
+    loss_of(standalone(images())).backward()
+    assert with_gradient(standalone) == used_names(standalone, network)
+    assert used_names(shared_model(network), network) <= own_names(standalone)
+
+
+@pytest.mark.parametrize(("network", "other"), [(CHAIN, DENSE), (PAIR, MicroNetwork(PAIR.reduction, PAIR.normal))])
+def test_unused_weights_stay_as_they_are_under_decay_and_momentum(network, other):
+    model = new_shared(network)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)
+    for chosen in (other, network):  # the first step leaves momentum behind
+        before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        optimizer.zero_grad()
+        loss_of(model(images(), chosen)).backward()
+        optimizer.step()
+        changed = {name for name, weight in model.state_dict().items() if not weight.equal(before[name])}
+        assert changed == used_names(model, chosen)
+
+
+@pytest.mark.parametrize("layer", range(LAYERS))
+def test_every_operation_of_a_layer_gives_its_own_output(layer):
+    outputs = [macro_model()(images(), CHAIN.replace_operations(name, layer)) for name in MACRO_OPERATIONS]
+    assert_all_differ(outputs)
+
+
+@pytest.mark.parametrize("node", PAIR.nodes)
+def test_every_operation_of_a_node_gives_its_own_output(node):
+    outputs = [micro_model()(images(), PAIR.replace_operations(name, node)) for name in MICRO_OPERATIONS]
+    assert_all_differ(outputs)
+
+
+def assert_all_differ(outputs: list[torch.Tensor]) -> None:
+    for index, output in enumerate(outputs):
+        for other in outputs[:index]:
+            assert (output - other).abs().max() > 1e-4
+
+
+def test_every_skip_gives_its_own_output():
+    skips = [(), *((label,) for label in range(LAYERS - 1)), (0, 1)]
+    outputs = [macro_model()(images(), MacroNetwork(CHAIN.operations, (*CHAIN.skips[:-1], last))) for last in skips]
+    assert_all_differ(outputs)
+
+
+def test_the_two_inputs_of_a_node_have_weights_of_their_own():
+    swapped = MicroNetwork(MicroCell(((1, 0), (1, 2)), (("identity", "sep3x3"), ("sep5x5", "max3x3"))), PAIR.reduction)
+    assert_all_differ([micro_model()(images(), network) for network in (PAIR, swapped)])
+
+
+# Many networks
+
+
+@pytest.mark.parametrize("several", [[CHAIN, DENSE, CHAIN], [PAIR, MicroNetwork(PAIR.reduction, PAIR.normal)]])
+def test_logits_of_several_networks_are_those_of_each(several):
+    model = shared_model(several[0])
+    logits = model.logits(images(), several)
+    assert logits.shape == (len(several), BATCH, CLASSES)
+    for found, network in zip(logits, several, strict=True):
+        assert found.equal(model(images(), network))
+
+
+# Batch statistics
+
+
+@EXAMPLES
+def test_searching_uses_batch_statistics_in_evaluation_too(network):
+    model = new_shared(network)
+    assert model.eval()(images(), network).equal(model.train()(images(), network))
+    assert not model.eval()(images(), network)[:2].allclose(model(images()[:2], network))
+
+
+@EXAMPLES
+def test_a_final_network_reads_each_image_by_itself_in_evaluation(network):
+    model = standalone_model(network)
+    model(images())
+    model.eval()
+    assert_equal(model(images())[:1], model(images()[:1]))
+
+
+@EXAMPLES
+def test_a_final_network_averages_its_statistics(network):
+    model = standalone_model(network)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0  # the average is the last batch
+    many = images(batch=64)
+    expected = model(many)
+    torch.testing.assert_close(model.eval()(many), expected, rtol=0.05, atol=0.05)
+
+
+# Sizes
+
+
+@EXAMPLES
+@pytest.mark.parametrize("size", [(8, 8), (7, 7), (5, 9)])
+def test_every_pixel_of_an_image_has_an_influence(network, size):
+    network = network.replace_operations(network.operations[0] if network is CHAIN else "avg3x3")
+    model = standalone_model(network).eval()  # batch statistics would spread any influence
+    x = images(*size).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x)[:, 0].sum(), x)
+    assert (gradient.abs().sum((0, 1)) > 0).all()
+
+
+@EXAMPLES
+@pytest.mark.parametrize(("size", "last"), [((8, 8), (2, 2)), ((9, 5), (3, 2)), ((1, 1), (1, 1))])
+def test_two_reductions_quarter_odd_and_even_sizes(network, size, last):
+    model = standalone_model(network).eval()
+    shapes = []
+    model.classifier.register_forward_hook(lambda module, inputs, output: shapes.append(inputs[0].shape[2:]))
+    model(images(*size))
+    assert shapes == [last]
+
+
+@pytest.mark.parametrize(
+    ("model", "widths"),
+    [
+        (lambda: macro_model(), (2, 2, 2)),
+        (lambda: standalone_model(DENSE, filters=4, growth=2), (4, 8, 16)),
+    ],
+    ids=["search", "final"],
+)
+def test_filters_stay_while_searching_and_double_in_the_final_network(model, widths):
+    model = model()
+    found = [model.layers[str(layer)].join.norm.num_features for layer in (1, 3, 5)]
+    assert (*found, model.classifier[-1].in_features) == (*widths, widths[-1])
+
+
+def test_channels_of_cells_double_in_reduction_cells():
+    model = MicroCNN(PAIR, CLASSES, MicroCNNConfig(num_layers=6, channels=4))
+    assert [cell.join.norm.num_features for cell in model.cells] == [4, 4, 8, 8, 8, 16, 16, 16]
+    assert list(model.reduces) == [False, False, True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_shallow_networks(num_layers):
+    network = MacroNetwork(("conv3x3",) * num_layers, tuple(tuple(range(layer)) for layer in range(num_layers)))
+    model = SharedMacroCNN(CLASSES, MacroConfig(num_layers=num_layers, filters=2)).double()
+    assert len(model.reductions) == num_layers - 1
+    assert model(images(), network).shape == (BATCH, CLASSES)
+
+
+# Regularisers of the final network
+
+
+def test_drop_path_rises_linearly_with_depth():
+    model = standalone_model(PAIR, drop_path=0.5)
+    assert [cell.drop_path for cell in model.cells] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_drop_path_spares_identities_and_evaluation():
+    model = standalone_model(PAIR, drop_path=0.5)
+    assert not model(images()).allclose(model(images()))
+    model.eval()
+    assert model(images()).equal(model(images()))
+    identities = standalone_model(PAIR.replace_operations("identity"), drop_path=0.5)
+    assert identities(images()).equal(identities(images()))
+
+
+@EXAMPLES
+def test_dropout_before_the_classifier(network):
+    model = standalone_model(network, dropout=0.5)
+    assert not model(images()).allclose(model(images()))
+
+
+def test_the_auxiliary_head_reads_the_second_reduction_and_trains_what_is_before_it():
+    model = standalone_model(PAIR)
+    _, auxiliary = model.logits_and_auxiliary(images())
+    loss_of(auxiliary).backward()
+    trained = {int(name.split(".")[1]) for name in with_gradient(model) if name.startswith("cells.")}
+    assert trained == {0, 1, 2, 3}
+    model.zero_grad()
+    loss_of(model(images())).backward()
+    assert not any(name.startswith("auxiliary_head") for name in with_gradient(model))
+
+
+def test_the_loss_adds_the_weighted_auxiliary_loss():
+    model = standalone_model(PAIR, auxiliary_weight=0.25)
+    logits, auxiliary = model.logits_and_auxiliary(images())
+    labels = torch.tensor([3, 0, 2])
+    expected = F.cross_entropy(logits, labels) + 0.25 * F.cross_entropy(auxiliary, labels)
+    assert_equal(model.loss(images(), labels), expected)
+    assert_equal(logits, model(images()))
+
+
+def test_the_loss_of_a_macro_network():
+    model, labels = standalone_model(DENSE), torch.tensor([3, 0, 2])
+    expected = -torch.log_softmax(model(images()), dim=1)[range(BATCH), labels].mean()
+    assert_equal(model.loss(images(), labels), expected)
+
+
+# Bad input
+
+
+def refused(message: str):
+    return pytest.raises(ValueError, match=f"^{re.escape(message)}$")
+
+
+def test_a_network_of_another_depth_is_refused():
+    with refused("the network has 3 layers, but the shared model has 6"):
+        macro_model()(images(), MacroNetwork(("conv3x3",) * 3, ((),) * 3))
+
+
+@pytest.mark.parametrize("name", ["normal", "reduction"])
+def test_a_cell_with_more_nodes_is_refused(name):
+    larger = MicroCell(((0, 1),) * 3, (("identity", "identity"),) * 3)
+    with refused(f"the {name} cell has node 4, but the shared model has nodes 2 … 3"):
+        micro_model()(images(), MicroNetwork(**{"normal": PAIR.normal, "reduction": PAIR.reduction, name: larger}))
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "message"),
+    [
+        (MacroConfig, {"num_layers": 0}, "num_layers is 0; it must be at least 1"),
+        (MacroConfig, {"filters": 1}, "filters is 1; it must be at least 2"),
+        (MacroConfig, {"dropout": 1.0}, "dropout is 1.0; a dropout probability lies in [0, 1)"),
+        (MicroConfig, {"channels": 1}, "channels is 1; it must be at least 2"),
+        (MicroConfig, {"num_blocks": 0}, "num_blocks is 0; it must be at least 1"),
+        (MicroConfig, {"dropout": -0.1}, "dropout is -0.1; a dropout probability lies in [0, 1)"),
+        (MacroCNNConfig, {"filters": 1}, "filters is 1; it must be at least 2"),
+        (MacroCNNConfig, {"growth": 0}, "growth is 0; it must be at least 1"),
+        (MacroCNNConfig, {"dropout": 1.0}, "dropout is 1.0; a dropout probability lies in [0, 1)"),
+        (MicroCNNConfig, {"channels": 1}, "channels is 1; it must be at least 2"),
+        (MicroCNNConfig, {"auxiliary_weight": -1.0}, "auxiliary_weight is -1.0; it must be at least 0"),
+        (MicroCNNConfig, {"drop_path": 1.0}, "drop_path is 1.0; a dropout probability lies in [0, 1)"),
+    ],
+)
+def test_bad_settings_are_named(config, settings, message):
+    with refused(message):
+        config(**settings)
+
+
+@pytest.mark.parametrize("config", [MicroConfig, MicroCNNConfig])
+@pytest.mark.parametrize("num_layers", [0, 2, 7, -3])
+def test_layers_that_do_not_divide_in_three_are_refused(config, num_layers):
+    with refused(f"num_layers is {num_layers}; it must be 3, 6, 9 …, for reduction cells stand between thirds"):
+        config(num_layers=num_layers)

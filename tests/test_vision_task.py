@@ -1,0 +1,292 @@
+"""The vision task: what it counts, what it draws on, and what it leaves alone."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from enas import drawing
+from enas.data.augment import AugmentConfig, normalise
+from enas.data.image import ROTATIONS, ImageDataset
+from enas.data.image_batches import MemoryImages, channel_statistics
+from enas.search_space import MacroNetwork, MicroCell, MicroNetwork
+from enas.tasks.vision import VisionTask, VisionTaskConfig
+
+BATCH, SIZE = 6, 4
+PLAIN = AugmentConfig(crop_padding=0, flip=False)
+NETWORKS = [MacroNetwork((name,), ((),)) for name in ("conv3x3", "sep3x3", "conv5x5", "avg3x3")]
+
+
+class TinyModel(nn.Module):
+    """A linear classifier for each operation; it writes down what it is shown, and in which mode."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.layers = nn.ModuleDict({n.operations[0]: nn.Linear(3 * SIZE * SIZE, num_classes) for n in NETWORKS})
+        self.seen: list[torch.Tensor] = []
+        self.modes: list[bool] = []
+
+    def forward(self, images, network):
+        self.seen.append(images)
+        self.modes.append(self.training)
+        return self.layers[network.operations[0]](images.flatten(1))
+
+
+def random_split(num: int, classes: int, seed: int) -> MemoryImages:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (num, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+    return MemoryImages(images, torch.randint(classes, (num,), generator=generator))
+
+
+def make_dataset(*, is_rotation: bool = False, sizes: tuple[int, int, int] = (20, 15, 13)) -> ImageDataset:
+    classes = ROTATIONS if is_rotation else ("a", "b", "c")
+    splits = [random_split(size, 1 if is_rotation else 3, seed) for seed, size in enumerate(sizes)]
+    return ImageDataset("tiny", classes, *splits, *channel_statistics(splits[0]), is_rotation, ())
+
+
+def make_task(dataset: ImageDataset | None = None, *, seed: int = 0, **settings) -> VisionTask:
+    dataset = dataset or make_dataset()
+    torch.manual_seed(seed)
+    model = TinyModel(len(dataset.classes))
+    config = {"batch_size": BATCH, "random_seed": 5, "augment": PLAIN, **settings}
+    return VisionTask(dataset, model, VisionTaskConfig(**config))
+
+
+def accuracy_by_hand(task: VisionTask, network: MacroNetwork, split: MemoryImages) -> float:
+    """Image by image; where there are no labels, each in its four rotations."""
+    hits = []
+    for image, label in zip(split.images, split.labels.tolist(), strict=True):
+        image = normalise(image.unsqueeze(0), task.dataset.mean, task.dataset.std)
+        turns = range(4) if task.dataset.is_rotation else (0,)
+        hits += [int(task.model(image.rot90(turn, (2, 3)), network).argmax()) == label + turn for turn in turns]
+    return sum(hits) / len(hits)
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize("is_rotation", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 5, 13])
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_evaluation_counts_every_image_of_the_split(is_rotation, batch_size, split):
+    task = make_task(make_dataset(is_rotation=is_rotation), batch_size=batch_size)
+    for network in NETWORKS:
+        expected = accuracy_by_hand(task, network, getattr(task.dataset, split))
+        assert task.evaluate(network, split) == pytest.approx(expected, abs=1e-12)
+
+
+def test_evaluation_shows_images_as_they_are_in_evaluation_mode():
+    task = make_task(augment=AugmentConfig(cutout=2))
+    task.model.train()
+    task.evaluate(NETWORKS[0], "test")
+    shown = torch.cat(task.model.seen)
+    plain = normalise(task.dataset.test.images, task.dataset.mean, task.dataset.std)
+    assert {image.numpy().tobytes() for image in shown} == {image.numpy().tobytes() for image in plain}
+    assert not any(task.model.modes)
+    assert max(len(images) for images in task.model.seen) <= BATCH
+
+
+@given(st.integers(4, 40))
+def test_rotations_of_an_image_share_a_minibatch_of_the_usual_size(batch_size):
+    task = make_task(make_dataset(is_rotation=True, sizes=(40, 15, 13)), batch_size=batch_size)
+    task.evaluate(NETWORKS[0], "valid")
+    assert all(len(images) <= batch_size and len(images) % 4 == 0 for images in task.model.seen)
+    assert sum(len(images) for images in task.model.seen) == 60
+
+
+# Ranking
+
+
+@pytest.mark.parametrize("is_rotation", [False, True])
+@pytest.mark.parametrize("max_batches", [1, 2, 100])
+def test_rank_scores_all_networks_on_the_same_batches(is_rotation, max_batches):
+    task = make_task(make_dataset(is_rotation=is_rotation))
+    together = task.rank(NETWORKS, max_batches)
+    assert together == [task.rank([network], max_batches)[0] for network in NETWORKS]
+    assert task.rank(NETWORKS[::-1], max_batches) == together[::-1]
+    if max_batches == 100:
+        assert together == [task.evaluate(network, "valid") for network in NETWORKS]
+
+
+def test_rank_reads_no_more_than_it_is_told():
+    task = make_task()
+    task.rank(NETWORKS, 2)
+    assert len(task.model.seen) == 2 * len(NETWORKS)
+    assert sum(len(images) for images in task.model.seen[:: len(NETWORKS)]) == 10
+
+
+# Rewards
+
+
+@pytest.mark.parametrize("is_rotation", [False, True])
+def test_rewards_are_accuracies_on_the_next_validation_minibatch(is_rotation):
+    task = make_task(make_dataset(is_rotation=is_rotation), augment=AugmentConfig(cutout=2))
+    known = {image.numpy().tobytes(): i for i, image in enumerate(_as_shown(task, task.dataset.valid))}
+    visited = []
+    for _ in range(2):
+        task.model.seen.clear()
+        rewards = task.rewards(NETWORKS)
+        assert rewards.shape == (len(NETWORKS),) and not rewards.requires_grad
+        assert all(torch.equal(images, task.model.seen[0]) for images in task.model.seen)
+        upright = task.model.seen[0][::4] if is_rotation else task.model.seen[0]
+        numbers = [known[image.numpy().tobytes()] for image in upright]
+        visited += numbers
+        shown = MemoryImages(task.dataset.valid.images[numbers], task.dataset.valid.labels[numbers])
+        expected = [accuracy_by_hand(task, network, shown) for network in NETWORKS]
+        assert rewards.tolist() == pytest.approx(expected)
+    assert len(set(visited)) == len(visited) == (2 if is_rotation else 2 * BATCH)
+
+
+def _as_shown(task: VisionTask, split: MemoryImages) -> torch.Tensor:
+    return normalise(split.images, task.dataset.mean, task.dataset.std)
+
+
+def test_rewards_leave_the_model_its_gradients_and_the_training_cursor_alone():
+    task = make_task()
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    task.rewards(NETWORKS)
+    task.rank(NETWORKS, 2)
+    assert not any(task.model.modes)
+    assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in task.model.parameters())
+    assert task.state_dict()["train"]["cursor"] == 0 and task.state_dict()["valid"]["cursor"] == 1
+
+
+# Training
+
+
+def test_loss_is_the_cross_entropy_of_the_next_training_minibatch():
+    task = make_task()
+    labels = {
+        image.numpy().tobytes(): label
+        for image, label in zip(_as_shown(task, task.dataset.train), task.dataset.train.labels.tolist(), strict=True)
+    }
+    seen = []
+    for _ in range(3):
+        loss, accuracy = task.shared_loss(NETWORKS[:1])
+        images = task.model.seen[-1]
+        seen += [image.numpy().tobytes() for image in images]
+        given_labels = [labels[image.numpy().tobytes()] for image in images]
+        log_probs = task.model(images, NETWORKS[0]).log_softmax(1)
+        nll = [-row[label].item() for row, label in zip(log_probs, given_labels, strict=True)]
+        assert loss.item() == pytest.approx(sum(nll) / BATCH, rel=1e-5)
+        hits = (log_probs.argmax(1) == torch.tensor(given_labels)).double().mean()
+        assert accuracy.item() == pytest.approx(hits.item())
+        assert loss.requires_grad and not accuracy.requires_grad
+    assert len(set(seen)) == 3 * BATCH
+    assert all(task.model.modes)
+
+
+def test_loss_and_accuracy_of_several_networks_are_their_means():
+    apart = [make_task().shared_loss([network]) for network in NETWORKS]
+    loss, accuracy = make_task().shared_loss(NETWORKS)
+    torch.testing.assert_close(loss, torch.stack([one for one, _ in apart]).mean())
+    torch.testing.assert_close(accuracy, torch.stack([one for _, one in apart]).mean())
+
+
+def test_training_images_are_augmented():
+    shown = []
+    for config in (PLAIN, AugmentConfig(crop_padding=0, flip=False, cutout=2)):
+        task = make_task(augment=config)
+        task.shared_loss(NETWORKS[:1])
+        shown.append(task.model.seen[0])
+    cut = shown[1] == 0
+    assert torch.equal(shown[1][~cut], shown[0][~cut]) and cut.flatten(1).any(1).all()
+
+
+def test_training_images_without_labels_are_turned_at_random():
+    task = make_task(make_dataset(is_rotation=True, sizes=(400, 100, 4)), batch_size=400)
+    torch.manual_seed(1)
+    loss, _ = task.shared_loss(NETWORKS[:1])
+    upright = {image.numpy().tobytes() for image in _as_shown(task, task.dataset.train)}
+    labels = [
+        next(turn for turn in range(4) if image.rot90(-turn, (1, 2)).contiguous().numpy().tobytes() in upright)
+        for image in task.model.seen[0]
+    ]
+    assert all(60 < labels.count(turn) < 140 for turn in range(4))
+    logits = task.model(task.model.seen[0], NETWORKS[0])
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, torch.tensor(labels)))
+
+
+def test_training_learns_what_can_be_learnt():
+    task = make_task(make_dataset(sizes=(20, 20, 20)), batch_size=20)
+    optimizer = torch.optim.SGD(task.model.parameters(), lr=0.05)
+    for _ in range(100):
+        loss, _ = task.shared_loss(NETWORKS[:1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert task.evaluate(NETWORKS[0], "train") == 1.0
+
+
+def test_restored_task_goes_on_as_the_saved_one():
+    augmented = {"augment": AugmentConfig(crop_padding=1, cutout=1)}
+    task, restored = make_task(**augmented), make_task(seed=3, **augmented)
+    for _ in range(4):
+        task.shared_loss(NETWORKS[:1])
+        task.rewards(NETWORKS)
+    restored.load_state_dict(task.state_dict())
+    outcomes = []
+    for each in (task, restored):
+        torch.manual_seed(9)
+        outcomes.append([(each.shared_loss(NETWORKS)[0], each.rewards(NETWORKS)) for _ in range(3)])
+    for (loss, rewards), (same_loss, same_rewards) in zip(*outcomes, strict=True):
+        assert torch.equal(loss, same_loss) and torch.equal(rewards, same_rewards)
+
+
+def test_state_is_plain_enough_for_a_checkpoint(tmp_path):
+    task = make_task()
+    torch.save(task.state_dict(), tmp_path / "state.pt")
+    task.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "is_rotation", "says"),
+    [
+        ((5, 15, 13), False, "tiny, train: batch size is 6; it must be between 1 and the number of images, 5"),
+        ((20, 5, 13), False, "tiny, valid: batch size is 6; it must be between 1 and the number of images, 5"),
+        ((5, 15, 13), True, "tiny, train: batch size is 6; it must be between 1 and the number of images, 5"),
+    ],
+)
+def test_splits_that_fill_no_minibatch_are_named(sizes, is_rotation, says):
+    with pytest.raises(ValueError, match=says):
+        make_task(make_dataset(sizes=sizes, is_rotation=is_rotation))
+
+
+# The metric and the architectures
+
+
+def test_higher_accuracy_is_better():
+    is_better = VisionTask.is_better
+    assert is_better(0.3, 0.2) and is_better(0.0, None) and is_better(0.2, math.nan)
+    assert not is_better(0.3, 0.3) and not is_better(math.nan, 0.3) and not is_better(math.nan, None)
+
+
+def test_metric_of_an_epoch_is_the_mean_training_accuracy():
+    assert VisionTask.epoch_metric(0.25) == 0.25
+
+
+CELL = MicroCell(((0, 1),), (("sep3x3", "identity"),))
+
+
+@pytest.mark.parametrize("network", [NETWORKS[0], MicroNetwork(CELL, CELL)])
+def test_architectures_are_read_by_their_type(network):
+    assert VisionTask.read_architecture(network.to_dict()) == network
+
+
+@pytest.mark.parametrize("data", [{}, {"type": "rnn_cell"}, [], {"type": ["cnn_macro"]}])
+def test_other_architectures_are_refused(data):
+    with pytest.raises(ValueError, match=r"architecture type is .*; it must be one of cnn_macro, cnn_micro"):
+        VisionTask.read_architecture(data)
+
+
+@pytest.mark.parametrize(("network", "name"), [(NETWORKS[0], "draw_macro"), (MicroNetwork(CELL, CELL), "draw_micro")])
+def test_each_kind_of_network_is_drawn_as_such(tmp_path, monkeypatch, network, name):
+    for kind in ("draw_macro", "draw_micro"):
+        drawn = lambda network, path, title, kind=kind: (kind, network, path, title)  # noqa: E731
+        monkeypatch.setattr(drawing, kind, drawn, raising=False)
+    path = tmp_path / "network.png"
+    assert VisionTask.draw(network, path, "title") == (name, network, path, "title")
