@@ -67,6 +67,30 @@ scratch_random_length = True  # AWD section 4.1: words stand at other places of 
 scratch_asgd_patience = 5  # AWD section 3: its non-monotone interval
 scratch_early_stop = 30  # an average of weights improves for long after single epochs have ceased to
 
+# Images (paper section 3.2; network_type cnn)
+cnn_space = "macro"  # the paper's section 2.3, before the cells of its 2.4
+cnn_num_layers = 0  # 12 and 6: the paper's
+cnn_num_blocks = 5  # the paper's B is 7, its two inputs among them
+cnn_hid = 0  # 36 and 20: the authors' code
+cnn_dropout = 0.1  # the authors' code, while searching
+cnn_lr_max = 0.05  # paper section 3.2
+cnn_lr_min = 0.001  # paper section 3.2
+cnn_lr_period = 10  # paper section 3.2; the factor 2 between periods too
+cnn_l2_reg = 1e-4  # paper section 3.2
+cnn_grad_clip = 5.0  # the authors' code
+cnn_crop_padding = 4  # paper section 3.2
+cnn_flip = True  # paper section 3.2
+cnn_cutout = 0  # off while searching; the paper reports its cells with and without it
+cnn_skip_target = 0.4  # paper section 3.2
+cnn_skip_weight = 0.8  # paper section 3.2
+image_size = 0  # images come in one size as a rule
+valid_size = 5000  # paper section 3.2
+scratch_cnn_hid = 0  # 96 and 36: the authors' code
+scratch_cnn_num_layers = 15  # the authors' code
+scratch_cnn_dropout = 0.2  # the authors' code, for cells
+scratch_cnn_drop_path = 0.4  # the authors' code; it rises to this with depth
+scratch_cnn_auxiliary_weight = 0.4  # the authors' code
+
 # The controller (paper section 3.1)
 controller_hid = 100  # paper section 3.1
 softmax_temperature = 5.0  # paper section 3.1: flat distributions explore

@@ -28,8 +28,8 @@ def _setting(default, help, choices=None):
 class Config:
     """All settings of a run. `configs/config_ours.py` gives the reason for each default."""
 
-    network_type: str = _setting("rnn", "what is searched", ("rnn",))
-    dataset: str = _setting("ptb", "ptb, wikitext, a built-in (pydoc, markov), or a folder of data_dir")
+    network_type: str = _setting("rnn", "what is searched: recurrent cells or convolutional networks", ("rnn", "cnn"))
+    dataset: str = _setting("ptb", "ptb, wikitext, cifar, a built-in (pydoc, markov, shapes), or a folder of data_dir")
     train_type: str = _setting("orig", "how architectures are sampled (enas and regular name orig)", tuple(TRAIN_TYPES))
     architecture: str = _setting("chain", "connections of train_type hardcoded", ("chain", "tree"))
     mode: str = _setting(
@@ -52,7 +52,7 @@ class Config:
     )
     cell_output: str = _setting("loose_ends", "what is averaged into the output", ("loose_ends", "all"))
 
-    batch_size: int = _setting(64, "sequences side by side, in training and in evaluation")
+    batch_size: int = _setting(64, "sequences or images side by side, in training and in evaluation")
     vocab_min_count: int = _setting(2, "rarer words become <unk>, where the text has none of its own")
 
     shared_embed: int = _setting(1000, "embedding size")
@@ -91,6 +91,29 @@ class Config:
     scratch_random_length: bool = _setting(True, "alone: draw the length of back-propagation anew for each minibatch")
     scratch_asgd_patience: int = _setting(5, "alone: average weights once worse than this many epochs ago; 0 never")
     scratch_early_stop: int = _setting(30, "alone: stop after this many epochs without a better validation; 0 never")
+
+    cnn_space: str = _setting("macro", "cnn: search whole networks (macro) or cells (micro)", ("macro", "micro"))
+    cnn_num_layers: int = _setting(0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)")
+    cnn_num_blocks: int = _setting(5, "cnn, micro: nodes of a cell")
+    cnn_hid: int = _setting(0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)")
+    cnn_dropout: float = _setting(0.1, "cnn: dropout before the classifier while searching")
+    cnn_lr_max: float = _setting(0.05, "cnn: where each cosine period of the learning rate starts")
+    cnn_lr_min: float = _setting(0.001, "cnn: where it ends")
+    cnn_lr_period: int = _setting(10, "cnn: epochs of the first period; each further one is twice as long")
+    cnn_l2_reg: float = _setting(1e-4, "cnn: weight decay")
+    cnn_grad_clip: float = _setting(5.0, "cnn: largest gradient norm; 0 does not clip")
+    cnn_crop_padding: int = _setting(4, "cnn: training images are shifted by up to this many pixels")
+    cnn_flip: bool = _setting(True, "cnn: half of the training images are mirrored left to right")
+    cnn_cutout: int = _setting(0, "cnn: side in pixels of a square blanked out of training images; 0 blanks none")
+    cnn_skip_target: float = _setting(0.4, "cnn, macro: the skip rate that the controller is drawn to")
+    cnn_skip_weight: float = _setting(0.8, "cnn, macro: weight of that pull in the controller's loss")
+    image_size: int = _setting(0, "cnn: side in pixels that images are brought to; 0 leaves them as they are")
+    valid_size: int = _setting(5000, "cnn: training images of CIFAR-10 that are held out for validation")
+    scratch_cnn_hid: int = _setting(0, "cnn, alone: filters of the first layers; 0 is 96 (macro) or 36 (micro)")
+    scratch_cnn_num_layers: int = _setting(15, "cnn, micro, alone: normal cells")
+    scratch_cnn_dropout: float = _setting(0.2, "cnn, alone: dropout before the classifier")
+    scratch_cnn_drop_path: float = _setting(0.4, "cnn, micro, alone: probability of dropping a path of the last cell")
+    scratch_cnn_auxiliary_weight: float = _setting(0.4, "cnn, micro, alone: weight of the auxiliary head's loss")
 
     controller_hid: int = _setting(100, "LSTM units of the controller")
     softmax_temperature: float = _setting(5.0, "logits are divided by this")
@@ -139,21 +162,24 @@ _AT_LEAST = {
     1: (
         "num_blocks batch_size vocab_min_count shared_embed shared_hid shared_rnn_max_length shared_max_step "
         "shared_num_sample controller_hid controller_num_aggregate max_epoch save_epoch max_save_num log_step "
-        "derive_num_sample derive_max_batches controller_lr_period"
+        "derive_num_sample derive_max_batches controller_lr_period cnn_num_blocks cnn_lr_period valid_size "
+        "scratch_cnn_num_layers"
     ),
     0: (
         "shared_lr_warmup shared_lr_min shared_l2_reg shared_grad_clip controller_max_step controller_grad_clip "
         "shared_init_range shared_input_scale shared_decay_after tanh_c entropy_coeff shared_activation_reg "
         "shared_temporal_activation_reg shared_norm_stabilizer random_seed shared_lr controller_lr controller_lr_min "
-        "scratch_asgd_patience scratch_early_stop"
+        "scratch_asgd_patience scratch_early_stop cnn_num_layers cnn_hid cnn_lr_min cnn_l2_reg cnn_grad_clip "
+        "cnn_crop_padding cnn_cutout cnn_skip_weight image_size scratch_cnn_hid scratch_cnn_auxiliary_weight"
     ),
 }
 _ABOVE_ZERO = (
     "softmax_temperature shared_norm_bound shared_embed_init_range controller_init_range reward_c "
-    "shared_decay controller_lr_max"
+    "shared_decay controller_lr_max cnn_lr_max"
 )
 _BELOW_ONE = (
-    "shared_dropoute shared_dropouti shared_dropout shared_wdrop ema_baseline_decay shared_adam_beta1 shared_adam_beta2"
+    "shared_dropoute shared_dropouti shared_dropout shared_wdrop ema_baseline_decay shared_adam_beta1 "
+    "shared_adam_beta2 cnn_dropout scratch_cnn_dropout scratch_cnn_drop_path"
 )
 
 
@@ -166,7 +192,11 @@ def _check_ranges(config: Config) -> None:
     for name in _BELOW_ONE.split():
         _require(0 <= getattr(config, name) < 1, name, config, "must lie in [0, 1)")
     _require(0 <= config.discount <= 1, "discount", config, "must lie in [0, 1]")
-    if config.train_type == "flexible":
+    if config.network_type == "cnn":
+        is_known = config.train_type in ("orig", "random")
+        _require(is_known, "train_type", config, "must be orig or random for network_type cnn")
+        _require(0 < config.cnn_skip_target < 1, "cnn_skip_target", config, "must lie between 0 and 1")
+    elif config.train_type == "flexible":
         _require(config.num_blocks >= 3, "num_blocks", config, "must be at least 3 for train_type flexible")
     _require(config.num_gpu >= -1, "num_gpu", config, "must be 0 (the CPU), 1, or -1 (a GPU when there is one)")
     _require(config.random_seed < 2**63, "random_seed", config, "must be below 2**63")

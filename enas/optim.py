@@ -81,9 +81,25 @@ class ControllerSchedule:
 
     def __call__(self, epoch: int) -> float:
         """The rate in `epoch` (first 1)."""
-        if not self.cosine:
-            return self.lr
-        since, period = epoch - 1, self.period
-        while since >= period:
-            since, period = since - period, 2 * period
-        return cosine(since / period, self.lr_max, self.lr_min)
+        return sgdr(epoch - 1, self.period, self.lr_max, self.lr_min) if self.cosine else self.lr
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartSchedule:
+    """SGDR for shared parameters (paper section 3.2), going down from step to step within an epoch too."""
+
+    lr_max: float
+    lr_min: float
+    period: int
+    steps_per_epoch: int
+
+    def __call__(self, epoch: int, step: int) -> float:
+        """The rate at `step` of the whole run (first 0)."""
+        return sgdr(step / self.steps_per_epoch, self.period, self.lr_max, self.lr_min)
+
+
+def sgdr(epochs: float, period: float, highest: float, lowest: float) -> float:
+    """The rate after so many epochs: a cosine whose period doubles at each restart (Loshchilov & Hutter 2017)."""
+    while epochs >= period:
+        epochs, period = epochs - period, 2 * period
+    return cosine(epochs / period, highest, lowest)

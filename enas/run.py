@@ -9,19 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from enas.build import (
-    build_controller,
-    build_scratch_task,
-    build_scratch_trainer,
-    build_search_task,
-    build_trainer,
-    load_data,
-    nearest_lstm,
-    pick_device,
-)
+from enas.build import build_scratch_trainer, build_trainer, half, pick_device
 from enas.checkpoint import Checkpoints, seed_everything
 from enas.config import Config, from_mapping
-from enas.drawing import draw_cell
 from enas.logbook import Logbook, write_json
 from enas.run_folder import (
     ALONE,
@@ -34,11 +24,10 @@ from enas.run_folder import (
     scratch_config,
 )
 from enas.scratch import ScratchTrainer
-from enas.search_space import LSTMBaseline, RNNCell
-from enas.tasks.language import LanguageTask
-from enas.trainer import Trainer
+from enas.search_space import LSTMBaseline
+from enas.search_space.architecture import Architecture
+from enas.trainer import Task, Trainer
 
-LSTM = "lstm"  # the dag_path that names no file
 ARCHITECTURE = "architecture.json"
 
 
@@ -78,7 +67,7 @@ def _execute_single(settings: dict) -> dict:
     config = from_mapping(settings, "settings")
     if not config.dag_path:
         raise ValueError("mode single trains one given architecture: name its JSON file with --dag_path, or lstm")
-    return train_alone(config, read_dag_path(config))
+    return train_alone(config, half(config).read_dag_path(config))
 
 
 def _execute_train_scratch(settings: dict) -> dict:
@@ -103,9 +92,9 @@ def train(config: Config) -> dict:
     """Search: train a new run to its end; returns what its results.json holds."""
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
-    corpus, notes = load_data(config)
-    task = build_search_task(config, corpus, device)
-    controller = build_controller(config).to(device)
+    data, notes = half(config).load_data(config)
+    task = half(config).search_task(config, data, device)
+    controller = half(config).controller(config).to(device)
     folder = _begin(config)
     with _logbook(folder) as logbook:
         for note in notes:
@@ -137,7 +126,7 @@ def derive(config: Config, folder: Path) -> dict:
         return results
 
 
-def derived_architecture(folder: Path, settings: dict) -> RNNCell:
+def derived_architecture(folder: Path, settings: dict) -> Architecture:
     """The architecture that `derive` finds in `folder`, without a word there. See `run_config` for the arguments."""
     names = ("data_dir", "num_gpu", "derive_num_sample", "derive_max_batches")
     config = run_config(folder, {name: settings[name] for name in names if name in settings})
@@ -165,7 +154,7 @@ def test(config: Config, folder: Path) -> dict:
         return results
 
 
-def _last_derived(folder: Path, task: LanguageTask) -> RNNCell:
+def _last_derived(folder: Path, task: Task) -> Architecture:
     path = folder / "results.json"
     try:
         return task.read_architecture(json.loads(path.read_text(encoding="utf-8"))["architecture"])
@@ -173,27 +162,15 @@ def _last_derived(folder: Path, task: LanguageTask) -> RNNCell:
         raise ValueError(f"{path}: names no derived architecture; make one with --mode derive") from None
 
 
-def read_dag_path(config: Config) -> RNNCell | LSTMBaseline:
-    """The architecture that `dag_path` names: that of a JSON file, or the LSTM nearest in the number of parameters.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no such file, or no architecture in it.
-    """
-    if config.dag_path != LSTM:
-        return RNNCell.load(config.dag_path)
-    corpus, _ = load_data(config)
-    return nearest_lstm(config, corpus)
-
-
-def train_alone(config: Config, architecture: RNNCell | LSTMBaseline) -> dict:
+def train_alone(config: Config, architecture: Architecture) -> dict:
     """Train one architecture alone, from new weights; returns what results.json of the new run holds.
 
     In mode train_scratch the best epoch is tested in the end.
     """
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
-    corpus, notes = load_data(config)
-    task = build_scratch_task(config, corpus, architecture, device)
+    data, notes = half(config).load_data(config)
+    task = half(config).scratch_task(config, data, architecture, device)
     folder = _begin(config)
     write_json(folder / ARCHITECTURE, architecture.to_dict())
     with _logbook(folder) as logbook:
@@ -202,8 +179,8 @@ def train_alone(config: Config, architecture: RNNCell | LSTMBaseline) -> dict:
         trainer = build_scratch_trainer(config, task, architecture, logbook, folder)
         size = sum(weight.numel() for weight in task.model.parameters())
         logbook.info(f"run {folder}: one architecture on {config.dataset}, {size:,} parameters, on {device}")
-        if isinstance(architecture, RNNCell):
-            trainer.written["picture"] = draw_cell(architecture, folder / "architecture.png")
+        if not isinstance(architecture, LSTMBaseline):  # everybody knows what an LSTM looks like
+            trainer.written["picture"] = task.draw(architecture, folder / "architecture.png", config.dataset)
         return _train_alone(config, trainer)
 
 
@@ -278,26 +255,26 @@ def restore(config: Config, folder: Path) -> tuple[Trainer, list[str]]:
         FileNotFoundError, ValueError: there is no checkpoint, none can be read, or it does not fit.
     """
     device = pick_device(config.num_gpu)
-    corpus, _ = load_data(config)
-    task = build_search_task(config, corpus, device)
-    trainer = build_trainer(config, task, build_controller(config).to(device), None, folder)
+    data, _ = half(config).load_data(config)
+    task = half(config).search_task(config, data, device)
+    trainer = build_trainer(config, task, half(config).controller(config).to(device), None, folder)
     return trainer, _load_newest(trainer, config)
 
 
 def restore_alone(config: Config, folder: Path) -> tuple[ScratchTrainer, list[str]]:
     """The same for a run of one architecture."""
     device = pick_device(config.num_gpu)
-    corpus, _ = load_data(config)
-    architecture = _saved_architecture(folder)
-    task = build_scratch_task(config, corpus, architecture, device)
+    data, _ = half(config).load_data(config)
+    architecture = _saved_architecture(config, folder)
+    task = half(config).scratch_task(config, data, architecture, device)
     trainer = build_scratch_trainer(config, task, architecture, None, folder)
     return trainer, _load_newest(trainer, config)
 
 
-def _saved_architecture(folder: Path) -> RNNCell | LSTMBaseline:
+def _saved_architecture(config: Config, folder: Path) -> Architecture:
     path = folder / ARCHITECTURE
     try:
-        return LanguageTask.read_architecture(json.loads(path.read_text(encoding="utf-8")))
+        return half(config).read_architecture(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
 

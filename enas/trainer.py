@@ -36,7 +36,10 @@ class Interrupted(Exception):
 
 
 class Task(Protocol):
-    """What the loop needs of a problem; `enas.tasks.language` is one."""
+    """What the loop needs of a problem; `enas.tasks` has them.
+
+    `shared_loss` returns the loss, and a value whose mean over an epoch `epoch_metric` makes the training metric of.
+    """
 
     metric: str
     model: torch.nn.Module
@@ -48,7 +51,7 @@ class Task(Protocol):
     def rank(self, architectures: list, max_batches: int) -> list[float]: ...
     def evaluate(self, architecture, split: str, max_batches: int | None = None) -> float: ...
     def is_better(self, score: float, than: float | None) -> bool: ...
-    def epoch_metric(self, mean_loss: float) -> float: ...
+    def epoch_metric(self, mean_value: float) -> float: ...
     def draw(self, architecture, path: Path, title: str) -> Path: ...
     def read_architecture(self, data: dict): ...
     def state_dict(self) -> dict: ...
@@ -70,6 +73,7 @@ class TrainerConfig:
     controller_grad_clip: float
     entropy_coeff: float
     entropy_mode: str
+    penalty_weight: float
     ema_baseline_decay: float
     discount: float
     derive_num_sample: int
@@ -85,8 +89,8 @@ class Progress:
     controller_sample: int = 0  # of this epoch
     total_shared_steps: int = 0
     total_controller_updates: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
+    value_sum: float = 0.0
+    value_count: int = 0
     reward_sum: float = 0.0
     entropy_sum: float = 0.0
     skipped: int = 0
@@ -194,7 +198,7 @@ class Trainer:
 
     def _shared_step(self, architectures: list) -> None:
         progress = self.progress
-        loss, nll = self.task.shared_loss(architectures)
+        loss, value = self.task.shared_loss(architectures)
         lr = self.shared_schedule(progress.epoch + 1, progress.total_shared_steps)
         lr *= progress.lr_scale * self.task.lr_scale
         set_lr(self.shared_optimizer, lr)
@@ -207,19 +211,17 @@ class Trainer:
             return self._skip_step()
         progress.skipped_in_a_row = 0
         self.step_shared()
-        progress.loss_sum += float(nll)
-        progress.loss_count += 1
+        progress.value_sum += float(value)
+        progress.value_count += 1
         if progress.total_shared_steps % self.config.log_step == 0:
-            self._log_shared(float(nll), float(norm), lr)
+            metric = self.task.epoch_metric(float(value))
+            values = {"loss": float(loss.detach()), self.task.metric: metric, "grad_norm": float(norm), "lr": lr}
+            self.logbook.scalars("shared", values, progress.step)
         return None
 
     def step_shared(self) -> None:
         """Update ω by the gradient that is there."""
         self.shared_optimizer.step()
-
-    def _log_shared(self, nll: float, norm: float, lr: float) -> None:
-        values = {"loss": nll, self.task.metric: self.task.epoch_metric(nll), "grad_norm": norm, "lr": lr}
-        self.logbook.scalars("shared", values, self.progress.step)
 
     def _skip_step(self) -> None:
         progress = self.progress
@@ -269,6 +271,8 @@ class Trainer:
         loss = policy_loss(sample.log_probs, advantage)
         if not as_reward:
             loss = loss - config.entropy_coeff * sample.entropies.sum(1).mean()
+        if sample.penalty is not None:
+            loss = loss + config.penalty_weight * sample.penalty.mean()
         self.controller_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = clip_gradient(self.controller.parameters(), config.controller_grad_clip)
@@ -311,7 +315,7 @@ class Trainer:
 
     def _close_epoch(self) -> dict:
         progress, metric, samples = self.progress, self.task.metric, self.progress.controller_sample
-        train = self.task.epoch_metric(progress.loss_sum / progress.loss_count) if progress.loss_count else None
+        train = self.task.epoch_metric(progress.value_sum / progress.value_count) if progress.value_count else None
         entry = {
             "epoch": progress.epoch,
             f"train_{metric}": train,
@@ -321,8 +325,8 @@ class Trainer:
             "wall_seconds": round(self.wall_seconds(), 1),
         }
         progress.history.append(entry)
-        progress.shared_step = progress.controller_sample = progress.loss_count = 0
-        progress.loss_sum = progress.reward_sum = progress.entropy_sum = 0.0
+        progress.shared_step = progress.controller_sample = progress.value_count = 0
+        progress.value_sum = progress.reward_sum = progress.entropy_sum = 0.0
         return entry
 
     def derive(self) -> tuple:

@@ -11,6 +11,7 @@ import tiny
 from enas import run
 from enas.checkpoint import BEST, Checkpoints
 from enas.cli import main
+from enas.tasks.language import LanguageTask
 
 
 def _flags(folder: Path, **changes) -> list[str]:
@@ -281,7 +282,7 @@ def test_python_callers_get_the_same_text(tmp_path):
 
 
 def test_training_that_diverges_is_no_bad_input(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run.LanguageTask, "shared_loss", lambda self, cells: 2 * (self.model.embedding.sum() * 1e999,))
+    monkeypatch.setattr(LanguageTask, "shared_loss", lambda self, cells: 2 * (self.model.embedding.sum() * 1e999,))
     assert main(_flags(tmp_path)) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: training diverged")

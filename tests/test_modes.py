@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from enas import run
-from enas.build import load_data, nearest_lstm
+from enas.build_rnn import load_data, nearest_lstm
 from enas.cli import main
 from enas.config import Config
 from enas.search_space import RNNCell

@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from enas.build import build_scratch_task, load_data, nearest_lstm
+from enas.build_rnn import load_data, nearest_lstm, scratch_task
 from enas.checkpoint import BEST, load_checkpoint
 from enas.config import Config
 from enas.models.language_model import LanguageModelConfig
@@ -233,8 +233,8 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
     corpus, _ = load_data(config)
     lstm = nearest_lstm(config, corpus)
-    task = build_scratch_task(config, corpus, lstm, torch.device("cpu"))
-    cell = build_scratch_task(config, corpus, CELL, torch.device("cpu"))
+    task = scratch_task(config, corpus, lstm, torch.device("cpu"))
+    cell = scratch_task(config, corpus, CELL, torch.device("cpu"))
     wanted, found = (sum(weight.numel() for weight in made.model.parameters()) for made in (cell, task))
     others = [
         LSTMModel(

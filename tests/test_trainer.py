@@ -290,8 +290,8 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, value):
     trainer.train_shared()
     progress = trainer.progress
     assert (progress.skipped, progress.skipped_in_a_row, progress.rollbacks) == (2, 1, 0)
-    assert (progress.total_shared_steps, progress.loss_count) == (3, 1)
-    assert math.isfinite(progress.loss_sum)
+    assert (progress.total_shared_steps, progress.value_count) == (3, 1)
+    assert math.isfinite(progress.value_sum)
     assert all(torch.isfinite(weight).all() for weight in trainer.task.model.parameters())
     assert trainer.task.state_dict()["state"] is None  # the next minibatch starts from zero
 
@@ -309,7 +309,7 @@ def test_several_in_a_row_roll_back_with_half_the_learning_rate(tmp_path):
     assert tiny.difference(restored, [saved]) is None
     assert (trainer.progress.rollbacks, trainer.progress.lr_scale) == (1, 0.5)
     assert trainer.progress.skipped == SKIPS_BEFORE_ROLLBACK
-    assert trainer.progress.shared_step == trainer.progress.loss_count == 12
+    assert trainer.progress.shared_step == trainer.progress.value_count == 12
     assert len(calls) == 3 + SKIPS_BEFORE_ROLLBACK + 12
     assert trainer.shared_optimizer.param_groups[0]["lr"] == tiny.SETTINGS["shared_lr"] / 2
     assert all(torch.isfinite(weight).all() for weight in trainer.task.model.parameters())

@@ -8,14 +8,7 @@ from pathlib import Path
 
 import torch
 
-from enas.build import (
-    build_controller,
-    build_scratch_task,
-    build_scratch_trainer,
-    build_search_task,
-    build_trainer,
-    load_data,
-)
+from enas.build import build_scratch_trainer, build_trainer, half
 from enas.checkpoint import Checkpoints, load_checkpoint, seed_everything
 from enas.config import Config
 from enas.data.builtin import SPLITS
@@ -77,8 +70,8 @@ def trainer(folder: Path, **changes):
     """A Trainer of a tiny run that writes down nothing but its checkpoints, in `folder/run`."""
     config = Config(**settings(folder, **changes))
     seed_everything(config.random_seed)
-    task = build_search_task(config, load_data(config)[0], torch.device("cpu"))
-    made = build_trainer(config, task, build_controller(config), NoLogbook(), folder / "run")
+    task = half(config).search_task(config, half(config).load_data(config)[0], torch.device("cpu"))
+    made = build_trainer(config, task, half(config).controller(config), NoLogbook(), folder / "run")
     made.folder = None
     return made
 
@@ -87,7 +80,7 @@ def scratch_trainer(folder: Path, architecture, **changes):
     """The same for one architecture alone."""
     config = Config(**settings(folder, mode="single", **changes))
     seed_everything(config.random_seed)
-    task = build_scratch_task(config, load_data(config)[0], architecture, torch.device("cpu"))
+    task = half(config).scratch_task(config, half(config).load_data(config)[0], architecture, torch.device("cpu"))
     return build_scratch_trainer(config, task, architecture, NoLogbook(), folder / "run")
 
 

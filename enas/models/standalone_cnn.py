@@ -75,9 +75,10 @@ class MacroCNN(MacroGraph):
         """Logits [B, classes] for images [B, 3, H, W]."""
         return self.compute(images, self.network)
 
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy in nats of `labels` [B]: a scalar with a gradient."""
-        return F.cross_entropy(self(images), labels)
+    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], a scalar with a gradient, and the logits."""
+        logits = self(images)
+        return F.cross_entropy(logits, labels), logits
 
 
 class MicroCNN(MicroGraph):
@@ -111,11 +112,11 @@ class MicroCNN(MicroGraph):
         logits, reduced = self.compute(images, self.network)
         return logits, self.auxiliary_head(reduced)
 
-    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy in nats of `labels` [B], plus the weighted one of the auxiliary head: a scalar."""
+    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], plus the weighted one of the auxiliary head; and the logits."""
         logits, auxiliary = self.logits_and_auxiliary(images)
         weight = self.config.auxiliary_weight
-        return F.cross_entropy(logits, labels) + weight * F.cross_entropy(auxiliary, labels)
+        return F.cross_entropy(logits, labels) + weight * F.cross_entropy(auxiliary, labels), logits
 
 
 def auxiliary_head(inputs: int, num_classes: int) -> nn.Sequential:

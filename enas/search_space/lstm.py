@@ -1,10 +1,13 @@
 """The baseline that is not searched: a plain LSTM, in the place of an architecture."""
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from enas.search_space.architecture import Architecture
 
 
 @dataclass(frozen=True)
-class LSTMBaseline:
+class LSTMBaseline(Architecture):
     """A plain LSTM of one layer.
 
     Attributes:
@@ -14,6 +17,10 @@ class LSTMBaseline:
         ValueError: when that is no positive integer.
     """
 
+    type_name: ClassVar = "lstm"
+    title: ClassVar = "an LSTM"
+    keys: ClassVar = frozenset({"type", "hidden"})
+
     hidden: int
 
     def __post_init__(self):
@@ -21,12 +28,9 @@ class LSTMBaseline:
             raise ValueError(f"hidden of an LSTM is {self.hidden!r}; it must be a positive integer")
 
     def to_dict(self) -> dict:
-        """A JSON-ready dictionary that `from_dict` reads."""
-        return {"type": "lstm", "hidden": self.hidden}
+        return {"type": self.type_name, "hidden": self.hidden}
 
     @classmethod
     def from_dict(cls, data: dict) -> "LSTMBaseline":
-        """The LSTM of a dictionary made by `to_dict`; ValueError when it is none."""
-        if not isinstance(data, dict) or set(data) != {"type", "hidden"} or data["type"] != "lstm":
-            raise ValueError(f"an LSTM needs the keys type (lstm) and hidden; found {data!r}")
+        cls._check_keys(data)
         return cls(data["hidden"])

@@ -55,6 +55,7 @@ class VisionTask:
     """
 
     metric = "accuracy"
+    lr_scale = 1.0
 
     def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig):
         self.dataset = dataset
@@ -84,10 +85,19 @@ class VisionTask:
             images, labels = rotate_randomly(images)
         losses, accuracies = [], []
         for network in networks:
-            logits = self.model(images, network)
-            losses.append(nn.functional.cross_entropy(logits, labels))
+            loss, logits = self.loss_and_logits(images, labels, network)
+            losses.append(loss)
             accuracies.append(_correct(logits, labels) / len(labels))
         return torch.stack(losses).mean(), torch.stack(accuracies).mean()
+
+    def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], and the logits [B, C], of images [B, 3, H, W]."""
+        logits = self.logits(images, network)
+        return nn.functional.cross_entropy(logits, labels), logits
+
+    def logits(self, images: Tensor, network: Network) -> Tensor:
+        """Logits [B, C] of images [B, 3, H, W]."""
+        return self.model(images, network)
 
     def forget_state(self) -> None:
         """Nothing is carried from one minibatch to the next."""
@@ -103,9 +113,9 @@ class VisionTask:
         """Accuracy of each network on the same first `max_batches` validation minibatches."""
         return self._accuracies(networks, "valid", max_batches)
 
-    def evaluate(self, network: Network, split: str) -> float:
-        """Accuracy on all of a split, every image counted once."""
-        return self._accuracies([network], split)[0]
+    def evaluate(self, network: Network, split: str, max_batches: int | None = None) -> float:
+        """Accuracy on a split, every image counted once; `max_batches` shortens it to its first minibatches."""
+        return self._accuracies([network], split, max_batches)[0]
 
     @torch.no_grad()
     def _accuracies(self, networks: Sequence[Network], split: str, max_batches: int | None = None) -> list[float]:
@@ -125,7 +135,7 @@ class VisionTask:
         return all_rotations(images) if self.dataset.is_rotation else (images, labels)
 
     def _count_correct(self, networks: Sequence[Network], images: Tensor, labels: Tensor) -> Tensor:
-        return torch.stack([_correct(self.model(images, network), labels) for network in networks])  # [M]
+        return torch.stack([_correct(self.logits(images, network), labels) for network in networks])  # [M]
 
     @staticmethod
     def is_better(score: float, than: float | None) -> bool:
@@ -164,6 +174,20 @@ class VisionTask:
         self.model.load_state_dict(state["model"])
         self._train.load_state_dict(state["train"])
         self._valid.load_state_dict(state["valid"])
+
+
+class ScratchVisionTask(VisionTask):
+    """One network trained alone: its model, of `enas.models.standalone_cnn`, is the network, and has a loss of its own.
+
+    Args as for `VisionTask`, but for the model: model(images) gives logits, and model.loss(images, labels) both its
+    loss, that of an auxiliary head included, and the logits.
+    """
+
+    def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+        return self.model.loss(images, labels)
+
+    def logits(self, images: Tensor, network: Network) -> Tensor:
+        return self.model(images)
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
