@@ -68,7 +68,7 @@ _NODE_STYLE = {
 # edges into the mean run far.
 _EDGE_STYLE = {"color": "#333333", "penwidth": "1.4", "arrowsize": "0.8", "weight": "16"}
 _MEAN_EDGE_STYLE = {"color": "#888888", "penwidth": "1.1", "weight": "1"}
-_SKIP_EDGE_STYLE = {"color": "#8FA3B8", "penwidth": "1.2", "arrowsize": "0.7", "weight": "0"}
+_SKIP_EDGE_STYLE = {"color": "#8FA3B8", "penwidth": "1.2", "arrowsize": "0.7"}
 _REDUCTION_STYLE = {
     "label": "reduce",
     "shape": "invtrapezium",
@@ -77,11 +77,11 @@ _REDUCTION_STYLE = {
     "fixedsize": "true",
 }
 _ADD_STYLE = {"shape": "ellipse", "style": "filled", "margin": "0.02"}
+_CELL_STYLE = {"color": "#BBBBBB", "style": "rounded", "margin": "16"}
 # Of a macro network, in points: the distance from box to box, and the width of a box.
-_INCH = 72
 _ROW = 56
 _BOX_WIDTH = 136
-_CELL_STYLE = {"color": "#BBBBBB", "style": "rounded", "margin": "16"}
+_POINTS_PER_INCH = 72
 
 
 def dot_available() -> bool:
@@ -142,7 +142,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
     chain = _chain(network)
     heights = {name: -_ROW * row for row, (name, _) in enumerate(chain)}
     for name, style in chain:
-        graph.node(name, pos=f"0,{heights[name]}", width=f"{_BOX_WIDTH / _INCH}", **style)
+        graph.node(name, pos=f"0,{heights[name]}", width=f"{_BOX_WIDTH / _POINTS_PER_INCH}", **style)
     for (above, _), (below, _) in itertools.pairwise(chain):
         graph.edge(above, below)
     for layer, skips in zip(network.layers, network.skips, strict=True):
