@@ -1,11 +1,14 @@
-"""Pictures of architectures, in the manner of the paper's Figures 1 and 6."""
+"""Pictures of architectures, in the manner of the paper's Figures 1, 3, 5 and 6."""
 
+import itertools
 import shutil
 from pathlib import Path
 
 import graphviz
 
 from enas.files import atomic_write
+from enas.search_space.cnn_macro import MacroNetwork
+from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
 from enas.search_space.rnn_cell import RNNCell
 
 # Blue, yellow and vermilion of the Okabe-Ito palette, lightened for black text, and near white. Their
@@ -16,9 +19,30 @@ ACTIVATION_COLOURS = {
     "identity": "#F5F5F5",
     "sigmoid": "#E08A5B",
 }
+# A hue for each kind of operation, of the same palette; the larger window is the darker one.
+OPERATION_COLOURS = {
+    "conv3x3": "#F6C9AF",
+    "conv5x5": "#E08A5B",
+    "sep3x3": "#C3E3F8",
+    "sep5x5": "#7CC0EE",
+    "avg3x3": "#FFF0B8",
+    "max3x3": "#FFD24D",
+    "identity": "#F5F5F5",
+}
+OPERATION_LABELS = {
+    "conv3x3": "conv 3x3",
+    "conv5x5": "conv 5x5",
+    "sep3x3": "sep 3x3",
+    "sep5x5": "sep 5x5",
+    "avg3x3": "avg 3x3",
+    "max3x3": "max 3x3",
+    "identity": "identity",
+}
 INPUTS = ("x[t]", "h[t-1]")
 MEAN = "avg"
 OUTPUT = "h[t]"
+MICRO_INPUTS = ("h[i-1]", "h[i]")
+MICRO_OUTPUT = "h[i+1]"
 
 _GRAPH_STYLE = {
     "dpi": "150",
@@ -44,6 +68,20 @@ _NODE_STYLE = {
 # edges into the mean run far.
 _EDGE_STYLE = {"color": "#333333", "penwidth": "1.4", "arrowsize": "0.8", "weight": "16"}
 _MEAN_EDGE_STYLE = {"color": "#888888", "penwidth": "1.1", "weight": "1"}
+_SKIP_EDGE_STYLE = {"color": "#8FA3B8", "penwidth": "1.2", "arrowsize": "0.7"}
+_REDUCTION_STYLE = {
+    "label": "reduce",
+    "shape": "invtrapezium",
+    "style": "filled",
+    "fillcolor": "#D9D9D9",
+    "fixedsize": "true",
+}
+_ADD_STYLE = {"shape": "ellipse", "style": "filled", "margin": "0.02"}
+_CELL_STYLE = {"color": "#BBBBBB", "style": "rounded", "margin": "16"}
+# Of a macro network, in points: the distance from box to box, and the width of a box.
+_ROW = 56
+_BOX_WIDTH = 136
+_POINTS_PER_INCH = 72
 
 
 def dot_available() -> bool:
@@ -67,25 +105,112 @@ def draw_cell(cell: RNNCell, path: str | Path, *, title: str | None = None) -> P
     Raises:
         ValueError: when `path` does not end in .png.
     """
-    path = Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"{path}: a picture's name must end in .png")
-    graph = cell_graph(cell, title=title)
-    try:
-        return _write_atomically(path, graph.pipe(format="png"))
-    except (graphviz.ExecutableNotFound, graphviz.CalledProcessError):
-        # A missing program, or one built without PNG support, is no reason to end a search.
-        return _write_atomically(path.with_suffix(".dot"), graph.source.encode())
+    return _draw(cell_graph(cell, title=title), path)
+
+
+def draw_macro(network: MacroNetwork, path: str | Path, *, title: str | None = None) -> Path:
+    """Draw a macro network from the image to the softmax: a chain of layers, with skips as lighter curves.
+
+    Args, returns and raises as `draw_cell`.
+    """
+    return _draw(macro_graph(network, title=title), path)
+
+
+def draw_micro(network: MicroNetwork, path: str | Path, *, title: str | None = None) -> Path:
+    """Draw the normal and the reduction cell of a micro network side by side.
+
+    Args, returns and raises as `draw_cell`.
+    """
+    return _draw(micro_graph(network, title=title), path)
 
 
 def cell_graph(cell: RNNCell, *, title: str | None = None) -> graphviz.Digraph:
     """The drawing of a recurrent cell as a Graphviz graph, which a notebook shows as it is."""
-    graph = graphviz.Digraph("cell", graph_attr=_GRAPH_STYLE, node_attr=_NODE_STYLE, edge_attr=_EDGE_STYLE)
+    graph = _new_graph("cell", title)
+    _add_boxes(graph, cell)
+    _add_edges(graph, cell)
+    return graph
+
+
+def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.Digraph:
+    """The drawing of a macro network as a Graphviz graph, whose positions `neato -n2` keeps as they are.
+
+    `dot` cannot draw it: where there are many skips, it leads them through the chain of layers.
+    """
+    graph = _new_graph("network", title)
+    graph.engine = "neato"
+    chain = _chain(network)
+    heights = {name: -_ROW * row for row, (name, _) in enumerate(chain)}
+    for name, style in chain:
+        graph.node(name, pos=f"0,{heights[name]}", width=f"{_BOX_WIDTH / _POINTS_PER_INCH}", **style)
+    for (above, _), (below, _) in itertools.pairwise(chain):
+        graph.edge(above, below)
+    for layer, skips in zip(network.layers, network.skips, strict=True):
+        for earlier in skips:
+            side = 1 if network.layers.index(earlier) % 2 == 0 else -1
+            arc = _arc(heights[str(earlier)], heights[str(layer)], side)
+            graph.edge(str(earlier), str(layer), pos=arc, **_SKIP_EDGE_STYLE)
+    return graph
+
+
+def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
+    """The boxes from the image to the softmax, from top to bottom: names and what sets them apart."""
+    chain: list[tuple[str, dict[str, str]]] = [("image", {})]
+    stage = 0
+    for layer, operation, layer_stage in zip(network.layers, network.operations, network.stages, strict=True):
+        chain += [(f"reduction {number}", _REDUCTION_STYLE) for number in range(stage, layer_stage)]
+        label = f"{layer}: {OPERATION_LABELS[operation]}"
+        chain.append((str(layer), {"label": label, "fillcolor": OPERATION_COLOURS[operation]}))
+        stage = layer_stage
+    return [*chain, ("softmax", {})]
+
+
+def _arc(top: float, bottom: float, side: int) -> str:
+    """Graphviz's spline of a skip at heights `top` to `bottom`, on the right (side 1) or on the left (−1).
+
+    It leaves below the middle of its box and arrives above the middle of the other, so that a layer's comings and
+    goings stay apart. The longer it is, the further out it swings.
+    """
+    top, bottom = top - _ROW / 12, bottom + _ROW / 12
+    edge = _BOX_WIDTH / 2
+    out = side * (edge + 20 + 0.42 * (top - bottom))
+    tip, end = side * edge, side * (edge + 8)
+    return f"e,{tip:g},{bottom:g} {side * edge:g},{top:g} {out:g},{top:g} {out:g},{bottom:g} {end:g},{bottom:g}"
+
+
+def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.Digraph:
+    """The drawing of a micro network as a Graphviz graph, which a notebook shows as it is."""
+    graph = _new_graph("network", title)
+    for name in CELL_NAMES:
+        with graph.subgraph(name=f"cluster_{name}", graph_attr=_CELL_STYLE) as cluster:
+            cluster.attr(label=f"{name} cell")
+            _add_micro_cell(cluster, f"{name} ", getattr(network, name))
+    return graph
+
+
+def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> None:
+    with graph.subgraph(graph_attr={"rank": "source"}) as top:
+        for label, name in zip(CELL_INPUTS, MICRO_INPUTS, strict=True):
+            top.node(f"{prefix}{label}", label=name)
+    for node, inputs, operations in zip(cell.nodes, cell.inputs, cell.operations, strict=True):
+        graph.node(f"{prefix}{node}", label=f"{node}: add", **_ADD_STYLE)
+        for side, (label, operation) in enumerate(zip(inputs, operations, strict=True)):
+            box = f"{prefix}{node} {side}"
+            graph.node(box, label=OPERATION_LABELS[operation], fillcolor=OPERATION_COLOURS[operation])
+            graph.edge(f"{prefix}{label}", box)
+            graph.edge(box, f"{prefix}{node}")
+    graph.node(f"{prefix}concat", label="concat")
+    for node in cell.output_nodes:
+        graph.edge(f"{prefix}{node}", f"{prefix}concat", **_MEAN_EDGE_STYLE)
+    graph.node(f"{prefix}output", label=MICRO_OUTPUT)
+    graph.edge(f"{prefix}concat", f"{prefix}output")
+
+
+def _new_graph(name: str, title: str | None) -> graphviz.Digraph:
+    graph = graphviz.Digraph(name, graph_attr=_GRAPH_STYLE, node_attr=_NODE_STYLE, edge_attr=_EDGE_STYLE)
     if title:
         # The empty line keeps the title clear of the boxes; Graphviz has no margin for it.
         graph.attr(label=graphviz.escape(f"{title}\n\n"))
-    _add_boxes(graph, cell)
-    _add_edges(graph, cell)
     return graph
 
 
@@ -106,6 +231,18 @@ def _add_edges(graph: graphviz.Digraph, cell: RNNCell) -> None:
     for node in cell.output_nodes:
         graph.edge(str(node), MEAN, **_MEAN_EDGE_STYLE)
     graph.edge(MEAN, OUTPUT)
+
+
+def _draw(graph: graphviz.Digraph, path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"{path}: a picture's name must end in .png")
+    try:
+        no_layout = 2 if graph.engine == "neato" else None
+        return _write_atomically(path, graph.pipe(format="png", neato_no_op=no_layout))
+    except (graphviz.ExecutableNotFound, graphviz.CalledProcessError):
+        # A missing program, or one built without PNG support, is no reason to end a search.
+        return _write_atomically(path.with_suffix(".dot"), graph.source.encode())
 
 
 def _write_atomically(path: Path, content: bytes) -> Path:

@@ -11,9 +11,9 @@ import numpy as np
 SIDE = 32  # pixels
 SUPERSAMPLING = 4  # samples a pixel, in each direction
 
-AREA = (90.0, 240.0)  # pixels; at the upper end the star, which reaches furthest, just fits
-MIN_CONTRAST = 0.35  # distance of the figure's colour from both of the background's, in the unit cube
-NOISE = (0.0, 0.12)  # standard deviation
+AREA = (120.0, 240.0)  # pixels; at the upper end the star, which reaches furthest, just fits
+MIN_CONTRAST = 0.6  # distance of the figure's colour from both of the background's, in the unit cube
+NOISE = (0.0, 0.06)  # standard deviation
 
 
 def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
