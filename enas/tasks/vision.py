@@ -21,6 +21,9 @@ from enas.search_space.cnn_micro import MicroNetwork
 
 Network = MacroNetwork | MicroNetwork
 
+# Convolutions, most of all the separable ones, are about twice as fast with channels innermost.
+MEMORY_FORMAT = torch.channels_last
+
 NETWORKS = {kind.type_name: kind for kind in (MacroNetwork, MicroNetwork)}
 
 
@@ -59,7 +62,7 @@ class VisionTask:
 
     def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig):
         self.dataset = dataset
-        self.model = model
+        self.model = model.to(memory_format=MEMORY_FORMAT)
         self.config = config
         self.device = next(model.parameters()).device
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
@@ -78,11 +81,12 @@ class VisionTask:
 
         Both are scalars, averaged over M: the cross-entropy in nats an image, and a share of the images.
         """
-        self.model.train()
+        self._train_model(True)
         images, labels = next(self._train)
         images = augment(images, self._mean, self._std, self.config.augment)
         if self.dataset.is_rotation:
             images, labels = rotate_randomly(images)
+        images = images.contiguous(memory_format=MEMORY_FORMAT)
         losses, accuracies = [], []
         for network in networks:
             loss, logits = self.loss_and_logits(images, labels, network)
@@ -105,7 +109,7 @@ class VisionTask:
     @torch.no_grad()
     def rewards(self, networks: Sequence[Network]) -> Tensor:
         """The accuracy of each of M networks on the next validation minibatch, ω in evaluation mode: [M]."""
-        self.model.eval()
+        self._train_model(False)
         images, labels = self._examples(*next(self._valid))
         return self._count_correct(networks, images, labels) / len(labels)
 
@@ -119,7 +123,7 @@ class VisionTask:
 
     @torch.no_grad()
     def _accuracies(self, networks: Sequence[Network], split: str, max_batches: int | None = None) -> list[float]:
-        self.model.eval()
+        self._train_model(False)
         correct, count = torch.zeros(len(networks), device=self.device), 0
         for index, batch in enumerate(evaluation_batches(self._splits[split], self._images_at_once)):
             if index == max_batches:
@@ -132,7 +136,13 @@ class VisionTask:
     def _examples(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """A minibatch as evaluations see it: normalised, and where there are no labels, in all four rotations."""
         images = normalise(images, self._mean, self._std)
-        return all_rotations(images) if self.dataset.is_rotation else (images, labels)
+        if self.dataset.is_rotation:
+            images, labels = all_rotations(images)
+        return images.contiguous(memory_format=MEMORY_FORMAT), labels
+
+    def _train_model(self, mode: bool) -> None:
+        if self.model.training != mode:  # a shared model has thousands of modules to tell
+            self.model.train(mode)
 
     def _count_correct(self, networks: Sequence[Network], images: Tensor, labels: Tensor) -> Tensor:
         return torch.stack([_correct(self.logits(images, network), labels) for network in networks])  # [M]
