@@ -1,7 +1,8 @@
-"""Published cells: what each format reads and writes, what it refuses, and the converter."""
+"""Published architectures: what each format reads and writes, what it refuses, and the converter."""
 
 import io
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cnn_strategies import macro_networks, micro_cells, micro_networks
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cells
 
+from enas.search_space import LSTMBaseline, MacroNetwork, MicroCell, MicroNetwork, RNNCell
 from enas.search_space.__main__ import main
-from enas.search_space.formats import FORMATS, read_cell, write_cell
-from enas.search_space.rnn_cell import RNNCell
+from enas.search_space.formats import FORMATS, load_architecture, read_architecture, write_architecture
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -33,6 +35,7 @@ PUBLISHED = {
         "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), ('sigmoid', 5), "
         "('tanh', 3), ('relu', 5)], concat=range(1, 9))",
     ),
+    "enas_micro": ("enas_micro", "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1; 1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"),
 }
 
 #   0 ── 1 ── 2      loose ends 2 and 3
@@ -40,6 +43,12 @@ PUBLISHED = {
 LOOSE = RNNCell(("tanh", "ReLU", "identity", "sigmoid"), (0, 1, 1))
 ALL = replace(LOOSE, cell_output="all")
 LONE = RNNCell(("tanh",), ())
+MACRO = MacroNetwork(("conv3x3", "sep5x5", "max3x3"), ((), (0,), (0, 1)))
+MICRO = MicroNetwork(
+    MicroCell(((0, 1), (1, 2)), (("sep3x3", "identity"), ("avg3x3", "max3x3")), "all"),
+    MicroCell(((1, 1), (0, 2)), (("sep5x5", "sep3x3"), ("identity", "sep5x5")), "all"),
+)
+LOOSE_MICRO = MicroNetwork(*(replace(cell, cell_output="loose_ends") for cell in (MICRO.normal, MICRO.reduction)))
 STAR = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 0))
 
 
@@ -56,7 +65,12 @@ EXPRESSIBLE = {
     "enas": cells().map(lambda cell: replace(cell, cell_output="loose_ends")),
     "enas_lm": cells(min_blocks=2).map(lambda cell: replace(_rooted(cell), cell_output="all")),
     "darts": cells().map(_rooted),
-    "json": cells(gaps=True),
+    "enas_macro": macro_networks(),
+    "enas_micro": micro_networks(cell_outputs=("loose_ends",)),
+    "darts_cnn": micro_networks(),
+    "json": st.one_of(
+        cells(gaps=True), macro_networks(gaps=True), micro_networks(gaps=True), micro_cells(), st.just(LSTMBaseline(8))
+    ),
 }
 
 
@@ -67,8 +81,8 @@ EXPRESSIBLE = {
 def test_the_file_of_a_published_cell_equals_its_string(name):
     format, text = PUBLISHED[name]
     path = REPOSITORY / "configs" / "architectures" / f"{name}.json"
-    assert RNNCell.load(path) == read_cell(text, format)
-    assert write_cell(RNNCell.load(path), format) == text
+    assert load_architecture(path) == read_architecture(text, format)
+    assert write_architecture(load_architecture(path), format) == text
     assert path.read_text(encoding="utf-8").startswith("{\n  ")
 
 
@@ -78,7 +92,7 @@ def test_every_file_is_a_published_cell():
 
 
 def test_the_cell_of_the_paper():
-    cell = read_cell(PUBLISHED["enas_ptb"][1], "enas")
+    cell = read_architecture(PUBLISHED["enas_ptb"][1], "enas")
     assert cell.previous == (0, 1, 2, 2, 2, 5, 1, 6, 8, 8, 8)
     assert [node for node, name in enumerate(cell.activations) if name == "tanh"] == [0, 1, 4, 5, 7]
     assert [node for node, name in enumerate(cell.activations) if name == "ReLU"] == [2, 3, 6, 8, 9, 10, 11]
@@ -98,39 +112,58 @@ def test_the_cell_of_the_paper():
         ("darts", LOOSE, "Genotype(recurrent=[('relu', 0), ('identity', 1), ('sigmoid', 1)], concat=[2, 3])"),
         ("darts", replace(LONE, cell_output="all"), "Genotype(recurrent=[], concat=[0])"),
         ("json", LOOSE, LOOSE.to_json()),
+        ("json", MACRO, MACRO.to_json()),
+        ("json", MICRO, MICRO.to_json()),
+        ("enas_macro", MACRO, "0 3 1 5 1 1"),
+        ("enas_micro", LOOSE_MICRO, "0 0 1 4 1 2 2 3; 1 1 1 0 0 4 2 1"),
+        (
+            "darts_cnn",
+            MICRO,
+            "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 1), ('avg_pool_3x3', 1), ('max_pool_3x3', 2)], "
+            "normal_concat=[2, 3], reduce=[('sep_conv_5x5', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), "
+            "('sep_conv_5x5', 2)], reduce_concat=[2, 3])",
+        ),
     ],
 )
 def test_texts_worked_out_by_hand(format, cell, text):
-    assert write_cell(cell, format) == text
-    assert read_cell(text, format) == cell
+    assert write_architecture(cell, format) == text
+    assert read_architecture(text, format) == cell
 
 
 @pytest.mark.parametrize("format", EXPRESSIBLE)
 @given(data=st.data())
 def test_reading_undoes_writing(format, data):
-    cell = data.draw(EXPRESSIBLE[format])
-    text = write_cell(cell, format)
-    again = read_cell(text, format)
+    architecture = data.draw(EXPRESSIBLE[format])
+    text = write_architecture(architecture, format)
+    again = read_architecture(text, format)
     assert "\n" not in text
-    assert write_cell(again, format) == text
-    assert again.output_nodes == cell.output_nodes
-    if format == "darts" and set(cell.previous) <= {0}:
-        again = replace(again, cell_output=cell.cell_output)
-    assert again == cell
+    assert write_architecture(again, format) == text
+    if format.startswith("darts"):
+        again = _as_all_if_the_same(again)
+        architecture = _as_all_if_the_same(architecture)
+    assert again == architecture
+
+
+def _as_all_if_the_same(architecture):
+    """The architecture, its cells of cell_output=all where that changes none of the nodes that are output."""
+    if isinstance(architecture, MicroNetwork):
+        return MicroNetwork(*map(_as_all_if_the_same, (architecture.normal, architecture.reduction)))
+    everything = replace(architecture, cell_output="all")
+    return everything if everything.output_nodes == architecture.output_nodes else architecture
 
 
 @pytest.mark.parametrize("cell", [STAR, LONE])
 def test_a_genotype_whose_loose_ends_are_all_nodes_reads_as_all(cell):
-    again = read_cell(write_cell(cell, "darts"), "darts")
+    again = read_architecture(write_architecture(cell, "darts"), "darts")
     assert again == replace(cell, cell_output="all")
     assert again.output_nodes == cell.output_nodes
 
 
 @given(EXPRESSIBLE["enas"], st.lists(st.sampled_from([" ", ",", ", ", "\n", "\t", "  "]), min_size=23, max_size=23))
 def test_white_space_and_commas_separate_integers(cell, separators):
-    words = write_cell(cell, "enas").split()
+    words = write_architecture(cell, "enas").split()
     text = "".join(word + separator for word, separator in zip(words, separators, strict=False))
-    assert read_cell(text, "enas") == cell
+    assert read_architecture(text, "enas") == cell
 
 
 PAIRS = "[('relu', 0), ('identity', 1), ('sigmoid', 1)]"
@@ -149,23 +182,25 @@ PAIRS = "[('relu', 0), ('identity', 1), ('sigmoid', 1)]"
     ],
 )
 def test_ways_to_write_a_genotype(text, cell):
-    assert read_cell(text, "darts") == cell
+    assert read_architecture(text, "darts") == cell
 
 
 # What is refused
 
 
-@pytest.mark.parametrize("convert", [lambda format: read_cell("0", format), lambda format: write_cell(LONE, format)])
+@pytest.mark.parametrize(
+    "convert", [lambda format: read_architecture("0", format), lambda format: write_architecture(LONE, format)]
+)
 def test_an_unknown_format_is_named(convert):
-    with refused("format is 'nas'; it must be one of enas, enas_lm, darts, json"):
+    with refused("format is 'nas'; it must be one of enas, enas_lm, darts, enas_macro, enas_micro, darts_cnn, json"):
         convert("nas")
 
 
 @pytest.mark.parametrize(
     ("format", "text", "message"),
     [
-        ("enas", "", "enas: the text is empty"),
-        ("enas", " ,\n", "enas: the text is empty"),
+        ("enas", "", "enas: a cell is an odd number of integers, 2N-1 for N nodes; got 0"),
+        ("enas", " ,\n", "enas: a cell is an odd number of integers, 2N-1 for N nodes; got 0"),
         ("enas", "0 0", "enas: a cell is an odd number of integers, 2N-1 for N nodes; got 2"),
         ("enas", "0 0 4", "enas: activation number 4 is not in 0 … 3"),
         ("enas", "-1", "enas: activation number -1 is not in 0 … 3"),
@@ -176,7 +211,7 @@ def test_an_unknown_format_is_named(convert):
         ("enas", "0 0 1_0", "enas: '1_0' is not an integer"),
         ("enas", "0 0 ٣", "enas: '٣' is not an integer"),
         ("enas", "[0, 0, 1]", "enas: '[0' is not an integer"),
-        ("enas_lm", "", "enas_lm: the text is empty"),
+        ("enas_lm", "", "enas_lm: a cell is pairs of previous node and activation, 2N-2 integers; got 0"),
         ("enas_lm", "0 2 1", "enas_lm: a cell is pairs of previous node and activation, 2N-2 integers; got 3"),
         ("enas_lm", "0 4", "enas_lm: activation number 4 is not in 0 … 3"),
         ("enas_lm", "0 0 2 0", "enas_lm: node 2 reads node 2, which is not an earlier node"),
@@ -224,13 +259,25 @@ def test_an_unknown_format_is_named(convert):
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[True, 2, 3])", "concat must be a list of integers or range("),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=3)", "concat must be a list of integers or range("),
         ("json", "0 0 1", "json: not JSON: "),
-        ("json", "{}", "json: a recurrent cell needs the keys"),
-        ("json", '{"a\\nb": 1}', "json: a recurrent cell needs the keys"),
+        (
+            "json",
+            "{}",
+            "json: architecture type is None; it must be one of rnn_cell, cnn_macro, cnn_micro, cnn_micro_cell",
+        ),
+        ("json", "[]", "json: architecture type is None"),
+        ("json", '{"type": ["lstm"]}', "json: architecture type is ['lstm']"),
+        ("json", '{"type": "rnn_cell"}', "json: a recurrent cell needs the keys"),
+        ("json", '{"type": "rnn_cell", "a\\nb": 1}', "json: a recurrent cell needs the keys"),
+        ("enas_macro", "0 x 1", "enas_macro: 'x' is not an integer; an architecture is a list of integers"),
+        ("enas_macro", "0 0", "enas_macro: a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got 2"),
+        ("enas_micro", "0 0 0 0; 0 0 0", "enas_micro: a cell is four integers a node; got 3"),
+        ("darts_cnn", "Genotype(recurrent=[], concat=[])", "darts_cnn: a genotype has normal, normal_concat, reduce, "),
+        ("darts_cnn", r"[('sep\_conv_3x3', 0)]", "is not a Python expression like Genotype(normal=[…], …)"),
     ],
 )
-def test_a_text_that_fits_no_cell_is_refused(format, text, message):
+def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
     with refused(message):
-        read_cell(text, format)
+        read_architecture(text, format)
 
 
 @pytest.mark.parametrize(
@@ -252,11 +299,18 @@ def test_a_text_that_fits_no_cell_is_refused(format, text, message):
             "darts: the activation of node 0 is sigmoid; this format has only tanh there",
         ),
         ("darts", ALL.remove_node(2), "darts: a cell with removed nodes has no genotype; renumber() it first"),
+        ("enas_macro", MACRO.remove_node(1), "enas_macro: a network with removed layers has no encoding"),
+        ("enas", MACRO, "enas: this format has only a recurrent cell, not a macro network"),
+        ("darts", MICRO, "darts: this format has only a recurrent cell, not a micro network"),
+        ("enas_macro", MICRO, "enas_macro: this format has only a macro network, not a micro network"),
+        ("enas_micro", MACRO, "enas_micro: this format has only a micro network, not a macro network"),
+        ("darts_cnn", LOOSE, "darts_cnn: this format has only a micro network, not a recurrent cell"),
+        ("enas_lm", LSTMBaseline(8), "enas_lm: this format has only a recurrent cell, not an LSTM"),
     ],
 )
 def test_a_cell_that_a_format_cannot_express_is_refused(format, cell, message):
     with refused(message):
-        write_cell(cell, format)
+        write_architecture(cell, format)
 
 
 literals = st.recursive(
@@ -278,12 +332,12 @@ def test_any_genotype_is_a_cell_or_a_value_error_in_one_line(recurrent, concat):
 
 def _read_or_refuse(text: str, format: str) -> None:
     try:
-        cell = read_cell(text, format)
+        cell = read_architecture(text, format)
     except ValueError as error:
         message = str(error)
         assert message.startswith(f"{format}: ") and len(message.splitlines()) == 1
     else:
-        assert isinstance(cell, RNNCell)
+        assert isinstance(cell, FORMATS[format].kind)
 
 
 # The converter
@@ -301,19 +355,33 @@ def test_the_converter_prints_json_unless_told_otherwise(capsys):
 @pytest.mark.parametrize("text", ["0 0 1 1 2 1 3", "0,0,1,1,2,1,3"])
 def test_one_argument_or_several(text, capsys):
     quoted = _outcome(capsys, "--from", "enas", text, "--to", "darts")
-    assert quoted == (0, write_cell(LOOSE, "darts") + "\n", "")
+    assert quoted == (0, write_architecture(LOOSE, "darts") + "\n", "")
     assert _outcome(capsys, "--from", "enas", *text.split(), "--to", "darts") == quoted
 
 
 # enas has only loose_ends and enas_lm only all, so that no cell goes from the one to the other.
 @pytest.mark.parametrize(
-    ("source", "target"),
-    [pair for pair in itertools.product(FORMATS, repeat=2) if set(pair) != {"enas", "enas_lm"}],
+    ("architecture", "formats"),
+    [
+        (LOOSE, ("enas", "darts", "json")),
+        (ALL, ("enas_lm", "darts", "json")),
+        (MACRO, ("enas_macro", "json")),
+        (LOOSE_MICRO, ("enas_micro", "darts_cnn", "json")),
+        (MICRO, ("darts_cnn", "json")),
+    ],
 )
-def test_the_converter_between_two_formats(source, target, capsys):
-    cell = LOOSE if "enas" in (source, target) else ALL
-    expected = (0, write_cell(cell, target) + "\n", "")
-    assert _outcome(capsys, "--from", source, "--to", target, write_cell(cell, source)) == expected
+def test_the_converter_between_formats(architecture, formats, capsys):
+    for source, target in itertools.product(formats, repeat=2):
+        expected = (0, write_architecture(architecture, target) + "\n", "")
+        text = write_architecture(architecture, source)
+        assert _outcome(capsys, "--from", source, "--to", target, text) == expected
+
+
+def test_the_converter_knows_every_published_string(capsys):
+    for format, text in PUBLISHED.values():
+        status, out, err = _outcome(capsys, "--from", format, text, "--to", "json")
+        assert (status, err) == (0, "")
+        assert _outcome(capsys, "--from", "json", out, "--to", format) == (0, text + "\n", "")
 
 
 def test_standard_input(monkeypatch, capsys):
@@ -321,10 +389,19 @@ def test_standard_input(monkeypatch, capsys):
     assert _outcome(capsys, "--from", "enas_lm", "-") == (0, ALL.to_json() + "\n", "")
 
 
-def test_a_json_file(tmp_path, capsys):
-    path = tmp_path / "cell.json"
-    path.write_text(LOOSE.to_json(), encoding="utf-8")
-    assert _outcome(capsys, "--from", "json", str(path), "--to", "enas") == (0, "0 0 1 1 2 1 3\n", "")
+@pytest.mark.parametrize("architecture", [LOOSE, MACRO, MICRO, MICRO.normal, LSTMBaseline(8)])
+def test_a_json_file_of_any_architecture(architecture, tmp_path, capsys):
+    path = tmp_path / "architecture.json"
+    path.write_text(json.dumps(architecture.to_dict(), indent=2), encoding="utf-8")
+    assert load_architecture(path) == architecture
+    assert _outcome(capsys, "--from", "json", str(path)) == (0, architecture.to_json() + "\n", "")
+
+
+def test_a_json_file_that_is_no_architecture_is_named(tmp_path):
+    path = tmp_path / "params.json"
+    path.write_text('{"dataset": "ptb"}', encoding="utf-8")
+    with refused(f"{path}: architecture type is None; it must be one of rnn_cell, "):
+        load_architecture(path)
 
 
 @pytest.mark.parametrize(
@@ -333,6 +410,18 @@ def test_a_json_file(tmp_path, capsys):
         (["--from", "enas", "0 0"], "enas: a cell is an odd number of integers"),
         (["--from", "enas", "0", "-1", "0"], "enas: node 1 reads node -1"),
         (["--from", "enas", "0", "--to", "enas_lm"], "enas_lm: cell_output is loose_ends"),
+        (
+            ["--from", "enas_micro", "0 0 1 4; 1 1 1 0", "--to", "enas"],
+            "enas: this format has only a recurrent cell, not",
+        ),
+        (
+            ["--from", "enas", "0", "--to", "darts_cnn"],
+            "darts_cnn: this format has only a micro network, not a recurrent",
+        ),
+        (
+            ["--from", "json", '{"type": "cell"}'],
+            "json: architecture type is 'cell'; it must be one of rnn_cell, cnn_macro",
+        ),
         (["--from", "json", "absent.json"], "absent.json: no such file"),
         (["--from", "json", "{"], "json: not JSON: "),
         (["--from", "nas", "0"], "argument --from: invalid choice: 'nas'"),

@@ -6,8 +6,8 @@ It stands apart from `enas.cli`, which loads torch: a converter should answer at
 import argparse
 import sys
 
-from enas.search_space.formats import FORMATS, read_cell, write_cell
-from enas.search_space.rnn_cell import RNNCell
+from enas.search_space.architecture import Architecture
+from enas.search_space.formats import FORMATS, load_architecture, read_architecture, write_architecture
 
 BAD_INPUT = 2
 
@@ -16,19 +16,19 @@ def main(argv: list[str] | None = None) -> int:
     """Convert as the flags say; returns the exit status: 0, or 2 after an error told in one line."""
     try:
         options = _parser().parse_args(argv)
-        print(write_cell(_read(" ".join(options.string), options.source), options.target))
+        print(write_architecture(_read(" ".join(options.string), options.source), options.target))
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
     return 0
 
 
-def _read(text: str, format: str) -> RNNCell:
+def _read(text: str, format: str) -> Architecture:
     if text == "-":
-        return read_cell(sys.stdin.read(), format)
+        return read_architecture(sys.stdin.read(), format)
     if format == "json" and text.endswith(".json"):
-        return RNNCell.load(text)
-    return read_cell(text, format)
+        return load_architecture(text)
+    return read_architecture(text, format)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -39,22 +40,12 @@ class Architecture(ABC):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The architecture of JSON text made by `to_json`; ValueError when it is none."""
-        try:
-            data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"not JSON: {error}") from None
-        return cls.from_dict(data)
+        return cls.from_dict(parse_json(text))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """The architecture in a JSON file; FileNotFoundError or ValueError, naming the file, when there is none."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
-        try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        return read_file(path, cls.from_json)
 
     @classmethod
     def _check_keys(cls, data: object) -> None:
@@ -71,3 +62,22 @@ class Architecture(ABC):
         for key in keys:
             if not isinstance(data[key], list):
                 raise ValueError(f"{key} of {cls.title} must be a list")
+
+
+def parse_json(text: str):
+    """What JSON text holds; ValueError when it is no JSON."""
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+
+
+def read_file(path: str | Path, read: Callable[[str], Architecture]) -> Architecture:
+    """What `read` makes of a file's text; FileNotFoundError or ValueError, naming the file, when that fails."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
+    try:
+        return read(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroCell, MicroNetwork
+from enas.search_space.notation import expression, genotype, integers, is_call, joined, literal, require_output
 
 # The numbers and names of operations belong to each published format; the order of MACRO_OPERATIONS is our own.
 ENAS_MACRO_OPERATIONS = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
@@ -26,6 +27,7 @@ DARTS_OPERATIONS = {
     "skip_connect": "identity",
 }
 LONGEST_RANGE = 1000  # more nodes than any cell has
+EXAMPLE_GENOTYPE = "Genotype(normal=[…], …)"
 GENOTYPE_PARTS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
@@ -34,12 +36,12 @@ def read_enas_macro(text: str) -> MacroNetwork:
 
     Digit j of a layer is the skip from layer j, counted from 0, as the paper has it.
     """
-    return MacroNetwork.decode(_integers(text), ENAS_MACRO_OPERATIONS)
+    return MacroNetwork.decode(integers(text), ENAS_MACRO_OPERATIONS)
 
 
 def write_enas_macro(network: MacroNetwork) -> str:
     """The authors' integers, which `read_enas_macro` reads; ValueError when layers were removed."""
-    return _joined(network.encode(ENAS_MACRO_OPERATIONS))
+    return joined(network.encode(ENAS_MACRO_OPERATIONS))
 
 
 def read_enas_micro(text: str) -> MicroNetwork:
@@ -49,10 +51,10 @@ def read_enas_micro(text: str) -> MicroNetwork:
     """
     parts = [part for part in re.split(r"[;|\n]", text) if part.strip()]
     if len(parts) == 1:
-        return MicroNetwork.decode(_integers(text), ENAS_MICRO_OPERATIONS)
+        return MicroNetwork.decode(integers(text), ENAS_MICRO_OPERATIONS)
     if len(parts) != 2:
         raise ValueError(f"a network is two cells, normal and reduction; found {len(parts)}")
-    return MicroNetwork(*(MicroCell.decode(_integers(part), ENAS_MICRO_OPERATIONS) for part in parts))
+    return MicroNetwork(*(MicroCell.decode(integers(part), ENAS_MICRO_OPERATIONS) for part in parts))
 
 
 def write_enas_micro(network: MicroNetwork) -> str:
@@ -62,9 +64,8 @@ def write_enas_micro(network: MicroNetwork) -> str:
         ValueError: when nodes were removed, or the output of a cell is not its loose ends.
     """
     for cell in (network.normal, network.reduction):
-        if cell.cell_output != "loose_ends":
-            raise ValueError(f"cell_output is {cell.cell_output}; this format has only loose_ends")
-    return "; ".join(_joined(cell.encode(ENAS_MICRO_OPERATIONS)) for cell in (network.normal, network.reduction))
+        require_output(cell, "loose_ends")
+    return "; ".join(joined(cell.encode(ENAS_MICRO_OPERATIONS)) for cell in (network.normal, network.reduction))
 
 
 def read_darts_cnn(text: str) -> MicroNetwork:
@@ -103,43 +104,29 @@ def write_darts_cnn(network: MicroNetwork) -> str:
     return f"Genotype({', '.join(parts)})"
 
 
-def _integers(text: str) -> list[int]:
-    words = text.replace(",", " ").split()
-    for word in words:
-        if not re.fullmatch("-?[0-9]+", word):
-            raise ValueError(f"{reprlib.repr(word)} is not an integer; an architecture is a list of integers")
-    return [int(word) for word in words]
-
-
-def _joined(integers: tuple[int, ...]) -> str:
-    return " ".join(map(str, integers))
-
-
 def _genotype(text: str) -> dict[str, list]:
     """The four parts of a genotype, each a list."""
-    try:
-        body = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ValueError(f"{reprlib.repr(text)} is not a Python expression like Genotype(normal=[…], …)") from None
-    if not isinstance(body, ast.Call) or not isinstance(body.func, ast.Name) or body.func.id != "Genotype" or body.args:
-        raise ValueError(f"{reprlib.repr(text)} is no genotype; it must look like Genotype(normal=[…], …)")
-    parts = {str(keyword.arg): keyword.value for keyword in body.keywords}
+    parts = genotype(expression(text, EXAMPLE_GENOTYPE), text, EXAMPLE_GENOTYPE)
     if set(parts) != set(GENOTYPE_PARTS):
         raise ValueError(f"a genotype has {', '.join(GENOTYPE_PARTS)}; found {', '.join(parts) or 'none of them'}")
     return {name: _list(name, parts[name]) for name in GENOTYPE_PARTS}
 
 
-def _list(name: str, expression: ast.expr) -> list:
+def _list(name: str, value: ast.expr) -> list:
     """What a part of a genotype lists; a range is written out, but never longer than any cell."""
+    if is_call(value, "range") and not value.keywords:
+        return _range(name, [literal(bound, name) for bound in value.args])
+    items = literal(value, name)
+    if not isinstance(items, (list, tuple)):
+        raise ValueError(f"{name} is {reprlib.repr(items)}; it must be a list")
+    return list(items)
+
+
+def _range(name: str, bounds: list) -> list[int]:
     try:
-        if isinstance(expression, ast.Call) and ast.unparse(expression.func) == "range" and not expression.keywords:
-            return list(range(*map(ast.literal_eval, expression.args))[:LONGEST_RANGE])
-        value = ast.literal_eval(expression)
-    except (ValueError, TypeError, MemoryError, RecursionError):
+        return list(range(*bounds)[:LONGEST_RANGE])
+    except (ValueError, TypeError):
         raise ValueError(f"{name} must consist of names in quotes and integers") from None
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{name} is {reprlib.repr(value)}; it must be a list")
-    return list(value)
 
 
 def _darts_cell(pairs: list, concat: list) -> MicroCell:
@@ -155,8 +142,8 @@ def _darts_cell(pairs: list, concat: list) -> MicroCell:
         if all(type(label) is int for label in concat) and tuple(sorted(concat)) == cell.output_nodes:
             return cell
     raise ValueError(
-        f"concat is {reprlib.repr(concat)}; it must name all of nodes {_joined(everything.output_nodes)}, "
-        f"or the loose ends {_joined(everything.loose_ends)}, and nothing else"
+        f"concat is {reprlib.repr(concat)}; it must name all of nodes {joined(everything.output_nodes)}, "
+        f"or the loose ends {joined(everything.loose_ends)}, and nothing else"
     )
 
 
