@@ -1,4 +1,4 @@
-"""What a derived cell's nodes are worth: `--help` lists the flags."""
+"""What the nodes of a derived cell, or the layers of a derived network, are worth: `--help` lists the flags."""
 
 import sys
 

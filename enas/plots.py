@@ -1,4 +1,4 @@
-"""Plots of what an edit does to a cell: a table of replaced activations, and bars beside the unedited cell.
+"""Plots of what an edit does to an architecture: a table of replaced parts, and bars beside the unedited one.
 
 Figures are made without pyplot, so that a plot leaves no state behind and needs no display.
 """
@@ -21,13 +21,13 @@ from enas.files import atomic_write
 
 # Of values that differ by a larger factor than this, a linear scale shows only the largest.
 LARGEST_LINEAR_RATIO = 3
-# Red and blue around a near white, told apart by colour-blind readers too.
+# Blue and red around a near white, told apart by colour-blind readers too. Red is the higher end.
 COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
 # Blue, orange, green and vermilion of the Okabe-Ito palette.
 SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")
 
 _DPI = 150
-# Keeps the line of the unedited cell out of the numbers.
+# Keeps the line of the unedited one out of the numbers.
 _LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
 
@@ -39,11 +39,23 @@ def plot_table(
     own: Sequence[str | None],
     baseline: float,
     metric: str,
+    higher_is_better: bool,
+    names: tuple[str, str],
     title: str,
     path: str | Path,
 ) -> Path:
     """Write `table_figure` as a PNG, whole or not at all; ValueError also when `path` does not end in .png."""
-    figure = table_figure(rows, columns, values, own=own, baseline=baseline, metric=metric, title=title)
+    figure = table_figure(
+        rows,
+        columns,
+        values,
+        own=own,
+        baseline=baseline,
+        metric=metric,
+        higher_is_better=higher_is_better,
+        names=names,
+        title=title,
+    )
     return _write(figure, Path(path))
 
 
@@ -68,20 +80,25 @@ def table_figure(
     own: Sequence[str | None],
     baseline: float,
     metric: str,
+    higher_is_better: bool,
+    names: tuple[str, str],
     title: str,
 ) -> Figure:
-    """A heat map of nodes × activations: what the cell scores with one node's activation replaced.
+    """A heat map of nodes × activations, or layers × operations: the scores with that of one node replaced.
 
-    Colour is the difference to the unedited cell: neutral where there is none, red above it, blue below it; on a
-    logarithmic scale when values differ by more than `LARGEST_LINEAR_RATIO`. A value that is not finite is grey.
+    Colour is the difference to the unedited score: neutral where there is none, red where it is worse, blue where it
+    is better; on a logarithmic scale when values differ by more than `LARGEST_LINEAR_RATIO`. A value that is not
+    finite is grey.
 
     Args:
         rows: the nodes, R of them.
-        columns: the activations, C of them.
+        columns: the activations or operations, C of them.
         values: the scores, [R, C].
-        own: of each row the column that is the cell's own activation, which is outlined; None where there is none.
-        baseline: the unedited cell's score.
+        own: of each row the column that is the node's own, which is outlined; None where there is none.
+        baseline: the unedited score.
         metric: what the scores measure.
+        higher_is_better: whether more of it is.
+        names: what a row is, and what a column is, such as "node" and "activation".
         title: above the plot.
 
     Raises:
@@ -96,11 +113,12 @@ def table_figure(
         figsize=(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows))), dpi=_DPI, layout="constrained"
     )
     axes = figure.add_subplot()
-    image = axes.imshow(differences, cmap=COLOUR_MAP, norm=norm, aspect="auto")
+    colour_map = COLOUR_MAP.reversed() if higher_is_better else COLOUR_MAP
+    image = axes.imshow(differences, cmap=colour_map, norm=norm, aspect="auto")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel("activation of the node (outlined: the cell's own)")
-    axes.set_ylabel("node")
+    axes.set_xlabel(f"{names[1]} of the {names[0]} (outlined: its own)")
+    axes.set_ylabel(names[0])
     axes.set_title(title, parse_math=False)
     colours = image.to_rgba(differences)  # [R, C, 4]
     for (row, column), score in np.ndenumerate(scores):
@@ -110,7 +128,7 @@ def table_figure(
             corner = (columns.index(name) - 0.5, row - 0.5)
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2.5))
     missing = "" if np.isfinite(scores).all() else "\n(grey: not finite)"
-    figure.colorbar(image, label=f"{metric} minus the unedited cell's, {_text(baseline)}{missing}")
+    figure.colorbar(image, label=f"{metric} minus the unedited one's, {_text(baseline)}{missing}")
     return figure
 
 
@@ -141,7 +159,8 @@ def _difference_norm(scores: np.ndarray, baseline: float) -> Normalize:
 
 
 def _needs_log(numbers: Sequence[float]) -> bool:
-    return min(numbers) > 0 and max(numbers) > LARGEST_LINEAR_RATIO * min(numbers)
+    """Whether small values would be lost beside large ones. Shares, which are 1 at most, are told apart as they are."""
+    return min(numbers) > 0 and max(numbers) > max(1, LARGEST_LINEAR_RATIO * min(numbers))
 
 
 def _text(score: float) -> str:
@@ -162,16 +181,16 @@ def bars_figure(
     metric: str,
     title: str,
 ) -> Figure:
-    """Groups of bars, one bar a series, and a dashed line for the unedited cell in each series.
+    """Groups of bars, one bar a series, and a dashed line for the unedited score in each series.
 
-    The axis is logarithmic when values differ by more than `LARGEST_LINEAR_RATIO`; otherwise it starts where the
-    differences can be seen, and says so when that is not 0. A value that is not finite has no bar, and its group's
-    label says what it is.
+    The axis is logarithmic when values differ by more than `LARGEST_LINEAR_RATIO` and exceed 1; otherwise it starts
+    where the differences can be seen, and says so when that is not 0. A value that is not finite has no bar, and its
+    group's label says what it is.
 
     Args:
         labels: of the groups, G of them.
         values: the scores of each series, such as validation and test, G each; none is negative.
-        baseline: the unedited cell's score of each series.
+        baseline: the unedited score of each series.
         metric: what the scores measure.
         title: above the plot.
 
@@ -186,7 +205,7 @@ def bars_figure(
         places = np.arange(len(labels)) + (index - (len(values) - 1) / 2) * width
         bars = axes.bar(places, [_or_nan(score) for score in scores], width, color=colour, alpha=0.6, label=name)
         axes.bar_label(bars, map(_if_finite, scores), rotation=90, padding=4, fontsize=8, bbox=_LABEL_BOX)
-        line_label = f"{name}, unedited cell: {_text(baseline[name])}"
+        line_label = f"{name}, unedited: {_text(baseline[name])}"
         axes.axhline(_or_nan(baseline[name]), color=colour, linestyle="--", label=line_label)
     axes.set_xticks(range(len(labels)), _group_labels(labels, values))
     axes.set_title(title, parse_math=False)

@@ -40,11 +40,11 @@ def written(folder, ablation: str, trained) -> dict:
 @given(cells(max_blocks=5, gaps=True))
 def test_every_activation_of_every_node_is_tried(cell):
     variants = activation_variants(cell, ACTIVATIONS)
-    assert variants[0].cell == cell
-    assert [variant.cell.activations for variant in variants[1:5]] == [
+    assert variants[0].architecture == cell
+    assert [variant.architecture.activations for variant in variants[1:5]] == [
         (name,) * cell.num_blocks for name in ACTIVATIONS
     ]
-    single = {(variant.node, variant.activation): variant.cell for variant in variants[5:]}
+    single = {(variant.node, variant.replacement): variant.architecture for variant in variants[5:]}
     assert set(single) == {(node, name) for node in cell.nodes for name in ACTIVATIONS}
     for (node, name), edited in single.items():
         found = dict(zip(edited.nodes, edited.activations, strict=True))
@@ -54,14 +54,15 @@ def test_every_activation_of_every_node_is_tried(cell):
 
 @given(cells(min_blocks=2, max_blocks=6, gaps=True))
 def test_every_node_but_the_first_is_removed(cell):
-    variants = removal_variants(cell)
-    assert variants[0].cell == cell
+    variants, kept = removal_variants(cell)
+    assert variants[0].architecture == cell
+    assert kept == ["node 0 cannot be removed: it alone reads the input and the previous state"]
     assert [variant.node for variant in variants[1:]] == list(cell.nodes[1:])
     parent = dict(zip(cell.nodes[1:], cell.previous, strict=True))
     for variant in variants[1:]:
         gone = variant.node
         expected = {(parent[gone] if up == gone else up, node) for node, up in parent.items() if node != gone}
-        assert set(variant.cell.edges) == expected
+        assert set(variant.architecture.edges) == expected
 
 
 # --- what they score --------------------------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ def test_the_files_of_an_ablation(at_home, trained, capsys):
 
 def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
     assert main(analysis.node_removal, [f"--load_path={trained}"]) == 0
-    assert "node 0 stays: it alone reads the input" in capsys.readouterr().out
+    assert "node 0 cannot be removed: it alone reads the input and the previous state\n" in capsys.readouterr().out
     rows = written(at_home, "node_removal", trained)["rows"]
     assert [row["node"] for row in rows] == [None, 1, 2, 3]
 
@@ -172,7 +173,10 @@ def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
         (["--max_batch", "3"], "unknown flag --max_batch; did you mean --max_batches?"),
         (["--mode", "train_scratch", "--max_batches", "3"], "max_batches has no effect in mode train_scratch"),
         (["--dag_path", "nonesuch.json"], "nonesuch.json: no such file"),
-        (["--dag_path", "one.json"], "the cell has one node, 0, which cannot be removed"),
+        (
+            ["--dag_path", "one.json"],
+            "a recurrent cell with nothing to remove: node 0 cannot be removed: it alone reads the input",
+        ),
         (["--dag_path", "large.json"], "the cell has node 4, but the shared model has nodes 0 … 3"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -20,7 +20,17 @@ from enas.plots import bars_figure, plot_bars, plot_table, table_figure
 ROWS, COLUMNS = ["0", "1", "2"], ["tanh", "ReLU"]
 VALUES = [[143.2, 150.0], [140.0, 143.2], [143.2, 160.5]]
 OWN = ["tanh", "ReLU", "tanh"]
-TABLE = {"own": OWN, "baseline": 143.2, "metric": "perplexity", "title": "one activation replaced"}
+TABLE = {
+    "own": OWN,
+    "baseline": 143.2,
+    "metric": "perplexity",
+    "higher_is_better": False,
+    "names": ("node", "activation"),
+    "title": "one activation replaced",
+}
+# The same differences, but in shares, of which more is better.
+SHARES = [[0.6, 0.65], [0.55, 0.6], [0.6, 0.1]]
+ACCURACY = {**TABLE, "baseline": 0.6, "metric": "accuracy", "higher_is_better": True, "names": ("layer", "operation")}
 
 LABELS = ["node 1", "node 2", "node 3"]
 SERIES = {"validation": [150.0, 145.0, 160.0], "test": [146.0, 141.0, 157.0]}
@@ -105,6 +115,26 @@ def test_above_is_red_below_is_blue_and_the_baseline_is_neutral(largest):
     assert below[2] > below[0] + 0.05
 
 
+def test_of_what_is_better_higher_above_is_blue_and_below_is_red():
+    painted = colours(table_figure(ROWS, COLUMNS, SHARES, **ACCURACY))
+    neutral, above, below = painted[0, 0], painted[0, 1], painted[2, 1]
+    assert np.ptp(neutral[:3]) < 0.02 and neutral[:3].min() > 0.9
+    assert above[2] > above[0] + 0.02
+    assert below[0] > below[2] + 0.25
+    grey = colours(table_figure(ROWS, COLUMNS, changed(SHARES, 1, 0, math.nan), **ACCURACY))[1, 0]
+    assert to_hex(grey) == to_hex("0.75")
+
+
+def test_shares_stand_on_linear_scales():
+    table, bar = table_figure(ROWS, COLUMNS, SHARES, **ACCURACY).axes
+    (image,) = table.images
+    assert np.asarray(image.norm(image.get_array()))[0, 1] == pytest.approx(0.5 + 0.5 * 0.05 / 0.5)
+    assert table.get_xlabel() == "operation of the layer (outlined: its own)"
+    assert (table.get_ylabel(), bar.get_ylabel()) == ("layer", "accuracy minus the unedited one's, 0.6")
+    axes = bars_figure(["a", "b"], {"test": [0.1, 0.9]}, **{**BARS, "baseline": {"test": 0.92}}).axes[0]
+    assert axes.get_yscale() == "linear" and axes.get_ylim()[0] == 0
+
+
 def test_small_differences_show_beside_huge_ones():
     painted = colours(table_figure(ROWS, COLUMNS, changed(VALUES, 2, 1, 1e6), **TABLE))
     assert np.abs(painted[1, 0] - painted[0, 0]).max() > 0.05  # 140 beside 143.2
@@ -128,9 +158,9 @@ def test_numbers_are_legible_on_their_colours():
 
 def test_the_colour_bar_says_what_it_is():
     table, bar = table_figure(ROWS, COLUMNS, VALUES, **TABLE).axes
-    assert bar.get_ylabel() == "perplexity minus the unedited cell's, 143.2"
+    assert bar.get_ylabel() == "perplexity minus the unedited one's, 143.2"
     assert bar.get_ylim() == pytest.approx((-17.3, 17.3))
-    assert table.get_xlabel() == "activation of the node (outlined: the cell's own)"
+    assert table.get_xlabel() == "activation of the node (outlined: its own)"
 
 
 def test_the_cells_own_activations_are_outlined():
@@ -178,8 +208,8 @@ def test_lines_are_the_unedited_cell_in_the_colour_of_its_bars():
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {
         "validation",
         "test",
-        "validation, unedited cell: 143.2",
-        "test, unedited cell: 139.5",
+        "validation, unedited: 143.2",
+        "test, unedited: 139.5",
     }
 
 
@@ -242,7 +272,7 @@ def test_a_value_that_is_not_finite_has_no_bar_and_is_said(value):
 def test_an_unedited_cell_that_is_not_finite_has_no_line_and_is_said():
     figure = bars_figure(LABELS, SERIES, **{**BARS, "baseline": {"validation": 143.2, "test": math.inf}})
     assert math.isnan(lines(figure)[1])
-    assert "test, unedited cell: inf" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "test, unedited: inf" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 @pytest.mark.parametrize("value", [math.nan, 0.0, 143.2])

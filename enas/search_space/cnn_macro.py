@@ -48,6 +48,9 @@ class MacroNetwork(Architecture):
     type_name: ClassVar = "cnn_macro"
     title: ClassVar = "a macro network"
     keys: ClassVar = frozenset({"type", "num_layers", "layers", "operations", "skips"})
+    node_word: ClassVar = "layer"
+    part_word: ClassVar = "operation"
+    known_operations: ClassVar = MACRO_OPERATIONS
 
     operations: tuple[str, ...]
     skips: tuple[tuple[int, ...], ...]
@@ -95,6 +98,11 @@ class MacroNetwork(Architecture):
                 )
         if not _increase(skips):
             raise ValueError(f"skips of layer {layer} must increase; got {list(skips)}")
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The labels of the layers, which are this graph's nodes."""
+        return self.layers
 
     @property
     def stages(self) -> tuple[int, ...]:

@@ -242,6 +242,9 @@ class MicroNetwork(Architecture):
     type_name: ClassVar = "cnn_micro"
     title: ClassVar = "a micro network"
     keys: ClassVar = frozenset({"type", "normal", "reduction"})
+    node_word: ClassVar = "node"
+    part_word: ClassVar = "operation"
+    known_operations: ClassVar = MICRO_OPERATIONS
 
     normal: MicroCell
     reduction: MicroCell
@@ -312,7 +315,10 @@ class MicroNetwork(Architecture):
             ValueError: for the only node of its cell, or a node the network does not have.
         """
         name, label = self._known(node)
-        return replace(self, **{name: getattr(self, name).remove_node(label)})
+        try:
+            return replace(self, **{name: getattr(self, name).remove_node(label)})
+        except ValueError as error:
+            raise ValueError(f"{name} cell: {error}") from None
 
     def renumber(self) -> "MicroNetwork":
         """The same network with labels 2 … B+1 in each cell, for training it alone after nodes were removed."""

@@ -32,6 +32,8 @@ class RNNCell(Architecture):
     type_name: ClassVar = "rnn_cell"
     title: ClassVar = "a recurrent cell"
     keys: ClassVar = frozenset({"type", "num_blocks", "nodes", "activations", "previous", "cell_output"})
+    node_word: ClassVar = "node"
+    part_word: ClassVar = "activation"
 
     activations: tuple[str, ...]
     previous: tuple[int, ...]

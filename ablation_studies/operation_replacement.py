@@ -1,0 +1,8 @@
+"""What a derived network's operations are worth: `--help` lists the flags."""
+
+import sys
+
+from enas.analysis import main, operation_replacement
+
+if __name__ == "__main__":
+    sys.exit(main(operation_replacement))

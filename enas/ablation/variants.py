@@ -1,0 +1,97 @@
+"""Variants of an architecture: one edit each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from enas.search_space import MacroNetwork, MicroNetwork, RNNCell
+
+Node = int | tuple[str, int]
+
+
+class Editable(Protocol):
+    """What `RNNCell`, `MacroNetwork` and `MicroNetwork` have in common.
+
+    Attributes:
+        node_word: what a node is called: node, or layer.
+        part_word: what a node applies: an activation, or an operation.
+    """
+
+    node_word: str
+    part_word: str
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """What `remove_node` takes."""
+
+    def remove_node(self, node: Node) -> Self:
+        """A copy without `node`; ValueError, which says why, when it cannot be removed."""
+
+    def to_dict(self) -> dict:
+        """A JSON-ready dictionary."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An architecture, and how it came from the one that is studied.
+
+    Attributes:
+        edit: in words; "unedited" for the architecture itself.
+        node: the node or layer that was edited, None for all of them or none. A node of a micro network is named with
+            its cell: "normal 3".
+        replacement: what took the place of an activation or operation, None where nothing did.
+        architecture: the outcome.
+    """
+
+    edit: str
+    node: int | str | None
+    replacement: str | None
+    architecture: Editable
+
+
+def activation_variants(cell: RNNCell, activations: Sequence[str]) -> list[Variant]:
+    """The cell; with all its activations replaced by each of `activations`; with each node's replaced alone."""
+    return _replacements(cell, cell.replace_activations, activations)
+
+
+def operation_variants(network: MacroNetwork | MicroNetwork) -> list[Variant]:
+    """The network; with all its operations replaced by each of its space; with each layer's or node's replaced alone.
+
+    Of a node of a micro network both operations are replaced.
+    """
+    return _replacements(network, network.replace_operations, network.known_operations)
+
+
+def removal_variants(architecture: Editable) -> tuple[list[Variant], list[str]]:
+    """The architecture; without each of its nodes, one at a time. And why the others cannot be removed, a line each."""
+    variants, kept = [_unedited(architecture)], []
+    for node in architecture.nodes:
+        try:
+            smaller = architecture.remove_node(node)
+        except ValueError as error:
+            kept.append(str(error))
+        else:
+            edit = f"without {architecture.node_word} {_label(node)}"
+            variants.append(Variant(edit, _label(node), None, smaller))
+    return variants, kept
+
+
+def _replacements(architecture: Editable, replace: Callable[..., Editable], names: Sequence[str]) -> list[Variant]:
+    word = architecture.node_word
+    return [
+        _unedited(architecture),
+        *(Variant(f"all {name}", None, name, replace(name)) for name in names),
+        *(
+            Variant(f"{word} {_label(node)} {name}", _label(node), name, replace(name, node))
+            for node in architecture.nodes
+            for name in names
+        ),
+    ]
+
+
+def _unedited(architecture: Editable) -> Variant:
+    return Variant("unedited", None, None, architecture)
+
+
+def _label(node: Node) -> int | str:
+    return node if isinstance(node, int) else " ".join(map(str, node))
