@@ -4,14 +4,27 @@ import csv
 import json
 import shutil
 
+import pictures
 import pytest
 import tiny
+from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
 from strategies import cells
 
 from enas import analysis, run
-from enas.analysis import activation_variants, main, removal_variants
-from enas.search_space import ACTIVATIONS, RNNCell
+from enas.ablation import report
+from enas.analysis import activation_variants, main, operation_variants, removal_variants
+from enas.build import half
+from enas.search_space import (
+    ACTIVATIONS,
+    MACRO_OPERATIONS,
+    MICRO_OPERATIONS,
+    MacroNetwork,
+    MicroCell,
+    MicroNetwork,
+    RNNCell,
+)
+from enas.search_space.formats import load_architecture
 
 GIVEN = RNNCell(("sigmoid", "tanh", "ReLU", "identity"), (0, 0, 2))
 
@@ -22,6 +35,57 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     run.execute(tiny.settings(folder, shared_lr=10.0))
     return tiny.only_run(folder / "logs")
+
+
+IMAGE_SETTINGS = {
+    "network_type": "cnn",
+    "dataset": "pets",
+    "cnn_num_layers": 3,
+    "cnn_hid": 4,
+    "cnn_num_blocks": 2,
+    "scratch_cnn_num_layers": 3,
+    "scratch_cnn_hid": 4,
+    "batch_size": 8,
+    "shared_max_step": 3,
+    "controller_max_step": 2,
+    "derive_num_sample": 2,
+    "max_epoch": 1,
+}
+# Given networks; of the small runs' size.
+NETWORKS = {
+    "macro": MacroNetwork(("sep3x3", "max3x3", "conv5x5"), ((), (0,), (0, 1))),
+    "micro": MicroNetwork(
+        MicroCell(((0, 1), (1, 2)), (("sep3x3", "sep3x3"), ("avg3x3", "identity"))),
+        MicroCell(((1, 0), (2, 2)), (("max3x3", "max3x3"), ("sep5x5", "sep3x3"))),
+    ),
+}
+NODES = {"macro": [0, 1, 2], "micro": ["normal 2", "normal 3", "reduction 2", "reduction 3"]}
+OPERATIONS = {"macro": MACRO_OPERATIONS, "micro": MICRO_OPERATIONS}
+
+
+@pytest.fixture(scope="module")
+def image_home(tmp_path_factory):
+    """A folder with images, and finished searches of both spaces in logs/SPACE, which nobody changes."""
+    folder = tmp_path_factory.mktemp("images")
+    pictures.write_folder(folder / "data" / "pets", counts={"train": 12, "valid": 20, "test": 9})
+    for space in NETWORKS:
+        run.execute(image_settings(folder, cnn_space=space, log_dir=str(folder / "logs" / space)))
+    return folder
+
+
+def image_settings(folder, **changes) -> dict:
+    return {**tiny.SETTINGS, **IMAGE_SETTINGS, "data_dir": str(folder / "data"), **changes}
+
+
+@pytest.fixture(params=list(NETWORKS))
+def space(request):
+    return request.param
+
+
+@pytest.fixture
+def searched(image_home, space):
+    """The folder of the finished search of a space."""
+    return tiny.only_run(image_home / "logs" / space)
 
 
 @pytest.fixture
@@ -65,6 +129,58 @@ def test_every_node_but_the_first_is_removed(cell):
         assert set(variant.architecture.edges) == expected
 
 
+def operations_of(network) -> dict:
+    """What each layer or node applies, by the name that rows give it."""
+    if isinstance(network, MacroNetwork):
+        return dict(zip(network.layers, network.operations, strict=True))
+    return {
+        f"{name} {node}": pair
+        for name, cell in (("normal", network.normal), ("reduction", network.reduction))
+        for node, pair in zip(cell.nodes, cell.operations, strict=True)
+    }
+
+
+@given(macro_networks(max_layers=4, gaps=True) | micro_networks(gaps=True))
+def test_every_operation_of_every_layer_or_node_is_tried(network):
+    is_macro = isinstance(network, MacroNetwork)
+    names = MACRO_OPERATIONS if is_macro else MICRO_OPERATIONS
+    own = operations_of(network)
+    variants = operation_variants(network)
+    assert (variants[0].architecture, variants[0].edit) == (network, "unedited")
+    everything = {variant.replacement: variant.architecture for variant in variants[1 : 1 + len(names)]}
+    single = {(variant.node, variant.replacement): variant.architecture for variant in variants[1 + len(names) :]}
+    assert tuple(everything) == names
+    assert set(single) == {(node, name) for node in own for name in names}
+    for name, edited in everything.items():
+        assert operations_of(edited) == dict.fromkeys(own, name if is_macro else (name, name))
+    for (node, name), edited in single.items():
+        assert operations_of(edited) == {**own, node: name if is_macro else (name, name)}
+
+
+@given(macro_networks(max_layers=5, gaps=True))
+def test_every_layer_but_the_first_is_removed(network):
+    variants, kept = removal_variants(network)
+    assert kept == ["layer 0 cannot be removed: it alone reads the image"]
+    assert [variant.node for variant in variants] == [None, *network.layers[1:]]
+    for variant in variants[1:]:
+        assert variant.edit == f"without layer {variant.node}"
+        assert variant.architecture == network.remove_node(variant.node)
+
+
+@given(micro_networks(gaps=True))
+def test_every_node_of_both_cells_is_removed_unless_it_is_the_only_one(network):
+    variants, kept = removal_variants(network)
+    if network.normal.num_blocks == 1:
+        assert [line.split(":")[0] for line in kept] == ["normal cell", "reduction cell"]
+        assert all("cannot be removed: the cell has no other node" in line for line in kept)
+        assert len(variants) == 1
+        return
+    assert not kept and [variant.node for variant in variants[1:]] == list(operations_of(network))
+    for variant in variants[1:]:
+        gone = operations_of(network).keys() - operations_of(variant.architecture).keys()
+        assert gone == {variant.node} and variant.edit == f"without node {variant.node}"
+
+
 # --- what they score --------------------------------------------------------------------------------------------------
 
 
@@ -106,6 +222,64 @@ def test_a_split_can_be_shortened(at_home, trained):
     long = analysis.node_removal({"load_path": str(trained)}, max_batches=10_000)
     assert short[0]["validation_perplexity"] != whole[0]["validation_perplexity"]
     assert long == whole
+
+
+@pytest.mark.parametrize("ablation", ["operation_replacement", "node_removal"])
+def test_the_unedited_row_is_what_derive_reports_of_images(at_home, searched, ablation):
+    copy = shutil.copytree(searched, at_home / searched.name)
+    derived = run.execute({"load_path": str(copy), "mode": "derive"})
+    tested = run.execute({"load_path": str(copy), "mode": "test"})
+    rows = getattr(analysis, ablation)({"load_path": str(searched)})
+    assert rows[0]["architecture"] == derived["architecture"]
+    assert rows[0]["validation_accuracy"] == derived["validation_accuracy"]
+    assert rows[0]["test_accuracy"] == tested["test_accuracy"]
+
+
+def test_rows_are_the_accuracies_of_their_networks(at_home, searched, space):
+    replaced = analysis.operation_replacement({"load_path": str(searched)})
+    removed = analysis.node_removal({"load_path": str(searched)})
+    config = run.saved_config(searched)
+    trainer, _ = run.restore(config, searched)
+    for row in replaced + removed:
+        network = half(config).read_architecture(row["architecture"])
+        assert row["validation_accuracy"] == trainer.task.evaluate(network, "valid")
+        assert row["test_accuracy"] == trainer.task.evaluate(network, "test")
+        assert row["test_change"] == row["test_accuracy"] - replaced[0]["test_accuracy"]
+    nodes, names = NODES[space], OPERATIONS[space]
+    assert [(row["node"], row["operation"]) for row in replaced] == [
+        (None, None), *((None, name) for name in names), *((node, name) for node in nodes for name in names)
+    ]  # fmt: skip
+    assert [row["node"] for row in removed] == [None, *(node for node in nodes if node != 0)]
+    for rows in (replaced, removed):
+        assert len({row["validation_accuracy"] for row in rows}) > 1
+
+
+def test_a_given_network_is_studied(at_home, searched, space):
+    (at_home / "given.json").write_text(NETWORKS[space].to_json())
+    settings = {"load_path": str(searched), "dag_path": "given.json"}
+    whole = analysis.node_removal(settings)
+    assert whole[0]["architecture"] == NETWORKS[space].to_dict()
+    assert analysis.node_removal(settings, max_batches=1)[0]["test_accuracy"] != whole[0]["test_accuracy"]
+    assert (at_home / "analysis_results" / "node_removal" / f"{searched.name}_given" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("with_run", [True, False])
+def test_networks_can_be_trained_anew(at_home, image_home, searched, space, with_run):
+    (at_home / "given.json").write_text(NETWORKS[space].to_json())
+    budget = {"mode": "train_scratch", "shared_max_step": 2, "log_dir": str(at_home / "made")}
+    if with_run:
+        rows = analysis.node_removal({"load_path": str(searched), **budget})
+    else:
+        rows = analysis.node_removal(image_settings(image_home, cnn_space=space, dag_path="given.json", **budget))
+        assert rows[0]["architecture"] == NETWORKS[space].to_dict()
+    runs = [path for _, path in sorted((path.name, path) for path in (at_home / "made").iterdir())]
+    assert len(runs) == len(rows)
+    for row, path in zip(rows, runs, strict=True):
+        results = json.loads((path / "results.json").read_text())
+        assert load_architecture(path / "architecture.json").to_dict() == row["architecture"]
+        assert (results["mode"], results["architecture"]) == ("train_scratch", row["architecture"])
+        assert results["validation_accuracy"] == row["validation_accuracy"]
+        assert results["test_accuracy"] == row["test_accuracy"]
 
 
 def test_a_given_cell_is_studied(at_home, trained):
@@ -154,6 +328,68 @@ def test_the_files_of_an_ablation(at_home, trained, capsys):
     assert tiny.tree(trained) == before
 
 
+def test_the_files_of_an_ablation_of_images(at_home, searched, capsys):
+    before = tiny.tree(searched)
+    assert main(analysis.operation_replacement, [f"--load_path={searched}", "--mode=derive"]) == 0
+    folder = at_home / "analysis_results" / "operation_replacement" / searched.name
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "params.json", "results.json", "results.csv", "all_nodes.png", "nodes_validation.png", "nodes_test.png"
+    }  # fmt: skip
+    rows = written(at_home, "operation_replacement", searched)["rows"]
+    with (folder / "results.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == [
+        "edit", "node", "operation", "validation_accuracy", "test_accuracy", "validation_change", "test_change"
+    ]  # fmt: skip
+    for line, row in zip(table, rows, strict=True):
+        assert line["node"] == ("" if row["node"] is None else str(row["node"]))
+        assert float(line["validation_accuracy"]) == row["validation_accuracy"]
+    out = capsys.readouterr().out
+    assert "(accuracy)" in out
+    for row in rows:
+        (line,) = (line for line in out.splitlines() if line.startswith(f"{row['edit']} "))
+        assert f"{row['validation_accuracy']:.4f} {row['validation_change']:+8.4f}" in line
+    assert tiny.tree(searched) == before
+
+
+def test_tables_of_images_have_colours_the_other_way_round_and_outline_what_a_node_has(
+    at_home, searched, space, monkeypatch
+):
+    shown = {}
+    monkeypatch.setattr(report, "plot_table", lambda *args, path, **named: shown.update({path.stem: (args, named)}))
+    (at_home / "given.json").write_text(NETWORKS[space].to_json())
+    rows = analysis.operation_replacement({"load_path": str(searched), "dag_path": "given.json"})
+    (nodes, names, values), settings = shown["nodes_test"]
+    assert nodes == [str(node) for node in NODES[space]] and tuple(names) == OPERATIONS[space]
+    scores = {(str(row["node"]), row["operation"]): row["test_accuracy"] for row in rows}
+    assert values == [[scores[node, name] for name in names] for node in nodes]
+    assert settings["higher_is_better"] and settings["baseline"] == rows[0]["test_accuracy"]
+    assert settings["names"] == ({"macro": "layer", "micro": "node"}[space], "operation")
+    # A node of two operations has none of its own.
+    assert settings["own"] == {
+        "macro": ["sep3x3", "max3x3", "conv5x5"],
+        "micro": ["sep3x3", None, "max3x3", None],
+    }[space]  # fmt: skip
+
+
+def test_tables_of_cells_have_the_usual_colours(at_home, trained, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(report, "plot_table", lambda *args, path, **named: shown.update({path.stem: (args, named)}))
+    (at_home / "given.json").write_text(GIVEN.to_json())
+    analysis.activation_replacement({"load_path": str(trained), "dag_path": "given.json"})
+    (nodes, names, _), settings = shown["nodes_validation"]
+    assert (nodes, tuple(names)) == (["0", "1", "2", "3"], ACTIVATIONS)
+    assert not settings["higher_is_better"] and settings["own"] == list(GIVEN.activations)
+    assert settings["names"] == ("node", "activation")
+
+
+def test_layer_0_stays_and_that_is_said(at_home, searched, space, capsys):
+    assert main(analysis.node_removal, [f"--load_path={searched}"]) == 0
+    said = "layer 0 cannot be removed: it alone reads the image\n" in capsys.readouterr().out
+    assert said == (space == "macro")
+
+
 def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
     assert main(analysis.node_removal, [f"--load_path={trained}"]) == 0
     assert "node 0 cannot be removed: it alone reads the input and the previous state\n" in capsys.readouterr().out
@@ -177,6 +413,8 @@ def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
             ["--dag_path", "one.json"],
             "a recurrent cell with nothing to remove: node 0 cannot be removed: it alone reads the input",
         ),
+        (["--dag_path", "lstm"], "dag_path is lstm, which has no nodes to edit; name the JSON file of an architecture"),
+        (["--dag_path", "network.json"], "network.json: a recurrent cell needs the keys"),
         (["--dag_path", "large.json"], "the cell has node 4, but the shared model has nodes 0 … 3"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -184,12 +422,65 @@ def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
 def test_what_an_ablation_refuses(at_home, trained, capsys, flags, says):
     (at_home / "one.json").write_text(RNNCell(("tanh",), ()).to_json())
     (at_home / "large.json").write_text(RNNCell(("tanh",) * 5, (0, 1, 2, 3)).to_json())
+    (at_home / "network.json").write_text(NETWORKS["macro"].to_json())
     before = tiny.tree(at_home)
     given = [] if "--load_path" in flags else ["--load_path", str(trained)]
     assert main(analysis.node_removal, [*given, *flags]) == 2
     err = capsys.readouterr().err
     assert says in err and len(err.splitlines()) == 1
     assert tiny.tree(at_home) == before
+
+
+@pytest.mark.parametrize(
+    ("space", "flags", "says"),
+    [
+        (
+            "macro",
+            ["--dag_path", "one.json"],
+            "a macro network with nothing to remove: layer 0 cannot be removed: it alone",
+        ),
+        ("macro", ["--dag_path", "deep.json"], "the network has 4 layers, but the shared model has 3"),
+        ("macro", ["--dag_path", "micro.json"], "micro.json: a macro network needs the keys"),
+        ("micro", ["--dag_path", "lone.json"], "a micro network with nothing to remove: normal cell: node 2 cannot be"),
+        ("micro", ["--dag_path", "large.json"], "the normal cell has node 4, but the shared model has nodes 2 … 3"),
+        ("micro", ["--network_type", "rnn"], "network_type is 'rnn', but the run "),
+    ],
+    indirect=["space"],
+)
+def test_what_an_ablation_of_images_refuses(at_home, searched, capsys, flags, says):
+    networks = {
+        "one": MacroNetwork(("conv3x3",), ((),)),
+        "deep": MacroNetwork(("conv3x3",) * 4, ((),) * 4),
+        "micro": NETWORKS["micro"],
+        "lone": MicroNetwork(*[MicroCell(((0, 1),), (("sep3x3", "sep3x3"),))] * 2),
+        "large": MicroNetwork(*[MicroCell(((0, 1),) * 3, (("sep3x3", "sep3x3"),) * 3)] * 2),
+    }
+    for name, network in networks.items():
+        (at_home / f"{name}.json").write_text(network.to_json())
+    before = tiny.tree(at_home)
+    assert main(analysis.node_removal, ["--load_path", str(searched), *flags]) == 2
+    err = capsys.readouterr().err
+    assert says in err and len(err.splitlines()) == 1
+    assert tiny.tree(at_home) == before
+
+
+@pytest.mark.parametrize("mode", ["derive", "train_scratch"])
+def test_the_ablation_of_another_kind_of_run_names_the_right_one(at_home, trained, searched, mode, capsys):
+    scripts = {
+        analysis.activation_replacement: (searched, "network_type is cnn, which takes ablation_studies/operation_repl"),
+        analysis.operation_replacement: (trained, "network_type is rnn, which takes ablation_studies/activation_repl"),
+    }
+    for ablation, (folder, says) in scripts.items():
+        assert main(ablation, [f"--load_path={folder}", f"--mode={mode}"]) == 2
+        err = capsys.readouterr().err
+        assert says in err and len(err.splitlines()) == 1
+    assert tiny.tree(at_home) == {}
+
+
+def test_operation_replacement_as_a_script(at_home, searched, space):
+    argv = ["--network_type=cnn", "--dataset=pets", "--log_dir", str(searched.parent), "--max_batches", "1"]
+    status, out, err = tiny.finish(tiny.start(argv, at_home, "ablation_studies/operation_replacement.py"))
+    assert (status, err) == (0, "") and f"taking the newest run, {searched}" in out and "unedited" in out
 
 
 @pytest.mark.parametrize("script", ["activation_replacement", "node_removal"])
