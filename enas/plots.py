@@ -128,7 +128,7 @@ def table_figure(
             corner = (columns.index(name) - 0.5, row - 0.5)
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2.5))
     missing = "" if np.isfinite(scores).all() else "\n(grey: not finite)"
-    figure.colorbar(image, label=f"{metric} minus the unedited one's, {_text(baseline)}{missing}")
+    figure.colorbar(image, label=f"{metric}\nminus the unedited one's, {_text(baseline)}{missing}")
     return figure
 
 

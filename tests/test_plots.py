@@ -130,7 +130,7 @@ def test_shares_stand_on_linear_scales():
     (image,) = table.images
     assert np.asarray(image.norm(image.get_array()))[0, 1] == pytest.approx(0.5 + 0.5 * 0.05 / 0.5)
     assert table.get_xlabel() == "operation of the layer (outlined: its own)"
-    assert (table.get_ylabel(), bar.get_ylabel()) == ("layer", "accuracy minus the unedited one's, 0.6")
+    assert (table.get_ylabel(), bar.get_ylabel()) == ("layer", "accuracy\nminus the unedited one's, 0.6")
     axes = bars_figure(["a", "b"], {"test": [0.1, 0.9]}, **{**BARS, "baseline": {"test": 0.92}}).axes[0]
     assert axes.get_yscale() == "linear" and axes.get_ylim()[0] == 0
 
@@ -158,7 +158,7 @@ def test_numbers_are_legible_on_their_colours():
 
 def test_the_colour_bar_says_what_it_is():
     table, bar = table_figure(ROWS, COLUMNS, VALUES, **TABLE).axes
-    assert bar.get_ylabel() == "perplexity minus the unedited one's, 143.2"
+    assert bar.get_ylabel() == "perplexity\nminus the unedited one's, 143.2"
     assert bar.get_ylim() == pytest.approx((-17.3, 17.3))
     assert table.get_xlabel() == "activation of the node (outlined: its own)"
 
@@ -308,7 +308,7 @@ def test_a_plot_is_a_png_and_the_same_one_again(tmp_path, plot):
 
 @BOTH
 def test_nothing_is_cut_off(tmp_path, plot):
-    with Image.open(plot(tmp_path / "plot.png")) as picture:
+    with Image.open(plot(tmp_path / "plot.png", metric="validation perplexity")) as picture:
         pixels = np.asarray(picture.convert("L"))
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (edge == 255).all()
