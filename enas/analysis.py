@@ -48,10 +48,10 @@ def operation_replacement(settings: dict, max_batches: int | None = None) -> lis
 
 
 def node_removal(settings: dict, max_batches: int | None = None) -> list[dict]:
-    """Score the architecture without each of its nodes or layers in turn; what read one reads what that one read.
+    """Score the architecture without each of its nodes, or layers, in turn.
 
-    Which that is, `remove_node` of the architecture says; it is read through the shared weights of that pair.
-    Arguments, files and errors are those of `activation_replacement`.
+    What read a node reads what that node read, through the shared weights of that pair; `remove_node` of each
+    architecture says more. Arguments, files and errors are those of `activation_replacement`.
     """
     study = begin(settings, max_batches)
     variants, kept = removal_variants(study.architecture)

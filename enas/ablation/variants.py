@@ -13,10 +13,12 @@ class Editable(Protocol):
     """What `RNNCell`, `MacroNetwork` and `MicroNetwork` have in common.
 
     Attributes:
+        title: what messages call the architecture.
         node_word: what a node is called: node, or layer.
-        part_word: what a node applies: an activation, or an operation.
+        part_word: what a node applies: activation, or operation.
     """
 
+    title: str
     node_word: str
     part_word: str
 
