@@ -12,7 +12,7 @@ from pathlib import Path
 from enas.build import build_scratch_trainer, build_trainer, half, pick_device
 from enas.checkpoint import Checkpoints, seed_everything
 from enas.config import Config, check_effect, from_mapping
-from enas.logbook import Logbook, write_json
+from enas.logbook import Logbook, format_score, write_json
 from enas.run_folder import (
     ALONE,
     SEARCHES,
@@ -304,7 +304,7 @@ def _report(trainer: Trainer, results: dict, what: str) -> None:
     trainer.logbook.results(results)
     metric = trainer.task.metric
     scores = [
-        f"{split} {metric} {results[f'{split}_{metric}']:.2f}"
+        f"{split} {metric} {format_score(results[f'{split}_{metric}'])}"
         for split in ("validation", "test")
         if results[f"{split}_{metric}"] is not None
     ]

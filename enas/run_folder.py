@@ -114,10 +114,10 @@ def newest_run(settings: dict, modes: Collection[str] = SEARCHES) -> Path:
         if saved.mode in modes and is_same_kind:
             print(f"taking the newest run, {folder}")
             return folder
-    network_type = "" if wanted.network_type == "rnn" else f" --network_type {wanted.network_type}"
+    same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))
     raise FileNotFoundError(
         f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; make one with: "
-        f"python main.py{network_type} --dataset {wanted.dataset} --train_type {wanted.train_type} --mode train"
+        f"python main.py {same}--mode train"
     )
 
 

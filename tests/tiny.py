@@ -4,6 +4,8 @@ import os
 import random
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +200,21 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     """Wait for a process: its status, stdout and stderr."""
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
+
+
+def wait(process: subprocess.Popen, log_dir: Path, holds: Callable[[Path], bool]) -> Path:
+    """Wait until `holds` of the run folder; returns it."""
+    until = time.monotonic() + 600
+    while time.monotonic() < until:
+        assert process.poll() is None, finish(process)
+        folders = list(log_dir.iterdir()) if log_dir.exists() else []
+        if folders and holds(folders[0]):
+            return folders[0]
+        time.sleep(0.002)
+    process.kill()
+    raise AssertionError("the run did not come as far as it should")
+
+
+def has_finished(epochs: int) -> Callable[[Path], bool]:
+    """For `wait`: whether a run folder holds a checkpoint of that many epochs."""
+    return lambda folder: any(path.name >= f"{epochs:05d}" for path in (folder / "checkpoints").glob("0*.pt"))
