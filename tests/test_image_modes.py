@@ -226,7 +226,7 @@ def test_only_test_and_train_scratch_read_the_test_split(copy, tmp_path, watched
     dag_path = tmp_path / "network.json"
     dag_path.write_text(tiny.NETWORKS[space].to_json())
 
-    search = {"load_path": str(run_of(copy, space))}
+    search = {"load_path": str(run_of(copy, space)), "data_dir": str(copy / "data")}
     new = tiny.settings(copy, network_type="cnn", cnn_space=space, max_epoch=1, log_dir=str(tmp_path / "new"))
     settings = {
         "train": new,
