@@ -1,14 +1,20 @@
-# `make search` and `make test` work on a fresh machine with Python (3.11 or newer) and make.
+# `make search`, `make search-cnn` and `make test` work on a fresh machine with Python (3.11 or newer) and make.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: search test lint
+.PHONY: search search-cnn test lint
 
 search: $(VENV)/run dot
 	$(BIN)/python main.py --config demo
 	$(BIN)/python main.py --config demo --mode derive
+	$(BIN)/python main.py --config demo --mode train_scratch --max_epoch 3
+
+search-cnn: $(VENV)/run dot
+	$(BIN)/python main.py --config demo_cnn
+	$(BIN)/python main.py --config demo_cnn --mode derive
+	$(BIN)/python main.py --config demo_cnn --mode train_scratch --max_epoch 3 --cnn_lr_period 3
 
 test: $(VENV)/develop dot
 	$(BIN)/python -m pytest

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from enas.cli import guarded
 from enas.config import Parser
 from enas.files import atomic_write
-from enas.logbook import progress_bar
+from enas.logbook import format_score, progress_bar
 from enas.run_folder import find_run
 
 METRICS = {"rnn": "perplexity", "cnn": "accuracy"}
@@ -193,9 +193,7 @@ def render(pictures: Sequence[Picture], metric: str, title: str = "") -> list[np
 
 
 def _status(picture: Picture, metric: str) -> str:
-    # Perplexities and percentages need two decimals, accuracies in 0 … 1 need four.
-    decimals = 2 if picture.score > 1 else 4
-    return f"epoch {picture.epoch}   step {picture.step}   {metric} {picture.score:.{decimals}f}"
+    return f"epoch {picture.epoch}   step {picture.step}   {metric} {format_score(picture.score)}"
 
 
 def _size(path: Path) -> tuple[int, int]:

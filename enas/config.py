@@ -5,7 +5,9 @@ import ast
 import dataclasses
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 from enas.search_space.rnn_cell import ACTIVATIONS
@@ -20,8 +22,13 @@ TRAIN_TYPES = {
 MODES = ("train", "derive", "test", "single", "train_scratch")
 
 
-def _setting(default, help, choices=None):
-    return field(default=default, metadata={"help": help, "choices": choices})
+def _setting(default, help, choices=None, network_type=None):
+    return field(default=default, metadata={"help": help, "choices": choices, "network_type": network_type})
+
+
+# Settings that one half reads, and the other does not.
+_rnn = partial(_setting, network_type="rnn")
+_cnn = partial(_setting, network_type="cnn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +38,7 @@ class Config:
     network_type: str = _setting("rnn", "what is searched: recurrent cells or convolutional networks", ("rnn", "cnn"))
     dataset: str = _setting("ptb", "ptb, wikitext, cifar, a built-in (pydoc, markov, shapes), or a folder of data_dir")
     train_type: str = _setting("orig", "how architectures are sampled (enas and regular name orig)", tuple(TRAIN_TYPES))
-    architecture: str = _setting("chain", "connections of train_type hardcoded", ("chain", "tree"))
+    architecture: str = _rnn("chain", "connections of train_type hardcoded", ("chain", "tree"))
     mode: str = _setting(
         "train",
         "search, derive from a search, test a run, train the single architecture of dag_path, or train the derived "
@@ -44,76 +51,76 @@ class Config:
     data_dir: str = _setting("data", "where datasets lie")
     random_seed: int = _setting(12345, "seed of Python, NumPy and torch")
     num_gpu: int = _setting(-1, "0 is the CPU, 1 a GPU, -1 a GPU when there is one")
-    precision: str = _setting("float32", "of the decoder's matrix products", ("float32", "bfloat16"))
+    precision: str = _rnn("float32", "of the decoder's matrix products", ("float32", "bfloat16"))
 
-    num_blocks: int = _setting(12, "nodes of a cell")
-    shared_rnn_activations: tuple[str, ...] = _setting(
+    num_blocks: int = _rnn(12, "nodes of a cell")
+    shared_rnn_activations: tuple[str, ...] = _rnn(
         ("tanh", "ReLU", "identity", "sigmoid"), "activations to choose from, separated by commas"
     )
     cell_output: str = _setting("loose_ends", "what is averaged into the output", ("loose_ends", "all"))
 
     batch_size: int = _setting(64, "sequences or images side by side, in training and in evaluation")
-    vocab_min_count: int = _setting(2, "rarer words become <unk>, where the text has none of its own")
+    vocab_min_count: int = _rnn(2, "rarer words become <unk>, where the text has none of its own")
 
-    shared_embed: int = _setting(1000, "embedding size")
-    shared_hid: int = _setting(1000, "hidden size")
-    tie_weights: bool = _setting(True, "decoder and embedding share their weights")
-    shared_dropoute: float = _setting(0.1, "embedding dropout, of whole words")
-    shared_dropouti: float = _setting(0.65, "locked dropout on the input")
-    shared_dropout: float = _setting(0.4, "locked dropout on the output")
-    shared_wdrop: float = _setting(0.5, "DropConnect on the state's weights of node 0")
-    shared_batch_norm: bool = _setting(True, "normalise the output by batch statistics while searching")
-    shared_norm_bound: float = _setting(25.0, "largest norm of a hidden state")
-    shared_activation_reg: float = _setting(0.0, "coefficient of the squared outputs (AR)")
-    shared_temporal_activation_reg: float = _setting(0.0, "coefficient of the squared state changes (TAR)")
-    shared_norm_stabilizer: float = _setting(0.0, "coefficient of the squared distance of state norms to a fixed point")
-    shared_norm_stabilizer_point: float = _setting(5.0, "that fixed point")
-    shared_init_range: float = _setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid")
-    shared_embed_init_range: float = _setting(0.05, "embeddings start uniform in ±this")
-    shared_input_scale: float = _setting(0.0, "embedded words are multiplied by this; 0 is √shared_embed")
-    shared_unigram_bias: bool = _setting(True, "the decoder's bias starts at the words' log frequencies in training")
+    shared_embed: int = _rnn(1000, "embedding size")
+    shared_hid: int = _rnn(1000, "hidden size")
+    tie_weights: bool = _rnn(True, "decoder and embedding share their weights")
+    shared_dropoute: float = _rnn(0.1, "embedding dropout, of whole words")
+    shared_dropouti: float = _rnn(0.65, "locked dropout on the input")
+    shared_dropout: float = _rnn(0.4, "locked dropout on the output")
+    shared_wdrop: float = _rnn(0.5, "DropConnect on the state's weights of node 0")
+    shared_batch_norm: bool = _rnn(True, "normalise the output by batch statistics while searching")
+    shared_norm_bound: float = _rnn(25.0, "largest norm of a hidden state")
+    shared_activation_reg: float = _rnn(0.0, "coefficient of the squared outputs (AR)")
+    shared_temporal_activation_reg: float = _rnn(0.0, "coefficient of the squared state changes (TAR)")
+    shared_norm_stabilizer: float = _rnn(0.0, "coefficient of the squared distance of state norms to a fixed point")
+    shared_norm_stabilizer_point: float = _rnn(5.0, "that fixed point")
+    shared_init_range: float = _rnn(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid")
+    shared_embed_init_range: float = _rnn(0.05, "embeddings start uniform in ±this")
+    shared_input_scale: float = _rnn(0.0, "embedded words are multiplied by this; 0 is √shared_embed")
+    shared_unigram_bias: bool = _rnn(True, "the decoder's bias starts at the words' log frequencies in training")
 
-    shared_rnn_max_length: int = _setting(35, "tokens of truncated back-propagation")
+    shared_rnn_max_length: int = _rnn(35, "tokens of truncated back-propagation")
     shared_max_step: int = _setting(400, "shared-parameter steps an epoch")
     shared_num_sample: int = _setting(1, "architectures a shared step, their gradients averaged")
-    shared_optim: str = _setting("sgd", "optimiser of the shared parameters", ("sgd", "adam"))
-    shared_lr: float = _setting(20.0, "learning rate of the shared parameters")
-    shared_decay: float = _setting(0.96, "factor on it an epoch")
-    shared_decay_after: int = _setting(15, "epochs before that decay begins")
-    shared_lr_warmup: int = _setting(0, "steps over which it rises from 0")
-    shared_lr_cosine: bool = _setting(False, "cosine schedule over max_epoch, in place of the decay")
-    shared_lr_min: float = _setting(0.0, "where the cosine schedule ends")
-    shared_adam_beta1: float = _setting(0.9, "Adam's decay of the gradient average")
-    shared_adam_beta2: float = _setting(0.999, "Adam's decay of the squared gradient average")
-    shared_l2_reg: float = _setting(1e-7, "weight decay")
-    shared_grad_clip: float = _setting(0.25, "largest gradient norm; 0 does not clip")
+    shared_optim: str = _rnn("sgd", "optimiser of the shared parameters", ("sgd", "adam"))
+    shared_lr: float = _rnn(20.0, "learning rate of the shared parameters")
+    shared_decay: float = _rnn(0.96, "factor on it an epoch")
+    shared_decay_after: int = _rnn(15, "epochs before that decay begins")
+    shared_lr_warmup: int = _rnn(0, "steps over which it rises from 0")
+    shared_lr_cosine: bool = _rnn(False, "cosine schedule over max_epoch, in place of the decay")
+    shared_lr_min: float = _rnn(0.0, "where the cosine schedule ends")
+    shared_adam_beta1: float = _rnn(0.9, "Adam's decay of the gradient average")
+    shared_adam_beta2: float = _rnn(0.999, "Adam's decay of the squared gradient average")
+    shared_l2_reg: float = _rnn(1e-7, "weight decay")
+    shared_grad_clip: float = _rnn(0.25, "largest gradient norm; 0 does not clip")
 
-    scratch_random_length: bool = _setting(True, "alone: draw the length of back-propagation anew for each minibatch")
-    scratch_asgd_patience: int = _setting(5, "alone: average weights once worse than this many epochs ago; 0 never")
+    scratch_random_length: bool = _rnn(True, "alone: draw the length of back-propagation anew for each minibatch")
+    scratch_asgd_patience: int = _rnn(5, "alone: average weights once worse than this many epochs ago; 0 never")
     scratch_early_stop: int = _setting(30, "alone: stop after this many epochs without a better validation; 0 never")
 
-    cnn_space: str = _setting("macro", "cnn: search whole networks (macro) or cells (micro)", ("macro", "micro"))
-    cnn_num_layers: int = _setting(0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)")
-    cnn_num_blocks: int = _setting(5, "cnn, micro: nodes of a cell")
-    cnn_hid: int = _setting(0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)")
-    cnn_dropout: float = _setting(0.1, "cnn: dropout before the classifier while searching")
-    cnn_lr_max: float = _setting(0.05, "cnn: where each cosine period of the learning rate starts")
-    cnn_lr_min: float = _setting(0.001, "cnn: where it ends")
-    cnn_lr_period: int = _setting(10, "cnn: epochs of the first period; each further one is twice as long")
-    cnn_l2_reg: float = _setting(1e-4, "cnn: weight decay")
-    cnn_grad_clip: float = _setting(5.0, "cnn: largest gradient norm; 0 does not clip")
-    cnn_crop_padding: int = _setting(4, "cnn: training images are shifted by up to this many pixels")
-    cnn_flip: bool = _setting(True, "cnn: half of the training images are mirrored left to right")
-    cnn_cutout: int = _setting(0, "cnn: side in pixels of a square blanked out of training images; 0 blanks none")
-    cnn_skip_target: float = _setting(0.4, "cnn, macro: the skip rate that the controller is drawn to")
-    cnn_skip_weight: float = _setting(0.8, "cnn, macro: weight of that pull in the controller's loss")
-    image_size: int = _setting(0, "cnn: side in pixels that images are brought to; 0 leaves them as they are")
-    valid_size: int = _setting(5000, "cnn: training images of CIFAR-10 that are held out for validation")
-    scratch_cnn_hid: int = _setting(0, "cnn, alone: filters of the first layers; 0 is 96 (macro) or 36 (micro)")
-    scratch_cnn_num_layers: int = _setting(15, "cnn, micro, alone: normal cells")
-    scratch_cnn_dropout: float = _setting(0.2, "cnn, alone: dropout before the classifier")
-    scratch_cnn_drop_path: float = _setting(0.4, "cnn, micro, alone: probability of dropping a path of the last cell")
-    scratch_cnn_auxiliary_weight: float = _setting(0.4, "cnn, micro, alone: weight of the auxiliary head's loss")
+    cnn_space: str = _cnn("macro", "cnn: search whole networks (macro) or cells (micro)", ("macro", "micro"))
+    cnn_num_layers: int = _cnn(0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)")
+    cnn_num_blocks: int = _cnn(5, "cnn, micro: nodes of a cell")
+    cnn_hid: int = _cnn(0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)")
+    cnn_dropout: float = _cnn(0.1, "cnn: dropout before the classifier while searching")
+    cnn_lr_max: float = _cnn(0.05, "cnn: where each cosine period of the learning rate starts")
+    cnn_lr_min: float = _cnn(0.001, "cnn: where it ends")
+    cnn_lr_period: int = _cnn(10, "cnn: epochs of the first period; each further one is twice as long")
+    cnn_l2_reg: float = _cnn(1e-4, "cnn: weight decay")
+    cnn_grad_clip: float = _cnn(5.0, "cnn: largest gradient norm; 0 does not clip")
+    cnn_crop_padding: int = _cnn(4, "cnn: training images are shifted by up to this many pixels")
+    cnn_flip: bool = _cnn(True, "cnn: half of the training images are mirrored left to right")
+    cnn_cutout: int = _cnn(0, "cnn: side in pixels of a square blanked out of training images; 0 blanks none")
+    cnn_skip_target: float = _cnn(0.4, "cnn, macro: the skip rate that the controller is drawn to")
+    cnn_skip_weight: float = _cnn(0.8, "cnn, macro: weight of that pull in the controller's loss")
+    image_size: int = _cnn(0, "cnn: side in pixels that images are brought to; 0 leaves them as they are")
+    valid_size: int = _cnn(5000, "cnn: training images of CIFAR-10 that are held out for validation")
+    scratch_cnn_hid: int = _cnn(0, "cnn, alone: filters of the first layers; 0 is 96 (macro) or 36 (micro)")
+    scratch_cnn_num_layers: int = _cnn(15, "cnn, micro, alone: normal cells")
+    scratch_cnn_dropout: float = _cnn(0.2, "cnn, alone: dropout before the classifier")
+    scratch_cnn_drop_path: float = _cnn(0.4, "cnn, micro, alone: probability of dropping a path of the last cell")
+    scratch_cnn_auxiliary_weight: float = _cnn(0.4, "cnn, micro, alone: weight of the auxiliary head's loss")
 
     controller_hid: int = _setting(100, "LSTM units of the controller")
     softmax_temperature: float = _setting(5.0, "logits are divided by this")
@@ -128,8 +135,8 @@ class Config:
     controller_lr_min: float = _setting(0.001, "where each cosine period ends")
     controller_lr_period: int = _setting(10, "epochs of the first cosine period; each further one is twice as long")
     controller_grad_clip: float = _setting(0.0, "largest gradient norm; 0 does not clip")
-    reward_c: float = _setting(80.0, "reward is this / validation perplexity")
-    ppl_square: bool = _setting(False, "reward is reward_c / validation perplexity squared")
+    reward_c: float = _rnn(80.0, "reward is this / validation perplexity")
+    ppl_square: bool = _rnn(False, "reward is reward_c / validation perplexity squared")
     entropy_coeff: float = _setting(1e-4, "weight of the controller's entropy")
     entropy_mode: str = _setting("reward", "entropy joins the reward, or the loss", ("reward", "regularizer"))
     ema_baseline_decay: float = _setting(0.95, "share of the old baseline that stays")
@@ -156,6 +163,9 @@ class Config:
         """A copy with some settings changed; ValueError for one that does not exist."""
         return from_mapping({**self.to_dict(), **changes}, "settings")
 
+
+# The half that alone reads a setting; None where both do.
+_NETWORK_TYPES = {spec.name: spec.metadata["network_type"] for spec in fields(Config)}
 
 # Settings that must be at least this; all other numbers only must be what their type says.
 _AT_LEAST = {
@@ -192,22 +202,18 @@ def _check_ranges(config: Config) -> None:
     for name in _BELOW_ONE.split():
         _require(0 <= getattr(config, name) < 1, name, config, "must lie in [0, 1)")
     _require(0 <= config.discount <= 1, "discount", config, "must lie in [0, 1]")
-    if config.network_type == "cnn":
-        is_known = config.train_type in ("orig", "random")
-        _require(is_known, "train_type", config, "must be orig or random for network_type cnn")
-        _require(0 < config.cnn_skip_target < 1, "cnn_skip_target", config, "must lie between 0 and 1")
-    elif config.train_type == "flexible":
-        _require(config.num_blocks >= 3, "num_blocks", config, "must be at least 3 for train_type flexible")
     _require(config.num_gpu >= -1, "num_gpu", config, "must be 0 (the CPU), 1, or -1 (a GPU when there is one)")
     _require(config.random_seed < 2**63, "random_seed", config, "must be below 2**63")
+    _CHECK_HALF[config.network_type](config)
+
+
+def _check_rnn(config: Config) -> None:
     names = config.shared_rnn_activations
     _require(bool(names), "shared_rnn_activations", config, "must name at least one")
     are_known = set(names) <= set(ACTIVATIONS) and len(set(names)) == len(names)
     _require(are_known, "shared_rnn_activations", config, f"must be different names out of {', '.join(ACTIVATIONS)}")
-    _check_together(config)
-
-
-def _check_together(config: Config) -> None:
+    if config.train_type == "flexible":
+        _require(config.num_blocks >= 3, "num_blocks", config, "must be at least 3 for train_type flexible")
     if config.tie_weights and config.shared_embed != config.shared_hid:
         raise ValueError(
             f"tie_weights needs equal sizes, but shared_embed is {config.shared_embed} and shared_hid "
@@ -218,6 +224,22 @@ def _check_together(config: Config) -> None:
             "batch_size is 1; shared_batch_norm normalises by the statistics of a batch and needs at least 2, "
             "or set shared_batch_norm to false"
         )
+
+
+def _check_cnn(config: Config) -> None:
+    is_known = config.train_type in ("orig", "random")
+    _require(is_known, "train_type", config, "must be orig or random for network_type cnn")
+    _require(0 < config.cnn_skip_target < 1, "cnn_skip_target", config, "must lie between 0 and 1")
+    _require(config.batch_size >= 2, "batch_size", config, "must be at least 2 for network_type cnn")
+    for name in ("cnn_hid", "scratch_cnn_hid"):
+        _require(getattr(config, name) != 1, name, config, "must be at least 2, or 0 for the default")
+    if config.cnn_space == "micro":
+        for name in ("cnn_num_layers", "scratch_cnn_num_layers"):
+            rule = "must be a multiple of 3 for cnn_space micro: reduction cells stand between thirds"
+            _require(getattr(config, name) % 3 == 0, name, config, rule)
+
+
+_CHECK_HALF = {"rnn": _check_rnn, "cnn": _check_cnn}
 
 
 def _require(holds: bool, name: str, config: Config, rule: str) -> None:
@@ -261,6 +283,18 @@ def from_mapping(settings: dict, source: str) -> Config:
         return Config(**settings)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+
+
+def has_effect(name: str, network_type: str) -> bool:
+    """Whether a run of `network_type` reads the setting `name`; True for what is no setting."""
+    return _NETWORK_TYPES.get(name) in (None, network_type)
+
+
+def check_effect(names: Iterable[str], network_type: str) -> None:
+    """Raise ValueError for a setting, given by name, that a run of `network_type` does not read."""
+    for name in names:
+        if not has_effect(name, network_type):
+            raise ValueError(f"{name} has no effect for network_type {network_type}; leave it out")
 
 
 def read_variation(name: str) -> dict:
@@ -353,10 +387,15 @@ def parse_flags(argv: list[str], description: str) -> dict:
 
 
 def with_variation(given: dict) -> dict:
-    """Flags with the settings of their --config put in, where they do not win over them; raises as `parse_flags`."""
+    """Flags with the settings of their --config put in, where they do not win over them; raises as `parse_flags`.
+
+    A variation may be for the other half: what it says of that one alone is passed over.
+    """
     given = dict(given)
     name = given.pop("config", None)
     variation = read_variation(name) if name else {}
     if variation:
         from_mapping(variation, f"config {name}")
-    return {**variation, **given}
+    network_type = {**variation, **given}.get("network_type", Config.network_type)
+    relevant = {name: value for name, value in variation.items() if has_effect(name, network_type)}
+    return {**relevant, **given}

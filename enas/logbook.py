@@ -20,6 +20,11 @@ def write_json(path: Path, data: dict) -> None:
         file.write((json.dumps(data, indent=2) + "\n").encode())
 
 
+def format_score(score: float) -> str:
+    """A score for people: perplexities need two decimals, accuracies in 0 … 1 need four."""
+    return f"{score:.{2 if score > 1 else 4}f}"
+
+
 class Logbook:
     """The written record of a run, in its folder.
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from enas.build import build_scratch_trainer, build_trainer, half, pick_device
 from enas.checkpoint import Checkpoints, seed_everything
-from enas.config import Config, from_mapping
-from enas.logbook import Logbook, write_json
+from enas.config import Config, check_effect, from_mapping
+from enas.logbook import Logbook, format_score, write_json
 from enas.run_folder import (
     ALONE,
     SEARCHES,
@@ -45,9 +45,16 @@ def execute(settings: dict) -> dict:
 
 def _execute_train(settings: dict) -> dict:
     if not settings.get("load_path"):
-        return train(from_mapping(settings, "settings"))
+        return train(_new_config(settings))
     folder = choose_run(settings, SEARCHES)
     return resume(run_config(folder, settings), folder)
+
+
+def _new_config(settings: dict) -> Config:
+    """The settings of a run that begins anew, of which none was given in vain."""
+    config = from_mapping(settings, "settings")
+    check_effect(settings, config.network_type)
+    return config
 
 
 def _execute_derive(settings: dict) -> dict:
@@ -64,7 +71,7 @@ def _execute_single(settings: dict) -> dict:
     if settings.get("load_path"):
         folder = choose_run(settings, ("single",))
         return resume_alone(run_config(folder, settings), folder)
-    config = from_mapping(settings, "settings")
+    config = _new_config(settings)
     if not config.dag_path:
         raise ValueError("mode single trains one given architecture: name its JSON file with --dag_path, or lstm")
     return train_alone(config, half(config).read_dag_path(config))
@@ -297,7 +304,7 @@ def _report(trainer: Trainer, results: dict, what: str) -> None:
     trainer.logbook.results(results)
     metric = trainer.task.metric
     scores = [
-        f"{split} {metric} {results[f'{split}_{metric}']:.2f}"
+        f"{split} {metric} {format_score(results[f'{split}_{metric}'])}"
         for split in ("validation", "test")
         if results[f"{split}_{metric}"] is not None
     ]

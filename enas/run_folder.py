@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
-from enas.config import Config, from_mapping
+from enas.config import Config, check_effect, from_mapping
 
 SEARCHES = ("train",)  # modes whose runs hold shared parameters and a controller
 ALONE = ("single", "train_scratch")  # modes whose runs hold one architecture's own weights
@@ -20,7 +20,8 @@ CHANGEABLE = {
 # What a run from scratch takes over from the search it derives from.
 SEARCH_SPACE = {
     "network_type", "dataset", "train_type", "architecture", "num_blocks", "shared_rnn_activations", "cell_output",
-    "vocab_min_count",
+    "vocab_min_count", "cnn_space", "cnn_num_layers", "cnn_num_blocks", "cnn_hid",
+    "cnn_dropout",
 }  # fmt: skip
 
 
@@ -92,13 +93,16 @@ def find_run(load_path: str, settings: dict, flag: str = "load_path") -> Path:
 
 
 def newest_run(settings: dict, modes: Collection[str] = SEARCHES) -> Path:
-    """The newest run of the same dataset and train type (and shape, when hardcoded), of one of `modes`.
+    """The newest run of the same dataset and train type, of one of `modes`.
+
+    So are the network type, the space of networks and the shape of hardcoded cells, where `settings` give them.
 
     Raises:
         FileNotFoundError: there is none; the line says how to make one.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
-    names = ("dataset", "train_type", "architecture", "log_dir")
+    kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
+    names = ("dataset", "train_type", "log_dir", *kind)
     wanted = from_mapping({name: settings[name] for name in names if name in settings}, "settings")
     pattern = re.compile(re.escape(f"{wanted.dataset}_{wanted.train_type}_") + r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d")
     folders = [path for path in Path(wanted.log_dir).glob("*/") if pattern.fullmatch(path.name)]
@@ -106,13 +110,14 @@ def newest_run(settings: dict, modes: Collection[str] = SEARCHES) -> Path:
         if not (folder / "params.json").is_file():
             continue
         saved = saved_config(folder)
-        is_same_shape = "architecture" not in settings or saved.architecture == wanted.architecture
-        if saved.mode in modes and is_same_shape:
+        is_same_kind = all(getattr(saved, name) == getattr(wanted, name) for name in kind)
+        if saved.mode in modes and is_same_kind:
             print(f"taking the newest run, {folder}")
             return folder
+    same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))
     raise FileNotFoundError(
         f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; make one with: "
-        f"python main.py --dataset {wanted.dataset} --train_type {wanted.train_type} --mode train"
+        f"python main.py {same}--mode train"
     )
 
 
@@ -153,7 +158,9 @@ def scratch_config(folder: Path, settings: dict) -> Config:
 
 
 def _merged(saved: Config, settings: dict) -> Config:
-    return from_mapping({**saved.to_dict(), **settings}, "settings")
+    merged = from_mapping({**saved.to_dict(), **settings}, "settings")
+    check_effect(settings, saved.network_type)
+    return merged
 
 
 def _check_same(folder: Path, saved: Config, given: Config, names: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from enas.checkpoint import Checkpoints, random_states, restore_random_states
 from enas.controllers import Controller
-from enas.logbook import Logbook, NoLogbook, write_json
+from enas.logbook import Logbook, NoLogbook, format_score, write_json
 from enas.optim import ControllerSchedule, SharedSchedule, clip_gradient, set_lr
 from enas.reinforce import Baseline, policy_loss, returns
 
@@ -238,7 +238,7 @@ class Trainer:
         if rollbacks > ROLLBACKS_BEFORE_END or self.checkpoints is None:
             raise TrainingDivergedError(
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
-                f"{rollbacks - 1} returns to the last checkpoint; lower shared_lr or shared_grad_clip"
+                f"{rollbacks - 1} returns to the last checkpoint; lower the shared learning rate or gradient clip"
             )
         device = next(self.task.model.parameters()).device
         self.load_state_dict(self.checkpoints.load_newest(self.logbook.info, device))
@@ -363,7 +363,7 @@ class Trainer:
         """Leave the architecture as a file and as a picture."""
         progress = self.progress
         name = f"{progress.epoch}-{progress.total_shared_steps}-{score:.4f}-best"
-        title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric} {score:.2f}"
+        title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric} {format_score(score)}"
         path = self.folder / "architectures" / f"{name}.json"
         write_json(path, architecture.to_dict())
         picture = self.task.draw(architecture, self.folder / "networks" / f"{name}.png", title)

@@ -9,13 +9,24 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from test_image import write_cifar
 
 from enas import run
-from enas.config import CONFIG_DIR, Config, from_mapping, make_parser, parse_flags, read_variation
+from enas.config import (
+    CONFIG_DIR,
+    Config,
+    check_effect,
+    from_mapping,
+    has_effect,
+    make_parser,
+    parse_flags,
+    read_variation,
+)
 from enas.search_space import ACTIVATIONS, RNNCell
 
 FIELDS = fields(Config)
 NAMES = [spec.name for spec in FIELDS]
+CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
 
 def _parse(*argv: str) -> dict:
@@ -113,6 +124,13 @@ def test_a_count_must_be_one(spec, value):
         ({"random_seed": 2**63}, r"random_seed"),
         ({"shared_embed": 64}, r"tie_weights.*shared_embed is 64 and shared_hid 1000"),
         ({"batch_size": 1}, r"batch_size is 1; shared_batch_norm.*at least 2"),
+        ({"network_type": "cnn", "train_type": "flexible"}, r"train_type is 'flexible'; it must be orig or random"),
+        ({"network_type": "cnn", "cnn_skip_target": 1.0}, r"cnn_skip_target is 1\.0; it must lie between 0 and 1"),
+        ({"network_type": "cnn", "batch_size": 1}, r"batch_size is 1; it must be at least 2 for network_type cnn"),
+        ({"network_type": "cnn", "cnn_hid": 1}, r"cnn_hid is 1; it must be at least 2, or 0"),
+        ({"network_type": "cnn", "scratch_cnn_hid": 1}, r"scratch_cnn_hid is 1; it must be at least 2, or 0"),
+        ({"network_type": "cnn", "cnn_space": "micro", "cnn_num_layers": 4}, r"cnn_num_layers is 4; .* multiple of 3"),
+        ({"network_type": "cnn", "cnn_space": "micro", "scratch_cnn_num_layers": 5}, r"scratch_cnn_num_layers is 5"),
         ({"mode": "tain"}, r"mode is 'tain'; it must be one of train, derive, test"),
     ],
 )
@@ -124,6 +142,8 @@ def test_values_that_make_no_sense(changes, says):
 def test_settings_that_make_sense_together():
     assert Config(shared_embed=64, tie_weights=False).shared_embed == 64
     assert Config(batch_size=1, shared_batch_norm=False).batch_size == 1
+    assert Config(network_type="cnn", shared_embed=64).shared_embed == 64
+    assert Config(network_type="cnn", cnn_num_layers=4).cnn_num_layers == 4
 
 
 @pytest.mark.parametrize("settings", [[], None, 3, "x", ["dataset"]], ids=repr)
@@ -192,6 +212,25 @@ def test_flags_win_over_the_variation(tmp_path):
     name = _variation(tmp_path, '"""Small."""\nnum_blocks = 5  # fewer\nshared_lr = 1.0\n')
     assert _parse("--config", name, "--shared_lr", "2") == {"num_blocks": 5, "shared_lr": 2.0}
     assert _parse("--shared_lr", "2", "--config", name) == {"num_blocks": 5, "shared_lr": 2.0}
+
+
+@pytest.mark.parametrize(("network_type", "kept"), [("rnn", {"num_blocks": 5}), ("cnn", {"cnn_hid": 8})])
+def test_a_variation_is_read_for_one_half(tmp_path, network_type, kept):
+    name = _variation(tmp_path, "num_blocks = 5\ncnn_hid = 8\nmax_epoch = 3\n")
+    settings = _parse("--config", name, "--network_type", network_type)
+    assert settings == {"network_type": network_type, "max_epoch": 3, **kept}
+    check_effect(settings, network_type)
+
+
+def test_the_variation_says_which_half(tmp_path):
+    name = _variation(tmp_path, "network_type = 'cnn'\ncnn_hid = 8\nnum_blocks = 5\n")
+    assert _parse("--config", name) == {"network_type": "cnn", "cnn_hid": 8}
+
+
+def test_flags_of_the_other_half_are_not_passed_over(tmp_path):
+    name = _variation(tmp_path, "network_type = 'cnn'\n")
+    with pytest.raises(ValueError, match=r"^shared_lr has no effect for network_type cnn; leave it out$"):
+        check_effect(_parse("--config", name, "--shared_lr", "3"), "cnn")
 
 
 @pytest.mark.parametrize(
@@ -334,6 +373,38 @@ SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
     "scratch_asgd_patience": ({"max_epoch": 4, "shared_lr": 30.0, "scratch_asgd_patience": 0}, 1),
     "scratch_early_stop": ({"max_epoch": 4, "shared_lr": 30.0, "scratch_early_stop": 0}, 1),
 }
+# The same for convolutional networks: the settings of both halves, and those of this one.
+MICRO = {"cnn_space": "micro"}
+CIFAR = {"dataset": "cifar10", "valid_size": 20}
+IMAGE_EFFECTS: dict[str, tuple[dict, object]] = {
+    **{spec.name: EFFECTS[spec.name] for spec in FIELDS if spec.name in EFFECTS and not spec.metadata["network_type"]},
+    "cell_output": (MICRO, "all"),
+    "cnn_space": ({}, "micro"),
+    "cnn_num_layers": ({}, 4),
+    "cnn_num_blocks": (MICRO, 3),
+    "cnn_hid": ({}, 6),
+    "cnn_dropout": ({}, 0.5),
+    "cnn_lr_max": ({}, 0.01),
+    "cnn_lr_min": ({}, 0.04),
+    "cnn_lr_period": ({}, 1),
+    "cnn_l2_reg": ({}, 0.1),
+    "cnn_grad_clip": ({}, 0.01),
+    "cnn_crop_padding": ({}, 1),
+    "cnn_flip": ({}, False),
+    "cnn_cutout": ({}, 8),
+    "cnn_skip_target": ({}, 0.9),
+    "cnn_skip_weight": ({}, 5.0),
+    "image_size": ({}, 12),
+    "valid_size": (CIFAR, 15),
+}
+IMAGE_SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
+    "scratch_early_stop": ({"max_epoch": 3, "cnn_lr_max": 1e-9, "cnn_lr_min": 0.0, "scratch_early_stop": 0}, 1),
+    "scratch_cnn_hid": ({}, 6),
+    "scratch_cnn_num_layers": (MICRO, 6),
+    "scratch_cnn_dropout": ({}, 0.5),
+    "scratch_cnn_drop_path": (MICRO, 0.1),
+    "scratch_cnn_auxiliary_weight": (MICRO, 0.1),
+}
 # These change what is written and where, or which problem it is, and are tested as that.
 ELSEWHERE = {
     "network_type", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu", "save_epoch",
@@ -341,19 +412,42 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-def test_the_table_of_effects_is_complete():
-    assert set(EFFECTS) | set(SCRATCH_EFFECTS) | ELSEWHERE == set(NAMES)
+TABLES = {"rnn": (EFFECTS, SCRATCH_EFFECTS), "cnn": (IMAGE_EFFECTS, IMAGE_SCRATCH_EFFECTS)}
+CASES = [(kind, name) for kind, (search, _) in TABLES.items() for name in search]
+SCRATCH_CASES = [(kind, name) for kind, (_, alone) in TABLES.items() for name in alone]
+BRIEF = {
+    "rnn": {"shared_max_step": 6, "controller_max_step": 4},
+    "cnn": {"shared_max_step": 3, "controller_max_step": 4},
+}
+
+
+@pytest.mark.parametrize("network_type", TABLES)
+def test_the_table_of_effects_is_complete(network_type):
+    search, alone = TABLES[network_type]
+    assert set(search) | set(alone) | ELSEWHERE == {name for name in NAMES if has_effect(name, network_type)}
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    """Settings -> all numbers that a run with them ends in, remembered for settings seen before."""
-    folder, known = tmp_path_factory.mktemp("effects"), {}
+def folders(tmp_path_factory):
+    """For each network type a folder whose datasets are there."""
+    made = {kind: tmp_path_factory.mktemp(kind) for kind in TABLES}
+    for kind, folder in made.items():
+        tiny.settings(folder, network_type=kind)
+    write_cifar(made["cnn"] / "data" / "cifar10")
+    return made
 
-    def numbers(changes: dict) -> dict:
-        key = repr(sorted(changes.items()))
+
+@pytest.fixture(scope="module")
+def outcome(folders):
+    """Network type and settings -> all numbers that a run ends in, remembered for settings seen before."""
+    known = {}
+
+    def numbers(network_type: str, changes: dict) -> dict:
+        key = repr((network_type, sorted(changes.items())))
         if key not in known:
-            trainer = tiny.trainer(folder, **{"shared_max_step": 6, "controller_max_step": 4, **changes})
+            trainer = tiny.trainer(
+                folders[network_type], **{"network_type": network_type, **BRIEF[network_type], **changes}
+            )
             ranks = []
             trainer.task.rank = _recording(trainer.task.rank, ranks)
             trainer.checkpoints = None
@@ -366,36 +460,65 @@ def outcome(tmp_path_factory):
     return numbers
 
 
-@pytest.mark.parametrize("name", SCRATCH_EFFECTS)
-def test_every_setting_of_one_architecture_alone_changes_the_outcome(tmp_path, name):
-    base, value = SCRATCH_EFFECTS[name]
-    assert tiny.difference(_alone(tmp_path / "a", base), _alone(tmp_path / "a", base)) is None
-    assert tiny.difference(_alone(tmp_path / "a", base), _alone(tmp_path / "b", base | {name: value})) is not None
-
-
-def _alone(folder, changes: dict) -> dict:
-    trainer = tiny.scratch_trainer(folder, RNNCell(("tanh", "ReLU", "identity"), (0, 0)), **changes)
-    trainer.train()
-    state = trainer.state_dict()
-    return {"task": state["task"], "average": state["average"], "validation": trainer.progress.best}
-
-
 def _recording(rank, ranks: list):
-    def recorded(cells, batches):
-        ranks.append(rank(cells, batches))
+    def recorded(architectures, batches):
+        ranks.append(rank(architectures, batches))
         return ranks[-1]
 
     return recorded
 
 
-@pytest.mark.parametrize("name", EFFECTS)
-def test_every_setting_changes_the_outcome(outcome, name):
-    base, value = EFFECTS[name]
-    assert tiny.difference(outcome(base), outcome(base | {name: value})) is not None
+@pytest.mark.parametrize(("network_type", "name"), CASES)
+def test_every_setting_changes_the_outcome(outcome, network_type, name):
+    base, value = TABLES[network_type][0][name]
+    assert tiny.difference(outcome(network_type, base), outcome(network_type, base | {name: value})) is not None
 
 
-def test_without_a_change_the_outcome_is_the_same(outcome):
-    assert tiny.difference(outcome({}), outcome({"log_step": 50})) is None
+@pytest.mark.parametrize("network_type", TABLES)
+def test_without_a_change_the_outcome_is_the_same(outcome, network_type):
+    assert tiny.difference(outcome(network_type, {}), outcome(network_type, {"log_step": 50})) is None
+
+
+@pytest.mark.parametrize(("network_type", "other"), [("rnn", "cnn"), ("cnn", "rnn")])
+def test_settings_of_the_other_half_change_nothing(outcome, network_type, other):
+    foreign = {name: value for table in TABLES[other] for name, (_, value) in table.items()}
+    foreign = {name: value for name, value in foreign.items() if not has_effect(name, network_type)}
+    assert len(foreign) > 20
+    assert tiny.difference(outcome(network_type, {}), outcome(network_type, foreign)) is None
+
+
+@pytest.fixture(scope="module")
+def alone(folders, tmp_path_factory):
+    """The same for one architecture alone."""
+    known = {}
+
+    def numbers(network_type: str, changes: dict) -> dict:
+        key = repr((network_type, sorted(changes.items())))
+        if key not in known:
+            known[key] = _alone(folders[network_type], tmp_path_factory.mktemp("alone"), network_type, changes)
+        return known[key]
+
+    return numbers
+
+
+@pytest.mark.parametrize(("network_type", "name"), SCRATCH_CASES)
+def test_every_setting_of_one_architecture_alone_changes_the_outcome(alone, network_type, name):
+    base, value = TABLES[network_type][1][name]
+    assert tiny.difference(alone(network_type, base), alone(network_type, base | {name: value})) is not None
+
+
+@pytest.mark.parametrize("network_type", TABLES)
+def test_one_architecture_alone_ends_the_same_each_time(alone, network_type):
+    assert tiny.difference(alone(network_type, {}), alone(network_type, {"log_step": 50})) is None
+
+
+def _alone(folder: Path, run_folder: Path, network_type: str, changes: dict) -> dict:
+    architecture = CELL if network_type == "rnn" else tiny.NETWORKS[changes.get("cnn_space", "macro")]
+    settings = {"data_dir": str(folder / "data"), "network_type": network_type, **changes}
+    trainer = tiny.scratch_trainer(run_folder, architecture, **settings)
+    trainer.train()
+    state = trainer.state_dict()
+    return {"task": state["task"], "average": state["average"], "validation": trainer.progress.best}
 
 
 def test_settings_that_say_where_and_how_often(tmp_path):

@@ -61,29 +61,12 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def _wait(process, log_dir: Path, holds: Callable[[Path], bool]) -> Path:
-    """Wait until `holds` of the run folder; returns it."""
-    until = time.monotonic() + 600
-    while time.monotonic() < until:
-        assert process.poll() is None, tiny.finish(process)
-        folders = list(log_dir.iterdir()) if log_dir.exists() else []
-        if folders and holds(folders[0]):
-            return folders[0]
-        time.sleep(0.002)
-    process.kill()
-    raise AssertionError("the run did not come as far as it should")
-
-
-def _has_finished(epochs: int) -> Callable[[Path], bool]:
-    return lambda folder: any(path.name >= f"{epochs:05d}" for path in (folder / "checkpoints").glob("0*.pt"))
-
-
 def test_killed_at_three_random_moments(tmp_path, undisturbed, capsys):
     rng = random.Random(1)
     argv = tiny.flags(tiny.settings(tmp_path, **LONG))
     for epochs in (1, 2, 4):
         process = tiny.start(argv, tmp_path)
-        folder = _wait(process, tmp_path / "logs", _has_finished(epochs))
+        folder = tiny.wait(process, tmp_path / "logs", tiny.has_finished(epochs))
         time.sleep(rng.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         assert tiny.finish(process)[0] == -signal.SIGKILL
@@ -96,7 +79,7 @@ def test_killed_at_three_random_moments(tmp_path, undisturbed, capsys):
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_ends_the_run(tmp_path, undisturbed, signum, status):
     process = tiny.start(tiny.flags(tiny.settings(tmp_path, **LONG)), tmp_path)
-    folder = _wait(process, tmp_path / "logs", _has_finished(2))
+    folder = tiny.wait(process, tmp_path / "logs", tiny.has_finished(2))
     time.sleep(0.1)
     process.send_signal(signum)
     ended, _, err = tiny.finish(process)

@@ -98,6 +98,26 @@ def test_several_architectures_a_shared_step(tmp_path):
     assert math.isfinite(results["validation_perplexity"])
 
 
+@pytest.mark.parametrize("entropy_mode", ["reward", "regularizer"])
+def test_the_skip_penalty_enters_the_loss_of_the_controller(tmp_path, entropy_mode):
+    losses, penalties = {}, {}
+    for weight in (0.0, 2.0):
+        trainer = tiny.trainer(
+            tmp_path, network_type="cnn", cnn_skip_weight=weight, controller_num_aggregate=4, entropy_mode=entropy_mode
+        )
+        samples, logged = [], []
+        sample = trainer.controller.sample
+        trainer.controller.sample = lambda num, sample=sample, samples=samples: (samples.append(sample(num)), samples)[
+            1
+        ][-1]
+        trainer.logbook.scalars = lambda group, values, step, logged=logged: logged.append(values["loss"])
+        trainer.train_controller()
+        (losses[weight],), (made,) = logged, samples
+        penalties[weight] = float(made.penalty.detach().mean())
+    assert penalties[0.0] == penalties[2.0] > 0
+    assert losses[2.0] - losses[0.0] == pytest.approx(2.0 * penalties[2.0], rel=1e-4)
+
+
 # --- what is written down ---------------------------------------------------------------------------------------------
 
 
@@ -326,7 +346,7 @@ def test_single_skips_do_not_add_up_to_a_rollback(tmp_path):
 def test_training_that_stays_non_finite_ends(tmp_path):
     trainer = tiny.trainer(tmp_path)
     calls = _spoil(trainer, set(range(1000)))
-    with pytest.raises(TrainingDivergedError, match=r"diverged.*lower shared_lr"):
+    with pytest.raises(TrainingDivergedError, match=r"diverged.*lower the shared learning rate"):
         trainer.train()
     assert len(calls) == SKIPS_BEFORE_ROLLBACK * (ROLLBACKS_BEFORE_END + 1)
     assert trainer.progress.lr_scale == 0.5**ROLLBACKS_BEFORE_END

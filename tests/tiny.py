@@ -4,8 +4,12 @@ import os
 import random
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pictures
 import torch
 
 from enas.build import build_scratch_trainer, build_trainer, half
@@ -13,6 +17,8 @@ from enas.checkpoint import Checkpoints, load_checkpoint, seed_everything
 from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.logbook import NoLogbook
+from enas.search_space import MacroNetwork, MicroNetwork
+from enas.search_space.cnn_micro import MicroCell
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +40,32 @@ SETTINGS = {
     "derive_num_sample": 5,
     "derive_max_batches": 2,
 }
+IMAGE_SETTINGS = {
+    "network_type": "cnn",
+    "dataset": "tiny",
+    "num_gpu": 0,
+    "cnn_num_layers": 3,
+    "cnn_num_blocks": 2,
+    "cnn_hid": 4,
+    "batch_size": 6,
+    "shared_max_step": 5,
+    "scratch_cnn_hid": 4,
+    "scratch_cnn_num_layers": 3,
+    "controller_hid": 8,
+    "controller_max_step": 4,
+    "max_epoch": 2,
+    "save_epoch": 1,
+    "log_step": 1,
+    "derive_num_sample": 4,
+    "derive_max_batches": 2,
+}
+CLASSES = ("red", "green", "blue")
+_CELL = MicroCell(((0, 1), (1, 2)), (("sep3x3", "identity"), ("max3x3", "sep5x5")))
+# A network of each space, of the size that IMAGE_SETTINGS give.
+NETWORKS = {
+    "macro": MacroNetwork(("conv3x3", "sep5x5", "max3x3"), ((), (0,), (1,))),
+    "micro": MicroNetwork(_CELL, _CELL),
+}
 
 
 def write_corpus(folder: Path, *, lines: int = 60, seed: int = 0) -> None:
@@ -50,11 +82,34 @@ def _sentence(rng: random.Random) -> list[str]:
     return [chr(ord("a") + (start + step + (rng.random() < 0.2)) % 10) for step in range(rng.randint(3, 9))]
 
 
+def write_images(folder: Path, *, has_classes: bool = True) -> None:
+    """Noisy images of 16×16 pixels whose upper half has more of one colour: 24 of them in train, 12 in valid and test.
+
+    The colour is the class; without class folders, the bright half tells how an image was turned.
+    """
+    rng = np.random.RandomState(0)
+    for split in SPLITS:
+        for label, name in enumerate(CLASSES):
+            for i in range(8 if split == "train" else 4):
+                image = rng.randint(0, 128, (16, 16, 3), dtype=np.uint8)
+                image[:8, :, label] += 127
+                pictures.write(folder / split / (f"{name}/{i}.png" if has_classes else f"{name}{i}.png"), image)
+
+
 def settings(folder: Path, **changes) -> dict:
-    """Settings of a tiny run that reads from and writes into `folder`, its corpus made there when missing."""
+    """Settings of a tiny run that reads from and writes into `folder`, its dataset made there when missing.
+
+    It is a recurrent search on text unless `changes` have another network_type.
+    """
+    is_cnn = changes.get("network_type") == "cnn"
     if not (folder / "data").exists():
-        write_corpus(folder / "data" / "tiny")
-    return {**SETTINGS, "data_dir": str(folder / "data"), "log_dir": str(folder / "logs"), **changes}
+        (write_images if is_cnn else write_corpus)(folder / "data" / "tiny")
+    return {
+        **(IMAGE_SETTINGS if is_cnn else SETTINGS),
+        "data_dir": str(folder / "data"),
+        "log_dir": str(folder / "logs"),
+        **changes,
+    }
 
 
 def flags(values: dict) -> list[str]:
@@ -145,3 +200,21 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     """Wait for a process: its status, stdout and stderr."""
     out, err = process.communicate(timeout=600)
     return process.returncode, out, err
+
+
+def wait(process: subprocess.Popen, log_dir: Path, holds: Callable[[Path], bool]) -> Path:
+    """Wait until `holds` of the run folder; returns it."""
+    until = time.monotonic() + 600
+    while time.monotonic() < until:
+        assert process.poll() is None, finish(process)
+        folders = list(log_dir.iterdir()) if log_dir.exists() else []
+        if folders and holds(folders[0]):
+            return folders[0]
+        time.sleep(0.002)
+    process.kill()
+    raise AssertionError("the run did not come as far as it should")
+
+
+def has_finished(epochs: int) -> Callable[[Path], bool]:
+    """For `wait`: whether a run folder holds a checkpoint of that many epochs."""
+    return lambda folder: any(path.name >= f"{epochs:05d}" for path in (folder / "checkpoints").glob("0*.pt"))
