@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from enas.models.cnn import CellChoices, MacroChoices, MacroGraph, MicroGraph
 from enas.models.dropout import check_probabilities
@@ -67,6 +67,25 @@ class SharedMacroCNN(MacroGraph):
         choices = MacroChoices.all(config.num_layers)
         super().__init__(num_classes, choices, (config.filters,) * 3, config.dropout, BATCH_STATISTICS)
         self.config = config
+        self._align()
+
+    @torch.no_grad()
+    def _align(self) -> None:
+        """Let a layer's channels mean the same at the start whichever operation made them, and whoever reads them.
+
+        Squeezing convolutions and joins begin as the identity, so that a join is the sum; the reductions of all
+        layers at one place begin with the same weights. Independent random ones would have every operation learn
+        from the others' channels in no order, and learning starts much later.
+        """
+        for layer in self.layers.values():
+            squeezes = [operation[0].weight for operation in layer.operations.values()]
+            slices = [] if layer.join is None else layer.join.slices.values()
+            for weight in (*squeezes, *slices):
+                nn.init.dirac_(weight)
+        for place in self.reductions.values():
+            first, *others = place.values()
+            for reduction in others:
+                reduction.load_state_dict(first.state_dict())
 
     def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
         """Logits [B, classes] of `network` for images [B, 3, H, W].
