@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import tiny
+from test_image import write_cifar
 
 README = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -25,6 +26,8 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     for name in ("ptb", "pydoc", "tiny"):
         tiny.write_corpus(folder / "data" / name)
+    tiny.write_images(folder / "data" / "shapes")
+    write_cifar(folder / "data" / "cifar10")
     (folder / "configs").symlink_to(tiny.ROOT / "configs")
     return folder
 
@@ -40,7 +43,8 @@ def _arguments(words: list[str]) -> list[str]:
     given = {word.split("=")[0] for word in words if word.startswith("--")}
     if "--load_path" in given or {"derive", "test"} & set(words):
         return [*words, "--num_gpu", "0"]  # the sizes are those of the run
-    sizes = {name: value for name, value in tiny.SETTINGS.items() if f"--{name}" not in given}
+    settings = {**tiny.IMAGE_SETTINGS, "valid_size": 20} if "cnn" in words else tiny.SETTINGS
+    sizes = {name: value for name, value in settings.items() if f"--{name}" not in given}
     if "--dataset" in given or "--config" in given:
         sizes.pop("dataset", None)
     return [*words, *tiny.flags(sizes)]
