@@ -519,3 +519,34 @@ def test_bad_settings_are_named(config, settings, message):
 def test_layers_that_do_not_divide_in_three_are_refused(config, num_layers):
     with refused(f"num_layers is {num_layers}; it must be 3, 6, 9 …, for reduction cells stand between thirds"):
         config(num_layers=num_layers)
+
+
+# --- the start --------------------------------------------------------------------------------------------------------
+
+
+def test_a_macro_join_starts_as_the_sum_and_squeezes_as_the_identity():
+    model = SharedMacroCNN(10, MacroConfig(num_layers=4, filters=4))
+    layer = model.layers["3"]
+    maps = {label: torch.randn(2, 4, 5, 5) for label in (0, 2, 3)}
+    expected = torch.nn.functional.batch_norm(sum(maps.values()), None, None, training=True)
+    torch.testing.assert_close(layer.join(maps), expected)
+    for operation in layer.operations.values():
+        torch.testing.assert_close(operation[0](maps[0]), maps[0])
+    x = torch.randn(2, 4, 6, 6)
+    reductions = [reduce(x) for place in model.reductions.values() for reduce in place.values()]
+    assert len(reductions) == 1 + 2
+    assert all(torch.equal(reduced, reductions[1]) for reduced in reductions[2:])
+
+
+def test_a_micro_operation_starts_alike_on_every_edge_and_mixes_no_channels():
+    model = SharedMicroCNN(10, MicroConfig(num_layers=3, channels=4, num_blocks=2))
+    for cell, channels in zip(model.cells, (4, 8, 8, 16, 16), strict=True):
+        maps = {label: torch.randn(2, channels, 6, 6) for label in (2, 3)}
+        expected = torch.nn.functional.batch_norm(sum(maps.values()), None, None, training=True)
+        torch.testing.assert_close(cell.join(maps), expected)
+        x, changed = torch.randn(2, channels, 6, 6), torch.randn(2, channels, 6, 6)
+        changed[:, 1] = x[:, 1]
+        for name in ("sep3x3", "sep5x5"):
+            outputs = [cell.edges[f"{node}_{slot}_1_{name}"](x) for node in (2, 3) for slot in (0, 1)]
+            assert all(torch.equal(output, outputs[0]) for output in outputs)
+            torch.testing.assert_close(cell.edges[f"2_0_1_{name}"](changed)[:, 1], outputs[0][:, 1])

@@ -16,7 +16,7 @@ from enas.models.cnn import CellChoices, MacroChoices, MacroGraph, MicroGraph
 from enas.models.dropout import check_probabilities
 from enas.models.operations import BATCH_STATISTICS
 from enas.search_space.cnn_macro import MacroNetwork
-from enas.search_space.cnn_micro import CELL_NAMES, MicroNetwork
+from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +120,26 @@ class SharedMicroCNN(MicroGraph):
             norm=BATCH_STATISTICS,
         )
         self.config = config
+        self._align()
+
+    @torch.no_grad()
+    def _align(self) -> None:
+        """Let a cell's channels mean the same at the start whichever operation made them; see `SharedMacroCNN`.
+
+        Joins and the 1×1 convolutions of separable ones begin as the identity, and an operation with the same weights
+        on every edge of a cell.
+        """
+        for cell in self.cells:
+            for weight in cell.join.slices.values():
+                nn.init.dirac_(weight)
+            first: dict[tuple[str, bool], dict] = {}
+            for key, operation in cell.edges.items():
+                for module in operation.modules():
+                    if isinstance(module, nn.Conv2d) and module.weight.shape[:2] == (module.out_channels,) * 2:
+                        nn.init.dirac_(module.weight)
+                _, _, source, name = key.split("_")
+                kind = (name, int(source) in CELL_INPUTS)  # these may have another stride
+                operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 
     def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
         """Logits [B, classes] of `network` for images [B, 3, H, W].
