@@ -3,7 +3,7 @@
 network_type = "cnn"
 dataset = "shapes"  # needs no download
 image_size = 16  # half the side is a quarter of the work, and the figures can still be told apart
-batch_size = 16  # on the way out of chance the number of steps counts, not that of images
+batch_size = 16  # a step takes about a hundredth of a second
 cnn_num_layers = 4
 cnn_hid = 16
 cnn_dropout = 0.0  # the shared weights are far from learning the images by heart
