@@ -12,7 +12,8 @@ SIDE = 32  # pixels
 SUPERSAMPLING = 4  # samples a pixel, in each direction
 
 AREA = (120.0, 240.0)  # pixels; at the upper end the star, which reaches furthest, just fits
-MIN_CONTRAST = 0.6  # distance of the figure's colour from both of the background's, in the unit cube
+LARGEST_TURN = 0.35  # radians, either way
+MIN_CONTRAST = 0.35  # how much brighter, in the unit interval, the figure is than both colours of the background
 NOISE = (0.0, 0.06)  # standard deviation
 
 
@@ -67,7 +68,7 @@ def _render(figure: Callable, unit_area: float, rng: np.random.RandomState) -> n
     free = max(0.0, SIDE / 2 - scale)
     centre = SIDE / 2 + rng.uniform(-free, free, 2)
     colour, *background = _colours(rng)
-    cover = _cover(figure, centre, scale, rng.uniform(0, 2 * np.pi))[..., None]  # [32, 32, 1]
+    cover = _cover(figure, centre, scale, rng.uniform(-LARGEST_TURN, LARGEST_TURN))[..., None]  # [32, 32, 1]
     image = cover * colour + (1 - cover) * _gradient(*background, rng.uniform(0, 2 * np.pi))
     image += rng.uniform(*NOISE) * rng.standard_normal(image.shape)
     return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
@@ -98,10 +99,10 @@ def _gradient(start: np.ndarray, end: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _colours(rng: np.random.RandomState) -> np.ndarray:
-    """The colour of the figure and two of the background, each far enough from the first: [3, 3]."""
+    """The colour of the figure and two of the background, each darker than the first by enough: [3, 3]."""
     while True:
         colours = rng.uniform(0, 1, (3, 3))
-        if np.linalg.norm(colours[1:] - colours[0], axis=1).min() >= MIN_CONTRAST:
+        if colours[0].mean() - colours[1:].mean(axis=1).max() >= MIN_CONTRAST:
             return colours
 
 
