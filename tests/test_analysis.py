@@ -39,20 +39,7 @@ def trained(tmp_path_factory):
     return tiny.only_run(folder / "logs")
 
 
-IMAGE_SETTINGS = {
-    "network_type": "cnn",
-    "dataset": "pets",
-    "cnn_num_layers": 3,
-    "cnn_hid": 4,
-    "cnn_num_blocks": 2,
-    "scratch_cnn_num_layers": 3,
-    "scratch_cnn_hid": 4,
-    "batch_size": 8,
-    "shared_max_step": 3,
-    "controller_max_step": 2,
-    "derive_num_sample": 2,
-    "max_epoch": 1,
-}
+IMAGE_SETTINGS = {**tiny.IMAGE_SETTINGS, "dataset": "pets", "shared_max_step": 3, "max_epoch": 1}
 # Given networks; of the small runs' size.
 NETWORKS = {
     "macro": MacroNetwork(("sep3x3", "max3x3", "conv5x5"), ((), (0,), (0, 1))),
@@ -77,7 +64,7 @@ def image_home(tmp_path_factory):
 
 
 def image_settings(folder, **changes) -> dict:
-    return {**tiny.SETTINGS, **IMAGE_SETTINGS, "data_dir": str(folder / "data"), **changes}
+    return {**IMAGE_SETTINGS, "data_dir": str(folder / "data"), **changes}
 
 
 @pytest.fixture(scope="module", params=list(NETWORKS))

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from enas.data.builtin import IMAGE_MAKERS, SPLITS
 from enas.data.cifar import read_cifar
+from enas.data.dataset_folder import find_dataset_folder
 from enas.data.download import ALIASES, hint
 from enas.data.image_batches import FileImages, MemoryImages, channel_statistics
 from enas.data.image_folder import ImageFolder, read_image, resize, scan_folder
@@ -76,7 +77,13 @@ def load_images(
     name = ALIASES.get(name, name)
     if image_size < 0:
         raise ValueError(f"image_size is {image_size}; it must be at least 0, which leaves images as they are")
-    folder = _find_folder(name, Path(data_dir))
+    folder = find_dataset_folder(
+        name,
+        Path(data_dir),
+        makers=IMAGE_MAKERS,
+        layout="an image dataset is a folder with train, valid and test in it",
+        how_to_get=_how_to_get,
+    )
     if name == CIFAR:
         return _load_cifar(folder, image_size, valid_size)
     return _load_folder(folder, image_size, _half_of_memory() if memory_limit is None else memory_limit)
@@ -165,21 +172,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def _half_of_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _find_folder(name: str, data_dir: Path) -> Path:
-    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
-    if not name or not is_plain:
-        raise ValueError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
-    folder = data_dir / name
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise ValueError(f"{folder}: is a file; an image dataset is a folder with train, valid and test in it")
-    if name not in IMAGE_MAKERS:
-        raise FileNotFoundError(f"{folder}: no such dataset; {_how_to_get(name, data_dir)}")
-    IMAGE_MAKERS[name](folder)
-    return folder
 
 
 def _how_to_get(name: str, data_dir: Path) -> str:

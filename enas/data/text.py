@@ -18,6 +18,7 @@ from torch import Tensor
 
 from enas.data import builtin
 from enas.data.builtin import SPLITS
+from enas.data.dataset_folder import find_dataset_folder
 from enas.data.download import hint
 
 EOS = "<eos>"
@@ -73,7 +74,13 @@ def load_corpus(name: str, *, data_dir: str | Path = "data", vocab_min_count: in
     """
     if vocab_min_count < 1:
         raise ValueError(f"vocab_min_count is {vocab_min_count}; it must be at least 1, which keeps every word")
-    folder = _find_folder(name, Path(data_dir))
+    folder = find_dataset_folder(
+        name,
+        Path(data_dir),
+        makers=builtin.MAKERS,
+        layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
+        how_to_get=_how_to_get,
+    )
     counts = {split: _count_words(folder / f"{split}.txt") for split in SPLITS}
 
     vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
@@ -216,21 +223,6 @@ def evaluation_batches(
 def _check_length(length: int) -> None:
     if length < 1:
         raise ValueError(f"sequence length is {length}; it must be at least 1")
-
-
-def _find_folder(name: str, data_dir: Path) -> Path:
-    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
-    if not name or not is_plain:
-        raise ValueError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
-    folder = data_dir / name
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise ValueError(f"{folder}: is a file; a text dataset is a folder with train.txt, valid.txt and test.txt")
-    if name not in builtin.MAKERS:
-        raise FileNotFoundError(f"{folder}: no such dataset; {_how_to_get(name, data_dir)}")
-    builtin.MAKERS[name](folder)
-    return folder
 
 
 def _how_to_get(name: str, data_dir: Path) -> str:

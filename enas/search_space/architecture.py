@@ -1,8 +1,9 @@
 """What every architecture has in common: it goes to JSON and comes back."""
 
 import json
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -81,3 +82,18 @@ def read_file(path: str | Path, read: Callable[[str], Architecture]) -> Architec
         return read(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def check_encodable(names: Iterable[str], allowed: Sequence[str]) -> None:
+    """Raise ValueError, naming those that are not, unless all `names` are among `allowed`, whose index encodes them."""
+    unknown = set(names) - set(allowed)
+    if unknown:
+        raise ValueError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(allowed)} are allowed")
+
+
+def as_integers(decisions: Sequence[int], what: str) -> list[int]:
+    """`decisions` as plain integers; ValueError, saying what `what` is, when one of them is none."""
+    try:
+        return [operator.index(decision) for decision in decisions]
+    except TypeError:
+        raise ValueError(f"{what} is a list of integers; got {decisions!r}") from None

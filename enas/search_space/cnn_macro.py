@@ -2,12 +2,11 @@
 
 import itertools
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from enas.search_space.architecture import Architecture
+from enas.search_space.architecture import Architecture, as_integers, check_encodable
 
 # In the order of the authors' integers.
 MACRO_OPERATIONS = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
@@ -126,9 +125,7 @@ class MacroNetwork(Architecture):
         """
         if self.layers != tuple(range(self.num_layers)):
             raise ValueError("a network with removed layers has no encoding")
-        unknown = set(self.operations) - set(operations)
-        if unknown:
-            raise ValueError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(operations)} are allowed")
+        check_encodable(self.operations, operations)
         decisions = []
         for layer, operation, skips in zip(self.layers, self.operations, self.skips, strict=True):
             decisions += [operations.index(operation), *(int(earlier in skips) for earlier in range(layer))]
@@ -141,10 +138,7 @@ class MacroNetwork(Architecture):
         Raises:
             ValueError: when the integers are no network.
         """
-        try:
-            decisions = [operator.index(decision) for decision in decisions]
-        except TypeError:
-            raise ValueError(f"a network is a list of integers; got {decisions!r}") from None
+        decisions = as_integers(decisions, "a network")
         num_layers = (math.isqrt(8 * len(decisions) + 1) - 1) // 2
         if num_layers * (num_layers + 1) // 2 != len(decisions):
             raise ValueError(f"a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got {len(decisions)}")

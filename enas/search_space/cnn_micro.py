@@ -1,12 +1,11 @@
 """The micro search space (paper section 2.4): what a convolutional cell is, and the pair of them that is searched."""
 
 import itertools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from enas.search_space.architecture import Architecture
+from enas.search_space.architecture import Architecture, as_integers, check_encodable
 from enas.search_space.rnn_cell import CELL_OUTPUTS
 
 # In the order of the authors' integers.
@@ -118,9 +117,7 @@ class MicroCell(Architecture):
         """
         if self != self.renumber():
             raise ValueError("a cell with removed nodes has no encoding; renumber() it first")
-        unknown = {name for pair in self.operations for name in pair} - set(operations)
-        if unknown:
-            raise ValueError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(operations)} are allowed")
+        check_encodable({name for pair in self.operations for name in pair}, operations)
         decisions = []
         for inputs, names in zip(self.inputs, self.operations, strict=True):
             decisions += [inputs[0], operations.index(names[0]), inputs[1], operations.index(names[1])]
@@ -138,10 +135,7 @@ class MicroCell(Architecture):
         Raises:
             ValueError: when the integers are no cell.
         """
-        try:
-            decisions = [operator.index(decision) for decision in decisions]
-        except TypeError:
-            raise ValueError(f"a cell is a list of integers; got {decisions!r}") from None
+        decisions = as_integers(decisions, "a cell")
         if len(decisions) % 4:
             raise ValueError(f"a cell is four integers a node; got {len(decisions)}")
         for code in decisions[1::2]:

@@ -1,11 +1,10 @@
 """The recurrent search space (paper section 2.2): what a recurrent cell is."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from enas.search_space.architecture import Architecture
+from enas.search_space.architecture import Architecture, as_integers, check_encodable
 
 ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
 CELL_OUTPUTS = ("loose_ends", "all")
@@ -111,9 +110,7 @@ class RNNCell(Architecture):
         """
         if self.nodes != tuple(range(self.num_blocks)):
             raise ValueError("a cell with removed nodes has no encoding; renumber() it first")
-        unknown = set(self.activations) - set(activations)
-        if unknown:
-            raise ValueError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(activations)} are allowed")
+        check_encodable(self.activations, activations)
         codes = [activations.index(name) for name in self.activations]
         decisions = codes[:1]
         for previous, code in zip(self.previous, codes[1:], strict=True):
@@ -132,10 +129,7 @@ class RNNCell(Architecture):
         Raises:
             ValueError: when the integers are no cell.
         """
-        try:
-            decisions = [operator.index(decision) for decision in decisions]
-        except TypeError:
-            raise ValueError(f"a cell is a list of integers; got {decisions!r}") from None
+        decisions = as_integers(decisions, "a cell")
         if len(decisions) % 2 == 0:
             raise ValueError(f"a cell is an odd number of integers, 2N-1 for N nodes; got {len(decisions)}")
         codes = decisions[:1] + decisions[2::2]

@@ -1,0 +1,39 @@
+"""Where a dataset lies: a folder of its own, which built-in datasets are made in on first use."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+
+def find_dataset_folder(
+    name: str,
+    data_dir: Path,
+    *,
+    makers: Mapping[str, Callable[[Path], object]],
+    layout: str,
+    how_to_get: Callable[[str, Path], str],
+) -> Path:
+    """The folder `data_dir/name`.
+
+    Args:
+        name: the dataset.
+        data_dir: the folder of all datasets.
+        makers: what makes the built-in ones.
+        layout: what such a folder is, for the message about a file in its place.
+        how_to_get: the advice, given name and data_dir, when there is no such dataset.
+
+    Raises:
+        ValueError: the name is no plain one, or a file stands there.
+        FileNotFoundError: there is no such dataset.
+    """
+    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
+    if not name or not is_plain:
+        raise ValueError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
+    folder = data_dir / name
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"{folder}: is a file; {layout}")
+    if name not in makers:
+        raise FileNotFoundError(f"{folder}: no such dataset; {how_to_get(name, data_dir)}")
+    makers[name](folder)
+    return folder
