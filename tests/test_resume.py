@@ -16,6 +16,7 @@ from enas import run
 from enas.checkpoint import Checkpoints, load_checkpoint
 from enas.cli import main
 from enas.controllers import RNNController
+from enas.tasks.language import LanguageTask
 
 EPOCHS = 8
 LONG = {
@@ -109,9 +110,9 @@ class SignalAt:
 def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, capsys, method, call, signum):
     """In the middle of training ω, of training θ, and of deriving: the step is finished, the checkpoint exact."""
     with monkeypatch.context() as patch:
-        action = getattr(run.LanguageTask, method)
+        action = getattr(LanguageTask, method)
         interrupting = SignalAt(action, call, signum)
-        patch.setattr(run.LanguageTask, method, lambda *args: interrupting(*args))
+        patch.setattr(LanguageTask, method, lambda *args: interrupting(*args))
         assert main(tiny.flags(tiny.settings(tmp_path, **LONG))) == 128 + signum
     assert "can be resumed" in capsys.readouterr().err
     folder = tiny.only_run(tmp_path / "logs")
