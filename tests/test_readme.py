@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 import shutil
+import sys
 
 import pytest
 import tiny
@@ -58,6 +59,7 @@ def _run(command: str, monkeypatch) -> None:
     monkeypatch.setattr("sys.argv", [target, *(_arguments(rest) if takes_settings else rest)])
     with pytest.raises(SystemExit) as end:
         if is_module:
+            monkeypatch.delitem(sys.modules, f"{target}.__main__", raising=False)  # other tests import it
             runpy.run_module(target, run_name="__main__", alter_sys=False)
         else:
             runpy.run_path(str(tiny.ROOT / target), run_name="__main__")
