@@ -46,7 +46,7 @@ class Config:
         MODES,
     )
     load_path: str = _setting("", "run (name or path) to resume, derive from, test, or train from scratch")
-    dag_path: str = _setting("", "architecture of mode single: a JSON file, or lstm")
+    dag_path: str = _setting("", "architecture of mode single or of an ablation: a JSON file; or, in mode single, lstm")
     log_dir: str = _setting("logs", "where run folders are made")
     data_dir: str = _setting("data", "where datasets lie")
     random_seed: int = _setting(12345, "seed of Python, NumPy and torch")

@@ -1,6 +1,7 @@
 """The vision task: what it counts, what it draws on, and what it leaves alone."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -283,10 +284,13 @@ def test_other_architectures_are_refused(data):
         VisionTask.read_architecture(data)
 
 
+def _drawn(kind, network, path, title):
+    return kind, network, path, title
+
+
 @pytest.mark.parametrize(("network", "name"), [(NETWORKS[0], "draw_macro"), (MicroNetwork(CELL, CELL), "draw_micro")])
 def test_each_kind_of_network_is_drawn_as_such(tmp_path, monkeypatch, network, name):
     for kind in ("draw_macro", "draw_micro"):
-        drawn = lambda network, path, title, kind=kind: (kind, network, path, title)  # noqa: E731
-        monkeypatch.setattr(drawing, kind, drawn, raising=False)
+        monkeypatch.setattr(drawing, kind, partial(_drawn, kind))
     path = tmp_path / "network.png"
     assert VisionTask.draw(network, path, "title") == (name, network, path, "title")
