@@ -318,3 +318,8 @@ def test_random_lengths_read_every_row_in_order():
             seen += inputs.flatten().tolist()
             is_first = False
         assert seen == list(range(100))
+
+
+def test_images_asked_for_as_text_are_named_as_such(tmp_path):
+    with pytest.raises(FileNotFoundError, match="shapes holds images: add --network_type cnn"):
+        load_corpus("shapes", data_dir=tmp_path)

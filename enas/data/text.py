@@ -226,6 +226,8 @@ def _check_length(length: int) -> None:
 
 
 def _how_to_get(name: str, data_dir: Path) -> str:
+    if name in builtin.IMAGE_MAKERS:
+        return f"{name} holds images: add --network_type cnn"
     if name in DOWNLOADS:
         elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
         return f"get it with: {hint(name)}{elsewhere}"
