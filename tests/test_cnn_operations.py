@@ -3,6 +3,10 @@
 Shapes: B batch, C channels, H and W height and width.
 """
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -23,6 +27,7 @@ from enas.models.operations import (
     macro_operation,
     micro_operation,
 )
+from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 from enas.search_space.cnn_macro import MACRO_OPERATIONS
 from enas.search_space.cnn_micro import MICRO_OPERATIONS
 
@@ -193,6 +198,34 @@ def test_factorised_reduction_reads_both_grids_and_no_other_pixel(size):
     (gradient,) = torch.autograd.grad((reduction(x) * torch.rand(4, 1, 1)).sum(), x)
     row, column = torch.arange(size[0]).view(-1, 1), torch.arange(size[1])
     assert (gradient.abs().sum((0, 1)) > 0).equal(row % 2 == column % 2)
+
+
+# Writing outside its memory seldom ends a process at once, so each size is tried several times, with others between.
+SMALL_REDUCTIONS = """
+import torch
+from enas.models.operations import RUNNING_AVERAGES, FactorisedReduction
+
+for side in (28, 7, 14, 5):
+    for channels in range(1, 10):
+        reduction = FactorisedReduction(channels, 4, RUNNING_AVERAGES).to(memory_format=torch.channels_last)
+        for _ in range(3):
+            images = torch.randn(4, channels, side, side).contiguous(memory_format=torch.channels_last)
+            reduction(images.requires_grad_()).sum().backward()
+"""
+
+
+@pytest.mark.parametrize("instructions", ["DEFAULT", "AVX2"])
+def test_small_reductions_stay_inside_their_memory(instructions):
+    """oneDNN's strided 1×1 convolution for AVX2 without AVX-512 did not; a process of its own, for it may die."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": instructions, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", SMALL_REDUCTIONS], env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_no_1x1_convolution_of_a_network_has_a_stride():
+    models = (SharedMacroCNN(3, MacroConfig(num_layers=6)), SharedMicroCNN(3, MicroConfig(num_layers=3)))
+    for convolution in (module for model in models for module in model.modules() if isinstance(module, nn.Conv2d)):
+        assert convolution.kernel_size != (1, 1) or convolution.stride == (1, 1)
 
 
 # Joins
