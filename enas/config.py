@@ -124,7 +124,7 @@ class Config:
 
     controller_hid: int = _setting(100, "LSTM units of the controller")
     softmax_temperature: float = _setting(5.0, "logits are divided by this")
-    tanh_c: float = _setting(2.5, "while training, logits are squashed to ±this; 0 does not squash")
+    tanh_c: float = _setting(2.5, "logits are then squashed to ±this; 0 does not squash")
     controller_init_range: float = _setting(0.1, "controller weights start uniform in ±this")
     controller_max_step: int = _setting(2000, "architectures sampled for the controller an epoch")
     controller_num_aggregate: int = _setting(1, "architectures scored together and averaged in one update")
@@ -341,6 +341,8 @@ class Parser(argparse.ArgumentParser):
         """The values of the flags in `argv`; ValueError for a wrong value or an unknown flag, with the nearest one."""
         known, unknown = self.parse_known_args(argv)
         for word in unknown:
+            if not word.strip():
+                continue  # what the shell makes of a backslash with a space behind it at a line's end
             flag = word.split("=")[0]
             if flag.startswith("--"):
                 raise ValueError(f"unknown flag {flag}{nearest(flag, self._option_string_actions)}")

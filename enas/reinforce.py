@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992) for the controller: reward, return, baseline, policy loss (paper section 2.3).
+"""REINFORCE (Williams 1992) for the controller: reward, return, baseline, policy loss (paper section 2.2).
 
 Shapes: M architectures, D decisions.
 """
@@ -8,22 +8,24 @@ from torch import Tensor
 
 
 def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:
-    """R = c / validation perplexity (paper section 2.3), or c / its square (Zoph & Le 2017): same shape."""
+    """R = c / validation perplexity (paper section 2.2), or c / its square (Zoph & Le 2017): same shape."""
     return c / (perplexity**2 if square else perplexity)
 
 
-def returns(reward: Tensor, entropies: Tensor, entropy_coeff: float, discount: float) -> Tensor:
-    """What each decision earned: the discounted sum of all that came after it.
+def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:
+    """What each decision earned: the discounted sum of all that came with it and after it.
 
-    The reward arrives with the last decision; each decision pays `entropy_coeff` × its entropy at once.
+    The reward arrives with the last decision; each decision pays `entropy_coeff` × its sampled entropy, −log p of the
+    choice, at once (paper section 3.1). Its expectation is the entropy, and so is that of its gradient at discount 1,
+    which the full entropy of the decision, having the same value for every choice, would not have.
 
     Args:
-        reward: [M]. entropies: [M, D], detached by this function.
+        reward: [M]. log_probs: of the choices in nats, [M, D], detached by this function.
 
     Returns:
         [M, D].
     """
-    immediate = entropy_coeff * entropies.detach()
+    immediate = -entropy_coeff * log_probs.detach()
     total = reward.to(immediate)
     steps = []
     for index in reversed(range(immediate.shape[1])):

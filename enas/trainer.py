@@ -185,7 +185,6 @@ class Trainer:
     def train_shared(self) -> None:
         """Train ω for what is left of `shared_max_step` minibatches, on one freshly sampled architecture each."""
         progress, config = self.progress, self.config
-        self.controller.train()
         bar = self.logbook.progress(range(progress.shared_step, config.shared_max_step), "shared")
         for _ in bar:
             with torch.no_grad():
@@ -250,7 +249,6 @@ class Trainer:
         if not self.controller.is_trained:
             return
         progress, config = self.progress, self.config
-        self.controller.train()
         set_lr(self.controller_optimizer, self.controller_schedule(progress.epoch + 1))
         steps = range(progress.controller_sample, config.controller_max_step, config.controller_num_aggregate)
         for start in self.logbook.progress(steps, "controller"):
@@ -264,7 +262,7 @@ class Trainer:
         sample = self.controller.sample(num)
         rewards = self.task.rewards(sample.architectures)  # [M]
         as_reward = config.entropy_mode == "reward"
-        earned = returns(rewards, sample.entropies, config.entropy_coeff if as_reward else 0.0, config.discount)
+        earned = returns(rewards, sample.log_probs, config.entropy_coeff if as_reward else 0.0, config.discount)
         if not torch.isfinite(rewards).all():
             return self._skip_update("a reward")
         advantage = self.baseline.advantage(earned)  # [M, D]
@@ -335,7 +333,6 @@ class Trainer:
         Returns:
             the architecture, and its metric on the whole of validation.
         """
-        self.controller.eval()
         with torch.no_grad():
             candidates = self.controller.sample(self.config.derive_num_sample).architectures
         candidates = list(dict.fromkeys(candidates))

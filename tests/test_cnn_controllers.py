@@ -34,16 +34,15 @@ RANDOM = {
 }
 
 both_spaces = pytest.mark.parametrize("space", ["macro", "micro"])
-both_modes = pytest.mark.parametrize("training", [True, False], ids=["exploring", "evaluating"])
 
 
-def make_controller(space: str, training: bool = True, **settings) -> MacroController | MicroController:
+def make_controller(space: str, **settings) -> MacroController | MicroController:
     """A float64 controller whose large weights prefer some architectures clearly to others."""
     torch.manual_seed(0)
     config = ControllerConfig(**{"hidden": 6, "temperature": 2.0, "init_range": 1.5, **settings})
     if space == "macro":
-        return MacroController(3, config, OPERATIONS).double().train(training)
-    return MicroController(1, config, OPERATIONS).double().train(training)
+        return MacroController(3, config, OPERATIONS).double()
+    return MicroController(1, config, OPERATIONS).double()
 
 
 def rows_of(controller, architectures) -> list[tuple[int, ...]]:
@@ -52,9 +51,8 @@ def rows_of(controller, architectures) -> list[tuple[int, ...]]:
 
 
 @both_spaces
-@both_modes
-def test_probabilities_of_all_architectures_sum_to_one(space, training):
-    controller = make_controller(space, training)
+def test_probabilities_of_all_architectures_sum_to_one(space):
+    controller = make_controller(space)
     log_probs = controller.log_prob(SPACES[space]).log_probs.sum(1)
     assert log_probs.dtype == torch.float64
     assert len(set(SPACES[space])) == {"macro": 64, "micro": 256}[space]
@@ -72,9 +70,8 @@ def test_probabilities_of_larger_cells_sum_to_one():
 
 
 @both_spaces
-@both_modes
-def test_sampled_scores_equal_rescored_ones(space, training):
-    controller = make_controller(space, training)
+def test_sampled_scores_equal_rescored_ones(space):
+    controller = make_controller(space)
     sample = controller.sample(50)
     rescored = controller.log_prob(sample.architectures)
     assert sample.log_probs.shape == sample.entropies.shape == (50, len(controller.space.sizes))
@@ -104,9 +101,8 @@ def assert_frequencies(space: str, sampled: list, probabilities: torch.Tensor) -
 
 
 @both_spaces
-@both_modes
-def test_entropy_of_a_decision_is_that_of_its_distribution_given_the_ones_before(space, training):
-    controller = make_controller(space, training)
+def test_entropy_of_a_decision_is_that_of_its_distribution_given_the_ones_before(space):
+    controller = make_controller(space)
     scores = controller.log_prob(SPACES[space])
     rows = rows_of(controller, SPACES[space])
     for index in range(len(controller.space.sizes)):
@@ -155,13 +151,19 @@ def test_both_inputs_of_a_cell_come_before_its_operations():
     assert [len(pairs) for pairs in seen.values()] == [1] * 4
 
 
+@both_spaces
+def test_deriving_draws_from_the_policy_that_was_trained(space):
+    controller = make_controller(space)
+    trained = controller.train().log_prob(SPACES[space]).log_probs
+    assert torch.equal(trained, controller.eval().log_prob(SPACES[space]).log_probs)
+
+
 # Attention and the penalty
 
 
-@both_modes
-def test_logits_of_skips_are_the_attention_of_the_paper(training):
+def test_logits_of_skips_are_the_attention_of_the_paper():
     """The first skip decision of a network, computed by hand from the weights."""
-    controller = make_controller("macro", training, tanh_c=2.5)
+    controller = make_controller("macro", tanh_c=2.5)
     with torch.no_grad():
         state, hidden = None, []
         for layer in range(2):
@@ -169,9 +171,7 @@ def test_logits_of_skips_are_the_attention_of_the_paper(training):
             state = controller.lstm(controller.embeddings[layer, :1], state)
             hidden.append(state[0][0])
         attention = torch.tanh(controller.key.weight @ hidden[0] + controller.query.weight @ hidden[1])
-        logit = controller.scores[1] @ attention / 2.0
-        if training:
-            logit = 2.5 * torch.tanh(logit)
+        logit = 2.5 * torch.tanh(controller.scores[1] @ attention / 2.0)
         two_way = torch.log_softmax(torch.stack([-logit, logit]), 0)
         without, with_skip = (
             controller.log_prob([MacroNetwork(("sep3x3",) * 3, ((), skips, ()))]).log_probs[0, 2]
@@ -180,16 +180,27 @@ def test_logits_of_skips_are_the_attention_of_the_paper(training):
     torch.testing.assert_close(torch.stack([without, with_skip]), two_way)
 
 
+def test_the_penalty_of_twelve_layers_is_the_mean_of_eleven_sums():
+    """With every probability 1/2 a pair costs KL(1/2 ‖ 0.4), and the 66 pairs of 12 layers 6 times that."""
+    controller = MacroController(12, ControllerConfig(hidden=4, init_range=1e-6)).double()
+    pair = 0.5 * math.log(0.5 / 0.4) + 0.5 * math.log(0.5 / 0.6)
+    assert controller.sample(1).penalty.item() == pytest.approx(66 / 11 * pair, rel=1e-6)
+
+
+def test_one_layer_has_no_skip_to_pay_for():
+    assert MacroController(1, ControllerConfig(hidden=4)).sample(2).penalty.tolist() == [0, 0]
+
+
 def test_the_penalty_is_the_divergence_of_the_sampled_distribution_from_the_target():
     controller = make_controller("macro")
     scores = controller.log_prob(SPACES["macro"])
     for network, log_probs, penalty in zip(SPACES["macro"], scores.log_probs, scores.penalty, strict=True):
-        expected = 0.0
+        expected = 0.0  # one skip can be in layer 1 and two in layer 2
         for column, (layer, earlier) in {2: (1, 0), 4: (2, 0), 5: (2, 1)}.items():
             probability = math.exp(log_probs[column].item())
             skip = probability if earlier in network.skips[layer] else 1 - probability
             expected += skip * math.log(skip / 0.4) + (1 - skip) * math.log((1 - skip) / 0.6)
-        assert penalty.item() == pytest.approx(expected, rel=1e-9)
+        assert penalty.item() == pytest.approx(expected / 2, rel=1e-9)
 
 
 def test_the_penalty_alone_draws_the_skip_rate_to_the_target():
@@ -200,6 +211,7 @@ def test_the_penalty_alone_draws_the_skip_rate_to_the_target():
     for _ in range(5):
         step(optimizer, -controller.log_prob([skip_everywhere]).log_probs.sum())
     assert skip_rate(controller) > 0.75
+    optimizer = torch.optim.Adam(controller.parameters(), lr=0.02)  # Adam would remember those large gradients
     for _ in range(60):
         sample = controller.sample(8)
         advantage = 0.0  # of a reward that is always the same
@@ -238,7 +250,7 @@ def test_reinforce_finds_a_planted_architecture(space):
         sample = controller.sample(32)
         reward = (torch.tensor(rows_of(controller, sample.architectures)) == planted).float().mean(1)
         step(optimizer, -((reward - reward.mean()) * sample.log_probs.sum(1)).mean())
-    log_probs = controller.eval().log_prob(SPACES[space]).log_probs.sum(1)
+    log_probs = controller.log_prob(SPACES[space]).log_probs.sum(1)
     assert SPACES[space][log_probs.argmax()] == PLANTED[space]
     assert log_probs.max().exp() > 0.5
 

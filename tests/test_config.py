@@ -83,6 +83,12 @@ def test_names_are_split_at_commas():
     assert _parse("--shared_rnn_activations", "tanh, ReLU") == {"shared_rnn_activations": ("tanh", "ReLU")}
 
 
+@pytest.mark.parametrize("blank", [" ", "", "\t"])
+def test_a_lone_blank_argument_is_passed_over(blank):
+    """The commands of the first ENAS code in PyTorch have a backslash and a space at some lines' ends."""
+    assert _parse("--dataset", "ptb", blank, "--num_blocks", "3", blank) == {"dataset": "ptb", "num_blocks": 3}
+
+
 def test_flags_are_not_abbreviated():
     with pytest.raises(ValueError, match=r"unknown flag --num_block; did you mean --num_blocks\?"):
         _parse("--num_block", "3")

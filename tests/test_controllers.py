@@ -24,16 +24,15 @@ DECISIONS = list(itertools.product(*map(range, SIZES)))
 CELLS = [RNNCell.decode(decisions, ACTIVATIONS) for decisions in DECISIONS]
 
 
-def make_controller(training: bool = True, **settings) -> RNNController:
+def make_controller(**settings) -> RNNController:
     """A float64 controller whose large weights prefer some cells clearly to others."""
-    return _sharpened(RNNController, 3, training, **settings)
+    return _sharpened(RNNController, 3, **settings)
 
 
 def _sharpened(controller, *shape, **settings):
-    *shape, training = shape
     torch.manual_seed(0)
     config = ControllerConfig(**{"hidden": 6, "temperature": 2.0, "init_range": 1.5, **settings})
-    return controller(*shape, ACTIVATIONS, "loose_ends", config).double().train(training)
+    return controller(*shape, ACTIVATIONS, "loose_ends", config).double()
 
 
 FLEXIBLE_CELLS = [
@@ -48,28 +47,23 @@ def _hardcoded_cells(previous: tuple[int, ...]) -> list[RNNCell]:
 
 
 OTHER_SPACES = {
-    "flexible": (FLEXIBLE_CELLS, lambda training: _sharpened(FlexibleRNNController, 5, training)),
-    "chain": (_hardcoded_cells((0, 1, 2)), lambda training: _sharpened(HardcodedRNNController, "chain", 4, training)),
-    "tree": (_hardcoded_cells((0, 0, 1)), lambda training: _sharpened(HardcodedRNNController, "tree", 4, training)),
+    "flexible": (FLEXIBLE_CELLS, lambda: _sharpened(FlexibleRNNController, 5)),
+    "chain": (_hardcoded_cells((0, 1, 2)), lambda: _sharpened(HardcodedRNNController, "chain", 4)),
+    "tree": (_hardcoded_cells((0, 0, 1)), lambda: _sharpened(HardcodedRNNController, "tree", 4)),
 }
 other_spaces = pytest.mark.parametrize("space", OTHER_SPACES)
 
 
-both_modes = pytest.mark.parametrize("training", [True, False], ids=["exploring", "evaluating"])
-
-
-@both_modes
-def test_probabilities_of_all_cells_sum_to_one(training):
-    controller = make_controller(training)
+def test_probabilities_of_all_cells_sum_to_one():
+    controller = make_controller()
     probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
     assert len(set(CELLS)) == 16
     assert probabilities.sum().item() == pytest.approx(1, abs=1e-6)
     assert probabilities.max() > 3 * probabilities.min()
 
 
-@both_modes
-def test_sampled_log_probs_and_entropies_equal_rescored_ones(training):
-    controller = make_controller(training)
+def test_sampled_log_probs_and_entropies_equal_rescored_ones():
+    controller = make_controller()
     sample = controller.sample(50)
     rescored = controller.log_prob(sample.architectures)
     assert sample.log_probs.shape == sample.entropies.shape == (50, len(SIZES))
@@ -78,9 +72,8 @@ def test_sampled_log_probs_and_entropies_equal_rescored_ones(training):
     assert sample.log_probs.requires_grad
 
 
-@both_modes
-def test_cells_are_sampled_as_often_as_their_probabilities_say(training):
-    controller = make_controller(training)
+def test_cells_are_sampled_as_often_as_their_probabilities_say():
+    controller = make_controller()
     with torch.no_grad():
         probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
         assert_frequencies(controller.sample(4000).architectures, probabilities)
@@ -93,9 +86,8 @@ def assert_frequencies(sampled: list[RNNCell], probabilities: torch.Tensor) -> N
     assert chisquare(counts, expected.numpy()).pvalue > 0.001
 
 
-@both_modes
-def test_entropy_of_a_decision_is_that_of_its_distribution_given_the_ones_before(training):
-    scores = make_controller(training).log_prob(CELLS)
+def test_entropy_of_a_decision_is_that_of_its_distribution_given_the_ones_before():
+    scores = make_controller().log_prob(CELLS)
     for index in range(len(SIZES)):
         for row, decisions in enumerate(DECISIONS):
             siblings = {
@@ -109,9 +101,8 @@ def test_entropy_of_a_decision_is_that_of_its_distribution_given_the_ones_before
             torch.testing.assert_close(scores.entropies[row, index], expected)
 
 
-@both_modes
-def test_expected_entropies_add_up_to_the_joint_entropy(training):
-    scores = make_controller(training).log_prob(CELLS)
+def test_expected_entropies_add_up_to_the_joint_entropy():
+    scores = make_controller().log_prob(CELLS)
     log_probs = scores.log_probs.sum(1)  # of whole cells
     joint = -(log_probs.exp() * log_probs).sum()
     torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint)
@@ -120,21 +111,19 @@ def test_expected_entropies_add_up_to_the_joint_entropy(training):
 # --- flexible and hardcoded -------------------------------------------------------------------------------------------
 
 
-@both_modes
 @other_spaces
-def test_probabilities_of_another_space_sum_to_one(space, training):
+def test_probabilities_of_another_space_sum_to_one(space):
     cells, make = OTHER_SPACES[space]
-    probabilities = make(training).log_prob(cells).log_probs.sum(1).exp()
+    probabilities = make().log_prob(cells).log_probs.sum(1).exp()
     assert len(set(cells)) == len(cells)
     assert probabilities.sum().item() == pytest.approx(1, abs=1e-6)
     assert probabilities.max() > 3 * probabilities.min()
 
 
-@both_modes
 @other_spaces
-def test_samples_of_another_space(space, training):
+def test_samples_of_another_space(space):
     cells, make = OTHER_SPACES[space]
-    controller = make(training)
+    controller = make()
     sample = controller.sample(200)
     assert set(sample.architectures) <= set(cells)
     rescored = controller.log_prob(sample.architectures)
@@ -142,19 +131,17 @@ def test_samples_of_another_space(space, training):
     assert torch.equal(sample.entropies, rescored.entropies)
 
 
-@both_modes
 @other_spaces
-def test_entropies_of_another_space_add_up_to_the_joint_entropy(space, training):
+def test_entropies_of_another_space_add_up_to_the_joint_entropy(space):
     cells, make = OTHER_SPACES[space]
-    scores = make(training).log_prob(cells)
+    scores = make().log_prob(cells)
     log_probs = scores.log_probs.sum(1)
     joint = -(log_probs.exp() * log_probs).sum()
     torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint)
 
 
-@both_modes
-def test_a_flexible_controller_draws_sizes_as_often_as_it_says(training):
-    controller = OTHER_SPACES["flexible"][1](training)
+def test_a_flexible_controller_draws_sizes_as_often_as_it_says():
+    controller = OTHER_SPACES["flexible"][1]()
     with torch.no_grad():
         probabilities = controller.log_prob(FLEXIBLE_CELLS).log_probs.sum(1).exp()
         sizes = [cell.num_blocks for cell in controller.sample(4000).architectures]
@@ -166,7 +153,7 @@ def test_a_flexible_controller_draws_sizes_as_often_as_it_says(training):
 
 
 def test_decisions_that_a_smaller_cell_does_not_take_get_no_gradient():
-    controller = OTHER_SPACES["flexible"][1](True)
+    controller = OTHER_SPACES["flexible"][1]()
     sample = controller.log_prob([RNNCell(("tanh",) * 3, (0, 1))])
     (sample.log_probs.sum() + sample.entropies.sum()).backward()
     taken = [decoder.weight.grad is not None and bool(decoder.weight.grad.any()) for decoder in controller.decoders]
@@ -186,7 +173,7 @@ def test_a_flexible_controller_needs_three_nodes():
 def test_a_cell_of_another_size_has_no_log_prob(num_blocks):
     cell = RNNCell(("tanh",) * num_blocks, (0,) * (num_blocks - 1))
     with pytest.raises(ValueError, match=f"the cell has {num_blocks} nodes, but the controller makes cells of 3 to 5"):
-        OTHER_SPACES["flexible"][1](True).log_prob([cell])
+        OTHER_SPACES["flexible"][1]().log_prob([cell])
 
 
 def test_shapes_of_hardcoded_cells():
@@ -203,7 +190,7 @@ def test_shapes_of_hardcoded_cells():
 
 def test_a_cell_of_another_shape_has_no_log_prob():
     with pytest.raises(ValueError, match=r"the cell is no chain: its nodes read \[0, 0, 1\]"):
-        OTHER_SPACES["chain"][1](True).log_prob([RNNCell(("tanh",) * 4, (0, 0, 1))])
+        OTHER_SPACES["chain"][1]().log_prob([RNNCell(("tanh",) * 4, (0, 0, 1))])
 
 
 def test_a_fixed_controller_draws_its_architecture():
@@ -224,17 +211,21 @@ def test_a_decision_depends_on_each_earlier_one():
         assert by_decisions[flipped] != by_decisions[DECISIONS[0]]
 
 
-@pytest.mark.parametrize(
-    "training, tanh_c, logits", [(False, 2.5, [0.6, -0.2]), (True, 0.0, [0.6, -0.2]), (True, 2.5, None)]
-)
-def test_temperature_always_and_the_squash_only_while_exploring(training, tanh_c, logits):
-    controller = make_controller(training, temperature=5.0, tanh_c=tanh_c)
+@pytest.mark.parametrize("tanh_c", [2.5, 0.0])
+def test_logits_are_divided_by_the_temperature_then_squashed(tanh_c):
+    controller = make_controller(temperature=5.0, tanh_c=tanh_c)
     decoder = controller.decoders[0]
     torch.nn.init.zeros_(decoder.weight)
     decoder.bias.data = torch.tensor([3.0, -1.0], dtype=torch.float64)
-    logits = logits or [2.5 * math.tanh(0.6), 2.5 * math.tanh(-0.2)]
+    logits = [2.5 * math.tanh(0.6), 2.5 * math.tanh(-0.2)] if tanh_c else [0.6, -0.2]
     found = controller.log_prob([CELLS[0], CELLS[-1]]).log_probs[:, 0]
     torch.testing.assert_close(found, torch.tensor(logits, dtype=torch.float64).log_softmax(0))
+
+
+def test_deriving_draws_from_the_policy_that_was_trained():
+    controller = make_controller()
+    trained = controller.train().log_prob(CELLS).log_probs
+    assert torch.equal(trained, controller.eval().log_prob(CELLS).log_probs)
 
 
 def test_new_weights_are_small_and_biases_of_decoders_zero():

@@ -20,8 +20,8 @@ def test_reward_is_c_over_perplexity_or_its_square():
 
 
 def test_return_of_a_decision_is_the_discounted_sum_of_what_follows():
-    entropies = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
-    found = returns(torch.tensor([8.0, 4.0]), entropies, entropy_coeff=0.1, discount=0.5)
+    log_probs = -torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+    found = returns(torch.tensor([8.0, 4.0]), log_probs, entropy_coeff=0.1, discount=0.5)
     # 0.3 + 8 = 8.3 at the end, then 0.2 + 0.5·8.3 = 4.35 and 0.1 + 0.5·4.35 = 2.275
     torch.testing.assert_close(found, torch.tensor([[2.275, 4.35, 8.3], [1.0, 2.0, 4.0]]))
 
@@ -116,12 +116,18 @@ def test_a_baseline_leaves_the_expected_gradient_alone(controller, rewards):
     assert_same(expected_policy_gradient(controller, advantage), gradient_of_expected_reward(controller, rewards))
 
 
-def test_entropy_paid_before_a_decision_is_no_return_of_it(controller, rewards):
-    """Returns leave out what came before a decision; the whole sum has the same gradient in expectation."""
-    entropies = controller.log_prob(CELLS).entropies.detach()
-    earned = returns(rewards, entropies, entropy_coeff=0.3, discount=1.0)
-    expected = gradient_of_expected_reward(controller, rewards + 0.3 * entropies.sum(1))
-    assert_same(expected_policy_gradient(controller, earned), expected)
+@pytest.mark.parametrize("has_baseline", [False, True])
+def test_with_the_entropy_in_the_reward_the_gradient_is_that_of_reward_and_entropy(controller, rewards, has_baseline):
+    """That of E[R] + coefficient · H, with H the entropy of the distribution over all 16 cells."""
+    earned = returns(rewards, controller.log_prob(CELLS).log_probs, entropy_coeff=0.3, discount=1.0)
+    if has_baseline:
+        baseline = Baseline(0.95)
+        baseline.value = torch.tensor([0.5, -3.0, 2.0, 0.1, 7.0], dtype=torch.float64)
+        earned = baseline.advantage(earned)
+    probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
+    objective = (probabilities * (rewards - 0.3 * probabilities.log())).sum()
+    exact = torch.autograd.grad(-objective, list(controller.parameters()))
+    assert_same(expected_policy_gradient(controller, earned), exact)
 
 
 def test_no_gradient_flows_through_the_advantage():
@@ -145,11 +151,10 @@ def test_the_best_arm_is_found(planted: RNNCell):
     for _ in range(150):
         sample = controller.sample(8)
         rewards = torch.tensor([float(cell == planted) for cell in sample.architectures])
-        advantage = baseline.advantage(returns(rewards, sample.entropies, entropy_coeff=1e-3, discount=1.0))
+        advantage = baseline.advantage(returns(rewards, sample.log_probs, entropy_coeff=1e-3, discount=1.0))
         optimizer.zero_grad()
         policy_loss(sample.log_probs, advantage).backward()
         optimizer.step()
-    controller.eval()
     probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
     assert CELLS[probabilities.argmax()] == planted
     assert probabilities.max() > 0.5

@@ -38,7 +38,7 @@ class ControllerConfig:
     Attributes:
         hidden: LSTM units.
         temperature: logits are divided by this (5.0 in the paper's code).
-        tanh_c: while exploring, logits become tanh_c · tanh(logits); 0 leaves them alone.
+        tanh_c: logits then become tanh_c · tanh(logits); 0 leaves them alone.
         init_range: weights are uniform in ±this.
     """
 
@@ -55,16 +55,14 @@ class ControllerConfig:
         if self.tanh_c < 0:
             raise ValueError(f"tanh_c is {self.tanh_c}; it must be at least 0")
 
-    def temper(self, logits: Tensor, exploring: bool) -> Tensor:
-        """Logits over the temperature, squashed while exploring."""
+    def temper(self, logits: Tensor) -> Tensor:
+        """Logits over the temperature, then squashed: in training and in deriving alike (as the authors' code)."""
         logits = logits / self.temperature
-        if exploring and self.tanh_c > 0:
-            return self.tanh_c * torch.tanh(logits)
-        return logits
+        return self.tanh_c * torch.tanh(logits) if self.tanh_c > 0 else logits
 
 
 class Controller(nn.Module, ABC, Generic[Architecture]):
-    """What draws architectures. `train()` explores, `eval()` draws from the unsquashed distribution."""
+    """What draws architectures."""
 
     @property
     def is_trained(self) -> bool:
@@ -158,7 +156,7 @@ class LSTMController(Controller[Architecture]):
         steps = []
         for index, decoder in enumerate(self.decoders):
             state = self.lstm(inputs, state)
-            logits = self._logits(decoder(state[0]))
+            logits = self.config.temper(decoder(state[0]))
             log_probs = torch.log_softmax(self._mask_first(logits) if index == 0 else logits, dim=1)  # [M, choices]
             chosen = torch.multinomial(log_probs.exp(), 1).squeeze(1) if given is None else given[:, index]
             entropy = -(log_probs.exp() * log_probs).sum(1)
@@ -176,6 +174,3 @@ class LSTMController(Controller[Architecture]):
         forbidden = torch.arange(logits.shape[1], device=logits.device) < self.first_allowed
         # The lowest finite number: −∞ would make the entropy 0 · −∞ and every gradient NaN.
         return logits.masked_fill(forbidden, torch.finfo(logits.dtype).min)
-
-    def _logits(self, logits: Tensor) -> Tensor:
-        return self.config.temper(logits, self.training)

@@ -175,14 +175,14 @@ class AnchorController(Controller[Architecture]):
 
     def _choose_operation(self, choice: int, hidden: Tensor, decisions: _Decisions) -> Tensor:
         """Decide an operation in state `hidden` [M, H]; returns its embedding, [M, H]."""
-        logits = self.config.temper(self.decoders[choice](hidden), self.training)  # [M, operations]
+        logits = self.config.temper(self.decoders[choice](hidden))  # [M, operations]
         chosen = decisions.make(Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
         return self.embeddings[choice, chosen.squeeze(1)]
 
     def _attend(self, choice: int, hidden: Tensor, anchors: Tensor) -> Tensor:
         """Logits of the anchors [M, K, H] in state `hidden` [M, H]: vᵀ tanh(W_prev·h_j + W_curr·h_k), [M, K]."""
         logits = torch.tanh(self.key(anchors) + self.query(hidden).unsqueeze(1)) @ self.scores[choice]
-        return self.config.temper(logits, self.training)
+        return self.config.temper(logits)
 
 
 class MacroController(AnchorController[MacroNetwork]):
@@ -192,8 +192,9 @@ class MacroController(AnchorController[MacroNetwork]):
     the paper writes sigmoid(s). The next layer starts from the mean of a vector of its own and the anchors of the
     layers skipped from; from that vector when there are none.
 
-    `Sample.penalty` is the sum over all pairs of layers of KL(Bernoulli(probability of the skip) ‖
-    Bernoulli(skip_target)), which draws the skip rate there.
+    `Sample.penalty` draws the skip rate to `skip_target`: KL(Bernoulli(probability of the skip) ‖
+    Bernoulli(skip_target)), summed over the skips of a layer and averaged over the layers that have any, as in the
+    authors' code.
 
     Args:
         num_layers: L.
@@ -232,7 +233,7 @@ class MacroController(AnchorController[MacroNetwork]):
             skips = decisions.make(skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
             read, num_read = (skips @ anchors).squeeze(1), skips.sum(2)
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
-        return penalty
+        return penalty / max(1, len(self.starts) - 1)
 
     def _target(self, skip: Bernoulli) -> Bernoulli:
         return Bernoulli(probs=torch.full_like(skip.logits, self.skip_target))
