@@ -17,10 +17,10 @@ random_seed = 12345  # any, as long as it is written down
 num_gpu = -1  # a GPU when there is one, so that the same command runs everywhere
 precision = "float32"  # exact first; bfloat16 is faster where the machine multiplies it natively
 
-# The search space (paper section 2.2)
+# The search space (paper section 2.1)
 num_blocks = 12  # paper section 3.1
-shared_rnn_activations = ("tanh", "ReLU", "identity", "sigmoid")  # paper section 2.2
-cell_output = "loose_ends"  # paper section 2.2; "all" is later authors' choice
+shared_rnn_activations = ("tanh", "ReLU", "identity", "sigmoid")  # paper section 2.1
+cell_output = "loose_ends"  # paper section 2.1; "all" is later authors' choice
 
 # Batches
 batch_size = 64  # evaluation uses it too, for batch statistics like those of training
@@ -33,6 +33,7 @@ tie_weights = True  # paper section 3.1, after Inan et al. 2017: one large matri
 shared_dropoute = 0.1  # AWD
 shared_dropouti = 0.65  # AWD, for 1000 units; far too much for small models
 shared_dropout = 0.4  # AWD
+shared_dropouth = 0.0  # off: AWD has DropConnect; enas_lm drops states in its place, see ptb.py
 shared_wdrop = 0.5  # AWD
 shared_batch_norm = True  # cells differ in scale, and all of them share the decoder
 shared_norm_bound = 25.0  # identity and ReLU can make a state grow without end
@@ -47,8 +48,8 @@ shared_unigram_bias = True  # so that the first steps are not spent on learning 
 
 # Training the shared model (paper section 3.1)
 shared_rnn_max_length = 35  # the field's habit on Penn Treebank since Zaremba et al. 2014
-shared_max_step = 400  # 400 × 64 × 35 tokens: about one pass over Penn Treebank
-shared_num_sample = 1  # paper section 2.3: one architecture a step works
+shared_max_step = 0  # 400 steps of 64 × 35 tokens, about a pass over Penn Treebank; images: a pass (the authors' code)
+shared_num_sample = 1  # paper section 2.2: one architecture a step works
 shared_optim = "sgd"  # paper section 3.1
 shared_lr = 20.0  # paper section 3.1; it needs shared_grad_clip
 shared_decay = 0.96  # paper section 3.1
@@ -87,19 +88,26 @@ image_size = 0  # images come in one size as a rule
 valid_size = 5000  # paper section 3.2
 scratch_cnn_hid = 0  # 96 and 36: the authors' code
 scratch_cnn_num_layers = 15  # the authors' code
-scratch_cnn_dropout = 0.2  # the authors' code, for cells
-scratch_cnn_drop_path = 0.4  # the authors' code; it rises to this with depth
+scratch_cnn_dropout = -1.0  # 0.5 and 0.2: the authors' code
+scratch_cnn_drop_path = 0.4  # the authors' code; it rises to this with depth, and with training
 scratch_cnn_auxiliary_weight = 0.4  # the authors' code
 
 # The controller (paper section 3.1)
 controller_hid = 100  # paper section 3.1
 softmax_temperature = 5.0  # paper section 3.1: flat distributions explore
-tanh_c = 2.5  # paper section 3.1: no choice becomes certain while exploring
+tanh_c = 2.5  # paper section 3.1: no choice becomes certain
 controller_init_range = 0.1  # paper section 3.1
+controller_near_prior = 0.0  # off: with it enas_lm finds deep cells whatever they are worth
+cnn_separable_start = 0.0  # off: no operation is preferred before it has earned it
+cnn_separable_prior = 0.0  # off, likewise
+cnn_operation_tanh_c = 0.0  # the paper has one tanh_c
 controller_max_step = 2000  # paper section 3.1
 controller_num_aggregate = 1  # one architecture an update; 10 are scored in one pass
 controller_optim = "adam"  # paper section 3.1
 controller_lr = 3.5e-4  # paper section 3.1
+controller_adam_beta1 = 0.9  # Kingma & Ba 2015; the authors' code has 0
+controller_adam_beta2 = 0.999  # Kingma & Ba 2015
+controller_adam_eps = 1e-8  # Kingma & Ba 2015; the authors' code has 1e-3
 controller_lr_cosine = False  # the recurrent search keeps it constant
 controller_lr_max = 0.05  # SGDR, as the paper's image search has it
 controller_lr_min = 0.001  # likewise

@@ -38,9 +38,7 @@ def build_trainer(config: Config, task: Task, controller: Controller, logbook: L
     return Trainer(
         task,
         controller,
-        controller_optimizer=(
-            make_optimizer(config.controller_optim, controller.parameters()) if controller.is_trained else None
-        ),
+        controller_optimizer=_controller_optimizer(config, controller) if controller.is_trained else None,
         controller_schedule=ControllerSchedule(
             lr=config.controller_lr,
             cosine=config.controller_lr_cosine,
@@ -50,6 +48,11 @@ def build_trainer(config: Config, task: Task, controller: Controller, logbook: L
         ),
         **_loop_parts(config, task, logbook, folder),
     )
+
+
+def _controller_optimizer(config: Config, controller: Controller) -> torch.optim.Optimizer:
+    betas = (config.controller_adam_beta1, config.controller_adam_beta2)
+    return make_optimizer(config.controller_optim, controller.parameters(), betas=betas, eps=config.controller_adam_eps)
 
 
 def build_scratch_trainer(
@@ -63,8 +66,13 @@ def build_scratch_trainer(
 def _loop_parts(config: Config, task: Task, logbook: Logbook | None, folder: Path) -> dict:
     return {
         "shared_optimizer": half(config).shared_optimizer(config, task.model),
-        "shared_schedule": half(config).shared_schedule(config),
-        "config": pick(TrainerConfig, config, **half(config).trainer_settings(config)),
+        "shared_schedule": half(config).shared_schedule(config, task),
+        "config": pick(
+            TrainerConfig,
+            config,
+            shared_max_step=half(config).steps_per_epoch(config, task),
+            **half(config).trainer_settings(config),
+        ),
         "header": {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")},
         "logbook": logbook,
         "checkpoints": Checkpoints(folder / "checkpoints", config.max_save_num),

@@ -34,7 +34,9 @@ def load_data(config: Config) -> tuple[ImageDataset, list[str]]:
 
 
 def search_task(config: Config, data: ImageDataset, device: torch.device) -> VisionTask:
-    """The problem with the shared model."""
+    """The problem with the shared model; ValueError when there are no validation images to reward networks on."""
+    if len(data.valid) == 0:
+        raise ValueError("valid_size is 0; a search rewards networks for their accuracy on held-out images")
     num_classes, dropout = len(data.classes), config.cnn_dropout
     if config.cnn_space == "macro":
         shape = MacroConfig(num_layers=config.cnn_num_layers or 12, filters=config.cnn_hid or 36, dropout=dropout)
@@ -53,6 +55,8 @@ def search_task(config: Config, data: ImageDataset, device: torch.device) -> Vis
 def scratch_task(config: Config, data: ImageDataset, architecture: Network, device: torch.device) -> ScratchVisionTask:
     """The problem with a new network of the architecture, of its final size."""
     num_classes, dropout = len(data.classes), config.scratch_cnn_dropout
+    if dropout == -1:
+        dropout = 0.5 if config.cnn_space == "macro" else 0.2
     if isinstance(architecture, MacroNetwork):
         shape = MacroCNNConfig(filters=config.scratch_cnn_hid or 96, dropout=dropout)
         model = MacroCNN(architecture, num_classes, shape)
@@ -70,7 +74,13 @@ def scratch_task(config: Config, data: ImageDataset, architecture: Network, devi
 
 def _task_config(config: Config) -> VisionTaskConfig:
     augment = AugmentConfig(crop_padding=config.cnn_crop_padding, flip=config.cnn_flip, cutout=config.cnn_cutout)
-    return VisionTaskConfig(batch_size=config.batch_size, random_seed=config.random_seed, augment=augment)
+    return VisionTaskConfig(
+        batch_size=config.batch_size,
+        random_seed=config.random_seed,
+        augment=augment,
+        steps_per_epoch=config.shared_max_step,
+        num_epochs=config.max_epoch,
+    )
 
 
 def controller(config: Config) -> Controller:
@@ -90,13 +100,18 @@ def shared_optimizer(config: Config, model: torch.nn.Module) -> torch.optim.Opti
     return make_optimizer("momentum", model.parameters(), weight_decay=config.cnn_l2_reg)
 
 
-def shared_schedule(config: Config) -> RestartSchedule:
+def steps_per_epoch(config: Config, task: VisionTask) -> int:
+    """Shared-parameter steps of an epoch."""
+    return task.steps_per_epoch
+
+
+def shared_schedule(config: Config, task: VisionTask) -> RestartSchedule:
     """Its learning rate."""
     return RestartSchedule(
         lr_max=config.cnn_lr_max,
         lr_min=config.cnn_lr_min,
         period=config.cnn_lr_period,
-        steps_per_epoch=config.shared_max_step,
+        steps_per_epoch=steps_per_epoch(config, task),
     )
 
 
@@ -106,8 +121,11 @@ def trainer_settings(config: Config) -> dict:
 
 
 def scratch_config(config: Config) -> ScratchConfig:
-    """When training ends early. Weights are not averaged: running averages of batch statistics would not fit them."""
-    return ScratchConfig(asgd_patience=0, early_stop=config.scratch_early_stop)
+    """Never early: each cosine period is worst at its start and best at its end.
+
+    Weights are not averaged: running averages of batch statistics would not fit them.
+    """
+    return ScratchConfig(asgd_patience=0, early_stop=0)
 
 
 def read_dag_path(config: Config) -> Network:

@@ -21,6 +21,7 @@ from enas.search_space import LSTMBaseline, RNNCell
 from enas.tasks.language import LanguageTask, LanguageTaskConfig
 
 LSTM = "lstm"  # the dag_path that names no file
+STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
 
 
 def load_data(config: Config) -> tuple[Corpus, list[str]]:
@@ -77,7 +78,12 @@ def shared_optimizer(config: Config, model: torch.nn.Module) -> torch.optim.Opti
     return make_optimizer(config.shared_optim, model.parameters(), betas=betas, weight_decay=config.shared_l2_reg)
 
 
-def shared_schedule(config: Config) -> SharedSchedule:
+def steps_per_epoch(config: Config, task: LanguageTask) -> int:
+    """Shared-parameter steps of an epoch."""
+    return config.shared_max_step or STEPS_PER_EPOCH
+
+
+def shared_schedule(config: Config, task: LanguageTask) -> SharedSchedule:
     """Its learning rate."""
     return SharedSchedule(
         lr=config.shared_lr,
@@ -86,7 +92,7 @@ def shared_schedule(config: Config) -> SharedSchedule:
         warmup=config.shared_lr_warmup,
         cosine=config.shared_lr_cosine,
         lr_min=config.shared_lr_min,
-        total_steps=config.max_epoch * config.shared_max_step,
+        total_steps=config.max_epoch * steps_per_epoch(config, task),
     )
 
 

@@ -68,6 +68,7 @@ class Config:
     shared_dropoute: float = _rnn(0.1, "embedding dropout, of whole words")
     shared_dropouti: float = _rnn(0.65, "locked dropout on the input")
     shared_dropout: float = _rnn(0.4, "locked dropout on the output")
+    shared_dropouth: float = _rnn(0.0, "locked dropout of the state, at node 0 and at every edge")
     shared_wdrop: float = _rnn(0.5, "DropConnect on the state's weights of node 0")
     shared_batch_norm: bool = _rnn(True, "normalise the output by batch statistics while searching")
     shared_norm_bound: float = _rnn(25.0, "largest norm of a hidden state")
@@ -81,7 +82,7 @@ class Config:
     shared_unigram_bias: bool = _rnn(True, "the decoder's bias starts at the words' log frequencies in training")
 
     shared_rnn_max_length: int = _rnn(35, "tokens of truncated back-propagation")
-    shared_max_step: int = _setting(400, "shared-parameter steps an epoch")
+    shared_max_step: int = _setting(0, "shared-parameter steps an epoch; 0 is 400 (text) or a whole pass (images)")
     shared_num_sample: int = _setting(1, "architectures a shared step, their gradients averaged")
     shared_optim: str = _rnn("sgd", "optimiser of the shared parameters", ("sgd", "adam"))
     shared_lr: float = _rnn(20.0, "learning rate of the shared parameters")
@@ -97,7 +98,7 @@ class Config:
 
     scratch_random_length: bool = _rnn(True, "alone: draw the length of back-propagation anew for each minibatch")
     scratch_asgd_patience: int = _rnn(5, "alone: average weights once worse than this many epochs ago; 0 never")
-    scratch_early_stop: int = _setting(30, "alone: stop after this many epochs without a better validation; 0 never")
+    scratch_early_stop: int = _rnn(30, "alone: stop after this many epochs without a better validation; 0 never")
 
     cnn_space: str = _cnn("macro", "cnn: search whole networks (macro) or cells (micro)", ("macro", "micro"))
     cnn_num_layers: int = _cnn(0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)")
@@ -115,21 +116,37 @@ class Config:
     cnn_skip_target: float = _cnn(0.4, "cnn, macro: the skip rate that the controller is drawn to")
     cnn_skip_weight: float = _cnn(0.8, "cnn, macro: weight of that pull in the controller's loss")
     image_size: int = _cnn(0, "cnn: side in pixels that images are brought to; 0 leaves them as they are")
-    valid_size: int = _cnn(5000, "cnn: training images of CIFAR-10 that are held out for validation")
+    valid_size: int = _cnn(
+        5000,
+        "cnn: training images of CIFAR-10 held out for validation; alone, 0 trains on all and tests the last epoch",
+    )
     scratch_cnn_hid: int = _cnn(0, "cnn, alone: filters of the first layers; 0 is 96 (macro) or 36 (micro)")
     scratch_cnn_num_layers: int = _cnn(15, "cnn, micro, alone: normal cells")
-    scratch_cnn_dropout: float = _cnn(0.2, "cnn, alone: dropout before the classifier")
-    scratch_cnn_drop_path: float = _cnn(0.4, "cnn, micro, alone: probability of dropping a path of the last cell")
+    scratch_cnn_dropout: float = _cnn(
+        -1.0, "cnn, alone: dropout before the classifier; -1 is 0.5 (macro) or 0.2 (micro)"
+    )
+    scratch_cnn_drop_path: float = _cnn(
+        0.4, "cnn, micro, alone: probability of dropping a path of the last cell at the end of training"
+    )
     scratch_cnn_auxiliary_weight: float = _cnn(0.4, "cnn, micro, alone: weight of the auxiliary head's loss")
 
     controller_hid: int = _setting(100, "LSTM units of the controller")
     softmax_temperature: float = _setting(5.0, "logits are divided by this")
     tanh_c: float = _setting(2.5, "logits are then squashed to ±this; 0 does not squash")
     controller_init_range: float = _setting(0.1, "controller weights start uniform in ±this")
+    controller_near_prior: float = _rnn(0.0, "this × squared distance is taken off a connection's logit; enas_lm: 1/6")
+    cnn_separable_start: float = _cnn(0.0, "cnn, micro: where the biases of separable convolutions start; authors: 10")
+    cnn_separable_prior: float = _cnn(
+        0.0, "cnn, micro: added to logits of separable convolutions in normal cells, taken off others; authors: 0.25"
+    )
+    cnn_operation_tanh_c: float = _cnn(0.0, "cnn, micro: tanh_c of operations; 0 is tanh_c; authors: 0.44")
     controller_max_step: int = _setting(2000, "architectures sampled for the controller an epoch")
     controller_num_aggregate: int = _setting(1, "architectures scored together and averaged in one update")
     controller_optim: str = _setting("adam", "optimiser of the controller", ("adam", "momentum", "sgd"))
     controller_lr: float = _setting(3.5e-4, "learning rate of the controller")
+    controller_adam_beta1: float = _setting(0.9, "Adam's decay of the gradient average, for the controller")
+    controller_adam_beta2: float = _setting(0.999, "Adam's decay of the squared gradient average, for the controller")
+    controller_adam_eps: float = _setting(1e-8, "what Adam adds to the root of that average, for the controller")
     controller_lr_cosine: bool = _setting(False, "cosine schedule with restarts, by epoch, in place of controller_lr")
     controller_lr_max: float = _setting(0.05, "where each cosine period starts")
     controller_lr_min: float = _setting(0.001, "where each cosine period ends")
@@ -170,14 +187,15 @@ _NETWORK_TYPES = {spec.name: spec.metadata["network_type"] for spec in fields(Co
 # Settings that must be at least this; all other numbers only must be what their type says.
 _AT_LEAST = {
     1: (
-        "num_blocks batch_size vocab_min_count shared_embed shared_hid shared_rnn_max_length shared_max_step "
+        "num_blocks batch_size vocab_min_count shared_embed shared_hid shared_rnn_max_length "
         "shared_num_sample controller_hid controller_num_aggregate max_epoch save_epoch max_save_num log_step "
-        "derive_num_sample derive_max_batches controller_lr_period cnn_num_blocks cnn_lr_period valid_size "
+        "derive_num_sample derive_max_batches controller_lr_period cnn_num_blocks cnn_lr_period "
         "scratch_cnn_num_layers"
     ),
     0: (
         "shared_lr_warmup shared_lr_min shared_l2_reg shared_grad_clip controller_max_step controller_grad_clip "
         "shared_init_range shared_input_scale shared_decay_after tanh_c entropy_coeff shared_activation_reg "
+        "controller_near_prior cnn_operation_tanh_c valid_size shared_max_step "
         "shared_temporal_activation_reg shared_norm_stabilizer random_seed shared_lr controller_lr controller_lr_min "
         "scratch_asgd_patience scratch_early_stop cnn_num_layers cnn_hid cnn_lr_min cnn_l2_reg cnn_grad_clip "
         "cnn_crop_padding cnn_cutout cnn_skip_weight image_size scratch_cnn_hid scratch_cnn_auxiliary_weight"
@@ -185,11 +203,11 @@ _AT_LEAST = {
 }
 _ABOVE_ZERO = (
     "softmax_temperature shared_norm_bound shared_embed_init_range controller_init_range reward_c "
-    "shared_decay controller_lr_max cnn_lr_max"
+    "shared_decay controller_lr_max controller_adam_eps cnn_lr_max"
 )
 _BELOW_ONE = (
-    "shared_dropoute shared_dropouti shared_dropout shared_wdrop ema_baseline_decay shared_adam_beta1 "
-    "shared_adam_beta2 cnn_dropout scratch_cnn_dropout scratch_cnn_drop_path"
+    "shared_dropoute shared_dropouti shared_dropout shared_dropouth shared_wdrop ema_baseline_decay shared_adam_beta1 "
+    "shared_adam_beta2 controller_adam_beta1 controller_adam_beta2 cnn_dropout scratch_cnn_drop_path"
 )
 
 
@@ -231,6 +249,8 @@ def _check_cnn(config: Config) -> None:
     _require(is_known, "train_type", config, "must be orig or random for network_type cnn")
     _require(0 < config.cnn_skip_target < 1, "cnn_skip_target", config, "must lie between 0 and 1")
     _require(config.batch_size >= 2, "batch_size", config, "must be at least 2 for network_type cnn")
+    dropout = config.scratch_cnn_dropout
+    _require(dropout == -1 or 0 <= dropout < 1, "scratch_cnn_dropout", config, "must lie in [0, 1), or be -1")
     for name in ("cnn_hid", "scratch_cnn_hid"):
         _require(getattr(config, name) != 1, name, config, "must be at least 2, or 0 for the default")
     if config.cnn_space == "micro":

@@ -7,7 +7,7 @@ from pathlib import Path
 import graphviz
 
 from enas.files import atomic_write
-from enas.search_space.cnn_macro import MacroNetwork
+from enas.search_space.cnn_macro import STEM, MacroNetwork
 from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
 from enas.search_space.rnn_cell import RNNCell
 
@@ -147,7 +147,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
         graph.edge(above, below)
     for layer, skips in zip(network.layers, network.skips, strict=True):
         for earlier in skips:
-            side = 1 if network.layers.index(earlier) % 2 == 0 else -1
+            side = -1 if earlier == STEM or network.layers.index(earlier) % 2 else 1
             arc = _arc(heights[str(earlier)], heights[str(layer)], side)
             graph.edge(str(earlier), str(layer), pos=arc, **_SKIP_EDGE_STYLE)
     return graph
@@ -156,6 +156,8 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
 def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
     """The boxes from the image to the softmax, from top to bottom: names and what sets them apart."""
     chain: list[tuple[str, dict[str, str]]] = [("image", {})]
+    if network.reads_stem:
+        chain.append((str(STEM), {"label": "stem"}))
     stage = 0
     for layer, operation, layer_stage in zip(network.layers, network.operations, network.stages, strict=True):
         chain += [(f"reduction {number}", _REDUCTION_STYLE) for number in range(stage, layer_stage)]

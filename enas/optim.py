@@ -13,6 +13,7 @@ def make_optimizer(
     parameters: Iterable[nn.Parameter],
     *,
     betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """SGD, Nesterov momentum 0.9 or Adam; `set_lr` gives the learning rate before each step.
@@ -21,7 +22,7 @@ def make_optimizer(
         ValueError: for another name.
     """
     if name == "adam":
-        return torch.optim.Adam(parameters, betas=betas, weight_decay=weight_decay)
+        return torch.optim.Adam(parameters, betas=betas, eps=eps, weight_decay=weight_decay)
     if name == "momentum":
         return torch.optim.SGD(parameters, lr=0.0, momentum=0.9, nesterov=True, weight_decay=weight_decay)
     if name == "sgd":

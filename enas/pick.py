@@ -25,4 +25,8 @@ def controller_config(config: Config) -> ControllerConfig:
         temperature=config.softmax_temperature,
         tanh_c=config.tanh_c,
         init_range=config.controller_init_range,
+        near_prior=config.controller_near_prior,
+        separable_start=config.cnn_separable_start,
+        separable_prior=config.cnn_separable_prior,
+        operation_tanh_c=config.cnn_operation_tanh_c,
     )

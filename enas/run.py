@@ -172,7 +172,7 @@ def _last_derived(folder: Path, task: Task) -> Architecture:
 def train_alone(config: Config, architecture: Architecture) -> dict:
     """Train one architecture alone, from new weights; returns what results.json of the new run holds.
 
-    In mode train_scratch the best epoch is tested in the end.
+    In mode train_scratch the best epoch is tested in the end; so is the last one where there is no validation data.
     """
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
@@ -202,7 +202,7 @@ def resume_alone(config: Config, folder: Path) -> dict:
 def _train_alone(config: Config, trainer: ScratchTrainer) -> dict:
     trainer.written["architecture"] = trainer.folder / ARCHITECTURE
     results = trainer.train()
-    if config.mode == "train_scratch":
+    if config.mode == "train_scratch" or not trainer.task.has_validation:
         return _test_alone(trainer)
     _report(trainer, results, "trained")
     return results

@@ -54,7 +54,9 @@ class ScratchTrainer(Trainer):
         return True
 
     def best_epoch(self) -> int:
-        """The epoch that validated best, the first of equals; 0 before there is one."""
+        """The epoch that validated best, the first of equals; 0 before there is one. The newest without validation."""
+        if not self.task.has_validation:
+            return self.progress.epoch
         best, chosen = None, 0
         for epoch, score in enumerate(self._validations(), start=1):
             if self.task.is_better(score, best):
@@ -77,7 +79,13 @@ class ScratchTrainer(Trainer):
             return self.architecture, self.task.evaluate(self.architecture, "valid")
 
     def derive_and_record(self) -> bool:
-        """Evaluate and write it down; begin to average when validation no longer improves."""
+        """Evaluate and write it down; begin to average when validation no longer improves.
+
+        Without validation data nothing is evaluated, and the newest weights count as the best.
+        """
+        if not self.task.has_validation:
+            self.progress.architecture = self.architecture.to_dict()
+            return True
         before = self._validations()
         is_best = super().derive_and_record()
         if self.average is None and self._is_worse_than_long_ago(before):
@@ -97,10 +105,12 @@ class ScratchTrainer(Trainer):
     def test(self) -> float:
         """The metric on the test split of the epoch that validated best, whose weights the model then has.
 
+        Without validation data that is the last epoch.
+
         Raises:
             ValueError: no epoch validated with a finite number.
         """
-        if self.progress.best is None:
+        if self.task.has_validation and self.progress.best is None:
             raise ValueError(f"{self.folder}: no epoch has a finite validation {self.task.metric}; nothing to test")
         device = next(self.task.model.parameters()).device
         best = load_checkpoint(self.checkpoints.folder / BEST, device)

@@ -44,6 +44,7 @@ class Task(Protocol):
     metric: str
     model: torch.nn.Module
     lr_scale: float
+    has_validation: bool
 
     def shared_loss(self, architectures: list) -> tuple[Tensor, Tensor]: ...
     def forget_state(self) -> None: ...

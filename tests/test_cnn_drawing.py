@@ -17,7 +17,7 @@ from enas.drawing import (
     macro_graph,
     micro_graph,
 )
-from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS, MacroNetwork, MicroCell, MicroNetwork
+from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS, STEM, MacroNetwork, MicroCell, MicroNetwork
 
 needs_dot = pytest.mark.skipif(not dot_available(), reason="the Graphviz program `dot` is not installed")
 
@@ -62,6 +62,14 @@ def test_edges_of_a_small_network():
     for layer, operation in enumerate(SMALL.operations):
         [line] = [line for line in macro_graph(SMALL).source.splitlines() if f'label="{layer}: ' in line]
         assert OPERATION_LABELS[operation] in line and OPERATION_COLOURS[operation] in line
+
+
+def test_the_stem_is_drawn_where_it_is_skipped_from():
+    network = MacroNetwork(SMALL.operations, ((), (), (STEM, 0)))
+    found = edges(macro_graph(network))
+    assert found[:3] == [("image", "-1"), ("-1", "0"), ("0", "reduction 0")]
+    assert ("-1", "2") in found
+    assert 'label="stem"' in macro_graph(network).source or "label=stem" in macro_graph(network).source
 
 
 @given(macro_networks(gaps=True))

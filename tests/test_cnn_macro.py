@@ -51,7 +51,7 @@ def test_stages_of_twelve_layers():
         ((("identity",), ((),)), "unknown operation 'identity'"),
         ((("conv3x3",) * 2, ((),)), "a network of 2 layers needs 2 lists of skips, not 1"),
         ((("conv3x3",) * 2, ((), (1,))), "layer 1 skips from layer 1, which is not an earlier layer of the network"),
-        ((("conv3x3",) * 2, ((), (-1,))), "layer 1 skips from layer -1"),
+        ((("conv3x3",) * 2, ((), (-2,))), "layer 1 skips from layer -2"),
         ((("conv3x3",) * 2, ((), (False,))), "layer 1 skips from layer False"),
         ((("conv3x3",) * 3, ((), (), (1, 0))), "skips of layer 2 must increase; got [1, 0]"),
         ((("conv3x3",) * 3, ((), (), (1, 1))), "skips of layer 2 must increase; got [1, 1]"),

@@ -224,8 +224,8 @@ def test_small_reductions_stay_inside_their_memory(instructions):
 
 def test_no_1x1_convolution_of_a_network_has_a_stride():
     models = (SharedMacroCNN(3, MacroConfig(num_layers=6)), SharedMicroCNN(3, MicroConfig(num_layers=3)))
-    for convolution in (module for model in models for module in model.modules() if isinstance(module, nn.Conv2d)):
-        assert convolution.kernel_size != (1, 1) or convolution.stride == (1, 1)
+    for conv in (module for model in models for module in model.modules() if isinstance(module, nn.Conv2d)):
+        assert conv.kernel_size != (1, 1) or conv.stride == (1, 1)
 
 
 # Joins
@@ -233,7 +233,7 @@ def test_no_1x1_convolution_of_a_network_has_a_stride():
 
 @given(st.lists(st.integers(0, 4), min_size=1, unique=True))
 def test_a_join_is_a_sum_of_convolutions_of_its_sources(sources):
-    join = built(Join, range(5), CHANNELS, BATCH_STATISTICS)
+    join = built(Join, range(5), CHANNELS, CHANNELS, BATCH_STATISTICS)
     maps = {source: images() * (source + 1) + source for source in sources}
     expected = sum(dense(x, join.slices[str(source)]) for source, x in maps.items())
     assert_equal(join(maps), normalised(expected, join.norm))
@@ -241,7 +241,7 @@ def test_a_join_is_a_sum_of_convolutions_of_its_sources(sources):
 
 @given(st.sets(st.integers(0, 4), min_size=1))
 def test_only_joined_sources_get_a_gradient(sources):
-    join = built(Join, range(5), CHANNELS, BATCH_STATISTICS)
+    join = built(Join, range(5), CHANNELS, CHANNELS, BATCH_STATISTICS)
     (join({source: images() for source in sources}) * torch.rand(7, 6)).sum().backward()
     assert {int(source) for source, weight in join.slices.items() if weight.grad is not None} == sources
 

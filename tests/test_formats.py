@@ -15,13 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cells
 
-from enas.search_space import LSTMBaseline, MacroNetwork, MicroCell, MicroNetwork, RNNCell
+from enas.search_space import STEM, LSTMBaseline, MacroNetwork, MicroCell, MicroNetwork, RNNCell
 from enas.search_space.__main__ import main
 from enas.search_space.formats import FORMATS, load_architecture, read_architecture, write_architecture
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # name of the file in configs/architectures: format, text as published
+# Of each of 24 layers its operation, then a digit for each layer before it, or for the stem and the layers but one.
+PUBLISHED_MACRO = (
+    "0 3 0 0 1 0 2 0 0 1 2 0 0 0 0 3 1 1 0 1 0 2 0 0 0 0 0 1 2 0 1 1 0 1 1 1 1 0 1 1 1 0 1 0 1 0 0 0 0 0 "
+    "0 0 0 0 0 2 0 0 0 0 0 1 0 0 0 0 0 1 0 0 1 1 0 0 0 0 1 1 2 0 1 0 0 0 0 0 1 0 1 1 0 1 0 0 1 0 0 0 1 1 "
+    "1 0 1 0 1 0 1 1 0 1 0 1 0 0 0 0 0 1 0 0 2 0 0 1 0 0 0 0 0 0 0 1 0 1 0 1 2 0 1 0 0 0 1 0 0 1 1 1 1 0 "
+    "0 1 0 2 0 0 0 0 1 0 1 0 1 0 0 1 0 1 0 0 1 3 0 1 1 0 1 0 0 0 0 0 1 0 1 0 1 0 0 0 3 0 1 1 0 0 0 0 0 0 "
+    "0 0 0 1 1 0 0 0 0 1 0 1 0 0 1 0 1 1 0 0 0 1 0 0 0 0 0 1 1 0 0 3 0 1 0 1 1 0 0 1 0 1 1 0 1 1 0 1 0 0 "
+    "1 0 0 0 1 0 1 0 1 0 0 0 0 0 0 0 0 1 0 1 0 0 1 0 0 0 0 1 1 0 0 0 1 1 1 0 1 0 0 0 1 0 1 0 0 1 1 0 0 0"
+)
 PUBLISHED = {
     "enas_ptb": ("enas", "0 0 0 1 1 2 1 2 0 2 0 5 1 1 0 6 1 8 1 8 1 8 1"),
     "enas_lm": ("enas_lm", "0 2 1 0 2 1 2 2 4 0 5 0 3 2 6 2"),
@@ -35,6 +44,8 @@ PUBLISHED = {
         "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), ('sigmoid', 5), "
         "('tanh', 3), ('relu', 5)], concat=range(1, 9))",
     ),
+    "enas_macro": ("enas_macro", PUBLISHED_MACRO),
+    "enas_macro_code": ("enas_macro_code", PUBLISHED_MACRO),
     "enas_micro": ("enas_micro", "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1; 1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"),
 }
 
@@ -61,11 +72,16 @@ def _rooted(cell: RNNCell) -> RNNCell:
     return cell.replace_activations("tanh", 0)
 
 
+def _shifted(network: MacroNetwork) -> MacroNetwork:
+    return replace(network, skips=[[label - 1 for label in labels] for labels in network.skips])
+
+
 EXPRESSIBLE = {
     "enas": cells().map(lambda cell: replace(cell, cell_output="loose_ends")),
     "enas_lm": cells(min_blocks=2).map(lambda cell: replace(_rooted(cell), cell_output="all")),
     "darts": cells().map(_rooted),
     "enas_macro": macro_networks(),
+    "enas_macro_code": macro_networks().map(lambda network: _shifted(network)),
     "enas_micro": micro_networks(cell_outputs=("loose_ends",)),
     "darts_cnn": micro_networks(),
     "json": st.one_of(
@@ -99,6 +115,14 @@ def test_the_cell_of_the_paper():
     assert cell.output_nodes == (3, 4, 7, 9, 10, 11)
 
 
+def test_the_macro_network_of_the_paper_in_both_readings():
+    """Layer 2 has digits 1 0 and layer 5 has 1 1 0 1 0."""
+    paper, code = (read_architecture(PUBLISHED_MACRO, format) for format in ("enas_macro", "enas_macro_code"))
+    assert paper.num_layers == code.num_layers == 24 and paper.operations == code.operations
+    assert (paper.skips[2], paper.skips[5]) == ((0,), (0, 1, 3))
+    assert (code.skips[2], code.skips[5]) == ((STEM,), (STEM, 0, 2))
+
+
 # Reading and writing
 
 
@@ -115,6 +139,7 @@ def test_the_cell_of_the_paper():
         ("json", MACRO, MACRO.to_json()),
         ("json", MICRO, MICRO.to_json()),
         ("enas_macro", MACRO, "0 3 1 5 1 1"),
+        ("enas_macro_code", _shifted(MACRO), "0 3 1 5 1 1"),
         ("enas_micro", LOOSE_MICRO, "0 0 1 4 1 2 2 3; 1 1 1 0 0 4 2 1"),
         (
             "darts_cnn",
@@ -192,7 +217,7 @@ def test_ways_to_write_a_genotype(text, cell):
     "convert", [lambda format: read_architecture("0", format), lambda format: write_architecture(LONE, format)]
 )
 def test_an_unknown_format_is_named(convert):
-    with refused("format is 'nas'; it must be one of enas, enas_lm, darts, enas_macro, enas_micro, darts_cnn, json"):
+    with refused("format is 'nas'; it must be one of enas, enas_lm, darts, enas_macro, enas_macro_code, enas_micro"):
         convert("nas")
 
 
@@ -300,6 +325,8 @@ def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
         ),
         ("darts", ALL.remove_node(2), "darts: a cell with removed nodes has no genotype; renumber() it first"),
         ("enas_macro", MACRO.remove_node(1), "enas_macro: a network with removed layers has no encoding"),
+        ("enas_macro", _shifted(MACRO), "enas_macro: a network that skips from the stem has no encoding"),
+        ("enas_macro_code", MACRO, "layer 1 skips from layer 0, for which this format has no digit"),
         ("enas", MACRO, "enas: this format has only a recurrent cell, not a macro network"),
         ("darts", MICRO, "darts: this format has only a recurrent cell, not a micro network"),
         ("enas_macro", MICRO, "enas_macro: this format has only a macro network, not a micro network"),

@@ -131,6 +131,14 @@ def test_validation_is_held_out_of_the_training_batches_alone(tmp_path):
         assert [label_of[image.numpy().tobytes()] for image in split.images] == split.labels.tolist()
 
 
+@pytest.mark.parametrize("image_size", [0, 16])
+def test_without_validation_images_all_are_trained_on(tmp_path, image_size):
+    write_cifar(tmp_path / "cifar10")
+    dataset = load(tmp_path, "cifar10", valid_size=0, image_size=image_size)
+    assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (60, 0, 12)
+    assert dataset.notes == ("cifar10: all 60 images are trained on and none validates; the last epoch is tested",)
+
+
 def test_the_held_out_images_depend_on_nothing_but_the_data(tmp_path):
     write_cifar(tmp_path / "cifar10")
     chosen = []
@@ -233,10 +241,10 @@ def test_a_missing_batch_says_how_to_get_it(tmp_path):
         load(tmp_path, "cifar10")
 
 
-@pytest.mark.parametrize("size", [0, 60, 5000])
+@pytest.mark.parametrize("size", [-1, 60, 5000])
 def test_an_impossible_validation_size(tmp_path, size):
     write_cifar(tmp_path / "cifar10")
-    with refused(f"valid_size is {size}; it must be between 1 and 59"):
+    with refused(f"valid_size is {size}; it must be between 0 and 59"):
         load(tmp_path, "cifar10", valid_size=size)
 
 

@@ -14,7 +14,7 @@ from PIL import ImageDraw
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_image import write_cifar
 
-from enas import animation, run
+from enas import analysis, animation, run
 from enas.checkpoint import BEST, load_checkpoint
 from enas.cli import main
 from enas.config import Config, parse_flags
@@ -306,7 +306,8 @@ def test_train_scratch_resumes_to_the_same_end(copy, tmp_path, space):
     for name, epochs in {"whole": [3], "parts": [1, 3]}.items():
         logs = tmp_path / name
         settings = where(copy, space, mode="train_scratch", load_path=str(run_of(copy, space)), log_dir=str(logs))
-        run.execute({**settings, "max_epoch": epochs[0]})
+        # Drop path grows until max_epoch, which is another one for the first part.
+        run.execute({**settings, "max_epoch": epochs[0], "scratch_cnn_drop_path": 0.0})
         made = tiny.only_run(logs)
         for epoch in epochs[1:]:
             run.execute({"mode": "train_scratch", "load_path": str(made), "max_epoch": epoch})
@@ -383,6 +384,45 @@ def test_a_gif_of_a_search_says_its_accuracies(home, tmp_path, monkeypatch, caps
         f"epoch {epoch}   step {5 * epoch}   accuracy {score:.4f}"
         for epoch, score in enumerate(scores_of(results)[1:], start=1)
     ]
+
+
+# --- no validation images ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_validation(tmp_path):
+    """Settings of a network trained alone on all of a tiny CIFAR-10."""
+    write_cifar(tmp_path / "data" / "cifar10" / "cifar-10-batches-py")
+    (tmp_path / "network.json").write_text(tiny.NETWORKS["macro"].to_json())
+    settings = tiny.settings(tmp_path, network_type="cnn", dataset="cifar10", valid_size=0, max_epoch=3)
+    return {**settings, "mode": "single", "dag_path": str(tmp_path / "network.json")}
+
+
+def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(without_validation, tmp_path, monkeypatch):
+    evaluated = []
+    evaluate = VisionTask.evaluate
+    monkeypatch.setattr(VisionTask, "evaluate", lambda *a, **k: (evaluated.append(a[2]), evaluate(*a, **k))[1])
+    results = run.execute(without_validation)
+    assert evaluated == ["test"]
+    assert results["best_epoch"] == results["epoch"] == 3
+    assert results["validation_accuracy"] is None and 0 <= results["test_accuracy"] <= 1
+    assert [entry["validation_accuracy"] for entry in results["history"]] == [None] * 3
+    folder = tiny.only_run(tmp_path / "logs")
+    assert load_checkpoint(folder / "checkpoints" / BEST)["progress"]["epoch"] == 3
+    again = run.execute({"mode": "test", "load_path": str(folder), "data_dir": without_validation["data_dir"]})
+    assert again["test_accuracy"] == results["test_accuracy"]
+
+
+def test_a_search_needs_validation_images(without_validation, tmp_path):
+    with pytest.raises(ValueError, match="valid_size is 0; a search rewards networks"):
+        run.execute({**without_validation, "mode": "train", "dag_path": ""})
+    assert not (tmp_path / "logs").exists()
+
+
+def test_an_ablation_from_scratch_needs_validation_images(without_validation, tmp_path):
+    with pytest.raises(ValueError, match="valid_size is 0; an ablation compares validation scores"):
+        analysis.node_removal({**without_validation, "mode": "train_scratch"})
+    assert not (tmp_path / "logs").exists()
 
 
 # --- the command line -------------------------------------------------------------------------------------------------

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from enas.models.cnn import CellChoices
+from enas.models.operations import Sliced
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 from enas.models.standalone_cnn import MacroCNN, MacroCNNConfig, MicroCNN, MicroCNNConfig
 from enas.search_space import (
     MACRO_OPERATIONS,
     MICRO_OPERATIONS,
+    STEM,
     MacroNetwork,
     MicroCell,
     MicroNetwork,
@@ -124,7 +127,7 @@ def plain_join(join: nn.Module, maps: dict[int, torch.Tensor]) -> torch.Tensor:
 def plain_macro(model: SharedMacroCNN, x: torch.Tensor, network: MacroNetwork) -> torch.Tensor:
     """Logits of a macro network; every earlier output is reduced, whether it is read again or not."""
     x = model.stem(x)
-    outputs = {}
+    outputs = {STEM: x}
     for layer in range(LAYERS):
         if layer in network.layers:
             position = network.layers.index(layer)
@@ -136,7 +139,8 @@ def plain_macro(model: SharedMacroCNN, x: torch.Tensor, network: MacroNetwork) -
             outputs[layer] = x
         if layer in reduction_layers(LAYERS):
             halves = -(-x.shape[2] // 2), -(-x.shape[3] // 2)
-            outputs = {label: model.reductions[str(layer)][str(label)](y) for label, y in outputs.items()}
+            reduce = model.reductions[str(layer)]
+            outputs = {label: reduce[str(label)](y) for label, y in outputs.items() if str(label) in reduce}
             x = list(outputs.values())[-1]
             assert x.shape[2:] == halves
     return model.classifier(x)
@@ -144,10 +148,13 @@ def plain_macro(model: SharedMacroCNN, x: torch.Tensor, network: MacroNetwork) -
 
 def plain_micro(model: SharedMicroCNN, x: torch.Tensor, network: MicroNetwork) -> torch.Tensor:
     """Logits of a micro network: normal, reduction, normal, reduction, normal."""
-    older = previous = model.stem(x)
+    older = previous = {-1: model.stem(x)}
     pattern = (network.normal, network.reduction, network.normal, network.reduction, network.normal)
     for module, cell in zip(model.cells, pattern, strict=True):
-        maps = {0: module.calibrations["0"](older), 1: module.calibrations["1"](previous)}
+        maps = {
+            int(label): plain_input(module.calibrations[label], output)
+            for label, output in (("0", older), ("1", previous))
+        }
         for node, inputs, operations in zip(cell.nodes, cell.inputs, cell.operations, strict=True):
             first, second = (
                 module.edges[f"{node}_{slot}_{inputs[slot]}_{operations[slot]}"](maps[inputs[slot]]) for slot in (0, 1)
@@ -155,9 +162,26 @@ def plain_micro(model: SharedMicroCNN, x: torch.Tensor, network: MicroNetwork) -
             maps[node] = first + second
         read = {label for pair in cell.inputs for label in pair}
         ends = [node for node in cell.nodes if cell.cell_output == "all" or node not in read]
-        older, previous = previous, plain_join(module.join, {node: maps[node].clamp(min=0) for node in ends})
-        assert previous.shape[1] == maps[0].shape[1]
-    return model.classifier(previous)
+        older, previous = previous, {node: maps[node] for node in ends}
+    return plain_classifier(model.classifier, previous)
+
+
+def plain_input(module: nn.Module, maps: dict[int, torch.Tensor]) -> torch.Tensor:
+    """ReLU, a 1×1 convolution of what is concatenated, normalisation; every second pixel, by two paths, to halve."""
+    paths = []
+    for start, path in enumerate(module.paths):
+        total = 0
+        for label, x in maps.items():
+            x = x.clamp(min=0)
+            if len(module.paths) == 2:
+                x = F.pad(x, (0, 1, 0, 1))[:, :, start::2, start::2][:, :, : -(-x.shape[2] // 2), : -(-x.shape[3] // 2)]
+            total = total + F.conv2d(x, path.slices[str(label)])
+        paths.append(total)
+    return module.norm(torch.cat(paths, dim=1))
+
+
+def plain_classifier(module: nn.Module, maps: dict[int, torch.Tensor]) -> torch.Tensor:
+    return module.bias + sum(x.clamp(min=0).mean((2, 3)) @ module.slices[str(label)].t() for label, x in maps.items())
 
 
 def plain_logits(model: nn.Module, x: torch.Tensor, network: MacroNetwork | MicroNetwork) -> torch.Tensor:
@@ -180,6 +204,17 @@ def test_search_and_final_network_are_equal_with_equal_weights(network):
     missing, _ = standalone.load_state_dict({name: weights[name] for name in names}, strict=False)
     assert not names & set(missing)
     assert_equal(standalone(images()), shared(images(), network))
+
+
+def test_a_final_network_can_skip_from_the_stem():
+    """Before the reductions, between them, and after both, as the authors' published network does."""
+    network = MacroNetwork(MACRO_OPERATIONS, ((), (STEM,), (), (STEM, 1), (), (STEM, 0, 2)))
+    model = standalone_model(network)
+    assert_equal(model(images()), plain_macro(model, images(), network))
+    loss_of(model(images())).backward()
+    assert with_gradient(model) == own_names(model)
+    without = MacroNetwork(MACRO_OPERATIONS, ((), (), (), (STEM, 1), (), (STEM, 0, 2)))
+    assert not standalone_model(without)(images()).allclose(model(images()))
 
 
 @EXAMPLES
@@ -211,11 +246,13 @@ def used_names(model: nn.Module, network: MacroNetwork | MicroNetwork) -> set[st
     """The parameters that the network's choices name."""
     names = own_names(model)
     used = _used_by_macro if isinstance(network, MacroNetwork) else _used_by_micro
-    return {name for name in names if name.split(".")[0] in ("stem", "classifier") or used(name, network)}
+    return {name for name in names if name.startswith("stem") or used(name, network)}
 
 
 def _used_by_macro(name: str, network: MacroNetwork) -> bool:
     group, label, part, *rest = name.split(".")
+    if group == "classifier":
+        return True
     layer = int(label)
     skips = dict(zip(network.layers, network.skips, strict=True))
     if group == "reductions":
@@ -230,15 +267,20 @@ def _used_by_macro(name: str, network: MacroNetwork) -> bool:
 
 
 def _used_by_micro(name: str, network: MicroNetwork) -> bool:
-    _, index, part, *rest = name.split(".")
+    group, index, *rest = name.split(".")
+    if group == "classifier":
+        return index == "bias" or int(rest[0]) in network.normal.output_nodes
+    part, *rest = rest
     if int(index) not in _cells_read(network):
         return False
     cell = network.normal if int(index) % 2 == 0 else network.reduction
     read = {label for pair in cell.inputs for label in pair}
     if part == "calibrations":
-        return int(rest[0]) in read
-    if part == "join":
-        return rest[0] == "norm" or int(rest[1]) in cell.output_nodes
+        label, kind, *which = rest
+        source = int(index) - 2 + int(label)  # the cell that is read there
+        made_by = network.normal if source % 2 == 0 else network.reduction
+        ends = (-1,) if source < 0 else made_by.output_nodes
+        return int(label) in read and (kind == "norm" or int(which[-1]) in ends)
     node, slot, source, operation = rest[0].split("_")
     if int(node) not in cell.nodes:
         return False
@@ -381,7 +423,10 @@ def test_a_final_network_averages_its_statistics(network):
 def test_every_pixel_of_an_image_has_an_influence(network, size):
     network = network.replace_operations(network.operations[0] if network is CHAIN else "avg3x3")
     model = standalone_model(network).eval()  # batch statistics would spread any influence
-    x = images(*size).requires_grad_()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.abs_()  # else a ReLU of so few channels may be dead
+    x = images(*size).abs().requires_grad_()
     (gradient,) = torch.autograd.grad(model(x)[:, 0].sum(), x)
     assert (gradient.abs().sum((0, 1)) > 0).all()
 
@@ -391,7 +436,8 @@ def test_every_pixel_of_an_image_has_an_influence(network, size):
 def test_two_reductions_quarter_odd_and_even_sizes(network, size, last):
     model = standalone_model(network).eval()
     shapes = []
-    model.classifier.register_forward_hook(lambda module, inputs, output: shapes.append(inputs[0].shape[2:]))
+    pool = next(module for module in model.classifier.modules() if isinstance(module, nn.AdaptiveAvgPool2d))
+    pool.register_forward_hook(lambda module, inputs, output: shapes.append(inputs[0].shape[2:]))
     model(images(*size))
     assert shapes == [last]
 
@@ -412,7 +458,7 @@ def test_filters_stay_while_searching_and_double_in_the_final_network(model, wid
 
 def test_channels_of_cells_double_in_reduction_cells():
     model = MicroCNN(PAIR, CLASSES, MicroCNNConfig(num_layers=6, channels=4))
-    assert [cell.join.norm.num_features for cell in model.cells] == [4, 4, 8, 8, 8, 16, 16, 16]
+    assert [cell.calibrations["1"].norm.num_features for cell in model.cells] == [4, 4, 8, 8, 8, 16, 16, 16]
     assert list(model.reduces) == [False, False, True, False, False, True, False, False]
 
 
@@ -430,6 +476,28 @@ def test_shallow_networks(num_layers):
 def test_drop_path_rises_linearly_with_depth():
     model = standalone_model(PAIR, drop_path=0.5)
     assert [cell.drop_path for cell in model.cells] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_drop_path_grows_with_training():
+    model = standalone_model(PAIR, drop_path=0.5)
+    labels = torch.tensor([3, 0, 2])
+    expected, _ = standalone_model(PAIR).loss(images(), labels)
+    assert model.loss(images(), labels, progress=0.0)[0].equal(expected)
+    seen = []
+    for cell in model.cells:
+        cell.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[-1]))
+    model.loss(images(), labels, progress=0.25)
+    assert set(seen) == {0.25}
+
+
+@pytest.mark.parametrize("progress", [0.25, 1.0])
+def test_drop_path_drops_as_often_as_depth_and_progress_say(progress):
+    cell = standalone_model(PAIR, drop_path=0.5).cells[2]  # 3 of 5: at the end 0.3
+    pool = CellChoices.of(PAIR.normal).edges[2]  # which leaves ones alone
+    result = cell._result(pool, {pool.source: torch.ones(4000, 4, 3, 3)}, progress)
+    dropped = (result[:, 0, 0, 0] == 0).double().mean().item()
+    assert dropped == pytest.approx(0.3 * progress, abs=0.03)
+    torch.testing.assert_close(result.max().item(), 1 / (1 - 0.3 * progress))
 
 
 def test_drop_path_spares_identities_and_evaluation():
@@ -538,12 +606,20 @@ def test_a_macro_join_starts_as_the_sum_and_squeezes_as_the_identity():
     assert all(torch.equal(reduced, reductions[1]) for reduced in reductions[2:])
 
 
+def test_a_cell_input_starts_as_a_sum_of_the_nodes_it_reads():
+    model = SharedMicroCNN(10, MicroConfig(num_layers=6, channels=4, num_blocks=2))
+    inputs = model.cells[4].calibrations  # between the reductions: the older comes from one of them, twice as wide
+    maps = {label: torch.randn(2, 8, 6, 6) for label in (2, 3)}
+    expected = F.batch_norm(sum(x.clamp(min=0) for x in maps.values()), None, None, training=True)
+    torch.testing.assert_close(inputs["1"](maps), expected)
+    for sliced in (module for module in model.modules() if isinstance(module, Sliced)):
+        first, *others = sliced.slices.values()
+        assert all(torch.equal(weight, first) for weight in others)
+
+
 def test_a_micro_operation_starts_alike_on_every_edge_and_mixes_no_channels():
     model = SharedMicroCNN(10, MicroConfig(num_layers=3, channels=4, num_blocks=2))
     for cell, channels in zip(model.cells, (4, 8, 8, 16, 16), strict=True):
-        maps = {label: torch.randn(2, channels, 6, 6) for label in (2, 3)}
-        expected = torch.nn.functional.batch_norm(sum(maps.values()), None, None, training=True)
-        torch.testing.assert_close(cell.join(maps), expected)
         x, changed = torch.randn(2, channels, 6, 6), torch.randn(2, channels, 6, 6)
         changed[:, 1] = x[:, 1]
         for name in ("sep3x3", "sep5x5"):

@@ -1,6 +1,7 @@
 """The fast cell against the plain one, and what a shared model promises of its weights."""
 
 import re
+from unittest import mock
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from enas.models.cell_sequence import Plan, cell_sequence
+from enas.models.dropout import dropout_mask
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
 from enas.optim import make_optimizer, set_lr
 from enas.search_space import RNNCell
@@ -44,20 +46,23 @@ def make_batch(num_cells: int, steps: int = STEPS) -> tuple:
     return inputs, targets, torch.randn(num_cells, BATCH, 4, dtype=torch.float64, requires_grad=True)
 
 
-def plain_states(model: SharedRNN, inputs: torch.Tensor, cell: RNNCell, h: torch.Tensor) -> torch.Tensor:
-    """The states [T, B, H] of one cell, equation by equation (section 3 of the design)."""
+def plain_states(model: SharedRNN, inputs: torch.Tensor, cell: RNNCell, h: torch.Tensor, mask=1.0) -> torch.Tensor:
+    """The states [T, B, H] of one cell, equation by equation (section 3 of the design).
+
+    `mask` [B, H] is on the states that weights read, not on those that the highway carries on.
+    """
     w_xc, w_xh = model.w_input.chunk(2, dim=1)
     w_hc, w_hh = model.w_state.chunk(2, dim=1)
     f = {node: PLAIN_ACTIVATIONS[name] for node, name in zip(cell.nodes, cell.activations, strict=True)}
     states = []
     for words in inputs:
         x = model.embedding[words] * (model.config.input_scale or model.config.embed**0.5)
-        c = torch.sigmoid(x @ w_xc + h @ w_hc)
-        node = {0: c * f[0](x @ w_xh + h @ w_hh) + (1 - c) * h}
+        c = torch.sigmoid(x @ w_xc + (mask * h) @ w_hc)
+        node = {0: c * f[0](x @ w_xh + (mask * h) @ w_hh) + (1 - c) * h}
         for i, j in cell.edges:
             w_c, w_h = model.edges[f"{i}_{j}"].chunk(2, dim=1)
-            c = torch.sigmoid(node[i] @ w_c)
-            node[j] = c * f[j](node[i] @ w_h) + (1 - c) * node[i]
+            c = torch.sigmoid((mask * node[i]) @ w_c)
+            node[j] = c * f[j]((mask * node[i]) @ w_h) + (1 - c) * node[i]
         output = torch.stack([node[j] for j in cell.output_nodes]).mean(0)
         norm = output.norm(dim=1, keepdim=True)
         h = torch.where(norm > model.config.norm_bound, output / norm * model.config.norm_bound, output)
@@ -65,9 +70,10 @@ def plain_states(model: SharedRNN, inputs: torch.Tensor, cell: RNNCell, h: torch
     return torch.stack(states)
 
 
-def plain_loss(model, inputs, targets, cells, state):
+def plain_loss(model, inputs, targets, cells, state, masks=None):
     """The loss of M cells, one after the other, and their states [T, M, B, H]."""
-    states = [plain_states(model, inputs, cell, h) for cell, h in zip(cells, state, strict=True)]
+    masks = [1.0] * len(cells) if masks is None else masks
+    states = [plain_states(model, inputs, *each) for each in zip(cells, state, masks, strict=True)]
     losses = []
     for cell_states in states:
         for h, words in zip(cell_states, targets, strict=True):
@@ -108,6 +114,30 @@ def test_fast_cells_equal_plain_ones_forward_and_backward(embed, batch_norm, nor
     )
 
 
+@given(cells=some_cells)
+def test_dropout_of_the_state_is_one_mask_a_sequence_at_node_0_and_at_every_edge(cells):
+    model = make_model(dropouth=0.5).train()
+    inputs, targets, state = make_batch(len(cells))
+    torch.manual_seed(5)
+    masks = torch.empty(len(cells), BATCH, 4, dtype=torch.float64).bernoulli_(0.5) * 2
+    with mock.patch("enas.models.shared_rnn.dropout_mask", lambda like, p, training: masks):
+        loss, output = model.loss(inputs, targets, cells, state)
+    expected, expected_states = plain_loss(model, inputs, targets, cells, state, masks)
+    torch.testing.assert_close(output.states, expected_states, rtol=1e-10, atol=1e-12)
+    assert_same_gradients(model, state, loss, expected)
+
+
+def test_dropout_of_the_state_is_drawn_anew_for_a_sequence_and_absent_in_evaluation():
+    model = make_model(dropouth=0.5)
+    inputs, _, state = make_batch(1)
+    first, second = (model.train()(inputs, [CHAIN], state).states for _ in range(2))
+    assert not first.equal(second)
+    assert model.eval()(inputs, [CHAIN], state).states.equal(make_model().eval()(inputs, [CHAIN], state).states)
+    many = [dropout_mask(torch.empty(50, 40), 0.25, training=True) for _ in range(2)]
+    assert many[0].unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert (many[0] == 0).double().mean().item() == pytest.approx(0.25, abs=0.04)
+
+
 @pytest.mark.parametrize(
     "cells, norm_bound", [([CHAIN], 0.5), ([BUSH, RNNCell(("ReLU",), ()), CHAIN], 1.0)], ids=["alone", "together"]
 )
@@ -116,9 +146,10 @@ def test_gradcheck(cells, norm_bound):
     num_cells, num_blocks = len(cells), max(cell.num_blocks for cell in cells)
     shapes = [(3, 2, 6), (num_cells, 2, 3), (3, 6), *[(num_cells, 3, 6)] * (num_blocks - 1)]
     tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    mask = torch.rand(num_cells, 2, 3, dtype=torch.float64).round() * 2
 
     def states(projected, state, w_state, *edges):
-        return cell_sequence(projected, state, w_state, edges, Plan.of(cells), norm_bound)
+        return cell_sequence(projected, state, w_state, edges, Plan.of(cells), norm_bound, mask)
 
     norms = states(*tensors).norm(dim=-1)
     assert 0 < (norms < 0.99 * norm_bound).sum() < norms.numel(), "both sides of the bound are to be seen"

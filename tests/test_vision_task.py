@@ -14,7 +14,7 @@ from enas.data.augment import AugmentConfig, normalise
 from enas.data.image import ROTATIONS, ImageDataset
 from enas.data.image_batches import MemoryImages, channel_statistics
 from enas.search_space import MacroNetwork, MicroCell, MicroNetwork
-from enas.tasks.vision import VisionTask, VisionTaskConfig
+from enas.tasks.vision import ScratchVisionTask, VisionTask, VisionTaskConfig
 
 BATCH, SIZE = 6, 4
 PLAIN = AugmentConfig(crop_padding=0, flip=False)
@@ -64,6 +64,33 @@ def accuracy_by_hand(task: VisionTask, network: MacroNetwork, split: MemoryImage
         turns = range(4) if task.dataset.is_rotation else (0,)
         hits += [int(task.model(image.rot90(turn, (2, 3)), network).argmax()) == label + turn for turn in turns]
     return sum(hits) / len(hits)
+
+
+# Training
+
+
+@pytest.mark.parametrize(("given", "expected"), [(0, 3), (7, 7)])
+def test_an_epoch_is_a_pass_unless_its_steps_are_given(given, expected):
+    assert make_task(steps_per_epoch=given).steps_per_epoch == expected  # 20 images, 6 at a time
+
+
+def test_a_network_alone_is_told_how_far_training_is():
+    seen = []
+
+    class Model(TinyModel):
+        def loss(self, images, labels, progress):
+            seen.append(progress)
+            logits = self(images, NETWORKS[0])
+            return nn.functional.cross_entropy(logits, labels), logits
+
+    config = VisionTaskConfig(batch_size=BATCH, random_seed=5, augment=PLAIN, steps_per_epoch=2, num_epochs=2)
+    task = ScratchVisionTask(make_dataset(), Model(3), config)
+    for _ in range(5):
+        task.shared_loss([NETWORKS[0]])
+    assert seen == [0.25, 0.5, 0.75, 1.0, 1.0]
+    task.load_state_dict({**task.state_dict(), "train": {**task.state_dict()["train"], "cursor": 1}})
+    task.shared_loss([NETWORKS[0]])
+    assert seen[-1] == 0.5
 
 
 # Evaluation

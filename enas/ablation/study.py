@@ -110,6 +110,8 @@ def _from_scratch(settings: dict, network_type: str | None) -> Study:
         folder = choose_run(settings, SEARCHES)
         config = scratch_config(folder, settings)
     _check_network_type(config, network_type)
+    if config.network_type == "cnn" and config.valid_size == 0:
+        raise ValueError("valid_size is 0; an ablation compares validation scores, so hold images out for them")
     architecture = _read(config, dag_path) if dag_path else run.derived_architecture(folder, settings)
     metric = METRICS[config.network_type].name
 

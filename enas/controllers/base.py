@@ -40,12 +40,24 @@ class ControllerConfig:
         temperature: logits are divided by this (5.0 in the paper's code).
         tanh_c: logits then become tanh_c · tanh(logits); 0 leaves them alone.
         init_range: weights are uniform in ±this.
+        near_prior: of recurrent cells: from the logit of a connection over a distance of d nodes, near_prior · d² is
+            taken off after the squash (1/6 in enas_lm, where deep cells are this prior's doing).
+        separable_start: of micro cells: where the trained biases of separable convolutions start (10 in the authors'
+            code).
+        separable_prior: of micro cells: added to the logits of separable convolutions of the normal cell after the
+            squash, and taken off those of the other operations (0.25 in the authors' code).
+        operation_tanh_c: of micro cells: the tanh_c of operations; 0 is that of connections (1.10 / 2.5 = 0.44 in the
+            authors' code).
     """
 
     hidden: int = 100
     temperature: float = 5.0
     tanh_c: float = 2.5
     init_range: float = 0.1
+    near_prior: float = 0.0
+    separable_start: float = 0.0
+    separable_prior: float = 0.0
+    operation_tanh_c: float = 0.0
 
     def __post_init__(self):
         if self.hidden < 1:
@@ -55,10 +67,14 @@ class ControllerConfig:
         if self.tanh_c < 0:
             raise ValueError(f"tanh_c is {self.tanh_c}; it must be at least 0")
 
-    def temper(self, logits: Tensor) -> Tensor:
-        """Logits over the temperature, then squashed: in training and in deriving alike (as the authors' code)."""
+    def temper(self, logits: Tensor, tanh_c: float | None = None) -> Tensor:
+        """Logits over the temperature, then squashed: in training and in deriving alike, as in the authors' code.
+
+        `tanh_c` takes the place of the usual one where it is given.
+        """
+        tanh_c = self.tanh_c if tanh_c is None else tanh_c
         logits = logits / self.temperature
-        return self.tanh_c * torch.tanh(logits) if self.tanh_c > 0 else logits
+        return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits
 
 
 class Controller(nn.Module, ABC, Generic[Architecture]):
@@ -142,6 +158,10 @@ class LSTMController(Controller[Architecture]):
         _, log_probs, entropies = self._decide(len(rows), torch.tensor(given, device=self.decoders[0].bias.device))
         return Sample(list(architectures), log_probs, entropies)
 
+    def prior(self, index: int) -> Tensor | None:
+        """What is added to the logits of decision `index` and not trained, [choices]; None adds nothing."""
+        return None
+
     def num_made(self, first: Tensor) -> Tensor | None:
         """How many decisions each architecture takes, [M], given its first, [M]; None when all take all D.
 
@@ -157,6 +177,9 @@ class LSTMController(Controller[Architecture]):
         for index, decoder in enumerate(self.decoders):
             state = self.lstm(inputs, state)
             logits = self.config.temper(decoder(state[0]))
+            prior = self.prior(index)
+            if prior is not None:
+                logits = logits + prior
             log_probs = torch.log_softmax(self._mask_first(logits) if index == 0 else logits, dim=1)  # [M, choices]
             chosen = torch.multinomial(log_probs.exp(), 1).squeeze(1) if given is None else given[:, index]
             entropy = -(log_probs.exp() * log_probs).sum(1)

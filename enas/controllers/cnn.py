@@ -17,6 +17,8 @@ from torch.distributions import Bernoulli, Categorical, Distribution, kl_diverge
 from enas.controllers.base import Architecture, Controller, ControllerConfig, Sample
 from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS, MacroNetwork, MicroNetwork
 
+SEPARABLE = ("sep3x3", "sep5x5")
+
 State = tuple[Tensor, Tensor] | None  # of the LSTM: hidden and cell, each [M, H]; None is zeros
 
 
@@ -175,9 +177,12 @@ class AnchorController(Controller[Architecture]):
 
     def _choose_operation(self, choice: int, hidden: Tensor, decisions: _Decisions) -> Tensor:
         """Decide an operation in state `hidden` [M, H]; returns its embedding, [M, H]."""
-        logits = self.config.temper(self.decoders[choice](hidden))  # [M, operations]
+        logits = self._operation_logits(choice, hidden)  # [M, operations]
         chosen = decisions.make(Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
         return self.embeddings[choice, chosen.squeeze(1)]
+
+    def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
+        return self.config.temper(self.decoders[choice](hidden))
 
     def _attend(self, choice: int, hidden: Tensor, anchors: Tensor) -> Tensor:
         """Logits of the anchors [M, K, H] in state `hidden` [M, H]: vᵀ tanh(W_prev·h_j + W_curr·h_k), [M, K]."""
@@ -264,6 +269,18 @@ class MicroController(AnchorController[MicroNetwork]):
     ):
         space = MicroSpace(num_blocks, tuple(operations), cell_output)
         super().__init__(space, config, num_starts=2 * (num_blocks + 2), num_choices=4 * num_blocks)
+        is_separable = torch.tensor([name in SEPARABLE for name in operations])
+        self.register_buffer("_is_separable", is_separable, persistent=False)
+        with torch.no_grad():
+            for decoder in self.decoders:
+                decoder.bias[is_separable] = config.separable_start
+
+    def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
+        config = self.config
+        logits = config.temper(self.decoders[choice](hidden), config.operation_tanh_c or None)
+        if choice >= len(self.decoders) // 2:  # of the reduction cell
+            return logits
+        return logits + torch.where(self._is_separable, config.separable_prior, -config.separable_prior)
 
     def _decide(self, decisions: _Decisions) -> None:
         choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # [cell, node, 2]

@@ -39,6 +39,9 @@ class RNNController(LSTMController[RNNCell]):
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell.decode(decisions, self.activations, self.cell_output)
 
+    def prior(self, index: int) -> Tensor | None:
+        return near_prior(self, index) if index % 2 else None
+
 
 class FlexibleRNNController(LSTMController[RNNCell]):
     """Samples the number of nodes too, 3 … N, as its first decision; then what `RNNController` samples.
@@ -73,6 +76,9 @@ class FlexibleRNNController(LSTMController[RNNCell]):
 
     def num_made(self, first: Tensor) -> Tensor:
         return 2 * (first + 1)
+
+    def prior(self, index: int) -> Tensor | None:
+        return near_prior(self, index) if index and index % 2 == 0 else None
 
 
 class HardcodedRNNController(LSTMController[RNNCell]):
@@ -128,6 +134,15 @@ class RandomRNNController(Controller[RNNCell]):
     def _uniform(self, architectures: list[RNNCell]) -> Sample[RNNCell]:
         entropies = torch.tensor([math.log(size) for size in self.sizes]).expand(len(architectures), -1)
         return Sample(architectures, -entropies, entropies)
+
+
+def near_prior(controller: LSTMController, index: int) -> Tensor | None:
+    """The prior of the connection that decision `index` is, which prefers near nodes; see `ControllerConfig`."""
+    weight, bias = controller.config.near_prior, controller.decoders[index].bias
+    if weight == 0:
+        return None
+    node = len(bias)  # node j has the choices 0 … j−1
+    return -weight * (node - torch.arange(node, device=bias.device, dtype=bias.dtype)) ** 2
 
 
 def decision_sizes(num_blocks: int, num_activations: int) -> list[int]:

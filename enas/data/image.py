@@ -66,7 +66,7 @@ def load_images(
         image_size: side in pixels that images are brought to: the shorter side is resized, the longer one cut around
             the middle. 0 leaves them as they are, and all must then be of one size.
         valid_size: how many of CIFAR-10's training images are held out for validation, the same ones always, as many
-            of each class (paper section 3.2: 5,000).
+            of each class (paper section 3.2: 5,000); 0 holds none out, so that `valid` is empty.
         memory_limit: bytes. A folder whose pixels take more is left on the disk, and worker processes read it
             throughout the run. By default half of the machine's memory.
 
@@ -92,8 +92,8 @@ def load_images(
 def _load_cifar(folder: Path, image_size: int, valid_size: int) -> ImageDataset:
     cifar = read_cifar(folder)
     num = len(cifar.train_labels)
-    if not 1 <= valid_size < num:
-        raise ValueError(f"valid_size is {valid_size}; it must be between 1 and {num - 1:,}, one less than all")
+    if not 0 <= valid_size < num:
+        raise ValueError(f"valid_size is {valid_size}; it must be between 0 and {num - 1:,}, one less than all")
     # A generator of its own, whose numbers no version of Python changes.
     rng = random.Random("cifar10 validation")
     is_valid = stratified_choice(cifar.train_labels, valid_size, [rng.random() for _ in range(num)])
@@ -101,11 +101,13 @@ def _load_cifar(folder: Path, image_size: int, valid_size: int) -> ImageDataset:
     valid = _in_memory(cifar.train_images[is_valid], cifar.train_labels[is_valid], image_size)
     test = _in_memory(cifar.test_images, cifar.test_labels, image_size)
     note = f"{CIFAR}: {valid_size:,} of {num:,} training images are held out for validation"
+    if valid_size == 0:
+        note = f"{CIFAR}: all {num:,} images are trained on and none validates; the last epoch is tested"
     return ImageDataset(CIFAR, cifar.classes, train, valid, test, *channel_statistics(train), False, (note,))
 
 
 def _in_memory(images: np.ndarray, labels: np.ndarray, image_size: int) -> MemoryImages:
-    if image_size not in (0, images.shape[-1]):
+    if image_size not in (0, images.shape[-1]) and len(images):
         pictures = (Image.fromarray(image.transpose(1, 2, 0)) for image in images)
         images = np.stack([np.asarray(resize(picture, image_size)).transpose(2, 0, 1) for picture in pictures])
     return MemoryImages(torch.from_numpy(images), torch.from_numpy(labels))

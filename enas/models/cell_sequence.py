@@ -5,6 +5,8 @@ A node's step is a highway layer over its parent h_i (node 0: over the previous 
     [a_c, a_h] = h_i · [Wc_ij, Wh_ij]        one [H, 2H] product
     h_j = h_i + σ(a_c) ⊙ (f_j(a_h) − h_i)    equal to c ⊙ f + (1 − c) ⊙ h_i
 
+Dropout of the state, one mask a sequence, is on the h_i of the products and not on those of the second line.
+
 The backward pass is written out because that is where the speed is: automatic differentiation would form
 each weight gradient from T small products and record a graph node for each of 10·T·N pointwise steps; here a
 weight gradient is one product over the whole sequence.
@@ -108,6 +110,11 @@ def _product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.mm(x[0], weight[0], out=None if out is None else out[0]).unsqueeze(0)
 
 
+def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """`x` [..., M, B, H] as the products read it: times the mask [M, B, H] where there is one."""
+    return x if mask is None else x * mask
+
+
 def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor) -> None:
     """Apply gate and activation to `both` [M, B, 2H] in place; write h_j to `out` [M, B, H]."""
     hidden = parent.shape[-1]
@@ -137,7 +144,7 @@ def _highway_backward(grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan
 
 class _CellSequence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, projected, state, w_state, plan, norm_bound, grad_enabled, *edges):
+    def forward(ctx, projected, state, w_state, plan, norm_bound, mask, grad_enabled, *edges):
         steps, batch, hidden = projected.shape[0], projected.shape[1], state.shape[-1]
         m, n = state.shape[0], len(plan.nodes)
         keep = grad_enabled and any(ctx.needs_input_grad)
@@ -151,12 +158,12 @@ class _CellSequence(torch.autograd.Function):
         for t in range(steps):
             now, now_both = values[t % kept_steps], both[t % kept_steps]
             previous = states[t]
-            torch.mm(previous.view(m * batch, hidden), w_state, out=now_both[0].view(m * batch, -1))
+            torch.mm(_masked(previous, mask).view(m * batch, hidden), w_state, out=now_both[0].view(m * batch, -1))
             now_both[0] += projected[t]
             _highway(previous, now_both[0], plan.nodes[0], out=now[0])
             for j in range(1, n):
                 parent = plan.nodes[j].select(now)
-                _product(parent, edges[j - 1], out=now_both[j])
+                _product(_masked(parent, mask), edges[j - 1], out=now_both[j])
                 _highway(parent, now_both[j], plan.nodes[j], out=now[j])
             output = (now * shares).sum(0)
             norm = torch.linalg.vector_norm(output, dim=-1, keepdim=True)
@@ -164,13 +171,13 @@ class _CellSequence(torch.autograd.Function):
             torch.mul(output, scales[t], out=states[t + 1])
         if keep:
             ctx.plan, ctx.norm_bound, ctx.shares = plan, norm_bound, shares
-            ctx.save_for_backward(values, both, states, scales, w_state, *edges)
+            ctx.save_for_backward(values, both, states, scales, mask, w_state, *edges)
         return states[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_states):
-        values, both, states, scales, w_state, *edges = ctx.saved_tensors
+        values, both, states, scales, mask, w_state, *edges = ctx.saved_tensors
         steps, n, m, batch, hidden = values.shape
         plan = ctx.plan
         grad_both = torch.empty_like(both)
@@ -184,12 +191,15 @@ class _CellSequence(torch.autograd.Function):
                 node = plan.nodes[j]
                 parent = node.select(values[t])
                 direct = _highway_backward(grad_nodes[j], parent, both[t, j], node, grad_both[t, j])
-                node.add_to_parents(grad_nodes, direct.add_(_product(grad_both[t, j], edges_t[j - 1])))
+                through = _masked(_product(grad_both[t, j], edges_t[j - 1]), mask)
+                node.add_to_parents(grad_nodes, direct.add_(through))
             direct = _highway_backward(grad_nodes[0], states[t], both[t, 0], plan.nodes[0], grad_both[t, 0])
-            carried = direct.add_(torch.mm(grad_both[t, 0].reshape(m * batch, -1), w_state_t).view(m, batch, hidden))
-        grad_w_state = states[:-1].reshape(-1, hidden).t() @ grad_both[:, 0].reshape(-1, 2 * hidden)
-        grad_edges = [_weight_gradient(plan.nodes[j].select(values), grad_both[:, j]) for j in range(1, n)]
-        return grad_both[:, 0].sum(1), carried, grad_w_state, None, None, None, *grad_edges
+            through = torch.mm(grad_both[t, 0].reshape(m * batch, -1), w_state_t).view(m, batch, hidden)
+            carried = direct.add_(_masked(through, mask))
+        grad_w_state = _masked(states[:-1], mask).reshape(-1, hidden).t() @ grad_both[:, 0].reshape(-1, 2 * hidden)
+        parents = (_masked(node.select(values), mask) for node in plan.nodes[1:])
+        grad_edges = [_weight_gradient(parent, grad_both[:, j]) for j, parent in enumerate(parents, start=1)]
+        return grad_both[:, 0].sum(1), carried, grad_w_state, None, None, None, None, *grad_edges
 
 
 def _weight_gradient(parent: Tensor, grad_both: Tensor) -> Tensor:
@@ -209,6 +219,7 @@ def cell_sequence(
     edges: Sequence[Tensor],
     plan: Plan,
     norm_bound: float,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """The states of M cells over a sequence.
 
@@ -219,9 +230,11 @@ def cell_sequence(
         edges: for each of nodes 1 … N−1, the weights [Wc, Wh] of the edge that each cell uses, [M, H, 2H].
         plan: what the cells are.
         norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.
+        mask: what the previous state is multiplied by where node 0 reads it, and a node's state where an edge does,
+            the same at every step, [M, B, H]; None leaves them alone.
 
     Returns:
         [T, M, B, H]; differentiable in every tensor argument, once.
     """
     # Inside forward gradients are always off, and parameters still ask for one: only here is it known.
-    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, torch.is_grad_enabled(), *edges)
+    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, mask, torch.is_grad_enabled(), *edges)

@@ -14,17 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.models.operations import (
+    CellInput,
     FactorisedReduction,
     Join,
     Norm,
+    SlicedClassifier,
     classifier,
     convolution,
     drop_path,
     macro_operation,
     micro_operation,
-    relu_conv_norm,
 )
-from enas.search_space.cnn_macro import MACRO_OPERATIONS, MacroNetwork, reduction_layers
+from enas.search_space.cnn_macro import MACRO_OPERATIONS, STEM, MacroNetwork, reduction_layers
 from enas.search_space.cnn_micro import CELL_INPUTS, MICRO_OPERATIONS, MicroCell, MicroNetwork
 
 IMAGE_CHANNELS = 3
@@ -70,8 +71,11 @@ class MacroChoices:
 
 
 def _carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
-    """The layers up to `reduction` whose outputs are read after it: the last of them, and those skipped from."""
-    before = [layer for layer in skips if layer <= reduction]
+    """The layers up to `reduction` whose outputs are read after it: the last of them, and those skipped from.
+
+    The stem counts as a layer where it is skipped from.
+    """
+    before = [STEM, *(layer for layer in skips if layer <= reduction)]
     wanted = {before[-1]}.union(*(labels for layer, labels in skips.items() if layer > reduction))
     return [layer for layer in before if layer in wanted]
 
@@ -86,7 +90,7 @@ class MacroLayer(nn.Module):
         super().__init__()
         self.label = label
         self.operations = nn.ModuleDict({name: macro_operation(name, channels, norm) for name in operations})
-        self.join = Join((*skips, label), channels, norm) if skips else None
+        self.join = Join((*skips, label), channels, channels, norm) if skips else None
 
     def forward(self, x: Tensor, operation: str, skipped: Mapping[int, Tensor]) -> Tensor:
         """`x` and the `skipped` outputs of earlier layers, by label, are [B, C, H, W], as is the result."""
@@ -127,7 +131,7 @@ class MacroGraph(nn.Module):
         """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
         choices = MacroChoices.of(network)
         x = self.stem(images)
-        outputs: dict[int, Tensor] = {}  # by label, at the present size
+        outputs = {STEM: x}  # by label, at the present size
         for layer in range(choices.num_layers):
             if layer in choices.operations:
                 skipped = {label: outputs[label] for label in choices.skips[layer]}
@@ -201,31 +205,32 @@ class CellChoices:
         return tuple(label for label in CELL_INPUTS if any(edge.source == label for edge in self.edges))
 
 
+Maps = Mapping[int, Tensor]  # what is concatenated along the depth: maps [B, C, H, W] by label
+
+
 class Cell(nn.Module):
     """A cell of the micro space (paper section 2.4): each node adds two operations on two earlier labels.
 
-    Its two inputs are first brought to C channels. The nodes that are output are joined by ReLU, a 1×1 convolution and
-    batch normalisation, so that the cell has C output channels however many they are.
-
-    The authors' search has that convolution too, but their final network leaves it to the next two cells, each of which
-    reads the whole concatenation. Here both have it, so that the final network computes what was searched, with fewer
-    parameters (their published cells: 3.2 million before the auxiliary head, where the paper has 4.6).
+    Its output is the concatenation of its loose ends. Each of the next two cells brings that to C channels on its way
+    in, by ReLU, a 1×1 convolution and batch normalisation, as the authors' final network does. Their search has the
+    convolution on the way out instead, once for both readers. Here search and final network are the same.
 
     Every edge has its own weights: an operation's depend on the node, on whether it is the node's first or second
     input, and on the label read, as in the authors' code. The paper leaves it open.
 
     Args:
         choices: which weights the cell has.
-        calibrations: for each cell input, what brings it to C channels and to the size of the other.
+        calibrations: for each cell input what brings it to C channels and to the size of the other.
         channels: C.
         stride: of the operations on cell inputs; 2 makes it a reduction cell.
-        drop_path: the probability with which the result of an operation other than identity is dropped.
+        drop_path: the probability, at the end of training, with which the result of an operation other than
+            identity is dropped.
     """
 
     def __init__(
         self,
         choices: CellChoices,
-        calibrations: Sequence[nn.Module],
+        calibrations: Sequence[CellInput],
         channels: int,
         stride: int,
         drop_path: float,
@@ -238,22 +243,21 @@ class Cell(nn.Module):
         for edge in choices.edges:
             edge_stride = stride if edge.source in CELL_INPUTS else 1
             self.edges[edge.key] = micro_operation(edge.operation, channels, edge_stride, norm)
-        self.join = Join(choices.outputs, channels, norm)
 
-    def forward(self, older: Tensor, previous: Tensor, cell: MicroCell) -> Tensor:
-        """The output [B, C, H, W] of `cell`, from those of the two cells before it."""
+    def forward(self, older: Maps, previous: Maps, cell: MicroCell, progress: float) -> Maps:
+        """The output of `cell`, from those of the two cells before it; `progress` as for `MicroGraph.compute`."""
         choices = CellChoices.of(cell)
         inputs = (older, previous)
         maps = {label: self.calibrations[str(label)](inputs[label]) for label in choices.inputs}
         for first, second in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
-            maps[first.node] = self._result(first, maps) + self._result(second, maps)
-        return self.join({label: F.relu(maps[label]) for label in choices.outputs})
+            maps[first.node] = self._result(first, maps, progress) + self._result(second, maps, progress)
+        return {label: maps[label] for label in choices.outputs}
 
-    def _result(self, edge: Edge, maps: Mapping[int, Tensor]) -> Tensor:
+    def _result(self, edge: Edge, maps: Maps, progress: float) -> Tensor:
         output = self.edges[edge.key](maps[edge.source])
         if edge.operation == "identity":
             return output
-        return drop_path(output, self.drop_path, self.training)
+        return drop_path(output, self.drop_path * progress, self.training)
 
 
 class MicroGraph(nn.Module):
@@ -265,7 +269,7 @@ class MicroGraph(nn.Module):
         num_layers: the number of normal cells, 3N.
         channels: C of the first cells; the stem has three times as many.
         dropout: before the classifier.
-        drop_path: of the last cell; that of the others falls linearly to the front.
+        drop_path: of the last cell at the end of training; that of the others falls linearly to the front.
     """
 
     def __init__(
@@ -283,37 +287,35 @@ class MicroGraph(nn.Module):
         super().__init__()
         stage = (False,) * (num_layers // 3)
         self.reduces = (*stage, True, *stage, True, *stage)
-        older = previous = 3 * channels
-        self.stem = nn.Sequential(convolution(IMAGE_CHANNELS, previous, 3), norm(previous))
+        self.stem = nn.Sequential(convolution(IMAGE_CHANNELS, 3 * channels, 3), norm(3 * channels))
+        older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
         self.cells = nn.ModuleList()
         for index, reduces in enumerate(self.reduces):
             channels *= 2 if reduces else 1
             calibrations = (
-                _calibration(older, channels, norm, halve=index > 0 and self.reduces[index - 1]),
-                _calibration(previous, channels, norm, halve=False),
+                CellInput(*older, channels, norm, halve=index > 0 and self.reduces[index - 1]),
+                CellInput(*previous, channels, norm, halve=False),
             )
             choices, stride = (reduction, 2) if reduces else (normal, 1)
             dropped = drop_path * (index + 1) / len(self.reduces)
             self.cells.append(Cell(choices, calibrations, channels, stride, dropped, norm))
-            older, previous = previous, channels
-        self.classifier = classifier(channels, num_classes, dropout)
+            older, previous = previous, (choices.outputs, channels)
+        self.classifier = SlicedClassifier(*previous, num_classes, dropout)
 
-    def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Tensor]:
+    def compute(self, images: Tensor, network: MicroNetwork, progress: float = 1.0) -> tuple[Tensor, Maps]:
         """Run `network`, whose weights must be there, on images [B, 3, H, W].
 
+        Args:
+            progress: the share of training that is done, 0 … 1, by which the probability of dropping a path grows
+                (as in the authors' code).
+
         Returns:
-            logits [B, classes], and the output of the second reduction cell [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
+            logits [B, classes], and what the second reduction cell concatenates, each [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
         """
-        older = previous = self.stem(images)
+        older = previous = {STEM: self.stem(images)}
         for module, reduces in zip(self.cells, self.reduces, strict=True):
             cell = network.reduction if reduces else network.normal
-            older, previous = previous, module(older, previous, cell)
+            older, previous = previous, module(older, previous, cell, progress)
             if reduces:
                 reduced = previous
         return self.classifier(previous), reduced
-
-
-def _calibration(inputs: int, outputs: int, norm: Norm, *, halve: bool) -> nn.Module:
-    if halve:
-        return FactorisedReduction(inputs, outputs, norm)
-    return nn.Identity() if inputs == outputs else relu_conv_norm(inputs, outputs, norm)

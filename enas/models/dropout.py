@@ -24,9 +24,15 @@ def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -
 
 def locked_dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Drop the same units at every step of `x` [T, …]: variational dropout (Gal & Ghahramani 2016)."""
+    mask = dropout_mask(x[0], p, training)
+    return x if mask is None else x * mask
+
+
+def dropout_mask(like: Tensor, p: float, training: bool) -> Tensor | None:
+    """What dropout multiplies a tensor of the shape of `like` by: 0, or 1/(1−p). None where it leaves it alone."""
     if not training or p == 0:
-        return x
-    return x * (x.new_empty(x.shape[1:]).bernoulli_(1 - p) / (1 - p))
+        return None
+    return like.new_empty(like.shape).bernoulli_(1 - p) / (1 - p)
 
 
 def drop_connect(weight: Tensor, p: float, training: bool) -> Tensor:

@@ -80,11 +80,6 @@ def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
     )
 
 
-def relu_conv_norm(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
-    """ReLU, 1×1 convolution, batch normalisation: another number of channels."""
-    return nn.Sequential(nn.ReLU(), convolution(inputs, outputs, 1), norm(outputs))
-
-
 def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
     """ReLU, global average pool, dropout and a linear layer: [B, inputs, H, W] to logits [B, classes]."""
     return nn.Sequential(
@@ -110,32 +105,103 @@ class FactorisedReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]."""
-        x = F.relu(x)
-        height, width = x.shape[2:]
-        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
-        return self.norm(torch.cat([self.even(x[:, :, ::2, ::2]), self.odd(shifted)], dim=1))
+        even, odd = every_second_pixel(F.relu(x))
+        return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
 
 
-class Join(nn.Module):
+def every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The pixels [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places, and those at odd ones; zeros beyond the edge."""
+    height, width = x.shape[2:]
+    return x[:, :, ::2, ::2], F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
+
+
+class Sliced(nn.Module):
+    """A 1×1 convolution of the depth concatenation of any of several sources, or a linear layer likewise.
+
+    Each source has its own slice of the weight, so that one that is not there gets no gradient.
+
+    Args:
+        sources: labels of what may be concatenated.
+        inputs: the channels of each source.
+        make: makes the layer of all of them, given the number of its inputs.
+    """
+
+    def __init__(self, sources: Iterable[int], inputs: int, make: Callable[[int], nn.Conv2d | nn.Linear]):
+        super().__init__()
+        sources = tuple(sources)
+        slices = make(inputs * len(sources)).weight.detach().split(inputs, dim=1)
+        self.slices = nn.ParameterDict(
+            {str(source): nn.Parameter(weight.clone()) for source, weight in zip(sources, slices, strict=True)}
+        )
+
+    def weight(self, sources: Iterable[int]) -> Tensor:
+        """The weight of the concatenated `sources`."""
+        return torch.cat([self.slices[str(source)] for source in sources], dim=1)
+
+
+class Join(Sliced):
     """Depth concatenation, 1×1 convolution and batch normalisation of any of several sources (paper section 2.3).
-
-    Each source has its own slice of the weight, so that one that is not joined gets no gradient.
 
     Args:
         sources: labels of what may be joined.
-        channels: of each source, and of the result.
+        inputs: the channels of each source.
+        channels: those of the result.
         norm: makes the normalisation.
     """
 
-    def __init__(self, sources: Iterable[int], channels: int, norm: Norm):
-        super().__init__()
-        self.slices = nn.ParameterDict({str(s): convolution(channels, channels, 1).weight for s in sources})
+    def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm):
+        super().__init__(sources, inputs, lambda total: convolution(total, channels, 1))
         self.norm = norm(channels)
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
-        """Join maps [B, C, H, W] by label; the result has the shape of one of them."""
-        weight = torch.cat([self.slices[str(source)] for source in maps], dim=1)  # [C, sources·C, 1, 1]
-        return self.norm(F.conv2d(torch.cat([*maps.values()], dim=1), weight))
+        """Join maps [B, inputs, H, W] by label: [B, channels, H, W]."""
+        return self.norm(F.conv2d(torch.cat([*maps.values()], dim=1), self.weight(maps)))
+
+
+class CellInput(nn.Module):
+    """What a cell of the micro space makes of the output of an earlier one: a `Join` of its ReLU.
+
+    With `halve`, for a cell before a reduction, it is a `FactorisedReduction` of the concatenation.
+
+    Args:
+        sources: labels of the nodes that may be concatenated.
+        inputs: the channels of each.
+        channels: those of the result.
+    """
+
+    def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm, *, halve: bool):
+        super().__init__()
+        widths = (channels - channels // 2, channels // 2) if halve else (channels,)
+        self.paths = nn.ModuleList(
+            Sliced(sources, inputs, lambda total, width=width: convolution(total, width, 1)) for width in widths
+        )
+        self.norm = norm(channels)
+
+    def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
+        """Maps [B, inputs, H, W] by label to [B, channels, H, W], or ⌈H/2⌉ and ⌈W/2⌉."""
+        x = F.relu(torch.cat([*maps.values()], dim=1))
+        grids = every_second_pixel(x) if len(self.paths) == 2 else (x,)
+        paths = [F.conv2d(grid, path.weight(maps)) for path, grid in zip(self.paths, grids, strict=True)]
+        return self.norm(torch.cat(paths, dim=1))
+
+
+class SlicedClassifier(Sliced):
+    """The `classifier` of the depth concatenation of any of several sources.
+
+    Args:
+        sources: labels of what may be concatenated.
+        inputs: the channels of each source.
+        dropout: of the pooled channels.
+    """
+
+    def __init__(self, sources: Iterable[int], inputs: int, num_classes: int, dropout: float):
+        super().__init__(sources, inputs, lambda total: nn.Linear(total, num_classes))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.pool = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+
+    def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
+        """Maps [B, inputs, H, W] by label to logits [B, classes]."""
+        return F.linear(self.pool(torch.cat([*maps.values()], dim=1)), self.weight(maps), self.bias)
 
 
 def drop_path(x: Tensor, p: float, training: bool) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from enas.models.cnn import CellChoices, MacroChoices, MacroGraph, MicroGraph
 from enas.models.dropout import check_probabilities
-from enas.models.operations import BATCH_STATISTICS
+from enas.models.operations import BATCH_STATISTICS, Sliced
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
 
@@ -126,12 +126,17 @@ class SharedMicroCNN(MicroGraph):
     def _align(self) -> None:
         """Let a cell's channels mean the same at the start whichever operation made them; see `SharedMacroCNN`.
 
-        Joins and the 1×1 convolutions of separable ones begin as the identity, and an operation with the same weights
-        on every edge of a cell.
+        A cell's inputs and the classifier begin with the same weights for every node that may be concatenated, the
+        identity where the number of channels stays. The 1×1 convolutions of separable ones begin as the identity, and
+        an operation with the same weights on every edge of a cell.
         """
+        for sliced in (module for module in self.modules() if isinstance(module, Sliced)):
+            first, *others = sliced.slices.values()
+            if first.dim() == 4 and first.shape[0] == first.shape[1]:
+                nn.init.dirac_(first)
+            for weight in others:
+                weight.copy_(first)
         for cell in self.cells:
-            for weight in cell.join.slices.values():
-                nn.init.dirac_(weight)
             first: dict[tuple[str, bool], dict] = {}
             for key, operation in cell.edges.items():
                 for module in operation.modules():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.models.cell_sequence import Plan, cell_sequence
-from enas.models.dropout import drop_connect
+from enas.models.dropout import check_probabilities, drop_connect, dropout_mask
 from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.search_space import RNNCell
 
@@ -23,15 +23,19 @@ class SharedRNNConfig(LanguageModelConfig):
         num_blocks: N of the largest cell.
         batch_norm: normalise the output by its batch statistics, step by step. Needs batches of 2 or more.
         norm_bound: the largest Euclidean norm of a state.
+        dropouth: locked dropout of the state where node 0 reads it, and of a node's where an edge does (enas_lm's
+            `drop_l`).
     """
 
     num_blocks: int
+    dropouth: float = 0.0
     batch_norm: bool = True
     norm_bound: float = 25.0
 
     def __post_init__(self):
         if self.num_blocks < 1:
             raise ValueError(f"num_blocks is {self.num_blocks}; it must be at least 1")
+        check_probabilities(dropouth=self.dropouth)
         super().__post_init__()
 
 
@@ -85,6 +89,7 @@ class SharedRNN(LanguageModel):
             self._edge_weights(architectures),
             Plan.of(architectures),
             self.config.norm_bound,
+            dropout_mask(state, self.config.dropouth, self.training),
         )
         return states, states[-1]
 

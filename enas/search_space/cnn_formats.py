@@ -1,6 +1,8 @@
 """Convolutional architectures as others publish them: text in, text out.
 
 - `enas_macro` (Pham et al. 2018): integers; of each layer its operation, then 0 or 1 for each earlier layer.
+- `enas_macro_code` (the authors' code): the same integers, of which layer k's are read as skips from the stem and from
+  layers 0 … k−2.
 - `enas_micro` (same): integers; of each node input, operation, input, operation. Two cells, parted by `;`, `|` or a new
   line.
 - `darts_cnn` (Liu et al. 2019): `Genotype(normal=[('sep_conv_3x3', 1), …], normal_concat=range(2, 6), reduce=[…],
@@ -11,6 +13,7 @@ import ast
 import re
 import reprlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroCell, MicroNetwork
@@ -42,6 +45,28 @@ def read_enas_macro(text: str) -> MacroNetwork:
 def write_enas_macro(network: MacroNetwork) -> str:
     """The authors' integers, which `read_enas_macro` reads; ValueError when layers were removed."""
     return joined(network.encode(ENAS_MACRO_OPERATIONS))
+
+
+def read_enas_macro_code(text: str) -> MacroNetwork:
+    """The network of the authors' integers as their code builds it; ValueError when they are none.
+
+    It keeps the stem's output before those of the layers, so that digit 0 of a layer is the skip from the stem, and
+    digit j the one from layer j−1.
+    """
+    network = read_enas_macro(text)
+    return replace(network, skips=tuple(tuple(digit - 1 for digit in digits) for digits in network.skips))
+
+
+def write_enas_macro_code(network: MacroNetwork) -> str:
+    """The authors' integers, which `read_enas_macro_code` reads.
+
+    Raises:
+        ValueError: when layers were removed, or a layer skips from the one before it, which this reading cannot say.
+    """
+    for layer, skips in zip(network.layers, network.skips, strict=True):
+        if layer - 1 in skips and layer > 0:
+            raise ValueError(f"layer {layer} skips from layer {layer - 1}, for which this format has no digit")
+    return write_enas_macro(replace(network, skips=tuple(tuple(s + 1 for s in skips) for skips in network.skips)))
 
 
 def read_enas_micro(text: str) -> MicroNetwork:
@@ -160,6 +185,7 @@ def _twos(items: list) -> tuple[tuple, ...]:
 # For each format its reader and its writer.
 CNN_FORMATS: dict[str, tuple[Callable, Callable]] = {
     "enas_macro": (read_enas_macro, write_enas_macro),
+    "enas_macro_code": (read_enas_macro_code, write_enas_macro_code),
     "enas_micro": (read_enas_micro, write_enas_micro),
     "darts_cnn": (read_darts_cnn, write_darts_cnn),
 }

@@ -11,6 +11,9 @@ from enas.search_space.architecture import Architecture, as_integers, check_enco
 # In the order of the authors' integers.
 MACRO_OPERATIONS = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
 
+# The label of the stem, for networks that skip from it; the search space has none.
+STEM = -1
+
 
 def reduction_layers(num_layers: int) -> tuple[int, ...]:
     """Labels of the layers after which height and width are halved: at one third and two thirds of the depth.
@@ -35,6 +38,8 @@ class MacroNetwork(Architecture):
     Attributes:
         operations: the operation of each layer, names from `MACRO_OPERATIONS`.
         skips: for each layer the labels of the earlier layers whose outputs are joined to its own, increasing.
+            `STEM` among them is the stem's output: no network that is sampled skips from it, but the authors'
+            published one does, as their code reads it.
         layers: the label of each layer in the large graph, which names its shared weights.
             Labels increase and start at 0. They are 0 … L−1 unless layers were removed.
         num_layers: the number of layers L of the large graph, so that the reductions of `reduction_layers` stay
@@ -91,7 +96,7 @@ class MacroNetwork(Architecture):
 
     def _validate_skips(self, layer: int, skips: tuple[int, ...], earlier: tuple[int, ...]) -> None:
         for label in skips:
-            if type(label) is not int or label not in earlier:
+            if type(label) is not int or label not in (STEM, *earlier):
                 raise ValueError(
                     f"layer {layer} skips from layer {label!r}, which is not an earlier layer of the network"
                 )
@@ -102,6 +107,11 @@ class MacroNetwork(Architecture):
     def nodes(self) -> tuple[int, ...]:
         """The labels of the layers, which are this graph's nodes."""
         return self.layers
+
+    @property
+    def reads_stem(self) -> bool:
+        """Whether a layer skips from the stem."""
+        return any(STEM in skips for skips in self.skips)
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -120,11 +130,13 @@ class MacroNetwork(Architecture):
             L(L+1)/2 integers.
 
         Raises:
-            ValueError: when an operation is not among `operations`, or layers were removed (the integers cannot
-                say which).
+            ValueError: when an operation is not among `operations`, layers were removed (the integers cannot say
+                which), or a layer skips from the stem.
         """
         if self.layers != tuple(range(self.num_layers)):
             raise ValueError("a network with removed layers has no encoding")
+        if self.reads_stem:
+            raise ValueError("a network that skips from the stem has no encoding")
         check_encodable(self.operations, operations)
         decisions = []
         for layer, operation, skips in zip(self.layers, self.operations, self.skips, strict=True):

@@ -214,6 +214,7 @@ FORMATS = {
     "enas_lm": Format(RNNCell, _read_enas_lm, _write_enas_lm),
     "darts": Format(RNNCell, _read_darts, _write_darts),
     "enas_macro": Format(MacroNetwork, *CNN_FORMATS["enas_macro"]),
+    "enas_macro_code": Format(MacroNetwork, *CNN_FORMATS["enas_macro_code"]),
     "enas_micro": Format(MicroNetwork, *CNN_FORMATS["enas_micro"]),
     "darts_cnn": Format(MicroNetwork, *CNN_FORMATS["darts_cnn"]),
     "json": Format(Architecture, _read_json, Architecture.to_json),

@@ -62,6 +62,7 @@ class LanguageTask:
     """
 
     metric = "perplexity"
+    has_validation = True
 
     def __init__(self, corpus: Corpus, model: LanguageModel, config: LanguageTaskConfig):
         self.corpus = corpus

@@ -35,11 +35,15 @@ class VisionTaskConfig:
         batch_size: B, in training and in evaluation.
         random_seed: fixes the order in which images are read.
         augment: how training images are varied.
+        steps_per_epoch: minibatches of an epoch; 0 is a pass over the training images.
+        num_epochs: of the whole training.
     """
 
     batch_size: int
     random_seed: int
     augment: AugmentConfig
+    steps_per_epoch: int = 0
+    num_epochs: int = 1
 
 
 class VisionTask:
@@ -52,6 +56,10 @@ class VisionTask:
         dataset: the images.
         model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C].
         config: see `VisionTaskConfig`.
+
+    Attributes:
+        has_validation: whether there are validation images; a network trained alone can do without.
+        steps_per_epoch: minibatches of an epoch.
 
     Raises:
         ValueError: the training or validation split does not fill a minibatch.
@@ -70,7 +78,9 @@ class VisionTask:
         # All four rotations of an image make one minibatch of about the usual size.
         self._images_at_once = max(1, config.batch_size // 4) if dataset.is_rotation else config.batch_size
         self._train = self._endless("train", config.batch_size)
-        self._valid = self._endless("valid", self._images_at_once)
+        self.has_validation = len(dataset.valid) > 0
+        self._valid = self._endless("valid", self._images_at_once) if self.has_validation else None
+        self.steps_per_epoch = config.steps_per_epoch or self._train.batches_per_pass
 
     def _endless(self, split: str, batch_size: int) -> TrainingImages:
         name = f"{self.dataset.name}, {split}"
@@ -176,25 +186,27 @@ class VisionTask:
         return {
             "model": self.model.state_dict(),
             "train": self._train.state_dict(),
-            "valid": self._valid.state_dict(),
+            "valid": self._valid.state_dict() if self._valid else None,
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from `state_dict`."""
         self.model.load_state_dict(state["model"])
         self._train.load_state_dict(state["train"])
-        self._valid.load_state_dict(state["valid"])
+        if self._valid:
+            self._valid.load_state_dict(state["valid"])
 
 
 class ScratchVisionTask(VisionTask):
     """One network trained alone: its model, of `enas.models.standalone_cnn`, is the network, and has a loss of its own.
 
-    Args as for `VisionTask`, but for the model: model(images) gives logits, and model.loss(images, labels) both its
-    loss, that of an auxiliary head included, and the logits.
+    Args as for `VisionTask`, but for the model: model(images) gives logits, and model.loss(images, labels, progress)
+    both its loss, that of an auxiliary head included, and the logits; `progress` is the share of training done.
     """
 
     def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-        return self.model.loss(images, labels)
+        progress = self._train.cursor / (self.config.num_epochs * self.steps_per_epoch)
+        return self.model.loss(images, labels, min(1.0, progress))
 
     def logits(self, images: Tensor, network: Network) -> Tensor:
         return self.model(images)
