@@ -1,7 +1,6 @@
 """Penn Treebank on 2 cores: real learning in five epochs."""
 
 dataset = "ptb"
-precision = "bfloat16"  # the decoder is most of the work
 num_blocks = 6
 shared_embed = 200
 shared_hid = 200

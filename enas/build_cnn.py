@@ -33,6 +33,11 @@ def load_data(config: Config) -> tuple[ImageDataset, list[str]]:
     return images, list(images.notes)
 
 
+def settle(config: Config, data: ImageDataset, device: torch.device) -> tuple[Config, list[str]]:
+    """The settings, in which there is nothing to choose."""
+    return config, []
+
+
 def search_task(config: Config, data: ImageDataset, device: torch.device) -> VisionTask:
     """The problem with the shared model; ValueError when there are no validation images to reward networks on."""
     if len(data.valid) == 0:

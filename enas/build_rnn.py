@@ -16,6 +16,7 @@ from enas.models.lstm import LSTMModel, nearest_hidden
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
 from enas.optim import SharedSchedule, make_optimizer
 from enas.pick import controller_config, pick
+from enas.probe import choose_precision
 from enas.scratch import ScratchConfig
 from enas.search_space import LSTMBaseline, RNNCell
 from enas.tasks.language import LanguageTask, LanguageTaskConfig
@@ -29,6 +30,15 @@ def load_data(config: Config) -> tuple[Corpus, list[str]]:
     corpus = load_corpus(config.dataset, data_dir=config.data_dir, vocab_min_count=config.vocab_min_count)
     report = corpus.unknown_report()
     return corpus, [report] if report else []
+
+
+def settle(config: Config, data: Corpus, device: torch.device) -> tuple[Config, list[str]]:
+    """The settings with the precision chosen where it is auto, and a line on why."""
+    if config.precision != "auto":
+        return config, []
+    num_words = config.shared_rnn_max_length * config.batch_size * config.shared_num_sample
+    precision, reason = choose_precision(num_words, len(data.vocabulary), config.shared_hid, device)
+    return config.replace(precision=precision), [f"precision {precision}: {reason}"]
 
 
 def search_task(config: Config, data: Corpus, device: torch.device) -> LanguageTask:

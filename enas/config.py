@@ -51,7 +51,12 @@ class Config:
     data_dir: str = _setting("data", "where datasets lie")
     random_seed: int = _setting(12345, "seed of Python, NumPy and torch")
     num_gpu: int = _setting(-1, "0 is the CPU, 1 a GPU, -1 a GPU when there is one")
-    precision: str = _rnn("float32", "of the decoder's matrix products", ("float32", "bfloat16"))
+    num_threads: int = _setting(0, "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest")
+    precision: str = _rnn(
+        "auto",
+        "of the decoder's matrix products; auto is bfloat16 where the machine has it and a short trial finds it faster",
+        ("auto", "float32", "bfloat16"),
+    )
 
     num_blocks: int = _rnn(12, "nodes of a cell")
     shared_rnn_activations: tuple[str, ...] = _rnn(
@@ -195,7 +200,7 @@ _AT_LEAST = {
     0: (
         "shared_lr_warmup shared_lr_min shared_l2_reg shared_grad_clip controller_max_step controller_grad_clip "
         "shared_init_range shared_input_scale shared_decay_after tanh_c entropy_coeff shared_activation_reg "
-        "controller_near_prior cnn_operation_tanh_c valid_size shared_max_step "
+        "controller_near_prior cnn_operation_tanh_c valid_size shared_max_step num_threads "
         "shared_temporal_activation_reg shared_norm_stabilizer random_seed shared_lr controller_lr controller_lr_min "
         "scratch_asgd_patience scratch_early_stop cnn_num_layers cnn_hid cnn_lr_min cnn_l2_reg cnn_grad_clip "
         "cnn_crop_padding cnn_cutout cnn_skip_weight image_size scratch_cnn_hid scratch_cnn_auxiliary_weight"

@@ -5,14 +5,19 @@ results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from enas.build import build_scratch_trainer, build_trainer, half, pick_device
 from enas.checkpoint import Checkpoints, seed_everything
 from enas.config import Config, check_effect, from_mapping
+from enas.controllers import Controller, FixedController
 from enas.logbook import Logbook, format_score, write_json
+from enas.probe import THREADS_VARIABLE, choose_threads
 from enas.run_folder import (
     ALONE,
     SEARCHES,
@@ -100,14 +105,27 @@ def train(config: Config) -> dict:
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
     data, notes = half(config).load_data(config)
+    config, chosen = half(config).settle(config, data, device)
     task = half(config).search_task(config, data, device)
     controller = half(config).controller(config).to(device)
+    config, threads = _settle_threads(config, task, controller)
     folder = _begin(config)
     with _logbook(folder) as logbook:
-        for note in notes:
+        for note in (*notes, *chosen, *threads):
             logbook.info(note)
         logbook.info(f"run {folder}: {config.train_type} search on {config.dataset}, on {device}")
         return _search(build_trainer(config, task, controller, logbook, folder))
+
+
+def _settle_threads(config: Config, task: Task, controller: Controller) -> tuple[Config, list[str]]:
+    """The settings with the number of threads, which the process then computes with, and a line on why."""
+    if task.device.type != "cpu":
+        return config, []
+    num, reason = config.num_threads, "as num_threads says"
+    if num == 0:
+        num, reason = choose_threads(task, controller, config.shared_num_sample)
+    torch.set_num_threads(num)
+    return config.replace(num_threads=num), [f"threads {num}: {reason}"]
 
 
 def resume(config: Config, folder: Path) -> dict:
@@ -177,11 +195,13 @@ def train_alone(config: Config, architecture: Architecture) -> dict:
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
     data, notes = half(config).load_data(config)
+    config, chosen = half(config).settle(config, data, device)
     task = half(config).scratch_task(config, data, architecture, device)
+    config, threads = _settle_threads(config, task, FixedController(architecture))
     folder = _begin(config)
     write_json(folder / ARCHITECTURE, architecture.to_dict())
     with _logbook(folder) as logbook:
-        for note in notes:
+        for note in (*notes, *chosen, *threads):
             logbook.info(note)
         trainer = build_scratch_trainer(config, task, architecture, logbook, folder)
         size = sum(weight.numel() for weight in task.model.parameters())
@@ -262,15 +282,23 @@ def restore(config: Config, folder: Path) -> tuple[Trainer, list[str]]:
         FileNotFoundError, ValueError: there is no checkpoint, none can be read, or it does not fit.
     """
     device = pick_device(config.num_gpu)
+    _use_threads_of(config)
     data, _ = half(config).load_data(config)
     task = half(config).search_task(config, data, device)
     trainer = build_trainer(config, task, half(config).controller(config).to(device), None, folder)
     return trainer, _load_newest(trainer, config)
 
 
+def _use_threads_of(config: Config) -> None:
+    """Go on with the threads that the run began with; what OMP_NUM_THREADS says wins."""
+    if config.num_threads and THREADS_VARIABLE not in os.environ:
+        torch.set_num_threads(config.num_threads)
+
+
 def restore_alone(config: Config, folder: Path) -> tuple[ScratchTrainer, list[str]]:
     """The same for a run of one architecture."""
     device = pick_device(config.num_gpu)
+    _use_threads_of(config)
     data, _ = half(config).load_data(config)
     architecture = _saved_architecture(config, folder)
     task = half(config).scratch_task(config, data, architecture, device)

@@ -14,8 +14,8 @@ ALONE = ("single", "train_scratch")  # modes whose runs hold one architecture's 
 
 # What a resumed, derived or tested run may set anew; all else is part of what the run is.
 CHANGEABLE = {
-    "mode", "load_path", "log_dir", "data_dir", "num_gpu", "max_epoch", "save_epoch", "max_save_num", "log_step",
-    "derive_num_sample", "derive_max_batches",
+    "mode", "load_path", "log_dir", "data_dir", "num_gpu", "num_threads", "max_epoch", "save_epoch", "max_save_num",
+    "log_step", "derive_num_sample", "derive_max_batches",
 }  # fmt: skip
 # What a run from scratch takes over from the search it derives from.
 SEARCH_SPACE = {
@@ -23,6 +23,9 @@ SEARCH_SPACE = {
     "vocab_min_count", "cnn_space", "cnn_num_layers", "cnn_num_blocks", "cnn_hid",
     "cnn_dropout",
 }  # fmt: skip
+
+# What a run from scratch chooses anew, for it may be on another machine.
+MACHINE = {"num_threads": 0, "precision": "auto"}
 
 
 def make_run_folder(config: Config) -> Path:
@@ -151,7 +154,7 @@ def scratch_config(folder: Path, settings: dict) -> Config:
     Raises:
         ValueError: params.json is unreadable, or `settings` contradict the space that was searched.
     """
-    saved = saved_config(folder)
+    saved = saved_config(folder).replace(**MACHINE)
     given = _merged(saved, settings)
     _check_same(folder, saved, given, settings.keys() & SEARCH_SPACE)
     return given.replace(load_path=str(folder), log_dir=settings.get("log_dir", str(folder.parent)))

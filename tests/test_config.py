@@ -420,8 +420,8 @@ IMAGE_SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
 }
 # These change what is written and where, or which problem it is, and are tested as that.
 ELSEWHERE = {
-    "network_type", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu", "save_epoch",
-    "max_save_num", "log_step",
+    "network_type", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu", "num_threads",
+    "save_epoch", "max_save_num", "log_step",
 }  # fmt: skip
 
 

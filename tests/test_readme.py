@@ -10,6 +10,8 @@ import pytest
 import tiny
 from test_image import write_cifar
 
+from enas.config import read_variation
+
 README = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
     line
@@ -44,7 +46,9 @@ def _arguments(words: list[str]) -> list[str]:
     given = {word.split("=")[0] for word in words if word.startswith("--")}
     if "--load_path" in given or {"derive", "test"} & set(words):
         return [*words, "--num_gpu", "0"]  # the sizes are those of the run
-    settings = {**tiny.IMAGE_SETTINGS, "valid_size": 20} if "cnn" in words else tiny.SETTINGS
+    config = words[words.index("--config") + 1] if "--config" in words else "config_ours"
+    is_cnn = "cnn" in words or read_variation(config).get("network_type") == "cnn"
+    settings = {**tiny.IMAGE_SETTINGS, "valid_size": 20} if is_cnn else tiny.SETTINGS
     sizes = {name: value for name, value in settings.items() if f"--{name}" not in given}
     if "--dataset" in given or "--config" in given:
         sizes.pop("dataset", None)

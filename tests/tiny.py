@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {
     "dataset": "tiny",
     "num_gpu": 0,
+    "num_threads": 1,
+    "precision": "float32",
     "num_blocks": 4,
     "batch_size": 4,
     "shared_embed": 8,
@@ -44,6 +46,7 @@ IMAGE_SETTINGS = {
     "network_type": "cnn",
     "dataset": "tiny",
     "num_gpu": 0,
+    "num_threads": 1,
     "cnn_num_layers": 3,
     "cnn_num_blocks": 2,
     "cnn_hid": 4,
