@@ -181,7 +181,8 @@ def plain_input(module: nn.Module, maps: dict[int, torch.Tensor]) -> torch.Tenso
 
 
 def plain_classifier(module: nn.Module, maps: dict[int, torch.Tensor]) -> torch.Tensor:
-    return module.bias + sum(x.clamp(min=0).mean((2, 3)) @ module.slices[str(label)].t() for label, x in maps.items())
+    pooled = {label: module.norms[str(label)](x).clamp(min=0).mean((2, 3)) for label, x in maps.items()}
+    return module.bias + sum(x @ module.slices[str(label)].t() for label, x in pooled.items())
 
 
 def plain_logits(model: nn.Module, x: torch.Tensor, network: MacroNetwork | MicroNetwork) -> torch.Tensor:

@@ -300,7 +300,7 @@ class MicroGraph(nn.Module):
             dropped = drop_path * (index + 1) / len(self.reduces)
             self.cells.append(Cell(choices, calibrations, channels, stride, dropped, norm))
             older, previous = previous, (choices.outputs, channels)
-        self.classifier = SlicedClassifier(*previous, num_classes, dropout)
+        self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
 
     def compute(self, images: Tensor, network: MicroNetwork, progress: float = 1.0) -> tuple[Tensor, Maps]:
         """Run `network`, whose weights must be there, on images [B, 3, H, W].

@@ -186,22 +186,28 @@ class CellInput(nn.Module):
 
 
 class SlicedClassifier(Sliced):
-    """The `classifier` of the depth concatenation of any of several sources.
+    """The `classifier` of the depth concatenation of any of several sources, each normalised first.
+
+    The authors' final network has no normalisation here. Without it the scale of what the classifier reads differs from
+    architecture to architecture, and shared weights learn much more slowly.
 
     Args:
         sources: labels of what may be concatenated.
         inputs: the channels of each source.
         dropout: of the pooled channels.
+        norm: makes the normalisation of a source.
     """
 
-    def __init__(self, sources: Iterable[int], inputs: int, num_classes: int, dropout: float):
+    def __init__(self, sources: Iterable[int], inputs: int, num_classes: int, dropout: float, norm: Norm):
         super().__init__(sources, inputs, lambda total: nn.Linear(total, num_classes))
+        self.norms = nn.ModuleDict({source: norm(inputs) for source in self.slices})
         self.bias = nn.Parameter(torch.zeros(num_classes))
         self.pool = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Maps [B, inputs, H, W] by label to logits [B, classes]."""
-        return F.linear(self.pool(torch.cat([*maps.values()], dim=1)), self.weight(maps), self.bias)
+        normalised = torch.cat([self.norms[str(source)](x) for source, x in maps.items()], dim=1)
+        return F.linear(self.pool(normalised), self.weight(maps), self.bias)
 
 
 def drop_path(x: Tensor, p: float, training: bool) -> Tensor:
