@@ -15,8 +15,8 @@ log_dir = "logs"  # beside the code, and not in git
 data_dir = "data"  # where enas.data.download puts datasets
 random_seed = 12345  # any, as long as it is written down
 num_gpu = -1  # a GPU when there is one, so that the same command runs everywhere
-num_threads = 0  # small steps gain nothing from a second thread, and lose much to one that waits beside another run
-precision = "auto"  # bfloat16 is twice as fast where the machine has it, and ten times slower where it is emulated
+num_threads = 0  # some small steps gain nothing from a second thread, and lose much by it beside another run
+precision = "auto"  # bfloat16 is faster where the machine has it, and ten times slower where it is emulated
 
 # The search space (paper section 2.1)
 num_blocks = 12  # paper section 3.1
