@@ -233,7 +233,7 @@ def test_no_1x1_convolution_of_a_network_has_a_stride():
 
 @given(st.lists(st.integers(0, 4), min_size=1, unique=True))
 def test_a_join_is_a_sum_of_convolutions_of_its_sources(sources):
-    join = built(Join, range(5), CHANNELS, CHANNELS, BATCH_STATISTICS)
+    join = built(Join, range(5), CHANNELS, BATCH_STATISTICS)
     maps = {source: images() * (source + 1) + source for source in sources}
     expected = sum(dense(x, join.slices[str(source)]) for source, x in maps.items())
     assert_equal(join(maps), normalised(expected, join.norm))
@@ -241,7 +241,7 @@ def test_a_join_is_a_sum_of_convolutions_of_its_sources(sources):
 
 @given(st.sets(st.integers(0, 4), min_size=1))
 def test_only_joined_sources_get_a_gradient(sources):
-    join = built(Join, range(5), CHANNELS, CHANNELS, BATCH_STATISTICS)
+    join = built(Join, range(5), CHANNELS, BATCH_STATISTICS)
     (join({source: images() for source in sources}) * torch.rand(7, 6)).sum().backward()
     assert {int(source) for source, weight in join.slices.items() if weight.grad is not None} == sources
 

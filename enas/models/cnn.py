@@ -90,7 +90,7 @@ class MacroLayer(nn.Module):
         super().__init__()
         self.label = label
         self.operations = nn.ModuleDict({name: macro_operation(name, channels, norm) for name in operations})
-        self.join = Join((*skips, label), channels, channels, norm) if skips else None
+        self.join = Join((*skips, label), channels, norm) if skips else None
 
     def forward(self, x: Tensor, operation: str, skipped: Mapping[int, Tensor]) -> Tensor:
         """`x` and the `skipped` outputs of earlier layers, by label, are [B, C, H, W], as is the result."""

@@ -144,17 +144,16 @@ class Join(Sliced):
 
     Args:
         sources: labels of what may be joined.
-        inputs: the channels of each source.
-        channels: those of the result.
+        channels: of each source, and of the result.
         norm: makes the normalisation.
     """
 
-    def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm):
-        super().__init__(sources, inputs, lambda total: convolution(total, channels, 1))
+    def __init__(self, sources: Iterable[int], channels: int, norm: Norm):
+        super().__init__(sources, channels, lambda total: convolution(total, channels, 1))
         self.norm = norm(channels)
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
-        """Join maps [B, inputs, H, W] by label: [B, channels, H, W]."""
+        """Join maps [B, C, H, W] by label; the result has the shape of one of them."""
         return self.norm(F.conv2d(torch.cat([*maps.values()], dim=1), self.weight(maps)))
 
 
