@@ -155,8 +155,10 @@ def derived_architecture(folder: Path, settings: dict) -> Architecture:
     """The architecture that `derive` finds in `folder`, without a word there. See `run_config` for the arguments."""
     names = ("data_dir", "num_gpu", "derive_num_sample", "derive_max_batches")
     config = run_config(folder, {name: settings[name] for name in names if name in settings})
+    threads = torch.get_num_threads()
     trainer, _ = restore(config, folder)
     architecture, _ = trainer.derive()
+    torch.set_num_threads(threads)  # those of the search are not those of what comes next
     return architecture
 
 
