@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.animation import main
+from enas.pictures.animation import main
 
 if __name__ == "__main__":
     sys.exit(main())

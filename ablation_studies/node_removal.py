@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.analysis import main, node_removal
+from enas.ablation.ablations import main, node_removal
 
 if __name__ == "__main__":
     sys.exit(main(node_removal))

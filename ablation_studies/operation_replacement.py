@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.analysis import main, operation_replacement
+from enas.ablation.ablations import main, operation_replacement
 
 if __name__ == "__main__":
     sys.exit(main(operation_replacement))

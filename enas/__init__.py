@@ -1,6 +1,14 @@
 """Efficient Neural Architecture Search (Pham et al. 2018, arXiv:1802.03268)."""
 
-from enas.config import Config
 from enas.search_space import RNNCell
 
 __all__ = ["Config", "RNNCell"]
+
+
+def __getattr__(name: str):
+    # Config loads torch, which the converter of published formats does not need.
+    if name == "Config":
+        from enas.config import Config
+
+        return Config
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,40 +1,61 @@
-"""The command line: flags in, one line on stderr and a status out."""
+"""The command line: one parser, one way to end in an error, and from flags to the functions that do the work."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
-from enas import run
-from enas.config import parse_flags
-from enas.trainer import Interrupted, TrainingDivergedError
+from enas.errors import Interrupted, TrainingDivergedError, UserError, did_you_mean
 
-BAD_INPUT = 2
+BAD_INPUT = 2  # exit statuses
 DIVERGED = 1
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Search as the flags say; returns the exit status: 0, 2 for bad input, 130 or 143 when stopped by a signal."""
-    return guarded(lambda: run.execute(parse_flags(sys.argv[1:] if argv is None else argv, "Search with ENAS.")))
+    """Search, derive, test, or train one architecture, as the flags say. Returns the exit status."""
+    from enas.runs.commands import execute, parse_flags  # load torch, which not every command needs
+
+    return guarded(lambda: execute(parse_flags(argv, "Efficient Neural Architecture Search.")))
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UserError where argparse would print its usage and exit; flags that are not given have no value."""
+
+    def __init__(self, description: str, **settings: Any):
+        super().__init__(description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS, **settings)
+
+    def error(self, message: str):
+        raise UserError(f"{message}; --help lists the flags")
+
+    def given(self, argv: list[str] | None = None) -> dict[str, Any]:
+        """The values of the flags in `argv`; UserError for a wrong value or an unknown flag, with the nearest one."""
+        known, unknown = self.parse_known_args(sys.argv[1:] if argv is None else argv)
+        for word in unknown:
+            if not word.strip():
+                continue  # what the shell makes of a backslash with a space behind it at a line's end
+            flag = word.split("=")[0]
+            if flag.startswith("--"):
+                raise UserError(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}")
+            raise UserError(f"unexpected argument {word!r}; settings are given as --name value")
+        return vars(known)
 
 
 def guarded(action: Callable[[], object]) -> int:
-    """Run `action`; what a user can get wrong ends in one line on stderr, not in a traceback."""
+    """Run `action`; what a user can mend ends in one line on stderr. Returns the exit status.
+
+    That is 0; 2 after a UserError; 1 when training diverged; 130 or 143 after a signal.
+    """
     try:
         action()
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return stop.status
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
     except TrainingDivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return DIVERGED
-    except (ValueError, OSError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        return BAD_INPUT
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return stop.status
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'system'}: {error.strerror}"
-    return " ".join(str(error).split())

@@ -2,9 +2,7 @@
 
 from hypothesis import strategies as st
 
-from enas.search_space.cnn_macro import MACRO_OPERATIONS, MacroNetwork
-from enas.search_space.cnn_micro import MICRO_OPERATIONS, MicroCell, MicroNetwork
-from enas.search_space.rnn_cell import CELL_OUTPUTS
+from enas.search_space import CELL_OUTPUTS, MACRO_OPERATIONS, MICRO_OPERATIONS, MacroNetwork, MicroCell, MicroNetwork
 
 
 @st.composite

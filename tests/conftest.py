@@ -1,10 +1,34 @@
-"""One thread, and examples that are few and the same in every run."""
+"""One thread; examples that are few and the same in every run; and nothing slow that a test does not look at."""
 
+import os
+
+import graphviz
+import pytest
+import tiny
 import torch
 from hypothesis import HealthCheck, settings
+
+from enas.ablation import report
 
 torch.set_num_threads(1)
 settings.register_profile(
     "enas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("enas")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick():
+    """Files need not survive a power cut, drawings stay .dot files, and plots stay empty; see `tiny.rendering`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(graphviz.Digraph, "pipe", tiny.no_dot)
+        patch.setattr(report, "write_figure", tiny.no_figure)
+        yield
+
+
+@pytest.fixture
+def rendered():
+    """Drawings and plots as users see them."""
+    with tiny.rendering():
+        yield

@@ -2,11 +2,14 @@
 
 from hypothesis import strategies as st
 
-from enas.search_space.rnn_cell import ACTIVATIONS, CELL_OUTPUTS, RNNCell
+from enas.search_space import CELL_OUTPUTS, RNNCell
+from enas.search_space.rnn_cell import PAPER_ACTIVATIONS
 
 
 @st.composite
-def cells(draw, max_blocks: int = 12, *, min_blocks: int = 1, gaps: bool = False) -> RNNCell:
+def cells(
+    draw, max_blocks: int = 12, *, min_blocks: int = 1, gaps: bool = False, activations=PAPER_ACTIVATIONS
+) -> RNNCell:
     """Recurrent cells of `min_blocks` to `max_blocks` nodes.
 
     Labels are 0 … N−1; with `gaps` they may jump, as they do after nodes were removed.
@@ -17,7 +20,7 @@ def cells(draw, max_blocks: int = 12, *, min_blocks: int = 1, gaps: bool = False
     for step in steps:
         nodes.append(nodes[-1] + step)
     return RNNCell(
-        activations=tuple(draw(_exactly(num_blocks, st.sampled_from(ACTIVATIONS)))),
+        activations=tuple(draw(_exactly(num_blocks, st.sampled_from([*activations])))),
         previous=tuple(draw(st.sampled_from(nodes[:position])) for position in range(1, num_blocks)),
         cell_output=draw(st.sampled_from(CELL_OUTPUTS)),
         nodes=tuple(nodes),

@@ -11,12 +11,17 @@ import pytest
 import tiny
 from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
+from PIL import Image
 from strategies import cells
 
-from enas import analysis, run
+from enas.ablation import ablations as analysis
 from enas.ablation import report
-from enas.analysis import activation_variants, main, operation_variants, removal_variants
-from enas.build import half
+from enas.ablation.ablations import main
+from enas.ablation.edits import removals, replacements
+from enas.pictures.plots import table_figure
+from enas.runs import run
+from enas.runs.commands import execute
+from enas.runs.folder import saved_config
 from enas.search_space import (
     ACTIVATIONS,
     MACRO_OPERATIONS,
@@ -25,8 +30,9 @@ from enas.search_space import (
     MicroCell,
     MicroNetwork,
     RNNCell,
+    architecture_from_dict,
+    load_architecture,
 )
-from enas.search_space.formats import load_architecture
 
 GIVEN = RNNCell(("sigmoid", "tanh", "ReLU", "identity"), (0, 0, 2))
 
@@ -35,11 +41,10 @@ GIVEN = RNNCell(("sigmoid", "tanh", "ReLU", "identity"), (0, 0, 2))
 def trained(tmp_path_factory):
     """The folder of a finished run that nobody changes, large learning rate: its cells differ."""
     folder = tmp_path_factory.mktemp("trained")
-    run.execute(tiny.settings(folder, shared_lr=10.0))
+    execute(tiny.settings(folder, shared_lr=10.0))
     return tiny.only_run(folder / "logs")
 
 
-IMAGE_SETTINGS = {**tiny.IMAGE_SETTINGS, "dataset": "pets", "shared_max_step": 3, "max_epoch": 1}
 # Given networks; of the small runs' size.
 NETWORKS = {
     "macro": MacroNetwork(("sep3x3", "max3x3", "conv5x5"), ((), (0,), (0, 1))),
@@ -59,12 +64,13 @@ def image_home(tmp_path_factory):
     counts = {"train": 6, "valid": 7, "test": 4}
     pictures.write_folder(folder / "data" / "pets", classes=("ant", "bee", "cat", "dog"), counts=counts)
     for space in NETWORKS:
-        run.execute(image_settings(folder, cnn_space=space, log_dir=str(folder / "logs" / space)))
+        execute(image_settings(folder, cnn_space=space, log_dir=str(folder / "logs" / space)))
     return folder
 
 
 def image_settings(folder, **changes) -> dict:
-    return {**IMAGE_SETTINGS, "data_dir": str(folder / "data"), **changes}
+    usual = {"network_type": "cnn", "dataset": "pets", "shared_max_step": 3, "max_epoch": 1}
+    return tiny.settings(folder, **{**usual, **changes})
 
 
 @pytest.fixture(scope="module", params=list(NETWORKS))
@@ -105,12 +111,12 @@ def written(folder, ablation: str, trained) -> dict:
 
 @given(cells(max_blocks=5, gaps=True))
 def test_every_activation_of_every_node_is_tried(cell):
-    variants = activation_variants(cell, ACTIVATIONS)
+    variants = replacements(cell, RNNCell.replace_activations, [*ACTIVATIONS])
     assert variants[0].architecture == cell
-    assert [variant.architecture.activations for variant in variants[1:5]] == [
+    assert [variant.architecture.activations for variant in variants[1 : 1 + len(ACTIVATIONS)]] == [
         (name,) * cell.num_blocks for name in ACTIVATIONS
     ]
-    single = {(variant.node, variant.replacement): variant.architecture for variant in variants[5:]}
+    single = {(variant.node, variant.replacement): variant.architecture for variant in variants[1 + len(ACTIVATIONS) :]}
     assert set(single) == {(node, name) for node in cell.nodes for name in ACTIVATIONS}
     for (node, name), edited in single.items():
         found = dict(zip(edited.nodes, edited.activations, strict=True))
@@ -120,7 +126,7 @@ def test_every_activation_of_every_node_is_tried(cell):
 
 @given(cells(min_blocks=2, max_blocks=6, gaps=True))
 def test_every_node_but_the_first_is_removed(cell):
-    variants, kept = removal_variants(cell)
+    variants, kept = removals(cell)
     assert variants[0].architecture == cell
     assert kept == ["node 0 cannot be removed: it alone reads the input and the previous state"]
     assert [variant.node for variant in variants[1:]] == list(cell.nodes[1:])
@@ -147,11 +153,11 @@ def test_every_operation_of_every_layer_or_node_is_tried(network):
     is_macro = isinstance(network, MacroNetwork)
     names = MACRO_OPERATIONS if is_macro else MICRO_OPERATIONS
     own = operations_of(network)
-    variants = operation_variants(network)
+    variants = replacements(network, type(network).replace_operations, names)
     assert (variants[0].architecture, variants[0].edit) == (network, "unedited")
     everything = {variant.replacement: variant.architecture for variant in variants[1 : 1 + len(names)]}
     single = {(variant.node, variant.replacement): variant.architecture for variant in variants[1 + len(names) :]}
-    assert tuple(everything) == names
+    assert [*everything] == names
     assert set(single) == {(node, name) for node in own for name in names}
     for name, edited in everything.items():
         assert operations_of(edited) == dict.fromkeys(own, name if is_macro else (name, name))
@@ -161,7 +167,7 @@ def test_every_operation_of_every_layer_or_node_is_tried(network):
 
 @given(macro_networks(max_layers=5, gaps=True))
 def test_every_layer_but_the_first_is_removed(network):
-    variants, kept = removal_variants(network)
+    variants, kept = removals(network)
     assert kept == ["layer 0 cannot be removed: it alone reads the image"]
     assert [variant.node for variant in variants] == [None, *network.layers[1:]]
     for variant in variants[1:]:
@@ -171,7 +177,7 @@ def test_every_layer_but_the_first_is_removed(network):
 
 @given(micro_networks(gaps=True))
 def test_every_node_of_both_cells_is_removed_unless_it_is_the_only_one(network):
-    variants, kept = removal_variants(network)
+    variants, kept = removals(network)
     if network.normal.num_blocks == 1:
         assert [line.split(":")[0] for line in kept] == ["normal cell", "reduction cell"]
         assert all("cannot be removed: the cell has no other node" in line for line in kept)
@@ -186,22 +192,27 @@ def test_every_node_of_both_cells_is_removed_unless_it_is_the_only_one(network):
 # --- what they score --------------------------------------------------------------------------------------------------
 
 
+def derived_and_tested(folder) -> tuple[dict, float]:
+    """What `derive` reports, and the score of that architecture on the test split with the newest shared weights."""
+    derived = execute({"load_path": str(folder), "mode": "derive"})
+    trainer, _ = run.restore(saved_config(folder), folder)
+    return derived, trainer.task.evaluate(architecture_from_dict(derived["architecture"]), "test")
+
+
 @pytest.mark.parametrize("ablation", ["activation_replacement", "node_removal"])
 def test_the_unedited_row_is_what_derive_reports(at_home, trained, ablation):
-    copy = shutil.copytree(trained, at_home / trained.name)
-    derived = run.execute({"load_path": str(copy), "mode": "derive"})
-    tested = run.execute({"load_path": str(copy), "mode": "test"})
-    rows = getattr(analysis, ablation)({"load_path": str(trained)})
+    derived, tested = derived_and_tested(shutil.copytree(trained, at_home / trained.name))
+    rows = getattr(analysis, ablation)(**{"load_path": str(trained)})
     assert rows[0]["architecture"] == derived["architecture"]
     assert rows[0]["validation_perplexity"] == derived["validation_perplexity"]
-    assert rows[0]["test_perplexity"] == tested["test_perplexity"]
+    assert rows[0]["test_perplexity"] == tested
 
 
 def test_rows_are_the_scores_of_their_cells(at_home, trained):
-    rows = analysis.node_removal({"load_path": str(trained)}) + analysis.activation_replacement(
-        {"load_path": str(trained)}
+    rows = analysis.node_removal(**{"load_path": str(trained)}) + analysis.activation_replacement(
+        **{"load_path": str(trained)}
     )
-    trainer, _ = run.restore(run.saved_config(trained), trained)
+    trainer, _ = run.restore(saved_config(trained), trained)
     for row in rows:
         cell = RNNCell.from_dict(row["architecture"])
         assert row["validation_perplexity"] == trainer.task.evaluate(cell, "valid")
@@ -210,41 +221,39 @@ def test_rows_are_the_scores_of_their_cells(at_home, trained):
 
 
 def test_an_edit_changes_the_perplexity_and_none_does_not(at_home, trained):
-    rows = analysis.activation_replacement({"load_path": str(trained)})
+    rows = analysis.activation_replacement(**{"load_path": str(trained)})
     own = RNNCell.from_dict(rows[0]["architecture"])
     for row in rows[1:]:
         is_same = RNNCell.from_dict(row["architecture"]) == own
         assert (row["validation_change"] == 0) == is_same
-    assert all(row["validation_change"] != 0 for row in analysis.node_removal({"load_path": str(trained)})[1:])
+    assert all(row["validation_change"] != 0 for row in analysis.node_removal(**{"load_path": str(trained)})[1:])
 
 
 def test_a_split_can_be_shortened(at_home, trained):
-    whole = analysis.node_removal({"load_path": str(trained)})
-    short = analysis.node_removal({"load_path": str(trained)}, max_batches=1)
-    long = analysis.node_removal({"load_path": str(trained)}, max_batches=10_000)
+    whole = analysis.node_removal(**{"load_path": str(trained)})
+    short = analysis.node_removal(**{"load_path": str(trained)}, max_batches=1)
+    long = analysis.node_removal(**{"load_path": str(trained)}, max_batches=10_000)
     assert short[0]["validation_perplexity"] != whole[0]["validation_perplexity"]
     assert long == whole
 
 
 def test_the_unedited_row_is_what_derive_reports_of_images(at_home, searched, ablated):
-    copy = shutil.copytree(searched, at_home / searched.name)
-    derived = run.execute({"load_path": str(copy), "mode": "derive"})
-    tested = run.execute({"load_path": str(copy), "mode": "test"})
+    derived, tested = derived_and_tested(shutil.copytree(searched, at_home / searched.name))
     for ablation in ("operation_replacement", "node_removal"):
         unedited = written(ablated[0], ablation, searched)["rows"][0]
         assert unedited["architecture"] == derived["architecture"]
         assert unedited["validation_accuracy"] == derived["validation_accuracy"]
-        assert unedited["test_accuracy"] == tested["test_accuracy"]
+        assert unedited["test_accuracy"] == tested
 
 
 def test_rows_are_the_accuracies_of_their_networks(searched, space, ablated):
     replaced, removed = (
         written(ablated[0], ablation, searched)["rows"] for ablation in ("operation_replacement", "node_removal")
     )
-    config = run.saved_config(searched)
+    config = saved_config(searched)
     trainer, _ = run.restore(config, searched)
     for row in replaced + removed:
-        network = half(config).read_architecture(row["architecture"])
+        network = architecture_from_dict(row["architecture"])
         assert row["validation_accuracy"] == trainer.task.evaluate(network, "valid")
         assert row["test_accuracy"] == trainer.task.evaluate(network, "test")
         assert row["test_change"] == row["test_accuracy"] - replaced[0]["test_accuracy"]
@@ -260,9 +269,9 @@ def test_rows_are_the_accuracies_of_their_networks(searched, space, ablated):
 def test_a_given_network_is_studied(at_home, searched, space):
     (at_home / "given.json").write_text(NETWORKS[space].to_json())
     settings = {"load_path": str(searched), "dag_path": "given.json"}
-    whole = analysis.node_removal(settings)
+    whole = analysis.node_removal(**settings)
     assert whole[0]["architecture"] == NETWORKS[space].to_dict()
-    short = analysis.node_removal(settings, max_batches=1)
+    short = analysis.node_removal(**settings, max_batches=1)
     assert [row["architecture"] for row in short] == [row["architecture"] for row in whole]
     assert [row["validation_accuracy"] for row in short] != [row["validation_accuracy"] for row in whole]
     assert (at_home / "analysis_results" / "node_removal" / f"{searched.name}_given" / "results.json").is_file()
@@ -273,9 +282,9 @@ def test_networks_can_be_trained_anew(at_home, image_home, searched, space, with
     (at_home / "given.json").write_text(NETWORKS[space].to_json())
     budget = {"mode": "train_scratch", "shared_max_step": 2, "log_dir": str(at_home / "made")}
     if with_run:
-        rows = analysis.node_removal({"load_path": str(searched), **budget})
+        rows = analysis.node_removal(**{"load_path": str(searched), **budget})
     else:
-        rows = analysis.node_removal(image_settings(image_home, cnn_space=space, dag_path="given.json", **budget))
+        rows = analysis.node_removal(**image_settings(image_home, cnn_space=space, dag_path="given.json", **budget))
         assert rows[0]["architecture"] == NETWORKS[space].to_dict()
     runs = [path for _, path in sorted((path.name, path) for path in (at_home / "made").iterdir())]
     assert len(runs) == len(rows)
@@ -289,7 +298,7 @@ def test_networks_can_be_trained_anew(at_home, image_home, searched, space, with
 
 def test_a_given_cell_is_studied(at_home, trained):
     (at_home / "given.json").write_text(GIVEN.to_json())
-    rows = analysis.node_removal({"load_path": str(trained), "dag_path": "given.json"})
+    rows = analysis.node_removal(**{"load_path": str(trained), "dag_path": "given.json"})
     assert RNNCell.from_dict(rows[0]["architecture"]) == GIVEN
     assert (at_home / "analysis_results" / "node_removal" / f"{trained.name}_given" / "results.json").is_file()
 
@@ -301,8 +310,8 @@ def test_variants_can_be_trained_anew(at_home, trained, with_run):
     if with_run:
         settings = {"load_path": str(trained), **budget}
     else:
-        settings = tiny.settings(at_home, dag_path="given.json", **budget)
-    rows = analysis.node_removal({**settings, "mode": "train_scratch"})
+        settings = tiny.settings(at_home, mode="train_scratch", dag_path="given.json", **budget)
+    rows = analysis.node_removal(**{**settings, "mode": "train_scratch"})
     runs = {path.name: json.loads((path / "results.json").read_text()) for path in (at_home / "made").iterdir()}
     assert len(runs) == len(rows) == 4
     for row, name in zip(rows, sorted(runs), strict=True):
@@ -314,7 +323,7 @@ def test_variants_can_be_trained_anew(at_home, trained, with_run):
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
-def test_the_files_of_an_ablation(at_home, trained, capsys):
+def test_the_files_of_an_ablation(at_home, trained, capsys, rendered):
     before = tiny.tree(trained)
     assert main(analysis.activation_replacement, [f"--load_path={trained}", "--mode=derive"]) == 0
     folder = at_home / "analysis_results" / "activation_replacement" / trained.name
@@ -322,6 +331,10 @@ def test_the_files_of_an_ablation(at_home, trained, capsys):
     assert names == {
         "params.json", "results.json", "results.csv", "all_nodes.png", "nodes_validation.png", "nodes_test.png"
     }  # fmt: skip
+    for path in folder.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) > 300
     rows = written(at_home, "activation_replacement", trained)["rows"]
     with (folder / "results.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -355,15 +368,25 @@ def test_the_files_of_an_ablation_of_images(searched, ablated):
         assert f"{row['validation_accuracy']:.4f} {row['validation_change']:+8.4f}" in line
 
 
+def record_tables(monkeypatch, shown: dict) -> None:
+    """Put what each table is made of into `shown`, by the split in its file's name."""
+
+    def recorded(*args, **named):
+        shown[f"nodes_{named['metric'].split()[0]}"] = (args, named)
+        return table_figure(*args, **named)
+
+    monkeypatch.setattr(report, "table_figure", recorded)
+
+
 def test_tables_of_images_have_colours_the_other_way_round_and_outline_what_a_node_has(
     at_home, searched, space, monkeypatch
 ):
     shown = {}
-    monkeypatch.setattr(report, "plot_table", lambda *args, path, **named: shown.update({path.stem: (args, named)}))
+    record_tables(monkeypatch, shown)
     (at_home / "given.json").write_text(NETWORKS[space].to_json())
-    rows = analysis.operation_replacement({"load_path": str(searched), "dag_path": "given.json"}, max_batches=1)
+    rows = analysis.operation_replacement(**{"load_path": str(searched), "dag_path": "given.json"}, max_batches=1)
     (nodes, names, values), settings = shown["nodes_test"]
-    assert nodes == [str(node) for node in NODES[space]] and tuple(names) == OPERATIONS[space]
+    assert nodes == [str(node) for node in NODES[space]] and list(names) == OPERATIONS[space]
     scores = {(str(row["node"]), row["operation"]): row["test_accuracy"] for row in rows}
     assert values == [[scores[node, name] for name in names] for node in nodes]
     assert settings["higher_is_better"] and settings["baseline"] == rows[0]["test_accuracy"]
@@ -377,11 +400,11 @@ def test_tables_of_images_have_colours_the_other_way_round_and_outline_what_a_no
 
 def test_tables_of_cells_have_the_usual_colours(at_home, trained, monkeypatch):
     shown = {}
-    monkeypatch.setattr(report, "plot_table", lambda *args, path, **named: shown.update({path.stem: (args, named)}))
+    record_tables(monkeypatch, shown)
     (at_home / "given.json").write_text(GIVEN.to_json())
-    analysis.activation_replacement({"load_path": str(trained), "dag_path": "given.json"})
+    analysis.activation_replacement(**{"load_path": str(trained), "dag_path": "given.json"})
     (nodes, names, _), settings = shown["nodes_validation"]
-    assert (nodes, tuple(names)) == (["0", "1", "2", "3"], ACTIVATIONS)
+    assert (nodes, tuple(names)) == (["0", "1", "2", "3"], ("tanh", "ReLU", "identity", "sigmoid"))
     assert not settings["higher_is_better"] and settings["own"] == list(GIVEN.activations)
     assert settings["names"] == ("node", "activation")
 
@@ -414,7 +437,7 @@ def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
             "a recurrent cell with nothing to remove: node 0 cannot be removed: it alone reads the input",
         ),
         (["--dag_path", "lstm"], "dag_path is lstm, which has no nodes to edit; name the JSON file of an architecture"),
-        (["--dag_path", "network.json"], "network.json: a recurrent cell needs the keys"),
+        (["--dag_path", "network.json"], "network.json: is a macro network; a recurrent cell is needed here"),
         (["--dag_path", "large.json"], "the cell has node 4, but the shared model has nodes 0 … 3"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -440,7 +463,7 @@ def test_what_an_ablation_refuses(at_home, trained, capsys, flags, says):
             "a macro network with nothing to remove: layer 0 cannot be removed: it alone",
         ),
         ("macro", ["--dag_path", "deep.json"], "the network has 4 layers, but the shared model has 3"),
-        ("macro", ["--dag_path", "micro.json"], "micro.json: a macro network needs the keys"),
+        ("macro", ["--dag_path", "micro.json"], "micro.json: is a micro network; a macro network is needed here"),
         ("micro", ["--dag_path", "lone.json"], "a micro network with nothing to remove: normal cell: node 2 cannot be"),
         ("micro", ["--dag_path", "large.json"], "the normal cell has node 4, but the shared model has nodes 2 … 3"),
         ("micro", ["--network_type", "rnn"], "network_type is 'rnn', but the run "),

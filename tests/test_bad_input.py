@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import tiny
 
-from enas import run
-from enas.checkpoint import BEST, Checkpoints
 from enas.cli import main
+from enas.runs.commands import execute
 from enas.tasks.language import LanguageTask
+from enas.training.checkpoint import BEST, Checkpoints
 
 
 def _flags(folder: Path, **changes) -> list[str]:
@@ -57,7 +57,10 @@ def _line_of(argv: list[str], folder: Path, capsys) -> str:
         (["--shared_dropout", "1.0"], "shared_dropout is 1.0; it must lie in [0, 1)"),
         (["--shared_rnn_activations", "tanh,relu"], "shared_rnn_activations is ('tanh', 'relu')"),
         (["--shared_rnn_activations", ","], "shared_rnn_activations is ()"),
-        (["--random_seed", "99999999999999999999"], "random_seed is 99999999999999999999; it must be below 2**63"),
+        (
+            ["--random_seed", "99999999999999999999"],
+            "random_seed is 99999999999999999999; it must lie in [0, ",
+        ),
         (["--num_gpu", "99"], "num_gpu is 99, but this machine has"),
         (["--num_gpu", "-2"], "num_gpu is -2"),
         (["--shared_embed", "16"], "shared_embed is 16 and shared_hid 8; make them equal, or set tie_weights to false"),
@@ -162,7 +165,7 @@ def test_a_log_folder_that_cannot_be_written_to(tmp_path, capsys, monkeypatch):
 def trained(tmp_path_factory) -> Path:
     """The folder of a finished run that nobody changes."""
     folder = tmp_path_factory.mktemp("trained")
-    run.execute(tiny.settings(folder))
+    execute(tiny.settings(folder))
     return tiny.only_run(folder / "logs")
 
 
@@ -215,7 +218,7 @@ def _other_text(folder: Path) -> None:
         (_params(b"null"), "params.json: holds a NoneType"),
         (_params(b'{"num_blokcs": 3}'), "unknown setting num_blokcs; did you mean num_blocks?"),
         (_params(b'{"num_blocks": "3"}'), "num_blocks is '3'; it must be of type int"),
-        (lambda folder: (folder / "params.json").unlink(), "is no run; a run is a folder with params.json"),
+        (lambda folder: (folder / "params.json").unlink(), "not a run folder: params.json is missing"),
         (_other_text, "its checkpoint does not fit; has the data of tiny changed since?"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -258,7 +261,7 @@ def test_a_run_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkey
 
 def test_a_load_path_that_is_a_file(tmp_path, capsys, folder):
     path = folder / "checkpoints" / BEST
-    assert f"{path}: is no run; a run is a folder" in _line_of(["--load_path", str(path)], tmp_path, capsys)
+    assert f"{path}: not a run folder" in _line_of(["--load_path", str(path)], tmp_path, capsys)
 
 
 def test_derive_without_a_run(tmp_path, capsys):
@@ -276,9 +279,9 @@ def test_derive_where_all_runs_are_others(tmp_path, capsys, folder):
 
 def test_python_callers_get_the_same_text(tmp_path):
     with pytest.raises(ValueError, match="num_blocks is 0; it must be at least 1"):
-        run.execute(tiny.settings(tmp_path, num_blocks=0))
+        execute(tiny.settings(tmp_path, num_blocks=0))
     with pytest.raises(FileNotFoundError, match="no such run"):
-        run.execute({"load_path": "nonesuch"})
+        execute({"load_path": "nonesuch"})
 
 
 def test_training_that_diverges_is_no_bad_input(tmp_path, capsys, monkeypatch):

@@ -7,8 +7,17 @@ import pytest
 import tiny
 import torch
 
-from enas import checkpoint, run
-from enas.checkpoint import BEST, Checkpoints, load_checkpoint, random_states, restore_random_states, seed_everything
+from enas.errors import UserError
+from enas.runs.commands import execute
+from enas.training import checkpoint
+from enas.training.checkpoint import (
+    BEST,
+    Checkpoints,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    seed_everything,
+)
 
 
 def _state(number: float) -> dict:
@@ -82,7 +91,7 @@ def test_a_failed_write_leaves_the_old_ones(tmp_path, monkeypatch, step):
     _save(checkpoints, 10, best=10)
     before = tiny.tree(tmp_path)
     monkeypatch.setattr(checkpoint.torch, "save", _write_half_and_fail(torch.save))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room"):
         checkpoints.save(_state(-1.0), epoch=step // 10, step=step, is_best=True)
     assert tiny.tree(tmp_path) == before
 
@@ -161,7 +170,7 @@ def test_random_states_survive_a_file(tmp_path):
 
 
 def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
-    run.execute(tiny.settings(tmp_path, max_epoch=4, max_save_num=2))
+    execute(tiny.settings(tmp_path, max_epoch=4, max_save_num=2))
     checkpoints = Checkpoints(tiny.only_run(tmp_path / "logs") / "checkpoints")
     steps_an_epoch = tiny.SETTINGS["shared_max_step"] + tiny.SETTINGS["controller_max_step"]
     kept = [f"{epoch:05d}-{epoch * steps_an_epoch:08d}.pt" for epoch in (3, 4)]
@@ -173,7 +182,7 @@ def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
 
 
 def test_a_checkpoint_holds_everything(tmp_path):
-    run.execute(tiny.settings(tmp_path, max_epoch=1, shared_optim="adam"))
+    execute(tiny.settings(tmp_path, max_epoch=1, shared_optim="adam"))
     state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
     assert set(state) == {
         "task", "controller", "shared_optimizer", "controller_optimizer", "baseline", "progress", "random",

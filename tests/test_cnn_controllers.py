@@ -8,13 +8,14 @@ import torch
 from scipy.stats import chisquare
 
 from enas.controllers import (
-    ControllerConfig,
     MacroController,
+    MacroControllerConfig,
     MicroController,
-    RandomMacroController,
-    RandomMicroController,
+    MicroControllerConfig,
+    RandomController,
 )
 from enas.search_space import MacroNetwork, MicroCell, MicroNetwork
+from enas.search_space.decisions import MacroSpace, MicroSpace
 
 OPERATIONS = ("sep3x3", "max3x3")  # in both spaces
 MACRO_SIZES = [2, 2, 2, 2, 2, 2]  # 3 layers
@@ -29,8 +30,8 @@ SPACES = {
     "micro": [MicroNetwork(normal, reduction) for normal in CELLS for reduction in CELLS],
 }
 RANDOM = {
-    "macro": RandomMacroController(3, OPERATIONS),
-    "micro": RandomMicroController(1, OPERATIONS),
+    "macro": RandomController(MacroSpace(3, OPERATIONS)),
+    "micro": RandomController(MicroSpace(1, OPERATIONS)),
 }
 
 both_spaces = pytest.mark.parametrize("space", ["macro", "micro"])
@@ -39,10 +40,10 @@ both_spaces = pytest.mark.parametrize("space", ["macro", "micro"])
 def make_controller(space: str, **settings) -> MacroController | MicroController:
     """A float64 controller whose large weights prefer some architectures clearly to others."""
     torch.manual_seed(0)
-    config = ControllerConfig(**{"hidden": 6, "temperature": 2.0, "init_range": 1.5, **settings})
+    settings = {"controller_hid": 6, "softmax_temperature": 2.0, "controller_init_range": 1.5, **settings}
     if space == "macro":
-        return MacroController(3, config, OPERATIONS).double()
-    return MicroController(1, config, OPERATIONS).double()
+        return MacroController(MacroSpace(3, OPERATIONS), MacroControllerConfig(**settings)).double()
+    return MicroController(MicroSpace(1, OPERATIONS), MicroControllerConfig(**settings)).double()
 
 
 def rows_of(controller, architectures) -> list[tuple[int, ...]]:
@@ -61,7 +62,9 @@ def test_probabilities_of_all_architectures_sum_to_one(space):
 
 
 def test_probabilities_of_larger_cells_sum_to_one():
-    controller = MicroController(2, ControllerConfig(hidden=5, init_range=1.5), ("identity",)).double()
+    controller = MicroController(
+        MicroSpace(2, ("identity",)), MicroControllerConfig(controller_hid=5, controller_init_range=1.5)
+    ).double()
     pairs = [list(itertools.product(range(labels), repeat=2)) for labels in (2, 3)]
     cells = [MicroCell(inputs, (("identity",) * 2,) * 2) for inputs in itertools.product(*pairs)]
     networks = [MicroNetwork(normal, reduction) for normal in cells for reduction in cells]
@@ -86,7 +89,7 @@ def test_sampled_scores_equal_rescored_ones(space):
 
 @both_spaces
 def test_architectures_are_sampled_as_often_as_their_probabilities_say(space):
-    controller = make_controller(space, init_range=0.7)
+    controller = make_controller(space, controller_init_range=0.7)
     with torch.no_grad():
         probabilities = controller.log_prob(SPACES[space]).log_probs.sum(1).exp()
         assert_frequencies(space, controller.sample(6000).architectures, probabilities)
@@ -182,13 +185,15 @@ def test_logits_of_skips_are_the_attention_of_the_paper():
 
 def test_the_penalty_of_twelve_layers_is_the_mean_of_eleven_sums():
     """With every probability 1/2 a pair costs KL(1/2 ‖ 0.4), and the 66 pairs of 12 layers 6 times that."""
-    controller = MacroController(12, ControllerConfig(hidden=4, init_range=1e-6)).double()
+    controller = MacroController(
+        MacroSpace(12), MacroControllerConfig(controller_hid=4, controller_init_range=1e-6)
+    ).double()
     pair = 0.5 * math.log(0.5 / 0.4) + 0.5 * math.log(0.5 / 0.6)
     assert controller.sample(1).penalty.item() == pytest.approx(66 / 11 * pair, rel=1e-6)
 
 
 def test_one_layer_has_no_skip_to_pay_for():
-    assert MacroController(1, ControllerConfig(hidden=4)).sample(2).penalty.tolist() == [0, 0]
+    assert MacroController(MacroSpace(1), MacroControllerConfig(controller_hid=4)).sample(2).penalty.tolist() == [0, 0]
 
 
 def test_the_penalty_is_the_divergence_of_the_sampled_distribution_from_the_target():
@@ -205,7 +210,9 @@ def test_the_penalty_is_the_divergence_of_the_sampled_distribution_from_the_targ
 
 def test_the_penalty_alone_draws_the_skip_rate_to_the_target():
     torch.manual_seed(0)
-    controller = MacroController(4, ControllerConfig(hidden=16, temperature=1.0), OPERATIONS)
+    controller = MacroController(
+        MacroSpace(4, OPERATIONS), MacroControllerConfig(controller_hid=16, softmax_temperature=1.0)
+    )
     optimizer = torch.optim.Adam(controller.parameters(), lr=0.02)
     skip_everywhere = MacroNetwork(("sep3x3",) * 4, ((), (0,), (0, 1), (0, 1, 2)))
     for _ in range(5):
@@ -243,7 +250,7 @@ PLANTED = {
 @both_spaces
 def test_reinforce_finds_a_planted_architecture(space):
     """Reward: how many decisions agree with the planted ones. The planted network becomes the likeliest of all."""
-    controller = make_controller(space, hidden=16, temperature=1.0, init_range=0.1).float()
+    controller = make_controller(space, controller_hid=16, softmax_temperature=1.0, controller_init_range=0.1).float()
     planted = torch.tensor(rows_of(controller, [PLANTED[space]]))
     optimizer = torch.optim.Adam(controller.parameters(), lr=0.02)
     for _ in range(120):
@@ -282,8 +289,10 @@ def test_only_a_controller_with_parameters_is_trained(space):
 @both_spaces
 def test_every_weight_is_small_and_gets_a_gradient(space):
     torch.manual_seed(0)
-    config = ControllerConfig()
-    controller = MacroController(12, config) if space == "macro" else MicroController(5, config)
+    controller = {
+        "macro": lambda: MacroController(MacroSpace(12), MacroControllerConfig()),
+        "micro": lambda: MicroController(MicroSpace(5), MicroControllerConfig()),
+    }[space]()
     assert all(0.05 < weight.abs().max() <= 0.1 for weight in controller.parameters() if weight.any())
     assert not any(decoder.bias.any() for decoder in controller.decoders)
     sample = controller.sample(4)
@@ -292,30 +301,16 @@ def test_every_weight_is_small_and_gets_a_gradient(space):
 
 
 def test_sampled_cells_have_the_cell_output_asked_for():
-    for controller in (
-        MicroController(2, ControllerConfig(), cell_output="all"),
-        RandomMicroController(2, cell_output="all"),
-    ):
+    space = MicroSpace(2, cell_output="all")
+    for controller in (MicroController(space, MicroControllerConfig()), RandomController(space)):
         [network] = controller.sample(1).architectures
         assert network.normal.cell_output == network.reduction.cell_output == "all"
 
 
-def test_an_empty_space_is_refused():
-    config = ControllerConfig()
-    with pytest.raises(ValueError, match="num_layers is 0; a network needs at least 1 layer"):
-        MacroController(0, config)
-    with pytest.raises(ValueError, match="num_blocks is 0; a cell needs at least 1 node"):
-        RandomMicroController(0)
-    with pytest.raises(ValueError, match="name at least one operation"):
-        RandomMacroController(3, ())
-    with pytest.raises(ValueError, match="name at least one operation"):
-        MicroController(3, config, ())
-
-
-@pytest.mark.parametrize("target", [0, 1, -0.1, 1.5])
-def test_a_skip_target_that_is_no_rate_is_refused(target):
-    with pytest.raises(ValueError, match=f"skip_target is {target}; it must be above 0 and below 1"):
-        MacroController(3, ControllerConfig(), skip_target=target)
+@pytest.mark.parametrize("space", [MacroSpace, MicroSpace])
+def test_an_empty_space_is_refused(space):
+    with pytest.raises(ValueError, match=r"num_(layers|blocks) is 0; it must be at least 1"):
+        space(0)
 
 
 CHAIN = MacroNetwork(("sep3x3",) * 4, ((),) * 4)
@@ -325,10 +320,10 @@ TWO_NODES = MicroCell(((0, 1), (0, 2)), (("sep3x3",) * 2,) * 2)
 @pytest.mark.parametrize(
     ("space", "architecture", "message"),
     [
-        ("macro", CHAIN, "the network has 4 layers, but the controller makes networks of 3"),
+        ("macro", CHAIN, "the network has 4 layers, but the space has networks of 3"),
         ("macro", CHAIN.remove_node(3), "a network with removed layers has no encoding"),
         ("macro", MacroNetwork(("conv3x3",) * 3, ((),) * 3), "cannot encode conv3x3"),
-        ("micro", MicroNetwork(TWO_NODES, TWO_NODES), "the cells have 2 nodes, but the controller makes cells of 1"),
+        ("micro", MicroNetwork(TWO_NODES, TWO_NODES), "the cells have 2 nodes, but the space has cells of 1"),
         ("micro", MicroNetwork(TWO_NODES, CELLS[0]), "a network of cells of 2 and 1 nodes has no encoding"),
         ("micro", PLANTED["micro"].replace_operations("identity"), "cannot encode identity"),
     ],

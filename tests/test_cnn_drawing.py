@@ -8,9 +8,7 @@ from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
 from PIL import Image
 
-from enas.drawing import (
-    OPERATION_COLOURS,
-    OPERATION_LABELS,
+from enas.pictures.drawing import (
     dot_available,
     draw_macro,
     draw_micro,
@@ -18,9 +16,12 @@ from enas.drawing import (
     micro_graph,
 )
 from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS, STEM, MacroNetwork, MicroCell, MicroNetwork
+from enas.search_space.operations import OPERATIONS
 
+pytestmark = pytest.mark.usefixtures("rendered")
 needs_dot = pytest.mark.skipif(not dot_available(), reason="the Graphviz program `dot` is not installed")
 
+COLOURS = {name: operation.colour for name, operation in OPERATIONS.items()}
 TITLE = "epoch 4, step 1600, accuracy 0.71"
 DENSE = MacroNetwork(MACRO_OPERATIONS * 2, tuple(tuple(range(layer)) for layer in range(12)))
 SMALL = MacroNetwork(("conv3x3", "max3x3", "sep5x5"), ((), (0,), (0,)))
@@ -34,15 +35,15 @@ def edges(graph) -> list[tuple[str, str]]:
 
 
 def test_every_operation_has_a_label_and_a_colour_legible_under_black():
-    assert set(OPERATION_COLOURS) == set(OPERATION_LABELS) == {*MACRO_OPERATIONS, *MICRO_OPERATIONS}
-    assert all((luminance(colour) + 0.05) / 0.05 >= 7 for colour in OPERATION_COLOURS.values())  # WCAG 2.1, level AAA
-    for one, other in combinations(OPERATION_COLOURS.values(), 2):
+    assert set(OPERATIONS) == {*MACRO_OPERATIONS, *MICRO_OPERATIONS}
+    assert all((luminance(colour) + 0.05) / 0.05 >= 7 for colour in COLOURS.values())  # WCAG 2.1, level AAA
+    for one, other in combinations(COLOURS.values(), 2):
         assert one != other
 
 
 @pytest.mark.parametrize(("small", "large"), [("conv3x3", "conv5x5"), ("sep3x3", "sep5x5"), ("avg3x3", "max3x3")])
 def test_two_operations_of_one_hue_are_told_apart_in_grey(small, large):
-    lighter, darker = (luminance(OPERATION_COLOURS[name]) + 0.05 for name in (small, large))
+    lighter, darker = (luminance(COLOURS[name]) + 0.05 for name in (small, large))
     assert lighter / darker > 1.25
 
 
@@ -61,7 +62,7 @@ def test_edges_of_a_small_network():
     assert edges(macro_graph(SMALL)) == [*pairwise(chain), ("0", "1"), ("0", "2")]
     for layer, operation in enumerate(SMALL.operations):
         [line] = [line for line in macro_graph(SMALL).source.splitlines() if f'label="{layer}: ' in line]
-        assert OPERATION_LABELS[operation] in line and OPERATION_COLOURS[operation] in line
+        assert OPERATIONS[operation].label in line and COLOURS[operation] in line
 
 
 def test_the_stem_is_drawn_where_it_is_skipped_from():
@@ -130,7 +131,7 @@ def test_a_cell_joins_its_inputs_by_its_operations(network):
                 box = f"{name} {node} {side}"
                 assert {(f"{name} {inputs[side]}", box), (box, f"{name} {node}")} <= set(found)
                 [line] = [line for line in source.splitlines() if line.strip().startswith(f'"{box}" [')]
-                assert OPERATION_LABELS[operations[side]] in line and OPERATION_COLOURS[operations[side]] in line
+                assert OPERATIONS[operations[side]].label in line and COLOURS[operations[side]] in line
         concat = [int(a.split()[1]) for a, b in found if b == f"{name} concat"]
         assert concat == list(cell.output_nodes)
 

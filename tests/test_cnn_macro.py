@@ -8,11 +8,11 @@ from cnn_strategies import macro_networks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enas.search_space.cnn_formats import CNN_FORMATS
-from enas.search_space.cnn_macro import MACRO_OPERATIONS, MacroNetwork, reduction_layers
+from enas.search_space import MACRO_OPERATIONS, MacroNetwork, reduction_layers
+from enas.search_space.formats import FORMATS
 
 NETWORK = MacroNetwork(("conv3x3", "max3x3", "sep5x5", "avg3x3"), ((), (), (0,), (0, 2)))
-read_string, write_string = CNN_FORMATS["enas_macro"]
+read_string, write_string = FORMATS["enas_macro"].read, FORMATS["enas_macro"].write
 
 
 def refused(message: str):

@@ -9,8 +9,8 @@ from cnn_strategies import micro_cells, micro_networks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enas.search_space.cnn_formats import CNN_FORMATS
-from enas.search_space.cnn_micro import MICRO_OPERATIONS, MicroCell, MicroNetwork
+from enas.search_space import MICRO_OPERATIONS, MicroCell, MicroNetwork
+from enas.search_space.formats import FORMATS
 
 ARCHITECTURES = Path(__file__).parents[1] / "configs" / "architectures"
 PUBLISHED = "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1; 1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"
@@ -27,8 +27,8 @@ CELL = MicroCell(
     (("sep3x3", "max3x3"), ("identity", "sep5x5"), ("avg3x3", "sep3x3"), ("sep5x5", "identity")),
 )
 NETWORK = MicroNetwork(CELL, CELL.replace_operations("max3x3"))
-read_enas, write_enas = CNN_FORMATS["enas_micro"]
-read_darts, write_darts = CNN_FORMATS["darts_cnn"]
+read_enas, write_enas = FORMATS["enas_micro"].read, FORMATS["enas_micro"].write
+read_darts, write_darts = FORMATS["darts_cnn"].read, FORMATS["darts_cnn"].write
 
 
 def refused(message: str):
@@ -145,17 +145,20 @@ def test_a_genotype():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (DILATED, "operation 'dil_conv_3x3' is not in the space; known: sep_conv_3x3, sep_conv_5x5, avg_pool_3x3"),
-        ("Genotype(", "is not a Python expression like Genotype("),
-        ("__import__('os')", "is no genotype; it must look like Genotype("),
+        (DILATED, "unknown operation 'dil_conv_3x3'; known: sep_conv_3x3, sep_conv_5x5, avg_pool_3x3"),
+        ("Genotype(", "is not a genotype; it must look like Genotype("),
+        ("__import__('os')", "is not a genotype; it must look like Genotype("),
         ("Genotype(normal=[])", "a genotype has normal, normal_concat, reduce, reduce_concat; found normal"),
-        ("Genotype(normal=[('skip_connect', 0)], REST)", "a cell is two pairs of operation and input a node; got 1"),
-        ("Genotype(normal=[('skip_connect', 0), 3], REST)", "3 is no pair of operation and input"),
-        ("Genotype(normal=[('skip_connect', 0), (['x'], 1)], REST)", "operation ['x'] is not in the space"),
+        (
+            "Genotype(normal=[('skip_connect', 0)], REST)",
+            "a cell is two pairs of operation and node for each",
+        ),
+        ("Genotype(normal=[('skip_connect', 0), 3], REST)", "3 is not a pair of operation and node"),
+        ("Genotype(normal=[('skip_connect', 0), (['x'], 1)], REST)", "unknown operation ['x']"),
         ("Genotype(normal=[('skip_connect', 0), ('skip_connect', 2)], REST)", "node 2 reads 2"),
-        ("Genotype(normal=open('x'), REST)", "normal must consist of names in quotes and integers"),
-        ("Genotype(normal=[('skip_connect', 0)] * 2, REST)", "normal must consist of names in quotes and integers"),
-        ("Genotype(normal=3, REST)", "normal is 3; it must be a list"),
+        ("Genotype(normal=open('x'), REST)", "is not a genotype"),
+        ("Genotype(normal=[('skip_connect', 0)] * 2, REST)", "is not a genotype"),
+        ("Genotype(normal=3, REST)", "is not a genotype"),
     ],
 )
 def test_what_is_no_genotype(text, message):
@@ -163,7 +166,7 @@ def test_what_is_no_genotype(text, message):
         read_darts(text.replace("REST", "normal_concat=[2], reduce=[], reduce_concat=[]"))
 
 
-@pytest.mark.parametrize("concat", ["[3]", "[2, 3, 3]", "[]", "range(2, 1000000000)", "[2.0, 3]", "[None]"])
+@pytest.mark.parametrize("concat", ["[3]", "[2, 3, 3]", "[]", "range(2, 900)", "[2.0, 3]", "[None]"])
 def test_a_concat_that_is_neither_all_nor_the_loose_ends_is_refused(concat):
     cell = "[('skip_connect', 0), ('sep_conv_3x3', 1), ('skip_connect', 0), ('sep_conv_3x3', 1)]"
     text = f"Genotype(normal={cell}, normal_concat={concat}, reduce={cell}, reduce_concat=[2, 3])"

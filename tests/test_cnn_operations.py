@@ -28,8 +28,7 @@ from enas.models.operations import (
     micro_operation,
 )
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
-from enas.search_space.cnn_macro import MACRO_OPERATIONS
-from enas.search_space.cnn_micro import MICRO_OPERATIONS
+from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS
 
 CHANNELS = 4
 SIZES = [(6, 6), (7, 7), (5, 8), (1, 1)]
@@ -223,7 +222,7 @@ def test_small_reductions_stay_inside_their_memory(instructions):
 
 
 def test_no_1x1_convolution_of_a_network_has_a_stride():
-    models = (SharedMacroCNN(3, MacroConfig(num_layers=6)), SharedMicroCNN(3, MicroConfig(num_layers=3)))
+    models = (SharedMacroCNN(3, MacroConfig(cnn_num_layers=6)), SharedMicroCNN(3, MicroConfig(cnn_num_layers=3)))
     for conv in (module for model in models for module in model.modules() if isinstance(module, nn.Conv2d)):
         assert conv.kernel_size != (1, 1) or conv.stride == (1, 1)
 

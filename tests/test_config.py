@@ -1,8 +1,9 @@
-"""Settings: one table from which flags, config files and params.json come, and no flag without an effect."""
+"""Settings: from the parts that own them come flags, config files and params.json, and no flag is without an effect."""
 
 import ast
 import json
-from dataclasses import fields
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,21 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_image import write_cifar
 
-from enas import run
-from enas.config import (
-    CONFIG_DIR,
-    Config,
-    check_effect,
-    from_mapping,
-    has_effect,
-    make_parser,
-    parse_flags,
-    read_variation,
-)
+from enas.cli import main
+from enas.config import CONFIG_DIR, Config, all_settings, check_effects, check_part, config_from, read_variation
+from enas.errors import UserError
+from enas.runs.commands import execute, parse_flags
 from enas.search_space import ACTIVATIONS, RNNCell
+from enas.settings import ABOVE_ZERO, Settings, setting
 
-FIELDS = fields(Config)
-NAMES = [spec.name for spec in FIELDS]
+FIELDS = all_settings()
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
 
@@ -33,23 +27,26 @@ def _parse(*argv: str) -> dict:
     return parse_flags(list(argv), "test")
 
 
+def _reads(settings: dict, name: str) -> bool:
+    """Whether a run with these settings reads another."""
+    try:
+        check_part(name, Config(**settings))
+    except UserError:
+        return False
+    return True
+
+
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
-def test_every_setting_has_a_flag_and_a_help_text():
-    actions = {flag: action for action in make_parser("test")._actions for flag in action.option_strings}
-    assert {f"--{name}" for name in NAMES} | {"--config", "--help", "-h"} == set(actions)
-    for spec in FIELDS:
-        text = spec.metadata["help"]
-        assert text and text in actions[f"--{spec.name}"].help.replace("%%", "%")
-
-
-def test_help_prints(capsys):
+def test_help_lists_every_setting_with_its_text_and_default(capsys):
     with pytest.raises(SystemExit) as end:
         _parse("--help")
     assert end.value.code == 0
-    out = capsys.readouterr().out
-    assert all(f"--{name}" in out for name in NAMES)
+    out = " ".join(capsys.readouterr().out.split())
+    for name, spec in FIELDS.items():
+        assert spec.metadata["help"] and f"--{name}" in out
+    assert "this × squared distance" in out and "(default: tanh,ReLU,identity,sigmoid)" in out
 
 
 def test_no_flags_no_settings():
@@ -57,9 +54,8 @@ def test_no_flags_no_settings():
     assert Config(**_parse()) == Config()
 
 
-@pytest.mark.parametrize("spec", FIELDS, ids=lambda spec: spec.name)
-def test_a_flag_reads_its_default_back(spec):
-    values = tiny.flags({spec.name: spec.default})
+def test_every_flag_reads_its_default_back():
+    values = tiny.flags({name: spec.default for name, spec in FIELDS.items()})
     assert Config(**_parse(*values)) == Config()
 
 
@@ -102,36 +98,64 @@ def test_names_of_the_original_controller(name):
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spec", [spec for spec in FIELDS if spec.type in (int, float)], ids=lambda spec: spec.name)
-@pytest.mark.parametrize("value", ["1", None, True, float("nan"), float("inf"), [1]], ids=repr)
-def test_a_number_must_be_one(spec, value):
-    with pytest.raises(ValueError, match=rf"^{spec.name} is "):
-        Config(**{spec.name: value})
+@dataclass(frozen=True, kw_only=True)
+class Example(Settings):
+    """One setting of each kind."""
+
+    count: int = setting(3, "how many", at_least=1)
+    seed: int = setting(0, "any", at_least=0, below=10)
+    rate: float = setting(0.5, "how fast", above=0)
+    share: float = setting(0.5, "how much", at_least=0, below=1)
+    inside: float = setting(0.5, "how much", above=0, below=1)
+    closed: float = setting(0.5, "how much", at_least=0, at_most=1)
+    kind: str = setting("a", "which", choices=("a", "b"))
+    is_on: bool = setting(False, "whether")
+    names: tuple[str, ...] = setting(("x",), "several")
 
 
-@pytest.mark.parametrize("spec", [spec for spec in FIELDS if spec.type is int], ids=lambda spec: spec.name)
-@pytest.mark.parametrize("value", [-2, 1.5], ids=repr)
-def test_a_count_must_be_one(spec, value):
-    with pytest.raises(ValueError, match=rf"^{spec.name} is "):
-        Config(**{spec.name: value})
+def test_values_that_are_allowed():
+    example = Example(count=1, seed=9, rate=2, share=0, closed=1, kind="b", is_on=True, names=["y", "z"])
+    assert (example.rate, type(example.rate), example.names) == (2.0, float, ("y", "z"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("count", 0, "it must be at least 1"),
+        ("count", 1.5, "it must be of type int"),
+        ("count", True, "it must be of type int"),
+        ("count", "1", "it must be of type int"),
+        ("count", None, "it must be of type int"),
+        ("seed", 10, "it must lie in [0, 10)"),
+        ("rate", 0.0, "it must be above 0"),
+        ("rate", float("nan"), "it must be a finite number"),
+        ("rate", float("inf"), "it must be a finite number"),
+        ("rate", [1], "it must be of type float"),
+        ("share", 1.0, "it must lie in [0, 1)"),
+        ("share", -0.1, "it must lie in [0, 1)"),
+        ("inside", 0, "it must lie in (0, 1)"),
+        ("closed", 1.1, "it must lie in [0, 1]"),
+        ("kind", "c", "it must be one of a, b"),
+        ("is_on", 1, "it must be of type bool"),
+        ("names", "x", "it must be a list of names"),
+        ("names", [1], "it must be a list of names"),
+    ],
+)
+def test_values_that_are_not(name, value, rule):
+    with pytest.raises(UserError, match=rf"^{name} is .*; {re.escape(rule)}$"):
+        Example(**{name: value})
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"shared_dropout": 1.0}, r"shared_dropout is 1\.0; it must lie in \[0, 1\)"),
-        ({"ema_baseline_decay": 1.0}, r"ema_baseline_decay"),
-        ({"discount": 1.1}, r"discount"),
-        ({"softmax_temperature": 0.0}, r"softmax_temperature is 0\.0; it must be above 0"),
         ({"shared_rnn_activations": ()}, r"shared_rnn_activations"),
         ({"shared_rnn_activations": ("tanh", "tanh")}, r"different names"),
-        ({"shared_rnn_activations": ("relu",)}, r"out of tanh, ReLU, identity, sigmoid"),
-        ({"shared_rnn_activations": "tanh"}, r"must be a list of names"),
-        ({"random_seed": 2**63}, r"random_seed"),
+        ({"shared_rnn_activations": ("relu",)}, r"out of tanh, ReLU, identity, sigmoid, GELU, SiLU"),
         ({"shared_embed": 64}, r"tie_weights.*shared_embed is 64 and shared_hid 1000"),
         ({"batch_size": 1}, r"batch_size is 1; shared_batch_norm.*at least 2"),
         ({"network_type": "cnn", "train_type": "flexible"}, r"train_type is 'flexible'; it must be orig or random"),
-        ({"network_type": "cnn", "cnn_skip_target": 1.0}, r"cnn_skip_target is 1\.0; it must lie between 0 and 1"),
+        ({"network_type": "cnn", "cnn_skip_target": 1.0}, r"cnn_skip_target is 1\.0; it must lie in \(0, 1\)"),
         ({"network_type": "cnn", "batch_size": 1}, r"batch_size is 1; it must be at least 2 for network_type cnn"),
         ({"network_type": "cnn", "cnn_hid": 1}, r"cnn_hid is 1; it must be at least 2, or 0"),
         ({"network_type": "cnn", "scratch_cnn_hid": 1}, r"scratch_cnn_hid is 1; it must be at least 2, or 0"),
@@ -155,12 +179,12 @@ def test_settings_that_make_sense_together():
 @pytest.mark.parametrize("settings", [[], None, 3, "x", ["dataset"]], ids=repr)
 def test_settings_must_be_a_mapping(settings):
     with pytest.raises(ValueError, match=r"^params: holds a "):
-        from_mapping(settings, "params")
+        config_from(settings, "params")
 
 
 def test_an_unknown_setting():
     with pytest.raises(ValueError, match=r"^here: unknown setting shared_hidden; did you mean shared_hid\?"):
-        from_mapping({"shared_hidden": 3}, "here")
+        config_from({"shared_hidden": 3}, "here")
 
 
 # --- params.json ------------------------------------------------------------------------------------------------------
@@ -168,7 +192,7 @@ def test_an_unknown_setting():
 
 @given(
     st.integers(1, 30),
-    st.lists(st.sampled_from(ACTIVATIONS), min_size=1, unique=True),
+    st.lists(st.sampled_from([*ACTIVATIONS]), min_size=1, unique=True),
     st.floats(1e-9, 1e9),
     st.floats(0, 1, exclude_max=True),
     st.booleans(),
@@ -181,7 +205,7 @@ def test_params_round_trip(num_blocks, activations, lr, dropout, square):
         shared_dropout=dropout,
         ppl_square=square,
     )
-    assert from_mapping(json.loads(json.dumps(config.to_dict())), "params.json") == config
+    assert config_from(json.loads(json.dumps(config.to_dict())), "params.json") == config
 
 
 def test_replace_changes_a_copy():
@@ -202,15 +226,14 @@ def _variation(folder: Path, text: str) -> str:
 
 
 def test_the_reference_names_every_setting_with_its_default():
-    assert read_variation("config_ours") == {spec.name: spec.default for spec in FIELDS}
-    assert list(read_variation("config_ours")) == NAMES  # in the order of the code, so that both read alike
+    assert read_variation("config_ours") == {name: spec.default for name, spec in FIELDS.items()}
 
 
 @pytest.mark.parametrize("path", sorted(CONFIG_DIR.glob("*.py")), ids=lambda path: path.stem)
 def test_every_variation_is_a_config(path):
     variation = read_variation(path.stem)
     assert variation
-    assert from_mapping(variation, path.name) == Config(**variation)
+    assert config_from(variation, path.name) == Config(**variation)
     assert ast.get_docstring(ast.parse(path.read_text())), "a variation says what it is for"
 
 
@@ -220,23 +243,87 @@ def test_flags_win_over_the_variation(tmp_path):
     assert _parse("--shared_lr", "2", "--config", name) == {"num_blocks": 5, "shared_lr": 2.0}
 
 
-@pytest.mark.parametrize(("network_type", "kept"), [("rnn", {"num_blocks": 5}), ("cnn", {"cnn_hid": 8})])
-def test_a_variation_is_read_for_one_half(tmp_path, network_type, kept):
-    name = _variation(tmp_path, "num_blocks = 5\ncnn_hid = 8\nmax_epoch = 3\n")
-    settings = _parse("--config", name, "--network_type", network_type)
-    assert settings == {"network_type": network_type, "max_epoch": 3, **kept}
-    check_effect(settings, network_type)
-
-
-def test_the_variation_says_which_half(tmp_path):
-    name = _variation(tmp_path, "network_type = 'cnn'\ncnn_hid = 8\nnum_blocks = 5\n")
+def test_defaults_of_another_space_in_a_variation_are_left_out(tmp_path):
+    name = _variation(tmp_path, "num_blocks = 12\ncnn_hid = 8\nnetwork_type = 'cnn'\n")
     assert _parse("--config", name) == {"network_type": "cnn", "cnn_hid": 8}
 
 
-def test_flags_of_the_other_half_are_not_passed_over(tmp_path):
-    name = _variation(tmp_path, "network_type = 'cnn'\n")
-    with pytest.raises(ValueError, match=r"^shared_lr has no effect for network_type cnn; leave it out$"):
-        check_effect(_parse("--config", name, "--shared_lr", "3"), "cnn")
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--config", "ptb_small", "--network_type", "cnn"], "config ptb_small: num_blocks has no effect for network_"),
+        (
+            ["--config", "cifar_micro_small", "--cnn_space", "macro"],
+            "config cifar_micro_small: cnn_num_blocks has no ef",
+        ),
+        (
+            ["--config", "cifar_macro_small", "--network_type", "rnn"],
+            "config cifar_macro_small: image_size has no effect",
+        ),
+    ],
+)
+def test_a_variation_for_another_space_is_refused(argv, says):
+    with pytest.raises(UserError, match=says):
+        _parse(*argv)
+
+
+def test_a_variation_gives_way_to_the_train_type(tmp_path):
+    """The control of a search has its budget, and none of its controller's settings."""
+    settings = _parse("--config", "ptb_small", "--train_type", "random")
+    assert settings["num_blocks"] == 6 and settings["shared_lr"] == 0.003
+    assert not {"controller_max_step", "controller_num_aggregate", "controller_lr"} & set(settings)
+    assert check_effects(settings, Config(**settings)) == []
+
+
+# --- settings without an effect ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"train_type": "orig", "architecture": "tree"}, "architecture has no effect with train_type orig; it needs"),
+        ({"train_type": "random", "controller_lr": 0.1}, "controller_lr has no effect with train_type random"),
+        ({"train_type": "random", "reward_c": 8.0}, "reward_c has no effect with train_type random"),
+        ({"shared_optim": "sgd", "shared_adam_beta1": 0.5}, "with shared_optim sgd; it needs shared_optim adam"),
+        ({"controller_optim": "momentum", "controller_adam_eps": 1e-3}, "with controller_optim momentum; it needs"),
+        ({"shared_lr_min": 0.1}, "shared_lr_min has no effect with shared_lr_cosine False; it needs shared_lr_"),
+        ({"shared_lr_cosine": True, "shared_decay": 0.5}, "shared_decay has no effect with shared_lr_cosine True"),
+        ({"controller_lr_cosine": True, "controller_lr": 0.1}, "controller_lr has no effect with controller_lr_cosine"),
+        ({"shared_norm_stabilizer_point": 3.0}, "it needs shared_norm_stabilizer above 0"),
+        ({"entropy_coeff": 0.0, "entropy_mode": "regularizer"}, "it needs entropy_coeff above 0"),
+        ({"mode": "single", "dag_path": "lstm", "save_epoch": 1}, "save_epoch has no effect with mode single"),
+        ({"mode": "single", "dag_path": "lstm", "controller_lr": 1.0}, "controller_lr has no effect with mode single"),
+        ({"cnn_space": "micro"}, "cnn_space has no effect with network_type rnn; it needs network_type cnn"),
+        ({"network_type": "cnn", "shared_lr": 3.0}, "shared_lr has no effect for network_type cnn; leave it out"),
+        ({"network_type": "cnn", "cnn_num_blocks": 3}, "cnn_num_blocks has no effect for cnn_space macro; leave"),
+        ({"network_type": "cnn", "cell_output": "all"}, "cell_output has no effect for cnn_space macro"),
+    ],
+)  # fmt: skip
+def test_a_flag_without_an_effect_is_refused(tmp_path, capsys, settings, says):
+    assert main(tiny.flags({**settings, "log_dir": str(tmp_path)})) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_for_later_are_said_to_be_kept(tmp_path, capsys):
+    """A run from scratch takes over what its search was given."""
+    execute(tiny.settings(tmp_path, max_epoch=1, scratch_early_stop=7, scratch_random_length=False))
+    assert "kept for runs from scratch that start from this one: scratch_" in capsys.readouterr().out
+    folder = tiny.only_run(tmp_path / "logs")
+    execute({"mode": "train_scratch", "load_path": str(folder), "log_dir": str(tmp_path / "scratch"), "max_epoch": 1})
+    params = json.loads((tiny.only_run(tmp_path / "scratch") / "params.json").read_text())
+    assert (params["scratch_early_stop"], params["scratch_random_length"]) == (7, False)
+
+
+def test_what_a_setting_needs_is_a_setting_with_such_a_value():
+    for name, spec in FIELDS.items():
+        for other, needed in spec.metadata["only"].items():
+            assert other in FIELDS, name
+            for value in needed if isinstance(needed, tuple) else (needed,):
+                assert value is ABOVE_ZERO or type(value) is type(FIELDS[other].default), name
+
+
+# --- files that are read and not run ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,34 +363,6 @@ def test_an_unknown_variation_lists_the_known():
 
 
 # --- every setting has an effect --------------------------------------------------------------------------------------
-
-
-class _Uses(ast.NodeVisitor):
-    """The names that a module reads: attributes, subscripts, and strings that are not in a set."""
-
-    def __init__(self):
-        self.names: set[str] = set()
-
-    def visit_Attribute(self, node: ast.Attribute):
-        self.names.add(node.attr)
-        self.generic_visit(node)
-
-    def visit_Constant(self, node: ast.Constant):
-        self.names.add(node.value)
-
-    def visit_Set(self, node: ast.Set):
-        """CHANGEABLE lists settings without reading them."""
-
-
-def test_every_setting_is_read_somewhere():
-    uses = _Uses()
-    for path in (tiny.ROOT / "enas").rglob("*.py"):
-        if path.name != "config.py":
-            uses.visit(ast.parse(path.read_text(encoding="utf-8")))
-    unread = [
-        name for name in NAMES if not {name, name.removeprefix("shared_"), name.removeprefix("scratch_")} & uses.names
-    ]
-    assert not unread, f"set, and without effect: {unread}"
 
 
 # What a run must have for a setting to matter, and a value that then changes its outcome.
@@ -388,7 +447,7 @@ SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
 MICRO = {"cnn_space": "micro"}
 CIFAR = {"dataset": "cifar10", "valid_size": 20}
 IMAGE_EFFECTS: dict[str, tuple[dict, object]] = {
-    **{spec.name: EFFECTS[spec.name] for spec in FIELDS if spec.name in EFFECTS and not spec.metadata["network_type"]},
+    **{name: effect for name, effect in EFFECTS.items() if _reads({"network_type": "cnn"}, name)},
     "cell_output": (MICRO, "all"),
     "cnn_space": ({}, "micro"),
     "cnn_num_layers": ({}, 4),
@@ -420,11 +479,12 @@ IMAGE_SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
 }
 # These change what is written and where, or which problem it is, and are tested as that.
 ELSEWHERE = {
-    "network_type", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu", "num_threads",
-    "save_epoch", "max_save_num", "log_step",
+    "network_type", "cnn_space", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu",
+    "num_threads", "save_epoch", "max_save_num", "log_step",
 }  # fmt: skip
 
 
+KINDS = {"rnn": [{}], "cnn": [{"network_type": "cnn"}, {"network_type": "cnn", "cnn_space": "micro"}]}
 TABLES = {"rnn": (EFFECTS, SCRATCH_EFFECTS), "cnn": (IMAGE_EFFECTS, IMAGE_SCRATCH_EFFECTS)}
 CASES = [(kind, name) for kind, (search, _) in TABLES.items() for name in search]
 SCRATCH_CASES = [(kind, name) for kind, (_, alone) in TABLES.items() for name in alone]
@@ -437,7 +497,8 @@ BRIEF = {
 @pytest.mark.parametrize("network_type", TABLES)
 def test_the_table_of_effects_is_complete(network_type):
     search, alone = TABLES[network_type]
-    assert set(search) | set(alone) | ELSEWHERE == {name for name in NAMES if has_effect(name, network_type)}
+    read = {name for name in FIELDS for kind in KINDS[network_type] if _reads(kind, name)}
+    assert set(search) | set(alone) | ELSEWHERE == read | ELSEWHERE
 
 
 @pytest.fixture(scope="module")
@@ -495,7 +556,7 @@ def test_without_a_change_the_outcome_is_the_same(outcome, network_type):
 @pytest.mark.parametrize(("network_type", "other"), [("rnn", "cnn"), ("cnn", "rnn")])
 def test_settings_of_the_other_half_change_nothing(outcome, network_type, other):
     foreign = {name: value for table in TABLES[other] for name, (_, value) in table.items()}
-    foreign = {name: value for name, value in foreign.items() if not has_effect(name, network_type)}
+    foreign = {name: value for name, value in foreign.items() if not _reads({"network_type": network_type}, name)}
     assert len(foreign) > 20
     assert tiny.difference(outcome(network_type, {}), outcome(network_type, foreign)) is None
 
@@ -536,7 +597,7 @@ def _alone(folder: Path, run_folder: Path, network_type: str, changes: dict) -> 
 
 def test_settings_that_say_where_and_how_often(tmp_path):
     settings = tiny.settings(tmp_path, max_epoch=2, save_epoch=2, log_dir=str(tmp_path / "elsewhere"))
-    results = run.execute(settings)
+    results = execute(settings)
     assert [entry["validation_perplexity"] is None for entry in results["history"]] == [True, False]
     folder = tiny.only_run(tmp_path / "elsewhere")
-    assert from_mapping(json.loads((folder / "params.json").read_text()), "params.json") == Config(**settings)
+    assert config_from(json.loads((folder / "params.json").read_text()), "params.json") == Config(**settings)

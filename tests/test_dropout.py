@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from enas.models.dropout import check_probabilities, drop_connect, embedding_dropout, locked_dropout
+from enas.models.dropout import drop_connect, embedding_dropout, locked_dropout
 
 WEIGHT = torch.arange(1.0, 2001.0).view(1000, 2)  # a vocabulary of 1000 words, no entry zero
 WORDS = torch.arange(1000).repeat(3, 1)  # every word once a step
@@ -60,9 +60,3 @@ def test_gradient_reaches_only_words_that_were_kept():
     embedded = embedding_dropout(weight, WORDS, 0.5, True)
     embedded.sum().backward()
     assert torch.equal(weight.grad, 3 * (embedded[0] != 0) * 2.0)
-
-
-@pytest.mark.parametrize("p", [-0.1, 1.0, 1.5, float("nan")])
-def test_a_probability_outside_its_range_is_named(p):
-    with pytest.raises(ValueError, match=r"^dropouti is .*; a dropout probability lies in \[0, 1\)$"):
-        check_probabilities(dropoute=0.0, dropouti=p)

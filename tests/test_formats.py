@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cells
 
-from enas.search_space import STEM, LSTMBaseline, MacroNetwork, MicroCell, MicroNetwork, RNNCell
+from enas.search_space import STEM, LSTMBaseline, MacroNetwork, MicroCell, MicroNetwork, RNNCell, load_architecture
 from enas.search_space.__main__ import main
-from enas.search_space.formats import FORMATS, load_architecture, read_architecture, write_architecture
+from enas.search_space.formats import FORMATS, read_architecture, write_architecture
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -240,54 +240,34 @@ def test_an_unknown_format_is_named(convert):
         ("enas_lm", "0 2 1", "enas_lm: a cell is pairs of previous node and activation, 2N-2 integers; got 3"),
         ("enas_lm", "0 4", "enas_lm: activation number 4 is not in 0 … 3"),
         ("enas_lm", "0 0 2 0", "enas_lm: node 2 reads node 2, which is not an earlier node"),
-        ("darts", "", "darts: '' is not a Python expression like Genotype(recurrent="),
-        ("darts", "Genotype(recurrent=", "is not a Python expression"),
-        ("darts", "\0", "is not a Python expression"),
-        ("darts", "(" * 10_000, "is not a Python expression"),
+        ("darts", "", "darts: '' is not a genotype; it must look like Genotype(recurrent="),
+        ("darts", "\0", "is not a genotype"),
+        ("darts", "(" * 10_000, "is not a genotype"),
         ("darts", "a" + ".a" * 10_000 + "()", "darts: "),
-        ("darts", "V1 = Genotype(recurrent=[], concat=[])", "is not a Python expression"),
-        ("darts", "3", "darts: '3' is no genotype; it must look like Genotype(recurrent="),
-        ("darts", "Cell(recurrent=[], concat=[0])", "is no genotype"),
-        ("darts", "Genotype([], [0])", "is no genotype"),
-        ("darts", "Genotype()", "darts: a genotype has recurrent and concat; found neither"),
+        ("darts", "V1 = Genotype(recurrent=[], concat=[])", "is not a genotype"),
+        ("darts", "Cell(recurrent=[], concat=[0])", "is not a genotype"),
+        ("darts", "Genotype([], [0])", "is not a genotype"),
+        ("darts", "Genotype()", "darts: a genotype has recurrent, concat; found none of them"),
         ("darts", "Genotype(recurrent=[])", "found recurrent"),
-        ("darts", "Genotype(**{})", "found None"),
-        (
-            "darts",
-            "Genotype(normal=[], normal_concat=[], reduce=[], reduce_concat=[])",
-            "found normal, normal_concat, reduce, reduce_concat",
-        ),
-        ("darts", "Genotype(recurrent=3, concat=[1])", "recurrent is 3; it must be a list of pairs"),
-        (
-            "darts",
-            "Genotype(recurrent=open('x'), concat=[1])",
-            "recurrent must consist of names in quotes and integers",
-        ),
-        ("darts", "[(relu, 0)]", "recurrent must consist of names in quotes and integers"),
-        ("darts", "[{[]: 0}]", "recurrent must consist of names in quotes and integers"),
-        ("darts", "('relu', 0)", "'relu' is no pair of activation and previous node like ('relu', 0)"),
-        ("darts", "[('relu', 0, 1)]", "('relu', 0, 1) is no pair"),
-        ("darts", "[('swish', 0)]", "unknown activation 'swish'; known: tanh, relu, sigmoid, identity"),
+        ("darts", "Genotype(recurrent=3, concat=[1])", "is not a genotype"),
+        ("darts", "Genotype(recurrent=open('x'), concat=[1])", "is not a genotype"),
+        ("darts", "[(relu, 0)]", "is not a genotype"),
+        ("darts", "('relu', 0)", "'relu' is not a pair of activation and node like ('tanh', 0)"),
+        ("darts", "[('relu', 0, 1)]", "('relu', 0, 1) is not a pair"),
         ("darts", "[('ReLU', 0)]", "unknown activation 'ReLU'; known: tanh, relu, sigmoid, identity"),
         ("darts", "[(['relu'], 0)]", "unknown activation ['relu']"),
         ("darts", "[('relu', 1)]", "darts: node 1 reads node 1, which is not an earlier node"),
         ("darts", "[('relu', '0')]", "node labels and previous nodes must be integers"),
-        ("darts", "[('relu', True)]", "node labels and previous nodes must be integers"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[3])", "concat is [3]; it must name all of nodes 1 2 3, or"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[2, 2, 3])", "or the loose ends 2 3, and nothing else"),
-        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(4))", "concat must consist of"),
-        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(0, 4))", "concat is range(0, 4); it must name all of"),
-        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, 5))", "concat is range(1, 5); it must name all of"),
-        ("darts", "Genotype(recurrent=[], concat=range(0, 2))", "concat is range(0, 2); it must name all of nodes 0"),
-        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, {10**30}))", "it must name all of nodes 1 2 3"),
-        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, '4'))", "concat must be a list of integers or range("),
-        ("darts", f"Genotype(recurrent={PAIRS}, concat=[True, 2, 3])", "concat must be a list of integers or range("),
-        ("darts", f"Genotype(recurrent={PAIRS}, concat=3)", "concat must be a list of integers or range("),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, 5))", "concat is [1, 2, 3, 4]; it must name all of"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, {10**30}))", "is not a genotype"),
+        ("darts", f"Genotype(recurrent={PAIRS}, concat=[True, 2, 3])", "concat is [True, 2, 3]; it must name all of"),
         ("json", "0 0 1", "json: not JSON: "),
         (
             "json",
             "{}",
-            "json: architecture type is None; it must be one of rnn_cell, cnn_macro, cnn_micro, cnn_micro_cell",
+            "json: architecture type is None; it must be one of",
         ),
         ("json", "[]", "json: architecture type is None"),
         ("json", '{"type": ["lstm"]}', "json: architecture type is ['lstm']"),
@@ -297,7 +277,7 @@ def test_an_unknown_format_is_named(convert):
         ("enas_macro", "0 0", "enas_macro: a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got 2"),
         ("enas_micro", "0 0 0 0; 0 0 0", "enas_micro: a cell is four integers a node; got 3"),
         ("darts_cnn", "Genotype(recurrent=[], concat=[])", "darts_cnn: a genotype has normal, normal_concat, reduce, "),
-        ("darts_cnn", r"[('sep\_conv_3x3', 0)]", "is not a Python expression like Genotype(normal=[…], …)"),
+        ("darts_cnn", r"[('sep\_conv_3x3', 0)]", "is not a genotype; it must look like Genotype(normal=[…], …)"),
     ],
 )
 def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
@@ -427,7 +407,7 @@ def test_a_json_file_of_any_architecture(architecture, tmp_path, capsys):
 def test_a_json_file_that_is_no_architecture_is_named(tmp_path):
     path = tmp_path / "params.json"
     path.write_text('{"dataset": "ptb"}', encoding="utf-8")
-    with refused(f"{path}: architecture type is None; it must be one of rnn_cell, "):
+    with refused(f"{path}: architecture type is None; it must be one of "):
         load_architecture(path)
 
 
@@ -447,14 +427,14 @@ def test_a_json_file_that_is_no_architecture_is_named(tmp_path):
         ),
         (
             ["--from", "json", '{"type": "cell"}'],
-            "json: architecture type is 'cell'; it must be one of rnn_cell, cnn_macro",
+            "json: architecture type is 'cell'; it must be one of",
         ),
         (["--from", "json", "absent.json"], "absent.json: no such file"),
         (["--from", "json", "{"], "json: not JSON: "),
         (["--from", "nas", "0"], "argument --from: invalid choice: 'nas'"),
         (["--from", "enas"], "the following arguments are required: STRING"),
         (["0"], "the following arguments are required: --from"),
-        (["--from", "enas", "0", "--too", "json"], "unrecognized arguments: --too json"),
+        (["--from", "enas", "0", "--too", "json"], "unknown flag --too; did you mean --to?"),
     ],
 )
 def test_bad_input_ends_in_one_line_and_status_2(argv, message, capsys):
@@ -485,7 +465,7 @@ def test_bad_input_to_the_program():
 def test_a_backslash_in_a_genotype_brings_no_warning_of_python():
     done = _run("-m", "enas.search_space", "--from", "darts", r"[('re\lu', 0)]")
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1 and "is not a Python expression" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "is not a genotype" in done.stderr
 
 
 def test_the_converter_loads_no_torch():

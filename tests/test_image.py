@@ -192,12 +192,12 @@ def wrong(**changes) -> bytes:
         (b"not a pickle", ""),
         (dump_like_python_2(batch(0))[:-1000], ""),
         (dump_like_python_2([1, 2]), "it holds a list"),
-        (dump_like_python_2({}), "its data is no array [images, 3072]"),
-        (wrong(data=np.zeros((PER_BATCH, 3071), np.uint8)), "its data is no array [images, 3072]"),
-        (wrong(data=np.zeros((0, 3072), np.uint8), labels=[]), "its data is no array [images, 3072]"),
+        (dump_like_python_2({}), "its data is not an array [images, 3072]"),
+        (wrong(data=np.zeros((PER_BATCH, 3071), np.uint8)), "its data is not an array [images, 3072]"),
+        (wrong(data=np.zeros((0, 3072), np.uint8), labels=[]), "its data is not an array [images, 3072]"),
         (wrong(data=np.zeros((PER_BATCH, 3072), np.float32)), "it has an array of f4; expected u1"),
-        (wrong(data=[0] * 3072), "its data is no array [images, 3072]"),
-        (wrong(labels=[0] * 11), "its labels are no list, one for each of 12 images"),
+        (wrong(data=[0] * 3072), "its data is not an array [images, 3072]"),
+        (wrong(labels=[0] * 11), "its labels are not a list, one for each of 12 images"),
         (wrong(labels=[3] * PER_BATCH), "its labels are not all integers in 0 … 2"),
         (wrong(labels=[-1] * PER_BATCH), "its labels are not all integers in 0 … 2"),
         (wrong(labels=[0.0] * PER_BATCH), "its labels are not all integers in 0 … 2"),
@@ -209,7 +209,7 @@ def test_a_batch_that_is_none(tmp_path, content, says):
     write_cifar(tmp_path / "cifar10")
     path = tmp_path / "cifar10" / "data_batch_3"
     path.write_bytes(content)
-    with refused(f"{path}: is none of CIFAR-10's Python batches (") as caught:
+    with refused(f"{path}: is not one of CIFAR-10's Python batches (") as caught:
         load(tmp_path, "cifar10", valid_size=15)
     assert says in str(caught.value)
     assert str(caught.value).endswith("remove it, and get it with: python -m enas.data.download cifar10")
@@ -219,7 +219,7 @@ def test_a_pickle_runs_nothing(tmp_path):
     write_cifar(tmp_path / "cifar10")
     path = tmp_path / "cifar10" / "test_batch"
     path.write_bytes(pickle.dumps(batch(5) | {"extra": Evil(tmp_path / "pwned")}))
-    with refused(f"{path}: is none of CIFAR-10's Python batches (it asks for {os.mkdir.__module__}.mkdir"):
+    with refused(f"{path}: is not one of CIFAR-10's Python batches (it asks for {os.mkdir.__module__}.mkdir"):
         load(tmp_path, "cifar10", valid_size=15)
     assert not (tmp_path / "pwned").exists()
     pickle.loads(path.read_bytes())
@@ -230,7 +230,7 @@ def test_a_pickle_runs_nothing(tmp_path):
 def test_class_names_that_are_none(tmp_path, content):
     write_cifar(tmp_path / "cifar10")
     (tmp_path / "cifar10" / "batches.meta").write_bytes(dump_like_python_2(content))
-    with refused("batches.meta: is none of CIFAR-10's Python batches (it has no list label_names of class names)"):
+    with refused("batches.meta: is not one of CIFAR-10's Python batches (it has no list label_names of class names)"):
         load(tmp_path, "cifar10")
 
 
@@ -378,7 +378,7 @@ def test_hidden_files_are_ignored_and_others_passed_over(tmp_path):
     dataset = load(tmp_path)
     assert torch.equal(dataset.train.images, before.train.images)
     first = tmp_path / "mine" / "train" / "labels.csv"
-    assert dataset.notes == (f"{first} and 1 more files: passed over, not an image",)
+    assert dataset.notes == (f"{first} and 1 more files: skipped, not an image",)
 
 
 def test_a_class_missing_from_validation_is_said(tmp_path):
@@ -446,18 +446,18 @@ def spoil_size(folder):
 
 def spoil_empty_file(folder):
     (folder / "train" / "dog" / "1.png").write_bytes(b"")
-    return "train/dog/1.png: is no readable image; replace or remove it"
+    return "train/dog/1.png: is not a readable image; replace or remove it"
 
 
 def spoil_text_file(folder):
     (folder / "train" / "dog" / "1.png").write_text("no image")
-    return "train/dog/1.png: is no readable image; replace or remove it"
+    return "train/dog/1.png: is not a readable image; replace or remove it"
 
 
 def spoil_truncated_file(folder):
     path = folder / "valid" / "dog" / "1.png"
     path.write_bytes(path.read_bytes()[:-60])
-    return "valid/dog/1.png: is no readable image ("
+    return "valid/dog/1.png: is not a readable image ("
 
 
 def spoil_garbled_file(folder):
@@ -465,12 +465,12 @@ def spoil_garbled_file(folder):
     content = bytearray(path.read_bytes())
     content[60:90] = bytes(30)
     path.write_bytes(content)
-    return "valid/dog/1.png: is no readable image ("
+    return "valid/dog/1.png: is not a readable image ("
 
 
 def spoil_depth(folder):
     write(folder / "valid" / "dog" / "1.png", Image.fromarray(np.zeros((8, 8), np.uint16)))
-    return "valid/dog/1.png: is no readable image (it has more than 8 bits a channel, Pillow's mode I;16)"
+    return "valid/dog/1.png: is not a readable image (it has more than 8 bits a channel, Pillow's mode I;16)"
 
 
 @pytest.mark.parametrize("spoil", [value for name, value in sorted(globals().items()) if name.startswith("spoil_")])
@@ -570,7 +570,7 @@ def test_a_file_that_breaks_later_is_one_line_too(tmp_path):
     dataset = load(tmp_path, memory_limit=0)
     path = tmp_path / "mine" / "valid" / "cat" / "0.png"
     path.write_bytes(b"gone")
-    with refused(f"{path}: is no readable image; replace or remove it"):
+    with refused(f"{path}: is not a readable image; replace or remove it"):
         list(evaluation_batches(dataset.valid, 2))
 
 

@@ -4,6 +4,7 @@ import math
 from itertools import islice
 
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from enas.tasks.language import CELLS_AT_ONCE, LanguageTask, LanguageTaskConfig
 VOCAB, BATCH, LENGTH = 9, 3, 4
 CELL = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1))
 CELLS = [RNNCell.decode((a, 0, b, c, d)) for a in range(2) for b in range(3) for c in range(2) for d in range(2)]
-DROPOUTS = {"dropoute": 0.5, "dropouti": 0.5, "dropout": 0.5, "wdrop": 0.5}
+DROPOUTS = {"shared_dropoute": 0.5, "shared_dropouti": 0.5, "shared_dropout": 0.5, "shared_wdrop": 0.5}
 
 
 def make_corpus(vocab_size: int = VOCAB, num_test: int = 23) -> Corpus:
@@ -29,14 +30,24 @@ def make_corpus(vocab_size: int = VOCAB, num_test: int = 23) -> Corpus:
 def make_task(corpus: Corpus | None = None, *, model: dict | None = None, **settings) -> LanguageTask:
     """A float64 task; `model` changes its shared parameters, `settings` the task itself."""
     corpus = corpus or make_corpus()
-    sizes = {"embed": 4, "hidden": 4, "num_blocks": 3, "init_range": 1.0, "embed_init_range": 1.0}
+    sizes = {
+        **tiny.CALM,
+        "shared_embed": 4,
+        "shared_hid": 4,
+        "num_blocks": 3,
+        "shared_init_range": 1.0,
+        "shared_embed_init_range": 1.0,
+    }
     torch.manual_seed(0)
-    shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**sizes, **(model or {})})).double()
-    return LanguageTask(corpus, shared, LanguageTaskConfig(**{"batch_size": BATCH, "length": LENGTH, **settings}))
+    shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**tiny.CALM, **sizes, **(model or {})})).double()
+    return LanguageTask(
+        corpus, shared, LanguageTaskConfig(**{"batch_size": BATCH, "shared_rnn_max_length": LENGTH, **settings})
+    )
 
 
-def training_batches(task: LanguageTask, split: str = "train") -> TrainingBatches:
-    return TrainingBatches(to_rows(getattr(task.corpus, split), task.config.batch_size), task.config.length)
+def training_batches(task: LanguageTask, split: str = "train", **settings) -> TrainingBatches:
+    rows = to_rows(getattr(task.corpus, split), task.config.batch_size)
+    return TrainingBatches(rows, task.config.shared_rnn_max_length, **settings)
 
 
 def close(value: float):
@@ -54,15 +65,15 @@ def close(value: float):
 )
 def test_perplexity_of_a_uniform_model_is_the_vocabulary_size(vocab_size, num_tokens, batch_size, length):
     corpus = make_corpus(vocab_size, num_tokens)
-    untied = {"batch_norm": False, "tie_weights": False}
-    task = make_task(corpus, model=untied, batch_size=batch_size, length=length)
+    untied = {"shared_batch_norm": False, "tie_weights": False}
+    task = make_task(corpus, model=untied, batch_size=batch_size, shared_rnn_max_length=length)
     torch.nn.init.zeros_(task.model.decoder)
     assert task.evaluate(CELL, "test") == close(vocab_size)
 
 
 @pytest.mark.parametrize("batch_size, length", [(1, 1), (1, 30), (3, 4), (5, 7), (4, 100), (20, 2)])
 def test_evaluation_counts_every_token_of_every_column(batch_size, length):
-    task = make_task(model={"batch_norm": False}, batch_size=batch_size, length=length)
+    task = make_task(model={"shared_batch_norm": False}, batch_size=batch_size, shared_rnn_max_length=length)
     tokens = task.corpus.test
     before = torch.cat([tokens[-1:], tokens[:-1]])  # the token that precedes each
     total = 0.0
@@ -114,7 +125,7 @@ def test_rank_reads_the_first_validation_batches_and_carries_the_state():
 
 def test_reward_is_c_over_the_perplexity_of_the_next_validation_batch():
     task = make_task(reward_c=7.0)
-    batches = training_batches(task, "valid")
+    batches = training_batches(task, "valid", only_whole=True)
     for _ in range(2 * batches.batches_per_pass):
         inputs, targets, _ = next(batches)
         for cell, reward in zip(CELLS[:3], task.rewards(CELLS[:3]).tolist(), strict=True):
@@ -185,7 +196,7 @@ def test_loss_of_several_cells_is_their_mean():
 
 
 def test_restored_task_goes_on_as_the_saved_one():
-    task, restored = make_task(), make_task(model={"init_range": 0.1})
+    task, restored = make_task(), make_task(model={"shared_init_range": 0.1})
     for _ in range(2):
         task.shared_loss([CELL])
         task.rewards([CELL])
@@ -202,14 +213,14 @@ def test_restored_task_goes_on_as_the_saved_one():
     "settings, penalty",
     [
         ({}, lambda states, outputs: 0.0),
-        ({"activation_reg": 2.0}, lambda states, outputs: 2 * (outputs**2).mean()),
-        ({"temporal_activation_reg": 3.0}, lambda states, outputs: 3 * ((states[1:] - states[:-1]) ** 2).mean()),
+        ({"shared_activation_reg": 2.0}, lambda states, outputs: 2 * (outputs**2).mean()),
+        ({"shared_temporal_activation_reg": 3.0}, lambda states, outputs: 3 * ((states[1:] - states[:-1]) ** 2).mean()),
         (
-            {"norm_stabilizer": 0.5, "norm_stabilizer_point": 1.5},
+            {"shared_norm_stabilizer": 0.5, "shared_norm_stabilizer_point": 1.5},
             lambda states, outputs: 0.5 * (((states**2).sum(-1).sqrt() - 1.5) ** 2).mean(),
         ),
         (
-            {"activation_reg": 2.0, "temporal_activation_reg": 3.0},
+            {"shared_activation_reg": 2.0, "shared_temporal_activation_reg": 3.0},
             lambda states, outputs: 2 * (outputs**2).mean() + 3 * ((states[1:] - states[:-1]) ** 2).mean(),
         ),
     ],
@@ -228,7 +239,7 @@ def test_regularisers_add_what_their_formulas_say(settings, penalty):
 
 
 def test_a_batch_of_one_step_has_no_temporal_penalty():
-    loss, nll = make_task(temporal_activation_reg=1.0, length=1).shared_loss([CELL])
+    loss, nll = make_task(shared_temporal_activation_reg=1.0, shared_rnn_max_length=1).shared_loss([CELL])
     assert torch.equal(loss, nll)
 
 
@@ -236,12 +247,12 @@ def test_a_batch_of_one_step_has_no_temporal_penalty():
 
 
 def test_lower_perplexity_is_better():
-    is_better = LanguageTask.is_better
+    is_better = LanguageTask.metric.is_better
     assert is_better(2.0, 3.0) and is_better(2.0, None) and is_better(2.0, math.nan)
     assert not is_better(3.0, 3.0) and not is_better(math.nan, 3.0)
     assert not is_better(math.nan, None)
 
 
 def test_metric_of_a_mean_loss_is_its_exponential():
-    assert LanguageTask.epoch_metric(math.log(50.0)) == close(50.0)
-    assert math.isfinite(LanguageTask.epoch_metric(1e6))
+    assert make_task().epoch_metric(math.log(50.0)) == close(50.0)
+    assert math.isfinite(make_task().epoch_metric(1e6))

@@ -8,8 +8,9 @@ import pytest
 from imageio import v3 as imageio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from enas.files import atomic_write
-from enas.logbook import Logbook, NoLogbook, progress_bar, write_json
+from enas.errors import UserError
+from enas.runs.files import atomic_write, write_json
+from enas.runs.logbook import Logbook, NoLogbook, progress_bar
 
 
 def _scalars(folder, tag: str) -> list[tuple[int, float]]:
@@ -28,11 +29,11 @@ def test_a_file_appears_whole(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_file_that_fails_leaves_the_old_one(tmp_path, error):
+@pytest.mark.parametrize(("error", "seen"), [(OSError, UserError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_a_file_that_fails_leaves_the_old_one(tmp_path, error, seen):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(error), atomic_write(path) as file:
+    with pytest.raises(seen), atomic_write(path) as file:
         file.write(b"new")
         raise error
     assert path.read_bytes() == b"old"

@@ -1,6 +1,7 @@
 """The plain LSTM against its equations, and against a searched cell in the number of parameters."""
 
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ T, B, H, V = 5, 3, 4, 7
 
 def make_model(**settings) -> LSTMModel:
     torch.manual_seed(0)
-    config = LanguageModelConfig(**{"embed": H, "hidden": H, "embed_init_range": 1.0, **settings})
+    config = LanguageModelConfig(
+        **{**tiny.CALM, "shared_embed": H, "shared_hid": H, "shared_embed_init_range": 1.0, **settings}
+    )
     return LSTMModel(V, config).double()
 
 
@@ -23,7 +26,7 @@ def words(steps: int = T) -> torch.Tensor:
 
 
 def run(model: LSTMModel, inputs: torch.Tensor, state: torch.Tensor):
-    return model(inputs, [LSTMBaseline(model.config.hidden)], state)
+    return model(inputs, [LSTMBaseline(model.config.shared_hid)], state)
 
 
 def test_the_equations():
@@ -53,7 +56,7 @@ def test_a_state_carries_a_sequence_on():
 
 
 def test_drop_connect_is_on_the_recurrent_weights_alone():
-    model = make_model(wdrop=0.5)
+    model = make_model(shared_wdrop=0.5)
     state = model.initial_state(1, B).double()
     model.eval()
     calm = run(model, words(), state).states
@@ -65,7 +68,7 @@ def test_drop_connect_is_on_the_recurrent_weights_alone():
 
 
 def test_every_weight_learns():
-    model = make_model(wdrop=0.5, dropouti=0.2, dropout=0.2)
+    model = make_model(shared_wdrop=0.5, shared_dropouti=0.2, shared_dropout=0.2)
     loss, _ = model.loss(words(), words(), [LSTMBaseline(H)], model.initial_state(1, B).double())
     loss.backward()
     assert all(weight.grad is not None and weight.grad.any() for weight in model.parameters())
@@ -81,7 +84,7 @@ def test_another_architecture_is_refused():
 @given(st.integers(2, 30), st.integers(1, 9), st.integers(1, 9), st.booleans())
 def test_the_number_of_parameters(vocab_size, embed, hidden, tie_weights):
     embed = hidden if tie_weights else embed
-    model = LSTMModel(vocab_size, LanguageModelConfig(embed=embed, hidden=hidden, tie_weights=tie_weights))
+    model = LSTMModel(vocab_size, LanguageModelConfig(shared_embed=embed, shared_hid=hidden, tie_weights=tie_weights))
     assert sum(weight.numel() for weight in model.parameters()) == num_parameters(
         vocab_size, embed, hidden, tie_weights
     )
@@ -106,6 +109,12 @@ def test_an_lstm_without_units(hidden):
 
 def test_json():
     assert LSTMBaseline.from_dict(LSTMBaseline(8).to_dict()) == LSTMBaseline(8)
-    for data in ({}, {"type": "lstm"}, {"type": "rnn_cell", "hidden": 8}, {"type": "lstm", "hidden": 8, "x": 1}, 8):
+    for data in (
+        {},
+        {"type": "lstm"},
+        {"type": "rnn_cell", "hidden": 8},
+        {"type": "lstm", "hidden": 8, "x": 1},
+        8,
+    ):
         with pytest.raises(ValueError, match=r"an LSTM needs the keys|architecture type is"):
             LSTMBaseline.from_dict(data)

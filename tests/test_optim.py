@@ -5,13 +5,20 @@ import math
 import pytest
 import torch
 
-from enas.optim import ControllerSchedule, SharedSchedule, clip_gradient, cosine, make_optimizer, set_lr
+from enas.training.optim import (
+    ControllerOptimConfig,
+    SharedOptimConfig,
+    clip_gradient,
+    cosine,
+    make_optimizer,
+    set_lr,
+)
 
 
-def shared_schedule(**settings) -> SharedSchedule:
-    decay = {"lr": 20.0, "decay": 0.96, "decay_after": 15, "warmup": 0}
-    cosine = {"cosine": False, "lr_min": 0.0, "total_steps": 100}
-    return SharedSchedule(**{**decay, **cosine, **settings})
+def shared_schedule(**settings):
+    """The rate in an epoch at a step of the whole run, of 10 epochs of 10 steps."""
+    optim = SharedOptimConfig(max_epoch=10, **settings)
+    return lambda epoch, step: optim.rate(epoch, step, steps_per_epoch=10)
 
 
 @pytest.mark.parametrize(
@@ -23,28 +30,28 @@ def test_shared_rate_decays_after_fifteen_epochs(epoch, lr):
 
 @pytest.mark.parametrize("step, lr", [(0, 5), (1, 10), (2, 15), (3, 20), (4, 20)])
 def test_shared_rate_rises_linearly_over_the_warmup(step, lr):
-    assert shared_schedule(warmup=4)(epoch=1, step=step) == pytest.approx(lr)
+    assert shared_schedule(shared_lr_warmup=4)(epoch=1, step=step) == pytest.approx(lr)
 
 
 @pytest.mark.parametrize("step, lr", [(0, 20), (25, 11 + 9 * math.sqrt(0.5)), (50, 11), (100, 2), (101, 2)])
 def test_shared_rate_follows_half_a_cosine_whatever_the_epoch(step, lr):
-    schedule = shared_schedule(cosine=True, lr_min=2.0)
+    schedule = shared_schedule(shared_lr_cosine=True, shared_lr_min=2.0)
     assert schedule(1, step) == schedule(100, step) == pytest.approx(lr)
 
 
 def test_warmup_scales_the_cosine():
-    schedule = shared_schedule(cosine=True, warmup=10)
+    schedule = shared_schedule(shared_lr_cosine=True, shared_lr_warmup=10)
     assert schedule(1, 0) == pytest.approx(2)
     assert schedule(1, 4) == pytest.approx(0.5 * cosine(0.04, 20, 0))
 
 
 def test_controller_rate_is_constant_without_cosine():
-    schedule = ControllerSchedule(lr=3.5e-4, cosine=False, lr_max=0.05, lr_min=0.001, period=10)
+    schedule = ControllerOptimConfig().rate
     assert {schedule(epoch) for epoch in range(1, 200)} == {3.5e-4}
 
 
 def test_controller_rate_restarts_after_10_30_and_70_epochs():
-    schedule = ControllerSchedule(lr=3.5e-4, cosine=True, lr_max=0.05, lr_min=0.001, period=10)
+    schedule = ControllerOptimConfig(controller_lr_cosine=True).rate
     rates = {epoch: schedule(epoch) for epoch in range(1, 151)}
     assert [epoch for epoch, rate in rates.items() if rate == 0.05] == [1, 11, 31, 71]
     for middle in (6, 21, 51, 111):

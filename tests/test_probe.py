@@ -7,8 +7,9 @@ import pytest
 import tiny
 import torch
 
-from enas import probe, run
-from enas.checkpoint import random_states
+from enas.runs.commands import execute
+from enas.training import probe
+from enas.training.checkpoint import random_states
 
 CPU = torch.device("cpu")
 
@@ -98,10 +99,10 @@ def test_what_the_environment_says_wins(tmp_path, monkeypatch):
 
 
 def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
-    run.execute(tiny.settings(tmp_path, num_threads=1, log_dir=str(tmp_path / "told")))
+    execute(tiny.settings(tmp_path, num_threads=1, log_dir=str(tmp_path / "told")))
     torch.set_num_threads(2)
     timed(monkeypatch, 0.1, 0.1)
-    run.execute(tiny.settings(tmp_path, num_threads=0, log_dir=str(tmp_path / "tried")))
+    execute(tiny.settings(tmp_path, num_threads=0, log_dir=str(tmp_path / "tried")))
     told, tried = (tiny.only_run(tmp_path / name) for name in ("told", "tried"))
     assert tiny.difference(tiny.newest_state(told), tiny.newest_state(tried)) is None
     assert "threads 1: a step takes 100 ms with 1, 100 ms with 2" in (tried / "train.log").read_text()
@@ -110,17 +111,17 @@ def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
 
 def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_anew(tmp_path, monkeypatch):
     choices = iter([("bfloat16", "first"), ("float32", "second")])
-    monkeypatch.setattr("enas.build_rnn.choose_precision", lambda *shape: next(choices))
-    run.execute(tiny.settings(tmp_path, precision="auto", num_threads=2))
+    monkeypatch.setattr("enas.spaces.recurrent.choose_precision", lambda *shape: next(choices))
+    execute(tiny.settings(tmp_path, precision="auto", num_threads=2))
     folder = tiny.only_run(tmp_path / "logs")
     assert "precision bfloat16: first" in (folder / "train.log").read_text()
     torch.set_num_threads(3)
-    run.execute({"load_path": str(folder), "max_epoch": 3})
+    execute({"load_path": str(folder), "max_epoch": 3})
     params = json.loads((folder / "params.json").read_text())
     assert (params["precision"], params["num_threads"]) == ("bfloat16", 2) and torch.get_num_threads() == 2
     torch.set_num_threads(4)
     timed(monkeypatch, 0.1, 0.2, 0.3)  # with 1, 2 and 4, though the search had 2
     scratch = {"mode": "train_scratch", "load_path": str(folder), "log_dir": str(tmp_path / "scratch"), "max_epoch": 1}
-    run.execute(scratch)
+    execute(scratch)
     params = json.loads((tiny.only_run(tmp_path / "scratch") / "params.json").read_text())
     assert (params["precision"], params["num_threads"]) == ("float32", 1)

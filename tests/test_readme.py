@@ -5,6 +5,7 @@ import runpy
 import shlex
 import shutil
 import sys
+import tomllib
 
 import pytest
 import tiny
@@ -20,6 +21,7 @@ COMMANDS = [
     if line.startswith("python ")
 ]
 RUN = "ptb_orig_2026-11-25_12-00-00"  # the run that the README speaks of
+KINDS = ("--network_type", "--cnn_space", "--train_type", "--mode")  # what decides whether a size is read
 OTHERWISE_TESTED = "enas.data.download"  # it needs a network
 
 
@@ -49,7 +51,10 @@ def _arguments(words: list[str]) -> list[str]:
     config = words[words.index("--config") + 1] if "--config" in words else "config_ours"
     is_cnn = "cnn" in words or read_variation(config).get("network_type") == "cnn"
     settings = {**tiny.IMAGE_SETTINGS, "valid_size": 20} if is_cnn else tiny.SETTINGS
+    kind = {words[at][2:]: words[at + 1] for at in range(len(words) - 1) if words[at] in KINDS}
+    kind |= {"network_type": "cnn"} if is_cnn else {}
     sizes = {name: value for name, value in settings.items() if f"--{name}" not in given}
+    sizes = {name: value for name, value in sizes.items() if tiny.has_effect(name, kind)}
     if "--dataset" in given or "--config" in given:
         sizes.pop("dataset", None)
     return [*words, *tiny.flags(sizes)]
@@ -70,6 +75,17 @@ def _run(command: str, monkeypatch) -> None:
     assert end.value.code == 0, command
 
 
+def test_the_package_imports_what_it_depends_on_and_nothing_else():
+    project = tomllib.loads((tiny.ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    pinned = (tiny.ROOT / "requirements.txt").read_text().split()
+    assert {line.split("==")[0] for line in pinned if "==" in line} == names | {"tensorboard"}  # which shows the curves
+    source = "\n".join(path.read_text() for path in (tiny.ROOT / "enas").rglob("*.py"))
+    found = re.findall(r"^ *(?:import (\w+)|from (\w+)[\w.]* import )", source, re.MULTILINE)
+    imported = {one or other for one, other in found} - {"enas", *sys.stdlib_module_names}
+    assert {{"pillow": "PIL"}.get(name, name) for name in names} == imported
+
+
 def test_the_commands_are_found():
     scripts = {shlex.split(command)[1] for command in COMMANDS}
     assert {
@@ -84,7 +100,8 @@ def test_the_commands_are_found():
 def test_every_command_runs(at_home, monkeypatch):
     """In the order of the README, since the later ones use what the earlier ones leave."""
     first = next(command for command in COMMANDS if "--train_type orig --mode train" in command)
-    _run(first, monkeypatch)
+    with tiny.rendering():
+        _run(first, monkeypatch)
     (made,) = (at_home / "logs").iterdir()
     shutil.copytree(made, at_home / "logs" / RUN)
     for command in COMMANDS:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from test_controllers import ACTIVATIONS, CELLS, make_controller
 
-from enas.controllers import ControllerConfig, RNNController
-from enas.optim import make_optimizer, set_lr
-from enas.reinforce import Baseline, perplexity_reward, policy_loss, returns
+from enas.controllers import RNNController, RNNControllerConfig
 from enas.search_space import RNNCell
+from enas.search_space.decisions import RNNSpace
+from enas.training.optim import make_optimizer, set_lr
+from enas.training.reinforce import Baseline, perplexity_reward, policy_loss, returns
 
 
 def test_reward_is_c_over_perplexity_or_its_square():
@@ -145,7 +146,7 @@ def test_no_gradient_flows_through_the_advantage():
 @pytest.mark.parametrize("planted", [CELLS[0], CELLS[6], CELLS[15]])
 def test_the_best_arm_is_found(planted: RNNCell):
     torch.manual_seed(0)
-    controller = RNNController(3, ACTIVATIONS, "loose_ends", ControllerConfig(hidden=16))
+    controller = RNNController(RNNSpace(3, ACTIVATIONS), RNNControllerConfig(controller_hid=16))
     optimizer, baseline = make_optimizer("adam", controller.parameters()), Baseline(0.9)
     set_lr(optimizer, 0.02)
     for _ in range(150):

@@ -12,11 +12,12 @@ import pytest
 import tiny
 import torch
 
-from enas import run
-from enas.checkpoint import Checkpoints, load_checkpoint
 from enas.cli import main
 from enas.controllers import RNNController
+from enas.runs.commands import execute
+from enas.search_space import RNNCell
 from enas.tasks.language import LanguageTask
+from enas.training.checkpoint import Checkpoints, load_checkpoint
 
 EPOCHS = 8
 LONG = {
@@ -30,7 +31,7 @@ LONG = {
 
 @pytest.fixture(scope="module", autouse=True)
 def without_dot():
-    """Pictures stay .dot files, which takes half the time."""
+    """Not in other processes either."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "")
         yield
@@ -40,7 +41,7 @@ def without_dot():
 def undisturbed(tmp_path_factory) -> Path:
     """The run that everything here is compared with."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    run.execute(tiny.settings(folder, **LONG))
+    execute(tiny.settings(folder, **LONG))
     return tiny.only_run(folder / "logs")
 
 
@@ -121,23 +122,53 @@ def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, c
     assert (progress["shared_step"], progress["controller_sample"]) == {
         "shared_loss": (13, 0),
         "rewards": (30, 8),
-        "rank": (1, 0),
+        "rank": (0, 0),
     }[method]
     assert main(["--load_path", str(folder)]) == 0
     _assert_same(folder, undisturbed)
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path, undisturbed):
-    run.execute(tiny.settings(tmp_path, **LONG | {"max_epoch": 3}))
+    execute(tiny.settings(tmp_path, **LONG | {"max_epoch": 3}))
     folder = tiny.only_run(tmp_path / "logs")
-    results = run.execute({"load_path": folder.name, "log_dir": str(tmp_path / "logs"), "max_epoch": EPOCHS})
+    results = execute({"load_path": folder.name, "log_dir": str(tmp_path / "logs"), "max_epoch": EPOCHS})
     assert results["epoch"] == EPOCHS
     _assert_same(folder, undisturbed)
 
 
+def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
+    cosine = {"shared_lr": 1.0, "shared_lr_cosine": True, "shared_lr_min": 0.01, "max_epoch": 2}
+    execute(tiny.settings(tmp_path, **cosine))
+    folder = tiny.only_run(tmp_path / "logs")
+    assert tiny.newest_state(folder)["shared_optimizer"]["param_groups"][0]["lr"] < 0.05
+    execute({"load_path": str(folder), "max_epoch": 4})
+    out = capsys.readouterr().out
+    assert "max_epoch 4 in place of 2: schedules over the whole run change; the next learning rate is 0.505" in out
+    assert "in place of 0.01" in out
+    execute({"load_path": str(folder), "max_epoch": 4})
+    assert "in place of" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["train", "single"])
+def test_a_signal_during_the_last_evaluation_is_heeded(tmp_path, monkeypatch, capsys, mode):
+    """The run is whole and saved; what would come next, such as a test, waits for the same command."""
+    (tmp_path / "cell.json").write_text(RNNCell(("tanh", "ReLU"), (0,)).to_json())
+    given = {"mode": "single", "dag_path": str(tmp_path / "cell.json")} if mode == "single" else {}
+    settings = tiny.settings(tmp_path, max_epoch=2, **given)
+    with monkeypatch.context() as patch:
+        interrupting = SignalAt(LanguageTask.evaluate, 2, signal.SIGINT)
+        patch.setattr(LanguageTask, "evaluate", lambda *args: interrupting(*args))
+        assert main(tiny.flags(settings)) == 130
+    assert "can be resumed" in capsys.readouterr().err
+    folder = tiny.only_run(tmp_path / "logs")
+    assert tiny.newest_state(folder)["progress"]["epoch"] == 2
+    assert main(["--mode", mode, "--load_path", str(folder)]) == 0
+    assert _results(folder)["epoch"] == 2
+
+
 def test_resuming_a_finished_run_changes_nothing(tmp_path, undisturbed):
     folder = shutil.copytree(undisturbed, tmp_path / "copy")
-    results = run.execute({"load_path": str(folder)})
+    results = execute({"load_path": str(folder)})
     assert results["epoch"] == EPOCHS
     _assert_same(folder, undisturbed)
 
@@ -157,7 +188,7 @@ def test_the_run_was_worth_comparing(undisturbed):
     """Dropout, controller and optimiser states are really there, and the weights moved."""
     first = tiny.trainer(undisturbed.parent.parent, **LONG)
     state = tiny.newest_state(undisturbed)
-    assert first.task.model.config.dropout > 0
+    assert first.task.model.config.shared_dropout > 0
     assert isinstance(first.controller, RNNController)
     assert state["baseline"]["value"].abs().sum() > 0
     assert state["controller_optimizer"]["state"]
@@ -169,12 +200,12 @@ def test_the_run_was_worth_comparing(undisturbed):
 
 
 def test_same_seed_same_run(tmp_path, undisturbed):
-    run.execute(tiny.settings(tmp_path, **LONG))
+    execute(tiny.settings(tmp_path, **LONG))
     _assert_same(tiny.only_run(tmp_path / "logs"), undisturbed)
 
 
 def test_another_seed_another_run(tmp_path, undisturbed):
-    run.execute(tiny.settings(tmp_path, **LONG, random_seed=7))
+    execute(tiny.settings(tmp_path, **LONG, random_seed=7))
     other, expected = tiny.newest_state(tiny.only_run(tmp_path / "logs")), tiny.newest_state(undisturbed)
     for part in ("task", "controller", "baseline", "progress"):
         assert tiny.difference(other[part], expected[part]), part
@@ -185,11 +216,11 @@ def test_adam_goes_on_exactly_too(tmp_path):
     changes = {"shared_optim": "adam", "shared_lr": 0.01, "shared_lr_cosine": True, "shared_lr_warmup": 15}
     changes |= {"controller_optim": "momentum", "controller_lr_cosine": True, "max_epoch": 3}
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    run.execute(tiny.settings(whole, **changes))
-    run.execute(tiny.settings(resumed, **changes))
+    execute(tiny.settings(whole, **changes))
+    execute(tiny.settings(resumed, **changes))
     expected, folder = tiny.only_run(whole / "logs"), tiny.only_run(resumed / "logs")
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
-    run.execute({"load_path": str(folder)})
+    execute({"load_path": str(folder)})
     _assert_same(folder, expected)
     assert load_checkpoint(folder / "checkpoints" / "best.pt")["progress"]["best"] is not None

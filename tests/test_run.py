@@ -8,10 +8,13 @@ import shutil
 import pytest
 import tiny
 
-from enas import Config, run, run_folder
+from enas import Config
 from enas.cli import main
-from enas.config import from_mapping
+from enas.config import config_from
 from enas.data import builtin
+from enas.runs import folder as run_folder
+from enas.runs import run
+from enas.runs.commands import execute
 from enas.search_space import RNNCell
 
 STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
@@ -21,7 +24,7 @@ STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 def trained(tmp_path_factory):
     """The folder of a finished run that nobody changes."""
     folder = tmp_path_factory.mktemp("trained")
-    run.execute(tiny.settings(folder))
+    execute(tiny.settings(folder))
     return tiny.only_run(folder / "logs")
 
 
@@ -67,14 +70,14 @@ def test_train_returns_what_it_wrote(tmp_path):
 def test_unknown_words_are_reported(tmp_path, capsys):
     tiny.write_corpus(tmp_path / "data" / "tiny")
     (tmp_path / "data" / "tiny" / "valid.txt").write_text("a b zebra\n" * 10)
-    run.execute(tiny.settings(tmp_path, max_epoch=1))
+    execute(tiny.settings(tmp_path, max_epoch=1))
     assert "words outside the vocabulary became <unk>" in capsys.readouterr().out
 
 
 def test_a_built_in_language_is_made_on_first_use(tmp_path, monkeypatch):
     maker = builtin.make_markov
     monkeypatch.setitem(builtin.MAKERS, "markov", lambda folder: maker(folder, num_tokens=1000, num_words=8))
-    results = run.execute(tiny.settings(tmp_path, dataset="markov", max_epoch=1))
+    results = execute(tiny.settings(tmp_path, dataset="markov", max_epoch=1))
     assert results["dataset"] == "markov"
     assert (tmp_path / "data" / "markov" / "train.txt").is_file()
 
@@ -99,17 +102,17 @@ def test_derive(tmp_path, folder, trained, capsys):
 
 
 def test_derive_twice_gives_the_same(folder):
-    derived = [run.execute({"mode": "derive", "load_path": str(folder)}) for _ in range(2)]
+    derived = [execute({"mode": "derive", "load_path": str(folder)}) for _ in range(2)]
     for results in derived:
         del results["wall_seconds"]
     assert derived[0] == derived[1]
 
 
 def test_a_run_goes_on_after_a_derivation(tmp_path, folder):
-    run.execute({"mode": "derive", "load_path": str(folder)})
-    results = run.execute({"mode": "train", "load_path": str(folder), "max_epoch": 3})
+    execute({"mode": "derive", "load_path": str(folder)})
+    results = execute({"mode": "train", "load_path": str(folder), "max_epoch": 3})
     assert (results["mode"], results["epoch"]) == ("train", 3)
-    whole = run.execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "whole"), max_epoch=3))
+    whole = execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "whole"), max_epoch=3))
     assert results["architecture"] == whole["architecture"]
     assert results["validation_perplexity"] == whole["validation_perplexity"]
 
@@ -141,12 +144,12 @@ def test_derive_takes_the_newest_run_and_says_which(tmp_path, folder, capsys):
 @pytest.mark.parametrize("names", ["path", "name", "trailing slash"])
 def test_load_path_is_a_path_or_a_name(folder, names):
     load_path = {"path": str(folder), "name": folder.name, "trailing slash": f"{folder}/"}[names]
-    assert run_folder.find_run(load_path, {"log_dir": str(folder.parent)}) == folder
+    assert run_folder.find_run(load_path, folder.parent) == folder
 
 
 def test_params_of_a_resumed_run(folder):
     config = run_folder.run_config(folder, {"load_path": str(folder), "max_epoch": 9, "save_epoch": 3})
-    saved = from_mapping(json.loads((folder / "params.json").read_text()), "params.json")
+    saved = config_from(json.loads((folder / "params.json").read_text()), "params.json")
     assert config == saved.replace(max_epoch=9, save_epoch=3, log_dir=str(folder.parent))
 
 
@@ -172,7 +175,7 @@ def test_the_readme_command(tmp_path):
     results = json.loads((tiny.only_run(tmp_path / "logs") / "results.json").read_text())
     assert (results["dataset"], results["epoch"]) == ("tiny", 2)
     assert "epoch 2/2" in out
-    same = run.execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "again"), shared_lr=20.0))
+    same = execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "again"), shared_lr=20.0))
     assert results["validation_perplexity"] == pytest.approx(same["validation_perplexity"])
 
 

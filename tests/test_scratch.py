@@ -1,17 +1,18 @@
 """One architecture alone: its own weights, averaged SGD, early stop, the best epoch tested, exact resume."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import tiny
 import torch
 
-from enas.build_rnn import load_data, nearest_lstm, scratch_task
-from enas.checkpoint import BEST, load_checkpoint
 from enas.config import Config
 from enas.models.language_model import LanguageModelConfig
 from enas.models.lstm import LSTMModel
 from enas.search_space import RNNCell
+from enas.spaces.recurrent import load_data, nearest_lstm, scratch_task
+from enas.training.checkpoint import BEST, load_checkpoint
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
@@ -26,7 +27,7 @@ def scripted(trainer, scores: list[float]):
 def test_the_model_is_the_architecture_and_no_more(tmp_path):
     model = tiny.scratch_trainer(tmp_path, CELL).task.model
     assert set(model.edges) == {"0_1", "0_2"}
-    assert not model.config.batch_norm and not hasattr(model, "norm_scale")
+    assert not model.config.shared_batch_norm and not hasattr(model, "norm_scale")
 
 
 def test_a_cell_with_a_removed_node_is_trained_as_it_is(tmp_path):
@@ -214,7 +215,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, patience):
     whole = tiny.scratch_trainer(tmp_path / "whole", CELL, **settings)
     whole.train()
     first = tiny.scratch_trainer(tmp_path / "parts", CELL, **settings)
-    first.config = type(first.config)(**{**vars(first.config), "max_epoch": 3})
+    first.config = replace(first.config, max_epoch=3)
     first.train()
     second = tiny.scratch_trainer(tmp_path / "parts", CELL, **{**settings, "random_seed": 99})
     second.load_state_dict(second.checkpoints.load_newest())
@@ -231,15 +232,15 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, patience):
 def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     sizes = {"shared_embed": 12, "shared_hid": 12} if tie_weights else {"shared_embed": 10, "shared_hid": 14}
     config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
-    corpus, _ = load_data(config)
-    lstm = nearest_lstm(config, corpus)
+    corpus = load_data(config)
+    lstm = nearest_lstm(config)
     task = scratch_task(config, corpus, lstm, torch.device("cpu"))
     cell = scratch_task(config, corpus, CELL, torch.device("cpu"))
     wanted, found = (sum(weight.numel() for weight in made.model.parameters()) for made in (cell, task))
     others = [
         LSTMModel(
             len(corpus.vocabulary),
-            LanguageModelConfig(embed=hidden if tie_weights else 10, hidden=hidden, tie_weights=tie_weights),
+            LanguageModelConfig(shared_embed=hidden if tie_weights else 10, shared_hid=hidden, tie_weights=tie_weights),
         )
         for hidden in (lstm.hidden - 1, lstm.hidden + 1)
     ]
@@ -249,7 +250,7 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
 
 def test_an_lstm_trains_and_is_tested(tmp_path):
     config = Config(**tiny.settings(tmp_path))
-    lstm = nearest_lstm(config, load_data(config)[0])
+    lstm = nearest_lstm(config)
     trainer = tiny.scratch_trainer(tmp_path, lstm, max_epoch=2, shared_activation_reg=0.1, shared_norm_stabilizer=0.1)
     results = trainer.train()
     assert results["architecture"] == lstm.to_dict()

@@ -50,7 +50,7 @@ def test_rare_words_become_unknown_and_are_reported(tmp_path):
     assert words(corpus, "train") == ["a", "a", "<unk>", "<eos>", "b", "b", "<unk>", "<eos>"]
     assert words(corpus, "valid") == ["a", "<unk>", "<unk>", "<eos>"]
     assert corpus.unknown == {"train": 2, "valid": 2, "test": 0}
-    report = corpus.unknown_report()
+    (report,) = corpus.notes
     assert "2 of 4 valid tokens (50.0%)" in report and "0 of 4 test tokens (0.0%)" in report
     assert len(report.splitlines()) == 1
 
@@ -72,7 +72,7 @@ def test_text_with_its_own_unknown_keeps_its_rare_words(tmp_path):
     write_corpus(tmp_path, train="a a rare <unk>\n", valid="rare <unk>\n", test="a\n")
     corpus = load_corpus("own", data_dir=tmp_path)
     assert words(corpus, "train") == ["a", "a", "rare", "<unk>", "<eos>"]
-    assert corpus.unknown_report() is None
+    assert corpus.notes == ()
 
 
 def test_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
@@ -85,7 +85,7 @@ def test_penn_treebank_has_its_published_size():
     corpus = load_corpus("ptb", data_dir=PTB.parent)
     assert (len(corpus.train), len(corpus.valid), len(corpus.test)) == (929_589, 73_760, 82_430)
     assert len(corpus.vocabulary) == 10_000
-    assert corpus.unknown_report() is None
+    assert corpus.notes == ()
 
 
 def test_built_in_corpus_is_made_on_first_use_and_then_read(tmp_path, monkeypatch):
@@ -134,6 +134,18 @@ def test_missing_folder_names_the_nearest_known_one(typo, meant, tmp_path):
 @pytest.mark.parametrize("name", ["", ".", "..", "../own", "a/b", "/own", "own/", "a\\b", "a\nb", "a\0b"])
 def test_name_must_be_plain(name, tmp_path):
     assert "is not a plain name" in refused(ValueError, name, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("num_rows", "length"), [(12, 4), (13, 4), (9, 4), (3, 4), (5, 4)])
+def test_only_whole_batches(num_rows, length):
+    """Where the text has one at all: what is left of a pass is passed over, and the text begins again."""
+    rows = torch.arange(num_rows * 2).view(2, num_rows).t().contiguous()
+    batches = TrainingBatches(rows, length, only_whole=True)
+    seen = [next(batches) for _ in range(7)]
+    whole = (num_rows - 1) // length
+    assert {len(targets) for _, targets, _ in seen} == {min(length, num_rows - 1)}
+    assert [start for _, _, start in seen] == [place % max(1, whole) == 0 for place in range(7)]
+    assert all(torch.equal(inputs[1:], targets[:-1]) for inputs, targets, _ in seen)
 
 
 def test_file_in_place_of_the_folder(tmp_path):

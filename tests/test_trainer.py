@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ import tiny
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from enas import run
-from enas.checkpoint import Checkpoints
-from enas.controllers import RandomRNNController
+from enas.controllers import RandomController
 from enas.data.builtin import make_markov, markov_perplexity_floor
+from enas.errors import TrainingDivergedError
+from enas.runs.commands import execute
 from enas.search_space import RNNCell
 from enas.tasks.language import LanguageTask
-from enas.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer, TrainingDivergedError
+from enas.training.checkpoint import Checkpoints
+from enas.training.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer
 
 
 def _weights(module: torch.nn.Module) -> dict:
@@ -85,16 +87,16 @@ def test_the_baseline_outlives_the_epoch(tmp_path):
 
 
 def test_a_random_controller_is_not_trained(tmp_path):
-    results = run.execute(tiny.settings(tmp_path, train_type="random"))
+    results = execute(tiny.settings(tmp_path, train_type="random"))
     state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
     assert state["controller"] == {} and state["controller_optimizer"] is None
     assert state["progress"]["total_controller_updates"] == 0
     assert [entry["reward"] for entry in results["history"]] == [None, None]
-    assert isinstance(tiny.trainer(tmp_path, train_type="random").controller, RandomRNNController)
+    assert isinstance(tiny.trainer(tmp_path, train_type="random").controller, RandomController)
 
 
 def test_several_architectures_a_shared_step(tmp_path):
-    results = run.execute(tiny.settings(tmp_path, shared_num_sample=3, controller_num_aggregate=4))
+    results = execute(tiny.settings(tmp_path, shared_num_sample=3, controller_num_aggregate=4))
     assert math.isfinite(results["validation_perplexity"])
 
 
@@ -125,7 +127,8 @@ def test_the_skip_penalty_enters_the_loss_of_the_controller(tmp_path, entropy_mo
 def finished(tmp_path_factory) -> Path:
     """The folder of a run of 3 epochs that derived after the second and the last."""
     folder = tmp_path_factory.mktemp("finished")
-    run.execute(tiny.settings(folder, max_epoch=3, save_epoch=2))
+    with tiny.rendering():
+        execute(tiny.settings(folder, max_epoch=3, save_epoch=2))
     return tiny.only_run(folder / "logs")
 
 
@@ -218,10 +221,10 @@ def test_the_validation_perplexity_is_that_of_the_checkpoint(finished):
 
 def test_a_resumed_run_leaves_the_curves_of_one_that_was_not(tmp_path, finished):
     settings = tiny.settings(tmp_path, max_epoch=3, save_epoch=2)
-    run.execute(settings)
+    execute(settings)
     folder = tiny.only_run(tmp_path / "logs")
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
-    run.execute({"load_path": str(folder)})
+    execute({"load_path": str(folder)})
     resumed, expected = _events(folder), _events(finished)
     for tag in expected.Tags()["scalars"]:
         assert [(event.step, event.value) for event in resumed.Scalars(tag)] == [
@@ -244,11 +247,11 @@ def tripwire(monkeypatch):
 def test_the_test_split_is_never_read(tmp_path, tripwire):
     """Nor does it matter what is in it: another one of known words gives the same run."""
     settings = tiny.settings(tmp_path)
-    trained = run.execute(settings)
-    derived = run.execute({"load_path": str(tiny.only_run(tmp_path / "logs")), "mode": "derive"})
+    trained = execute(settings)
+    derived = execute({"load_path": str(tiny.only_run(tmp_path / "logs")), "mode": "derive"})
     assert trained["test_perplexity"] is None and derived["test_perplexity"] is None
     (tmp_path / "data" / "tiny" / "test.txt").write_text("a a a a a\n")
-    again = run.execute({**settings, "log_dir": str(tmp_path / "again")})
+    again = execute({**settings, "log_dir": str(tmp_path / "again")})
     assert again["validation_perplexity"] == trained["validation_perplexity"]
     assert again["architecture"] == trained["architecture"]
 
@@ -363,13 +366,38 @@ def test_a_reward_that_is_not_finite_changes_nothing(tmp_path):
     assert trainer.progress.total_controller_updates == 0
 
 
+def test_skipped_updates_do_not_count_in_the_mean_reward(tmp_path):
+    trainer = tiny.trainer(tmp_path, controller_max_step=6, controller_num_aggregate=2)
+    rewards, calls = trainer.task.rewards, []
+
+    def sometimes(cells):
+        calls.append(rewards(cells) if len(calls) != 1 else torch.full((len(cells),), math.nan))
+        return calls[-1]
+
+    trainer.task.rewards = sometimes
+    trainer.train_controller()
+    trainer.finish_epoch()
+    expected = torch.cat([calls[0], calls[2]]).double().mean().item()
+    assert trainer.progress.history[0]["reward"] == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_controller_gradient_that_is_not_finite_is_skipped(tmp_path, monkeypatch):
     trainer = tiny.trainer(tmp_path)
     before = _weights(trainer.controller)
-    monkeypatch.setattr("enas.trainer.policy_loss", lambda log_probs, advantage: (log_probs * math.inf).sum())
+    monkeypatch.setattr("enas.training.trainer.policy_loss", lambda log_probs, advantage: (log_probs * math.inf).sum())
     trainer.train_controller()
     assert _is_same(trainer.controller, before)
     assert trainer.progress.total_controller_updates == 0
+
+
+# --- outside of the main thread ---------------------------------------------------------------------------------------
+
+
+def test_a_search_runs_in_a_thread_of_a_notebook_or_server(tmp_path):
+    """Only the main thread may handle signals."""
+    with ThreadPoolExecutor(1) as pool:
+        results = pool.submit(execute, tiny.settings(tmp_path, max_epoch=1)).result()
+    assert results["epoch"] == 1
 
 
 # --- it learns --------------------------------------------------------------------------------------------------------
@@ -378,7 +406,7 @@ def test_a_controller_gradient_that_is_not_finite_is_skipped(tmp_path, monkeypat
 def test_a_search_comes_near_the_floor_of_a_known_language(tmp_path):
     words, floor = 12, markov_perplexity_floor(num_words=12)
     make_markov(tmp_path / "data" / "tiny", num_tokens=60_000, num_words=words)
-    results = run.execute(
+    results = execute(
         tiny.settings(
             tmp_path,
             batch_size=64,

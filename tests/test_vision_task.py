@@ -1,7 +1,6 @@
 """The vision task: what it counts, what it draws on, and what it leaves alone."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -9,15 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from enas import drawing
-from enas.data.augment import AugmentConfig, normalise
+from enas.data.augment import normalise
 from enas.data.image import ROTATIONS, ImageDataset
 from enas.data.image_batches import MemoryImages, channel_statistics
-from enas.search_space import MacroNetwork, MicroCell, MicroNetwork
+from enas.search_space import MacroNetwork
 from enas.tasks.vision import ScratchVisionTask, VisionTask, VisionTaskConfig
 
 BATCH, SIZE = 6, 4
-PLAIN = AugmentConfig(crop_padding=0, flip=False)
+PLAIN = {"cnn_crop_padding": 0, "cnn_flip": False}
 NETWORKS = [MacroNetwork((name,), ((),)) for name in ("conv3x3", "sep3x3", "conv5x5", "avg3x3")]
 
 
@@ -52,8 +50,7 @@ def make_task(dataset: ImageDataset | None = None, *, seed: int = 0, **settings)
     dataset = dataset or make_dataset()
     torch.manual_seed(seed)
     model = TinyModel(len(dataset.classes))
-    config = {"batch_size": BATCH, "random_seed": 5, "augment": PLAIN, **settings}
-    return VisionTask(dataset, model, VisionTaskConfig(**config))
+    return VisionTask(dataset, model, VisionTaskConfig(**{"batch_size": BATCH, **PLAIN, **settings}), seed=5)
 
 
 def accuracy_by_hand(task: VisionTask, network: MacroNetwork, split: MemoryImages) -> float:
@@ -71,7 +68,7 @@ def accuracy_by_hand(task: VisionTask, network: MacroNetwork, split: MemoryImage
 
 @pytest.mark.parametrize(("given", "expected"), [(0, 3), (7, 7)])
 def test_an_epoch_is_a_pass_unless_its_steps_are_given(given, expected):
-    assert make_task(steps_per_epoch=given).steps_per_epoch == expected  # 20 images, 6 at a time
+    assert make_task(shared_max_step=given).steps_per_epoch == expected  # 20 images, 6 at a time
 
 
 def test_a_network_alone_is_told_how_far_training_is():
@@ -83,8 +80,8 @@ def test_a_network_alone_is_told_how_far_training_is():
             logits = self(images, NETWORKS[0])
             return nn.functional.cross_entropy(logits, labels), logits
 
-    config = VisionTaskConfig(batch_size=BATCH, random_seed=5, augment=PLAIN, steps_per_epoch=2, num_epochs=2)
-    task = ScratchVisionTask(make_dataset(), Model(3), config)
+    config = VisionTaskConfig(batch_size=BATCH, **PLAIN, shared_max_step=2, max_epoch=2)
+    task = ScratchVisionTask(make_dataset(), Model(3), config, seed=5)
     for _ in range(5):
         task.shared_loss([NETWORKS[0]])
     assert seen == [0.25, 0.5, 0.75, 1.0, 1.0]
@@ -107,7 +104,7 @@ def test_evaluation_counts_every_image_of_the_split(is_rotation, batch_size, spl
 
 
 def test_evaluation_shows_images_as_they_are_in_evaluation_mode():
-    task = make_task(augment=AugmentConfig(cutout=2))
+    task = make_task(cnn_cutout=2)
     task.model.train()
     task.evaluate(NETWORKS[0], "test")
     shown = torch.cat(task.model.seen)
@@ -151,7 +148,7 @@ def test_rank_reads_no_more_than_it_is_told():
 
 @pytest.mark.parametrize("is_rotation", [False, True])
 def test_rewards_are_accuracies_on_the_next_validation_minibatch(is_rotation):
-    task = make_task(make_dataset(is_rotation=is_rotation), augment=AugmentConfig(cutout=2))
+    task = make_task(make_dataset(is_rotation=is_rotation), cnn_cutout=2)
     known = {image.numpy().tobytes(): i for i, image in enumerate(_as_shown(task, task.dataset.valid))}
     visited = []
     for _ in range(2):
@@ -217,8 +214,8 @@ def test_loss_and_accuracy_of_several_networks_are_their_means():
 
 def test_training_images_are_augmented():
     shown = []
-    for config in (PLAIN, AugmentConfig(crop_padding=0, flip=False, cutout=2)):
-        task = make_task(augment=config)
+    for cutout in (0, 2):
+        task = make_task(cnn_cutout=cutout)
         task.shared_loss(NETWORKS[:1])
         shown.append(task.model.seen[0])
     cut = shown[1] == 0
@@ -251,7 +248,7 @@ def test_training_learns_what_can_be_learnt():
 
 
 def test_restored_task_goes_on_as_the_saved_one():
-    augmented = {"augment": AugmentConfig(crop_padding=1, cutout=1)}
+    augmented = {"cnn_crop_padding": 1, "cnn_flip": True, "cnn_cutout": 1}
     task, restored = make_task(**augmented), make_task(seed=3, **augmented)
     for _ in range(4):
         task.shared_loss(NETWORKS[:1])
@@ -284,40 +281,14 @@ def test_splits_that_fill_no_minibatch_are_named(sizes, is_rotation, says):
         make_task(make_dataset(sizes=sizes, is_rotation=is_rotation))
 
 
-# The metric and the architectures
+# The metric
 
 
 def test_higher_accuracy_is_better():
-    is_better = VisionTask.is_better
+    is_better = VisionTask.metric.is_better
     assert is_better(0.3, 0.2) and is_better(0.0, None) and is_better(0.2, math.nan)
     assert not is_better(0.3, 0.3) and not is_better(math.nan, 0.3) and not is_better(math.nan, None)
 
 
 def test_metric_of_an_epoch_is_the_mean_training_accuracy():
-    assert VisionTask.epoch_metric(0.25) == 0.25
-
-
-CELL = MicroCell(((0, 1),), (("sep3x3", "identity"),))
-
-
-@pytest.mark.parametrize("network", [NETWORKS[0], MicroNetwork(CELL, CELL)])
-def test_architectures_are_read_by_their_type(network):
-    assert VisionTask.read_architecture(network.to_dict()) == network
-
-
-@pytest.mark.parametrize("data", [{}, {"type": "rnn_cell"}, [], {"type": ["cnn_macro"]}])
-def test_other_architectures_are_refused(data):
-    with pytest.raises(ValueError, match=r"architecture type is .*; it must be one of cnn_macro, cnn_micro"):
-        VisionTask.read_architecture(data)
-
-
-def _drawn(kind, network, path, title):
-    return kind, network, path, title
-
-
-@pytest.mark.parametrize(("network", "name"), [(NETWORKS[0], "draw_macro"), (MicroNetwork(CELL, CELL), "draw_micro")])
-def test_each_kind_of_network_is_drawn_as_such(tmp_path, monkeypatch, network, name):
-    for kind in ("draw_macro", "draw_micro"):
-        monkeypatch.setattr(drawing, kind, partial(_drawn, kind))
-    path = tmp_path / "network.png"
-    assert VisionTask.draw(network, path, "title") == (name, network, path, "title")
+    assert make_task().epoch_metric(0.25) == 0.25

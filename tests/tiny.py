@@ -5,20 +5,24 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import graphviz
 import numpy as np
 import pictures
+import pytest
 import torch
 
-from enas.build import build_scratch_trainer, build_trainer, half
-from enas.checkpoint import Checkpoints, load_checkpoint, seed_everything
-from enas.config import Config
+from enas.ablation import report
+from enas.config import Config, check_effects
 from enas.data.builtin import SPLITS
-from enas.logbook import NoLogbook
+from enas.errors import UserError
+from enas.runs import run
 from enas.search_space import MacroNetwork, MicroNetwork
 from enas.search_space.cnn_micro import MicroCell
+from enas.training.checkpoint import Checkpoints, load_checkpoint, seed_everything
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,6 +46,8 @@ SETTINGS = {
     "derive_num_sample": 5,
     "derive_max_batches": 2,
 }
+# Language models without dropout, for tests of something else.
+CALM = {"shared_dropoute": 0.0, "shared_dropouti": 0.0, "shared_dropout": 0.0, "shared_wdrop": 0.0}
 IMAGE_SETTINGS = {
     "network_type": "cnn",
     "dataset": "tiny",
@@ -107,12 +113,43 @@ def settings(folder: Path, **changes) -> dict:
     is_cnn = changes.get("network_type") == "cnn"
     if not (folder / "data").exists():
         (write_images if is_cnn else write_corpus)(folder / "data" / "tiny")
-    return {
-        **(IMAGE_SETTINGS if is_cnn else SETTINGS),
-        "data_dir": str(folder / "data"),
-        "log_dir": str(folder / "logs"),
-        **changes,
-    }
+    places = {"data_dir": str(folder / "data"), "log_dir": str(folder / "logs")}
+    usual = {**(IMAGE_SETTINGS if is_cnn else SETTINGS), **places}
+    return {**{name: value for name, value in usual.items() if has_effect(name, changes)}, **changes}
+
+
+def has_effect(name: str, changes: dict) -> bool:
+    """Whether a usual setting may be given beside some changes, which may be wrong on purpose."""
+    kind = {key: changes[key] for key in ("network_type", "cnn_space", "train_type", "mode") if key in changes}
+    try:
+        check_effects([name], Config(**kind))
+    except UserError:
+        return False
+    return True
+
+
+_PIPE, _WRITE_FIGURE = graphviz.Digraph.pipe, report.write_figure
+
+
+def no_dot(*args, **kwargs):
+    """Graphviz as it is where `dot` is not installed."""
+    raise graphviz.ExecutableNotFound(["dot"])
+
+
+def no_figure(figure, path: Path) -> Path:
+    """An empty file in the place of a plot."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+@contextmanager
+def rendering() -> Iterator[None]:
+    """Drawings and plots are made inside this block, which takes most of the time of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphviz.Digraph, "pipe", _PIPE)
+        patch.setattr(report, "write_figure", _WRITE_FIGURE)
+        yield
 
 
 def flags(values: dict) -> list[str]:
@@ -126,20 +163,20 @@ def _text(value) -> str:
 
 def trainer(folder: Path, **changes):
     """A Trainer of a tiny run that writes down nothing but its checkpoints, in `folder/run`."""
-    config = Config(**settings(folder, **changes))
-    seed_everything(config.random_seed)
-    task = half(config).search_task(config, half(config).load_data(config)[0], torch.device("cpu"))
-    made = build_trainer(config, task, half(config).controller(config), NoLogbook(), folder / "run")
+    made = _trainer(Config(**settings(folder, **changes)), folder, None)
     made.folder = None
     return made
 
 
 def scratch_trainer(folder: Path, architecture, **changes):
     """The same for one architecture alone."""
-    config = Config(**settings(folder, mode="single", **changes))
+    return _trainer(Config(**settings(folder, mode="single", **changes)), folder, architecture)
+
+
+def _trainer(config: Config, folder: Path, architecture):
     seed_everything(config.random_seed)
-    task = half(config).scratch_task(config, half(config).load_data(config)[0], architecture, torch.device("cpu"))
-    return build_scratch_trainer(config, task, architecture, NoLogbook(), folder / "run")
+    task, controller = run.make_problem(config, config.space.load_data(config), architecture, torch.device("cpu"))
+    return run.make_trainer(config, task, controller, folder / "run")
 
 
 def only_run(log_dir: Path) -> Path:

@@ -5,9 +5,8 @@ import io
 from pathlib import Path
 
 from enas.ablation.study import SPLITS, Study
-from enas.files import atomic_write
-from enas.logbook import write_json
-from enas.plots import plot_bars, plot_table
+from enas.pictures.plots import bars_figure, table_figure, write_figure
+from enas.runs.files import atomic_write, write_json
 
 RESULTS_DIR = Path("analysis_results")
 
@@ -60,21 +59,21 @@ def plot_removals(folder: Path, study: Study, rows: list[dict]) -> None:
 
 def _plot_bars(path: Path, study: Study, rows: list[dict], unedited: dict, labels: list[str], what: str) -> None:
     metric = study.metric.name
-    plot_bars(
+    figure = bars_figure(
         labels,
         {name: [row[f"{name}_{metric}"] for row in rows] for name in SPLITS},
         baseline={name: unedited[f"{name}_{metric}"] for name in SPLITS},
         metric=metric,
         title=f"{study.name}: {what}",
-        path=path,
     )
+    write_figure(figure, path)
 
 
 def _plot_nodes(path: Path, study: Study, rows: list[dict], split: str, title: str) -> None:
     part, metric = study.architecture.part_word, study.metric
     by_edit = {(row["node"], row[part]): row for row in rows if row["node"] is not None}
     nodes, names = (list(dict.fromkeys(key[index] for key in by_edit)) for index in (0, 1))
-    plot_table(
+    figure = table_figure(
         [str(node) for node in nodes],
         names,
         [[by_edit[node, name][f"{split}_{metric.name}"] for name in names] for node in nodes],
@@ -84,8 +83,8 @@ def _plot_nodes(path: Path, study: Study, rows: list[dict], split: str, title: s
         higher_is_better=metric.higher_is_better,
         names=(study.architecture.node_word, part),
         title=title,
-        path=path,
     )
+    write_figure(figure, path)
 
 
 def _own(rows: list[dict], unedited: dict, part: str) -> str | None:

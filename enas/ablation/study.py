@@ -4,38 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from enas import run
-from enas.ablation.variants import Editable, Variant
-from enas.build import half
-from enas.build_rnn import LSTM
-from enas.config import Config, from_mapping
-from enas.logbook import progress_bar
-from enas.run_folder import SEARCHES, choose_run, run_config, scratch_config
-from enas.tasks.language import LanguageTask
-from enas.tasks.vision import VisionTask
+from enas.ablation.edits import Editable, Variant
+from enas.config import Config, check_effects
+from enas.errors import UserError
+from enas.runs import run
+from enas.runs.folder import SEARCHES, choose_run, config_for_scratch, run_config
+from enas.runs.logbook import progress_bar
+from enas.tasks.base import Metric
 
 SPLITS = {"validation": "valid", "test": "test"}
 MODES = ("derive", "train_scratch")
-# For each network_type the ablation that replaces what its nodes apply.
-REPLACEMENTS = {"rnn": "activation_replacement", "cnn": "operation_replacement"}
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What scores measure, and how they are written.
-
-    Attributes:
-        name: of the metric.
-        decimals: digits after the point.
-        higher_is_better: whether more of it is.
-    """
-
-    name: str
-    decimals: int
-    higher_is_better: bool
-
-
-METRICS = {"rnn": Metric(LanguageTask.metric, 2, False), "cnn": Metric(VisionTask.metric, 4, True)}
 
 
 @dataclass(frozen=True)
@@ -57,44 +35,41 @@ class Study:
     @property
     def metric(self) -> Metric:
         """What `score` measures."""
-        return METRICS[self.config.network_type]
+        return self.config.space.metric
 
 
-def begin(settings: dict, max_batches: int | None = None, network_type: str | None = None) -> Study:
+def begin(settings: dict, max_batches: int | None = None, ablation: str | None = None) -> Study:
     """Find the architecture, and what to score it with.
 
     Args:
-        settings, max_batches: as for `enas.analysis.activation_replacement`.
-        network_type: the only one that the ablation is for; any when not given.
+        settings, max_batches: as for `enas.ablation.ablations.activation_replacement`.
+        ablation: the replacement that the search space must have; any space will do when it is not given.
 
     Raises:
-        ValueError, FileNotFoundError: with a line that names what is wrong and what would be right.
+        UserError: with a line that names what is wrong and what would be right.
     """
     mode = settings.get("mode", "derive")
     if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}; an ablation takes {' or '.join(MODES)}")
+        raise UserError(f"mode is {mode!r}; an ablation takes {' or '.join(MODES)}")
     if max_batches is not None and max_batches < 1:
-        raise ValueError(f"max_batches is {max_batches}; it must be at least 1")
-    if settings.get("dag_path") == LSTM:
-        raise ValueError(f"dag_path is {LSTM}, which has no nodes to edit; name the JSON file of an architecture")
+        raise UserError(f"max_batches is {max_batches}; it must be at least 1")
+    changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
     if mode == "derive":
-        return _with_shared_weights(settings, max_batches, network_type)
+        return _with_shared_weights(settings, changes, max_batches, ablation)
     if max_batches is not None:
-        raise ValueError(
-            "max_batches has no effect in mode train_scratch; --max_epoch and --shared_max_step shorten it"
-        )
-    return _from_scratch(settings, network_type)
+        raise UserError("max_batches has no effect in mode train_scratch; --max_epoch and --shared_max_step shorten it")
+    return _from_scratch(settings, changes, ablation)
 
 
-def _with_shared_weights(settings: dict, max_batches: int | None, network_type: str | None) -> Study:
-    dag_path = settings.get("dag_path")
+def _with_shared_weights(settings: dict, changes: dict, max_batches: int | None, ablation: str | None) -> Study:
     folder = choose_run(settings, SEARCHES)
-    config = run_config(folder, {name: value for name, value in settings.items() if name != "dag_path"})
-    _check_network_type(config, network_type)
-    trainer, warnings = run.restore(config, folder)
+    config = run_config(folder, {**changes, "mode": "derive"})
+    _check_ablation(config, ablation)
+    trainer, warnings = run.restore(config, folder, threads_given="num_threads" in changes)
     for line in warnings:
         print(line)
-    architecture = _read(config, dag_path) if dag_path else trainer.derive()[0]
+    dag_path = settings.get("dag_path", "")
+    architecture = _named(config, dag_path) if dag_path else trainer.derive()[0]
 
     def score(variant: Editable) -> dict[str, float]:
         return {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}
@@ -102,34 +77,39 @@ def _with_shared_weights(settings: dict, max_batches: int | None, network_type: 
     return Study(_name(folder, dag_path), config, architecture, score)
 
 
-def _from_scratch(settings: dict, network_type: str | None) -> Study:
-    dag_path, folder = settings.get("dag_path"), None
+def _from_scratch(settings: dict, changes: dict, ablation: str | None) -> Study:
+    dag_path, folder = settings.get("dag_path", ""), None
     if dag_path and not settings.get("load_path"):
-        config = from_mapping(settings, "settings")
+        config = Config(**settings)
+        check_effects(changes, config)
     else:
         folder = choose_run(settings, SEARCHES)
-        config = scratch_config(folder, settings)
-    _check_network_type(config, network_type)
-    if config.network_type == "cnn" and config.valid_size == 0:
-        raise ValueError("valid_size is 0; an ablation compares validation scores, so hold images out for them")
-    architecture = _read(config, dag_path) if dag_path else run.derived_architecture(folder, settings)
-    metric = METRICS[config.network_type].name
+        config = config_for_scratch(folder, changes)
+    _check_ablation(config, ablation)
+    if not config.space.has_validation(config):
+        raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
+    architecture = _named(config, dag_path) if dag_path else run.derived_architecture(folder, **changes)
 
     def score(variant: Editable) -> dict[str, float]:
-        results = run.train_alone(config, variant)
-        return {name: results[f"{name}_{metric}"] for name in SPLITS}
+        results = run.single(config, variant)
+        return {name: results[f"{name}_{config.space.metric.name}"] for name in SPLITS}
 
     return Study(_name(folder, dag_path), config, architecture, score)
 
 
-def _check_network_type(config: Config, network_type: str | None) -> None:
-    if network_type not in (None, config.network_type):
-        right, wrong = (f"ablation_studies/{REPLACEMENTS[kind]}.py" for kind in (config.network_type, network_type))
-        raise ValueError(f"network_type is {config.network_type}, which takes {right}; {wrong} is for {network_type}")
+def _check_ablation(config: Config, ablation: str | None) -> None:
+    """Refuse a replacement that belongs to another search space."""
+    replacement = config.space.replacement
+    if ablation is None or (replacement is not None and replacement.ablation == ablation):
+        return
+    right = f", which takes ablation_studies/{replacement.ablation}.py" if replacement else ""
+    raise UserError(f"network_type is {config.network_type}{right}; ablation_studies/{ablation}.py is for another")
 
 
-def _read(config: Config, dag_path: str) -> Editable:
-    return half(config).read_dag_path(config.replace(dag_path=dag_path))
+def _named(config: Config, dag_path: str) -> Editable:
+    if dag_path in config.space.baselines:
+        raise UserError(f"dag_path is {dag_path}, which has no nodes to edit; name the JSON file of an architecture")
+    return run.named_architecture(config.replace(dag_path=dag_path))
 
 
 def _name(folder: Path | None, dag_path: str | None) -> str:

@@ -1,26 +1,27 @@
 """How an architecture is sampled."""
 
-from enas.controllers.base import Controller, ControllerConfig, FixedController, LSTMController, Sample
-from enas.controllers.cnn import MacroController, MicroController, RandomMacroController, RandomMicroController
-from enas.controllers.rnn import (
-    FlexibleRNNController,
-    HardcodedRNNController,
-    RandomRNNController,
-    RNNController,
+from enas.controllers.base import (
+    Controller,
+    ControllerConfig,
+    FixedController,
+    LSTMController,
+    RandomController,
+    Sample,
 )
+from enas.controllers.cnn import MacroController, MacroControllerConfig, MicroController, MicroControllerConfig
+from enas.controllers.rnn import RNNController, RNNControllerConfig
 
 __all__ = [
     "Controller",
     "ControllerConfig",
     "FixedController",
-    "FlexibleRNNController",
-    "HardcodedRNNController",
     "LSTMController",
     "MacroController",
+    "MacroControllerConfig",
     "MicroController",
+    "MicroControllerConfig",
     "RNNController",
-    "RandomMacroController",
-    "RandomMicroController",
-    "RandomRNNController",
+    "RNNControllerConfig",
+    "RandomController",
     "Sample",
 ]

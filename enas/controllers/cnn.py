@@ -4,103 +4,51 @@ Shapes: M architectures, D decisions, H controller hidden units, K anchors: stat
 were decided, which attention chooses among.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
 
-from enas.controllers.base import Architecture, Controller, ControllerConfig, Sample
-from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS, MacroNetwork, MicroNetwork
+from enas.controllers.base import TRAINED, ArchT, Controller, ControllerConfig, Sample
+from enas.search_space import MacroNetwork, MicroNetwork, Space
+from enas.search_space.decisions import MacroSpace, MicroSpace
+from enas.settings import setting
 
 SEPARABLE = ("sep3x3", "sep5x5")
 
 State = tuple[Tensor, Tensor] | None  # of the LSTM: hidden and cell, each [M, H]; None is zeros
 
 
-class Space(Protocol[Architecture]):
-    """Architectures of one size as rows of decisions, in the order in which they are made."""
+@dataclass(frozen=True, kw_only=True)
+class MacroControllerConfig(ControllerConfig):
+    """Shape of a `MacroController`, and the pull on its skip rate."""
 
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """The names that the decisions about operations index."""
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of choices of each decision, D integers."""
-
-    def encode(self, architecture: Architecture) -> Sequence[int]:
-        """The D decisions that make `architecture`; ValueError when it is outside the space."""
-
-    def decode(self, decisions: Sequence[int]) -> Architecture:
-        """The architecture that D decisions make."""
+    cnn_skip_target: float = setting(
+        0.4, "cnn, macro: the skip rate that the controller is drawn to", above=0, below=1, only=TRAINED
+    )
+    cnn_skip_weight: float = setting(
+        0.8, "cnn, macro: weight of that pull in the controller's loss", at_least=0, only=TRAINED
+    )
 
 
-@dataclass(frozen=True)
-class MacroSpace:
-    """Networks of `num_layers` layers: for each its operation, then whether it skips from each earlier one."""
+@dataclass(frozen=True, kw_only=True)
+class MicroControllerConfig(ControllerConfig):
+    """Shape of a `MicroController`, and the authors' preference for separable convolutions."""
 
-    num_layers: int
-    operations: tuple[str, ...]
-
-    def __post_init__(self):
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers is {self.num_layers}; a network needs at least 1 layer")
-        if not self.operations:
-            raise ValueError("name at least one operation to choose from")
-
-    @property
-    def sizes(self) -> list[int]:
-        return [size for layer in range(self.num_layers) for size in (len(self.operations), *[2] * layer)]
-
-    def encode(self, architecture: MacroNetwork) -> tuple[int, ...]:
-        decisions = architecture.encode(self.operations)
-        if architecture.num_layers != self.num_layers:
-            known = f"the controller makes networks of {self.num_layers}"
-            raise ValueError(f"the network has {architecture.num_layers} layers, but {known}")
-        return decisions
-
-    def decode(self, decisions: Sequence[int]) -> MacroNetwork:
-        return MacroNetwork.decode(decisions, self.operations)
-
-
-@dataclass(frozen=True)
-class MicroSpace:
-    """Pairs of cells of `num_blocks` nodes: for each node its two inputs, then its two operations."""
-
-    num_blocks: int
-    operations: tuple[str, ...]
-    cell_output: str
-
-    def __post_init__(self):
-        if self.num_blocks < 1:
-            raise ValueError(f"num_blocks is {self.num_blocks}; a cell needs at least 1 node")
-        if not self.operations:
-            raise ValueError("name at least one operation to choose from")
-
-    @property
-    def sizes(self) -> list[int]:
-        cell = [size for node in range(self.num_blocks) for size in [node + 2] * 2 + [len(self.operations)] * 2]
-        return cell * 2
-
-    def encode(self, architecture: MicroNetwork) -> list[int]:
-        decisions = architecture.encode(self.operations)
-        if architecture.normal.num_blocks != self.num_blocks:
-            known = f"the controller makes cells of {self.num_blocks}"
-            raise ValueError(f"the cells have {architecture.normal.num_blocks} nodes, but {known}")
-        return _swap_inner(decisions)
-
-    def decode(self, decisions: Sequence[int]) -> MicroNetwork:
-        return MicroNetwork.decode(_swap_inner(decisions), self.operations, self.cell_output)
-
-
-def _swap_inner(decisions: Sequence[int]) -> list[int]:
-    """From input, operation, input, operation of each node to its inputs, then its operations; and back."""
-    return [decisions[index + offset] for index in range(0, len(decisions), 4) for offset in (0, 2, 1, 3)]
+    cnn_separable_start: float = setting(
+        0.0, "cnn, micro: where the biases of separable convolutions start; authors: 10", only=TRAINED
+    )
+    cnn_separable_prior: float = setting(
+        0.0,
+        "cnn, micro: added to logits of separable convolutions in normal cells, taken off others; authors: 0.25",
+        only=TRAINED,
+    )
+    cnn_operation_tanh_c: float = setting(
+        0.0, "cnn, micro: tanh_c of operations; 0 is tanh_c; authors: 0.44", at_least=0, only=TRAINED
+    )
 
 
 class _Decisions:
@@ -126,7 +74,7 @@ class _Decisions:
         return chosen, log_probs, entropies
 
 
-class AnchorController(Controller[Architecture]):
+class AnchorController(Controller[ArchT]):
     """An LSTM that chooses operations by softmax and connections by attention over anchors.
 
     Each layer, and each input and operation of a node, has parameters of its own where the authors' code shares
@@ -141,11 +89,11 @@ class AnchorController(Controller[Architecture]):
         num_choices: how many operations are chosen, and how often attention chooses.
     """
 
-    def __init__(self, space: Space[Architecture], config: ControllerConfig, num_starts: int, num_choices: int):
+    def __init__(self, space: Space[ArchT], config: ControllerConfig, num_starts: int, num_choices: int):
         super().__init__()
         self.space = space
         self.config = config
-        hidden, num_operations = config.hidden, len(space.operations)
+        hidden, num_operations = config.controller_hid, len(space.operations)
         self.lstm = nn.LSTMCell(hidden, hidden)
         self.starts = nn.Parameter(torch.empty(num_starts, hidden))
         self.decoders = nn.ModuleList(nn.Linear(hidden, num_operations) for _ in range(num_choices))
@@ -154,17 +102,17 @@ class AnchorController(Controller[Architecture]):
         self.query = nn.Linear(hidden, hidden, bias=False)  # W_curr
         self.scores = nn.Parameter(torch.empty(num_choices, hidden))  # v
         for weight in self.parameters():
-            nn.init.uniform_(weight, -config.init_range, config.init_range)
+            nn.init.uniform_(weight, -config.controller_init_range, config.controller_init_range)
         for decoder in self.decoders:
             nn.init.zeros_(decoder.bias)
 
-    def sample(self, num: int) -> Sample[Architecture]:
+    def sample(self, num: int) -> Sample[ArchT]:
         decisions = _Decisions(num)
         penalty = self._decide(decisions)
         chosen, log_probs, entropies = decisions.gather()
         return Sample([self.space.decode(row) for row in chosen.tolist()], log_probs, entropies, penalty)
 
-    def log_prob(self, architectures: Sequence[Architecture]) -> Sample[Architecture]:
+    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
         given = torch.tensor([self.space.encode(a) for a in architectures], device=self.starts.device)
         decisions = _Decisions(len(given), given)
         penalty = self._decide(decisions)
@@ -197,36 +145,25 @@ class MacroController(AnchorController[MacroNetwork]):
     the paper writes sigmoid(s). The next layer starts from the mean of a vector of its own and the anchors of the
     layers skipped from; from that vector when there are none.
 
-    `Sample.penalty` draws the skip rate to `skip_target`: KL(Bernoulli(probability of the skip) ‖
-    Bernoulli(skip_target)), summed over the skips of a layer and averaged over the layers that have any, as in the
+    `Sample.penalty` draws the skip rate to `cnn_skip_target`: KL(Bernoulli(probability of the skip) ‖
+    Bernoulli(cnn_skip_target)), summed over the skips of a layer and averaged over the layers that have any, as in the
     authors' code.
 
     Args:
-        num_layers: L.
-        config: see `ControllerConfig`.
-        operations: the names to choose from.
-        skip_target: the skip rate that costs nothing, strictly between 0 and 1; 0.4 in the paper.
-
-    Raises:
-        ValueError: when there is no layer or no operation, or for another skip_target.
+        space: what is sampled.
+        config: see `MacroControllerConfig`.
     """
 
-    def __init__(
-        self,
-        num_layers: int,
-        config: ControllerConfig,
-        operations: Sequence[str] = MACRO_OPERATIONS,
-        skip_target: float = 0.4,
-    ):
-        if not 0 < skip_target < 1:
-            raise ValueError(f"skip_target is {skip_target}; it must be above 0 and below 1")
-        space = MacroSpace(num_layers, tuple(operations))
-        super().__init__(space, config, num_starts=num_layers, num_choices=num_layers)
-        self.skip_target = skip_target
+    def __init__(self, space: MacroSpace, config: MacroControllerConfig):
+        super().__init__(space, config, num_starts=space.num_layers, num_choices=space.num_layers)
+        self.skip_target = config.cnn_skip_target
+        self.penalty_weight = config.cnn_skip_weight
 
     def _decide(self, decisions: _Decisions) -> Tensor:
-        anchors = self.starts.new_zeros(decisions.num, 0, self.config.hidden)  # [M, K, H]
-        read = self.starts.new_zeros(decisions.num, self.config.hidden)  # sum of the anchors skipped from, [M, H]
+        anchors = self.starts.new_zeros(decisions.num, 0, self.config.controller_hid)  # [M, K, H]
+        read = self.starts.new_zeros(
+            decisions.num, self.config.controller_hid
+        )  # sum of the anchors skipped from, [M, H]
         num_read = self.starts.new_zeros(decisions.num, 1)
         penalty = self.starts.new_zeros(decisions.num)
         state = None
@@ -251,36 +188,24 @@ class MicroController(AnchorController[MicroNetwork]):
     the operation chosen, is the LSTM's next input.
 
     Args:
-        num_blocks: B, the nodes of a cell.
-        config: see `ControllerConfig`.
-        operations: the names to choose from.
-        cell_output: of the cells sampled, see `MicroCell`.
-
-    Raises:
-        ValueError: when there is no node or no operation.
+        space: what is sampled.
+        config: see `MicroControllerConfig`.
     """
 
-    def __init__(
-        self,
-        num_blocks: int,
-        config: ControllerConfig,
-        operations: Sequence[str] = MICRO_OPERATIONS,
-        cell_output: str = "loose_ends",
-    ):
-        space = MicroSpace(num_blocks, tuple(operations), cell_output)
-        super().__init__(space, config, num_starts=2 * (num_blocks + 2), num_choices=4 * num_blocks)
-        is_separable = torch.tensor([name in SEPARABLE for name in operations])
+    def __init__(self, space: MicroSpace, config: MicroControllerConfig):
+        super().__init__(space, config, num_starts=2 * (space.num_blocks + 2), num_choices=4 * space.num_blocks)
+        is_separable = torch.tensor([name in SEPARABLE for name in space.operations])
         self.register_buffer("_is_separable", is_separable, persistent=False)
         with torch.no_grad():
             for decoder in self.decoders:
-                decoder.bias[is_separable] = config.separable_start
+                decoder.bias[is_separable] = config.cnn_separable_start
 
     def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
         config = self.config
-        logits = config.temper(self.decoders[choice](hidden), config.operation_tanh_c or None)
+        logits = config.temper(self.decoders[choice](hidden), config.cnn_operation_tanh_c or None)
         if choice >= len(self.decoders) // 2:  # of the reduction cell
             return logits
-        return logits + torch.where(self._is_separable, config.separable_prior, -config.separable_prior)
+        return logits + torch.where(self._is_separable, config.cnn_separable_prior, -config.cnn_separable_prior)
 
     def _decide(self, decisions: _Decisions) -> None:
         choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # [cell, node, 2]
@@ -314,38 +239,3 @@ class MicroController(AnchorController[MicroNetwork]):
         """Decide in state `hidden` [M, H] which of the anchors [M, K, H] a node reads; returns that anchor, [M, H]."""
         chosen = decisions.make(Categorical(logits=self._attend(choice, hidden, anchors).unsqueeze(1)))  # [M, 1]
         return anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)
-
-
-class _RandomController(Controller[Architecture]):
-    """Every decision uniform: the control that a search has to beat. Nothing to train."""
-
-    def __init__(self, space: Space[Architecture]):
-        super().__init__()
-        self.space = space
-
-    def sample(self, num: int) -> Sample[Architecture]:
-        rows = torch.stack([torch.randint(size, (num,)) for size in self.space.sizes], dim=1).tolist()  # [M, D]
-        return self._uniform([self.space.decode(row) for row in rows])
-
-    def log_prob(self, architectures: Sequence[Architecture]) -> Sample[Architecture]:
-        for architecture in architectures:
-            self.space.encode(architecture)
-        return self._uniform(list(architectures))
-
-    def _uniform(self, architectures: list[Architecture]) -> Sample[Architecture]:
-        entropies = torch.tensor([math.log(size) for size in self.space.sizes]).expand(len(architectures), -1)
-        return Sample(architectures, -entropies, entropies)
-
-
-class RandomMacroController(_RandomController[MacroNetwork]):
-    """Operations and skips uniform, so half of all skips are there. Args as for `MacroController`."""
-
-    def __init__(self, num_layers: int, operations: Sequence[str] = MACRO_OPERATIONS):
-        super().__init__(MacroSpace(num_layers, tuple(operations)))
-
-
-class RandomMicroController(_RandomController[MicroNetwork]):
-    """Inputs and operations uniform. Args as for `MicroController`."""
-
-    def __init__(self, num_blocks: int, operations: Sequence[str] = MICRO_OPERATIONS, cell_output: str = "loose_ends"):
-        super().__init__(MicroSpace(num_blocks, tuple(operations), cell_output))

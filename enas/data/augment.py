@@ -8,26 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from enas.errors import UserError
+from enas.settings import Settings, setting
+
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How training images are varied.
+class AugmentConfig(Settings):
+    """How training images are varied (paper section 3.2; cutout: DeVries & Taylor 2017, 16 for CIFAR-10)."""
 
-    Attributes:
-        crop_padding: an image is shifted by up to this many pixels each way, as if it were padded and cropped at
-            random (4 in the paper's section 3.2).
-        flip: whether half of the images are mirrored left to right.
-        cutout: side in pixels of a square that is blanked out (DeVries & Taylor 2017; 16 for CIFAR-10); 0 blanks none.
-    """
-
-    crop_padding: int = 4
-    flip: bool = True
-    cutout: int = 0
-
-    def __post_init__(self):
-        for name in ("crop_padding", "cutout"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+    cnn_crop_padding: int = setting(4, "cnn: training images are shifted by up to this many pixels", at_least=0)
+    cnn_flip: bool = setting(True, "cnn: half of the training images are mirrored left to right")
+    cnn_cutout: int = setting(
+        0, "cnn: side in pixels of a square blanked out of training images; 0 blanks none", at_least=0
+    )
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -41,16 +34,16 @@ def augment(images: Tensor, mean: Tensor, std: Tensor, config: AugmentConfig) ->
     What lies outside the image, and what is cut out, is 0 after normalisation: the mean colour.
     """
     height, width = images.shape[-2:]
-    rows, inside_rows = _shifted(images, height, config.crop_padding)  # [B, H]
-    columns, inside_columns = _shifted(images, width, config.crop_padding)  # [B, W]
-    if config.flip:
+    rows, inside_rows = _shifted(images, height, config.cnn_crop_padding)  # [B, H]
+    columns, inside_columns = _shifted(images, width, config.cnn_crop_padding)  # [B, W]
+    if config.cnn_flip:
         flipped = torch.rand(len(images), 1, device=images.device) < 0.5
         columns = torch.where(flipped, columns.flip(1), columns)
         inside_columns = torch.where(flipped, inside_columns.flip(1), inside_columns)
     pixels = _gather(images, rows.unsqueeze(2) * width + columns.unsqueeze(1))
     seen = _both(inside_rows, inside_columns)
-    if config.cutout:
-        seen = seen & ~_both(*(_window(images, size, config.cutout) for size in (height, width)))
+    if config.cnn_cutout:
+        seen = seen & ~_both(*(_window(images, size, config.cnn_cutout) for size in (height, width)))
     return normalise(pixels, mean, std) * seen
 
 
@@ -58,11 +51,11 @@ def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
     """Turn each of [B, C, H, H] counter-clockwise by its number of quarter turns: integers 0 … 3, [B].
 
     Raises:
-        ValueError: when the images are not square.
+        UserError: when the images are not square.
     """
     height, width = images.shape[-2:]
     if height != width:
-        raise ValueError(f"images of {height} × {width} pixels cannot be turned by 90 degrees; they must be square")
+        raise UserError(f"images of {height} × {width} pixels cannot be turned by 90 degrees; they must be square")
     upright = torch.arange(height * width, device=images.device).view(height, width)
     table = torch.stack([upright.rot90(turns) for turns in range(4)])  # [4, H, H]: where each pixel comes from
     return _gather(images, table[quarter_turns])

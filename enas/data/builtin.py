@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from enas.data.shapes import SHAPES, render_shapes
+from enas.errors import NotFoundError, UserError
 
 SPLITS = ("train", "valid", "test")
 
@@ -110,7 +111,7 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
     with probabilities in proportion to 1, 1/2, 1/3, ..., and ends the sentence with probability 0.02 to 0.18.
     """
     if not 2 <= num_words <= len(_SYLLABLES) ** 2:
-        raise ValueError(f"num_words is {num_words}; it must be between 2 and {len(_SYLLABLES) ** 2}")
+        raise UserError(f"num_words is {num_words}; it must be between 2 and {len(_SYLLABLES) ** 2}")
     rng = random.Random(f"language {seed}")
     spellings = rng.sample(["".join(pair) for pair in itertools.product(_SYLLABLES, repeat=2)], num_words)
     end = num_words
@@ -157,10 +158,10 @@ def make_markov(
     """Write text of `markov_language(seed, num_words)` into `folder`: `num_tokens` for training, a tenth to validate
     and a tenth to test, each rounded up to a whole sentence.
 
-    Raises ValueError for an impossible size, or if `folder` exists and holds something else.
+    Raises UserError for an impossible size, or if `folder` exists and holds something else.
     """
     if num_tokens < 10:
-        raise ValueError(f"num_tokens is {num_tokens}; it must be at least 10, so that each split has a sentence")
+        raise UserError(f"num_tokens is {num_tokens}; it must be at least 10, so that each split has a sentence")
     language = markov_language(seed=seed, num_words=num_words)
     sizes = {"train": num_tokens, "valid": num_tokens // 10, "test": num_tokens // 10}
     _write_corpus(
@@ -195,13 +196,13 @@ def make_pydoc(folder: str | Path) -> None:
     test, about 80, 10 and 10 % of the tokens.
 
     Raises:
-        FileNotFoundError: this Python ships no `pydoc_data`.
-        ValueError: `folder` exists and holds something else.
+        NotFoundError: this Python ships no `pydoc_data`.
+        UserError: `folder` exists and holds something else.
     """
     try:
         from pydoc_data.topics import topics
     except ImportError:
-        raise FileNotFoundError(
+        raise NotFoundError(
             "pydoc: this Python has no module pydoc_data.topics to make it from; use CPython's full standard library, "
             "or the dataset markov"
         ) from None
@@ -287,14 +288,14 @@ SHAPES_IMAGES = {"train": 4000, "valid": 1000, "test": 1000}
 def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, int] = SHAPES_IMAGES) -> None:
     """Write `num_images` PNG pictures a split, equally many of each class, into `folder/SPLIT/CLASS`.
 
-    `enas.data.shapes` says what they show. Raises ValueError for fewer images than classes, or if `folder` exists and
+    `enas.data.shapes` says what they show. Raises UserError for fewer images than classes, or if `folder` exists and
     holds something else.
     """
     files = {}
     for number, split in enumerate(SPLITS):
         per_class = num_images[split] // len(SHAPES)
         if per_class < 1:
-            raise ValueError(f"num_images is {num_images[split]} for {split}; it must be at least {len(SHAPES)}")
+            raise UserError(f"num_images is {num_images[split]} for {split}; it must be at least {len(SHAPES)}")
         for label, name in enumerate(SHAPES):
             images = render_shapes(name, per_class, seed=(seed, number, label))
             files |= {f"{split}/{name}/{i:04}.png": _png(image) for i, image in enumerate(images)}
@@ -328,7 +329,7 @@ def _write_files(folder: Path, files: dict[str, bytes]) -> None:
             path.write_bytes(content)
         _install(unfinished, folder, list(files))
     except OSError as error:
-        raise ValueError(f"{folder}: cannot be made ({error.strerror}); choose a data folder to write to") from None
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose a data folder to write to") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -342,4 +343,4 @@ def _install(unfinished: Path, folder: Path, names: list[str]) -> None:
         # Another process may have made it in the meantime: its bytes are then the same.
         same, _, _ = filecmp.cmpfiles(unfinished, folder, names, shallow=False)
         if same != names:
-            raise ValueError(f"{folder}: exists already, with other content; remove it first") from None
+            raise UserError(f"{folder}: exists already, with other content; remove it first") from None

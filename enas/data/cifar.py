@@ -8,6 +8,7 @@ from typing import BinaryIO
 import numpy as np
 
 from enas.data.download import CATALOGUE, hint
+from enas.errors import NotFoundError, UserError
 
 SIDE = 32
 ARCHIVE_FOLDER = "cifar-10-batches-py"
@@ -38,15 +39,15 @@ def read_cifar(folder: Path) -> Cifar:
     They lie in `folder`, or in `cifar-10-batches-py` inside it, as the official archive unpacks.
 
     Raises:
-        FileNotFoundError: one of them is missing.
-        ValueError: one of them is damaged, or holds something else.
+        NotFoundError: one of them is missing.
+        UserError: one of them is damaged, or holds something else.
     """
     if (folder / ARCHIVE_FOLDER).is_dir():
         folder = folder / ARCHIVE_FOLDER
     names = [file.installed for file in CATALOGUE["cifar10"].files]
     for name in names:
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name}: no such file; {_GET_IT}")
+            raise NotFoundError(f"{folder / name}: no such file; {_GET_IT}")
     classes = _read_classes(folder / "batches.meta")
     batches = {name: _read_batch(folder / name, len(classes)) for name in names if name != "batches.meta"}
     test_images, test_labels = batches.pop("test_batch")
@@ -65,9 +66,9 @@ def _read_batch(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     content = _unpickle(path)
     data, labels = content.get("data"), content.get("labels")
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE or not len(data):
-        raise _not_cifar(path, f"its data is no array [images, {3 * SIDE * SIDE}]")
+        raise _not_cifar(path, f"its data is not an array [images, {3 * SIDE * SIDE}]")
     if not isinstance(labels, list) or len(labels) != len(data):
-        raise _not_cifar(path, f"its labels are no list, one for each of {len(data)} images")
+        raise _not_cifar(path, f"its labels are not a list, one for each of {len(data)} images")
     if not all(type(label) is int and 0 <= label < num_classes for label in labels):
         raise _not_cifar(path, f"its labels are not all integers in 0 … {num_classes - 1}")
     return data.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64)
@@ -85,8 +86,8 @@ def _unpickle(path: Path) -> dict:
     return {_text(key): value for key, value in content.items()}
 
 
-def _not_cifar(path: Path, reason: str) -> ValueError:
-    return ValueError(f"{path}: is none of CIFAR-10's Python batches ({reason}); remove it, and {_GET_IT}")
+def _not_cifar(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: is not one of CIFAR-10's Python batches ({reason}); remove it, and {_GET_IT}")
 
 
 def _text(name: str | bytes) -> str:

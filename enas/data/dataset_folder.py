@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from enas.errors import NotFoundError, UserError
+
 
 def find_dataset_folder(
     name: str,
@@ -22,18 +24,18 @@ def find_dataset_folder(
         how_to_get: the advice, given name and data_dir, when there is no such dataset.
 
     Raises:
-        ValueError: the name is no plain one, or a file stands there.
-        FileNotFoundError: there is no such dataset.
+        UserError: the name is not a plain name, or a file is in the way.
+        NotFoundError: there is no such dataset.
     """
     is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
     if not name or not is_plain:
-        raise ValueError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
+        raise UserError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
     folder = data_dir / name
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise ValueError(f"{folder}: is a file; {layout}")
+        raise UserError(f"{folder}: is a file; {layout}")
     if name not in makers:
-        raise FileNotFoundError(f"{folder}: no such dataset; {how_to_get(name, data_dir)}")
+        raise NotFoundError(f"{folder}: no such dataset; {how_to_get(name, data_dir)}")
     makers[name](folder)
     return folder

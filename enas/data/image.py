@@ -19,9 +19,26 @@ from enas.data.dataset_folder import find_dataset_folder
 from enas.data.download import ALIASES, hint
 from enas.data.image_batches import FileImages, MemoryImages, channel_statistics
 from enas.data.image_folder import ImageFolder, read_image, resize, scan_folder
+from enas.errors import UserError
+from enas.settings import Settings, setting
 
 CIFAR = "cifar10"
 ROTATIONS = ("0°", "90°", "180°", "270°")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(Settings):
+    """How images are read."""
+
+    image_size: int = setting(
+        0, "cnn: side in pixels that images are brought to; 0 leaves them as they are", at_least=0
+    )
+    valid_size: int = setting(
+        5000,
+        "cnn: training images of CIFAR-10 held out for validation; from scratch, 0 trains on all and tests the last "
+        "epoch",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +53,7 @@ class ImageDataset:
         mean, std: of each colour channel of the training split, in units of 0 … 255, float32 [3].
         is_rotation: whether the images have no labels, so that rotations by quarter turns are to be told apart
             (Liu et al. 2020, "Are Labels Necessary for Neural Architecture Search?").
-        notes: what people should know of the data, one line each.
+        notes: log lines about the data.
     """
 
     name: str
@@ -71,12 +88,12 @@ def load_images(
             throughout the run. By default half of the machine's memory.
 
     Raises:
-        FileNotFoundError: the dataset or a part of it is missing; the message says how to get it.
-        ValueError: an argument or the content of a file is unusable; see also `scan_folder`.
+        NotFoundError: the dataset or a part of it is missing; the message says how to get it.
+        UserError: an argument or the content of a file is unusable; see also `scan_folder`.
     """
     name = ALIASES.get(name, name)
     if image_size < 0:
-        raise ValueError(f"image_size is {image_size}; it must be at least 0, which leaves images as they are")
+        raise UserError(f"image_size is {image_size}; it must be at least 0, which leaves images as they are")
     folder = find_dataset_folder(
         name,
         Path(data_dir),
@@ -93,7 +110,7 @@ def _load_cifar(folder: Path, image_size: int, valid_size: int) -> ImageDataset:
     cifar = read_cifar(folder)
     num = len(cifar.train_labels)
     if not 0 <= valid_size < num:
-        raise ValueError(f"valid_size is {valid_size}; it must be between 0 and {num - 1:,}, one less than all")
+        raise UserError(f"valid_size is {valid_size}; it must be between 0 and {num - 1:,}, one less than all")
     # A generator of its own, whose numbers no version of Python changes.
     rng = random.Random("cifar10 validation")
     is_valid = stratified_choice(cifar.train_labels, valid_size, [rng.random() for _ in range(num)])

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from enas.data.image_folder import read_image
+from enas.errors import UserError
 
 MAX_WORKERS = 8
 STATISTICS_IMAGES = 50_000  # enough for means to three digits; reading millions of files would take long
@@ -75,7 +76,7 @@ class FileImages(Dataset):
         """As `MemoryImages.read`; `batches` is consumed some minibatches ahead.
 
         Raises:
-            ValueError: a file cannot be read.
+            UserError: a file cannot be read.
         """
         loader = DataLoader(
             self,
@@ -95,7 +96,7 @@ class FileImages(Dataset):
         # An error raised in a worker would arrive with a traceback in its text; one that is handed over stays a line.
         try:
             images = np.stack([read_image(self.paths[i], self.image_size) for i in index])
-        except ValueError as error:
+        except UserError as error:
             return error
         return torch.from_numpy(images), self.labels[index]
 
@@ -119,9 +120,9 @@ class TrainingImages:
     """
 
     def __init__(self, split: MemoryImages | FileImages, batch_size: int, *, seed: int, name: str = "the split"):
-        """`name` says in an error which split was too small: ValueError unless it fills a minibatch."""
+        """`name` says in an error which split was too small: UserError unless it fills a minibatch."""
         if not 1 <= batch_size <= len(split):
-            raise ValueError(
+            raise UserError(
                 f"{name}: batch size is {batch_size}; it must be between 1 and the number of images, {len(split):,}"
             )
         self.split = split
@@ -151,15 +152,15 @@ class TrainingImages:
         return {"cursor": self.cursor, **self._identity()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` was taken; ValueError if that was with other images, batch size or seed."""
+        """Go on where `state_dict` was taken; UserError if that was with other images, batch size or seed."""
         for key, value in self._identity().items():
             if state[key] != value:
-                raise ValueError(
+                raise UserError(
                     f"the saved reading position belongs to {key} {state[key]}, not {value}; use the images, the batch "
                     "size and the seed it was saved with"
                 )
         if state["cursor"] < 0:
-            raise ValueError(f"the saved cursor is {state['cursor']}; it must be at least 0")
+            raise UserError(f"the saved cursor is {state['cursor']}; it must be at least 0")
         self.cursor = state["cursor"]
         self._reader = None
 
@@ -183,10 +184,10 @@ def evaluation_batches(split: MemoryImages | FileImages, batch_size: int) -> Ite
     Their sizes differ by at most one and their order is a fixed shuffle: models normalise by batch statistics, which
     those of a few left-over images, or of one class after the other, would distort.
 
-    Raises ValueError for a batch size below 1.
+    Raises UserError for a batch size below 1.
     """
     if batch_size < 1:
-        raise ValueError(f"batch size is {batch_size}; it must be at least 1")
+        raise UserError(f"batch size is {batch_size}; it must be at least 1")
     order = _shuffled(len(split), 0).to(split.labels.device)
     return split.read(order.tensor_split(-(-len(split) // batch_size)))
 

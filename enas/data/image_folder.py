@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from enas.data.builtin import SPLITS
+from enas.errors import NotFoundError, UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 KINDS = {"1": "grey-scale", "L": "grey-scale", "P": "palette", "RGB": "colour"}
@@ -26,7 +27,7 @@ class ImageFolder:
         labels: split -> the class of each file; all 0 when there are no class folders.
         height, width: of every image, in pixels, once it is resized.
         image_size: the side that images are resized to; 0 leaves them as they are.
-        notes: what people should know of the data, one line each.
+        notes: log lines about the data.
     """
 
     classes: tuple[str, ...]
@@ -41,12 +42,12 @@ class ImageFolder:
 def scan_folder(folder: Path, image_size: int = 0) -> ImageFolder:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
-    Hidden files are ignored; other files that are no images are passed over with a note. A class of `train` may be
+    Hidden files are ignored; other files are skipped with a note. A class of `train` may be
     missing from `valid` or `test`, with a note.
 
     Raises:
-        FileNotFoundError: a split is missing.
-        ValueError: a split or a class is empty, class folders and loose images are mixed, there is one class only, a
+        NotFoundError: a split is missing.
+        UserError: a split or a class is empty, class folders and loose images are mixed, there is one class only, a
             class is missing from `train`, or an image is unreadable or differs in size; the line names the file.
     """
     trees = {split: _read_split(folder / split) for split in SPLITS}
@@ -58,7 +59,7 @@ def scan_folder(folder: Path, image_size: int = 0) -> ImageFolder:
     labels = {split: trees[split].labels(classes) for split in SPLITS}
     width, height, more = _check_headers([path for split in SPLITS for path in paths[split]], folder.name, image_size)
     if not classes and width != height:
-        raise ValueError(
+        raise UserError(
             f"{paths['train'][0]}: is {width} × {height} pixels; images without class folders train on rotation and "
             "must be square; --image_size makes them so"
         )
@@ -72,7 +73,7 @@ def read_image(path: Path, image_size: int = 0) -> np.ndarray:
     frame is read.
 
     Raises:
-        ValueError: the file is no readable image.
+        UserError: the file is not a readable image.
     """
     with _opened(path) as image:
         pixels = resize(_to_rgb(image), image_size)
@@ -104,13 +105,13 @@ class _Tree:
 
 def _read_split(folder: Path) -> _Tree:
     if not folder.is_dir():
-        raise FileNotFoundError(
+        raise NotFoundError(
             f"{folder}: no such folder; an image dataset has the folders {', '.join(SPLITS)}, each with a folder of "
             "images for every class, or with images alone"
         )
     folders, loose, others = _entries(folder)
     if folders and loose:
-        raise ValueError(
+        raise UserError(
             f"{loose[0]}: lies beside class folders such as {folders[0].name}; put every image into a class folder, "
             "or have no class folders at all, to train on rotation"
         )
@@ -118,12 +119,12 @@ def _read_split(folder: Path) -> _Tree:
     for class_folder in folders:
         inner, by_class[class_folder.name], more = _entries(class_folder)
         if inner:
-            raise ValueError(f"{inner[0]}: is a folder inside a class; put its images straight into {class_folder}")
+            raise UserError(f"{inner[0]}: is a folder inside a class; put its images straight into {class_folder}")
         others += more
     if not any(by_class.values()):
-        raise ValueError(f"{folder}: has no images; they end in {', '.join(SUFFIXES)}")
+        raise UserError(f"{folder}: has no images; they end in {', '.join(SUFFIXES)}")
     more = f" and {len(others) - 1:,} more files" if len(others) > 1 else ""
-    return _Tree(by_class, [f"{others[0]}{more}: passed over, not an image"] if others else [])
+    return _Tree(by_class, [f"{others[0]}{more}: skipped, not an image"] if others else [])
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
@@ -140,18 +141,18 @@ def _check_classes(folder: Path, tree: _Tree, classes: tuple[str, ...]) -> list[
     is_train = folder.name == "train"
     if bool(tree.classes) != bool(classes):
         has, has_not = (folder.name, "train") if tree.classes else ("train", folder.name)
-        raise ValueError(f"{folder}: {has} has class folders and {has_not} has none; sort all splits alike")
+        raise UserError(f"{folder}: {has} has class folders and {has_not} has none; sort all splits alike")
     if is_train and len(classes) == 1:
-        raise ValueError(
+        raise UserError(
             f"{folder}: has the one class {classes[0]}; classification needs two or more (and images without class "
             "folders train on rotation)"
         )
     unknown = [name for name in tree.classes if name not in classes]
     if unknown:
-        raise ValueError(f"{folder / unknown[0]}: train has no class {unknown[0]}; it has {', '.join(classes)}")
+        raise UserError(f"{folder / unknown[0]}: train has no class {unknown[0]}; it has {', '.join(classes)}")
     empty = [name for name in classes if not tree.by_class.get(name)]
     if empty and is_train:
-        raise ValueError(f"{folder / empty[0]}: has no images; fill or remove the class")
+        raise UserError(f"{folder / empty[0]}: has no images; fill or remove the class")
     return [f"{folder}: has no images of {', '.join(empty)}"] if empty else []
 
 
@@ -165,7 +166,7 @@ def _check_headers(paths: list[Path], name: str, image_size: int) -> tuple[int, 
             found = (image_size, image_size) if image_size else image.size
         size = size or found
         if found != size:
-            raise ValueError(
+            raise UserError(
                 f"{path}: is {found[0]} × {found[1]} pixels, and {paths[0]} is {size[0]} × {size[1]}; make them of one "
                 "size, or let --image_size do it"
             )
@@ -195,10 +196,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF":
-                raise ValueError(f"it has more than 8 bits a channel, Pillow's mode {image.mode}")
+                raise UserError(f"it has more than 8 bits a channel, Pillow's mode {image.mode}")
             ImageOps.exif_transpose(image, in_place=True)
             yield image
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: is no readable image; replace or remove it") from None
+        raise UserError(f"{path}: is not a readable image; replace or remove it") from None
     except Exception as error:
-        raise ValueError(f"{path}: is no readable image ({error}); replace or remove it") from None
+        raise UserError(f"{path}: is not a readable image ({error}); replace or remove it") from None

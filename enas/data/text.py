@@ -20,6 +20,16 @@ from enas.data import builtin
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import find_dataset_folder
 from enas.data.download import hint
+from enas.errors import NotFoundError, UserError
+from enas.settings import Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(Settings):
+    """How a text is read."""
+
+    vocab_min_count: int = setting(2, "rarer words become <unk>, where the text has none of its own", at_least=1)
+
 
 EOS = "<eos>"
 UNKNOWN = "<unk>"
@@ -49,12 +59,13 @@ class Corpus:
         """Index of `<eos>`."""
         return self.vocabulary.index(EOS)
 
-    def unknown_report(self) -> str | None:
-        """One line on how many tokens became `<unk>`; None where every word is in the vocabulary."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line on how many tokens became `<unk>`; none where every word is in the vocabulary."""
         if not any(self.unknown.values()):
-            return None
+            return ()
         shares = ", ".join(self._unknown_share(split) for split in SPLITS)
-        return f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}"
+        return (f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}",)
 
     def _unknown_share(self, split: str) -> str:
         count, total = self.unknown[split], len(getattr(self, split))
@@ -69,11 +80,11 @@ def load_corpus(name: str, *, data_dir: str | Path = "data", vocab_min_count: in
     seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can learn it.
 
     Raises:
-        FileNotFoundError: the folder or one of its files is missing; the message says how to get it.
-        ValueError: `name`, `vocab_min_count` or the content of a file is unusable.
+        NotFoundError: the folder or one of its files is missing; the message says how to get it.
+        UserError: `name`, `vocab_min_count` or the content of a file is unusable.
     """
     if vocab_min_count < 1:
-        raise ValueError(f"vocab_min_count is {vocab_min_count}; it must be at least 1, which keeps every word")
+        raise UserError(f"vocab_min_count is {vocab_min_count}; it must be at least 1, which keeps every word")
     folder = find_dataset_folder(
         name,
         Path(data_dir),
@@ -95,13 +106,13 @@ def load_corpus(name: str, *, data_dir: str | Path = "data", vocab_min_count: in
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
     """Lay [tokens] out as [S, B]: column b is the b-th contiguous piece of the text, and the remainder is dropped.
 
-    `name` says in an error which text was too short: ValueError unless each column has an input and a target.
+    `name` says in an error which text was too short: UserError unless each column has an input and a target.
     """
     if batch_size < 1:
-        raise ValueError(f"batch size is {batch_size}; it must be at least 1")
+        raise UserError(f"batch size is {batch_size}; it must be at least 1")
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
-        raise ValueError(
+        raise UserError(
             f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, which takes at least "
             f"{2 * batch_size:,}; use more text or a smaller batch size"
         )
@@ -120,22 +131,32 @@ class TrainingBatches:
     """
 
     def __init__(
-        self, rows: Tensor, length: int, *, random_length: bool = False, device: torch.device | str | None = None
+        self,
+        rows: Tensor,
+        length: int,
+        *,
+        random_length: bool = False,
+        only_whole: bool = False,
+        device: torch.device | str | None = None,
     ) -> None:
         """`rows` is [S, B] with S >= 2, from `to_rows`; batches lie on `device`, by default where `rows` lies.
 
         With `random_length`, T is drawn anew for each batch (Merity et al. 2017, section 4.1), so that words do not
         stand at the same places of the same batches pass after pass: from a normal distribution of standard
         deviation 5 around `length`, one time in twenty around half of it; never below 5, or `length` when smaller.
+
+        With `only_whole`, what is left at the end of a pass and shorter than `length` is passed over, unless it is the
+        whole text: scores of single batches are compared, and a few steps from the zero state score otherwise.
         """
         _check_length(length)
         if rows.dim() != 2 or len(rows) < 2:
-            raise ValueError(
+            raise UserError(
                 f"rows have shape {tuple(rows.shape)}; they must be [steps, batch size] with 2 steps or more"
             )
         self.rows = rows.to(device)
         self.length = length
         self.random_length = random_length
+        self.only_whole = only_whole
         self.cursor = 0
 
     @property
@@ -148,6 +169,8 @@ class TrainingBatches:
 
     def __next__(self) -> tuple[Tensor, Tensor, bool]:
         start, last_target = self.cursor, len(self.rows) - 1
+        if self.only_whole and last_target - start < self.length:
+            start = 0
         stop = min(start + self._next_length(), last_target)
         self.cursor = stop if stop < last_target else 0
         return self.rows[start:stop], self.rows[start + 1 : stop + 1], start == 0
@@ -163,16 +186,16 @@ class TrainingBatches:
         return {"cursor": self.cursor, "num_steps": self.rows.shape[0], "batch_size": self.rows.shape[1]}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` was taken; ValueError if that was on a text or batch size of another shape."""
+        """Go on where `state_dict` was taken; UserError if that was on a text or batch size of another shape."""
         saved_shape = (state["num_steps"], state["batch_size"])
         if saved_shape != tuple(self.rows.shape):
-            raise ValueError(
+            raise UserError(
                 f"the saved reading position belongs to a text of {saved_shape[0]} steps at batch size "
                 f"{saved_shape[1]}, not of {self.rows.shape[0]} at {self.rows.shape[1]}; use the text and the "
                 "batch size it was saved with"
             )
         if not 0 <= state["cursor"] < len(self.rows) - 1:
-            raise ValueError(f"the saved cursor {state['cursor']} lies outside the {len(self.rows)} steps of the text")
+            raise UserError(f"the saved cursor {state['cursor']} lies outside the {len(self.rows)} steps of the text")
         self.cursor = state["cursor"]
 
 
@@ -193,13 +216,13 @@ def evaluation_batches(
     is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than `batch_size` tokens is read in
     one column a token.
 
-    Raises ValueError on an empty stream, or a batch size or length below 1.
+    Raises UserError on an empty stream, or a batch size or length below 1.
     """
     _check_length(length)
     if batch_size < 1:
-        raise ValueError(f"batch size is {batch_size}; it must be at least 1")
+        raise UserError(f"batch size is {batch_size}; it must be at least 1")
     if len(tokens) == 0:
-        raise ValueError("the text has no tokens; there is nothing to evaluate on")
+        raise UserError("the text has no tokens; there is nothing to evaluate on")
 
     tokens = tokens.to(device)
     inputs = torch.cat([tokens[-1:], tokens])  # inputs[i] precedes tokens[i]
@@ -222,7 +245,7 @@ def evaluation_batches(
 
 def _check_length(length: int) -> None:
     if length < 1:
-        raise ValueError(f"sequence length is {length}; it must be at least 1")
+        raise UserError(f"sequence length is {length}; it must be at least 1")
 
 
 def _how_to_get(name: str, data_dir: Path) -> str:
@@ -251,9 +274,9 @@ def _read_words(path: Path) -> Iterator[str]:
                 yield EOS
     except FileNotFoundError:
         advice = _how_to_get(path.parent.name, path.parent.parent)
-        raise FileNotFoundError(f"{path}: no such file; {advice}") from None
+        raise NotFoundError(f"{path}: no such file; {advice}") from None
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); it must be a readable text file") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); it must be a readable text file") from None
 
 
 def _decode(line: bytes, place: str) -> str:
@@ -262,13 +285,13 @@ def _decode(line: bytes, place: str) -> str:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
-        raise ValueError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+        raise UserError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
 
 
 def _count_words(path: Path) -> Counter[str]:
     counts = Counter(_read_words(path))
     if not counts.keys() - {EOS}:
-        raise ValueError(f"{path}: has no words; it must be a text of at least one word")
+        raise UserError(f"{path}: has no words; it must be a text of at least one word")
     return counts
 
 

@@ -1,11 +1,12 @@
-"""M recurrent cells run over a sequence at once, forward and backward, on shared weights (paper section 2.2).
+"""M recurrent cells run over a sequence at once, forward and backward: the fast path of the paper's section 2.1.
 
 A node's step is a highway layer over its parent h_i (node 0: over the previous state h, with the input added):
 
     [a_c, a_h] = h_i · [Wc_ij, Wh_ij]        one [H, 2H] product
     h_j = h_i + σ(a_c) ⊙ (f_j(a_h) − h_i)    equal to c ⊙ f + (1 − c) ⊙ h_i
 
-Dropout of the state, one mask a sequence, is on the h_i of the products and not on those of the second line.
+`rnn_reference` has the same equations without the speed. Dropout of the state, one mask a sequence, is on the h_i of
+the products and not on those of the second line.
 
 The backward pass is written out because that is where the speed is: automatic differentiation would form
 each weight gradient from T small products and record a graph node for each of 10·T·N pointwise steps; here a
@@ -16,26 +17,34 @@ Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from enas.models.activations import activate, differentiate
 from enas.search_space import RNNCell
 
-ACTIVATE: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh_,
-    "ReLU": torch.relu_,
-    "identity": lambda x: x,
-    "sigmoid": torch.sigmoid_,
-}
 
-# Each multiplies `grad` by the derivative, written in terms of the activation's value.
-DIFFERENTIATE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "tanh": lambda grad, value: torch.ops.aten.tanh_backward(grad, value),
-    "ReLU": lambda grad, value: torch.ops.aten.threshold_backward(grad, value, 0),
-    "identity": lambda grad, value: grad,
-    "sigmoid": lambda grad, value: torch.ops.aten.sigmoid_backward(grad, value),
+class InPlace(NamedTuple):
+    """An activation whose derivative is a function of its value, so that what it is applied to can be overwritten.
+
+    Attributes:
+        activate: applies it in place.
+        differentiate: its gradient and its value, to that of its argument.
+    """
+
+    activate: Callable[[Tensor], Tensor]
+    differentiate: Callable[[Tensor, Tensor], Tensor]
+
+
+# Only for speed: any other activation uses its function and autograd, and its argument is kept.
+IN_PLACE = {
+    "tanh": InPlace(torch.tanh_, torch.ops.aten.tanh_backward),
+    "ReLU": InPlace(torch.relu_, lambda grad, value: torch.ops.aten.threshold_backward(grad, value, 0)),
+    "identity": InPlace(lambda x: x, lambda grad, value: grad),
+    "sigmoid": InPlace(torch.sigmoid_, torch.ops.aten.sigmoid_backward),
 }
 
 
@@ -74,6 +83,11 @@ class Plan:
 
     nodes: tuple[NodePlan, ...]
     shares: tuple[tuple[float, ...], ...]  # N rows of M
+
+    @property
+    def keeps_arguments(self) -> bool:
+        """Whether an activation's derivative is taken at its argument, which must then be kept."""
+        return any(name not in IN_PLACE for node in self.nodes for name, _ in node.groups)
 
     @classmethod
     def of(cls, cells: Sequence[RNNCell]) -> "Plan":
@@ -115,22 +129,31 @@ def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
 
 
-def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor) -> None:
-    """Apply gate and activation to `both` [M, B, 2H] in place; write h_j to `out` [M, B, H]."""
+def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument: Tensor | None) -> None:
+    """Apply gate and activation to `both` [M, B, 2H] in place; write h_j to `out` [M, B, H].
+
+    `argument` [M, B, H] takes what the activation is applied to; None where that is not needed.
+    """
     hidden = parent.shape[-1]
     gate, value = both[..., :hidden], both[..., hidden:]
     gate.sigmoid_()
+    if argument is not None:
+        argument.copy_(value)
     for name, cells in node.groups:
         if name == "identity":
             continue
-        if isinstance(cells, slice):
-            ACTIVATE[name](value)
+        if name not in IN_PLACE:
+            value[cells] = activate(name, value[cells])
+        elif isinstance(cells, slice):
+            IN_PLACE[name].activate(value)
         else:
-            value[cells] = ACTIVATE[name](value[cells])
+            value[cells] = IN_PLACE[name].activate(value[cells])
     torch.lerp(parent, value, gate, out=out)
 
 
-def _highway_backward(grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan, out: Tensor) -> Tensor:
+def _highway_backward(
+    grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument: Tensor | None
+) -> Tensor:
     """Write the gradient before gate and activation to `out` [M, B, 2H]; return the direct one of the parent."""
     hidden = parent.shape[-1]
     gate, value = both[..., :hidden], both[..., hidden:]
@@ -138,7 +161,10 @@ def _highway_backward(grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan
     through = grad * gate
     for name, cells in node.groups:
         target = out[..., hidden:]
-        target[cells] = DIFFERENTIATE[name](through[cells], value[cells])
+        if name in IN_PLACE:
+            target[cells] = IN_PLACE[name].differentiate(through[cells], value[cells])
+        else:
+            target[cells] = differentiate(name, through[cells], argument[cells])
     return grad - through
 
 
@@ -151,33 +177,35 @@ class _CellSequence(torch.autograd.Function):
         kept_steps = steps if keep else 1
         values = state.new_empty(kept_steps, n, m, batch, hidden)
         both = state.new_empty(kept_steps, n, m, batch, 2 * hidden)
+        arguments = torch.empty_like(values) if plan.keeps_arguments else None
         states = state.new_empty(steps + 1, m, batch, hidden)
         scales = state.new_empty(steps, m, batch, 1)
         shares = state.new_tensor(plan.shares).view(n, m, 1, 1)
         states[0] = state
         for t in range(steps):
             now, now_both = values[t % kept_steps], both[t % kept_steps]
+            now_arguments = [None] * n if arguments is None else arguments[t % kept_steps]
             previous = states[t]
             torch.mm(_masked(previous, mask).view(m * batch, hidden), w_state, out=now_both[0].view(m * batch, -1))
             now_both[0] += projected[t]
-            _highway(previous, now_both[0], plan.nodes[0], out=now[0])
+            _highway(previous, now_both[0], plan.nodes[0], out=now[0], argument=now_arguments[0])
             for j in range(1, n):
                 parent = plan.nodes[j].select(now)
                 _product(_masked(parent, mask), edges[j - 1], out=now_both[j])
-                _highway(parent, now_both[j], plan.nodes[j], out=now[j])
+                _highway(parent, now_both[j], plan.nodes[j], out=now[j], argument=now_arguments[j])
             output = (now * shares).sum(0)
             norm = torch.linalg.vector_norm(output, dim=-1, keepdim=True)
             scales[t] = (norm_bound / norm.clamp_min(1e-12)).clamp_max_(1)
             torch.mul(output, scales[t], out=states[t + 1])
         if keep:
             ctx.plan, ctx.norm_bound, ctx.shares = plan, norm_bound, shares
-            ctx.save_for_backward(values, both, states, scales, mask, w_state, *edges)
+            ctx.save_for_backward(values, both, arguments, states, scales, mask, w_state, *edges)
         return states[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_states):
-        values, both, states, scales, mask, w_state, *edges = ctx.saved_tensors
+        values, both, arguments, states, scales, mask, w_state, *edges = ctx.saved_tensors
         steps, n, m, batch, hidden = values.shape
         plan = ctx.plan
         grad_both = torch.empty_like(both)
@@ -185,15 +213,18 @@ class _CellSequence(torch.autograd.Function):
         grad_nodes = values.new_empty(n, m, batch, hidden)
         w_state_t, edges_t = w_state.t(), [edge.transpose(1, 2) for edge in edges]
         for t in reversed(range(steps)):
+            now_arguments = [None] * n if arguments is None else arguments[t]
             grad = _norm_bound_backward(grad_states[t] + carried, states[t + 1], scales[t], ctx.norm_bound)
             torch.mul(grad, ctx.shares, out=grad_nodes)
             for j in range(n - 1, 0, -1):
                 node = plan.nodes[j]
                 parent = node.select(values[t])
-                direct = _highway_backward(grad_nodes[j], parent, both[t, j], node, grad_both[t, j])
+                direct = _highway_backward(grad_nodes[j], parent, both[t, j], node, grad_both[t, j], now_arguments[j])
                 through = _masked(_product(grad_both[t, j], edges_t[j - 1]), mask)
                 node.add_to_parents(grad_nodes, direct.add_(through))
-            direct = _highway_backward(grad_nodes[0], states[t], both[t, 0], plan.nodes[0], grad_both[t, 0])
+            direct = _highway_backward(
+                grad_nodes[0], states[t], both[t, 0], plan.nodes[0], grad_both[t, 0], now_arguments[0]
+            )
             through = torch.mm(grad_both[t, 0].reshape(m * batch, -1), w_state_t).view(m, batch, hidden)
             carried = direct.add_(_masked(through, mask))
         grad_w_state = _masked(states[:-1], mask).reshape(-1, hidden).t() @ grad_both[:, 0].reshape(-1, 2 * hidden)
@@ -231,10 +262,10 @@ def cell_sequence(
         plan: what the cells are.
         norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.
         mask: what the previous state is multiplied by where node 0 reads it, and a node's state where an edge does,
-            the same at every step, [M, B, H]; None leaves them alone.
+            the same at every step, [M, B, H]; None changes nothing.
 
     Returns:
         [T, M, B, H]; differentiable in every tensor argument, once.
     """
-    # Inside forward gradients are always off, and parameters still ask for one: only here is it known.
+    # Grad mode is off inside forward(); record it here.
     return _CellSequence.apply(projected, state, w_state, plan, norm_bound, mask, torch.is_grad_enabled(), *edges)

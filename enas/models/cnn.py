@@ -1,6 +1,6 @@
-"""What a convolutional network of either search space computes, whichever of its weights are there.
+"""What a convolutional network of either search space computes, with all weights of its space or only its own.
 
-`shared_cnn` builds these graphs with the weights of every choice, `standalone_cnn` with those of one network. The code
+`shared_cnn` builds these graphs with the weights of every choice, `scratch_cnn` with those of one network. The code
 that computes is the same, and so are the names of the parameters.
 
 Shapes: B batch, C channels, H and W height and width.
@@ -25,8 +25,9 @@ from enas.models.operations import (
     macro_operation,
     micro_operation,
 )
-from enas.search_space.cnn_macro import MACRO_OPERATIONS, STEM, MacroNetwork, reduction_layers
-from enas.search_space.cnn_micro import CELL_INPUTS, MICRO_OPERATIONS, MicroCell, MicroNetwork
+from enas.search_space.cnn_macro import STEM, MacroNetwork, reduction_layers
+from enas.search_space.cnn_micro import CELL_INPUTS, MicroCell, MicroNetwork
+from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
 
 IMAGE_CHANNELS = 3
 
@@ -53,7 +54,7 @@ class MacroChoices:
         layers = range(num_layers)
         return cls(
             num_layers,
-            operations=dict.fromkeys(layers, MACRO_OPERATIONS),
+            operations=dict.fromkeys(layers, tuple(MACRO_OPERATIONS)),
             skips={layer: range(layer) for layer in layers},
             carried={layer: range(layer + 1) for layer in reduction_layers(num_layers)},
         )

@@ -29,7 +29,7 @@ def locked_dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 def dropout_mask(like: Tensor, p: float, training: bool) -> Tensor | None:
-    """What dropout multiplies a tensor of the shape of `like` by: 0, or 1/(1−p). None where it leaves it alone."""
+    """What dropout multiplies a tensor of the shape of `like` by: 0, or 1/(1−p). None where it changes nothing."""
     if not training or p == 0:
         return None
     return like.new_empty(like.shape).bernoulli_(1 - p) / (1 - p)
@@ -38,10 +38,3 @@ def dropout_mask(like: Tensor, p: float, training: bool) -> Tensor | None:
 def drop_connect(weight: Tensor, p: float, training: bool) -> Tensor:
     """Drop single weights, once for a whole sequence: DropConnect (Wan et al. 2013)."""
     return F.dropout(weight, p, training)
-
-
-def check_probabilities(**probabilities: float) -> None:
-    """Raise ValueError, with its name, for a probability outside [0, 1)."""
-    for name, p in probabilities.items():
-        if not 0 <= p < 1:
-            raise ValueError(f"{name} is {p}; a dropout probability lies in [0, 1)")

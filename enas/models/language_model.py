@@ -10,51 +10,42 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from enas.errors import UserError
 from enas.models.cross_entropy import mean_nll, token_nll
-from enas.models.dropout import check_probabilities, embedding_dropout, locked_dropout
+from enas.models.dropout import embedding_dropout, locked_dropout
+from enas.settings import Settings, setting
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+# "auto" is chosen by `enas.training.probe` before a run starts; a model made without it is exact.
+PRECISIONS = {"auto": None, "float32": None, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig:
-    """Sizes and regularisers of a `LanguageModel`.
+class LanguageModelConfig(Settings):
+    """Sizes and regularisers of a `LanguageModel`."""
 
-    Attributes:
-        embed, hidden: E and H.
-        tie_weights: the decoder is the transposed embedding (Inan et al. 2017); needs E = H.
-        dropoute, dropouti, dropout: word-level embedding dropout; locked dropout on input and on output.
-        wdrop: DropConnect on the weights that read the previous state.
-        init_range: weights are uniform in ±this; 0 means 1/√H.
-        embed_init_range: the same for the embedding (and an untied decoder).
-        input_scale: embedded words are multiplied by this; 0 means √E (Vaswani et al. 2017, section 3.4).
-        precision: of the decoder's matrix products, "float32" or "bfloat16"; cross-entropy stays in float32.
-    """
+    shared_embed: int = setting(1000, "embedding size", at_least=1)
+    shared_hid: int = setting(1000, "hidden size", at_least=1)
+    tie_weights: bool = setting(True, "decoder and embedding share their weights")
+    shared_dropoute: float = setting(0.1, "embedding dropout, of whole words", at_least=0, below=1)
+    shared_dropouti: float = setting(0.65, "locked dropout on the input", at_least=0, below=1)
+    shared_dropout: float = setting(0.4, "locked dropout on the output", at_least=0, below=1)
+    shared_wdrop: float = setting(0.5, "DropConnect on the state's weights of node 0", at_least=0, below=1)
+    shared_init_range: float = setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid", at_least=0)
+    shared_embed_init_range: float = setting(0.05, "embeddings start uniform in ±this", above=0)
+    shared_input_scale: float = setting(0.0, "embedded words are multiplied by this; 0 is √shared_embed", at_least=0)
+    shared_unigram_bias: bool = setting(True, "the decoder's bias starts at the words' log frequencies in training")
+    precision: str = setting(
+        "auto",
+        "of the decoder's matrix products; auto is bfloat16 where the machine has it and a short trial finds it faster",
+        choices=tuple(PRECISIONS),
+    )
 
-    embed: int
-    hidden: int
-    tie_weights: bool = True
-    dropoute: float = 0.0
-    dropouti: float = 0.0
-    dropout: float = 0.0
-    wdrop: float = 0.0
-    init_range: float = 0.0
-    embed_init_range: float = 0.05
-    input_scale: float = 0.0
-    precision: str = "float32"
-
-    def __post_init__(self):
-        for name in ("embed", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.tie_weights and self.embed != self.hidden:
-            raise ValueError(
-                f"tie_weights needs equal embedding and hidden sizes, not {self.embed} and {self.hidden}; "
-                "make them equal or set tie_weights to false"
+    def check(self) -> None:
+        if self.tie_weights and self.shared_embed != self.shared_hid:
+            raise UserError(
+                f"tie_weights needs equal sizes, but shared_embed is {self.shared_embed} and shared_hid "
+                f"{self.shared_hid}; make them equal, or set tie_weights to false"
             )
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; it must be one of {', '.join(PRECISIONS)}")
-        check_probabilities(dropoute=self.dropoute, dropouti=self.dropouti, dropout=self.dropout, wdrop=self.wdrop)
 
 
 @dataclass(frozen=True)
@@ -79,8 +70,10 @@ class LanguageModel(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
-        self.embedding = nn.Parameter(torch.empty(vocab_size, config.embed))
-        self.decoder = self.embedding if config.tie_weights else nn.Parameter(torch.empty(vocab_size, config.hidden))
+        self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
+        self.decoder = (
+            self.embedding if config.tie_weights else nn.Parameter(torch.empty(vocab_size, config.shared_hid))
+        )
         self.decoder_bias = nn.Parameter(torch.zeros(vocab_size))
 
     @abstractmethod
@@ -98,7 +91,7 @@ class LanguageModel(nn.Module, ABC):
     def reset_parameters(self) -> None:
         """Initialise embedding and decoder; biases are 0."""
         for weight in dict.fromkeys((self.embedding, self.decoder)):
-            nn.init.uniform_(weight, -self.config.embed_init_range, self.config.embed_init_range)
+            nn.init.uniform_(weight, -self.config.shared_embed_init_range, self.config.shared_embed_init_range)
         nn.init.zeros_(self.decoder_bias)
 
     @torch.no_grad()
@@ -116,13 +109,15 @@ class LanguageModel(nn.Module, ABC):
             state: the state before the sequence, as `initial_state` shapes it.
 
         Raises:
-            ValueError: when the model has no weights for an architecture.
+            UserError: when the model has no weights for an architecture.
         """
         config, training = self.config, self.training
-        embedded = embedding_dropout(self.embedding, inputs, config.dropoute, training)  # [T, B, E]
-        embedded = locked_dropout(embedded * (config.input_scale or config.embed**0.5), config.dropouti, training)
+        embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
+        embedded = locked_dropout(
+            embedded * (config.shared_input_scale or config.shared_embed**0.5), config.shared_dropouti, training
+        )
         states, last = self.run_cells(embedded, architectures, state)
-        return SequenceOutput(states, locked_dropout(self.normalise(states), config.dropout, training), last)
+        return SequenceOutput(states, locked_dropout(self.normalise(states), config.shared_dropout, training), last)
 
     def loss(
         self, inputs: Tensor, targets: Tensor, architectures: Sequence, state: Tensor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from enas.errors import UserError
 from enas.models.dropout import drop_connect
 from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.search_space import LSTMBaseline
@@ -23,26 +24,26 @@ class LSTMModel(LanguageModel):
 
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__(vocab_size, config)
-        self.lstm = nn.LSTM(config.embed, config.hidden)
+        self.lstm = nn.LSTM(config.shared_embed, config.shared_hid)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise every weight; the LSTM's biases are uniform too, as torch has them."""
-        init_range = self.config.init_range or self.config.hidden**-0.5
+        init_range = self.config.shared_init_range or self.config.shared_hid**-0.5
         for weight in self.lstm.parameters():
             nn.init.uniform_(weight, -init_range, init_range)
         super().reset_parameters()
 
     def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
         """The zero state [1, B, 2H]: h, then c."""
-        return self.decoder_bias.new_zeros(num_cells, batch_size, 2 * self.config.hidden)
+        return self.decoder_bias.new_zeros(num_cells, batch_size, 2 * self.config.shared_hid)
 
     def run_cells(
         self, embedded: Tensor, architectures: Sequence[LSTMBaseline], state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if list(architectures) != [LSTMBaseline(self.config.hidden)]:
-            raise ValueError(f"this model is one LSTM of {self.config.hidden} units, and no {architectures}")
-        dropped = {"weight_hh_l0": drop_connect(self.lstm.weight_hh_l0, self.config.wdrop, self.training)}
+        if list(architectures) != [LSTMBaseline(self.config.shared_hid)]:
+            raise UserError(f"this model is one LSTM of {self.config.shared_hid} units, not {architectures}")
+        dropped = {"weight_hh_l0": drop_connect(self.lstm.weight_hh_l0, self.config.shared_wdrop, self.training)}
         memory = tuple(part.contiguous() for part in state.chunk(2, dim=-1))
         states, last = functional_call(self.lstm, dropped, (embedded, memory))
         return states.unsqueeze(1), torch.cat(last, dim=-1)

@@ -7,12 +7,15 @@ on the convolutional search spaces).
 Shapes: B batch, C channels, H and W height and width. A stride of 2 makes them ⌈H/2⌉ and ⌈W/2⌉.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from enas.errors import UserError
+from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS, Operation
 
 Norm = Callable[[int], nn.Module]
 
@@ -48,6 +51,33 @@ POOLS: dict[str, Callable[[int], nn.Module]] = {
     "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
     "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
 }
+
+
+def register_operation(
+    name: str,
+    make: Callable[[int, int], nn.Module],
+    spaces: Sequence[list[str]] = (MACRO_OPERATIONS, MICRO_OPERATIONS),
+    *,
+    label: str = "",
+    colour: str = "white",
+) -> None:
+    """Let the convolutional search spaces choose one more operation, in the place of a convolution.
+
+    Args:
+        name: what JSON files call it; letters and digits.
+        make: given the number of channels and the stride, the module; it keeps the channels.
+        spaces: the lists of `enas.search_space.operations` that it joins.
+        label, colour: in drawings.
+
+    Raises:
+        UserError: the name is taken, or has other characters.
+    """
+    if name in OPERATIONS or not name.isalnum():
+        raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters and digits")
+    OPERATIONS[name] = Operation(label or name, colour)
+    CONVOLUTIONS[name] = make
+    for operations in spaces:
+        operations.append(name)
 
 
 def macro_operation(name: str, channels: int, norm: Norm) -> nn.Sequential:
@@ -116,7 +146,7 @@ def every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Sliced(nn.Module):
-    """A 1×1 convolution of the depth concatenation of any of several sources, or a linear layer likewise.
+    """A 1×1 convolution of the depth concatenation of any of several sources, or a linear layer of it.
 
     Each source has its own slice of the weight, so that one that is not there gets no gradient.
 

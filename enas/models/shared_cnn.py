@@ -12,52 +12,59 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from enas.errors import UserError
 from enas.models.cnn import CellChoices, MacroChoices, MacroGraph, MicroGraph
-from enas.models.dropout import check_probabilities
 from enas.models.operations import BATCH_STATISTICS, Sliced
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
+from enas.search_space.decisions import MicroSpaceConfig
+from enas.settings import Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class MacroConfig:
-    """Sizes of a `SharedMacroCNN`.
+class SharedCNNConfig(Settings):
+    """Sizes of a shared convolutional model."""
 
-    Attributes:
-        num_layers: L.
-        filters: the channels of every layer.
-        dropout: before the classifier.
-    """
+    cnn_num_layers: int = setting(
+        0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)", at_least=0
+    )
+    cnn_hid: int = setting(
+        0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)", at_least=0
+    )
+    cnn_dropout: float = setting(0.1, "cnn: dropout before the classifier while searching", at_least=0, below=1)
 
-    num_layers: int = 12
-    filters: int = 36
-    dropout: float = 0.1
-
-    def __post_init__(self):
-        check_sizes(num_layers=(self.num_layers, 1), filters=(self.filters, 2))
-        check_probabilities(dropout=self.dropout)
+    def check(self) -> None:
+        check_filters("cnn_hid", self.cnn_hid)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicroConfig:
-    """Sizes of a `SharedMicroCNN`.
+class MacroConfig(SharedCNNConfig):
+    """Sizes of a `SharedMacroCNN`."""
 
-    Attributes:
-        num_layers: the number of normal cells, a multiple of 3; two reduction cells stand between its thirds.
-        channels: of the first cells; they double in each reduction cell.
-        num_blocks: B, the nodes of the largest cell.
-        dropout: before the classifier.
-    """
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.cnn_num_layers or 12
 
-    num_layers: int = 6
-    channels: int = 20
-    num_blocks: int = 5
-    dropout: float = 0.1
+    @property
+    def filters(self) -> int:
+        """The channels of every layer."""
+        return self.cnn_hid or 36
 
-    def __post_init__(self):
-        check_thirds(self.num_layers)
-        check_sizes(channels=(self.channels, 2), num_blocks=(self.num_blocks, 1))
-        check_probabilities(dropout=self.dropout)
+
+@dataclass(frozen=True, kw_only=True)
+class MicroConfig(SharedCNNConfig, MicroSpaceConfig):
+    """Sizes of a `SharedMicroCNN`."""
+
+    @property
+    def num_layers(self) -> int:
+        """The number of normal cells; two reduction cells stand between its thirds."""
+        return self.cnn_num_layers or 6
+
+    @property
+    def channels(self) -> int:
+        """Channels of the first cells; they double in each reduction cell."""
+        return self.cnn_hid or 20
 
 
 class SharedMacroCNN(MacroGraph):
@@ -65,7 +72,7 @@ class SharedMacroCNN(MacroGraph):
 
     def __init__(self, num_classes: int, config: MacroConfig):
         choices = MacroChoices.all(config.num_layers)
-        super().__init__(num_classes, choices, (config.filters,) * 3, config.dropout, BATCH_STATISTICS)
+        super().__init__(num_classes, choices, (config.filters,) * 3, config.cnn_dropout, BATCH_STATISTICS)
         self.config = config
         self._align()
 
@@ -91,10 +98,10 @@ class SharedMacroCNN(MacroGraph):
         """Logits [B, classes] of `network` for images [B, 3, H, W].
 
         Raises:
-            ValueError: when the network is part of a graph of another depth.
+            UserError: when the network is part of a graph of another depth.
         """
         if network.num_layers != self.config.num_layers:
-            raise ValueError(
+            raise UserError(
                 f"the network has {network.num_layers} layers, but the shared model has {self.config.num_layers}"
             )
         return self.compute(images, network)
@@ -108,14 +115,15 @@ class SharedMicroCNN(MicroGraph):
     """An image classifier whose normal and reduction cell are an argument. Each of its cells has its own weights."""
 
     def __init__(self, num_classes: int, config: MicroConfig):
-        choices = CellChoices.all(config.num_blocks)
+        check_thirds("cnn_num_layers", config.num_layers)
+        choices = CellChoices.all(config.cnn_num_blocks)
         super().__init__(
             num_classes,
             choices,
             choices,
             num_layers=config.num_layers,
             channels=config.channels,
-            dropout=config.dropout,
+            dropout=config.cnn_dropout,
             drop_path=0.0,
             norm=BATCH_STATISTICS,
         )
@@ -150,13 +158,13 @@ class SharedMicroCNN(MicroGraph):
         """Logits [B, classes] of `network` for images [B, 3, H, W].
 
         Raises:
-            ValueError: when a cell has nodes that this model has no weights for.
+            UserError: when a cell has nodes that this model has no weights for.
         """
-        last = self.config.num_blocks + 1
+        last = self.config.cnn_num_blocks + 1
         for name in CELL_NAMES:
             node = getattr(network, name).nodes[-1]
             if node > last:
-                raise ValueError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
+                raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
         logits, _ = self.compute(images, network)
         return logits
 
@@ -165,14 +173,13 @@ class SharedMicroCNN(MicroGraph):
         return torch.stack([self(images, network) for network in networks])
 
 
-def check_sizes(**sizes: tuple[float, int]) -> None:
-    """Raise ValueError, with its name, for a size below its smallest value; each is given as (size, smallest)."""
-    for name, (size, smallest) in sizes.items():
-        if size < smallest:
-            raise ValueError(f"{name} is {size}; it must be at least {smallest}")
+def check_filters(name: str, filters: int) -> None:
+    """Raise UserError unless there are two filters or more, which a factorised reduction needs; 0 is a default."""
+    if filters == 1:
+        raise UserError(f"{name} is 1; it must be at least 2, or 0 for the default")
 
 
-def check_thirds(num_layers: int) -> None:
-    """Raise ValueError unless `num_layers` normal cells can be divided in three."""
+def check_thirds(name: str, num_layers: int) -> None:
+    """Raise UserError unless `num_layers` normal cells can be divided in three."""
     if num_layers < 3 or num_layers % 3:
-        raise ValueError(f"num_layers is {num_layers}; it must be 3, 6, 9 …, for reduction cells stand between thirds")
+        raise UserError(f"{name} is {num_layers}; it must be a multiple of 3: reduction cells stand between thirds")

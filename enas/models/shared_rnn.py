@@ -1,4 +1,4 @@
-"""The shared recurrent model: one set of weights ω for every cell of the search space (paper section 2.2).
+"""The shared recurrent model: one set of weights ω for every cell of the search space (paper section 2.1).
 
 Shapes: T steps, M architectures, B batch, E embedding, H hidden, N nodes, V vocabulary.
 """
@@ -9,34 +9,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from enas.errors import UserError
 from enas.models.cell_sequence import Plan, cell_sequence
-from enas.models.dropout import check_probabilities, drop_connect, dropout_mask
+from enas.models.dropout import drop_connect, dropout_mask
 from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.search_space import RNNCell
+from enas.search_space.decisions import RNNSpaceConfig
+from enas.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedRNNConfig(LanguageModelConfig):
-    """Sizes and regularisers of a `SharedRNN`: those of a `LanguageModel`, and
+class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
+    """Sizes and regularisers of a `SharedRNN`: those of a `LanguageModel`, the largest cell's, and its own."""
 
-    Attributes:
-        num_blocks: N of the largest cell.
-        batch_norm: normalise the output by its batch statistics, step by step. Needs batches of 2 or more.
-        norm_bound: the largest Euclidean norm of a state.
-        dropouth: locked dropout of the state where node 0 reads it, and of a node's where an edge does (enas_lm's
-            `drop_l`).
-    """
+    shared_dropouth: float = setting(
+        0.0, "locked dropout of the state, at node 0 and at every edge (enas_lm's drop_l)", at_least=0, below=1
+    )
+    shared_batch_norm: bool = setting(
+        True,
+        "normalise the output by batch statistics while searching",
+        only={"mode": ("train", "derive", "test")},
+    )
+    shared_norm_bound: float = setting(25.0, "largest norm of a hidden state", above=0)
 
-    num_blocks: int
-    dropouth: float = 0.0
-    batch_norm: bool = True
-    norm_bound: float = 25.0
-
-    def __post_init__(self):
-        if self.num_blocks < 1:
-            raise ValueError(f"num_blocks is {self.num_blocks}; it must be at least 1")
-        check_probabilities(dropouth=self.dropouth)
-        super().__post_init__()
+    def check(self) -> None:
+        LanguageModelConfig.check(self)
+        RNNSpaceConfig.check(self)
 
 
 class SharedRNN(LanguageModel):
@@ -49,47 +47,47 @@ class SharedRNN(LanguageModel):
         vocab_size: V.
         config: see `SharedRNNConfig`.
         edges: the (previous, node) pairs to have weights for, all of them unless given; those of one cell to
-            train it alone.
+            train it from scratch.
     """
 
     def __init__(self, vocab_size: int, config: SharedRNNConfig, edges: Iterable[tuple[int, int]] | None = None):
         super().__init__(vocab_size, config)
         if edges is None:
             edges = [(i, j) for j in range(1, config.num_blocks) for i in range(j)]
-        hidden = config.hidden
-        self.w_input = nn.Parameter(torch.empty(config.embed, 2 * hidden))
+        hidden = config.shared_hid
+        self.w_input = nn.Parameter(torch.empty(config.shared_embed, 2 * hidden))
         self.w_state = nn.Parameter(torch.empty(hidden, 2 * hidden))
         self.edges = nn.ParameterDict(
             {edge_name(*edge): nn.Parameter(torch.empty(hidden, 2 * hidden)) for edge in edges}
         )
-        if config.batch_norm:
+        if config.shared_batch_norm:
             self.norm_scale = nn.Parameter(torch.ones(hidden))
             self.norm_shift = nn.Parameter(torch.zeros(hidden))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise every weight; normalisation scales are 1, shifts and biases 0."""
-        init_range = self.config.init_range or self.config.hidden**-0.5
+        init_range = self.config.shared_init_range or self.config.shared_hid**-0.5
         for weight in (self.w_input, self.w_state, *self.edges.values()):
             nn.init.uniform_(weight, -init_range, init_range)
         super().reset_parameters()
-        if self.config.batch_norm:
+        if self.config.shared_batch_norm:
             nn.init.ones_(self.norm_scale)
             nn.init.zeros_(self.norm_shift)
 
     def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
         """The zero state [M, B, H]."""
-        return self.w_state.new_zeros(num_cells, batch_size, self.config.hidden)
+        return self.w_state.new_zeros(num_cells, batch_size, self.config.shared_hid)
 
     def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
         states = cell_sequence(
             embedded @ self.w_input,
             state,
-            drop_connect(self.w_state, self.config.wdrop, self.training),
+            drop_connect(self.w_state, self.config.shared_wdrop, self.training),
             self._edge_weights(architectures),
             Plan.of(architectures),
-            self.config.norm_bound,
-            dropout_mask(state, self.config.dropouth, self.training),
+            self.config.shared_norm_bound,
+            dropout_mask(state, self.config.shared_dropouth, self.training),
         )
         return states, states[-1]
 
@@ -106,14 +104,14 @@ class SharedRNN(LanguageModel):
             return self.edges[name]
         if node >= self.config.num_blocks:
             known = f"nodes 0 … {self.config.num_blocks - 1}"
-            raise ValueError(f"the cell has node {node}, but the shared model has {known}")
-        raise ValueError(f"node {node} of the cell reads node {previous}; this model has no weights for that pair")
+            raise UserError(f"the cell has node {node}, but the shared model has {known}")
+        raise UserError(f"node {node} of the cell reads node {previous}; this model has no weights for that pair")
 
     def normalise(self, states: Tensor) -> Tensor:
-        if not self.config.batch_norm:
+        if not self.config.shared_batch_norm:
             return states
         if states.shape[2] < 2:
-            raise ValueError("batch normalisation by batch statistics needs a batch of at least 2")
+            raise UserError("batch normalisation by batch statistics needs a batch of at least 2")
         variance, mean = torch.var_mean(states, dim=2, keepdim=True, correction=0)  # [T, M, 1, H]
         return (states - mean) * (torch.rsqrt(variance + 1e-5) * self.norm_scale) + self.norm_shift
 

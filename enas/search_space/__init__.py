@@ -1,9 +1,12 @@
 """What an architecture is: immutable data, no torch."""
 
-from enas.search_space.cnn_macro import MACRO_OPERATIONS, STEM, MacroNetwork, reduction_layers
-from enas.search_space.cnn_micro import MICRO_OPERATIONS, MicroCell, MicroNetwork
+from enas.search_space.architecture import CELL_OUTPUTS, Architecture, architecture_from_dict, load_architecture
+from enas.search_space.cnn_macro import STEM, MacroNetwork, reduction_layers
+from enas.search_space.cnn_micro import MicroCell, MicroNetwork
+from enas.search_space.decisions import Space
 from enas.search_space.lstm import LSTMBaseline
-from enas.search_space.rnn_cell import ACTIVATIONS, CELL_OUTPUTS, RNNCell
+from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
+from enas.search_space.rnn_cell import ACTIVATIONS, RNNCell
 
 __all__ = [
     "ACTIVATIONS",
@@ -11,10 +14,14 @@ __all__ = [
     "MACRO_OPERATIONS",
     "MICRO_OPERATIONS",
     "STEM",
+    "Architecture",
     "LSTMBaseline",
     "MacroNetwork",
     "MicroCell",
     "MicroNetwork",
     "RNNCell",
+    "Space",
+    "architecture_from_dict",
+    "load_architecture",
     "reduction_layers",
 ]

@@ -1,26 +1,20 @@
-"""Convert a published architecture: `python -m enas.search_space --from enas "0 0 0 1 1" --to darts`.
+"""Convert a published architecture: `python -m enas.search_space --from enas "0 0 0 1 1" --to darts`."""
 
-It stands apart from `enas.cli`, which loads torch: a converter should answer at once.
-"""
-
-import argparse
 import sys
 
-from enas.search_space.architecture import Architecture
-from enas.search_space.formats import FORMATS, load_architecture, read_architecture, write_architecture
-
-BAD_INPUT = 2
+from enas.cli import Parser, guarded
+from enas.search_space.architecture import Architecture, load_architecture
+from enas.search_space.formats import FORMATS, read_architecture, write_architecture
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Convert as the flags say; returns the exit status: 0, or 2 after an error told in one line."""
-    try:
-        options = _parser().parse_args(argv)
-        print(write_architecture(_read(" ".join(options.string), options.source), options.target))
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
-    return 0
+    """Convert as the flags say; returns the exit status, as `enas.cli.guarded` does."""
+    return guarded(lambda: print(_converted(_parser().given(argv))))
+
+
+def _converted(given: dict) -> str:
+    architecture = _read(" ".join(given["string"]), given["source"])
+    return write_architecture(architecture, given.get("target", "json"))
 
 
 def _read(text: str, format: str) -> Architecture:
@@ -31,21 +25,10 @@ def _read(text: str, format: str) -> Architecture:
     return read_architecture(text, format)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises ValueError where argparse would print its usage and exit."""
-
-    def error(self, message: str):
-        raise ValueError(f"{message}; --help lists the flags")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m enas.search_space",
-        description="Convert an architecture between published formats.",
-        allow_abbrev=False,
-    )
+def _parser() -> Parser:
+    parser = Parser("Convert an architecture between published formats.", prog="python -m enas.search_space")
     parser.add_argument("--from", dest="source", required=True, choices=FORMATS, help="the format of STRING")
-    parser.add_argument("--to", dest="target", default="json", choices=FORMATS, help="what to print (default: json)")
+    parser.add_argument("--to", dest="target", choices=FORMATS, help="what to print (default: json)")
     parser.add_argument(
         "string",
         nargs="+",

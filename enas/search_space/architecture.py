@@ -2,10 +2,27 @@
 
 import json
 import operator
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
+
+from enas.errors import NotFoundError, UserError
+from enas.settings import Settings, setting
+
+CELL_OUTPUTS = ("loose_ends", "all")
+
+# Every architecture class, by the type in its JSON.
+KINDS: dict[str, type["Architecture"]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellOutputConfig(Settings):
+    """What the output of a cell is made of."""
+
+    cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS)
 
 
 class Architecture(ABC):
@@ -21,6 +38,10 @@ class Architecture(ABC):
     title: ClassVar[str]
     keys: ClassVar[frozenset[str]]
 
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        KINDS[cls.type_name] = cls
+
     @abstractmethod
     def to_dict(self) -> dict:
         """A JSON-ready dictionary that `from_dict` reads."""
@@ -31,7 +52,7 @@ class Architecture(ABC):
         """The architecture of a dictionary made by `to_dict`.
 
         Raises:
-            ValueError: when a key is missing, unknown, or has a wrong value.
+            UserError: when a key is missing, unknown, or has a wrong value.
         """
 
     def to_json(self) -> str:
@@ -40,60 +61,73 @@ class Architecture(ABC):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The architecture of JSON text made by `to_json`; ValueError when it is none."""
+        """The architecture of JSON text made by `to_json`; UserError when it is not one."""
         return cls.from_dict(parse_json(text))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The architecture in a JSON file; FileNotFoundError or ValueError, naming the file, when there is none."""
+        """The architecture in a JSON file; UserError, naming the file, when there is no such architecture."""
         return read_file(path, cls.from_json)
 
     @classmethod
     def _check_keys(cls, data: object) -> None:
-        """Raise ValueError unless `data` is a dictionary with this architecture's keys and type."""
+        """Raise UserError unless `data` is a dictionary with this architecture's keys and type."""
         if not isinstance(data, dict) or set(data) != cls.keys:
             found = ", ".join(sorted(map(str, data))) if isinstance(data, dict) else type(data).__name__
-            raise ValueError(f"{cls.title} needs the keys {', '.join(sorted(cls.keys))}; found {found}")
+            raise UserError(f"{cls.title} needs the keys {', '.join(sorted(cls.keys))}; found {found}")
         if data["type"] != cls.type_name:
-            raise ValueError(f"architecture type is {data['type']!r}, not {cls.type_name!r}")
+            raise UserError(f"architecture type is {data['type']!r}, not {cls.type_name!r}")
 
     @classmethod
     def _check_lists(cls, data: dict, *keys: str) -> None:
-        """Raise ValueError unless the values of `keys` are lists."""
+        """Raise UserError unless the values of `keys` are lists."""
         for key in keys:
             if not isinstance(data[key], list):
-                raise ValueError(f"{key} of {cls.title} must be a list")
+                raise UserError(f"{key} of {cls.title} must be a list")
+
+
+def architecture_from_dict(data: object) -> Architecture:
+    """The architecture, of whichever class, of a dictionary made by `to_dict`; UserError when it is not one."""
+    kind = data.get("type") if isinstance(data, dict) else None
+    if kind not in tuple(KINDS):  # not by its hash: JSON may hold a list here
+        raise UserError(f"architecture type is {reprlib.repr(kind)}; it must be one of {', '.join(KINDS)}")
+    return KINDS[kind].from_dict(data)
+
+
+def load_architecture(path: str | Path) -> Architecture:
+    """The architecture, of whichever class, in a JSON file; UserError, naming the file, when there is none."""
+    return read_file(path, lambda text: architecture_from_dict(parse_json(text)))
 
 
 def parse_json(text: str):
-    """What JSON text holds; ValueError when it is no JSON."""
+    """What JSON text holds; UserError when it is not JSON."""
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from None
+        raise UserError(f"not JSON: {error}") from None
 
 
 def read_file(path: str | Path, read: Callable[[str], Architecture]) -> Architecture:
-    """What `read` makes of a file's text; FileNotFoundError or ValueError, naming the file, when that fails."""
+    """What `read` makes of a file's text; UserError, naming the file, when that fails."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
+        raise NotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
     try:
         return read(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except (UserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def check_encodable(names: Iterable[str], allowed: Sequence[str]) -> None:
-    """Raise ValueError, naming those that are not, unless all `names` are among `allowed`, whose index encodes them."""
+    """Raise UserError, naming those that are not, unless all `names` are among `allowed`, whose index encodes them."""
     unknown = set(names) - set(allowed)
     if unknown:
-        raise ValueError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(allowed)} are allowed")
+        raise UserError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(allowed)} are allowed")
 
 
 def as_integers(decisions: Sequence[int], what: str) -> list[int]:
-    """`decisions` as plain integers; ValueError, saying what `what` is, when one of them is none."""
+    """`decisions` as plain integers; UserError, saying what `what` is, when one of them is not."""
     try:
         return [operator.index(decision) for decision in decisions]
     except TypeError:
-        raise ValueError(f"{what} is a list of integers; got {decisions!r}") from None
+        raise UserError(f"{what} is a list of integers; got {decisions!r}") from None

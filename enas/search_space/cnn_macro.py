@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from enas.errors import UserError
 from enas.search_space.architecture import Architecture, as_integers, check_encodable
-
-# In the order of the authors' integers.
-MACRO_OPERATIONS = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
+from enas.search_space.operations import MACRO_OPERATIONS
 
 # The label of the stem, for networks that skip from it; the search space has none.
 STEM = -1
@@ -46,7 +45,7 @@ class MacroNetwork(Architecture):
             where they are when a layer is removed. The number of `operations` when left at 0.
 
     Raises:
-        ValueError: when the parts do not form a network.
+        UserError: when the parts do not form a network.
     """
 
     type_name: ClassVar = "cnn_macro"
@@ -69,15 +68,15 @@ class MacroNetwork(Architecture):
         self.validate()
 
     def validate(self) -> None:
-        """Raise ValueError, naming the part that is wrong, unless this is a network."""
+        """Raise UserError, naming the part that is wrong, unless this is a network."""
         if not self.operations:
-            raise ValueError("a network needs at least one layer")
+            raise UserError("a network needs at least one layer")
         for operation in self.operations:
             if operation not in MACRO_OPERATIONS:
-                raise ValueError(f"unknown operation {operation!r}; known: {', '.join(MACRO_OPERATIONS)}")
+                raise UserError(f"unknown operation {operation!r}; known: {', '.join(MACRO_OPERATIONS)}")
         self._validate_labels()
         if len(self.skips) != len(self.layers):
-            raise ValueError(
+            raise UserError(
                 f"a network of {len(self.layers)} layers needs {len(self.layers)} lists of skips, not {len(self.skips)}"
             )
         for position, (layer, skips) in enumerate(zip(self.layers, self.skips, strict=True)):
@@ -85,11 +84,11 @@ class MacroNetwork(Architecture):
 
     def _validate_labels(self) -> None:
         if any(type(label) is not int for label in self.layers):
-            raise ValueError("layer labels must be integers")
+            raise UserError("layer labels must be integers")
         if len(self.layers) != len(self.operations) or self.layers[0] != 0 or not _increase(self.layers):
-            raise ValueError(f"layer labels must increase from 0, one a layer; got {list(self.layers)}")
+            raise UserError(f"layer labels must increase from 0, one a layer; got {list(self.layers)}")
         if type(self.num_layers) is not int or self.num_layers <= self.layers[-1]:
-            raise ValueError(
+            raise UserError(
                 f"num_layers is {self.num_layers!r}, but the network has a layer {self.layers[-1]}; "
                 f"it must be at least {self.layers[-1] + 1}"
             )
@@ -97,11 +96,11 @@ class MacroNetwork(Architecture):
     def _validate_skips(self, layer: int, skips: tuple[int, ...], earlier: tuple[int, ...]) -> None:
         for label in skips:
             if type(label) is not int or label not in (STEM, *earlier):
-                raise ValueError(
+                raise UserError(
                     f"layer {layer} skips from layer {label!r}, which is not an earlier layer of the network"
                 )
         if not _increase(skips):
-            raise ValueError(f"skips of layer {layer} must increase; got {list(skips)}")
+            raise UserError(f"skips of layer {layer} must increase; got {list(skips)}")
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -130,13 +129,13 @@ class MacroNetwork(Architecture):
             L(L+1)/2 integers.
 
         Raises:
-            ValueError: when an operation is not among `operations`, layers were removed (the integers cannot say
+            UserError: when an operation is not among `operations`, layers were removed (the integers cannot say
                 which), or a layer skips from the stem.
         """
         if self.layers != tuple(range(self.num_layers)):
-            raise ValueError("a network with removed layers has no encoding")
+            raise UserError("a network with removed layers has no encoding")
         if self.reads_stem:
-            raise ValueError("a network that skips from the stem has no encoding")
+            raise UserError("a network that skips from the stem has no encoding")
         check_encodable(self.operations, operations)
         decisions = []
         for layer, operation, skips in zip(self.layers, self.operations, self.skips, strict=True):
@@ -148,21 +147,21 @@ class MacroNetwork(Architecture):
         """The network that `encode` maps to `decisions` (L(L+1)/2 integers).
 
         Raises:
-            ValueError: when the integers are no network.
+            UserError: when the integers do not make a network.
         """
         decisions = as_integers(decisions, "a network")
         num_layers = (math.isqrt(8 * len(decisions) + 1) - 1) // 2
         if num_layers * (num_layers + 1) // 2 != len(decisions):
-            raise ValueError(f"a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got {len(decisions)}")
+            raise UserError(f"a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got {len(decisions)}")
         names, skips = [], []
         for layer in range(num_layers):
             start = layer * (layer + 1) // 2
             code, *bits = decisions[start : start + layer + 1]
             if not 0 <= code < len(operations):
-                raise ValueError(f"operation number {code} of layer {layer} is not in 0 … {len(operations) - 1}")
+                raise UserError(f"operation number {code} of layer {layer} is not in 0 … {len(operations) - 1}")
             for bit in bits:
                 if bit not in (0, 1):
-                    raise ValueError(f"a skip decision of layer {layer} is {bit}; it must be 0 or 1")
+                    raise UserError(f"a skip decision of layer {layer} is {bit}; it must be 0 or 1")
             names.append(operations[code])
             skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
         return cls(tuple(names), tuple(skips))
@@ -181,18 +180,18 @@ class MacroNetwork(Architecture):
         cls._check_keys(data)
         cls._check_lists(data, "layers", "operations", "skips")
         if not all(isinstance(skips, list) for skips in data["skips"]):
-            raise ValueError("each of the skips of a macro network must be a list")
+            raise UserError("each of the skips of a macro network must be a list")
         if not data["layers"]:
-            raise ValueError("layers of a macro network must not be empty")
+            raise UserError("layers of a macro network must not be empty")
         if type(data["num_layers"]) is not int or data["num_layers"] < 1:
-            raise ValueError(f"num_layers is {data['num_layers']!r}; it must be a positive integer")
+            raise UserError(f"num_layers is {data['num_layers']!r}; it must be a positive integer")
         return cls(data["operations"], data["skips"], data["layers"], data["num_layers"])
 
     def replace_operations(self, operation: str, layer: int | None = None) -> "MacroNetwork":
         """A copy with the operation of `layer` (a label), or of every layer, replaced.
 
         Raises:
-            ValueError: for an unknown operation or a layer that the network does not have.
+            UserError: for an unknown operation or a layer that the network does not have.
         """
         if layer is None:
             return replace(self, operations=(operation,) * len(self.operations))
@@ -205,11 +204,11 @@ class MacroNetwork(Architecture):
         The other labels stay, and so do the reductions.
 
         Raises:
-            ValueError: for layer 0, which alone reads the image, or a layer the network does not have.
+            UserError: for layer 0, which alone reads the image, or a layer the network does not have.
         """
         position = self._position(layer)
         if position == 0:
-            raise ValueError("layer 0 cannot be removed: it alone reads the image")
+            raise UserError("layer 0 cannot be removed: it alone reads the image")
         skips = self.skips[:position] + self.skips[position + 1 :]
         return replace(
             self,
@@ -220,7 +219,7 @@ class MacroNetwork(Architecture):
 
     def _position(self, layer: int) -> int:
         if type(layer) is not int or layer not in self.layers:
-            raise ValueError(f"the network has no layer {layer}; its layers are {', '.join(map(str, self.layers))}")
+            raise UserError(f"the network has no layer {layer}; its layers are {', '.join(map(str, self.layers))}")
         return self.layers.index(layer)
 
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from enas.search_space.architecture import Architecture, as_integers, check_encodable
-from enas.search_space.rnn_cell import CELL_OUTPUTS
+from enas.errors import UserError
+from enas.search_space.architecture import CELL_OUTPUTS, Architecture, as_integers, check_encodable
+from enas.search_space.operations import MICRO_OPERATIONS
 
-# In the order of the authors' integers.
-MICRO_OPERATIONS = ("sep3x3", "sep5x5", "avg3x3", "max3x3", "identity")
 # The labels of a cell's two inputs: the output of the cell before the previous one, and of the previous one.
 CELL_INPUTS = (0, 1)
 CELL_NAMES = ("normal", "reduction")
@@ -31,7 +30,7 @@ class MicroCell(Architecture):
             Labels increase. They are 2 … B+1 unless nodes were removed.
 
     Raises:
-        ValueError: when the parts do not form a cell.
+        UserError: when the parts do not form a cell.
     """
 
     type_name: ClassVar = "cnn_micro_cell"
@@ -51,11 +50,11 @@ class MicroCell(Architecture):
         self.validate()
 
     def validate(self) -> None:
-        """Raise ValueError, naming the part that is wrong, unless this is a cell."""
+        """Raise UserError, naming the part that is wrong, unless this is a cell."""
         if not self.inputs:
-            raise ValueError("a cell needs at least one node")
+            raise UserError("a cell needs at least one node")
         if len(self.operations) != self.num_blocks:
-            raise ValueError(
+            raise UserError(
                 f"a cell of {self.num_blocks} nodes needs {self.num_blocks} pairs of operations, "
                 f"not {len(self.operations)}"
             )
@@ -63,28 +62,28 @@ class MicroCell(Architecture):
         for position, node in enumerate(self.nodes):
             self._validate_node(position, node)
         if self.cell_output not in CELL_OUTPUTS:
-            raise ValueError(f"cell_output is {self.cell_output!r}; it must be one of {', '.join(CELL_OUTPUTS)}")
+            raise UserError(f"cell_output is {self.cell_output!r}; it must be one of {', '.join(CELL_OUTPUTS)}")
 
     def _validate_labels(self) -> None:
         if any(type(label) is not int for label in self.nodes):
-            raise ValueError("node labels must be integers")
+            raise UserError("node labels must be integers")
         increasing = all(a < b for a, b in itertools.pairwise(self.nodes))
         if len(self.nodes) != self.num_blocks or self.nodes[0] < len(CELL_INPUTS) or not increasing:
-            raise ValueError(f"node labels must be 2 or more and increase, one a node; got {list(self.nodes)}")
+            raise UserError(f"node labels must be 2 or more and increase, one a node; got {list(self.nodes)}")
 
     def _validate_node(self, position: int, node: int) -> None:
         inputs, operations = self.inputs[position], self.operations[position]
         if len(inputs) != 2 or len(operations) != 2:
             counts = f"{len(inputs)} and {len(operations)}"
-            raise ValueError(f"node {node} needs two inputs and two operations, not {counts}")
+            raise UserError(f"node {node} needs two inputs and two operations, not {counts}")
         for label in inputs:
             if type(label) is not int or label not in CELL_INPUTS + self.nodes[:position]:
-                raise ValueError(
+                raise UserError(
                     f"node {node} reads {label!r}, which is neither a cell input (0, 1) nor an earlier node of the cell"
                 )
         for operation in operations:
             if operation not in MICRO_OPERATIONS:
-                raise ValueError(f"unknown operation {operation!r}; known: {', '.join(MICRO_OPERATIONS)}")
+                raise UserError(f"unknown operation {operation!r}; known: {', '.join(MICRO_OPERATIONS)}")
 
     @property
     def num_blocks(self) -> int:
@@ -112,11 +111,11 @@ class MicroCell(Architecture):
             4B integers.
 
         Raises:
-            ValueError: when an operation is not among `operations`, or nodes were removed (the integers cannot
+            UserError: when an operation is not among `operations`, or nodes were removed (the integers cannot
                 say which).
         """
         if self != self.renumber():
-            raise ValueError("a cell with removed nodes has no encoding; renumber() it first")
+            raise UserError("a cell with removed nodes has no encoding; renumber() it first")
         check_encodable({name for pair in self.operations for name in pair}, operations)
         decisions = []
         for inputs, names in zip(self.inputs, self.operations, strict=True):
@@ -133,14 +132,14 @@ class MicroCell(Architecture):
         """The cell that `encode` maps to `decisions` (4B integers).
 
         Raises:
-            ValueError: when the integers are no cell.
+            UserError: when the integers do not make a cell.
         """
         decisions = as_integers(decisions, "a cell")
         if len(decisions) % 4:
-            raise ValueError(f"a cell is four integers a node; got {len(decisions)}")
+            raise UserError(f"a cell is four integers a node; got {len(decisions)}")
         for code in decisions[1::2]:
             if not 0 <= code < len(operations):
-                raise ValueError(f"operation number {code} is not in 0 … {len(operations) - 1}")
+                raise UserError(f"operation number {code} is not in 0 … {len(operations) - 1}")
         names = [operations[code] for code in decisions[1::2]]
         return cls(
             tuple(zip(decisions[0::4], decisions[2::4], strict=True)),
@@ -164,19 +163,19 @@ class MicroCell(Architecture):
         cls._check_lists(data, "nodes", "inputs", "operations")
         for key in ("inputs", "operations"):
             if not all(isinstance(pair, list) for pair in data[key]):
-                raise ValueError(f"{key} of a convolutional cell must be a list of pairs")
+                raise UserError(f"{key} of a convolutional cell must be a list of pairs")
         if not data["nodes"]:
-            raise ValueError("nodes of a convolutional cell must not be empty")
+            raise UserError("nodes of a convolutional cell must not be empty")
         cell = cls(data["inputs"], data["operations"], data["cell_output"], data["nodes"])
         if type(data["num_blocks"]) is not int or cell.num_blocks != data["num_blocks"]:
-            raise ValueError(f"num_blocks is {data['num_blocks']!r}, but the cell has {cell.num_blocks} nodes")
+            raise UserError(f"num_blocks is {data['num_blocks']!r}, but the cell has {cell.num_blocks} nodes")
         return cell
 
     def replace_operations(self, operation: str, node: int | None = None) -> "MicroCell":
         """A copy with both operations of `node` (a label), or of every node, replaced.
 
         Raises:
-            ValueError: for an unknown operation or a node that the cell does not have.
+            UserError: for an unknown operation or a node that the cell does not have.
         """
         if node is None:
             return replace(self, operations=((operation, operation),) * self.num_blocks)
@@ -191,11 +190,11 @@ class MicroCell(Architecture):
         what both of them brought stays in the cell. The other labels stay.
 
         Raises:
-            ValueError: for the only node, or a node the cell does not have.
+            UserError: for the only node, or a node the cell does not have.
         """
         position = self._position(node)
         if self.num_blocks == 1:
-            raise ValueError(f"node {node} cannot be removed: the cell has no other node")
+            raise UserError(f"node {node} cannot be removed: the cell has no other node")
         removed = self.inputs[position]
         rest = self.inputs[:position] + self.inputs[position + 1 :]
         return replace(
@@ -208,14 +207,14 @@ class MicroCell(Architecture):
         )
 
     def renumber(self) -> "MicroCell":
-        """The same cell with labels 2 … B+1, for training it alone after nodes were removed."""
+        """The same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
         labels = CELL_INPUTS + self.nodes
         inputs = tuple(tuple(labels.index(label) for label in pair) for pair in self.inputs)
         return replace(self, inputs=inputs, nodes=())
 
     def _position(self, node: int) -> int:
         if type(node) is not int or node not in self.nodes:
-            raise ValueError(f"the cell has no node {node}; its nodes are {', '.join(map(str, self.nodes))}")
+            raise UserError(f"the cell has no node {node}; its nodes are {', '.join(map(str, self.nodes))}")
         return self.nodes.index(node)
 
 
@@ -230,7 +229,7 @@ class MicroNetwork(Architecture):
         reduction: the cell that halves them: its operations on the cell's inputs have stride 2.
 
     Raises:
-        ValueError: when a part is no cell.
+        UserError: when a part is not a cell.
     """
 
     type_name: ClassVar = "cnn_micro"
@@ -246,7 +245,7 @@ class MicroNetwork(Architecture):
     def __post_init__(self):
         for name in CELL_NAMES:
             if not isinstance(getattr(self, name), MicroCell):
-                raise ValueError(f"the {name} cell must be a MicroCell, not {type(getattr(self, name)).__name__}")
+                raise UserError(f"the {name} cell must be a MicroCell, not {type(getattr(self, name)).__name__}")
 
     @property
     def nodes(self) -> tuple[tuple[str, int], ...]:
@@ -257,12 +256,12 @@ class MicroNetwork(Architecture):
         """The integers of the normal cell, then those of the reduction cell: 8B, see `MicroCell.encode`.
 
         Raises:
-            ValueError: when a cell has no encoding, or the two differ in size (the integers cannot say where the
+            UserError: when a cell has no encoding, or the two differ in size (the integers cannot say where the
                 one ends).
         """
         if self.normal.num_blocks != self.reduction.num_blocks:
             sizes = f"{self.normal.num_blocks} and {self.reduction.num_blocks}"
-            raise ValueError(f"a network of cells of {sizes} nodes has no encoding; both must have as many")
+            raise UserError(f"a network of cells of {sizes} nodes has no encoding; both must have as many")
         return self.normal.encode(operations) + self.reduction.encode(operations)
 
     @classmethod
@@ -275,10 +274,10 @@ class MicroNetwork(Architecture):
         """The network that `encode` maps to `decisions` (8B integers).
 
         Raises:
-            ValueError: when the integers are no network.
+            UserError: when the integers do not make a network.
         """
         if len(decisions) % 8:
-            raise ValueError(f"a network is two cells of four integers a node; got {len(decisions)} integers")
+            raise UserError(f"a network is two cells of four integers a node; got {len(decisions)} integers")
         half = len(decisions) // 2
         cells = (MicroCell.decode(part, operations, cell_output) for part in (decisions[:half], decisions[half:]))
         return cls(*cells)
@@ -295,7 +294,7 @@ class MicroNetwork(Architecture):
         """A copy with both operations of `node` (a cell's name and a label), or of every node, replaced.
 
         Raises:
-            ValueError: for an unknown operation or a node that the network does not have.
+            UserError: for an unknown operation or a node that the network does not have.
         """
         if node is None:
             return MicroNetwork(*(getattr(self, name).replace_operations(operation) for name in CELL_NAMES))
@@ -306,20 +305,20 @@ class MicroNetwork(Architecture):
         """A copy without `node` (a cell's name and a label), see `MicroCell.remove_node`.
 
         Raises:
-            ValueError: for the only node of its cell, or a node the network does not have.
+            UserError: for the only node of its cell, or a node the network does not have.
         """
         name, label = self._known(node)
         try:
             return replace(self, **{name: getattr(self, name).remove_node(label)})
-        except ValueError as error:
-            raise ValueError(f"{name} cell: {error}") from None
+        except UserError as error:
+            raise UserError(f"{name} cell: {error}") from None
 
     def renumber(self) -> "MicroNetwork":
-        """The same network with labels 2 … B+1 in each cell, for training it alone after nodes were removed."""
+        """The same network with labels 2 … B+1 in each cell, for training it from scratch after nodes were removed."""
         return MicroNetwork(self.normal.renumber(), self.reduction.renumber())
 
     def _known(self, node: tuple[str, int]) -> tuple[str, int]:
         if node not in self.nodes:
             known = ", ".join(f"{name} {label}" for name, label in self.nodes)
-            raise ValueError(f"the network has no node {node!r}; its nodes are {known}")
+            raise UserError(f"the network has no node {node!r}; its nodes are {known}")
         return node

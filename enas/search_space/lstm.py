@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from enas.errors import UserError
 from enas.search_space.architecture import Architecture
 
 
@@ -14,7 +15,7 @@ class LSTMBaseline(Architecture):
         hidden: its units.
 
     Raises:
-        ValueError: when that is no positive integer.
+        UserError: when it is not a positive integer.
     """
 
     type_name: ClassVar = "lstm"
@@ -25,7 +26,7 @@ class LSTMBaseline(Architecture):
 
     def __post_init__(self):
         if type(self.hidden) is not int or self.hidden < 1:
-            raise ValueError(f"hidden of an LSTM is {self.hidden!r}; it must be a positive integer")
+            raise UserError(f"hidden of an LSTM is {self.hidden!r}; it must be a positive integer")
 
     def to_dict(self) -> dict:
         return {"type": self.type_name, "hidden": self.hidden}

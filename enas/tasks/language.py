@@ -6,48 +6,48 @@ Shapes: T steps, M architectures, B batch, H hidden.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from enas.controllers.base import TRAINED
 from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
-from enas.drawing import draw_cell
 from enas.models.language_model import LanguageModel, SequenceOutput
-from enas.reinforce import perplexity_reward
-from enas.search_space import LSTMBaseline, RNNCell
+from enas.search_space import RNNCell
+from enas.settings import ABOVE_ZERO, setting
+from enas.tasks.base import PERPLEXITY, BatchConfig, Task
+from enas.training.reinforce import perplexity_reward
 
+STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
 CELLS_AT_ONCE = 10  # bounds the memory of scoring many cells
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageTaskConfig:
+class LanguageTaskConfig(BatchConfig):
     """Batches, regularisers and reward of a `LanguageTask`.
 
-    Attributes:
-        batch_size, length: B, and T of truncated back-propagation.
-        random_length: draw T anew for each training minibatch, see `TrainingBatches`.
-        test_batch_size: B on the test split, where it shall be another; 1 reads the text as one stream.
-        activation_reg: α of AR, the mean square of the dropped-out output (Merity et al. 2017, section 4.6).
-        temporal_activation_reg: β of TAR, the mean square of successive states' difference (same section).
-        norm_stabilizer, norm_stabilizer_point: coefficient, and the norm that states are drawn to
-            (Krueger & Memisevic 2016, with a fixed point in place of the previous norm).
-        reward_c, ppl_square: see `perplexity_reward`.
+    AR and TAR are those of Merity et al. 2017, section 4.6: mean squares of the dropped-out output, and of the
+    difference of successive states. The norm stabiliser is that of Krueger & Memisevic 2016, with a fixed point in
+    place of the previous norm.
     """
 
-    batch_size: int
-    length: int
-    random_length: bool = False
-    test_batch_size: int = 0
-    activation_reg: float = 0.0
-    temporal_activation_reg: float = 0.0
-    norm_stabilizer: float = 0.0
-    norm_stabilizer_point: float = 5.0
-    reward_c: float = 80.0
-    ppl_square: bool = False
+    shared_rnn_max_length: int = setting(35, "tokens of truncated back-propagation", at_least=1)
+    shared_activation_reg: float = setting(0.0, "coefficient of the squared outputs (AR)", at_least=0)
+    shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
+    shared_norm_stabilizer: float = setting(
+        0.0, "coefficient of the squared distance of state norms to a fixed point", at_least=0
+    )
+    shared_norm_stabilizer_point: float = setting(5.0, "that fixed point", only={"shared_norm_stabilizer": ABOVE_ZERO})
+    reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=TRAINED)
+    ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=TRAINED)
+    scratch_random_length: bool = setting(
+        True,
+        "from scratch: draw the length of back-propagation anew for each minibatch",
+        only={"mode": ("single", "train_scratch")},
+    )
 
 
-class LanguageTask:
+class LanguageTask(Task):
     """A recurrent model on a corpus. Evaluations leave dropout off; every state starts at zero except in training,
     where it is carried over from minibatch to minibatch as long as the text goes on.
 
@@ -55,28 +55,34 @@ class LanguageTask:
         corpus: the text.
         model: the shared parameters ω, or a model of one architecture.
         config: see `LanguageTaskConfig`.
-
-    Attributes:
-        lr_scale: factor on the learning rate of the minibatch that `shared_loss` gave last: its length over the
-            usual one where lengths are random (Merity et al. 2017, section 4.1), else 1.
+        random_length: draw the length of back-propagation anew for each training minibatch, see `TrainingBatches`.
+        test_batch_size: columns in which the test split is read, where not batch_size; 1 reads it as one stream.
     """
 
-    metric = "perplexity"
-    has_validation = True
+    metric = PERPLEXITY
 
-    def __init__(self, corpus: Corpus, model: LanguageModel, config: LanguageTaskConfig):
+    def __init__(
+        self,
+        corpus: Corpus,
+        model: LanguageModel,
+        config: LanguageTaskConfig,
+        *,
+        random_length: bool = False,
+        test_batch_size: int = 0,
+    ):
         self.corpus = corpus
         self.model = model
         self.config = config
-        self.device = model.decoder_bias.device
-        self.lr_scale = 1.0
-        self._train = self._batches("train", config.random_length)
-        self._valid = self._batches("valid")
+        self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
+        self.random_length = random_length
+        self.test_batch_size = test_batch_size or config.batch_size
+        self._train = self._batches("train", random_length=random_length)
+        self._valid = self._batches("valid", only_whole=True)
         self._state: Tensor | None = None
 
-    def _batches(self, split: str, random_length: bool = False) -> TrainingBatches:
+    def _batches(self, split: str, **settings: bool) -> TrainingBatches:
         rows = to_rows(getattr(self.corpus, split), self.config.batch_size, name=f"{self.corpus.name}, {split}.txt")
-        return TrainingBatches(rows, self.config.length, random_length=random_length, device=self.device)
+        return TrainingBatches(rows, self.config.shared_rnn_max_length, **settings, device=self.device)
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
         """The loss of M cells on the next training minibatch, regularisers included, and its cross-entropy alone.
@@ -85,8 +91,8 @@ class LanguageTask:
         """
         self.model.train()
         inputs, targets, is_start = next(self._train)
-        if self.config.random_length:
-            self.lr_scale = len(targets) / self.config.length
+        if self.random_length:  # Merity et al. 2017, section 4.1
+            self.lr_scale = len(targets) / self.config.shared_rnn_max_length
         if is_start or self._state is None or len(self._state) != len(cells):
             self._state = self.model.initial_state(len(cells), self.config.batch_size)
         nll, output = self.model.loss(inputs, targets, cells, self._state)
@@ -99,13 +105,15 @@ class LanguageTask:
 
     def _regularisation(self, output: SequenceOutput) -> Tensor | float:
         config, penalty = self.config, 0.0
-        if config.activation_reg:
-            penalty = penalty + config.activation_reg * output.outputs.square().mean()
-        if config.temporal_activation_reg and len(output.states) > 1:
-            penalty = penalty + config.temporal_activation_reg * output.states.diff(dim=0).square().mean()
-        if config.norm_stabilizer:
+        if config.shared_activation_reg:
+            penalty = penalty + config.shared_activation_reg * output.outputs.square().mean()
+        if config.shared_temporal_activation_reg and len(output.states) > 1:
+            penalty = penalty + config.shared_temporal_activation_reg * output.states.diff(dim=0).square().mean()
+        if config.shared_norm_stabilizer:
             norms = torch.linalg.vector_norm(output.states, dim=-1)
-            penalty = penalty + config.norm_stabilizer * (norms - config.norm_stabilizer_point).square().mean()
+            penalty = (
+                penalty + config.shared_norm_stabilizer * (norms - config.shared_norm_stabilizer_point).square().mean()
+            )
         return penalty
 
     def rewards(self, cells: Sequence[RNNCell]) -> Tensor:
@@ -133,8 +141,8 @@ class LanguageTask:
     def _perplexities(self, cells: Sequence[RNNCell], split: str, max_batches: int | None = None) -> list[float]:
         self.model.eval()
         config, tokens = self.config, getattr(self.corpus, split)
-        batch_size = config.test_batch_size if split == "test" and config.test_batch_size else config.batch_size
-        batches = evaluation_batches(tokens, batch_size, config.length, device=self.device)
+        batch_size = self.test_batch_size if split == "test" else config.batch_size
+        batches = evaluation_batches(tokens, batch_size, config.shared_rnn_max_length, device=self.device)
         state, total, count = None, 0.0, 0
         for index, (inputs, targets, mask) in enumerate(batches):
             if index == max_batches:
@@ -145,25 +153,9 @@ class LanguageTask:
             total, count = total + nll, count + mask.sum()
         return (total / count).exp().tolist()
 
-    @staticmethod
-    def is_better(score: float, than: float | None) -> bool:
-        """Whether a perplexity is lower than another; any number beats none and NaN; NaN beats nothing."""
-        return not math.isnan(score) and (than is None or math.isnan(than) or score < than)
-
-    @staticmethod
-    def epoch_metric(mean_loss: float) -> float:
-        """The metric that a mean cross-entropy in nats stands for."""
+    def epoch_metric(self, mean_loss: float) -> float:
+        """The perplexity that a mean cross-entropy in nats stands for."""
         return math.exp(min(mean_loss, 700.0))
-
-    @staticmethod
-    def draw(cell: RNNCell, path: Path, title: str) -> Path:
-        """Draw the cell, its size added to the title; returns the file written."""
-        return draw_cell(cell, path, title=f"{title}, {cell.num_blocks} nodes")
-
-    @staticmethod
-    def read_architecture(data: dict) -> RNNCell | LSTMBaseline:
-        """The cell, or the LSTM, of its JSON dictionary."""
-        return (LSTMBaseline if data.get("type") == "lstm" else RNNCell).from_dict(data)
 
     def state_dict(self) -> dict:
         """Model, cursors and carried state."""

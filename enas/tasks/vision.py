@@ -3,50 +3,32 @@
 Shapes: M architectures, B batch, C classes.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from enas import drawing
 from enas.data.augment import AugmentConfig, all_rotations, augment, normalise, rotate_randomly
 from enas.data.builtin import SPLITS
 from enas.data.image import ImageDataset
 from enas.data.image_batches import TrainingImages, evaluation_batches
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
+from enas.tasks.base import ACCURACY, BatchConfig, Task
 
 Network = MacroNetwork | MicroNetwork
 
 # Convolutions, most of all the separable ones, are about twice as fast with channels innermost.
 MEMORY_FORMAT = torch.channels_last
 
-NETWORKS = {kind.type_name: kind for kind in (MacroNetwork, MicroNetwork)}
-
 
 @dataclass(frozen=True, kw_only=True)
-class VisionTaskConfig:
-    """Minibatches of a `VisionTask`.
-
-    Attributes:
-        batch_size: B, in training and in evaluation.
-        random_seed: fixes the order in which images are read.
-        augment: how training images are varied.
-        steps_per_epoch: minibatches of an epoch; 0 is a pass over the training images.
-        num_epochs: of the whole training.
-    """
-
-    batch_size: int
-    random_seed: int
-    augment: AugmentConfig
-    steps_per_epoch: int = 0
-    num_epochs: int = 1
+class VisionTaskConfig(BatchConfig, AugmentConfig):
+    """Minibatches of a `VisionTask`, and how training images are varied."""
 
 
-class VisionTask:
+class VisionTask(Task):
     """Shared convolutional networks on images. The reward of a network is its accuracy on a validation minibatch.
 
     Images without labels are classified by their rotation (Liu et al. 2020): turned at random in training, and in all
@@ -56,23 +38,19 @@ class VisionTask:
         dataset: the images.
         model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C].
         config: see `VisionTaskConfig`.
-
-    Attributes:
-        has_validation: whether there are validation images; a network trained alone can do without.
-        steps_per_epoch: minibatches of an epoch.
+        seed: fixes the order in which images are read.
 
     Raises:
-        ValueError: the training or validation split does not fill a minibatch.
+        UserError: the training or validation split does not fill a minibatch.
     """
 
-    metric = "accuracy"
-    lr_scale = 1.0
+    metric = ACCURACY
 
-    def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig):
+    def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig, seed: int):
         self.dataset = dataset
         self.model = model.to(memory_format=MEMORY_FORMAT)
         self.config = config
-        self.device = next(model.parameters()).device
+        self.seed = seed
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
         # All four rotations of an image make one minibatch of about the usual size.
@@ -80,11 +58,11 @@ class VisionTask:
         self._train = self._endless("train", config.batch_size)
         self.has_validation = len(dataset.valid) > 0
         self._valid = self._endless("valid", self._images_at_once) if self.has_validation else None
-        self.steps_per_epoch = config.steps_per_epoch or self._train.batches_per_pass
+        self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
 
     def _endless(self, split: str, batch_size: int) -> TrainingImages:
         name = f"{self.dataset.name}, {split}"
-        return TrainingImages(self._splits[split], batch_size, seed=self.config.random_seed, name=name)
+        return TrainingImages(self._splits[split], batch_size, seed=self.seed, name=name)
 
     def shared_loss(self, networks: Sequence[Network]) -> tuple[Tensor, Tensor]:
         """The loss of M networks on the next training minibatch, augmented, and their accuracy on it.
@@ -93,7 +71,7 @@ class VisionTask:
         """
         self._train_model(True)
         images, labels = next(self._train)
-        images = augment(images, self._mean, self._std, self.config.augment)
+        images = augment(images, self._mean, self._std, self.config)
         if self.dataset.is_rotation:
             images, labels = rotate_randomly(images)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
@@ -112,9 +90,6 @@ class VisionTask:
     def logits(self, images: Tensor, network: Network) -> Tensor:
         """Logits [B, C] of images [B, 3, H, W]."""
         return self.model(images, network)
-
-    def forget_state(self) -> None:
-        """Nothing is carried from one minibatch to the next."""
 
     @torch.no_grad()
     def rewards(self, networks: Sequence[Network]) -> Tensor:
@@ -151,35 +126,12 @@ class VisionTask:
         return images.contiguous(memory_format=MEMORY_FORMAT), labels
 
     def _train_model(self, mode: bool) -> None:
-        if self.model.training != mode:  # a shared model has thousands of modules to tell
+        # train() walks all modules, of which a shared model has thousands.
+        if self.model.training != mode:
             self.model.train(mode)
 
     def _count_correct(self, networks: Sequence[Network], images: Tensor, labels: Tensor) -> Tensor:
         return torch.stack([_correct(self.logits(images, network), labels) for network in networks])  # [M]
-
-    @staticmethod
-    def is_better(score: float, than: float | None) -> bool:
-        """Whether an accuracy is higher than another; any number beats none and NaN; NaN beats nothing."""
-        return not math.isnan(score) and (than is None or math.isnan(than) or score > than)
-
-    @staticmethod
-    def epoch_metric(mean_accuracy: float) -> float:
-        """The metric that the mean of `shared_loss`'s second value stands for: that mean itself."""
-        return mean_accuracy
-
-    @staticmethod
-    def draw(network: Network, path: Path, title: str) -> Path:
-        """Draw the network; returns the file written."""
-        draw = drawing.draw_macro if isinstance(network, MacroNetwork) else drawing.draw_micro
-        return draw(network, path, title=title)
-
-    @staticmethod
-    def read_architecture(data: dict) -> Network:
-        """The network of its JSON dictionary; ValueError when it is none."""
-        kind = data.get("type") if isinstance(data, dict) else None
-        if kind not in tuple(NETWORKS):  # not by its hash: JSON may hold a list here
-            raise ValueError(f"architecture type is {kind!r}; it must be one of {', '.join(NETWORKS)}")
-        return NETWORKS[kind].from_dict(data)
 
     def state_dict(self) -> dict:
         """Model and cursors."""
@@ -198,14 +150,14 @@ class VisionTask:
 
 
 class ScratchVisionTask(VisionTask):
-    """One network trained alone: its model, of `enas.models.standalone_cnn`, is the network, and has a loss of its own.
+    """One network from scratch: its model, of `enas.models.scratch_cnn`, has its own loss.
 
     Args as for `VisionTask`, but for the model: model(images) gives logits, and model.loss(images, labels, progress)
     both its loss, that of an auxiliary head included, and the logits; `progress` is the share of training done.
     """
 
     def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-        progress = self._train.cursor / (self.config.num_epochs * self.steps_per_epoch)
+        progress = self._train.cursor / (self.config.max_epoch * self.steps_per_epoch)
         return self.model.loss(images, labels, min(1.0, progress))
 
     def logits(self, images: Tensor, network: Network) -> Tensor:

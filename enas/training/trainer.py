@@ -1,84 +1,62 @@
-"""The alternating loop of ENAS (paper section 2.3); it knows neither text nor images.
+"""The alternating loop of ENAS (paper section 2.2); it knows neither text nor images.
 
 Each epoch trains the shared parameters ω on sampled architectures, then the controller θ on the rewards of others,
 and every `save_epoch` epochs derives the best architecture, evaluates, draws and saves.
 """
 
 import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from enas.checkpoint import Checkpoints, random_states, restore_random_states
 from enas.controllers import Controller
-from enas.logbook import Logbook, NoLogbook, format_score, write_json
-from enas.optim import ControllerSchedule, SharedSchedule, clip_gradient, set_lr
-from enas.reinforce import Baseline, policy_loss, returns
+from enas.controllers.base import SEARCHING, TRAINED
+from enas.errors import Interrupted, TrainingDivergedError
+from enas.runs.files import write_json
+from enas.runs.logbook import Logbook, NoLogbook, format_score
+from enas.settings import ABOVE_ZERO, setting
+from enas.tasks.base import LengthConfig, Task
+from enas.training.checkpoint import Checkpoints, random_states, restore_random_states
+from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
+from enas.training.reinforce import Baseline, policy_loss, returns
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
 
 
-class TrainingDivergedError(RuntimeError):
-    """Losses stayed non-finite, however often training went back and halved the learning rate."""
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM came; the run is saved. `status` is the exit status, 130 or 143."""
-
-    def __init__(self, signum: int):
-        super().__init__(f"stopped by {signal.Signals(signum).name}; the run is saved and can be resumed")
-        self.status = 128 + signum
-
-
-class Task(Protocol):
-    """What the loop needs of a problem; `enas.tasks` has them.
-
-    `shared_loss` returns the loss, and a value whose mean over an epoch `epoch_metric` makes the training metric of.
-    """
-
-    metric: str
-    model: torch.nn.Module
-    lr_scale: float
-    has_validation: bool
-
-    def shared_loss(self, architectures: list) -> tuple[Tensor, Tensor]: ...
-    def forget_state(self) -> None: ...
-    def rewards(self, architectures: list) -> Tensor: ...
-    def rank(self, architectures: list, max_batches: int) -> list[float]: ...
-    def evaluate(self, architecture, split: str, max_batches: int | None = None) -> float: ...
-    def is_better(self, score: float, than: float | None) -> bool: ...
-    def epoch_metric(self, mean_value: float) -> float: ...
-    def draw(self, architecture, path: Path, title: str) -> Path: ...
-    def read_architecture(self, data: dict): ...
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state: dict) -> None: ...
+REWARD = TRAINED | {"entropy_coeff": ABOVE_ZERO}
+DERIVE = {"mode": ("train", "derive", "train_scratch")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerConfig:
-    """Lengths and coefficients of the loop; `enas.config.Config` explains each under the same name."""
+class TrainerConfig(LengthConfig):
+    """Lengths and coefficients of the loop."""
 
-    max_epoch: int
-    save_epoch: int
-    log_step: int
-    shared_max_step: int
-    shared_num_sample: int
-    shared_grad_clip: float
-    controller_max_step: int
-    controller_num_aggregate: int
-    controller_grad_clip: float
-    entropy_coeff: float
-    entropy_mode: str
-    penalty_weight: float
-    ema_baseline_decay: float
-    discount: float
-    derive_num_sample: int
-    derive_max_batches: int
+    save_epoch: int = setting(4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING)
+    log_step: int = setting(50, "steps between two entries in log and TensorBoard", at_least=1)
+    shared_num_sample: int = setting(1, "architectures a shared step, their gradients averaged", at_least=1)
+    controller_max_step: int = setting(
+        2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED
+    )
+    controller_num_aggregate: int = setting(
+        1, "architectures scored together and averaged in one update", at_least=1, only=TRAINED
+    )
+    entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=TRAINED)
+    entropy_mode: str = setting(
+        "reward", "entropy joins the reward, or the loss", choices=("reward", "regularizer"), only=REWARD
+    )
+    ema_baseline_decay: float = setting(0.95, "share of the old baseline that stays", at_least=0, below=1, only=TRAINED)
+    discount: float = setting(
+        1.0, "discount of the reward from decision to decision", at_least=0, at_most=1, only=TRAINED
+    )
+    derive_num_sample: int = setting(100, "architectures to choose from when deriving", at_least=1, only=DERIVE)
+    derive_max_batches: int = setting(4, "validation minibatches that choose among them", at_least=1, only=DERIVE)
 
 
 @dataclass
@@ -92,6 +70,7 @@ class Progress:
     total_controller_updates: int = 0
     value_sum: float = 0.0
     value_count: int = 0
+    num_rewarded: int = 0  # samples of this epoch that updated θ
     reward_sum: float = 0.0
     entropy_sum: float = 0.0
     skipped: int = 0
@@ -116,11 +95,14 @@ class Trainer:
     Args:
         task: the problem, with the shared model.
         controller: what samples; one without parameters is not trained.
-        shared_optimizer, controller_optimizer: the latter None for a controller without parameters.
-        shared_schedule, controller_schedule: their learning rates; likewise.
         config: see `TrainerConfig`.
+        shared_optim, controller_optim: how ω and θ are trained.
+        draw: makes a picture of an architecture: (architecture, path, title) to the file written.
         header: what results.json says of the run besides its results.
         logbook, checkpoints, folder: where the run is written down; without a folder nothing is drawn or saved.
+
+    Attributes:
+        output_files: files that the run has left, by what they are.
     """
 
     def __init__(
@@ -128,11 +110,10 @@ class Trainer:
         task: Task,
         controller: Controller,
         *,
-        shared_optimizer: torch.optim.Optimizer,
-        shared_schedule: SharedSchedule,
-        controller_optimizer: torch.optim.Optimizer | None,
-        controller_schedule: ControllerSchedule | None,
         config: TrainerConfig,
+        shared_optim: SharedOptimisation,
+        controller_optim: ControllerOptimConfig,
+        draw: Callable[[Any, Path, str], Path] | None = None,
         header: dict | None = None,
         logbook: Logbook | NoLogbook | None = None,
         checkpoints: Checkpoints | None = None,
@@ -140,18 +121,21 @@ class Trainer:
     ):
         self.task = task
         self.controller = controller
-        self.shared_optimizer = shared_optimizer
-        self.shared_schedule = shared_schedule
-        self.controller_optimizer = controller_optimizer
-        self.controller_schedule = controller_schedule
         self.config = config
+        self.shared_optim = shared_optim
+        self.controller_optim = controller_optim
+        self.shared_optimizer = shared_optim.optimizer(task.model.parameters())
+        self.controller_optimizer = None
+        if controller.is_trained:
+            self.controller_optimizer = controller_optim.optimizer(controller.parameters())
+        self.draw = draw
         self.header = header or {}
         self.logbook = logbook or NoLogbook()
         self.checkpoints = checkpoints
         self.folder = folder
         self.baseline = Baseline(config.ema_baseline_decay)
         self.progress = Progress()
-        self.written: dict[str, Path] = {}
+        self.output_files: dict[str, Path] = {}
         self._resumed_at = time.monotonic()
         self._signal: int | None = None
 
@@ -162,17 +146,14 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came, and everything is saved.
             TrainingDivergedError: see there.
         """
-        handlers = {signum: signal.signal(signum, self._on_signal) for signum in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with self._signals_noted():
             if self.progress == Progress():
                 self.save()
             while not self.is_finished():
                 self.train_shared()
                 self.train_controller()
                 self.finish_epoch()
-        finally:
-            for signum, handler in handlers.items():
-                signal.signal(signum, handler)
+                self._stop_if_asked()
         return self.results()
 
     def is_finished(self) -> bool:
@@ -184,40 +165,41 @@ class Trainer:
         return self.progress.epoch % self.config.save_epoch == 0 or self.is_finished()
 
     def train_shared(self) -> None:
-        """Train ω for what is left of `shared_max_step` minibatches, on one freshly sampled architecture each."""
-        progress, config = self.progress, self.config
-        bar = self.logbook.progress(range(progress.shared_step, config.shared_max_step), "shared")
-        for _ in bar:
+        """Train ω for the rest of the epoch's steps, each on freshly sampled architectures and the next minibatch."""
+        num_left = self.task.steps_per_epoch - self.progress.shared_step
+        for _ in self.logbook.progress(self._shared_steps_left(), "shared", num_left):
             with torch.no_grad():
-                architectures = self.controller.sample(config.shared_num_sample).architectures
+                architectures = self.controller.sample(self.config.shared_num_sample).architectures
             self._shared_step(architectures)
-            if self.progress is not progress:
-                return self.train_shared()
             self._stop_if_asked()
-        return None
+
+    def _shared_steps_left(self) -> Iterator[None]:
+        # A return to the last checkpoint replaces self.progress, and the count goes on from there.
+        while self.progress.shared_step < self.task.steps_per_epoch:
+            yield
 
     def _shared_step(self, architectures: list) -> None:
         progress = self.progress
         loss, value = self.task.shared_loss(architectures)
-        lr = self.shared_schedule(progress.epoch + 1, progress.total_shared_steps)
+        lr = self.shared_optim.rate(progress.epoch + 1, progress.total_shared_steps, self.task.steps_per_epoch)
         lr *= progress.lr_scale * self.task.lr_scale
         set_lr(self.shared_optimizer, lr)
         self.shared_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = clip_gradient(self.task.model.parameters(), self.config.shared_grad_clip)
+        norm = clip_gradient(self.task.model.parameters(), self.shared_optim.max_norm)
         progress.shared_step += 1
         progress.total_shared_steps += 1
         if not torch.isfinite(loss + norm):
-            return self._skip_step()
+            self._skip_step()
+            return
         progress.skipped_in_a_row = 0
         self.step_shared()
         progress.value_sum += float(value)
         progress.value_count += 1
         if progress.total_shared_steps % self.config.log_step == 0:
             metric = self.task.epoch_metric(float(value))
-            values = {"loss": float(loss.detach()), self.task.metric: metric, "grad_norm": float(norm), "lr": lr}
+            values = {"loss": float(loss.detach()), self.task.metric.name: metric, "grad_norm": float(norm), "lr": lr}
             self.logbook.scalars("shared", values, progress.step)
-        return None
 
     def step_shared(self) -> None:
         """Update ω by the gradient that is there."""
@@ -240,8 +222,7 @@ class Trainer:
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
                 f"{rollbacks - 1} returns to the last checkpoint; lower the shared learning rate or gradient clip"
             )
-        device = next(self.task.model.parameters()).device
-        self.load_state_dict(self.checkpoints.load_newest(self.logbook.info, device))
+        self.load_state_dict(self.checkpoints.load_newest(self.logbook.info, self.task.device))
         self.progress.skipped, self.progress.rollbacks, self.progress.lr_scale = skipped, rollbacks, lr_scale
         self.logbook.info(f"back to the last checkpoint, shared learning rate × {lr_scale}")
 
@@ -250,7 +231,7 @@ class Trainer:
         if not self.controller.is_trained:
             return
         progress, config = self.progress, self.config
-        set_lr(self.controller_optimizer, self.controller_schedule(progress.epoch + 1))
+        set_lr(self.controller_optimizer, self.controller_optim.rate(progress.epoch + 1))
         steps = range(progress.controller_sample, config.controller_max_step, config.controller_num_aggregate)
         for start in self.logbook.progress(steps, "controller"):
             num = min(config.controller_num_aggregate, config.controller_max_step - start)
@@ -262,25 +243,28 @@ class Trainer:
         progress, config = self.progress, self.config
         sample = self.controller.sample(num)
         rewards = self.task.rewards(sample.architectures)  # [M]
-        as_reward = config.entropy_mode == "reward"
-        earned = returns(rewards, sample.log_probs, config.entropy_coeff if as_reward else 0.0, config.discount)
         if not torch.isfinite(rewards).all():
-            return self._skip_update("a reward")
-        advantage = self.baseline.advantage(earned)  # [M, D]
+            self._skip_update("a reward")
+            return
+        as_reward = config.entropy_mode == "reward"
+        gains = returns(rewards, sample.log_probs, config.entropy_coeff if as_reward else 0.0, config.discount)
+        advantage = self.baseline.advantage(gains)  # [M, D]
         loss = policy_loss(sample.log_probs, advantage)
         if not as_reward:
             loss = loss - config.entropy_coeff * sample.entropies.sum(1).mean()
         if sample.penalty is not None:
-            loss = loss + config.penalty_weight * sample.penalty.mean()
+            loss = loss + self.controller.penalty_weight * sample.penalty.mean()
         self.controller_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = clip_gradient(self.controller.parameters(), config.controller_grad_clip)
+        norm = clip_gradient(self.controller.parameters(), self.controller_optim.controller_grad_clip)
         if not torch.isfinite(norm):
-            return self._skip_update("the gradient")
+            self._skip_update("the gradient")
+            return
         self.controller_optimizer.step()
 
         reward, entropy = float(rewards.mean()), float(sample.entropies.detach().sum(1).mean())
         progress.total_controller_updates += 1
+        progress.num_rewarded += num
         progress.reward_sum += reward * num
         progress.entropy_sum += entropy * num
         if progress.total_controller_updates % max(1, config.log_step // config.controller_num_aggregate) == 0:
@@ -292,13 +276,12 @@ class Trainer:
                 "baseline": float(self.baseline.value.mean()),
             }
             self.logbook.scalars("controller", values, progress.step)
-        return None
 
     def _skip_update(self, what: str) -> None:
         self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
 
     def finish_epoch(self) -> None:
-        """Close the epoch's books; derive, evaluate, draw and save when it is time."""
+        """Add the epoch to the history; derive, evaluate, draw and save when it is time."""
         progress, config = self.progress, self.config
         progress.epoch += 1
         is_time = self.is_time_to_evaluate()
@@ -306,25 +289,25 @@ class Trainer:
         is_best = False
         if is_time:
             is_best = self.derive_and_record()
-            entry[f"validation_{self.task.metric}"] = progress.validation
+            entry[f"validation_{self.task.metric.name}"] = progress.validation
         self.logbook.info(describe(entry, config.max_epoch))
         if is_time:
             self.logbook.results(self.results())
             self.save(is_best)
 
     def _close_epoch(self) -> dict:
-        progress, metric, samples = self.progress, self.task.metric, self.progress.controller_sample
+        progress, metric, num = self.progress, self.task.metric.name, self.progress.num_rewarded
         train = self.task.epoch_metric(progress.value_sum / progress.value_count) if progress.value_count else None
         entry = {
             "epoch": progress.epoch,
             f"train_{metric}": train,
             f"validation_{metric}": None,
-            "reward": progress.reward_sum / samples if samples else None,
-            "entropy": progress.entropy_sum / samples if samples else None,
+            "reward": progress.reward_sum / num if num else None,
+            "entropy": progress.entropy_sum / num if num else None,
             "wall_seconds": round(self.wall_seconds(), 1),
         }
         progress.history.append(entry)
-        progress.shared_step = progress.controller_sample = progress.value_count = 0
+        progress.shared_step = progress.controller_sample = progress.value_count = progress.num_rewarded = 0
         progress.value_sum = progress.reward_sum = progress.entropy_sum = 0.0
         return entry
 
@@ -338,39 +321,43 @@ class Trainer:
             candidates = self.controller.sample(self.config.derive_num_sample).architectures
         candidates = list(dict.fromkeys(candidates))
         scores = self.task.rank(candidates, self.config.derive_max_batches)
-        chosen = 0
+        best = 0
         for index, score in enumerate(scores):
-            if self.task.is_better(score, scores[chosen]):
-                chosen = index
-        return candidates[chosen], self.task.evaluate(candidates[chosen], "valid")
+            if self.task.metric.is_better(score, scores[best]):
+                best = index
+        return candidates[best], self.task.evaluate(candidates[best], "valid")
 
     def derive_and_record(self) -> bool:
         """Derive, and write the outcome down everywhere; returns whether it is the best of the run so far."""
-        progress, metric = self.progress, self.task.metric
+        progress, metric = self.progress, self.task.metric.name
         architecture, score = self.derive()
         progress.validation, progress.architecture = score, architecture.to_dict()
-        is_best = self.task.is_better(score, progress.best)
+        is_best = self.task.metric.is_better(score, progress.best)
         if is_best:
             progress.best = score
         self.logbook.scalars("eval", {f"validation_{metric}": score}, progress.step)
         if self.folder is not None:
-            self.draw(architecture, score)
+            self.write_architecture(architecture, score)
         return is_best
 
-    def draw(self, architecture, score: float) -> None:
-        """Leave the architecture as a file and as a picture."""
+    def write_architecture(self, architecture, score: float) -> None:
+        """Write the architecture down as a JSON file and as a picture."""
         progress = self.progress
         name = f"{progress.epoch}-{progress.total_shared_steps}-{score:.4f}-best"
-        title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric} {format_score(score)}"
+        title = (
+            f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric.name} {format_score(score)}"
+        )
         path = self.folder / "architectures" / f"{name}.json"
         write_json(path, architecture.to_dict())
-        picture = self.task.draw(architecture, self.folder / "networks" / f"{name}.png", title)
-        self.logbook.picture("derive/best", picture, progress.step)
-        self.written = {"architecture": path, "picture": picture}
+        self.output_files = {"architecture": path}
+        if self.draw is not None:
+            picture = self.draw(architecture, self.folder / "networks" / f"{name}.png", title)
+            self.logbook.picture("derive/best", picture, progress.step)
+            self.output_files["picture"] = picture
 
     def results(self) -> dict:
         """What results.json holds; `validation_…` is of the architecture derived last."""
-        progress, metric = self.progress, self.task.metric
+        progress, metric = self.progress, self.task.metric.name
         return {
             **self.header,
             "epoch": progress.epoch,
@@ -413,23 +400,36 @@ class Trainer:
         if self.controller_optimizer:
             self.controller_optimizer.load_state_dict(state["controller_optimizer"])
         self.baseline.load_state_dict(state["baseline"])
-        self.progress = Progress(**state["progress"])
+        # Checkpoints of earlier versions did not count the samples that were rewarded apart.
+        self.progress = Progress(**{"num_rewarded": state["progress"]["controller_sample"], **state["progress"]})
         self._resumed_at = time.monotonic()
         restore_random_states(state["random"])
 
+    @contextmanager
+    def _signals_noted(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the run after the step in progress; a second one of a kind ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may handle signals; a notebook's or a server's others train without
+            return
+        handlers = {signum: signal.signal(signum, self._on_signal) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+
     def _on_signal(self, signum: int, frame) -> None:
-        # A second signal of the kind means now.
         signal.signal(signum, signal.SIG_DFL)
         self._signal = signum
 
     def _stop_if_asked(self) -> None:
         if self._signal is not None:
             self.save()
-            raise Interrupted(self._signal)
+            raise Interrupted(self._signal, "the run is saved and can be resumed")
 
 
 def describe(entry: dict, max_epoch: int) -> str:
-    """A history entry as a line for people."""
+    """A history entry as a log line."""
     parts = [f"epoch {entry['epoch']}/{max_epoch}"]
     for name, value in entry.items():
         if name not in ("epoch", "wall_seconds") and value is not None:

@@ -6,38 +6,13 @@ from pathlib import Path
 
 import graphviz
 
-from enas.files import atomic_write
+from enas.errors import UserError
+from enas.runs.files import atomic_write
 from enas.search_space.cnn_macro import STEM, MacroNetwork
 from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
-from enas.search_space.rnn_cell import RNNCell
+from enas.search_space.operations import OPERATIONS
+from enas.search_space.rnn_cell import ACTIVATIONS, RNNCell
 
-# Blue, yellow and vermilion of the Okabe-Ito palette, lightened for black text, and near white. Their
-# lightness differs too: they stay apart for colour-blind readers and in a grey print.
-ACTIVATION_COLOURS = {
-    "tanh": "#7CC0EE",
-    "ReLU": "#FFD24D",
-    "identity": "#F5F5F5",
-    "sigmoid": "#E08A5B",
-}
-# A hue for each kind of operation, of the same palette; the larger window is the darker one.
-OPERATION_COLOURS = {
-    "conv3x3": "#F6C9AF",
-    "conv5x5": "#E08A5B",
-    "sep3x3": "#C3E3F8",
-    "sep5x5": "#7CC0EE",
-    "avg3x3": "#FFF0B8",
-    "max3x3": "#FFD24D",
-    "identity": "#F5F5F5",
-}
-OPERATION_LABELS = {
-    "conv3x3": "conv 3x3",
-    "conv5x5": "conv 5x5",
-    "sep3x3": "sep 3x3",
-    "sep5x5": "sep 5x5",
-    "avg3x3": "avg 3x3",
-    "max3x3": "max 3x3",
-    "identity": "identity",
-}
 INPUTS = ("x[t]", "h[t-1]")
 MEAN = "avg"
 OUTPUT = "h[t]"
@@ -103,9 +78,9 @@ def draw_cell(cell: RNNCell, path: str | Path, *, title: str | None = None) -> P
         The file written: `path`, or the same name ending in .dot.
 
     Raises:
-        ValueError: when `path` does not end in .png.
+        UserError: when `path` does not end in .png.
     """
-    return _draw(cell_graph(cell, title=title), path)
+    return write_graph(cell_graph(cell, title=title), path)
 
 
 def draw_macro(network: MacroNetwork, path: str | Path, *, title: str | None = None) -> Path:
@@ -113,7 +88,7 @@ def draw_macro(network: MacroNetwork, path: str | Path, *, title: str | None = N
 
     Args, returns and raises as `draw_cell`.
     """
-    return _draw(macro_graph(network, title=title), path)
+    return write_graph(macro_graph(network, title=title), path)
 
 
 def draw_micro(network: MicroNetwork, path: str | Path, *, title: str | None = None) -> Path:
@@ -121,12 +96,12 @@ def draw_micro(network: MicroNetwork, path: str | Path, *, title: str | None = N
 
     Args, returns and raises as `draw_cell`.
     """
-    return _draw(micro_graph(network, title=title), path)
+    return write_graph(micro_graph(network, title=title), path)
 
 
 def cell_graph(cell: RNNCell, *, title: str | None = None) -> graphviz.Digraph:
     """The drawing of a recurrent cell as a Graphviz graph, which a notebook shows as it is."""
-    graph = _new_graph("cell", title)
+    graph = new_graph("cell", title)
     _add_boxes(graph, cell)
     _add_edges(graph, cell)
     return graph
@@ -137,7 +112,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
 
     `dot` cannot draw it: where there are many skips, it leads them through the chain of layers.
     """
-    graph = _new_graph("network", title)
+    graph = new_graph("network", title)
     graph.engine = "neato"
     chain = _chain(network)
     heights = {name: -_ROW * row for row, (name, _) in enumerate(chain)}
@@ -161,8 +136,8 @@ def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
     stage = 0
     for layer, operation, layer_stage in zip(network.layers, network.operations, network.stages, strict=True):
         chain += [(f"reduction {number}", _REDUCTION_STYLE) for number in range(stage, layer_stage)]
-        label = f"{layer}: {OPERATION_LABELS[operation]}"
-        chain.append((str(layer), {"label": label, "fillcolor": OPERATION_COLOURS[operation]}))
+        label = f"{layer}: {OPERATIONS[operation].label}"
+        chain.append((str(layer), {"label": label, "fillcolor": OPERATIONS[operation].colour}))
         stage = layer_stage
     return [*chain, ("softmax", {})]
 
@@ -182,7 +157,7 @@ def _arc(top: float, bottom: float, side: int) -> str:
 
 def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.Digraph:
     """The drawing of a micro network as a Graphviz graph, which a notebook shows as it is."""
-    graph = _new_graph("network", title)
+    graph = new_graph("network", title)
     for name in CELL_NAMES:
         with graph.subgraph(name=f"cluster_{name}", graph_attr=_CELL_STYLE) as cluster:
             cluster.attr(label=f"{name} cell")
@@ -198,7 +173,7 @@ def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> No
         graph.node(f"{prefix}{node}", label=f"{node}: add", **_ADD_STYLE)
         for side, (label, operation) in enumerate(zip(inputs, operations, strict=True)):
             box = f"{prefix}{node} {side}"
-            graph.node(box, label=OPERATION_LABELS[operation], fillcolor=OPERATION_COLOURS[operation])
+            graph.node(box, label=OPERATIONS[operation].label, fillcolor=OPERATIONS[operation].colour)
             graph.edge(f"{prefix}{label}", box)
             graph.edge(box, f"{prefix}{node}")
     graph.node(f"{prefix}concat", label="concat")
@@ -208,7 +183,8 @@ def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> No
     graph.edge(f"{prefix}concat", f"{prefix}output")
 
 
-def _new_graph(name: str, title: str | None) -> graphviz.Digraph:
+def new_graph(name: str, title: str | None = None) -> graphviz.Digraph:
+    """An empty graph in the style of all drawings here, with a title above it."""
     graph = graphviz.Digraph(name, graph_attr=_GRAPH_STYLE, node_attr=_NODE_STYLE, edge_attr=_EDGE_STYLE)
     if title:
         # The empty line keeps the title clear of the boxes; Graphviz has no margin for it.
@@ -220,7 +196,7 @@ def _add_boxes(graph: graphviz.Digraph, cell: RNNCell) -> None:
     for name in INPUTS:
         graph.node(name)
     for node, activation in zip(cell.nodes, cell.activations, strict=True):
-        graph.node(str(node), label=f"{node}: {activation}", fillcolor=ACTIVATION_COLOURS[activation])
+        graph.node(str(node), label=f"{node}: {activation}", fillcolor=ACTIVATIONS[activation].colour)
     graph.node(MEAN)
     graph.node(OUTPUT)
 
@@ -235,15 +211,16 @@ def _add_edges(graph: graphviz.Digraph, cell: RNNCell) -> None:
     graph.edge(MEAN, OUTPUT)
 
 
-def _draw(graph: graphviz.Digraph, path: str | Path) -> Path:
+def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
+    """Write a graph as a PNG, or as .dot source where `dot` cannot make one; returns and raises as `draw_cell`."""
     path = Path(path)
     if path.suffix != ".png":
-        raise ValueError(f"{path}: a picture's name must end in .png")
+        raise UserError(f"{path}: a picture's name must end in .png")
     try:
         no_layout = 2 if graph.engine == "neato" else None
         return _write_atomically(path, graph.pipe(format="png", neato_no_op=no_layout))
     except (graphviz.ExecutableNotFound, graphviz.CalledProcessError):
-        # A missing program, or one built without PNG support, is no reason to end a search.
+        # A missing program, or one built without PNG support, must not end a search.
         return _write_atomically(path.with_suffix(".dot"), graph.source.encode())
 
 

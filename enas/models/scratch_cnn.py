@@ -12,64 +12,68 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from enas.errors import UserError
 from enas.models.cnn import CellChoices, MacroChoices, MacroGraph, MicroGraph
-from enas.models.dropout import check_probabilities
 from enas.models.operations import RUNNING_AVERAGES, convolution
-from enas.models.shared_cnn import check_sizes, check_thirds
+from enas.models.shared_cnn import check_filters, check_thirds
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
+from enas.settings import Settings, setting
+
+SCRATCH = {"mode": ("single", "train_scratch")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MacroCNNConfig:
-    """Sizes and regularisers of a `MacroCNN`.
+class ScratchCNNConfig(Settings):
+    """Sizes and regularisers of one network."""
 
-    Attributes:
-        filters: the channels of the first layers.
-        growth: the channels are multiplied by this at each reduction; 1 keeps them, as while searching.
-        dropout: before the classifier.
-    """
+    scratch_cnn_hid: int = setting(
+        0, "cnn, from scratch: filters of the first layers; 0 is 96 (macro) or 36 (micro)", at_least=0, only=SCRATCH
+    )
+    scratch_cnn_dropout: float = setting(
+        -1.0,
+        "cnn, from scratch: dropout before the classifier; -1 is 0.5 (macro) or 0.2 (micro)",
+        below=1,
+        only=SCRATCH,
+    )
 
-    filters: int = 96
-    growth: int = 2
-    dropout: float = 0.5
+    def check(self) -> None:
+        check_filters("scratch_cnn_hid", self.scratch_cnn_hid)
+        if self.scratch_cnn_dropout != -1 and self.scratch_cnn_dropout < 0:
+            raise UserError(f"scratch_cnn_dropout is {self.scratch_cnn_dropout}; it must lie in [0, 1), or be -1")
 
-    def __post_init__(self):
-        check_sizes(filters=(self.filters, 2), growth=(self.growth, 1))
-        check_probabilities(dropout=self.dropout)
+    def dropout(self, default: float) -> float:
+        """Dropout before the classifier."""
+        return default if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicroCNNConfig:
-    """Sizes and regularisers of a `MicroCNN`.
+class MicroCNNConfig(ScratchCNNConfig):
+    """Sizes and regularisers of a `MicroCNN`."""
 
-    Attributes:
-        num_layers: the number of normal cells, a multiple of 3; two reduction cells stand between its thirds.
-        channels: of the first cells; they double in each reduction cell.
-        dropout: before the classifier.
-        drop_path: the probability of dropping an operation's result, for an example, in the last cell at the end of
-            training; that of the others falls linearly to the front (Zoph et al. 2018), and all grow with training.
-        auxiliary_weight: of the auxiliary head's cross-entropy in the loss.
-    """
+    scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=SCRATCH)
+    scratch_cnn_drop_path: float = setting(
+        0.4,
+        "cnn, micro, from scratch: probability of dropping a path of the last cell at the end of training",
+        at_least=0,
+        below=1,
+        only=SCRATCH,
+    )
+    scratch_cnn_auxiliary_weight: float = setting(
+        0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=SCRATCH
+    )
 
-    num_layers: int = 15
-    channels: int = 36
-    dropout: float = 0.2
-    drop_path: float = 0.4
-    auxiliary_weight: float = 0.4
-
-    def __post_init__(self):
-        check_thirds(self.num_layers)
-        check_sizes(channels=(self.channels, 2), auxiliary_weight=(self.auxiliary_weight, 0))
-        check_probabilities(dropout=self.dropout, drop_path=self.drop_path)
+    def check(self) -> None:
+        super().check()
+        check_thirds("scratch_cnn_num_layers", self.scratch_cnn_num_layers)
 
 
 class MacroCNN(MacroGraph):
-    """One network of the macro space."""
+    """One network of the macro space; its channels are multiplied by `growth` at each reduction."""
 
-    def __init__(self, network: MacroNetwork, num_classes: int, config: MacroCNNConfig):
-        widths = [config.filters * config.growth**stage for stage in range(3)]
-        super().__init__(num_classes, MacroChoices.of(network), widths, config.dropout, RUNNING_AVERAGES)
+    def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, growth: int = 2):
+        widths = [(config.scratch_cnn_hid or 96) * growth**stage for stage in range(3)]
+        super().__init__(num_classes, MacroChoices.of(network), widths, config.dropout(0.5), RUNNING_AVERAGES)
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
@@ -95,19 +99,20 @@ class MicroCNN(MicroGraph):
     """
 
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
+        channels = config.scratch_cnn_hid or 36
         super().__init__(
             num_classes,
             CellChoices.of(network.normal),
             CellChoices.of(network.reduction),
-            num_layers=config.num_layers,
-            channels=config.channels,
-            dropout=config.dropout,
-            drop_path=config.drop_path,
+            num_layers=config.scratch_cnn_num_layers,
+            channels=channels,
+            dropout=config.dropout(0.2),
+            drop_path=config.scratch_cnn_drop_path,
             norm=RUNNING_AVERAGES,
         )
         self.network = network
         self.config = config
-        self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)
+        self.auxiliary_head = auxiliary_head(4 * channels * len(network.reduction.output_nodes), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] for images [B, 3, H, W]."""
@@ -125,7 +130,7 @@ class MicroCNN(MicroGraph):
         `progress`: the share of training that is done, 0 … 1, by which drop path grows.
         """
         logits, auxiliary = self.logits_and_auxiliary(images, progress)
-        weight = self.config.auxiliary_weight
+        weight = self.config.scratch_cnn_auxiliary_weight
         return F.cross_entropy(logits, labels) + weight * F.cross_entropy(auxiliary, labels), logits
 
 

@@ -1,14 +1,11 @@
 """A GIF of a search: the architectures that a run derived, one after the other.
 
-from enas.animation import animate
+from enas.pictures.animation import animate
 animate("ptb_orig_2026-11-24_12-00-00", "search.gif")
 """
 
-import json
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +13,14 @@ import imageio.v3 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from enas.cli import guarded
-from enas.config import Parser
-from enas.files import atomic_write
-from enas.logbook import format_score, progress_bar
-from enas.run_folder import find_run
+from enas.cli import Parser, guarded
+from enas.errors import UserError
+from enas.runs.files import atomic_write
+from enas.runs.folder import find_run, saved_config
+from enas.runs.logbook import format_score, progress_bar
 
-METRICS = {"rnn": "perplexity", "cnn": "accuracy"}
 LONGEST_SIDE = 1000  # pixels
 LAST_FRAME_HOLDS = 3  # times as long as the others
-# A GIF counts hundredths of a second in 16 bits, and viewers slow down what is faster than 2 of them.
-SLOWEST_FPS, FASTEST_FPS = 0.01, 50.0
 
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+(?:\.\d+)?|inf|nan)-best")
 _FONT = ImageFont.load_default(size=24)
@@ -46,10 +40,10 @@ class Picture:
 
 def main(argv: list[str] | None = None) -> int:
     """Make the GIF that the flags ask for; returns the exit status, 0 or 2."""
-    return guarded(lambda: print(f"wrote {animate(**_flags(sys.argv[1:] if argv is None else argv))}"))
+    return guarded(lambda: print(f"wrote {animate(**_flags(argv))}"))
 
 
-def _flags(argv: list[str]) -> dict:
+def _flags(argv: list[str] | None) -> dict:
     parser = Parser("Make a GIF of a search out of the pictures that its run left.")
     parser.add_argument("--model_name", metavar="RUN", help="the run: its name in log_dir, or its path")
     parser.add_argument("--output", metavar="FILE.gif", help="where the GIF goes")
@@ -60,7 +54,7 @@ def _flags(argv: list[str]) -> dict:
     given = parser.given(argv)
     for name in ("model_name", "output"):
         if name not in given:
-            raise ValueError(f"--{name} is missing; usage: generate_gif.py --model_name=RUN --output=FILE.gif")
+            raise UserError(f"--{name} is missing; usage: generate_gif.py --model_name=RUN --output=FILE.gif")
     return given
 
 
@@ -82,70 +76,49 @@ def animate(
         output: where the GIF goes; ends in .gif.
         max_frame: with more pictures than this, that many are taken, evenly spaced, the first and the last among
             them; of one, the last.
-        title: a line above every frame; printable ASCII, which is what the font has.
-        fps: frames a second, 0.01 to 50.
+        title: a line above every frame.
+        fps: frames a second, at most 50.
         log_dir: where run folders lie.
 
     Returns:
         `output`.
 
     Raises:
-        ValueError, FileNotFoundError: an argument is wrong, there is no such run, it has no pictures, one of them is
-            damaged, or `output` cannot be written; the text names it and says what would be right.
+        UserError: an argument is wrong, there is no such run, it has no pictures, one of them is damaged, or `output`
+            cannot be written.
     """
     output = Path(output)
-    _check(output, max_frame, title, fps)
-    folder = find_run(str(model_name), {"log_dir": str(log_dir)}, "model_name")
+    if output.suffix.lower() != ".gif":
+        raise UserError(f"output is {output}; its name must end in .gif")
+    if max_frame < 1:
+        raise UserError(f"max_frame is {max_frame}; it must be at least 1")
+    if not 0 < fps <= 50:  # viewers slow down what is faster
+        raise UserError(f"fps is {fps}; it must lie in (0, 50]")
+    folder = find_run(model_name, log_dir, "model_name")
     pictures = select(find_pictures(folder), max_frame)
-    content = encode(render(pictures, read_metric(folder), title), fps)
-    try:
-        with atomic_write(output) as file:
-            file.write(content)
-    except OSError as error:
-        raise ValueError(f"{output}: cannot be written ({error.strerror}); choose another --output") from None
+    content = encode(render(pictures, saved_config(folder).space.metric.name, title), fps)
+    with atomic_write(output) as file:
+        file.write(content)
     return output
 
 
-def _check(output: Path, max_frame: int, title: str, fps: float) -> None:
-    if output.suffix.lower() != ".gif":
-        raise ValueError(f"output is {output}; its name must end in .gif")
-    if max_frame < 1:
-        raise ValueError(f"max_frame is {max_frame}; it must be at least 1")
-    if not SLOWEST_FPS <= fps <= FASTEST_FPS:
-        raise ValueError(f"fps is {fps}; it must be above 0: at least {SLOWEST_FPS:g}, and at most {FASTEST_FPS:g}")
-    if not (title.isascii() and title.isprintable()):
-        raise ValueError(f"title is {title!r}; it must be one line of printable ASCII characters")
-    room = LONGEST_SIDE - 2 * _MARGIN
-    if _FONT.getlength(title) > room:
-        raise ValueError(f"title is {_FONT.getlength(title):.0f} pixels wide; at most {room} fit, so shorten it")
-
-
 def find_pictures(folder: Path) -> list[Picture]:
-    """The pictures of the run in `folder`, in order of epoch and step; ValueError, saying why, when there are none."""
+    """The pictures of the run in `folder`, in order of epoch and step; UserError, saying why, when there are none."""
     networks = folder / "networks"
     pictures = [_picture(path) for path in networks.glob("*.png") if _NAME.fullmatch(path.stem)]
     if pictures:
         return sorted(pictures, key=lambda picture: (picture.epoch, picture.step, picture.path.name))
     if any(networks.glob("*.dot")):
-        raise ValueError(
+        raise UserError(
             f"{networks}: its pictures are still .dot files, because Graphviz was missing when the run drew them; "
             "install Graphviz, then make each a picture: dot -Tpng NAME.dot -o NAME.png"
         )
-    raise ValueError(f"{networks}: no pictures; a run draws one, EPOCH-STEP-SCORE-best.png, whenever it derives")
+    raise UserError(f"{networks}: no pictures; a run draws one, EPOCH-STEP-SCORE-best.png, whenever it derives")
 
 
 def _picture(path: Path) -> Picture:
     epoch, step, score = _NAME.fullmatch(path.stem).groups()
     return Picture(path, int(epoch), int(step), float(score))
-
-
-def read_metric(folder: Path) -> str:
-    """What the scores of the run in `folder` measure: perplexity or accuracy; ValueError when it does not say."""
-    path = folder / "params.json"
-    try:
-        return METRICS[json.loads(path.read_text(encoding="utf-8"))["network_type"]]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: must be JSON whose network_type is one of {', '.join(METRICS)}") from None
 
 
 def select(pictures: Sequence[Picture], max_frame: int) -> list[Picture]:
@@ -167,54 +140,42 @@ def render(pictures: Sequence[Picture], metric: str, title: str = "") -> list[np
         one frame a picture, [height, width, 3], bytes.
 
     Raises:
-        ValueError: a picture cannot be read.
+        UserError: a picture cannot be read.
     """
-    status = [_status(picture, metric) for picture in pictures]
-    text_width = round(max(map(_FONT.getlength, [title, *status])))
+    status = [status_line(picture, metric) for picture in pictures]
     header = _MARGIN + _LINE * (2 if title else 1)
-    sizes = [_size(picture.path) for picture in pictures]
-    width, height = (max(side) for side in zip(*sizes, strict=True))
+    drawings = [_opened(picture.path) for picture in pictures]
+    width, height = (max(drawing.size[side] for drawing in drawings) for side in (0, 1))
     factor = min(1, LONGEST_SIDE / width, (LONGEST_SIDE - header) / height)
+    text_width = round(max(map(_FONT.getlength, [title, *status])))
     canvas = (max(round(width * factor), text_width + 2 * _MARGIN), header + round(height * factor))
     # The status begins at the same place in every frame, so that it does not tremble as digits change.
     left = (canvas[0] - max(map(_FONT.getlength, status))) / 2
 
     frames = []
-    for picture, line in zip(progress_bar(pictures, "frames"), status, strict=True):
+    for drawing, line in zip(progress_bar(drawings, "frames"), status, strict=True):
         frame = Image.new("RGB", canvas, "white")
         draw = ImageDraw.Draw(frame)
-        if title:
-            draw.text((canvas[0] / 2, _MARGIN), title, "black", _FONT, anchor="ma")
+        draw.text((canvas[0] / 2, _MARGIN), title, "black", _FONT, anchor="ma")
         draw.text((left, header - _LINE), line, "black", _FONT)
-        drawing = _scaled(picture.path, factor)
-        frame.paste(drawing, ((canvas[0] - drawing.width) // 2, header), drawing)
+        scaled = drawing.resize([max(1, round(side * factor)) for side in drawing.size], Image.Resampling.LANCZOS)
+        frame.paste(scaled, ((canvas[0] - scaled.width) // 2, header), scaled)
         frames.append(np.asarray(frame))
     return frames
 
 
-def _status(picture: Picture, metric: str) -> str:
+def status_line(picture: Picture, metric: str) -> str:
+    """What stands above a picture: its epoch, step and score."""
     return f"epoch {picture.epoch}   step {picture.step}   {metric} {format_score(picture.score)}"
 
 
-def _size(path: Path) -> tuple[int, int]:
-    with _opened(path) as image:
-        return image.size
-
-
-def _scaled(path: Path, factor: float) -> Image.Image:
+def _opened(path: Path) -> Image.Image:
     """The picture with its transparency, which `paste` takes as its mask."""
-    with _opened(path) as image:
-        size = tuple(max(1, round(side * factor)) for side in image.size)
-        return image.convert("RGBA").resize(size, Image.Resampling.LANCZOS)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            yield image
+            return image.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as a PNG ({error}); remove it, or draw it again") from None
+        raise UserError(f"{path}: cannot be read as a PNG ({error}); remove it, or draw it again") from None
 
 
 def encode(frames: Sequence[np.ndarray], fps: float) -> bytes:

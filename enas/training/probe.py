@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from enas.checkpoint import random_states, restore_random_states
 from enas.controllers import Controller
 from enas.models.cross_entropy import CHUNK_ELEMENTS, mean_nll
+from enas.training.checkpoint import random_states, restore_random_states
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 TRIES = 3
@@ -79,7 +79,7 @@ def choose_threads(task, controller: Controller, num_architectures: int) -> tupl
     and all random states are as they were; the process computes with the threads chosen.
 
     Args:
-        task: see `enas.trainer.Task`.
+        task: see `enas.training.trainer.Task`.
         controller: what samples.
         num_architectures: of a step.
     """

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from enas.search_space import MacroNetwork, MicroNetwork, RNNCell
+from enas.errors import UserError
 
 Node = int | tuple[str, int]
 
 
 class Editable(Protocol):
-    """What `RNNCell`, `MacroNetwork` and `MicroNetwork` have in common.
+    """What an ablation needs of an architecture.
 
     Attributes:
         title: what messages call the architecture.
@@ -27,7 +27,7 @@ class Editable(Protocol):
         """What `remove_node` takes."""
 
     def remove_node(self, node: Node) -> Self:
-        """A copy without `node`; ValueError, which says why, when it cannot be removed."""
+        """A copy without `node`; UserError, which says why, when it cannot be removed."""
 
     def to_dict(self) -> dict:
         """A JSON-ready dictionary."""
@@ -51,26 +51,13 @@ class Variant:
     architecture: Editable
 
 
-def activation_variants(cell: RNNCell, activations: Sequence[str]) -> list[Variant]:
-    """The cell; with all its activations replaced by each of `activations`; with each node's replaced alone."""
-    return _replacements(cell, cell.replace_activations, activations)
-
-
-def operation_variants(network: MacroNetwork | MicroNetwork) -> list[Variant]:
-    """The network; with all its operations replaced by each of its space; with each layer's or node's replaced alone.
-
-    Of a node of a micro network both operations are replaced.
-    """
-    return _replacements(network, network.replace_operations, network.known_operations)
-
-
-def removal_variants(architecture: Editable) -> tuple[list[Variant], list[str]]:
+def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
     """The architecture; without each of its nodes, one at a time. And why the others cannot be removed, a line each."""
     variants, kept = [_unedited(architecture)], []
     for node in architecture.nodes:
         try:
             smaller = architecture.remove_node(node)
-        except ValueError as error:
+        except UserError as error:
             kept.append(str(error))
         else:
             edit = f"without {architecture.node_word} {_label(node)}"
@@ -78,13 +65,19 @@ def removal_variants(architecture: Editable) -> tuple[list[Variant], list[str]]:
     return variants, kept
 
 
-def _replacements(architecture: Editable, replace: Callable[..., Editable], names: Sequence[str]) -> list[Variant]:
+def replacements(
+    architecture: Editable, replace: Callable[[Editable, str, Node | None], Editable], names: Sequence[str]
+) -> list[Variant]:
+    """The architecture; with what all its nodes apply replaced by each of `names`; with that of each node alone.
+
+    Of a node of a micro network both operations are replaced.
+    """
     word = architecture.node_word
     return [
         _unedited(architecture),
-        *(Variant(f"all {name}", None, name, replace(name)) for name in names),
+        *(Variant(f"all {name}", None, name, replace(architecture, name, None)) for name in names),
         *(
-            Variant(f"{word} {_label(node)} {name}", _label(node), name, replace(name, node))
+            Variant(f"{word} {_label(node)} {name}", _label(node), name, replace(architecture, name, node))
             for node in architecture.nodes
             for name in names
         ),

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from enas.files import atomic_write
+from enas.runs.files import atomic_write
 
 # Of values that differ by a larger factor than this, a linear scale shows only the largest.
 LARGEST_LINEAR_RATIO = 3
@@ -31,45 +31,11 @@ _DPI = 150
 _LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
 
-def plot_table(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    values: Sequence[Sequence[float]],
-    *,
-    own: Sequence[str | None],
-    baseline: float,
-    metric: str,
-    higher_is_better: bool,
-    names: tuple[str, str],
-    title: str,
-    path: str | Path,
-) -> Path:
-    """Write `table_figure` as a PNG, whole or not at all; ValueError also when `path` does not end in .png."""
-    figure = table_figure(
-        rows,
-        columns,
-        values,
-        own=own,
-        baseline=baseline,
-        metric=metric,
-        higher_is_better=higher_is_better,
-        names=names,
-        title=title,
-    )
-    return _write(figure, Path(path))
-
-
-def plot_bars(
-    labels: Sequence[str],
-    values: dict[str, Sequence[float]],
-    *,
-    baseline: dict[str, float],
-    metric: str,
-    title: str,
-    path: str | Path,
-) -> Path:
-    """Write `bars_figure` as a PNG, whole or not at all; ValueError also when `path` does not end in .png."""
-    return _write(bars_figure(labels, values, baseline=baseline, metric=metric, title=title), Path(path))
+def write_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG, whole or not at all; returns `path`."""
+    with atomic_write(path) as file:
+        FigureCanvasAgg(figure).print_png(file)
+    return path
 
 
 def table_figure(
@@ -94,19 +60,15 @@ def table_figure(
         rows: the nodes, R of them.
         columns: the activations or operations, C of them.
         values: the scores, [R, C].
-        own: of each row the column that is the node's own, which is outlined; None where there is none.
-        baseline: the unedited score.
+        own: for each row the column of the node's own activation, which is outlined; None outlines none.
+        baseline: the unedited score; where it is not finite, all of the table is grey.
         metric: what the scores measure.
         higher_is_better: whether more of it is.
         names: what a row is, and what a column is, such as "node" and "activation".
         title: above the plot.
-
-    Raises:
-        ValueError: sizes differ, `own` names no column, or `baseline` is not finite.
     """
-    _check_table(rows, columns, values, own, baseline)
     scores = np.array(values, dtype=float)  # [R, C]
-    differences = np.ma.masked_invalid(scores) - baseline
+    differences = np.ma.masked_invalid(scores - baseline)
     norm = _difference_norm(scores, baseline)
 
     figure = Figure(
@@ -132,27 +94,13 @@ def table_figure(
     return figure
 
 
-def _check_table(rows, columns, values, own, baseline: float) -> None:
-    if not rows or not columns:
-        raise ValueError(f"a table of {len(rows)} rows and {len(columns)} columns is empty; both must be at least 1")
-    if len(values) != len(rows) or any(len(row) != len(columns) for row in values):
-        lengths = ", ".join(str(len(row)) for row in values)
-        raise ValueError(f"values must have {len(rows)} rows of {len(columns)}; the lengths of its rows are {lengths}")
-    if len(own) != len(rows):
-        raise ValueError(f"own has {len(own)} entries; it must have one a row, {len(rows)}")
-    for name in own:
-        if name is not None and name not in columns:
-            raise ValueError(f"own names {name!r}; it must be one of {', '.join(columns)}, or None")
-    if not math.isfinite(baseline):
-        raise ValueError(f"baseline is {baseline}; it must be finite, for values are compared with it")
-
-
 def _difference_norm(scores: np.ndarray, baseline: float) -> Normalize:
     """From differences to the baseline to colours, 0 to the middle one."""
-    finite = scores[np.isfinite(scores)]
-    sizes = np.abs(finite - baseline)
+    sizes = np.abs(scores - baseline)
+    is_finite = np.isfinite(sizes)
+    finite, sizes = scores[is_finite], sizes[is_finite]
     largest = sizes.max(initial=0) or 1.0
-    if not _needs_log([*finite, baseline]):
+    if not sizes.any() or not _needs_log([*finite, baseline]):
         return CenteredNorm(halfrange=largest)
     # The linear part takes in the tenth of the differences that is smallest: one close to 0 must not stretch the scale.
     return SymLogNorm(linthresh=np.quantile(sizes[sizes > 0], 0.1), vmin=-largest, vmax=largest)
@@ -193,11 +141,7 @@ def bars_figure(
         baseline: the unedited score of each series.
         metric: what the scores measure.
         title: above the plot.
-
-    Raises:
-        ValueError: there is nothing to plot, sizes differ, or `baseline` has other series than `values`.
     """
-    _check_bars(labels, values, baseline)
     figure = Figure(figsize=(max(6.4, 1.5 + 0.4 * len(labels) * len(values)), 4.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / len(values)
@@ -212,16 +156,6 @@ def bars_figure(
     _scale_values(axes, [*baseline.values(), *chain(*values.values())], metric)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
-
-
-def _check_bars(labels, values: dict, baseline: dict) -> None:
-    if not labels or not values:
-        raise ValueError(f"bars need labels and values; there are {len(labels)} labels and {len(values)} series")
-    for name, scores in values.items():
-        if len(scores) != len(labels):
-            raise ValueError(f"values of {name} are {len(scores)}; they must be one a label, {len(labels)}")
-    if baseline.keys() != values.keys():
-        raise ValueError(f"baseline is of {', '.join(baseline)}; it must be of {', '.join(values)}, as the values are")
 
 
 def _or_nan(score: float) -> float:
@@ -260,11 +194,3 @@ def _scale_values(axes: Axes, numbers: Sequence[float], metric: str) -> None:
     axes.set_ylim(start, (high + 0.25 * (high - start)) or 1.0)
     if start > 0:
         axes.set_ylabel(f"{metric} (the axis does not start at 0)")
-
-
-def _write(figure: Figure, path: Path) -> Path:
-    if path.suffix != ".png":
-        raise ValueError(f"{path}: a plot's name must end in .png")
-    with atomic_write(path) as file:
-        FigureCanvasAgg(figure).print_png(file)
-    return path

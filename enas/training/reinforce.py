@@ -6,6 +6,8 @@ Shapes: M architectures, D decisions.
 import torch
 from torch import Tensor
 
+from enas.errors import UserError
+
 
 def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:
     """R = c / validation perplexity (paper section 2.2), or c / its square (Zoph & Le 2017): same shape."""
@@ -13,7 +15,7 @@ def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:
 
 
 def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:
-    """What each decision earned: the discounted sum of all that came with it and after it.
+    """The return of each decision: the discounted sum of all that came with it and after it.
 
     The reward arrives with the last decision; each decision pays `entropy_coeff` × its sampled entropy, −log p of the
     choice, at once (paper section 3.1). Its expectation is the entropy, and so is that of its gradient at discount 1,
@@ -44,7 +46,7 @@ class Baseline:
 
     def __init__(self, decay: float):
         if not 0 <= decay < 1:
-            raise ValueError(f"ema_baseline_decay is {decay}; it lies in [0, 1)")
+            raise UserError(f"ema_baseline_decay is {decay}; it must lie in [0, 1)")
         self.decay = decay
         self.value: Tensor | None = None
 

@@ -1,6 +1,5 @@
 """What a run writes down: TensorBoard, train.log, params.json, results.json, pictures and progress bars."""
 
-import json
 import logging
 import sys
 import time
@@ -11,17 +10,11 @@ import imageio.v3 as imageio
 import tensorboardX
 from tqdm import tqdm
 
-from enas.files import atomic_write
-
-
-def write_json(path: Path, data: dict) -> None:
-    """Write `data` to `path`, whole or not at all."""
-    with atomic_write(path) as file:
-        file.write((json.dumps(data, indent=2) + "\n").encode())
+from enas.runs.files import write_json
 
 
 def format_score(score: float) -> str:
-    """A score for people: perplexities need two decimals, accuracies in 0 … 1 need four."""
+    """A score as messages show it: perplexities need two decimals, accuracies in 0 … 1 need four."""
     return f"{score:.{2 if score > 1 else 4}f}"
 
 
@@ -44,7 +37,7 @@ class Logbook:
         self._log.addHandler(file)
 
     def info(self, line: str) -> None:
-        """A line for people: on the terminal and in train.log."""
+        """A log line: on the terminal and in train.log."""
         self._log.info(line)
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
@@ -55,7 +48,7 @@ class Logbook:
             self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def picture(self, tag: str, path: Path, step: int) -> None:
-        """A PNG for TensorBoard; a drawing left as .dot is passed over."""
+        """A PNG for TensorBoard; a drawing left as .dot is skipped."""
         if path.suffix == ".png":
             self._writer.add_image(tag, imageio.imread(path)[..., :3], step, dataformats="HWC")
 
@@ -63,9 +56,9 @@ class Logbook:
         """Rewrite results.json."""
         write_json(self.folder / "results.json", results)
 
-    def progress(self, steps: Iterable, description: str) -> Iterable:
-        """`steps` with a progress bar, when a person is looking."""
-        return progress_bar(steps, description)
+    def progress(self, steps: Iterable, description: str, total: int | None = None) -> Iterable:
+        """`steps` with a progress bar, on a terminal; `total` is their number where they cannot tell it."""
+        return progress_bar(steps, description, total)
 
     def close(self) -> None:
         """Flush and close every file."""
@@ -89,7 +82,7 @@ class NoLogbook:
     def results(self, results: dict) -> None:
         """Nothing."""
 
-    def progress(self, steps: Iterable, description: str) -> Iterable:
+    def progress(self, steps: Iterable, description: str, total: int | None = None) -> Iterable:
         """`steps`, bare."""
         return steps
 
@@ -97,6 +90,6 @@ class NoLogbook:
         """Nothing."""
 
 
-def progress_bar(steps: Iterable, description: str) -> Iterable:
-    """A tqdm bar on stderr, quiet where that is no terminal."""
-    return tqdm(steps, desc=description, leave=False, disable=None, dynamic_ncols=True)
+def progress_bar(steps: Iterable, description: str, total: int | None = None) -> Iterable:
+    """A tqdm bar on stderr, hidden where stderr is not a terminal."""
+    return tqdm(steps, total=total, desc=description, leave=False, disable=None, dynamic_ncols=True)

@@ -1,15 +1,19 @@
 """Complete, atomic checkpoints: everything that a run needs to go on exactly where it was."""
 
+import pickle
 import random
 import re
 import zipfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from enas.files import atomic_write
+from enas.errors import NotFoundError, UserError
+from enas.runs.files import atomic_write
+from enas.settings import Settings, setting
 
 BEST = "best.pt"
 
@@ -42,6 +46,13 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(Settings):
+    """How many checkpoints are kept."""
+
+    max_save_num: int = setting(4, "newest checkpoints to keep, beside the best", at_least=1)
+
+
 class Checkpoints:
     """The checkpoints of a run, `EPOCH-STEP.pt` in one folder, with the best one kept as `best.pt`.
 
@@ -66,7 +77,7 @@ class Checkpoints:
         return path
 
     def _prune(self, newest: Path) -> None:
-        # What is named later than the newest is of a future that was given up: nobody could read it, or go on from it.
+        # After a fallback to an older checkpoint, delete the later ones: load_newest would pick them.
         kept = [path for path in self.paths() if path <= newest][-self.max_save_num :]
         unfinished = self.folder.glob(".*.pt.*")  # by a run that was killed while it wrote
         for path in {*self.paths(), *unfinished} - {*kept}:
@@ -80,32 +91,57 @@ class Checkpoints:
         """The newest checkpoint that can be read; each newer one that cannot is told to `report`.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: there are some, and none can be read.
+            NotFoundError: there is none.
+            UserError: there are some, and none can be read.
         """
         paths = self.paths()
         if not paths:
-            raise FileNotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
+            raise NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
         for path in reversed(paths):
-            with suppress(ValueError):
+            with suppress(UserError):
                 return load_checkpoint(path, device)
             report(f"{path}: unreadable checkpoint (truncated or damaged); trying the one before it")
-        raise ValueError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
+        raise UserError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict:
-    """The state in a checkpoint file; ValueError, naming it, when it cannot be read."""
+    """The state in a checkpoint file; UserError, naming it, when it is damaged."""
+    _check_sums(path)
     try:
-        _check_sums(path)
         return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # there is no end to what a damaged file makes the unpickler raise
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{path}: unreadable checkpoint: {reason}") from None
+    except pickle.UnpicklingError as error:
+        raise _unreadable(path, error) from None
 
 
 def _check_sums(path: Path) -> None:
-    """Raise ValueError when a part of the file is not what was written: torch.load takes damaged weights."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
+    """Raise UserError when a part of the file is not what was written: torch.load takes damaged weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # zipfile raises many kinds of error for a damaged archive
+        raise _unreadable(path, error) from None
     if damaged:
-        raise ValueError(f"{damaged} is damaged")
+        raise _unreadable(path, f"{damaged} is damaged")
+
+
+def _unreadable(path: Path, reason: object) -> UserError:
+    return UserError(f"{path}: unreadable checkpoint: {next(iter(str(reason).splitlines()), type(reason).__name__)}")
+
+
+def misfit(expected: dict, found: dict) -> str | None:
+    """Why a state cannot be loaded where `expected` is the present one: what is missing or of another shape, or None.
+
+    Only models and controllers are compared by shape; cursors and optimisers check themselves.
+    """
+    if found.keys() != expected.keys():
+        return f"it holds {', '.join(found)}, not {', '.join(expected)}"
+    weights = ((expected["controller"], found["controller"]), (expected["task"]["model"], found["task"]["model"]))
+    for mine, saved in weights:
+        if mine.keys() != saved.keys():
+            return f"other weights: {', '.join(sorted(mine.keys() ^ saved.keys())[:3])}"
+        for name, weight in mine.items():
+            if weight.shape != saved[name].shape:
+                return f"{name} has shape {list(saved[name].shape)}, not {list(weight.shape)}"
+    return None

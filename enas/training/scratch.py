@@ -1,4 +1,4 @@
-"""Training one architecture alone, from new weights: the loop of the search, and what later papers add to it."""
+"""Training one architecture from scratch: the loop of the search, and what later papers add to it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,45 +7,61 @@ from dataclasses import dataclass
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from enas.checkpoint import BEST, load_checkpoint
 from enas.controllers import FixedController
-from enas.trainer import Trainer
+from enas.errors import UserError
+from enas.settings import Settings, setting
+from enas.training.checkpoint import BEST, load_checkpoint
+from enas.training.trainer import Trainer
+
+SCRATCH = {"mode": ("single", "train_scratch")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScratchConfig:
+class ScratchConfig(Settings):
     """When averaging begins, and when training ends early.
 
-    Attributes:
-        asgd_patience: n of NT-ASGD (Merity et al. 2017, algorithm 1): the weights of all further steps are averaged
-            once an epoch validates worse than the best of those more than n epochs before it. 0 never averages.
-        early_stop: epochs without a better validation after which training ends; 0 goes on to the end.
+    Averaging is NT-ASGD (Merity et al. 2017, algorithm 1): the weights of all further steps are averaged once an epoch
+    validates worse than the best of those more than `scratch_asgd_patience` epochs before it.
     """
 
-    asgd_patience: int
-    early_stop: int
+    scratch_asgd_patience: int = setting(
+        5,
+        "from scratch: average weights once worse than this many epochs ago; 0 never",
+        at_least=0,
+        only=SCRATCH,
+    )
+    scratch_early_stop: int = setting(
+        30,
+        "from scratch: stop after this many epochs without a better validation; 0 never",
+        at_least=0,
+        only=SCRATCH,
+    )
+
+
+# For images: each cosine period is worst at its start and best at its end, and running averages of batch statistics
+# would not fit averaged weights.
+TO_THE_END = ScratchConfig(scratch_asgd_patience=0, scratch_early_stop=0)
 
 
 class ScratchTrainer(Trainer):
     """Trains the weights of one architecture; evaluates, and saves, after every epoch.
 
     Args:
-        task, shared_optimizer, shared_schedule, config, header, logbook, checkpoints, folder: as for `Trainer`.
-        architecture: what to train; the model in `task` has weights for it.
+        task: the problem, with a model that has weights for the architecture.
+        architecture: what to train.
         scratch: see `ScratchConfig`.
+        parts: as for `Trainer`.
     """
 
     def __init__(self, task, architecture, *, scratch: ScratchConfig, **parts):
-        super().__init__(
-            task, FixedController(architecture), controller_optimizer=None, controller_schedule=None, **parts
-        )
+        super().__init__(task, FixedController(architecture), **parts)
         self.architecture = architecture
         self.scratch = scratch
         self.average: AveragedModel | None = None
 
     def is_finished(self) -> bool:
         """Whether `max_epoch` is reached, or no epoch has been better for `early_stop` of them."""
-        patience = self.scratch.early_stop
+        patience = self.scratch.scratch_early_stop
         has_stalled = patience > 0 and self.progress.epoch - self.best_epoch() >= patience
         return has_stalled or super().is_finished()
 
@@ -59,12 +75,12 @@ class ScratchTrainer(Trainer):
             return self.progress.epoch
         best, chosen = None, 0
         for epoch, score in enumerate(self._validations(), start=1):
-            if self.task.is_better(score, best):
+            if self.task.metric.is_better(score, best):
                 best, chosen = score, epoch
         return chosen
 
     def _validations(self) -> list[float]:
-        scores = [entry[f"validation_{self.task.metric}"] for entry in self.progress.history]
+        scores = [entry[f"validation_{self.task.metric.name}"] for entry in self.progress.history]
         return [score for score in scores if score is not None]
 
     def step_shared(self) -> None:
@@ -88,19 +104,19 @@ class ScratchTrainer(Trainer):
             return True
         before = self._validations()
         is_best = super().derive_and_record()
-        if self.average is None and self._is_worse_than_long_ago(before):
+        if self.average is None and self._nonmono_triggered(before):
             self.average = AveragedModel(self.task.model)
             self.logbook.info(f"epoch {self.progress.epoch}: no better than before; weights are averaged from here on")
         return is_best
 
-    def _is_worse_than_long_ago(self, before: list[float]) -> bool:
-        patience = self.scratch.asgd_patience
+    def _nonmono_triggered(self, before: list[float]) -> bool:
+        patience = self.scratch.scratch_asgd_patience
         if patience == 0:
             return False
-        return any(self.task.is_better(score, self.progress.validation) for score in before[:-patience])
+        return any(self.task.metric.is_better(score, self.progress.validation) for score in before[:-patience])
 
-    def draw(self, architecture, score: float) -> None:
-        """Nothing: the architecture never changes."""
+    def write_architecture(self, architecture, score: float) -> None:
+        """Do nothing: the architecture never changes, and is written down when the run starts."""
 
     def test(self) -> float:
         """The metric on the test split of the epoch that validated best, whose weights the model then has.
@@ -108,12 +124,11 @@ class ScratchTrainer(Trainer):
         Without validation data that is the last epoch.
 
         Raises:
-            ValueError: no epoch validated with a finite number.
+            UserError: no epoch validated with a finite number.
         """
         if self.task.has_validation and self.progress.best is None:
-            raise ValueError(f"{self.folder}: no epoch has a finite validation {self.task.metric}; nothing to test")
-        device = next(self.task.model.parameters()).device
-        best = load_checkpoint(self.checkpoints.folder / BEST, device)
+            raise UserError(f"{self.folder}: no epoch has a finite validation {self.task.metric.name}; nothing to test")
+        best = load_checkpoint(self.checkpoints.folder / BEST, self.task.device)
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])
         with self._averaged_weights():
@@ -137,7 +152,7 @@ class ScratchTrainer(Trainer):
         """What results.json holds; `validation_…` is of the best epoch, `best_epoch`."""
         return {
             **super().results(),
-            f"validation_{self.task.metric}": self.progress.best,
+            f"validation_{self.task.metric.name}": self.progress.best,
             "best_epoch": self.best_epoch(),
             "num_parameters": sum(weight.numel() for weight in self.task.model.parameters()),
         }

@@ -1,0 +1,78 @@
+"""Ablation studies: what a derived architecture's activations or operations, and its nodes, are worth.
+
+from enas.ablation.ablations import node_removal
+node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from enas.ablation.edits import removals, replacements
+from enas.ablation.report import plot_removals, plot_replacements, write
+from enas.ablation.study import begin, score_variants
+from enas.cli import guarded
+from enas.errors import UserError
+from enas.runs.commands import parse_flags
+
+
+def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
+    """Score the cell with all its activations replaced by each in turn, then with those of single nodes replaced.
+
+    Args:
+        max_batches: of each split, in mode derive; all unless given.
+        settings: as on the command line: mode derive scores with the shared weights of the run that load_path names
+            (or the newest), mode train_scratch trains every variant anew; dag_path names another architecture to
+            study.
+
+    Returns:
+        the rows of results.json, which lies in analysis_results/activation_replacement/RUN/ with plots and a table.
+
+    Raises:
+        UserError: with a line that names what is wrong and what would be right.
+    """
+    return _replacement("activation_replacement", settings, max_batches)
+
+
+def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
+    """Score the network with all its operations replaced by each in turn, then with those of single layers or nodes.
+
+    A micro network's nodes have two operations; both are replaced. Arguments, files and errors are those of
+    `activation_replacement`.
+    """
+    return _replacement("operation_replacement", settings, max_batches)
+
+
+def _replacement(ablation: str, settings: dict, max_batches: int | None) -> list[dict]:
+    study = begin(settings, max_batches, ablation)
+    replacement = study.config.space.replacement
+    variants = replacements(study.architecture, replacement.apply, replacement.names(study.config))
+    rows = score_variants(study, variants)
+    plot_replacements(write(ablation, study, rows, max_batches), study, rows)
+    return rows
+
+
+def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
+    """Score the architecture without each of its nodes, or layers, in turn.
+
+    What read a node reads what that node read, through the shared weights of that pair; `remove_node` of each
+    architecture says more. Arguments, files and errors are those of `activation_replacement`.
+    """
+    study = begin(settings, max_batches)
+    variants, kept = removals(study.architecture)
+    if len(variants) == 1:
+        raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(kept)}")
+    rows = score_variants(study, variants)
+    for reason in kept:
+        print(reason)
+    plot_removals(write("node_removal", study, rows, max_batches), study, rows)
+    return rows
+
+
+def main(ablation: Callable[..., list[dict]], argv: list[str] | None = None) -> int:
+    """Run an ablation as the flags say; returns the exit status, as `enas.cli.main` does."""
+    return guarded(lambda: ablation(**parse_flags(argv, ablation.__doc__.splitlines()[0], _add_max_batches)))
+
+
+def _add_max_batches(parser) -> None:
+    text = "minibatches of each split to score on, in mode derive (default: all)"
+    parser.add_argument("--max_batches", type=int, metavar="N", help=text)

@@ -1,0 +1,31 @@
+"""The errors that end a command in one line, without a traceback. Any other is a bug, and keeps its traceback."""
+
+import difflib
+import signal
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user can mend. The text names it, says what is wrong, and what would be right."""
+
+
+class NotFoundError(UserError, FileNotFoundError):
+    """A file, a dataset or a run that does not exist."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """Losses stayed non-finite after several returns to the last checkpoint with half the learning rate."""
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM came. `status` is the exit status, 130 or 143."""
+
+    def __init__(self, signum: int, text: str):
+        super().__init__(f"stopped by {signal.Signals(signum).name}; {text}")
+        self.status = 128 + signum
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or nothing when none is near."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,49 @@
+"""What the activations of the recurrent search space compute, found by name, and how to add one.
+
+from enas.models.activations import register_activation
+register_activation("sine", torch.sin, colour="#CC9DBE")
+"""
+
+import functools
+import pkgutil
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from enas.errors import UserError
+from enas.search_space.rnn_cell import ACTIVATIONS, Activation
+
+
+def register_activation(name: str, function: str | Callable[[Tensor], Tensor], colour: str = "white") -> None:
+    """Let cells have one more activation, named in `--shared_rnn_activations`.
+
+    Args:
+        name: what flags, JSON files and drawings call it.
+        function: elementwise and differentiable by autograd; or the dotted name of such a function.
+        colour: of its nodes in drawings.
+
+    Raises:
+        UserError: the name is taken.
+    """
+    if name in ACTIVATIONS:
+        raise UserError(f"activation {name} is registered already; choose another name")
+    ACTIVATIONS[name] = Activation(function, colour)
+
+
+@functools.cache
+def _found(function: str) -> Callable[[Tensor], Tensor]:
+    return pkgutil.resolve_name(function)
+
+
+def activate(name: str, x: Tensor) -> Tensor:
+    """Activation `name` of a tensor: the same shape."""
+    function = ACTIVATIONS[name].function
+    return (_found(function) if isinstance(function, str) else function)(x)
+
+
+def differentiate(name: str, grad: Tensor, x: Tensor) -> Tensor:
+    """`grad` times the derivative of activation `name` at `x`, by autograd: the same shape."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(activate(name, x), x, grad)[0]

@@ -1,0 +1,108 @@
+"""From flags to the functions of `enas.runs.run`."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from enas.cli import Parser
+from enas.config import Config, all_settings, check_effects, with_variation
+from enas.errors import UserError
+from enas.runs import run
+from enas.runs.folder import SCRATCH, SEARCHES, choose_run, saved_config
+from enas.settings import choices_of
+
+
+def execute(given: Mapping[str, Any]) -> dict:
+    """Do what flags ask for: a new run, or the named (or the newest fitting) run that they go on from.
+
+    Returns:
+        what the run's results.json holds.
+
+    Raises:
+        UserError: with a line that names what is wrong and what would be right.
+    """
+    mode = Config(mode=given.get("mode", "train")).mode
+    if given.get("dag_path") and mode != "single":
+        raise UserError(f"dag_path has no effect in mode {mode}; --mode single trains the architecture it names")
+    return _MODES[mode](dict(given))
+
+
+def _train(given: dict) -> dict:
+    if given.get("load_path"):
+        return run.resume(choose_run(given, SEARCHES), **_changes(given))
+    return run.train(*_new(given))
+
+
+def _single(given: dict) -> dict:
+    if given.get("load_path"):
+        return run.resume(choose_run(given, ("single",)), **_changes(given))
+    config, notes = _new(given)
+    return run.single(config, notes=notes)
+
+
+def _train_scratch(given: dict) -> dict:
+    # Without a load_path, take the newest search: what it found is to be trained.
+    modes = (*SEARCHES, "train_scratch") if given.get("load_path") else SEARCHES
+    found = choose_run(given, modes)
+    if saved_config(found).mode == "train_scratch":
+        return run.resume(found, **_changes(given))
+    return run.train_scratch(found, **_changes(given))
+
+
+def _derive(given: dict) -> dict:
+    return run.derive(choose_run(given, SEARCHES), **_changes(given))
+
+
+def _test(given: dict) -> dict:
+    return run.test(choose_run(given, (*SEARCHES, *SCRATCH)), **_changes(given))
+
+
+_MODES = {"train": _train, "derive": _derive, "test": _test, "single": _single, "train_scratch": _train_scratch}
+
+
+def _new(given: dict):
+    config = Config(**given)
+    return config, check_effects(given, config)
+
+
+def _changes(given: dict) -> dict:
+    return {name: value for name, value in given.items() if name not in ("load_path", "mode")}
+
+
+def parse_flags(argv: list[str] | None, description: str, add: Callable | None = None) -> dict[str, Any]:
+    """The settings that the command line gives, those of its --config included; flags win.
+
+    Args:
+        argv: the command line; sys.argv by default.
+        description: what --help says first.
+        add: adds further flags to the parser.
+
+    Raises:
+        UserError: for an unknown flag (with the nearest known one), a wrong value, or an unknown --config.
+    """
+    parser = Parser(description)
+    parser.add_argument("--config", metavar="NAME", help="variation in configs/ to start from")
+    for name, spec in all_settings().items():
+        choices = choices_of(spec)
+        default = ",".join(spec.default) if isinstance(spec.default, tuple) else spec.default
+        parser.add_argument(
+            f"--{name}",
+            type={bool: _boolean, tuple: _names}.get(type(spec.default), type(spec.default)),
+            choices=choices or None,
+            metavar=None if choices else name.upper(),
+            help=f"{spec.metadata['help']} (default: {default})".replace("%", "%%"),
+        )
+    if add is not None:
+        add(parser)
+    return with_variation(parser.given(argv))
+
+
+def _boolean(text: str) -> bool:
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r} is not true or false (also 1/0, yes/no)")
+    return values[text.lower()]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

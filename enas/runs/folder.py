@@ -1,0 +1,191 @@
+"""The folders that runs leave: making one, finding one, and reading what it was asked to do."""
+
+import itertools
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from enas.config import Config, check_effects, check_part, config_from
+from enas.errors import NotFoundError, UserError
+from enas.runs.files import read_json
+
+SEARCHES = ("train",)  # modes whose runs hold shared parameters and a controller
+SCRATCH = ("single", "train_scratch")  # modes whose runs hold the weights of one architecture
+
+# What may change when a run is used again, with the modes in which a change has an effect; all else is part of what the
+# run is. How a run is used (its mode, and where it lies) always changes.
+TRAINING = ("train", *SCRATCH)
+CHANGEABLE = {
+    "num_gpu": (*TRAINING, "derive", "test"),
+    "num_threads": (*TRAINING, "derive", "test"),
+    "data_dir": (*TRAINING, "derive", "test"),
+    "max_epoch": TRAINING,
+    "save_epoch": ("train",),
+    "max_save_num": TRAINING,
+    "log_step": TRAINING,
+    "derive_num_sample": ("train", "derive"),
+    "derive_max_batches": ("train", "derive"),
+}
+WHERE = {"mode", "load_path", "log_dir"}
+
+# What a run from scratch takes over from the search it derives from.
+SEARCHED = {
+    "network_type", "cnn_space", "dataset", "train_type", "architecture", "num_blocks", "shared_rnn_activations",
+    "cell_output", "vocab_min_count", "cnn_num_layers", "cnn_num_blocks", "cnn_hid", "cnn_dropout",
+}  # fmt: skip
+
+# What a run from scratch chooses anew: it may run on another machine.
+MACHINE = {"num_threads": 0, "precision": "auto"}
+
+
+def make_run_folder(config: Config) -> Path:
+    """A new folder `log_dir/{dataset}_{train_type}_{time}`; UserError, naming it, when it cannot be made.
+
+    Where a run has started in the same second, the name ends in -2, -3 …
+    """
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    log_dir, name = Path(config.log_dir), f"{config.dataset}_{config.train_type}_{stamp}"
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        return _first_free(log_dir, name)
+    except OSError as error:
+        raise UserError(
+            f"{log_dir / name}: the run folder cannot be made ({error.strerror}); choose another --log_dir"
+        ) from None
+
+
+def _first_free(log_dir: Path, name: str) -> Path:
+    for number in itertools.count(1):
+        folder = log_dir / (name if number == 1 else f"{name}-{number}")
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Raise UserError, naming the folder, when nothing can be written there."""
+    probe = folder / ".writable"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: the run folder cannot be written to ({error.strerror})") from None
+
+
+def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
+    """The run of one of `modes` that `settings` name by load_path, or else the newest of their kind.
+
+    Raises:
+        UserError: there is none, or it is of another mode.
+    """
+    if settings.get("load_path"):
+        return run_of_mode(settings["load_path"], modes, settings)
+    return newest_run(settings, modes)
+
+
+def run_of_mode(load_path: str | Path, modes: Collection[str], settings: Mapping[str, Any]) -> Path:
+    """The run folder that `load_path` names, see `find_run`; UserError also when it is not of one of `modes`."""
+    folder = find_run(load_path, settings.get("log_dir", "logs"))
+    mode = saved_config(folder).mode
+    if mode not in modes:
+        raise UserError(f"{folder}: is a run of mode {mode}; this needs a run of mode {' or '.join(modes)}")
+    return folder
+
+
+def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path") -> Path:
+    """The run folder that `load_path` names: a path, or the name of a run in `log_dir`; UserError when there is none.
+
+    `flag` is what the user knows `load_path` as.
+    """
+    candidates = [Path(load_path), Path(log_dir) / load_path]
+    for folder in candidates:
+        if (folder / "params.json").is_file():
+            return folder
+    for folder in candidates:
+        if folder.exists():
+            raise UserError(f"{folder}: not a run folder: params.json is missing")
+    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}")
+
+
+def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -> Path:
+    """The newest run of the same dataset and train type, of one of `modes`.
+
+    So are the search space and the shape of hardcoded cells, where `settings` give them.
+
+    Raises:
+        NotFoundError: there is none; the line says how to make one.
+    """
+    # The other settings may make sense only together with those of the run that is not yet known.
+    kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
+    names = ("dataset", "train_type", "log_dir", *kind)
+    wanted = Config(**{name: settings[name] for name in names if name in settings})
+    stamp = r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?"
+    pattern = re.compile(re.escape(f"{wanted.dataset}_{wanted.train_type}_") + stamp)
+    found = {path: pattern.fullmatch(path.name) for path in Path(wanted.log_dir).glob("*/")}
+    by_time = {(match[1], int(match[2] or 1)): path for path, match in found.items() if match}
+    for _, folder in sorted(by_time.items(), reverse=True):
+        if not (folder / "params.json").is_file():
+            continue
+        saved = saved_config(folder)
+        is_same_kind = all(getattr(saved, name) == getattr(wanted, name) for name in kind)
+        if saved.mode in modes and is_same_kind:
+            print(f"taking the newest run, {folder}")
+            return folder
+    same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))
+    raise NotFoundError(
+        f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; make one with: "
+        f"python main.py {same}--mode train"
+    )
+
+
+def saved_config(folder: Path) -> Config:
+    """The settings that the run in `folder` was started with; UserError when params.json is unreadable."""
+    path = folder / "params.json"
+    return config_from(read_json(path), str(path))
+
+
+def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
+    """The settings of the run in `folder`, with those of `settings` that may change put in.
+
+    Raises:
+        UserError: params.json is unreadable, or `settings` contradict what the run is, or have no effect.
+    """
+    saved = saved_config(folder)
+    given = saved.replace(**settings)
+    mode = settings.get("mode", saved.mode)
+    for name in sorted(settings.keys() - WHERE):
+        check_part(name, saved)
+        if getattr(given, name) == getattr(saved, name):
+            continue
+        if name not in CHANGEABLE:
+            raise _contradiction(name, given, folder, saved)
+        if mode not in CHANGEABLE[name]:
+            raise UserError(f"{name} has no effect in mode {mode}; leave it out")
+    return given.replace(load_path=saved.load_path, log_dir=str(folder.parent))
+
+
+def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
+    """The settings of a run from scratch that takes its architecture from the search in `folder`.
+
+    They are those of the search, with `settings` put in, and load_path says where the search is.
+
+    Raises:
+        UserError: params.json is unreadable, or `settings` contradict the space that was searched, or have no effect.
+    """
+    saved = saved_config(folder)
+    given = saved.replace(**{**MACHINE, "mode": "train_scratch", **settings})
+    for name in sorted(settings.keys() & SEARCHED):
+        if getattr(given, name) != getattr(saved, name):
+            raise _contradiction(name, given, folder, saved)
+    check_effects([name for name in settings if getattr(given, name) != getattr(saved, name)], given)
+    return given.replace(load_path=str(folder), log_dir=settings.get("log_dir", str(folder.parent)))
+
+
+def _contradiction(name: str, given: Config, folder: Path, saved: Config) -> UserError:
+    return UserError(
+        f"{name} is {getattr(given, name)!r}, but the run {folder} has {getattr(saved, name)!r}; "
+        "leave the flag out, or start a new run"
+    )

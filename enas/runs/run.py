@@ -1,0 +1,348 @@
+"""From settings to results: what the scripts call.
+
+    from enas.config import Config
+    from enas.runs import run
+    results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
+
+A new run takes a `Config`; what goes on with a run that is there takes its name or path, and the settings to change.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from enas.config import Config
+from enas.controllers import Controller, FixedController
+from enas.errors import UserError
+from enas.runs.files import read_json, write_json
+from enas.runs.folder import (
+    SCRATCH,
+    SEARCHES,
+    check_writable,
+    config_for_scratch,
+    make_run_folder,
+    run_config,
+    run_of_mode,
+    saved_config,
+)
+from enas.runs.logbook import Logbook, format_score
+from enas.search_space import Architecture, architecture_from_dict, load_architecture
+from enas.tasks.base import Task
+from enas.training.checkpoint import BEST, CheckpointConfig, Checkpoints, load_checkpoint, misfit, seed_everything
+from enas.training.optim import ControllerOptimConfig
+from enas.training.probe import THREADS_VARIABLE, choose_threads
+from enas.training.scratch import ScratchTrainer
+from enas.training.trainer import Trainer, TrainerConfig
+
+ARCHITECTURE = "architecture.json"
+
+
+def train(config: Config, notes: list[str] | None = None) -> dict:
+    """Search: train a new run to its end; returns what its results.json holds. `notes` are logged first.
+
+    Raises:
+        UserError: with a line that names what is wrong and what would be right.
+    """
+    return _start(config, None, notes)
+
+
+def single(config: Config, architecture: Architecture | None = None, notes: list[str] | None = None) -> dict:
+    """Train one architecture from scratch, that of `config.dag_path` unless it is given; returns the run's results.
+
+    In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
+    """
+    return _start(config, architecture or named_architecture(config), notes)
+
+
+def train_scratch(load_path: str | Path, **changes: Any) -> dict:
+    """Derive an architecture from the search in `load_path`, and train it from scratch; returns the new results."""
+    folder = run_of_mode(load_path, SEARCHES, changes)
+    config = config_for_scratch(folder, changes)
+    return _start(config, derived_architecture(folder, **changes))
+
+
+def resume(load_path: str | Path, **changes: Any) -> dict:
+    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint."""
+    folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
+    saved = saved_config(folder)
+    config = run_config(folder, {"mode": saved.mode, **changes})
+    with _reopened(config, folder, changes) as trainer:
+        write_json(folder / "params.json", config.to_dict())
+        trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
+        for line in _stretched(trainer, saved, config):
+            trainer.logbook.info(line)
+        return _finish(config, trainer)
+
+
+def derive(load_path: str | Path, **changes: Any) -> dict:
+    """Derive an architecture from the search in `load_path`, and write it down there; returns the run's results."""
+    folder = run_of_mode(load_path, SEARCHES, changes)
+    config = run_config(folder, {**changes, "mode": "derive"})
+    with _reopened(config, folder, changes) as trainer:
+        trainer.derive_and_record()
+        return _report(trainer, trainer.results(), "derived")
+
+
+def test(load_path: str | Path, **changes: Any) -> dict:
+    """Evaluate on the test split the final architecture of a run, and write it down there.
+
+    For a search: what was derived last, or in the best epoch with its shared weights, whichever validates better. For
+    one architecture from scratch: its best epoch.
+    """
+    folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
+    saved = saved_config(folder)
+    config = run_config(folder, {**changes, "mode": "test"})
+    with _reopened(config, folder, changes) as trainer:
+        return _test_scratch(trainer) if saved.mode in SCRATCH else _test_search(trainer)
+
+
+def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
+    """Like `derive`, but writes nothing. Of `changes`, those are read that `derive` would take."""
+    names = ("data_dir", "log_dir", "num_gpu", "derive_num_sample", "derive_max_batches")
+    changes = {name: value for name, value in changes.items() if name in names}
+    folder = run_of_mode(load_path, SEARCHES, changes)
+    config = run_config(folder, {**changes, "mode": "derive"})
+    threads = torch.get_num_threads()
+    trainer, _ = restore(config, folder)
+    architecture, _ = trainer.derive()
+    torch.set_num_threads(threads)  # what comes next chooses its own
+    return architecture
+
+
+def named_architecture(config: Config) -> Architecture:
+    """The architecture that `dag_path` names: that of a JSON file, or a baseline of the search space.
+
+    Raises:
+        UserError: nothing is named, there is no such file, or no architecture of the search space in it.
+    """
+    space = config.space
+    names = ", ".join(["its JSON file with --dag_path", *space.baselines])
+    if not config.dag_path:
+        raise UserError(f"mode single trains one given architecture: name {names.replace(', ', ', or ')}")
+    if config.dag_path in space.baselines:
+        return space.baselines[config.dag_path](config)
+    architecture = load_architecture(config.dag_path)
+    if not isinstance(architecture, space.architecture):
+        raise UserError(f"{config.dag_path}: is {architecture.title}; {space.architecture.title} is needed here")
+    return architecture
+
+
+def pick_device(num_gpu: int) -> torch.device:
+    """The CPU for 0, a GPU for 1, and for −1 a GPU when there is one; UserError when there are fewer."""
+    available = torch.cuda.device_count()
+    if num_gpu > available:
+        raise UserError(f"num_gpu is {num_gpu}, but this machine has {available}; --num_gpu 0 uses the CPU")
+    if num_gpu > 1:
+        raise UserError(f"num_gpu is {num_gpu}; a run uses one GPU at most")
+    return torch.device("cuda" if available and num_gpu != 0 else "cpu")
+
+
+def make_trainer(
+    config: Config, task: Task, controller: Controller, folder: Path, logbook: Logbook | None = None
+) -> Trainer:
+    """The loop of a search, or of a run from scratch where the controller is fixed to one architecture."""
+    parts = {
+        "config": config[TrainerConfig],
+        "shared_optim": config[config.space.optim],
+        "controller_optim": config[ControllerOptimConfig],
+        "draw": config.space.draw,
+        "header": {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")},
+        "logbook": logbook,
+        "checkpoints": Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num),
+        "folder": folder,
+    }
+    if isinstance(controller, FixedController):
+        return ScratchTrainer(task, controller.architecture, scratch=config.space.scratch(config), **parts)
+    return Trainer(task, controller, **parts)
+
+
+def make_problem(config: Config, data, architecture: Architecture | None, device) -> tuple[Task, Controller]:
+    """Task and controller of a search, or of one architecture from scratch where one is given."""
+    if architecture is not None:
+        return config.space.scratch_task(config, data, architecture, device), FixedController(architecture)
+    task = config.space.search_task(config, data, device)
+    return task, config.space.controllers[config.train_type](config).to(device)
+
+
+def _start(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> dict:
+    device = pick_device(config.num_gpu)
+    seed_everything(config.random_seed)
+    data = config.space.load_data(config)
+    config, chosen = config.space.choose(config, data, device)
+    task, controller = make_problem(config, data, architecture, device)
+    config, threads = _choose_threads(config, task, controller)
+    folder = make_run_folder(config)
+    write_json(folder / "params.json", config.to_dict())
+    with _logbook(folder) as logbook:
+        for line in (*data.notes, *(notes or ()), *chosen, *threads):
+            logbook.info(line)
+        trainer = make_trainer(config, task, controller, folder, logbook)
+        logbook.info(f"run {folder}: {_what(config, trainer)}, on {device}")
+        if architecture is not None:
+            _write_architecture(config, architecture, trainer)
+        return _finish(config, trainer)
+
+
+def _what(config: Config, trainer: Trainer) -> str:
+    if not isinstance(trainer, ScratchTrainer):
+        return f"{config.train_type} search on {config.dataset}"
+    size = sum(weight.numel() for weight in trainer.task.model.parameters())
+    return f"one architecture on {config.dataset}, {size:,} parameters"
+
+
+def _write_architecture(config: Config, architecture: Architecture, trainer: Trainer) -> None:
+    write_json(trainer.folder / ARCHITECTURE, architecture.to_dict())
+    if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
+        path = trainer.folder / "architecture.png"
+        trainer.output_files["picture"] = config.space.draw(architecture, path, config.dataset)
+
+
+def _choose_threads(config: Config, task: Task, controller: Controller) -> tuple[Config, list[str]]:
+    """The settings with the number of threads, which the process then computes with, and a line on why."""
+    if task.device.type != "cpu":
+        return config, []
+    num, reason = config.num_threads, "as num_threads says"
+    if num == 0:
+        num, reason = choose_threads(task, controller, config.shared_num_sample)
+    torch.set_num_threads(num)
+    return config.replace(num_threads=num), [f"threads {num}: {reason}"]
+
+
+def _stretched(trainer: Trainer, saved: Config, config: Config) -> list[str]:
+    """A log line when a longer or shorter run moves what its schedules go by."""
+    if saved.max_epoch == config.max_epoch:
+        return []
+    progress, optim = trainer.progress, config.space.optim
+    place = (progress.epoch + 1, progress.total_shared_steps, trainer.task.steps_per_epoch)
+    before, now = (settings[optim].rate(*place) * progress.lr_scale for settings in (saved, config))
+    moved = f"; the next learning rate is {now:.3g} in place of {before:.3g}" if now != before else ""
+    return [f"max_epoch {config.max_epoch} in place of {saved.max_epoch}: schedules over the whole run change{moved}"]
+
+
+def _finish(config: Config, trainer: Trainer) -> dict:
+    """Train to the end, and report what was reached."""
+    if not isinstance(trainer, ScratchTrainer):
+        results = trainer.train()
+        _say_where(trainer)
+        return results
+    trainer.output_files["architecture"] = trainer.folder / ARCHITECTURE
+    results = trainer.train()
+    if config.mode == "train_scratch" or not trainer.task.has_validation:
+        return _test_scratch(trainer)
+    return _report(trainer, results, "trained")
+
+
+def _test_scratch(trainer: ScratchTrainer) -> dict:
+    return _report(trainer, {**trainer.results(), f"test_{trainer.task.metric.name}": trainer.test()}, "tested")
+
+
+def _test_search(trainer: Trainer) -> dict:
+    task, metric = trainer.task, trainer.task.metric
+    architecture, score = _last_derived(trainer.folder, metric.name)
+    best = trainer.checkpoints.folder / BEST
+    if best.is_file() and not metric.is_better(score, trainer.progress.best):
+        state = load_checkpoint(best, task.device)
+        task.load_state_dict(state["task"])
+        architecture = architecture_from_dict(state["progress"]["architecture"])
+    results = {
+        **trainer.results(),
+        "architecture": architecture.to_dict(),
+        f"validation_{metric.name}": task.evaluate(architecture, "valid"),
+        f"test_{metric.name}": task.evaluate(architecture, "test"),
+    }
+    return _report(trainer, results, "tested")
+
+
+def _last_derived(folder: Path, metric: str) -> tuple[Architecture, float]:
+    path = folder / "results.json"
+    try:
+        results = read_json(path)
+        return architecture_from_dict(results["architecture"]), float(results[f"validation_{metric}"])
+    except (UserError, TypeError, KeyError):
+        raise UserError(f"{path}: names no derived architecture; make one with --mode derive") from None
+
+
+@contextmanager
+def _logbook(folder: Path, purge_step: int | None = None) -> Iterator[Logbook]:
+    logbook = Logbook(folder, purge_step)
+    try:
+        yield logbook
+    finally:
+        logbook.close()
+
+
+@contextmanager
+def _reopened(config: Config, folder: Path, changes: dict) -> Iterator[Trainer]:
+    """The run in `folder` as its newest checkpoint has it, with a logbook that goes on there."""
+    trainer, warnings = restore(config, folder, threads_given="num_threads" in changes)
+    check_writable(folder)
+    with _logbook(folder, purge_step=trainer.progress.step + 1) as logbook:
+        trainer.logbook = logbook
+        for line in warnings:
+            logbook.info(line)
+        yield trainer
+
+
+def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tuple[Trainer, list[str]]:
+    """The run in `folder` as its newest readable checkpoint has it, without a logbook; and log lines.
+
+    It computes with the threads that it began with, unless OMP_NUM_THREADS is set and `threads_given` is false.
+
+    Raises:
+        UserError: there is no checkpoint, none can be read, or it does not fit.
+    """
+    device = pick_device(config.num_gpu)
+    if config.num_threads and (threads_given or THREADS_VARIABLE not in os.environ):
+        torch.set_num_threads(config.num_threads)
+    data = config.space.load_data(config)
+    architecture = None
+    if saved_config(folder).mode in SCRATCH:
+        architecture = load_architecture(folder / ARCHITECTURE)
+    task, controller = make_problem(config, data, architecture, device)
+    trainer = make_trainer(config, task, controller, folder)
+    return trainer, _load_newest(trainer, config)
+
+
+def _load_newest(trainer: Trainer, config: Config) -> list[str]:
+    warnings: list[str] = []
+    state = trainer.checkpoints.load_newest(warnings.append, trainer.task.device)
+    reason = misfit(trainer.state_dict(), state)
+    try:
+        if reason is None:
+            trainer.load_state_dict(state)
+    except UserError as error:  # the place in the data, which is not there
+        reason = str(error)
+    if reason is not None:
+        raise UserError(
+            f"{trainer.folder}: its checkpoint does not fit; has the data of {config.dataset} changed since? ({reason})"
+        )
+    return warnings
+
+
+def _report(trainer: Trainer, results: dict, what: str) -> dict:
+    """Write results.json, and log what was reached. Returns `results`."""
+    trainer.logbook.results(results)
+    metric = trainer.task.metric.name
+    scores = [
+        f"{split} {metric} {format_score(results[f'{split}_{metric}'])}"
+        for split in ("validation", "test")
+        if results[f"{split}_{metric}"] is not None
+    ]
+    trainer.logbook.info(f"run {trainer.folder}: {what}, {', '.join(scores)}")
+    trainer.logbook.info(json.dumps(results["architecture"]))
+    _say_where(trainer)
+    return results
+
+
+def _say_where(trainer: Trainer) -> None:
+    """Log which files the run left, and how to look at its curves."""
+    folder = trainer.folder
+    places = {**trainer.output_files, "results": folder / "results.json", "log": folder / "train.log"}
+    for name, path in places.items():
+        trainer.logbook.info(f"{name + ':':14}{path}")
+    trainer.logbook.info(f"{'curves:':14}tensorboard --logdir {folder}")

@@ -1,0 +1,117 @@
+"""What a setting is: a field of the dataclass of the part that reads it, under the name of its flag.
+
+The field says everything about it once: default, bounds, help text, and what it needs to have an effect.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from enas.errors import UserError
+
+ABOVE_ZERO = "above 0"  # for `only`: any positive value of the other setting
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | Callable[[], Sequence[str]] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    only: Mapping[str, Any] | None = None,
+) -> Any:
+    """A field of a `Settings` class.
+
+    Args:
+        default: also says the type: a bool, an int, a float, a str, or a tuple of str.
+        help: as `--help` shows it.
+        choices: the values allowed; a function where they depend on what is registered.
+        at_least, above, at_most, below: bounds of a number.
+        only: other settings, each with the value (or a tuple of values, or `ABOVE_ZERO`) without which this one has
+            no effect.
+    """
+    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds, "only": only or {}})
+
+
+def choices_of(spec: dataclasses.Field) -> tuple[str, ...]:
+    """The values that a setting allows; none means any of its type."""
+    choices = spec.metadata["choices"]
+    return tuple(choices() if callable(choices) else choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of one part; subclasses add fields made by `setting`.
+
+    Raises:
+        UserError: a value is of a wrong type, not allowed, or out of bounds.
+    """
+
+    def __post_init__(self):
+        for spec in dataclasses.fields(self):
+            object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
+        self.check()
+
+    def check(self) -> None:
+        """Raise UserError when settings of this part do not go together."""
+
+
+def checked(spec: dataclasses.Field, value: Any) -> Any:
+    """`value` as a setting's type; UserError, naming the setting, when it is not allowed."""
+    value = _typed(spec, value)
+    choices = choices_of(spec)
+    if choices and value not in choices:
+        raise UserError(f"{spec.name} is {value!r}; it must be one of {', '.join(choices)}")
+    bounds = spec.metadata["bounds"]
+    if isinstance(value, (int, float)) and not _is_within(value, **bounds):
+        raise UserError(f"{spec.name} is {value!r}; it must {_rule(**bounds)}")
+    return value
+
+
+def _typed(spec: dataclasses.Field, value: Any) -> Any:
+    wanted = type(spec.default)
+    if wanted is tuple:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+            raise UserError(f"{spec.name} is {value!r}; it must be a list of names")
+        return tuple(value)
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        raise UserError(f"{spec.name} is {value!r}; it must be of type {wanted.__name__}")
+    if wanted is float and not abs(value) < float("inf"):
+        raise UserError(f"{spec.name} is {value!r}; it must be a finite number")
+    return value
+
+
+def _is_within(value: float, at_least, above, at_most, below) -> bool:
+    return not (
+        (at_least is not None and value < at_least)
+        or (above is not None and value <= above)
+        or (at_most is not None and value > at_most)
+        or (below is not None and value >= below)
+    )
+
+
+def _rule(at_least, above, at_most, below) -> str:
+    lower = at_least if above is None else above
+    upper = at_most if below is None else below
+    if lower is not None and upper is not None:
+        return f"lie in {'[' if above is None else '('}{lower}, {upper}{']' if below is None else ')'}"
+    if lower is not None:
+        return f"be {'at least' if above is None else 'above'} {lower}"
+    return f"be {'at most' if below is None else 'below'} {upper}"
+
+
+def unmet(spec: dataclasses.Field, values: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """The first other setting, and what it should be, without which `spec` has no effect beside `values`."""
+    for name, needed in spec.metadata["only"].items():
+        value = values[name]
+        is_met = value > 0 if needed is ABOVE_ZERO else value in (needed if isinstance(needed, tuple) else (needed,))
+        if not is_met:
+            return name, needed
+    return None

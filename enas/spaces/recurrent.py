@@ -1,0 +1,155 @@
+"""The recurrent search space on text (paper section 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from enas.controllers import RandomController, RNNController, RNNControllerConfig
+from enas.data.text import Corpus, TextConfig, load_corpus
+from enas.errors import UserError
+from enas.models.language_model import LanguageModel, LanguageModelConfig
+from enas.models.lstm import LSTMModel, nearest_hidden
+from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.pictures.drawing import draw_cell
+from enas.search_space import LSTMBaseline, RNNCell
+from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
+from enas.search_space.formats import RNN_FORMATS
+from enas.spaces.registry import Replacement, SearchSpace, register
+from enas.tasks.language import LanguageTask, LanguageTaskConfig
+from enas.training.optim import SharedOptimConfig
+from enas.training.probe import choose_precision
+from enas.training.scratch import ScratchConfig
+
+if TYPE_CHECKING:
+    from enas.config import Config
+
+
+def load_data(config: Config) -> Corpus:
+    """The text."""
+    return load_corpus(config.dataset, data_dir=config.data_dir, vocab_min_count=config.vocab_min_count)
+
+
+def search_task(config: Config, corpus: Corpus, device: torch.device) -> LanguageTask:
+    """The task with the shared model."""
+    model = SharedRNN(len(corpus.vocabulary), config[SharedRNNConfig])
+    return LanguageTask(corpus, _prepared(config, corpus, model, device), config[LanguageTaskConfig])
+
+
+def scratch_task(
+    config: Config, corpus: Corpus, architecture: RNNCell | LSTMBaseline, device: torch.device
+) -> LanguageTask:
+    """The task with a model of one architecture: no batch normalisation, and no weights for anything else."""
+    model = _prepared(config, corpus, _model_of(config, len(corpus.vocabulary), architecture), device)
+    return LanguageTask(
+        corpus, model, config[LanguageTaskConfig], random_length=config.scratch_random_length, test_batch_size=1
+    )
+
+
+def _model_of(config: Config, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> LanguageModel:
+    if isinstance(architecture, LSTMBaseline):
+        embed = architecture.hidden if config.tie_weights else config.shared_embed
+        sizes = replace(config[LanguageModelConfig], shared_embed=embed, shared_hid=architecture.hidden)
+        return LSTMModel(vocab_size, sizes)
+    size = architecture.nodes[-1] + 1
+    sizes = replace(config[SharedRNNConfig], num_blocks=size, shared_batch_norm=False)
+    return SharedRNN(vocab_size, sizes, architecture.edges)
+
+
+def _prepared(config: Config, corpus: Corpus, model: LanguageModel, device: torch.device) -> LanguageModel:
+    if config.shared_unigram_bias:
+        model.start_from_frequencies(corpus.train)
+    return model.to(device)
+
+
+def _trained(make_space) -> callable:
+    """What makes the trained controller of a space of cells."""
+    return lambda config: RNNController(make_space(config), config[RNNControllerConfig])
+
+
+def _cells(config: Config) -> RNNSpace:
+    return RNNSpace(config.num_blocks, config.shared_rnn_activations, config.cell_output)
+
+
+def _flexible_cells(config: Config) -> FlexibleRNNSpace:
+    return FlexibleRNNSpace(config.num_blocks, config.shared_rnn_activations, config.cell_output)
+
+
+def _hardcoded_cells(config: Config) -> HardcodedRNNSpace:
+    shape, activations = config.architecture, config.shared_rnn_activations
+    return HardcodedRNNSpace(shape, config.num_blocks, activations, config.cell_output)
+
+
+def nearest_lstm(config: Config) -> LSTMBaseline:
+    """The plain LSTM whose language model has about as many parameters as one of a cell of `num_blocks` nodes."""
+    vocab_size, embed, hidden = len(load_data(config).vocabulary), config.shared_embed, config.shared_hid
+    embeddings = vocab_size * embed + (0 if config.tie_weights else vocab_size * hidden) + vocab_size
+    cell = 2 * hidden * (embed + config.num_blocks * hidden)  # input, state, and an edge for each node but the first
+    return LSTMBaseline(nearest_hidden(embeddings + cell, vocab_size, embed, config.tie_weights))
+
+
+def draw(cell: RNNCell, path: Path, title: str) -> Path:
+    """Draw the cell, its size added to the title; returns the file written."""
+    return draw_cell(cell, path, title=f"{title}, {cell.num_blocks} nodes")
+
+
+def check(config: Config) -> None:
+    """Refuse settings of several parts that do not go together."""
+    if config.train_type == "flexible":
+        _flexible_cells(config)
+    if config.shared_batch_norm and config.batch_size == 1:
+        raise UserError(
+            "batch_size is 1; shared_batch_norm normalises by the statistics of a batch and needs at least 2, "
+            "or set shared_batch_norm to false"
+        )
+
+
+def choose(config: Config, corpus: Corpus, device: torch.device) -> tuple[Config, list[str]]:
+    """Choose the precision where it is auto."""
+    if config.precision != "auto":
+        return config, []
+    num_words = config.shared_rnn_max_length * config.batch_size * config.shared_num_sample
+    precision, reason = choose_precision(num_words, len(corpus.vocabulary), config.shared_hid, device)
+    return config.replace(precision=precision), [f"precision {precision}: {reason}"]
+
+
+RNN = register(
+    SearchSpace(
+        name="rnn",
+        settings=(
+            TextConfig,
+            RNNSpaceConfig,
+            SharedRNNConfig,
+            LanguageTaskConfig,
+            SharedOptimConfig,
+            RNNControllerConfig,
+            ScratchConfig,
+        ),
+        architecture=RNNCell,
+        controllers={
+            "orig": _trained(_cells),
+            "flexible": _trained(_flexible_cells),
+            "hardcoded": _trained(_hardcoded_cells),
+            "random": lambda config: RandomController(_cells(config)),
+        },
+        load_data=load_data,
+        search_task=search_task,
+        scratch_task=scratch_task,
+        optim=SharedOptimConfig,
+        scratch=lambda config: config[ScratchConfig],
+        metric=LanguageTask.metric,
+        draw=draw,
+        formats=RNN_FORMATS,
+        replacement=Replacement(
+            ablation="activation_replacement",
+            names=lambda config: config.shared_rnn_activations,
+            apply=RNNCell.replace_activations,
+        ),
+        baselines={"lstm": nearest_lstm},
+        check=check,
+        choose=choose,
+    )
+)

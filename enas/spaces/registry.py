@@ -1,0 +1,122 @@
+"""The registry of search spaces: one frozen `SearchSpace` holds all that differs from one to the next.
+
+A space of your own registers the same way, from outside the package; `examples/own_space.py` is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from enas.controllers import Controller
+from enas.errors import UserError
+from enas.search_space import Architecture
+from enas.search_space.formats import FORMATS, Format
+from enas.settings import Settings
+from enas.tasks.base import Metric, Task
+from enas.training.optim import SharedOptimisation
+from enas.training.scratch import TO_THE_END, ScratchConfig
+
+if TYPE_CHECKING:
+    from enas.config import Config
+
+
+class Data(Protocol):
+    """What `SearchSpace.load_data` returns."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to log about the data, one line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """The ablation that replaces what nodes apply.
+
+    Attributes:
+        ablation: its name, and that of its script.
+        names: what there is to replace by, given the settings of the run.
+        apply: (architecture, name, node or None for all nodes) to the edited copy.
+    """
+
+    ablation: str
+    names: Callable[[Config], tuple[str, ...]]
+    apply: Callable[[Any, str, Any], Architecture]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """A search space, and everything that the package does with it.
+
+    Attributes:
+        name: what messages call it.
+        settings: the `Settings` classes of its parts, beside those of every run.
+        architecture: its class of architectures.
+        controllers: by train type, what makes the controller.
+        load_data: reads the data.
+        search_task: makes the problem with the shared model; given settings, data and device.
+        scratch_task: makes the problem with a model of one architecture; given settings, data, architecture and device.
+        optim: the `Settings` class that says how the models are trained.
+        selected_by: the settings, by name, that choose it, such as {"network_type": "cnn", "cnn_space": "macro"}; by
+            default network_type with the name of the space.
+        scratch: when averaging begins and training ends, for one architecture from scratch.
+        metric: what scores measure.
+        draw: (architecture, path, title) to the picture written.
+        formats: published formats of its architectures, by name.
+        replacement: the ablation that replaces what nodes apply; None where there is none.
+        baselines: by name, what makes an architecture that is not searched but can be trained in the place of one.
+        has_validation: whether runs with these settings have validation data; a search needs it.
+        check: raises UserError for settings that do not go together in this space.
+        choose: chooses settings by trials on the machine; returns the settings, and log lines on why.
+    """
+
+    name: str
+    settings: tuple[type[Settings], ...]
+    architecture: type[Architecture]
+    controllers: Mapping[str, Callable[[Config], Controller]]
+    load_data: Callable[[Config], Data]
+    search_task: Callable[[Config, Any, torch.device], Task]
+    scratch_task: Callable[[Config, Any, Any, torch.device], Task]
+    optim: type[SharedOptimisation]
+    metric: Metric
+    draw: Callable[[Any, Path, str], Path]
+    selected_by: Mapping[str, str] = field(default_factory=dict)
+    scratch: Callable[[Config], ScratchConfig] = lambda config: TO_THE_END
+    formats: Mapping[str, Format] = field(default_factory=dict)
+    replacement: Replacement | None = None
+    baselines: Mapping[str, Callable[[Config], Architecture]] = field(default_factory=dict)
+    has_validation: Callable[[Config], bool] = lambda config: True
+    check: Callable[[Config], None] = lambda config: None
+    choose: Callable[[Config, Any, torch.device], tuple[Config, list[str]]] = lambda config, data, device: (config, [])
+
+    def __post_init__(self):
+        object.__setattr__(self, "selected_by", dict(self.selected_by) or {"network_type": self.name})
+
+
+SPACES: dict[str, SearchSpace] = {}
+
+
+def register(space: SearchSpace) -> SearchSpace:
+    """Add a search space to those that flags can choose; UserError when its name is taken. Returns it."""
+    if space.name in SPACES:
+        raise UserError(f"search space {space.name} is registered already; choose another name")
+    SPACES[space.name] = space
+    FORMATS.update(space.formats)
+    return space
+
+
+def network_types() -> tuple[str, ...]:
+    """The values of --network_type."""
+    return tuple(dict.fromkeys(space.selected_by["network_type"] for space in SPACES.values()))
+
+
+def space_for(settings: Config | Mapping[str, Any]) -> SearchSpace:
+    """The search space that settings choose; UserError when none is registered for them."""
+    for space in SPACES.values():
+        if all(settings[name] == value for name, value in space.selected_by.items()):
+            return space
+    raise UserError(f"network_type is {settings['network_type']!r}; it must be one of {', '.join(network_types())}")

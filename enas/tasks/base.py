@@ -1,0 +1,108 @@
+"""What the training loop needs to know of a problem."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from enas.settings import Settings, setting
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What scores measure, and how they are written.
+
+    Attributes:
+        name: in results, curves and messages.
+        decimals: digits after the point in tables.
+        higher_is_better: whether a higher score is better.
+    """
+
+    name: str
+    decimals: int
+    higher_is_better: bool
+
+    def is_better(self, score: float, than: float | None) -> bool:
+        """Whether `score` is better than another. Any number beats None and NaN; NaN beats nothing."""
+        if math.isnan(score) or than is None or math.isnan(than):
+            return not math.isnan(score)
+        return score > than if self.higher_is_better else score < than
+
+
+PERPLEXITY = Metric("perplexity", decimals=2, higher_is_better=False)
+ACCURACY = Metric("accuracy", decimals=4, higher_is_better=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthConfig(Settings):
+    """How long training is."""
+
+    max_epoch: int = setting(150, "epochs", at_least=1)
+    shared_max_step: int = setting(
+        0, "shared-parameter steps an epoch; 0 is 400 (text) or a whole pass (images)", at_least=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig(LengthConfig):
+    """How much a step reads."""
+
+    batch_size: int = setting(64, "sequences or images side by side, in training and in evaluation", at_least=1)
+
+
+class Task(ABC):
+    """A problem: a model with the shared parameters ω (or those of one architecture), and data to train it on.
+
+    Attributes:
+        metric: what `rank` and `evaluate` measure.
+        model: the parameters ω.
+        steps_per_epoch: shared-parameter steps of an epoch.
+        has_validation: whether there is validation data; only one architecture from scratch can do without.
+        lr_scale: factor on the learning rate of the minibatch that `shared_loss` read last.
+    """
+
+    metric: ClassVar[Metric]
+    model: nn.Module
+    steps_per_epoch: int
+    has_validation: bool = True
+    lr_scale: float = 1.0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    @abstractmethod
+    def shared_loss(self, architectures: list) -> tuple[Tensor, Tensor]:
+        """The loss of M architectures on the next training minibatch, and what `epoch_metric` averages: scalars."""
+
+    @abstractmethod
+    def rewards(self, architectures: list) -> Tensor:
+        """The reward of each of M architectures on the next validation minibatch, ω in evaluation mode: [M]."""
+
+    def rank(self, architectures: list, max_batches: int) -> list[float]:
+        """The metric of each architecture on the same first `max_batches` validation minibatches."""
+        return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
+
+    @abstractmethod
+    def evaluate(self, architecture, split: str, max_batches: int | None = None) -> float:
+        """The metric on a split, "train", "valid" or "test"; `max_batches` shortens it to its first minibatches."""
+
+    def epoch_metric(self, mean_value: float) -> float:
+        """The training metric that a mean of `shared_loss`'s second value stands for; by default that mean."""
+        return mean_value
+
+    def forget_state(self) -> None:
+        """Start the next minibatch afresh, after one whose loss was not finite; by default nothing is carried."""
+        return
+
+    def state_dict(self) -> dict:
+        """The model, under that name, and whatever else training goes on from: tensors and plain data."""
+        return {"model": self.model.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from `state_dict`."""
+        self.model.load_state_dict(state["model"])

@@ -1,0 +1,85 @@
+"""A search space from outside the package: registered by one call, it does all that the package's own ones do."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+EXAMPLE = tiny.ROOT / "examples" / "own_space.py"
+SIZES = ["--shared_max_step", "60", "--max_epoch", "3", "--save_epoch", "1", "--shared_optim", "adam"]
+SIZES += ["--shared_lr", "0.02", "--controller_max_step", "40", "--controller_num_aggregate", "10"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder where the space was searched, derived, trained from scratch, and resumed: one process each."""
+    folder = tmp_path_factory.mktemp("home")
+    searched = run(folder, *SIZES)
+    (search,) = (folder / "logs").iterdir()
+    outputs = [searched, run(folder, "--mode", "derive"), run(folder, "--mode", "train_scratch", "--max_epoch", "2")]
+    outputs.append(run(folder, "--load_path", str(search), "--max_epoch", "4"))
+    return folder, search, outputs
+
+
+def run(folder, *argv: str) -> str:
+    command = [sys.executable, str(EXAMPLE), "--network_type", "table", "--dataset", "spirals", *argv]
+    environment = {"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_is_short():
+    assert len(EXAMPLE.read_text().splitlines()) < 150
+
+
+def test_it_searches_and_learns(home):
+    _, search, outputs = home
+    results = json.loads((search / "results.json").read_text())
+    scores = [entry["validation_accuracy"] for entry in results["history"]]
+    assert results["network_type"] == "table" and results["epoch"] == 4
+    assert scores[-1] > 0.6  # of three spirals; chance is a third
+    assert all(math.isfinite(entry["reward"]) for entry in results["history"])
+    assert "1,500 points to train on" in outputs[0]
+
+
+def test_it_derives_draws_and_trains_from_scratch(home):
+    folder, search, outputs = home
+    assert "derived, validation accuracy" in outputs[1]
+    assert len(list((search / "architectures").iterdir())) == len(list((search / "networks").iterdir())) >= 4
+    (scratch,) = (path for path in (folder / "logs").iterdir() if path != search)
+    results = json.loads((scratch / "results.json").read_text())
+    assert results["mode"] == "train_scratch" and results["test_accuracy"] > 0.5
+    assert json.loads((scratch / "params.json").read_text())["table_layers"] == 4
+    assert {path.suffix for path in scratch.glob("architecture.*")} in ({".json", ".png"}, {".json", ".dot"})
+
+
+def test_it_resumes(home):
+    assert "resumed in epoch 4" in home[2][3]
+
+
+def test_its_own_settings_are_flags_with_bounds(tmp_path):
+    command = [sys.executable, str(EXAMPLE), "--network_type", "table", "--table_layers", "0"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stderr) == (2, "error: table_layers is 0; it must be at least 1\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_its_networks_compute_what_they_say():
+    code = f"import runpy; names = runpy.run_path({str(EXAMPLE)!r})\n"
+    code += """
+import torch
+from enas.config import Config
+config = Config(network_type="table", table_layers=2)
+network = names["TableNetwork"](((0, "sine"), (1, "tanh")))
+model = names["TableModel"](config[names["TableConfig"]], network)
+x = torch.randn(5, 2)
+expected = model.classifier(torch.tanh(model.pairs["1_2"](torch.sin(model.pairs["0_1"](x)))))
+assert torch.equal(model(x, network), expected)
+space = names["TableSpace"](config)
+assert space.decode(space.encode(network)) == network == type(network).from_dict(network.to_dict())
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=600).returncode == 0

@@ -1,0 +1,77 @@
+"""One more activation, or operation, is one call from outside the package; it is sampled, trained and derived."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from torch import nn
+
+from enas.models.activations import activate, register_activation
+from enas.models.operations import CONVOLUTIONS, register_operation
+from enas.runs.commands import execute
+from enas.search_space import ACTIVATIONS, MACRO_OPERATIONS, MICRO_OPERATIONS, RNNCell, architecture_from_dict
+from enas.search_space.operations import OPERATIONS
+
+
+@pytest.fixture
+def sine(monkeypatch):
+    """A registered activation, forgotten afterwards."""
+    register_activation("sine", torch.sin, colour="#C9B7E8")
+    yield "sine"
+    del ACTIVATIONS["sine"]
+
+
+@pytest.fixture
+def dilated():
+    """A registered operation, forgotten afterwards."""
+
+    def make(channels: int, stride: int) -> nn.Module:
+        return nn.Conv2d(channels, channels, 3, stride, padding=2, dilation=2, bias=False)
+
+    register_operation("dil3x3", make, label="dilated 3x3")
+    yield "dil3x3"
+    for table in (OPERATIONS, CONVOLUTIONS):
+        del table["dil3x3"]
+    for operations in (MACRO_OPERATIONS, MICRO_OPERATIONS):
+        operations.remove("dil3x3")
+
+
+def derived(folder):
+    return architecture_from_dict(json.loads((folder / "results.json").read_text())["architecture"])
+
+
+def test_an_activation(tmp_path, sine):
+    x = torch.linspace(-2, 2, 5)
+    assert torch.equal(activate(sine, x), x.sin())
+    execute(tiny.settings(tmp_path, shared_rnn_activations=("sine", "GELU"), max_epoch=1))
+    run = tiny.only_run(tmp_path / "logs")
+    cell = derived(run)
+    assert set(cell.activations) <= {"sine", "GELU"} and RNNCell.from_dict(cell.to_dict()) == cell
+    execute({"load_path": str(run), "max_epoch": 2})
+    scratch = {"mode": "train_scratch", "load_path": str(run), "log_dir": str(tmp_path / "scratch"), "max_epoch": 1}
+    assert execute(scratch)["test_perplexity"] > 0
+
+
+@pytest.mark.parametrize("space", ["macro", "micro"])
+def test_an_operation(tmp_path, dilated, space):
+    settings = tiny.settings(tmp_path, network_type="cnn", cnn_space=space, max_epoch=1)
+    trainer = tiny.trainer(tmp_path, network_type="cnn", cnn_space=space)
+    sampled = trainer.controller.sample(30).architectures
+    assert any(dilated in json.dumps(network.to_dict()) for network in sampled)
+    everywhere = sampled[0].replace_operations(dilated)
+    loss, _ = trainer.task.shared_loss([everywhere])
+    loss.backward()
+    used = {name for name, weight in trainer.task.model.named_parameters() if weight.grad is not None}
+    assert any(dilated in name for name in used)
+    execute(settings)
+    assert derived(tiny.only_run(tmp_path / "logs")).nodes
+
+
+def test_a_name_that_is_taken(sine, dilated):
+    with pytest.raises(ValueError, match="activation sine is registered already"):
+        register_activation("sine", torch.sin)
+    with pytest.raises(ValueError, match="'dil3x3' cannot be registered"):
+        register_operation("dil3x3", lambda channels, stride: nn.Identity())
+    with pytest.raises(ValueError, match="'a_b' cannot be registered"):
+        register_operation("a_b", lambda channels, stride: nn.Identity())
