@@ -29,17 +29,9 @@ ACTIVATIONS, WIDTH = ("tanh", "ReLU", "sine"), 16
 class TableNetwork(Architecture):
     """What is searched: (layer read, activation) of each of layers 1 … L."""
 
-    type_name, title, keys = "table_network", "a table network", frozenset({"type", "layers"})
+    type_name, title, keys = "table_network", "a table network", ("layers",)
 
     layers: tuple[tuple[int, str], ...]
-
-    def to_dict(self) -> dict:
-        return {"type": self.type_name, "layers": [list(layer) for layer in self.layers]}
-
-    @classmethod
-    def from_dict(cls, data: dict) -> "TableNetwork":
-        cls._check_keys(data)
-        return cls(tuple((read, name) for read, name in data["layers"]))
 
 
 @dataclass(frozen=True, kw_only=True)

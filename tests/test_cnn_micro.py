@@ -227,10 +227,10 @@ def test_from_json_undoes_to_json(network):
     [
         ({"type": "cnn_micro"}, "architecture type is 'cnn_micro', not 'cnn_micro_cell'"),
         ({"inputs": None}, "inputs of a convolutional cell must be a list"),
-        ({"inputs": [0, 0, 0, 0]}, "inputs of a convolutional cell must be a list of pairs"),
-        ({"operations": ["sep3x3"] * 4}, "operations of a convolutional cell must be a list of pairs"),
-        ({"nodes": []}, "nodes of a convolutional cell must not be empty"),
-        ({"num_blocks": 5}, "num_blocks is 5, but the cell has 4 nodes"),
+        ({"inputs": [0, 0, 0, 0]}, "each item of inputs of a convolutional cell must be a list"),
+        ({"operations": ["sep3x3"] * 4}, "each item of operations of a convolutional cell must be a list"),
+        ({"nodes": []}, "nodes is [], but the others make it [2, 3, 4, 5]"),
+        ({"num_blocks": 5}, "num_blocks is 5, but the others make it 4"),
         ({"colour": 1}, "a convolutional cell needs the keys cell_output, inputs, nodes, num_blocks, operations, type"),
     ],
 )

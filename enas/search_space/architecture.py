@@ -3,11 +3,10 @@
 import json
 import operator
 import reprlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 from enas.errors import NotFoundError, UserError
 from enas.settings import Settings, setting
@@ -25,35 +24,47 @@ class CellOutputConfig(Settings):
     cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS)
 
 
-class Architecture(ABC):
-    """An immutable architecture that validates itself.
+class Architecture:
+    """An immutable architecture that validates itself: a frozen dataclass.
 
     Attributes:
         type_name: what tells its JSON from that of other architectures.
         title: what messages call it.
-        keys: the keys of its dictionary.
+        keys: the keys of its dictionary besides the type: its fields, and properties that must agree with them.
     """
 
     type_name: ClassVar[str]
     title: ClassVar[str]
-    keys: ClassVar[frozenset[str]]
+    keys: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         KINDS[cls.type_name] = cls
 
-    @abstractmethod
     def to_dict(self) -> dict:
         """A JSON-ready dictionary that `from_dict` reads."""
+        return {"type": self.type_name, **{key: _plain(getattr(self, key)) for key in self.keys}}
 
     @classmethod
-    @abstractmethod
-    def from_dict(cls, data: dict) -> Self:
+    def from_dict(cls, data: object) -> Self:
         """The architecture of a dictionary made by `to_dict`.
 
         Raises:
             UserError: when a key is missing, unknown, or has a wrong value.
         """
+        wanted = {"type", *cls.keys}
+        if not isinstance(data, dict) or set(data) != wanted:
+            found = ", ".join(sorted(map(str, data))) if isinstance(data, dict) else type(data).__name__
+            raise UserError(f"{cls.title} needs the keys {', '.join(sorted(wanted))}; found {found}")
+        if data["type"] != cls.type_name:
+            raise UserError(f"architecture type is {data['type']!r}, not {cls.type_name!r}")
+        hints = get_type_hints(cls)
+        names = [spec.name for spec in fields(cls)]
+        made = cls(**{name: _typed(data[name], hints[name], f"{name} of {cls.title}") for name in names})
+        for key, value in made.to_dict().items():
+            if json.dumps(value) != json.dumps(data[key]):  # which tells 1 from true
+                raise UserError(f"{key} is {data[key]!r}, but the others make it {value!r}")
+        return made
 
     def to_json(self) -> str:
         """The architecture as JSON text, one line."""
@@ -69,21 +80,23 @@ class Architecture(ABC):
         """The architecture in a JSON file; UserError, naming the file, when there is no such architecture."""
         return read_file(path, cls.from_json)
 
-    @classmethod
-    def _check_keys(cls, data: object) -> None:
-        """Raise UserError unless `data` is a dictionary with this architecture's keys and type."""
-        if not isinstance(data, dict) or set(data) != cls.keys:
-            found = ", ".join(sorted(map(str, data))) if isinstance(data, dict) else type(data).__name__
-            raise UserError(f"{cls.title} needs the keys {', '.join(sorted(cls.keys))}; found {found}")
-        if data["type"] != cls.type_name:
-            raise UserError(f"architecture type is {data['type']!r}, not {cls.type_name!r}")
 
-    @classmethod
-    def _check_lists(cls, data: dict, *keys: str) -> None:
-        """Raise UserError unless the values of `keys` are lists."""
-        for key in keys:
-            if not isinstance(data[key], list):
-                raise UserError(f"{key} of {cls.title} must be a list")
+def _plain(value: Any) -> Any:
+    """Tuples become lists, and architectures dictionaries."""
+    if isinstance(value, Architecture):
+        return value.to_dict()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """Undo `_plain` where a field's type says so; UserError, with `name`, where a list should be and is not."""
+    if isinstance(hint, type) and issubclass(hint, Architecture):
+        return hint.from_dict(value)
+    if get_origin(hint) is not tuple:
+        return value
+    if not isinstance(value, list):
+        raise UserError(f"{name} must be a list")
+    return tuple(_typed(item, get_args(hint)[0], f"each item of {name}") for item in value)
 
 
 def architecture_from_dict(data: object) -> Architecture:

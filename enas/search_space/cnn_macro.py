@@ -50,7 +50,7 @@ class MacroNetwork(Architecture):
 
     type_name: ClassVar = "cnn_macro"
     title: ClassVar = "a macro network"
-    keys: ClassVar = frozenset({"type", "num_layers", "layers", "operations", "skips"})
+    keys: ClassVar = ("num_layers", "layers", "operations", "skips")
     node_word: ClassVar = "layer"
     part_word: ClassVar = "operation"
     known_operations: ClassVar = MACRO_OPERATIONS
@@ -165,27 +165,6 @@ class MacroNetwork(Architecture):
             names.append(operations[code])
             skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
         return cls(tuple(names), tuple(skips))
-
-    def to_dict(self) -> dict:
-        return {
-            "type": self.type_name,
-            "num_layers": self.num_layers,
-            "layers": list(self.layers),
-            "operations": list(self.operations),
-            "skips": [list(skips) for skips in self.skips],
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict) -> "MacroNetwork":
-        cls._check_keys(data)
-        cls._check_lists(data, "layers", "operations", "skips")
-        if not all(isinstance(skips, list) for skips in data["skips"]):
-            raise UserError("each of the skips of a macro network must be a list")
-        if not data["layers"]:
-            raise UserError("layers of a macro network must not be empty")
-        if type(data["num_layers"]) is not int or data["num_layers"] < 1:
-            raise UserError(f"num_layers is {data['num_layers']!r}; it must be a positive integer")
-        return cls(data["operations"], data["skips"], data["layers"], data["num_layers"])
 
     def replace_operations(self, operation: str, layer: int | None = None) -> "MacroNetwork":
         """A copy with the operation of `layer` (a label), or of every layer, replaced.

@@ -35,7 +35,7 @@ class MicroCell(Architecture):
 
     type_name: ClassVar = "cnn_micro_cell"
     title: ClassVar = "a convolutional cell"
-    keys: ClassVar = frozenset({"type", "num_blocks", "nodes", "inputs", "operations", "cell_output"})
+    keys: ClassVar = ("num_blocks", "nodes", "inputs", "operations", "cell_output")
 
     inputs: tuple[tuple[int, int], ...]
     operations: tuple[tuple[str, str], ...]
@@ -147,30 +147,6 @@ class MicroCell(Architecture):
             cell_output,
         )
 
-    def to_dict(self) -> dict:
-        return {
-            "type": self.type_name,
-            "num_blocks": self.num_blocks,
-            "nodes": list(self.nodes),
-            "inputs": [list(pair) for pair in self.inputs],
-            "operations": [list(pair) for pair in self.operations],
-            "cell_output": self.cell_output,
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict) -> "MicroCell":
-        cls._check_keys(data)
-        cls._check_lists(data, "nodes", "inputs", "operations")
-        for key in ("inputs", "operations"):
-            if not all(isinstance(pair, list) for pair in data[key]):
-                raise UserError(f"{key} of a convolutional cell must be a list of pairs")
-        if not data["nodes"]:
-            raise UserError("nodes of a convolutional cell must not be empty")
-        cell = cls(data["inputs"], data["operations"], data["cell_output"], data["nodes"])
-        if type(data["num_blocks"]) is not int or cell.num_blocks != data["num_blocks"]:
-            raise UserError(f"num_blocks is {data['num_blocks']!r}, but the cell has {cell.num_blocks} nodes")
-        return cell
-
     def replace_operations(self, operation: str, node: int | None = None) -> "MicroCell":
         """A copy with both operations of `node` (a label), or of every node, replaced.
 
@@ -234,7 +210,7 @@ class MicroNetwork(Architecture):
 
     type_name: ClassVar = "cnn_micro"
     title: ClassVar = "a micro network"
-    keys: ClassVar = frozenset({"type", "normal", "reduction"})
+    keys: ClassVar = ("normal", "reduction")
     node_word: ClassVar = "node"
     part_word: ClassVar = "operation"
     known_operations: ClassVar = MICRO_OPERATIONS
@@ -281,14 +257,6 @@ class MicroNetwork(Architecture):
         half = len(decisions) // 2
         cells = (MicroCell.decode(part, operations, cell_output) for part in (decisions[:half], decisions[half:]))
         return cls(*cells)
-
-    def to_dict(self) -> dict:
-        return {"type": self.type_name, "normal": self.normal.to_dict(), "reduction": self.reduction.to_dict()}
-
-    @classmethod
-    def from_dict(cls, data: dict) -> "MicroNetwork":
-        cls._check_keys(data)
-        return cls(*(MicroCell.from_dict(data[name]) for name in CELL_NAMES))
 
     def replace_operations(self, operation: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
         """A copy with both operations of `node` (a cell's name and a label), or of every node, replaced.

@@ -20,18 +20,10 @@ class LSTMBaseline(Architecture):
 
     type_name: ClassVar = "lstm"
     title: ClassVar = "an LSTM"
-    keys: ClassVar = frozenset({"type", "hidden"})
+    keys: ClassVar = ("hidden",)
 
     hidden: int
 
     def __post_init__(self):
         if type(self.hidden) is not int or self.hidden < 1:
             raise UserError(f"hidden of an LSTM is {self.hidden!r}; it must be a positive integer")
-
-    def to_dict(self) -> dict:
-        return {"type": self.type_name, "hidden": self.hidden}
-
-    @classmethod
-    def from_dict(cls, data: dict) -> "LSTMBaseline":
-        cls._check_keys(data)
-        return cls(data["hidden"])

@@ -55,7 +55,7 @@ class RNNCell(Architecture):
 
     type_name: ClassVar = "rnn_cell"
     title: ClassVar = "a recurrent cell"
-    keys: ClassVar = frozenset({"type", "num_blocks", "nodes", "activations", "previous", "cell_output"})
+    keys: ClassVar = ("num_blocks", "nodes", "activations", "previous", "cell_output")
     node_word: ClassVar = "node"
     part_word: ClassVar = "activation"
 
@@ -162,27 +162,6 @@ class RNNCell(Architecture):
             if not 0 <= code < len(activations):
                 raise UserError(f"activation number {code} is not in 0 … {len(activations) - 1}")
         return cls(tuple(activations[code] for code in codes), tuple(decisions[1::2]), cell_output)
-
-    def to_dict(self) -> dict:
-        return {
-            "type": self.type_name,
-            "num_blocks": self.num_blocks,
-            "nodes": list(self.nodes),
-            "activations": list(self.activations),
-            "previous": list(self.previous),
-            "cell_output": self.cell_output,
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict) -> "RNNCell":
-        cls._check_keys(data)
-        cls._check_lists(data, "nodes", "activations", "previous")
-        if not data["nodes"]:
-            raise UserError("nodes of a recurrent cell must not be empty")
-        cell = cls(tuple(data["activations"]), tuple(data["previous"]), data["cell_output"], tuple(data["nodes"]))
-        if type(data["num_blocks"]) is not int or cell.num_blocks != data["num_blocks"]:
-            raise UserError(f"num_blocks is {data['num_blocks']!r}, but the cell has {cell.num_blocks} nodes")
-        return cell
 
     def replace_activations(self, activation: str, node: int | None = None) -> "RNNCell":
         """A copy with the activation of `node` (a label), or of every node, replaced.
