@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import shutil
+from functools import partial
 
 import pictures
 import pytest
@@ -423,6 +424,9 @@ def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
+node_removal = partial(main, analysis.node_removal)
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -446,12 +450,8 @@ def test_what_an_ablation_refuses(at_home, trained, capsys, flags, says):
     (at_home / "one.json").write_text(RNNCell(("tanh",), ()).to_json())
     (at_home / "large.json").write_text(RNNCell(("tanh",) * 5, (0, 1, 2, 3)).to_json())
     (at_home / "network.json").write_text(NETWORKS["macro"].to_json())
-    before = tiny.tree(at_home)
     given = [] if "--load_path" in flags else ["--load_path", str(trained)]
-    assert main(analysis.node_removal, [*given, *flags]) == 2
-    err = capsys.readouterr().err
-    assert says in err and len(err.splitlines()) == 1
-    assert tiny.tree(at_home) == before
+    assert says in tiny.refusal([*given, *flags], at_home, capsys, node_removal)
 
 
 @pytest.mark.parametrize(
@@ -480,37 +480,15 @@ def test_what_an_ablation_of_images_refuses(at_home, searched, capsys, flags, sa
     }
     for name, network in networks.items():
         (at_home / f"{name}.json").write_text(network.to_json())
-    before = tiny.tree(at_home)
-    assert main(analysis.node_removal, ["--load_path", str(searched), *flags]) == 2
-    err = capsys.readouterr().err
-    assert says in err and len(err.splitlines()) == 1
-    assert tiny.tree(at_home) == before
+    assert says in tiny.refusal(["--load_path", str(searched), *flags], at_home, capsys, node_removal)
 
 
 @pytest.mark.parametrize("mode", ["derive", "train_scratch"])
-def test_the_ablation_of_another_kind_of_run_names_the_right_one(at_home, trained, searched, mode, capsys):
+def test_the_script_for_another_kind_of_run_names_the_right_one(at_home, trained, searched, mode, capsys):
     scripts = {
-        analysis.activation_replacement: (searched, "network_type is cnn, which takes ablation_studies/operation_repl"),
-        analysis.operation_replacement: (trained, "network_type is rnn, which takes ablation_studies/activation_repl"),
+        "activation_replacement": (searched, "network_type is cnn, which takes ablation_studies/operation_replacement"),
+        "operation_replacement": (trained, "network_type is rnn, which takes ablation_studies/activation_replacement"),
     }
-    for ablation, (folder, says) in scripts.items():
-        assert main(ablation, [f"--load_path={folder}", f"--mode={mode}"]) == 2
-        err = capsys.readouterr().err
-        assert says in err and len(err.splitlines()) == 1
-    assert tiny.tree(at_home) == {}
-
-
-@pytest.mark.parametrize("space", ["macro"], indirect=True)
-def test_operation_replacement_as_a_script(at_home, searched, space):
-    argv = ["--network_type=cnn", "--dataset=pets", "--log_dir", str(searched.parent), "--max_batches", "1"]
-    status, out, err = tiny.finish(tiny.start(argv, at_home, "ablation_studies/operation_replacement.py"))
-    assert (status, err) == (0, "") and f"taking the newest run, {searched}" in out and "unedited" in out
-
-
-@pytest.mark.parametrize("script", ["activation_replacement", "node_removal"])
-def test_as_a_script(at_home, trained, script):
-    argv = [f"--load_path={trained.name}", "--mode=derive", "--log_dir", str(trained.parent), "--max_batches", "1"]
-    status, out, err = tiny.finish(tiny.start(argv, at_home, f"ablation_studies/{script}.py"))
-    assert (status, err) == (0, "") and "unedited" in out
-    source = (tiny.ROOT / "ablation_studies" / f"{script}.py").read_text()
-    assert len(source.splitlines()) < 12
+    for name, (folder, says) in scripts.items():
+        command = partial(tiny.run_script, f"ablation_studies/{name}.py")
+        assert says in tiny.refusal([f"--load_path={folder}", f"--mode={mode}"], at_home, capsys, command)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -199,15 +200,7 @@ def test_colours_of_drawings_survive_the_palette(tmp_path):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def line_of(argv: list[str], folder: Path, capsys) -> str:
-    """The one line on stderr that `argv` ends in; nothing in `folder` may change."""
-    before = tiny.tree(folder)
-    status = main(argv)
-    out, err = capsys.readouterr()
-    assert (status, len(err.splitlines()), out) == (2, 1, ""), (out, err)
-    assert tiny.tree(folder) == before
-    assert err.startswith("error: ")
-    return err
+line_of = partial(tiny.refusal, command=main)
 
 
 def flags(run: Path, output: Path, *more: str) -> list[str]:
@@ -303,9 +296,3 @@ def test_a_damaged_picture_is_named(run, tmp_path, capsys, keep):
 def test_a_run_whose_settings_were_damaged(run, tmp_path, capsys, content):
     (run / "params.json").write_bytes(content)
     assert f"{run / 'params.json'}: " in line_of(flags(run, tmp_path / "search.gif"), tmp_path, capsys)
-
-
-def test_as_a_script(tmp_path):
-    status, out, err = tiny.finish(tiny.start(["--output=x.gif", "--modle_name=y"], tmp_path, "generate_gif.py"))
-    assert (status, out) == (2, "")
-    assert err == "error: unknown flag --modle_name; did you mean --model_name?\n"

@@ -20,17 +20,6 @@ def _flags(folder: Path, **changes) -> list[str]:
     return tiny.flags({name: value for name, value in settings.items() if value is not None})
 
 
-def _line_of(argv: list[str], folder: Path, capsys) -> str:
-    """The one line on stderr that `argv` ends in; nothing in `folder` may change."""
-    before = tiny.tree(folder)
-    status = main(argv)
-    out, err = capsys.readouterr()
-    assert (status, len(err.splitlines()), out) == (2, 1, ""), (out, err)
-    assert tiny.tree(folder) == before
-    assert err.startswith("error: ") and "Traceback" not in err
-    return err
-
-
 # --- flags ------------------------------------------------------------------------------------------------------------
 
 
@@ -58,7 +47,7 @@ def _line_of(argv: list[str], folder: Path, capsys) -> str:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_flags(tmp_path, capsys, wrong, says):
-    assert says in _line_of([*_flags(tmp_path), *wrong], tmp_path, capsys)
+    assert says in tiny.refusal([*_flags(tmp_path), *wrong], tmp_path, capsys)
     assert not (tmp_path / "logs").exists()
 
 
@@ -66,7 +55,7 @@ def test_flags(tmp_path, capsys, wrong, says):
 def test_a_config_file_with_code_in_it(tmp_path, capsys, text):
     argv = [*_flags(tmp_path), "--config", str(tmp_path / "mine.py")]
     (tmp_path / "mine.py").write_text(text)
-    assert "mine.py, line 1: a config file holds lines like batch_size = 64" in _line_of(argv, tmp_path, capsys)
+    assert "mine.py, line 1: a config file holds lines like batch_size = 64" in tiny.refusal(argv, tmp_path, capsys)
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
@@ -75,12 +64,12 @@ def test_a_config_file_with_code_in_it(tmp_path, capsys, text):
 @pytest.mark.parametrize("dataset", ["ptb", "wikitext"])
 def test_a_dataset_to_be_downloaded(tmp_path, capsys, dataset):
     (tmp_path / "data").mkdir()
-    line = _line_of(_flags(tmp_path, dataset=dataset), tmp_path, capsys)
+    line = tiny.refusal(_flags(tmp_path, dataset=dataset), tmp_path, capsys)
     assert f"get it with: python -m enas.data.download {dataset}" in line
 
 
 def test_a_dataset_that_is_not_there(tmp_path, capsys):
-    line = _line_of(_flags(tmp_path, dataset="mine"), tmp_path, capsys)
+    line = tiny.refusal(_flags(tmp_path, dataset="mine"), tmp_path, capsys)
     assert f"put train.txt, valid.txt and test.txt into {tmp_path / 'data' / 'mine'}" in line
 
 
@@ -100,21 +89,21 @@ def test_a_text_that_cannot_be_used(tmp_path, capsys, split, content, says):
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    assert says in _line_of(argv, tmp_path, capsys)
+    assert says in tiny.refusal(argv, tmp_path, capsys)
     assert not (tmp_path / "logs").exists()
 
 
 def test_a_file_in_place_of_the_dataset_folder(tmp_path, capsys):
     argv = _flags(tmp_path, dataset="mine")
     (tmp_path / "data" / "mine").write_text("a b c")
-    assert f"{tmp_path / 'data' / 'mine'}: is a file" in _line_of(argv, tmp_path, capsys)
+    assert f"{tmp_path / 'data' / 'mine'}: is a file" in tiny.refusal(argv, tmp_path, capsys)
 
 
 def test_a_file_in_place_of_a_split_folder(tmp_path, capsys):
     argv, path = _flags(tmp_path), tmp_path / "data" / "tiny" / "valid.txt"
     path.unlink()
     path.mkdir()
-    assert "valid.txt: cannot be read" in _line_of(argv, tmp_path, capsys)
+    assert "valid.txt: cannot be read" in tiny.refusal(argv, tmp_path, capsys)
 
 
 # --- where the run would be written -----------------------------------------------------------------------------------
@@ -123,7 +112,7 @@ def test_a_file_in_place_of_a_split_folder(tmp_path, capsys):
 def test_a_file_in_place_of_the_log_folder(tmp_path, capsys):
     argv = _flags(tmp_path)
     (tmp_path / "logs").write_text("mine")
-    line = _line_of(argv, tmp_path, capsys)
+    line = tiny.refusal(argv, tmp_path, capsys)
     assert f"{tmp_path / 'logs'}" in line and "choose another --log_dir" in line
 
 
@@ -137,7 +126,7 @@ def test_a_log_folder_that_cannot_be_written_to(tmp_path, capsys, monkeypatch):
         return mkdir(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    line = _line_of(argv, tmp_path, capsys)
+    line = tiny.refusal(argv, tmp_path, capsys)
     assert "the run folder cannot be made (Permission denied); choose another --log_dir" in line
 
 
@@ -208,7 +197,7 @@ def _other_text(folder: Path) -> None:
 )
 def test_a_run_that_was_damaged(tmp_path, capsys, folder, mode, spoil, says):
     spoil(folder)
-    line = _line_of(["--load_path", str(folder), "--mode", mode], tmp_path, capsys)
+    line = tiny.refusal(["--load_path", str(folder), "--mode", mode], tmp_path, capsys)
     assert says in line and len(line) < 800
 
 
@@ -225,7 +214,7 @@ def test_a_run_that_was_damaged(tmp_path, capsys, folder, mode, spoil, says):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_flags_that_contradict_the_run(tmp_path, capsys, folder, mode, wrong, says):
-    assert says in _line_of(["--load_path", str(folder), "--mode", mode, *wrong], tmp_path, capsys)
+    assert says in tiny.refusal(["--load_path", str(folder), "--mode", mode, *wrong], tmp_path, capsys)
 
 
 def test_a_run_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkeypatch):
@@ -237,26 +226,26 @@ def test_a_run_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkey
         return touch(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "touch", refuse)
-    line = _line_of(["--load_path", str(folder)], tmp_path, capsys)
+    line = tiny.refusal(["--load_path", str(folder)], tmp_path, capsys)
     assert f"{folder}: the run folder cannot be written to (Read-only file system)" in line
 
 
 def test_a_load_path_that_is_a_file(tmp_path, capsys, folder):
     path = folder / "checkpoints" / BEST
-    assert f"{path}: not a run folder" in _line_of(["--load_path", str(path)], tmp_path, capsys)
+    assert f"{path}: not a run folder" in tiny.refusal(["--load_path", str(path)], tmp_path, capsys)
 
 
 def test_derive_without_a_run(tmp_path, capsys):
-    line = _line_of(_flags(tmp_path, mode="derive"), tmp_path, capsys)
+    line = tiny.refusal(_flags(tmp_path, mode="derive"), tmp_path, capsys)
     assert "no run of orig on tiny; make one with: python main.py --dataset tiny --train_type orig --mode train" in line
 
 
 def test_derive_where_all_runs_are_others(tmp_path, capsys, folder):
-    line = _line_of(_flags(tmp_path, mode="derive", train_type="random"), tmp_path, capsys)
+    line = tiny.refusal(_flags(tmp_path, mode="derive", train_type="random"), tmp_path, capsys)
     assert "no run of random on tiny" in line
 
 
-# --- from Python, and from a shell ------------------------------------------------------------------------------------
+# --- from Python ------------------------------------------------------------------------------------
 
 
 def test_python_callers_get_the_same_text(tmp_path):
@@ -271,19 +260,3 @@ def test_training_that_diverges_is_no_bad_input(tmp_path, capsys, monkeypatch):
     assert main(_flags(tmp_path)) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: training diverged")
-
-
-@pytest.mark.parametrize(
-    ("script", "wrong", "says"),
-    [
-        ("main.py", ["--num_blokcs", "5"], "unknown flag --num_blokcs; did you mean --num_blocks?"),
-        ("train_scripts/train_regular.py", ["--dataset", "ptb"], "python -m enas.data.download ptb"),
-    ],
-)
-def test_as_a_script(tmp_path, script, wrong, says):
-    argv = [*_flags(tmp_path), *wrong]
-    before = tiny.tree(tmp_path)
-    status, out, err = tiny.finish(tiny.start(argv, tmp_path, script))
-    assert (status, out, len(err.splitlines())) == (2, "", 1)
-    assert says in err
-    assert tiny.tree(tmp_path) == before

@@ -213,6 +213,7 @@ for side in (28, 7, 14, 5):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", ["DEFAULT", "AVX2"])
 def test_small_reductions_stay_inside_their_memory(instructions):
     """oneDNN's strided 1×1 convolution for AVX2 without AVX-512 did not; a process of its own, for it may die."""

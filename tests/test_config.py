@@ -294,6 +294,7 @@ def test_a_variation_gives_way_to_the_train_type(tmp_path):
         ({"mode": "single", "dag_path": "lstm", "save_epoch": 1}, "save_epoch has no effect with mode single"),
         ({"mode": "single", "dag_path": "lstm", "controller_lr": 1.0}, "controller_lr has no effect with mode single"),
         ({"cnn_space": "micro"}, "cnn_space has no effect with network_type rnn; it needs network_type cnn"),
+        ({"cnn_hid": 8}, "cnn_hid has no effect for network_type rnn; leave it out"),
         ({"network_type": "cnn", "shared_lr": 3.0}, "shared_lr has no effect for network_type cnn; leave it out"),
         ({"network_type": "cnn", "cnn_num_blocks": 3}, "cnn_num_blocks has no effect for cnn_space macro; leave"),
         ({"network_type": "cnn", "cell_output": "all"}, "cell_output has no effect for cnn_space macro"),
@@ -368,6 +369,7 @@ def test_an_unknown_variation_lists_the_known():
 # What a run must have for a setting to matter, and a value that then changes its outcome.
 COSINE = {"controller_lr_cosine": True, "max_epoch": 3}
 ADAM = {"shared_optim": "adam", "shared_lr": 0.01}
+DIVERGING = {"max_epoch": 4, "shared_lr": 30.0, "shared_max_step": 10}
 EFFECTS: dict[str, tuple[dict, object]] = {
     "train_type": ({}, "random"),
     "architecture": ({"train_type": "hardcoded"}, "tree"),
@@ -433,15 +435,15 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "entropy_mode": ({"entropy_coeff": 1.0}, "regularizer"),
     "ema_baseline_decay": ({}, 0.1),
     "discount": ({}, 0.5),
-    "max_epoch": ({}, 1),
+    "max_epoch": ({}, 2),
     "derive_num_sample": ({}, 2),
     "derive_max_batches": ({}, 1),
 }
 # The same for one architecture alone.
 SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
     "scratch_random_length": ({}, False),
-    "scratch_asgd_patience": ({"max_epoch": 4, "shared_lr": 30.0, "scratch_asgd_patience": 0}, 1),
-    "scratch_early_stop": ({"max_epoch": 4, "shared_lr": 30.0, "scratch_early_stop": 0}, 1),
+    "scratch_asgd_patience": ({**DIVERGING, "scratch_asgd_patience": 0}, 1),
+    "scratch_early_stop": ({**DIVERGING, "scratch_early_stop": 0}, 1),
 }
 # The same for convolutional networks: the settings of both halves, and those of this one.
 MICRO = {"cnn_space": "micro"}
@@ -489,8 +491,8 @@ TABLES = {"rnn": (EFFECTS, SCRATCH_EFFECTS), "cnn": (IMAGE_EFFECTS, IMAGE_SCRATC
 CASES = [(kind, name) for kind, (search, _) in TABLES.items() for name in search]
 SCRATCH_CASES = [(kind, name) for kind, (_, alone) in TABLES.items() for name in alone]
 BRIEF = {
-    "rnn": {"shared_max_step": 6, "controller_max_step": 4},
-    "cnn": {"shared_max_step": 3, "controller_max_step": 4},
+    "rnn": {"shared_max_step": 3, "controller_max_step": 2, "max_epoch": 1},
+    "cnn": {"shared_max_step": 2, "controller_max_step": 2, "max_epoch": 1},
 }
 
 
@@ -588,7 +590,8 @@ def test_one_architecture_alone_ends_the_same_each_time(alone, network_type):
 
 def _alone(folder: Path, run_folder: Path, network_type: str, changes: dict) -> dict:
     architecture = CELL if network_type == "rnn" else tiny.NETWORKS[changes.get("cnn_space", "macro")]
-    settings = {"data_dir": str(folder / "data"), "network_type": network_type, **changes}
+    brief = {"shared_max_step": BRIEF[network_type]["shared_max_step"]}
+    settings = {"data_dir": str(folder / "data"), "network_type": network_type, **brief, **changes}
     trainer = tiny.scratch_trainer(run_folder, architecture, **settings)
     trainer.train()
     state = trainer.state_dict()

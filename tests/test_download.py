@@ -397,6 +397,7 @@ def test_a_data_dir_that_is_a_file_is_refused(archive, tmp_path):
         download("toy", source=archive(GOOD), data_dir=path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_mid_transfer_leaves_nothing(number, status, server, data_dir):
     under_way, released = threading.Event(), threading.Event()

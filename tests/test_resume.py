@@ -19,7 +19,7 @@ from enas.search_space import RNNCell
 from enas.tasks.language import LanguageTask
 from enas.training.checkpoint import Checkpoints, load_checkpoint
 
-EPOCHS = 8
+EPOCHS = 5
 LONG = {
     "max_epoch": EPOCHS,
     "shared_max_step": 30,
@@ -63,31 +63,22 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_killed_at_three_random_moments(tmp_path, undisturbed, capsys):
+@pytest.mark.slow
+def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys):
+    """As processes: killed, which loses what came after the last checkpoint, and stopped, which loses nothing."""
     rng = random.Random(1)
     argv = tiny.flags(tiny.settings(tmp_path, **LONG))
-    for epochs in (1, 2, 4):
+    stopped = "stopped by SIGTERM; the run is saved and can be resumed\n"
+    for epochs, signum, ends in ((1, signal.SIGKILL, (-9, "")), (2, signal.SIGTERM, (143, stopped))):
         process = tiny.start(argv, tmp_path)
         folder = tiny.wait(process, tmp_path / "logs", tiny.has_finished(epochs))
-        time.sleep(rng.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        assert tiny.finish(process)[0] == -signal.SIGKILL
+        time.sleep(rng.uniform(0, 0.1))
+        process.send_signal(signum)
+        status, _, err = tiny.finish(process)
+        assert (status, err) == ends
         argv = ["--load_path", str(folder), "--mode", "train"]
     assert main(argv) == 0
     assert f"run {folder}: resumed" in capsys.readouterr().out
-    _assert_same(folder, undisturbed)
-
-
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_ends_the_run(tmp_path, undisturbed, signum, status):
-    process = tiny.start(tiny.flags(tiny.settings(tmp_path, **LONG)), tmp_path)
-    folder = tiny.wait(process, tmp_path / "logs", tiny.has_finished(2))
-    time.sleep(0.1)
-    process.send_signal(signum)
-    ended, _, err = tiny.finish(process)
-    assert ended == status
-    assert err.splitlines() == [f"stopped by {signum.name}; the run is saved and can be resumed"]
-    assert main(["--load_path", str(folder)]) == 0
     _assert_same(folder, undisturbed)
 
 
@@ -129,7 +120,7 @@ def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, c
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path, undisturbed):
-    execute(tiny.settings(tmp_path, **LONG | {"max_epoch": 3}))
+    execute(tiny.settings(tmp_path, **LONG | {"max_epoch": 2}))
     folder = tiny.only_run(tmp_path / "logs")
     results = execute({"load_path": folder.name, "log_dir": str(tmp_path / "logs"), "max_epoch": EPOCHS})
     assert results["epoch"] == EPOCHS
@@ -199,16 +190,15 @@ def test_the_run_was_worth_comparing(undisturbed):
         assert sum(moved) > 0.8 * len(moved)
 
 
-def test_same_seed_same_run(tmp_path, undisturbed):
-    execute(tiny.settings(tmp_path, **LONG))
-    _assert_same(tiny.only_run(tmp_path / "logs"), undisturbed)
-
-
-def test_another_seed_another_run(tmp_path, undisturbed):
-    execute(tiny.settings(tmp_path, **LONG, random_seed=7))
-    other, expected = tiny.newest_state(tiny.only_run(tmp_path / "logs")), tiny.newest_state(undisturbed)
+def test_a_run_depends_on_its_seed_and_on_nothing_else(tmp_path):
+    states = []
+    for name, seed in {"first": 7, "same": 7, "other": 8}.items():
+        execute(tiny.settings(tmp_path, log_dir=str(tmp_path / name), max_epoch=1, random_seed=seed))
+        states.append(tiny.newest_state(tiny.only_run(tmp_path / name)))
+    first, same, other = states
+    assert tiny.difference(first, same) is None
     for part in ("task", "controller", "baseline", "progress"):
-        assert tiny.difference(other[part], expected[part]), part
+        assert tiny.difference(first[part], other[part]), part
 
 
 def test_adam_goes_on_exactly_too(tmp_path):

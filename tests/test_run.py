@@ -161,32 +161,18 @@ def test_flags_that_agree_with_the_run_are_welcome(folder):
 # --- the scripts ------------------------------------------------------------------------------------------------------
 
 
-def test_the_readme_command(tmp_path):
-    """The command that people know, from any folder, with sizes that make it quick."""
+def test_the_command_that_people_know(tmp_path, monkeypatch, capsys):
+    """From any folder, with sizes that make it quick."""
     command = shlex.split(
         "--network_type rnn --dataset tiny --controller_optim adam --controller_lr 0.00035 --shared_optim sgd "
         "--shared_lr 20.0 --entropy_coeff 0.0001 --train_type orig --mode train"
     )
     tiny.write_corpus(tmp_path / "data" / "tiny")
     sizes = {name: value for name, value in tiny.SETTINGS.items() if f"--{name}" not in command}
-    process = tiny.start([*command, *tiny.flags(sizes)], tmp_path, "train_scripts/train_regular.py")
-    status, out, err = tiny.finish(process)
-    assert (status, err) == (0, "")
+    monkeypatch.chdir(tmp_path)
+    assert tiny.run_script("train_scripts/train_regular.py", [*command, *tiny.flags(sizes)]) == 0
     results = json.loads((tiny.only_run(tmp_path / "logs") / "results.json").read_text())
     assert (results["dataset"], results["epoch"]) == ("tiny", 2)
-    assert "epoch 2/2" in out
+    assert "epoch 2/2" in capsys.readouterr().out
     same = execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "again"), shared_lr=20.0))
-    assert results["validation_perplexity"] == pytest.approx(same["validation_perplexity"])
-
-
-@pytest.mark.parametrize("script", ["main.py", "train_scripts/train_regular.py"])
-def test_the_scripts_hold_no_logic(script):
-    source = (tiny.ROOT / script).read_text()
-    assert "from enas.cli import main" in source and "sys.exit(main())" in source
-    assert len(source.splitlines()) < 12
-
-
-def test_main_reads_the_command_line_of_the_process(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["main.py", *tiny.flags(tiny.settings(tmp_path, max_epoch=1))])
-    assert main() == 0
-    assert tiny.only_run(tmp_path / "logs").is_dir()
+    assert results["validation_perplexity"] == same["validation_perplexity"]

@@ -403,6 +403,7 @@ def test_a_search_runs_in_a_thread_of_a_notebook_or_server(tmp_path):
 # --- it learns --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_search_comes_near_the_floor_of_a_known_language(tmp_path):
     words, floor = 12, markov_perplexity_floor(num_words=12)
     make_markov(tmp_path / "data" / "tiny", num_tokens=60_000, num_words=words)

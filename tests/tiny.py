@@ -1,7 +1,9 @@
 """Runs so small that a test can afford them, and ways to look at what they left."""
 
+import functools
 import os
 import random
+import runpy
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ import pytest
 import torch
 
 from enas.ablation import report
+from enas.cli import main
 from enas.config import Config, check_effects
 from enas.data.builtin import SPLITS
 from enas.errors import UserError
@@ -68,6 +71,7 @@ IMAGE_SETTINGS = {
     "derive_num_sample": 4,
     "derive_max_batches": 2,
 }
+KINDS = ("network_type", "cnn_space", "train_type", "mode")  # what decides whether a usual setting is read
 CLASSES = ("red", "green", "blue")
 _CELL = MicroCell(((0, 1), (1, 2)), (("sep3x3", "identity"), ("max3x3", "sep5x5")))
 # A network of each space, of the size that IMAGE_SETTINGS give.
@@ -120,9 +124,13 @@ def settings(folder: Path, **changes) -> dict:
 
 def has_effect(name: str, changes: dict) -> bool:
     """Whether a usual setting may be given beside some changes, which may be wrong on purpose."""
-    kind = {key: changes[key] for key in ("network_type", "cnn_space", "train_type", "mode") if key in changes}
+    return _has_effect(name, tuple((key, changes[key]) for key in KINDS if key in changes))
+
+
+@functools.cache
+def _has_effect(name: str, kind: tuple) -> bool:
     try:
-        check_effects([name], Config(**kind))
+        check_effects([name], Config(**dict(kind)))
     except UserError:
         return False
     return True
@@ -221,6 +229,26 @@ def difference(a, b, path: str = "state") -> str | None:
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything under a folder: paths and contents, None for a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def run_script(script: str | Path, argv: list[str]) -> int:
+    """A script of the project in this process: its exit status."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr("sys.argv", [str(script), *argv])
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    return end.value.code
+
+
+def refusal(argv: list[str], folder: Path, capsys, command: Callable = main) -> str:
+    """The one line on stderr that a command line ends in, with status 2; nothing in `folder` may change."""
+    before = tree(folder)
+    capsys.readouterr()
+    status = command(argv)
+    out, err = capsys.readouterr()
+    assert (status, len(err.splitlines()), out) == (2, 1, ""), (out, err)
+    assert err.startswith("error: ")
+    assert tree(folder) == before
+    return err
 
 
 def start(argv: list[str], cwd: Path, script: str = "main.py") -> subprocess.Popen:
