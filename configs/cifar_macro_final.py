@@ -1,4 +1,4 @@
-"""One macro network alone on CIFAR-10, as scripts/cifar10_macro_final.sh of melodyguan/enas; for a GPU.
+"""One macro network from scratch on CIFAR-10, as scripts/cifar10_macro_final.sh of melodyguan/enas; for a GPU.
 
 For modes single and train_scratch.
 """

@@ -1,4 +1,4 @@
-"""One pair of cells alone on CIFAR-10, as scripts/cifar10_micro_final.sh of melodyguan/enas; for a GPU.
+"""One pair of cells from scratch on CIFAR-10, as scripts/cifar10_micro_final.sh of melodyguan/enas; for a GPU.
 
 For modes single and train_scratch.
 """

@@ -11,11 +11,11 @@ architecture = "chain"  # the first of the two; only train_type hardcoded reads 
 mode = "train"  # what comes first
 load_path = ""  # a new run
 dag_path = ""  # only mode single reads it
-log_dir = "logs"  # beside the code, and not in git
+log_dir = "logs"  # ignored by git
 data_dir = "data"  # where enas.data.download puts datasets
 random_seed = 12345  # any, as long as it is written down
 num_gpu = -1  # a GPU when there is one, so that the same command runs everywhere
-num_threads = 0  # some small steps gain nothing from a second thread, and lose much by it beside another run
+num_threads = 0  # some small steps gain nothing from a second thread, and it slows other runs down
 precision = "auto"  # bfloat16 is faster where the machine has it, and ten times slower where it is emulated
 
 # The search space (paper section 2.1)
@@ -63,7 +63,7 @@ shared_adam_beta2 = 0.999  # Kingma & Ba 2015
 shared_l2_reg = 1e-7  # paper section 3.1
 shared_grad_clip = 0.25  # paper section 3.1
 
-# Training one architecture alone (modes single and train_scratch); all settings of the shared model hold there too,
+# Training one architecture from scratch (modes single and train_scratch); settings of the shared model apply too,
 # but for batch normalisation, which is left out
 scratch_random_length = True  # AWD section 4.1: words stand at other places of other minibatches in each pass
 scratch_asgd_patience = 5  # AWD section 3: its non-monotone interval
@@ -98,7 +98,7 @@ controller_hid = 100  # paper section 3.1
 softmax_temperature = 5.0  # paper section 3.1: flat distributions explore
 tanh_c = 2.5  # paper section 3.1: no choice becomes certain
 controller_init_range = 0.1  # paper section 3.1
-controller_near_prior = 0.0  # off: with it enas_lm finds deep cells whatever they are worth
+controller_near_prior = 0.0  # off: with it enas_lm finds deep cells even where they are no better
 cnn_separable_start = 0.0  # off: no operation is preferred before it has earned it
 cnn_separable_prior = 0.0  # off, likewise
 cnn_operation_tanh_c = 0.0  # the paper has one tanh_c

@@ -1,4 +1,4 @@
-"""One cell alone on Penn Treebank, as enas_lm (google-research) trains it; for modes single and train_scratch.
+"""One cell from scratch on Penn Treebank, as enas_lm (google-research) trains it; for modes single and train_scratch.
 
 The authors say of the settings of their first code, melodyguan/enas, that they are wrong.
 """

@@ -1,4 +1,4 @@
-"""The command line: one parser, one way to end in an error, and from flags to the functions that do the work."""
+"""The command line: the parser, error handling, and the call of the function that a mode asks for."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UserError where argparse would print its usage and exit; flags that are not given have no value."""
+    """Argument parser that raises UserError where argparse would print its usage; absent flags have no value."""
 
     def __init__(self, description: str, **settings: Any):
         super().__init__(description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS, **settings)
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         known, unknown = self.parse_known_args(sys.argv[1:] if argv is None else argv)
         for word in unknown:
             if not word.strip():
-                continue  # what the shell makes of a backslash with a space behind it at a line's end
+                continue  # a backslash followed by a space at the end of a line gives this argument
             flag = word.split("=")[0]
             if flag.startswith("--"):
                 raise UserError(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}")
@@ -41,9 +41,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def guarded(action: Callable[[], object]) -> int:
-    """Run `action`; what a user can mend ends in one line on stderr. Returns the exit status.
+    """Run `action` and report expected errors in one line on stderr. Returns the exit status.
 
-    That is 0; 2 after a UserError; 1 when training diverged; 130 or 143 after a signal.
+    0 for success, 2 for a UserError, 1 for divergence, 130 or 143 for a signal. Other exceptions keep their traceback.
     """
     try:
         action()

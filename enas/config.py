@@ -1,4 +1,4 @@
-"""All settings of a run: the parts' settings, together. Flags, config files and params.json come from here."""
+"""All settings of a run, collected from the parts that own them: the source of flags, config files and params.json."""
 
 import ast
 import dataclasses
@@ -177,10 +177,10 @@ def _reads(space: SearchSpace, name: str) -> bool:
 
 
 def check_effects(names: Collection[str], config: Config) -> list[str]:
-    """Look for settings among `names` without an effect beside the others.
+    """Check that each setting in `names` has an effect, given the others.
 
     Returns:
-        log lines on those that a search only keeps, for a later run from scratch.
+        log lines on those that a search only keeps for a later run from scratch.
 
     Raises:
         UserError: for the first one without any.
@@ -234,7 +234,7 @@ def _assignment(path: Path, node: ast.stmt) -> tuple:
 def with_variation(given: Mapping[str, Any]) -> dict:
     """Flags, together with the settings of their --config that they do not override.
 
-    Of those settings, what has no effect beside the flags (a controller's under `--train_type random`) is left out.
+    Settings of the variation that the flags make ineffective (a controller's under `--train_type random`) are dropped.
 
     Raises:
         UserError: the variation is unknown or wrong, or for another search space than the flags choose.

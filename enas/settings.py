@@ -1,6 +1,6 @@
-"""What a setting is: a field of the dataclass of the part that reads it, under the name of its flag.
+"""A setting: a field of the dataclass of the part that reads it, under the name of its flag.
 
-The field says everything about it once: default, bounds, help text, and what it needs to have an effect.
+The field holds its default, bounds, help text, and what it needs to have an effect.
 """
 
 import dataclasses
@@ -108,7 +108,7 @@ def _rule(at_least, above, at_most, below) -> str:
 
 
 def unmet(spec: dataclasses.Field, values: Mapping[str, Any]) -> tuple[str, Any] | None:
-    """The first other setting, and what it should be, without which `spec` has no effect beside `values`."""
+    """The setting in `values` that leaves `spec` without an effect, and the value it needs; None if none does."""
     for name, needed in spec.metadata["only"].items():
         value = values[name]
         is_met = value > 0 if needed is ABOVE_ZERO else value in (needed if isinstance(needed, tuple) else (needed,))

@@ -129,7 +129,7 @@ def test_every_activation_of_every_node_is_tried(cell):
 def test_every_node_but_the_first_is_removed(cell):
     variants, kept = removals(cell)
     assert variants[0].architecture == cell
-    assert kept == ["node 0 cannot be removed: it alone reads the input and the previous state"]
+    assert kept == ["node 0 cannot be removed: only it reads the input and the previous state"]
     assert [variant.node for variant in variants[1:]] == list(cell.nodes[1:])
     parent = dict(zip(cell.nodes[1:], cell.previous, strict=True))
     for variant in variants[1:]:
@@ -169,7 +169,7 @@ def test_every_operation_of_every_layer_or_node_is_tried(network):
 @given(macro_networks(max_layers=5, gaps=True))
 def test_every_layer_but_the_first_is_removed(network):
     variants, kept = removals(network)
-    assert kept == ["layer 0 cannot be removed: it alone reads the image"]
+    assert kept == ["layer 0 cannot be removed: only it reads the image"]
     assert [variant.node for variant in variants] == [None, *network.layers[1:]]
     for variant in variants[1:]:
         assert variant.edit == f"without layer {variant.node}"
@@ -411,12 +411,12 @@ def test_tables_of_cells_have_the_usual_colours(at_home, trained, monkeypatch):
 
 
 def test_layer_0_stays_and_that_is_said(space, ablated):
-    assert ("layer 0 cannot be removed: it alone reads the image\n" in ablated[1]) == (space == "macro")
+    assert ("layer 0 cannot be removed: only it reads the image\n" in ablated[1]) == (space == "macro")
 
 
 def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
     assert main(analysis.node_removal, [f"--load_path={trained}"]) == 0
-    assert "node 0 cannot be removed: it alone reads the input and the previous state\n" in capsys.readouterr().out
+    assert "node 0 cannot be removed: only it reads the input and the previous state\n" in capsys.readouterr().out
     rows = written(at_home, "node_removal", trained)["rows"]
     assert [row["node"] for row in rows] == [None, 1, 2, 3]
 
@@ -438,7 +438,7 @@ node_removal = partial(main, analysis.node_removal)
         (["--dag_path", "nonesuch.json"], "nonesuch.json: no such file"),
         (
             ["--dag_path", "one.json"],
-            "a recurrent cell with nothing to remove: node 0 cannot be removed: it alone reads the input",
+            "a recurrent cell with nothing to remove: node 0 cannot be removed: only it reads the input",
         ),
         (["--dag_path", "lstm"], "dag_path is lstm, which has no nodes to edit; name the JSON file of an architecture"),
         (["--dag_path", "network.json"], "network.json: is a macro network; a recurrent cell is needed here"),
@@ -460,7 +460,7 @@ def test_what_an_ablation_refuses(at_home, trained, capsys, flags, says):
         (
             "macro",
             ["--dag_path", "one.json"],
-            "a macro network with nothing to remove: layer 0 cannot be removed: it alone",
+            "a macro network with nothing to remove: layer 0 cannot be removed: only it",
         ),
         ("macro", ["--dag_path", "deep.json"], "the network has 4 layers, but the shared model has 3"),
         ("macro", ["--dag_path", "micro.json"], "micro.json: is a micro network; a macro network is needed here"),

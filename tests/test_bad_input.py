@@ -245,7 +245,7 @@ def test_derive_where_all_runs_are_others(tmp_path, capsys, folder):
     assert "no run of random on tiny" in line
 
 
-# --- from Python ------------------------------------------------------------------------------------
+# --- from Python ------------------------------------------------------------------------------------------------------
 
 
 def test_python_callers_get_the_same_text(tmp_path):

@@ -32,7 +32,7 @@ def read_bytes(folder):
     return {split: (folder / f"{split}.txt").read_bytes() for split in SPLITS}
 
 
-# --- markov: the language --------------------------------------------------------------------------------------------
+# --- markov: the language ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_floor_asks_for_memory_but_not_much(language):
     assert 1.15 < math.exp(bigram_entropy) / floor < 1.3
 
 
-# --- markov: its text ------------------------------------------------------------------------------------------------
+# --- markov: its text -------------------------------------------------------------------------------------------------
 
 
 def test_markov_text_follows_from_its_seed(tmp_path):
@@ -148,7 +148,7 @@ def test_impossible_sizes_are_refused(sizes, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- installing ------------------------------------------------------------------------------------------------------
+# --- installing -------------------------------------------------------------------------------------------------------
 
 
 def test_maker_that_comes_second_finds_the_same_and_is_content(tmp_path):
@@ -182,7 +182,7 @@ def test_nothing_is_left_after_an_interrupt(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- pydoc -----------------------------------------------------------------------------------------------------------
+# --- pydoc ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -218,7 +218,7 @@ def test_replacing_operations(network, operation, data):
 
 
 def test_edits_that_are_refused():
-    with refused("layer 0 cannot be removed: it alone reads the image"):
+    with refused("layer 0 cannot be removed: only it reads the image"):
         NETWORK.remove_node(0)
     for edit in (MacroNetwork.remove_node, lambda network, layer: network.replace_operations("conv3x3", layer)):
         with refused("the network has no layer 1; its layers are 0, 2, 3"):

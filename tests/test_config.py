@@ -439,7 +439,7 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "derive_num_sample": ({}, 2),
     "derive_max_batches": ({}, 1),
 }
-# The same for one architecture alone.
+# The same for one architecture from scratch.
 SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
     "scratch_random_length": ({}, False),
     "scratch_asgd_patience": ({**DIVERGING, "scratch_asgd_patience": 0}, 1),
@@ -489,7 +489,7 @@ ELSEWHERE = {
 KINDS = {"rnn": [{}], "cnn": [{"network_type": "cnn"}, {"network_type": "cnn", "cnn_space": "micro"}]}
 TABLES = {"rnn": (EFFECTS, SCRATCH_EFFECTS), "cnn": (IMAGE_EFFECTS, IMAGE_SCRATCH_EFFECTS)}
 CASES = [(kind, name) for kind, (search, _) in TABLES.items() for name in search]
-SCRATCH_CASES = [(kind, name) for kind, (_, alone) in TABLES.items() for name in alone]
+SCRATCH_CASES = [(kind, name) for kind, (_, scratch) in TABLES.items() for name in scratch]
 BRIEF = {
     "rnn": {"shared_max_step": 3, "controller_max_step": 2, "max_epoch": 1},
     "cnn": {"shared_max_step": 2, "controller_max_step": 2, "max_epoch": 1},
@@ -498,9 +498,9 @@ BRIEF = {
 
 @pytest.mark.parametrize("network_type", TABLES)
 def test_the_table_of_effects_is_complete(network_type):
-    search, alone = TABLES[network_type]
+    search, scratch = TABLES[network_type]
     read = {name for name in FIELDS for kind in KINDS[network_type] if _reads(kind, name)}
-    assert set(search) | set(alone) | ELSEWHERE == read | ELSEWHERE
+    assert set(search) | set(scratch) | ELSEWHERE == read | ELSEWHERE
 
 
 @pytest.fixture(scope="module")
@@ -564,31 +564,35 @@ def test_settings_of_the_other_half_change_nothing(outcome, network_type, other)
 
 
 @pytest.fixture(scope="module")
-def alone(folders, tmp_path_factory):
-    """The same for one architecture alone."""
+def from_scratch(folders, tmp_path_factory):
+    """The same for one architecture from scratch."""
     known = {}
 
     def numbers(network_type: str, changes: dict) -> dict:
         key = repr((network_type, sorted(changes.items())))
         if key not in known:
-            known[key] = _alone(folders[network_type], tmp_path_factory.mktemp("alone"), network_type, changes)
+            known[key] = _scratch_outcome(
+                folders[network_type], tmp_path_factory.mktemp("scratch"), network_type, changes
+            )
         return known[key]
 
     return numbers
 
 
 @pytest.mark.parametrize(("network_type", "name"), SCRATCH_CASES)
-def test_every_setting_of_one_architecture_alone_changes_the_outcome(alone, network_type, name):
+def test_every_setting_of_a_run_from_scratch_changes_the_outcome(from_scratch, network_type, name):
     base, value = TABLES[network_type][1][name]
-    assert tiny.difference(alone(network_type, base), alone(network_type, base | {name: value})) is not None
+    assert (
+        tiny.difference(from_scratch(network_type, base), from_scratch(network_type, base | {name: value})) is not None
+    )
 
 
 @pytest.mark.parametrize("network_type", TABLES)
-def test_one_architecture_alone_ends_the_same_each_time(alone, network_type):
-    assert tiny.difference(alone(network_type, {}), alone(network_type, {"log_step": 50})) is None
+def test_a_run_from_scratch_ends_the_same_each_time(from_scratch, network_type):
+    assert tiny.difference(from_scratch(network_type, {}), from_scratch(network_type, {"log_step": 50})) is None
 
 
-def _alone(folder: Path, run_folder: Path, network_type: str, changes: dict) -> dict:
+def _scratch_outcome(folder: Path, run_folder: Path, network_type: str, changes: dict) -> dict:
     architecture = CELL if network_type == "rnn" else tiny.NETWORKS[changes.get("cnn_space", "macro")]
     brief = {"shared_max_step": BRIEF[network_type]["shared_max_step"]}
     settings = {"data_dir": str(folder / "data"), "network_type": network_type, **brief, **changes}

@@ -236,7 +236,7 @@ def test_only_test_and_train_scratch_read_the_test_split(copy, tmp_path, watched
     assert any(before[mode][1] != after[mode][1] for mode in ("test", "train_scratch"))
 
 
-# --- one network alone ------------------------------------------------------------------------------------------------
+# --- one network from scratch -----------------------------------------------------------------------------------------
 
 
 @EACH_SPACE
@@ -300,7 +300,7 @@ def test_train_scratch_resumes_to_the_same_end(copy, tmp_path, space):
 
 
 @EACH_SPACE
-def test_alone_images_are_normalised_by_running_averages(home, tmp_path, space):
+def test_from_scratch_images_are_normalised_by_running_averages(home, tmp_path, space):
     """So what an image is taken for does not depend on those beside it; in a search it does."""
     trainer = tiny.scratch_trainer(tmp_path, tiny.NETWORKS[space], network_type="cnn", cnn_space=space)
     before = {name: value.clone() for name, value in trainer.task.model.named_buffers() if "running" in name}
@@ -309,15 +309,15 @@ def test_alone_images_are_normalised_by_running_averages(home, tmp_path, space):
     assert before and all(not torch.equal(value, after[name]) for name, value in before.items())
     searched = tiny.trainer(tmp_path, network_type="cnn", cnn_space=space)
     images = torch.randn(6, 3, 16, 16)
-    for task, is_alone in ((trainer.task, True), (searched.task, False)):
+    for task, is_scratch in ((trainer.task, True), (searched.task, False)):
         task.model.eval()
         with torch.no_grad():
             together = task.logits(images, tiny.NETWORKS[space])[:2]
             apart = task.logits(images[:2], tiny.NETWORKS[space])
-        assert torch.allclose(together, apart, atol=1e-5) == is_alone
+        assert torch.allclose(together, apart, atol=1e-5) == is_scratch
 
 
-def test_cells_alone_have_an_auxiliary_head_and_drop_paths(home, tmp_path):
+def test_cells_from_scratch_have_an_auxiliary_head_and_drop_paths(home, tmp_path):
     changes = {"network_type": "cnn", "cnn_space": "micro", "scratch_cnn_dropout": 0.0, "num_gpu": 0}
     losses = {}
     for drop_path, weight in ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0)):
@@ -367,7 +367,7 @@ def test_a_gif_of_a_search_says_its_accuracies(home, tmp_path, monkeypatch):
 
 @pytest.fixture
 def without_validation(tmp_path):
-    """Settings of a network trained alone on all of a tiny CIFAR-10."""
+    """Settings of a network trained on all of a tiny CIFAR-10."""
     write_cifar(tmp_path / "data" / "cifar10" / "cifar-10-batches-py")
     (tmp_path / "network.json").write_text(tiny.NETWORKS["macro"].to_json())
     kind = {"network_type": "cnn", "mode": "single", "dag_path": str(tmp_path / "network.json")}

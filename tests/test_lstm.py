@@ -55,7 +55,7 @@ def test_a_state_carries_a_sequence_on():
     assert not torch.allclose(run(model, inputs[2:], state).states, second.states)
 
 
-def test_drop_connect_is_on_the_recurrent_weights_alone():
+def test_drop_connect_is_on_the_recurrent_weights_only():
     model = make_model(shared_wdrop=0.5)
     state = model.initial_state(1, B).double()
     model.eval()

@@ -1,5 +1,6 @@
 """Plots: what their artists show, and what they do with values that are not finite."""
 
+import itertools
 import math
 import os
 import re
@@ -197,6 +198,14 @@ def test_bars_stand_side_by_side_in_their_groups():
     for group, (left, right) in enumerate(zip(validation, test, strict=True)):
         assert left.get_x() + left.get_width() == pytest.approx(right.get_x()) == pytest.approx(group)
         assert left.get_x() > group - 0.5 and right.get_x() + right.get_width() < group + 0.5
+
+
+@pytest.mark.parametrize("label", ["tanh", "node normal 2", "node reduction 12"])
+def test_labels_of_groups_do_not_overlap(label):
+    figure = bars_figure([label] * 10, {name: [1.0] * 10 for name in SERIES}, **BARS)
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_lines_are_the_unedited_cell_in_the_colour_of_its_bars():

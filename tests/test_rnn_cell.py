@@ -380,7 +380,7 @@ def test_removing_all_but_the_root(cell):
 
 @given(cells(gaps=True))
 def test_the_root_cannot_be_removed(cell):
-    with refused("node 0 cannot be removed: it alone reads the input and the previous state"):
+    with refused("node 0 cannot be removed: only it reads the input and the previous state"):
         cell.remove_node(0)
 
 

@@ -1,4 +1,4 @@
-"""One architecture alone: its own weights, averaged SGD, early stop, the best epoch tested, exact resume."""
+"""One architecture from scratch: its own weights, averaged SGD, early stop, the best epoch tested, exact resume."""
 
 import math
 from dataclasses import replace

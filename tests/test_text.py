@@ -27,7 +27,7 @@ def words(corpus, split):
     return [corpus.vocabulary[token] for token in getattr(corpus, split)]
 
 
-# --- load_corpus -----------------------------------------------------------------------------------------------------
+# --- load_corpus ------------------------------------------------------------------------------------------------------
 
 
 def test_every_line_is_its_words_and_eos(tmp_path):
@@ -101,7 +101,7 @@ def test_built_in_corpus_is_made_on_first_use_and_then_read(tmp_path, monkeypatc
     assert torch.equal(first.train, second.train)
 
 
-# --- load_corpus, given bad input ------------------------------------------------------------------------------------
+# --- load_corpus, given bad input -------------------------------------------------------------------------------------
 
 
 def refused(error, name="own", **settings):
@@ -184,7 +184,7 @@ def test_min_count_below_one_is_refused(tmp_path):
     assert "at least 1" in refused(ValueError, data_dir=tmp_path, vocab_min_count=0)
 
 
-# --- training batches ------------------------------------------------------------------------------------------------
+# --- training batches -------------------------------------------------------------------------------------------------
 
 
 def test_rows_are_contiguous_columns_without_the_remainder():
@@ -246,7 +246,7 @@ def test_cursor_of_another_text_is_refused():
         TrainingBatches(to_rows(torch.arange(60), 3), 7).load_state_dict(state | {"cursor": 19})
 
 
-# --- evaluation batches ----------------------------------------------------------------------------------------------
+# --- evaluation batches -----------------------------------------------------------------------------------------------
 
 sizes = {"num_tokens": st.integers(1, 80), "batch_size": st.integers(1, 90), "length": st.integers(1, 50)}
 

@@ -71,7 +71,7 @@ def test_an_epoch_is_a_pass_unless_its_steps_are_given(given, expected):
     assert make_task(shared_max_step=given).steps_per_epoch == expected  # 20 images, 6 at a time
 
 
-def test_a_network_alone_is_told_how_far_training_is():
+def test_a_network_from_scratch_is_told_how_far_training_is():
     seen = []
 
     class Model(TinyModel):

@@ -177,7 +177,7 @@ def trainer(folder: Path, **changes):
 
 
 def scratch_trainer(folder: Path, architecture, **changes):
-    """The same for one architecture alone."""
+    """The same for one architecture from scratch."""
     return _trainer(Config(**settings(folder, mode="single", **changes)), folder, architecture)
 
 

@@ -21,11 +21,11 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
     Args:
         max_batches: of each split, in mode derive; all unless given.
         settings: as on the command line: mode derive scores with the shared weights of the run that load_path names
-            (or the newest), mode train_scratch trains every variant anew; dag_path names another architecture to
-            study.
+            (or the newest), mode train_scratch trains every variant from scratch; dag_path names another
+            architecture to study.
 
     Returns:
-        the rows of results.json, which lies in analysis_results/activation_replacement/RUN/ with plots and a table.
+        the rows of results.json, written to analysis_results/activation_replacement/RUN/ with plots and a table.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
@@ -54,8 +54,8 @@ def _replacement(ablation: str, settings: dict, max_batches: int | None) -> list
 def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
     """Score the architecture without each of its nodes, or layers, in turn.
 
-    What read a node reads what that node read, through the shared weights of that pair; `remove_node` of each
-    architecture says more. Arguments, files and errors are those of `activation_replacement`.
+    Nodes that read the removed node read its input instead, through the shared weights of that pair; see `remove_node`
+    of each architecture. Arguments, files and errors are those of `activation_replacement`.
     """
     study = begin(settings, max_batches)
     variants, kept = removals(study.architecture)

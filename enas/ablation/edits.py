@@ -52,7 +52,7 @@ class Variant:
 
 
 def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
-    """The architecture; without each of its nodes, one at a time. And why the others cannot be removed, a line each."""
+    """List the architecture, then a copy without each node; and one line for each node that cannot be removed."""
     variants, kept = [_unedited(architecture)], []
     for node in architecture.nodes:
         try:
@@ -68,9 +68,9 @@ def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
 def replacements(
     architecture: Editable, replace: Callable[[Editable, str, Node | None], Editable], names: Sequence[str]
 ) -> list[Variant]:
-    """The architecture; with what all its nodes apply replaced by each of `names`; with that of each node alone.
+    """List the architecture, then copies with the parts of all nodes replaced by each of `names`, then of one node.
 
-    Of a node of a micro network both operations are replaced.
+    In a micro network both operations of a node are replaced.
     """
     word = architecture.node_word
     return [

@@ -1,4 +1,4 @@
-"""What an ablation leaves: files, a printed table, plots."""
+"""The output of an ablation: files, a printed table, plots."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ RESULTS_DIR = Path("analysis_results")
 
 
 def write(ablation: str, study: Study, rows: list[dict], max_batches: int | None) -> Path:
-    """Write the rows down in `RESULTS_DIR`/ABLATION/RUN/, print them as a table, and return that folder."""
+    """Write the rows to `RESULTS_DIR`/ABLATION/RUN/ and print them as a table; return that folder."""
     folder = RESULTS_DIR / ablation / study.name
     write_json(folder / "params.json", {**study.config.to_dict(), "ablation": ablation, "max_batches": max_batches})
     write_json(folder / "results.json", {"ablation": ablation, "run": study.name, "rows": rows})
@@ -40,7 +40,7 @@ def _print_table(study: Study, rows: list[dict]) -> None:
 
 
 def plot_replacements(folder: Path, study: Study, rows: list[dict]) -> None:
-    """Bars of the variants with everything replaced; of those with one node's replaced, a table for each split."""
+    """Plot bars of the variants with everything replaced, and tables of those with one node replaced, a split each."""
     part, node = study.architecture.part_word, study.architecture.node_word
     whole = [row for row in rows if row["node"] is None and row[part]]
     labels = [row[part] for row in whole]
@@ -51,7 +51,7 @@ def plot_replacements(folder: Path, study: Study, rows: list[dict]) -> None:
 
 
 def plot_removals(folder: Path, study: Study, rows: list[dict]) -> None:
-    """Bars of the variants with one node removed."""
+    """Plot bars of the variants with one node removed."""
     node, removed = study.architecture.node_word, rows[1:]
     labels = [f"{node} {row['node']}" for row in removed]
     _plot_bars(folder / "nodes.png", study, removed, rows[0], labels, f"one {node} removed")
@@ -88,5 +88,5 @@ def _plot_nodes(path: Path, study: Study, rows: list[dict], split: str, title: s
 
 
 def _own(rows: list[dict], unedited: dict, part: str) -> str | None:
-    """Which replacement changed nothing."""
+    """Find the replacement that changed nothing."""
     return next((row[part] for row in rows if row["architecture"] == unedited["architecture"]), None)

@@ -1,4 +1,4 @@
-"""The architecture that an ablation edits, and what its variants are scored with."""
+"""The architecture that an ablation edits, and how its variants are scored."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MODES = ("derive", "train_scratch")
 
 @dataclass(frozen=True)
 class Study:
-    """What the variants of an architecture are scored with.
+    """An architecture to study, and how to score its variants.
 
     Attributes:
         name: of the run, or of the file, that the architecture comes from.
@@ -39,7 +39,7 @@ class Study:
 
 
 def begin(settings: dict, max_batches: int | None = None, ablation: str | None = None) -> Study:
-    """Find the architecture, and what to score it with.
+    """Find the architecture, and the model to score it with.
 
     Args:
         settings, max_batches: as for `enas.ablation.ablations.activation_replacement`.
@@ -117,7 +117,7 @@ def _name(folder: Path | None, dag_path: str | None) -> str:
 
 
 def score_variants(study: Study, variants: list[Variant]) -> list[dict]:
-    """One row a variant, in order; the first one is the architecture itself, and the changes are from it."""
+    """Score each variant, one row each; the first is the unedited architecture, and changes are relative to it."""
     metric, rows = study.metric.name, []
     for variant in progress_bar(variants, "variants"):
         scores = study.score(variant.architecture)

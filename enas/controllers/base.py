@@ -51,9 +51,9 @@ class ControllerConfig(Settings):
     controller_init_range: float = setting(0.1, "controller weights start uniform in ±this", above=0, only=TRAINED)
 
     def temper(self, logits: Tensor, tanh_c: float | None = None) -> Tensor:
-        """Logits over the temperature, then squashed: in training and in deriving alike, as in the authors' code.
+        """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code.
 
-        `tanh_c` takes the place of the usual one where it is given.
+        `tanh_c` overrides `config.tanh_c`.
         """
         tanh_c = self.tanh_c if tanh_c is None else tanh_c
         logits = logits / self.softmax_temperature
@@ -61,7 +61,7 @@ class ControllerConfig(Settings):
 
 
 class Controller(nn.Module, ABC, Generic[ArchT]):
-    """What draws architectures.
+    """Samples architectures.
 
     Attributes:
         penalty_weight: of the mean `Sample.penalty` in the controller's loss.
@@ -84,7 +84,7 @@ class Controller(nn.Module, ABC, Generic[ArchT]):
 
 
 class FixedController(Controller[ArchT]):
-    """Draws always the same architecture, to train it from scratch. It has no parameters.
+    """Always samples the same architecture, for training it from scratch. It has no parameters.
 
     Args:
         architecture: what to draw.
@@ -106,7 +106,7 @@ class FixedController(Controller[ArchT]):
 
 
 class RandomController(Controller[ArchT]):
-    """Every decision uniform: the control that a search has to beat. Nothing to train.
+    """Makes every decision uniformly: the control that a search has to beat. It has no parameters.
 
     Args:
         space: what is sampled.
@@ -131,7 +131,7 @@ class RandomController(Controller[ArchT]):
 
 
 class LSTMController(Controller[ArchT]):
-    """D softmax decisions in turn; the embedding of each is the LSTM's next input.
+    """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
 
     Every decision has its own decoder and its own embeddings.
 
@@ -159,7 +159,8 @@ class LSTMController(Controller[ArchT]):
 
     def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
         rows = [list(self.space.encode(architecture)) for architecture in architectures]
-        given = [row + [0] * (len(self.decoders) - len(row)) for row in rows]  # decisions not made count for nothing
+        # Any choice will do where a decision was not made: it does not count.
+        given = [row + [0] * (len(self.decoders) - len(row)) for row in rows]
         _, log_probs, entropies = self._decide(len(rows), torch.tensor(given, device=self.decoders[0].bias.device))
         return Sample(list(architectures), log_probs, entropies)
 

@@ -52,7 +52,7 @@ class MicroControllerConfig(ControllerConfig):
 
 
 class _Decisions:
-    """Decisions as they are made in turn, [M, D] in the end; drawn, or taken from `given` [M, D]."""
+    """Collects decisions as they are made, sampled or taken from `given` [M, D]."""
 
     def __init__(self, num: int, given: Tensor | None = None):
         self.num = num
@@ -61,7 +61,7 @@ class _Decisions:
         self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def make(self, distribution: Distribution) -> Tensor:
-        """The next n decisions, one of each of a batch [M, n] of independent distributions; integers, [M, n]."""
+        """Make the next n decisions, from a batch [M, n] of independent distributions; returns integers [M, n]."""
         start, self.num_made = self.num_made, self.num_made + distribution.batch_shape[1]
         chosen = distribution.sample().long() if self.given is None else self.given[:, start : self.num_made]
         log_probs = distribution.log_prob(chosen.to(distribution.logits.dtype))
@@ -69,7 +69,7 @@ class _Decisions:
         return chosen
 
     def gather(self) -> tuple[Tensor, Tensor, Tensor]:
-        """All of them, their log-probabilities and their distributions' entropies, each [M, D]."""
+        """Return all decisions, their log-probabilities and their distributions' entropies, each [M, D]."""
         chosen, log_probs, entropies = (torch.cat(part, dim=1) for part in zip(*self.parts, strict=True))
         return chosen, log_probs, entropies
 
@@ -85,7 +85,7 @@ class AnchorController(Controller[ArchT]):
     Args:
         space: what is sampled.
         config: see `ControllerConfig`.
-        num_starts: how often the LSTM starts from a vector of its own.
+        num_starts: number of learned vectors that the LSTM starts from.
         num_choices: how many operations are chosen, and how often attention chooses.
     """
 
@@ -145,7 +145,7 @@ class MacroController(AnchorController[MacroNetwork]):
     the paper writes sigmoid(s). The next layer starts from the mean of a vector of its own and the anchors of the
     layers skipped from; from that vector when there are none.
 
-    `Sample.penalty` draws the skip rate to `cnn_skip_target`: KL(Bernoulli(probability of the skip) ‖
+    `Sample.penalty` pulls the skip rate to `cnn_skip_target`: KL(Bernoulli(probability of the skip) ‖
     Bernoulli(cnn_skip_target)), summed over the skips of a layer and averaged over the layers that have any, as in the
     authors' code.
 
@@ -182,7 +182,7 @@ class MacroController(AnchorController[MacroNetwork]):
 
 
 class MicroController(AnchorController[MicroNetwork]):
-    """Samples micro networks: the normal cell, then the reduction cell; of each node its inputs, then its operations.
+    """Samples micro networks: the normal cell, then the reduction cell; for each node its inputs, then its operations.
 
     The anchors of a cell are those of its two inputs and of its earlier nodes. The anchor chosen, or the embedding of
     the operation chosen, is the LSTM's next input.

@@ -12,7 +12,7 @@ from enas.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class RNNControllerConfig(ControllerConfig):
-    """Shape of a `RNNController`. With the prior of enas_lm, deep cells are found whatever they are worth."""
+    """Settings of a `RNNController`."""
 
     controller_near_prior: float = setting(
         0.0,
@@ -23,7 +23,7 @@ class RNNControllerConfig(ControllerConfig):
 
 
 class RNNController(LSTMController[RNNCell]):
-    """An LSTM that may prefer near nodes. Of which cells, its space says: all, those of several sizes, or one shape."""
+    """An LSTM controller of recurrent cells that can prefer near nodes; its `Space` decides which cells."""
 
     config: RNNControllerConfig
 

@@ -1,4 +1,4 @@
-"""Augmentation of whole minibatches, on the device that they lie on: no loop over images.
+"""Augmentation of whole minibatches on their device, without a loop over images.
 
 Shapes: B images, C channels, H × W pixels. Random numbers come from the device's global generator.
 """
@@ -24,14 +24,14 @@ class AugmentConfig(Settings):
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 [B, C, H, W] to float32, each channel less its mean and over its standard deviation, both [C]."""
+    """Normalise uint8 [B, C, H, W] to float32 by each channel's mean and standard deviation, both [C]."""
     return (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
 
 
 def augment(images: Tensor, mean: Tensor, std: Tensor, config: AugmentConfig) -> Tensor:
-    """Crop, flip, normalise and cut out, each image by draws of its own: uint8 [B, C, H, W] to float32.
+    """Crop, flip, normalise and cut out, with independent draws for each image: uint8 [B, C, H, W] to float32.
 
-    What lies outside the image, and what is cut out, is 0 after normalisation: the mean colour.
+    Pixels outside the image and cut-out pixels are 0 after normalisation: the mean colour.
     """
     height, width = images.shape[-2:]
     rows, inside_rows = _shifted(images, height, config.cnn_crop_padding)  # [B, H]
@@ -62,16 +62,16 @@ def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
 
 
 def rotate_randomly(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Each of B images turned at random, and its label, the number of quarter turns: [B, C, H, H] and int64 [B].
+    """Rotate each of B images at random; returns them, [B, C, H, H], and the numbers of quarter turns, int64 [B].
 
-    Mirrored images must have been mirrored before: the mirror image of a quarter turn is three of them.
+    Mirror images before, not after: the mirror image of one quarter turn is three quarter turns.
     """
     labels = torch.randint(4, (len(images),), device=images.device)
     return rotate(images, labels), labels
 
 
 def all_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Each of B images in all four rotations, and their labels: [4B, C, H, H] and int64 [4B]."""
+    """Rotate each of B images in all four ways; returns [4B, C, H, H] and the labels, int64 [4B]."""
     labels = torch.arange(4, device=images.device).repeat(len(images))
     return rotate(images.repeat_interleave(4, dim=0), labels), labels
 

@@ -43,7 +43,7 @@ class MarkovLanguage:
     """A language of sentences, each word drawn from a distribution that the words before it in the sentence fix.
 
     A state is a pair (topic, last word). Some words name a topic, which holds until another is named or the sentence
-    ends; after some words the topic decides what may follow, after the others the word alone does. So the state is
+    ends; after some words the topic decides what may follow, after the others only the word does. So the state is
     a function of the sentence so far, a reader who knows the language always knows the next word's distribution, and
     the entropy rate is the mean entropy of that distribution over the states' stationary distribution.
 
@@ -60,7 +60,7 @@ class MarkovLanguage:
     def stationary(self) -> np.ndarray:
         """Share of the text's tokens that are drawn in each state, float64 [S]."""
         num_states = len(self.probabilities)
-        # Every sentence starts anew in state 0, so the shares are those of the expected visits within one sentence,
+        # Every sentence starts in state 0, so the shares are those of the expected visits within one sentence,
         # which solve: visits = [state 0] + visits · (transitions inside the sentence).
         inside = np.zeros((num_states, num_states))
         rows = np.arange(num_states)[:, None]
@@ -121,7 +121,7 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
     probabilities = np.zeros((len(states), num_words + 1))
     next_state = np.zeros((len(states), num_words + 1), dtype=np.int64)
     for i, (topic, word) in enumerate(states):
-        # The states of one word stand side by side; unless the word listens to the topic, they share the first's row.
+        # The states of one word are adjacent; unless the word listens to the topic, they share the first's row.
         if topic == 0 or word % 3 == 1:
             probabilities[i] = _successor_row(rng, num_words, may_end=word != end)
         else:
@@ -173,7 +173,7 @@ def make_markov(
     )
 
 
-# --- pydoc: prose from the language reference that CPython ships -----------------------------------------------------
+# --- pydoc: prose from the language reference that CPython ships ------------------------------------------------------
 
 _CODE = "<code>"
 
@@ -308,7 +308,7 @@ def _png(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-# --- all -------------------------------------------------------------------------------------------------------------
+# --- all --------------------------------------------------------------------------------------------------------------
 
 MAKERS: dict[str, Callable[[Path], None]] = {"pydoc": make_pydoc, "markov": make_markov}
 IMAGE_MAKERS: dict[str, Callable[[Path], None]] = {"shapes": make_shapes}

@@ -36,7 +36,7 @@ class Cifar:
 def read_cifar(folder: Path) -> Cifar:
     """Read `data_batch_1` … `data_batch_5`, `test_batch` and `batches.meta`.
 
-    They lie in `folder`, or in `cifar-10-batches-py` inside it, as the official archive unpacks.
+    They are in `folder`, or in `cifar-10-batches-py` inside it, as the official archive unpacks.
 
     Raises:
         NotFoundError: one of them is missing.
@@ -78,7 +78,7 @@ def _unpickle(path: Path) -> dict:
     try:
         with path.open("rb") as file:
             content = _PlainUnpickler(file).load()
-    # Damaged pickles end in nearly any exception, and nothing but unpickling goes on inside this block.
+    # A damaged pickle can raise nearly any exception, and this block does nothing but unpickle.
     except Exception as error:
         raise _not_cifar(path, str(error) or type(error).__name__) from None
     if not isinstance(content, dict):
@@ -95,7 +95,7 @@ def _text(name: str | bytes) -> str:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads plain containers, numbers, text and arrays of bytes; whatever else a pickle names is refused."""
+    """Unpickler for plain containers, numbers, text and arrays of bytes; it refuses any other class."""
 
     def __init__(self, file: BinaryIO):
         # The official files come from Python 2, whose strings are bytes.

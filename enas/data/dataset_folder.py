@@ -1,4 +1,4 @@
-"""Where a dataset lies: a folder of its own, which built-in datasets are made in on first use."""
+"""The folder of a dataset; built-in datasets are made on first use."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ def find_dataset_folder(
     layout: str,
     how_to_get: Callable[[str, Path], str],
 ) -> Path:
-    """The folder `data_dir/name`.
+    """Find the folder `data_dir/name`.
 
     Args:
         name: the dataset.

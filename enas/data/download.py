@@ -1,8 +1,8 @@
 """Fetch the public datasets: `python -m enas.data.download ptb|wikitext|cifar10`.
 
-A dataset is installed whole or not at all: it is fetched and unpacked in a temporary folder beside its place, checked
-against known SHA-256 sums, and renamed into its place as the last step. Files are written under their installed names
-only, whatever an archive calls them.
+A dataset is installed whole or not at all: it is fetched and unpacked in a temporary folder, checked against known
+SHA-256 sums, and renamed as the last step. Files are written under their installed names only, never under those in an
+archive.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ class Dataset:
     archive_sha256: str | None = None
 
     def by_hand(self, folder: Path) -> str:
-        """What to do on a machine without a network, to end with the dataset in `folder`."""
+        """How to install the dataset in `folder` without a network."""
         if self.archive_url is None:
             sources = ", ".join(f"{file.url} as {file.installed}" for file in self.files)
             return f"with no network, put into {folder} by hand: {sources}"
@@ -151,7 +151,7 @@ def download(name: str, *, source: str | os.PathLike | None = None, data_dir: st
 
 
 def is_installed(name: str, *, data_dir: str | os.PathLike = "data") -> bool:
-    """Whether `data_dir` holds the whole of dataset `name`; False where its place is free.
+    """Whether `data_dir` holds the whole dataset `name`; False when its folder does not exist.
 
     Raises:
         UserError: there is no such dataset, or something else stands in its place.

@@ -111,7 +111,7 @@ def _load_cifar(folder: Path, image_size: int, valid_size: int) -> ImageDataset:
     num = len(cifar.train_labels)
     if not 0 <= valid_size < num:
         raise UserError(f"valid_size is {valid_size}; it must be between 0 and {num - 1:,}, one less than all")
-    # A generator of its own, whose numbers no version of Python changes.
+    # Its own generator, so that the split does not depend on the run's seed.
     rng = random.Random("cifar10 validation")
     is_valid = stratified_choice(cifar.train_labels, valid_size, [rng.random() for _ in range(num)])
     train = _in_memory(cifar.train_images[~is_valid], cifar.train_labels[~is_valid], image_size)
@@ -131,7 +131,7 @@ def _in_memory(images: np.ndarray, labels: np.ndarray, image_size: int) -> Memor
 
 
 def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np.ndarray:
-    """Mark `num` examples, of each class as large a share as of the whole: bool [N].
+    """Mark `num` examples, the same share of each class: bool [N].
 
     Args:
         labels: integers [N].

@@ -39,7 +39,7 @@ class MemoryImages:
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> MemoryImages:
-        """The split on `device`, where its minibatches then lie too."""
+        """The split on `device`; its minibatches are there too."""
         return MemoryImages(self.images.to(device), self.labels.to(device))
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -51,13 +51,13 @@ class MemoryImages:
 
 @dataclass(frozen=True, eq=False)
 class FileImages(Dataset):
-    """A split that stays on the disk, and that worker processes read ahead of its use.
+    """A split on disk, read ahead by worker processes: for images that do not fit in memory.
 
     Attributes:
         paths: N files.
         labels: int64 [N].
         image_size: see `read_image`.
-        device: where minibatches lie.
+        device: of the minibatches.
     """
 
     paths: Sequence[Path]
@@ -93,7 +93,7 @@ class FileImages(Dataset):
             yield images.to(self.device), labels.to(self.device)
 
     def __getitems__(self, index: list[int]) -> tuple[Tensor, Tensor] | ValueError:
-        # An error raised in a worker would arrive with a traceback in its text; one that is handed over stays a line.
+        # An error raised in a worker would arrive with its traceback as text; one that is returned keeps its message.
         try:
             images = np.stack([read_image(self.paths[i], self.image_size) for i in index])
         except UserError as error:
@@ -113,10 +113,10 @@ def _ignore_interrupt(worker: int) -> None:
 class TrainingImages:
     """Endless minibatches `(images, labels)`: pass after pass, each in a fresh random order.
 
-    The remainder of a pass that does not fill a minibatch is left out; it is another one in every pass.
+    The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass.
 
     Attributes:
-        cursor: minibatches drawn so far. With the seed it fixes all that follow, and it is all there is to save.
+        cursor: minibatches drawn so far. With the seed it determines all that follow, so it is the whole state.
     """
 
     def __init__(self, split: MemoryImages | FileImages, batch_size: int, *, seed: int, name: str = "the split"):
@@ -148,7 +148,7 @@ class TrainingImages:
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """Where the reading stands, as plain integers."""
+        """The position, as plain integers."""
         return {"cursor": self.cursor, **self._identity()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

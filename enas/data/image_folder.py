@@ -1,4 +1,4 @@
-"""Folders of images: which files they hold, whether these fit together, and their pixels."""
+"""Folders of images: their files, checks that these fit together, and their pixels."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`shapes`: rendered images of ten plane figures, told apart by their form alone.
+"""`shapes`: rendered images of ten plane figures that differ only in form.
 
 Every figure covers the same area before it is scaled, and its place, size, angle and colours, those of the background
 and the noise are drawn alike for all classes; so colour says nothing of the class.

@@ -141,7 +141,7 @@ class TrainingBatches:
     ) -> None:
         """`rows` is [S, B] with S >= 2, from `to_rows`; batches lie on `device`, by default where `rows` lies.
 
-        With `random_length`, T is drawn anew for each batch (Merity et al. 2017, section 4.1), so that words do not
+        With `random_length`, T is drawn for each batch (Merity et al. 2017, section 4.1), so that words do not
         stand at the same places of the same batches pass after pass: from a normal distribution of standard
         deviation 5 around `length`, one time in twenty around half of it; never below 5, or `length` when smaller.
 
@@ -255,7 +255,7 @@ def _how_to_get(name: str, data_dir: Path) -> str:
         elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
         return f"get it with: {hint(name)}{elsewhere}"
     if name in builtin.MAKERS:
-        return f"remove the folder {data_dir / name}, and it is made anew on next use"
+        return f"remove the folder {data_dir / name}; the next run makes it again"
     advice = f"for text of your own, put train.txt, valid.txt and test.txt into {data_dir / name}"
     similar = difflib.get_close_matches(name, _known_names(data_dir) - {name}, n=1)
     return f"did you mean {similar[0]}? ({advice})" if similar else advice

@@ -1,4 +1,4 @@
-"""Decoder and cross-entropy in one: the logits of a whole minibatch never exist at once.
+"""Decoder and cross-entropy together, without ever holding the logits of a whole minibatch.
 
 A language model spends most of its time on the [n, V] logits. Rows are taken a chunk at a time, small enough
 for the cache, and the gradient is computed while the chunk is still there.

@@ -1,4 +1,4 @@
-"""What every language model here shares: embedding, dropout, decoder and cross-entropy; only the cell differs.
+"""The part that all language models share: embedding, dropout, decoder and cross-entropy; subclasses bring the cell.
 
 Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """
@@ -50,7 +50,7 @@ class LanguageModelConfig(Settings):
 
 @dataclass(frozen=True)
 class SequenceOutput:
-    """What a sequence gave.
+    """The output of a sequence.
 
     Attributes:
         states: the cells' states, [T, M, B, H].
@@ -85,7 +85,7 @@ class LanguageModel(nn.Module, ABC):
         """Run M architectures over the embedded words [T, B, E]: states [T, M, B, H], and the state to carry on."""
 
     def normalise(self, states: Tensor) -> Tensor:
-        """What the decoder reads, made of the states [T, M, B, H]: by default the states themselves."""
+        """Turn the states [T, M, B, H] into what the decoder reads; by default the states themselves."""
         return states
 
     def reset_parameters(self) -> None:

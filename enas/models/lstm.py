@@ -1,4 +1,4 @@
-"""A plain LSTM language model: what a discovered cell has to beat at the same number of parameters.
+"""A plain LSTM language model: the baseline for a discovered cell at the same number of parameters.
 
 Shapes: T steps, B batch, E embedding, H hidden, V vocabulary. M, the number of architectures, is 1.
 """
@@ -28,7 +28,7 @@ class LSTMModel(LanguageModel):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise every weight; the LSTM's biases are uniform too, as torch has them."""
+        """Initialise every weight; the LSTM's biases are uniform too, as in torch."""
         init_range = self.config.shared_init_range or self.config.shared_hid**-0.5
         for weight in self.lstm.parameters():
             nn.init.uniform_(weight, -init_range, init_range)

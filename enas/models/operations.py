@@ -61,7 +61,7 @@ def register_operation(
     label: str = "",
     colour: str = "white",
 ) -> None:
-    """Let the convolutional search spaces choose one more operation, in the place of a convolution.
+    """Add an operation to the convolutional search spaces.
 
     Args:
         name: what JSON files call it; letters and digits.

@@ -1,10 +1,10 @@
-"""The recurrent cell as plain loops over time and nodes: the equations of the paper's section 2.1, to be read.
+"""The recurrent cell as plain loops over time and nodes: the equations of section 2.1 of the paper.
 
     c_0 = σ(x·Wxc + h·Whc)        h_0 = c_0 ⊙ f_0(x·Wxh + h·Whh) + (1 − c_0) ⊙ h
     c_j = σ(h_i·Wc_ij)            h_j = c_j ⊙ f_j(h_i·Wh_ij) + (1 − c_j) ⊙ h_i
 
-The output, which is the next state, is the mean of the cell's output nodes. Nothing runs this but tests and
-benchmarks, which hold `cell_sequence`, the fast path, against it.
+The output, which is the next state, is the mean of the cell's output nodes. Only tests and benchmarks run
+this: they compare `cell_sequence`, the fast path, with it.
 
 Shapes: T steps, B batch, H hidden.
 """

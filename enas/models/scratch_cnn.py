@@ -95,7 +95,7 @@ class MicroCNN(MicroGraph):
     The authors' published pair has 3.73 million parameters at 15 layers and 36 channels, without the head. The paper
     has 4.6; the network that the authors' code builds has 3.89, with a second 1×1 convolution on the newer cell input.
 
-    The head reads the output of the second reduction cell, and is there to train only.
+    The head reads the output of the second reduction cell and is used in training only.
     """
 
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
@@ -137,7 +137,7 @@ class MicroCNN(MicroGraph):
 def auxiliary_head(inputs: int, num_classes: int) -> nn.Sequential:
     """A small classifier of maps [B, inputs, H, W] (Szegedy et al. 2015, section 5).
 
-    The pool makes 2×2 maps whatever H and W, and the first linear layer is a convolution over the whole of them.
+    The pool makes 2×2 maps from any H and W; the first linear layer is a convolution over the whole of them.
     """
     whole = nn.Linear(128 * 2 * 2, 768, bias=False)
     nn.init.kaiming_normal_(whole.weight, nonlinearity="relu")

@@ -1,6 +1,6 @@
 """The shared convolutional models: one set of weights ω for every network of a search space (paper sections 2.3, 2.4).
 
-Each choice has parameters of its own, so that one that nobody chose gets no gradient, and hence no weight decay and no
+Each choice has its own parameters, so that one that was not sampled gets no gradient, and so no weight decay and no
 update. Batches are normalised by their own statistics, in evaluation too.
 
 Shapes: M architectures, B batch, H and W height and width.
@@ -78,11 +78,11 @@ class SharedMacroCNN(MacroGraph):
 
     @torch.no_grad()
     def _align(self) -> None:
-        """Let a layer's channels mean the same at the start whichever operation made them, and whoever reads them.
+        """Initialise so that a layer's channels mean the same whichever operation made them, to every reader.
 
         Squeezing convolutions and joins begin as the identity, so that a join is the sum; the reductions of all
-        layers at one place begin with the same weights. Independent random ones would have every operation learn
-        from the others' channels in no order, and learning starts much later.
+        layers at one place begin with the same weights. With independent random ones every operation
+        would read the others' channels in random order, and learning would start much later.
         """
         for layer in self.layers.values():
             squeezes = [operation[0].weight for operation in layer.operations.values()]
@@ -132,7 +132,7 @@ class SharedMicroCNN(MicroGraph):
 
     @torch.no_grad()
     def _align(self) -> None:
-        """Let a cell's channels mean the same at the start whichever operation made them; see `SharedMacroCNN`.
+        """Initialise so that a cell's channels mean the same whichever operation made them; see `SharedMacroCNN`.
 
         A cell's inputs and the classifier begin with the same weights for every node that may be concatenated, the
         identity where the number of channels stays. The 1×1 convolutions of separable ones begin as the identity, and

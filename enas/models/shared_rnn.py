@@ -41,7 +41,7 @@ class SharedRNN(LanguageModel):
     """A language model whose recurrent cell is an argument.
 
     Each ordered pair of nodes has its own parameter [H, 2H] (gate and hidden weights side by side), so that a
-    pair that no sampled cell uses gets no gradient, and hence no weight decay and no update.
+    pair that no sampled cell uses gets no gradient, and so no weight decay and no update.
 
     Args:
         vocab_size: V.

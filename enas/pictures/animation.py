@@ -1,4 +1,4 @@
-"""A GIF of a search: the architectures that a run derived, one after the other.
+"""A GIF of a search: the architectures that a run derived, in order.
 
 from enas.pictures.animation import animate
 animate("ptb_orig_2026-11-24_12-00-00", "search.gif")
@@ -69,7 +69,7 @@ def animate(
 ) -> Path:
     """Make a GIF, which repeats for ever, of the pictures in a run's networks/, in order of epoch and step.
 
-    The file appears whole or not at all; its folder is made when missing. The last frame holds three times as long.
+    The file is written whole or not at all; a missing folder is made. The last frame lasts three times as long.
 
     Args:
         model_name: the run: its name in `log_dir`, or its path.
@@ -133,8 +133,8 @@ def select(pictures: Sequence[Picture], max_frame: int) -> list[Picture]:
 def render(pictures: Sequence[Picture], metric: str, title: str = "") -> list[np.ndarray]:
     """The frames: each picture centred under a header with the title, the epoch, the step and the score.
 
-    All are scaled by one factor, so that a box is as large in one frame as in the next, and the longest side of a
-    frame is at most `LONGEST_SIDE`.
+    All are scaled by the same factor, so that boxes keep their size from frame to frame; the longest side of a frame
+    is at most `LONGEST_SIDE`.
 
     Returns:
         one frame a picture, [height, width, 3], bytes.
@@ -149,7 +149,7 @@ def render(pictures: Sequence[Picture], metric: str, title: str = "") -> list[np
     factor = min(1, LONGEST_SIDE / width, (LONGEST_SIDE - header) / height)
     text_width = round(max(map(_FONT.getlength, [title, *status])))
     canvas = (max(round(width * factor), text_width + 2 * _MARGIN), header + round(height * factor))
-    # The status begins at the same place in every frame, so that it does not tremble as digits change.
+    # The status starts at the same place in every frame, so that it does not shift when digits change.
     left = (canvas[0] - max(map(_FONT.getlength, status))) / 2
 
     frames = []
@@ -165,7 +165,7 @@ def render(pictures: Sequence[Picture], metric: str, title: str = "") -> list[np
 
 
 def status_line(picture: Picture, metric: str) -> str:
-    """What stands above a picture: its epoch, step and score."""
+    """The line above a picture: its epoch, step and score."""
     return f"epoch {picture.epoch}   step {picture.step}   {metric} {format_score(picture.score)}"
 
 

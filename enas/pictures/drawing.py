@@ -1,4 +1,4 @@
-"""Pictures of architectures, in the manner of the paper's Figures 1, 3, 5 and 6."""
+"""Pictures of architectures, in the style of Figures 1, 3, 5 and 6 of the paper."""
 
 import itertools
 import shutil
@@ -67,7 +67,7 @@ def dot_available() -> bool:
 def draw_cell(cell: RNNCell, path: str | Path, *, title: str | None = None) -> Path:
     """Draw a recurrent cell as a PNG, or write its .dot source where `dot` cannot make one.
 
-    The file appears whole or not at all; its folder is made when missing.
+    The file is written whole or not at all; a missing folder is made.
 
     Args:
         cell: the cell to draw.
@@ -129,7 +129,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
 
 
 def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
-    """The boxes from the image to the softmax, from top to bottom: names and what sets them apart."""
+    """The boxes from the image to the softmax, top to bottom: names and attributes."""
     chain: list[tuple[str, dict[str, str]]] = [("image", {})]
     if network.reads_stem:
         chain.append((str(STEM), {"label": "stem"}))
@@ -145,8 +145,8 @@ def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
 def _arc(top: float, bottom: float, side: int) -> str:
     """Graphviz's spline of a skip at heights `top` to `bottom`, on the right (side 1) or on the left (−1).
 
-    It leaves below the middle of its box and arrives above the middle of the other, so that a layer's comings and
-    goings stay apart. The longer it is, the further out it swings.
+    It leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and outgoing
+    skips of a layer apart. Longer skips swing further out.
     """
     top, bottom = top - _ROW / 12, bottom + _ROW / 12
     edge = _BOX_WIDTH / 2

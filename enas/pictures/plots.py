@@ -1,6 +1,6 @@
-"""Plots of what an edit does to an architecture: a table of replaced parts, and bars beside the unedited one.
+"""Plots of an ablation: a table of the scores with one part replaced, and bars with the unedited score as a line.
 
-Figures are made without pyplot, so that a plot leaves no state behind and needs no display.
+Figures are made without pyplot, so that a plot keeps no global state and needs no display.
 """
 
 import math
@@ -27,6 +27,7 @@ COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
 SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")
 
 _DPI = 150
+_LETTER = 0.095  # inches, about the width of one in a group's label
 # Keeps the line of the unedited one out of the numbers.
 _LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
@@ -107,7 +108,7 @@ def _difference_norm(scores: np.ndarray, baseline: float) -> Normalize:
 
 
 def _needs_log(numbers: Sequence[float]) -> bool:
-    """Whether small values would be lost beside large ones. Shares, which are 1 at most, are told apart as they are."""
+    """Whether large values would hide small ones on a linear scale. Shares, at most 1, never need a logarithmic one."""
     return min(numbers) > 0 and max(numbers) > max(1, LARGEST_LINEAR_RATIO * min(numbers))
 
 
@@ -142,7 +143,10 @@ def bars_figure(
         metric: what the scores measure.
         title: above the plot.
     """
-    figure = Figure(figsize=(max(6.4, 1.5 + 0.4 * len(labels) * len(values)), 4.8), dpi=_DPI, layout="constrained")
+    texts = _group_labels(labels, values)
+    longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
+    group = max(0.4 * len(values), _LETTER * (longest + 2))
+    figure = Figure(figsize=(max(6.4, 1.5 + group * len(labels)), 4.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     width = 0.8 / len(values)
     for index, ((name, scores), colour) in enumerate(zip(values.items(), cycle(SERIES_COLOURS), strict=False)):
@@ -151,7 +155,7 @@ def bars_figure(
         axes.bar_label(bars, map(_if_finite, scores), rotation=90, padding=4, fontsize=8, bbox=_LABEL_BOX)
         line_label = f"{name}, unedited: {_text(baseline[name])}"
         axes.axhline(_or_nan(baseline[name]), color=colour, linestyle="--", label=line_label)
-    axes.set_xticks(range(len(labels)), _group_labels(labels, values))
+    axes.set_xticks(range(len(labels)), texts)
     axes.set_title(title, parse_math=False)
     _scale_values(axes, [*baseline.values(), *chain(*values.values())], metric)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)

@@ -37,7 +37,7 @@ SEARCHED = {
     "cell_output", "vocab_min_count", "cnn_num_layers", "cnn_num_blocks", "cnn_hid", "cnn_dropout",
 }  # fmt: skip
 
-# What a run from scratch chooses anew: it may run on another machine.
+# Chosen again by a run from scratch, which may run on another machine.
 MACHINE = {"num_threads": 0, "precision": "auto"}
 
 

@@ -183,11 +183,11 @@ class MacroNetwork(Architecture):
         The other labels stay, and so do the reductions.
 
         Raises:
-            UserError: for layer 0, which alone reads the image, or a layer the network does not have.
+            UserError: for layer 0, the only one that reads the image, or a layer the network does not have.
         """
         position = self._position(layer)
         if position == 0:
-            raise UserError("layer 0 cannot be removed: it alone reads the image")
+            raise UserError("layer 0 cannot be removed: only it reads the image")
         skips = self.skips[:position] + self.skips[position + 1 :]
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Architectures as others publish them: text in, text out.
+"""Published formats of architectures: text in, text out.
 
 | format | text | source |
 |---|---|---|
@@ -44,7 +44,7 @@ def read_architecture(text: str, format: str) -> Architecture:
 def write_architecture(architecture: Architecture, format: str) -> str:
     """One line of text that `read_architecture` reads as `architecture`.
 
-    With one exception: where the loose ends of a recurrent cell are all of nodes 1 … N−1, or node 0 is alone, a
+    One exception: where the loose ends of a recurrent cell are all of nodes 1 … N−1, or node 0 is the only node, a
     `darts` text, which lists the nodes averaged, reads as cell_output=all; so does `darts_cnn`, where all nodes are
     loose ends. It computes the same.
 

@@ -1,4 +1,4 @@
-"""The baseline that is not searched: a plain LSTM, in the place of an architecture."""
+"""The baseline that is not searched: a plain LSTM in place of an architecture."""
 
 from dataclasses import dataclass
 from typing import ClassVar

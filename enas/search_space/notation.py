@@ -38,7 +38,7 @@ class Format:
 
 
 def integers(text: str) -> list[int]:
-    """The integers of a text, which white space or commas part; UserError when there are other words."""
+    """The integers of a text, separated by white space or commas; UserError for anything else."""
     words = text.replace(",", " ").split()
     for word in words:
         if not re.fullmatch("-?[0-9]+", word):
@@ -52,14 +52,14 @@ def joined(numbers: Iterable[int]) -> str:
 
 
 def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list]:
-    """The parts `names` of `Genotype(name=[…], …)`, read without running anything; a bare list is the first part alone.
+    """The parts `names` of `Genotype(name=[…], …)`, read without running anything; a bare list is the first part only.
 
     Raises:
         UserError: the text is not a genotype, which looks like `example`, or has other parts.
     """
     written_out = _RANGE.sub(lambda match: str([*range(int(match[1]), int(match[2]))]), text.strip())
     try:
-        with warnings.catch_warnings(action="error"):  # a doubtful backslash would be told on stderr
+        with warnings.catch_warnings(action="error"):  # Python would warn of an invalid escape on stderr
             body = ast.parse(written_out, mode="eval").body
         if isinstance(body, ast.Call) and body.func.id == "Genotype" and not body.args:
             parts = {str(keyword.arg): keyword.value for keyword in body.keywords}

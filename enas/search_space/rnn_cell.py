@@ -21,7 +21,7 @@ class Activation:
     colour: str
 
 
-# Every activation that a cell may have. An entry here is all that a further one needs. The colours are blue, yellow,
+# Every activation that a cell may have; a new one needs an entry here and nothing else. The colours are blue, yellow,
 # near white and vermilion of the Okabe-Ito palette, lightened for black text; their lightness differs too, so that they
 # stay apart for colour-blind readers and in a grey print.
 ACTIVATIONS = {
@@ -180,11 +180,11 @@ class RNNCell(Architecture):
         The other labels stay, so that each remaining pair keeps naming its own shared weights.
 
         Raises:
-            UserError: for node 0, which alone reads the input, or a node the cell does not have.
+            UserError: for node 0, the only one that reads the input, or a node the cell does not have.
         """
         position = self._position(node)
         if position == 0:
-            raise UserError("node 0 cannot be removed: it alone reads the input and the previous state")
+            raise UserError("node 0 cannot be removed: only it reads the input and the previous state")
         parent = self.previous[position - 1]
         previous = self.previous[: position - 1] + self.previous[position:]
         return replace(

@@ -1,6 +1,6 @@
-"""The registry of search spaces: one frozen `SearchSpace` holds all that differs from one to the next.
+"""The registry of search spaces: a frozen `SearchSpace` holds everything specific to one.
 
-A space of your own registers the same way, from outside the package; `examples/own_space.py` is one.
+Your own space registers the same way from outside the package; see `examples/own_space.py`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class SearchSpace:
 
     Attributes:
         name: what messages call it.
-        settings: the `Settings` classes of its parts, beside those of every run.
+        settings: the `Settings` classes of its parts, in addition to those of every run.
         architecture: its class of architectures.
         controllers: by train type, what makes the controller.
         load_data: reads the data.

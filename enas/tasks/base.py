@@ -1,4 +1,4 @@
-"""What the training loop needs to know of a problem."""
+"""The interface between a problem and the training loop."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ from enas.settings import Settings, setting
 
 @dataclass(frozen=True)
 class Metric:
-    """What scores measure, and how they are written.
+    """A metric: what scores measure, and how they are printed.
 
     Attributes:
         name: in results, curves and messages.
@@ -96,11 +96,11 @@ class Task(ABC):
         return mean_value
 
     def forget_state(self) -> None:
-        """Start the next minibatch afresh, after one whose loss was not finite; by default nothing is carried."""
+        """Carry no state into the next minibatch, after one whose loss was not finite; by default there is none."""
         return
 
     def state_dict(self) -> dict:
-        """The model, under that name, and whatever else training goes on from: tensors and plain data."""
+        """Everything needed to go on exactly: the model under "model", and other tensors and plain data."""
         return {"model": self.model.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:

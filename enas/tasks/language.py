@@ -1,4 +1,4 @@
-"""Language modelling as a search problem: what the training loop needs to know of text.
+"""Language modelling as a `Task`.
 
 Shapes: T steps, M architectures, B batch, H hidden.
 """
@@ -42,7 +42,7 @@ class LanguageTaskConfig(BatchConfig):
     ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=TRAINED)
     scratch_random_length: bool = setting(
         True,
-        "from scratch: draw the length of back-propagation anew for each minibatch",
+        "from scratch: draw the length of back-propagation for each minibatch",
         only={"mode": ("single", "train_scratch")},
     )
 
@@ -55,7 +55,7 @@ class LanguageTask(Task):
         corpus: the text.
         model: the shared parameters ω, or a model of one architecture.
         config: see `LanguageTaskConfig`.
-        random_length: draw the length of back-propagation anew for each training minibatch, see `TrainingBatches`.
+        random_length: draw the length of back-propagation for each training minibatch, see `TrainingBatches`.
         test_batch_size: columns in which the test split is read, where not batch_size; 1 reads it as one stream.
     """
 
@@ -85,7 +85,7 @@ class LanguageTask(Task):
         return TrainingBatches(rows, self.config.shared_rnn_max_length, **settings, device=self.device)
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
-        """The loss of M cells on the next training minibatch, regularisers included, and its cross-entropy alone.
+        """The loss of M cells on the next training minibatch with regularisers, and their cross-entropy.
 
         Both are scalars in nats a token, averaged over M.
         """

@@ -1,4 +1,4 @@
-"""Image classification as a search problem: what the training loop needs to know of images.
+"""Image classification as a `Task`.
 
 Shapes: M architectures, B batch, C classes.
 """
@@ -31,8 +31,8 @@ class VisionTaskConfig(BatchConfig, AugmentConfig):
 class VisionTask(Task):
     """Shared convolutional networks on images. The reward of a network is its accuracy on a validation minibatch.
 
-    Images without labels are classified by their rotation (Liu et al. 2020): turned at random in training, and in all
-    four ways in evaluation, where the four of an image share a minibatch.
+    Images without labels are classified by their rotation (Liu et al. 2020): one at random in training, all four in
+    evaluation, in the same minibatch.
 
     Args:
         dataset: the images.

@@ -50,7 +50,7 @@ def seed_everything(seed: int) -> None:
 class CheckpointConfig(Settings):
     """How many checkpoints are kept."""
 
-    max_save_num: int = setting(4, "newest checkpoints to keep, beside the best", at_least=1)
+    max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1)
 
 
 class Checkpoints:
@@ -114,7 +114,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict:
 
 
 def _check_sums(path: Path) -> None:
-    """Raise UserError when a part of the file is not what was written: torch.load takes damaged weights."""
+    """Raise UserError when a checksum is wrong, which torch.load does not notice."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -131,7 +131,7 @@ def _unreadable(path: Path, reason: object) -> UserError:
 
 
 def misfit(expected: dict, found: dict) -> str | None:
-    """Why a state cannot be loaded where `expected` is the present one: what is missing or of another shape, or None.
+    """Why a state cannot be loaded in place of `expected`: what is missing or has another shape; None when it fits.
 
     Only models and controllers are compared by shape; cursors and optimisers check themselves.
     """

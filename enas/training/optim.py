@@ -48,7 +48,7 @@ def clip_gradient(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.
 
 
 class SharedOptimisation(Protocol):
-    """How ω is trained; a search space names the `Settings` class that says so."""
+    """The interface of the settings that say how ω is trained."""
 
     @property
     def max_norm(self) -> float:

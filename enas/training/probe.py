@@ -1,4 +1,4 @@
-"""What is fastest on this machine, found by trying: the precision of matrix products, and the number of threads."""
+"""Trials that find the fastest precision of matrix products and the fastest number of threads on this machine."""
 
 import copy
 import os
@@ -14,8 +14,8 @@ from enas.training.checkpoint import random_states, restore_random_states
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 TRIES = 3
-LONG = 1.0  # seconds; what takes longer is tried once
-GAIN = 1.1  # the less exact product, or the larger number of threads, must be this much faster
+LONG = 1.0  # seconds; a slower action is tried once
+GAIN = 1.1  # bfloat16, or more threads, must be this much faster to be chosen
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # on x86, x86 and Arm
 
@@ -37,7 +37,7 @@ def _timed(action: Callable[[], object]) -> float:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 by instructions of its own, where others emulate it many times slower."""
+    """Whether the device has bfloat16 instructions; emulating them is many times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Older torch versions cannot tell.
@@ -74,9 +74,9 @@ def choose_precision(num_words: int, vocab_size: int, hidden: int, device: torch
 def choose_threads(task, controller: Controller, num_architectures: int) -> tuple[int, str]:
     """How many threads train fastest, and why, in words.
 
-    What `OMP_NUM_THREADS` says wins. Otherwise the fewest threads are taken that need no more than `GAIN` times the
-    shortest time of a training step: a second run beside this one then finds a core. Afterwards the task, its model
-    and all random states are as they were; the process computes with the threads chosen.
+    `OMP_NUM_THREADS` wins. Otherwise the fewest threads are chosen whose training step takes at most `GAIN` times the
+    shortest, which leaves cores to other runs. Afterwards the task, its model and all random states are as before; the
+    process computes with the chosen threads.
 
     Args:
         task: see `enas.training.trainer.Task`.

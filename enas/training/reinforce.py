@@ -15,9 +15,9 @@ def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:
 
 
 def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:
-    """The return of each decision: the discounted sum of all that came with it and after it.
+    """The return of each decision: the discounted sum of the rewards of it and of later decisions.
 
-    The reward arrives with the last decision; each decision pays `entropy_coeff` × its sampled entropy, −log p of the
+    The reward comes with the last decision; each decision earns `entropy_coeff` × its sampled entropy, −log p of the
     choice, at once (paper section 3.1). Its expectation is the entropy, and so is that of its gradient at discount 1,
     which the full entropy of the decision, having the same value for every choice, would not have.
 
@@ -38,7 +38,7 @@ def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: f
 
 
 class Baseline:
-    """The moving average of returns, one number a decision, that lives as long as the run.
+    """The moving average of returns, one number for each decision, kept for the whole run.
 
     Args:
         decay: the share of the old value that stays, `ema_baseline_decay`.
@@ -51,9 +51,9 @@ class Baseline:
         self.value: Tensor | None = None
 
     def advantage(self, returns: Tensor) -> Tensor:
-        """Returns [M, D] less the baseline as it was before them; then they enter it.
+        """Subtract the baseline from returns [M, D], then update it with them.
 
-        The first returns of a run are compared with their own mean, there being nothing older.
+        The first returns of a run are compared with their own mean.
         """
         mean = returns.mean(0)
         before = mean if self.value is None else self.value

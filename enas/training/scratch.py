@@ -1,4 +1,4 @@
-"""Training one architecture from scratch: the loop of the search, and what later papers add to it."""
+"""Training one architecture from scratch: the search's loop, with averaging and early stopping."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,6 +1,6 @@
-"""The alternating loop of ENAS (paper section 2.2); it knows neither text nor images.
+"""The alternating loop of ENAS (paper section 2.2), the same for text and images.
 
-Each epoch trains the shared parameters ω on sampled architectures, then the controller θ on the rewards of others,
+Each epoch trains the shared parameters ω on sampled architectures, then the controller θ on the rewards of new ones,
 and every `save_epoch` epochs derives the best architecture, evaluates, draws and saves.
 """
 
@@ -61,7 +61,7 @@ class TrainerConfig(LengthConfig):
 
 @dataclass
 class Progress:
-    """How far a run is, and what its unfinished epoch has gathered: plain numbers, saved with every checkpoint."""
+    """How far a run is, and the sums of its unfinished epoch: plain numbers, saved in every checkpoint."""
 
     epoch: int = 0  # finished
     shared_step: int = 0  # of this epoch
@@ -102,7 +102,7 @@ class Trainer:
         logbook, checkpoints, folder: where the run is written down; without a folder nothing is drawn or saved.
 
     Attributes:
-        output_files: files that the run has left, by what they are.
+        output_files: files that the run has written, by kind.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Trainer:
             self.logbook.scalars("shared", values, progress.step)
 
     def step_shared(self) -> None:
-        """Update ω by the gradient that is there."""
+        """Update ω by its gradient."""
         self.shared_optimizer.step()
 
     def _skip_step(self) -> None:
@@ -227,7 +227,7 @@ class Trainer:
         self.logbook.info(f"back to the last checkpoint, shared learning rate × {lr_scale}")
 
     def train_controller(self) -> None:
-        """Train θ on what is left of `controller_max_step` sampled architectures, ω fixed and in evaluation mode."""
+        """Train θ on the rest of `controller_max_step` sampled architectures; ω is fixed and in evaluation mode."""
         if not self.controller.is_trained:
             return
         progress, config = self.progress, self.config
@@ -328,7 +328,7 @@ class Trainer:
         return candidates[best], self.task.evaluate(candidates[best], "valid")
 
     def derive_and_record(self) -> bool:
-        """Derive, and write the outcome down everywhere; returns whether it is the best of the run so far."""
+        """Derive, record the result, and return whether it is the best of the run so far."""
         progress, metric = self.progress, self.task.metric.name
         architecture, score = self.derive()
         progress.validation, progress.architecture = score, architecture.to_dict()
@@ -341,7 +341,7 @@ class Trainer:
         return is_best
 
     def write_architecture(self, architecture, score: float) -> None:
-        """Write the architecture down as a JSON file and as a picture."""
+        """Write the architecture as a JSON file and a picture."""
         progress = self.progress
         name = f"{progress.epoch}-{progress.total_shared_steps}-{score:.4f}-best"
         title = (
@@ -409,7 +409,7 @@ class Trainer:
     def _signals_noted(self) -> Iterator[None]:
         """Let SIGINT and SIGTERM end the run after the step in progress; a second one of a kind ends it at once."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals; a notebook's or a server's others train without
+            yield  # only the main thread can handle signals
             return
         handlers = {signum: signal.signal(signum, self._on_signal) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:
