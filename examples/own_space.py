@@ -1,6 +1,7 @@
 """A search space of your own: feed-forward networks on a table of numbers. Everything it needs is in this file.
 
-    python examples/own_space.py --network_type table --dataset spirals --shared_optim adam --shared_lr 0.02
+    python examples/own_space.py --network_type table --dataset spirals --max_epoch 6 \\
+        --shared_optim adam --shared_lr 0.02
 
 Each layer of a network reads one earlier layer (0 is the input) and has an activation; the last goes to the classifier.
 """
