@@ -15,6 +15,7 @@ from enas.settings import Settings, checked, setting, unmet
 from enas.spaces import SPACES, SearchSpace, network_types, space_for
 from enas.training.checkpoint import CheckpointConfig
 from enas.training.optim import ControllerOptimConfig
+from enas.training.reinforce import ReinforceConfig
 from enas.training.trainer import TrainerConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
@@ -69,7 +70,7 @@ class RunConfig(Settings):
         object.__setattr__(self, "train_type", ALIASES.get(self.train_type, self.train_type))
 
 
-COMMON = (RunConfig, TrainerConfig, ControllerConfig, ControllerOptimConfig, CheckpointConfig)
+COMMON = (RunConfig, TrainerConfig, ReinforceConfig, ControllerConfig, ControllerOptimConfig, CheckpointConfig)
 
 
 def parts_of(spaces: Iterable[SearchSpace]) -> tuple[type[Settings], ...]:
@@ -112,6 +113,11 @@ class Config:
             known = " or ".join(self.space.controllers)
             raise UserError(
                 f"train_type is {self.train_type!r}; it must be {known} for network_type {self.network_type}"
+            )
+        if self.shared_balanced and self.train_type != "random" and self.controller_start == 0:
+            raise UserError(
+                "shared_balanced has no effect where no architectures are uniform; it needs train_type random, or "
+                "controller_start above 0"
             )
         self.space.check(self)
 

@@ -8,8 +8,6 @@ import tiny
 import torch
 from hypothesis import HealthCheck, settings
 
-from enas.ablation import report
-
 torch.set_num_threads(1)
 settings.register_profile(
     "enas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
@@ -23,7 +21,8 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(graphviz.Digraph, "pipe", tiny.no_dot)
-        patch.setattr(report, "write_figure", tiny.no_figure)
+        for module in tiny.PLOTTING:
+            patch.setattr(module, "write_figure", tiny.no_figure)
         yield
 
 

@@ -8,11 +8,13 @@ import torch
 from scipy.stats import chisquare
 
 from enas.controllers import (
+    IndependentController,
     MacroController,
     MacroControllerConfig,
     MicroController,
     MicroControllerConfig,
     RandomController,
+    skip_penalty,
 )
 from enas.search_space import MacroNetwork, MicroCell, MicroNetwork
 from enas.search_space.decisions import MacroSpace, MicroSpace
@@ -333,3 +335,47 @@ def test_an_architecture_outside_the_space_has_no_log_prob(random, space, archit
     controller = RANDOM[space] if random else make_controller(space)
     with pytest.raises(ValueError, match=message):
         controller.log_prob([architecture])
+
+
+# --- independent logits -----------------------------------------------------------------------------------------------
+
+
+@both_spaces
+def test_independent_probabilities_of_all_architectures_sum_to_one(space):
+    torch.manual_seed(0)
+    controller = IndependentController(RANDOM[space].space).double()
+    for logits in controller.logits:
+        torch.nn.init.normal_(logits)
+    scores = controller.log_prob(SPACES[space])
+    assert scores.log_probs.sum(1).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_the_penalty_of_independent_logits_is_that_of_the_same_probabilities():
+    """Three layers: one skip of the second and two of the third, averaged over the two."""
+    torch.manual_seed(0)
+    space, target = MacroSpace(3, OPERATIONS), 0.4
+    controller = IndependentController(space, skip_penalty(space, target), penalty_weight=0.8).double()
+    for logits in controller.logits:
+        torch.nn.init.normal_(logits)
+    skips = [controller.logits[index].softmax(0)[1].item() for index in (2, 4, 5)]
+    divergence = sum(p * math.log(p / target) + (1 - p) * math.log((1 - p) / (1 - target)) for p in skips)
+    penalty = controller.sample(5).penalty
+    torch.testing.assert_close(penalty, torch.full((5,), divergence / 2, dtype=torch.float64))
+    penalty.mean().backward()
+    assert all((controller.logits[index].grad is None) == (index not in (2, 4, 5)) for index in range(6))
+
+
+def test_independent_logits_of_one_layer_have_no_penalty():
+    space = MacroSpace(1, OPERATIONS)
+    assert IndependentController(space, skip_penalty(space, 0.4)).sample(3).penalty.tolist() == [0, 0, 0]
+
+
+@both_spaces
+def test_probabilities_are_the_distributions_that_decisions_are_drawn_from(space):
+    controller = make_controller(space)
+    scores = controller.log_prob(SPACES[space])
+    rows = torch.tensor(rows_of(controller, SPACES[space]))
+    assert [each.shape[1] for each in scores.probabilities] == controller.space.sizes
+    for index, each in enumerate(scores.probabilities):
+        chosen = each.gather(1, rows[:, index : index + 1]).squeeze(1)
+        torch.testing.assert_close(chosen, scores.log_probs[:, index].exp())

@@ -369,6 +369,7 @@ def test_an_unknown_variation_lists_the_known():
 # What a run must have for a setting to matter, and a value that then changes its outcome.
 COSINE = {"controller_lr_cosine": True, "max_epoch": 3}
 ADAM = {"shared_optim": "adam", "shared_lr": 0.01}
+PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
 DIVERGING = {"max_epoch": 4, "shared_lr": 30.0, "shared_max_step": 10}
 EFFECTS: dict[str, tuple[dict, object]] = {
     "train_type": ({}, "random"),
@@ -401,6 +402,7 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "shared_rnn_max_length": ({}, 5),
     "shared_max_step": ({}, 4),
     "shared_num_sample": ({}, 2),
+    "shared_balanced": ({"train_type": "random", "shared_num_sample": 4}, True),
     "shared_optim": ({"shared_lr": 0.01}, "adam"),
     "shared_lr": ({}, 0.5),
     "shared_decay": ({"shared_decay_after": 0}, 0.5),
@@ -420,6 +422,13 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "controller_max_step": ({}, 3),
     "controller_num_aggregate": ({}, 2),
     "controller_optim": ({}, "momentum"),
+    "controller_type": ({}, "independent"),
+    "controller_start": ({"max_epoch": 2}, 0.5),
+    "baseline": (PAIRS, "leave_one_out"),
+    "advantage_spread_decay": ({}, 0.9),
+    "entropy_final": ({"entropy_coeff": 1.0, "controller_max_step": 4}, 0.0),
+    "reward_batch_size": ({}, 2),
+    "reward_length": ({}, 3),
     "controller_lr": ({}, 0.1),
     "controller_adam_beta1": ({}, 0.0),
     "controller_adam_beta2": ({}, 0.5),
@@ -438,6 +447,7 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "max_epoch": ({}, 2),
     "derive_num_sample": ({}, 2),
     "derive_max_batches": ({}, 1),
+    "derive_shortlist": ({}, 3),
 }
 # The same for one architecture from scratch.
 SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
@@ -451,6 +461,7 @@ CIFAR = {"dataset": "cifar10", "valid_size": 20}
 IMAGE_EFFECTS: dict[str, tuple[dict, object]] = {
     **{name: effect for name, effect in EFFECTS.items() if _reads({"network_type": "cnn"}, name)},
     "cell_output": (MICRO, "all"),
+    "derive_shortlist": ({**CIFAR, "derive_max_batches": 1, "derive_num_sample": 20}, 8),
     "cnn_space": ({}, "micro"),
     "cnn_num_layers": ({}, 4),
     "cnn_num_blocks": (MICRO, 3),
@@ -467,6 +478,7 @@ IMAGE_EFFECTS: dict[str, tuple[dict, object]] = {
     "cnn_separable_start": (MICRO, 10.0),
     "cnn_separable_prior": (MICRO, 0.25),
     "cnn_operation_tanh_c": (MICRO, 0.1),
+    "cnn_reward": ({}, "log_likelihood"),
     "cnn_skip_target": ({}, 0.9),
     "cnn_skip_weight": ({}, 5.0),
     "image_size": ({}, 12),
@@ -482,7 +494,7 @@ IMAGE_SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
 # These change what is written and where, or which problem it is, and are tested as that.
 ELSEWHERE = {
     "network_type", "cnn_space", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu",
-    "num_threads", "save_epoch", "max_save_num", "log_step",
+    "num_threads", "save_epoch", "max_save_num", "log_step", "controller_time",
 }  # fmt: skip
 
 

@@ -7,7 +7,13 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from enas.controllers import FixedController, RandomController, RNNController, RNNControllerConfig
+from enas.controllers import (
+    FixedController,
+    IndependentController,
+    RandomController,
+    RNNController,
+    RNNControllerConfig,
+)
 from enas.search_space import RNNCell
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace
 
@@ -101,6 +107,100 @@ def test_expected_entropies_add_up_to_the_joint_entropy():
     log_probs = scores.log_probs.sum(1)  # of whole cells
     joint = -(log_probs.exp() * log_probs).sum()
     torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint)
+
+
+# --- the distributions ------------------------------------------------------------------------------------------------
+
+
+def marginals(controller, cells, space) -> list[torch.Tensor]:
+    """The probability of each choice of each decision, summed over all cells."""
+    chances = controller.log_prob(cells).log_probs.sum(1).exp()
+    found = [chances.new_zeros(size) for size in space.sizes]
+    for chance, cell in zip(chances, cells, strict=True):
+        for choices, choice in zip(found, space.encode(cell), strict=False):
+            choices[choice] += chance
+    return found
+
+
+def test_probabilities_are_the_distributions_that_decisions_are_drawn_from():
+    controller = make_controller()
+    scores = controller.log_prob(CELLS)
+    assert [tuple(each.shape) for each in scores.probabilities] == [(16, size) for size in SIZES]
+    for index, each in enumerate(scores.probabilities):
+        chosen = each[range(16), [decisions[index] for decisions in DECISIONS]]
+        torch.testing.assert_close(chosen, scores.log_probs[:, index].exp())
+        torch.testing.assert_close(-(each * each.log()).sum(1), scores.entropies[:, index])
+    chances = scores.log_probs.sum(1, keepdim=True).exp()
+    for each, expected in zip(scores.probabilities, marginals(controller, CELLS, controller.space), strict=True):
+        torch.testing.assert_close((chances * each).sum(0), expected)
+
+
+# --- independent logits -----------------------------------------------------------------------------------------------
+
+
+def independent(space) -> IndependentController:
+    torch.manual_seed(0)
+    controller = IndependentController(space).double()
+    for logits in controller.logits:
+        torch.nn.init.uniform_(logits, -1, 1)
+    return controller
+
+
+INDEPENDENT = {
+    "orig": (CELLS, RNNSpace(3, ACTIVATIONS)),
+    "flexible": (FLEXIBLE_CELLS, FlexibleRNNSpace(5, ACTIVATIONS)),
+    "tree": (_hardcoded_cells((0, 0, 1)), HardcodedRNNSpace("tree", 4, ACTIVATIONS)),
+}
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_independent_probabilities_sum_to_one_and_samples_score_the_same(name):
+    cells, space = INDEPENDENT[name]
+    controller = independent(space)
+    chances = controller.log_prob(cells).log_probs.sum(1).exp()
+    assert chances.sum().item() == pytest.approx(1, abs=1e-12)
+    sample = controller.sample(40)
+    rescored = controller.log_prob(sample.architectures)
+    assert torch.equal(sample.log_probs, rescored.log_probs) and torch.equal(sample.entropies, rescored.entropies)
+    assert set(sample.architectures) <= set(cells) and len(set(sample.architectures)) > 3
+
+
+def test_independent_decisions_have_the_same_distribution_in_every_cell():
+    controller = independent(RNNSpace(3, ACTIVATIONS))
+    for each in controller.log_prob(CELLS).probabilities:
+        assert (each == each[0]).all()
+    with torch.no_grad():
+        probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
+    assert_frequencies(controller.sample(4000).architectures, probabilities)
+
+
+def test_independent_logits_start_uniform():
+    log_probs = IndependentController(RNNSpace(3, ACTIVATIONS)).log_prob(CELLS).log_probs.sum(1)
+    torch.testing.assert_close(log_probs, torch.full((16,), -math.log(16)))
+
+
+# --- uniform ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", INDEPENDENT)
+def test_uniform_probabilities_sum_to_one(name):
+    cells, space = INDEPENDENT[name]
+    scores = RandomController(space).log_prob(cells)
+    assert scores.log_probs.sum(1).exp().sum().item() == pytest.approx(1, abs=1e-4)
+    assert {cell.num_blocks for cell in RandomController(space).sample(50).architectures} <= {
+        cell.num_blocks for cell in cells
+    }
+
+
+@pytest.mark.parametrize("num", [4, 12, 6])
+def test_a_balanced_sample_makes_each_choice_equally_often(num):
+    space = RNNSpace(4)
+    controller = RandomController(space, is_balanced=True)
+    rows = torch.tensor([space.encode(cell) for cell in controller.sample(num).architectures])
+    for column, size in zip(rows.T, space.sizes, strict=True):
+        counts = column.bincount(minlength=size)
+        assert counts.max() - counts.min() <= (num % size > 0)
+    assert controller.sample(num).architectures != controller.sample(num).architectures
 
 
 # --- flexible and hardcoded -------------------------------------------------------------------------------------------

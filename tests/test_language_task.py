@@ -134,6 +134,17 @@ def test_reward_is_c_over_the_perplexity_of_the_next_validation_batch():
             assert reward == pytest.approx(7.0 / math.exp(loss.item()), rel=1e-6)
 
 
+def test_a_reward_may_be_measured_on_a_minibatch_of_its_own_size():
+    task = make_task(reward_batch_size=2, reward_length=3)
+    rows = to_rows(task.corpus.valid, 2, name="valid")
+    for start in (0, 3):
+        inputs, targets = rows[start : start + 3], rows[start + 1 : start + 4]
+        for cell, reward in zip(CELLS[:3], task.rewards(CELLS[:3]).tolist(), strict=True):
+            loss, _ = task.model.loss(inputs, targets, [cell], task.model.initial_state(1, 2))
+            assert reward == pytest.approx(80.0 / math.exp(loss.item()), rel=1e-6)
+            break
+
+
 def test_squared_reward():
     reward, squared = (make_task(ppl_square=square).rewards(CELLS[:4]) for square in (False, True))
     torch.testing.assert_close(squared, reward**2 / 80)

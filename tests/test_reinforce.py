@@ -1,5 +1,7 @@
 """REINFORCE against the exact policy gradient of a space of 16 cells, and its parts by hand."""
 
+import itertools
+
 import pytest
 import torch
 from test_controllers import ACTIVATIONS, CELLS, make_controller
@@ -8,7 +10,7 @@ from enas.controllers import RNNController, RNNControllerConfig
 from enas.search_space import RNNCell
 from enas.search_space.decisions import RNNSpace
 from enas.training.optim import make_optimizer, set_lr
-from enas.training.reinforce import Baseline, perplexity_reward, policy_loss, returns
+from enas.training.reinforce import Baseline, ReinforceConfig, perplexity_reward, policy_loss, returns
 
 
 def test_reward_is_c_over_perplexity_or_its_square():
@@ -40,7 +42,7 @@ def test_returns_carry_no_gradient():
 
 
 def test_advantage_is_against_the_baseline_before_these_returns():
-    baseline = Baseline(0.9)
+    baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.9))
     first = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
     assert baseline.advantage(first).tolist() == [[-1, -2], [1, 2]], "nothing is older than the first returns"
     assert baseline.value.tolist() == [2, 4]
@@ -50,7 +52,7 @@ def test_advantage_is_against_the_baseline_before_these_returns():
 
 
 def test_baseline_is_an_exponential_moving_average():
-    baseline, decay = Baseline(0.8), 0.8
+    baseline, decay = Baseline(ReinforceConfig(ema_baseline_decay=0.8)), 0.8
     values = torch.rand(12, dtype=torch.float64)
     for value in values:
         baseline.advantage(value.view(1, 1))
@@ -59,7 +61,10 @@ def test_baseline_is_an_exponential_moving_average():
 
 
 def test_restored_baseline_goes_on_as_the_saved_one():
-    baseline, restored = Baseline(0.5), Baseline(0.5)
+    baseline, restored = (
+        Baseline(ReinforceConfig(ema_baseline_decay=0.5)),
+        Baseline(ReinforceConfig(ema_baseline_decay=0.5)),
+    )
     restored.load_state_dict(baseline.state_dict())
     assert restored.value is None
     baseline.advantage(torch.rand(3, 2))
@@ -69,10 +74,65 @@ def test_restored_baseline_goes_on_as_the_saved_one():
     assert torch.equal(baseline.value, restored.value)
 
 
+PAIRS = ReinforceConfig(baseline="leave_one_out", controller_num_aggregate=2)
+
+
+def test_leave_one_out_is_the_difference_to_the_mean_of_the_others():
+    returned = torch.tensor([[1.0, 0.0], [3.0, 6.0], [8.0, 3.0]])
+    found = Baseline(PAIRS).advantage(returned)
+    for row in range(3):
+        others = [other for other in range(3) if other != row]
+        torch.testing.assert_close(found[row], returned[row] - returned[others].mean(0))
+
+
+def test_what_is_common_to_an_update_does_not_count_with_leave_one_out():
+    returned = torch.rand(4, 3, dtype=torch.float64)
+    easy, hard = (Baseline(PAIRS).advantage(returned + difficulty) for difficulty in (0.0, 100.0))
+    torch.testing.assert_close(easy, hard)
+
+
+def test_one_architecture_alone_has_no_others():
+    assert Baseline(PAIRS).advantage(torch.rand(1, 3)).tolist() == [[0, 0, 0]]
+
+
+def test_leave_one_out_needs_two():
+    with pytest.raises(ValueError, match="controller_num_aggregate is 1; baseline leave_one_out compares"):
+        ReinforceConfig(baseline="leave_one_out")
+
+
+@pytest.mark.parametrize("kind", ["ema", "leave_one_out"])
+def test_scaled_advantages_have_about_unit_size_whatever_the_rewards_have(kind):
+    found = {}
+    for scale in (1e-3, 1.0, 1e3):
+        config = ReinforceConfig(baseline=kind, advantage_spread_decay=0.9, controller_num_aggregate=8)
+        baseline, generator = Baseline(config), torch.Generator().manual_seed(0)
+        found[scale] = [baseline.advantage(scale * torch.randn(8, 3, generator=generator)) for _ in range(50)]
+    sizes = torch.stack(found[1.0][10:]).square().mean().sqrt()
+    assert 0.8 < sizes < 1.25
+    for scale in (1e-3, 1e3):
+        torch.testing.assert_close(torch.stack(found[scale]), torch.stack(found[1.0]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_spread_is_a_moving_average_of_squares_and_survives_a_resume():
+    config = ReinforceConfig(baseline="leave_one_out", advantage_spread_decay=0.75, controller_num_aggregate=2)
+    baseline, resumed = Baseline(config), Baseline(config)
+    first, second = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [4.0]])
+    torch.testing.assert_close(baseline.advantage(first), torch.tensor([[-1.0], [1.0]]))  # ±2 / 2
+    resumed.load_state_dict(baseline.state_dict())
+    for one in (baseline, resumed):
+        spread = (0.75 * 4 + 0.25 * 16) ** 0.5
+        torch.testing.assert_close(one.advantage(second), torch.tensor([[-4.0], [4.0]]) / spread)
+
+
+def test_the_weight_of_the_entropy_falls_linearly():
+    config = ReinforceConfig(entropy_coeff=0.2, entropy_final=0.25)
+    assert [config.entropy_weight(share) for share in (0.0, 0.5, 1.0)] == pytest.approx([0.2, 0.125, 0.05])
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_decay_outside_its_range_is_refused(decay):
     with pytest.raises(ValueError, match="ema_baseline_decay"):
-        Baseline(decay)
+        Baseline(ReinforceConfig(ema_baseline_decay=decay))
 
 
 # The gradient
@@ -110,8 +170,27 @@ def test_policy_gradient_is_the_gradient_of_the_expected_reward(controller, rewa
     assert_same(expected_policy_gradient(controller, earned), gradient_of_expected_reward(controller, rewards))
 
 
+@pytest.mark.parametrize("num", [2, 3])
+def test_leave_one_out_leaves_the_expected_gradient_alone(controller, rewards, num):
+    """Over all updates of `num` of the first 6 cells, each as likely as its cells are together."""
+    cells, rewards = CELLS[:6], rewards[:6]
+    log_probs = controller.log_prob(cells).log_probs
+    chance = torch.softmax(log_probs.sum(1), 0)  # of each of the 6, for the sum to be 1
+    # The gradient of the log-probabilities of that distribution, and no longer that of the decisions alone.
+    policy = chance.log().unsqueeze(1)
+    loss = torch.zeros((), dtype=torch.float64)
+    config = ReinforceConfig(baseline="leave_one_out", controller_num_aggregate=2)
+    for rows in itertools.product(range(6), repeat=num):
+        rows = list(rows)
+        advantage = Baseline(config).advantage(rewards[rows].unsqueeze(1))
+        loss = loss + chance[rows].prod().detach() * policy_loss(policy[rows], advantage)
+    found = torch.autograd.grad(loss, list(controller.parameters()), retain_graph=True)
+    expected = torch.autograd.grad(-(chance * rewards).sum(), list(controller.parameters()))
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
+
+
 def test_a_baseline_leaves_the_expected_gradient_alone(controller, rewards):
-    baseline = Baseline(0.95)
+    baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.95))
     baseline.value = torch.tensor([0.5, -3.0, 2.0, 0.1, 7.0], dtype=torch.float64)
     advantage = baseline.advantage(rewards.unsqueeze(1).expand(-1, 5))
     assert_same(expected_policy_gradient(controller, advantage), gradient_of_expected_reward(controller, rewards))
@@ -122,7 +201,7 @@ def test_with_the_entropy_in_the_reward_the_gradient_is_that_of_reward_and_entro
     """That of E[R] + coefficient · H, with H the entropy of the distribution over all 16 cells."""
     earned = returns(rewards, controller.log_prob(CELLS).log_probs, entropy_coeff=0.3, discount=1.0)
     if has_baseline:
-        baseline = Baseline(0.95)
+        baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.95))
         baseline.value = torch.tensor([0.5, -3.0, 2.0, 0.1, 7.0], dtype=torch.float64)
         earned = baseline.advantage(earned)
     probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
@@ -147,7 +226,10 @@ def test_no_gradient_flows_through_the_advantage():
 def test_the_best_arm_is_found(planted: RNNCell):
     torch.manual_seed(0)
     controller = RNNController(RNNSpace(3, ACTIVATIONS), RNNControllerConfig(controller_hid=16))
-    optimizer, baseline = make_optimizer("adam", controller.parameters()), Baseline(0.9)
+    optimizer, baseline = (
+        make_optimizer("adam", controller.parameters()),
+        Baseline(ReinforceConfig(ema_baseline_decay=0.9)),
+    )
     set_lr(optimizer, 0.02)
     for _ in range(150):
         sample = controller.sample(8)

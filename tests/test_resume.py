@@ -97,7 +97,7 @@ class SignalAt:
 
 @pytest.mark.parametrize(
     ("method", "call", "signum"),
-    [("shared_loss", 73, signal.SIGTERM), ("rewards", 24, signal.SIGINT), ("rank", 2, signal.SIGTERM)],
+    [("shared_loss", 73, signal.SIGTERM), ("rewards", 24, signal.SIGINT), ("rank", 3, signal.SIGTERM)],
 )
 def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, capsys, method, call, signum):
     """In the middle of training ω, of training θ, and of deriving: the step is finished, the checkpoint exact."""

@@ -47,7 +47,15 @@ def _made(log_dir, name: str, **params):
 def test_the_run_folder(trained):
     assert re.fullmatch(f"tiny_orig_{STAMP}", trained.name)
     names = {path.name for path in trained.iterdir() if "tfevents" not in path.name}
-    assert names == {"params.json", "results.json", "train.log", "networks", "architectures", "checkpoints"}
+    assert names == {
+        "params.json",
+        "results.json",
+        "train.log",
+        "policy.png",
+        "networks",
+        "architectures",
+        "checkpoints",
+    }
     params = json.loads((trained / "params.json").read_text())
     assert params == Config(**tiny.settings(trained.parent.parent)).to_dict()
     log = (trained / "train.log").read_text()

@@ -1,13 +1,16 @@
 """The alternating loop: what each phase may touch, what it writes down, and what it does when a loss is not finite."""
 
+import dataclasses
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from enas.controllers import RandomController
@@ -15,6 +18,7 @@ from enas.data.builtin import make_markov, markov_perplexity_floor
 from enas.errors import TrainingDivergedError
 from enas.runs.commands import execute
 from enas.search_space import RNNCell
+from enas.search_space.rnn_cell import PAPER_ACTIVATIONS
 from enas.tasks.language import LanguageTask
 from enas.training.checkpoint import Checkpoints
 from enas.training.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer
@@ -42,6 +46,41 @@ def test_each_phase_trains_its_own_parameters(tmp_path):
     trainer.train_controller()
     assert _is_same(trainer.task.model, omega)
     assert not _is_same(trainer.controller, theta)
+
+
+def test_at_first_the_shared_parameters_train_on_uniform_cells_and_the_controller_waits(tmp_path, monkeypatch):
+    trainer = tiny.trainer(tmp_path, controller_start=0.5, max_epoch=4, shared_num_sample=4, shared_balanced=True)
+    theta, sampled = _weights(trainer.controller), []
+    shared_loss = trainer.task.shared_loss
+    monkeypatch.setattr(trainer.task, "shared_loss", lambda cells: (sampled.append(cells), shared_loss(cells))[1])
+    monkeypatch.setattr(trainer.controller, "sample", _fail_before(trainer, 2, trainer.controller.sample))
+    trainer.config = dataclasses.replace(trainer.config, save_epoch=4)
+    for epoch in range(4):
+        trainer.train_shared()
+        trainer.train_controller()
+        assert _is_same(trainer.controller, theta) == (epoch < 2)
+        if epoch < 2:  # balanced: each of the 4 activations once
+            assert all({cell.activations[0] for cell in cells} == set(PAPER_ACTIVATIONS) for cells in sampled)
+        trainer.finish_epoch()
+    assert trainer.progress.total_controller_updates == 2 * tiny.SETTINGS["controller_max_step"]
+
+
+def _fail_before(trainer, epoch, sample):
+    def guarded(num):
+        assert trainer.progress.epoch >= epoch
+        return sample(num)
+
+    return guarded
+
+
+def test_the_weight_of_the_entropy_falls_from_the_controllers_start_to_the_end_of_the_run(tmp_path):
+    half = tiny.SETTINGS["controller_max_step"] // 2
+    trainer = tiny.trainer(tmp_path, controller_start=0.5, max_epoch=4, entropy_coeff=0.8, entropy_final=0.0)
+    weights = []
+    for epoch, sample in ((2, 0), (2, half), (3, 0), (3, half)):
+        trainer.progress.epoch, trainer.progress.controller_sample = epoch, sample
+        weights.append(trainer._entropy_weight())
+    assert weights == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
 def test_the_controller_is_rewarded_without_dropout(tmp_path, monkeypatch):
@@ -80,7 +119,7 @@ def test_the_baseline_outlives_the_epoch(tmp_path):
     before = trainer.baseline.value.clone()
     trainer.train_controller()
     assert not torch.equal(trainer.baseline.value, before)
-    decay, updates = trainer.config.ema_baseline_decay, tiny.SETTINGS["controller_max_step"]
+    decay, updates = trainer.reinforce.ema_baseline_decay, tiny.SETTINGS["controller_max_step"]
     rewards_at_most = trainer.progress.reward_sum / updates * 2
     assert (trainer.baseline.value > before * decay**updates).all()
     assert (trainer.baseline.value < rewards_at_most).all()
@@ -143,6 +182,7 @@ def test_every_metric_is_logged_and_says_something(finished):
         *(f"controller/{name}" for name in ("loss", "reward", "entropy", "advantage", "baseline")),
         *(f"shared/{name}" for name in ("loss", "perplexity", "grad_norm", "lr")),
         "eval/validation_perplexity",
+        *(f"eval/{who}_{name}" for who in ("policy", "uniform") for name in ("mean", "std", "best")),
     }
     assert set(events.Tags()["scalars"]) == every
     for tag in every - {"shared/lr"}:
@@ -201,11 +241,65 @@ def test_results_have_every_key(finished):
     assert results["wall_seconds"] > 0
 
 
+def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
+    """Mean, deviation and best of all sampled cells, on the minibatches that deriving reads."""
+    trainer = tiny.trainer(tmp_path, derive_num_sample=20, derive_max_batches=1)
+    trainer.train_shared()
+    torch.manual_seed(1)
+    trainer.derive_and_record()
+    torch.manual_seed(1)
+    sampled = trainer.controller.sample(20).architectures
+    torch.manual_seed(0)
+    uniform = RandomController(trainer.space).sample(20).architectures
+    for name, cells in {"policy": sampled, "uniform": uniform}.items():
+        scores = np.array([trainer.task.rank([cell], 1)[0] for cell in cells])
+        expected = {"mean": scores.mean(), "std": scores.std(), "best": scores.min()}
+        assert trainer.comparison[name] == pytest.approx(expected, rel=1e-5)
+    derived = min(trainer.task.rank([cell], 1)[0] for cell in sampled)
+    uniform_scores = [trainer.task.rank([cell], 1)[0] for cell in uniform]
+    assert trainer.comparison["place"] == 1 + sum(score < derived for score in uniform_scores)
+
+
+def test_comparing_leaves_no_trace_in_the_run(tmp_path):
+    """The draws of uniform cells are not among those that later epochs see."""
+    ends = []
+    for space in (True, False):
+        trainer = tiny.trainer(tmp_path / str(space))
+        trainer.space = trainer.space if space else None
+        trainer.train()
+        ends.append({part: trainer.state_dict()[part] for part in ("task", "controller", "random")})
+    assert tiny.difference(*ends) is None
+
+
+def test_a_shortlist_is_scored_on_all_of_validation(tmp_path):
+    trainer = tiny.trainer(tmp_path, derive_num_sample=20, derive_max_batches=1, derive_shortlist=4)
+    trainer.train_shared()
+    torch.manual_seed(1)
+    cell, score = trainer.derive()
+    torch.manual_seed(1)
+    cells = list(dict.fromkeys(trainer.controller.sample(20).architectures))
+    first = sorted(cells, key=lambda one: trainer.task.rank([one], 1)[0])[:4]
+    scores = {one: trainer.task.evaluate(one, "valid") for one in first}
+    assert (cell, score) == min(scores.items(), key=lambda item: item[1])
+
+
+def test_the_policy_is_drawn_epoch_by_epoch(finished):
+    decisions = tiny.newest_state(finished)["progress"]["decisions"]
+    assert [epoch for epoch, _ in decisions] == [2, 3]
+    for _, probabilities in decisions:
+        assert [len(each) for each in probabilities] == [4, 1, 4, 2, 4, 3, 4]
+        assert all(sum(each) == pytest.approx(1, abs=1e-3) for each in probabilities)
+    with Image.open(finished / "policy.png") as picture:
+        assert min(picture.size) > 200
+    assert "derive/policy" in _events(finished).Tags()["images"]
+
+
 def test_history_has_an_entry_an_epoch(finished):
     history = json.loads((finished / "results.json").read_text())["history"]
     keys = {"epoch", "train_perplexity", "validation_perplexity", "reward", "entropy", "wall_seconds"}
     assert [entry["epoch"] for entry in history] == [1, 2, 3]
-    assert all(set(entry) == keys for entry in history)
+    compared = {"policy", "uniform", "place"}  # at an evaluation
+    assert [set(entry) for entry in history] == [keys, keys | compared, keys | compared]
     assert [entry["validation_perplexity"] is None for entry in history] == [True, False, False]
 
 

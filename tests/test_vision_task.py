@@ -165,6 +165,25 @@ def test_rewards_are_accuracies_on_the_next_validation_minibatch(is_rotation):
     assert len(set(visited)) == len(visited) == (2 if is_rotation else 2 * BATCH)
 
 
+@pytest.mark.parametrize("is_rotation", [False, True])
+def test_log_likelihood_rewards_and_ranks(is_rotation):
+    task = make_task(make_dataset(is_rotation=is_rotation), cnn_reward="log_likelihood", reward_batch_size=8)
+    for score in (task.rewards, lambda networks: torch.tensor(task.rank(networks, 1))):
+        rewards = score(NETWORKS)
+        images = task.model.seen[-1]
+        num = 8 // 4 if is_rotation else 8
+        assert len(images) == (4 * num if is_rotation else num)
+        upright = images[::4] if is_rotation else images
+        shown = [image.numpy().tobytes() for image in _as_shown(task, task.dataset.valid)]
+        numbers = [shown.index(image.numpy().tobytes()) for image in upright]
+        labels = torch.arange(4).repeat(num) if is_rotation else task.dataset.valid.labels[numbers]
+        for network, reward in zip(NETWORKS, rewards.tolist(), strict=True):
+            log_probs = task.model(images, network).log_softmax(1)
+            assert reward == pytest.approx(log_probs[range(len(labels)), labels].mean().item(), rel=1e-5)
+    assert task.rank_metric.name == "log_likelihood" and task.metric.name == "accuracy"
+    assert task.evaluate(NETWORKS[0], "valid") == pytest.approx(accuracy_by_hand(task, NETWORKS[0], task.dataset.valid))
+
+
 def _as_shown(task: VisionTask, split: MemoryImages) -> torch.Tensor:
     return normalise(split.images, task.dataset.mean, task.dataset.std)
 

@@ -22,6 +22,7 @@ from enas.cli import main
 from enas.config import Config, check_effects
 from enas.data.builtin import SPLITS
 from enas.errors import UserError
+from enas.pictures import policy
 from enas.runs import run
 from enas.search_space import MacroNetwork, MicroNetwork
 from enas.search_space.cnn_micro import MicroCell
@@ -137,6 +138,7 @@ def _has_effect(name: str, kind: tuple) -> bool:
 
 
 _PIPE, _WRITE_FIGURE = graphviz.Digraph.pipe, report.write_figure
+PLOTTING = (report, policy)  # modules that write figures
 
 
 def no_dot(*args, **kwargs):
@@ -145,9 +147,8 @@ def no_dot(*args, **kwargs):
 
 
 def no_figure(figure, path: Path) -> Path:
-    """An empty file in the place of a plot."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    """A picture of one pixel in the place of a plot."""
+    pictures.write(path, np.zeros((1, 1, 3), np.uint8))
     return path
 
 
@@ -156,7 +157,8 @@ def rendering() -> Iterator[None]:
     """Drawings and plots are made inside this block, which takes most of the time of a small run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphviz.Digraph, "pipe", _PIPE)
-        patch.setattr(report, "write_figure", _WRITE_FIGURE)
+        for module in PLOTTING:
+            patch.setattr(module, "write_figure", _WRITE_FIGURE)
         yield
 
 

@@ -4,17 +4,25 @@ from enas.controllers.base import (
     Controller,
     ControllerConfig,
     FixedController,
+    IndependentController,
     LSTMController,
     RandomController,
     Sample,
 )
-from enas.controllers.cnn import MacroController, MacroControllerConfig, MicroController, MicroControllerConfig
+from enas.controllers.cnn import (
+    MacroController,
+    MacroControllerConfig,
+    MicroController,
+    MicroControllerConfig,
+    skip_penalty,
+)
 from enas.controllers.rnn import RNNController, RNNControllerConfig
 
 __all__ = [
     "Controller",
     "ControllerConfig",
     "FixedController",
+    "IndependentController",
     "LSTMController",
     "MacroController",
     "MacroControllerConfig",
@@ -24,4 +32,5 @@ __all__ = [
     "RNNControllerConfig",
     "RandomController",
     "Sample",
+    "skip_penalty",
 ]

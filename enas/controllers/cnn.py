@@ -5,14 +5,14 @@ were decided, which attention chooses among.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
 
-from enas.controllers.base import TRAINED, ArchT, Controller, ControllerConfig, Sample
+from enas.controllers.base import LSTM, TRAINED, ArchT, Controller, ControllerConfig, Sample
 from enas.search_space import MacroNetwork, MicroNetwork, Space
 from enas.search_space.decisions import MacroSpace, MicroSpace
 from enas.settings import setting
@@ -39,15 +39,15 @@ class MicroControllerConfig(ControllerConfig):
     """Shape of a `MicroController`, and the authors' preference for separable convolutions."""
 
     cnn_separable_start: float = setting(
-        0.0, "cnn, micro: where the biases of separable convolutions start; authors: 10", only=TRAINED
+        0.0, "cnn, micro: where the biases of separable convolutions start; authors: 10", only=LSTM
     )
     cnn_separable_prior: float = setting(
         0.0,
         "cnn, micro: added to logits of separable convolutions in normal cells, taken off others; authors: 0.25",
-        only=TRAINED,
+        only=LSTM,
     )
     cnn_operation_tanh_c: float = setting(
-        0.0, "cnn, micro: tanh_c of operations; 0 is tanh_c; authors: 0.44", at_least=0, only=TRAINED
+        0.0, "cnn, micro: tanh_c of operations; 0 is tanh_c; authors: 0.44", at_least=0, only=LSTM
     )
 
 
@@ -59,6 +59,7 @@ class _Decisions:
         self.given = given
         self.num_made = 0
         self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.probabilities: list[Tensor] = []
 
     def make(self, distribution: Distribution) -> Tensor:
         """Make the next n decisions, from a batch [M, n] of independent distributions; returns integers [M, n]."""
@@ -66,12 +67,32 @@ class _Decisions:
         chosen = distribution.sample().long() if self.given is None else self.given[:, start : self.num_made]
         log_probs = distribution.log_prob(chosen.to(distribution.logits.dtype))
         self.parts.append((chosen, log_probs, distribution.entropy()))
+        self.probabilities += _choices(distribution.probs.detach()).unbind(1)
         return chosen
 
     def gather(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return all decisions, their log-probabilities and their distributions' entropies, each [M, D]."""
         chosen, log_probs, entropies = (torch.cat(part, dim=1) for part in zip(*self.parts, strict=True))
         return chosen, log_probs, entropies
+
+
+def _choices(probabilities: Tensor) -> Tensor:
+    """[M, n, choices] from that of a Categorical, or from [M, n] of a Bernoulli."""
+    return probabilities if probabilities.dim() == 3 else torch.stack([1 - probabilities, probabilities], dim=2)
+
+
+def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], Tensor]:
+    """From the probabilities of each decision to `Sample.penalty` of a `MacroController`."""
+    is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
+
+    def penalty(probabilities: list[Tensor]) -> Tensor:
+        skips = [each[:, 1] for each, skips in zip(probabilities, is_skip, strict=True) if skips]
+        if not skips:
+            return probabilities[0].new_zeros(len(probabilities[0]))
+        skip = Bernoulli(probs=torch.stack(skips, dim=1))  # [M, skips]
+        return kl_divergence(skip, Bernoulli(probs=torch.full_like(skip.probs, target))).sum(1) / (space.num_layers - 1)
+
+    return penalty
 
 
 class AnchorController(Controller[ArchT]):
@@ -110,14 +131,15 @@ class AnchorController(Controller[ArchT]):
         decisions = _Decisions(num)
         penalty = self._decide(decisions)
         chosen, log_probs, entropies = decisions.gather()
-        return Sample([self.space.decode(row) for row in chosen.tolist()], log_probs, entropies, penalty)
+        architectures = [self.space.decode(row) for row in chosen.tolist()]
+        return Sample(architectures, log_probs, entropies, decisions.probabilities, penalty)
 
     def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
         given = torch.tensor([self.space.encode(a) for a in architectures], device=self.starts.device)
         decisions = _Decisions(len(given), given)
         penalty = self._decide(decisions)
         _, log_probs, entropies = decisions.gather()
-        return Sample(list(architectures), log_probs, entropies, penalty)
+        return Sample(list(architectures), log_probs, entropies, decisions.probabilities, penalty)
 
     @abstractmethod
     def _decide(self, decisions: _Decisions) -> Tensor | None:

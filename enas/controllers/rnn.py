@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from enas.controllers.base import TRAINED, ControllerConfig, LSTMController
+from enas.controllers.base import LSTM, ControllerConfig, LSTMController
 from enas.search_space import RNNCell
 from enas.settings import setting
 
@@ -18,7 +18,7 @@ class RNNControllerConfig(ControllerConfig):
         0.0,
         "this × squared distance is taken off a connection's logit after the squash; enas_lm: 1/6",
         at_least=0,
-        only=TRAINED | {"train_type": ("orig", "flexible")},
+        only=LSTM | {"train_type": ("orig", "flexible")},
     )
 
 

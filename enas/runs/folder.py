@@ -28,6 +28,7 @@ CHANGEABLE = {
     "log_step": TRAINING,
     "derive_num_sample": ("train", "derive"),
     "derive_max_batches": ("train", "derive"),
+    "derive_shortlist": ("train", "derive"),
 }
 WHERE = {"mode", "load_path", "log_dir"}
 

@@ -31,11 +31,12 @@ from enas.runs.folder import (
     saved_config,
 )
 from enas.runs.logbook import Logbook, format_score
-from enas.search_space import Architecture, architecture_from_dict, load_architecture
+from enas.search_space import Architecture, Space, architecture_from_dict, load_architecture
 from enas.tasks.base import Task
 from enas.training.checkpoint import BEST, CheckpointConfig, Checkpoints, load_checkpoint, misfit, seed_everything
 from enas.training.optim import ControllerOptimConfig
-from enas.training.probe import THREADS_VARIABLE, choose_threads
+from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choose_threads
+from enas.training.reinforce import ReinforceConfig
 from enas.training.scratch import ScratchTrainer
 from enas.training.trainer import Trainer, TrainerConfig
 
@@ -103,7 +104,7 @@ def test(load_path: str | Path, **changes: Any) -> dict:
 
 def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
     """Like `derive`, but writes nothing. Of `changes`, those are read that `derive` would take."""
-    names = ("data_dir", "log_dir", "num_gpu", "derive_num_sample", "derive_max_batches")
+    names = ("data_dir", "log_dir", "num_gpu", "derive_num_sample", "derive_max_batches", "derive_shortlist")
     changes = {name: value for name, value in changes.items() if name in names}
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
@@ -148,6 +149,7 @@ def make_trainer(
     """The loop of a search, or of a run from scratch where the controller is fixed to one architecture."""
     parts = {
         "config": config[TrainerConfig],
+        "reinforce": config[ReinforceConfig],
         "shared_optim": config[config.space.optim],
         "controller_optim": config[ControllerOptimConfig],
         "draw": config.space.draw,
@@ -155,10 +157,18 @@ def make_trainer(
         "logbook": logbook,
         "checkpoints": Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num),
         "folder": folder,
+        "space": getattr(controller, "space", None),
+        "draw_policy": _draw_policy,
     }
     if isinstance(controller, FixedController):
         return ScratchTrainer(task, controller.architecture, scratch=config.space.scratch(config), **parts)
     return Trainer(task, controller, **parts)
+
+
+def _draw_policy(space: Space, decisions: list, path: Path) -> Path:
+    from enas.pictures.policy import draw_policy  # loads matplotlib, which takes a second
+
+    return draw_policy(space, decisions, path)
 
 
 def make_problem(config: Config, data, architecture: Architecture | None, device) -> tuple[Task, Controller]:
@@ -176,10 +186,11 @@ def _start(config: Config, architecture: Architecture | None, notes: list[str] |
     config, chosen = config.space.choose(config, data, device)
     task, controller = make_problem(config, data, architecture, device)
     config, threads = _choose_threads(config, task, controller)
+    config, steps = _choose_controller_steps(config, task, controller)
     folder = make_run_folder(config)
     write_json(folder / "params.json", config.to_dict())
     with _logbook(folder) as logbook:
-        for line in (*data.notes, *(notes or ()), *chosen, *threads):
+        for line in (*data.notes, *(notes or ()), *chosen, *threads, *steps):
             logbook.info(line)
         trainer = make_trainer(config, task, controller, folder, logbook)
         logbook.info(f"run {folder}: {_what(config, trainer)}, on {device}")
@@ -211,6 +222,15 @@ def _choose_threads(config: Config, task: Task, controller: Controller) -> tuple
         num, reason = choose_threads(task, controller, config.shared_num_sample)
     torch.set_num_threads(num)
     return config.replace(num_threads=num), [f"threads {num}: {reason}"]
+
+
+def _choose_controller_steps(config: Config, task: Task, controller: Controller) -> tuple[Config, list[str]]:
+    """The settings with `controller_max_step` as `controller_time` asks, and a line on why."""
+    if config.controller_time == 0 or not controller.is_trained:
+        return config, []
+    shared, at_once = config.shared_num_sample, config.controller_num_aggregate
+    num, reason = choose_controller_steps(task, controller, config.controller_time, shared, at_once)
+    return config.replace(controller_max_step=num), [f"controller_max_step {num}: {reason}"]
 
 
 def _stretched(trainer: Trainer, saved: Config, config: Config) -> list[str]:

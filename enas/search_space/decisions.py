@@ -45,6 +45,11 @@ class Space(ABC, Generic[ArchT]):
     def decode(self, decisions: Sequence[int]) -> ArchT:
         """The architecture that D decisions make."""
 
+    @property
+    def choices(self) -> list[list[str]]:
+        """What pictures call the choices of each decision: D lists; "" for that of leaving something out."""
+        return [[f"decision {index}: {choice}" for choice in range(size)] for index, size in enumerate(self.sizes)]
+
     def num_made(self, first):
         """How many decisions are made, given the first one (an integer or a tensor of them); None means all D."""
         return None
@@ -93,6 +98,14 @@ class RNNSpace(Space[RNNCell]):
             sizes += [node, len(self.activations)]
         return sizes
 
+    @property
+    def choices(self) -> list[list[str]]:
+        choices = []
+        for node in range(self.num_blocks):
+            choices += [[f"{node} reads {earlier}" for earlier in range(node)]] if node else []
+            choices.append([f"{node} {name}" for name in self.activations])
+        return choices
+
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
         decisions = architecture.encode(self.activations)
         if architecture.num_blocks != self.num_blocks:
@@ -123,6 +136,10 @@ class FlexibleRNNSpace(RNNSpace):
     @property
     def sizes(self) -> list[int]:
         return [self.num_blocks, *super().sizes]
+
+    @property
+    def choices(self) -> list[list[str]]:
+        return [[f"{num} nodes" for num in range(1, self.num_blocks + 1)], *super().choices]
 
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
         if not MIN_BLOCKS <= architecture.num_blocks <= self.num_blocks:
@@ -161,6 +178,10 @@ class HardcodedRNNSpace(Space[RNNCell]):
     def sizes(self) -> list[int]:
         return [len(self.activations)] * self.num_blocks
 
+    @property
+    def choices(self) -> list[list[str]]:
+        return [[f"{node} {name}" for name in self.activations] for node in range(self.num_blocks)]
+
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
         decisions = RNNSpace(self.num_blocks, self.activations).encode(architecture)
         if architecture.previous != self.previous:
@@ -184,6 +205,14 @@ class MacroSpace(Space[MacroNetwork]):
     @property
     def sizes(self) -> list[int]:
         return [size for layer in range(self.num_layers) for size in (len(self.operations), *[2] * layer)]
+
+    @property
+    def choices(self) -> list[list[str]]:
+        choices = []
+        for layer in range(self.num_layers):
+            choices.append([f"{layer} {name}" for name in self.operations])
+            choices += [["", f"{layer} skips from {earlier}"] for earlier in range(layer)]
+        return choices
 
     def encode(self, architecture: MacroNetwork) -> tuple[int, ...]:
         decisions = architecture.encode(self.operations)
@@ -218,6 +247,16 @@ class MicroSpace(Space[MicroNetwork]):
     def sizes(self) -> list[int]:
         cell = [size for node in range(self.num_blocks) for size in [node + 2] * 2 + [len(self.operations)] * 2]
         return cell * 2
+
+    @property
+    def choices(self) -> list[list[str]]:
+        choices = []
+        for cell in ("normal", "reduction"):
+            for node in range(2, self.num_blocks + 2):
+                places = [f"{cell} {node}{place}" for place in "ab"]
+                choices += [[f"{place} reads {earlier}" for earlier in range(node)] for place in places]
+                choices += [[f"{place} {name}" for name in self.operations] for place in places]
+        return choices
 
     def encode(self, architecture: MicroNetwork) -> list[int]:
         decisions = architecture.encode(self.operations)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from enas.controllers import (
+    Controller,
+    IndependentController,
     MacroController,
     MacroControllerConfig,
     MicroController,
     MicroControllerConfig,
     RandomController,
+    skip_penalty,
 )
 from enas.data.image import ImageConfig, ImageDataset, load_images
 from enas.errors import UserError
@@ -81,6 +84,21 @@ def _micro_space(config: Config) -> MicroSpace:
     return MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output)
 
 
+def macro_controller(config: Config) -> Controller[MacroNetwork]:
+    """The trained controller of the macro space."""
+    space = _macro_space(config)
+    if config.controller_type == "independent":
+        return IndependentController(space, skip_penalty(space, config.cnn_skip_target), config.cnn_skip_weight)
+    return MacroController(space, config[MacroControllerConfig])
+
+
+def micro_controller(config: Config) -> Controller[MicroNetwork]:
+    """The trained controller of the micro space."""
+    if config.controller_type == "independent":
+        return IndependentController(_micro_space(config))
+    return MicroController(_micro_space(config), config[MicroControllerConfig])
+
+
 def check(config: Config) -> None:
     """Refuse settings of several parts that do not go together."""
     if config.batch_size < 2:
@@ -107,8 +125,8 @@ MACRO = register(
         ),
         architecture=MacroNetwork,
         controllers={
-            "orig": lambda config: MacroController(_macro_space(config), config[MacroControllerConfig]),
-            "random": lambda config: RandomController(_macro_space(config)),
+            "orig": macro_controller,
+            "random": lambda config: RandomController(_macro_space(config), config.shared_balanced),
         },
         load_data=load_data,
         search_task=macro_search_task,
@@ -142,8 +160,8 @@ MICRO = register(
         ),
         architecture=MicroNetwork,
         controllers={
-            "orig": lambda config: MicroController(_micro_space(config), config[MicroControllerConfig]),
-            "random": lambda config: RandomController(_micro_space(config)),
+            "orig": micro_controller,
+            "random": lambda config: RandomController(_micro_space(config), config.shared_balanced),
         },
         load_data=load_data,
         search_task=micro_search_task,

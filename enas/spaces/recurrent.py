@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from enas.controllers import RandomController, RNNController, RNNControllerConfig
+from enas.controllers import Controller, IndependentController, RandomController, RNNController, RNNControllerConfig
 from enas.data.text import Corpus, TextConfig, load_corpus
 from enas.errors import UserError
 from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.models.lstm import LSTMModel, nearest_hidden
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
 from enas.pictures.drawing import draw_cell
-from enas.search_space import LSTMBaseline, RNNCell
+from enas.search_space import LSTMBaseline, RNNCell, Space
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
 from enas.search_space.formats import RNN_FORMATS
 from enas.spaces.registry import Replacement, SearchSpace, register
@@ -65,9 +66,15 @@ def _prepared(config: Config, corpus: Corpus, model: LanguageModel, device: torc
     return model.to(device)
 
 
-def _trained(make_space) -> callable:
+def _trained(make_space: Callable[[Config], Space]) -> Callable[[Config], Controller[RNNCell]]:
     """What makes the trained controller of a space of cells."""
-    return lambda config: RNNController(make_space(config), config[RNNControllerConfig])
+
+    def make(config: Config) -> Controller[RNNCell]:
+        if config.controller_type == "independent":
+            return IndependentController(make_space(config))
+        return RNNController(make_space(config), config[RNNControllerConfig])
+
+    return make
 
 
 def _cells(config: Config) -> RNNSpace:
@@ -133,7 +140,7 @@ RNN = register(
             "orig": _trained(_cells),
             "flexible": _trained(_flexible_cells),
             "hardcoded": _trained(_hardcoded_cells),
-            "random": lambda config: RandomController(_cells(config)),
+            "random": lambda config: RandomController(_cells(config), config.shared_balanced),
         },
         load_data=load_data,
         search_task=search_task,

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from enas.controllers.base import TRAINED
 from enas.settings import Settings, setting
 
 
@@ -34,6 +35,7 @@ class Metric:
 
 PERPLEXITY = Metric("perplexity", decimals=2, higher_is_better=False)
 ACCURACY = Metric("accuracy", decimals=4, higher_is_better=True)
+LOG_LIKELIHOOD = Metric("log_likelihood", decimals=4, higher_is_better=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +53,19 @@ class BatchConfig(LengthConfig):
     """How much a step reads."""
 
     batch_size: int = setting(64, "sequences or images side by side, in training and in evaluation", at_least=1)
+    reward_batch_size: int = setting(
+        0,
+        "sequences or images that rewards are measured on (images: or all there are); 0 is batch_size",
+        at_least=0,
+        only=TRAINED,
+    )
 
 
 class Task(ABC):
     """A problem: a model with the shared parameters ω (or those of one architecture), and data to train it on.
 
     Attributes:
-        metric: what `rank` and `evaluate` measure.
+        metric: what `evaluate` measures.
         model: the parameters ω.
         steps_per_epoch: shared-parameter steps of an epoch.
         has_validation: whether there is validation data; only one architecture from scratch can do without.
@@ -69,6 +77,11 @@ class Task(ABC):
     steps_per_epoch: int
     has_validation: bool = True
     lr_scale: float = 1.0
+
+    @property
+    def rank_metric(self) -> Metric:
+        """What `rank` measures; by default `metric`."""
+        return self.metric
 
     @property
     def device(self) -> torch.device:
@@ -84,7 +97,7 @@ class Task(ABC):
         """The reward of each of M architectures on the next validation minibatch, ω in evaluation mode: [M]."""
 
     def rank(self, architectures: list, max_batches: int) -> list[float]:
-        """The metric of each architecture on the same first `max_batches` validation minibatches."""
+        """`rank_metric` of each architecture on the same first `max_batches` validation minibatches."""
         return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
 
     @abstractmethod

@@ -38,6 +38,9 @@ class LanguageTaskConfig(BatchConfig):
         0.0, "coefficient of the squared distance of state norms to a fixed point", at_least=0
     )
     shared_norm_stabilizer_point: float = setting(5.0, "that fixed point", only={"shared_norm_stabilizer": ABOVE_ZERO})
+    reward_length: int = setting(
+        0, "tokens of each sequence of that minibatch; 0 is shared_rnn_max_length", at_least=0, only=TRAINED
+    )
     reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=TRAINED)
     ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=TRAINED)
     scratch_random_length: bool = setting(
@@ -76,13 +79,15 @@ class LanguageTask(Task):
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
         self.random_length = random_length
         self.test_batch_size = test_batch_size or config.batch_size
-        self._train = self._batches("train", random_length=random_length)
-        self._valid = self._batches("valid", only_whole=True)
+        self._reward_batch_size = config.reward_batch_size or config.batch_size
+        length = config.shared_rnn_max_length
+        self._train = self._batches("train", config.batch_size, length, random_length=random_length)
+        self._valid = self._batches("valid", self._reward_batch_size, config.reward_length or length, only_whole=True)
         self._state: Tensor | None = None
 
-    def _batches(self, split: str, **settings: bool) -> TrainingBatches:
-        rows = to_rows(getattr(self.corpus, split), self.config.batch_size, name=f"{self.corpus.name}, {split}.txt")
-        return TrainingBatches(rows, self.config.shared_rnn_max_length, **settings, device=self.device)
+    def _batches(self, split: str, batch_size: int, length: int, **settings: bool) -> TrainingBatches:
+        rows = to_rows(getattr(self.corpus, split), batch_size, name=f"{self.corpus.name}, {split}.txt")
+        return TrainingBatches(rows, length, **settings, device=self.device)
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
         """The loss of M cells on the next training minibatch with regularisers, and their cross-entropy.
@@ -120,7 +125,7 @@ class LanguageTask(Task):
         """The reward of each of M cells on the next validation minibatch, ω in evaluation mode: [M]."""
         self.model.eval()
         inputs, targets, _ = next(self._valid)
-        state = self.model.initial_state(len(cells), self.config.batch_size)
+        state = self.model.initial_state(len(cells), self._reward_batch_size)
         nll, _ = self.model.score(inputs, targets, cells, state)
         return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
 

@@ -15,7 +15,8 @@ from enas.data.image import ImageDataset
 from enas.data.image_batches import TrainingImages, evaluation_batches
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
-from enas.tasks.base import ACCURACY, BatchConfig, Task
+from enas.settings import setting
+from enas.tasks.base import ACCURACY, LOG_LIKELIHOOD, BatchConfig, Metric, Task
 
 Network = MacroNetwork | MicroNetwork
 
@@ -25,11 +26,19 @@ MEMORY_FORMAT = torch.channels_last
 
 @dataclass(frozen=True, kw_only=True)
 class VisionTaskConfig(BatchConfig, AugmentConfig):
-    """Minibatches of a `VisionTask`, and how training images are varied."""
+    """Minibatches of a `VisionTask`, its reward, and how training images are varied."""
+
+    cnn_reward: str = setting(
+        "accuracy",
+        "cnn: what rewards networks and ranks candidates: accuracy, or the mean log-likelihood of the labels",
+        choices=("accuracy", "log_likelihood"),
+        only={"mode": ("train", "derive", "train_scratch")},
+    )
 
 
 class VisionTask(Task):
-    """Shared convolutional networks on images. The reward of a network is its accuracy on a validation minibatch.
+    """Shared convolutional networks on images. The reward of a network is its accuracy on a validation minibatch, or
+    the mean log-likelihood of the labels, which ranks networks with far less noise.
 
     Images without labels are classified by their rotation (Liu et al. 2020): one at random in training, all four in
     evaluation, in the same minibatch.
@@ -55,9 +64,13 @@ class VisionTask(Task):
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
         # All four rotations of an image make one minibatch of about the usual size.
         self._images_at_once = max(1, config.batch_size // 4) if dataset.is_rotation else config.batch_size
+        self._reward_images = self._images_at_once
+        if config.reward_batch_size:
+            wanted = config.reward_batch_size // (4 if dataset.is_rotation else 1)
+            self._reward_images = max(1, min(wanted, len(dataset.valid)))
         self._train = self._endless("train", config.batch_size)
         self.has_validation = len(dataset.valid) > 0
-        self._valid = self._endless("valid", self._images_at_once) if self.has_validation else None
+        self._valid = self._endless("valid", self._reward_images) if self.has_validation else None
         self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
 
     def _endless(self, split: str, batch_size: int) -> TrainingImages:
@@ -91,32 +104,40 @@ class VisionTask(Task):
         """Logits [B, C] of images [B, 3, H, W]."""
         return self.model(images, network)
 
+    @property
+    def rank_metric(self) -> Metric:
+        """What rewards are and `rank` measures."""
+        return LOG_LIKELIHOOD if self.config.cnn_reward == "log_likelihood" else ACCURACY
+
     @torch.no_grad()
     def rewards(self, networks: Sequence[Network]) -> Tensor:
-        """The accuracy of each of M networks on the next validation minibatch, ω in evaluation mode: [M]."""
+        """`rank_metric` of each of M networks on the next validation minibatch, ω in evaluation mode: [M]."""
         self._train_model(False)
         images, labels = self._examples(*next(self._valid))
-        return self._count_correct(networks, images, labels) / len(labels)
+        return self._totals(networks, images, labels, self.rank_metric) / len(labels)
 
     def rank(self, networks: Sequence[Network], max_batches: int) -> list[float]:
-        """Accuracy of each network on the same first `max_batches` validation minibatches."""
-        return self._accuracies(networks, "valid", max_batches)
+        """`rank_metric` of each network on the same first `max_batches` minibatches, of the size that rewards have."""
+        return self._means(networks, "valid", self.rank_metric, self._reward_images, max_batches)
 
     def evaluate(self, network: Network, split: str, max_batches: int | None = None) -> float:
         """Accuracy on a split, every image counted once; `max_batches` shortens it to its first minibatches."""
-        return self._accuracies([network], split, max_batches)[0]
+        return self._means([network], split, ACCURACY, self._images_at_once, max_batches)[0]
 
     @torch.no_grad()
-    def _accuracies(self, networks: Sequence[Network], split: str, max_batches: int | None = None) -> list[float]:
+    def _means(
+        self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None = None
+    ) -> list[float]:
+        """The metric of each network, over minibatches of about `num_images`."""
         self._train_model(False)
-        correct, count = torch.zeros(len(networks), device=self.device), 0
-        for index, batch in enumerate(evaluation_batches(self._splits[split], self._images_at_once)):
+        total, count = torch.zeros(len(networks), device=self.device), 0
+        for index, batch in enumerate(evaluation_batches(self._splits[split], num_images)):
             if index == max_batches:
                 break
             images, labels = self._examples(*batch)
-            correct += self._count_correct(networks, images, labels)
+            total += self._totals(networks, images, labels, metric)
             count += len(labels)
-        return (correct.double() / count).tolist()
+        return (total.double() / count).tolist()
 
     def _examples(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """A minibatch as evaluations see it: normalised, and where there are no labels, in all four rotations."""
@@ -130,8 +151,9 @@ class VisionTask(Task):
         if self.model.training != mode:
             self.model.train(mode)
 
-    def _count_correct(self, networks: Sequence[Network], images: Tensor, labels: Tensor) -> Tensor:
-        return torch.stack([_correct(self.logits(images, network), labels) for network in networks])  # [M]
+    def _totals(self, networks: Sequence[Network], images: Tensor, labels: Tensor, metric: Metric) -> Tensor:
+        total = _log_likelihood if metric is LOG_LIKELIHOOD else _correct
+        return torch.stack([total(self.logits(images, network), labels) for network in networks])  # [M]
 
     def state_dict(self) -> dict:
         """Model and cursors."""
@@ -167,3 +189,8 @@ class ScratchVisionTask(VisionTask):
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
     """How many of [B, C] logits are highest at their label: a float32 scalar."""
     return (logits.argmax(1) == labels).sum().float()
+
+
+def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """The summed log-likelihood of labels [B] by logits [B, C], in nats: a scalar."""
+    return -nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -3,7 +3,8 @@
 import copy
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -88,20 +89,49 @@ def choose_threads(task, controller: Controller, num_architectures: int) -> tupl
         return most, f"{THREADS_VARIABLE} is set"
     if most == 1:
         return 1, "there is one core"
-    before, states = copy.deepcopy(task.state_dict()), random_states()
-    with torch.no_grad():
-        architectures = controller.sample(num_architectures).architectures
     times = {}
-    for num in _counts(most):
-        torch.set_num_threads(num)
-        times[num] = seconds(lambda: task.shared_loss(architectures)[0].backward())
-    task.load_state_dict(before)
-    task.model.zero_grad(set_to_none=True)
-    restore_random_states(states)
+    with _unchanged(task):
+        architectures = _sampled(controller, num_architectures)
+        for num in _counts(most):
+            torch.set_num_threads(num)
+            times[num] = seconds(lambda: task.shared_loss(architectures)[0].backward())
     chosen = min(num for num, time in times.items() if time <= GAIN * min(times.values()))
     torch.set_num_threads(chosen)
     tried = ", ".join(f"{1e3 * time:.3g} ms with {num}" for num, time in times.items())
     return chosen, f"a step takes {tried}"
+
+
+def choose_controller_steps(task, controller: Controller, share: float, shared: int, at_once: int) -> tuple[int, str]:
+    """How many architectures to sample an epoch for the controller to take `share` of its time, and why, in words.
+
+    Args:
+        task, controller: as for `choose_threads`; both are left as they were.
+        share: above 0, below 1.
+        shared: architectures of a shared step.
+        at_once: architectures of an update of the controller, of which the result is a multiple.
+    """
+    with _unchanged(task):
+        shared_architectures, sample = _sampled(controller, shared), _sampled(controller, at_once)
+        step = seconds(lambda: task.shared_loss(shared_architectures)[0].backward())
+        update = seconds(lambda: task.rewards(sample))
+    wanted = share / (1 - share) * task.steps_per_epoch * step
+    num = at_once * max(1, round(wanted / update))
+    return num, f"a shared step takes {1e3 * step:.3g} ms and an update of the controller {1e3 * update:.3g}"
+
+
+def _sampled(controller: Controller, num: int) -> list:
+    with torch.no_grad():
+        return controller.sample(num).architectures
+
+
+@contextmanager
+def _unchanged(task) -> Iterator[None]:
+    """The task, its model and all random states are as before when the block ends."""
+    before, states = copy.deepcopy(task.state_dict()), random_states()
+    yield
+    task.load_state_dict(before)
+    task.model.zero_grad(set_to_none=True)
+    restore_random_states(states)
 
 
 def _counts(most: int) -> list[int]:

@@ -3,10 +3,66 @@
 Shapes: M architectures, D decisions.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from enas.controllers.base import TRAINED
 from enas.errors import UserError
+from enas.settings import ABOVE_ZERO, Settings, setting
+
+WITH_ENTROPY = TRAINED | {"entropy_coeff": ABOVE_ZERO}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReinforceConfig(Settings):
+    """How rewards become advantages, and entropy is kept up."""
+
+    controller_num_aggregate: int = setting(
+        1, "architectures scored together and averaged in one update", at_least=1, only=TRAINED
+    )
+    baseline: str = setting(
+        "ema",
+        "what advantages are measured from: a moving average of returns, or the others of the same update",
+        choices=("ema", "leave_one_out"),
+        only=TRAINED,
+    )
+    ema_baseline_decay: float = setting(
+        0.95, "share of the old baseline that stays", at_least=0, below=1, only=TRAINED | {"baseline": "ema"}
+    )
+    advantage_spread_decay: float = setting(
+        0.0,
+        "advantages are divided by their running root mean square, of which this share stays; 0 leaves them",
+        at_least=0,
+        below=1,
+        only=TRAINED,
+    )
+    entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=TRAINED)
+    entropy_mode: str = setting(
+        "reward", "entropy joins the reward, or the loss", choices=("reward", "regularizer"), only=WITH_ENTROPY
+    )
+    entropy_final: float = setting(
+        1.0,
+        "share of entropy_coeff at the end of the run, to which it falls linearly",
+        at_least=0,
+        at_most=1,
+        only=WITH_ENTROPY,
+    )
+    discount: float = setting(
+        1.0, "discount of the reward from decision to decision", at_least=0, at_most=1, only=TRAINED
+    )
+
+    def check(self) -> None:
+        if self.baseline == "leave_one_out" and self.controller_num_aggregate < 2:
+            raise UserError(
+                "controller_num_aggregate is 1; baseline leave_one_out compares the architectures of an update and "
+                "needs at least 2"
+            )
+
+    def entropy_weight(self, progress: float) -> float:
+        """The weight of the entropy when a share `progress` of the controller's training is done."""
+        return self.entropy_coeff * (1 - (1 - self.entropy_final) * progress)
 
 
 def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:
@@ -38,35 +94,51 @@ def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: f
 
 
 class Baseline:
-    """The moving average of returns, one number for each decision, kept for the whole run.
+    """What advantages are measured from; kept for the whole run.
 
     Args:
-        decay: the share of the old value that stays, `ema_baseline_decay`.
+        config: see `ReinforceConfig`.
+
+    Attributes:
+        value: the moving average of returns, [D]; with leave_one_out their mean in the newest update.
     """
 
-    def __init__(self, decay: float):
-        if not 0 <= decay < 1:
-            raise UserError(f"ema_baseline_decay is {decay}; it must lie in [0, 1)")
-        self.decay = decay
+    def __init__(self, config: ReinforceConfig):
+        self.config = config
         self.value: Tensor | None = None
+        self._square: Tensor | None = None  # of advantages, a moving average
 
     def advantage(self, returns: Tensor) -> Tensor:
-        """Subtract the baseline from returns [M, D], then update it with them.
+        """Subtract the baseline from returns [M, D], update it with them, and scale the difference: [M, D]."""
+        difference = self._leave_one_out(returns) if self.config.baseline == "leave_one_out" else self._ema(returns)
+        decay = self.config.advantage_spread_decay
+        if decay == 0:
+            return difference
+        square = difference.square().mean()
+        self._square = square if self._square is None else decay * self._square + (1 - decay) * square
+        return difference / self._square.sqrt().clamp(min=1e-12)
 
-        The first returns of a run are compared with their own mean.
-        """
+    def _ema(self, returns: Tensor) -> Tensor:
+        # The first returns of a run are compared with their own mean.
         mean = returns.mean(0)
         before = mean if self.value is None else self.value
-        self.value = self.decay * before + (1 - self.decay) * mean
+        decay = self.config.ema_baseline_decay
+        self.value = decay * before + (1 - decay) * mean
         return returns - before
 
+    def _leave_one_out(self, returns: Tensor) -> Tensor:
+        """Each return less the mean of the others (Kool et al. 2019): M/(M−1) times the difference to the mean."""
+        self.value = returns.mean(0)
+        return (returns - self.value) * len(returns) / max(1, len(returns) - 1)
+
     def state_dict(self) -> dict:
-        """The moving average, [D] or None."""
-        return {"value": self.value}
+        """The averages: [D], and a scalar; None before the first update or where there is none."""
+        return {"value": self.value, "square": self._square}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from `state_dict`."""
         self.value = state["value"]
+        self._square = state.get("square")  # checkpoints of earlier versions have none
 
 
 def policy_loss(log_probs: Tensor, advantage: Tensor) -> Tensor:

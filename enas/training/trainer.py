@@ -4,6 +4,7 @@ Each epoch trains the shared parameters ω on sampled architectures, then the co
 and every `save_epoch` epochs derives the best architecture, evaluates, draws and saves.
 """
 
+import math
 import signal
 import threading
 import time
@@ -15,22 +16,22 @@ from typing import Any
 
 import torch
 
-from enas.controllers import Controller
+from enas.controllers import Controller, RandomController, Sample
 from enas.controllers.base import SEARCHING, TRAINED
 from enas.errors import Interrupted, TrainingDivergedError
 from enas.runs.files import write_json
 from enas.runs.logbook import Logbook, NoLogbook, format_score
-from enas.settings import ABOVE_ZERO, setting
-from enas.tasks.base import LengthConfig, Task
+from enas.search_space import Space
+from enas.settings import setting
+from enas.tasks.base import LengthConfig, Metric, Task
 from enas.training.checkpoint import Checkpoints, random_states, restore_random_states
 from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
-from enas.training.reinforce import Baseline, policy_loss, returns
+from enas.training.reinforce import Baseline, ReinforceConfig, policy_loss, returns
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
 
 
-REWARD = TRAINED | {"entropy_coeff": ABOVE_ZERO}
 DERIVE = {"mode": ("train", "derive", "train_scratch")}
 
 
@@ -41,22 +42,36 @@ class TrainerConfig(LengthConfig):
     save_epoch: int = setting(4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING)
     log_step: int = setting(50, "steps between two entries in log and TensorBoard", at_least=1)
     shared_num_sample: int = setting(1, "architectures a shared step, their gradients averaged", at_least=1)
+    shared_balanced: bool = setting(
+        False,
+        "uniform architectures of a shared step make each choice of a decision equally often",
+        only=SEARCHING,
+    )
+    controller_time: float = setting(
+        0.0,
+        "share of an epoch's time for the controller; a trial then chooses controller_max_step; 0 leaves it",
+        at_least=0,
+        below=1,
+        only=TRAINED,
+    )
+    controller_start: float = setting(
+        0.0,
+        "share of the epochs in which ω trains on uniform architectures, before the controller trains",
+        at_least=0,
+        below=1,
+        only=TRAINED,
+    )
     controller_max_step: int = setting(
-        2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED
-    )
-    controller_num_aggregate: int = setting(
-        1, "architectures scored together and averaged in one update", at_least=1, only=TRAINED
-    )
-    entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=TRAINED)
-    entropy_mode: str = setting(
-        "reward", "entropy joins the reward, or the loss", choices=("reward", "regularizer"), only=REWARD
-    )
-    ema_baseline_decay: float = setting(0.95, "share of the old baseline that stays", at_least=0, below=1, only=TRAINED)
-    discount: float = setting(
-        1.0, "discount of the reward from decision to decision", at_least=0, at_most=1, only=TRAINED
+        2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED | {"controller_time": 0.0}
     )
     derive_num_sample: int = setting(100, "architectures to choose from when deriving", at_least=1, only=DERIVE)
     derive_max_batches: int = setting(4, "validation minibatches that choose among them", at_least=1, only=DERIVE)
+    derive_shortlist: int = setting(
+        1,
+        "of them, the best this many are scored on all of validation, and the best one is derived",
+        at_least=1,
+        only=DERIVE,
+    )
 
 
 @dataclass
@@ -81,6 +96,7 @@ class Progress:
     validation: float | None = None
     best: float | None = None
     architecture: dict | None = None
+    decisions: list[list] = field(default_factory=list)  # epoch, and the probabilities of each decision
     history: list[dict] = field(default_factory=list)
 
     @property
@@ -96,13 +112,21 @@ class Trainer:
         task: the problem, with the shared model.
         controller: what samples; one without parameters is not trained.
         config: see `TrainerConfig`.
+        reinforce: see `ReinforceConfig`.
         shared_optim, controller_optim: how ω and θ are trained.
         draw: makes a picture of an architecture: (architecture, path, title) to the file written.
         header: what results.json says of the run besides its results.
+        space: what the controller samples. Uniform samples of it are what ω trains on before `controller_start`, and
+            what the policy is compared with; None does neither.
+        draw_policy: makes a picture of the policy over time: (space, decisions as in `Progress`, path) to the file
+            written.
         logbook, checkpoints, folder: where the run is written down; without a folder nothing is drawn or saved.
 
     Attributes:
         output_files: files that the run has written, by kind.
+        comparison: of the policy with uniform sampling at the newest evaluation: "policy" and "uniform", each "mean",
+            "std" and "best" of as many architectures on the same minibatches, and "place", that of the derived one
+            among the uniform ones, 1 for the best. Empty where nothing is trained.
     """
 
     def __init__(
@@ -111,10 +135,13 @@ class Trainer:
         controller: Controller,
         *,
         config: TrainerConfig,
+        reinforce: ReinforceConfig,
         shared_optim: SharedOptimisation,
         controller_optim: ControllerOptimConfig,
         draw: Callable[[Any, Path, str], Path] | None = None,
         header: dict | None = None,
+        space: Space | None = None,
+        draw_policy: Callable[[Space, list, Path], Path] | None = None,
         logbook: Logbook | NoLogbook | None = None,
         checkpoints: Checkpoints | None = None,
         folder: Path | None = None,
@@ -122,6 +149,10 @@ class Trainer:
         self.task = task
         self.controller = controller
         self.config = config
+        self.reinforce = reinforce
+        self.space = space
+        self.draw_policy = draw_policy
+        self.comparison: dict[str, Any] = {}
         self.shared_optim = shared_optim
         self.controller_optim = controller_optim
         self.shared_optimizer = shared_optim.optimizer(task.model.parameters())
@@ -133,7 +164,7 @@ class Trainer:
         self.logbook = logbook or NoLogbook()
         self.checkpoints = checkpoints
         self.folder = folder
-        self.baseline = Baseline(config.ema_baseline_decay)
+        self.baseline = Baseline(reinforce)
         self.progress = Progress()
         self.output_files: dict[str, Path] = {}
         self._resumed_at = time.monotonic()
@@ -160,6 +191,14 @@ class Trainer:
         """Whether training is over."""
         return self.progress.epoch >= self.config.max_epoch
 
+    @property
+    def _warm_up_epochs(self) -> int:
+        return round(self.config.controller_start * self.config.max_epoch)
+
+    def is_warming_up(self) -> bool:
+        """Whether ω still trains on uniform architectures, and θ not at all."""
+        return self.progress.epoch < self._warm_up_epochs
+
     def is_time_to_evaluate(self) -> bool:
         """Whether the epoch just finished is one to derive, evaluate, draw and save after."""
         return self.progress.epoch % self.config.save_epoch == 0 or self.is_finished()
@@ -167,9 +206,12 @@ class Trainer:
     def train_shared(self) -> None:
         """Train ω for the rest of the epoch's steps, each on freshly sampled architectures and the next minibatch."""
         num_left = self.task.steps_per_epoch - self.progress.shared_step
+        source = self.controller
+        if self.is_warming_up():
+            source = RandomController(self.space, self.config.shared_balanced)
         for _ in self.logbook.progress(self._shared_steps_left(), "shared", num_left):
             with torch.no_grad():
-                architectures = self.controller.sample(self.config.shared_num_sample).architectures
+                architectures = source.sample(self.config.shared_num_sample).architectures
             self._shared_step(architectures)
             self._stop_if_asked()
 
@@ -228,13 +270,14 @@ class Trainer:
 
     def train_controller(self) -> None:
         """Train θ on the rest of `controller_max_step` sampled architectures; ω is fixed and in evaluation mode."""
-        if not self.controller.is_trained:
+        if not self.controller.is_trained or self.is_warming_up():
             return
         progress, config = self.progress, self.config
         set_lr(self.controller_optimizer, self.controller_optim.rate(progress.epoch + 1))
-        steps = range(progress.controller_sample, config.controller_max_step, config.controller_num_aggregate)
+        at_once = self.reinforce.controller_num_aggregate
+        steps = range(progress.controller_sample, config.controller_max_step, at_once)
         for start in self.logbook.progress(steps, "controller"):
-            num = min(config.controller_num_aggregate, config.controller_max_step - start)
+            num = min(at_once, config.controller_max_step - start)
             self._controller_update(num)
             progress.controller_sample += num
             self._stop_if_asked()
@@ -246,12 +289,13 @@ class Trainer:
         if not torch.isfinite(rewards).all():
             self._skip_update("a reward")
             return
-        as_reward = config.entropy_mode == "reward"
-        gains = returns(rewards, sample.log_probs, config.entropy_coeff if as_reward else 0.0, config.discount)
+        as_reward = self.reinforce.entropy_mode == "reward"
+        entropy_weight = self._entropy_weight()
+        gains = returns(rewards, sample.log_probs, entropy_weight if as_reward else 0.0, self.reinforce.discount)
         advantage = self.baseline.advantage(gains)  # [M, D]
         loss = policy_loss(sample.log_probs, advantage)
         if not as_reward:
-            loss = loss - config.entropy_coeff * sample.entropies.sum(1).mean()
+            loss = loss - entropy_weight * sample.entropies.sum(1).mean()
         if sample.penalty is not None:
             loss = loss + self.controller.penalty_weight * sample.penalty.mean()
         self.controller_optimizer.zero_grad(set_to_none=True)
@@ -267,7 +311,7 @@ class Trainer:
         progress.num_rewarded += num
         progress.reward_sum += reward * num
         progress.entropy_sum += entropy * num
-        if progress.total_controller_updates % max(1, config.log_step // config.controller_num_aggregate) == 0:
+        if progress.total_controller_updates % max(1, config.log_step // self.reinforce.controller_num_aggregate) == 0:
             values = {
                 "loss": float(loss.detach()),
                 "reward": reward,
@@ -276,6 +320,11 @@ class Trainer:
                 "baseline": float(self.baseline.value.mean()),
             }
             self.logbook.scalars("controller", values, progress.step)
+
+    def _entropy_weight(self) -> float:
+        progress, num_epochs = self.progress, self.config.max_epoch - self._warm_up_epochs
+        epoch = progress.epoch - self._warm_up_epochs + progress.controller_sample / self.config.controller_max_step
+        return self.reinforce.entropy_weight(epoch / num_epochs)
 
     def _skip_update(self, what: str) -> None:
         self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
@@ -290,6 +339,7 @@ class Trainer:
         if is_time:
             is_best = self.derive_and_record()
             entry[f"validation_{self.task.metric.name}"] = progress.validation
+            entry.update(self.comparison)
         self.logbook.info(describe(entry, config.max_epoch))
         if is_time:
             self.logbook.results(self.results())
@@ -317,28 +367,79 @@ class Trainer:
         Returns:
             the architecture, and its metric on the whole of validation.
         """
+        return self._best_of(self._rank(self._policy_sample().architectures))
+
+    def _policy_sample(self) -> Sample:
         with torch.no_grad():
-            candidates = self.controller.sample(self.config.derive_num_sample).architectures
-        candidates = list(dict.fromkeys(candidates))
-        scores = self.task.rank(candidates, self.config.derive_max_batches)
-        best = 0
-        for index, score in enumerate(scores):
-            if self.task.metric.is_better(score, scores[best]):
-                best = index
-        return candidates[best], self.task.evaluate(candidates[best], "valid")
+            return self.controller.sample(self.config.derive_num_sample)
+
+    def _rank(self, architectures: list) -> dict:
+        """The score of each different architecture on the first few validation minibatches."""
+        different = list(dict.fromkeys(architectures))
+        return dict(zip(different, self.task.rank(different, self.config.derive_max_batches), strict=True))
+
+    def _best_of(self, scores: dict) -> tuple:
+        """Of the best few by `scores`, the best on the whole of validation, and its metric there."""
+        best, best_score = None, None
+        for architecture in self._ordered(scores)[: self.config.derive_shortlist]:
+            score = self.task.evaluate(architecture, "valid")
+            if best is None or self.task.metric.is_better(score, best_score):
+                best, best_score = architecture, score
+        return best, best_score
+
+    def _ordered(self, scores: dict) -> list:
+        """The architectures, best first; those without a number last."""
+        sign = -1 if self.task.rank_metric.higher_is_better else 1
+        return sorted(scores, key=lambda one: math.inf if math.isnan(scores[one]) else sign * scores[one])
+
+    def _compare(self, sample: Sample, scores: dict, derived) -> dict[str, Any]:
+        """See `comparison`. The uniform architectures are the same at every evaluation."""
+        if self.space is None or not self.controller.is_trained:
+            return {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            uniform = RandomController(self.space).sample(self.config.derive_num_sample).architectures
+        uniform_scores = self._rank(uniform)
+        metric = self.task.rank_metric
+        better = sum(metric.is_better(uniform_scores[one], scores[derived]) for one in uniform)
+        return {
+            "policy": summary([scores[one] for one in sample.architectures], metric),
+            "uniform": summary([uniform_scores[one] for one in uniform], metric),
+            "place": 1 + better,
+        }
 
     def derive_and_record(self) -> bool:
         """Derive, record the result, and return whether it is the best of the run so far."""
         progress, metric = self.progress, self.task.metric.name
-        architecture, score = self.derive()
+        sample = self._policy_sample()
+        scores = self._rank(sample.architectures)
+        architecture, score = self._best_of(scores)
+        self.comparison = self._compare(sample, scores, architecture)
         progress.validation, progress.architecture = score, architecture.to_dict()
         is_best = self.task.metric.is_better(score, progress.best)
         if is_best:
             progress.best = score
-        self.logbook.scalars("eval", {f"validation_{metric}": score}, progress.step)
+        values = {
+            f"{who}_{name}": value
+            for who in ("policy", "uniform")
+            for name, value in self.comparison.get(who, {}).items()
+        }
+        self.logbook.scalars("eval", {f"validation_{metric}": score, **values}, progress.step)
         if self.folder is not None:
             self.write_architecture(architecture, score)
+            self._write_policy(sample)
         return is_best
+
+    def _write_policy(self, sample: Sample) -> None:
+        """Draw the mean probability of each choice, epoch by epoch."""
+        if self.space is None or self.draw_policy is None or not self.controller.is_trained:
+            return
+        probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sample.probabilities]
+        earlier = [entry for entry in self.progress.decisions if entry[0] < self.progress.epoch]
+        self.progress.decisions = [*earlier, [self.progress.epoch, probabilities]]
+        path = self.draw_policy(self.space, self.progress.decisions, self.folder / "policy.png")
+        self.logbook.picture("derive/policy", path, self.progress.step)
+        self.output_files["policy"] = path
 
     def write_architecture(self, architecture, score: float) -> None:
         """Write the architecture as a JSON file and a picture."""
@@ -428,12 +529,27 @@ class Trainer:
             raise Interrupted(self._signal, "the run is saved and can be resumed")
 
 
+def summary(scores: list[float], metric: Metric) -> dict[str, float]:
+    """Mean, standard deviation and best of scores."""
+    values = torch.tensor(scores, dtype=torch.float64)
+    best = values.max() if metric.higher_is_better else values.min()
+    return {"mean": float(values.mean()), "std": float(values.std(correction=0)), "best": float(best)}
+
+
 def describe(entry: dict, max_epoch: int) -> str:
     """A history entry as a log line."""
     parts = [f"epoch {entry['epoch']}/{max_epoch}"]
     for name, value in entry.items():
-        if name not in ("epoch", "wall_seconds") and value is not None:
-            parts.append(
-                f"{name.replace('_', ' ')} {value:.4g}" if abs(value) < 10 else f"{name.replace('_', ' ')} {value:.1f}"
-            )
+        if name not in ("epoch", "wall_seconds", "place") and value is not None:
+            parts.append(f"{name.replace('_', ' ')} {_spread(value) if isinstance(value, dict) else _short(value)}")
+    if "place" in entry:
+        parts.append(f"derived in place {entry['place']} among uniform ones")
     return ", ".join(parts) + f" ({entry['wall_seconds']:.0f} s)"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _spread(values: dict[str, float]) -> str:
+    return f"{_short(values['mean'])} ± {_short(values['std'])} (best {_short(values['best'])})"

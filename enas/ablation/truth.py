@@ -1,0 +1,196 @@
+"""Tables of architectures trained from scratch at one budget: the truth that a search is measured against."""
+
+import contextlib
+import io
+import itertools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from enas.config import Config, all_settings
+from enas.controllers import RandomController
+from enas.errors import UserError
+from enas.runs import run
+from enas.runs.files import read_json, write_json
+from enas.runs.logbook import progress_bar
+from enas.search_space import Architecture, architecture_from_dict
+from enas.search_space.decisions import Space
+
+LARGEST_SPACE = 10_000  # a larger one is sampled
+# Settings that say where a training runs, and not what comes out.
+ELSEWHERE = {"data_dir", "log_dir", "load_path", "dag_path", "num_gpu", "num_threads", "random_seed", "mode"}
+
+
+@dataclass
+class Table:
+    """Architectures, each trained from scratch with some seeds at one budget, in a JSON file.
+
+    Attributes:
+        path: the file; rewritten whole after each training.
+        settings: of every training, those that differ from the defaults.
+        architectures: the rows.
+        runs: by (row, seed) what the training reached: "validation", "test", and "seconds" of it.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    architectures: list[Architecture]
+    runs: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, config: Config, architectures: Sequence[Architecture]) -> "Table":
+        """The table in a file, with the given rows added; a new one where there is no file.
+
+        Raises:
+            UserError: the file is damaged, or was made with other settings.
+        """
+        table = cls(path, budget(config), [])
+        if path.is_file():
+            table._read(read_json(path))
+        table.architectures += [new for new in architectures if new not in set(table.architectures)]
+        return table
+
+    def _read(self, content: dict) -> None:
+        try:
+            saved = content["settings"]
+            for row in content["rows"]:
+                self.architectures.append(architecture_from_dict(row["architecture"]))
+                for one in row["runs"]:
+                    key = (len(self.architectures) - 1, one["seed"])
+                    self.runs[key] = {name: one[name] for name in ("validation", "test", "seconds")}
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.path}: not a table of trainings ({error!r})") from None
+        ours = budget(Config(**self.settings))
+        for name in sorted({*saved, *ours}):
+            if saved.get(name) != ours.get(name):
+                default = all_settings()[name].default
+                raise UserError(
+                    f"{self.path}: was made with {name} {saved.get(name, default)}, not {ours.get(name, default)}; "
+                    "name another table, or use its settings"
+                )
+
+    def save(self) -> None:
+        """Write the file."""
+        rows = []
+        for index, architecture in enumerate(self.architectures):
+            found = sorted((seed, scores) for (row, seed), scores in self.runs.items() if row == index)
+            runs = [{"seed": seed, **scores} for seed, scores in found]
+            rows.append({"architecture": architecture.to_dict(), "runs": runs})
+        write_json(self.path, {"settings": self.settings, "rows": rows})
+
+    def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
+        """The (row, seed) pairs that are still to be trained, seed by seed."""
+        return [(row, seed) for seed in seeds for row in range(len(self.architectures)) if (row, seed) not in self.runs]
+
+    def scores(self, split: str) -> list[float]:
+        """The mean over seeds of each row, NaN for a row that is not trained."""
+        found = [[run[split] for (row, _), run in self.runs.items() if row == index] for index in self._rows()]
+        return [sum(values) / len(values) if values else math.nan for values in found]
+
+    def _rows(self) -> range:
+        return range(len(self.architectures))
+
+    @property
+    def seconds(self) -> float:
+        """The mean time of a training."""
+        times = [run["seconds"] for run in self.runs.values()]
+        return sum(times) / len(times) if times else math.nan
+
+
+def budget(config: Config) -> dict[str, Any]:
+    """The settings of a training that differ from the defaults and say what comes out; JSON-ready."""
+    defaults = Config(network_type=config.network_type).to_dict()
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in ELSEWHERE and (value != defaults[name] or name == "network_type")
+    }
+
+
+def architectures_of(space: Space, num: int) -> list[Architecture]:
+    """All architectures of a space for 0, else `num` different ones drawn uniformly, the same at every call.
+
+    Raises:
+        UserError: the space is too large to be listed, or has fewer than `num`.
+    """
+    size = math.prod(space.sizes)
+    if num == 0:
+        if size > LARGEST_SPACE:
+            raise UserError(f"num_truth is 0, but the space has {size:,} architectures; give a number")
+        return list(dict.fromkeys(space.decode(row) for row in itertools.product(*map(range, space.sizes))))
+    if num > size:
+        raise UserError(f"num_truth is {num}, but the space has {size:,} architectures")
+    drawn: dict[Architecture, None] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        while len(drawn) < num:
+            drawn.update(dict.fromkeys(RandomController(space).sample(num - len(drawn)).architectures))
+    return list(drawn)
+
+
+def train_from_scratch(settings: dict[str, Any], architecture: dict, seed: int) -> dict[str, float]:
+    """Train one architecture from scratch and test it, in silence; nothing but the scores is left.
+
+    Args:
+        settings: of the training, by name.
+        architecture: as `to_dict` gives it.
+
+    Returns:
+        "validation" and "test", the scores of the best epoch, and "seconds".
+    """
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
+        results = run.single(config, architecture_from_dict(architecture))
+    metric = config.space.metric.name
+    return {
+        "validation": results[f"validation_{metric}"],
+        "test": results[f"test_{metric}"],
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes that work side by side.
+
+    Attributes:
+        jobs: how many at once.
+        backend: joblib's: loky on this machine; ray or dask on a cluster.
+    """
+
+    jobs: int = 1
+    backend: str = "loky"
+
+    def run(self, tasks: dict[Any, tuple], done: Callable[[Any, Any], None], description: str) -> None:
+        """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended."""
+        parallel = joblib.Parallel(n_jobs=self.jobs, backend=self.backend, return_as="generator_unordered")
+        calls = (joblib.delayed(_keyed)(key, *task) for key, task in tasks.items())
+        for key, result in progress_bar(parallel(calls), description, len(tasks)):
+            done(key, result)
+
+
+def _keyed(key: Any, function: Callable, *arguments: Any) -> tuple[Any, Any]:
+    return key, function(*arguments)
+
+
+def complete(table: Table, config: Config, seeds: Iterable[int], workers: Workers) -> None:
+    """Train what is missing in a table; it is saved after each training."""
+    settings = {name: value for name, value in config.to_dict().items() if name != "dag_path"}
+    tasks = {
+        (row, seed): (train_from_scratch, settings, table.architectures[row].to_dict(), seed)
+        for row, seed in table.missing(seeds)
+    }
+
+    def done(key: tuple[int, int], scores: dict[str, float]) -> None:
+        table.runs[key] = scores
+        table.save()
+
+    workers.run(tasks, done, f"table {table.path.name}")

@@ -1,0 +1,49 @@
+"""The policy of a controller over the epochs of a run: a heat map of the probability of each choice."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from enas.pictures.plots import write_figure
+from enas.search_space import Space
+
+
+def draw_policy(space: Space, decisions: list[list], path: Path) -> Path:
+    """Draw the probability of every choice at every evaluation; returns the file written.
+
+    Args:
+        space: names the choices.
+        decisions: for each evaluation its epoch, and for each decision the probabilities of its choices.
+        path: of the PNG.
+    """
+    return write_figure(policy_figure(space, decisions), path)
+
+
+def policy_figure(space: Space, decisions: list[list]) -> Figure:
+    """A heat map of choices × evaluations; arguments as for `draw_policy`.
+
+    A decision with one choice has no row, and one between two of which the first is "no" has one.
+    """
+    labels, rows, borders = [], [], []
+    for index, names in enumerate(space.choices):
+        shown = range(len(names)) if len(names) != 2 or names[0] else [1]
+        if len(names) == 1:
+            continue
+        labels += [names[choice] for choice in shown]
+        rows += [[probabilities[index][choice] for _, probabilities in decisions] for choice in shown]
+        borders.append(len(rows) - 0.5)
+    epochs = [epoch for epoch, _ in decisions]
+    size = (max(4.0, 2.6 + 0.25 * len(epochs)), max(2.4, 1.2 + 0.17 * len(rows)))
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(np.array(rows), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    for border in borders[:-1]:
+        axes.axhline(border, color="0.3", linewidth=0.6)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    every = -(-len(epochs) // 20)
+    axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]], fontsize=7)
+    axes.set_xlabel("epoch")
+    axes.set_title("probability of each choice", fontsize=9)
+    figure.colorbar(image, ax=axes)
+    return figure
