@@ -17,7 +17,7 @@ import pictures
 import pytest
 import torch
 
-from enas.ablation import report
+from enas.ablation import evaluation_report, report
 from enas.cli import main
 from enas.config import Config, check_effects
 from enas.data.builtin import SPLITS
@@ -138,7 +138,7 @@ def _has_effect(name: str, kind: tuple) -> bool:
 
 
 _PIPE, _WRITE_FIGURE = graphviz.Digraph.pipe, report.write_figure
-PLOTTING = (report, policy)  # modules that write figures
+PLOTTING = (report, policy, evaluation_report)  # modules that write figures
 
 
 def no_dot(*args, **kwargs):

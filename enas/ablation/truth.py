@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import json
 import math
 import tempfile
 import time
@@ -18,7 +19,7 @@ from enas.config import Config, all_settings
 from enas.controllers import RandomController
 from enas.errors import UserError
 from enas.runs import run
-from enas.runs.files import read_json, write_json
+from enas.runs.files import atomic_write, read_json
 from enas.runs.logbook import progress_bar
 from enas.search_space import Architecture, architecture_from_dict
 from enas.search_space.decisions import Space
@@ -83,7 +84,10 @@ class Table:
             found = sorted((seed, scores) for (row, seed), scores in self.runs.items() if row == index)
             runs = [{"seed": seed, **scores} for seed, scores in found]
             rows.append({"architecture": architecture.to_dict(), "runs": runs})
-        write_json(self.path, {"settings": self.settings, "rows": rows})
+        lines = ",\n".join(f"    {json.dumps(row)}" for row in rows)  # a row a line: a diff shows what was trained
+        settings = json.dumps(self.settings, indent=2).replace("\n", "\n  ")
+        with atomic_write(self.path) as file:
+            file.write(f'{{\n  "settings": {settings},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
 
     def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
         """The (row, seed) pairs that are still to be trained, seed by seed."""

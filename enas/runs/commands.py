@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import Field
 from typing import Any
 
 from enas.cli import Parser
@@ -82,7 +83,15 @@ def parse_flags(argv: list[str] | None, description: str, add: Callable | None =
     """
     parser = Parser(description)
     parser.add_argument("--config", metavar="NAME", help="variation in configs/ to start from")
-    for name, spec in all_settings().items():
+    add_settings(parser, all_settings())
+    if add is not None:
+        add(parser)
+    return with_variation(parser.given(argv))
+
+
+def add_settings(parser: Parser, specs: Mapping[str, Field]) -> None:
+    """Add a flag for each of some settings, by name."""
+    for name, spec in specs.items():
         choices = choices_of(spec)
         default = ",".join(spec.default) if isinstance(spec.default, tuple) else spec.default
         parser.add_argument(
@@ -92,9 +101,6 @@ def parse_flags(argv: list[str] | None, description: str, add: Callable | None =
             metavar=None if choices else name.upper(),
             help=f"{spec.metadata['help']} (default: {default})".replace("%", "%%"),
         )
-    if add is not None:
-        add(parser)
-    return with_variation(parser.given(argv))
 
 
 def _boolean(text: str) -> bool:

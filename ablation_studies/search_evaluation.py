@@ -1,0 +1,8 @@
+"""Does the search beat random? `--help` lists the flags."""
+
+import sys
+
+from enas.ablation.search_evaluation import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""A search of all 128 recurrent cells of 3 nodes on pydoc, in a minute of a core; `cells3_final` trains one of them."""
+
+dataset = "pydoc"
+num_blocks = 3
+shared_embed = 64
+shared_hid = 64
+shared_dropoute = 0.0
+shared_dropouti = 0.4  # as from scratch
+shared_dropout = 0.4
+shared_wdrop = 0.0
+batch_size = 32
+shared_max_step = 100
+shared_optim = "adam"
+shared_lr = 0.01
+shared_lr_cosine = True
+shared_lr_min = 0.0005
+controller_start = 0.25  # first a model whose ranking means something
+controller_max_step = 200
+controller_num_aggregate = 10
+baseline = "leave_one_out"  # the moving average drowns the ranking of an update in how hard its minibatch is
+advantage_spread_decay = 0.9  # so that the learning rate does not depend on the scale of rewards
+controller_lr = 0.01  # few updates
+entropy_mode = "regularizer"
+entropy_coeff = 0.01
+max_epoch = 8
+save_epoch = 2
+derive_num_sample = 50
+derive_max_batches = 2
+derive_shortlist = 5
+precision = "float32"  # the same on every processor
+num_threads = 1

@@ -1,0 +1,274 @@
+"""Does a search beat random? Searches and controls, judged by what their architectures reach from scratch.
+
+from enas.ablation.search_evaluation import evaluate
+evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/cells3.json", seeds=10)
+"""
+
+import contextlib
+import io
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enas.ablation import evaluation_report
+from enas.ablation.statistics import paired, tau
+from enas.ablation.truth import Table, Workers, architectures_of, complete
+from enas.cli import Parser, guarded
+from enas.config import Config, check_effects, with_variation
+from enas.errors import UserError
+from enas.runs import run
+from enas.runs.commands import add_settings, parse_flags
+from enas.runs.files import read_json, write_json
+from enas.runs.folder import saved_config
+from enas.search_space import Architecture, architecture_from_dict
+from enas.settings import Settings, setting
+
+RESULTS_DIR = Path("analysis_results") / "search_evaluation"
+TOP = 0.2  # the share of the table that the second τ looks at
+# What sets a search apart from the one that is evaluated.
+SEARCHES = {
+    "search": {},
+    "ema": {"baseline": "ema"},
+    "independent": {"controller_type": "independent"},
+    "random_shared": {"train_type": "random"},
+}
+CONTROLS = ("uniform", "random_budget", "lstm")
+BACKENDS = ("loky", "ray", "dask", "sequential")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Settings):
+    """What is compared, against what, and on how many processes."""
+
+    budget: str = setting("", "variation in configs/ by which an architecture is trained from scratch")
+    table: str = setting("", "JSON file of architectures trained by it; what is missing there is trained first")
+    num_truth: int = setting(0, "architectures of that table, drawn uniformly; 0 is the whole space", at_least=0)
+    truth_seeds: int = setting(2, "trainings of each architecture, with seeds 1, 2, …", at_least=1)
+    seeds: int = setting(5, "times each method is tried, with seeds 1, 2, …", at_least=1)
+    methods: tuple[str, ...] = setting(
+        ("search", "ema", "independent", "random_shared", "uniform", "random_budget"),
+        f"out of {', '.join((*SEARCHES, *CONTROLS))}; the first is compared with the others; none makes the table only",
+    )
+    jobs: int = setting(1, "trainings side by side", at_least=1)
+    backend: str = setting("loky", "joblib's: loky here, ray or dask on a cluster", choices=BACKENDS)
+    output: str = setting("", "folder of the results; analysis_results/search_evaluation/TABLE by default")
+    dry_run: bool = setting(False, "say what would be trained, and for how long, and end")
+
+    def check(self) -> None:
+        for name in ("budget", "table"):
+            if not getattr(self, name):
+                raise UserError(f"{name} is missing; --{name} names it, and --help says what it is")
+        known = (*SEARCHES, *CONTROLS)
+        for name in self.methods:
+            if name not in known:
+                raise UserError(f"methods: unknown method {name!r}; there are {', '.join(known)}")
+
+
+def evaluate(**settings: Any) -> dict:
+    """Search and sample with several seeds, and look up or train from scratch what each method found.
+
+    Args:
+        settings: of `EvaluationConfig`, and of the search as on the command line, its `config` included.
+
+    Returns:
+        what results.json holds: for each method "scores" (test, mean over the seeds of the table), "ranks" among the
+        table, 1 for the best, and "architectures"; "tau" and "tau_top" between the ranking by the shared weights and
+        that from scratch, overall and within the best fifth; and "comparisons" of the first method with the others.
+
+    Raises:
+        UserError: with a line that names what is wrong and what would be right.
+    """
+    names = {spec.name: spec for spec in fields(EvaluationConfig)}
+    evaluation = EvaluationConfig(**{name: value for name, value in settings.items() if name in names})
+    given = with_variation({name: value for name, value in settings.items() if name not in names})
+    search = Config(**given)
+    check_effects(given, search)
+    places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
+    budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
+    return _Evaluation(evaluation, search, budget).run()
+
+
+class _Evaluation:
+    """One evaluation: the table, then the searches, then the trainings that are still missing."""
+
+    def __init__(self, config: EvaluationConfig, search: Config, budget: Config):
+        self.config = config
+        self.search = search
+        self.budget = budget
+        self.metric = search.space.metric
+        self.workers = Workers(config.jobs, config.backend)
+        self.truth_seeds = range(1, config.truth_seeds + 1)
+        self.seeds = range(1, config.seeds + 1)
+        self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
+        space = search.space.controllers["random"](search).space
+        self.table = Table.open(Path(config.table), budget, architectures_of(space, config.num_truth))
+        # What methods found outside of the table.
+        self.found = Table.open(self.folder / "found.json", budget, [])
+
+    def run(self) -> dict:
+        if self.config.dry_run:
+            return self._say_what_is_left()
+        complete(self.table, self.budget, self.truth_seeds, self.workers)
+        self._search_all()
+        chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in self.config.methods}
+        self._train_found(chosen)
+        results = self._results(chosen)
+        write_json(self.folder / "results.json", results)
+        evaluation_report.write(self.folder, results, self.table, self.metric)
+        return results
+
+    def _say_what_is_left(self) -> dict:
+        trainings = len(self.table.missing(self.truth_seeds))
+        searches = len(self._searches_left())
+        hours = f", about {trainings * self.table.seconds / self.config.jobs / 3600:.1f} h" if self.table.runs else ""
+        print(f"{trainings} trainings of {self.table.path}{hours}; {searches} searches; then what they find")
+        return {"trainings": trainings, "searches": searches}
+
+    # --- searches -----------------------------------------------------------------------------------------------------
+
+    def _searches_left(self) -> dict[tuple[str, int], tuple]:
+        tasks = {}
+        for name in self.config.methods:
+            for seed in self.seeds:
+                if name in SEARCHES and not self._outcome_path(name, seed).is_file():
+                    settings = {**self.search.to_dict(), **SEARCHES[name], "random_seed": seed}
+                    rows = [architecture.to_dict() for architecture in self.table.architectures]
+                    folder = str(self.folder / "searches" / f"{name}-{seed}")
+                    tasks[name, seed] = (search_and_rank, {**settings, "log_dir": folder}, rows)
+        return tasks
+
+    def _search_all(self) -> None:
+        def done(key: tuple[str, int], outcome: dict) -> None:
+            write_json(self._outcome_path(*key), outcome)
+
+        self.workers.run(self._searches_left(), done, "searches")
+
+    def _outcome_path(self, name: str, seed: int) -> Path:
+        return self.folder / "searches" / f"{name}-{seed}.json"
+
+    def _outcome(self, name: str, seed: int) -> dict:
+        return read_json(self._outcome_path(name, seed))
+
+    # --- what each method chooses -------------------------------------------------------------------------------------
+
+    def _chosen(self, method: str, seed: int) -> Architecture:
+        if method in SEARCHES:
+            return architecture_from_dict(self._outcome(method, seed)["architecture"])
+        if method == "lstm":
+            return self.search.space.baselines["lstm"](self.budget)
+        rng = random.Random(f"{method} {seed}")
+        rows = range(len(self.table.architectures))
+        if method == "uniform":
+            return self.table.architectures[rng.choice(rows)]
+        drawn = rng.sample(rows, min(len(rows), self._num_affordable(seed)))
+        validation = {row: self.table.runs[row, 1]["validation"] for row in drawn}
+        best = (max if self.metric.higher_is_better else min)(validation, key=validation.get)
+        return self.table.architectures[best]
+
+    def _num_affordable(self, seed: int) -> int:
+        """How many architectures could be trained from scratch in the time of the search of this seed."""
+        first = next((name for name in self.config.methods if name in SEARCHES), None)
+        if first is None:
+            raise UserError("methods: random_budget takes the time of a search, and there is none")
+        return max(1, int(self._outcome(first, seed)["seconds"] / self.table.seconds))
+
+    def _train_found(self, chosen: dict[str, list[Architecture]]) -> None:
+        known = set(self.table.architectures)
+        new = dict.fromkeys(one for found in chosen.values() for one in found if one not in known)
+        have = set(self.found.architectures)
+        self.found.architectures += [one for one in new if one not in have]
+        complete(self.found, self.budget, self.truth_seeds, self.workers)
+
+    # --- figures ------------------------------------------------------------------------------------------------------
+
+    def _results(self, chosen: dict[str, list[Architecture]]) -> dict:
+        tests, validations = ({**self._by_architecture(split)} for split in ("test", "validation"))
+        table = {split: self.table.scores(split) for split in ("test", "validation")}
+        methods = {}
+        for name, found in chosen.items():
+            methods[name] = {
+                "scores": [tests[one] for one in found],
+                "ranks": [self._rank(tests[one], table["test"]) for one in found],
+                "validation_scores": [validations[one] for one in found],
+                "validation_ranks": [self._rank(validations[one], table["validation"]) for one in found],
+                "architectures": [one.to_dict() for one in found],
+            }
+        first, *others = [*methods] or [None]
+        return {
+            "dataset": self.search.dataset,
+            "metric": self.metric.name,
+            "architectures": len(self.table.architectures),
+            "training_seconds": self.table.seconds,
+            "methods": methods,
+            "comparisons": [
+                {"of": first, "with": other, **paired(methods[first]["scores"], methods[other]["scores"])}
+                for other in others
+            ],
+            **self._correlations(),
+        }
+
+    def _by_architecture(self, split: str) -> dict[Architecture, float]:
+        return {
+            one: score
+            for table in (self.found, self.table)
+            for one, score in zip(table.architectures, table.scores(split), strict=True)
+        }
+
+    def _rank(self, score: float, table: Sequence[float]) -> int:
+        return 1 + sum(self.metric.is_better(other, score) for other in table)
+
+    def _correlations(self) -> dict:
+        """Of each search's shared weights with the table, averaged over seeds first; and within its best fifth."""
+        truth = np.array(self.table.scores("validation"))
+        order = np.argsort(-truth if self.metric.higher_is_better else truth)
+        best = order[: max(3, round(TOP * len(order)))]
+        found = {"tau": {}, "tau_top": {}, "shared": {}}
+        for name in self.config.methods:
+            if name not in SEARCHES:
+                continue
+            shared = np.array([self._outcome(name, seed)["shared"] for seed in self.seeds])
+            each = [float(tau(row, truth)["tau"]) for row in shared]
+            found["tau"][name] = {**tau(shared.mean(0), truth), "seeds": each}
+            found["tau_top"][name] = tau(shared.mean(0)[best], truth[best])
+            found["shared"][name] = shared.mean(0).tolist()
+        return found
+
+
+def search_and_rank(settings: dict[str, Any], architectures: list[dict]) -> dict:
+    """Search, or go on with the search in `log_dir`, and score architectures with the shared weights.
+
+    Args:
+        settings: of the search; log_dir is its alone.
+        architectures: as `to_dict` gives them.
+
+    Returns:
+        "architecture", the derived one; "seconds"; "policy" and "uniform" of the last evaluation, where there are; and
+        "shared", the metric of each of `architectures` on all of validation.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        log_dir = Path(settings["log_dir"])
+        begun = [path for path in log_dir.glob("*") if any(path.glob("checkpoints/*.pt"))]
+        results = run.resume(begun[0]) if begun else run.train(Config(**settings))
+        (folder,) = (path for path in log_dir.glob("*") if any(path.glob("checkpoints/*.pt")))
+        trainer, _ = run.restore(saved_config(folder), folder)
+        shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
+    last = results["history"][-1]
+    return {
+        "architecture": results["architecture"],
+        "seconds": results["wall_seconds"],
+        **{name: last.get(name) for name in ("policy", "uniform", "place")},
+        "shared": shared,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Evaluate as the flags say; returns the exit status, as `enas.cli.main` does."""
+
+    def add(parser: Parser) -> None:
+        add_settings(parser, {spec.name: spec for spec in fields(EvaluationConfig)})
+
+    return guarded(lambda: evaluate(**parse_flags(argv, evaluate.__doc__.splitlines()[0], add)))
