@@ -139,3 +139,5 @@ log_step = 50  # eight points an epoch
 derive_num_sample = 100  # enough to find a good one, few enough to score
 derive_max_batches = 4  # enough to rank; the winner is then read on all of validation
 derive_shortlist = 1  # paper section 2.2
+derive_finalists = 0  # paper section 2.2
+derive_finalist_epoch = 1  # read only with finalists

@@ -12,6 +12,7 @@ from enas.runs import run
 from enas.runs.commands import execute
 from enas.search_space import RNNCell
 from enas.spaces.recurrent import nearest_lstm
+from enas.tasks.language import LanguageTask
 from enas.training.checkpoint import BEST, load_checkpoint
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
@@ -170,6 +171,40 @@ def test_test_without_a_derived_architecture(copy, capsys, text):
     path.unlink() if text is None else path.write_text(text)
     assert main(tiny.flags(where(copy, mode="test"))) == 2
     assert "names no derived architecture; make one with --mode derive" in capsys.readouterr().err
+
+
+# --- finalists --------------------------------------------------------------------------------------------------------
+
+
+def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, capsys, monkeypatch):
+    """The first is the one that is derived without them; its training is that of mode single, and no test is read."""
+    evaluate, splits = LanguageTask.evaluate, []
+    monkeypatch.setattr(LanguageTask, "evaluate", lambda *args: (splits.append(args[2]), evaluate(*args))[1])
+    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_finalist_epoch": 2}
+    first = execute(where(copy, mode="derive", derive_shortlist=3))
+    derived = execute(where(copy, mode="derive", **finalists))
+    assert set(splits) == {"valid"}
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("finalist ")]
+    scores = [float(line.split()[4]) for line in lines]
+    assert len(scores) == 3
+    settings = {**tiny.settings(copy, max_epoch=2), "log_dir": str(copy / "single"), "mode": "single"}
+    settings.pop("save_epoch")
+    for number, architecture in ((scores.index(min(scores)), derived["architecture"]), (0, first["architecture"])):
+        (copy / "cell.json").write_text(json.dumps(architecture))
+        config = {name: value for name, value in settings.items() if tiny.has_effect(name, {"mode": "single"})}
+        alone = execute({**config, "mode": "single", "dag_path": str(copy / "cell.json")})
+        assert f"{alone['validation_perplexity']:.2f}" == f"{scores[number]:.2f}"
+    assert (
+        execute(where(copy, mode="train_scratch", max_epoch=1, **finalists))["architecture"] == derived["architecture"]
+    )
+
+
+def test_finalists_come_from_the_shortlist(copy, capsys):
+    argv = tiny.flags(where(copy, mode="derive", derive_finalists=3))
+    before = tiny.tree(copy)
+    assert main(argv) == 2
+    assert "derive_finalists is 3; they come from the derive_shortlist, which is 1" in capsys.readouterr().err
+    assert tiny.tree(copy) == before
 
 
 # --- single -----------------------------------------------------------------------------------------------------------

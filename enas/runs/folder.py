@@ -29,6 +29,8 @@ CHANGEABLE = {
     "derive_num_sample": ("train", "derive"),
     "derive_max_batches": ("train", "derive"),
     "derive_shortlist": ("train", "derive"),
+    "derive_finalists": ("derive",),
+    "derive_finalist_epoch": ("derive",),
 }
 WHERE = {"mode", "load_path", "log_dir"}
 

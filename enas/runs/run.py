@@ -7,10 +7,12 @@
 A new run takes a `Config`; what goes on with a run that is there takes its name or path, and the settings to change.
 """
 
+import io
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,21 @@ from enas.runs.folder import (
 from enas.runs.logbook import Logbook, format_score
 from enas.search_space import Architecture, Space, architecture_from_dict, load_architecture
 from enas.tasks.base import Task
-from enas.training.checkpoint import BEST, CheckpointConfig, Checkpoints, load_checkpoint, misfit, seed_everything
+from enas.training.checkpoint import (
+    BEST,
+    CheckpointConfig,
+    Checkpoints,
+    load_checkpoint,
+    misfit,
+    random_states,
+    restore_random_states,
+    seed_everything,
+)
 from enas.training.optim import ControllerOptimConfig
 from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choose_threads
 from enas.training.reinforce import ReinforceConfig
 from enas.training.scratch import ScratchTrainer
-from enas.training.trainer import Trainer, TrainerConfig
+from enas.training.trainer import Trainer, TrainerConfig, describe_comparison, ordered
 
 ARCHITECTURE = "architecture.json"
 
@@ -85,7 +96,10 @@ def derive(load_path: str | Path, **changes: Any) -> dict:
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
     with _reopened(config, folder, changes) as trainer:
+        trainer.choose = _finalist_chooser(config, folder, trainer.logbook.info)
         trainer.derive_and_record()
+        if trainer.comparison:
+            trainer.logbook.info(describe_comparison(trainer.comparison))
         return _report(trainer, trainer.results(), "derived")
 
 
@@ -104,15 +118,43 @@ def test(load_path: str | Path, **changes: Any) -> dict:
 
 def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
     """Like `derive`, but writes nothing. Of `changes`, those are read that `derive` would take."""
-    names = ("data_dir", "log_dir", "num_gpu", "derive_num_sample", "derive_max_batches", "derive_shortlist")
-    changes = {name: value for name, value in changes.items() if name in names}
+    names = ("data_dir", "log_dir", "num_gpu")
+    changes = {name: value for name, value in changes.items() if name in names or name.startswith("derive_")}
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
     threads = torch.get_num_threads()
     trainer, _ = restore(config, folder)
+    trainer.choose = _finalist_chooser(config, folder, print)
     architecture, _ = trainer.derive()
     torch.set_num_threads(threads)  # what comes next chooses its own
     return architecture
+
+
+def _finalist_chooser(config: Config, folder: Path, report: Callable[[str], object]) -> Callable[[list], Architecture]:
+    """What chooses among a shortlist: trainings from scratch where `derive_finalists` asks for them, else its order."""
+    if config.derive_finalists == 0:
+        return lambda shortlist: shortlist[0]
+
+    def choose(shortlist: list[Architecture]) -> Architecture:
+        metric, threads = config.space.metric, torch.get_num_threads()
+        scores = {}
+        for number, architecture in enumerate(shortlist[: config.derive_finalists], start=1):
+            with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()), _random_states_kept():
+                changes = {"max_epoch": config.derive_finalist_epoch, "log_dir": log_dir, "data_dir": config.data_dir}
+                results = single(config_for_scratch(folder, changes).replace(mode="single"), architecture)
+            scores[architecture] = results[f"validation_{metric.name}"]
+            report(f"finalist {number}: validation {metric.name} {format_score(scores[architecture])} from scratch")
+        torch.set_num_threads(threads)
+        return ordered(scores, metric)[0]
+
+    return choose
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    states = random_states()
+    yield
+    restore_random_states(states)
 
 
 def named_architecture(config: Config) -> Architecture:

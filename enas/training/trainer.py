@@ -18,11 +18,11 @@ import torch
 
 from enas.controllers import Controller, RandomController, Sample
 from enas.controllers.base import SEARCHING, TRAINED
-from enas.errors import Interrupted, TrainingDivergedError
+from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.search_space import Space
-from enas.settings import setting
+from enas.settings import ABOVE_ZERO, setting
 from enas.tasks.base import LengthConfig, Metric, Task
 from enas.training.checkpoint import Checkpoints, random_states, restore_random_states
 from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
@@ -33,6 +33,7 @@ ROLLBACKS_BEFORE_END = 3
 
 
 DERIVE = {"mode": ("train", "derive", "train_scratch")}
+FINALISTS = {"mode": ("derive", "train_scratch")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,22 @@ class TrainerConfig(LengthConfig):
         at_least=1,
         only=DERIVE,
     )
+    derive_finalists: int = setting(
+        0,
+        "of those, the best this many are trained from scratch for a while, to derive the best one; 0 does not",
+        at_least=0,
+        only=FINALISTS,
+    )
+    derive_finalist_epoch: int = setting(
+        1, "epochs of that", at_least=1, only=FINALISTS | {"derive_finalists": ABOVE_ZERO}
+    )
+
+    def check(self) -> None:
+        if self.derive_finalists > self.derive_shortlist:
+            raise UserError(
+                f"derive_finalists is {self.derive_finalists}; they come from the derive_shortlist, which is "
+                f"{self.derive_shortlist}"
+            )
 
 
 @dataclass
@@ -127,6 +144,7 @@ class Trainer:
         comparison: of the policy with uniform sampling at the newest evaluation: "policy" and "uniform", each "mean",
             "std" and "best" of as many architectures on the same minibatches, and "place", that of the derived one
             among the uniform ones, 1 for the best. Empty where nothing is trained.
+        choose: from the shortlist of deriving, best first on the whole of validation, to the derived architecture.
     """
 
     def __init__(
@@ -153,6 +171,7 @@ class Trainer:
         self.space = space
         self.draw_policy = draw_policy
         self.comparison: dict[str, Any] = {}
+        self.choose: Callable[[list], Any] = lambda shortlist: shortlist[0]
         self.shared_optim = shared_optim
         self.controller_optim = controller_optim
         self.shared_optimizer = shared_optim.optimizer(task.model.parameters())
@@ -379,18 +398,11 @@ class Trainer:
         return dict(zip(different, self.task.rank(different, self.config.derive_max_batches), strict=True))
 
     def _best_of(self, scores: dict) -> tuple:
-        """Of the best few by `scores`, the best on the whole of validation, and its metric there."""
-        best, best_score = None, None
-        for architecture in self._ordered(scores)[: self.config.derive_shortlist]:
-            score = self.task.evaluate(architecture, "valid")
-            if best is None or self.task.metric.is_better(score, best_score):
-                best, best_score = architecture, score
-        return best, best_score
-
-    def _ordered(self, scores: dict) -> list:
-        """The architectures, best first; those without a number last."""
-        sign = -1 if self.task.rank_metric.higher_is_better else 1
-        return sorted(scores, key=lambda one: math.inf if math.isnan(scores[one]) else sign * scores[one])
+        """The choice among the best few by `scores`, and its metric on the whole of validation."""
+        shortlist = ordered(scores, self.task.rank_metric)[: self.config.derive_shortlist]
+        validation = {architecture: self.task.evaluate(architecture, "valid") for architecture in shortlist}
+        chosen = self.choose(ordered(validation, self.task.metric))
+        return chosen, validation[chosen]
 
     def _compare(self, sample: Sample, scores: dict, derived) -> dict[str, Any]:
         """See `comparison`. The uniform architectures are the same at every evaluation."""
@@ -529,6 +541,12 @@ class Trainer:
             raise Interrupted(self._signal, "the run is saved and can be resumed")
 
 
+def ordered(scores: dict, metric: Metric) -> list:
+    """The keys of `scores`, best first; those without a number last, and equals as they come."""
+    sign = -1 if metric.higher_is_better else 1
+    return sorted(scores, key=lambda one: (math.isnan(scores[one]), sign * scores[one]))
+
+
 def summary(scores: list[float], metric: Metric) -> dict[str, float]:
     """Mean, standard deviation and best of scores."""
     values = torch.tensor(scores, dtype=torch.float64)
@@ -540,11 +558,17 @@ def describe(entry: dict, max_epoch: int) -> str:
     """A history entry as a log line."""
     parts = [f"epoch {entry['epoch']}/{max_epoch}"]
     for name, value in entry.items():
-        if name not in ("epoch", "wall_seconds", "place") and value is not None:
-            parts.append(f"{name.replace('_', ' ')} {_spread(value) if isinstance(value, dict) else _short(value)}")
+        if name not in ("epoch", "wall_seconds", "policy", "uniform", "place") and value is not None:
+            parts.append(f"{name.replace('_', ' ')} {_short(value)}")
     if "place" in entry:
-        parts.append(f"derived in place {entry['place']} among uniform ones")
+        parts.append(describe_comparison(entry))
     return ", ".join(parts) + f" ({entry['wall_seconds']:.0f} s)"
+
+
+def describe_comparison(comparison: dict) -> str:
+    """`Trainer.comparison` as a part of a log line."""
+    policy, uniform = (f"{who} {_spread(comparison[who])}" for who in ("policy", "uniform"))
+    return f"{policy}, {uniform}, derived in place {comparison['place']} among uniform ones"
 
 
 def _short(value: float) -> str:
