@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from functools import partial
+import sys
 
 import numpy as np
 import pytest
@@ -262,10 +262,22 @@ def test_tau_of_equal_and_of_reversed_rankings():
 )
 def test_what_an_evaluation_refuses(home, tmp_path, capsys, changes, says):
     argv = tiny.flags(settings(home, tmp_path, **changes))
-    assert says in tiny.refusal(argv, tmp_path, capsys, partial(main))
+    assert says in tiny.refusal(argv, tmp_path, capsys, main)
+
+
+@pytest.mark.parametrize("backend", ["ray", "dask"])
+def test_a_back_end_that_is_not_installed(home, tmp_path, capsys, monkeypatch, backend):
+    for package in ("ray", "distributed"):
+        monkeypatch.setitem(sys.modules, package, None)
+    argv = tiny.flags(settings(home, tmp_path, backend=backend))
+    assert f"backend {backend} is not installed; pip install 'enas[{backend}]'" in tiny.refusal(
+        argv, tmp_path, capsys, main
+    )
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_table(home, evaluated, tmp_path):
-    evaluate(**settings(home, tmp_path, methods=(), backend="loky", jobs=2))
+@pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
+def test_two_processes_give_the_same_table(home, evaluated, tmp_path, backend):
+    pytest.importorskip({"loky": "joblib", "dask": "distributed"}.get(backend, backend))
+    evaluate(**settings(home, tmp_path, methods=(), backend=backend, jobs=2))
     assert _without_seconds(tmp_path / "cells.json") == _without_seconds(evaluated[0] / "cells.json")

@@ -5,9 +5,11 @@ import io
 import itertools
 import json
 import math
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,11 +176,59 @@ class Workers:
     backend: str = "loky"
 
     def run(self, tasks: dict[Any, tuple], done: Callable[[Any, Any], None], description: str) -> None:
-        """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended."""
-        parallel = joblib.Parallel(n_jobs=self.jobs, backend=self.backend, return_as="generator_unordered")
-        calls = (joblib.delayed(_keyed)(key, *task) for key, task in tasks.items())
-        for key, result in progress_bar(parallel(calls), description, len(tasks)):
-            done(key, result)
+        """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended.
+
+        Raises:
+            UserError: the package of the back end is not installed.
+        """
+        if not tasks:
+            return
+        with _cluster(self.backend, self.jobs):
+            self._run(tasks, done, description)
+
+    def _run(self, tasks: dict[Any, tuple], done: Callable[[Any, Any], None], description: str) -> None:
+        calls = [joblib.delayed(_keyed)(key, *task) for key, task in tasks.items()]
+        with joblib.parallel_config(backend=self.backend, n_jobs=self.jobs):
+            for key, result in progress_bar(self._results(calls), description, len(tasks)):
+                done(key, result)
+
+    def _results(self, calls: list) -> Iterator[tuple[Any, Any]]:
+        if self.backend != "ray":
+            yield from joblib.Parallel(return_as="generator_unordered")(calls)
+            return
+        for start in range(0, len(calls), self.jobs):  # Ray's back end gives all results of a call at once
+            yield from joblib.Parallel()(calls[start : start + self.jobs])
+
+
+@contextmanager
+def _cluster(backend: str, jobs: int) -> Iterator[None]:
+    """The back end known to joblib: a cluster that the environment names, or else a local one of `jobs` processes.
+
+    Ray's is named by RAY_ADDRESS, Dask's by DASK_SCHEDULER_ADDRESS.
+    """
+    if backend not in ("ray", "dask"):
+        yield
+        return
+    try:
+        if backend == "ray":
+            import ray
+            from ray.util.joblib import register_ray
+        else:
+            from distributed import Client
+    except ImportError:
+        raise UserError(f"backend {backend} is not installed; pip install 'enas[{backend}]'") from None
+    if backend == "ray":
+        ray.init(ignore_reinit_error=True, num_cpus=None if "RAY_ADDRESS" in os.environ else jobs)
+        register_ray()
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    local = {} if address else {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+    with Client(address, **local):
+        yield
 
 
 def _keyed(key: Any, function: Callable, *arguments: Any) -> tuple[Any, Any]:
