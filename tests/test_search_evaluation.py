@@ -130,16 +130,17 @@ def test_a_damaged_table_is_named(tmp_path, content):
 # --- the methods ------------------------------------------------------------------------------------------------------
 
 
-def test_scores_and_ranks_are_those_of_the_table(evaluated):
+@pytest.mark.parametrize(("split", "prefix"), [("validation", ""), ("test", "test_")])
+def test_scores_and_ranks_are_those_of_the_table(evaluated, split, prefix):
     output, results = evaluated
     rows = json.loads((output / "cells.json").read_text())["rows"]
-    tests = {RNNCell.from_dict(row["architecture"]): row["runs"][0]["test"] for row in rows}
+    known = {RNNCell.from_dict(row["architecture"]): row["runs"][0][split] for row in rows}
     for name in ("search", "random_shared", "uniform", "random_budget"):
         found = results["methods"][name]
-        assert len(found["scores"]) == len(found["ranks"]) == 2
-        for architecture, score, rank in zip(*(found[k] for k in ("architectures", "scores", "ranks")), strict=True):
-            assert score == tests[RNNCell.from_dict(architecture)]
-            assert rank == 1 + sum(other < score for other in tests.values())
+        cells = [RNNCell.from_dict(one) for one in found["architectures"]]
+        assert found[f"{prefix}scores"] == [known[cell] for cell in cells]
+        assert found[f"{prefix}ranks"] == [1 + sum(other < known[cell] for other in known.values()) for cell in cells]
+        assert len(cells) == 2
     assert json.loads((output / "results" / "results.json").read_text()) == results
 
 
@@ -147,7 +148,7 @@ def test_what_is_outside_the_table_is_trained_by_the_same_budget(evaluated):
     output, results = evaluated
     rows = json.loads((output / "results" / "found.json").read_text())["rows"]
     assert [row["architecture"]["type"] for row in rows] == ["lstm"]
-    assert results["methods"]["lstm"]["scores"] == [rows[0]["runs"][0]["test"]] * 2
+    assert results["methods"]["lstm"]["test_scores"] == [rows[0]["runs"][0]["test"]] * 2
 
 
 def test_a_search_is_that_of_the_command(home, evaluated, tmp_path):
@@ -178,7 +179,7 @@ def test_the_time_of_a_search_buys_random_trainings(home, copy, monkeypatch):
     for seconds in (1e-9, 1e9):
         monkeypatch.setattr(Table, "seconds", seconds)
         results = evaluate(**settings(home, copy, methods=("search", "random_budget")))
-        ranks[seconds] = results["methods"]["random_budget"]["validation_ranks"]
+        ranks[seconds] = results["methods"]["random_budget"]["ranks"]
     assert ranks[1e-9] == [1, 1] != ranks[1e9]
 
 
@@ -198,7 +199,7 @@ def test_the_report_and_the_plots(evaluated):
     lines = search_evaluation.evaluation_report.report(results, Config().space.metric)
     for name in METHODS:
         assert any(line.startswith(f"{name} ") for line in lines)
-    assert sum("(Wilcoxon)" in line for line in lines) == len(METHODS) - 1
+    assert sum("(Wilcoxon)" in line for line in lines) == 2 * (len(METHODS) - 1)
     assert {path.name for path in (output / "results").glob("*.png")} == {
         "scores.png", "ranking_search.png", "ranking_random_shared.png"
     }  # fmt: skip

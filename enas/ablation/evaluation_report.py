@@ -28,17 +28,19 @@ def report(results: dict, metric: Metric) -> list[str]:
     """The lines of the printed table: what each method reached, and how it compares with the first."""
     num, decimals = results["architectures"], metric.decimals
     tenth = max(1, round(_BEST_TENTH * num))
-    lines = [f"test {metric.name} from scratch; ranks among {num} architectures; best tenth: the first {tenth}"]
-    lines.append(f"{'method':15} {'mean':>9} {'std':>8}  {'ranks':28} in the best tenth")
+    lines = [f"{metric.name} from scratch; ranks among {num} architectures; the best tenth are the first {tenth}"]
+    lines.append(f"{'method':15} {'split':10} {'mean':>9} {'std':>8}  {'ranks':36} in the best tenth")
     for name, found in results["methods"].items():
-        scores, ranks = np.array(found["scores"]), found["ranks"]
-        some = " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
-        inside = f"{sum(rank <= tenth for rank in ranks)} of {len(ranks)}"
-        lines.append(f"{name:15} {scores.mean():9.{decimals}f} {scores.std():8.{decimals}f}  {some:28} {inside}")
+        for split, prefix in (("validation", ""), ("test", "test_")):
+            scores, ranks = np.array(found[f"{prefix}scores"]), found[f"{prefix}ranks"]
+            some = " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
+            inside = f"{sum(rank <= tenth for rank in ranks)} of {len(ranks)}"
+            mean, std = (f"{number:.{decimals}f}" for number in (scores.mean(), scores.std()))
+            lines.append(f"{name:15} {split:10} {mean:>9} {std:>8}  {some:36} {inside}")
     for one in results["comparisons"]:
         interval = _interval(one["interval"], f"+.{decimals}f")
         difference = f"{one['difference']:+.{decimals}f}{interval}"
-        lines.append(f"{one['of']} − {one['with']}: {difference}, p = {one['p']:.3g} (Wilcoxon)")
+        lines.append(f"{one['of']} − {one['with']}, {one['split']}: {difference}, p = {one['p']:.3g} (Wilcoxon)")
     for name, all_of_it in results["tau"].items():
         lines.append(f"τ of {name}: {_tau(all_of_it)}, within the best fifth {_tau(results['tau_top'][name])}")
     return lines
@@ -58,7 +60,7 @@ def scores_figure(results: dict, table: Table, metric: Metric) -> Figure:
     figure = Figure(figsize=(1.8 + 1.2 * (1 + len(methods)), 4.8), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     rng = np.random.default_rng(0)
-    columns = {f"all {len(table.architectures)}": table.scores("test")}
+    columns = {f"all {len(table.architectures)}": table.scores("validation")}
     columns |= {name.replace("_", "\n"): found["scores"] for name, found in methods.items()}
     for place, ((name, scores), colour) in enumerate(zip(columns.items(), ("0.6", *METHOD_COLOURS), strict=False)):
         offsets = rng.uniform(-0.18, 0.18, len(scores))
@@ -66,7 +68,7 @@ def scores_figure(results: dict, table: Table, metric: Metric) -> Figure:
         axes.hlines(np.mean(scores), place - 0.3, place + 0.3, color="black", linewidth=1.5)
     axes.set_xticks(range(len(columns)), list(columns))
     better = "higher" if metric.higher_is_better else "lower"
-    axes.set_ylabel(f"test {metric.name} from scratch ({better} is better)")
+    axes.set_ylabel(f"validation {metric.name} from scratch ({better} is better)")
     axes.set_title(f"{results['dataset']}: one dot a seed, the line is the mean")
     return figure
 

@@ -75,9 +75,11 @@ def evaluate(**settings: Any) -> dict:
         settings: of `EvaluationConfig`, and of the search as on the command line, its `config` included.
 
     Returns:
-        what results.json holds: for each method "scores" (test, mean over the seeds of the table), "ranks" among the
-        table, 1 for the best, and "architectures"; "tau" and "tau_top" between the ranking by the shared weights and
-        that from scratch, overall and within the best fifth; and "comparisons" of the first method with the others.
+        what results.json holds: for each method "scores", the validation metric from scratch (a mean over the seeds of
+        the table), "ranks" among the table, 1 for the best, the same of the test split as "test_scores" and
+        "test_ranks", and "architectures"; "tau" and "tau_top" between the ranking by the shared weights and that from
+        scratch, overall and within the best fifth; and "comparisons" of the first method with the others, on the test
+        split too.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
@@ -186,17 +188,14 @@ class _Evaluation:
     # --- figures ------------------------------------------------------------------------------------------------------
 
     def _results(self, chosen: dict[str, list[Architecture]]) -> dict:
-        tests, validations = ({**self._by_architecture(split)} for split in ("test", "validation"))
-        table = {split: self.table.scores(split) for split in ("test", "validation")}
-        methods = {}
+        methods = {name: {} for name in chosen}
+        for prefix, split in (("", "validation"), ("test_", "test")):
+            table, known = self.table.scores(split), self._by_architecture(split)
+            for name, found in chosen.items():
+                methods[name][f"{prefix}scores"] = [known[one] for one in found]
+                methods[name][f"{prefix}ranks"] = [self._rank(known[one], table) for one in found]
         for name, found in chosen.items():
-            methods[name] = {
-                "scores": [tests[one] for one in found],
-                "ranks": [self._rank(tests[one], table["test"]) for one in found],
-                "validation_scores": [validations[one] for one in found],
-                "validation_ranks": [self._rank(validations[one], table["validation"]) for one in found],
-                "architectures": [one.to_dict() for one in found],
-            }
+            methods[name]["architectures"] = [one.to_dict() for one in found]
         first, *others = [*methods] or [None]
         return {
             "dataset": self.search.dataset,
@@ -205,8 +204,9 @@ class _Evaluation:
             "training_seconds": self.table.seconds,
             "methods": methods,
             "comparisons": [
-                {"of": first, "with": other, **paired(methods[first]["scores"], methods[other]["scores"])}
+                {"of": first, "with": other, "split": split, **paired(methods[first][key], methods[other][key])}
                 for other in others
+                for split, key in (("validation", "scores"), ("test", "test_scores"))
             ],
             **self._correlations(),
         }
