@@ -196,8 +196,9 @@ class Workers:
         if self.backend != "ray":
             yield from joblib.Parallel(return_as="generator_unordered")(calls)
             return
-        for start in range(0, len(calls), self.jobs):  # Ray's back end gives all results of a call at once
-            yield from joblib.Parallel()(calls[start : start + self.jobs])
+        with joblib.Parallel() as parallel:  # one pool: a second one would wait for the processors of the first
+            for start in range(0, len(calls), self.jobs):  # Ray's back end gives all results of a call at once
+                yield from parallel(calls[start : start + self.jobs])
 
 
 @contextmanager
