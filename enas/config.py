@@ -14,6 +14,7 @@ from enas.errors import NotFoundError, UserError, did_you_mean
 from enas.settings import Settings, checked, setting, unmet
 from enas.spaces import SPACES, SearchSpace, network_types, space_for
 from enas.training.checkpoint import CheckpointConfig
+from enas.training.derive import DeriveConfig
 from enas.training.optim import ControllerOptimConfig
 from enas.training.reinforce import ReinforceConfig
 from enas.training.trainer import TrainerConfig
@@ -70,7 +71,15 @@ class RunConfig(Settings):
         object.__setattr__(self, "train_type", ALIASES.get(self.train_type, self.train_type))
 
 
-COMMON = (RunConfig, TrainerConfig, ReinforceConfig, ControllerConfig, ControllerOptimConfig, CheckpointConfig)
+COMMON = (
+    RunConfig,
+    TrainerConfig,
+    DeriveConfig,
+    ReinforceConfig,
+    ControllerConfig,
+    ControllerOptimConfig,
+    CheckpointConfig,
+)
 
 
 def parts_of(spaces: Iterable[SearchSpace]) -> tuple[type[Settings], ...]:

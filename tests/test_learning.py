@@ -7,6 +7,7 @@ from torch import nn
 from enas.config import Config, read_variation
 from enas.controllers import RandomController
 from enas.tasks.base import ACCURACY, Task
+from enas.training.derive import DeriveConfig
 from enas.training.optim import ControllerOptimConfig
 from enas.training.reinforce import ReinforceConfig
 from enas.training.trainer import Trainer, TrainerConfig
@@ -52,6 +53,7 @@ def learned(config: Config, seed: int) -> float:
         controller,
         config=config[TrainerConfig],
         reinforce=config[ReinforceConfig],
+        derive=config[DeriveConfig],
         shared_optim=config[config.space.optim],
         controller_optim=config[ControllerOptimConfig],
         space=controller.space,

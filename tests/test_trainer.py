@@ -250,7 +250,7 @@ def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
     torch.manual_seed(1)
     sampled = trainer.controller.sample(20).architectures
     torch.manual_seed(0)
-    uniform = RandomController(trainer.space).sample(20).architectures
+    uniform = RandomController(trainer.deriver.space).sample(20).architectures
     for name, cells in {"policy": sampled, "uniform": uniform}.items():
         scores = np.array([trainer.task.rank([cell], 1)[0] for cell in cells])
         expected = {"mean": scores.mean(), "std": scores.std(), "best": scores.min()}
@@ -265,7 +265,7 @@ def test_comparing_leaves_no_trace_in_the_run(tmp_path):
     ends = []
     for space in (True, False):
         trainer = tiny.trainer(tmp_path / str(space))
-        trainer.space = trainer.space if space else None
+        trainer.deriver.space = trainer.deriver.space if space else None
         trainer.train()
         ends.append({part: trainer.state_dict()[part] for part in ("task", "controller", "random")})
     assert tiny.difference(*ends) is None
@@ -275,7 +275,8 @@ def test_a_shortlist_is_scored_on_all_of_validation(tmp_path):
     trainer = tiny.trainer(tmp_path, derive_num_sample=20, derive_max_batches=1, derive_shortlist=4)
     trainer.train_shared()
     torch.manual_seed(1)
-    cell, score = trainer.derive()
+    derived = trainer.derive()
+    cell, score = derived.architecture, derived.score
     torch.manual_seed(1)
     cells = list(dict.fromkeys(trainer.controller.sample(20).architectures))
     first = sorted(cells, key=lambda one: trainer.task.rank([one], 1)[0])[:4]
@@ -359,7 +360,8 @@ def test_derive_takes_the_best_candidate_on_the_same_minibatches(tmp_path):
     ranked = {}
     rank = trainer.task.rank
     trainer.task.rank = lambda cells, batches: ranked.setdefault("scores", (cells, rank(cells, batches)))[1]
-    cell, perplexity = trainer.derive()
+    derived = trainer.derive()
+    cell, perplexity = derived.architecture, derived.score
     cells, scores = ranked["scores"]
     assert len(set(cells)) == len(cells) > 20
     assert cell == cells[scores.index(min(scores))]
@@ -373,7 +375,7 @@ def test_derive_passes_over_what_is_not_a_number(tmp_path):
     torch.manual_seed(0)
     cells = trainer.controller.sample(5).architectures
     torch.manual_seed(0)
-    assert trainer.derive()[0] == cells[3]
+    assert trainer.derive().architecture == cells[3]
 
 
 # --- losses that are not finite ---------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def _with_shared_weights(settings: dict, changes: dict, max_batches: int | None,
     for line in warnings:
         print(line)
     dag_path = settings.get("dag_path", "")
-    architecture = _named(config, dag_path) if dag_path else trainer.derive()[0]
+    architecture = _named(config, dag_path) if dag_path else trainer.deriver.derive().architecture
 
     def score(variant: Editable) -> dict[str, float]:
         return {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}

@@ -45,11 +45,12 @@ from enas.training.checkpoint import (
     restore_random_states,
     seed_everything,
 )
+from enas.training.derive import DeriveConfig, ordered
 from enas.training.optim import ControllerOptimConfig
 from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choose_threads
 from enas.training.reinforce import ReinforceConfig
 from enas.training.scratch import ScratchTrainer
-from enas.training.trainer import Trainer, TrainerConfig, describe_comparison, ordered
+from enas.training.trainer import Trainer, TrainerConfig, describe_comparison
 
 ARCHITECTURE = "architecture.json"
 
@@ -96,7 +97,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict:
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
     with _reopened(config, folder, changes) as trainer:
-        trainer.choose = _finalist_chooser(config, folder, trainer.logbook.info)
+        trainer.deriver.choose = _finalist_chooser(config, folder, trainer.logbook.info)
         trainer.derive_and_record()
         if trainer.comparison:
             trainer.logbook.info(describe_comparison(trainer.comparison))
@@ -124,8 +125,8 @@ def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
     config = run_config(folder, {**changes, "mode": "derive"})
     threads = torch.get_num_threads()
     trainer, _ = restore(config, folder)
-    trainer.choose = _finalist_chooser(config, folder, print)
-    architecture, _ = trainer.derive()
+    trainer.deriver.choose = _finalist_chooser(config, folder, print)
+    architecture = trainer.deriver.derive().architecture
     torch.set_num_threads(threads)  # what comes next chooses its own
     return architecture
 
@@ -192,6 +193,7 @@ def make_trainer(
     parts = {
         "config": config[TrainerConfig],
         "reinforce": config[ReinforceConfig],
+        "derive": config[DeriveConfig],
         "shared_optim": config[config.space.optim],
         "controller_optim": config[ControllerOptimConfig],
         "draw": config.space.draw,

@@ -11,6 +11,7 @@ from enas.controllers import FixedController
 from enas.errors import UserError
 from enas.settings import Settings, setting
 from enas.training.checkpoint import BEST, load_checkpoint
+from enas.training.derive import Derivation
 from enas.training.trainer import Trainer
 
 SCRATCH = {"mode": ("single", "train_scratch")}
@@ -89,10 +90,10 @@ class ScratchTrainer(Trainer):
         if self.average is not None:
             self.average.update_parameters(self.task.model)
 
-    def derive(self) -> tuple:
+    def derive(self) -> Derivation:
         """The architecture, and its metric on validation: that of the averaged weights once there are some."""
         with self._averaged_weights():
-            return self.architecture, self.task.evaluate(self.architecture, "valid")
+            return Derivation(self.architecture, self.task.evaluate(self.architecture, "valid"))
 
     def derive_and_record(self) -> bool:
         """Evaluate and write it down; begin to average when validation no longer improves.

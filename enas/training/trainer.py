@@ -4,7 +4,6 @@ Each epoch trains the shared parameters ω on sampled architectures, then the co
 and every `save_epoch` epochs derives the best architecture, evaluates, draws and saves.
 """
 
-import math
 import signal
 import threading
 import time
@@ -16,24 +15,21 @@ from typing import Any
 
 import torch
 
-from enas.controllers import Controller, RandomController, Sample
+from enas.controllers import Controller, RandomController
 from enas.controllers.base import SEARCHING, TRAINED
-from enas.errors import Interrupted, TrainingDivergedError, UserError
+from enas.errors import Interrupted, TrainingDivergedError
 from enas.runs.files import write_json
 from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.search_space import Space
-from enas.settings import ABOVE_ZERO, setting
-from enas.tasks.base import LengthConfig, Metric, Task
+from enas.settings import setting
+from enas.tasks.base import LengthConfig, Task
 from enas.training.checkpoint import Checkpoints, random_states, restore_random_states
+from enas.training.derive import Derivation, DeriveConfig, Deriver
 from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
 from enas.training.reinforce import Baseline, ReinforceConfig, policy_loss, returns
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
-
-
-DERIVE = {"mode": ("train", "derive", "train_scratch")}
-FINALISTS = {"mode": ("derive", "train_scratch")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,30 +61,6 @@ class TrainerConfig(LengthConfig):
     controller_max_step: int = setting(
         2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED | {"controller_time": 0.0}
     )
-    derive_num_sample: int = setting(100, "architectures to choose from when deriving", at_least=1, only=DERIVE)
-    derive_max_batches: int = setting(4, "validation minibatches that choose among them", at_least=1, only=DERIVE)
-    derive_shortlist: int = setting(
-        1,
-        "of them, the best this many are scored on all of validation, and the best one is derived",
-        at_least=1,
-        only=DERIVE,
-    )
-    derive_finalists: int = setting(
-        0,
-        "of those, the best this many are trained from scratch for a while, to derive the best one; 0 does not",
-        at_least=0,
-        only=FINALISTS,
-    )
-    derive_finalist_epoch: int = setting(
-        1, "epochs of that", at_least=1, only=FINALISTS | {"derive_finalists": ABOVE_ZERO}
-    )
-
-    def check(self) -> None:
-        if self.derive_finalists > self.derive_shortlist:
-            raise UserError(
-                f"derive_finalists is {self.derive_finalists}; they come from the derive_shortlist, which is "
-                f"{self.derive_shortlist}"
-            )
 
 
 @dataclass
@@ -130,6 +102,7 @@ class Trainer:
         controller: what samples; one without parameters is not trained.
         config: see `TrainerConfig`.
         reinforce: see `ReinforceConfig`.
+        derive: see `DeriveConfig`.
         shared_optim, controller_optim: how ω and θ are trained.
         draw: makes a picture of an architecture: (architecture, path, title) to the file written.
         header: what results.json says of the run besides its results.
@@ -141,10 +114,8 @@ class Trainer:
 
     Attributes:
         output_files: files that the run has written, by kind.
-        comparison: of the policy with uniform sampling at the newest evaluation: "policy" and "uniform", each "mean",
-            "std" and "best" of as many architectures on the same minibatches, and "place", that of the derived one
-            among the uniform ones, 1 for the best. Empty where nothing is trained.
-        choose: from the shortlist of deriving, best first on the whole of validation, to the derived architecture.
+        deriver: derives, see `enas.training.derive`.
+        comparison: of the policy with uniform sampling at the newest evaluation, see `Derivation`.
     """
 
     def __init__(
@@ -154,6 +125,7 @@ class Trainer:
         *,
         config: TrainerConfig,
         reinforce: ReinforceConfig,
+        derive: DeriveConfig,
         shared_optim: SharedOptimisation,
         controller_optim: ControllerOptimConfig,
         draw: Callable[[Any, Path, str], Path] | None = None,
@@ -168,10 +140,9 @@ class Trainer:
         self.controller = controller
         self.config = config
         self.reinforce = reinforce
-        self.space = space
+        self.deriver = Deriver(task, controller, derive, space)
         self.draw_policy = draw_policy
         self.comparison: dict[str, Any] = {}
-        self.choose: Callable[[list], Any] = lambda shortlist: shortlist[0]
         self.shared_optim = shared_optim
         self.controller_optim = controller_optim
         self.shared_optimizer = shared_optim.optimizer(task.model.parameters())
@@ -227,7 +198,7 @@ class Trainer:
         num_left = self.task.steps_per_epoch - self.progress.shared_step
         source = self.controller
         if self.is_warming_up():
-            source = RandomController(self.space, self.config.shared_balanced)
+            source = RandomController(self.deriver.space, self.config.shared_balanced)
         for _ in self.logbook.progress(self._shared_steps_left(), "shared", num_left):
             with torch.no_grad():
                 architectures = source.sample(self.config.shared_num_sample).architectures
@@ -380,76 +351,37 @@ class Trainer:
         progress.value_sum = progress.reward_sum = progress.entropy_sum = 0.0
         return entry
 
-    def derive(self) -> tuple:
-        """Sample `derive_num_sample` architectures, take the best on the same few validation minibatches.
-
-        Returns:
-            the architecture, and its metric on the whole of validation.
-        """
-        return self._best_of(self._rank(self._policy_sample().architectures))
-
-    def _policy_sample(self) -> Sample:
-        with torch.no_grad():
-            return self.controller.sample(self.config.derive_num_sample)
-
-    def _rank(self, architectures: list) -> dict:
-        """The score of each different architecture on the first few validation minibatches."""
-        different = list(dict.fromkeys(architectures))
-        return dict(zip(different, self.task.rank(different, self.config.derive_max_batches), strict=True))
-
-    def _best_of(self, scores: dict) -> tuple:
-        """The choice among the best few by `scores`, and its metric on the whole of validation."""
-        shortlist = ordered(scores, self.task.rank_metric)[: self.config.derive_shortlist]
-        validation = {architecture: self.task.evaluate(architecture, "valid") for architecture in shortlist}
-        chosen = self.choose(ordered(validation, self.task.metric))
-        return chosen, validation[chosen]
-
-    def _compare(self, sample: Sample, scores: dict, derived) -> dict[str, Any]:
-        """See `comparison`. The uniform architectures are the same at every evaluation."""
-        if self.space is None or not self.controller.is_trained:
-            return {}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            uniform = RandomController(self.space).sample(self.config.derive_num_sample).architectures
-        uniform_scores = self._rank(uniform)
-        metric = self.task.rank_metric
-        better = sum(metric.is_better(uniform_scores[one], scores[derived]) for one in uniform)
-        return {
-            "policy": summary([scores[one] for one in sample.architectures], metric),
-            "uniform": summary([uniform_scores[one] for one in uniform], metric),
-            "place": 1 + better,
-        }
+    def derive(self) -> Derivation:
+        """Derive from the policy as it is, and compare it with uniform sampling."""
+        return self.deriver.derive(compare=True)
 
     def derive_and_record(self) -> bool:
         """Derive, record the result, and return whether it is the best of the run so far."""
         progress, metric = self.progress, self.task.metric.name
-        sample = self._policy_sample()
-        scores = self._rank(sample.architectures)
-        architecture, score = self._best_of(scores)
-        self.comparison = self._compare(sample, scores, architecture)
-        progress.validation, progress.architecture = score, architecture.to_dict()
-        is_best = self.task.metric.is_better(score, progress.best)
+        derived = self.derive()
+        self.comparison = derived.comparison
+        progress.validation, progress.architecture = derived.score, derived.architecture.to_dict()
+        is_best = self.task.metric.is_better(derived.score, progress.best)
         if is_best:
-            progress.best = score
-        values = {
+            progress.best = derived.score
+        compared = {
             f"{who}_{name}": value
             for who in ("policy", "uniform")
-            for name, value in self.comparison.get(who, {}).items()
+            for name, value in derived.comparison.get(who, {}).items()
         }
-        self.logbook.scalars("eval", {f"validation_{metric}": score, **values}, progress.step)
+        self.logbook.scalars("eval", {f"validation_{metric}": derived.score, **compared}, progress.step)
         if self.folder is not None:
-            self.write_architecture(architecture, score)
-            self._write_policy(sample)
+            self.write_architecture(derived.architecture, derived.score)
+            self._write_policy(derived.probabilities)
         return is_best
 
-    def _write_policy(self, sample: Sample) -> None:
-        """Draw the mean probability of each choice, epoch by epoch."""
-        if self.space is None or self.draw_policy is None or not self.controller.is_trained:
+    def _write_policy(self, probabilities: list[list[float]]) -> None:
+        """Draw the probability of each choice, epoch by epoch."""
+        if not probabilities or self.draw_policy is None:
             return
-        probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sample.probabilities]
         earlier = [entry for entry in self.progress.decisions if entry[0] < self.progress.epoch]
         self.progress.decisions = [*earlier, [self.progress.epoch, probabilities]]
-        path = self.draw_policy(self.space, self.progress.decisions, self.folder / "policy.png")
+        path = self.draw_policy(self.deriver.space, self.progress.decisions, self.folder / "policy.png")
         self.logbook.picture("derive/policy", path, self.progress.step)
         self.output_files["policy"] = path
 
@@ -541,19 +473,6 @@ class Trainer:
             raise Interrupted(self._signal, "the run is saved and can be resumed")
 
 
-def ordered(scores: dict, metric: Metric) -> list:
-    """The keys of `scores`, best first; those without a number last, and equals as they come."""
-    sign = -1 if metric.higher_is_better else 1
-    return sorted(scores, key=lambda one: (math.isnan(scores[one]), sign * scores[one]))
-
-
-def summary(scores: list[float], metric: Metric) -> dict[str, float]:
-    """Mean, standard deviation and best of scores."""
-    values = torch.tensor(scores, dtype=torch.float64)
-    best = values.max() if metric.higher_is_better else values.min()
-    return {"mean": float(values.mean()), "std": float(values.std(correction=0)), "best": float(best)}
-
-
 def describe(entry: dict, max_epoch: int) -> str:
     """A history entry as a log line."""
     parts = [f"epoch {entry['epoch']}/{max_epoch}"]
@@ -566,7 +485,7 @@ def describe(entry: dict, max_epoch: int) -> str:
 
 
 def describe_comparison(comparison: dict) -> str:
-    """`Trainer.comparison` as a part of a log line."""
+    """`Derivation.comparison` as a part of a log line."""
     policy, uniform = (f"{who} {_spread(comparison[who])}" for who in ("policy", "uniform"))
     return f"{policy}, {uniform}, derived in place {comparison['place']} among uniform ones"
 

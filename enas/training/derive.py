@@ -1,0 +1,131 @@
+"""Deriving (paper section 2.2): the best of many samples of the policy; and how the policy compares with chance."""
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from enas.controllers import Controller, RandomController, Sample
+from enas.errors import UserError
+from enas.search_space import Space
+from enas.settings import ABOVE_ZERO, Settings, setting
+from enas.tasks.base import Metric, Task
+
+DERIVING = {"mode": ("train", "derive", "train_scratch")}
+FINALISTS = {"mode": ("derive", "train_scratch")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeriveConfig(Settings):
+    """How many candidates there are, and in which stages the best one is found."""
+
+    derive_num_sample: int = setting(100, "architectures to choose from when deriving", at_least=1, only=DERIVING)
+    derive_max_batches: int = setting(4, "validation minibatches that choose among them", at_least=1, only=DERIVING)
+    derive_shortlist: int = setting(
+        1,
+        "of them, the best this many are scored on all of validation, and the best one is derived",
+        at_least=1,
+        only=DERIVING,
+    )
+    derive_finalists: int = setting(
+        0,
+        "of those, the best this many are trained from scratch for a while, to derive the best one; 0 does not",
+        at_least=0,
+        only=FINALISTS,
+    )
+    derive_finalist_epoch: int = setting(
+        1, "epochs of that", at_least=1, only=FINALISTS | {"derive_finalists": ABOVE_ZERO}
+    )
+
+    def check(self) -> None:
+        if self.derive_finalists > self.derive_shortlist:
+            raise UserError(
+                f"derive_finalists is {self.derive_finalists}; they come from the derive_shortlist, which is "
+                f"{self.derive_shortlist}"
+            )
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What deriving found.
+
+    Attributes:
+        architecture: the derived one.
+        score: its metric on the whole of validation.
+        comparison: of the policy with uniform sampling: "policy" and "uniform", each the "mean", "std" and "best" of
+            as many architectures on the same minibatches, and "place", that of the derived one among the uniform
+            ones, 1 for the best. Empty where nothing is trained, or nobody asked.
+        probabilities: of each choice of each decision, averaged over the sample; empty where nothing is trained.
+    """
+
+    architecture: Any
+    score: float
+    comparison: dict[str, Any] = field(default_factory=dict)
+    probabilities: list[list[float]] = field(default_factory=list)
+
+
+class Deriver:
+    """Derives from a policy.
+
+    Args:
+        task: scores architectures.
+        controller: the policy.
+        config: see `DeriveConfig`.
+        space: what the controller samples; None compares with nothing.
+
+    Attributes:
+        choose: from the shortlist, best first on the whole of validation, to the derived architecture.
+    """
+
+    def __init__(self, task: Task, controller: Controller, config: DeriveConfig, space: Space | None = None):
+        self.task = task
+        self.controller = controller
+        self.config = config
+        self.space = space
+        self.choose: Callable[[list], Any] = lambda shortlist: shortlist[0]
+
+    def derive(self, compare: bool = False) -> Derivation:
+        """Sample `derive_num_sample` architectures; take the best on the same few minibatches, stage by stage."""
+        with torch.no_grad():
+            sample = self.controller.sample(self.config.derive_num_sample)
+        scores = self._rank(sample.architectures)
+        shortlist = ordered(scores, self.task.rank_metric)[: self.config.derive_shortlist]
+        validation = {architecture: self.task.evaluate(architecture, "valid") for architecture in shortlist}
+        chosen = self.choose(ordered(validation, self.task.metric))
+        if self.space is None or not self.controller.is_trained:
+            return Derivation(chosen, validation[chosen])
+        comparison = self._compare(sample, scores, chosen) if compare else {}
+        probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sample.probabilities]
+        return Derivation(chosen, validation[chosen], comparison, probabilities)
+
+    def _rank(self, architectures: list) -> dict:
+        """The score of each different architecture on the first few validation minibatches."""
+        different = list(dict.fromkeys(architectures))
+        return dict(zip(different, self.task.rank(different, self.config.derive_max_batches), strict=True))
+
+    def _compare(self, sample: Sample, scores: dict, derived) -> dict[str, Any]:
+        # The same uniform architectures at every evaluation, by draws that are none of the run's.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            uniform = RandomController(self.space).sample(self.config.derive_num_sample).architectures
+        uniform_scores, metric = self._rank(uniform), self.task.rank_metric
+        return {
+            "policy": summary([scores[one] for one in sample.architectures], metric),
+            "uniform": summary([uniform_scores[one] for one in uniform], metric),
+            "place": 1 + sum(metric.is_better(uniform_scores[one], scores[derived]) for one in uniform),
+        }
+
+
+def ordered(scores: dict[Hashable, float], metric: Metric) -> list:
+    """The keys of `scores`, best first; those without a number last, and equals as they come."""
+    sign = -1 if metric.higher_is_better else 1
+    return sorted(scores, key=lambda one: (math.isnan(scores[one]), sign * scores[one]))
+
+
+def summary(scores: list[float], metric: Metric) -> dict[str, float]:
+    """Mean, standard deviation and best of scores."""
+    values = torch.tensor(scores, dtype=torch.float64)
+    best = values.max() if metric.higher_is_better else values.min()
+    return {"mean": float(values.mean()), "std": float(values.std(correction=0)), "best": float(best)}
