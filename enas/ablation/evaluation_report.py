@@ -69,7 +69,7 @@ def scores_figure(results: dict, table: Table, metric: Metric) -> Figure:
     axes.set_xticks(range(len(columns)), list(columns))
     better = "higher" if metric.higher_is_better else "lower"
     axes.set_ylabel(f"validation {metric.name} from scratch ({better} is better)")
-    axes.set_title(f"{results['dataset']}: one dot a seed, the line is the mean")
+    axes.set_title(f"{results['dataset']}: one dot for each seed, lines are means")
     return figure
 
 
