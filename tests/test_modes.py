@@ -334,3 +334,10 @@ def test_a_run_whose_architecture_was_damaged(copy, capsys, text):
     err = capsys.readouterr().err
     assert "architecture.json" in err and len(err.splitlines()) == 1
     assert tiny.tree(copy) == before
+
+
+def test_train_scratch_of_a_search_that_began_with_uniform_cells(tmp_path):
+    execute(tiny.settings(tmp_path, max_epoch=2, controller_start=0.5))
+    found = tiny.only_run(tmp_path / "logs")
+    results = execute({"mode": "train_scratch", "load_path": str(found), "max_epoch": 2})
+    assert results["epoch"] == 2

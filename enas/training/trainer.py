@@ -187,7 +187,7 @@ class Trainer:
 
     def is_warming_up(self) -> bool:
         """Whether ω still trains on uniform architectures, and θ not at all."""
-        return self.progress.epoch < self._warm_up_epochs
+        return self.controller.is_trained and self.progress.epoch < self._warm_up_epochs
 
     def is_time_to_evaluate(self) -> bool:
         """Whether the epoch just finished is one to derive, evaluate, draw and save after."""
