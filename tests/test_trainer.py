@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from enas.controllers import RandomController
 from enas.data.builtin import make_markov, markov_perplexity_floor
-from enas.errors import TrainingDivergedError
+from enas.errors import TrainingDivergedError, UserError
 from enas.runs.commands import execute
 from enas.search_space import RNNCell
 from enas.search_space.rnn_cell import PAPER_ACTIVATIONS
@@ -71,6 +71,13 @@ def _fail_before(trainer, epoch, sample):
         return sample(num)
 
     return guarded
+
+
+def test_uniform_samples_need_a_space(tmp_path):
+    made = tiny.trainer(tmp_path, controller_start=0.5)
+    parts = {name: getattr(made, name) for name in ("config", "reinforce", "shared_optim", "controller_optim")}
+    with pytest.raises(UserError, match="controller_start needs uniform samples"):
+        Trainer(made.task, made.controller, derive=made.deriver.config, **parts)
 
 
 def test_the_weight_of_the_entropy_falls_from_the_controllers_start_to_the_end_of_the_run(tmp_path):
@@ -299,7 +306,7 @@ def test_history_has_an_entry_an_epoch(finished):
     history = json.loads((finished / "results.json").read_text())["history"]
     keys = {"epoch", "train_perplexity", "validation_perplexity", "reward", "entropy", "wall_seconds"}
     assert [entry["epoch"] for entry in history] == [1, 2, 3]
-    compared = {"policy", "uniform", "place"}  # at an evaluation
+    compared = {"policy", "uniform", "compared_by", "place"}  # at an evaluation
     assert [set(entry) for entry in history] == [keys, keys | compared, keys | compared]
     assert [entry["validation_perplexity"] is None for entry in history] == [True, False, False]
 

@@ -55,8 +55,8 @@ class Derivation:
         architecture: the derived one.
         score: its metric on the whole of validation.
         comparison: of the policy with uniform sampling: "policy" and "uniform", each the "mean", "std" and "best" of
-            as many architectures on the same minibatches, and "place", that of the derived one among the uniform
-            ones, 1 for the best. Empty where nothing is trained, or nobody asked.
+            as many architectures on the same minibatches; "compared_by", the metric; and "place", that of the derived
+            one among the uniform ones, 1 for the best. Empty where nothing is trained, or nobody asked.
         probabilities: of each choice of each decision, averaged over the sample; empty where nothing is trained.
     """
 
@@ -114,6 +114,7 @@ class Deriver:
         return {
             "policy": summary([scores[one] for one in sample.architectures], metric),
             "uniform": summary([uniform_scores[one] for one in uniform], metric),
+            "compared_by": metric.name,
             "place": 1 + sum(metric.is_better(uniform_scores[one], scores[derived]) for one in uniform),
         }
 

@@ -17,7 +17,7 @@ import torch
 
 from enas.controllers import Controller, RandomController
 from enas.controllers.base import SEARCHING, TRAINED
-from enas.errors import Interrupted, TrainingDivergedError
+from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.search_space import Space
@@ -140,6 +140,10 @@ class Trainer:
         self.controller = controller
         self.config = config
         self.reinforce = reinforce
+        if space is None and controller.is_trained and config.controller_start > 0:
+            raise UserError(
+                "controller_start needs uniform samples, and the controller names no space to draw them from"
+            )
         self.deriver = Deriver(task, controller, derive, space)
         self.draw_policy = draw_policy
         self.comparison: dict[str, Any] = {}
@@ -477,7 +481,7 @@ def describe(entry: dict, max_epoch: int) -> str:
     """A history entry as a log line."""
     parts = [f"epoch {entry['epoch']}/{max_epoch}"]
     for name, value in entry.items():
-        if name not in ("epoch", "wall_seconds", "policy", "uniform", "place") and value is not None:
+        if not isinstance(value, (dict, str)) and name not in ("epoch", "wall_seconds", "place") and value is not None:
             parts.append(f"{name.replace('_', ' ')} {_short(value)}")
     if "place" in entry:
         parts.append(describe_comparison(entry))
@@ -486,8 +490,9 @@ def describe(entry: dict, max_epoch: int) -> str:
 
 def describe_comparison(comparison: dict) -> str:
     """`Derivation.comparison` as a part of a log line."""
-    policy, uniform = (f"{who} {_spread(comparison[who])}" for who in ("policy", "uniform"))
-    return f"{policy}, {uniform}, derived in place {comparison['place']} among uniform ones"
+    policy, uniform = (_spread(comparison[who]) for who in ("policy", "uniform"))
+    metric = comparison["compared_by"].replace("_", " ")
+    return f"{metric} of the policy {policy}, of uniform {uniform}, derived in place {comparison['place']} among those"
 
 
 def _short(value: float) -> str:
