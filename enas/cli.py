@@ -5,10 +5,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from enas.errors import Interrupted, TrainingDivergedError, UserError, did_you_mean
+from enas.errors import Interrupted, RankLostError, TrainingDivergedError, UserError, did_you_mean
 
 BAD_INPUT = 2  # exit statuses
 DIVERGED = 1
+RANK_LOST = 3
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +44,8 @@ class Parser(argparse.ArgumentParser):
 def guarded(action: Callable[[], object]) -> int:
     """Run `action` and report expected errors in one line on stderr. Returns the exit status.
 
-    0 for success, 2 for a UserError, 1 for divergence, 130 or 143 for a signal. Other exceptions keep their traceback.
+    0 for success, 2 for a UserError, 1 for divergence, 3 for a lost process of several, 130 or 143 for a signal. Other
+    exceptions keep their traceback.
     """
     try:
         action()
@@ -53,6 +55,9 @@ def guarded(action: Callable[[], object]) -> int:
     except TrainingDivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return DIVERGED
+    except RankLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return RANK_LOST
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return stop.status

@@ -62,7 +62,10 @@ class RunConfig(Settings):
     log_dir: str = setting("logs", "where run folders are made")
     data_dir: str = setting("data", "where datasets lie")
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
-    num_gpu: int = setting(-1, "0 is the CPU, 1 a GPU, -1 a GPU when there is one", at_least=-1)
+    num_gpu: int = setting(-1, "0 is the CPU, 1 a GPU, -1 a GPU when there is one; torchrun uses several", at_least=-1)
+    rank_timeout: float = setting(
+        600.0, "torchrun: seconds after which a process of the run that does not answer is given up", above=0
+    )
     num_threads: int = setting(
         0, "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest", at_least=0
     )

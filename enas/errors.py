@@ -17,6 +17,10 @@ class TrainingDivergedError(RuntimeError):
     """Losses stayed non-finite after several returns to the last checkpoint with half the learning rate."""
 
 
+class RankLostError(RuntimeError):
+    """Another process of a run that several train together ended, or did not answer in time."""
+
+
 class Interrupted(Exception):
     """SIGINT or SIGTERM came. `status` is the exit status, 130 or 143."""
 

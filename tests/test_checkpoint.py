@@ -49,7 +49,8 @@ def _damage(path, how: str) -> None:
 def test_what_is_saved_is_loaded(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     state = {"a": torch.tensor([1.0, float("nan")]), "b": [None, {"c": (1, 2.5, "x")}], "d": torch.arange(3)}
-    path = checkpoints.save(state, epoch=1, step=2, is_best=False)
+    checkpoints.save(state, epoch=1, step=2, is_best=False)
+    (path,) = checkpoints.paths()
     assert path.name == "00001-00000002.pt"
     assert tiny.difference(checkpoints.load_newest(), state) is None
 

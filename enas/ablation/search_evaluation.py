@@ -24,6 +24,7 @@ from enas.runs import run
 from enas.runs.commands import add_settings, parse_flags
 from enas.runs.files import read_json, write_json
 from enas.runs.folder import saved_config
+from enas.runs.launch import check_not_launched
 from enas.search_space import Architecture, architecture_from_dict
 from enas.settings import Settings, setting
 
@@ -271,4 +272,8 @@ def main(argv: list[str] | None = None) -> int:
     def add(parser: Parser) -> None:
         add_settings(parser, {spec.name: spec for spec in fields(EvaluationConfig)})
 
-    return guarded(lambda: evaluate(**parse_flags(argv, evaluate.__doc__.splitlines()[0], add)))
+    def run_evaluation() -> dict:
+        check_not_launched("an evaluation, whose --jobs are trainings side by side,")
+        return evaluate(**parse_flags(argv, evaluate.__doc__.splitlines()[0], add))
+
+    return guarded(run_evaluation)

@@ -28,7 +28,9 @@ from enas.search_space.decisions import Space
 
 LARGEST_SPACE = 10_000  # a larger one is sampled
 # Settings that say where a training runs, and not what comes out.
-ELSEWHERE = {"data_dir", "log_dir", "load_path", "dag_path", "num_gpu", "num_threads", "random_seed", "mode"}
+ELSEWHERE = {
+    "data_dir", "log_dir", "load_path", "dag_path", "num_gpu", "num_threads", "rank_timeout", "random_seed", "mode",
+}  # fmt: skip
 
 
 @dataclass

@@ -5,8 +5,27 @@ p = 0 or `training=False` is the identity.
 Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` equal parts of a tensor along `dim`, which is negative: one process of several holds it."""
+
+    dim: int = -1
+    index: int = 0
+    count: int = 1
+
+    def of(self, whole: Tensor) -> Tensor:
+        """This part of `whole`: a view."""
+        length = whole.shape[self.dim] // self.count
+        return whole.narrow(self.dim, self.index * length, length)
+
+
+WHOLE = Part()
 
 
 def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -> Tensor:
@@ -22,17 +41,25 @@ def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -
     return embedded * kept[words].unsqueeze(-1)
 
 
-def locked_dropout(x: Tensor, p: float, training: bool) -> Tensor:
+def locked_dropout(x: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor:
     """Drop the same units at every step of `x` [T, …]: variational dropout (Gal & Ghahramani 2016)."""
-    mask = dropout_mask(x[0], p, training)
+    mask = dropout_mask(x[0], p, training, part)
     return x if mask is None else x * mask
 
 
-def dropout_mask(like: Tensor, p: float, training: bool) -> Tensor | None:
-    """What dropout multiplies a tensor of the shape of `like` by: 0, or 1/(1−p). None where it changes nothing."""
+def dropout_mask(like: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor | None:
+    """What dropout multiplies a tensor of the shape of `like` by: 0, or 1/(1−p). None where it changes nothing.
+
+    Where `like` is a part of a tensor, the mask is that part of the whole one's; a tensor without the dimension that
+    is divided is the same in every process.
+    """
     if not training or p == 0:
         return None
-    return like.new_empty(like.shape).bernoulli_(1 - p) / (1 - p)
+    shape, is_divided = list(like.shape), -part.dim <= like.dim()
+    if is_divided:
+        shape[part.dim] *= part.count
+    mask = like.new_empty(shape).bernoulli_(1 - p) / (1 - p)
+    return part.of(mask) if is_divided else mask
 
 
 def drop_connect(weight: Tensor, p: float, training: bool) -> Tensor:

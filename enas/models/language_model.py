@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from enas.errors import UserError
 from enas.models.cross_entropy import mean_nll, token_nll
-from enas.models.dropout import embedding_dropout, locked_dropout
+from enas.models.dropout import WHOLE, embedding_dropout, locked_dropout
 from enas.settings import Settings, setting
 
 # "auto" is chosen by `enas.training.probe` before a run starts; a model made without it is exact.
@@ -64,12 +64,17 @@ class SequenceOutput:
 
 
 class LanguageModel(nn.Module, ABC):
-    """Embedding → recurrent cells → decoder. Subclasses bring the cells."""
+    """Embedding → recurrent cells → decoder. Subclasses bring the cells.
+
+    Attributes:
+        part: which part of the states [M, B, H] this process has, where several train one model.
+    """
 
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
+        self.part = WHOLE
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
         self.decoder = (
             self.embedding if config.tie_weights else nn.Parameter(torch.empty(vocab_size, config.shared_hid))
@@ -113,11 +118,11 @@ class LanguageModel(nn.Module, ABC):
         """
         config, training = self.config, self.training
         embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
-        embedded = locked_dropout(
-            embedded * (config.shared_input_scale or config.shared_embed**0.5), config.shared_dropouti, training
-        )
+        embedded = embedded * (config.shared_input_scale or config.shared_embed**0.5)
+        embedded = locked_dropout(embedded, config.shared_dropouti, training, self.part)
         states, last = self.run_cells(embedded, architectures, state)
-        return SequenceOutput(states, locked_dropout(self.normalise(states), config.shared_dropout, training), last)
+        outputs = locked_dropout(self.normalise(states), config.shared_dropout, training, self.part)
+        return SequenceOutput(states, outputs, last)
 
     def loss(
         self, inputs: Tensor, targets: Tensor, architectures: Sequence, state: Tensor

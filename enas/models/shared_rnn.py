@@ -87,7 +87,7 @@ class SharedRNN(LanguageModel):
             self._edge_weights(architectures),
             Plan.of(architectures),
             self.config.shared_norm_bound,
-            dropout_mask(state, self.config.shared_dropouth, self.training),
+            dropout_mask(state, self.config.shared_dropouth, self.training, self.part),
         )
         return states, states[-1]
 

@@ -1,8 +1,11 @@
 """From flags to the functions of `enas.runs.run`."""
 
 import argparse
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import Field
+from pathlib import Path
 from typing import Any
 
 from enas.cli import Parser
@@ -10,7 +13,9 @@ from enas.config import Config, all_settings, check_effects, with_variation
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.folder import SCRATCH, SEARCHES, choose_run, saved_config
+from enas.runs.launch import is_restart, run_of_launch
 from enas.settings import choices_of
+from enas.training.distributed import is_first_process, join, leave
 
 
 def execute(given: Mapping[str, Any]) -> dict:
@@ -25,7 +30,27 @@ def execute(given: Mapping[str, Any]) -> dict:
     mode = Config(mode=given.get("mode", "train")).mode
     if given.get("dag_path") and mode != "single":
         raise UserError(f"dag_path has no effect in mode {mode}; --mode single trains the architecture it names")
-    return _MODES[mode](dict(given))
+    with _processes_joined():
+        begun = _begun_before(given) if is_restart() else None
+        return run.resume(begun) if begun else _MODES[mode](dict(given))
+
+
+@contextmanager
+def _processes_joined() -> Iterator[None]:
+    """The processes that torchrun began say nothing but for the first one, and part at the end."""
+    silent = nullcontext() if is_first_process() else redirect_stdout(io.StringIO())
+    try:
+        with silent:
+            yield
+    finally:
+        leave()
+
+
+def _begun_before(given: Mapping[str, Any]) -> str | None:
+    """The run that these processes had begun when torchrun restarted them."""
+    config = Config(**{name: given[name] for name in ("log_dir", "num_gpu", "rank_timeout") if name in given})
+    found = join(config.num_gpu, config.rank_timeout).from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
+    return found or None
 
 
 def _train(given: dict) -> dict:

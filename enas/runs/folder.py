@@ -20,6 +20,7 @@ SCRATCH = ("single", "train_scratch")  # modes whose runs hold the weights of on
 TRAINING = ("train", *SCRATCH)
 CHANGEABLE = {
     "num_gpu": (*TRAINING, "derive", "test"),
+    "rank_timeout": (*TRAINING, "derive", "test"),
     "num_threads": (*TRAINING, "derive", "test"),
     "data_dir": (*TRAINING, "derive", "test"),
     "max_epoch": TRAINING,

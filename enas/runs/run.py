@@ -32,7 +32,8 @@ from enas.runs.folder import (
     run_of_mode,
     saved_config,
 )
-from enas.runs.logbook import Logbook, format_score
+from enas.runs.launch import mark_launch
+from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.search_space import Architecture, Space, architecture_from_dict, load_architecture
 from enas.tasks.base import Task
 from enas.training.checkpoint import (
@@ -46,6 +47,7 @@ from enas.training.checkpoint import (
     seed_everything,
 )
 from enas.training.derive import DeriveConfig, ordered
+from enas.training.distributed import ALONE, ARCHITECTURES, BATCH, Ranks, join
 from enas.training.optim import ControllerOptimConfig
 from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choose_threads
 from enas.training.reinforce import ReinforceConfig
@@ -85,7 +87,8 @@ def resume(load_path: str | Path, **changes: Any) -> dict:
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, **changes})
     with _reopened(config, folder, changes) as trainer:
-        write_json(folder / "params.json", config.to_dict())
+        if trainer.ranks.is_first:
+            write_json(folder / "params.json", config.to_dict())
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
         for line in _stretched(trainer, saved, config):
             trainer.logbook.info(line)
@@ -177,17 +180,34 @@ def named_architecture(config: Config) -> Architecture:
 
 
 def pick_device(num_gpu: int) -> torch.device:
-    """The CPU for 0, a GPU for 1, and for −1 a GPU when there is one; UserError when there are fewer."""
-    available = torch.cuda.device_count()
+    """The CPU for 0, a GPU for 1, and for −1 a GPU when there is one; UserError when there are fewer.
+
+    Of several processes on a machine, each has its own GPU.
+    """
+    available, local_rank = torch.cuda.device_count(), os.environ.get("LOCAL_RANK")
     if num_gpu > available:
         raise UserError(f"num_gpu is {num_gpu}, but this machine has {available}; --num_gpu 0 uses the CPU")
-    if num_gpu > 1:
-        raise UserError(f"num_gpu is {num_gpu}; a run uses one GPU at most")
-    return torch.device("cuda" if available and num_gpu != 0 else "cpu")
+    if num_gpu > 1 and local_rank is None:
+        raise UserError(
+            f"num_gpu is {num_gpu}, and a process uses one GPU; begin {num_gpu} of them with "
+            f"torchrun --nproc_per_node={num_gpu} train_scripts/train_regular.py, and the other flags"
+        )
+    if not available or num_gpu == 0:
+        return torch.device("cpu")
+    if int(local_rank or 0) >= available:
+        raise UserError(f"this machine has {available} GPUs for more processes; use --nproc_per_node={available}")
+    device = torch.device("cuda", int(local_rank or 0))
+    torch.cuda.set_device(device)
+    return device
 
 
 def make_trainer(
-    config: Config, task: Task, controller: Controller, folder: Path, logbook: Logbook | None = None
+    config: Config,
+    task: Task,
+    controller: Controller,
+    folder: Path,
+    logbook: Logbook | NoLogbook | None = None,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     """The loop of a search, or of a run from scratch where the controller is fixed to one architecture."""
     parts = {
@@ -199,8 +219,9 @@ def make_trainer(
         "draw": config.space.draw,
         "header": {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")},
         "logbook": logbook,
-        "checkpoints": Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num),
+        "checkpoints": Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks),
         "folder": folder,
+        "ranks": ranks,
         "space": getattr(controller, "space", None),
         "draw_policy": _draw_policy,
     }
@@ -215,32 +236,56 @@ def _draw_policy(space: Space, decisions: list, path: Path) -> Path:
     return draw_policy(space, decisions, path)
 
 
-def make_problem(config: Config, data, architecture: Architecture | None, device) -> tuple[Task, Controller]:
+def make_problem(
+    config: Config, data, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
+) -> tuple[Task, Controller]:
     """Task and controller of a search, or of one architecture from scratch where one is given."""
     if architecture is not None:
-        return config.space.scratch_task(config, data, architecture, device), FixedController(architecture)
+        task = config.space.scratch_task(config, data, architecture, device)
+        task.divide(ranks, BATCH)
+        return task, FixedController(architecture)
     task = config.space.search_task(config, data, device)
+    task.divide(ranks, ARCHITECTURES)
     return task, config.space.controllers[config.train_type](config).to(device)
 
 
 def _start(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> dict:
+    ranks = join(config.num_gpu, config.rank_timeout)
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
     data = config.space.load_data(config)
-    config, chosen = config.space.choose(config, data, device)
-    task, controller = make_problem(config, data, architecture, device)
-    config, threads = _choose_threads(config, task, controller)
-    config, steps = _choose_controller_steps(config, task, controller)
-    folder = make_run_folder(config)
-    write_json(folder / "params.json", config.to_dict())
-    with _logbook(folder) as logbook:
+    config, chosen = _agreed(ranks, *config.space.choose(config, data, device))
+    task, controller = make_problem(config, data, architecture, device, ranks)
+    config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
+    config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
+    folder = Path(ranks.from_first(lambda: str(_new_run(config))))
+    with _logbook(folder, ranks) as logbook:
         for line in (*data.notes, *(notes or ()), *chosen, *threads, *steps):
             logbook.info(line)
-        trainer = make_trainer(config, task, controller, folder, logbook)
-        logbook.info(f"run {folder}: {_what(config, trainer)}, on {device}")
-        if architecture is not None:
+        trainer = make_trainer(config, task, controller, folder, logbook, ranks)
+        logbook.info(f"run {folder}: {_what(config, trainer)}, on {_where(device, ranks)}")
+        if architecture is not None and ranks.is_first:
             _write_architecture(config, architecture, trainer)
         return _finish(config, trainer)
+
+
+def _agreed(ranks: Ranks, config: Config, lines: list[str]) -> tuple[Config, list[str]]:
+    """What the first process chose by trials on its machine."""
+    if ranks.size == 1:
+        return config, lines
+    settings, lines = ranks.from_first(lambda: (config.to_dict(), lines))
+    return Config(**settings), lines
+
+
+def _new_run(config: Config) -> Path:
+    folder = make_run_folder(config)
+    write_json(folder / "params.json", config.to_dict())
+    mark_launch(folder)
+    return folder
+
+
+def _where(device: torch.device, ranks: Ranks) -> str:
+    return f"{device}" if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
 
 
 def _what(config: Config, trainer: Trainer) -> str:
@@ -332,8 +377,8 @@ def _last_derived(folder: Path, metric: str) -> tuple[Architecture, float]:
 
 
 @contextmanager
-def _logbook(folder: Path, purge_step: int | None = None) -> Iterator[Logbook]:
-    logbook = Logbook(folder, purge_step)
+def _logbook(folder: Path, ranks: Ranks, purge_step: int | None = None) -> Iterator[Logbook | NoLogbook]:
+    logbook = Logbook(folder, purge_step) if ranks.is_first else NoLogbook()
     try:
         yield logbook
     finally:
@@ -344,8 +389,9 @@ def _logbook(folder: Path, purge_step: int | None = None) -> Iterator[Logbook]:
 def _reopened(config: Config, folder: Path, changes: dict) -> Iterator[Trainer]:
     """The run in `folder` as its newest checkpoint has it, with a logbook that goes on there."""
     trainer, warnings = restore(config, folder, threads_given="num_threads" in changes)
-    check_writable(folder)
-    with _logbook(folder, purge_step=trainer.progress.step + 1) as logbook:
+    if trainer.ranks.is_first:
+        check_writable(folder)
+    with _logbook(folder, trainer.ranks, purge_step=trainer.progress.step + 1) as logbook:
         trainer.logbook = logbook
         for line in warnings:
             logbook.info(line)
@@ -360,6 +406,7 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
     Raises:
         UserError: there is no checkpoint, none can be read, or it does not fit.
     """
+    ranks = join(config.num_gpu, config.rank_timeout)
     device = pick_device(config.num_gpu)
     if config.num_threads and (threads_given or THREADS_VARIABLE not in os.environ):
         torch.set_num_threads(config.num_threads)
@@ -367,8 +414,8 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
     architecture = None
     if saved_config(folder).mode in SCRATCH:
         architecture = load_architecture(folder / ARCHITECTURE)
-    task, controller = make_problem(config, data, architecture, device)
-    trainer = make_trainer(config, task, controller, folder)
+    task, controller = make_problem(config, data, architecture, device, ranks)
+    trainer = make_trainer(config, task, controller, folder, ranks=ranks)
     return trainer, _load_newest(trainer, config)
 
 

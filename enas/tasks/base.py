@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from enas.controllers.base import TRAINED
+from enas.errors import UserError
 from enas.settings import Settings, setting
+from enas.training.distributed import ALONE, BATCH, Ranks
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ class BatchConfig(LengthConfig):
     )
 
 
+def check_divides(batch_size: int, ranks: Ranks) -> None:
+    """Raise UserError unless each process can take an equal part of a minibatch."""
+    if batch_size % ranks.size:
+        raise UserError(
+            f"batch_size is {batch_size}; {ranks.size} processes train one architecture on equal parts of it, so it "
+            f"must be a multiple of {ranks.size}"
+        )
+
+
 class Task(ABC):
     """A problem: a model with the shared parameters ω (or those of one architecture), and data to train it on.
 
@@ -70,6 +81,7 @@ class Task(ABC):
         steps_per_epoch: shared-parameter steps of an epoch.
         has_validation: whether there is validation data; only one architecture from scratch can do without.
         lr_scale: factor on the learning rate of the minibatch that `shared_loss` read last.
+        ranks: the processes that share the work of `shared_loss`, see `divide`.
     """
 
     metric: ClassVar[Metric]
@@ -77,6 +89,22 @@ class Task(ABC):
     steps_per_epoch: int
     has_validation: bool = True
     lr_scale: float = 1.0
+    ranks: Ranks = ALONE
+
+    def divide(self, ranks: Ranks, dim: int) -> None:
+        """Share the work of `shared_loss` among processes, of which each then computes a part.
+
+        Args:
+            ranks: the processes.
+            dim: what is divided: ARCHITECTURES, each process being given its own, or BATCH, where there is one
+                architecture, and each process takes its part of the minibatch.
+
+        Raises:
+            UserError: the minibatch cannot be divided; by default none can.
+        """
+        if dim == BATCH and ranks.size > 1:
+            raise UserError("this task does not divide its minibatches among processes; train it in one")
+        self.ranks = ranks
 
     @property
     def rank_metric(self) -> Metric:

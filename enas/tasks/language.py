@@ -15,7 +15,8 @@ from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.models.language_model import LanguageModel, SequenceOutput
 from enas.search_space import RNNCell
 from enas.settings import ABOVE_ZERO, setting
-from enas.tasks.base import PERPLEXITY, BatchConfig, Task
+from enas.tasks.base import PERPLEXITY, BatchConfig, Task, check_divides
+from enas.training.distributed import ARCHITECTURES, BATCH, Ranks
 from enas.training.reinforce import perplexity_reward
 
 STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
@@ -84,6 +85,13 @@ class LanguageTask(Task):
         self._train = self._batches("train", config.batch_size, length, random_length=random_length)
         self._valid = self._batches("valid", self._reward_batch_size, config.reward_length or length, only_whole=True)
         self._state: Tensor | None = None
+        self._divided = ARCHITECTURES
+
+    def divide(self, ranks: Ranks, dim: int) -> None:
+        """Share the work of `shared_loss`: cells, or columns of the minibatch where there is one cell."""
+        if dim == BATCH:
+            check_divides(self.config.batch_size, ranks)
+        self.ranks, self._divided, self.model.part = ranks, dim, ranks.part(dim)
 
     def _batches(self, split: str, batch_size: int, length: int, **settings: bool) -> TrainingBatches:
         rows = to_rows(getattr(self.corpus, split), batch_size, name=f"{self.corpus.name}, {split}.txt")
@@ -96,10 +104,13 @@ class LanguageTask(Task):
         """
         self.model.train()
         inputs, targets, is_start = next(self._train)
+        if self._divided == BATCH:
+            columns = self.ranks.part(-1)
+            inputs, targets = columns.of(inputs), columns.of(targets)
         if self.random_length:  # Merity et al. 2017, section 4.1
             self.lr_scale = len(targets) / self.config.shared_rnn_max_length
         if is_start or self._state is None or len(self._state) != len(cells):
-            self._state = self.model.initial_state(len(cells), self.config.batch_size)
+            self._state = self.model.initial_state(len(cells), inputs.shape[1])
         nll, output = self.model.loss(inputs, targets, cells, self._state)
         self._state = output.last.detach()
         return nll + self._regularisation(output), nll.detach()
@@ -168,7 +179,7 @@ class LanguageTask(Task):
             "model": self.model.state_dict(),
             "train": self._train.state_dict(),
             "valid": self._valid.state_dict(),
-            "state": self._state,
+            "state": self.ranks.joined(self._state, self._divided),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -176,4 +187,7 @@ class LanguageTask(Task):
         self.model.load_state_dict(state["model"])
         self._train.load_state_dict(state["train"])
         self._valid.load_state_dict(state["valid"])
-        self._state = state["state"]
+        self._state = None
+        # A run that goes on in another number of processes may have states that cannot be divided.
+        if state["state"] is not None and state["state"].shape[self._divided] % self.ranks.size == 0:
+            self._state = self.model.part.of(state["state"])

@@ -16,7 +16,8 @@ from enas.data.image_batches import TrainingImages, evaluation_batches
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
 from enas.settings import setting
-from enas.tasks.base import ACCURACY, LOG_LIKELIHOOD, BatchConfig, Metric, Task
+from enas.tasks.base import ACCURACY, LOG_LIKELIHOOD, BatchConfig, Metric, Task, check_divides
+from enas.training.distributed import ARCHITECTURES, BATCH, Ranks
 
 Network = MacroNetwork | MicroNetwork
 
@@ -72,6 +73,16 @@ class VisionTask(Task):
         self.has_validation = len(dataset.valid) > 0
         self._valid = self._endless("valid", self._reward_images) if self.has_validation else None
         self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
+        self._divided = ARCHITECTURES
+
+    def divide(self, ranks: Ranks, dim: int) -> None:
+        """Share the work of `shared_loss`: networks, or images of the minibatch where there is one network.
+
+        Batch normalisation is then by the statistics of each part.
+        """
+        if dim == BATCH:
+            check_divides(self.config.batch_size, ranks)
+        self.ranks, self._divided = ranks, dim
 
     def _endless(self, split: str, batch_size: int) -> TrainingImages:
         name = f"{self.dataset.name}, {split}"
@@ -87,10 +98,13 @@ class VisionTask(Task):
         images = augment(images, self._mean, self._std, self.config)
         if self.dataset.is_rotation:
             images, labels = rotate_randomly(images)
+        if self._divided == BATCH:
+            images, labels = self.ranks.part(-4).of(images), self.ranks.part(-1).of(labels)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
         losses, accuracies = [], []
-        for network in networks:
-            loss, logits = self.loss_and_logits(images, labels, network)
+        for network, draws in zip(networks, self.ranks.draws(len(networks), self.device), strict=True):
+            with draws:
+                loss, logits = self.loss_and_logits(images, labels, network)
             losses.append(loss)
             accuracies.append(_correct(logits, labels) / len(labels))
         return torch.stack(losses).mean(), torch.stack(accuracies).mean()

@@ -4,6 +4,7 @@ import pickle
 import random
 import re
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from enas.errors import NotFoundError, UserError
 from enas.runs.files import atomic_write
 from enas.settings import Settings, setting
+from enas.training.distributed import ALONE, Ranks
 
 BEST = "best.pt"
 
@@ -59,14 +61,18 @@ class Checkpoints:
     Args:
         folder: made when the first checkpoint is saved.
         max_save_num: how many of the newest to keep.
+        ranks: the processes of the run, of which the first alone reads and writes.
     """
 
-    def __init__(self, folder: Path, max_save_num: int = 1):
+    def __init__(self, folder: Path, max_save_num: int = 1, ranks: Ranks = ALONE):
         self.folder = folder
         self.max_save_num = max_save_num
+        self.ranks = ranks
 
-    def save(self, state: dict, *, epoch: int, step: int, is_best: bool) -> Path:
+    def save(self, state: dict, *, epoch: int, step: int, is_best: bool) -> None:
         """Write `state` (tensors and plain data), then remove what is older than the newest `max_save_num`."""
+        if not self.ranks.is_first:
+            return
         path = self.folder / f"{epoch:05d}-{step:08d}.pt"
         with atomic_write(path) as file:
             torch.save(state, file)
@@ -74,7 +80,6 @@ class Checkpoints:
             with atomic_write(self.folder / BEST) as file:
                 file.write(path.read_bytes())
         self._prune(path)
-        return path
 
     def _prune(self, newest: Path) -> None:
         # After a fallback to an older checkpoint, delete the later ones: load_newest would pick them.
@@ -87,13 +92,22 @@ class Checkpoints:
         """The checkpoints, oldest first, `best.pt` not among them."""
         return sorted(path for path in self.folder.glob("*.pt") if re.fullmatch(r"\d+-\d+\.pt", path.name))
 
-    def load_newest(self, report=lambda line: None, device: str | torch.device = "cpu") -> dict:
+    def load_newest(
+        self, report: Callable[[str], object] = lambda line: None, device: str | torch.device = "cpu"
+    ) -> dict:
         """The newest checkpoint that can be read; each newer one that cannot is told to `report`.
 
         Raises:
             NotFoundError: there is none.
             UserError: there are some, and none can be read.
         """
+        return self.ranks.from_first(lambda: self._load_newest(report, device), device)
+
+    def load_best(self, device: str | torch.device = "cpu") -> dict:
+        """The state in `best.pt`; UserError, naming it, when it is damaged."""
+        return self.ranks.from_first(lambda: load_checkpoint(self.folder / BEST, device), device)
+
+    def _load_newest(self, report: Callable[[str], object], device: str | torch.device) -> dict:
         paths = self.paths()
         if not paths:
             raise NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")

@@ -12,6 +12,7 @@ from enas.errors import UserError
 from enas.search_space import Space
 from enas.settings import ABOVE_ZERO, Settings, setting
 from enas.tasks.base import Metric, Task
+from enas.training.distributed import ALONE, Ranks
 
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
@@ -74,13 +75,22 @@ class Deriver:
         controller: the policy.
         config: see `DeriveConfig`.
         space: what the controller samples; None compares with nothing.
+        ranks: the processes that divide the candidates among them.
 
     Attributes:
         choose: from the shortlist, best first on the whole of validation, to the derived architecture.
     """
 
-    def __init__(self, task: Task, controller: Controller, config: DeriveConfig, space: Space | None = None):
+    def __init__(
+        self,
+        task: Task,
+        controller: Controller,
+        config: DeriveConfig,
+        space: Space | None = None,
+        ranks: Ranks = ALONE,
+    ):
         self.task = task
+        self.ranks = ranks
         self.controller = controller
         self.config = config
         self.space = space
@@ -92,7 +102,7 @@ class Deriver:
             sample = self.controller.sample(self.config.derive_num_sample)
         scores = self._rank(sample.architectures)
         shortlist = ordered(scores, self.task.rank_metric)[: self.config.derive_shortlist]
-        validation = {architecture: self.task.evaluate(architecture, "valid") for architecture in shortlist}
+        validation = self._scores(shortlist, lambda some: [self.task.evaluate(one, "valid") for one in some])
         chosen = self.choose(ordered(validation, self.task.metric))
         if self.space is None or not self.controller.is_trained:
             return Derivation(chosen, validation[chosen])
@@ -103,7 +113,11 @@ class Deriver:
     def _rank(self, architectures: list) -> dict:
         """The score of each different architecture on the first few validation minibatches."""
         different = list(dict.fromkeys(architectures))
-        return dict(zip(different, self.task.rank(different, self.config.derive_max_batches), strict=True))
+        return self._scores(different, lambda some: self.task.rank(some, self.config.derive_max_batches))
+
+    def _scores(self, architectures: list, score: Callable[[list], list[float]]) -> dict:
+        values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
+        return dict(zip(architectures, values.tolist(), strict=True))
 
     def _compare(self, sample: Sample, scores: dict, derived) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, by draws that are none of the run's.

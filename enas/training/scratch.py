@@ -10,7 +10,6 @@ from torch.optim.swa_utils import AveragedModel
 from enas.controllers import FixedController
 from enas.errors import UserError
 from enas.settings import Settings, setting
-from enas.training.checkpoint import BEST, load_checkpoint
 from enas.training.derive import Derivation
 from enas.training.trainer import Trainer
 
@@ -129,7 +128,7 @@ class ScratchTrainer(Trainer):
         """
         if self.task.has_validation and self.progress.best is None:
             raise UserError(f"{self.folder}: no epoch has a finite validation {self.task.metric.name}; nothing to test")
-        best = load_checkpoint(self.checkpoints.folder / BEST, self.task.device)
+        best = self.checkpoints.load_best(self.task.device)
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])
         with self._averaged_weights():

@@ -25,6 +25,7 @@ from enas.settings import setting
 from enas.tasks.base import LengthConfig, Task
 from enas.training.checkpoint import Checkpoints, random_states, restore_random_states
 from enas.training.derive import Derivation, DeriveConfig, Deriver
+from enas.training.distributed import ALONE, Ranks
 from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
 from enas.training.reinforce import Baseline, ReinforceConfig, policy_loss, returns
 
@@ -111,6 +112,7 @@ class Trainer:
         draw_policy: makes a picture of the policy over time: (space, decisions as in `Progress`, path) to the file
             written.
         logbook, checkpoints, folder: where the run is written down; without a folder nothing is drawn or saved.
+        ranks: the processes that train together, each with its own `shared_num_sample` architectures of a step.
 
     Attributes:
         output_files: files that the run has written, by kind.
@@ -135,8 +137,10 @@ class Trainer:
         logbook: Logbook | NoLogbook | None = None,
         checkpoints: Checkpoints | None = None,
         folder: Path | None = None,
+        ranks: Ranks = ALONE,
     ):
         self.task = task
+        self.ranks = ranks
         self.controller = controller
         self.config = config
         self.reinforce = reinforce
@@ -144,7 +148,7 @@ class Trainer:
             raise UserError(
                 "controller_start needs uniform samples, and the controller names no space to draw them from"
             )
-        self.deriver = Deriver(task, controller, derive, space)
+        self.deriver = Deriver(task, controller, derive, space, ranks)
         self.draw_policy = draw_policy
         self.comparison: dict[str, Any] = {}
         self.shared_optim = shared_optim
@@ -205,8 +209,8 @@ class Trainer:
             source = RandomController(self.deriver.space, self.config.shared_balanced)
         for _ in self.logbook.progress(self._shared_steps_left(), "shared", num_left):
             with torch.no_grad():
-                architectures = source.sample(self.config.shared_num_sample).architectures
-            self._shared_step(architectures)
+                architectures = source.sample(self.config.shared_num_sample * self.ranks.size).architectures
+            self._shared_step(self.ranks.share(architectures))
             self._stop_if_asked()
 
     def _shared_steps_left(self) -> Iterator[None]:
@@ -222,6 +226,7 @@ class Trainer:
         set_lr(self.shared_optimizer, lr)
         self.shared_optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss, value = self.ranks.average(self.task.model, loss, value)
         norm = clip_gradient(self.task.model.parameters(), self.shared_optim.max_norm)
         progress.shared_step += 1
         progress.total_shared_steps += 1
@@ -279,7 +284,7 @@ class Trainer:
     def _controller_update(self, num: int) -> None:
         progress, config = self.progress, self.config
         sample = self.controller.sample(num)
-        rewards = self.task.rewards(sample.architectures)  # [M]
+        rewards = self.ranks.divided(self.task.rewards, sample.architectures)  # [M]
         if not torch.isfinite(rewards).all():
             self._skip_update("a reward")
             return
@@ -374,7 +379,7 @@ class Trainer:
             for name, value in derived.comparison.get(who, {}).items()
         }
         self.logbook.scalars("eval", {f"validation_{metric}": derived.score, **compared}, progress.step)
-        if self.folder is not None:
+        if self.folder is not None and self.ranks.is_first:
             self.write_architecture(derived.architecture, derived.score)
             self._write_policy(derived.probabilities)
         return is_best
@@ -453,6 +458,7 @@ class Trainer:
         self.progress = Progress(**{"num_rewarded": state["progress"]["controller_sample"], **state["progress"]})
         self._resumed_at = time.monotonic()
         restore_random_states(state["random"])
+        self.ranks.share_device_draws(self.task.device)
 
     @contextmanager
     def _signals_noted(self) -> Iterator[None]:
@@ -472,9 +478,10 @@ class Trainer:
         self._signal = signum
 
     def _stop_if_asked(self) -> None:
-        if self._signal is not None:
+        signum = self.ranks.largest(self._signal or 0)  # one process that is told to stop stops all, at the same step
+        if signum:
             self.save()
-            raise Interrupted(self._signal, "the run is saved and can be resumed")
+            raise Interrupted(signum, "the run is saved and can be resumed")
 
 
 def describe(entry: dict, max_epoch: int) -> str:
