@@ -6,6 +6,7 @@ a derivation, or the minibatch where there is one architecture. So a run does th
 rounding, and any of them can be resumed from what the first one saves.
 """
 
+import importlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -198,6 +199,9 @@ def join(num_gpu: int, timeout: float) -> Ranks:
         # CPU tensors, which carry what no kernel has to wait for, always go by Gloo.
         backend = "cpu:gloo,cuda:nccl" if num_gpu != 0 and torch.cuda.is_available() else "gloo"
         patience = timedelta(seconds=timeout)
+        # Optimisers import it, and imported after the group it keeps the group, and its threads, until after the end
+        # of the interpreter, which then now and then aborts.
+        importlib.import_module("torch._dynamo")
         with _lost_ranks_named():
             store, rank, _ = next(rendezvous("env://", timeout=patience))
             # torchrun may keep one store over its restarts, with the addresses of processes that are gone.

@@ -210,7 +210,7 @@ class Trainer:
         for _ in self.logbook.progress(self._shared_steps_left(), "shared", num_left):
             with torch.no_grad():
                 architectures = source.sample(self.config.shared_num_sample * self.ranks.size).architectures
-            self._shared_step(self.ranks.share(architectures))
+            self.shared_step(self.ranks.share(architectures))
             self._stop_if_asked()
 
     def _shared_steps_left(self) -> Iterator[None]:
@@ -218,7 +218,8 @@ class Trainer:
         while self.progress.shared_step < self.task.steps_per_epoch:
             yield
 
-    def _shared_step(self, architectures: list) -> None:
+    def shared_step(self, architectures: list) -> None:
+        """One step of ω on the next minibatch, with architectures of this process."""
         progress = self.progress
         loss, value = self.task.shared_loss(architectures)
         lr = self.shared_optim.rate(progress.epoch + 1, progress.total_shared_steps, self.task.steps_per_epoch)
@@ -277,11 +278,12 @@ class Trainer:
         steps = range(progress.controller_sample, config.controller_max_step, at_once)
         for start in self.logbook.progress(steps, "controller"):
             num = min(at_once, config.controller_max_step - start)
-            self._controller_update(num)
+            self.update_controller(num)
             progress.controller_sample += num
             self._stop_if_asked()
 
-    def _controller_update(self, num: int) -> None:
+    def update_controller(self, num: int) -> None:
+        """One update of θ by `num` sampled architectures, scored on the next validation minibatch."""
         progress, config = self.progress, self.config
         sample = self.controller.sample(num)
         rewards = self.ranks.divided(self.task.rewards, sample.architectures)  # [M]

@@ -1,0 +1,87 @@
+"""The command line of a benchmark: the flags of a run, and how it is measured."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import Action, Row, as_dicts, in_turns, machine, peak_memory, table
+from enas.cli import Parser, guarded
+from enas.config import Config
+from enas.errors import UserError
+from enas.runs.commands import parse_flags
+from enas.runs.files import write_json
+from enas.runs.run import pick_device
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark.
+
+    Attributes:
+        description: what --help says first.
+        defaults: settings where no flag gives them.
+        actions: (config, device) to what is timed.
+        growths: by the name of a setting, the values that `--grow` gives it.
+        grown: (config, setting, value, device) to what is timed then.
+    """
+
+    description: str
+    defaults: dict
+    actions: Callable[[Config, torch.device], list[Action]]
+    growths: dict[str, tuple[int, ...]]
+    grown: Callable[[Config, str, int, torch.device], list[Action]]
+
+
+def main(benchmark: Benchmark, argv: list[str] | None = None) -> int:
+    """Measure as the flags say; returns the exit status."""
+    return guarded(lambda: _measure(benchmark, argv))
+
+
+def _measure(benchmark: Benchmark, argv: list[str] | None) -> None:
+    given = parse_flags(argv, benchmark.description, _add_flags)
+    own = {name: given.pop(name, default) for name, default in OWN.items()}
+    grow = [name for name in own["grow"].split(",") if name]
+    for name in grow:
+        if name not in benchmark.growths:
+            raise UserError(f"grow: {name} is not measured; there are {', '.join(benchmark.growths)}")
+    given.setdefault("num_gpu", {"cpu": 0, "cuda": 1}[own["device"]])
+    config = Config(**{**benchmark.defaults, **given})
+    device = pick_device(config.num_gpu)
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    rows = in_turns(benchmark.actions(config, device), own["rounds"], device)
+    memory = peak_memory(device)
+    results = {
+        "machine": machine(device),
+        "settings": {**benchmark.defaults, **given},
+        "peak_megabytes": round(memory),
+        "rows": as_dicts(rows),
+    }
+    print(json.dumps(results["machine"]))
+    print(f"{table(rows)}\n\npeak memory {memory:,.0f} MB")
+    if grow:
+        results["growth"] = {name: _grow(benchmark, config, name, own["rounds"], device) for name in grow}
+    if own["output"]:
+        write_json(Path(own["output"]), results)
+
+
+def _grow(benchmark: Benchmark, config: Config, name: str, rounds: int, device: torch.device) -> list[dict]:
+    points = []
+    for value in benchmark.growths[name]:
+        rows: list[Row] = in_turns(benchmark.grown(config, name, value, device), rounds, device)
+        points.append({"value": value, "rows": as_dicts(rows)})
+        print(f"{name} {value}: " + ", ".join(f"{row.name} {row.milliseconds:.1f} ms" for row in rows), flush=True)
+    return points
+
+
+OWN = {"device": "cpu", "rounds": 10, "output": "", "grow": ""}
+
+
+def _add_flags(parser: Parser) -> None:
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (default: cpu)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="times that each action is timed (default: 10)")
+    parser.add_argument("--output", metavar="FILE.json", help="where the figures go")
+    parser.add_argument("--grow", metavar="NAMES", help="sizes, by commas, along which to measure too")

@@ -1,0 +1,54 @@
+"""Searches on data without meaning, of the sizes that matter for speed: nothing needs to be downloaded."""
+
+from pathlib import Path
+
+import torch
+
+from enas.config import Config
+from enas.data.image import ImageDataset
+from enas.data.image_batches import MemoryImages
+from enas.data.text import EOS, UNKNOWN, Corpus
+from enas.runs import run
+from enas.training.checkpoint import seed_everything
+from enas.training.trainer import Trainer
+
+NUM_WORDS = 10_000  # Penn Treebank's vocabulary
+NUM_TOKENS = 300_000
+NUM_IMAGES = 2_000
+IMAGE_SIZE = 32  # CIFAR-10's
+
+
+def trainer(config: Config, device: torch.device, vocabulary: int = NUM_WORDS) -> Trainer:
+    """A search by `config` that writes nothing."""
+    seed_everything(config.random_seed)
+    data = _images(config) if config.network_type == "cnn" else _text(vocabulary)
+    config, _ = config.space.choose(config, data, device)
+    task, controller = run.make_problem(config, data, None, device)
+    return run.make_trainer(config, task, controller, Path("nowhere"))
+
+
+def _text(vocabulary: int) -> Corpus:
+    words = (EOS, UNKNOWN, *(f"word{number}" for number in range(vocabulary - 2)))
+    splits = {split: torch.randint(vocabulary, (NUM_TOKENS,)) for split in ("train", "valid", "test")}
+    return Corpus("random", words, **splits, unknown=dict.fromkeys(splits, 0))
+
+
+def _images(config: Config) -> ImageDataset:
+    size = config.image_size or IMAGE_SIZE
+    num = max(NUM_IMAGES, config.batch_size, config.reward_batch_size)
+
+    def split() -> MemoryImages:
+        images = torch.randint(256, (num, 3, size, size), dtype=torch.uint8)
+        return MemoryImages(images, torch.randint(10, (num,)))
+
+    return ImageDataset(
+        name="random",
+        classes=tuple(map(str, range(10))),
+        train=split(),
+        valid=split(),
+        test=split(),
+        mean=torch.full((3,), 127.0),
+        std=torch.full((3,), 64.0),
+        is_rotation=False,
+        notes=(),
+    )

@@ -1,0 +1,80 @@
+"""Recurrent cells: a shared step, and scoring one cell and ten, beside the plain implementation.
+
+python -m benchmarks.rnn --config ptb_small --precision float32 --grow shared_hid,num_blocks
+"""
+
+import sys
+
+import torch
+
+from benchmarks.command import Benchmark, main
+from benchmarks.measure import Action
+from benchmarks.problems import NUM_WORDS, trainer
+from benchmarks.reference import ReferenceRNN
+from enas.config import Config
+from enas.models.shared_rnn import SharedRNNConfig
+from enas.tasks.language import LanguageTask, LanguageTaskConfig
+from enas.training.trainer import Trainer
+
+SAMPLES = (1, 10)  # M cells scored at once
+GROWTHS = {
+    "shared_hid": (100, 200, 400, 800),
+    "num_blocks": (3, 6, 12),
+    "samples": (1, 2, 5, 10, 20),
+    "vocabulary": (2_500, 5_000, 10_000, 20_000),
+}
+
+
+def actions(config: Config, device: torch.device) -> list[Action]:
+    """A step and scoring, as they are and written plainly."""
+    fast = trainer(config, device)
+    plain = _plain(config, fast, device)
+    cells = fast.controller.sample(max(SAMPLES)).architectures
+    return [
+        _step("shared step", fast, cells[:1]),
+        _step("shared step, written plainly", plain, cells[:1]),
+        *(_scoring(f"{num} scored", fast, cells[:num]) for num in SAMPLES),
+        _scoring("1 scored, written plainly", plain, cells[:1]),
+    ]
+
+
+def grown(config: Config, name: str, value: int, device: torch.device) -> list[Action]:
+    """A step and scoring where one size is another."""
+    vocabulary = value if name == "vocabulary" else NUM_WORDS
+    changes = {"shared_hid": value, "shared_embed": value} if name == "shared_hid" else {}
+    if name == "num_blocks":
+        changes = {"num_blocks": value}
+    fast = trainer(config.replace(**changes), device, vocabulary)
+    cells = fast.controller.sample(max(GROWTHS["samples"])).architectures
+    num = value if name == "samples" else 1
+    return [_step("shared step", fast, cells[:num]), _scoring("scored", fast, cells[:num])]
+
+
+def _plain(config: Config, fast: Trainer, device: torch.device) -> Trainer:
+    """The same search with the plain model, its weights those of the fast one."""
+    corpus = fast.task.corpus
+    model = ReferenceRNN(len(corpus.vocabulary), config[SharedRNNConfig]).to(device)
+    model.load_state_dict(fast.task.model.state_dict())
+    plain = trainer(config, device)
+    plain.task = LanguageTask(corpus, model, config[LanguageTaskConfig])
+    plain.shared_optimizer = plain.shared_optim.optimizer(model.parameters())
+    return plain
+
+
+def _step(name: str, search: Trainer, cells: list) -> Action:
+    config = search.task.config
+    tokens = len(cells) * config.batch_size * config.shared_rnn_max_length
+    return Action(name, lambda: search.shared_step(cells), tokens, "tokens")
+
+
+def _scoring(name: str, search: Trainer, cells: list) -> Action:
+    config = search.task.config
+    batch_size, length = config.reward_batch_size or config.batch_size, config.reward_length
+    tokens = len(cells) * batch_size * (length or config.shared_rnn_max_length)
+    return Action(name, lambda: search.task.rewards(cells), tokens, "tokens")
+
+
+BENCHMARK = Benchmark(__doc__.splitlines()[0], {}, actions, GROWTHS, grown)
+
+if __name__ == "__main__":
+    sys.exit(main(BENCHMARK))
