@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from enas.errors import UserError
@@ -110,10 +111,17 @@ def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
     )
 
 
+class PooledReLU(nn.ReLU):
+    """ReLU in front of a global pool, whose gradient is an expansion; see `dense_gradient`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dense_gradient(super().forward(x))
+
+
 def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
     """ReLU, global average pool, dropout and a linear layer: [B, inputs, H, W] to logits [B, classes]."""
     return nn.Sequential(
-        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
+        PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
     )
 
 
@@ -135,14 +143,65 @@ class FactorisedReduction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]."""
-        even, odd = every_second_pixel(F.relu(x))
+        even, odd = relu_of_every_second_pixel(x)
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
 
 
-def every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The pixels [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places, and those at odd ones; zeros beyond the edge."""
-    height, width = x.shape[2:]
-    return x[:, :, ::2, ::2], F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
+class _ReluOfEverySecondPixel(torch.autograd.Function):
+    # Automatic differentiation of slices gives gradients with another order of channels, on which all that comes
+    # before is many times slower.
+    @staticmethod
+    def forward(ctx, x):
+        height, width = x.shape[2:]
+        even = F.relu(x[:, :, ::2, ::2])
+        odd = F.relu(x[:, :, 1::2, 1::2])
+        if height % 2 or width % 2:
+            odd = F.pad(odd, (0, width % 2, 0, height % 2)).contiguous(memory_format=_memory_format(x))
+        ctx.save_for_backward(even, odd)
+        ctx.shape, ctx.memory_format = x.shape, _memory_format(x)
+        return even, odd
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_even, grad_odd):
+        even, odd = ctx.saved_tensors
+        grad = torch.empty(ctx.shape, dtype=even.dtype, device=even.device, memory_format=ctx.memory_format).zero_()
+        grad[:, :, ::2, ::2] = torch.ops.aten.threshold_backward(grad_even, even, 0)
+        inside = grad[:, :, 1::2, 1::2]
+        inside.copy_(torch.ops.aten.threshold_backward(grad_odd, odd, 0)[:, :, : inside.shape[2], : inside.shape[3]])
+        return grad
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    is_last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
+
+
+def relu_of_every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The ReLU [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places, and that at odd ones; zeros beyond the edge."""
+    return _ReluOfEverySecondPixel.apply(x)
+
+
+class _DenseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.memory_format = _memory_format(x)
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return grad.contiguous(memory_format=ctx.memory_format)
+
+
+def dense_gradient(x: Tensor) -> Tensor:
+    """`x`, whose gradient is laid out like it: on slices and expansions, elementwise kernels are many times slower."""
+    return _DenseGradient.apply(x)
+
+
+def concatenation(maps: Mapping[int, Tensor]) -> Tensor:
+    """The depth concatenation of maps [B, C, H, W] by label."""
+    return torch.cat([dense_gradient(x) for x in maps.values()], dim=1)
 
 
 class Sliced(nn.Module):
@@ -184,7 +243,7 @@ class Join(Sliced):
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Join maps [B, C, H, W] by label; the result has the shape of one of them."""
-        return self.norm(F.conv2d(torch.cat([*maps.values()], dim=1), self.weight(maps)))
+        return self.norm(F.conv2d(concatenation(maps), self.weight(maps)))
 
 
 class CellInput(nn.Module):
@@ -208,8 +267,8 @@ class CellInput(nn.Module):
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Maps [B, inputs, H, W] by label to [B, channels, H, W], or ⌈H/2⌉ and ⌈W/2⌉."""
-        x = F.relu(torch.cat([*maps.values()], dim=1))
-        grids = every_second_pixel(x) if len(self.paths) == 2 else (x,)
+        x = concatenation(maps)
+        grids = relu_of_every_second_pixel(x) if len(self.paths) == 2 else (F.relu(x),)
         paths = [F.conv2d(grid, path.weight(maps)) for path, grid in zip(self.paths, grids, strict=True)]
         return self.norm(torch.cat(paths, dim=1))
 
@@ -231,12 +290,12 @@ class SlicedClassifier(Sliced):
         super().__init__(sources, inputs, lambda total: nn.Linear(total, num_classes))
         self.norms = nn.ModuleDict({source: norm(inputs) for source in self.slices})
         self.bias = nn.Parameter(torch.zeros(num_classes))
-        self.pool = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+        self.pool = nn.Sequential(PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Maps [B, inputs, H, W] by label to logits [B, classes]."""
-        normalised = torch.cat([self.norms[str(source)](x) for source, x in maps.items()], dim=1)
-        return F.linear(self.pool(normalised), self.weight(maps), self.bias)
+        normalised = {source: self.norms[str(source)](x) for source, x in maps.items()}
+        return F.linear(self.pool(concatenation(normalised)), self.weight(maps), self.bias)
 
 
 def drop_path(x: Tensor, p: float, training: bool) -> Tensor:
