@@ -154,11 +154,14 @@ def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument
 def _highway_backward(
     grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument: Tensor | None
 ) -> Tensor:
-    """Write the gradient before gate and activation to `out` [M, B, 2H]; return the direct one of the parent."""
+    """Write the gradient before gate and activation to `out` [M, B, 2H]; return the direct one of the parent.
+
+    `out` may be `both`.
+    """
     hidden = parent.shape[-1]
     gate, value = both[..., :hidden], both[..., hidden:]
-    out[..., :hidden] = torch.ops.aten.sigmoid_backward(grad * (value - parent), gate)
     through = grad * gate
+    out[..., :hidden] = torch.ops.aten.sigmoid_backward(grad * (value - parent), gate)
     for name, cells in node.groups:
         target = out[..., hidden:]
         if name in IN_PLACE:
@@ -208,7 +211,7 @@ class _CellSequence(torch.autograd.Function):
         values, both, arguments, states, scales, mask, w_state, *edges = ctx.saved_tensors
         steps, n, m, batch, hidden = values.shape
         plan = ctx.plan
-        grad_both = torch.empty_like(both)
+        grad_both = both  # overwritten node by node: it is the largest tensor of a step
         carried = torch.zeros_like(states[0])
         grad_nodes = values.new_empty(n, m, batch, hidden)
         w_state_t, edges_t = w_state.t(), [edge.transpose(1, 2) for edge in edges]
@@ -265,7 +268,7 @@ def cell_sequence(
             the same at every step, [M, B, H]; None changes nothing.
 
     Returns:
-        [T, M, B, H]; differentiable in every tensor argument, once.
+        [T, M, B, H]; differentiable in every tensor argument, once: the backward pass overwrites what it read.
     """
     # Grad mode is off inside forward(); record it here.
     return _CellSequence.apply(projected, state, w_state, plan, norm_bound, mask, torch.is_grad_enabled(), *edges)

@@ -54,15 +54,18 @@ class _MeanNLL(torch.autograd.Function):
         total = hidden.new_zeros(())
         for rows in _chunks(hidden, weight):
             chosen = targets[rows].unsqueeze(1)
-            logits = _logits(low_hidden[rows], low_weight, bias)
-            total -= torch.log_softmax(logits, 1).gather(1, chosen).sum()
+            log_probs = torch.log_softmax(_logits(low_hidden[rows], low_weight, bias), 1)
+            total -= log_probs.gather(1, chosen).sum()
             # The gradient of the mean is (softmax − one-hot) / n; dividing the small factors by n is cheaper.
-            grad_logits = torch.softmax(logits, 1)
+            grad_logits = log_probs.exp_()
             grad_logits.scatter_add_(1, chosen, grad_logits.new_full(chosen.shape, -1.0))
             grad_bias += grad_logits.sum(0)
             grad_logits = grad_logits.to(dtype)
             grad_hidden[rows] = torch.mm(grad_logits, low_weight)
-            grad_weight += torch.mm(grad_logits.t(), low_hidden[rows])
+            if dtype == weight.dtype:
+                grad_weight.addmm_(grad_logits.t(), low_hidden[rows])
+            else:
+                grad_weight += torch.mm(grad_logits.t(), low_hidden[rows])
         ctx.save_for_backward(grad_hidden.div_(n), grad_weight.div_(n), grad_bias.div_(n))
         return total / n
 

@@ -93,6 +93,8 @@ class SharedRNN(LanguageModel):
 
     def _edge_weights(self, cells: Sequence[RNNCell]) -> list[Tensor]:
         size = max(cell.num_blocks for cell in cells)
+        if len(cells) == 1:  # without a copy
+            return [self._edge(cells[0], j).unsqueeze(0) for j in range(1, size)]  # [1, H, 2H] each
         return [torch.stack([self._edge(cell, j) for cell in cells]) for j in range(1, size)]  # [M, H, 2H] each
 
     def _edge(self, cell: RNNCell, position: int) -> Tensor:
