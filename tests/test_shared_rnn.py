@@ -157,13 +157,16 @@ def test_dropout_of_the_state_is_drawn_anew_for_a_sequence_and_absent_in_evaluat
 )
 def test_gradcheck(cells, norm_bound):
     torch.manual_seed(0)
-    num_cells, num_blocks = len(cells), max(cell.num_blocks for cell in cells)
-    shapes = [(3, 2, 6), (num_cells, 2, 3), (3, 6), *[(num_cells, 3, 6)] * (num_blocks - 1)]
+    num_cells = len(cells)
+    plan = Plan.of(cells)
+    shapes = [(3, 2, 6), (num_cells, 2, 3), (3, 6), *[(3, 6)] * len(plan.edges)]
     tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     mask = torch.rand(num_cells, 2, 3, dtype=torch.float64).round() * 2
 
     def states(projected, state, w_state, *edges):
-        return cell_sequence(projected, state, w_state, edges, Plan.of(cells), norm_bound, mask)
+        return cell_sequence(
+            projected, state, w_state, dict(zip(plan.edges, edges, strict=True)), plan, norm_bound, mask
+        )
 
     norms = states(*tensors).norm(dim=-1)
     assert 0 < (norms < 0.99 * norm_bound).sum() < norms.numel(), "both sides of the bound are to be seen"

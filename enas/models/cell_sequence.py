@@ -2,7 +2,7 @@
 
 A node's step is a highway layer over its parent h_i (node 0: over the previous state h, with the input added):
 
-    [a_c, a_h] = h_i · [Wc_ij, Wh_ij]        one [H, 2H] product
+    [a_c, a_h] = h_i · [Wc_ij, Wh_ij]        one [H, 2H] product for all cells that use the edge
     h_j = h_i + σ(a_c) ⊙ (f_j(a_h) − h_i)    equal to c ⊙ f + (1 − c) ⊙ h_i
 
 `rnn_reference` has the same equations without the speed. Dropout of the state, one mask a sequence, is on the h_i of
@@ -15,7 +15,8 @@ weight gradient is one product over the whole sequence.
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,17 +49,25 @@ IN_PLACE = {
 }
 
 
+Cells = slice | list[int]  # some of M cells, a slice where they lie side by side
+Edge = tuple[int, int]  # the labels of a previous node and of the node that reads it
+
+
 @dataclass(frozen=True)
 class NodePlan:
     """One node position of M cells: what each of them does there.
 
     Attributes:
         parents: position of the node that each cell's node reads; empty for node 0.
-        groups: (activation, cells that use it); the cells are a slice when all use the same one.
+        groups: (activation, cells that use it).
+        edges: (edge, cells that use it), in the order of `Plan.edges`.
+        absent: the cells that have no such node.
     """
 
     parents: tuple[int, ...]
-    groups: tuple[tuple[str, slice | list[int]], ...]
+    groups: tuple[tuple[str, Cells], ...]
+    edges: tuple[tuple[Edge, Cells], ...]
+    absent: list[int]
 
     def select(self, nodes: Tensor) -> Tensor:
         """The parents' values [..., M, B, H] among `nodes` [..., N, M, B, H]: a view where the cells agree."""
@@ -73,6 +82,25 @@ class NodePlan:
         else:
             nodes[list(self.parents), range(len(self.parents))] += values
 
+    def multiply(self, x: Tensor, weights: Sequence[Tensor], out: Tensor) -> Tensor:
+        """Write x · weight to `out` for each cell, one product an edge: [M, B, h] and [h, k] give [M, B, k]."""
+        for weight, (_, cells) in zip(weights, self.edges, strict=True):
+            rows, size = x[cells], out.shape[-1]
+            if isinstance(cells, slice):
+                torch.mm(rows.reshape(-1, rows.shape[-1]), weight, out=out[cells].view(-1, size))
+            else:
+                out[cells] = (rows.view(-1, rows.shape[-1]) @ weight).view(len(cells), -1, size)
+        if self.absent:
+            out[self.absent] = 0
+        return out
+
+    def weight_gradients(self, parents: Tensor, grads: Tensor) -> list[Tensor]:
+        """Of each edge, Σ over steps, cells and batch of parentᵀ · grad, [h, k], of [T, M, B, h] and [T, M, B, k]."""
+        return [
+            parents[:, cells].reshape(-1, parents.shape[-1]).t() @ grads[:, cells].reshape(-1, grads.shape[-1])
+            for _, cells in self.edges
+        ]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -83,6 +111,16 @@ class Plan:
 
     nodes: tuple[NodePlan, ...]
     shares: tuple[tuple[float, ...], ...]  # N rows of M
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The edges whose weights are needed, those of node 1 first; one may occur at two positions."""
+        return tuple(edge for node in self.nodes for edge, _ in node.edges)
+
+    def by_node(self, weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        """What lies in the order of `edges`, node by node."""
+        remaining = iter(weights)
+        return [list(itertools.islice(remaining, len(node.edges))) for node in self.nodes]
 
     @property
     def keeps_arguments(self) -> bool:
@@ -100,28 +138,30 @@ class Plan:
     def _node(cells: Sequence[RNNCell], position: int) -> NodePlan:
         present = [position < cell.num_blocks for cell in cells]
         names = [cell.activations[position] if here else "identity" for cell, here in zip(cells, present, strict=True)]
-        groups = {name: [m for m, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
-        if len(groups) == 1:
-            groups = {names[0]: slice(None)}
-        parents = ()
-        if position > 0:
-            parents = tuple(
-                cell.parents[position - 1] if here else 0 for cell, here in zip(cells, present, strict=True)
-            )
-        return NodePlan(parents, tuple(groups.items()))
+        absent = [m for m, here in enumerate(present) if not here]
+        if position == 0:
+            return NodePlan((), _grouped(names), (), absent)
+        parents = tuple(cell.parents[position - 1] if here else 0 for cell, here in zip(cells, present, strict=True))
+        edges = [cell.edges[position - 1] if here else None for cell, here in zip(cells, present, strict=True)]
+        return NodePlan(parents, _grouped(names), _grouped(edges), absent)
+
+
+def _grouped(values: Sequence) -> tuple:
+    """(value, cells that have it) for each value but None."""
+    members = {value: [m for m, other in enumerate(values) if other == value] for value in dict.fromkeys(values)}
+    members.pop(None, None)
+    return tuple((value, _together(cells)) for value, cells in members.items())
+
+
+def _together(cells: list[int]) -> Cells:
+    is_run = cells[-1] - cells[0] == len(cells) - 1
+    return slice(cells[0], cells[-1] + 1) if is_run else cells
 
 
 def _share(cell: RNNCell, position: int) -> float:
     outputs = cell.output_nodes
     used = position < cell.num_blocks and cell.nodes[position] in outputs
     return 1 / len(outputs) if used else 0.0
-
-
-def _product(x: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
-    """x · weight for each of M cells: [M, B, h] and [M, h, k] give [M, B, k]."""
-    if x.shape[0] > 1:
-        return torch.bmm(x, weight, out=out)
-    return torch.mm(x[0], weight[0], out=None if out is None else out[0]).unsqueeze(0)
 
 
 def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -145,7 +185,7 @@ def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument
         if name not in IN_PLACE:
             value[cells] = activate(name, value[cells])
         elif isinstance(cells, slice):
-            IN_PLACE[name].activate(value)
+            IN_PLACE[name].activate(value[cells])
         else:
             value[cells] = IN_PLACE[name].activate(value[cells])
     torch.lerp(parent, value, gate, out=out)
@@ -184,6 +224,7 @@ class _CellSequence(torch.autograd.Function):
         states = state.new_empty(steps + 1, m, batch, hidden)
         scales = state.new_empty(steps, m, batch, 1)
         shares = state.new_tensor(plan.shares).view(n, m, 1, 1)
+        weights = plan.by_node(edges)
         states[0] = state
         for t in range(steps):
             now, now_both = values[t % kept_steps], both[t % kept_steps]
@@ -194,7 +235,7 @@ class _CellSequence(torch.autograd.Function):
             _highway(previous, now_both[0], plan.nodes[0], out=now[0], argument=now_arguments[0])
             for j in range(1, n):
                 parent = plan.nodes[j].select(now)
-                _product(_masked(parent, mask), edges[j - 1], out=now_both[j])
+                plan.nodes[j].multiply(_masked(parent, mask), weights[j], out=now_both[j])
                 _highway(parent, now_both[j], plan.nodes[j], out=now[j], argument=now_arguments[j])
             output = (now * shares).sum(0)
             norm = torch.linalg.vector_norm(output, dim=-1, keepdim=True)
@@ -214,7 +255,7 @@ class _CellSequence(torch.autograd.Function):
         grad_both = both  # overwritten node by node: it is the largest tensor of a step
         carried = torch.zeros_like(states[0])
         grad_nodes = values.new_empty(n, m, batch, hidden)
-        w_state_t, edges_t = w_state.t(), [edge.transpose(1, 2) for edge in edges]
+        w_state_t, weights_t = w_state.t(), plan.by_node([edge.t() for edge in edges])
         for t in reversed(range(steps)):
             now_arguments = [None] * n if arguments is None else arguments[t]
             grad = _norm_bound_backward(grad_states[t] + carried, states[t + 1], scales[t], ctx.norm_bound)
@@ -223,7 +264,7 @@ class _CellSequence(torch.autograd.Function):
                 node = plan.nodes[j]
                 parent = node.select(values[t])
                 direct = _highway_backward(grad_nodes[j], parent, both[t, j], node, grad_both[t, j], now_arguments[j])
-                through = _masked(_product(grad_both[t, j], edges_t[j - 1]), mask)
+                through = _masked(node.multiply(grad_both[t, j], weights_t[j], torch.empty_like(direct)), mask)
                 node.add_to_parents(grad_nodes, direct.add_(through))
             direct = _highway_backward(
                 grad_nodes[0], states[t], both[t, 0], plan.nodes[0], grad_both[t, 0], now_arguments[0]
@@ -231,14 +272,10 @@ class _CellSequence(torch.autograd.Function):
             through = torch.mm(grad_both[t, 0].reshape(m * batch, -1), w_state_t).view(m, batch, hidden)
             carried = direct.add_(_masked(through, mask))
         grad_w_state = _masked(states[:-1], mask).reshape(-1, hidden).t() @ grad_both[:, 0].reshape(-1, 2 * hidden)
-        parents = (_masked(node.select(values), mask) for node in plan.nodes[1:])
-        grad_edges = [_weight_gradient(parent, grad_both[:, j]) for j, parent in enumerate(parents, start=1)]
+        grad_edges = []
+        for j, node in enumerate(plan.nodes[1:], start=1):
+            grad_edges += node.weight_gradients(_masked(node.select(values), mask), grad_both[:, j])
         return grad_both[:, 0].sum(1), carried, grad_w_state, None, None, None, None, *grad_edges
-
-
-def _weight_gradient(parent: Tensor, grad_both: Tensor) -> Tensor:
-    """Σ over steps and batch of parentᵀ · grad, [M, H, 2H], of [T, M, B, H] and [T, M, B, 2H]."""
-    return torch.bmm(parent.transpose(0, 1).flatten(1, 2).transpose(1, 2), grad_both.transpose(0, 1).flatten(1, 2))
 
 
 def _norm_bound_backward(grad: Tensor, bounded: Tensor, scale: Tensor, norm_bound: float) -> Tensor:
@@ -250,7 +287,7 @@ def cell_sequence(
     projected: Tensor,
     state: Tensor,
     w_state: Tensor,
-    edges: Sequence[Tensor],
+    edges: Mapping[Edge, Tensor],
     plan: Plan,
     norm_bound: float,
     mask: Tensor | None = None,
@@ -261,7 +298,7 @@ def cell_sequence(
         projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells.
         state: the state before the sequence, [M, B, H].
         w_state: [Whc, Whh] of node 0, [H, 2H].
-        edges: for each of nodes 1 … N−1, the weights [Wc, Wh] of the edge that each cell uses, [M, H, 2H].
+        edges: the weights [Wc, Wh] of each edge of the plan, [H, 2H].
         plan: what the cells are.
         norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.
         mask: what the previous state is multiplied by where node 0 reads it, and a node's state where an edge does,
@@ -271,4 +308,5 @@ def cell_sequence(
         [T, M, B, H]; differentiable in every tensor argument, once: the backward pass overwrites what it read.
     """
     # Grad mode is off inside forward(); record it here.
-    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, mask, torch.is_grad_enabled(), *edges)
+    weights = (edges[edge] for edge in plan.edges)
+    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, mask, torch.is_grad_enabled(), *weights)

@@ -80,27 +80,19 @@ class SharedRNN(LanguageModel):
         return self.w_state.new_zeros(num_cells, batch_size, self.config.shared_hid)
 
     def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
+        plan = Plan.of(architectures)
         states = cell_sequence(
             embedded @ self.w_input,
             state,
             drop_connect(self.w_state, self.config.shared_wdrop, self.training),
-            self._edge_weights(architectures),
-            Plan.of(architectures),
+            {edge: self._edge(*edge) for edge in plan.edges},
+            plan,
             self.config.shared_norm_bound,
             dropout_mask(state, self.config.shared_dropouth, self.training, self.part),
         )
         return states, states[-1]
 
-    def _edge_weights(self, cells: Sequence[RNNCell]) -> list[Tensor]:
-        size = max(cell.num_blocks for cell in cells)
-        if len(cells) == 1:  # without a copy
-            return [self._edge(cells[0], j).unsqueeze(0) for j in range(1, size)]  # [1, H, 2H] each
-        return [torch.stack([self._edge(cell, j) for cell in cells]) for j in range(1, size)]  # [M, H, 2H] each
-
-    def _edge(self, cell: RNNCell, position: int) -> Tensor:
-        if position >= cell.num_blocks:
-            return torch.zeros_like(self.w_state)
-        previous, node = cell.edges[position - 1]
+    def _edge(self, previous: int, node: int) -> Tensor:
         name = edge_name(previous, node)
         if name in self.edges:
             return self.edges[name]
