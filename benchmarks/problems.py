@@ -22,7 +22,6 @@ def trainer(config: Config, device: torch.device, vocabulary: int = NUM_WORDS) -
     """A search by `config` that writes nothing."""
     seed_everything(config.random_seed)
     data = _images(config) if config.network_type == "cnn" else _text(vocabulary)
-    config, _ = config.space.choose(config, data, device)
     task, controller = run.make_problem(config, data, None, device)
     return run.make_trainer(config, task, controller, Path("nowhere"))
 

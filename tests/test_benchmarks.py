@@ -19,7 +19,8 @@ TEXT = {
     "shared_dropoute": 0.0, "shared_dropouti": 0.0, "shared_dropout": 0.0, "shared_wdrop": 0.0,
 }  # fmt: skip
 IMAGES = {
-    "cnn_hid": 4, "cnn_num_layers": 3, "batch_size": 6, "num_threads": 1, "num_gpu": 0, "image_size": 8
+    "cnn_hid": 4, "cnn_num_layers": 3, "batch_size": 6, "num_threads": 1, "num_gpu": 0, "image_size": 8,
+    "precision": "float32",
 }  # fmt: skip
 
 

@@ -479,6 +479,7 @@ IMAGE_EFFECTS: dict[str, tuple[dict, object]] = {
     "cnn_separable_prior": (MICRO, 0.25),
     "cnn_operation_tanh_c": (MICRO, 0.1),
     "cnn_reward": ({}, "log_likelihood"),
+    "precision": ({}, "bfloat16"),
     "cnn_skip_target": ({}, 0.9),
     "cnn_skip_weight": ({}, 5.0),
     "image_size": ({}, 12),

@@ -7,6 +7,8 @@ import pytest
 import tiny
 import torch
 
+from enas.models import precision
+from enas.runs import run
 from enas.runs.commands import execute
 from enas.training import probe
 from enas.training.checkpoint import random_states
@@ -34,26 +36,58 @@ def timed(monkeypatch, *times: float):
     monkeypatch.setattr(probe, "seconds", seconds)
 
 
+@pytest.mark.parametrize("network_type", ["rnn", "cnn"])
 @pytest.mark.parametrize(
     ("is_there", "times", "chosen", "why"),
     [
-        (False, (), "float32", "this processor has no bfloat16 instructions"),
-        (True, (0.2, 0.1), "bfloat16", "12 rows of the decoder take 200 ms in float32 and 100 in bfloat16"),
-        (True, (0.1, 0.2), "float32", "12 rows of the decoder take 100 ms in float32 and 200 in bfloat16"),
-        (True, (0.104, 0.1), "float32", "12 rows of the decoder take 104 ms in float32 and 100 in bfloat16"),
+        (False, (), "float32", "this processor has no other"),
+        (True, (0.2, 0.1), "bfloat16", "a step takes 200 ms in float32, 100 ms in bfloat16"),
+        (True, (0.1, 0.2), "float32", "a step takes 100 ms in float32, 200 ms in bfloat16"),
+        (True, (0.104, 0.1), "float32", "a step takes 104 ms in float32, 100 ms in bfloat16"),
     ],
 )
-def test_bfloat16_is_chosen_where_it_is_there_and_faster(monkeypatch, is_there, times, chosen, why):
-    monkeypatch.setattr(probe, "has_bfloat16", lambda device: is_there)
+def test_less_precision_is_chosen_where_it_is_there_and_faster(
+    tmp_path, monkeypatch, network_type, is_there, times, chosen, why
+):
+    trainer = tiny.trainer(tmp_path, network_type=network_type)
+    trainer.train_shared()
+    before = torch.load(_saved(trainer.task.state_dict(), tmp_path / "before.pt"), weights_only=False)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: is_there)
     timed(monkeypatch, *times)
     state = random_states()
-    assert probe.choose_precision(12, 20, 8, CPU) == (chosen, why)
+    assert probe.choose_precision(trainer.task, trainer.controller, 1) == (chosen, why)
+    assert trainer.task.precision == "float32"
     assert tiny.difference(random_states(), state) is None
+    assert tiny.difference(before, trainer.task.state_dict()) is None
+
+
+def test_images_in_less_precision_are_about_the_same(tmp_path):
+    trainer = tiny.trainer(tmp_path, network_type="cnn", cnn_reward="log_likelihood")
+    networks = trainer.controller.sample(3).architectures
+    exact = torch.tensor(trainer.task.rank(networks, 2))
+    trainer.task.precision = "bfloat16"
+    rounded = torch.tensor(trainer.task.rank(networks, 2))
+    assert 0 < (exact - rounded).abs().max() < 0.1
+    loss, _ = trainer.task.shared_loss(networks[:1])
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert all(weight.grad is None or weight.grad.dtype == torch.float32 for weight in trainer.task.model.parameters())
+
+
+def test_a_gpu_may_round_to_tf32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert precision.available(torch.device("cuda")) == ["float32", "tf32", "bfloat16"]
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    for name, allowed in (("tf32", True), ("float32", False)):
+        precision.use(name)
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def test_a_processor_that_torch_cannot_ask_has_none(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not probe.has_bfloat16(CPU)
+    assert not precision.has_bfloat16(CPU)
 
 
 def test_a_long_trial_is_not_repeated(monkeypatch):
@@ -111,7 +145,7 @@ def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
 
 def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_anew(tmp_path, monkeypatch):
     choices = iter([("bfloat16", "first"), ("float32", "second")])
-    monkeypatch.setattr("enas.spaces.recurrent.choose_precision", lambda *shape: next(choices))
+    monkeypatch.setattr(run, "choose_precision", lambda *arguments: next(choices))
     execute(tiny.settings(tmp_path, precision="auto", num_threads=2))
     folder = tiny.only_run(tmp_path / "logs")
     assert "precision bfloat16: first" in (folder / "train.log").read_text()

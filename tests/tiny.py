@@ -57,6 +57,7 @@ IMAGE_SETTINGS = {
     "dataset": "tiny",
     "num_gpu": 0,
     "num_threads": 1,
+    "precision": "float32",
     "cnn_num_layers": 3,
     "cnn_num_blocks": 2,
     "cnn_hid": 4,

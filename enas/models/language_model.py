@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from enas.errors import UserError
 from enas.models.cross_entropy import mean_nll, token_nll
 from enas.models.dropout import WHOLE, embedding_dropout, locked_dropout
-from enas.settings import Settings, setting
-
-# "auto" is chosen by `enas.training.probe` before a run starts; a model made without it is exact.
-PRECISIONS = {"auto": None, "float32": None, "bfloat16": torch.bfloat16}
+from enas.models.precision import PrecisionConfig, product_dtype
+from enas.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig(Settings):
+class LanguageModelConfig(PrecisionConfig):
     """Sizes and regularisers of a `LanguageModel`."""
 
     shared_embed: int = setting(1000, "embedding size", at_least=1)
@@ -34,11 +32,6 @@ class LanguageModelConfig(Settings):
     shared_embed_init_range: float = setting(0.05, "embeddings start uniform in ±this", above=0)
     shared_input_scale: float = setting(0.0, "embedded words are multiplied by this; 0 is √shared_embed", at_least=0)
     shared_unigram_bias: bool = setting(True, "the decoder's bias starts at the words' log frequencies in training")
-    precision: str = setting(
-        "auto",
-        "of the decoder's matrix products; auto is bfloat16 where the machine has it and a short trial finds it faster",
-        choices=tuple(PRECISIONS),
-    )
 
     def check(self) -> None:
         if self.tie_weights and self.shared_embed != self.shared_hid:
@@ -67,6 +60,7 @@ class LanguageModel(nn.Module, ABC):
     """Embedding → recurrent cells → decoder. Subclasses bring the cells.
 
     Attributes:
+        precision: of the decoder's products, see `enas.models.precision`.
         part: which part of the states [M, B, H] this process has, where several train one model.
     """
 
@@ -74,6 +68,7 @@ class LanguageModel(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
+        self.precision = config.precision
         self.part = WHOLE
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
         self.decoder = (
@@ -163,4 +158,4 @@ class LanguageModel(nn.Module, ABC):
 
     def _decoding(self, output: SequenceOutput, wanted: Tensor) -> tuple:
         hidden = output.outputs.flatten(0, 2)  # [T·M·B, H]
-        return hidden, self.decoder, self.decoder_bias, wanted.flatten(), PRECISIONS[self.config.precision]
+        return hidden, self.decoder, self.decoder_bias, wanted.flatten(), product_dtype(self.precision)

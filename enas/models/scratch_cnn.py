@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from enas.errors import UserError
 from enas.models.cnn import CellChoices, MacroChoices, MacroGraph, MicroGraph
 from enas.models.operations import RUNNING_AVERAGES, convolution
+from enas.models.precision import at_least_float32
 from enas.models.shared_cnn import check_filters, check_thirds
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
@@ -85,7 +86,7 @@ class MacroCNN(MacroGraph):
 
         Nothing here depends on the `progress` of training.
         """
-        logits = self(images)
+        logits = at_least_float32(self(images))
         return F.cross_entropy(logits, labels), logits
 
 
@@ -129,7 +130,7 @@ class MicroCNN(MicroGraph):
 
         `progress`: the share of training that is done, 0 … 1, by which drop path grows.
         """
-        logits, auxiliary = self.logits_and_auxiliary(images, progress)
+        logits, auxiliary = map(at_least_float32, self.logits_and_auxiliary(images, progress))
         weight = self.config.scratch_cnn_auxiliary_weight
         return F.cross_entropy(logits, labels) + weight * F.cross_entropy(auxiliary, labels), logits
 

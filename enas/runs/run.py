@@ -49,7 +49,7 @@ from enas.training.checkpoint import (
 from enas.training.derive import DeriveConfig, ordered
 from enas.training.distributed import ALONE, ARCHITECTURES, BATCH, Ranks, join
 from enas.training.optim import ControllerOptimConfig
-from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choose_threads
+from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choose_precision, choose_threads
 from enas.training.reinforce import ReinforceConfig
 from enas.training.scratch import ScratchTrainer
 from enas.training.trainer import Trainer, TrainerConfig, describe_comparison
@@ -243,9 +243,11 @@ def make_problem(
     if architecture is not None:
         task = config.space.scratch_task(config, data, architecture, device)
         task.divide(ranks, BATCH)
+        _use_precision(config, task)
         return task, FixedController(architecture)
     task = config.space.search_task(config, data, device)
     task.divide(ranks, ARCHITECTURES)
+    _use_precision(config, task)
     return task, config.space.controllers[config.train_type](config).to(device)
 
 
@@ -254,13 +256,14 @@ def _start(config: Config, architecture: Architecture | None, notes: list[str] |
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
     data = config.space.load_data(config)
-    config, chosen = _agreed(ranks, *config.space.choose(config, data, device))
     task, controller = make_problem(config, data, architecture, device, ranks)
+    config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
+    _use_precision(config, task)
     config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
     config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
     folder = Path(ranks.from_first(lambda: str(_new_run(config))))
     with _logbook(folder, ranks) as logbook:
-        for line in (*data.notes, *(notes or ()), *chosen, *threads, *steps):
+        for line in (*data.notes, *(notes or ()), *precision, *threads, *steps):
             logbook.info(line)
         trainer = make_trainer(config, task, controller, folder, logbook, ranks)
         logbook.info(f"run {folder}: {_what(config, trainer)}, on {_where(device, ranks)}")
@@ -300,6 +303,19 @@ def _write_architecture(config: Config, architecture: Architecture, trainer: Tra
     if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
         path = trainer.folder / "architecture.png"
         trainer.output_files["picture"] = config.space.draw(architecture, path, config.dataset)
+
+
+def _use_precision(config: Config, task: Task) -> None:
+    if config.precision in task.precisions and config.precision != "auto":
+        task.precision = config.precision
+
+
+def _choose_precision(config: Config, task: Task, controller: Controller) -> tuple[Config, list[str]]:
+    """The settings with the precision that is fastest here, where it is auto, and a line on why."""
+    if config.precision != "auto" or len(task.precisions) == 1:
+        return config, []
+    precision, reason = choose_precision(task, controller, config.shared_num_sample)
+    return config.replace(precision=precision), [f"precision {precision}: {reason}"]
 
 
 def _choose_threads(config: Config, task: Task, controller: Controller) -> tuple[Config, list[str]]:

@@ -22,7 +22,6 @@ from enas.search_space.formats import RNN_FORMATS
 from enas.spaces.registry import Replacement, SearchSpace, register
 from enas.tasks.language import LanguageTask, LanguageTaskConfig
 from enas.training.optim import SharedOptimConfig
-from enas.training.probe import choose_precision
 from enas.training.scratch import ScratchConfig
 
 if TYPE_CHECKING:
@@ -114,15 +113,6 @@ def check(config: Config) -> None:
         )
 
 
-def choose(config: Config, corpus: Corpus, device: torch.device) -> tuple[Config, list[str]]:
-    """Choose the precision where it is auto."""
-    if config.precision != "auto":
-        return config, []
-    num_words = config.shared_rnn_max_length * config.batch_size * config.shared_num_sample
-    precision, reason = choose_precision(num_words, len(corpus.vocabulary), config.shared_hid, device)
-    return config.replace(precision=precision), [f"precision {precision}: {reason}"]
-
-
 RNN = register(
     SearchSpace(
         name="rnn",
@@ -157,6 +147,5 @@ RNN = register(
         ),
         baselines={"lstm": nearest_lstm},
         check=check,
-        choose=choose,
     )
 )

@@ -71,7 +71,6 @@ class SearchSpace:
         baselines: by name, what makes an architecture that is not searched but can be trained in the place of one.
         has_validation: whether runs with these settings have validation data; a search needs it.
         check: raises UserError for settings that do not go together in this space.
-        choose: chooses settings by trials on the machine; returns the settings, and log lines on why.
     """
 
     name: str
@@ -91,7 +90,6 @@ class SearchSpace:
     baselines: Mapping[str, Callable[[Config], Architecture]] = field(default_factory=dict)
     has_validation: Callable[[Config], bool] = lambda config: True
     check: Callable[[Config], None] = lambda config: None
-    choose: Callable[[Config, Any, torch.device], tuple[Config, list[str]]] = lambda config, data, device: (config, [])
 
     def __post_init__(self):
         object.__setattr__(self, "selected_by", dict(self.selected_by) or {"network_type": self.name})

@@ -13,6 +13,7 @@ from torch import Tensor
 from enas.controllers.base import TRAINED
 from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.models.language_model import LanguageModel, SequenceOutput
+from enas.models.precision import PRECISIONS, use
 from enas.search_space import RNNCell
 from enas.settings import ABOVE_ZERO, setting
 from enas.tasks.base import PERPLEXITY, BatchConfig, Task, check_divides
@@ -64,6 +65,7 @@ class LanguageTask(Task):
     """
 
     metric = PERPLEXITY
+    precisions = PRECISIONS
 
     def __init__(
         self,
@@ -86,6 +88,15 @@ class LanguageTask(Task):
         self._valid = self._batches("valid", self._reward_batch_size, config.reward_length or length, only_whole=True)
         self._state: Tensor | None = None
         self._divided = ARCHITECTURES
+
+    @property
+    def precision(self) -> str:
+        return self.model.precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self.model.precision = name
+        use(name)
 
     def divide(self, ranks: Ranks, dim: int) -> None:
         """Share the work of `shared_loss`: cells, or columns of the minibatch where there is one cell."""

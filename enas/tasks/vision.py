@@ -13,6 +13,7 @@ from enas.data.augment import AugmentConfig, all_rotations, augment, normalise, 
 from enas.data.builtin import SPLITS
 from enas.data.image import ImageDataset
 from enas.data.image_batches import TrainingImages, evaluation_batches
+from enas.models.precision import PRECISIONS, PrecisionConfig, at_least_float32, product_dtype, use
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
 from enas.settings import setting
@@ -26,8 +27,8 @@ MEMORY_FORMAT = torch.channels_last
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionTaskConfig(BatchConfig, AugmentConfig):
-    """Minibatches of a `VisionTask`, its reward, and how training images are varied."""
+class VisionTaskConfig(BatchConfig, AugmentConfig, PrecisionConfig):
+    """Minibatches of a `VisionTask`, its reward and precision, and how training images are varied."""
 
     cnn_reward: str = setting(
         "accuracy",
@@ -55,12 +56,14 @@ class VisionTask(Task):
     """
 
     metric = ACCURACY
+    precisions = PRECISIONS
 
     def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig, seed: int):
         self.dataset = dataset
         self.model = model.to(memory_format=MEMORY_FORMAT)
         self.config = config
         self.seed = seed
+        self._precision = config.precision
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
         # All four rotations of an image make one minibatch of about the usual size.
@@ -74,6 +77,20 @@ class VisionTask(Task):
         self._valid = self._endless("valid", self._reward_images) if self.has_validation else None
         self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
         self._divided = ARCHITECTURES
+
+    @property
+    def precision(self) -> str:
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self._precision = name
+        use(name)
+
+    def _rounding(self) -> torch.autocast:
+        """Inside, convolutions and products round their operands as `precision` says."""
+        dtype = product_dtype(self._precision)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def divide(self, ranks: Ranks, dim: int) -> None:
         """Share the work of `shared_loss`: networks, or images of the minibatch where there is one network.
@@ -103,7 +120,7 @@ class VisionTask(Task):
         images = images.contiguous(memory_format=MEMORY_FORMAT)
         losses, accuracies = [], []
         for network, draws in zip(networks, self.ranks.draws(len(networks), self.device), strict=True):
-            with draws:
+            with draws, self._rounding():
                 loss, logits = self.loss_and_logits(images, labels, network)
             losses.append(loss)
             accuracies.append(_correct(logits, labels) / len(labels))
@@ -111,7 +128,7 @@ class VisionTask(Task):
 
     def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy in nats of `labels` [B], and the logits [B, C], of images [B, 3, H, W]."""
-        logits = self.logits(images, network)
+        logits = at_least_float32(self.logits(images, network))
         return nn.functional.cross_entropy(logits, labels), logits
 
     def logits(self, images: Tensor, network: Network) -> Tensor:
@@ -167,7 +184,9 @@ class VisionTask(Task):
 
     def _totals(self, networks: Sequence[Network], images: Tensor, labels: Tensor, metric: Metric) -> Tensor:
         total = _log_likelihood if metric is LOG_LIKELIHOOD else _correct
-        return torch.stack([total(self.logits(images, network), labels) for network in networks])  # [M]
+        with self._rounding():
+            logits = [at_least_float32(self.logits(images, network)) for network in networks]
+        return torch.stack([total(each, labels) for each in logits])  # [M]
 
     def state_dict(self) -> dict:
         """Model and cursors."""

@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from enas.controllers import Controller
-from enas.models.cross_entropy import CHUNK_ELEMENTS, mean_nll
+from enas.models.precision import available
 from enas.training.checkpoint import random_states, restore_random_states
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 TRIES = 3
 LONG = 1.0  # seconds; a slower action is tried once
-GAIN = 1.1  # bfloat16, or more threads, must be this much faster to be chosen
-
-BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # on x86, x86 and Arm
+GAIN = 1.1  # less precision, or more threads, must be this much faster to be chosen
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -37,39 +34,24 @@ def _timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device has bfloat16 instructions; emulating them is many times slower."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Older torch versions cannot tell.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
+def choose_precision(task, controller: Controller, num_architectures: int) -> tuple[str, str]:
+    """The precision in which a training step is fastest, and why, in words; the exact one unless it loses `GAIN`.
 
-
-def choose_precision(num_words: int, vocab_size: int, hidden: int, device: torch.device) -> tuple[str, str]:
-    """The precision in which `num_words` words of a step are decoded faster, and why, in words.
-
-    Args:
-        num_words: steps × architectures × batch.
-        vocab_size, hidden: of the decoder's weight.
-
-    Returns:
-        "float32" or "bfloat16", and the reason.
+    Args: as for `choose_threads`; the task is left as it was, and its precision is to be set.
     """
-    if not has_bfloat16(device):
-        return "float32", f"this {_kind(device)} has no bfloat16 instructions"
-    rows = max(1, min(num_words, CHUNK_ELEMENTS // vocab_size))  # as many as the decoder takes at a time
-    states = torch.full((rows, hidden), 0.1, device=device, requires_grad=True)
-    weight = torch.full((vocab_size, hidden), 0.1, device=device, requires_grad=True)
-    bias = torch.zeros(vocab_size, device=device, requires_grad=True)
-    targets = torch.zeros(rows, dtype=torch.int64, device=device)
-
-    def decode(precision: torch.dtype | None) -> Callable[[], Tensor]:
-        return lambda: mean_nll(states, weight, bias, targets, precision)
-
-    exact, short = seconds(decode(None)), seconds(decode(torch.bfloat16))
-    reason = f"{rows} rows of the decoder take {1e3 * exact:.3g} ms in float32 and {1e3 * short:.3g} in bfloat16"
-    return ("bfloat16" if exact > GAIN * short else "float32"), reason
+    names = [name for name in available(task.device) if name in task.precisions]
+    if len(names) == 1:
+        return names[0], f"this {_kind(task.device)} has no other"
+    before, times = task.precision, {}
+    with _unchanged(task):
+        architectures = _sampled(controller, num_architectures)
+        for name in names:
+            task.precision = name
+            times[name] = seconds(lambda: task.shared_loss(architectures)[0].backward())
+    task.precision = before
+    fastest = min(times, key=times.get)
+    tried = ", ".join(f"{1e3 * time:.3g} ms in {name}" for name, time in times.items())
+    return (fastest if times[names[0]] > GAIN * times[fastest] else names[0]), f"a step takes {tried}"
 
 
 def choose_threads(task, controller: Controller, num_architectures: int) -> tuple[int, str]:
@@ -127,11 +109,18 @@ def _sampled(controller: Controller, num: int) -> list:
 @contextmanager
 def _unchanged(task) -> Iterator[None]:
     """The task, its model and all random states are as before when the block ends."""
-    before, states = copy.deepcopy(task.state_dict()), random_states()
+    before, states = _copied(task), random_states()
     yield
     task.load_state_dict(before)
     task.model.zero_grad(set_to_none=True)
     restore_random_states(states)
+
+
+def _copied(task) -> dict:
+    """The state of the task, copied but for the parameters, which a trial leaves alone, and which may be large."""
+    state, parameters = task.state_dict(), dict(task.model.named_parameters())
+    kept = {id(tensor): tensor for name, tensor in state["model"].items() if name in parameters}
+    return copy.deepcopy(state, kept)
 
 
 def _counts(most: int) -> list[int]:

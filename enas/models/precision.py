@@ -1,0 +1,58 @@
+"""The precision of matrix products and convolutions; sums, softmax and what is updated are always in float32."""
+
+from dataclasses import dataclass
+
+import torch
+
+from enas.settings import Settings, setting
+
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # on x86, x86 and Arm
+TF32_CAPABILITY = (8, 0)  # of NVIDIA GPUs
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionConfig(Settings):
+    """How products are computed."""
+
+    precision: str = setting(
+        "auto",
+        "of the decoder's products and of convolutions, tf32 on a GPU of every product; auto is what a trial finds "
+        "fastest of what the machine has",
+        choices=PRECISIONS,
+    )
+
+
+def product_dtype(precision: str) -> torch.dtype | None:
+    """What operands are rounded to; None leaves them. What is "auto", and not chosen yet, is exact."""
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """`x` as sums and softmax want it."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def use(precision: str) -> None:
+    """Let a GPU round the operands of float32 products to TF32, or not."""
+    allowed = precision in ("tf32", "bfloat16")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def available(device: torch.device) -> list[str]:
+    """The precisions that the device has instructions for, the exact one first."""
+    found = ["float32"]
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= TF32_CAPABILITY:
+        found.append("tf32")
+    if has_bfloat16(device):
+        found.append("bfloat16")
+    return found
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 instructions; emulating them is many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Older torch versions cannot tell.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
