@@ -11,4 +11,5 @@ shared_max_step = 500
 max_epoch = 4
 scratch_cnn_hid = 24
 scratch_cnn_dropout = 0.1  # short training, small network
+precision = "float32"  # the same on every processor
 num_threads = 1

@@ -13,4 +13,5 @@ scratch_cnn_hid = 12
 scratch_cnn_num_layers = 3
 scratch_cnn_dropout = 0.1  # short training, small network
 scratch_cnn_drop_path = 0.0  # likewise
+precision = "float32"  # the same on every processor
 num_threads = 1
