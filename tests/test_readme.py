@@ -1,5 +1,6 @@
 """Every command and every line of Python in the README runs, on a tiny text in the place of Penn Treebank."""
 
+import ast
 import itertools
 import re
 import runpy
@@ -82,10 +83,16 @@ def test_the_package_imports_what_it_depends_on_and_nothing_else():
     extras = {name for names in project["optional-dependencies"].values() for name in names} - {"dask"}  # by joblib
     pinned = (tiny.ROOT / "requirements.txt").read_text().split()
     assert {line.split("==")[0] for line in pinned if "==" in line} == names | {"tensorboard"}  # which shows the curves
-    source = "\n".join(path.read_text() for path in (tiny.ROOT / "enas").rglob("*.py"))
-    found = re.findall(r"^ *(?:import (\w+)|from (\w+)[\w.]* import )", source, re.MULTILINE)
-    imported = {one or other for one, other in found} - {"enas", *sys.stdlib_module_names}
+    imported = {name for path in (tiny.ROOT / "enas").rglob("*.py") for name in _imported(ast.parse(path.read_text()))}
+    imported -= {"enas", *sys.stdlib_module_names}
     assert {{"pillow": "PIL"}.get(name, name) for name in names | extras} == imported
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """The packages that a module imports anywhere in it."""
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
 
 
 def test_the_commands_are_found():

@@ -71,7 +71,7 @@ def draw_cell(cell: RNNCell, path: str | Path, *, title: str | None = None) -> P
 
     Args:
         cell: the cell to draw.
-        path: where the picture goes; ends in .png.
+        path: where the picture goes; ends in .png, or in .svg.
         title: a line above the cell, such as "epoch 4, step 1600, perplexity 143.2".
 
     Returns:
@@ -212,15 +212,15 @@ def _add_edges(graph: graphviz.Digraph, cell: RNNCell) -> None:
 
 
 def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
-    """Write a graph as a PNG, or as .dot source where `dot` cannot make one; returns and raises as `draw_cell`."""
+    """Write a graph as a PNG, an SVG, or .dot source where `dot` cannot make one; returns and raises as `draw_cell`."""
     path = Path(path)
-    if path.suffix != ".png":
-        raise UserError(f"{path}: a picture's name must end in .png")
+    if path.suffix not in (".png", ".svg"):
+        raise UserError(f"{path}: a picture's name must end in .png or .svg")
     try:
         no_layout = 2 if graph.engine == "neato" else None
-        return _write_atomically(path, graph.pipe(format="png", neato_no_op=no_layout))
+        return _write_atomically(path, graph.pipe(format=path.suffix[1:], neato_no_op=no_layout))
     except (graphviz.ExecutableNotFound, graphviz.CalledProcessError):
-        # A missing program, or one built without PNG support, must not end a search.
+        # A missing program, or one built without the format, must not end a search.
         return _write_atomically(path.with_suffix(".dot"), graph.source.encode())
 
 

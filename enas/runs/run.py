@@ -21,7 +21,8 @@ import torch
 from enas.config import Config
 from enas.controllers import Controller, FixedController
 from enas.errors import UserError
-from enas.runs.files import read_json, write_json
+from enas.runs.files import write_json
+from enas.runs.final import final_of_search
 from enas.runs.folder import (
     SCRATCH,
     SEARCHES,
@@ -34,13 +35,11 @@ from enas.runs.folder import (
 )
 from enas.runs.launch import mark_launch
 from enas.runs.logbook import Logbook, NoLogbook, format_score
-from enas.search_space import Architecture, Space, architecture_from_dict, load_architecture
+from enas.search_space import Architecture, Space, load_architecture
 from enas.tasks.base import Task
 from enas.training.checkpoint import (
-    BEST,
     CheckpointConfig,
     Checkpoints,
-    load_checkpoint,
     misfit,
     random_states,
     restore_random_states,
@@ -368,12 +367,8 @@ def _test_scratch(trainer: ScratchTrainer) -> dict:
 
 def _test_search(trainer: Trainer) -> dict:
     task, metric = trainer.task, trainer.task.metric
-    architecture, score = _last_derived(trainer.folder, metric.name)
-    best = trainer.checkpoints.folder / BEST
-    if best.is_file() and not metric.is_better(score, trainer.progress.best):
-        state = load_checkpoint(best, task.device)
-        task.load_state_dict(state["task"])
-        architecture = architecture_from_dict(state["progress"]["architecture"])
+    architecture, state = final_of_search(trainer.folder, trainer.checkpoints, metric, task.device)
+    task.load_state_dict(state["task"])
     results = {
         **trainer.results(),
         "architecture": architecture.to_dict(),
@@ -381,15 +376,6 @@ def _test_search(trainer: Trainer) -> dict:
         f"test_{metric.name}": task.evaluate(architecture, "test"),
     }
     return _report(trainer, results, "tested")
-
-
-def _last_derived(folder: Path, metric: str) -> tuple[Architecture, float]:
-    path = folder / "results.json"
-    try:
-        results = read_json(path)
-        return architecture_from_dict(results["architecture"]), float(results[f"validation_{metric}"])
-    except (UserError, TypeError, KeyError):
-        raise UserError(f"{path}: names no derived architecture; make one with --mode derive") from None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from enas.controllers import Controller, IndependentController, RandomController, RNNController, RNNControllerConfig
 from enas.data.text import Corpus, TextConfig, load_corpus
 from enas.errors import UserError
+from enas.export import recurrent
 from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.models.lstm import LSTMModel, nearest_hidden
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
@@ -145,6 +146,7 @@ RNN = register(
             names=lambda config: config.shared_rnn_activations,
             apply=RNNCell.replace_activations,
         ),
+        export=recurrent.exported,
         baselines={"lstm": nearest_lstm},
         check=check,
     )

@@ -14,6 +14,7 @@ import torch
 
 from enas.controllers import Controller
 from enas.errors import UserError
+from enas.export.parts import Exported
 from enas.search_space import Architecture
 from enas.search_space.formats import FORMATS, Format
 from enas.settings import Settings
@@ -68,6 +69,7 @@ class SearchSpace:
         draw: (architecture, path, title) to the picture written.
         formats: published formats of its architectures, by name.
         replacement: the ablation that replaces what nodes apply; None where there is none.
+        export: (architecture, weights by name, settings) to what `enas.export` writes; None where it cannot.
         baselines: by name, what makes an architecture that is not searched but can be trained in the place of one.
         has_validation: whether runs with these settings have validation data; a search needs it.
         check: raises UserError for settings that do not go together in this space.
@@ -87,6 +89,7 @@ class SearchSpace:
     scratch: Callable[[Config], ScratchConfig] = lambda config: TO_THE_END
     formats: Mapping[str, Format] = field(default_factory=dict)
     replacement: Replacement | None = None
+    export: Callable[[Any, Mapping[str, torch.Tensor], Config], Exported] | None = None
     baselines: Mapping[str, Callable[[Config], Architecture]] = field(default_factory=dict)
     has_validation: Callable[[Config], bool] = lambda config: True
     check: Callable[[Config], None] = lambda config: None

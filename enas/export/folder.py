@@ -1,0 +1,133 @@
+"""Writing an export: whole, or not at all."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from enas.config import Config
+from enas.errors import UserError
+from enas.export.parts import Exported
+from enas.runs.files import write_json
+from enas.runs.final import final_of_search, final_weights
+from enas.runs.folder import SCRATCH, SEARCHES, find_run, run_of_mode, saved_config
+from enas.runs.run import ARCHITECTURE
+from enas.search_space import Architecture, load_architecture
+from enas.training.checkpoint import Checkpoints
+
+CARD = """---
+library_name: pytorch
+tags: [neural-architecture-search, enas]
+---
+
+# {title}
+
+{summary}
+
+It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {dataset}, and has the weights of the
+{origin}{score}.
+
+| file | |
+|---|---|
+| `model.py` | the module, readable, and in need of torch alone |
+| `model.safetensors` | its weights |
+| `config.json` | the arguments of the module, and where it comes from |
+| `architecture.json` | the architecture as data |
+| `example.py` | loads it, and uses it; needs safetensors too |
+
+![the architecture](architecture.png)
+"""
+
+
+def export(
+    load_path: str | Path, output: str | Path, *, dag_path: str | Path = "", log_dir: str | Path = "logs"
+) -> Path:
+    """Write the architecture of a run, with the weights that it validated best with, into a new folder.
+
+    Args:
+        load_path: a search, whose last derived or best architecture it is, or a run from scratch.
+        output: the folder; it must not exist, or be empty.
+        dag_path: another architecture of the search space, with the shared weights of the search.
+        log_dir: where run folders lie.
+
+    Returns:
+        the folder.
+
+    Raises:
+        UserError: with a line that names what is wrong and what would be right.
+    """
+    output = Path(output)
+    _check_free(output)
+    folder = find_run(load_path, log_dir)
+    run_of_mode(folder, (*SEARCHES, *SCRATCH), {})
+    config = saved_config(folder)
+    if config.space.export is None:
+        raise UserError(f"{folder}: {config.space.architecture.title} cannot be exported; recurrent cells can")
+    architecture, state = _chosen(config, folder, dag_path)
+    weights = {name: weight.float() for name, weight in final_weights(state).items()}
+    exported = config.space.export(architecture, weights, config)
+    made = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=_parent(output)))
+    try:
+        _write(made, exported, architecture, config, _score(config, state, dag_path))
+        made.chmod(0o755)
+        os.replace(made, output)
+    except BaseException:
+        shutil.rmtree(made)
+        raise
+    return output
+
+
+def _check_free(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: exists already; name a new folder")
+
+
+def _parent(output: Path) -> Path:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise UserError(f"{output}: cannot be made ({error.strerror}); choose another --output") from None
+    return output.parent
+
+
+def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Architecture, dict]:
+    checkpoints = Checkpoints(folder / "checkpoints")
+    if config.mode in SCRATCH:
+        if dag_path:
+            raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
+        return load_architecture(folder / ARCHITECTURE), checkpoints.load_best()
+    architecture, state = final_of_search(folder, checkpoints, config.space.metric)
+    if dag_path:
+        architecture = load_architecture(dag_path)
+    if not isinstance(architecture, config.space.architecture):
+        raise UserError(f"{dag_path}: is {architecture.title}; {config.space.architecture.title} is needed here")
+    return architecture, state
+
+
+def _score(config: Config, state: dict, dag_path: str | Path) -> str:
+    score = None if dag_path else state["progress"]["validation"]
+    return "" if score is None else f", validation {config.space.metric.name} {score:.{config.space.metric.decimals}f}"
+
+
+def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:
+    (folder / "model.py").write_text(exported.source, encoding="utf-8")
+    (folder / "example.py").write_text(exported.example, encoding="utf-8")
+    save_file(exported.weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+    write_json(folder / "architecture.json", architecture.to_dict())
+    origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
+    write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
+    for suffix in (".png", ".svg"):
+        config.space.draw(architecture, folder / f"architecture{suffix}", config.dataset)
+    card = CARD.format(
+        title=exported.title,
+        summary=exported.summary,
+        dataset=config.dataset,
+        origin="training from scratch" if config.mode in SCRATCH else "search",
+        score=score,
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")

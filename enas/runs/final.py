@@ -1,0 +1,45 @@
+"""The architecture that a run ends with, and the weights it did best with."""
+
+from pathlib import Path
+
+import torch
+
+from enas.errors import UserError
+from enas.runs.files import read_json
+from enas.search_space import Architecture, architecture_from_dict
+from enas.tasks.base import Metric
+from enas.training.checkpoint import BEST, Checkpoints
+
+
+def final_of_search(
+    folder: Path, checkpoints: Checkpoints, metric: Metric, device: str | torch.device = "cpu"
+) -> tuple[Architecture, dict]:
+    """What was derived last, or in the best epoch, whichever validates better; and that checkpoint's state.
+
+    Raises:
+        UserError: nothing was derived, or a checkpoint cannot be read.
+    """
+    architecture, score = _last_derived(folder / "results.json", metric.name)
+    newest = checkpoints.load_newest(device=device)
+    has_best = (checkpoints.folder / BEST).is_file()
+    if not has_best or metric.is_better(score, newest["progress"]["best"]):
+        return architecture, newest
+    best = checkpoints.load_best(device)
+    return architecture_from_dict(best["progress"]["architecture"]), best
+
+
+def final_weights(state: dict) -> dict[str, torch.Tensor]:
+    """The model's weights in a checkpoint's state, by name: the averaged ones, from scratch, where there are some."""
+    average = state.get("average")
+    if average is None:
+        return state["task"]["model"]
+    prefix = "module."
+    return {name.removeprefix(prefix): weight for name, weight in average.items() if name.startswith(prefix)}
+
+
+def _last_derived(path: Path, metric: str) -> tuple[Architecture, float]:
+    try:
+        results = read_json(path)
+        return architecture_from_dict(results["architecture"]), float(results[f"validation_{metric}"])
+    except (UserError, TypeError, KeyError):
+        raise UserError(f"{path}: names no derived architecture; make one with --mode derive") from None

@@ -1,0 +1,181 @@
+"""A cell that left the project computes what it computed in it, and works where torch.nn.GRU does."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from safetensors.torch import load_file
+from strategies import cells as cells_of
+
+from enas.cli import main
+from enas.config import Config
+from enas.errors import UserError
+from enas.export import recurrent
+from enas.export.__main__ import main as export_main
+from enas.export.folder import export
+from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.search_space import RNNCell, load_architecture
+
+CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 0, 2))
+SIZES = {"shared_embed": 5, "shared_hid": 4, "tie_weights": False, "shared_norm_bound": 1.5, **tiny.CALM}
+
+
+def module_of(source: str):
+    """A module of this source."""
+    spec = importlib.util.spec_from_loader("exported_model", loader=None)
+    module = importlib.util.module_from_spec(spec)
+    exec(compile(source, "model.py", "exec"), module.__dict__)
+    return module
+
+
+def both(cell: RNNCell) -> tuple[SharedRNN, torch.nn.Module]:
+    """The shared model in float64, and the exported cell with its weights."""
+    torch.manual_seed(0)
+    model = SharedRNN(10, SharedRNNConfig(num_blocks=max(cell.nodes) + 1, **SIZES)).double()
+    found = {name: weight.detach() for name, weight in model.named_parameters()}
+    exported = recurrent.exported(cell, found, Config(**SIZES))
+    network = module_of(exported.source).Cell(exported.settings["input_size"], exported.settings["hidden_size"])
+    network.double().load_state_dict(exported.weights)
+    return model, network
+
+
+@given(cell=cells_of())
+def test_states_and_gradients_are_those_of_the_search(cell):
+    model, network = both(cell)
+    inputs, state = torch.randn(6, 3, 5).double().requires_grad_(), torch.randn(1, 3, 4).double().requires_grad_()
+    expected, last = model.run_cells(inputs, [cell], state)
+    found, final = network(inputs, state)
+    torch.testing.assert_close(found, expected[:, 0])
+    torch.testing.assert_close(final, last)
+    weight = torch.randn_like(found)
+    mine = torch.autograd.grad((weight * found).sum(), [inputs, state, network.layers[0].w_input])
+    theirs = torch.autograd.grad((weight * expected[:, 0]).sum(), [inputs, state, model.w_input])
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("batched", [False, True])
+def test_it_is_called_like_a_gru(num_layers, batch_first, batched):
+    cell_class = module_of(recurrent.source(CELL, 25.0)).Cell
+    networks = [make(5, 4, num_layers, batch_first=batch_first) for make in (cell_class, torch.nn.GRU)]
+    shape = ((3, 6, 5) if batch_first else (6, 3, 5)) if batched else (6, 5)
+    inputs = torch.randn(shape)
+    given = torch.zeros(num_layers, 3, 4) if batched else torch.zeros(num_layers, 4)
+    shapes = [[value.shape for value in network(inputs)] for network in networks]
+    assert shapes[0] == shapes[1] == [value.shape for value in networks[0](inputs, given)]
+    torch.testing.assert_close(networks[0](inputs), networks[0](inputs, given))
+
+
+def test_sequences_are_independent_of_their_neighbours_and_of_how_they_are_cut():
+    network = module_of(recurrent.source(CELL, 25.0)).Cell(5, 4, 2, batch_first=True)
+    inputs = torch.randn(3, 6, 5)
+    whole, last = network(inputs)
+    torch.testing.assert_close(network(inputs[1])[0], whole[1])
+    first, state = network(inputs[:, :2])
+    second, end = network(inputs[:, 2:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    torch.testing.assert_close(end, last)
+
+
+def test_packed_sequences_are_refused():
+    network = module_of(recurrent.source(CELL, 25.0)).Cell(5, 4)
+    packed = torch.nn.utils.rnn.pack_sequence([torch.randn(3, 5), torch.randn(2, 5)])
+    with pytest.raises(TypeError, match="packed sequences are not supported; pad them"):
+        network(packed)
+
+
+def test_torch_export_takes_it():
+    network = module_of(recurrent.source(CELL, 25.0)).Cell(5, 4).eval()
+    inputs = torch.randn(6, 3, 5)
+    program = torch.export.export(network, (inputs,))
+    torch.testing.assert_close(program.module()(inputs), network(inputs))
+
+
+def test_an_activation_of_torch_by_its_name():
+    source = recurrent.source(RNNCell(("SiLU", "GELU"), (0,)), 25.0)
+    assert "torch.nn.functional.silu(value)" in source and "torch.nn.functional.gelu(value)" in source
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A search, and a training from scratch of what it derived."""
+    folder = tmp_path_factory.mktemp("export")
+    assert main(tiny.flags(tiny.settings(folder))) == 0
+    search = tiny.only_run(folder / "logs")
+    scratch = ["--mode", "train_scratch", "--load_path", str(search), "--log_dir", str(folder / "scratch")]
+    assert main([*scratch, "--max_epoch", "2"]) == 0
+    return {"search": search, "scratch": tiny.only_run(folder / "scratch")}
+
+
+@pytest.mark.parametrize("kind", ["search", "scratch"])
+def test_what_a_run_leaves(runs, tmp_path, rendered, kind):
+    assert export_main(["--load_path", str(runs[kind]), "--output", str(tmp_path / "cell")]) == 0
+    folder = tmp_path / "cell"
+    names = {path.name for path in folder.iterdir()} - {"architecture.png", "architecture.svg", "architecture.dot"}
+    assert names == {"model.py", "model.safetensors", "config.json", "architecture.json", "example.py", "README.md"}
+    assert list(tmp_path.iterdir()) == [folder]
+    config = json.loads((folder / "config.json").read_text())
+    network = module_of((folder / "model.py").read_text()).Cell(config["input_size"], config["hidden_size"])
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    cell = load_architecture(folder / "architecture.json")
+    assert cell.to_dict() == json.loads((runs[kind] / "results.json").read_text())["architecture"]
+    assert "import enas" not in (folder / "model.py").read_text()
+
+
+def test_the_example_runs_where_this_package_is_not(runs, tmp_path):
+    folder = export(runs["search"], tmp_path / "cell")
+    command = "import runpy, sys; sys.modules['enas'] = None; sys.path.insert(0, '.'); runpy.run_path('example.py')"
+    words = [sys.executable, "-c", command]
+    out = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
+    losses = [float(value) for value in re.findall(r"loss ([\d.]+)", out)]
+    assert "states (35, 2, 8)" in out and losses[2] < losses[0]
+
+
+def test_another_architecture_with_the_weights_of_the_search(runs, tmp_path):
+    path = tmp_path / "other.json"
+    path.write_text(CELL.to_json())
+    folder = export(runs["search"], tmp_path / "cell", dag_path=path)
+    assert load_architecture(folder / "architecture.json") == CELL
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "reason"),
+    [
+        ("search", {}, "exists already; name a new folder"),
+        ("scratch", {"dag_path": "x.json"}, "has the weights of one architecture; leave --dag_path out"),
+        ("search", {"dag_path": "deep.json"}, "the run has no weights edges.3_4; the cell is not one of its search"),
+        ("search", {"dag_path": "net.json"}, "a recurrent cell is needed here"),
+        ("search", {"load_path": "nothing"}, "load_path nothing: no such run"),
+    ],
+)
+def test_what_cannot_be_exported(runs, tmp_path, kind, changes, reason):
+    (tmp_path / "deep.json").write_text(RNNCell(("tanh",) * 5, (0, 1, 2, 3)).to_json())
+    (tmp_path / "net.json").write_text(tiny.NETWORKS["macro"].to_json())
+    output = tmp_path / "cell"
+    if not changes:
+        output.mkdir()
+        (output / "mine.txt").touch()
+    changes = {name: str(tmp_path / value) if value.endswith("json") else value for name, value in changes.items()}
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=re.escape(reason)):
+        export(**{"load_path": runs[kind], "output": output, **changes})
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_networks_are_refused_in_a_line(tmp_path):
+    assert main(tiny.flags(tiny.settings(tmp_path, network_type="cnn", max_epoch=1))) == 0
+    with pytest.raises(UserError, match="cannot be exported; recurrent cells can"):
+        export(tiny.only_run(tmp_path / "logs"), tmp_path / "out")
+
+
+def test_a_flag_that_is_missing(capsys):
+    assert export_main(["--output", "x"]) == 2
+    assert "--load_path is missing" in capsys.readouterr().err
