@@ -1,5 +1,6 @@
 """A cell that left the project computes what it computed in it, and works where torch.nn.GRU does."""
 
+import functools
 import importlib.util
 import json
 import re
@@ -9,18 +10,22 @@ import sys
 import pytest
 import tiny
 import torch
-from hypothesis import given
+from cnn_strategies import macro_networks, micro_networks
+from hypothesis import given, settings
 from safetensors.torch import load_file
 from strategies import cells as cells_of
 
 from enas.cli import main
 from enas.config import Config
 from enas.errors import UserError
-from enas.export import recurrent
+from enas.export import convolutional, recurrent
 from enas.export.__main__ import main as export_main
 from enas.export.folder import export
+from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
+from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.search_space import RNNCell, load_architecture
+from enas.search_space import MacroNetwork, RNNCell, cnn_macro, load_architecture
+from enas.search_space.operations import MACRO_OPERATIONS
 
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 0, 2))
 SIZES = {"shared_embed": 5, "shared_hid": 4, "tie_weights": False, "shared_norm_bound": 1.5, **tiny.CALM}
@@ -170,10 +175,87 @@ def test_what_cannot_be_exported(runs, tmp_path, kind, changes, reason):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_networks_are_refused_in_a_line(tmp_path):
-    assert main(tiny.flags(tiny.settings(tmp_path, network_type="cnn", max_epoch=1))) == 0
-    with pytest.raises(UserError, match="cannot be exported; recurrent cells can"):
-        export(tiny.only_run(tmp_path / "logs"), tmp_path / "out")
+@functools.cache
+def shared(kind: str) -> torch.nn.Module:
+    """A shared model in float64, its weights far from where they start."""
+    make, config = {
+        "macro": (SharedMacroCNN, MacroConfig(cnn_num_layers=6, cnn_hid=4, cnn_dropout=0.0)),
+        "micro": (SharedMicroCNN, MicroConfig(cnn_num_layers=3, cnn_num_blocks=5, cnn_hid=4, cnn_dropout=0.0)),
+    }[kind]
+    return _shaken(make(5, config))
+
+
+def _shaken(model: torch.nn.Module) -> torch.nn.Module:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in [*model.parameters(), *(buffer for name, buffer in model.named_buffers() if "running" in name)]:
+            weight.add_(torch.rand_like(weight) * 0.3)
+    return model.double()
+
+
+def exported_network(network, model: torch.nn.Module, config: Config) -> torch.nn.Module:
+    found = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
+    made = convolutional.exported(network, found, config)
+    result = module_of(made.source).Network(dropout=0.0).double()
+    result.load_state_dict(made.weights)
+    return result
+
+
+def same(network: torch.nn.Module, model: torch.nn.Module, run) -> None:
+    """Logits and the gradient of the images are equal, in training and in evaluation."""
+    for mode in (True, False):
+        images = torch.randn(4, 3, 9, 8, dtype=torch.float64, requires_grad=True)
+        logits, expected = network.train(mode)(images), run(model.train(mode), images)
+        torch.testing.assert_close(logits, expected)
+        weight = torch.randn_like(logits)
+        mine, theirs = (torch.autograd.grad((weight * each).sum(), images)[0] for each in (logits, expected))
+        torch.testing.assert_close(mine, theirs)
+
+
+@given(network=macro_networks(min_layers=6, max_layers=6))
+@settings(max_examples=8)
+def test_a_macro_network_is_that_of_the_search(network):
+    config = Config(network_type="cnn", cnn_space="macro")
+    model = shared("macro")
+    same(exported_network(network, model, config), model, lambda model, x: model(x, network))
+
+
+@given(network=micro_networks())
+@settings(max_examples=8)
+def test_a_micro_network_is_that_of_the_search(network):
+    config = Config(network_type="cnn", cnn_space="micro")
+    model = shared("micro")
+    same(exported_network(network, model, config), model, lambda model, x: model(x, network))
+
+
+@pytest.mark.parametrize("kind", ["macro", "micro"])
+def test_a_network_is_that_of_the_training_alone(kind):
+    config = Config(
+        network_type="cnn", cnn_space=kind, mode="single", scratch_cnn_hid=4, scratch_cnn_dropout=0.0,
+        **({"scratch_cnn_num_layers": 3, "scratch_cnn_drop_path": 0.0} if kind == "micro" else {}),
+    )  # fmt: skip
+    network = tiny.NETWORKS[kind]
+    make, settings_of = (MacroCNN, ScratchCNNConfig) if kind == "macro" else (MicroCNN, MicroCNNConfig)
+    model = _shaken(make(network, 5, config[settings_of]))
+    same(exported_network(network, model, config), model, lambda model, x: model(x))
+
+
+@pytest.mark.parametrize("kind", ["macro", "micro"])
+def test_a_search_of_networks_is_exported(tmp_path, kind):
+    made = tiny.settings(tmp_path, network_type="cnn", cnn_space=kind, max_epoch=1)
+    assert main(tiny.flags(made)) == 0
+    folder = export(tiny.only_run(tmp_path / "logs"), tmp_path / "network")
+    command = "import runpy, sys; sys.modules['enas'] = None; sys.path.insert(0, '.'); runpy.run_path('example.py')"
+    words = [sys.executable, "-c", command]
+    out = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
+    assert "features (4, " in out
+
+
+def test_an_operation_of_ones_own_is_refused(monkeypatch):
+    monkeypatch.setattr(cnn_macro, "MACRO_OPERATIONS", [*MACRO_OPERATIONS, "mine"])
+    network = MacroNetwork(("mine", *["conv3x3"] * 5), ((),) * 6)
+    with pytest.raises(UserError, match="operation mine is not one of avg3x3, max3x3, conv3x3"):
+        convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
 
 
 def test_a_flag_that_is_missing(capsys):

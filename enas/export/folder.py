@@ -65,7 +65,9 @@ def export(
     run_of_mode(folder, (*SEARCHES, *SCRATCH), {})
     config = saved_config(folder)
     if config.space.export is None:
-        raise UserError(f"{folder}: {config.space.architecture.title} cannot be exported; recurrent cells can")
+        raise UserError(
+            f"{folder}: {config.space.architecture.title} cannot be exported; its search space registers no export"
+        )
     architecture, state = _chosen(config, folder, dag_path)
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
     exported = config.space.export(architecture, weights, config)

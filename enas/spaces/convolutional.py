@@ -18,6 +18,7 @@ from enas.controllers import (
 )
 from enas.data.image import ImageConfig, ImageDataset, load_images
 from enas.errors import UserError
+from enas.export import convolutional
 from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN, check_thirds
 from enas.pictures.drawing import draw_macro, draw_micro
@@ -135,6 +136,7 @@ MACRO = register(
         metric=VisionTask.metric,
         draw=lambda network, path, title: draw_macro(network, path, title=title),
         formats=MACRO_FORMATS,
+        export=convolutional.exported,
         replacement=Replacement(
             ablation="operation_replacement",
             names=lambda config: tuple(MACRO_OPERATIONS),
@@ -170,6 +172,7 @@ MICRO = register(
         metric=VisionTask.metric,
         draw=lambda network, path, title: draw_micro(network, path, title=title),
         formats=MICRO_FORMATS,
+        export=convolutional.exported,
         replacement=Replacement(
             ablation="operation_replacement",
             names=lambda config: tuple(MICRO_OPERATIONS),
