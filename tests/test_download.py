@@ -169,7 +169,7 @@ def assert_refused(data_dir, source, text, name="toy"):
 
 
 def test_datasets_are_fetched_over_https_and_checked():
-    for name in ("ptb", "wikitext", "cifar10"):
+    for name in ("ptb", "wikitext", "cifar10", "cifar100"):
         dataset = CATALOGUE[name]
         urls = [dataset.archive_url] if dataset.archive_url else [file.url for file in dataset.files]
         sums = [dataset.archive_sha256] if dataset.archive_url else [file.sha256 for file in dataset.files]
@@ -180,7 +180,7 @@ def test_datasets_are_fetched_over_https_and_checked():
 def test_hint_is_the_command():
     assert hint("ptb") == "python -m enas.data.download ptb"
     assert hint("cifar") == "python -m enas.data.download cifar10"
-    with pytest.raises(UserError, match="'imagenet'; known: ptb, wikitext, cifar10"):
+    with pytest.raises(UserError, match="'imagenet'; known: ptb, wikitext, cifar10, cifar100"):
         hint("imagenet")
 
 

@@ -22,6 +22,7 @@ from enas.data.cifar import read_cifar
 from enas.data.image import ROTATIONS, load_images, stratified_choice
 from enas.data.image_batches import FileImages, MemoryImages, TrainingImages, channel_statistics, evaluation_batches
 from enas.data.image_folder import read_image
+from enas.errors import UserError
 
 
 def refused(message: str, kind: type[Exception] = ValueError):
@@ -102,6 +103,23 @@ def test_official_batches_of_either_python_in_either_place(tmp_path, dump, place
     assert np.array_equal(cifar.train_images, expected)
     assert np.array_equal(cifar.test_images, batch(5)["data"].reshape(-1, 3, 32, 32))
     assert cifar.train_labels.tolist() == [0, 1, 2] * 20 and cifar.test_labels.tolist() == [0, 1, 2] * 4
+
+
+def test_the_fine_classes_of_cifar100(tmp_path):
+    folder = tmp_path / "cifar100"
+    folder.mkdir()
+    for name, number in (("train", 0), ("test", 1)):
+        content = batch(number)
+        labels = content.pop("labels")
+        (folder / name).write_bytes(dump_like_python_2({**content, "fine_labels": labels, "coarse_labels": [0] * 12}))
+    (folder / "meta").write_bytes(dump_like_python_2({"fine_label_names": NAMES, "coarse_label_names": ["things"]}))
+    dataset = load_images("cifar100", data_dir=tmp_path, valid_size=3)
+    assert dataset.name == "cifar100" and dataset.classes == tuple(NAMES)
+    assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (9, 3, 12)
+    assert sorted(dataset.valid.labels.tolist()) == [0, 1, 2]
+    (folder / "meta").write_bytes(dump_like_python_2({"label_names": NAMES}))
+    with pytest.raises(UserError, match=r"not one of CIFAR-100's Python batches .*; remove it, and get it with"):
+        load_images("cifar100", data_dir=tmp_path)
 
 
 def test_planes_of_a_batch_are_red_green_and_blue_row_by_row(tmp_path):

@@ -1,4 +1,6 @@
-"""CIFAR-10 in its official Python batches (Krizhevsky 2009), read without running what a pickle may carry."""
+"""CIFAR-10 and CIFAR-100 in their official Python batches (Krizhevsky 2009), read without running what a pickle may
+carry.
+"""
 
 import pickle
 from dataclasses import dataclass
@@ -7,21 +9,49 @@ from typing import BinaryIO
 
 import numpy as np
 
-from enas.data.download import CATALOGUE, hint
+from enas.data.download import hint
 from enas.errors import NotFoundError, UserError
 
 SIDE = 32
-ARCHIVE_FOLDER = "cifar-10-batches-py"
 
-_GET_IT = f"get it with: {hint('cifar10')}"
+
+@dataclass(frozen=True)
+class Layout:
+    """How one of the two is laid out.
+
+    Attributes:
+        title: its usual name.
+        archive_folder: what its archive unpacks into.
+        train, test, meta: file names: of the training batches, the test batch, and the names of the classes.
+        labels, names: the keys of the labels, and of the names.
+    """
+
+    title: str
+    archive_folder: str
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    labels: str
+    names: str
+
+
+LAYOUTS = {
+    "cifar10": Layout(
+        "CIFAR-10", "cifar-10-batches-py", tuple(f"data_batch_{number}" for number in range(1, 6)), "test_batch",
+        "batches.meta", "labels", "label_names",
+    ),
+    "cifar100": Layout(
+        "CIFAR-100", "cifar-100-python", ("train",), "test", "meta", "fine_labels", "fine_label_names"
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Cifar:
-    """All of CIFAR-10.
+    """All of CIFAR-10, or of CIFAR-100 with its fine labels.
 
     Attributes:
-        classes: ten names.
+        classes: ten names, or a hundred.
         train_images, test_images: uint8 [N, 3, 32, 32].
         train_labels, test_labels: int64 [N], indices into `classes`.
     """
@@ -33,61 +63,67 @@ class Cifar:
     test_labels: np.ndarray
 
 
-def read_cifar(folder: Path) -> Cifar:
-    """Read `data_batch_1` … `data_batch_5`, `test_batch` and `batches.meta`.
+def read_cifar(folder: Path, name: str = "cifar10") -> Cifar:
+    """Read `data_batch_1` … `data_batch_5`, `test_batch` and `batches.meta`; of cifar100 `train`, `test` and `meta`.
 
-    They are in `folder`, or in `cifar-10-batches-py` inside it, as the official archive unpacks.
+    They are in `folder`, or in the folder inside it that the official archive unpacks into.
 
     Raises:
         NotFoundError: one of them is missing.
         UserError: one of them is damaged, or holds something else.
     """
-    if (folder / ARCHIVE_FOLDER).is_dir():
-        folder = folder / ARCHIVE_FOLDER
-    names = [file.installed for file in CATALOGUE["cifar10"].files]
-    for name in names:
-        if not (folder / name).is_file():
-            raise NotFoundError(f"{folder / name}: no such file; {_GET_IT}")
-    classes = _read_classes(folder / "batches.meta")
-    batches = {name: _read_batch(folder / name, len(classes)) for name in names if name != "batches.meta"}
-    test_images, test_labels = batches.pop("test_batch")
-    images, labels = zip(*batches.values(), strict=True)
+    layout = LAYOUTS[name]
+    if (folder / layout.archive_folder).is_dir():
+        folder = folder / layout.archive_folder
+    for file in (*layout.train, layout.test, layout.meta):
+        if not (folder / file).is_file():
+            raise NotFoundError(f"{folder / file}: no such file; get it with: {hint(name)}")
+    try:
+        classes = _read_classes(folder / layout.meta, layout)
+        batches = [_read_batch(folder / file, layout, len(classes)) for file in (*layout.train, layout.test)]
+    except _NotCifarError as error:
+        raise UserError(f"{error}; remove it, and get it with: {hint(name)}") from None
+    *train, (test_images, test_labels) = batches
+    images, labels = zip(*train, strict=True)
     return Cifar(classes, np.concatenate(images), np.concatenate(labels), test_images, test_labels)
 
 
-def _read_classes(path: Path) -> tuple[str, ...]:
-    names = _unpickle(path).get("label_names")
+class _NotCifarError(Exception):
+    """A file that is none of the official batches. The text names it, and says what is wrong."""
+
+    def __init__(self, path: Path, layout: Layout, reason: str):
+        super().__init__(f"{path}: is not one of {layout.title}'s Python batches ({reason})")
+
+
+def _read_classes(path: Path, layout: Layout) -> tuple[str, ...]:
+    names = _unpickle(path, layout).get(layout.names)
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, (str, bytes)) for name in names):
-        raise _not_cifar(path, "it has no list label_names of class names")
+        raise _NotCifarError(path, layout, f"it has no list {layout.names} of class names")
     return tuple(map(_text, names))
 
 
-def _read_batch(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    content = _unpickle(path)
-    data, labels = content.get("data"), content.get("labels")
+def _read_batch(path: Path, layout: Layout, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    content = _unpickle(path, layout)
+    data, labels = content.get("data"), content.get(layout.labels)
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE or not len(data):
-        raise _not_cifar(path, f"its data is not an array [images, {3 * SIDE * SIDE}]")
+        raise _NotCifarError(path, layout, f"its data is not an array [images, {3 * SIDE * SIDE}]")
     if not isinstance(labels, list) or len(labels) != len(data):
-        raise _not_cifar(path, f"its labels are not a list, one for each of {len(data)} images")
+        raise _NotCifarError(path, layout, f"its {layout.labels} are not a list, one for each of {len(data)} images")
     if not all(type(label) is int and 0 <= label < num_classes for label in labels):
-        raise _not_cifar(path, f"its labels are not all integers in 0 … {num_classes - 1}")
+        raise _NotCifarError(path, layout, f"its {layout.labels} are not all integers in 0 … {num_classes - 1}")
     return data.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64)
 
 
-def _unpickle(path: Path) -> dict:
+def _unpickle(path: Path, layout: Layout) -> dict:
     try:
         with path.open("rb") as file:
             content = _PlainUnpickler(file).load()
     # A damaged pickle can raise nearly any exception, and this block does nothing but unpickle.
     except Exception as error:
-        raise _not_cifar(path, str(error) or type(error).__name__) from None
+        raise _NotCifarError(path, layout, str(error) or type(error).__name__) from None
     if not isinstance(content, dict):
-        raise _not_cifar(path, f"it holds a {type(content).__name__}")
+        raise _NotCifarError(path, layout, f"it holds a {type(content).__name__}")
     return {_text(key): value for key, value in content.items()}
-
-
-def _not_cifar(path: Path, reason: str) -> UserError:
-    return UserError(f"{path}: is not one of CIFAR-10's Python batches ({reason}); remove it, and {_GET_IT}")
 
 
 def _text(name: str | bytes) -> str:

@@ -1,4 +1,4 @@
-"""Fetch the public datasets: `python -m enas.data.download ptb|wikitext|cifar10`.
+"""Fetch the public datasets: `python -m enas.data.download ptb|wikitext|cifar10|cifar100`.
 
 A dataset is installed whole or not at all: it is fetched and unpacked in a temporary folder, checked against known
 SHA-256 sums, and renamed as the last step. Files are written under their installed names only, never under those in an
@@ -104,6 +104,12 @@ CATALOGUE = {
         ),
         archive_url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         archive_sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+    "cifar100": Dataset(
+        name="cifar100",
+        files=tuple(DataFile(name, name) for name in ("train", "test", "meta")),
+        archive_url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        archive_sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
     ),
 }
 ALIASES = {"cifar": "cifar10"}

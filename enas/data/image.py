@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from enas.data.builtin import IMAGE_MAKERS, SPLITS
-from enas.data.cifar import read_cifar
+from enas.data.cifar import LAYOUTS, read_cifar
 from enas.data.dataset_folder import find_dataset_folder
 from enas.data.download import ALIASES, hint
 from enas.data.image_batches import FileImages, MemoryImages, channel_statistics
@@ -22,7 +22,6 @@ from enas.data.image_folder import ImageFolder, read_image, resize, scan_folder
 from enas.errors import UserError
 from enas.settings import Settings, setting
 
-CIFAR = "cifar10"
 ROTATIONS = ("0°", "90°", "180°", "270°")
 
 
@@ -35,8 +34,7 @@ class ImageConfig(Settings):
     )
     valid_size: int = setting(
         5000,
-        "cnn: training images of CIFAR-10 held out for validation; from scratch, 0 trains on all and tests the last "
-        "epoch",
+        "cnn: training images of CIFAR held out for validation; from scratch, 0 trains on all and tests the last epoch",
         at_least=0,
     )
 
@@ -75,14 +73,16 @@ def load_images(
     valid_size: int = 5000,
     memory_limit: int | None = None,
 ) -> ImageDataset:
-    """Read CIFAR-10 (`cifar10` or `cifar`), or `data_dir/name/{train,valid,test}`; `shapes` is made on first use.
+    """Read CIFAR-10 (`cifar10` or `cifar`), CIFAR-100 (`cifar100`), or `data_dir/name/{train,valid,test}`.
+
+    `shapes` is made on first use.
 
     Args:
         name: the dataset.
         data_dir: the folder of all datasets.
         image_size: side in pixels that images are brought to: the shorter side is resized, the longer one cut around
             the middle. 0 leaves them as they are, and all must then be of one size.
-        valid_size: how many of CIFAR-10's training images are held out for validation, the same ones always, as many
+        valid_size: how many of CIFAR's training images are held out for validation, the same ones always, as many
             of each class (paper section 3.2: 5,000); 0 holds none out, so that `valid` is empty.
         memory_limit: bytes. A folder whose pixels take more is left on the disk, and worker processes read it
             throughout the run. By default half of the machine's memory.
@@ -101,26 +101,26 @@ def load_images(
         layout="an image dataset is a folder with train, valid and test in it",
         how_to_get=_how_to_get,
     )
-    if name == CIFAR:
-        return _load_cifar(folder, image_size, valid_size)
+    if name in LAYOUTS:
+        return _load_cifar(name, folder, image_size, valid_size)
     return _load_folder(folder, image_size, _half_of_memory() if memory_limit is None else memory_limit)
 
 
-def _load_cifar(folder: Path, image_size: int, valid_size: int) -> ImageDataset:
-    cifar = read_cifar(folder)
+def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> ImageDataset:
+    cifar = read_cifar(folder, name)
     num = len(cifar.train_labels)
     if not 0 <= valid_size < num:
         raise UserError(f"valid_size is {valid_size}; it must be between 0 and {num - 1:,}, one less than all")
     # Its own generator, so that the split does not depend on the run's seed.
-    rng = random.Random("cifar10 validation")
+    rng = random.Random(f"{name} validation")
     is_valid = stratified_choice(cifar.train_labels, valid_size, [rng.random() for _ in range(num)])
     train = _in_memory(cifar.train_images[~is_valid], cifar.train_labels[~is_valid], image_size)
     valid = _in_memory(cifar.train_images[is_valid], cifar.train_labels[is_valid], image_size)
     test = _in_memory(cifar.test_images, cifar.test_labels, image_size)
-    note = f"{CIFAR}: {valid_size:,} of {num:,} training images are held out for validation"
+    note = f"{name}: {valid_size:,} of {num:,} training images are held out for validation"
     if valid_size == 0:
-        note = f"{CIFAR}: all {num:,} images are trained on and none validates; the last epoch is tested"
-    return ImageDataset(CIFAR, cifar.classes, train, valid, test, *channel_statistics(train), False, (note,))
+        note = f"{name}: all {num:,} images are trained on and none validates; the last epoch is tested"
+    return ImageDataset(name, cifar.classes, train, valid, test, *channel_statistics(train), False, (note,))
 
 
 def _in_memory(images: np.ndarray, labels: np.ndarray, image_size: int) -> MemoryImages:
@@ -194,10 +194,10 @@ def _half_of_memory() -> int:
 
 
 def _how_to_get(name: str, data_dir: Path) -> str:
-    if name == CIFAR:
+    if name in LAYOUTS:
         elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
         return f"get it with: {hint(name)}{elsewhere}"
     advice = f"for images of your own, put folders train, valid and test into {data_dir / name}"
-    known = {CIFAR, *IMAGE_MAKERS, *(folder.parent.name for folder in data_dir.glob("[!.]*/train/"))}
+    known = {*LAYOUTS, *IMAGE_MAKERS, *(folder.parent.name for folder in data_dir.glob("[!.]*/train/"))}
     similar = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {similar[0]}? ({advice})" if similar else advice
