@@ -1,0 +1,54 @@
+"""The installed command does what the scripts do."""
+
+import tomllib
+
+import pytest
+import tiny
+
+from enas import command
+from enas.search_space import load_architecture
+
+
+def test_the_package_installs_it():
+    project = tomllib.loads((tiny.ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"enas": "enas.command:main"}
+
+
+def test_help_names_every_command(capsys):
+    assert command.main(["--help"]) == command.main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {name} " in out for name in command.COMMANDS)
+
+
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_every_command_has_flags(name, capsys):
+    words = [name, "node_removal", "--help"] if name == "ablate" else [name, "--help"]
+    with pytest.raises(SystemExit) as end:
+        command.main(words)
+    assert end.value.code == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["serch"], "error: command 'serch' is unknown; did you mean search?; there are search, derive"),
+        (["ablate", "node_removel"], "error: ablation 'node_removel' is unknown; did you mean node_removal?"),
+        (["ablate"], "error: ablation '' is unknown; there are activation_replacement"),
+        (["search", "--dataste", "ptb"], "error: unknown flag --dataste"),
+    ],
+)
+def test_what_it_does_not_know(words, line, capsys):
+    assert command.main(words) == 2
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_from_search_to_export(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["search", *tiny.flags(tiny.settings(tmp_path, max_epoch=1))]) == 0
+    run = str(tiny.only_run(tmp_path / "logs"))
+    places = ["--load_path", run, "--data_dir", str(tmp_path / "data")]
+    assert command.main(["derive", *places]) == 0
+    assert command.main(["ablate", "node_removal", *places, "--max_batches", "1"]) == 0
+    assert command.main(["export", "--load_path", run, "--output", "cell"]) == 0
+    assert load_architecture(tmp_path / "cell" / "architecture.json").num_blocks == 4
