@@ -10,6 +10,7 @@ from enas.data.image_batches import MemoryImages
 from enas.data.text import EOS, UNKNOWN, Corpus
 from enas.runs import run
 from enas.training.checkpoint import seed_everything
+from enas.training.probe import choose_precision
 from enas.training.trainer import Trainer
 
 NUM_WORDS = 10_000  # Penn Treebank's vocabulary
@@ -23,6 +24,8 @@ def trainer(config: Config, device: torch.device, vocabulary: int = NUM_WORDS) -
     seed_everything(config.random_seed)
     data = _images(config) if config.network_type == "cnn" else _text(vocabulary)
     task, controller = run.make_problem(config, data, None, device)
+    if config.precision == "auto":
+        task.precision, _ = choose_precision(task, controller, config.shared_num_sample)
     return run.make_trainer(config, task, controller, Path("nowhere"))
 
 

@@ -63,7 +63,7 @@ class _MeanNLL(torch.autograd.Function):
             grad_logits = grad_logits.to(dtype)
             grad_hidden[rows] = torch.mm(grad_logits, low_weight)
             if dtype == weight.dtype:
-                grad_weight.addmm_(grad_logits.t(), low_hidden[rows])
+                torch.addmm(grad_weight, grad_logits.t(), low_hidden[rows], out=grad_weight)
             else:
                 grad_weight += torch.mm(grad_logits.t(), low_hidden[rows])
         ctx.save_for_backward(grad_hidden.div_(n), grad_weight.div_(n), grad_bias.div_(n))
