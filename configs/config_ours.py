@@ -26,6 +26,7 @@ cell_output = "loose_ends"  # paper section 2.1; "all" is later authors' choice
 
 # Batches
 batch_size = 64  # evaluation uses it too, for batch statistics like those of training
+text_unit = "word"  # paper section 3.1
 vocab_min_count = 2  # a word seen once cannot be learned, but <unk> can
 
 # The shared model

@@ -381,6 +381,7 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "cell_output": ({}, "all"),
     "batch_size": ({}, 5),
     "vocab_min_count": ({}, 30),
+    "text_unit": ({}, "character"),
     "shared_embed": ({"tie_weights": False}, 6),
     "shared_hid": ({"tie_weights": False}, 6),
     "tie_weights": ({}, False),

@@ -39,6 +39,22 @@ def test_every_line_is_its_words_and_eos(tmp_path):
     assert corpus.vocabulary[corpus.eos] == "<eos>"
 
 
+def test_every_line_is_its_characters_and_eos(tmp_path):
+    write_corpus(tmp_path, train="ab a\r\n\n日本 日本\n", valid="ba\n", test="b日\n")
+    corpus = load_corpus("own", data_dir=tmp_path, text_unit="character", vocab_min_count=1)
+    expected = ["a", "b", " ", "a", "<eos>", "<eos>", "日", "本", " ", "日", "本", "<eos>"]
+    assert words(corpus, "train") == expected
+    assert words(corpus, "test") == ["b", "日", "<eos>"]
+    assert corpus.notes == ()
+
+
+def test_rare_characters_become_unknown(tmp_path):
+    write_corpus(tmp_path, train="aab\n", valid="ab\n", test="c\n")
+    corpus = load_corpus("own", data_dir=tmp_path, text_unit="character")
+    assert words(corpus, "train") == ["a", "a", "<unk>", "<eos>"]
+    assert corpus.unknown == {"train": 1, "valid": 1, "test": 1}
+
+
 def test_vocabulary_goes_by_count_then_by_first_appearance(tmp_path):
     write_corpus(tmp_path, train="z y z x y z\nw w x\n", valid="x\n", test="x\n")
     assert load_corpus("own", data_dir=tmp_path).vocabulary == ("z", "y", "x", "<eos>", "w")

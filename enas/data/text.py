@@ -28,6 +28,11 @@ from enas.settings import Settings, setting
 class TextConfig(Settings):
     """How a text is read."""
 
+    text_unit: str = setting(
+        "word",
+        "what a token is: what white space separates, or a character, blanks included",
+        choices=("word", "character"),
+    )
     vocab_min_count: int = setting(2, "rarer words become <unk>, where the text has none of its own", at_least=1)
 
 
@@ -72,10 +77,13 @@ class Corpus:
         return f"{count:,} of {total:,} {split} tokens ({count / total:.1%})"
 
 
-def load_corpus(name: str, *, data_dir: str | Path = "data", vocab_min_count: int = 2) -> Corpus:
+def load_corpus(
+    name: str, *, data_dir: str | Path = "data", vocab_min_count: int = 2, text_unit: str = "word"
+) -> Corpus:
     """Read `data_dir/name/{train,valid,test}.txt`; a built-in corpus is made there on first use.
 
-    Words are what white space separates, and every line, a blank one too, ends in `<eos>`. The vocabulary is that of
+    Words are what white space separates, and every line, a blank one too, ends in `<eos>`. With `text_unit` "character"
+    every character of a line, blanks included, is what a word is otherwise. The vocabulary is that of
     the training split. Words outside it become `<unk>`; where the training text has no `<unk>` of its own, its words
     seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can learn it.
 
@@ -92,14 +100,14 @@ def load_corpus(name: str, *, data_dir: str | Path = "data", vocab_min_count: in
         layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
         how_to_get=_how_to_get,
     )
-    counts = {split: _count_words(folder / f"{split}.txt") for split in SPLITS}
+    counts = {split: _count_words(folder / f"{split}.txt", text_unit) for split in SPLITS}
 
     vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
     unknown = {split: _count_outside(vocabulary, counts[split]) for split in SPLITS}
     if any(unknown.values()) and UNKNOWN not in vocabulary:
         vocabulary = (*vocabulary, UNKNOWN)
 
-    tokens = {split: _encode(folder / f"{split}.txt", vocabulary) for split in SPLITS}
+    tokens = {split: _encode(folder / f"{split}.txt", vocabulary, text_unit) for split in SPLITS}
     return Corpus(name=name, vocabulary=vocabulary, unknown=unknown, **tokens)
 
 
@@ -265,12 +273,16 @@ def _known_names(data_dir: Path) -> set[str]:
     return {*DOWNLOADS, *builtin.MAKERS, *(file.parent.name for file in data_dir.glob("[!.]*/train.txt"))}
 
 
-def _read_words(path: Path) -> Iterator[str]:
-    """The words of a file and an `<eos>` after each line, one after the other, without holding the file in memory."""
+def _read_words(path: Path, unit: str) -> Iterator[str]:
+    """The words of a file and an `<eos>` after each line, one after the other, without holding the file in memory.
+
+    Its characters, where that is the unit.
+    """
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
-                yield from _decode(line, f"{path}, line {number}").split()
+                text = _decode(line, f"{path}, line {number}")
+                yield from text.split() if unit == "word" else text.rstrip("\r\n")
                 yield EOS
     except FileNotFoundError:
         advice = _how_to_get(path.parent.name, path.parent.parent)
@@ -288,8 +300,8 @@ def _decode(line: bytes, place: str) -> str:
         raise UserError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
 
 
-def _count_words(path: Path) -> Counter[str]:
-    counts = Counter(_read_words(path))
+def _count_words(path: Path, unit: str) -> Counter[str]:
+    counts = Counter(_read_words(path, unit))
     if not counts.keys() - {EOS}:
         raise UserError(f"{path}: has no words; it must be a text of at least one word")
     return counts
@@ -309,7 +321,7 @@ def _count_outside(vocabulary: tuple[str, ...], counts: Counter[str]) -> int:
     return sum(counts[word] for word in counts.keys() - set(vocabulary))
 
 
-def _encode(path: Path, vocabulary: tuple[str, ...]) -> Tensor:
+def _encode(path: Path, vocabulary: tuple[str, ...], unit: str) -> Tensor:
     index = {word: i for i, word in enumerate(vocabulary)}
     unknown = index.get(UNKNOWN)
-    return torch.tensor(array("q", (index.get(word, unknown) for word in _read_words(path))), dtype=torch.int64)
+    return torch.tensor(array("q", (index.get(word, unknown) for word in _read_words(path, unit))), dtype=torch.int64)

@@ -38,7 +38,7 @@ WHERE = {"mode", "load_path", "log_dir"}
 # What a run from scratch takes over from the search it derives from.
 SEARCHED = {
     "network_type", "cnn_space", "dataset", "train_type", "architecture", "num_blocks", "shared_rnn_activations",
-    "cell_output", "vocab_min_count", "cnn_num_layers", "cnn_num_blocks", "cnn_hid", "cnn_dropout",
+    "cell_output", "vocab_min_count", "text_unit", "cnn_num_layers", "cnn_num_blocks", "cnn_hid", "cnn_dropout",
 }  # fmt: skip
 
 # Chosen again by a run from scratch, which may run on another machine.

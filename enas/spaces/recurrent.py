@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 def load_data(config: Config) -> Corpus:
     """The text."""
-    return load_corpus(config.dataset, data_dir=config.data_dir, vocab_min_count=config.vocab_min_count)
+    reading = {"vocab_min_count": config.vocab_min_count, "text_unit": config.text_unit}
+    return load_corpus(config.dataset, data_dir=config.data_dir, **reading)
 
 
 def search_task(config: Config, corpus: Corpus, device: torch.device) -> LanguageTask:
