@@ -2,12 +2,15 @@
 
 import inspect
 import json
+import os
 
 import numpy as np
 import pytest
+import tiny
 from imageio import v3 as imageio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from enas.cli import main
 from enas.errors import UserError
 from enas.runs.files import atomic_write, write_json
 from enas.runs.logbook import Logbook, NoLogbook, progress_bar
@@ -113,3 +116,27 @@ def test_the_logbook_that_writes_nothing_takes_the_same_calls(capsys):
 def test_bars_are_quiet_where_nobody_looks(capsys):
     assert list(progress_bar(range(3), "shared")) == [0, 1, 2]
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_diverging_run_writes_json_and_short_numbers(tmp_path, capsys):
+    settings = tiny.settings(tmp_path, shared_optim="adam", shared_lr=3000.0, max_epoch=2)
+    main(tiny.flags(settings))
+    folder = tiny.only_run(tmp_path / "logs")
+    for path in folder.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=pytest.fail)
+    words = (folder / "train.log").read_text().split()
+    assert max(map(len, (word for word in words if word.strip("(),.").replace(".", "").isdigit()))) < 12
+    assert all(len(path.name) < 60 for path in folder.rglob("*"))
+    assert "Infinity" not in capsys.readouterr().out
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [float("nan"), 1.5, (float("inf"), -0.0)], "b": {"c": float("-inf"), "d": 3}})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.5, [None, -0.0]], "b": {"c": None, "d": 3}}
+
+
+def test_the_folder_of_a_renamed_file_is_synced_too(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    write_json(tmp_path / "x.json", {})
+    assert len(synced) == 2 and synced[1] == str(tmp_path)

@@ -231,7 +231,7 @@ class _Evaluation:
         for name in self.config.methods:
             if name not in SEARCHES:
                 continue
-            shared = np.array([self._outcome(name, seed)["shared"] for seed in self.seeds])
+            shared = np.array([self._outcome(name, seed)["shared"] for seed in self.seeds], dtype=float)
             each = [float(tau(row, truth)["tau"]) for row in shared]
             found["tau"][name] = {**tau(shared.mean(0), truth), "seeds": each}
             found["tau_top"][name] = tau(shared.mean(0)[best], truth[best])

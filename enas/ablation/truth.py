@@ -21,7 +21,7 @@ from enas.config import Config, all_settings
 from enas.controllers import RandomController
 from enas.errors import UserError
 from enas.runs import run
-from enas.runs.files import atomic_write, read_json
+from enas.runs.files import atomic_write, finite, read_json
 from enas.runs.logbook import progress_bar
 from enas.search_space import Architecture, architecture_from_dict
 from enas.search_space.decisions import Space
@@ -69,7 +69,8 @@ class Table:
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
                     key = (len(self.architectures) - 1, one["seed"])
-                    self.runs[key] = {name: one[name] for name in ("validation", "test", "seconds")}
+                    found = {name: one[name] for name in ("validation", "test", "seconds")}
+                    self.runs[key] = {name: math.nan if value is None else value for name, value in found.items()}
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.path}: not a table of trainings ({error!r})") from None
         ours = budget(Config(**self.settings))
@@ -88,7 +89,9 @@ class Table:
             found = sorted((seed, scores) for (row, seed), scores in self.runs.items() if row == index)
             runs = [{"seed": seed, **scores} for seed, scores in found]
             rows.append({"architecture": architecture.to_dict(), "runs": runs})
-        lines = ",\n".join(f"    {json.dumps(row)}" for row in rows)  # a row a line: a diff shows what was trained
+        lines = ",\n".join(
+            f"    {json.dumps(finite(row))}" for row in rows
+        )  # a row a line: a diff shows what was trained
         settings = json.dumps(self.settings, indent=2).replace("\n", "\n  ")
         with atomic_write(self.path) as file:
             file.write(f'{{\n  "settings": {settings},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())

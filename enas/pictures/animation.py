@@ -22,7 +22,7 @@ from enas.runs.logbook import format_score, progress_bar
 LONGEST_SIDE = 1000  # pixels
 LAST_FRAME_HOLDS = 3  # times as long as the others
 
-_NAME = re.compile(r"(\d+)-(\d+)-(\d+(?:\.\d+)?|inf|nan)-best")
+_NAME = re.compile(r"(\d+)-(\d+)-(\d+(?:\.\d+)?(?:e\+\d+)?|inf|nan)-best")
 _FONT = ImageFont.load_default(size=24)
 _LINE = sum(_FONT.getmetrics()) + 4  # pixels from one line of text to the next
 _MARGIN = 12  # pixels around the text

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
                 os.chmod(file.name, 0o644)
                 os.replace(file.name, path)
+                _sync(path.parent)
             except BaseException:
                 os.unlink(file.name)
                 raise
@@ -37,10 +39,30 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         raise UserError(f"{path}: cannot be written ({reason}); make room, or choose another place") from error
 
 
+def _sync(folder: Path) -> None:
+    """Write the folder's list of names to the disk, without which a power cut may undo a rename."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: Path, data: dict) -> None:
-    """Write `data` to `path`, whole or not at all."""
+    """Write `data` to `path`, whole or not at all; a number that is not finite, which JSON does not have, as null."""
     with atomic_write(path) as file:
-        file.write((json.dumps(data, indent=2) + "\n").encode())
+        file.write((json.dumps(finite(data), indent=2, allow_nan=False) + "\n").encode())
+
+
+def finite(value):
+    """`value`, plain data, with None in the place of every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path):

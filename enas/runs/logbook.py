@@ -12,9 +12,13 @@ from tqdm import tqdm
 
 from enas.runs.files import write_json
 
+LARGEST_WRITTEN_OUT = 1e6
+
 
 def format_score(score: float) -> str:
     """A score as messages show it: perplexities need two decimals, accuracies in 0 … 1 need four."""
+    if score >= LARGEST_WRITTEN_OUT:
+        return f"{score:.3g}"
     return f"{score:.{2 if score > 1 else 4}f}"
 
 

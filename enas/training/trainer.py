@@ -19,7 +19,7 @@ from enas.controllers import Controller, RandomController
 from enas.controllers.base import SEARCHING, TRAINED
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs.files import write_json
-from enas.runs.logbook import Logbook, NoLogbook, format_score
+from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_score
 from enas.search_space import Space
 from enas.settings import setting
 from enas.tasks.base import LengthConfig, Task
@@ -399,7 +399,7 @@ class Trainer:
     def write_architecture(self, architecture, score: float) -> None:
         """Write the architecture as a JSON file and a picture."""
         progress = self.progress
-        name = f"{progress.epoch}-{progress.total_shared_steps}-{score:.4f}-best"
+        name = f"{progress.epoch}-{progress.total_shared_steps}-{_in_name(score)}-best"
         title = (
             f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric.name} {format_score(score)}"
         )
@@ -504,8 +504,12 @@ def describe_comparison(comparison: dict) -> str:
     return f"{metric} of the policy {policy}, of uniform {uniform}, derived in place {comparison['place']} among those"
 
 
+def _in_name(score: float) -> str:
+    return f"{score:.4f}" if abs(score) < LARGEST_WRITTEN_OUT else f"{score:.4e}"
+
+
 def _short(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 10 else f"{value:.1f}"
+    return f"{value:.1f}" if 10 <= abs(value) < LARGEST_WRITTEN_OUT else f"{value:.4g}"
 
 
 def _spread(values: dict[str, float]) -> str:
