@@ -39,6 +39,14 @@ def test_every_line_is_its_words_and_eos(tmp_path):
     assert corpus.vocabulary[corpus.eos] == "<eos>"
 
 
+def test_an_eos_of_the_texts_own_is_not_doubled_and_said(tmp_path):
+    write_corpus(tmp_path, train="a b <eos>\nb a <eos> \n<eos>\n", valid="a <eos> b\n", test="b\n")
+    corpus = load_corpus("own", data_dir=tmp_path)
+    assert words(corpus, "train") == ["a", "b", "<eos>", "b", "a", "<eos>", "<eos>"]
+    assert words(corpus, "valid") == ["a", "<eos>", "b", "<eos>"]
+    assert corpus.notes == ("own: lines that end in an <eos> of their own get no second one",)
+
+
 def test_every_line_is_its_characters_and_eos(tmp_path):
     write_corpus(tmp_path, train="ab a\r\n\n日本 日本\n", valid="ba\n", test="b日\n")
     corpus = load_corpus("own", data_dir=tmp_path, text_unit="character", vocab_min_count=1)

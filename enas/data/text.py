@@ -50,6 +50,7 @@ class Corpus:
         vocabulary: index -> word, the most frequent of the training split first, ties by first appearance.
         train, valid, test: int64 [tokens], each line's words followed by `<eos>`.
         unknown: split -> number of its tokens that stand outside the vocabulary and were replaced by `<unk>`.
+        brings_eos: whether lines end in an `<eos>` of their own, which then get no second one.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Corpus:
     valid: Tensor
     test: Tensor
     unknown: dict[str, int]
+    brings_eos: bool = False
 
     @property
     def eos(self) -> int:
@@ -66,11 +68,14 @@ class Corpus:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line on how many tokens became `<unk>`; none where every word is in the vocabulary."""
-        if not any(self.unknown.values()):
-            return ()
-        shares = ", ".join(self._unknown_share(split) for split in SPLITS)
-        return (f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}",)
+        """What is to be said of the text: how many tokens became `<unk>`, and that it brings its own `<eos>`."""
+        notes = []
+        if self.brings_eos:
+            notes.append(f"{self.name}: lines that end in an {EOS} of their own get no second one")
+        if any(self.unknown.values()):
+            shares = ", ".join(self._unknown_share(split) for split in SPLITS)
+            notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}")
+        return tuple(notes)
 
     def _unknown_share(self, split: str) -> str:
         count, total = self.unknown[split], len(getattr(self, split))
@@ -100,15 +105,17 @@ def load_corpus(
         layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
         how_to_get=_how_to_get,
     )
-    counts = {split: _count_words(folder / f"{split}.txt", text_unit) for split in SPLITS}
+    words = {split: _Words(folder / f"{split}.txt", text_unit) for split in SPLITS}
+    counts = {split: _count_words(words[split]) for split in SPLITS}
 
     vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
     unknown = {split: _count_outside(vocabulary, counts[split]) for split in SPLITS}
     if any(unknown.values()) and UNKNOWN not in vocabulary:
         vocabulary = (*vocabulary, UNKNOWN)
 
-    tokens = {split: _encode(folder / f"{split}.txt", vocabulary, text_unit) for split in SPLITS}
-    return Corpus(name=name, vocabulary=vocabulary, unknown=unknown, **tokens)
+    tokens = {split: _encode(words[split], vocabulary) for split in SPLITS}
+    brings_eos = any(each.brings_eos for each in words.values())
+    return Corpus(name=name, vocabulary=vocabulary, unknown=unknown, brings_eos=brings_eos, **tokens)
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
@@ -273,22 +280,41 @@ def _known_names(data_dir: Path) -> set[str]:
     return {*DOWNLOADS, *builtin.MAKERS, *(file.parent.name for file in data_dir.glob("[!.]*/train.txt"))}
 
 
-def _read_words(path: Path, unit: str) -> Iterator[str]:
-    """The words of a file and an `<eos>` after each line, one after the other, without holding the file in memory.
+class _Words:
+    """The words of a file, or its characters, and an `<eos>` after each line, without holding the file in memory.
 
-    Its characters, where that is the unit.
+    Attributes:
+        brings_eos: whether a line that was read ended in an `<eos>` of its own.
     """
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                text = _decode(line, f"{path}, line {number}")
-                yield from text.split() if unit == "word" else text.rstrip("\r\n")
-                yield EOS
-    except FileNotFoundError:
-        advice = _how_to_get(path.parent.name, path.parent.parent)
-        raise NotFoundError(f"{path}: no such file; {advice}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); it must be a readable text file") from None
+
+    def __init__(self, path: Path, unit: str):
+        self.path = path
+        self.unit = unit
+        self.brings_eos = False
+
+    def __iter__(self) -> Iterator[str]:
+        path = self.path
+        try:
+            with open(path, "rb") as file:
+                for number, line in enumerate(file, start=1):
+                    yield from self._tokens(_decode(line, f"{path}, line {number}"))
+        except FileNotFoundError:
+            advice = _how_to_get(path.parent.name, path.parent.parent)
+            raise NotFoundError(f"{path}: no such file; {advice}") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); it must be a readable text file") from None
+
+    def _tokens(self, line: str) -> Iterator[str]:
+        if self.unit == "character":
+            yield from line.rstrip("\r\n")
+            yield EOS
+            return
+        words = line.split()
+        yield from words
+        if words and words[-1] == EOS:
+            self.brings_eos = True
+        else:
+            yield EOS
 
 
 def _decode(line: bytes, place: str) -> str:
@@ -300,10 +326,10 @@ def _decode(line: bytes, place: str) -> str:
         raise UserError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
 
 
-def _count_words(path: Path, unit: str) -> Counter[str]:
-    counts = Counter(_read_words(path, unit))
+def _count_words(words: _Words) -> Counter[str]:
+    counts = Counter(words)
     if not counts.keys() - {EOS}:
-        raise UserError(f"{path}: has no words; it must be a text of at least one word")
+        raise UserError(f"{words.path}: has no words; it must be a text of at least one word")
     return counts
 
 
@@ -321,7 +347,7 @@ def _count_outside(vocabulary: tuple[str, ...], counts: Counter[str]) -> int:
     return sum(counts[word] for word in counts.keys() - set(vocabulary))
 
 
-def _encode(path: Path, vocabulary: tuple[str, ...], unit: str) -> Tensor:
+def _encode(words: _Words, vocabulary: tuple[str, ...]) -> Tensor:
     index = {word: i for i, word in enumerate(vocabulary)}
     unknown = index.get(UNKNOWN)
-    return torch.tensor(array("q", (index.get(word, unknown) for word in _read_words(path, unit))), dtype=torch.int64)
+    return torch.tensor(array("q", (index.get(word, unknown) for word in words)), dtype=torch.int64)
