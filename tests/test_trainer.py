@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from enas.cli import main
 from enas.controllers import RandomController
 from enas.data.builtin import make_markov, markov_perplexity_floor
 from enas.errors import TrainingDivergedError, UserError
@@ -535,3 +536,10 @@ def test_a_search_comes_near_the_floor_of_a_known_language(tmp_path):
         )
     )
     assert 0.97 * floor < results["validation_perplexity"] < 1.15 * floor
+
+
+def test_a_controller_that_diverges_ends_the_run_in_a_line_that_names_the_setting(tmp_path, capsys):
+    assert main(tiny.flags(tiny.settings(tmp_path, controller_lr=1e30))) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: training diverged: the controller's parameters are not finite")
+    assert "controller_lr" in err and len(err.splitlines()) == 1

@@ -306,6 +306,7 @@ class Trainer:
             self._skip_update("the gradient")
             return
         self.controller_optimizer.step()
+        self._check_controller()
 
         reward, entropy = float(rewards.mean()), float(sample.entropies.detach().sum(1).mean())
         progress.total_controller_updates += 1
@@ -321,6 +322,14 @@ class Trainer:
                 "baseline": float(self.baseline.value.mean()),
             }
             self.logbook.scalars("controller", values, progress.step)
+
+    def _check_controller(self) -> None:
+        # Their norm: parameters may be finite, and so large that what is computed with them is not.
+        if not torch.isfinite(torch.nn.utils.get_total_norm(list(self.controller.parameters()))):
+            raise TrainingDivergedError(
+                "training diverged: the controller's parameters are not finite after an update; lower controller_lr "
+                "(with controller_lr_cosine controller_lr_max), or controller_grad_clip"
+            )
 
     def _entropy_weight(self) -> float:
         progress, num_epochs = self.progress, self.config.max_epoch - self._warm_up_epochs
