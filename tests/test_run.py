@@ -48,6 +48,7 @@ def test_the_run_folder(trained):
     assert re.fullmatch(f"tiny_orig_{STAMP}", trained.name)
     names = {path.name for path in trained.iterdir() if "tfevents" not in path.name}
     assert names == {
+        ".lock",
         "params.json",
         "results.json",
         "train.log",
@@ -184,3 +185,16 @@ def test_the_command_that_people_know(tmp_path, monkeypatch, capsys):
     assert "epoch 2/2" in capsys.readouterr().out
     same = execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "again"), shared_lr=20.0))
     assert results["validation_perplexity"] == same["validation_perplexity"]
+
+
+def test_two_processes_on_one_run_are_refused_in_a_line(tmp_path, capsys):
+    execute(tiny.settings(tmp_path, max_epoch=1))
+    folder = tiny.only_run(tmp_path / "logs")
+    before = (folder / "results.json").read_text()
+    with run_folder.only_user(folder):
+        for words in (["--mode", "derive"], ["--mode", "test"], ["--max_epoch", "2"]):
+            assert main(["--load_path", str(folder), *words]) == 2
+            line = f"error: {folder}: another process is at work on this run; wait for its end, or stop it\n"
+            assert capsys.readouterr().err == line
+    assert (folder / "results.json").read_text() == before
+    assert main(["--load_path", str(folder), "--mode", "derive"]) == 0

@@ -2,11 +2,13 @@
 
 import itertools
 import re
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from enas.config import Config, check_effects, check_part, config_from
 from enas.errors import NotFoundError, UserError
@@ -77,6 +79,21 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"{folder}: the run folder cannot be written to ({error.strerror})") from None
+
+
+@contextmanager
+def only_user(folder: Path) -> Iterator[None]:
+    """Nobody else writes into the run folder inside this block; UserError where somebody does already."""
+    check_writable(folder)
+    lock = FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:

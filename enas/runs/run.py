@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from enas.runs.final import final_of_search
 from enas.runs.folder import (
     SCRATCH,
     SEARCHES,
-    check_writable,
     config_for_scratch,
     make_run_folder,
+    only_user,
     run_config,
     run_of_mode,
     saved_config,
@@ -261,7 +261,7 @@ def _start(config: Config, architecture: Architecture | None, notes: list[str] |
     config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
     config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
     folder = Path(ranks.from_first(lambda: str(_new_run(config))))
-    with _logbook(folder, ranks) as logbook:
+    with _alone_in(folder, ranks), _logbook(folder, ranks) as logbook:
         for line in (*data.notes, *(notes or ()), *precision, *threads, *steps):
             logbook.info(line)
         trainer = make_trainer(config, task, controller, folder, logbook, ranks)
@@ -387,17 +387,21 @@ def _logbook(folder: Path, ranks: Ranks, purge_step: int | None = None) -> Itera
         logbook.close()
 
 
+def _alone_in(folder: Path, ranks: Ranks) -> AbstractContextManager:
+    return only_user(folder) if ranks.is_first else nullcontext()
+
+
 @contextmanager
 def _reopened(config: Config, folder: Path, changes: dict) -> Iterator[Trainer]:
     """The run in `folder` as its newest checkpoint has it, with a logbook that goes on there."""
-    trainer, warnings = restore(config, folder, threads_given="num_threads" in changes)
-    if trainer.ranks.is_first:
-        check_writable(folder)
-    with _logbook(folder, trainer.ranks, purge_step=trainer.progress.step + 1) as logbook:
-        trainer.logbook = logbook
-        for line in warnings:
-            logbook.info(line)
-        yield trainer
+    ranks = join(config.num_gpu, config.rank_timeout)
+    with _alone_in(folder, ranks):
+        trainer, warnings = restore(config, folder, threads_given="num_threads" in changes)
+        with _logbook(folder, ranks, purge_step=trainer.progress.step + 1) as logbook:
+            trainer.logbook = logbook
+            for line in warnings:
+                logbook.info(line)
+            yield trainer
 
 
 def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tuple[Trainer, list[str]]:
