@@ -8,6 +8,8 @@ import tiny
 import torch
 from hypothesis import HealthCheck, settings
 
+from enas.models import precision
+
 torch.set_num_threads(1)
 settings.register_profile(
     "enas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
@@ -17,8 +19,12 @@ settings.load_profile("enas")
 
 @pytest.fixture(scope="session", autouse=True)
 def quick():
-    """Files need not survive a power cut, drawings stay .dot files, and plots stay empty; see `tiny.rendering`."""
+    """Files need not survive a power cut, drawings stay .dot files, and plots stay empty; see `tiny.rendering`.
+
+    No trial of a few milliseconds chooses the precision.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "BFLOAT16_INSTRUCTIONS", ())
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(graphviz.Digraph, "pipe", tiny.no_dot)
         for module in tiny.PLOTTING:

@@ -78,7 +78,7 @@ def test_a_dataset_that_is_not_there(tmp_path, capsys):
     [
         ("train", b"", "train.txt: has no words"),
         ("test", b"\n \n", "test.txt: has no words"),
-        ("train", b"a b c\n", "train.txt: 4 tokens are too few for batch size 4, which takes at least 8"),
+        ("train", b"a a c\n", "train.txt: 4 tokens are too few for batch size 4, which takes at least 8"),
         ("valid", b"a b c\n", "valid.txt: 4 tokens are too few for batch size 4, which takes at least 8"),
         ("train", b"a b\na \xff b\n", "train.txt, line 2: byte 0xff is not UTF-8"),
         ("valid", None, "valid.txt: no such file"),

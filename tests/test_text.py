@@ -1,6 +1,7 @@
 """Corpora from files, and the two ways of cutting them into batches."""
 
 import math
+import re
 import statistics
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from enas.data import builtin
 from enas.data.text import TrainingBatches, evaluation_batches, load_corpus, to_rows
+from enas.errors import UserError
 
 PTB = Path(__file__).parent.parent / "data" / "ptb"
 
@@ -45,6 +47,32 @@ def test_an_eos_of_the_texts_own_is_not_doubled_and_said(tmp_path):
     assert words(corpus, "train") == ["a", "b", "<eos>", "b", "a", "<eos>", "<eos>"]
     assert words(corpus, "valid") == ["a", "<eos>", "b", "<eos>"]
     assert corpus.notes == ("own: lines that end in an <eos> of their own get no second one",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            "a b\nb a\n".encode("utf-16-le"),
+            "line 1: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as",
+        ),
+        (b"a b\rb a\ra\r", "lines end in a carriage return alone; save the file with line feeds"),
+        (
+            "日本語\n学校\n".encode(),
+            "every word is rarer than vocab_min_count 2; a text without blanks needs --text_unit",
+        ),
+    ],
+)
+def test_texts_that_would_be_misread(tmp_path, content, reason):
+    write_corpus(tmp_path, train=content)
+    with pytest.raises(UserError, match=re.escape(reason)) as error:
+        load_corpus("own", data_dir=tmp_path)
+    assert "train.txt" in str(error.value)
+
+
+def test_carriage_returns_inside_and_at_the_end_of_lines_are_blanks(tmp_path):
+    write_corpus(tmp_path, train=b"a\rb\r\nb a\r\n")
+    assert words(load_corpus("own", data_dir=tmp_path), "train") == ["a", "b", "<eos>", "b", "a", "<eos>"]
 
 
 def test_every_line_is_its_characters_and_eos(tmp_path):

@@ -109,6 +109,11 @@ def load_corpus(
     counts = {split: _count_words(words[split]) for split in SPLITS}
 
     vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
+    if not set(vocabulary) - {EOS, UNKNOWN}:
+        raise UserError(
+            f"{folder / 'train.txt'}: every word is rarer than vocab_min_count {vocab_min_count}; a text without "
+            "blanks needs --text_unit character, a short one --vocab_min_count 1"
+        )
     unknown = {split: _count_outside(vocabulary, counts[split]) for split in SPLITS}
     if any(unknown.values()) and UNKNOWN not in vocabulary:
         vocabulary = (*vocabulary, UNKNOWN)
@@ -297,6 +302,8 @@ class _Words:
         try:
             with open(path, "rb") as file:
                 for number, line in enumerate(file, start=1):
+                    if number == 1 and b"\r" in line.rstrip() and not line.endswith(b"\n"):
+                        raise UserError(f"{path}: lines end in a carriage return alone; save the file with line feeds")
                     yield from self._tokens(_decode(line, f"{path}, line {number}"))
         except FileNotFoundError:
             advice = _how_to_get(path.parent.name, path.parent.parent)
@@ -318,6 +325,8 @@ class _Words:
 
 
 def _decode(line: bytes, place: str) -> str:
+    if b"\0" in line:
+        raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
     try:
         # "-sig" drops the byte order mark that some editors put in front of the first word.
         return line.decode("utf-8-sig")
