@@ -186,10 +186,11 @@ def test_a_killed_process_ends_the_run_in_one_line(tmp_path, rank):
 
 @pytest.mark.slow
 def test_a_restarted_run_goes_on_bit_for_bit(tmp_path):
-    status, _, err = finish(torchrun(*_search(tmp_path / "whole")))
+    short = {"shared_max_step": 10, "max_epoch": 4, "log_step": 100}
+    status, _, err = finish(torchrun(*_search(tmp_path / "whole", **short)))
     assert status == 0, err
-    process = torchrun("--max-restarts=1", *_search(tmp_path / "killed"))
-    _wait_for_epoch(tmp_path / "killed", 2)
+    process = torchrun("--max-restarts=1", *_search(tmp_path / "killed", **short))
+    _wait_for_epoch(tmp_path / "killed", 1)
     os.kill(_children(process)[1], signal.SIGKILL)
     status, _, err = finish(process)
     assert status == 0, err
