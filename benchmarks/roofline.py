@@ -34,6 +34,10 @@ def _layout(value):
     return _Layout((tuple(value.shape), value.stride(), value.dtype, value.device))
 
 
+def _is_layout(value) -> bool:
+    return isinstance(value, _Layout)
+
+
 def products(action: Callable[[], object]) -> Callable[[], None]:
     """What repeats the products of `action`, in its order, on tensors of the same shapes, strides and types.
 
@@ -44,16 +48,15 @@ def products(action: Callable[[], object]) -> Callable[[], None]:
     tensors: dict[_Layout, torch.Tensor] = {}
 
     def made(value):
-        if not isinstance(value, _Layout):
+        if not _is_layout(value):
             return value
         if value not in tensors:
             shape, stride, dtype, device = value
             tensors[value] = torch.empty_strided(shape, stride, dtype=dtype, device=device).fill_(0.01)
         return tensors[value]
 
-    leaf = lambda value: isinstance(value, _Layout)  # noqa: E731
     calls = [
-        (function, tree_map(made, args, is_leaf=leaf), tree_map(made, kwargs, is_leaf=leaf))
+        (function, tree_map(made, args, is_leaf=_is_layout), tree_map(made, kwargs, is_leaf=_is_layout))
         for function, args, kwargs in recorder.calls
     ]
 

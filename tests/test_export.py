@@ -260,4 +260,4 @@ def test_an_operation_of_ones_own_is_refused(monkeypatch):
 
 def test_a_flag_that_is_missing(capsys):
     assert export_main(["--output", "x"]) == 2
-    assert "--load_path is missing" in capsys.readouterr().err
+    assert "required: --load_path" in capsys.readouterr().err

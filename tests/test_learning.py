@@ -37,10 +37,10 @@ class Planted(Task):
         return self.qualities(architectures) + NOISE * self.std * torch.randn(1)
 
     def shared_loss(self, architectures):
-        raise NotImplementedError
+        pytest.fail("the controller alone is trained")
 
     def evaluate(self, architecture, split, max_batches=None):
-        raise NotImplementedError
+        pytest.fail("nothing is derived")
 
 
 def learned(config: Config, seed: int) -> float:

@@ -80,7 +80,10 @@ def test_a_gpu_may_round_to_tf32(monkeypatch):
     assert precision.available(torch.device("cuda")) == ["float32", "tf32", "bfloat16"]
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     for name, allowed in (("tf32", True), ("float32", False)):
-        precision.use(name)
+        last = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        precision.use(name, CPU)
+        assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == last
+        precision.use(name, torch.device("cuda"))
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == allowed
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 

@@ -62,14 +62,17 @@ def plain_states(model: SharedRNN, inputs: torch.Tensor, cell: RNNCell, h: torch
     return rnn_reference.sequence(cell, x @ model.w_input, h, model.w_state, edges, norm_bound=bound, mask=mask)
 
 
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
 def test_the_plain_cell_is_the_equation_of_the_paper():
     """Paper section 2.1, on a cell of two nodes, number by number."""
     cell, h, x = RNNCell(("ReLU", "tanh"), (0,)), 0.3, -0.7
     w_xc, w_xh, w_hc, w_hh, w_c, w_h = 0.2, 1.1, -0.4, 0.9, 0.6, -1.3
-    sigmoid = lambda value: 1 / (1 + math.exp(-value))  # noqa: E731
-    c = sigmoid(x * w_xc + h * w_hc)
+    c = _sigmoid(x * w_xc + h * w_hc)
     first = c * max(0.0, x * w_xh + h * w_hh) + (1 - c) * h
-    c = sigmoid(first * w_c)
+    c = _sigmoid(first * w_c)
     second = c * math.tanh(first * w_h) + (1 - c) * first
     projected = torch.tensor([[x * w_xc, x * w_xh]], dtype=torch.float64)
     weights = (

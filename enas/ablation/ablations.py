@@ -13,7 +13,6 @@ from enas.ablation.study import begin, score_variants
 from enas.cli import guarded
 from enas.errors import UserError
 from enas.runs.commands import parse_flags
-from enas.runs.launch import check_not_launched
 
 
 def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
@@ -71,12 +70,7 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dic
 
 def main(ablation: Callable[..., list[dict]], argv: list[str] | None = None) -> int:
     """Run an ablation as the flags say; returns the exit status, as `enas.cli.main` does."""
-
-    def run() -> list[dict]:
-        check_not_launched("an ablation")
-        return ablation(**parse_flags(argv, ablation.__doc__.splitlines()[0], _add_max_batches))
-
-    return guarded(run)
+    return guarded(lambda: ablation(**parse_flags(argv, ablation.__doc__.splitlines()[0], _add_max_batches)))
 
 
 def _add_max_batches(parser) -> None:

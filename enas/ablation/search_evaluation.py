@@ -85,6 +85,7 @@ def evaluate(**settings: Any) -> dict:
     Raises:
         UserError: with a line that names what is wrong and what would be right.
     """
+    check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name: spec for spec in fields(EvaluationConfig)}
     evaluation = EvaluationConfig(**{name: value for name, value in settings.items() if name in names})
     given = with_variation({name: value for name, value in settings.items() if name not in names})
@@ -251,10 +252,9 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict]) -> dict
         "shared", the metric of each of `architectures` on all of validation.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        log_dir = Path(settings["log_dir"])
-        begun = [path for path in log_dir.glob("*") if any(path.glob("checkpoints/*.pt"))]
+        begun = _begun(settings)
         results = run.resume(begun[0]) if begun else run.train(Config(**settings))
-        (folder,) = (path for path in log_dir.glob("*") if any(path.glob("checkpoints/*.pt")))
+        (folder,) = _begun(settings)
         trainer, _ = run.restore(saved_config(folder), folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
     last = results["history"][-1]
@@ -266,14 +266,15 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict]) -> dict
     }
 
 
+def _begun(settings: dict[str, Any]) -> list[Path]:
+    """The run in the log_dir of a search, where it has saved something."""
+    return [path for path in Path(settings["log_dir"]).glob("*") if any(path.glob("checkpoints/*.pt"))]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Evaluate as the flags say; returns the exit status, as `enas.cli.main` does."""
 
     def add(parser: Parser) -> None:
         add_settings(parser, {spec.name: spec for spec in fields(EvaluationConfig)})
 
-    def run_evaluation() -> dict:
-        check_not_launched("an evaluation, whose --jobs are trainings side by side,")
-        return evaluate(**parse_flags(argv, evaluate.__doc__.splitlines()[0], add))
-
-    return guarded(run_evaluation)
+    return guarded(lambda: evaluate(**parse_flags(argv, evaluate.__doc__.splitlines()[0], add)))

@@ -9,6 +9,7 @@ from enas.config import Config, check_effects
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.folder import SEARCHES, choose_run, config_for_scratch, run_config
+from enas.runs.launch import check_not_launched
 from enas.runs.logbook import progress_bar
 from enas.tasks.base import Metric
 
@@ -48,6 +49,7 @@ def begin(settings: dict, max_batches: int | None = None, ablation: str | None =
     Raises:
         UserError: with a line that names what is wrong and what would be right.
     """
+    check_not_launched("an ablation")
     mode = settings.get("mode", "derive")
     if mode not in MODES:
         raise UserError(f"mode is {mode!r}; an ablation takes {' or '.join(MODES)}")

@@ -3,7 +3,6 @@
 import sys
 
 from enas.cli import Parser, guarded
-from enas.errors import UserError
 from enas.export.folder import export
 
 
@@ -14,17 +13,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _given(argv: list[str] | None) -> dict:
     parser = Parser("Export the architecture of a run as a torch module of its own.", prog="python -m enas.export")
-    parser.add_argument("--load_path", metavar="RUN", help="the run, a search or one from scratch: its name or path")
-    parser.add_argument("--output", metavar="DIR", help="the folder to make")
+    parser.add_argument(
+        "--load_path", required=True, metavar="RUN", help="the run, a search or one from scratch: its name or path"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to make")
     parser.add_argument(
         "--dag_path", metavar="FILE.json", help="another architecture of that search space, with the search's weights"
     )
     parser.add_argument("--log_dir", metavar="DIR", help="where run folders lie (default: logs)")
-    given = parser.given(argv)
-    for name in ("load_path", "output"):
-        if name not in given:
-            raise UserError(f"--{name} is missing; usage: python -m enas.export --load_path RUN --output DIR")
-    return given
+    return parser.given(argv)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from enas.errors import UserError
 from enas.export.parts import Exported
 from enas.runs.files import write_json
 from enas.runs.final import final_of_search, final_weights
-from enas.runs.folder import SCRATCH, SEARCHES, find_run, run_of_mode, saved_config
+from enas.runs.folder import SCRATCH, SEARCHES, run_of_mode, saved_config
 from enas.runs.run import ARCHITECTURE
 from enas.search_space import Architecture, load_architecture
 from enas.training.checkpoint import Checkpoints
@@ -61,8 +61,7 @@ def export(
     """
     output = Path(output)
     _check_free(output)
-    folder = find_run(load_path, log_dir)
-    run_of_mode(folder, (*SEARCHES, *SCRATCH), {})
+    folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), {"log_dir": log_dir})
     config = saved_config(folder)
     if config.space.export is None:
         raise UserError(
@@ -102,12 +101,13 @@ def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Archite
         if dag_path:
             raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
         return load_architecture(folder / ARCHITECTURE), checkpoints.load_best()
-    architecture, state = final_of_search(folder, checkpoints, config.space.metric)
+    newest = checkpoints.load_newest()
+    architecture, best = final_of_search(folder, checkpoints, config.space.metric, newest["progress"]["best"])
     if dag_path:
         architecture = load_architecture(dag_path)
     if not isinstance(architecture, config.space.architecture):
         raise UserError(f"{dag_path}: is {architecture.title}; {config.space.architecture.title} is needed here")
-    return architecture, state
+    return architecture, best or newest
 
 
 def _score(config: Config, state: dict, dag_path: str | Path) -> str:

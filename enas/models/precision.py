@@ -33,8 +33,10 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     return x.float() if x.dtype == torch.bfloat16 else x
 
 
-def use(precision: str) -> None:
-    """Let a GPU round the operands of float32 products to TF32, or not."""
+def use(precision: str, device: torch.device) -> None:
+    """Let a GPU round the operands of float32 products to TF32, or not; a CPU has no such switch."""
+    if device.type != "cuda":
+        return
     allowed = precision in ("tf32", "bfloat16")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 

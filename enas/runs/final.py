@@ -12,18 +12,20 @@ from enas.training.checkpoint import BEST, Checkpoints
 
 
 def final_of_search(
-    folder: Path, checkpoints: Checkpoints, metric: Metric, device: str | torch.device = "cpu"
-) -> tuple[Architecture, dict]:
-    """What was derived last, or in the best epoch, whichever validates better; and that checkpoint's state.
+    folder: Path, checkpoints: Checkpoints, metric: Metric, best_score: float | None, device: str | torch.device = "cpu"
+) -> tuple[Architecture, dict | None]:
+    """What was derived last, or in the best epoch, which validated with `best_score`, whichever validates better.
+
+    Returns:
+        the architecture, and the best epoch's state where it is that one's.
 
     Raises:
-        UserError: nothing was derived, or a checkpoint cannot be read.
+        UserError: nothing was derived, or the best checkpoint cannot be read.
     """
     architecture, score = _last_derived(folder / "results.json", metric.name)
-    newest = checkpoints.load_newest(device=device)
     has_best = (checkpoints.folder / BEST).is_file()
-    if not has_best or metric.is_better(score, newest["progress"]["best"]):
-        return architecture, newest
+    if not has_best or metric.is_better(score, best_score):
+        return architecture, None
     best = checkpoints.load_best(device)
     return architecture_from_dict(best["progress"]["architecture"]), best
 

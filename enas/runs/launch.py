@@ -6,13 +6,14 @@ from pathlib import Path
 
 from enas.errors import UserError
 from enas.runs.files import read_json, write_json
+from enas.training.distributed import num_processes
 
 LAUNCH = "torchrun.json"
 
 
 def is_launched() -> bool:
     """Whether torchrun began this process together with others."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return num_processes() > 1
 
 
 def is_restart() -> bool:

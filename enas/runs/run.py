@@ -367,8 +367,11 @@ def _test_scratch(trainer: ScratchTrainer) -> dict:
 
 def _test_search(trainer: Trainer) -> dict:
     task, metric = trainer.task, trainer.task.metric
-    architecture, state = final_of_search(trainer.folder, trainer.checkpoints, metric, task.device)
-    task.load_state_dict(state["task"])
+    architecture, best = final_of_search(
+        trainer.folder, trainer.checkpoints, metric, trainer.progress.best, task.device
+    )
+    if best is not None:
+        task.load_state_dict(best["task"])
     results = {
         **trainer.results(),
         "architecture": architecture.to_dict(),

@@ -96,7 +96,7 @@ class LanguageTask(Task):
     @precision.setter
     def precision(self, name: str) -> None:
         self.model.precision = name
-        use(name)
+        use(name, self.device)
 
     def divide(self, ranks: Ranks, dim: int) -> None:
         """Share the work of `shared_loss`: cells, or columns of the minibatch where there is one cell."""

@@ -85,7 +85,7 @@ class VisionTask(Task):
     @precision.setter
     def precision(self, name: str) -> None:
         self._precision = name
-        use(name)
+        use(name, self.device)
 
     def _rounding(self) -> torch.autocast:
         """Inside, convolutions and products round their operands as `precision` says."""

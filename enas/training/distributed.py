@@ -192,7 +192,7 @@ def join(num_gpu: int, timeout: float) -> Ranks:
         num_gpu: 0 for CPUs; see `enas.runs.run.pick_device`.
         timeout: seconds after which a process that does not answer is given up.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
+    size = num_processes()
     if size == 1:
         return ALONE
     if not dist.is_initialized():
@@ -214,6 +214,11 @@ def leave() -> None:
     """End what `join` began."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def num_processes() -> int:
+    """How many processes torchrun began together; 1 where it did not."""
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 def is_first_process() -> bool:
