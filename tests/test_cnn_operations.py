@@ -21,11 +21,12 @@ from enas.models.operations import (
     RUNNING_AVERAGES,
     FactorisedReduction,
     Join,
-    classifier,
     convolution,
+    dense_gradient,
     drop_path,
     macro_operation,
     micro_operation,
+    relu_of_every_second_pixel,
 )
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS
@@ -301,3 +302,28 @@ def test_the_classifier_drops_out_while_training():
     torch.manual_seed(0)
     head = built(classifier, CHANNELS, 5, 0.5)
     assert not head(images()).allclose(head(images()))
+
+
+@pytest.mark.parametrize("size", [6, 7])
+def test_reductions_read_the_relu_of_even_and_of_odd_pixels(size):
+    x = torch.randn(2, 3, size, size, dtype=torch.float64, requires_grad=True)
+    padded = F.pad(F.relu(x), (0, size % 2, 0, size % 2))
+    torch.testing.assert_close(relu_of_every_second_pixel(x), (padded[:, :, ::2, ::2], padded[:, :, 1::2, 1::2]))
+    assert torch.autograd.gradcheck(relu_of_every_second_pixel, x)
+
+
+@pytest.mark.parametrize("read", ["reduction", "join", "mean"])
+def test_gradients_are_laid_out_like_what_they_are_of(read):
+    """On gradients in another order of channels, what comes before is many times slower."""
+    x = torch.randn(2, 4, 6, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    other = x.detach().clone()
+    reduction, join = FactorisedReduction(4, 4, BATCH_STATISTICS), Join((0, 1), 4, BATCH_STATISTICS)
+    readers = {
+        "reduction": reduction,
+        "join": lambda y: join({0: y, 1: other}),
+        "mean": lambda y: dense_gradient(y).mean((2, 3)),
+    }
+    y, is_last = x * 1.0, []
+    y.register_hook(lambda grad: is_last.append(grad.is_contiguous(memory_format=torch.channels_last)))
+    readers[read](y).square().sum().backward()
+    assert is_last == [True]

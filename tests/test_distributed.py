@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from enas.cli import main
 from enas.errors import UserError
 from enas.runs import launch, run
 from enas.search_space import RNNCell
+from enas.training.checkpoint import Checkpoints
 from enas.training.distributed import ALONE, BATCH, Ranks
 
 WORKER = tiny.ROOT / "tests" / "ranks_worker.py"
@@ -210,3 +212,37 @@ def test_a_signal_stops_all_at_the_same_step(tmp_path):
     assert status != 0
     assert "stopped by SIGTERM; the run is saved and can be resumed" in err
     assert main(["--load_path", str(tiny.only_run(tmp_path / "logs")), "--max_epoch", "1"]) == 0
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_given_up_in_time(tmp_path):
+    process = torchrun(*_search(tmp_path, max_epoch=500, rank_timeout=4.0))
+    _wait_for_epoch(tmp_path, 1)
+    hung = _children(process)[1]
+    os.kill(hung, signal.SIGSTOP)
+    # torchrun waits half a minute for a process that it told to end; this one can end when it goes on.
+    wakes = threading.Timer(10, os.kill, (hung, signal.SIGCONT))
+    wakes.start()
+    status, _, err = finish(process)
+    wakes.join()
+    assert status != 0
+    assert "error: rank 0 of 2: another process of the run is gone, or does not answer" in err
+
+
+def test_no_two_pieces_of_a_step_share_their_draws():
+    def drawn(ranks: Ranks) -> list[float]:
+        torch.manual_seed(0)
+        found = []
+        for draws in ranks.draws(2, torch.device("cpu")):
+            with draws:
+                found.append(float(torch.rand(())))
+        return [*found, float(torch.rand(()))]
+
+    first, second = drawn(Ranks(0, 2)), drawn(Ranks(1, 2))
+    assert len({*first[:2], *second[:2]}) == 4
+    assert first[2] == second[2]  # what all processes share moves on by the same
+
+
+def test_only_the_first_process_writes_checkpoints(tmp_path):
+    Checkpoints(tmp_path, ranks=Ranks(1, 2)).save({}, epoch=0, step=0, is_best=True)
+    assert not list(tmp_path.iterdir())

@@ -145,6 +145,13 @@ def test_test_takes_the_better_of_the_best_epoch_and_the_last_derivation(copy, m
         assert tested["test_perplexity"] == trainer.task.evaluate(RNNCell.from_dict(tested["architecture"]), "test")
 
 
+def test_test_without_the_best_checkpoint_takes_the_last_derivation(copy):
+    path = run_of(copy, "train", train_type="orig")
+    (path / "checkpoints" / BEST).unlink()
+    derived = json.loads((path / "results.json").read_text())["architecture"]
+    assert execute(where(copy, mode="test"))["architecture"] == derived
+
+
 def test_testing_twice_gives_the_same(copy):
     first, second = (execute(where(copy, mode="test")) for _ in range(2))
     assert first["test_perplexity"] == second["test_perplexity"]
