@@ -21,6 +21,7 @@ from enas.models.operations import (
     RUNNING_AVERAGES,
     FactorisedReduction,
     Join,
+    classifier,
     convolution,
     dense_gradient,
     drop_path,
