@@ -3,7 +3,9 @@
 python -m benchmarks.rnn --config ptb_small --precision float32 --grow shared_hid,num_blocks
 """
 
+import functools
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -28,13 +30,14 @@ GROWTHS = {
 def actions(config: Config, device: torch.device) -> list[Action]:
     """A step and scoring, as they are and written plainly."""
     fast = trainer(config, device)
-    plain = _plain(config, fast, device)
     cells = fast.controller.sample(max(SAMPLES)).architectures
+    # Made when it is first needed: until then the memory in use is that of the fast one alone.
+    plain = functools.cache(lambda: _plain(config, fast, device))
     return [
-        _step("shared step", fast, cells[:1]),
-        _step("shared step, written plainly", plain, cells[:1]),
-        *(_scoring(f"{num} scored", fast, cells[:num]) for num in SAMPLES),
-        _scoring("1 scored, written plainly", plain, cells[:1]),
+        _step("shared step", config, lambda: fast, cells[:1]),
+        *(_scoring(f"{num} scored", config, lambda: fast, cells[:num]) for num in SAMPLES),
+        _step("shared step, written plainly", config, plain, cells[:1]),
+        _scoring("1 scored, written plainly", config, plain, cells[:1]),
     ]
 
 
@@ -47,7 +50,10 @@ def grown(config: Config, name: str, value: int, device: torch.device) -> list[A
     fast = trainer(config.replace(**changes), device, vocabulary)
     cells = fast.controller.sample(max(GROWTHS["samples"])).architectures
     num = value if name == "samples" else 1
-    return [_step("shared step", fast, cells[:num]), _scoring("scored", fast, cells[:num])]
+    return [
+        _step("shared step", config, lambda: fast, cells[:num]),
+        _scoring("scored", config, lambda: fast, cells[:num]),
+    ]
 
 
 def _plain(config: Config, fast: Trainer, device: torch.device) -> Trainer:
@@ -61,17 +67,15 @@ def _plain(config: Config, fast: Trainer, device: torch.device) -> Trainer:
     return plain
 
 
-def _step(name: str, search: Trainer, cells: list) -> Action:
-    config = search.task.config
+def _step(name: str, config: Config, search: Callable[[], Trainer], cells: list) -> Action:
     tokens = len(cells) * config.batch_size * config.shared_rnn_max_length
-    return Action(name, lambda: search.shared_step(cells), tokens, "tokens")
+    return Action(name, lambda: search().shared_step(cells), tokens, "tokens")
 
 
-def _scoring(name: str, search: Trainer, cells: list) -> Action:
-    config = search.task.config
+def _scoring(name: str, config: Config, search: Callable[[], Trainer], cells: list) -> Action:
     batch_size, length = config.reward_batch_size or config.batch_size, config.reward_length
     tokens = len(cells) * batch_size * (length or config.shared_rnn_max_length)
-    return Action(name, lambda: search.task.rewards(cells), tokens, "tokens")
+    return Action(name, lambda: search().task.rewards(cells), tokens, "tokens")
 
 
 BENCHMARK = Benchmark(__doc__.splitlines()[0], {}, actions, GROWTHS, grown)

@@ -1,6 +1,7 @@
 """The command line: the parser, error handling, and the call of the function that a mode asks for."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,12 @@ class Parser(argparse.ArgumentParser):
         return vars(known)
 
 
+def _say(line: str) -> None:
+    """Print what ends all processes of torchrun on this machine alike, once."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(line, file=sys.stderr)
+
+
 def guarded(action: Callable[[], object]) -> int:
     """Run `action` and report expected errors in one line on stderr. Returns the exit status.
 
@@ -50,16 +57,16 @@ def guarded(action: Callable[[], object]) -> int:
     try:
         action()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say(f"error: {' '.join(str(error).split())}")
         return BAD_INPUT
     except TrainingDivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         return DIVERGED
     except RankLostError as error:
         print(f"error: {error}", file=sys.stderr)
         return RANK_LOST
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        _say(str(stop))
         return stop.status
     except KeyboardInterrupt:
         return 130

@@ -80,10 +80,16 @@ def test_each_benchmark_writes_what_it_measured(tmp_path, capsys, benchmark, set
     found = json.loads(path.read_text())
     assert all(row["milliseconds"] > 0 for row in found["rows"])
     assert found["machine"]["torch"] == torch.__version__
+    assert list(found["peak_megabytes"]) == [row["name"] for row in found["rows"]]
     assert [point["value"] for point in found.get("growth", {}).get("samples", [])] == [1, 10, 100, 1000][
         : 4 * bool(grow)
     ]
     assert "of it products" in capsys.readouterr().out
+
+
+def test_no_rounds_at_all(capsys):
+    assert main(rnn.BENCHMARK, ["--rounds", "0"]) == 2
+    assert capsys.readouterr().err == "error: rounds is 0; it must be at least 1\n"
 
 
 def test_a_size_that_is_not_measured(capsys):

@@ -141,6 +141,24 @@ def test_more_gpus_than_one_need_torchrun(monkeypatch):
         run.pick_device(3)
 
 
+def test_more_processes_than_gpus_are_refused_in_each_alike(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    for rank in "012":
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(UserError, match="fewer GPUs than processes; use --nproc_per_node=2"):
+            run.pick_device(-1)
+
+
+def test_bad_input_is_one_line_for_all_processes(monkeypatch, capsys):
+    lines = []
+    for rank in "01":
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert main(["--num_bloks", "5"]) == 2
+        lines += capsys.readouterr().err.splitlines()
+    assert lines == ["error: unknown flag --num_bloks; did you mean --num_blocks?"]
+
+
 def test_what_runs_in_one_process_refuses_several(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="an ablation runs in one process; leave torchrun out"):

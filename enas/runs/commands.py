@@ -2,8 +2,8 @@
 
 import argparse
 import io
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import Field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from enas.runs import run
 from enas.runs.folder import SCRATCH, SEARCHES, choose_run, saved_config
 from enas.runs.launch import is_restart, run_of_launch
 from enas.settings import choices_of
-from enas.training.distributed import is_first_process, join, leave
+from enas.training.distributed import is_first_process, join
 
 
 def execute(given: Mapping[str, Any]) -> dict:
@@ -30,20 +30,9 @@ def execute(given: Mapping[str, Any]) -> dict:
     mode = Config(mode=given.get("mode", "train")).mode
     if given.get("dag_path") and mode != "single":
         raise UserError(f"dag_path has no effect in mode {mode}; --mode single trains the architecture it names")
-    with _processes_joined():
+    with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()):
         begun = _begun_before(given) if is_restart() else None
         return run.resume(begun) if begun else _MODES[mode](dict(given))
-
-
-@contextmanager
-def _processes_joined() -> Iterator[None]:
-    """The processes that torchrun began say nothing but for the first one, and part at the end."""
-    silent = nullcontext() if is_first_process() else redirect_stdout(io.StringIO())
-    try:
-        with silent:
-            yield
-    finally:
-        leave()
 
 
 def _begun_before(given: Mapping[str, Any]) -> str | None:

@@ -193,8 +193,8 @@ def pick_device(num_gpu: int) -> torch.device:
         )
     if not available or num_gpu == 0:
         return torch.device("cpu")
-    if int(local_rank or 0) >= available:
-        raise UserError(f"this machine has {available} GPUs for more processes; use --nproc_per_node={available}")
+    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > available:
+        raise UserError(f"this machine has fewer GPUs than processes; use --nproc_per_node={available}")
     device = torch.device("cuda", int(local_rank or 0))
     torch.cuda.set_device(device)
     return device

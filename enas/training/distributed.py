@@ -6,6 +6,7 @@ a derivation, or the minibatch where there is one architecture. So a run does th
 rounding, and any of them can be resumed from what the first one saves.
 """
 
+import atexit
 import importlib
 import io
 import os
@@ -200,18 +201,19 @@ def join(num_gpu: int, timeout: float) -> Ranks:
         backend = "cpu:gloo,cuda:nccl" if num_gpu != 0 and torch.cuda.is_available() else "gloo"
         patience = timedelta(seconds=timeout)
         # Optimisers import it, and imported after the group it keeps the group, and its threads, until after the end
-        # of the interpreter, which then now and then aborts.
+        # of the interpreter.
         importlib.import_module("torch._dynamo")
         with _lost_ranks_named():
             store, rank, _ = next(rendezvous("env://", timeout=patience))
             # torchrun may keep one store over its restarts, with the addresses of processes that are gone.
             store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+        # A group that outlives the interpreter keeps threads, which now and then abort the process.
+        atexit.register(_leave)
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
-def leave() -> None:
-    """End what `join` began."""
+def _leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
 
