@@ -191,7 +191,9 @@ def _other_text(folder: Path) -> None:
         (_params(b'{"num_blokcs": 3}'), "unknown setting num_blokcs; did you mean num_blocks?"),
         (_params(b'{"num_blocks": "3"}'), "num_blocks is '3'; it must be of type int"),
         (lambda folder: (folder / "params.json").unlink(), "not a run folder: params.json is missing"),
-        (_other_text, "its checkpoint does not fit; has the data of tiny changed since?"),
+        (_other_text, "tiny is not the data that this run was begun with: its vocabulary ("),
+        (lambda folder: (folder / "data.json").unlink(), "data.json: cannot be read"),
+        (lambda folder: (folder / "data.json").write_text("{}"), "data.json: does not say what the data was"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

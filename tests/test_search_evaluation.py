@@ -105,6 +105,14 @@ def test_a_table_of_another_budget_is_refused(home, evaluated, capsys, tmp_path)
     assert "cells.json: was made with shared_lr 20.0, not 3.0; name another table, or use its settings" in line
 
 
+def test_a_table_of_other_data_is_refused(home, evaluated, capsys, tmp_path):
+    data = shutil.copytree(home / "data", tmp_path / "data")
+    (data / "tiny" / "test.txt").write_text((data / "tiny" / "valid.txt").read_text())
+    argv = tiny.flags(settings(home, evaluated[0], data_dir=str(data)))
+    line = tiny.refusal(argv, tmp_path, capsys, main)
+    assert "cells.json: was made on other data: test of tiny differ; name another table, or put the data back" in line
+
+
 def test_a_large_space_is_sampled_the_same_at_every_call():
     cells = architectures_of(RNNSpace(6), 20)
     assert len(set(cells)) == 20 and cells == architectures_of(RNNSpace(6), 20)
@@ -119,7 +127,9 @@ def test_a_budget_is_what_differs_from_the_defaults_and_says_what_comes_out():
     assert budget(Config(**given)) == {"network_type": "rnn", "shared_lr": 1.0}
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"settings": {}}', '{"settings": {}, "rows": [{"runs": []}]}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"settings": {}}', '{"settings": {}, "data": {}, "rows": [{"runs": []}]}']
+)
 def test_a_damaged_table_is_named(tmp_path, content):
     path = tmp_path / "cells.json"
     path.write_text(content)

@@ -116,6 +116,9 @@ class _Evaluation:
     def run(self) -> dict:
         if self.config.dry_run:
             return self._say_what_is_left()
+        identity = self.budget.space.load_data(self.budget).identity
+        for table in (self.table, self.found):
+            table.check_data(self.budget.dataset, identity)
         complete(self.table, self.budget, self.truth_seeds, self.workers)
         self._search_all()
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in self.config.methods}

@@ -19,6 +19,7 @@ import torch
 
 from enas.config import Config, all_settings
 from enas.controllers import RandomController
+from enas.data.identity import Identity
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.files import atomic_write, finite, read_json
@@ -41,12 +42,14 @@ class Table:
         path: the file; rewritten whole after each training.
         settings: of every training, those that differ from the defaults.
         architectures: the rows.
+        data: digests of the data of every training; see `enas.data.identity`. Empty where nothing is trained yet.
         runs: by (row, seed) what the training reached: "validation", "test", and "seconds" of it.
     """
 
     path: Path
     settings: dict[str, Any]
     architectures: list[Architecture]
+    data: dict[str, str] = field(default_factory=dict)
     runs: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
 
     @classmethod
@@ -65,6 +68,7 @@ class Table:
     def _read(self, content: dict) -> None:
         try:
             saved = content["settings"]
+            self.data = dict(content["data"])
             for row in content["rows"]:
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
@@ -92,9 +96,20 @@ class Table:
         lines = ",\n".join(
             f"    {json.dumps(finite(row))}" for row in rows
         )  # a row a line: a diff shows what was trained
-        settings = json.dumps(self.settings, indent=2).replace("\n", "\n  ")
+        settings, data = (json.dumps(content, indent=2).replace("\n", "\n  ") for content in (self.settings, self.data))
         with atomic_write(self.path) as file:
-            file.write(f'{{\n  "settings": {settings},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
+            file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
+
+    def check_data(self, dataset: str, identity: Identity) -> None:
+        """Raise UserError where the data is not what the rows were trained on; note it down where there are none."""
+        now = identity.short()
+        changed = [name for name in now if now[name] != self.data.get(name)]
+        if self.runs and changed:
+            raise UserError(
+                f"{self.path}: was made on other data: {', '.join(changed)} of {dataset} differ; name another table, "
+                "or put the data back"
+            )
+        self.data = now
 
     def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
         """The (row, seed) pairs that are still to be trained, seed by seed."""

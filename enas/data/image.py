@@ -4,7 +4,7 @@ import difflib
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from enas.data.builtin import IMAGE_MAKERS, SPLITS
 from enas.data.cifar import LAYOUTS, read_cifar
 from enas.data.dataset_folder import find_dataset_folder
 from enas.data.download import ALIASES, hint
+from enas.data.identity import Identity, digest_of_files, digest_of_tensors
 from enas.data.image_batches import FileImages, MemoryImages, channel_statistics
 from enas.data.image_folder import ImageFolder, read_image, resize, scan_folder
 from enas.errors import UserError
@@ -52,6 +53,7 @@ class ImageDataset:
         is_rotation: whether the images have no labels, so that rotations by quarter turns are to be told apart
             (Liu et al. 2020, "Are Labels Necessary for Neural Architecture Search?").
         notes: log lines about the data.
+        digests: split -> digest of its content; see `identity`.
     """
 
     name: str
@@ -63,6 +65,12 @@ class ImageDataset:
     std: Tensor
     is_rotation: bool
     notes: tuple[str, ...]
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> Identity:
+        """What another reading of the images must have in common with this one."""
+        return Identity("classes", self.classes, self.digests)
 
 
 def load_images(
@@ -120,7 +128,11 @@ def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Im
     note = f"{name}: {valid_size:,} of {num:,} training images are held out for validation"
     if valid_size == 0:
         note = f"{name}: all {num:,} images are trained on and none validates; the last epoch is tested"
-    return ImageDataset(name, cifar.classes, train, valid, test, *channel_statistics(train), False, (note,))
+    digests = {
+        split: digest_of_tensors(images.images, images.labels)
+        for split, images in zip(SPLITS, (train, valid, test), strict=True)
+    }
+    return ImageDataset(name, cifar.classes, train, valid, test, *channel_statistics(train), False, (note,), digests)
 
 
 def _in_memory(images: np.ndarray, labels: np.ndarray, image_size: int) -> MemoryImages:
@@ -169,6 +181,7 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
         std=std,
         is_rotation=not found.classes,
         notes=tuple(notes),
+        digests={split: digest_of_files(found.paths[split], folder) for split in SPLITS},
         **splits,
     )
 

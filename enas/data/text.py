@@ -20,6 +20,7 @@ from enas.data import builtin
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import find_dataset_folder
 from enas.data.download import hint
+from enas.data.identity import Identity, digest_of_tensors
 from enas.errors import NotFoundError, UserError
 from enas.settings import Settings, setting
 
@@ -65,6 +66,12 @@ class Corpus:
     def eos(self) -> int:
         """Index of `<eos>`."""
         return self.vocabulary.index(EOS)
+
+    @property
+    def identity(self) -> Identity:
+        """What another reading of the text must have in common with this one."""
+        splits = {split: digest_of_tensors(getattr(self, split)) for split in SPLITS}
+        return Identity("vocabulary", self.vocabulary, splits)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from enas.config import Config, check_effects, check_part, config_from
+from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError
 from enas.runs.files import read_json
 
+IDENTITY = "data.json"
 SEARCHES = ("train",)  # modes whose runs hold shared parameters and a controller
 SCRATCH = ("single", "train_scratch")  # modes whose runs hold the weights of one architecture
 
@@ -160,6 +162,20 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -
         f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; make one with: "
         f"python main.py {same}--mode train"
     )
+
+
+def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
+    """Raise UserError, saying what differs, where the data is not what the run in `folder` was begun with."""
+    path = folder / IDENTITY
+    try:
+        changes = identity.changes_since(read_json(path))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: does not say what the data was ({error!r}); start a new run") from None
+    if changes:
+        raise UserError(
+            f"{folder}: {dataset} is not the data that this run was begun with: {', '.join(changes)} changed; "
+            "put it back, name it with --data_dir, or start a new run"
+        )
 
 
 def saved_config(folder: Path) -> Config:

@@ -20,12 +20,15 @@ import torch
 
 from enas.config import Config
 from enas.controllers import Controller, FixedController
+from enas.data.identity import Identity
 from enas.errors import UserError
 from enas.runs.files import write_json
 from enas.runs.final import final_of_search
 from enas.runs.folder import (
+    IDENTITY,
     SCRATCH,
     SEARCHES,
+    check_same_data,
     config_for_scratch,
     make_run_folder,
     only_user,
@@ -260,7 +263,7 @@ def _start(config: Config, architecture: Architecture | None, notes: list[str] |
     _use_precision(config, task)
     config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
     config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
-    folder = Path(ranks.from_first(lambda: str(_new_run(config))))
+    folder = Path(ranks.from_first(lambda: str(_new_run(config, data.identity))))
     with _alone_in(folder, ranks), _logbook(folder, ranks) as logbook:
         for line in (*data.notes, *(notes or ()), *precision, *threads, *steps):
             logbook.info(line)
@@ -279,9 +282,10 @@ def _agreed(ranks: Ranks, config: Config, lines: list[str]) -> tuple[Config, lis
     return Config(**settings), lines
 
 
-def _new_run(config: Config) -> Path:
+def _new_run(config: Config, identity: Identity) -> Path:
     folder = make_run_folder(config)
     write_json(folder / "params.json", config.to_dict())
+    write_json(folder / IDENTITY, identity.to_dict())
     mark_launch(folder)
     return folder
 
@@ -420,6 +424,7 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
     if config.num_threads and (threads_given or THREADS_VARIABLE not in os.environ):
         torch.set_num_threads(config.num_threads)
     data = config.space.load_data(config)
+    check_same_data(folder, config.dataset, data.identity)
     architecture = None
     if saved_config(folder).mode in SCRATCH:
         architecture = load_architecture(folder / ARCHITECTURE)
@@ -438,9 +443,7 @@ def _load_newest(trainer: Trainer, config: Config) -> list[str]:
     except UserError as error:  # the place in the data, which is not there
         reason = str(error)
     if reason is not None:
-        raise UserError(
-            f"{trainer.folder}: its checkpoint does not fit; has the data of {config.dataset} changed since? ({reason})"
-        )
+        raise UserError(f"{trainer.folder}: its checkpoint does not fit ({reason}); start a new run")
     return warnings
 
 

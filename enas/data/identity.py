@@ -1,0 +1,73 @@
+"""What a dataset is, in a few digests: what a model has learned means nothing on other data."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+READ = 2**16  # bytes of a file that its digest covers: all of most images, without reading a large dataset whole
+BYTES = 16  # of a digest
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same when trained weights are used again.
+
+    Attributes:
+        kind: what `names` are: "vocabulary" or "classes".
+        names: what each index of the data means.
+        digests: split -> digest of its content.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    digests: dict[str, str]
+
+    def to_dict(self) -> dict:
+        """As JSON holds it."""
+        return {"kind": self.kind, "names": list(self.names), "splits": self.digests}
+
+    def short(self) -> dict[str, str]:
+        """Digests alone, that of the names included."""
+        return {self.kind: digest("\n".join(self.names).encode()), **self.digests}
+
+    def changes_since(self, saved: dict) -> list[str]:
+        """What differs from an identity that `to_dict` gave, a phrase each."""
+        names, splits = saved["names"], saved["splits"]
+        changes = []
+        if list(self.names) != names:
+            changes.append(f"its {self.kind} {_difference(names, self.names)}")
+        return changes + [f"the {name} split" for name in self.digests if self.digests[name] != splits.get(name)]
+
+
+def _difference(old: Sequence[str], new: Sequence[str]) -> str:
+    if len(old) != len(new):
+        return f"({len(old):,} entries then, {len(new):,} now)"
+    index = next(index for index, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1])
+    return f"(entry {index} was {old[index]!r} and is {new[index]!r})"
+
+
+def digest(*parts: bytes | np.ndarray) -> str:
+    """A digest of bytes and arrays, as hexadecimal text."""
+    state = hashlib.blake2b(digest_size=BYTES)
+    for part in parts:
+        state.update(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part)
+    return state.hexdigest()
+
+
+def digest_of_tensors(*tensors: Tensor) -> str:
+    """A digest of what tensors hold, integers whatever their width."""
+    return digest(*(tensor.cpu().numpy().astype("<i4" if tensor.element_size() > 1 else "u1") for tensor in tensors))
+
+
+def digest_of_files(paths: Iterable[Path], root: Path) -> str:
+    """A digest of files: their places under `root`, their sizes, and how they begin (the first `READ` bytes)."""
+    state = hashlib.blake2b(digest_size=BYTES)
+    for path in paths:
+        with open(path, "rb") as file:
+            state.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
+            state.update(file.read(READ))
+    return state.hexdigest()

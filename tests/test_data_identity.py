@@ -1,0 +1,113 @@
+"""Weights mean something on the data they were trained on: other data is refused, and the line says what differs."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+
+from enas.ablation.ablations import main as ablation_main
+from enas.ablation.ablations import node_removal
+from enas.data import image
+from enas.data.image import load_images
+from enas.data.text import load_corpus
+from enas.runs import run
+
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished search on text, in a home of its own."""
+    home = tmp_path_factory.mktemp("trained")
+    with tiny.rendering():
+        run.train(run.Config(**tiny.settings(home)))
+    return home
+
+
+def swapped(text: str, one: str, other: str) -> str:
+    """Two words in each other's place: the counts and the lengths stay."""
+    return " ".join({one: other, other: one}.get(word, word) for word in text.split(" "))
+
+
+@pytest.fixture
+def changed(trained, tmp_path):
+    """The run, and the folder of a text where the two most frequent words have changed places."""
+    home = shutil.copytree(trained, tmp_path / "home")
+    data = tmp_path / "other"
+    shutil.copytree(home / "data", data)
+    for split in SPLITS:
+        path = data / "tiny" / f"{split}.txt"
+        lines = path.read_text().splitlines()
+        words = [word for word in load_corpus("tiny", data_dir=home / "data").vocabulary if "<" not in word][:2]
+        path.write_text("".join(swapped(line, *words) + "\n" for line in lines))
+    return tiny.only_run(home / "logs"), data
+
+
+@pytest.mark.parametrize("mode", ["train", "derive", "test", "train_scratch"])
+def test_other_words_with_the_same_counts(changed, tmp_path, capsys, mode):
+    folder, data = changed
+    before = tiny.tree(folder)
+    argv = ["--load_path", str(folder), "--mode", mode, "--data_dir", str(data)]
+    line = tiny.refusal(argv, tmp_path, capsys)
+    assert f"{folder}: tiny is not the data that this run was begun with: " in line
+    assert "its vocabulary (entry " in line or "the train split" in line
+    assert tiny.tree(folder) == before
+
+
+def test_an_ablation_on_other_words(changed, tmp_path, capsys):
+    folder, data = changed
+    argv = ["--load_path", str(folder), "--data_dir", str(data)]
+    line = tiny.refusal(argv, tmp_path, capsys, lambda flags: ablation_main(node_removal, flags))
+    assert "is not the data that this run was begun with" in line
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_one_line_of_one_split_more(trained, tmp_path, capsys, split):
+    home = shutil.copytree(trained, tmp_path / "home")
+    path = home / "data" / "tiny" / f"{split}.txt"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    argv = ["--load_path", str(tiny.only_run(home / "logs")), "--mode", "test", "--data_dir", str(home / "data")]
+    line = tiny.refusal(argv, tmp_path, capsys)
+    assert f"the {split} split changed; put it back, name it with --data_dir, or start a new run" in line
+
+
+def test_the_same_data_in_another_place_is_the_same(trained, tmp_path):
+    home = shutil.copytree(trained, tmp_path / "home")
+    (home / "data").rename(tmp_path / "moved")
+    found = run.test(tiny.only_run(home / "logs"), data_dir=str(tmp_path / "moved"))
+    assert found["test_perplexity"] > 1
+
+
+def test_what_the_indices_mean_is_in_the_run_folder(trained):
+    saved = json.loads((tiny.only_run(trained / "logs") / "data.json").read_text())
+    assert tuple(saved["names"]) == load_corpus("tiny", data_dir=trained / "data").vocabulary
+    assert saved["kind"] == "vocabulary" and set(saved["splits"]) == set(SPLITS)
+
+
+def test_images_that_changed_their_class(tmp_path, capsys):
+    run.train(run.Config(**tiny.settings(tmp_path, network_type="cnn")))
+    train = tmp_path / "data" / "tiny" / "train"
+    first, second = train / "red" / "0.png", train / "green" / "0.png"
+    content = first.read_bytes(), second.read_bytes()
+    second.write_bytes(content[0])
+    first.write_bytes(content[1])
+    folder = tiny.only_run(tmp_path / "logs")
+    line = tiny.refusal(["--load_path", str(folder), "--mode", "derive"], tmp_path, capsys)
+    assert "tiny is not the data that this run was begun with: the train split changed" in line
+
+
+def test_a_class_with_another_name(tmp_path, capsys):
+    run.train(run.Config(**tiny.settings(tmp_path, network_type="cnn")))
+    for split in SPLITS:
+        (tmp_path / "data" / "tiny" / split / "red").rename(tmp_path / "data" / "tiny" / split / "scarlet")
+    folder = tiny.only_run(tmp_path / "logs")
+    line = tiny.refusal(["--load_path", str(folder), "--mode", "test"], tmp_path, capsys)
+    assert "its classes (entry 2 was 'red' and is 'scarlet')" in line
+
+
+def test_images_are_the_same_in_memory_and_on_disk(tmp_path):
+    tiny.write_images(tmp_path / "tiny")
+    here, there = (load_images("tiny", data_dir=tmp_path, memory_limit=limit) for limit in (2**30, 0))
+    assert type(here.train) is image.MemoryImages and type(there.train) is image.FileImages
+    assert here.identity == there.identity
