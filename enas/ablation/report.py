@@ -2,20 +2,70 @@
 
 import csv
 import io
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from enas.ablation.study import SPLITS, Study
+from enas.ablation.truth import ELSEWHERE
 from enas.pictures.plots import bars_figure, table_figure, write_figure
-from enas.runs.files import atomic_write, write_json
+from enas.runs.files import atomic_write, finite, make_writable, read_json, write_json
+from enas.runs.folder import only_user
 
 RESULTS_DIR = Path("analysis_results")
 
 
-def write(ablation: str, study: Study, rows: list[dict], max_batches: int | None) -> Path:
-    """Write the rows to `RESULTS_DIR`/ABLATION/RUN/ and print them as a table; return that folder."""
-    folder = RESULTS_DIR / ablation / study.name
-    write_json(folder / "params.json", {**study.config.to_dict(), "ablation": ablation, "max_batches": max_batches})
+@contextmanager
+def opened(ablation: str, study: Study) -> Iterator[Path]:
+    """The folder `RESULTS_DIR`/ABLATION/STUDY of this ablation, or STUDY-2 and so on where another one lies there.
+
+    Raises:
+        UserError: it cannot be written to, or another process does.
+    """
+    asked = json.loads(json.dumps(finite(_asked(ablation, study))))
+    for number in itertools.count(1):
+        folder = RESULTS_DIR / ablation / (study.name if number == 1 else f"{study.name}-{number}")
+        params = folder / "params.json"
+        if not params.is_file() or _same(read_json(params), asked):
+            break
+    make_writable(folder)
+    with only_user(folder):
+        write_json(params, asked)
+        yield folder
+
+
+def _asked(ablation: str, study: Study) -> dict:
+    """Everything that the scores depend on."""
+    what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
+    return {**study.config.to_dict(), **what}
+
+
+def _same(saved: dict, asked: dict) -> bool:
+    here = ELSEWHERE - {"mode", "random_seed"}
+    return isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here)
+
+
+def known(folder: Path) -> list[dict]:
+    """The rows that an earlier call wrote there."""
+    path = folder / "results.json"
+    rows = read_json(path)["rows"] if path.is_file() else []
+    scores = tuple(f"{split}_" for split in SPLITS)
+    return [
+        {name: math.nan if value is None and name.startswith(scores) else value for name, value in row.items()}
+        for row in rows
+    ]
+
+
+def write_rows(folder: Path, ablation: str, study: Study, rows: list[dict]) -> None:
+    """Write the rows there are so far."""
     write_json(folder / "results.json", {"ablation": ablation, "run": study.name, "rows": rows})
+
+
+def write_table(folder: Path, rows: list[dict]) -> None:
+    """Write the rows as a table for other programs."""
     columns = [name for name in rows[0] if name != "architecture"]
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -23,12 +73,10 @@ def write(ablation: str, study: Study, rows: list[dict], max_batches: int | None
     table.writerows(rows)
     with atomic_write(folder / "results.csv") as file:
         file.write(text.getvalue().encode())
-    _print_table(study, rows)
-    print(f"wrote {folder}: params.json, results.json, results.csv and plots")
-    return folder
 
 
-def _print_table(study: Study, rows: list[dict]) -> None:
+def print_table(study: Study, rows: list[dict]) -> None:
+    """Print the rows as a table for people."""
     metric, decimals = study.metric.name, study.metric.decimals
     width = max(len(row["edit"]) for row in rows)
     print(f"{'':{width}}  validation   change        test   change   ({metric})")

@@ -22,7 +22,7 @@ from enas.config import Config, check_effects, with_variation
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.commands import add_settings, parse_flags
-from enas.runs.files import read_json, write_json
+from enas.runs.files import make_writable, read_json, write_json
 from enas.runs.folder import saved_config
 from enas.runs.launch import check_not_launched
 from enas.search_space import Architecture, architecture_from_dict
@@ -116,6 +116,8 @@ class _Evaluation:
     def run(self) -> dict:
         if self.config.dry_run:
             return self._say_what_is_left()
+        for folder in (self.folder, self.table.path.parent):
+            make_writable(folder)
         identity = self.budget.space.load_data(self.budget).identity
         for table in (self.table, self.found):
             table.check_data(self.budget.dataset, identity)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from enas.ablation.edits import Editable, Variant
 from enas.config import Config, check_effects
@@ -26,12 +27,14 @@ class Study:
         config: the settings in force.
         architecture: what is studied.
         score: its metric, and that of any variant, on validation and test.
+        origin: what else the scores depend on, JSON-ready: with shared weights, whose they are.
     """
 
     name: str
     config: Config
     architecture: Editable
     score: Callable[[Editable], dict[str, float]]
+    origin: dict[str, Any]
 
     @property
     def metric(self) -> Metric:
@@ -72,11 +75,13 @@ def _with_shared_weights(settings: dict, changes: dict, max_batches: int | None,
         print(line)
     dag_path = settings.get("dag_path", "")
     architecture = _named(config, dag_path) if dag_path else trainer.deriver.derive().architecture
+    trainer.task.evaluate(architecture, "valid", 1)  # one that does not fit is refused before anything is written
 
     def score(variant: Editable) -> dict[str, float]:
         return {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}
 
-    return Study(_name(folder, dag_path), config, architecture, score)
+    origin = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
+    return Study(_name(folder, dag_path), config, architecture, score, origin)
 
 
 def _from_scratch(settings: dict, changes: dict, ablation: str | None) -> Study:
@@ -96,7 +101,7 @@ def _from_scratch(settings: dict, changes: dict, ablation: str | None) -> Study:
         results = run.single(config, variant)
         return {name: results[f"{name}_{config.space.metric.name}"] for name in SPLITS}
 
-    return Study(_name(folder, dag_path), config, architecture, score)
+    return Study(f"{_name(folder, dag_path)}_train_scratch", config, architecture, score, {})
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
@@ -118,11 +123,17 @@ def _name(folder: Path | None, dag_path: str | None) -> str:
     return "_".join([part for part in (folder and folder.resolve().name, dag_path and Path(dag_path).stem) if part])
 
 
-def score_variants(study: Study, variants: list[Variant]) -> list[dict]:
-    """Score each variant, one row each; the first is the unedited architecture, and changes are relative to it."""
+def score_variants(
+    study: Study, variants: list[Variant], known: list[dict], save: Callable[[list], None]
+) -> list[dict]:
+    """Score each variant, one row each; the first is the unedited architecture, and changes are relative to it.
+
+    `known` are rows of an earlier, interrupted call, which are not scored again; `save` gets all rows after each.
+    """
     metric, rows = study.metric.name, []
+    done = {row["edit"]: {name: row[f"{name}_{metric}"] for name in SPLITS} for row in known}
     for variant in progress_bar(variants, "variants"):
-        scores = study.score(variant.architecture)
+        scores = done.get(variant.edit) or study.score(variant.architecture)
         base = rows[0] if rows else {f"{name}_{metric}": value for name, value in scores.items()}
         rows.append(
             {
@@ -134,4 +145,5 @@ def score_variants(study: Study, variants: list[Variant]) -> list[dict]:
                 "architecture": variant.architecture.to_dict(),
             }
         )
+        save(rows)
     return rows

@@ -37,10 +37,9 @@ class Identity:
     def changes_since(self, saved: dict) -> list[str]:
         """What differs from an identity that `to_dict` gave, a phrase each."""
         names, splits = saved["names"], saved["splits"]
-        changes = []
-        if list(self.names) != names:
-            changes.append(f"its {self.kind} {_difference(names, self.names)}")
-        return changes + [f"the {name} split" for name in self.digests if self.digests[name] != splits.get(name)]
+        if list(self.names) != names:  # splits hold indices into them, and differ then anyway
+            return [f"its {self.kind} {_difference(names, self.names)}"]
+        return [f"the {name} split" for name in self.digests if self.digests[name] != splits.get(name)]
 
 
 def _difference(old: Sequence[str], new: Sequence[str]) -> str:

@@ -39,6 +39,17 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         raise UserError(f"{path}: cannot be written ({reason}); make room, or choose another place") from error
 
 
+def make_writable(folder: Path) -> None:
+    """Make a folder, where it is missing; UserError, naming it, when nothing can be written there."""
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another place") from None
+
+
 def _sync(folder: Path) -> None:
     """Write the folder's list of names to the disk, without which a power cut may undo a rename."""
     if os.name == "nt":

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from enas.config import Config, check_effects, check_part, config_from
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError
-from enas.runs.files import read_json
+from enas.runs.files import make_writable, read_json
 
 IDENTITY = "data.json"
 SEARCHES = ("train",)  # modes whose runs hold shared parameters and a controller
@@ -73,20 +73,10 @@ def _first_free(log_dir: Path, name: str) -> Path:
             return folder
 
 
-def check_writable(folder: Path) -> None:
-    """Raise UserError, naming the folder, when nothing can be written there."""
-    probe = folder / ".writable"
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: the run folder cannot be written to ({error.strerror})") from None
-
-
 @contextmanager
 def only_user(folder: Path) -> Iterator[None]:
     """Nobody else writes into the run folder inside this block; UserError where somebody does already."""
-    check_writable(folder)
+    make_writable(folder)
     lock = FileLock(folder / ".lock", blocking=False)
     try:
         lock.acquire()

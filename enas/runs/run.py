@@ -259,11 +259,12 @@ def _start(config: Config, architecture: Architecture | None, notes: list[str] |
     seed_everything(config.random_seed)
     data = config.space.load_data(config)
     task, controller = make_problem(config, data, architecture, device, ranks)
+    folder = Path(ranks.from_first(lambda: str(_new_run(config, data.identity))))
     config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
     _use_precision(config, task)
     config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
     config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
-    folder = Path(ranks.from_first(lambda: str(_new_run(config, data.identity))))
+    ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     with _alone_in(folder, ranks), _logbook(folder, ranks) as logbook:
         for line in (*data.notes, *(notes or ()), *precision, *threads, *steps):
             logbook.info(line)
