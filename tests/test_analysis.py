@@ -460,7 +460,7 @@ def test_what_an_ablation_refuses(at_home, trained, capsys, flags, says):
     [
         (
             "macro",
-            ["--dag_path", "one.json"],
+            ["--mode", "train_scratch", "--dag_path", "one.json"],
             "a macro network with nothing to remove: layer 0 cannot be removed: only it",
         ),
         ("macro", ["--dag_path", "deep.json"], "the network has 4 layers, but the shared model has 3"),

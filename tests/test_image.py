@@ -415,7 +415,7 @@ def test_a_class_missing_from_validation_is_said(tmp_path):
 
 
 def spoil_missing_split(folder):
-    (folder / "valid").rename(folder / "validation")
+    (folder / "valid").rename(folder / "extra")
     return "valid: no such folder; an image dataset has the folders train, valid, test"
 
 
@@ -488,7 +488,12 @@ def spoil_garbled_file(folder):
 
 def spoil_depth(folder):
     write(folder / "valid" / "dog" / "1.png", Image.fromarray(np.zeros((8, 8), np.uint16)))
-    return "valid/dog/1.png: is not a readable image (it has more than 8 bits a channel, Pillow's mode I;16)"
+    return "valid/dog/1.png: has more than 8 bits a channel (Pillow's mode I;16); convert it to 8 bits"
+
+
+def spoil_name_of_split(folder):
+    (folder / "valid").rename(folder / "val")
+    return f"valid: no such folder; rename {folder / 'val'} to valid"
 
 
 @pytest.mark.parametrize("spoil", [value for name, value in sorted(globals().items()) if name.startswith("spoil_")])
@@ -499,6 +504,14 @@ def test_a_folder_that_is_no_dataset(tmp_path, spoil):
     kind = FileNotFoundError if "no such" in message else ValueError
     with refused(f"{tmp_path / 'mine'}/{message}", kind):
         load(tmp_path)
+
+
+def test_what_a_mac_adds_to_an_archive_is_ignored(tmp_path):
+    write_folder(tmp_path / "mine")
+    for place in ("", "train", "train/dog"):
+        write(tmp_path / "mine" / place / "__MACOSX" / "._1.png", np.zeros((8, 8, 3), np.uint8))
+    images = load(tmp_path)
+    assert "__MACOSX" not in images.classes and images.notes == ()
 
 
 def test_differing_sizes_are_resized(tmp_path):

@@ -12,12 +12,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from enas.cli import main
 from enas.errors import UserError
+from enas.runs import run
 from enas.runs.files import atomic_write, write_json
 from enas.runs.logbook import Logbook, NoLogbook, progress_bar
 
 
 def _scalars(folder, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars(tag)]
+
+
+def test_deriving_again_adds_no_second_point_to_a_curve(tmp_path):
+    run.train(run.Config(**tiny.settings(tmp_path)))
+    folder = tiny.only_run(tmp_path / "logs")
+    before = _scalars(folder, "eval/validation_perplexity")
+    run.derive(folder)
+    run.test(folder)
+    assert [step for step, _ in before] == sorted({step for step, _ in before}) and len(before) == 2
+    assert _scalars(folder, "eval/validation_perplexity") == before
 
 
 def test_a_file_appears_whole(tmp_path):

@@ -49,6 +49,7 @@ def test_the_run_folder(trained):
     names = {path.name for path in trained.iterdir() if "tfevents" not in path.name}
     assert names == {
         ".lock",
+        "data.json",
         "params.json",
         "results.json",
         "train.log",

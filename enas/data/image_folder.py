@@ -13,6 +13,8 @@ from tqdm import tqdm
 from enas.data.builtin import SPLITS
 from enas.errors import NotFoundError, UserError
 
+RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content
+OTHER_NAMES = {"train": ("training",), "valid": ("val", "validation", "dev"), "test": ("testing",)}
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 KINDS = {"1": "grey-scale", "L": "grey-scale", "P": "palette", "RGB": "colour"}
 
@@ -42,7 +44,7 @@ class ImageFolder:
 def scan_folder(folder: Path, image_size: int = 0) -> ImageFolder:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
-    Hidden files are ignored; other files are skipped with a note. A class of `train` may be
+    Hidden files and `__MACOSX` are ignored; other files are skipped with a note. A class of `train` may be
     missing from `valid` or `test`, with a note.
 
     Raises:
@@ -105,10 +107,7 @@ class _Tree:
 
 def _read_split(folder: Path) -> _Tree:
     if not folder.is_dir():
-        raise NotFoundError(
-            f"{folder}: no such folder; an image dataset has the folders {', '.join(SPLITS)}, each with a folder of "
-            "images for every class, or with images alone"
-        )
+        raise NotFoundError(f"{folder}: no such folder; {_advice(folder)}")
     folders, loose, others = _entries(folder)
     if folders and loose:
         raise UserError(
@@ -127,9 +126,19 @@ def _read_split(folder: Path) -> _Tree:
     return _Tree(by_class, [f"{others[0]}{more}: skipped, not an image"] if others else [])
 
 
+def _advice(folder: Path) -> str:
+    for name in OTHER_NAMES[folder.name]:
+        if folder.with_name(name).is_dir():
+            return f"rename {folder.with_name(name)} to {folder.name}"
+    return (
+        f"an image dataset has the folders {', '.join(SPLITS)}, each with a folder of images for every class, or with "
+        "images alone"
+    )
+
+
 def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """The visible folders, images and other files in a folder, each sorted by name."""
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != RESOURCES)
     folders = [path for path in visible if path.is_dir()]
     files = [path for path in visible if not path.is_dir()]
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
@@ -196,9 +205,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF":
-                raise UserError(f"it has more than 8 bits a channel, Pillow's mode {image.mode}")
+                raise UserError(
+                    f"{path}: has more than 8 bits a channel (Pillow's mode {image.mode}); convert it to 8 bits"
+                )
             ImageOps.exif_transpose(image, in_place=True)
             yield image
+    except UserError:
+        raise
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not a readable image; replace or remove it") from None
     except Exception as error:

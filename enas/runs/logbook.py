@@ -28,13 +28,16 @@ class Logbook:
     Args:
         folder: the run folder, which exists.
         purge_step: TensorBoard entries from this step on are void: a resumed run writes them again.
+        curves: whether TensorBoard gets anything; the log and the results are written all the same.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None):
+    def __init__(self, folder: Path, purge_step: int | None = None, *, curves: bool = True):
         self.folder = folder
         # The name holds the second; two logbooks of one second must not share a file, and are read in order of names.
         suffix = f".{time.time_ns()}"
-        self._writer = tensorboardX.SummaryWriter(str(folder), purge_step=purge_step, filename_suffix=suffix)
+        self._writer = tensorboardX.SummaryWriter(
+            str(folder), purge_step=purge_step, filename_suffix=suffix, write_to_disk=curves
+        )
         self._log = logging.Logger(f"enas.{folder.name}")
         file = logging.FileHandler(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

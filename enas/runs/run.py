@@ -88,7 +88,7 @@ def resume(load_path: str | Path, **changes: Any) -> dict:
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, **changes})
-    with _reopened(config, folder, changes) as trainer:
+    with _reopened(config, folder, changes, curves=True) as trainer:
         if trainer.ranks.is_first:
             write_json(folder / "params.json", config.to_dict())
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
@@ -387,8 +387,10 @@ def _test_search(trainer: Trainer) -> dict:
 
 
 @contextmanager
-def _logbook(folder: Path, ranks: Ranks, purge_step: int | None = None) -> Iterator[Logbook | NoLogbook]:
-    logbook = Logbook(folder, purge_step) if ranks.is_first else NoLogbook()
+def _logbook(
+    folder: Path, ranks: Ranks, purge_step: int | None = None, curves: bool = True
+) -> Iterator[Logbook | NoLogbook]:
+    logbook = Logbook(folder, purge_step, curves=curves) if ranks.is_first else NoLogbook()
     try:
         yield logbook
     finally:
@@ -400,12 +402,15 @@ def _alone_in(folder: Path, ranks: Ranks) -> AbstractContextManager:
 
 
 @contextmanager
-def _reopened(config: Config, folder: Path, changes: dict) -> Iterator[Trainer]:
-    """The run in `folder` as its newest checkpoint has it, with a logbook that goes on there."""
+def _reopened(config: Config, folder: Path, changes: dict, curves: bool = False) -> Iterator[Trainer]:
+    """The run in `folder` as its newest checkpoint has it, with a logbook that goes on there.
+
+    Only training adds to its curves: what is derived or tested later has the step of a point that is there already.
+    """
     ranks = join(config.num_gpu, config.rank_timeout)
     with _alone_in(folder, ranks):
         trainer, warnings = restore(config, folder, threads_given="num_threads" in changes)
-        with _logbook(folder, ranks, purge_step=trainer.progress.step + 1) as logbook:
+        with _logbook(folder, ranks, trainer.progress.step + 1, curves) as logbook:
             trainer.logbook = logbook
             for line in warnings:
                 logbook.info(line)
