@@ -19,6 +19,7 @@ from enas.ablation.statistics import paired, tau
 from enas.ablation.truth import Table, Workers, architectures_of, complete
 from enas.cli import Parser, guarded
 from enas.config import Config, check_effects, with_variation
+from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.commands import add_settings, parse_flags
@@ -118,7 +119,7 @@ class _Evaluation:
             return self._say_what_is_left()
         for folder in (self.folder, self.table.path.parent):
             make_writable(folder)
-        identity = self.budget.space.load_data(self.budget).identity
+        identity = identity_of(self.budget.space.load_data(self.budget))
         for table in (self.table, self.found):
             table.check_data(self.budget.dataset, identity)
         complete(self.table, self.budget, self.truth_seeds, self.workers)

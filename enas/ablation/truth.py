@@ -1,6 +1,7 @@
 """Tables of architectures trained from scratch at one budget: the truth that a search is measured against."""
 
 import contextlib
+import importlib
 import io
 import itertools
 import json
@@ -190,17 +191,23 @@ class Workers:
     Attributes:
         jobs: how many at once.
         backend: joblib's: loky on this machine; ray or dask on a cluster.
+
+    Raises:
+        UserError: the package of the back end is not installed.
     """
 
     jobs: int = 1
     backend: str = "loky"
 
-    def run(self, tasks: dict[Any, tuple], done: Callable[[Any, Any], None], description: str) -> None:
-        """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended.
+    def __post_init__(self):
+        package = {"ray": "ray", "dask": "distributed"}.get(self.backend, "joblib")
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise UserError(f"backend {self.backend} is not installed; pip install 'enas[{self.backend}]'") from None
 
-        Raises:
-            UserError: the package of the back end is not installed.
-        """
+    def run(self, tasks: dict[Any, tuple], done: Callable[[Any, Any], None], description: str) -> None:
+        """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended."""
         if not tasks:
             return
         with _cluster(self.backend, self.jobs):
@@ -230,15 +237,10 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
     if backend not in ("ray", "dask"):
         yield
         return
-    try:
-        if backend == "ray":
-            import ray
-            from ray.util.joblib import register_ray
-        else:
-            from distributed import Client
-    except ImportError:
-        raise UserError(f"backend {backend} is not installed; pip install 'enas[{backend}]'") from None
     if backend == "ray":
+        import ray
+        from ray.util.joblib import register_ray
+
         ray.init(ignore_reinit_error=True, num_cpus=None if "RAY_ADDRESS" in os.environ else jobs)
         register_ray()
         try:
@@ -246,6 +248,8 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
+    from distributed import Client
+
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     local = {} if address else {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
     with Client(address, **local):

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -40,6 +41,11 @@ class Identity:
         if list(self.names) != names:  # splits hold indices into them, and differ then anyway
             return [f"its {self.kind} {_difference(names, self.names)}"]
         return [f"the {name} split" for name in self.digests if self.digests[name] != splits.get(name)]
+
+
+def identity_of(data: Any) -> Identity:
+    """The identity of what a search space loads; one without digests where the space knows none."""
+    return getattr(data, "identity", Identity("names", (), {}))
 
 
 def _difference(old: Sequence[str], new: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ import torch
 
 from enas.config import Config
 from enas.controllers import Controller, FixedController
-from enas.data.identity import Identity
+from enas.data.identity import Identity, identity_of
 from enas.errors import UserError
 from enas.runs.files import write_json
 from enas.runs.final import final_of_search
@@ -259,7 +259,7 @@ def _start(config: Config, architecture: Architecture | None, notes: list[str] |
     seed_everything(config.random_seed)
     data = config.space.load_data(config)
     task, controller = make_problem(config, data, architecture, device, ranks)
-    folder = Path(ranks.from_first(lambda: str(_new_run(config, data.identity))))
+    folder = Path(ranks.from_first(lambda: str(_new_run(config, identity_of(data)))))
     config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
     _use_precision(config, task)
     config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
@@ -430,7 +430,7 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
     if config.num_threads and (threads_given or THREADS_VARIABLE not in os.environ):
         torch.set_num_threads(config.num_threads)
     data = config.space.load_data(config)
-    check_same_data(folder, config.dataset, data.identity)
+    check_same_data(folder, config.dataset, identity_of(data))
     architecture = None
     if saved_config(folder).mode in SCRATCH:
         architecture = load_architecture(folder / ARCHITECTURE)

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class Data(Protocol):
-    """What `SearchSpace.load_data` returns."""
+    """What `SearchSpace.load_data` returns.
+
+    Where it has an `identity` too (`enas.data.identity`), a run refuses to go on with other data.
+    """
 
     @property
     def notes(self) -> tuple[str, ...]:
