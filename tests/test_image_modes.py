@@ -205,7 +205,7 @@ def watched(monkeypatch) -> list:
 
 
 def test_only_test_and_train_scratch_read_the_test_split(copy, tmp_path, watched, monkeypatch):
-    """Spoil it, unnoticed: what a search, a derivation and a run of one network report must not change, and a test's must."""
+    """Spoil it, unnoticed: a search, a derivation and a run of one network report the same, a test something else."""
     monkeypatch.setattr(run, "check_same_data", lambda *args: None)
     dag_path = tmp_path / "network.json"
     dag_path.write_text(tiny.NETWORKS["macro"].to_json())
