@@ -33,6 +33,7 @@ COMMANDS = {
     "ablate": Command("enas.command:ablate", "study what an architecture's parts are worth: ablate ABLATION …"),
     "evaluate": Command("enas.ablation.search_evaluation:main", "compare searches with random choices"),
     "export": Command("enas.export.__main__:main", "write an architecture as a torch module of its own"),
+    "report": Command("enas.report.__main__:main", "make one page about runs, to look at in a browser"),
     "gif": Command("enas.pictures.animation:main", "make a GIF of a search"),
     "download": Command("enas.data.download:main", "fetch a public dataset"),
 }

@@ -1,0 +1,83 @@
+"""The page: figures and tables put into a template."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.graph_objects import Figure
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+
+from enas.errors import UserError
+from enas.report import figures
+from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
+from enas.runs.files import atomic_write
+from enas.runs.logbook import format_score
+
+
+def report(
+    load_path: Sequence[str | Path] | str | Path,
+    output: str | Path,
+    *,
+    log_dir: str | Path = "logs",
+    results_dir: str | Path = "analysis_results",
+) -> Path:
+    """Write a page about runs, which needs nothing but a browser: no network, no other file.
+
+    It shows what differs from the default settings, the curves, the architecture over time, the controller's
+    probabilities, the time of each epoch, and the ablations and evaluations that belong to the runs.
+
+    Args:
+        load_path: a run or several, searches or from scratch: their names in `log_dir`, or their paths.
+        output: where the page goes; ends in .html. A page that is there is replaced.
+        log_dir: where run folders lie.
+        results_dir: where ablations and evaluations lie.
+
+    Returns:
+        `output`.
+
+    Raises:
+        UserError: there is no such run, it has no results yet, or `output` cannot be written.
+    """
+    output = Path(output)
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"output is {output}; its name must end in .html")
+    records = read_runs([load_path] if isinstance(load_path, str | Path) else load_path, log_dir)
+    page = _render(records, Path(results_dir))
+    with atomic_write(output) as file:
+        file.write(page.encode())
+    return output
+
+
+def _render(records: list[Record], results_dir: Path) -> str:
+    environment = Environment(
+        loader=PackageLoader("enas.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["score"] = lambda value: "–" if value is None else format_score(value)
+    environment.filters["figure"] = _embed
+    return environment.get_template("page.html").render(
+        title=", ".join(record.name for record in records),
+        plotly=Markup(get_plotlyjs()),
+        records=records,
+        settings=settings_table(records),
+        curves=figures.curves(records),
+        details=[(record, _details(record)) for record in records],
+        ablations=[(one, figures.changes(one)) for one in read_ablations(records, results_dir)],
+        evaluations=[(name, one, figures.methods(one)) for name, one in read_evaluations(records, results_dir)],
+    )
+
+
+def _details(record: Record) -> list[tuple[str, Figure]]:
+    """The figures of one run alone, with their headings."""
+    found = {
+        "The derived architecture over time": figures.over_time(record),
+        "The policy against uniform samples: mean ± standard deviation": figures.comparison(record),
+        "The controller's probabilities": figures.heat_map(record.policy) if record.policy else None,
+    }
+    return [(heading, figure) for heading, figure in found.items() if figure is not None]
+
+
+def _embed(figure: Figure) -> Markup:
+    settings = {"displayModeBar": False, "responsive": True}
+    return Markup(to_html(figure, full_html=False, include_plotlyjs=False, config=settings))

@@ -1,0 +1,155 @@
+"""What runs, ablations and evaluations left in their folders, read for a page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enas.config import Config, check_part
+from enas.errors import UserError
+from enas.pictures.policy import policy_rows
+from enas.runs.files import read_json
+from enas.runs.folder import SEARCHES, WHERE, find_run, saved_config
+from enas.tasks.base import Metric
+from enas.training.checkpoint import Checkpoints
+
+HIDDEN = WHERE | {"data_dir", "num_threads", "num_gpu", "rank_timeout"}  # settings that say where, and not what
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A controller's probabilities: a row for each choice, a column for each evaluation."""
+
+    epochs: list[int]
+    choices: list[str]
+    probabilities: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run.
+
+    Attributes:
+        name: what the page calls it.
+        folder: where it lies.
+        config: its settings.
+        results: what its results.json holds.
+        pictures: of its architecture, oldest first.
+        policy: None where there is no controller that learns.
+    """
+
+    name: str
+    folder: Path
+    config: Config
+    results: dict[str, Any]
+    pictures: list[Path]
+    policy: Policy | None
+
+    @property
+    def metric(self) -> Metric:
+        """What its scores measure."""
+        return self.config.space.metric
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """Epochs, and the values of one entry of the history, where it has them."""
+        entries = [entry for entry in self.results["history"] if entry.get(name) is not None]
+        return [entry["epoch"] for entry in entries], [entry[name] for entry in entries]
+
+    def compared(self, who: str, what: str) -> tuple[list[int], list[float]]:
+        """Epochs, and "mean", "std" or "best" of the "policy" or of the "uniform" samples."""
+        entries = [entry for entry in self.results["history"] if entry.get(who, {}).get(what) is not None]
+        return [entry["epoch"] for entry in entries], [entry[who][what] for entry in entries]
+
+
+def read_runs(load_paths: Sequence[str | Path], log_dir: str | Path) -> list[Record]:
+    """Read runs; UserError for one that is missing, damaged, or has no results yet."""
+    folders = [find_run(path, log_dir) for path in load_paths]
+    names = [folder.resolve().name for folder in folders]
+    distinct = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    return [_read(folder, name) for folder, name in zip(folders, distinct, strict=True)]
+
+
+def _read(folder: Path, name: str) -> Record:
+    config = saved_config(folder)
+    path = folder / "results.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
+    results = read_json(path)
+    if not isinstance(results, dict) or not isinstance(results.get("history"), list):
+        raise UserError(f"{path}: has no history of epochs; it is not what a run writes")
+    pictures = sorted((folder / "networks").glob("*.png"), key=_epoch) or sorted(folder.glob("architecture.png"))
+    return Record(name, folder, config, results, pictures, _policy(folder, config))
+
+
+def _epoch(picture: Path) -> tuple[int, str]:
+    start = picture.stem.split("-")[0]
+    return (int(start) if start.isdigit() else 0, picture.name)
+
+
+def _policy(folder: Path, config: Config) -> Policy | None:
+    if config.mode not in SEARCHES:
+        return None
+    decisions = Checkpoints(folder / "checkpoints").load_newest()["progress"]["decisions"]
+    if not decisions:
+        return None
+    choices, rows, _ = policy_rows(config.space.controllers["random"](config).space, decisions)
+    return Policy([epoch for epoch, _ in decisions], choices, rows)
+
+
+def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """The settings that differ from the defaults in a run, each with its value in every run."""
+    saved = [{name: value for name, value in record.config.to_dict().items() if _is_read(name, record.config)}
+             for record in records]  # fmt: skip
+    defaults = Config().to_dict()
+    names = dict.fromkeys(name for config in saved for name in config)
+    return [
+        (name, [str(config.get(name, "–")) for config in saved])
+        for name in names
+        if any(config.get(name, defaults[name]) != defaults[name] for config in saved)
+    ]
+
+
+def _is_read(name: str, config: Config) -> bool:
+    if name in HIDDEN:
+        return False
+    try:
+        check_part(name, config)
+    except UserError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The rows of an ablation of one of the runs."""
+
+    name: str
+    metric: str
+    rows: list[dict[str, Any]]
+
+
+def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Ablation]:
+    """The finished ablations of these runs."""
+    found = []
+    for record in records:
+        # Folders of one run and of another whose name goes on are told apart by what follows the name.
+        for path in sorted(results_dir.glob(f"*/{record.folder.resolve().name}*/results.json")):
+            content = read_json(path)
+            if isinstance(content, dict) and content.get("rows") and "ablation" in content:
+                name = f"{content['ablation'].replace('_', ' ')} · {path.parent.name}"
+                found.append(Ablation(name, record.metric.name, content["rows"]))
+    return found
+
+
+def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The evaluations of searches on the datasets of these runs, by name."""
+    found = []
+    for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
+        content = read_json(path)
+        if isinstance(content, dict) and content.get("methods") and content.get("dataset") in _datasets(records):
+            found.append((path.parent.name, content))
+    return found
+
+
+def _datasets(records: Sequence[Record]) -> set[str]:
+    return {record.config.dataset for record in records}

@@ -1,0 +1,166 @@
+"""The page about runs: what it says, and what a browser makes of it."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import tiny
+
+from enas.ablation.ablations import main as ablation_main
+from enas.ablation.ablations import node_removal
+from enas.report import figures
+from enas.report.__main__ import main
+from enas.report.page import report
+from enas.report.record import read_runs, settings_table
+from enas.runs import run
+from enas.search_space import RNNCell
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CELL = RNNCell(("tanh", "ReLU", "sigmoid", "tanh"), (0, 0, 2))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A search of each space, a run from scratch, and an ablation; pictures are drawn."""
+    folder = tmp_path_factory.mktemp("home")
+    kinds = {"rnn": {}, "macro": {"network_type": "cnn"}, "micro": {"network_type": "cnn", "cnn_space": "micro"}}
+    with pytest.MonkeyPatch.context() as patch, tiny.rendering():
+        for name, kind in kinds.items():
+            run.train(run.Config(**tiny.settings(folder / name, **kind)))
+        run.single(run.Config(**tiny.settings(folder / "rnn", mode="single", log_dir=str(folder / "single"))), CELL)
+        patch.chdir(folder)
+        assert ablation_main(node_removal, [f"--load_path={run_of(folder, 'rnn')}"]) == 0
+    return folder
+
+
+def run_of(home, name: str):
+    return tiny.only_run(home / "single" if name == "single" else home / name / "logs")
+
+
+@pytest.fixture(scope="module")
+def page(home):
+    """The page about all of them, and where it lies."""
+    path = report([run_of(home, name) for name in ("rnn", "macro", "micro", "single")], home / "report.html",
+                  results_dir=home / "analysis_results")  # fmt: skip
+    return path, path.read_text()
+
+
+def test_it_needs_nothing_from_elsewhere(page):
+    _, text = page
+    markup = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", markup) and "@import" not in markup
+    assert "<script src" not in text
+
+
+def test_the_curves_are_those_of_the_history(home):
+    (record,) = read_runs([run_of(home, "rnn")], "logs")
+    history = json.loads((record.folder / "results.json").read_text())["history"]
+    train, validation = figures.curves([record])[0].data
+    assert list(train.y) == [entry["train_perplexity"] for entry in history]
+    assert list(validation.y) == [entry["validation_perplexity"] for entry in history]
+    policy, uniform = figures.comparison(record).data
+    assert list(policy.y) == [entry["policy"]["mean"] for entry in history]
+    assert list(uniform.error_y.array) == [entry["uniform"]["std"] for entry in history]
+    assert len(figures.over_time(record).layout.sliders[0].steps) == 2
+
+
+def test_probabilities_of_a_decision_add_up(home):
+    (record,) = read_runs([run_of(home, "rnn")], "logs")
+    sums: dict[str, float] = {}
+    for name, row in zip(record.policy.choices, record.policy.probabilities, strict=True):
+        node = name.split()[0] + ("reads" if "reads" in name else "")
+        sums[node] = sums.get(node, 0.0) + row[-1]
+    assert len(record.policy.epochs) == 2 and all(total == pytest.approx(1, abs=1e-3) for total in sums.values())
+
+
+def test_settings_that_differ_are_listed_side_by_side(home):
+    records = read_runs([run_of(home, "rnn"), run_of(home, "macro")], "logs")
+    table = dict(settings_table(records))
+    assert table["shared_embed"] == ["8", "–"] and table["cnn_hid"] == ["–", "4"] and table["max_epoch"] == ["2", "2"]
+    assert "controller_grad_clip" not in table and "log_dir" not in table
+
+
+def test_what_is_on_the_page(page, home):
+    _, text = page
+    for name in ("rnn", "macro", "micro", "single"):
+        assert run_of(home, name).name in text
+    assert "node removal · " in text and "without node 1" in text
+    assert text.count('class="picture"') == 4
+
+
+def test_names_cannot_put_anything_into_the_page(home, tmp_path):
+    odd = shutil.copytree(run_of(home, "rnn"), tmp_path / "<img src=x onerror=alert(1)>")
+    text = report(odd, tmp_path / "odd.html").read_text()
+    assert "<img src=x" not in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--load_path", "nowhere", "--output", "a.html"], "load_path nowhere: no such run"),
+        (["--load_path", "RUN", "--output", "a.pdf"], "output is a.pdf; its name must end in .html"),
+        (["--load_path", "RUN"], "the following arguments are required: --output"),
+        (["--load_path", "EMPTY", "--output", "a.html"], "has no results yet; its first epoch has not ended"),
+        (["--load_path", "ODD", "--output", "a.html"], "has no history of epochs"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_it_refuses(home, tmp_path, capsys, monkeypatch, argv, says):
+    monkeypatch.chdir(tmp_path)
+    found = run_of(home, "rnn")
+    empty, odd = (shutil.copytree(found, tmp_path / name) for name in ("empty", "odd"))
+    (empty / "results.json").unlink()
+    (odd / "results.json").write_text("[]")
+    places = {"RUN": str(found), "EMPTY": str(empty), "ODD": str(odd)}
+    assert says in tiny.refusal([places.get(word, word) for word in argv], tmp_path, capsys, main)
+
+
+# What a visitor does: move the slider of a run to its start, and click the first entry of a legend.
+VISIT = """
+<script>
+window.addEventListener("load", () => setTimeout(async () => {
+  const wait = () => new Promise(done => setTimeout(done, 300));
+  const plots = [...document.querySelectorAll(".js-plotly-plot")];
+  const picture = () => document.querySelector(".picture image").getAttribute("xlink:href") ||
+    document.querySelector(".picture image").getAttribute("href");
+  const before = picture();
+  const rail = document.querySelector(".picture .slider-rail-touch-rect");
+  rail.scrollIntoView();
+  await wait();
+  const box = rail.getBoundingClientRect();
+  rail.dispatchEvent(new MouseEvent("mousedown",
+    {bubbles: true, view: window, clientX: box.left + 1, clientY: box.top + 1}));
+  await wait();
+  document.dispatchEvent(new MouseEvent("mouseup", {bubbles: true, view: window}));
+  await wait();
+  const moved = before !== picture();
+  const entry = plots[0].querySelector(".legendtoggle");
+  for (const kind of ["mousedown", "mouseup", "click"])
+    entry.dispatchEvent(new MouseEvent(kind, {bubbles: true, view: window}));
+  await wait(); await wait();
+  const wide = plots.filter(plot => plot.getBoundingClientRect().right > document.documentElement.clientWidth + 1);
+  document.body.innerHTML = "<pre id=found></pre>";
+  document.getElementById("found").textContent = JSON.stringify({plots: plots.length, drawn:
+    plots.filter(plot => plot.querySelector("svg")).length, moved: moved,
+    hidden: plots[0].data[0].visible, wide: wide.length, errors: window.errors});
+}, 500));
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt install chromium")
+@pytest.mark.parametrize("width", [500, 1400])
+def test_a_browser_shows_it(page, tmp_path, width):
+    _, text = page
+    watched = "<script>window.errors = []; window.onerror = (message) => { window.errors.push(message); };</script>"
+    visited = tmp_path / "visited.html"
+    visited.write_text(text.replace("<head>", f"<head>{watched}").replace("</body>", f"{VISIT}</body>"))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
+    done = subprocess.run([*command, f"file://{visited}"], capture_output=True, text=True, timeout=120, check=False)
+    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', done.stdout)[1])
+    assert found["errors"] == [] and found["plots"] == found["drawn"] >= 15
+    assert (found["moved"], found["hidden"], found["wide"]) == (True, "legendonly", 0)
