@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from plotly.graph_objects import Figure
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
@@ -58,7 +57,7 @@ def _render(records: list[Record], results_dir: Path) -> str:
     environment.filters["figure"] = _embed
     return environment.get_template("page.html").render(
         title=", ".join(record.name for record in records),
-        plotly=Markup(get_plotlyjs()),
+        plotly=get_plotlyjs(),
         records=records,
         settings=settings_table(records),
         curves=figures.curves(records),
@@ -78,6 +77,6 @@ def _details(record: Record) -> list[tuple[str, Figure]]:
     return [(heading, figure) for heading, figure in found.items() if figure is not None]
 
 
-def _embed(figure: Figure) -> Markup:
+def _embed(figure: Figure) -> str:
     settings = {"displayModeBar": False, "responsive": True}
-    return Markup(to_html(figure, full_html=False, include_plotlyjs=False, config=settings))
+    return to_html(figure, full_html=False, include_plotlyjs=False, config=settings)
