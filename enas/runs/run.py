@@ -1,6 +1,6 @@
 """From settings to results: what the scripts call.
 
-    from enas.config import Config
+    from enas.config import Config, check_effects, with_variation
     from enas.runs import run
     results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
 
@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
-from enas.config import Config
+from enas.config import Config, check_effects, with_variation
 from enas.controllers import Controller, FixedController
 from enas.data.identity import Identity, identity_of
+from enas.data.own import settings_for, write_dataset
 from enas.errors import UserError
 from enas.runs.files import write_json
 from enas.runs.final import final_of_search
@@ -66,6 +67,32 @@ def train(config: Config, notes: list[str] | None = None) -> dict:
         UserError: with a line that names what is wrong and what would be right.
     """
     return _start(config, None, notes)
+
+
+def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: str = "", **settings: Any) -> Path:
+    """Search on the user's own data, and return the run folder, which every other function here takes.
+
+    Args:
+        train, valid, test: `torch.utils.data.Dataset`s, lists, or Hugging Face datasets, of texts, of sequences of
+            words or token ids, or of (image, label); see `enas.data.own`. They are written as the dataset folder
+            `data_dir/dataset`, which later modes read.
+        dataset: the dataset's name from now on.
+        config: a variation in configs/.
+        settings: as on the command line.
+
+    Raises:
+        UserError: with a line that names what is wrong and what would be right.
+    """
+    kind = settings_for(train)
+    given = with_variation({**kind, **settings, **({"config": config} if config else {}), "dataset": dataset})
+    wanted = Config(**given)
+    check_effects(settings, wanted)
+    if wanted.network_type != kind["network_type"]:
+        raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
+    write_dataset(dataset, (train, valid, test), wanted.data_dir)
+    with _begun(wanted, None) as trainer:
+        _finish(wanted, trainer)
+        return trainer.folder
 
 
 def single(config: Config, architecture: Architecture | None = None, notes: list[str] | None = None) -> dict:
@@ -254,6 +281,13 @@ def make_problem(
 
 
 def _start(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> dict:
+    with _begun(config, architecture, notes) as trainer:
+        return _finish(config, trainer)
+
+
+@contextmanager
+def _begun(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> Iterator[Trainer]:
+    """A new run, nothing of it trained yet."""
     ranks = join(config.num_gpu, config.rank_timeout)
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
@@ -272,7 +306,7 @@ def _start(config: Config, architecture: Architecture | None, notes: list[str] |
         logbook.info(f"run {folder}: {_what(config, trainer)}, on {_where(device, ranks)}")
         if architecture is not None and ranks.is_first:
             _write_architecture(config, architecture, trainer)
-        return _finish(config, trainer)
+        yield trainer
 
 
 def _agreed(ranks: Ranks, config: Config, lines: list[str]) -> tuple[Config, list[str]]:

@@ -1,0 +1,156 @@
+"""The user's own data from Python: what may be given, and that it is read as it was given."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+
+from enas.data.image import load_images
+from enas.data.own import settings_for, write_dataset
+from enas.data.text import load_corpus
+from enas.errors import UserError
+from enas.runs import run
+
+SENTENCES = ["the cat sat on the mat", "the dog sat on the cat", "a mat is a mat"] * 30
+
+
+class Hub(list):
+    """A list of dicts with the names of its classes, as Hugging Face gives them."""
+
+    def __init__(self, items, names=()):
+        super().__init__(items)
+        self.features = {"label": type("ClassLabel", (), {"names": list(names)})} if names else {}
+
+
+def pictures(num: int, dtype=torch.uint8) -> list[tuple[torch.Tensor, int]]:
+    generator = torch.Generator().manual_seed(num)
+    pixels = torch.randint(256, (num, 3, 8, 8), generator=generator)
+    images = pixels.to(torch.uint8) if dtype == torch.uint8 else pixels / 255
+    return [(image, index % 3) for index, image in enumerate(images)]
+
+
+def small(folder, **changes) -> dict:
+    usual = {name: value for name, value in tiny.SETTINGS.items() if name != "dataset"}
+    return {**usual, "data_dir": str(folder / "data"), "log_dir": str(folder / "logs"), **changes}
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        SENTENCES,
+        [sentence.split() for sentence in SENTENCES],
+        Hub({"text": sentence} for sentence in SENTENCES),
+        ["\n".join(SENTENCES)],
+    ],
+    ids=["strings", "words", "dicts", "one text"],
+)
+def test_texts_are_read_as_they_were_given(tmp_path, items):
+    write_dataset("mine", [items] * 3, tmp_path)
+    assert settings_for(items) == {"network_type": "rnn"}
+    corpus = load_corpus("mine", data_dir=tmp_path)
+    words = [corpus.vocabulary[index] for index in corpus.train.tolist()]
+    assert words == " <eos> ".join([*SENTENCES, ""]).split()
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array, list])
+def test_token_ids_are_all_kept(tmp_path, make):
+    items = [make([7, 3, 3, 900]), make([5, 7])]
+    assert settings_for(items) == {"network_type": "rnn", "vocab_min_count": 1}
+    write_dataset("ids", [items] * 3, tmp_path)
+    corpus = load_corpus("ids", data_dir=tmp_path, vocab_min_count=1)
+    words = [corpus.vocabulary[index] for index in corpus.train.tolist()]
+    assert words == ["7", "3", "3", "900", "<eos>", "5", "7", "<eos>"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "floats", "pillow", "dicts", "tensors"])
+def test_every_pixel_and_label_is_kept(tmp_path, kind):
+    expected = pictures(30)
+    images, labels = torch.stack([one for one, _ in expected]), torch.tensor([label for _, label in expected])
+    items = {
+        "bytes": expected,
+        "floats": pictures(30, torch.float32),
+        "pillow": [(Image.fromarray(image.permute(1, 2, 0).numpy()), label) for image, label in expected],
+        "dicts": Hub([{"img": np.asarray(image.permute(1, 2, 0)), "label": label} for image, label in expected]),
+        "tensors": TensorDataset(images, labels),
+    }[kind]
+    assert settings_for(items) == {"network_type": "cnn"}
+    write_dataset("mine", [items] * 3, tmp_path)
+    found = load_images("mine", data_dir=tmp_path)
+    order = sorted(range(30), key=lambda index: (expected[index][1], index))
+    assert torch.equal(found.train.images, torch.stack([expected[index][0] for index in order]))
+    assert found.test.labels.tolist() == [expected[index][1] for index in order]
+
+
+def test_labels_keep_their_order_whatever_classes_are_called(tmp_path):
+    items = Hub([{"image": image, "label": label} for image, label in pictures(30)], names=["zebra", "ant", "bee"])
+    write_dataset("mine", [items] * 3, tmp_path)
+    assert load_images("mine", data_dir=tmp_path).classes == ("0-zebra", "1-ant", "2-bee")
+    many = [(image, index % 12) for index, (image, _) in enumerate(pictures(24))]
+    write_dataset("many", [many] * 3, tmp_path)
+    found = load_images("many", data_dir=tmp_path)
+    assert [int(name.split("-")[1]) for name in found.classes] == list(range(12))
+
+
+@pytest.mark.parametrize("is_image", [False, True], ids=["text", "images"])
+def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
+    if is_image:
+        splits = [pictures(num) for num in (24, 12, 12)]
+        given = tiny.settings(tmp_path, network_type="cnn")
+        del given["dataset"]
+    else:
+        splits, given = [SENTENCES, SENTENCES[:40], SENTENCES[:50]], small(tmp_path)
+    folder = run.search(*splits, dataset="mine", **given)
+    assert folder == tiny.only_run(tmp_path / "logs")
+    results = run.test(folder)
+    assert results["test_accuracy" if is_image else "test_perplexity"] is not None
+    assert run.search(*splits, dataset="mine", **given) != folder  # the same data, written already
+    assert run.resume(folder, max_epoch=3)["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("splits", "says"),
+    [
+        ([[], SENTENCES, SENTENCES], "train has no items"),
+        ([SENTENCES, [], SENTENCES], "mine: valid has no items"),
+        ([[["a b", "c"]]] * 3, "mine: train 0 has the token 'a b'; tokens hold no blanks"),
+        ([[object()]] * 3, "mine: train 0 is of type object; it must be a text or its tokens"),
+        ([[{"title": "x"}]] * 3, "an item has title; it needs text, or image and label"),
+        ([[(torch.full((3, 4, 4), 2.0), 0), (torch.zeros(3, 4, 4), 1)]] * 3, "floating point images lie in 0 … 1"),
+        ([[(torch.full((3, 4, 4), 300), 0), (torch.zeros(3, 4, 4), 1)]] * 3, "has values outside of 0 … 255"),
+        ([[(torch.zeros(5, 4, 4), 0), (torch.zeros(5, 4, 4), 1)]] * 3, "channels; images have 1 or 3"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_used_leaves_nothing(tmp_path, splits, says):
+    with pytest.raises(UserError, match=says):
+        run.search(*splits, dataset="mine", data_dir=str(tmp_path), log_dir=str(tmp_path / "logs"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_data_of_the_same_name_are_not_overwritten(tmp_path):
+    write_dataset("mine", [SENTENCES] * 3, tmp_path)
+    before = tiny.tree(tmp_path)
+    with pytest.raises(UserError, match="mine: exists and holds other data; give the dataset another name"):
+        write_dataset("mine", [SENTENCES[:-1]] * 3, tmp_path)
+    assert tiny.tree(tmp_path) == before
+
+
+def test_a_wrong_setting_is_refused_before_data_are_written(tmp_path):
+    with pytest.raises(UserError, match="num_blocks is 0"):
+        run.search(*[SENTENCES] * 3, dataset="mine", num_blocks=0, data_dir=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variation_gives_the_other_settings(tmp_path, monkeypatch):
+    variation = tmp_path / "small.py"
+    variation.write_text("".join(f"{key} = {value!r}\n" for key, value in tiny.SETTINGS.items()))
+    folder = run.search(
+        *[SENTENCES] * 3, dataset="mine", config=str(variation), data_dir=str(tmp_path / "data"),
+        log_dir=str(tmp_path / "logs"), max_epoch=1,
+    )  # fmt: skip
+    params = json.loads((folder / "params.json").read_text())
+    assert (params["dataset"], params["max_epoch"], params["num_blocks"]) == ("mine", 1, 4)
