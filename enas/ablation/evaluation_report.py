@@ -35,7 +35,8 @@ def report(results: dict, metric: Metric) -> list[str]:
             scores, ranks = np.array(found[f"{prefix}scores"]), found[f"{prefix}ranks"]
             some = " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
             inside = f"{sum(rank <= tenth for rank in ranks)} of {len(ranks)}"
-            mean, std = (f"{number:.{decimals}f}" for number in (scores.mean(), scores.std()))
+            mean = f"{scores.mean():.{decimals}f}"
+            std = f"{scores.std(ddof=1):.{decimals}f}" if len(scores) > 1 else "–"
             lines.append(f"{name:15} {split:10} {mean:>9} {std:>8}  {some:36} {inside}")
     for one in results["comparisons"]:
         interval = _interval(one["interval"], f"+.{decimals}f")
