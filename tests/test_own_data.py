@@ -56,6 +56,13 @@ def test_texts_are_read_as_they_were_given(tmp_path, items):
     assert words == " <eos> ".join([*SENTENCES, ""]).split()
 
 
+def test_a_text_is_cut_at_line_ends_alone(tmp_path):
+    write_dataset("mine", [["a\u2028b c\r\nd\re\n"]] * 3, tmp_path)
+    corpus = load_corpus("mine", data_dir=tmp_path, vocab_min_count=1)
+    words = [corpus.vocabulary[index] for index in corpus.train.tolist()]
+    assert words == ["a", "b", "c", "<eos>", "d", "<eos>", "e", "<eos>"]
+
+
 @pytest.mark.parametrize("make", [torch.tensor, np.array, list])
 def test_token_ids_are_all_kept(tmp_path, make):
     items = [make([7, 3, 3, 900]), make([5, 7])]

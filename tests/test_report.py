@@ -13,7 +13,7 @@ from enas.ablation.ablations import node_removal
 from enas.report import figures
 from enas.report.__main__ import main
 from enas.report.page import report
-from enas.report.record import read_runs, settings_table
+from enas.report.record import read_ablations, read_runs, settings_table
 from enas.runs import run
 from enas.search_space import RNNCell
 
@@ -87,7 +87,15 @@ def test_what_is_on_the_page(page, home):
     for name in ("rnn", "macro", "micro", "single"):
         assert run_of(home, name).name in text
     assert "node removal · " in text and "without node 1" in text
-    assert text.count('class="picture"') == 4
+    assert text.count("The derived architecture over time") == 4
+
+
+def test_ablations_are_those_of_the_run(home, tmp_path):
+    (record,) = read_runs([run_of(home, "rnn")], "logs")
+    (one,) = read_ablations([record], home / "analysis_results")
+    assert one.rows[0]["edit"] == "unedited" and one.name == f"node removal · {record.folder.name}"
+    other = shutil.copytree(record.folder, tmp_path / record.folder.name.rsplit("-", 1)[0])  # a name that begins alike
+    assert read_ablations(read_runs([other], "logs"), home / "analysis_results") == []
 
 
 def test_names_cannot_put_anything_into_the_page(home, tmp_path):
@@ -103,17 +111,20 @@ def test_names_cannot_put_anything_into_the_page(home, tmp_path):
         (["--load_path", "RUN", "--output", "a.pdf"], "output is a.pdf; its name must end in .html"),
         (["--load_path", "RUN"], "the following arguments are required: --output"),
         (["--load_path", "EMPTY", "--output", "a.html"], "has no results yet; its first epoch has not ended"),
-        (["--load_path", "ODD", "--output", "a.html"], "has no history of epochs"),
+        (["--load_path", "ODD", "--output", "a.html"], "is not what a run writes; it needs epoch, history"),
+        (["--load_path", "BARE", "--output", "a.html"], "its history is not a list of epochs"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_it_refuses(home, tmp_path, capsys, monkeypatch, argv, says):
     monkeypatch.chdir(tmp_path)
     found = run_of(home, "rnn")
-    empty, odd = (shutil.copytree(found, tmp_path / name) for name in ("empty", "odd"))
+    empty, odd, bare = (shutil.copytree(found, tmp_path / name) for name in ("empty", "odd", "bare"))
     (empty / "results.json").unlink()
     (odd / "results.json").write_text("[]")
-    places = {"RUN": str(found), "EMPTY": str(empty), "ODD": str(odd)}
+    results = json.loads((found / "results.json").read_text())
+    (bare / "results.json").write_text(json.dumps({**results, "history": [{}]}))
+    places = {"RUN": str(found), "EMPTY": str(empty), "ODD": str(odd), "BARE": str(bare)}
     assert says in tiny.refusal([places.get(word, word) for word in argv], tmp_path, capsys, main)
 
 
@@ -123,10 +134,11 @@ VISIT = """
 window.addEventListener("load", () => setTimeout(async () => {
   const wait = () => new Promise(done => setTimeout(done, 300));
   const plots = [...document.querySelectorAll(".js-plotly-plot")];
-  const picture = () => document.querySelector(".picture image").getAttribute("xlink:href") ||
-    document.querySelector(".picture image").getAttribute("href");
+  const slid = document.querySelector(".slider-container").closest(".js-plotly-plot");
+  const picture = () => slid.querySelector("image").getAttribute("xlink:href") ||
+    slid.querySelector("image").getAttribute("href");
   const before = picture();
-  const rail = document.querySelector(".picture .slider-rail-touch-rect");
+  const rail = slid.querySelector(".slider-rail-touch-rect");
   rail.scrollIntoView();
   await wait();
   const box = rail.getBoundingClientRect();

@@ -6,6 +6,13 @@ from pathlib import Path
 from enas.errors import NotFoundError, UserError
 
 
+def check_plain(name: str, data_dir: Path) -> None:
+    """Raise UserError where the name of a dataset could lead out of `data_dir`."""
+    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
+    if not name or not is_plain:
+        raise UserError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
+
+
 def find_dataset_folder(
     name: str,
     data_dir: Path,
@@ -27,9 +34,7 @@ def find_dataset_folder(
         UserError: the name is not a plain name, or a file is in the way.
         NotFoundError: there is no such dataset.
     """
-    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
-    if not name or not is_plain:
-        raise UserError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
+    check_plain(name, data_dir)
     folder = data_dir / name
     if folder.is_dir():
         return folder

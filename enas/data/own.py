@@ -6,7 +6,6 @@ A `torch.utils.data.Dataset`, a list, or anything else with a length and items w
 """
 
 import filecmp
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from enas.data.builtin import SPLITS
+from enas.data.dataset_folder import check_plain
 from enas.errors import UserError
 
 TEXT_KEYS = ("text", "sentence", "tokens", "input_ids")
@@ -52,25 +52,25 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     Raises:
         UserError: a split is empty, an item is of none of these kinds, or the folder holds other data already.
     """
-    is_plain = name and name == Path(name).name and not name.startswith(".")
-    if not is_plain:
-        raise UserError(f"dataset name {name!r} is not a plain name")
+    check_plain(name, Path(data_dir))
     for split, items in zip(SPLITS, splits, strict=True):
         if len(items) == 0:
             raise UserError(f"{name}: {split} has no items")
     folder = Path(data_dir) / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as staging:
+            ready = Path(staging) / name
+            ready.mkdir()
+            _write(name, ready, splits)
+            if not folder.exists():
+                ready.rename(folder)
+            elif not _same(ready, folder):
+                raise UserError(f"{folder}: exists and holds other data; give the dataset another name")
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another data_dir") from None
-    try:
-        _write(name, made, splits)
-        _move(made, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another data_dir") from error
 
 
 def _write(name: str, folder: Path, splits: Sequence[Any]) -> None:
@@ -81,16 +81,6 @@ def _write(name: str, folder: Path, splits: Sequence[Any]) -> None:
         return
     for split, items in zip(SPLITS, splits, strict=True):
         (folder / f"{split}.txt").write_text("".join(_lines(name, split, items)), encoding="utf-8")
-
-
-def _move(made: Path, folder: Path) -> None:
-    """Put the new folder where it belongs; one of the same content may be there already."""
-    if not folder.exists():
-        made.chmod(0o755)
-        made.rename(folder)
-        return
-    if not _same(made, folder):
-        raise UserError(f"{folder}: exists and holds other data; give the dataset another name")
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -119,7 +109,8 @@ def _lines(name: str, split: str, items: Any) -> Iterator[str]:
     for index in range(len(items)):
         text = _text(_item(items, index))
         if isinstance(text, str):
-            yield from (f"{line}\n" for line in text.splitlines() or [""])
+            lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+            yield from (f"{line}\n" for line in lines)  # not splitlines: the reader knows line feeds alone
             continue
         if not isinstance(text, Sequence) or _is_image(text):
             raise UserError(

@@ -75,10 +75,18 @@ def _read(folder: Path, name: str) -> Record:
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
     results = read_json(path)
-    if not isinstance(results, dict) or not isinstance(results.get("history"), list):
-        raise UserError(f"{path}: has no history of epochs; it is not what a run writes")
+    _check(results, config.space.metric.name, path)
     pictures = sorted((folder / "networks").glob("*.png"), key=_epoch) or sorted(folder.glob("architecture.png"))
     return Record(name, folder, config, results, pictures, _policy(folder, config))
+
+
+def _check(results: Any, metric: str, path: Path) -> None:
+    needed = {"epoch", "history", "wall_seconds", f"validation_{metric}", f"test_{metric}"}
+    if not isinstance(results, dict) or needed - results.keys():
+        raise UserError(f"{path}: is not what a run writes; it needs {', '.join(sorted(needed))}")
+    history = results["history"]
+    if not isinstance(history, list) or any(not isinstance(entry, dict) or "epoch" not in entry for entry in history):
+        raise UserError(f"{path}: its history is not a list of epochs")
 
 
 def _epoch(picture: Path) -> tuple[int, str]:
@@ -129,13 +137,15 @@ class Ablation:
 
 
 def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Ablation]:
-    """The finished ablations of these runs."""
+    """The ablations of these runs, as far as they have come."""
     found = []
+    contents = {path: read_json(path) for path in sorted(results_dir.glob("*/*/results.json"))}
     for record in records:
-        # Folders of one run and of another whose name goes on are told apart by what follows the name.
-        for path in sorted(results_dir.glob(f"*/{record.folder.resolve().name}*/results.json")):
-            content = read_json(path)
-            if isinstance(content, dict) and content.get("rows") and "ablation" in content:
+        run = record.folder.resolve().name
+        for path, content in contents.items():
+            is_ablation = isinstance(content, dict) and "ablation" in content
+            # What follows the name of the run is "", or _train_scratch, or the name of an architecture's file.
+            if is_ablation and f"{content['run']}_".startswith(f"{run}_"):
                 name = f"{content['ablation'].replace('_', ' ')} · {path.parent.name}"
                 found.append(Ablation(name, record.metric.name, content["rows"]))
     return found
@@ -143,13 +153,9 @@ def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Ablatio
 
 def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[tuple[str, dict[str, Any]]]:
     """The evaluations of searches on the datasets of these runs, by name."""
-    found = []
+    datasets, found = {record.config.dataset for record in records}, []
     for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
         content = read_json(path)
-        if isinstance(content, dict) and content.get("methods") and content.get("dataset") in _datasets(records):
+        if isinstance(content, dict) and content.get("methods") and content.get("dataset") in datasets:
             found.append((path.parent.name, content))
     return found
-
-
-def _datasets(records: Sequence[Record]) -> set[str]:
-    return {record.config.dataset for record in records}

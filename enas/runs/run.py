@@ -1,6 +1,6 @@
 """From settings to results: what the scripts call.
 
-    from enas.config import Config, check_effects, with_variation
+    from enas.config import Config
     from enas.runs import run
     results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
 
@@ -319,7 +319,6 @@ def _agreed(ranks: Ranks, config: Config, lines: list[str]) -> tuple[Config, lis
 
 def _new_run(config: Config, identity: Identity) -> Path:
     folder = make_run_folder(config)
-    write_json(folder / "params.json", config.to_dict())
     write_json(folder / IDENTITY, identity.to_dict())
     mark_launch(folder)
     return folder
