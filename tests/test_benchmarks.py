@@ -81,6 +81,8 @@ def test_each_benchmark_writes_what_it_measured(tmp_path, capsys, benchmark, set
     assert all(row["milliseconds"] > 0 for row in found["rows"])
     assert found["machine"]["torch"] == torch.__version__
     assert list(found["peak_megabytes"]) == [row["name"] for row in found["rows"]]
+    peaks = list(found["peak_megabytes"].values())
+    assert peaks == sorted(peaks) and peaks[0] > 50  # torch alone takes more
     assert [point["value"] for point in found.get("growth", {}).get("samples", [])] == [1, 10, 100, 1000][
         : 4 * bool(grow)
     ]

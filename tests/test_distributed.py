@@ -68,6 +68,11 @@ def both(tmp_path_factory):
     return alone, together, out
 
 
+def test_processes_part_before_the_interpreter_ends(both):
+    _, _, out = both
+    assert out.count("group at the end: False") == 2 and "group at the end: True" not in out
+
+
 def state_of(settings: dict) -> dict:
     return tiny.newest_state(tiny.only_run(tiny.Path(settings["log_dir"])))
 

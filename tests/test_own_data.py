@@ -92,6 +92,12 @@ def test_every_pixel_and_label_is_kept(tmp_path, kind):
     assert found.test.labels.tolist() == [expected[index][1] for index in order]
 
 
+def test_floating_point_images_are_rounded(tmp_path):
+    items = [(torch.full((3, 4, 4), 0.999), 0), (torch.full((3, 4, 4), 0.001), 1)]
+    write_dataset("mine", [items] * 3, tmp_path)
+    assert load_images("mine", data_dir=tmp_path).train.images.unique().tolist() == [0, 255]
+
+
 def test_labels_keep_their_order_whatever_classes_are_called(tmp_path):
     items = Hub([{"image": image, "label": label} for image, label in pictures(30)], names=["zebra", "ant", "bee"])
     write_dataset("mine", [items] * 3, tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import statistics
 import sys
 
 import numpy as np
@@ -209,6 +210,9 @@ def test_the_report_and_the_plots(evaluated):
     lines = search_evaluation.evaluation_report.report(results, Config().space.metric)
     for name in METHODS:
         assert any(line.startswith(f"{name} ") for line in lines)
+    (line,) = (line for line in lines if line.startswith("search          validation"))
+    scores = results["methods"]["search"]["scores"]
+    assert line.split()[2:4] == [f"{statistics.mean(scores):.2f}", f"{statistics.stdev(scores):.2f}"]
     assert sum("(Wilcoxon)" in line for line in lines) == 2 * (len(METHODS) - 1)
     assert {path.name for path in (output / "results").glob("*.png")} == {
         "scores.png", "ranking_search.png", "ranking_random_shared.png"

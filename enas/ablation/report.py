@@ -12,7 +12,7 @@ from pathlib import Path
 from enas.ablation.study import SPLITS, Study
 from enas.ablation.truth import ELSEWHERE
 from enas.pictures.plots import bars_figure, table_figure, write_figure
-from enas.runs.files import atomic_write, finite, make_writable, read_json, write_json
+from enas.runs.files import atomic_write, finite, read_json, write_json
 from enas.runs.folder import only_user
 
 RESULTS_DIR = Path("analysis_results")
@@ -31,7 +31,6 @@ def opened(ablation: str, study: Study) -> Iterator[Path]:
         params = folder / "params.json"
         if not params.is_file() or _same(read_json(params), asked):
             break
-    make_writable(folder)
     with only_user(folder):
         write_json(params, asked)
         yield folder
