@@ -128,7 +128,9 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
     ("splits", "says"),
     [
         ([[], SENTENCES, SENTENCES], "train has no items"),
-        ([SENTENCES, [], SENTENCES], "mine: valid has no items"),
+        ([SENTENCES, [], SENTENCES], "valid has no items"),
+        (["one long text", "of a", "file"], "train is one string; give a list of texts, such as the lines of a file"),
+        ([["all words differ here"]] * 3, "every word is rarer than vocab_min_count 2"),
         ([[["a b", "c"]]] * 3, "mine: train 0 has the token 'a b'; tokens hold no blanks"),
         ([[object()]] * 3, "mine: train 0 is of type object; it must be a text or its tokens"),
         ([[{"title": "x"}]] * 3, "an item has title; it needs text, or image and label"),

@@ -31,14 +31,20 @@ def settings_for(train: Any) -> dict[str, Any]:
     Raises:
         UserError: there is no item, or the first is of none of the kinds.
     """
-    if len(train) == 0:
-        raise UserError("train has no items")
+    _check_split("train", train)
     if _is_image(_item(train, 0)):
         return {"network_type": "cnn"}
     return {"network_type": "rnn", **({} if isinstance(_first(train), str) else {"vocab_min_count": 1})}
 
 
-def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data") -> None:
+def _check_split(split: str, items: Any) -> None:
+    if isinstance(items, str | bytes):
+        raise UserError(f"{split} is one string; give a list of texts, such as the lines of a file")
+    if len(items) == 0:
+        raise UserError(f"{split} has no items")
+
+
+def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data") -> bool:
     """Write train, valid and test as the dataset folder `data_dir/name`, whole or not at all.
 
     Images are stored as PNG, so that every pixel is kept; where they are floating point, 0 … 1 is the range. Labels are
@@ -49,13 +55,15 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
         splits: three of what the module says.
         data_dir: the folder of all datasets.
 
+    Returns:
+        whether the folder is new; it may hold the same data already.
+
     Raises:
         UserError: a split is empty, an item is of none of these kinds, or the folder holds other data already.
     """
     check_plain(name, Path(data_dir))
     for split, items in zip(SPLITS, splits, strict=True):
-        if len(items) == 0:
-            raise UserError(f"{name}: {split} has no items")
+        _check_split(split, items)
     folder = Path(data_dir) / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +71,8 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
             ready = Path(staging) / name
             ready.mkdir()
             _write(name, ready, splits)
-            if not folder.exists():
+            is_new = not folder.exists()
+            if is_new:
                 ready.rename(folder)
             elif not _same(ready, folder):
                 raise UserError(f"{folder}: exists and holds other data; give the dataset another name")
@@ -71,6 +80,7 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
         if isinstance(error, UserError):
             raise
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another data_dir") from error
+    return is_new
 
 
 def _write(name: str, folder: Path, splits: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ A new run takes a `Config`; what goes on with a run that is there takes its name
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
@@ -89,7 +90,13 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
     check_effects(settings, wanted)
     if wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
-    write_dataset(dataset, (train, valid, test), wanted.data_dir)
+    is_new = write_dataset(dataset, (train, valid, test), wanted.data_dir)
+    try:
+        wanted.space.load_data(wanted)
+    except UserError:
+        if is_new:  # else it would stand in the way of better data
+            shutil.rmtree(Path(wanted.data_dir) / dataset)
+        raise
     with _begun(wanted, None) as trainer:
         _finish(wanted, trainer)
         return trainer.folder
