@@ -143,3 +143,6 @@ derive_max_batches = 4  # enough to rank; the winner is then read on all of vali
 derive_shortlist = 1  # paper section 2.2
 derive_finalists = 0  # paper section 2.2
 derive_finalist_epoch = 1  # read only with finalists
+max_parameters = 0  # the paper has no limit
+max_flops = 0
+size_beta = -0.1  # Bender et al. 2020; read only with a limit

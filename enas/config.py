@@ -17,6 +17,7 @@ from enas.training.checkpoint import CheckpointConfig
 from enas.training.derive import DeriveConfig
 from enas.training.optim import ControllerOptimConfig
 from enas.training.reinforce import ReinforceConfig
+from enas.training.size import SizeConfig
 from enas.training.trainer import TrainerConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
@@ -78,6 +79,7 @@ COMMON = (
     RunConfig,
     TrainerConfig,
     DeriveConfig,
+    SizeConfig,
     ReinforceConfig,
     ControllerConfig,
     ControllerOptimConfig,
@@ -131,6 +133,8 @@ class Config:
                 "shared_balanced has no effect where no architectures are uniform; it needs train_type random, or "
                 "controller_start above 0"
             )
+        if self.space.cost is None and (self.max_parameters or self.max_flops):
+            raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
         self.space.check(self)
 
     def __getitem__(self, part: type[Part]) -> Part:

@@ -359,7 +359,8 @@ def test_the_files_of_an_ablation_of_images(searched, ablated):
     with (folder / "results.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert list(table[0]) == [
-        "edit", "node", "operation", "validation_accuracy", "test_accuracy", "validation_change", "test_change"
+        "edit", "node", "operation", "validation_accuracy", "test_accuracy", "validation_change", "test_change",
+        "parameters", "multiply_adds",
     ]  # fmt: skip
     for line, row in zip(table, rows, strict=True):
         assert line["node"] == ("" if row["node"] is None else str(row["node"]))

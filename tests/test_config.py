@@ -370,6 +370,7 @@ def test_an_unknown_variation_lists_the_known():
 COSINE = {"controller_lr_cosine": True, "max_epoch": 3}
 ADAM = {"shared_optim": "adam", "shared_lr": 0.01}
 PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
+FLEXIBLE = {"train_type": "flexible"}
 DIVERGING = {"max_epoch": 4, "shared_lr": 30.0, "shared_max_step": 10}
 EFFECTS: dict[str, tuple[dict, object]] = {
     "train_type": ({}, "random"),
@@ -449,6 +450,9 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "derive_num_sample": ({}, 2),
     "derive_max_batches": ({}, 1),
     "derive_shortlist": ({}, 3),
+    "max_parameters": (FLEXIBLE, 300),
+    "max_flops": (FLEXIBLE, 300),
+    "size_beta": ({**FLEXIBLE, "max_flops": 300}, -10.0),
 }
 # The same for one architecture from scratch.
 SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
@@ -463,6 +467,9 @@ IMAGE_EFFECTS: dict[str, tuple[dict, object]] = {
     **{name: effect for name, effect in EFFECTS.items() if _reads({"network_type": "cnn"}, name)},
     "cell_output": (MICRO, "all"),
     "derive_shortlist": ({**CIFAR, "derive_max_batches": 1, "derive_num_sample": 20}, 8),
+    "max_parameters": ({}, 300),
+    "max_flops": ({}, 300),
+    "size_beta": ({"max_flops": 300}, -10.0),
     "cnn_space": ({}, "micro"),
     "cnn_num_layers": ({}, 4),
     "cnn_num_blocks": (MICRO, 3),

@@ -240,7 +240,7 @@ def test_the_drawing_is_in_tensorboard(finished):
 def test_results_have_every_key(finished):
     results = json.loads((finished / "results.json").read_text())
     assert set(results) == {
-        "network_type", "dataset", "train_type", "mode", "epoch", "architecture",
+        "network_type", "dataset", "train_type", "mode", "epoch", "architecture", "parameters", "multiply_adds",
         "validation_perplexity", "test_perplexity", "wall_seconds", "history",
     }  # fmt: skip
     header = {name: results[name] for name in ("network_type", "dataset", "train_type", "mode", "epoch")}
@@ -254,7 +254,7 @@ def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
     trainer = tiny.trainer(tmp_path, derive_num_sample=20, derive_max_batches=1)
     trainer.train_shared()
     torch.manual_seed(1)
-    trainer.derive_and_record()
+    comparison = trainer.derive().comparison
     torch.manual_seed(1)
     sampled = trainer.controller.sample(20).architectures
     torch.manual_seed(0)
@@ -262,10 +262,10 @@ def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
     for name, cells in {"policy": sampled, "uniform": uniform}.items():
         scores = np.array([trainer.task.rank([cell], 1)[0] for cell in cells])
         expected = {"mean": scores.mean(), "std": scores.std(), "best": scores.min()}
-        assert trainer.comparison[name] == pytest.approx(expected, rel=1e-5)
+        assert comparison[name] == pytest.approx(expected, rel=1e-5)
     derived = min(trainer.task.rank([cell], 1)[0] for cell in sampled)
     uniform_scores = [trainer.task.rank([cell], 1)[0] for cell in uniform]
-    assert trainer.comparison["place"] == 1 + sum(score < derived for score in uniform_scores)
+    assert comparison["place"] == 1 + sum(score < derived for score in uniform_scores)
 
 
 def test_comparing_leaves_no_trace_in_the_run(tmp_path):
@@ -307,7 +307,7 @@ def test_history_has_an_entry_an_epoch(finished):
     history = json.loads((finished / "results.json").read_text())["history"]
     keys = {"epoch", "train_perplexity", "validation_perplexity", "reward", "entropy", "wall_seconds"}
     assert [entry["epoch"] for entry in history] == [1, 2, 3]
-    compared = {"policy", "uniform", "compared_by", "place"}  # at an evaluation
+    compared = {"policy", "uniform", "compared_by", "place", "parameters", "multiply_adds"}  # at an evaluation
     assert [set(entry) for entry in history] == [keys, keys | compared, keys | compared]
     assert [entry["validation_perplexity"] is None for entry in history] == [True, False, False]
 

@@ -186,8 +186,9 @@ def scratch_trainer(folder: Path, architecture, **changes):
 
 def _trainer(config: Config, folder: Path, architecture):
     seed_everything(config.random_seed)
-    task, controller = run.make_problem(config, config.space.load_data(config), architecture, torch.device("cpu"))
-    return run.make_trainer(config, task, controller, folder / "run")
+    data = config.space.load_data(config)
+    task, controller = run.make_problem(config, data, architecture, torch.device("cpu"))
+    return run.make_trainer(config, task, controller, folder / "run", cost=run.cost_of(config, data))
 
 
 def only_run(log_dir: Path) -> Path:

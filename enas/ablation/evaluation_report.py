@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from enas.ablation.truth import Table
+from enas.cost import Cost
 from enas.pictures.plots import write_figure
 from enas.tasks.base import Metric
 
@@ -38,6 +39,10 @@ def report(results: dict, metric: Metric) -> list[str]:
             mean = f"{scores.mean():.{decimals}f}"
             std = f"{scores.std(ddof=1):.{decimals}f}" if len(scores) > 1 else "–"
             lines.append(f"{name:15} {split:10} {mean:>9} {std:>8}  {some:36} {inside}")
+    for name, found in results["methods"].items():
+        if "parameters" in found:
+            mean = Cost(*(round(np.mean(found[key])) for key in ("parameters", "multiply_adds")))
+            lines.append(f"{name:15} {mean}")
     for one in results["comparisons"]:
         interval = _interval(one["interval"], f"+.{decimals}f")
         difference = f"{one['difference']:+.{decimals}f}{interval}"

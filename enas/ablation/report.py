@@ -78,12 +78,14 @@ def print_table(study: Study, rows: list[dict]) -> None:
     """Print the rows as a table for people."""
     metric, decimals = study.metric.name, study.metric.decimals
     width = max(len(row["edit"]) for row in rows)
-    print(f"{'':{width}}  validation   change        test   change   ({metric})")
+    costs = "  parameters  multiply-adds" if "parameters" in rows[0] else ""
+    print(f"{'':{width}}  validation   change        test   change{costs}   ({metric})")
     for row in rows:
         numbers = [
             f"{row[f'{name}_{metric}']:10.{decimals}f} {row[f'{name}_change']:+8.{decimals}f}" for name in SPLITS
         ]
-        print(f"{row['edit']:{width}}  {'  '.join(numbers)}")
+        cost = f"  {row['parameters']:10,}  {row['multiply_adds']:13,}" if costs else ""
+        print(f"{row['edit']:{width}}  {'  '.join(numbers)}{cost}")
 
 
 def plot_replacements(folder: Path, study: Study, rows: list[dict]) -> None:

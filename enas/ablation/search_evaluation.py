@@ -79,9 +79,9 @@ def evaluate(**settings: Any) -> dict:
     Returns:
         what results.json holds: for each method "scores", the validation metric from scratch (a mean over the seeds of
         the table), "ranks" among the table, 1 for the best, the same of the test split as "test_scores" and
-        "test_ranks", and "architectures"; "tau" and "tau_top" between the ranking by the shared weights and that from
-        scratch, overall and within the best fifth; and "comparisons" of the first method with the others, on the test
-        split too.
+        "test_ranks", "architectures", and their "parameters" and "multiply_adds"; "tau" and "tau_top" between the
+        ranking by the shared weights and that from scratch, overall and within the best fifth; and "comparisons" of the
+        first method with the others, on the test split too.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
@@ -119,7 +119,8 @@ class _Evaluation:
             return self._say_what_is_left()
         for folder in (self.folder, self.table.path.parent):
             make_writable(folder)
-        identity = identity_of(self.budget.space.load_data(self.budget))
+        data = self.budget.space.load_data(self.budget)
+        identity, self.cost = identity_of(data), run.cost_of(self.budget, data)
         for table in (self.table, self.found):
             table.check_data(self.budget.dataset, identity)
         complete(self.table, self.budget, self.truth_seeds, self.workers)
@@ -204,6 +205,9 @@ class _Evaluation:
                 methods[name][f"{prefix}ranks"] = [self._rank(known[one], table) for one in found]
         for name, found in chosen.items():
             methods[name]["architectures"] = [one.to_dict() for one in found]
+            if self.cost is not None:
+                costs = [self.cost(one).to_dict() for one in found]
+                methods[name].update({key: [cost[key] for cost in costs] for key in costs[0]})
         first, *others = [*methods] or [None]
         return {
             "dataset": self.search.dataset,

@@ -7,6 +7,7 @@ from typing import Any
 
 from enas.ablation.edits import Editable, Variant
 from enas.config import Config, check_effects
+from enas.cost import Cost
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.folder import SEARCHES, choose_run, config_for_scratch, run_config
@@ -28,6 +29,7 @@ class Study:
         architecture: what is studied.
         score: its metric, and that of any variant, on validation and test.
         origin: what else the scores depend on, JSON-ready: with shared weights, whose they are.
+        cost: of the architecture or a variant, as a run from scratch trains it; None where it is not known.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Study:
     architecture: Editable
     score: Callable[[Editable], dict[str, float]]
     origin: dict[str, Any]
+    cost: Callable[[Editable], Cost] | None = None
 
     @property
     def metric(self) -> Metric:
@@ -74,14 +77,15 @@ def _with_shared_weights(settings: dict, changes: dict, max_batches: int | None,
     for line in warnings:
         print(line)
     dag_path = settings.get("dag_path", "")
-    architecture = _named(config, dag_path) if dag_path else trainer.deriver.derive().architecture
+    architecture = _named(config, dag_path) if dag_path else trainer.deriver.derive().required()
     trainer.task.evaluate(architecture, "valid", 1)  # one that does not fit is refused before anything is written
 
     def score(variant: Editable) -> dict[str, float]:
         return {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}
 
     origin = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
-    return Study(_name(folder, dag_path), config, architecture, score, origin)
+    cost = None if config.space.cost is None else trainer.size.cost
+    return Study(_name(folder, dag_path), config, architecture, score, origin, cost)
 
 
 def _from_scratch(settings: dict, changes: dict, ablation: str | None) -> Study:
@@ -101,7 +105,8 @@ def _from_scratch(settings: dict, changes: dict, ablation: str | None) -> Study:
         results = run.single(config, variant)
         return {name: results[f"{name}_{config.space.metric.name}"] for name in SPLITS}
 
-    return Study(f"{_name(folder, dag_path)}_train_scratch", config, architecture, score, {})
+    cost = run.cost_of(config, config.space.load_data(config))
+    return Study(f"{_name(folder, dag_path)}_train_scratch", config, architecture, score, {}, cost)
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
@@ -142,6 +147,7 @@ def score_variants(
                 study.architecture.part_word: variant.replacement,
                 **{f"{name}_{metric}": value for name, value in scores.items()},
                 **{f"{name}_change": value - base[f"{name}_{metric}"] for name, value in scores.items()},
+                **({} if study.cost is None else study.cost(variant.architecture).to_dict()),
                 "architecture": variant.architecture.to_dict(),
             }
         )

@@ -38,6 +38,11 @@ class MemoryImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return tuple(self.images.shape[2:])
+
     def to(self, device: torch.device | str) -> MemoryImages:
         """The split on `device`; its minibatches are there too."""
         return MemoryImages(self.images.to(device), self.labels.to(device))
@@ -67,6 +72,11 @@ class FileImages(Dataset):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return read_image(self.paths[0], self.image_size).shape[1:]
 
     def to(self, device: torch.device | str) -> FileImages:
         """The split with its minibatches on `device`."""

@@ -261,6 +261,12 @@ class Cell(nn.Module):
         return drop_path(output, self.drop_path * progress, self.training)
 
 
+def reductions(num_layers: int) -> tuple[bool, ...]:
+    """For each cell of a micro network of `num_layers` normal cells, first to last, whether it is a reduction cell."""
+    stage = (False,) * (num_layers // 3)
+    return (*stage, True, *stage, True, *stage)
+
+
 class MicroGraph(nn.Module):
     """The micro space (paper section 2.4): a stem, then N normal cells, a reduction cell, N, a reduction cell, N.
 
@@ -286,8 +292,7 @@ class MicroGraph(nn.Module):
         norm: Norm,
     ):
         super().__init__()
-        stage = (False,) * (num_layers // 3)
-        self.reduces = (*stage, True, *stage, True, *stage)
+        self.reduces = reductions(num_layers)
         self.stem = nn.Sequential(convolution(IMAGE_CHANNELS, 3 * channels, 3), norm(3 * channels))
         older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
         self.cells = nn.ModuleList()

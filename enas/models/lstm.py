@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from enas.cost import Cost
 from enas.errors import UserError
 from enas.models.dropout import drop_connect
 from enas.models.language_model import LanguageModel, LanguageModelConfig
@@ -53,6 +54,12 @@ def num_parameters(vocab_size: int, embed: int, hidden: int, tie_weights: bool) 
     """The number of parameters of an `LSTMModel`."""
     embeddings = vocab_size * embed + (0 if tie_weights else vocab_size * hidden) + vocab_size
     return embeddings + 4 * hidden * (embed + hidden) + 8 * hidden
+
+
+def lstm_cost(vocab_size: int, embed: int, hidden: int, tie_weights: bool) -> Cost:
+    """The cost of an `LSTMModel`, per token."""
+    products = 4 * hidden * (embed + hidden) + vocab_size * hidden
+    return Cost(num_parameters(vocab_size, embed, hidden, tie_weights), products)
 
 
 def nearest_hidden(num_wanted: int, vocab_size: int, embed: int, tie_weights: bool) -> int:

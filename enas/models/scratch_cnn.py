@@ -43,6 +43,10 @@ class ScratchCNNConfig(Settings):
         if self.scratch_cnn_dropout != -1 and self.scratch_cnn_dropout < 0:
             raise UserError(f"scratch_cnn_dropout is {self.scratch_cnn_dropout}; it must lie in [0, 1), or be -1")
 
+    def widths(self, growth: int = 2) -> list[int]:
+        """The channels of a macro network before the first reduction, between the two, and after the second."""
+        return [(self.scratch_cnn_hid or 96) * growth**stage for stage in range(3)]
+
     def dropout(self, default: float) -> float:
         """Dropout before the classifier."""
         return default if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
@@ -64,6 +68,11 @@ class MicroCNNConfig(ScratchCNNConfig):
         0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=SCRATCH
     )
 
+    @property
+    def channels(self) -> int:
+        """Channels of the first cells; they double in each reduction cell."""
+        return self.scratch_cnn_hid or 36
+
     def check(self) -> None:
         super().check()
         check_thirds("scratch_cnn_num_layers", self.scratch_cnn_num_layers)
@@ -73,7 +82,7 @@ class MacroCNN(MacroGraph):
     """One network of the macro space; its channels are multiplied by `growth` at each reduction."""
 
     def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, growth: int = 2):
-        widths = [(config.scratch_cnn_hid or 96) * growth**stage for stage in range(3)]
+        widths = config.widths(growth)
         super().__init__(num_classes, MacroChoices.of(network), widths, config.dropout(0.5), RUNNING_AVERAGES)
         self.network = network
 
@@ -100,20 +109,19 @@ class MicroCNN(MicroGraph):
     """
 
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
-        channels = config.scratch_cnn_hid or 36
         super().__init__(
             num_classes,
             CellChoices.of(network.normal),
             CellChoices.of(network.reduction),
             num_layers=config.scratch_cnn_num_layers,
-            channels=channels,
+            channels=config.channels,
             dropout=config.dropout(0.2),
             drop_path=config.scratch_cnn_drop_path,
             norm=RUNNING_AVERAGES,
         )
         self.network = network
         self.config = config
-        self.auxiliary_head = auxiliary_head(4 * channels * len(network.reduction.output_nodes), num_classes)
+        self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] for images [B, 3, H, W]."""

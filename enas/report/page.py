@@ -54,6 +54,7 @@ def _render(records: list[Record], results_dir: Path) -> str:
         loader=PackageLoader("enas.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["score"] = lambda value: "–" if value is None else format_score(value)
+    environment.filters["count"] = lambda value: f"{value:,}" if isinstance(value, int) else "–"
     environment.filters["figure"] = _embed
     return environment.get_template("page.html").render(
         title=", ".join(record.name for record in records),

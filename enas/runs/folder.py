@@ -36,6 +36,8 @@ CHANGEABLE = {
     "derive_shortlist": ("train", "derive"),
     "derive_finalists": ("derive",),
     "derive_finalist_epoch": ("derive",),
+    "max_parameters": ("derive",),
+    "max_flops": ("derive",),
 }
 WHERE = {"mode", "load_path", "log_dir"}
 

@@ -21,6 +21,7 @@ import torch
 
 from enas.config import Config, check_effects, with_variation
 from enas.controllers import Controller, FixedController
+from enas.cost import Cost
 from enas.data.identity import Identity, identity_of
 from enas.data.own import settings_for, write_dataset
 from enas.errors import UserError
@@ -56,6 +57,7 @@ from enas.training.optim import ControllerOptimConfig
 from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choose_precision, choose_threads
 from enas.training.reinforce import ReinforceConfig
 from enas.training.scratch import ScratchTrainer
+from enas.training.size import SizeBudget, SizeConfig
 from enas.training.trainer import Trainer, TrainerConfig, describe_comparison
 
 ARCHITECTURE = "architecture.json"
@@ -137,9 +139,11 @@ def derive(load_path: str | Path, **changes: Any) -> dict:
     config = run_config(folder, {**changes, "mode": "derive"})
     with _reopened(config, folder, changes) as trainer:
         trainer.deriver.choose = _finalist_chooser(config, folder, trainer.logbook.info)
-        trainer.derive_and_record()
-        if trainer.comparison:
-            trainer.logbook.info(describe_comparison(trainer.comparison))
+        derived = trainer.derive()
+        derived.required()
+        trainer.record(derived)
+        if derived.comparison:
+            trainer.logbook.info(describe_comparison(derived.comparison))
         return _report(trainer, trainer.results(), "derived")
 
 
@@ -158,14 +162,14 @@ def test(load_path: str | Path, **changes: Any) -> dict:
 
 def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
     """Like `derive`, but writes nothing. Of `changes`, those are read that `derive` would take."""
-    names = ("data_dir", "log_dir", "num_gpu")
+    names = ("data_dir", "log_dir", "num_gpu", "max_parameters", "max_flops")
     changes = {name: value for name, value in changes.items() if name in names or name.startswith("derive_")}
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
     threads = torch.get_num_threads()
     trainer, _ = restore(config, folder)
     trainer.deriver.choose = _finalist_chooser(config, folder, print)
-    architecture = trainer.deriver.derive().architecture
+    architecture = trainer.deriver.derive().required()
     torch.set_num_threads(threads)  # what comes next chooses its own
     return architecture
 
@@ -244,6 +248,7 @@ def make_trainer(
     folder: Path,
     logbook: Logbook | NoLogbook | None = None,
     ranks: Ranks = ALONE,
+    cost: Callable[[Any], Cost] | None = None,
 ) -> Trainer:
     """The loop of a search, or of a run from scratch where the controller is fixed to one architecture."""
     parts = {
@@ -260,10 +265,16 @@ def make_trainer(
         "ranks": ranks,
         "space": getattr(controller, "space", None),
         "draw_policy": _draw_policy,
+        "size": SizeBudget(config[SizeConfig], cost),
     }
     if isinstance(controller, FixedController):
         return ScratchTrainer(task, controller.architecture, scratch=config.space.scratch(config), **parts)
     return Trainer(task, controller, **parts)
+
+
+def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
+    """What tells the cost of an architecture that is trained from scratch with these settings, where it is known."""
+    return None if config.space.cost is None else config.space.cost(config, data)
 
 
 def _draw_policy(space: Space, decisions: list, path: Path) -> Path:
@@ -309,7 +320,7 @@ def _begun(config: Config, architecture: Architecture | None, notes: list[str] |
     with _alone_in(folder, ranks), _logbook(folder, ranks) as logbook:
         for line in (*data.notes, *(notes or ()), *precision, *threads, *steps):
             logbook.info(line)
-        trainer = make_trainer(config, task, controller, folder, logbook, ranks)
+        trainer = make_trainer(config, task, controller, folder, logbook, ranks, cost_of(config, data))
         logbook.info(f"run {folder}: {_what(config, trainer)}, on {_where(device, ranks)}")
         if architecture is not None and ranks.is_first:
             _write_architecture(config, architecture, trainer)
@@ -345,8 +356,9 @@ def _what(config: Config, trainer: Trainer) -> str:
 def _write_architecture(config: Config, architecture: Architecture, trainer: Trainer) -> None:
     write_json(trainer.folder / ARCHITECTURE, architecture.to_dict())
     if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
-        path = trainer.folder / "architecture.png"
-        trainer.output_files["picture"] = config.space.draw(architecture, path, config.dataset)
+        path, cost = trainer.folder / "architecture.png", trainer.size.cost(architecture)
+        title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
+        trainer.output_files["picture"] = config.space.draw(architecture, path, title)
 
 
 def _use_precision(config: Config, task: Task) -> None:
@@ -475,7 +487,7 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
     if saved_config(folder).mode in SCRATCH:
         architecture = load_architecture(folder / ARCHITECTURE)
     task, controller = make_problem(config, data, architecture, device, ranks)
-    trainer = make_trainer(config, task, controller, folder, ranks=ranks)
+    trainer = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
     return trainer, _load_newest(trainer, config)
 
 

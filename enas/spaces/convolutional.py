@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +17,12 @@ from enas.controllers import (
     RandomController,
     skip_penalty,
 )
+from enas.cost import Cost
 from enas.data.image import ImageConfig, ImageDataset, load_images
 from enas.errors import UserError
 from enas.export import convolutional
+from enas.models import cost
+from enas.models.cnn import reductions
 from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN, check_thirds
 from enas.pictures.drawing import draw_macro, draw_micro
@@ -75,6 +79,19 @@ def micro_scratch_task(
 ) -> ScratchVisionTask:
     """The task with a model of one micro network, of its final size."""
     return _scratch_task(config, images, MicroCNN(network, len(images.classes), config[MicroCNNConfig]), device)
+
+
+def macro_cost(config: Config, images: ImageDataset) -> Callable[[MacroNetwork], Cost]:
+    """What tells the cost of a macro network of its final size, per image."""
+    num_classes, size, widths = len(images.classes), images.train.size, config[ScratchCNNConfig].widths()
+    return lambda network: cost.macro_cost(network, num_classes, widths, size)
+
+
+def micro_cost(config: Config, images: ImageDataset) -> Callable[[MicroNetwork], Cost]:
+    """What tells the cost of a micro network of its final size, per image."""
+    num_classes, size, sizes = len(images.classes), images.train.size, config[MicroCNNConfig]
+    reduces = reductions(sizes.scratch_cnn_num_layers)
+    return lambda network: cost.micro_cost(network, num_classes, reduces, sizes.channels, size)
 
 
 def _macro_space(config: Config) -> MacroSpace:
@@ -136,6 +153,7 @@ MACRO = register(
         metric=VisionTask.metric,
         draw=lambda network, path, title: draw_macro(network, path, title=title),
         formats=MACRO_FORMATS,
+        cost=macro_cost,
         export=convolutional.exported,
         replacement=Replacement(
             ablation="operation_replacement",
@@ -172,6 +190,7 @@ MICRO = register(
         metric=VisionTask.metric,
         draw=lambda network, path, title: draw_micro(network, path, title=title),
         formats=MICRO_FORMATS,
+        cost=micro_cost,
         export=convolutional.exported,
         replacement=Replacement(
             ablation="operation_replacement",

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from enas.controllers import Controller, IndependentController, RandomController, RNNController, RNNControllerConfig
+from enas.cost import Cost
 from enas.data.text import Corpus, TextConfig, load_corpus
 from enas.errors import UserError
 from enas.export import recurrent
+from enas.models.cost import cell_cost
 from enas.models.language_model import LanguageModel, LanguageModelConfig
-from enas.models.lstm import LSTMModel, nearest_hidden
+from enas.models.lstm import LSTMModel, lstm_cost, nearest_hidden
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
 from enas.pictures.drawing import draw_cell
 from enas.search_space import LSTMBaseline, RNNCell, Space
@@ -99,6 +101,19 @@ def nearest_lstm(config: Config) -> LSTMBaseline:
     return LSTMBaseline(nearest_hidden(embeddings + cell, vocab_size, embed, config.tie_weights))
 
 
+def cost(config: Config, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], Cost]:
+    """What tells the cost of a language model with a cell, per token."""
+    vocab_size, embed, tie_weights = len(corpus.vocabulary), config.shared_embed, config.tie_weights
+
+    def of(architecture: RNNCell | LSTMBaseline) -> Cost:
+        if isinstance(architecture, LSTMBaseline):
+            hidden = architecture.hidden
+            return lstm_cost(vocab_size, hidden if tie_weights else embed, hidden, tie_weights)
+        return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie_weights)
+
+    return of
+
+
 def draw(cell: RNNCell, path: Path, title: str) -> Path:
     """Draw the cell, its size added to the title; returns the file written."""
     return draw_cell(cell, path, title=f"{title}, {cell.num_blocks} nodes")
@@ -147,6 +162,7 @@ RNN = register(
             names=lambda config: config.shared_rnn_activations,
             apply=RNNCell.replace_activations,
         ),
+        cost=cost,
         export=recurrent.exported,
         baselines={"lstm": nearest_lstm},
         check=check,

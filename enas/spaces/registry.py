@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from enas.controllers import Controller
+from enas.cost import Cost
 from enas.errors import UserError
 from enas.export.parts import Exported
 from enas.search_space import Architecture
@@ -72,6 +73,8 @@ class SearchSpace:
         draw: (architecture, path, title) to the picture written.
         formats: published formats of its architectures, by name.
         replacement: the ablation that replaces what nodes apply; None where there is none.
+        cost: (settings, data) to what tells the cost of an architecture as a run from scratch trains it; None where
+            that is not known.
         export: (architecture, weights by name, settings) to what `enas.export` writes; None where it cannot.
         baselines: by name, what makes an architecture that is not searched but can be trained in the place of one.
         has_validation: whether runs with these settings have validation data; a search needs it.
@@ -92,6 +95,7 @@ class SearchSpace:
     scratch: Callable[[Config], ScratchConfig] = lambda config: TO_THE_END
     formats: Mapping[str, Format] = field(default_factory=dict)
     replacement: Replacement | None = None
+    cost: Callable[[Config, Any], Callable[[Any], Cost]] | None = None
     export: Callable[[Any, Mapping[str, torch.Tensor], Config], Exported] | None = None
     baselines: Mapping[str, Callable[[Config], Architecture]] = field(default_factory=dict)
     has_validation: Callable[[Config], bool] = lambda config: True

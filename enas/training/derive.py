@@ -13,6 +13,7 @@ from enas.search_space import Space
 from enas.settings import ABOVE_ZERO, Settings, setting
 from enas.tasks.base import Metric, Task
 from enas.training.distributed import ALONE, Ranks
+from enas.training.size import UNLIMITED, SizeBudget
 
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
@@ -53,18 +54,26 @@ class Derivation:
     """What deriving found.
 
     Attributes:
-        architecture: the derived one.
-        score: its metric on the whole of validation.
+        architecture: the derived one; None where no candidate keeps to the size budget.
+        score: its metric on the whole of validation; None where there is none.
         comparison: of the policy with uniform sampling: "policy" and "uniform", each the "mean", "std" and "best" of
             as many architectures on the same minibatches; "compared_by", the metric; and "place", that of the derived
             one among the uniform ones, 1 for the best. Empty where nothing is trained, or nobody asked.
         probabilities: of each choice of each decision, averaged over the sample; empty where nothing is trained.
+        problem: why nothing was derived; empty where something was.
     """
 
     architecture: Any
-    score: float
+    score: float | None
     comparison: dict[str, Any] = field(default_factory=dict)
     probabilities: list[list[float]] = field(default_factory=list)
+    problem: str = ""
+
+    def required(self) -> Any:
+        """The architecture; UserError where nothing was derived."""
+        if self.architecture is None:
+            raise UserError(f"{self.problem}; raise the limit, or derive_num_sample")
+        return self.architecture
 
 
 class Deriver:
@@ -76,6 +85,7 @@ class Deriver:
         config: see `DeriveConfig`.
         space: what the controller samples; None compares with nothing.
         ranks: the processes that divide the candidates among them.
+        size: the budget that a derived architecture keeps to.
 
     Attributes:
         choose: from the shortlist, best first on the whole of validation, to the derived architecture.
@@ -88,27 +98,35 @@ class Deriver:
         config: DeriveConfig,
         space: Space | None = None,
         ranks: Ranks = ALONE,
+        size: SizeBudget = UNLIMITED,
     ):
         self.task = task
         self.ranks = ranks
+        self.size = size
         self.controller = controller
         self.config = config
         self.space = space
         self.choose: Callable[[list], Any] = lambda shortlist: shortlist[0]
 
     def derive(self, compare: bool = False) -> Derivation:
-        """Sample `derive_num_sample` architectures; take the best on the same few minibatches, stage by stage."""
+        """Sample `derive_num_sample` architectures; take the best on the same few minibatches, stage by stage.
+
+        Those that exceed the size budget are no candidates.
+        """
         with torch.no_grad():
             sample = self.controller.sample(self.config.derive_num_sample)
         scores = self._rank(sample.architectures)
-        shortlist = ordered(scores, self.task.rank_metric)[: self.config.derive_shortlist]
+        candidates = {one: score for one, score in scores.items() if self.size.fits(one)}
+        shortlist = ordered(candidates, self.task.rank_metric)[: self.config.derive_shortlist]
         validation = self._scores(shortlist, lambda some: [self.task.evaluate(one, "valid") for one in some])
-        chosen = self.choose(ordered(validation, self.task.metric))
+        chosen = self.choose(ordered(validation, self.task.metric)) if shortlist else None
+        score = validation.get(chosen)
+        problem = "" if shortlist else self.size.misfits(list(scores))
         if self.space is None or not self.controller.is_trained:
-            return Derivation(chosen, validation[chosen])
+            return Derivation(chosen, score, problem=problem)
         comparison = self._compare(sample, scores, chosen) if compare else {}
         probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sample.probabilities]
-        return Derivation(chosen, validation[chosen], comparison, probabilities)
+        return Derivation(chosen, score, comparison, probabilities, problem)
 
     def _rank(self, architectures: list) -> dict:
         """The score of each different architecture on the first few validation minibatches."""
@@ -129,7 +147,9 @@ class Deriver:
             "policy": summary([scores[one] for one in sample.architectures], metric),
             "uniform": summary([uniform_scores[one] for one in uniform], metric),
             "compared_by": metric.name,
-            "place": 1 + sum(metric.is_better(uniform_scores[one], scores[derived]) for one in uniform),
+            "place": None
+            if derived is None
+            else 1 + sum(metric.is_better(uniform_scores[one], scores[derived]) for one in uniform),
         }
 
 

@@ -90,20 +90,25 @@ class ScratchTrainer(Trainer):
             self.average.update_parameters(self.task.model)
 
     def derive(self) -> Derivation:
-        """The architecture, and its metric on validation: that of the averaged weights once there are some."""
+        """The architecture, and its metric on validation: that of the averaged weights once there are some.
+
+        Without validation data nothing is evaluated.
+        """
+        if not self.task.has_validation:
+            return Derivation(self.architecture, None)
         with self._averaged_weights():
             return Derivation(self.architecture, self.task.evaluate(self.architecture, "valid"))
 
-    def derive_and_record(self) -> bool:
-        """Evaluate and write it down; begin to average when validation no longer improves.
+    def record(self, derived: Derivation) -> bool:
+        """Write the score down; begin to average when validation no longer improves.
 
-        Without validation data nothing is evaluated, and the newest weights count as the best.
+        Without validation data the newest weights count as the best.
         """
-        if not self.task.has_validation:
+        if derived.score is None:
             self.progress.architecture = self.architecture.to_dict()
             return True
         before = self._validations()
-        is_best = super().derive_and_record()
+        is_best = super().record(derived)
         if self.average is None and self._nonmono_triggered(before):
             self.average = AveragedModel(self.task.model)
             self.logbook.info(f"epoch {self.progress.epoch}: no better than before; weights are averaged from here on")

@@ -17,10 +17,11 @@ import torch
 
 from enas.controllers import Controller, RandomController
 from enas.controllers.base import SEARCHING, TRAINED
+from enas.cost import Cost
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_score
-from enas.search_space import Space
+from enas.search_space import Space, architecture_from_dict
 from enas.settings import setting
 from enas.tasks.base import LengthConfig, Task
 from enas.training.checkpoint import Checkpoints, random_states, restore_random_states
@@ -28,6 +29,7 @@ from enas.training.derive import Derivation, DeriveConfig, Deriver
 from enas.training.distributed import ALONE, Ranks
 from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
 from enas.training.reinforce import Baseline, ReinforceConfig, policy_loss, returns
+from enas.training.size import UNLIMITED, SizeBudget
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
@@ -113,11 +115,11 @@ class Trainer:
             written.
         logbook, checkpoints, folder: where the run is written down; without a folder nothing is drawn or saved.
         ranks: the processes that train together, each with its own `shared_num_sample` architectures of a step.
+        size: what architectures cost, and may cost.
 
     Attributes:
         output_files: files that the run has written, by kind.
         deriver: derives, see `enas.training.derive`.
-        comparison: of the policy with uniform sampling at the newest evaluation, see `Derivation`.
     """
 
     def __init__(
@@ -138,8 +140,10 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         folder: Path | None = None,
         ranks: Ranks = ALONE,
+        size: SizeBudget = UNLIMITED,
     ):
         self.task = task
+        self.size = size
         self.ranks = ranks
         self.controller = controller
         self.config = config
@@ -148,9 +152,8 @@ class Trainer:
             raise UserError(
                 "controller_start needs uniform samples, and the controller names no space to draw them from"
             )
-        self.deriver = Deriver(task, controller, derive, space, ranks)
+        self.deriver = Deriver(task, controller, derive, space, ranks, size)
         self.draw_policy = draw_policy
-        self.comparison: dict[str, Any] = {}
         self.shared_optim = shared_optim
         self.controller_optim = controller_optim
         self.shared_optimizer = shared_optim.optimizer(task.model.parameters())
@@ -287,6 +290,7 @@ class Trainer:
         progress, config = self.progress, self.config
         sample = self.controller.sample(num)
         rewards = self.ranks.divided(self.task.rewards, sample.architectures)  # [M]
+        rewards = rewards + self.size.reward(sample.architectures)
         if not torch.isfinite(rewards).all():
             self._skip_update("a reward")
             return
@@ -347,9 +351,10 @@ class Trainer:
         entry = self._close_epoch()
         is_best = False
         if is_time:
-            is_best = self.derive_and_record()
-            entry[f"validation_{self.task.metric.name}"] = progress.validation
-            entry.update(self.comparison)
+            derived = self.derive()
+            is_best = self.record(derived)
+            entry[f"validation_{self.task.metric.name}"] = derived.score
+            entry.update({**derived.comparison, **self._cost(derived.architecture)})
         self.logbook.info(describe(entry, config.max_epoch))
         if is_time:
             self.logbook.results(self.results())
@@ -375,25 +380,36 @@ class Trainer:
         """Derive from the policy as it is, and compare it with uniform sampling."""
         return self.deriver.derive(compare=True)
 
-    def derive_and_record(self) -> bool:
-        """Derive, record the result, and return whether it is the best of the run so far."""
-        progress, metric = self.progress, self.task.metric.name
-        derived = self.derive()
-        self.comparison = derived.comparison
-        progress.validation, progress.architecture = derived.score, derived.architecture.to_dict()
-        is_best = self.task.metric.is_better(derived.score, progress.best)
-        if is_best:
-            progress.best = derived.score
+    def record(self, derived: Derivation) -> bool:
+        """Write down what was derived, and return whether it is the best of the run so far."""
         compared = {
             f"{who}_{name}": value
             for who in ("policy", "uniform")
             for name, value in derived.comparison.get(who, {}).items()
         }
-        self.logbook.scalars("eval", {f"validation_{metric}": derived.score, **compared}, progress.step)
-        if self.folder is not None and self.ranks.is_first:
-            self.write_architecture(derived.architecture, derived.score)
+        self.logbook.scalars("eval", compared, self.progress.step)
+        is_writing = self.folder is not None and self.ranks.is_first
+        if is_writing:
             self._write_policy(derived.probabilities)
+        if derived.architecture is None:
+            self.logbook.info(derived.problem)
+            return False
+        if is_writing:
+            self.write_architecture(derived.architecture, derived.score)
+        return self._record_score(derived)
+
+    def _record_score(self, derived: Derivation) -> bool:
+        progress, metric = self.progress, self.task.metric
+        progress.validation, progress.architecture = derived.score, derived.architecture.to_dict()
+        self.logbook.scalars("eval", {f"validation_{metric.name}": derived.score}, progress.step)
+        is_best = metric.is_better(derived.score, progress.best)
+        if is_best:
+            progress.best = derived.score
         return is_best
+
+    def _cost(self, architecture) -> dict[str, int]:
+        cost = None if architecture is None else self.size.cost(architecture)
+        return {} if cost is None else cost.to_dict()
 
     def _write_policy(self, probabilities: list[list[float]]) -> None:
         """Draw the probability of each choice, epoch by epoch."""
@@ -412,6 +428,9 @@ class Trainer:
         title = (
             f"epoch {progress.epoch}, step {progress.total_shared_steps}, {self.task.metric.name} {format_score(score)}"
         )
+        cost = self.size.cost(architecture)
+        if cost is not None:
+            title = f"{title}\n{cost}"
         path = self.folder / "architectures" / f"{name}.json"
         write_json(path, architecture.to_dict())
         self.output_files = {"architecture": path}
@@ -427,6 +446,7 @@ class Trainer:
             **self.header,
             "epoch": progress.epoch,
             "architecture": progress.architecture,
+            **self._cost(progress.architecture and architecture_from_dict(progress.architecture)),
             f"validation_{metric}": progress.validation,
             f"test_{metric}": None,
             "wall_seconds": round(self.wall_seconds(), 1),
@@ -495,22 +515,28 @@ class Trainer:
             raise Interrupted(signum, "the run is saved and can be resumed")
 
 
+_APART = ("epoch", "wall_seconds", "place", "parameters", "multiply_adds")
+
+
 def describe(entry: dict, max_epoch: int) -> str:
     """A history entry as a log line."""
     parts = [f"epoch {entry['epoch']}/{max_epoch}"]
     for name, value in entry.items():
-        if not isinstance(value, (dict, str)) and name not in ("epoch", "wall_seconds", "place") and value is not None:
+        if not isinstance(value, (dict, str)) and name not in _APART and value is not None:
             parts.append(f"{name.replace('_', ' ')} {_short(value)}")
     if "place" in entry:
         parts.append(describe_comparison(entry))
+    if "parameters" in entry:
+        parts.append(str(Cost(entry["parameters"], entry["multiply_adds"])))
     return ", ".join(parts) + f" ({entry['wall_seconds']:.0f} s)"
 
 
 def describe_comparison(comparison: dict) -> str:
     """`Derivation.comparison` as a part of a log line."""
     policy, uniform = (_spread(comparison[who]) for who in ("policy", "uniform"))
-    metric = comparison["compared_by"].replace("_", " ")
-    return f"{metric} of the policy {policy}, of uniform {uniform}, derived in place {comparison['place']} among those"
+    metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
+    derived = "nothing derived" if place is None else f"derived in place {place} among those"
+    return f"{metric} of the policy {policy}, of uniform {uniform}, {derived}"
 
 
 def _in_name(score: float) -> str:

@@ -1,0 +1,87 @@
+"""The cost of an architecture is what torch counts in the whole network that is trained from scratch."""
+
+import pytest
+import torch
+from cnn_strategies import macro_networks, micro_networks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import cells
+from torch.utils.flop_counter import FlopCounterMode
+
+from enas.cost import Cost
+from enas.models.cost import cell_cost, macro_cost, measured, micro_cost
+from enas.models.language_model import LanguageModelConfig
+from enas.models.lstm import LSTMModel, lstm_cost
+from enas.models.operations import CONVOLUTIONS, register_operation
+from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
+from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS, MacroNetwork
+from enas.search_space.operations import OPERATIONS
+
+SIZES = st.tuples(st.integers(4, 17), st.integers(4, 17))
+
+
+@settings(max_examples=20)
+@given(network=macro_networks(gaps=True), size=SIZES, hid=st.integers(2, 5))
+def test_a_macro_network(network, size, hid):
+    whole = measured(
+        lambda: MacroCNN(network, 7, ScratchCNNConfig(scratch_cnn_hid=hid)), lambda net: net(torch.empty(1, 3, *size))
+    )
+    assert macro_cost(network, 7, [hid, 2 * hid, 4 * hid], size) == whole
+    assert whole.multiply_adds > 0
+
+
+@settings(max_examples=10)
+@given(network=micro_networks(gaps=True), size=SIZES, hid=st.integers(2, 5), num_layers=st.sampled_from([3, 6]))
+def test_a_micro_network_without_its_auxiliary_head(network, size, hid, num_layers):
+    config = MicroCNNConfig(scratch_cnn_hid=hid, scratch_cnn_num_layers=num_layers)
+
+    def make() -> MicroCNN:
+        made = MicroCNN(network, 7, config)
+        del made.auxiliary_head
+        return made
+
+    stage = (False,) * (num_layers // 3)
+    found = micro_cost(network, 7, (*stage, True, *stage, True, *stage), hid, size)
+    assert found == measured(make, lambda net: net(torch.empty(1, 3, *size)))
+
+
+@given(cell=cells(gaps=True), tie=st.booleans())
+def test_a_recurrent_cell(cell, tie):
+    config = SharedRNNConfig(
+        num_blocks=cell.nodes[-1] + 1, shared_embed=6, shared_hid=6 if tie else 4, tie_weights=tie,
+        shared_batch_norm=False,
+    )  # fmt: skip
+    model = SharedRNN(11, config, cell.edges).eval()
+    words = torch.zeros(1, 1, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model.score(words, words, [cell], model.initial_state(1, 1))
+    expected = Cost(sum(weight.numel() for weight in model.parameters()), counter.get_total_flops() // 2)
+    assert cell_cost(cell.num_blocks, 11, 6, config.shared_hid, tie) == expected
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_an_lstm(tie):
+    """Torch does not count its own LSTM, but does the products that its equations have."""
+    embed, hidden = (5, 5) if tie else (4, 5)
+    config = LanguageModelConfig(shared_embed=embed, shared_hid=hidden, tie_weights=tie)
+    model = LSTMModel(11, config)
+    with FlopCounterMode(display=False) as counter:
+        torch.nn.functional.linear(torch.zeros(1, embed), model.lstm.weight_ih_l0)
+        torch.nn.functional.linear(torch.zeros(1, hidden), model.lstm.weight_hh_l0)
+        torch.nn.functional.linear(torch.zeros(1, hidden), model.decoder)
+    expected = Cost(sum(weight.numel() for weight in model.parameters()), counter.get_total_flops() // 2)
+    assert lstm_cost(11, embed, hidden, tie) == expected
+
+
+def test_an_operation_of_ones_own_counts():
+    register_operation("dilated", lambda channels, stride: torch.nn.Conv2d(channels, channels, 3, stride, 2, 2))
+    try:
+        network = MacroNetwork(("dilated",), ((),))
+        assert macro_cost(network, 7, (4, 8, 16), (9, 9)) == measured(
+            lambda: MacroCNN(network, 7, ScratchCNNConfig(scratch_cnn_hid=4)), lambda net: net(torch.empty(1, 3, 9, 9))
+        )
+    finally:
+        for names in (MACRO_OPERATIONS, MICRO_OPERATIONS):
+            names.remove("dilated")
+        del OPERATIONS["dilated"], CONVOLUTIONS["dilated"]

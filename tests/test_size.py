@@ -1,0 +1,177 @@
+"""A budget on size: the reward's soft target, and deriving's hard limit."""
+
+import json
+
+import pytest
+import tiny
+import torch
+
+from enas.cli import main
+from enas.config import Config
+from enas.controllers import RandomController
+from enas.cost import Cost
+from enas.errors import UserError
+from enas.models.cost import macro_cost
+from enas.search_space.decisions import MacroSpace
+from enas.spaces import registry
+from enas.training.size import SizeBudget, SizeConfig
+
+MACRO = {"network_type": "cnn", "cnn_num_layers": 3}
+
+
+def cost_of(network) -> Cost:
+    return macro_cost(network, 3, (4, 8, 16), (16, 16))
+
+
+@pytest.fixture(scope="module")
+def networks():
+    torch.manual_seed(0)
+    return RandomController(MacroSpace(4)).sample(40).architectures
+
+
+def test_the_reward_is_that_of_bender_et_al(networks):
+    costs = [cost_of(one) for one in networks]
+    budget = SizeBudget(SizeConfig(max_parameters=1000, max_flops=500_000, size_beta=-0.2), cost_of)
+    expected = [-0.2 * (abs(c.parameters / 1000 - 1) + abs(2 * c.multiply_adds / 500_000 - 1)) for c in costs]
+    assert budget.reward(networks).tolist() == pytest.approx(expected)
+    assert [budget.fits(one) for one in networks] == [
+        c.parameters <= 1000 and 2 * c.multiply_adds <= 500_000 for c in costs
+    ]
+
+
+def test_without_a_target_nothing_is_added_and_all_fit(networks):
+    budget = SizeBudget(SizeConfig(), cost_of)
+    assert budget.reward(networks) == 0
+    assert all(map(budget.fits, networks))
+    assert budget.cost(networks[0]) == cost_of(networks[0])
+
+
+def test_a_limit_is_kept_exactly(networks):
+    network = networks[0]
+    exact = cost_of(network).parameters
+    for limit, fits in ((exact, True), (exact - 1, False)):
+        assert SizeBudget(SizeConfig(max_parameters=limit), cost_of).fits(network) is fits
+
+
+def test_the_controller_learns_the_target(tmp_path):
+    """All networks of the same quality: what it learns is the size, that of the smallest tenth."""
+    trainer = tiny.trainer(tmp_path, **{**MACRO, "cnn_num_layers": 6}, controller_max_step=1500, controller_lr=0.02,
+                           controller_num_aggregate=10, advantage_spread_decay=0.9, baseline="leave_one_out",
+                           entropy_coeff=0.0)  # fmt: skip
+    uniform = RandomController(trainer.deriver.space).sample(300).architectures
+    target = sorted(trainer.size.cost(one).flops for one in uniform)[30]
+    cost = trainer.size.cost
+    trainer.size = SizeBudget(SizeConfig(max_flops=target), cost)
+    trainer.task.rewards = lambda some: torch.zeros(len(some))
+
+    def distance(some) -> float:
+        return sum(abs(cost(one).flops / target - 1) for one in some) / len(some)
+
+    trainer.train_controller()
+    with torch.no_grad():
+        learned = trainer.controller.sample(100).architectures
+    assert distance(learned) < distance(uniform) / 4
+
+
+def test_deriving_takes_the_best_that_fits(tmp_path):
+    trainer = tiny.trainer(tmp_path, **{**MACRO, "cnn_num_layers": 4}, derive_num_sample=30)
+    trainer.train_shared()
+    torch.manual_seed(1)
+    free = trainer.derive()
+    limit = trainer.size.cost(free.architecture).parameters - 1  # the best of all does not fit
+    trainer.deriver.size = SizeBudget(SizeConfig(max_parameters=limit), trainer.size.cost)
+    torch.manual_seed(1)
+    derived = trainer.derive()
+    torch.manual_seed(1)
+    sampled = dict.fromkeys(trainer.controller.sample(30).architectures)
+    fitting = [one for one in sampled if trainer.size.cost(one).parameters <= limit]
+    ranks = trainer.task.rank(fitting, 2)
+    assert 1 < len(fitting) < len(sampled)
+    assert derived.architecture == fitting[ranks.index(max(ranks))]
+    assert derived.comparison["place"] >= free.comparison["place"]
+
+
+@pytest.fixture(scope="module")
+def too_small(tmp_path_factory):
+    """A search whose limit no network keeps to."""
+    folder = tmp_path_factory.mktemp("size")
+    assert main(tiny.flags(tiny.settings(folder, **MACRO, max_parameters=10))) == 0
+    return tiny.only_run(folder / "logs")
+
+
+def test_where_nothing_fits_nothing_is_derived(too_small):
+    results = json.loads((too_small / "results.json").read_text())
+    assert results["architecture"] is None and results["validation_accuracy"] is None
+    assert [entry["validation_accuracy"] for entry in results["history"]] == [None, None]
+    assert results["history"][-1]["place"] is None
+    assert not list((too_small / "networks").glob("*"))
+    log = (too_small / "train.log").read_text()
+    assert "samples keeps to max_parameters 10, the one of fewest parameters has" in log
+    assert "nothing derived" in log
+
+
+@pytest.mark.parametrize("mode", ["derive", "train_scratch"])
+def test_and_the_modes_that_need_it_say_so(too_small, capsys, mode):
+    line = tiny.refusal(["--mode", mode, "--load_path", str(too_small)], too_small / "architectures", capsys)
+    assert "max_parameters 10" in line and line.endswith("nothing is derived; raise the limit, or derive_num_sample\n")
+
+
+def test_a_higher_limit_helps(too_small):
+    assert main(["--mode", "derive", "--load_path", str(too_small), "--max_parameters", "1000000"]) == 0
+    results = json.loads((too_small / "results.json").read_text())
+    assert 10 < results["parameters"] <= 1_000_000 and results["multiply_adds"] > 0
+
+
+def test_the_cost_is_in_results_log_and_picture(tmp_path):
+    with tiny.rendering():
+        assert main(tiny.flags(tiny.settings(tmp_path, max_epoch=1))) == 0
+    run = tiny.only_run(tmp_path / "logs")
+    results = json.loads((run / "results.json").read_text())
+    cost = Cost(results["parameters"], results["multiply_adds"])
+    assert cost.parameters > 0
+    assert (results["history"][-1]["parameters"], results["history"][-1]["multiply_adds"]) == (
+        cost.parameters,
+        cost.multiply_adds,
+    )
+    assert str(cost) in (run / "train.log").read_text()
+
+
+def test_a_run_from_scratch_has_the_parameters_it_says(tmp_path):
+    for kind in ({}, MACRO):
+        folder = tmp_path / str(len(kind))
+        architecture = RandomController(tiny.trainer(folder, **kind).deriver.space).sample(1).architectures[0]
+        trainer = tiny.scratch_trainer(folder, architecture, **kind)
+        counted = sum(weight.numel() for weight in trainer.task.model.parameters())
+        assert trainer.size.cost(architecture).parameters == counted
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_parameters": -1}, "max_parameters is -1; it must be at least 0"),
+        ({"size_beta": -0.5}, "size_beta has no effect without a target"),
+        ({"size_beta": 0.5, "max_flops": 10}, "size_beta is 0.5; it must be at most 0"),
+    ],
+)
+def test_settings_that_make_no_sense(changes, words):
+    with pytest.raises(UserError, match=words):
+        Config(**changes)
+
+
+def test_a_space_without_a_cost_has_no_limit(monkeypatch):
+    space = registry.SPACES["rnn"]
+    monkeypatch.setitem(registry.SPACES, "rnn", type(space)(**{**vars(space), "cost": None}))
+    with pytest.raises(UserError, match="search space rnn registers no cost"):
+        Config(max_flops=10)
+
+
+@pytest.mark.parametrize(
+    ("cost", "text"),
+    [
+        (Cost(999, 1000), "999 parameters, 1k multiply-adds"),
+        (Cost(3_727_450, 580_400_000), "3.73M parameters, 580M multiply-adds"),
+        (Cost(1_500_000_000, 0), "1.5G parameters, 0 multiply-adds"),
+    ],
+)
+def test_a_cost_as_text(cost, text):
+    assert str(cost) == text
