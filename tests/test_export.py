@@ -18,9 +18,10 @@ from strategies import cells as cells_of
 from enas.cli import main
 from enas.config import Config
 from enas.errors import UserError
-from enas.export import convolutional, recurrent
+from enas.export import convolutional, onnx_file, recurrent
 from enas.export.__main__ import main as export_main
 from enas.export.folder import export
+from enas.export.onnx_file import PACKAGES, write_onnx
 from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
@@ -256,6 +257,93 @@ def test_an_operation_of_ones_own_is_refused(monkeypatch):
     network = MacroNetwork(("mine", *["conv3x3"] * 5), ((),) * 6)
     with pytest.raises(UserError, match="operation mine is not one of avg3x3, max3x3, conv3x3"):
         convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
+
+
+@pytest.mark.parametrize("kind", ["macro", "micro"])
+def test_torch_export_takes_a_network(kind):
+    model = shared(kind)
+    network = exported_network(tiny_network(kind), model, Config(network_type="cnn", cnn_space=kind)).eval()
+    images = torch.randn(4, 3, 9, 8, dtype=torch.float64)
+    program = torch.export.export(network, (images,))
+    torch.testing.assert_close(program.module()(images), network(images))
+
+
+def tiny_network(kind: str):
+    """A network that fits `shared`."""
+    if kind == "micro":
+        return tiny.NETWORKS["micro"]
+    return MacroNetwork(
+        ("conv3x3", "sep5x5", "max3x3", "avg3x3", "sep3x3", "conv5x5"), ((), (0,), (), (1, 2), (), (0, 4))
+    )
+
+
+@pytest.fixture
+def onnxruntime():
+    for name in PACKAGES:
+        pytest.importorskip(name)
+    return pytest.importorskip("onnxruntime")
+
+
+def outputs_of(onnxruntime, path, **inputs) -> list[torch.Tensor]:
+    session = onnxruntime.InferenceSession(path)
+    return [torch.from_numpy(value) for value in session.run(None, {name: x.numpy() for name, x in inputs.items()})]
+
+
+def test_an_onnx_file_steps_like_the_cell(runs, tmp_path, onnxruntime, capsys):
+    """Step by step, with another batch than that of the trace, it gives what the cell gives of a sequence."""
+    assert export_main(["--load_path", str(runs["search"]), "--output", str(tmp_path / "cell"), "--onnx"]) == 0
+    assert capsys.readouterr().err == ""
+    folder = tmp_path / "cell"
+    cell = module_of((folder / "model.py").read_text()).Cell(8, 8)
+    cell.load_state_dict(load_file(folder / "model.safetensors"))
+    inputs, state = torch.randn(5, 7, 8), torch.zeros(1, 7, 8)
+    with torch.no_grad():
+        expected, last = cell(inputs)
+    for step in range(5):
+        output, state = outputs_of(onnxruntime, folder / "model.onnx", input=inputs[step : step + 1], hx=state)
+        torch.testing.assert_close(output[0], expected[step], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(state, last, atol=1e-5, rtol=1e-5)
+    assert "`model.onnx`" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["macro", "micro"])
+def test_an_onnx_file_classifies_like_the_network(tmp_path, onnxruntime, kind):
+    """Images of another number and of an odd size, too."""
+    torch.manual_seed(0)
+    make, config = {
+        "macro": (MacroCNN, ScratchCNNConfig(scratch_cnn_hid=4, scratch_cnn_dropout=0.0)),
+        "micro": (MicroCNN, MicroCNNConfig(scratch_cnn_hid=4, scratch_cnn_num_layers=3, scratch_cnn_dropout=0.0)),
+    }[kind]
+    model = make(tiny_network(kind), 5, config).eval()
+    run_config = Config(network_type="cnn", cnn_space=kind, mode="single")
+    write_onnx(convolutional.exported(model.network, model.state_dict(), run_config), tmp_path / "model.onnx")
+    for shape in ((2, 3, 32, 32), (5, 3, 17, 9)):
+        images = torch.randn(shape)
+        (logits,) = outputs_of(onnxruntime, tmp_path / "model.onnx", images=images)
+        with torch.no_grad():
+            torch.testing.assert_close(logits, model(images), atol=1e-5, rtol=1e-5)
+
+
+def test_an_onnx_file_that_computes_something_else_is_refused(runs, tmp_path, onnxruntime, monkeypatch):
+    write = torch.onnx.export
+
+    def shifted(module, *args, **settings):
+        with torch.no_grad():
+            module.layers[0].w_input.add_(0.1)
+            write(module, *args, **settings)
+            module.layers[0].w_input.sub_(0.1)
+
+    monkeypatch.setattr(torch.onnx, "export", shifted)
+    with pytest.raises(UserError, match="the ONNX file computes something else than the module, by 0"):
+        export(runs["search"], tmp_path / "cell", onnx=True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_the_extra_it_says_what_to_install(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_file, "PACKAGES", ("no_such_package",))
+    with pytest.raises(UserError, match=re.escape("no_such_package: not installed; pip install 'enas[onnx]'")):
+        export(runs["search"], tmp_path / "cell", onnx=True)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_flag_that_is_missing(capsys):

@@ -1,5 +1,6 @@
 """Export the architecture of a run: `python -m enas.export --load_path RUN --output DIR`."""
 
+import argparse
 import sys
 
 from enas.cli import Parser, guarded
@@ -19,6 +20,12 @@ def _given(argv: list[str] | None) -> dict:
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to make")
     parser.add_argument(
         "--dag_path", metavar="FILE.json", help="another architecture of that search space, with the search's weights"
+    )
+    parser.add_argument(
+        "--onnx",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="write model.onnx too; needs pip install 'enas[onnx]'",
     )
     parser.add_argument("--log_dir", metavar="DIR", help="where run folders lie (default: logs)")
     return parser.given(argv)

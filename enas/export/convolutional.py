@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.export.parts import Exported
+from enas.export.parts import Exported, Signature
 from enas.models.cnn import CellChoices, Edge, MacroChoices
 from enas.search_space import MacroNetwork, MicroNetwork
 from enas.search_space.cnn_macro import STEM
@@ -221,6 +221,14 @@ with torch.no_grad():
 '''
 
 
+SIGNATURE = Signature(
+    make=lambda model: model.Network(),
+    inputs={"images": torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))},
+    dynamic=({0: "batch", 2: "height", 3: "width"},),
+    outputs=("logits",),
+)
+
+
 def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: Config) -> Exported:
     """The network with those weights of a model, searched or trained alone, that it uses.
 
@@ -244,6 +252,7 @@ def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], 
         title=f"A convolutional network {kind}",
         summary=f"A convolutional network {kind} for {values['num_classes']} classes, with `forward(images)` and "
         "`features(images)`.",
+        signature=SIGNATURE,
     )
 
 

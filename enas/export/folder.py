@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from enas.config import Config
 from enas.errors import UserError
+from enas.export.onnx_file import check_installed, write_onnx
 from enas.export.parts import Exported
 from enas.runs.files import write_json
 from enas.runs.final import final_of_search, final_weights
@@ -36,14 +37,19 @@ It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {data
 | `model.safetensors` | its weights |
 | `config.json` | the arguments of the module, and where it comes from |
 | `architecture.json` | the architecture as data |
-| `example.py` | loads it, and uses it; needs safetensors too |
+| `example.py` | loads it, and uses it; needs safetensors too |{onnx}
 
 ![the architecture](architecture.png)
 """
 
 
 def export(
-    load_path: str | Path, output: str | Path, *, dag_path: str | Path = "", log_dir: str | Path = "logs"
+    load_path: str | Path,
+    output: str | Path,
+    *,
+    dag_path: str | Path = "",
+    onnx: bool = False,
+    log_dir: str | Path = "logs",
 ) -> Path:
     """Write the architecture of a run, with the weights that it validated best with, into a new folder.
 
@@ -51,6 +57,7 @@ def export(
         load_path: a search, whose last derived or best architecture it is, or a run from scratch.
         output: the folder; it must not exist, or be empty.
         dag_path: another architecture of the search space, with the shared weights of the search.
+        onnx: write model.onnx too; of a recurrent cell it computes one step.
         log_dir: where run folders lie.
 
     Returns:
@@ -60,6 +67,8 @@ def export(
         UserError: with a line that names what is wrong and what would be right.
     """
     output = Path(output)
+    if onnx:
+        check_installed()
     _check_free(output)
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), {"log_dir": log_dir})
     config = saved_config(folder)
@@ -72,6 +81,8 @@ def export(
     exported = config.space.export(architecture, weights, config)
     made = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=_parent(output)))
     try:
+        if onnx:
+            write_onnx(exported, made / "model.onnx")
         _write(made, exported, architecture, config, _score(config, state, dag_path))
         made.chmod(0o755)
         os.replace(made, output)
@@ -125,7 +136,9 @@ def _write(folder: Path, exported: Exported, architecture: Architecture, config:
     write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
     for suffix in (".png", ".svg"):
         config.space.draw(architecture, folder / f"architecture{suffix}", config.dataset)
+    has_onnx = (folder / "model.onnx").exists()
     card = CARD.format(
+        onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if has_onnx else "",
         title=exported.title,
         summary=exported.summary,
         dataset=config.dataset,

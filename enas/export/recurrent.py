@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.export.parts import Exported
+from enas.export.parts import Exported, Signature
 from enas.models.shared_rnn import edge_name
 from enas.search_space import LSTMBaseline
 from enas.search_space.rnn_cell import ACTIVATIONS, RNNCell
@@ -166,6 +167,17 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
         title=f"A recurrent cell of {cell.num_blocks} nodes",
         summary=f"A recurrent cell of {cell.num_blocks} nodes and {sizes['hidden_size']} units that is called like "
         "`torch.nn.GRU`.",
+        signature=_signature(**sizes),
+    )
+
+
+def _signature(input_size: int, hidden_size: int) -> Signature:
+    """One step, from state to state: a format without loops over time then does for sequences of any length."""
+    return Signature(
+        make=lambda model: model.Cell(input_size, hidden_size),
+        inputs={"input": torch.randn(1, 3, input_size), "hx": torch.randn(1, 3, hidden_size)},
+        dynamic=({1: "batch"}, {1: "batch"}),
+        outputs=("output", "state"),
     )
 
 

@@ -1,0 +1,82 @@
+"""An exported module as an ONNX file: written by torch's own exporter, and checked with onnxruntime."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from enas.errors import UserError
+from enas.export.parts import Exported
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-5  # of the largest value of an output
+
+
+def check_installed() -> None:
+    """Raise UserError unless the packages that write and check ONNX files are there."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"{', '.join(missing)}: not installed; pip install 'enas[onnx]'")
+
+
+def write_onnx(exported: Exported, path: Path) -> None:
+    """Write the module with its weights, in evaluation mode, and run the file once beside the module.
+
+    Raises:
+        UserError: onnxruntime computes something else.
+    """
+    signature = exported.signature
+    module = signature.make(_module_of(exported.source)).eval()
+    module.load_state_dict(exported.weights)
+    inputs = tuple(signature.inputs.values())
+    with _silence():
+        torch.onnx.export(
+            module,
+            inputs,
+            path,
+            dynamo=True,
+            external_data=False,
+            input_names=list(signature.inputs),
+            output_names=list(signature.outputs),
+            dynamic_shapes=tuple(signature.dynamic),
+            verbose=False,
+        )
+    with torch.no_grad():
+        results = module(*inputs)
+    _check(path, signature.inputs, results if isinstance(results, tuple) else (results,))
+
+
+def _module_of(source: str) -> ModuleType:
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("model", loader=None))
+    exec(compile(source, "model.py", "exec"), module.__dict__)
+    return module
+
+
+def _check(path: Path, inputs: dict[str, Tensor], expected: tuple[Tensor, ...]) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    for mine, theirs in zip(expected, map(torch.from_numpy, found), strict=True):
+        off = float((mine - theirs).abs().max() / mine.abs().max().clamp_min(1.0))
+        if not off <= TOLERANCE:
+            raise UserError(f"the ONNX file computes something else than the module, by {off:.2g}; leave --onnx out")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without the exporter's remarks on packages that the module does not need."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
