@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: search search-cnn test lint
+.PHONY: search search-cnn test lint docs
 
 search: $(VENV)/run dot
 	$(BIN)/python main.py --config demo
@@ -22,6 +22,11 @@ test: $(VENV)/develop dot
 lint: $(VENV)/develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(VENV)/develop
+	$(BIN)/python -m enas.runs.reference
+	$(BIN)/pdoc --output-directory docs --docformat google \
+		$$(ls -d enas/[!_]*/ enas/[!_]*.py | sed 's#/$$##; s#\.py$$##; s#/#.#g')
 
 $(VENV)/run: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

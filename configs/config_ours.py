@@ -137,6 +137,7 @@ discount = 1.0  # the reward is for the whole architecture
 max_epoch = 150  # paper section 3.1
 save_epoch = 4  # deriving takes time too
 max_save_num = 4  # one damaged file must not end a run
+wandb = False  # nothing leaves the machine unless asked
 log_step = 50  # eight points an epoch
 derive_num_sample = 100  # enough to find a good one, few enough to score
 derive_max_batches = 4  # enough to rank; the winner is then read on all of validation

@@ -70,6 +70,11 @@ class RunConfig(Settings):
     num_threads: int = setting(
         0, "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest", at_least=0
     )
+    wandb: bool = setting(
+        False,
+        "show the curves and pictures in Weights & Biases too; WANDB_MODE=offline keeps them here",
+        only={"mode": ("train", "single", "train_scratch")},
+    )
 
     def check(self) -> None:
         object.__setattr__(self, "train_type", ALIASES.get(self.train_type, self.train_type))

@@ -15,7 +15,7 @@ from test_image import write_cifar
 from enas.cli import main
 from enas.config import CONFIG_DIR, Config, all_settings, check_effects, check_part, config_from, read_variation
 from enas.errors import UserError
-from enas.runs.commands import execute, parse_flags
+from enas.runs.commands import USUAL, execute, parse_flags, settings_by_part
 from enas.search_space import ACTIVATIONS, RNNCell
 from enas.settings import ABOVE_ZERO, Settings, setting
 
@@ -41,12 +41,32 @@ def _reads(settings: dict, name: str) -> bool:
 
 def test_help_lists_every_setting_with_its_text_and_default(capsys):
     with pytest.raises(SystemExit) as end:
-        _parse("--help")
+        _parse("--help_all")
     assert end.value.code == 0
     out = " ".join(capsys.readouterr().out.split())
     for name, spec in FIELDS.items():
         assert spec.metadata["help"] and f"--{name}" in out
     assert "this × squared distance" in out and "(default: tanh,ReLU,identity,sigmoid)" in out
+
+
+def test_help_is_short(capsys):
+    with pytest.raises(SystemExit) as end:
+        _parse("--help")
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert "--help_all" in out and "--max_epoch" in out and "--config" in out
+    assert set(re.findall(r"--(\w+) ", out)) >= USUAL
+    assert not [name for name in FIELDS if name not in USUAL and f"--{name} " in out]
+
+
+def test_each_setting_is_in_one_group():
+    names = [name for specs in settings_by_part().values() for name in specs]
+    assert sorted(names) == sorted(FIELDS)
+    assert {"batch_size", "reward_batch_size"} == settings_by_part()["How much a step reads"].keys()
+
+
+def test_a_switch_may_stand_alone():
+    assert _parse("--wandb", "--tie_weights", "no") == {"wandb": True, "tie_weights": False}
 
 
 def test_no_flags_no_settings():
@@ -504,7 +524,7 @@ IMAGE_SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
 ELSEWHERE = {
     "network_type", "cnn_space", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu",
     "num_threads", "rank_timeout", "save_epoch", "max_save_num", "log_step", "controller_time",
-    "derive_finalists", "derive_finalist_epoch",
+    "derive_finalists", "derive_finalist_epoch", "wandb",
 }  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from enas.cli import main
 from enas.errors import UserError
-from enas.runs import run
+from enas.runs import mirror, run
 from enas.runs.files import atomic_write, write_json
 from enas.runs.logbook import Logbook, NoLogbook, progress_bar
 
@@ -29,6 +31,43 @@ def test_deriving_again_adds_no_second_point_to_a_curve(tmp_path):
     run.test(folder)
     assert [step for step, _ in before] == sorted({step for step, _ in before}) and len(before) == 2
     assert _scalars(folder, "eval/validation_perplexity") == before
+
+
+def test_weights_and_biases_gets_what_tensorboard_gets(tmp_path, monkeypatch):
+    """Without a network: the points and pictures lie in the folder that `wandb sync` uploads."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run.train(run.Config(**tiny.settings(tmp_path, wandb=True)))
+    folder = tiny.only_run(tmp_path / "logs")
+    (recorded,) = folder.glob("wandb/offline-run-*/*.wandb")
+    content = recorded.read_bytes()
+    for tag in EventAccumulator(str(folder)).Reload().Tags()["scalars"]:
+        assert tag.encode() in content
+    results = json.loads((folder / "results.json").read_text())
+    for entry in results["history"]:
+        assert str(entry["validation_perplexity"]).encode() in content
+    assert len(list(folder.glob("wandb/offline-run-*/files/media/images/derive/policy_*.png"))) == 2
+    run.resume(folder, max_epoch=3)
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 2
+    run.test(folder)
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("installed", "line"),
+    [
+        (True, "wandb knows no account; wandb login names one"),
+        (False, "wandb is not installed; pip install 'enas[wandb]'"),
+    ],
+)
+def test_weights_and_biases_without_an_account_or_the_package(tmp_path, monkeypatch, capsys, installed, line):
+    fake = SimpleNamespace(
+        setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode="online")), login=lambda prompt: False
+    )
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr(mirror.importlib.util, "find_spec", lambda name: fake if installed else None)
+    argv = tiny.flags(tiny.settings(tmp_path, wandb=True))
+    assert line in tiny.refusal(argv, tmp_path, capsys)
 
 
 def test_a_file_appears_whole(tmp_path):

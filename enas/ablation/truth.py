@@ -32,6 +32,7 @@ LARGEST_SPACE = 10_000  # a larger one is sampled
 # Settings that say where a training runs, and not what comes out.
 ELSEWHERE = {
     "data_dir", "log_dir", "load_path", "dag_path", "num_gpu", "num_threads", "rank_timeout", "random_seed", "mode",
+    "wandb",
 }  # fmt: skip
 
 

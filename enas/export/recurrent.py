@@ -173,9 +173,10 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
 
 def _signature(input_size: int, hidden_size: int) -> Signature:
     """One step, from state to state: a format without loops over time then does for sequences of any length."""
+    generator, sizes = torch.Generator().manual_seed(0), {"input": input_size, "hx": hidden_size}
     return Signature(
         make=lambda model: model.Cell(input_size, hidden_size),
-        inputs={"input": torch.randn(1, 3, input_size), "hx": torch.randn(1, 3, hidden_size)},
+        inputs={name: torch.randn(1, 3, size, generator=generator) for name, size in sizes.items()},
         dynamic=({1: "batch"}, {1: "batch"}),
         outputs=("output", "state"),
     )

@@ -13,7 +13,8 @@ from enas.runs.folder import SEARCHES, WHERE, find_run, saved_config
 from enas.tasks.base import Metric
 from enas.training.checkpoint import Checkpoints
 
-HIDDEN = WHERE | {"data_dir", "num_threads", "num_gpu", "rank_timeout"}  # settings that say where, and not what
+# Settings that say where, and not what.
+HIDDEN = WHERE | {"data_dir", "num_threads", "num_gpu", "rank_timeout", "wandb"}
 
 
 @dataclass(frozen=True)

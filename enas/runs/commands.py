@@ -2,19 +2,21 @@
 
 import argparse
 import io
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import Field
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
 from enas.cli import Parser
-from enas.config import Config, all_settings, check_effects, with_variation
+from enas.config import Config, RunConfig, all_settings, check_effects, parts_of, with_variation
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.folder import SCRATCH, SEARCHES, choose_run, saved_config
 from enas.runs.launch import is_restart, run_of_launch
 from enas.settings import choices_of
+from enas.spaces import SPACES
 from enas.training.distributed import is_first_process, join
 
 
@@ -72,6 +74,7 @@ def _test(given: dict) -> dict:
     return run.test(choose_run(given, (*SEARCHES, *SCRATCH)), **_changes(given))
 
 
+USUAL = {spec.name for spec in fields(RunConfig)} | {"max_epoch"}  # what --help lists; --help_all lists the rest
 _MODES = {"train": _train, "derive": _derive, "test": _test, "single": _single, "train_scratch": _train_scratch}
 
 
@@ -95,25 +98,47 @@ def parse_flags(argv: list[str] | None, description: str, add: Callable | None =
     Raises:
         UserError: for an unknown flag (with the nearest known one), a wrong value, or an unknown --config.
     """
-    parser = Parser(description)
+    words = sys.argv[1:] if argv is None else argv
+    shown = None if "--help_all" in words else USUAL
+    parser = Parser(description, usage="%(prog)s [--config NAME] [--SETTING VALUE …]")
+    parser.add_argument("--help_all", action="help", help=f"show all {len(all_settings())} settings, part by part")
     parser.add_argument("--config", metavar="NAME", help="variation in configs/ to start from")
-    add_settings(parser, all_settings())
     if add is not None:
         add(parser)
+    for heading, specs in settings_by_part().items():
+        add_settings(parser.add_argument_group(heading), specs, shown)
     return with_variation(parser.given(argv))
 
 
-def add_settings(parser: Parser, specs: Mapping[str, Field]) -> None:
-    """Add a flag for each of some settings, by name."""
+def settings_by_part() -> dict[str, dict[str, Field]]:
+    """All settings, grouped by the part that defines them, under the first line of its docstring."""
+    found: dict[str, dict[str, Field]] = {}
+    parts = {base: None for part in parts_of(SPACES.values()) for base in reversed(part.__mro__)}
+    settings = all_settings()
+    for part in parts:
+        own = {name: settings[name] for name in vars(part).get("__annotations__", {}) if name in settings}
+        if own:
+            found.setdefault(part.__doc__.splitlines()[0].rstrip(".").replace("`", ""), {}).update(own)
+    return found
+
+
+def add_settings(
+    parser: argparse._ActionsContainer, specs: Mapping[str, Field], shown: Collection[str] | None = None
+) -> None:
+    """Add a flag for each of some settings, by name; `shown` are those that --help lists, all of them by default."""
     for name, spec in specs.items():
         choices = choices_of(spec)
         default = ",".join(spec.default) if isinstance(spec.default, tuple) else spec.default
+        is_switch = isinstance(spec.default, bool)
+        default = str(default).lower() if is_switch else default
+        text = f"{spec.metadata['help']} (default: {default})".replace("%", "%%")
         parser.add_argument(
             f"--{name}",
             type={bool: _boolean, tuple: _names}.get(type(spec.default), type(spec.default)),
             choices=choices or None,
-            metavar=None if choices else name.upper(),
-            help=f"{spec.metadata['help']} (default: {default})".replace("%", "%%"),
+            metavar=None if choices else "true|false" if is_switch else name.upper(),
+            help=text if shown is None or name in shown else argparse.SUPPRESS,
+            **({"nargs": "?", "const": True} if is_switch else {}),
         )
 
 

@@ -31,6 +31,7 @@ CHANGEABLE = {
     "save_epoch": ("train",),
     "max_save_num": TRAINING,
     "log_step": TRAINING,
+    "wandb": TRAINING,
     "derive_num_sample": ("train", "derive"),
     "derive_max_batches": ("train", "derive"),
     "derive_shortlist": ("train", "derive"),

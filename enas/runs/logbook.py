@@ -11,6 +11,7 @@ import tensorboardX
 from tqdm import tqdm
 
 from enas.runs.files import write_json
+from enas.runs.mirror import Mirror
 
 LARGEST_WRITTEN_OUT = 1e6
 
@@ -29,10 +30,14 @@ class Logbook:
         folder: the run folder, which exists.
         purge_step: TensorBoard entries from this step on are void: a resumed run writes them again.
         curves: whether TensorBoard gets anything; the log and the results are written all the same.
+        mirror: gets what TensorBoard gets.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None, *, curves: bool = True):
+    def __init__(
+        self, folder: Path, purge_step: int | None = None, *, curves: bool = True, mirror: Mirror | None = None
+    ):
         self.folder = folder
+        self._mirror = mirror
         # The name holds the second; two logbooks of one second must not share a file, and are read in order of names.
         suffix = f".{time.time_ns()}"
         self._writer = tensorboardX.SummaryWriter(
@@ -51,13 +56,19 @@ class Logbook:
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """TensorBoard curves `group/name`."""
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
+        named = {f"{group}/{name}": value for name, value in values.items()}
+        for name, value in named.items():
+            self._writer.add_scalar(name, value, step)
+        if self._mirror and named:
+            self._mirror.scalars(named, step)
 
     def picture(self, tag: str, path: Path, step: int) -> None:
         """A PNG for TensorBoard; a drawing left as .dot is skipped."""
-        if path.suffix == ".png":
-            self._writer.add_image(tag, imageio.imread(path)[..., :3], step, dataformats="HWC")
+        if path.suffix != ".png":
+            return
+        self._writer.add_image(tag, imageio.imread(path)[..., :3], step, dataformats="HWC")
+        if self._mirror:
+            self._mirror.picture(tag, path, step)
 
     def results(self, results: dict) -> None:
         """Rewrite results.json."""
@@ -70,6 +81,8 @@ class Logbook:
     def close(self) -> None:
         """Flush and close every file."""
         self._writer.close()
+        if self._mirror:
+            self._mirror.close()
         for handler in self._log.handlers:
             handler.close()
 

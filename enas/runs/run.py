@@ -41,6 +41,7 @@ from enas.runs.folder import (
 )
 from enas.runs.launch import mark_launch
 from enas.runs.logbook import Logbook, NoLogbook, format_score
+from enas.runs.mirror import Mirror, check_account
 from enas.search_space import Architecture, Space, load_architecture
 from enas.tasks.base import Task
 from enas.training.checkpoint import (
@@ -185,7 +186,7 @@ def _finalist_chooser(config: Config, folder: Path, report: Callable[[str], obje
         for number, architecture in enumerate(shortlist[: config.derive_finalists], start=1):
             with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()), _random_states_kept():
                 changes = {"max_epoch": config.derive_finalist_epoch, "log_dir": log_dir, "data_dir": config.data_dir}
-                results = single(config_for_scratch(folder, changes).replace(mode="single"), architecture)
+                results = single(config_for_scratch(folder, changes).replace(mode="single", wandb=False), architecture)
             scores[architecture] = results[f"validation_{metric.name}"]
             report(f"finalist {number}: validation {metric.name} {format_score(scores[architecture])} from scratch")
         torch.set_num_threads(threads)
@@ -306,6 +307,8 @@ def _start(config: Config, architecture: Architecture | None, notes: list[str] |
 @contextmanager
 def _begun(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> Iterator[Trainer]:
     """A new run, nothing of it trained yet."""
+    if config.wandb:
+        check_account()
     ranks = join(config.num_gpu, config.rank_timeout)
     device = pick_device(config.num_gpu)
     seed_everything(config.random_seed)
@@ -317,7 +320,7 @@ def _begun(config: Config, architecture: Architecture | None, notes: list[str] |
     config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
     config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
-    with _alone_in(folder, ranks), _logbook(folder, ranks) as logbook:
+    with _alone_in(folder, ranks), _logbook(config, folder, ranks) as logbook:
         for line in (*data.notes, *(notes or ()), *precision, *threads, *steps):
             logbook.info(line)
         trainer = make_trainer(config, task, controller, folder, logbook, ranks, cost_of(config, data))
@@ -440,9 +443,12 @@ def _test_search(trainer: Trainer) -> dict:
 
 @contextmanager
 def _logbook(
-    folder: Path, ranks: Ranks, purge_step: int | None = None, curves: bool = True
+    config: Config, folder: Path, ranks: Ranks, purge_step: int | None = None, curves: bool = True
 ) -> Iterator[Logbook | NoLogbook]:
-    logbook = Logbook(folder, purge_step, curves=curves) if ranks.is_first else NoLogbook()
+    logbook: Logbook | NoLogbook = NoLogbook()
+    if ranks.is_first:
+        mirror = Mirror(folder, config.to_dict()) if config.wandb and curves else None
+        logbook = Logbook(folder, purge_step, curves=curves, mirror=mirror)
     try:
         yield logbook
     finally:
@@ -459,10 +465,12 @@ def _reopened(config: Config, folder: Path, changes: dict, curves: bool = False)
 
     Only training adds to its curves: what is derived or tested later has the step of a point that is there already.
     """
+    if config.wandb and curves:
+        check_account()
     ranks = join(config.num_gpu, config.rank_timeout)
     with _alone_in(folder, ranks):
         trainer, warnings = restore(config, folder, threads_given="num_threads" in changes)
-        with _logbook(folder, ranks, trainer.progress.step + 1, curves) as logbook:
+        with _logbook(config, folder, ranks, trainer.progress.step + 1, curves) as logbook:
             trainer.logbook = logbook
             for line in warnings:
                 logbook.info(line)

@@ -1,0 +1,100 @@
+"""REFERENCE.md: every setting, and every number that a run writes, defined in one page.
+
+python -m enas.runs.reference
+"""
+
+import sys
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+from enas.runs.commands import settings_by_part
+from enas.settings import ABOVE_ZERO, choices_of
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "REFERENCE.md"
+# METRIC is perplexity for text, accuracy for images. Curves are at the number of updates of ω and θ so far.
+CURVES = {
+    "shared/loss": "what a step of ω minimises, regularisers included: nats a token or an image",
+    "shared/perplexity": "exp of the mean cross-entropy of that minibatch; text",
+    "shared/accuracy": "share of the images of that minibatch classified correctly; images",
+    "shared/grad_norm": "Euclidean norm of the gradient of ω, before it is clipped",
+    "shared/lr": "learning rate of that step",
+    "controller/loss": "what an update of θ minimises: −Σ log π · advantage over decisions, mean of samples, with "
+    "entropy and skip penalty where they join the loss",
+    "controller/reward": "mean reward of the samples of an update, the size budget's part included",
+    "controller/entropy": "mean over the samples of the summed entropy of all decisions, in nats",
+    "controller/advantage": "mean over samples and decisions of return less baseline, scaled by advantage_spread_decay",
+    "controller/baseline": "mean over decisions of the baseline",
+    "eval/validation_perplexity": "perplexity on all of validation of the derived cell: exp(total nats / total tokens)",
+    "eval/validation_accuracy": "share of all validation images that the derived network classifies correctly",
+    "eval/policy_mean": "mean over derive_num_sample samples of the policy, on derive_max_batches minibatches",
+    "eval/policy_std": "their standard deviation (of these samples, not of an estimate)",
+    "eval/policy_best": "the best of them",
+    "eval/uniform_mean": "the same of as many uniform samples of the search space, the same ones at every evaluation",
+    "eval/uniform_std": "likewise",
+    "eval/uniform_best": "likewise",
+}
+RESULTS = {
+    "network_type, dataset, train_type, mode": "the settings of these names",
+    "epoch": "epochs finished",
+    "architecture": "the architecture derived last, as its JSON file has it; null where none keeps to the size budget",
+    "parameters": "how many numbers a run from scratch of it with these settings trains, without auxiliary head",
+    "multiply_adds": "of its forward pass for one token or image: half of what torch's FLOP counter says",
+    "validation_METRIC": "on all of validation: of the architecture derived last; from scratch, of the best epoch",
+    "test_METRIC": "on all of test; null until mode test or the end of train_scratch. No choice reads the test split",
+    "wall_seconds": "seconds of training and evaluating, those before a resume included",
+    "best_epoch": "from scratch: the epoch that validated best",
+    "num_parameters": "from scratch: how many numbers are trained, auxiliary head included",
+    "history": "an entry for each epoch",
+}
+HISTORY = {
+    "epoch": "its number, from 1",
+    "train_METRIC": "mean over the steps of the epoch, dropout on: exp of the mean nats, or share of images",
+    "validation_METRIC": "as above, at an evaluation; else null",
+    "reward": "mean reward of the samples that updated θ in the epoch",
+    "entropy": "mean summed entropy of their decisions, in nats",
+    "wall_seconds": "as above, at the end of the epoch",
+    "policy, uniform": "at an evaluation: mean, std and best, as in eval/policy_mean and so on",
+    "compared_by": "what these measure: perplexity, accuracy, or log_likelihood (mean log-probability of labels, nats)",
+    "place": "rank of the derived architecture among the uniform samples, from 1; null where nothing was derived",
+    "parameters, multiply_adds": "of the derived architecture, as above",
+}
+
+
+def page() -> str:
+    """The whole page, Markdown."""
+    lines = ["# Reference", "", "Made by `python -m enas.runs.reference` (`make docs`)."]
+    lines += ["", "## Settings", "", "Flags of `main.py`, keyword arguments of `Config`, lines of `configs/NAME.py`."]
+    for heading, specs in settings_by_part().items():
+        lines += ["", f"### {heading}", "", "| setting | default | what | needs |", "|---|---|---|---|"]
+        lines += [_setting(name, spec) for name, spec in specs.items()]
+    lines += ["", "## Numbers", "", "METRIC is perplexity for text, accuracy for images."]
+    for heading, known in (("TensorBoard", CURVES), ("results.json", RESULTS), ("An entry of its history", HISTORY)):
+        lines += ["", f"### {heading}", "", "| name | what |", "|---|---|"]
+        lines += [f"| `{name}` | {text} |" for name, text in known.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _setting(name: str, spec: Field) -> str:
+    choices = choices_of(spec)
+    text = f"{spec.metadata['help']}{': ' if choices else ''}{', '.join(choices)}"
+    needs = "; ".join(f"{other} {_value(value)}" for other, value in spec.metadata["only"].items())
+    return f"| `{name}` | {_value(spec.default)} | {text} | {needs} |".replace("  ", " ")
+
+
+def _value(value: Any) -> str:
+    if value is ABOVE_ZERO or isinstance(value, str):
+        return str(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main() -> int:
+    """Write the page; returns 0."""
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""One page defines every setting and every number; this holds it to what the code has and what runs write."""
+
+import json
+
+import pytest
+import tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from enas.config import Config, all_settings
+from enas.runs import reference, run
+
+RUNS = ({}, {"network_type": "cnn", "cnn_reward": "log_likelihood"})
+
+
+def test_the_page_is_as_the_code_has_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(reference, "PAGE", tmp_path / "page.md")
+    assert reference.main() == 0
+    written = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert written == (tiny.ROOT / "REFERENCE.md").read_text(encoding="utf-8"), "make docs writes it anew"
+    settings, _ = written.split("## Numbers")
+    assert [settings.count(f"| `{name}` |") for name in all_settings()] == [1] * len(all_settings())
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A search of each kind, and a training from scratch."""
+    made = []
+    for changes in RUNS:
+        folder = tmp_path_factory.mktemp("reference")
+        run.train(Config(**tiny.settings(folder, **changes)))
+        made.append(tiny.only_run(folder / "logs"))
+        run.train_scratch(made[-1], log_dir=str(folder / "scratch"), max_epoch=1)
+        made.append(tiny.only_run(folder / "scratch"))
+    return made
+
+
+def test_every_curve_is_defined_and_drawn(folders):
+    drawn = {tag for folder in folders for tag in EventAccumulator(str(folder)).Reload().Tags()["scalars"]}
+    assert drawn == reference.CURVES.keys()
+
+
+def test_every_number_of_results_is_defined_and_written(folders):
+    results = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    entries = [entry for one in results for entry in one["history"]]
+    for rows, known in ((results, reference.RESULTS), (entries, reference.HISTORY)):
+        names = {name for line in known for name in line.split(", ")}
+        found = {name.replace("perplexity", "METRIC").replace("accuracy", "METRIC") for row in rows for name in row}
+        assert found == names
