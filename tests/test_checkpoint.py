@@ -1,6 +1,9 @@
 """Checkpoints: whole or absent, the newest and the best, and readable without running what is in them."""
 
+import errno
+import io
 import random
+import tempfile
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import tiny
 import torch
 
 from enas.errors import UserError
+from enas.runs import files
 from enas.runs.commands import execute
 from enas.training import checkpoint
 from enas.training.checkpoint import (
@@ -191,3 +195,26 @@ def test_a_checkpoint_holds_everything(tmp_path):
     assert set(state["random"]) == {"python", "numpy", "torch", "cuda"}
     assert set(state["task"]) == {"model", "train", "valid", "state"}
     assert {"exp_avg", "exp_avg_sq", "step"} == set(state["shared_optimizer"]["state"][0])
+
+
+def test_a_disk_that_fills_up_is_one_line(tmp_path, monkeypatch):
+    """Torch closes its archive on the way out, which fails again, otherwise."""
+
+    class Full(io.BytesIO):
+        def write(self, content) -> int:
+            if self.tell() + len(content) > 3000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    made = tempfile.NamedTemporaryFile
+
+    def full(**settings):
+        file = made(**settings)
+        content = Full()
+        file.write = content.write
+        return file
+
+    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", full)
+    with pytest.raises(UserError, match=r"00001-00000002.pt: cannot be written \(No space left on device\); make room"):
+        Checkpoints(tmp_path).save({"weights": torch.zeros(5000)}, epoch=1, step=2, is_best=False)
+    assert not list(tmp_path.iterdir())

@@ -543,3 +543,12 @@ def test_a_controller_that_diverges_ends_the_run_in_a_line_that_names_the_settin
     err = capsys.readouterr().err
     assert err.startswith("error: training diverged: the controller's parameters are not finite")
     assert "controller_lr" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("what", ["update_controller", "train_shared", "derive"])
+def test_a_controller_that_is_no_number_any_more_ends_the_run_likewise(tmp_path, what):
+    trainer = tiny.trainer(tmp_path)
+    with torch.no_grad():
+        next(trainer.controller.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingDivergedError, match="the controller's parameters are not finite; lower controller_lr"):
+        getattr(trainer, what)(*([2] if what == "update_controller" else []))

@@ -5,7 +5,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +30,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 os.replace(file.name, path)
                 _sync(path.parent)
             except BaseException:
-                os.unlink(file.name)
+                with suppress(FileNotFoundError):  # it has its name already, and the folder cannot be synced
+                    os.unlink(file.name)
                 raise
     except OSError as error:
         if isinstance(error, UserError):

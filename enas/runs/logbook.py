@@ -2,14 +2,14 @@
 
 import logging
 import sys
-import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-import imageio.v3 as imageio
-import tensorboardX
 from tqdm import tqdm
 
+from enas.errors import UserError
+from enas.runs.curves import Curves
 from enas.runs.files import write_json
 from enas.runs.mirror import Mirror
 
@@ -38,13 +38,9 @@ class Logbook:
     ):
         self.folder = folder
         self._mirror = mirror
-        # The name holds the second; two logbooks of one second must not share a file, and are read in order of names.
-        suffix = f".{time.time_ns()}"
-        self._writer = tensorboardX.SummaryWriter(
-            str(folder), purge_step=purge_step, filename_suffix=suffix, write_to_disk=curves
-        )
+        self._curves = Curves(folder, purge_step) if curves else None
         self._log = logging.Logger(f"enas.{folder.name}")
-        file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+        file = _LogFile(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._log.addHandler(file)
 
@@ -57,8 +53,8 @@ class Logbook:
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """TensorBoard curves `group/name`."""
         named = {f"{group}/{name}": value for name, value in values.items()}
-        for name, value in named.items():
-            self._writer.add_scalar(name, value, step)
+        if self._curves:
+            self._curves.scalars(named, step)
         if self._mirror and named:
             self._mirror.scalars(named, step)
 
@@ -66,13 +62,16 @@ class Logbook:
         """A PNG for TensorBoard; a drawing left as .dot is skipped."""
         if path.suffix != ".png":
             return
-        self._writer.add_image(tag, imageio.imread(path)[..., :3], step, dataformats="HWC")
+        if self._curves:
+            self._curves.picture(tag, path, step)
         if self._mirror:
             self._mirror.picture(tag, path, step)
 
     def results(self, results: dict) -> None:
         """Rewrite results.json."""
         write_json(self.folder / "results.json", results)
+        if self._curves:
+            self._curves.flush()
 
     def progress(self, steps: Iterable, description: str, total: int | None = None) -> Iterable:
         """`steps` with a progress bar, on a terminal; `total` is their number where they cannot tell it."""
@@ -80,11 +79,23 @@ class Logbook:
 
     def close(self) -> None:
         """Flush and close every file."""
-        self._writer.close()
-        if self._mirror:
-            self._mirror.close()
         for handler in self._log.handlers:
             handler.close()
+        if self._mirror:
+            self._mirror.close()
+        if self._curves:
+            self._curves.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that ends the run where it cannot be written, in place of tracebacks beside it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise UserError(f"{self.baseFilename}: cannot be written ({sys.exc_info()[1]}); make room")
+
+    def close(self) -> None:
+        with suppress(OSError):  # what is left in memory could not be written before, and has been said
+            super().close()
 
 
 class NoLogbook:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class Checkpoints:
             return
         path = self.folder / f"{epoch:05d}-{step:08d}.pt"
         with atomic_write(path) as file:
-            torch.save(state, file)
+            _save(state, file)
         if is_best:
             with atomic_write(self.folder / BEST) as file:
                 file.write(path.read_bytes())
@@ -116,6 +117,15 @@ class Checkpoints:
                 return load_checkpoint(path, device)
             report(f"{path}: unreadable checkpoint (truncated or damaged); trying the one before it")
         raise UserError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
+
+
+def _save(state: dict, file: IO[bytes]) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:  # what torch says when it closes an archive that could not be written
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict:

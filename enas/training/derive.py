@@ -13,6 +13,7 @@ from enas.search_space import Space
 from enas.settings import ABOVE_ZERO, Settings, setting
 from enas.tasks.base import Metric, Task
 from enas.training.distributed import ALONE, Ranks
+from enas.training.sampling import sample
 from enas.training.size import UNLIMITED, SizeBudget
 
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
@@ -114,8 +115,8 @@ class Deriver:
         Those that exceed the size budget are no candidates.
         """
         with torch.no_grad():
-            sample = self.controller.sample(self.config.derive_num_sample)
-        scores = self._rank(sample.architectures)
+            sampled = sample(self.controller, self.config.derive_num_sample)
+        scores = self._rank(sampled.architectures)
         candidates = {one: score for one, score in scores.items() if self.size.fits(one)}
         shortlist = ordered(candidates, self.task.rank_metric)[: self.config.derive_shortlist]
         validation = self._scores(shortlist, lambda some: [self.task.evaluate(one, "valid") for one in some])
@@ -124,8 +125,8 @@ class Deriver:
         problem = "" if shortlist else self.size.misfits(list(scores))
         if self.space is None or not self.controller.is_trained:
             return Derivation(chosen, score, problem=problem)
-        comparison = self._compare(sample, scores, chosen) if compare else {}
-        probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sample.probabilities]
+        comparison = self._compare(sampled, scores, chosen) if compare else {}
+        probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sampled.probabilities]
         return Derivation(chosen, score, comparison, probabilities, problem)
 
     def _rank(self, architectures: list) -> dict:
@@ -137,14 +138,14 @@ class Deriver:
         values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
         return dict(zip(architectures, values.tolist(), strict=True))
 
-    def _compare(self, sample: Sample, scores: dict, derived) -> dict[str, Any]:
+    def _compare(self, sampled: Sample, scores: dict, derived) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, by draws that are none of the run's.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             uniform = RandomController(self.space).sample(self.config.derive_num_sample).architectures
         uniform_scores, metric = self._rank(uniform), self.task.rank_metric
         return {
-            "policy": summary([scores[one] for one in sample.architectures], metric),
+            "policy": summary([scores[one] for one in sampled.architectures], metric),
             "uniform": summary([uniform_scores[one] for one in uniform], metric),
             "compared_by": metric.name,
             "place": None

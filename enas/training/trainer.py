@@ -29,6 +29,7 @@ from enas.training.derive import Derivation, DeriveConfig, Deriver
 from enas.training.distributed import ALONE, Ranks
 from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
 from enas.training.reinforce import Baseline, ReinforceConfig, policy_loss, returns
+from enas.training.sampling import check_finite, sample
 from enas.training.size import UNLIMITED, SizeBudget
 
 SKIPS_BEFORE_ROLLBACK = 5
@@ -212,7 +213,7 @@ class Trainer:
             source = RandomController(self.deriver.space, self.config.shared_balanced)
         for _ in self.logbook.progress(self._shared_steps_left(), "shared", num_left):
             with torch.no_grad():
-                architectures = source.sample(self.config.shared_num_sample * self.ranks.size).architectures
+                architectures = sample(source, self.config.shared_num_sample * self.ranks.size).architectures
             self.shared_step(self.ranks.share(architectures))
             self._stop_if_asked()
 
@@ -288,21 +289,21 @@ class Trainer:
     def update_controller(self, num: int) -> None:
         """One update of θ by `num` sampled architectures, scored on the next validation minibatch."""
         progress, config = self.progress, self.config
-        sample = self.controller.sample(num)
-        rewards = self.ranks.divided(self.task.rewards, sample.architectures)  # [M]
-        rewards = rewards + self.size.reward(sample.architectures)
+        sampled = sample(self.controller, num)
+        rewards = self.ranks.divided(self.task.rewards, sampled.architectures)  # [M]
+        rewards = rewards + self.size.reward(sampled.architectures)
         if not torch.isfinite(rewards).all():
             self._skip_update("a reward")
             return
         as_reward = self.reinforce.entropy_mode == "reward"
         entropy_weight = self._entropy_weight()
-        gains = returns(rewards, sample.log_probs, entropy_weight if as_reward else 0.0, self.reinforce.discount)
+        gains = returns(rewards, sampled.log_probs, entropy_weight if as_reward else 0.0, self.reinforce.discount)
         advantage = self.baseline.advantage(gains)  # [M, D]
-        loss = policy_loss(sample.log_probs, advantage)
+        loss = policy_loss(sampled.log_probs, advantage)
         if not as_reward:
-            loss = loss - entropy_weight * sample.entropies.sum(1).mean()
-        if sample.penalty is not None:
-            loss = loss + self.controller.penalty_weight * sample.penalty.mean()
+            loss = loss - entropy_weight * sampled.entropies.sum(1).mean()
+        if sampled.penalty is not None:
+            loss = loss + self.controller.penalty_weight * sampled.penalty.mean()
         self.controller_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = clip_gradient(self.controller.parameters(), self.controller_optim.controller_grad_clip)
@@ -310,9 +311,9 @@ class Trainer:
             self._skip_update("the gradient")
             return
         self.controller_optimizer.step()
-        self._check_controller()
+        check_finite(self.controller)
 
-        reward, entropy = float(rewards.mean()), float(sample.entropies.detach().sum(1).mean())
+        reward, entropy = float(rewards.mean()), float(sampled.entropies.detach().sum(1).mean())
         progress.total_controller_updates += 1
         progress.num_rewarded += num
         progress.reward_sum += reward * num
@@ -326,14 +327,6 @@ class Trainer:
                 "baseline": float(self.baseline.value.mean()),
             }
             self.logbook.scalars("controller", values, progress.step)
-
-    def _check_controller(self) -> None:
-        # Their norm: parameters may be finite, and so large that what is computed with them is not.
-        if not torch.isfinite(torch.nn.utils.get_total_norm(list(self.controller.parameters()))):
-            raise TrainingDivergedError(
-                "training diverged: the controller's parameters are not finite after an update; lower controller_lr "
-                "(with controller_lr_cosine controller_lr_max), or controller_grad_clip"
-            )
 
     def _entropy_weight(self) -> float:
         progress, num_epochs = self.progress, self.config.max_epoch - self._warm_up_epochs

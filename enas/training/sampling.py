@@ -1,0 +1,25 @@
+"""Sampling from a policy that may have diverged."""
+
+import torch
+
+from enas.controllers import Controller, Sample
+from enas.errors import TrainingDivergedError
+
+
+def sample(controller: Controller, num: int) -> Sample:
+    """`num` architectures; TrainingDivergedError where the controller's parameters give no probabilities."""
+    try:
+        return controller.sample(num)
+    except RuntimeError:  # what torch says of probabilities that are not numbers
+        check_finite(controller)
+        raise
+
+
+def check_finite(controller: Controller) -> None:
+    """Raise TrainingDivergedError unless the controller's parameters are finite."""
+    # Their norm: parameters may be finite, and so large that what is computed with them is not.
+    if not torch.isfinite(torch.nn.utils.get_total_norm(list(controller.parameters()))):
+        raise TrainingDivergedError(
+            "training diverged: the controller's parameters are not finite; lower controller_lr (with "
+            "controller_lr_cosine controller_lr_max), or controller_grad_clip"
+        )
