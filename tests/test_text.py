@@ -37,7 +37,7 @@ def test_every_line_is_its_words_and_eos(tmp_path):
     corpus = load_corpus("own", data_dir=tmp_path)
     assert words(corpus, "train") == ["a", "b", "<eos>", "<eos>", "b", "a", "<eos>", "a", "b", "<eos>"]
     assert words(corpus, "valid") == ["a", "<eos>"]
-    assert corpus.train.dtype == torch.int64
+    assert corpus.train.dtype == torch.int32
     assert corpus.vocabulary[corpus.eos] == "<eos>"
 
 

@@ -65,7 +65,8 @@ def digest(*parts: bytes | np.ndarray) -> str:
 
 def digest_of_tensors(*tensors: Tensor) -> str:
     """A digest of what tensors hold, integers whatever their width."""
-    return digest(*(tensor.cpu().numpy().astype("<i4" if tensor.element_size() > 1 else "u1") for tensor in tensors))
+    types = ["<i4" if tensor.element_size() > 1 else "u1" for tensor in tensors]
+    return digest(*(x.cpu().numpy().astype(dtype, copy=False) for x, dtype in zip(tensors, types, strict=True)))
 
 
 def digest_of_files(paths: Iterable[Path], root: Path) -> str:

@@ -7,20 +7,24 @@ Time comes first, so that `batch[t]` is what the recurrent cell sees at step t.
 from __future__ import annotations
 
 import difflib
+import io
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
-from enas.data import builtin
+from enas.data import builtin, token_cache
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import find_dataset_folder
 from enas.data.download import hint
 from enas.data.identity import Identity, digest_of_tensors
+from enas.data.token_cache import Encoded, cached
+from enas.data.words import EOS, UNKNOWN, Words
 from enas.errors import NotFoundError, UserError
 from enas.settings import Settings, setting
 
@@ -37,8 +41,6 @@ class TextConfig(Settings):
     vocab_min_count: int = setting(2, "rarer words become <unk>, where the text has none of its own", at_least=1)
 
 
-EOS = "<eos>"
-UNKNOWN = "<unk>"
 DOWNLOADS = ("ptb", "wikitext")
 
 
@@ -49,7 +51,7 @@ class Corpus:
     Attributes:
         name: the dataset's name, also that of its folder.
         vocabulary: index -> word, the most frequent of the training split first, ties by first appearance.
-        train, valid, test: int64 [tokens], each line's words followed by `<eos>`.
+        train, valid, test: int32 [tokens], each line's words followed by `<eos>`.
         unknown: split -> number of its tokens that stand outside the vocabulary and were replaced by `<unk>`.
         brings_eos: whether lines end in an `<eos>` of their own, which then get no second one.
     """
@@ -99,6 +101,8 @@ def load_corpus(
     the training split. Words outside it become `<unk>`; where the training text has no `<unk>` of its own, its words
     seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can learn it.
 
+    The token ids of a large text are kept beside it, in a hidden folder, and mapped into memory the next time.
+
     Raises:
         NotFoundError: the folder or one of its files is missing; the message says how to get it.
         UserError: `name`, `vocab_min_count` or the content of a file is unusable.
@@ -112,22 +116,49 @@ def load_corpus(
         layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
         how_to_get=_how_to_get,
     )
-    words = {split: _Words(folder / f"{split}.txt", text_unit) for split in SPLITS}
-    counts = {split: _count_words(words[split]) for split in SPLITS}
+    files = {split: folder / f"{split}.txt" for split in SPLITS}
+    for path in files.values():
+        if not path.exists():
+            raise NotFoundError(f"{path}: no such file; {_how_to_get(name, folder.parent)}")
+    reading = _Reading({split: Words(path, text_unit) for split, path in files.items()}, vocab_min_count)
+    found = None
+    if sum(path.stat().st_size for path in files.values()) >= token_cache.FROM:
+        settings = {"text_unit": text_unit, "vocab_min_count": vocab_min_count}
+        found = cached(folder / f".tokens-{text_unit}-{vocab_min_count}", settings, files, reading.write)
+    if found is None:
+        memory = {split: io.BytesIO() for split in SPLITS}
+        found = Encoded(reading.write(memory), {split: _tensor(each) for split, each in memory.items()})
+    content = {**found.content, "vocabulary": tuple(found.content["vocabulary"])}
+    return Corpus(name=name, **content, **found.tokens)
 
-    vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
-    if not set(vocabulary) - {EOS, UNKNOWN}:
-        raise UserError(
-            f"{folder / 'train.txt'}: every word is rarer than vocab_min_count {vocab_min_count}; a text without "
-            "blanks needs --text_unit character, a short one --vocab_min_count 1"
-        )
-    unknown = {split: _count_outside(vocabulary, counts[split]) for split in SPLITS}
-    if any(unknown.values()) and UNKNOWN not in vocabulary:
-        vocabulary = (*vocabulary, UNKNOWN)
 
-    tokens = {split: _encode(words[split], vocabulary) for split in SPLITS}
-    brings_eos = any(each.brings_eos for each in words.values())
-    return Corpus(name=name, vocabulary=vocabulary, unknown=unknown, brings_eos=brings_eos, **tokens)
+def _tensor(memory: io.BytesIO) -> Tensor:
+    return torch.frombuffer(memory.getbuffer(), dtype=torch.int32)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A text that is to be turned into numbers."""
+
+    words: dict[str, Words]
+    min_count: int
+
+    def write(self, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
+        """Write the token ids of each split into its file, int32; returns what else a `Corpus` holds."""
+        counts = {split: words.count() for split, words in self.words.items()}
+        vocabulary = _build_vocabulary(counts["train"], self.min_count)
+        if not set(vocabulary) - {EOS, UNKNOWN}:
+            raise UserError(
+                f"{self.words['train'].path}: every word is rarer than vocab_min_count {self.min_count}; a text "
+                "without blanks needs --text_unit character, a short one --vocab_min_count 1"
+            )
+        unknown = {split: _count_outside(vocabulary, found) for split, found in counts.items()}
+        if any(unknown.values()) and UNKNOWN not in vocabulary:
+            vocabulary = (*vocabulary, UNKNOWN)
+        for split, words in self.words.items():
+            _encode(words, vocabulary, files[split])
+        brings_eos = any(words.brings_eos for words in self.words.values())
+        return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
@@ -143,7 +174,7 @@ def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tenso
             f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, which takes at least "
             f"{2 * batch_size:,}; use more text or a smaller batch size"
         )
-    return tokens[: num_steps * batch_size].view(batch_size, num_steps).t().contiguous()  # [S, B]
+    return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view of what may lie on disk
 
 
 class TrainingBatches:
@@ -200,7 +231,8 @@ class TrainingBatches:
             start = 0
         stop = min(start + self._next_length(), last_target)
         self.cursor = stop if stop < last_target else 0
-        return self.rows[start:stop], self.rows[start + 1 : stop + 1], start == 0
+        read = self.rows[start : stop + 1].long().contiguous()
+        return read[:-1], read[1:], start == 0
 
     def _next_length(self) -> int:
         if not self.random_length:
@@ -251,23 +283,27 @@ def evaluation_batches(
     if len(tokens) == 0:
         raise UserError("the text has no tokens; there is nothing to evaluate on")
 
-    tokens = tokens.to(device)
-    inputs = torch.cat([tokens[-1:], tokens])  # inputs[i] precedes tokens[i]
-    if first_input is not None:
-        inputs[0] = first_input
+    return _evaluation_batches(tokens.to(device), batch_size, length, first_input)
 
+
+def _evaluation_batches(
+    tokens: Tensor, batch_size: int, length: int, first_input: int | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)
     column = torch.arange(num_columns, device=tokens.device)  # [B]
     start = column * shortest + column.clamp(max=num_longer)  # [B]
     num_steps = shortest + (num_longer > 0)
-    step = torch.arange(num_steps, device=tokens.device).unsqueeze(1)  # [S, 1]
-
-    position = start + step  # [S, B]
-    mask = step < shortest + (column < num_longer)  # [S, B]
-    # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
-    targets = tokens[position.clamp(max=len(tokens) - 1)]
-    return zip(inputs[position].split(length), targets.split(length), mask.split(length), strict=True)
+    for begin in range(0, num_steps, length):
+        step = torch.arange(begin, min(begin + length, num_steps), device=tokens.device).unsqueeze(1)  # [T, 1]
+        position = start + step  # [T, B]
+        mask = step < shortest + (column < num_longer)  # [T, B]
+        # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
+        targets = tokens[position.clamp(max=len(tokens) - 1)].long()
+        inputs = tokens[position - 1].long()  # that of the first token is the last
+        if first_input is not None:
+            inputs = inputs.masked_fill(position == 0, first_input)
+        yield inputs, targets, mask
 
 
 def _check_length(length: int) -> None:
@@ -292,61 +328,12 @@ def _known_names(data_dir: Path) -> set[str]:
     return {*DOWNLOADS, *builtin.MAKERS, *(file.parent.name for file in data_dir.glob("[!.]*/train.txt"))}
 
 
-class _Words:
-    """The words of a file, or its characters, and an `<eos>` after each line, without holding the file in memory.
-
-    Attributes:
-        brings_eos: whether a line that was read ended in an `<eos>` of its own.
-    """
-
-    def __init__(self, path: Path, unit: str):
-        self.path = path
-        self.unit = unit
-        self.brings_eos = False
-
-    def __iter__(self) -> Iterator[str]:
-        path = self.path
-        try:
-            with open(path, "rb") as file:
-                for number, line in enumerate(file, start=1):
-                    if number == 1 and b"\r" in line.rstrip() and not line.endswith(b"\n"):
-                        raise UserError(f"{path}: lines end in a carriage return alone; save the file with line feeds")
-                    yield from self._tokens(_decode(line, f"{path}, line {number}"))
-        except FileNotFoundError:
-            advice = _how_to_get(path.parent.name, path.parent.parent)
-            raise NotFoundError(f"{path}: no such file; {advice}") from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); it must be a readable text file") from None
-
-    def _tokens(self, line: str) -> Iterator[str]:
-        if self.unit == "character":
-            yield from line.rstrip("\r\n")
-            yield EOS
-            return
-        words = line.split()
-        yield from words
-        if words and words[-1] == EOS:
-            self.brings_eos = True
-        else:
-            yield EOS
-
-
-def _decode(line: bytes, place: str) -> str:
-    if b"\0" in line:
-        raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
-    try:
-        # "-sig" drops the byte order mark that some editors put in front of the first word.
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise UserError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
-
-
-def _count_words(words: _Words) -> Counter[str]:
-    counts = Counter(words)
-    if not counts.keys() - {EOS}:
-        raise UserError(f"{words.path}: has no words; it must be a text of at least one word")
-    return counts
+def _encode(words: Words, vocabulary: tuple[str, ...], file: IO[bytes]) -> None:
+    """Write the tokens of a text as int32 numbers."""
+    index = {word: i for i, word in enumerate(vocabulary)}
+    unknown = index.get(UNKNOWN)
+    for tokens in words:
+        file.write(array("i", [index.get(word, unknown) for word in tokens]).tobytes())
 
 
 def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
@@ -361,9 +348,3 @@ def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
 
 def _count_outside(vocabulary: tuple[str, ...], counts: Counter[str]) -> int:
     return sum(counts[word] for word in counts.keys() - set(vocabulary))
-
-
-def _encode(words: _Words, vocabulary: tuple[str, ...]) -> Tensor:
-    index = {word: i for i, word in enumerate(vocabulary)}
-    unknown = index.get(UNKNOWN)
-    return torch.tensor(array("q", (index.get(word, unknown) for word in words)), dtype=torch.int64)

@@ -1,0 +1,99 @@
+"""The token ids of a large text as files beside it, written once and then mapped into memory."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from enas.data.identity import BYTES
+
+FROM = 20_000_000  # bytes of text from which on a cache is worth its place
+META = "meta.json"
+Encode = Callable[[Mapping[str, IO[bytes]]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as numbers.
+
+    Attributes:
+        content: vocabulary and what else there is to know, JSON-ready.
+        tokens: split -> int32 [tokens].
+    """
+
+    content: dict[str, Any]
+    tokens: dict[str, Tensor]
+
+
+def cached(folder: Path, settings: Mapping[str, Any], files: Mapping[str, Path], encode: Encode) -> Encoded | None:
+    """What `encode` makes of a text, from the cache where it is there and fits.
+
+    Args:
+        folder: the cache, which is made; another text or other settings replace it.
+        settings: what else the numbers depend on, JSON-ready.
+        files: split -> text.
+        encode: writes the int32 token ids of each split to the file that it is given, and returns `content`.
+
+    Returns:
+        None where nothing can be written.
+
+    Raises:
+        UserError: as `encode`.
+    """
+    key = {**settings, "sources": {split: _digest(path) for split, path in files.items()}}
+    known = _load(folder, key, files)
+    if known is not None:
+        return known
+    try:
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
+    except OSError:
+        return None
+    try:
+        _write(made, folder, key, files, encode)
+    except OSError as error:
+        if isinstance(error, ValueError):  # a UserError is both
+            raise
+        return None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return _load(folder, key, files)
+
+
+def _write(made: Path, folder: Path, key: dict, splits: Iterable[str], encode: Encode) -> None:
+    with ExitStack() as opened:
+        content = encode({split: opened.enter_context(open(made / f"{split}.i32", "wb")) for split in splits})
+    (made / META).write_text(json.dumps({"key": key, "content": content}), encoding="utf-8")
+    if folder.exists():
+        os.replace(folder, made / "old")
+    made.chmod(0o755)
+    os.replace(made, folder)
+    shutil.rmtree(folder / "old", ignore_errors=True)
+
+
+def _load(folder: Path, key: dict, files: Mapping[str, Path]) -> Encoded | None:
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        if meta["key"] != key:
+            return None
+        return Encoded(meta["content"], {split: mapped(folder / f"{split}.i32") for split in files})
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        return None
+
+
+def mapped(path: Path) -> Tensor:
+    """The numbers in a file, int32 [tokens]; pages are read when they are needed."""
+    return torch.from_file(str(path), shared=False, size=path.stat().st_size // 4, dtype=torch.int32)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=BYTES)).hexdigest()

@@ -1,0 +1,108 @@
+"""The tokens of a text file, piece by piece, so that neither a long file nor a long line is held in memory."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from enas.errors import UserError
+
+EOS = "<eos>"
+UNKNOWN = "<unk>"
+PIECE = 2**20  # bytes of a line that are read at once
+WITH_BAR = 20_000_000  # bytes of a file that takes so long to read that a bar is shown
+
+
+class Words:
+    """The words of a file, or its characters, and an `<eos>` after each line: lists of tokens, one or more a line.
+
+    Args:
+        path: the file.
+        unit: "word" or "character".
+
+    Attributes:
+        brings_eos: whether a line that was read ended in an `<eos>` of its own.
+    """
+
+    def __init__(self, path: Path, unit: str):
+        self.path = path
+        self.unit = unit
+        self.brings_eos = False
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """Raises UserError for what is not UTF-8 text with line feeds, or cannot be read."""
+        last = ""  # token of the line
+        try:
+            with open(self.path, "rb") as file, self._bar(file) as bar:
+                for number, piece, ends_line in _pieces(file):
+                    self._check(number, piece)
+                    tokens = self._tokens(_decode(piece, f"{self.path}, line {number}"))
+                    last = tokens[-1] if tokens else last
+                    if ends_line:
+                        self._end(tokens, last)
+                        last = ""
+                    bar.update(len(piece))
+                    yield tokens
+        except OSError as error:
+            if isinstance(error, UserError):
+                raise
+            reason = error.strerror
+            raise UserError(f"{self.path}: cannot be read ({reason}); it must be a readable text file") from None
+
+    def _bar(self, file: IO[bytes]) -> tqdm:
+        size = os.fstat(file.fileno()).st_size
+        name = f"{self.path.parent.name}: reading {self.path.stem}"
+        return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
+
+    def _check(self, number: int, piece: bytes) -> None:
+        if number == 1 and b"\r" in piece.rstrip() and not piece.endswith(b"\n"):
+            raise UserError(f"{self.path}: lines end in a carriage return alone; save the file with line feeds")
+
+    def _tokens(self, text: str) -> list[str]:
+        return list(text.rstrip("\r\n")) if self.unit == "character" else text.split()
+
+    def _end(self, tokens: list[str], last: str) -> None:
+        if self.unit == "word" and last == EOS:
+            self.brings_eos = True
+        else:
+            tokens.append(EOS)
+
+    def count(self) -> Counter[str]:
+        """How often each token occurs; UserError for a file without any but `<eos>`."""
+        counts: Counter[str] = Counter()
+        for tokens in self:
+            counts.update(tokens)
+        if not counts.keys() - {EOS}:
+            raise UserError(f"{self.path}: has no words; it must be a text of at least one word")
+        return counts
+
+
+def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
+    """Lines, long ones in pieces that end at a blank: the line's number, the piece, and whether the line ends there."""
+    number, kept, is_open = 1, b"", False
+    while read := file.readline(PIECE):
+        piece = kept + read
+        if read.endswith(b"\n") or len(read) < PIECE:  # which is the end of the file
+            yield number, piece, True
+            number, kept, is_open = number + 1, b"", False
+            continue
+        whole, blank, kept = piece.rpartition(b" ")
+        if blank:
+            yield number, whole + blank, False
+        is_open = True
+    if is_open:
+        yield number, kept, True
+
+
+def _decode(line: bytes, place: str) -> str:
+    if b"\0" in line:
+        raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
+    try:
+        # "-sig" drops the byte order mark that some editors put in front of the first word.
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
