@@ -83,5 +83,5 @@ def read_json(path: Path):
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # besides wrong JSON, bytes that are no text, and endless numbers
         raise UserError(f"{path}: not JSON ({error})") from None

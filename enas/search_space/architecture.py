@@ -116,7 +116,7 @@ def parse_json(text: str):
     """What JSON text holds; UserError when it is not JSON."""
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers without end are a ValueError
         raise UserError(f"not JSON: {error}") from None
 
 

@@ -1,6 +1,5 @@
 """Complete, atomic checkpoints: everything that a run needs to go on exactly where it was."""
 
-import pickle
 import random
 import re
 import zipfile
@@ -133,19 +132,22 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict:
     _check_sums(path)
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # nor are torch's of one kind
         raise _unreadable(path, error) from None
 
 
 def _check_sums(path: Path) -> None:
     """Raise UserError when a checksum is wrong, which torch.load does not notice."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # zipfile raises many kinds of error for a damaged archive
-        raise _unreadable(path, error) from None
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile raises many kinds of error for a damaged archive
+            raise _unreadable(path, error) from None
     if damaged:
         raise _unreadable(path, f"{damaged} is damaged")
 
