@@ -155,8 +155,8 @@ def _flags(settings: dict) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
-def command(work: str, folder: Path) -> list[str]:
-    """The script and the flags of some work in `folder`, which is the working directory."""
+def command(work: str) -> list[str]:
+    """The script and the flags of some work in the working directory."""
     if work == "ablation":
         return [str(ROOT / "ablation_studies/node_removal.py"), "--mode", "train_scratch", "--dag_path", "cell.json",
                 *_flags(ALONE)]  # fmt: skip
@@ -213,7 +213,7 @@ def undisturbed(work: str, folder: Path) -> Undisturbed:
     """Do the work once."""
     prepare(folder)
     start_time = time.monotonic()
-    status, err = finish(start(work, folder, NOTHING, command(work, folder)))
+    status, err = finish(start(work, folder, NOTHING, command(work)))
     if status != 0:
         raise RuntimeError(f"{work} fails without a fault: {err}")
     return Undisturbed(left_by(work, folder), time.monotonic() - start_time, _record(folder)[1])
@@ -280,7 +280,7 @@ def trial(fault: Fault, folder: Path, expected: Undisturbed) -> Outcome:
 
 def _disturbed(fault: Fault, folder: Path, expected: Undisturbed) -> tuple[int, str]:
     description = {**asdict(fault), "kind": "kill" if fault.kind in ("truncate", "flip") else fault.kind}
-    process = start(fault.work, folder, {**description, "data": str(folder / "data")}, command(fault.work, folder))
+    process = start(fault.work, folder, {**description, "data": str(folder / "data")}, command(fault.work))
     if fault.point == "any time":
         time.sleep(fault.share * expected.seconds)
         process.send_signal(SIGNALS[fault.kind])
@@ -341,7 +341,7 @@ def _is_finite(folder: Path) -> bool:
 
 
 def _continued(fault: Fault, folder: Path) -> tuple[int, str]:
-    flags = command(fault.work, folder)
+    flags = command(fault.work)
     if fault.work in ("search", "ranks"):
         if _newest(folder) is None:  # nothing was saved yet
             shutil.rmtree(folder / "logs", ignore_errors=True)

@@ -27,6 +27,8 @@ class _Recorder(TorchDispatchMode):
 class _Layout(tuple):
     """Shape, stride, dtype and device of a tensor."""
 
+    __slots__ = ()
+
 
 def _layout(value):
     if not isinstance(value, torch.Tensor):

@@ -204,16 +204,14 @@ def derived_and_tested(folder) -> tuple[dict, float]:
 @pytest.mark.parametrize("ablation", ["activation_replacement", "node_removal"])
 def test_the_unedited_row_is_what_derive_reports(at_home, trained, ablation):
     derived, tested = derived_and_tested(shutil.copytree(trained, at_home / trained.name))
-    rows = getattr(analysis, ablation)(**{"load_path": str(trained)})
+    rows = getattr(analysis, ablation)(load_path=str(trained))
     assert rows[0]["architecture"] == derived["architecture"]
     assert rows[0]["validation_perplexity"] == derived["validation_perplexity"]
     assert rows[0]["test_perplexity"] == tested
 
 
 def test_rows_are_the_scores_of_their_cells(at_home, trained):
-    rows = analysis.node_removal(**{"load_path": str(trained)}) + analysis.activation_replacement(
-        **{"load_path": str(trained)}
-    )
+    rows = analysis.node_removal(load_path=str(trained)) + analysis.activation_replacement(load_path=str(trained))
     trainer, _ = run.restore(saved_config(trained), trained)
     for row in rows:
         cell = RNNCell.from_dict(row["architecture"])
@@ -223,18 +221,18 @@ def test_rows_are_the_scores_of_their_cells(at_home, trained):
 
 
 def test_an_edit_changes_the_perplexity_and_none_does_not(at_home, trained):
-    rows = analysis.activation_replacement(**{"load_path": str(trained)})
+    rows = analysis.activation_replacement(load_path=str(trained))
     own = RNNCell.from_dict(rows[0]["architecture"])
     for row in rows[1:]:
         is_same = RNNCell.from_dict(row["architecture"]) == own
         assert (row["validation_change"] == 0) == is_same
-    assert all(row["validation_change"] != 0 for row in analysis.node_removal(**{"load_path": str(trained)})[1:])
+    assert all(row["validation_change"] != 0 for row in analysis.node_removal(load_path=str(trained))[1:])
 
 
 def test_a_split_can_be_shortened(at_home, trained):
-    whole = analysis.node_removal(**{"load_path": str(trained)})
-    short = analysis.node_removal(**{"load_path": str(trained)}, max_batches=1)
-    long = analysis.node_removal(**{"load_path": str(trained)}, max_batches=10_000)
+    whole = analysis.node_removal(load_path=str(trained))
+    short = analysis.node_removal(load_path=str(trained), max_batches=1)
+    long = analysis.node_removal(load_path=str(trained), max_batches=10_000)
     assert short[0]["validation_perplexity"] != whole[0]["validation_perplexity"]
     assert long == whole
 
@@ -300,7 +298,7 @@ def test_networks_can_be_trained_anew(at_home, image_home, searched, space, with
 
 def test_a_given_cell_is_studied(at_home, trained):
     (at_home / "given.json").write_text(GIVEN.to_json())
-    rows = analysis.node_removal(**{"load_path": str(trained), "dag_path": "given.json"})
+    rows = analysis.node_removal(load_path=str(trained), dag_path="given.json")
     assert RNNCell.from_dict(rows[0]["architecture"]) == GIVEN
     assert (at_home / "analysis_results" / "node_removal" / f"{trained.name}_given" / "results.json").is_file()
 
@@ -387,7 +385,7 @@ def test_tables_of_images_have_colours_the_other_way_round_and_outline_what_a_no
     shown = {}
     record_tables(monkeypatch, shown)
     (at_home / "given.json").write_text(NETWORKS[space].to_json())
-    rows = analysis.operation_replacement(**{"load_path": str(searched), "dag_path": "given.json"}, max_batches=1)
+    rows = analysis.operation_replacement(load_path=str(searched), dag_path="given.json", max_batches=1)
     (nodes, names, values), settings = shown["nodes_test"]
     assert nodes == [str(node) for node in NODES[space]] and list(names) == OPERATIONS[space]
     scores = {(str(row["node"]), row["operation"]): row["test_accuracy"] for row in rows}
@@ -405,7 +403,7 @@ def test_tables_of_cells_have_the_usual_colours(at_home, trained, monkeypatch):
     shown = {}
     record_tables(monkeypatch, shown)
     (at_home / "given.json").write_text(GIVEN.to_json())
-    analysis.activation_replacement(**{"load_path": str(trained), "dag_path": "given.json"})
+    analysis.activation_replacement(load_path=str(trained), dag_path="given.json")
     (nodes, names, _), settings = shown["nodes_validation"]
     assert (nodes, tuple(names)) == (["0", "1", "2", "3"], ("tanh", "ReLU", "identity", "sigmoid"))
     assert not settings["higher_is_better"] and settings["own"] == list(GIVEN.activations)

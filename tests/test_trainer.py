@@ -552,3 +552,27 @@ def test_a_controller_that_is_no_number_any_more_ends_the_run_likewise(tmp_path,
         next(trainer.controller.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingDivergedError, match="the controller's parameters are not finite; lower controller_lr"):
         getattr(trainer, what)(*([2] if what == "update_controller" else []))
+
+
+@pytest.mark.parametrize("mode", ["reward", "regularizer"])
+@pytest.mark.parametrize("controller_type", ["lstm", "independent"])
+def test_entropy_alone_makes_the_policy_uniform(tmp_path, mode, controller_type):
+    """With rewards that are all alike its weight is all that is learned from, up to the largest entropy there is."""
+    trainer = tiny.trainer(
+        tmp_path, entropy_mode=mode, entropy_coeff=1.0, controller_type=controller_type, controller_lr=0.05,
+        baseline="leave_one_out", controller_num_aggregate=20, controller_max_step=3000, controller_grad_clip=0.0,
+    )  # fmt: skip
+    with torch.no_grad():
+        for name, weight in trainer.controller.named_parameters():
+            if weight.dim() == 1 and not name.startswith("lstm"):  # logits, or their biases
+                weight.copy_(torch.linspace(-2, 2, len(weight)))
+    trainer.task.rewards = lambda some: torch.zeros(len(some))
+    largest = sum(math.log(size) for size in trainer.deriver.space.sizes)
+
+    def entropy() -> float:
+        with torch.no_grad():
+            return float(trainer.controller.sample(100).entropies.sum(1).mean())
+
+    before = entropy()
+    trainer.train_controller()
+    assert before < 0.95 * largest < 0.99 * largest < entropy() <= 1.0001 * largest

@@ -1,0 +1,1 @@
+"""Texts and images: reading, downloading, cutting into minibatches."""

@@ -115,7 +115,7 @@ def _unchanged(content):
     return content
 
 
-def _ignore_interrupt(worker: int) -> None:
+def _ignore_interrupt(_worker: int) -> None:
     # Ctrl-C reaches every process of the terminal; the run still needs its workers to finish the step and save.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -154,7 +154,7 @@ def _is_image(item: Any) -> bool:
 
 
 def _class_names(splits: Sequence[Any]) -> dict[Any, str]:
-    """label -> folder, such that folders in order of name are labels in their own order."""
+    """Label -> folder, such that folders in order of name are labels in their own order."""
     labels = sorted({_label(items, index) for items in splits for index in range(len(items))})
     known = _given_names(splits[0])
     names = [known[label] if isinstance(label, int) and label < len(known) else str(label) for label in labels]

@@ -1,0 +1,1 @@
+"""What architectures compute: shared models, and models of one architecture."""

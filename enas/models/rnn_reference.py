@@ -19,7 +19,7 @@ from enas.search_space import RNNCell
 
 
 def highway(parent: Tensor, products: Tensor, activation: str) -> Tensor:
-    """c ⊙ f(a_h) + (1 − c) ⊙ parent, c = σ(a_c): `parent` [B, H] and `products` [a_c, a_h] [B, 2H] give [B, H]."""
+    """C ⊙ f(a_h) + (1 − c) ⊙ parent, c = σ(a_c): `parent` [B, H] and `products` [a_c, a_h] [B, 2H] give [B, H]."""
     gate, value = products.chunk(2, dim=-1)
     c = torch.sigmoid(gate)
     return c * activate(activation, value) + (1 - c) * parent

@@ -18,8 +18,7 @@ def curves(records: Sequence[Record]) -> list[go.Figure]:
         _figure(_scores([record for record in records if record.metric.name == name]), name)
         for name in dict.fromkeys(record.metric.name for record in records)
     ]
-    for name in ("reward", "entropy"):
-        figures.append(_figure(_lines(records, name), name))
+    figures += [_figure(_lines(records, name), name) for name in ("reward", "entropy")]
     figures.append(_figure(list(_times(records)), "seconds an epoch"))
     return [figure for figure in figures if figure.data]
 

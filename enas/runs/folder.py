@@ -57,7 +57,7 @@ def make_run_folder(config: Config) -> Path:
 
     Where a run has started in the same second, the name ends in -2, -3 …
     """
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     log_dir, name = Path(config.log_dir), f"{config.dataset}_{config.train_type}_{stamp}"
     try:
         log_dir.mkdir(parents=True, exist_ok=True)

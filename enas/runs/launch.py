@@ -18,7 +18,7 @@ def is_launched() -> bool:
 
 def is_restart() -> bool:
     """Whether torchrun begins the processes once more, after one of them ended too early."""
-    return is_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    return is_launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def mark_launch(folder: Path) -> None:

@@ -235,7 +235,7 @@ def pick_device(num_gpu: int) -> torch.device:
         )
     if not available or num_gpu == 0:
         return torch.device("cpu")
-    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > available:
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > available:
         raise UserError(f"this machine has fewer GPUs than processes; use --nproc_per_node={available}")
     device = torch.device("cuda", int(local_rank or 0))
     torch.cuda.set_device(device)
@@ -496,10 +496,10 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
         architecture = load_architecture(folder / ARCHITECTURE)
     task, controller = make_problem(config, data, architecture, device, ranks)
     trainer = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
-    return trainer, _load_newest(trainer, config)
+    return trainer, _load_newest(trainer)
 
 
-def _load_newest(trainer: Trainer, config: Config) -> list[str]:
+def _load_newest(trainer: Trainer) -> list[str]:
     warnings: list[str] = []
     state = trainer.checkpoints.load_newest(warnings.append, trainer.task.device)
     reason = misfit(trainer.state_dict(), state)

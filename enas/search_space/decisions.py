@@ -52,7 +52,7 @@ class Space(ABC, Generic[ArchT]):
 
     def num_made(self, first):
         """How many decisions are made, given the first one (an integer or a tensor of them); None means all D."""
-        return None
+        return
 
     def connection(self, index: int) -> int | None:
         """The node whose input decision `index` chooses among the nodes before it; None for any other decision."""

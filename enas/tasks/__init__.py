@@ -1,0 +1,1 @@
+"""Problems, as the training loop sees them."""

@@ -206,7 +206,7 @@ def join(num_gpu: int, timeout: float) -> Ranks:
         with _lost_ranks_named():
             store, rank, _ = next(rendezvous("env://", timeout=patience))
             # torchrun may keep one store over its restarts, with the addresses of processes that are gone.
-            store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+            store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
         # A group that outlives the interpreter keeps threads, which now and then abort the process.
         atexit.register(_leave)
@@ -220,12 +220,12 @@ def _leave() -> None:
 
 def num_processes() -> int:
     """How many processes torchrun began together; 1 where it did not."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first_process() -> bool:
     """Whether this is the only process, or the first that torchrun began."""
-    return int(os.environ.get("RANK", 0)) == 0
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
