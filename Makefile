@@ -22,6 +22,7 @@ test: $(VENV)/develop dot
 lint: $(VENV)/develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 docs: $(VENV)/develop
 	$(BIN)/python -m enas.runs.reference

@@ -1,11 +1,13 @@
 """Efficient Neural Architecture Search (Pham et al. 2018, arXiv:1802.03268)."""
 
+from typing import Any
+
 from enas.search_space import RNNCell
 
 __all__ = ["Config", "RNNCell"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # Config loads torch, which the converter of published formats does not need.
     if name == "Config":
         from enas.config import Config

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from enas.errors import Interrupted, RankLostError, TrainingDivergedError, UserError, did_you_mean
 
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str, **settings: Any):
         super().__init__(description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS, **settings)
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the flags")
 
     def given(self, argv: list[str] | None = None) -> dict[str, Any]:

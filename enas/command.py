@@ -6,6 +6,7 @@ enas export --load_path RUN --output my_cell
 
 import pkgutil
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from enas.cli import guarded
@@ -69,7 +70,7 @@ def ablate(argv: list[str]) -> int:
     return ablations.main(getattr(ablations, argv[0]), argv[1:])
 
 
-def _refuse(kind: str, name: str, known) -> None:
+def _refuse(kind: str, name: str, known: Collection[str]) -> None:
     raise UserError(f"{kind} {name!r} is unknown{did_you_mean(name, known)}; there are {', '.join(known)}")
 
 

@@ -97,7 +97,7 @@ def parts_of(spaces: Iterable[SearchSpace]) -> tuple[type[Settings], ...]:
     return tuple(dict.fromkeys((*COMMON, *(part for space in spaces for part in space.settings))))
 
 
-def all_settings() -> dict[str, dataclasses.Field]:
+def all_settings() -> dict[str, dataclasses.Field[Any]]:
     """Every setting by name, those of registered spaces included."""
     return {spec.name: spec for part in parts_of(SPACES.values()) for spec in dataclasses.fields(part)}
 
@@ -122,7 +122,7 @@ class Config:
                 raise UserError(f"unknown setting {name}{did_you_mean(name, known)}")
         values = {name: checked(spec, settings.get(name, spec.default)) for name, spec in known.items()}
         self.space = space_for(values)
-        parts = {part: _filled(part, values) for part in parts_of([self.space])}
+        parts: dict[Any, Any] = {part: _filled(part, values) for part in parts_of([self.space])}
         self._parts = parts
         self._values = values | {name: value for part in parts.values() for name, value in vars(part).items()}
         self._check()
@@ -161,7 +161,7 @@ class Config:
         """All settings by name."""
         return MappingProxyType(self._values)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """JSON-ready: what params.json holds."""
         return json.loads(json.dumps(self._values))
 
@@ -227,7 +227,7 @@ def check_effects(names: Collection[str], config: Config) -> list[str]:
     return [f"kept for runs from scratch that start from this one: {', '.join(later)}"] if later else []
 
 
-def read_variation(name: str) -> dict:
+def read_variation(name: str) -> dict[str, Any]:
     """The settings of `configs/NAME.py` (or of a file path): assignments of literals, read without running them.
 
     Raises:
@@ -249,7 +249,7 @@ def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _assignment(path: Path, node: ast.stmt) -> tuple:
+def _assignment(path: Path, node: ast.stmt) -> tuple[Any, ...]:
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
         try:
             return node.targets[0].id, ast.literal_eval(node.value)
@@ -258,7 +258,7 @@ def _assignment(path: Path, node: ast.stmt) -> tuple:
     raise UserError(f"{path}, line {node.lineno}: a config file holds lines like batch_size = 64, nothing else")
 
 
-def with_variation(given: Mapping[str, Any]) -> dict:
+def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     """Flags, together with the settings of their --config that they do not override.
 
     Settings of the variation that the flags make ineffective (a controller's under `--train_type random`) are dropped.
@@ -289,7 +289,7 @@ def with_variation(given: Mapping[str, Any]) -> dict:
     return {**kept, **given}
 
 
-def _has_effect(spec: dataclasses.Field, name: str, values: Mapping[str, Any], config: Config) -> bool:
+def _has_effect(spec: dataclasses.Field[Any], name: str, values: Mapping[str, Any], config: Config) -> bool:
     try:
         check_part(name, config)
     except UserError:

@@ -10,6 +10,7 @@ from typing import Any
 
 from enas.errors import UserError
 
+Bound = float | None
 ABOVE_ZERO = "above 0"  # for `only`: any positive value of the other setting
 
 
@@ -38,7 +39,7 @@ def setting(
     return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds, "only": only or {}})
 
 
-def choices_of(spec: dataclasses.Field) -> tuple[str, ...]:
+def choices_of(spec: dataclasses.Field[Any]) -> tuple[str, ...]:
     """The values that a setting allows; none means any of its type."""
     choices = spec.metadata["choices"]
     return tuple(choices() if callable(choices) else choices)
@@ -52,7 +53,7 @@ class Settings:
         UserError: a value is of a wrong type, not allowed, or out of bounds.
     """
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, checked(spec, getattr(self, spec.name)))
         self.check()
@@ -61,7 +62,7 @@ class Settings:
         """Raise UserError when settings of this part do not go together."""
 
 
-def checked(spec: dataclasses.Field, value: Any) -> Any:
+def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
     """`value` as a setting's type; UserError, naming the setting, when it is not allowed."""
     value = _typed(spec, value)
     choices = choices_of(spec)
@@ -73,8 +74,8 @@ def checked(spec: dataclasses.Field, value: Any) -> Any:
     return value
 
 
-def _typed(spec: dataclasses.Field, value: Any) -> Any:
-    wanted = type(spec.default)
+def _typed(spec: dataclasses.Field[Any], value: Any) -> Any:
+    wanted: type = type(spec.default)
     if wanted is tuple:
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
             raise UserError(f"{spec.name} is {value!r}; it must be a list of names")
@@ -83,12 +84,12 @@ def _typed(spec: dataclasses.Field, value: Any) -> Any:
         value = float(value)
     if type(value) is not wanted:
         raise UserError(f"{spec.name} is {value!r}; it must be of type {wanted.__name__}")
-    if wanted is float and not abs(value) < float("inf"):
+    if isinstance(value, float) and not abs(value) < float("inf"):
         raise UserError(f"{spec.name} is {value!r}; it must be a finite number")
     return value
 
 
-def _is_within(value: float, at_least, above, at_most, below) -> bool:
+def _is_within(value: float, at_least: Bound, above: Bound, at_most: Bound, below: Bound) -> bool:
     return not (
         (at_least is not None and value < at_least)
         or (above is not None and value <= above)
@@ -97,7 +98,7 @@ def _is_within(value: float, at_least, above, at_most, below) -> bool:
     )
 
 
-def _rule(at_least, above, at_most, below) -> str:
+def _rule(at_least: Bound, above: Bound, at_most: Bound, below: Bound) -> str:
     lower = at_least if above is None else above
     upper = at_most if below is None else below
     if lower is not None and upper is not None:
@@ -107,7 +108,7 @@ def _rule(at_least, above, at_most, below) -> str:
     return f"be {'at most' if below is None else 'below'} {upper}"
 
 
-def unmet(spec: dataclasses.Field, values: Mapping[str, Any]) -> tuple[str, Any] | None:
+def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> tuple[str, Any] | None:
     """The setting in `values` that leaves `spec` without an effect, and the value it needs; None if none does."""
     for name, needed in spec.metadata["only"].items():
         value = values[name]

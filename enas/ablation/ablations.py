@@ -4,6 +4,7 @@ from enas.ablation.ablations import node_removal
 node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
 """
 
+import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,10 +15,10 @@ from enas.ablation.report import plot_removals, plot_replacements
 from enas.ablation.study import Study, begin, score_variants
 from enas.cli import guarded
 from enas.errors import UserError
-from enas.runs.commands import parse_flags
+from enas.runs.commands import parse_flags, summary_of
 
 
-def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
+def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
     """Score the cell with all its activations replaced by each in turn, then with those of single nodes replaced.
 
     Args:
@@ -37,7 +38,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
     return _replacement("activation_replacement", settings, max_batches)
 
 
-def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
+def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
     """Score the network with all its operations replaced by each in turn, then with those of single layers or nodes.
 
     A micro network's nodes have two operations; both are replaced. Arguments, files and errors are those of
@@ -46,14 +47,14 @@ def operation_replacement(*, max_batches: int | None = None, **settings: Any) ->
     return _replacement("operation_replacement", settings, max_batches)
 
 
-def _replacement(ablation: str, settings: dict, max_batches: int | None) -> list[dict]:
+def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> list[dict[str, Any]]:
     study = begin(settings, max_batches, ablation)
     replacement = study.config.space.replacement
     variants = replacements(study.architecture, replacement.apply, replacement.names(study.config))
     return _scored(ablation, study, variants, plot_replacements, [])
 
 
-def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dict]:
+def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
     """Score the architecture without each of its nodes, or layers, in turn.
 
     Nodes that read the removed node read its input instead, through the shared weights of that pair; see `remove_node`
@@ -66,7 +67,9 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dic
     return _scored("node_removal", study, variants, plot_removals, kept)
 
 
-def _scored(ablation: str, study: Study, variants: list[Variant], plot: Callable, notes: list[str]) -> list[dict]:
+def _scored(
+    ablation: str, study: Study, variants: list[Variant], plot: Callable[..., Any], notes: list[str]
+) -> list[dict[str, Any]]:
     """The rows of all variants, printed and written as they come."""
     with report.opened(ablation, study) as folder:
         save = partial(report.write_rows, folder, ablation, study)
@@ -80,11 +83,11 @@ def _scored(ablation: str, study: Study, variants: list[Variant], plot: Callable
     return rows
 
 
-def main(ablation: Callable[..., list[dict]], argv: list[str] | None = None) -> int:
+def main(ablation: Callable[..., list[dict[str, Any]]], argv: list[str] | None = None) -> int:
     """Run an ablation as the flags say; returns the exit status, as `enas.cli.main` does."""
-    return guarded(lambda: ablation(**parse_flags(argv, ablation.__doc__.splitlines()[0], _add_max_batches)))
+    return guarded(lambda: ablation(**parse_flags(argv, summary_of(ablation), _add_max_batches)))
 
 
-def _add_max_batches(parser) -> None:
+def _add_max_batches(parser: argparse.ArgumentParser) -> None:
     text = "minibatches of each split to score on, in mode derive (default: all)"
     parser.add_argument("--max_batches", type=int, metavar="N", help=text)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from enas.errors import UserError
 
@@ -29,7 +29,7 @@ class Editable(Protocol):
     def remove_node(self, node: Node) -> Self:
         """A copy without `node`; UserError, which says why, when it cannot be removed."""
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
 
 

@@ -1,6 +1,7 @@
 """The output of a search evaluation: a printed table and plots."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E
 _BEST_TENTH = 0.1
 
 
-def write(folder: Path, results: dict, table: Table, metric: Metric) -> None:
+def write(folder: Path, results: dict[str, Any], table: Table, metric: Metric) -> None:
     """Print the results as a table, and plot them into `folder`."""
     for line in report(results, metric):
         print(line)
@@ -25,7 +26,7 @@ def write(folder: Path, results: dict, table: Table, metric: Metric) -> None:
     print(f"wrote {folder}: results.json and plots")
 
 
-def report(results: dict, metric: Metric) -> list[str]:
+def report(results: dict[str, Any], metric: Metric) -> list[str]:
     """The lines of the printed table: what each method reached, and how it compares with the first."""
     num, decimals = results["architectures"], metric.decimals
     tenth = max(1, round(_BEST_TENTH * num))
@@ -41,8 +42,8 @@ def report(results: dict, metric: Metric) -> list[str]:
             lines.append(f"{name:15} {split:10} {mean:>9} {std:>8}  {some:36} {inside}")
     for name, found in results["methods"].items():
         if "parameters" in found:
-            mean = Cost(*(round(np.mean(found[key])) for key in ("parameters", "multiply_adds")))
-            lines.append(f"{name:15} {mean}")
+            average = Cost(*(round(np.mean(found[key])) for key in ("parameters", "multiply_adds")))
+            lines.append(f"{name:15} {average}")
     for one in results["comparisons"]:
         interval = _interval(one["interval"], f"+.{decimals}f")
         difference = f"{one['difference']:+.{decimals}f}{interval}"
@@ -52,7 +53,7 @@ def report(results: dict, metric: Metric) -> list[str]:
     return lines
 
 
-def _tau(found: dict) -> str:
+def _tau(found: dict[str, Any]) -> str:
     return f"{found['tau']:.2f}{_interval(found['interval'], '.2f')}"
 
 
@@ -60,7 +61,7 @@ def _interval(ends: list[float] | None, style: str) -> str:
     return "" if ends is None else f" [{ends[0]:{style}}, {ends[1]:{style}}]"
 
 
-def scores_figure(results: dict, table: Table, metric: Metric) -> Figure:
+def scores_figure(results: dict[str, Any], table: Table, metric: Metric) -> Figure:
     """What each method reached, one dot a seed, beside all architectures of the table."""
     methods = results["methods"]
     figure = Figure(figsize=(1.8 + 1.2 * (1 + len(methods)), 4.8), dpi=150, layout="constrained")
@@ -79,7 +80,7 @@ def scores_figure(results: dict, table: Table, metric: Metric) -> Figure:
     return figure
 
 
-def ranking_figure(results: dict, table: Table, metric: Metric, name: str) -> Figure:
+def ranking_figure(results: dict[str, Any], table: Table, metric: Metric, name: str) -> Figure:
     """Each architecture of the table: its score by the shared weights of a method against that from scratch."""
     figure = Figure(figsize=(5.2, 4.8), dpi=150, layout="constrained")
     axes = figure.add_subplot()

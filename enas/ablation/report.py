@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from enas.ablation.study import SPLITS, Study
 from enas.ablation.truth import ELSEWHERE
@@ -36,18 +37,18 @@ def opened(ablation: str, study: Study) -> Iterator[Path]:
         yield folder
 
 
-def _asked(ablation: str, study: Study) -> dict:
+def _asked(ablation: str, study: Study) -> dict[str, Any]:
     """Everything that the scores depend on."""
     what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
     return {**study.config.to_dict(), **what}
 
 
-def _same(saved: dict, asked: dict) -> bool:
+def _same(saved: dict[str, Any], asked: dict[str, Any]) -> bool:
     here = ELSEWHERE - {"mode", "random_seed"}
     return isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here)
 
 
-def known(folder: Path) -> list[dict]:
+def known(folder: Path) -> list[dict[str, Any]]:
     """The rows that an earlier call wrote there."""
     path = folder / "results.json"
     rows = read_json(path)["rows"] if path.is_file() else []
@@ -58,12 +59,12 @@ def known(folder: Path) -> list[dict]:
     ]
 
 
-def write_rows(folder: Path, ablation: str, study: Study, rows: list[dict]) -> None:
+def write_rows(folder: Path, ablation: str, study: Study, rows: list[dict[str, Any]]) -> None:
     """Write the rows there are so far."""
     write_json(folder / "results.json", {"ablation": ablation, "run": study.name, "rows": rows})
 
 
-def write_table(folder: Path, rows: list[dict]) -> None:
+def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write the rows as a table for other programs."""
     columns = [name for name in rows[0] if name != "architecture"]
     text = io.StringIO(newline="")
@@ -74,7 +75,7 @@ def write_table(folder: Path, rows: list[dict]) -> None:
         file.write(text.getvalue().encode())
 
 
-def print_table(study: Study, rows: list[dict]) -> None:
+def print_table(study: Study, rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table for people."""
     metric, decimals = study.metric.name, study.metric.decimals
     width = max(len(row["edit"]) for row in rows)
@@ -88,7 +89,7 @@ def print_table(study: Study, rows: list[dict]) -> None:
         print(f"{row['edit']:{width}}  {'  '.join(numbers)}{cost}")
 
 
-def plot_replacements(folder: Path, study: Study, rows: list[dict]) -> None:
+def plot_replacements(folder: Path, study: Study, rows: list[dict[str, Any]]) -> None:
     """Plot bars of the variants with everything replaced, and tables of those with one node replaced, a split each."""
     part, node = study.architecture.part_word, study.architecture.node_word
     whole = [row for row in rows if row["node"] is None and row[part]]
@@ -99,14 +100,16 @@ def plot_replacements(folder: Path, study: Study, rows: list[dict]) -> None:
         _plot_nodes(folder / f"nodes_{split}.png", study, rows, split, title)
 
 
-def plot_removals(folder: Path, study: Study, rows: list[dict]) -> None:
+def plot_removals(folder: Path, study: Study, rows: list[dict[str, Any]]) -> None:
     """Plot bars of the variants with one node removed."""
     node, removed = study.architecture.node_word, rows[1:]
     labels = [f"{node} {row['node']}" for row in removed]
     _plot_bars(folder / "nodes.png", study, removed, rows[0], labels, f"one {node} removed")
 
 
-def _plot_bars(path: Path, study: Study, rows: list[dict], unedited: dict, labels: list[str], what: str) -> None:
+def _plot_bars(
+    path: Path, study: Study, rows: list[dict[str, Any]], unedited: dict[str, Any], labels: list[str], what: str
+) -> None:
     metric = study.metric.name
     figure = bars_figure(
         labels,
@@ -118,7 +121,7 @@ def _plot_bars(path: Path, study: Study, rows: list[dict], unedited: dict, label
     write_figure(figure, path)
 
 
-def _plot_nodes(path: Path, study: Study, rows: list[dict], split: str, title: str) -> None:
+def _plot_nodes(path: Path, study: Study, rows: list[dict[str, Any]], split: str, title: str) -> None:
     part, metric = study.architecture.part_word, study.metric
     by_edit = {(row["node"], row[part]): row for row in rows if row["node"] is not None}
     nodes, names = (list(dict.fromkeys(key[index] for key in by_edit)) for index in (0, 1))
@@ -136,6 +139,6 @@ def _plot_nodes(path: Path, study: Study, rows: list[dict], split: str, title: s
     write_figure(figure, path)
 
 
-def _own(rows: list[dict], unedited: dict, part: str) -> str | None:
+def _own(rows: list[dict[str, Any]], unedited: dict[str, Any], part: str) -> str | None:
     """Find the replacement that changed nothing."""
     return next((row[part] for row in rows if row["architecture"] == unedited["architecture"]), None)

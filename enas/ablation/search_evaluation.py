@@ -22,7 +22,7 @@ from enas.config import Config, check_effects, with_variation
 from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.runs import run
-from enas.runs.commands import add_settings, parse_flags
+from enas.runs.commands import add_settings, parse_flags, summary_of
 from enas.runs.files import make_writable, read_json, write_json
 from enas.runs.folder import saved_config
 from enas.runs.launch import check_not_launched
@@ -70,7 +70,7 @@ class EvaluationConfig(Settings):
                 raise UserError(f"methods: unknown method {name!r}; there are {', '.join(known)}")
 
 
-def evaluate(**settings: Any) -> dict:
+def evaluate(**settings: Any) -> dict[str, Any]:
     """Search and sample with several seeds, and look up or train from scratch what each method found.
 
     Args:
@@ -114,7 +114,7 @@ class _Evaluation:
         # What methods found outside of the table.
         self.found = Table.open(self.folder / "found.json", budget, [])
 
-    def run(self) -> dict:
+    def run(self) -> dict[str, Any]:
         if self.config.dry_run:
             return self._say_what_is_left()
         for folder in (self.folder, self.table.path.parent):
@@ -132,7 +132,7 @@ class _Evaluation:
         evaluation_report.write(self.folder, results, self.table, self.metric)
         return results
 
-    def _say_what_is_left(self) -> dict:
+    def _say_what_is_left(self) -> dict[str, Any]:
         trainings = len(self.table.missing(self.truth_seeds))
         searches = len(self._searches_left())
         hours = f", about {trainings * self.table.seconds / self.config.jobs / 3600:.1f} h" if self.table.runs else ""
@@ -141,7 +141,7 @@ class _Evaluation:
 
     # --- searches -----------------------------------------------------------------------------------------------------
 
-    def _searches_left(self) -> dict[tuple[str, int], tuple]:
+    def _searches_left(self) -> dict[tuple[str, int], tuple[Any, ...]]:
         tasks = {}
         for name in self.config.methods:
             for seed in self.seeds:
@@ -153,7 +153,7 @@ class _Evaluation:
         return tasks
 
     def _search_all(self) -> None:
-        def done(key: tuple[str, int], outcome: dict) -> None:
+        def done(key: tuple[str, int], outcome: dict[str, Any]) -> None:
             write_json(self._outcome_path(*key), outcome)
 
         self.workers.run(self._searches_left(), done, "searches")
@@ -161,7 +161,7 @@ class _Evaluation:
     def _outcome_path(self, name: str, seed: int) -> Path:
         return self.folder / "searches" / f"{name}-{seed}.json"
 
-    def _outcome(self, name: str, seed: int) -> dict:
+    def _outcome(self, name: str, seed: int) -> dict[str, Any]:
         return read_json(self._outcome_path(name, seed))
 
     # --- what each method chooses -------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class _Evaluation:
             return self.table.architectures[rng.choice(rows)]
         drawn = rng.sample(rows, min(len(rows), self._num_affordable(seed)))
         validation = {row: self.table.runs[row, 1]["validation"] for row in drawn}
-        best = (max if self.metric.higher_is_better else min)(validation, key=validation.get)
+        best = (max if self.metric.higher_is_better else min)(validation, key=lambda row: validation[row])
         return self.table.architectures[best]
 
     def _num_affordable(self, seed: int) -> int:
@@ -196,8 +196,8 @@ class _Evaluation:
 
     # --- figures ------------------------------------------------------------------------------------------------------
 
-    def _results(self, chosen: dict[str, list[Architecture]]) -> dict:
-        methods = {name: {} for name in chosen}
+    def _results(self, chosen: dict[str, list[Architecture]]) -> dict[str, Any]:
+        methods: dict[str, dict[str, Any]] = {name: {} for name in chosen}
         for prefix, split in (("", "validation"), ("test_", "test")):
             table, known = self.table.scores(split), self._by_architecture(split)
             for name, found in chosen.items():
@@ -208,7 +208,7 @@ class _Evaluation:
             if self.cost is not None:
                 costs = [self.cost(one).to_dict() for one in found]
                 methods[name].update({key: [cost[key] for cost in costs] for key in costs[0]})
-        first, *others = [*methods] or [None]
+        first, *others = [*methods] or [""]
         return {
             "dataset": self.search.dataset,
             "metric": self.metric.name,
@@ -233,24 +233,24 @@ class _Evaluation:
     def _rank(self, score: float, table: Sequence[float]) -> int:
         return 1 + sum(self.metric.is_better(other, score) for other in table)
 
-    def _correlations(self) -> dict:
+    def _correlations(self) -> dict[str, Any]:
         """Of each search's shared weights with the table, averaged over seeds first; and within its best fifth."""
         truth = np.array(self.table.scores("validation"))
         order = np.argsort(-truth if self.metric.higher_is_better else truth)
         best = order[: max(3, round(TOP * len(order)))]
-        found = {"tau": {}, "tau_top": {}, "shared": {}}
+        found: dict[str, dict[str, Any]] = {"tau": {}, "tau_top": {}, "shared": {}}
         for name in self.config.methods:
             if name not in SEARCHES:
                 continue
             shared = np.array([self._outcome(name, seed)["shared"] for seed in self.seeds], dtype=float)
-            each = [float(tau(row, truth)["tau"]) for row in shared]
+            each = [tau(row, truth)["tau"] for row in shared]
             found["tau"][name] = {**tau(shared.mean(0), truth), "seeds": each}
             found["tau_top"][name] = tau(shared.mean(0)[best], truth[best])
             found["shared"][name] = shared.mean(0).tolist()
         return found
 
 
-def search_and_rank(settings: dict[str, Any], architectures: list[dict]) -> dict:
+def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]]) -> dict[str, Any]:
     """Search, or go on with the search in `log_dir`, and score architectures with the shared weights.
 
     Args:
@@ -287,4 +287,4 @@ def main(argv: list[str] | None = None) -> int:
     def add(parser: Parser) -> None:
         add_settings(parser, {spec.name: spec for spec in fields(EvaluationConfig)})
 
-    return guarded(lambda: evaluate(**parse_flags(argv, evaluate.__doc__.splitlines()[0], add)))
+    return guarded(lambda: evaluate(**parse_flags(argv, summary_of(evaluate), add)))

@@ -1,14 +1,15 @@
 """Is one method better than another, and does one ranking agree with another? With intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 RESAMPLES = 2000
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | list[float] | None]:
+def paired(ours: ArrayLike, theirs: ArrayLike) -> dict[str, float | list[float] | None]:
     """Compare two methods seed by seed.
 
     Returns:
@@ -20,7 +21,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float | 
     return {"difference": float(differences.mean()), "interval": interval(np.mean, differences), "p": p}
 
 
-def tau(ours: Sequence[float], truth: Sequence[float]) -> dict[str, float | list[float] | None]:
+def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, float | list[float] | None]:
     """Kendall's τ between two scorings of the same architectures, with a 95 % bootstrap interval over architectures."""
     return {"tau": _tau(np.asarray(ours), np.asarray(truth)), "interval": interval(_tau, ours, truth)}
 
@@ -29,7 +30,7 @@ def _tau(ours: np.ndarray, truth: np.ndarray) -> float:
     return float(stats.kendalltau(ours, truth).statistic)
 
 
-def interval(statistic: Callable[..., float], *samples: Sequence[float]) -> list[float] | None:
+def interval(statistic: Callable[..., float], *samples: ArrayLike) -> list[float] | None:
     """The 95 % percentile bootstrap interval of a statistic of one sample, or of paired ones; None of fewer than 3."""
     arrays = [np.asarray(sample, dtype=float) for sample in samples]
     num = len(arrays[0])

@@ -45,7 +45,7 @@ class Study:
         return self.config.space.metric
 
 
-def begin(settings: dict, max_batches: int | None = None, ablation: str | None = None) -> Study:
+def begin(settings: dict[str, Any], max_batches: int | None = None, ablation: str | None = None) -> Study:
     """Find the architecture, and the model to score it with.
 
     Args:
@@ -69,7 +69,9 @@ def begin(settings: dict, max_batches: int | None = None, ablation: str | None =
     return _from_scratch(settings, changes, ablation)
 
 
-def _with_shared_weights(settings: dict, changes: dict, max_batches: int | None, ablation: str | None) -> Study:
+def _with_shared_weights(
+    settings: dict[str, Any], changes: dict[str, Any], max_batches: int | None, ablation: str | None
+) -> Study:
     folder = choose_run(settings, SEARCHES)
     config = run_config(folder, {**changes, "mode": "derive"})
     _check_ablation(config, ablation)
@@ -88,7 +90,7 @@ def _with_shared_weights(settings: dict, changes: dict, max_batches: int | None,
     return Study(_name(folder, dag_path), config, architecture, score, origin, cost)
 
 
-def _from_scratch(settings: dict, changes: dict, ablation: str | None) -> Study:
+def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: str | None) -> Study:
     dag_path, folder = settings.get("dag_path", ""), None
     if dag_path and not settings.get("load_path"):
         config = Config(**settings)
@@ -129,13 +131,14 @@ def _name(folder: Path | None, dag_path: str | None) -> str:
 
 
 def score_variants(
-    study: Study, variants: list[Variant], known: list[dict], save: Callable[[list], None]
-) -> list[dict]:
+    study: Study, variants: list[Variant], known: list[dict[str, Any]], save: Callable[[list[Any]], None]
+) -> list[dict[str, Any]]:
     """Score each variant, one row each; the first is the unedited architecture, and changes are relative to it.
 
     `known` are rows of an earlier, interrupted call, which are not scored again; `save` gets all rows after each.
     """
-    metric, rows = study.metric.name, []
+    metric = study.metric.name
+    rows: list[dict[str, Any]] = []
     done = {row["edit"]: {name: row[f"{name}_{metric}"] for name in SPLITS} for row in known}
     for variant in progress_bar(variants, "variants"):
         scores = done.get(variant.edit) or study.score(variant.architecture)

@@ -67,7 +67,7 @@ class Table:
         table.architectures += [new for new in architectures if new not in set(table.architectures)]
         return table
 
-    def _read(self, content: dict) -> None:
+    def _read(self, content: dict[str, Any]) -> None:
         try:
             saved = content["settings"]
             self.data = dict(content["data"])
@@ -142,7 +142,7 @@ def budget(config: Config) -> dict[str, Any]:
     }
 
 
-def architectures_of(space: Space, num: int) -> list[Architecture]:
+def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
     """All architectures of a space for 0, else `num` different ones drawn uniformly, the same at every call.
 
     Raises:
@@ -163,7 +163,7 @@ def architectures_of(space: Space, num: int) -> list[Architecture]:
     return list(drawn)
 
 
-def train_from_scratch(settings: dict[str, Any], architecture: dict, seed: int) -> dict[str, float]:
+def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, float]:
     """Train one architecture from scratch and test it, in silence; nothing but the scores is left.
 
     Args:
@@ -200,27 +200,27 @@ class Workers:
     jobs: int = 1
     backend: str = "loky"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         package = {"ray": "ray", "dask": "distributed"}.get(self.backend, "joblib")
         try:
             importlib.import_module(package)
         except ImportError:
             raise UserError(f"backend {self.backend} is not installed; pip install 'enas[{self.backend}]'") from None
 
-    def run(self, tasks: dict[Any, tuple], done: Callable[[Any, Any], None], description: str) -> None:
+    def run(self, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str) -> None:
         """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended."""
         if not tasks:
             return
         with _cluster(self.backend, self.jobs):
             self._run(tasks, done, description)
 
-    def _run(self, tasks: dict[Any, tuple], done: Callable[[Any, Any], None], description: str) -> None:
+    def _run(self, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str) -> None:
         calls = [joblib.delayed(_keyed)(key, *task) for key, task in tasks.items()]
         with joblib.parallel_config(backend=self.backend, n_jobs=self.jobs):
             for key, result in progress_bar(self._results(calls), description, len(tasks)):
                 done(key, result)
 
-    def _results(self, calls: list) -> Iterator[tuple[Any, Any]]:
+    def _results(self, calls: list[Any]) -> Iterator[tuple[Any, Any]]:
         if self.backend != "ray":
             yield from joblib.Parallel(return_as="generator_unordered")(calls)
             return
@@ -257,7 +257,7 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
         yield
 
 
-def _keyed(key: Any, function: Callable, *arguments: Any) -> tuple[Any, Any]:
+def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     return key, function(*arguments)
 
 

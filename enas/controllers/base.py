@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,7 @@ class Controller(nn.Module, ABC, Generic[ArchT]):
     """
 
     penalty_weight: float = 0.0
+    space: Space[Any]  # what it samples, where it makes decisions
 
     @property
     def is_trained(self) -> bool:
@@ -261,13 +262,13 @@ class LSTMController(Controller[ArchT]):
         return decisions, *_of_made(self.space, decisions, log_probs, entropies), probabilities
 
 
-def _padded(space: Space, architectures: Sequence) -> list[list[int]]:
+def _padded(space: Space[Any], architectures: Sequence[Any]) -> list[list[int]]:
     """The decisions of each architecture, with 0 for those that were not made."""
     num = len(space.sizes)
     return [[*row, *[0] * (num - len(row))] for row in map(space.encode, architectures)]
 
 
-def _of_made(space: Space, decisions: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+def _of_made(space: Space[Any], decisions: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
     """`values` [M, D], each zero for decisions that were not made."""
     num_made = space.num_made(decisions[:, 0])
     if num_made is None:
@@ -276,7 +277,7 @@ def _of_made(space: Space, decisions: Tensor, *values: Tensor) -> tuple[Tensor, 
     return tuple(value * made for value in values)
 
 
-def _allowed(space: Space, logits: Tensor) -> Tensor:
+def _allowed(space: Space[Any], logits: Tensor) -> Tensor:
     """Logits [..., choices] of the first decision without the choices that are never made."""
     forbidden = torch.arange(logits.shape[-1], device=logits.device) < space.first_allowed
     # The lowest finite number: −∞ would make the entropy 0 · −∞ and every gradient NaN.

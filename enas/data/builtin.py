@@ -291,7 +291,7 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
     `enas.data.shapes` says what they show. Raises UserError for fewer images than classes, or if `folder` exists and
     holds something else.
     """
-    files = {}
+    files: dict[str, bytes] = {}
     for number, split in enumerate(SPLITS):
         per_class = num_images[split] // len(SHAPES)
         if per_class < 1:

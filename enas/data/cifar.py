@@ -5,7 +5,7 @@ carry.
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def _read_batch(path: Path, layout: Layout, num_classes: int) -> tuple[np.ndarra
     return data.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64)
 
 
-def _unpickle(path: Path, layout: Layout) -> dict:
+def _unpickle(path: Path, layout: Layout) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = _PlainUnpickler(file).load()
@@ -137,18 +137,18 @@ class _PlainUnpickler(pickle.Unpickler):
         # The official files come from Python 2, whose strings are bytes.
         super().__init__(file, encoding="bytes")
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no dataset needs")
         return _ALLOWED[module, name]
 
 
-def _empty_array(*_) -> np.ndarray:
+def _empty_array(*_: object) -> np.ndarray:
     # The pickle fills it in next, with a shape, a dtype and bytes that NumPy checks against each other.
     return np.empty(0, dtype=np.uint8)
 
 
-def _bytes_dtype(code: str | bytes, *_) -> np.dtype:
+def _bytes_dtype(code: str | bytes, *_: object) -> np.dtype:
     if _text(code) != "u1":
         raise pickle.UnpicklingError(f"it has an array of {_text(code)}; expected u1, unsigned bytes")
     return np.dtype(np.uint8)

@@ -120,7 +120,9 @@ def hint(name: str) -> str:
     return f"python -m enas.data.download {_find(name).name}"
 
 
-def download(name: str, *, source: str | os.PathLike | None = None, data_dir: str | os.PathLike = "data") -> Path:
+def download(
+    name: str, *, source: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] = "data"
+) -> Path:
     """Install dataset `name` in its folder under `data_dir`, and return that folder.
 
     A folder that already holds the whole dataset is returned as it is, and nothing is fetched.
@@ -156,7 +158,7 @@ def download(name: str, *, source: str | os.PathLike | None = None, data_dir: st
     return folder
 
 
-def is_installed(name: str, *, data_dir: str | os.PathLike = "data") -> bool:
+def is_installed(name: str, *, data_dir: str | os.PathLike[str] = "data") -> bool:
     """Whether `data_dir` holds the whole dataset `name`; False when its folder does not exist.
 
     Raises:
@@ -203,12 +205,12 @@ def _require(path: Path, sha256: str | None, called: object) -> None:
         raise UserError(f"{called} {flaw}")
 
 
-def _collect(dataset: Dataset, source: str | os.PathLike | None, ready: Path, folder: Path) -> None:
+def _collect(dataset: Dataset, source: str | os.PathLike[str] | None, ready: Path, folder: Path) -> None:
     """Bring all files of `dataset`, checked, into `ready`, from where they become `folder`."""
     place = dataset.archive_url if source is None else str(source)
     if place is None:
         for file in dataset.files:
-            _fetch(file.url, ready / file.installed, dataset.by_hand(folder))
+            _fetch(file.url or "", ready / file.installed, dataset.by_hand(folder))
             _require(ready / file.installed, file.sha256, file.url)
         return
     archive = Path(place)
@@ -270,17 +272,18 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 if not info.is_dir():
                     yield info.filename, opened.open(info)
         return
-    with tarfile.open(archive) as opened:
-        for info in opened:
-            if info.isreg():
-                yield info.name, opened.extractfile(info)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            content = tar.extractfile(member) if member.isreg() else None
+            if content is not None:
+                yield member.name, content
 
 
 @contextmanager
 def _signals_unwind(name: str) -> Iterator[None]:
     """Raise Interrupted on SIGINT and SIGTERM, so that temporary files are removed."""
 
-    def stop(number, _frame):
+    def stop(number: int, _frame: object) -> None:
         raise KeyboardInterrupt(number)  # which no library catches on its way
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

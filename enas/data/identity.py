@@ -27,7 +27,7 @@ class Identity:
     names: tuple[str, ...]
     digests: dict[str, str]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {"kind": self.kind, "names": list(self.names), "splits": self.digests}
 
@@ -35,7 +35,7 @@ class Identity:
         """Digests alone, that of the names included."""
         return {self.kind: digest("\n".join(self.names).encode()), **self.digests}
 
-    def changes_since(self, saved: dict) -> list[str]:
+    def changes_since(self, saved: dict[str, Any]) -> list[str]:
         """What differs from an identity that `to_dict` gave, a phrase each."""
         names, splits = saved["names"], saved["splits"]
         if list(self.names) != names:  # splits hold indices into them, and differ then anyway
@@ -59,7 +59,7 @@ def digest(*parts: bytes | np.ndarray) -> str:
     """A digest of bytes and arrays, as hexadecimal text."""
     state = hashlib.blake2b(digest_size=BYTES)
     for part in parts:
-        state.update(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part)
+        state.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
     return state.hexdigest()
 
 

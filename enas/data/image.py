@@ -150,7 +150,7 @@ def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np
         num: how many to mark.
         keys: a random number for each example; within a class, those with the lowest are marked.
     """
-    order = np.lexsort((keys, labels))  # class by class, by key within each
+    order = np.lexsort((np.asarray(keys), labels))  # class by class, by key within each
     _, first, count = np.unique(labels[order], return_index=True, return_counts=True)
     rank = np.arange(len(labels)) - np.repeat(first, count)
     quantile = (rank + 0.5) / np.repeat(count, count)

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,8 @@ class MemoryImages:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
-        return tuple(self.images.shape[2:])
+        height, width = self.images.shape[2:]
+        return height, width
 
     def to(self, device: torch.device | str) -> MemoryImages:
         """The split on `device`; its minibatches are there too."""
@@ -55,7 +57,7 @@ class MemoryImages:
 
 
 @dataclass(frozen=True, eq=False)
-class FileImages(Dataset):
+class FileImages(Dataset[Any]):
     """A split on disk, read ahead by worker processes: for images that do not fit in memory.
 
     Attributes:
@@ -76,7 +78,8 @@ class FileImages(Dataset):
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
-        return read_image(self.paths[0], self.image_size).shape[1:]
+        _, height, width = read_image(self.paths[0], self.image_size).shape
+        return height, width
 
     def to(self, device: torch.device | str) -> FileImages:
         """The split with its minibatches on `device`."""
@@ -111,7 +114,7 @@ class FileImages(Dataset):
         return torch.from_numpy(images), self.labels[index]
 
 
-def _unchanged(content):
+def _unchanged(content: Any) -> Any:
     return content
 
 

@@ -115,6 +115,7 @@ def _read_split(folder: Path) -> _Tree:
             "or have no class folders at all, to train on rotation"
         )
     by_class = {"": loose} if loose else {}
+    more: list[Path]
     for class_folder in folders:
         inner, by_class[class_folder.name], more = _entries(class_folder)
         if inner:
@@ -122,8 +123,8 @@ def _read_split(folder: Path) -> _Tree:
         others += more
     if not any(by_class.values()):
         raise UserError(f"{folder}: has no images; they end in {', '.join(SUFFIXES)}")
-    more = f" and {len(others) - 1:,} more files" if len(others) > 1 else ""
-    return _Tree(by_class, [f"{others[0]}{more}: skipped, not an image"] if others else [])
+    besides = f" and {len(others) - 1:,} more files" if len(others) > 1 else ""
+    return _Tree(by_class, [f"{others[0]}{besides}: skipped, not an image"] if others else [])
 
 
 def _advice(folder: Path) -> str:
@@ -181,7 +182,8 @@ def _check_headers(paths: list[Path], name: str, image_size: int) -> tuple[int, 
             )
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     white = "; what is transparent became white" if "transparent" in kinds else ""
-    return *size, [f"{name}: images of several kinds became RGB: {counts}{white}"] if len(kinds) > 1 else []
+    height, width = size or (0, 0)
+    return height, width, [f"{name}: images of several kinds became RGB: {counts}{white}"] if len(kinds) > 1 else []
 
 
 def _kind(image: Image.Image) -> str:

@@ -5,6 +5,7 @@ and the noise are drawn alike for all classes; so colour says nothing of the cla
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _sides(x: np.ndarray, y: np.ndarray, num: int, distance: float) -> np.ndarray:
     """Of `num` lines around the middle, at equal angles and `distance`, how many have a point on their inner side."""
     angles = 2 * np.pi * (np.arange(num) + 0.5) / num
-    return sum((x * float(np.sin(angle)) + y * float(np.cos(angle)) < distance).view(np.int8) for angle in angles)
+    sides = [x * float(np.sin(angle)) + y * float(np.cos(angle)) < distance for angle in angles]
+    return np.asarray(np.sum(sides, axis=0, dtype=np.int8))
 
 
 def _regular(x: np.ndarray, y: np.ndarray, num: int) -> np.ndarray:
@@ -63,18 +65,18 @@ def render_shapes(name: str, num: int, *, seed: int | tuple[int, ...]) -> np.nda
     return np.stack([_render(figure, unit_area, rng) for _ in range(num)])
 
 
-def _render(figure: Callable, unit_area: float, rng: np.random.RandomState) -> np.ndarray:
+def _render(figure: Callable[..., Any], unit_area: float, rng: np.random.RandomState) -> np.ndarray:
     scale = np.sqrt(rng.uniform(*AREA) / unit_area)  # pixels
     free = max(0.0, SIDE / 2 - scale)
     centre = SIDE / 2 + rng.uniform(-free, free, 2)
-    colour, *background = _colours(rng)
+    colour, start, end = _colours(rng)
     cover = _cover(figure, centre, scale, rng.uniform(-LARGEST_TURN, LARGEST_TURN))[..., None]  # [32, 32, 1]
-    image = cover * colour + (1 - cover) * _gradient(*background, rng.uniform(0, 2 * np.pi))
+    image = cover * colour + (1 - cover) * _gradient(start, end, rng.uniform(0, 2 * np.pi))
     image += rng.uniform(*NOISE) * rng.standard_normal(image.shape)
     return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
 
 
-def _cover(figure: Callable, centre: np.ndarray, scale: float, angle: float) -> np.ndarray:
+def _cover(figure: Callable[..., Any], centre: np.ndarray, scale: float, angle: float) -> np.ndarray:
     """The share of each pixel that the figure covers: [32, 32]."""
     row, column = _sample_points()
     # Python floats, unlike NumPy's, leave the samples in float32, which is twice as fast.
@@ -106,7 +108,7 @@ def _colours(rng: np.random.RandomState) -> np.ndarray:
             return colours
 
 
-def _unit_area(figure: Callable) -> float:
+def _unit_area(figure: Callable[..., Any]) -> float:
     """The area of the unscaled figure, counted on a fine grid."""
     position = (np.arange(512) + 0.5) / 512 * 2.4 - 1.2
     x, y = np.broadcast_arrays(position[None, :], position[:, None])

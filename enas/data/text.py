@@ -128,8 +128,8 @@ def load_corpus(
     if found is None:
         memory = {split: io.BytesIO() for split in SPLITS}
         found = Encoded(reading.write(memory), {split: _tensor(each) for split, each in memory.items()})
-    content = {**found.content, "vocabulary": tuple(found.content["vocabulary"])}
-    return Corpus(name=name, **content, **found.tokens)
+    content: dict[str, Any] = {**found.content, "vocabulary": tuple(found.content["vocabulary"]), **found.tokens}
+    return Corpus(name=name, **content)
 
 
 def _tensor(memory: io.BytesIO) -> Tensor:
@@ -331,7 +331,7 @@ def _known_names(data_dir: Path) -> set[str]:
 def _encode(words: Words, vocabulary: tuple[str, ...], file: IO[bytes]) -> None:
     """Write the tokens of a text as int32 numbers."""
     index = {word: i for i, word in enumerate(vocabulary)}
-    unknown = index.get(UNKNOWN)
+    unknown = index.get(UNKNOWN, -1)
     for tokens in words:
         file.write(array("i", [index.get(word, unknown) for word in tokens]).tobytes())
 

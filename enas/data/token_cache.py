@@ -68,7 +68,7 @@ def cached(folder: Path, settings: Mapping[str, Any], files: Mapping[str, Path],
     return _load(folder, key, files)
 
 
-def _write(made: Path, folder: Path, key: dict, splits: Iterable[str], encode: Encode) -> None:
+def _write(made: Path, folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Encode) -> None:
     with ExitStack() as opened:
         content = encode({split: opened.enter_context(open(made / f"{split}.i32", "wb")) for split in splits})
     (made / META).write_text(json.dumps({"key": key, "content": content}), encoding="utf-8")
@@ -79,7 +79,7 @@ def _write(made: Path, folder: Path, key: dict, splits: Iterable[str], encode: E
     shutil.rmtree(folder / "old", ignore_errors=True)
 
 
-def _load(folder: Path, key: dict, files: Mapping[str, Path]) -> Encoded | None:
+def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> Encoded | None:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         if meta["key"] != key:

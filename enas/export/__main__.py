@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 from enas.cli import Parser, guarded
 from enas.export.folder import export
@@ -12,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: print(f"wrote {export(**_given(argv))}"))
 
 
-def _given(argv: list[str] | None) -> dict:
+def _given(argv: list[str] | None) -> dict[str, Any]:
     parser = Parser("Export the architecture of a run as a torch module of its own.", prog="python -m enas.export")
     parser.add_argument(
         "--load_path", required=True, metavar="RUN", help="the run, a search or one from scratch: its name or path"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -304,7 +304,7 @@ def _known(operation: str, sources: Mapping[str, str]) -> str:
 # --- macro ------------------------------------------------------------------------------------------------------------
 
 
-def _macro_sizes(network: MacroNetwork, found: Mapping[str, Tensor]) -> dict:
+def _macro_sizes(network: MacroNetwork, found: Mapping[str, Tensor]) -> dict[str, Any]:
     widths = [found["stem.0.weight"].shape[0]]
     for layer, labels in MacroChoices.of(network).carried.items():
         name = f"reductions.{layer}.{labels[0]}.norm.weight"
@@ -314,8 +314,11 @@ def _macro_sizes(network: MacroNetwork, found: Mapping[str, Tensor]) -> dict:
     return {"channels": tuple(widths + widths[-1:] * (3 - len(widths)))}
 
 
-def _macro(network: MacroNetwork, found: Mapping[str, Tensor], values: dict) -> tuple[str, dict[str, Tensor]]:
-    names, modules, steps, described = _Names(found), [], [], []
+def _macro(network: MacroNetwork, found: Mapping[str, Tensor], values: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:
+    names = _Names(found)
+    modules: list[str] = []
+    steps: list[str] = []
+    described: list[str] = []
     names.take("stem", "stem")
     choices, stage, newest = MacroChoices.of(network), 0, STEM
     for layer in range(choices.num_layers):
@@ -350,12 +353,12 @@ def _value(label: int) -> str:
     return "stem" if label == STEM else f"h{label}"
 
 
-def _macro_line(layer: int, operation: str, skips) -> str:
+def _macro_line(layer: int, operation: str, skips: Sequence[int]) -> str:
     joined = f", joined with {', '.join(map(_value, skips))}" if skips else ""
     return f"h{layer}: {operation}{joined}"
 
 
-def _macro_layer(names: _Names, layer: int, operation: str, skips, channels: str) -> Iterator[str]:
+def _macro_layer(names: _Names, layer: int, operation: str, skips: Sequence[int], channels: str) -> Iterator[str]:
     made = _known(operation, MACRO_SOURCES).format(c=channels, stride=1)
     yield f"self.layer{layer} = layer({channels}, {made})"
     names.take(f"layer{layer}", f"layers.{layer}.operations.{operation}")
@@ -367,7 +370,7 @@ def _macro_layer(names: _Names, layer: int, operation: str, skips, channels: str
         names.take(f"join{layer}.1", f"layers.{layer}.join.norm")
 
 
-def _macro_step(layer: int, newest: int, skips) -> str:
+def _macro_step(layer: int, newest: int, skips: Sequence[int]) -> str:
     result = f"self.layer{layer}({_value(newest)})"
     if skips:
         maps = ", ".join([*map(_value, skips), result])
@@ -378,12 +381,12 @@ def _macro_step(layer: int, newest: int, skips) -> str:
 # --- micro ------------------------------------------------------------------------------------------------------------
 
 
-def _micro_sizes(found: Mapping[str, Tensor]) -> dict:
+def _micro_sizes(found: Mapping[str, Tensor]) -> dict[str, Any]:
     cells = {int(match[1]) for name in found if (match := re.match(r"cells\.(\d+)\.", name))}
     return {"channels": found["stem.0.weight"].shape[0] // 3, "num_layers": max(cells) + 1 - 2}
 
 
-def _micro(network: MicroNetwork, found: Mapping[str, Tensor], values: dict) -> tuple[str, dict[str, Tensor]]:
+def _micro(network: MicroNetwork, found: Mapping[str, Tensor], values: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:
     names = _Names(found)
     names.take("stem", "stem")
     third = values["num_layers"] // 3
@@ -407,7 +410,7 @@ def _micro(network: MicroNetwork, found: Mapping[str, Tensor], values: dict) -> 
     return source, names.weights
 
 
-def _micro_weights(names: _Names, index: int, cell: MicroCell, sources: tuple, halve: bool) -> None:
+def _micro_weights(names: _Names, index: int, cell: MicroCell, sources: tuple[Any, ...], halve: bool) -> None:
     choices, mine, theirs = CellChoices.of(cell), f"cells.{index}", f"cells.{index}"
     for label in choices.inputs:
         paths = [f"{theirs}.calibrations.{label}.paths.{path}" for path in range(2 if halve and label == 0 else 1)]

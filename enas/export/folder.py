@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -106,7 +107,7 @@ def _parent(output: Path) -> Path:
     return output.parent
 
 
-def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Architecture, dict]:
+def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Architecture, dict[str, Any]]:
     checkpoints = Checkpoints(folder / "checkpoints")
     if config.mode in SCRATCH:
         if dag_path:
@@ -121,7 +122,7 @@ def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Archite
     return architecture, best or newest
 
 
-def _score(config: Config, state: dict, dag_path: str | Path) -> str:
+def _score(config: Config, state: dict[str, Any], dag_path: str | Path) -> str:
     score = None if dag_path else state["progress"]["validation"]
     return "" if score is None else f", validation {config.space.metric.name} {score:.{config.space.metric.decimals}f}"
 

@@ -53,7 +53,7 @@ def write_onnx(exported: Exported, path: Path) -> None:
 
 
 def _module_of(source: str) -> ModuleType:
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("model", loader=None))
+    module = ModuleType("model")
     exec(compile(source, "model.py", "exec"), module.__dict__)
     return module
 

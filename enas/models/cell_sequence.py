@@ -18,7 +18,7 @@ Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -146,7 +146,7 @@ class Plan:
         return NodePlan(parents, _grouped(names), _grouped(edges), absent)
 
 
-def _grouped(values: Sequence) -> tuple:
+def _grouped(values: Sequence[Any]) -> tuple[Any, ...]:
     """(value, cells that have it) for each value but None."""
     members = {value: [m for m, other in enumerate(values) if other == value] for value in dict.fromkeys(values)}
     members.pop(None, None)
@@ -213,7 +213,17 @@ def _highway_backward(
 
 class _CellSequence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, projected, state, w_state, plan, norm_bound, mask, grad_enabled, *edges):
+    def forward(
+        ctx: Any,
+        projected: Tensor,
+        state: Tensor,
+        w_state: Tensor,
+        plan: Plan,
+        norm_bound: float,
+        mask: Tensor | None,
+        grad_enabled: bool,
+        *edges: Tensor,
+    ) -> Tensor:
         steps, batch, hidden = projected.shape[0], projected.shape[1], state.shape[-1]
         m, n = state.shape[0], len(plan.nodes)
         keep = grad_enabled and any(ctx.needs_input_grad)
@@ -248,7 +258,7 @@ class _CellSequence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_states):
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         values, both, arguments, states, scales, mask, w_state, *edges = ctx.saved_tensors
         steps, n, m, batch, hidden = values.shape
         plan = ctx.plan

@@ -6,6 +6,8 @@ for the cache, and the gradient is computed while the chunk is still there.
 Shapes: n predictions, H hidden, V vocabulary. All losses are in nats.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -47,7 +49,9 @@ def token_nll(
 
 class _MeanNLL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, precision):
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None
+    ) -> Tensor:
         n, dtype = hidden.shape[0], precision or hidden.dtype
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden, grad_weight, grad_bias = torch.empty_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)
@@ -71,7 +75,7 @@ class _MeanNLL(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return (*(grad * part for part in ctx.saved_tensors), None, None)
 
 

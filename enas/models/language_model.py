@@ -6,6 +6,7 @@ Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class LanguageModel(nn.Module, ABC):
         """The zero state of M architectures, [M, B, …]."""
 
     @abstractmethod
-    def run_cells(self, embedded: Tensor, architectures: Sequence, state: Tensor) -> tuple[Tensor, Tensor]:
+    def run_cells(self, embedded: Tensor, architectures: Sequence[Any], state: Tensor) -> tuple[Tensor, Tensor]:
         """Run M architectures over the embedded words [T, B, E]: states [T, M, B, H], and the state to carry on."""
 
     def normalise(self, states: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class LanguageModel(nn.Module, ABC):
         counts = torch.bincount(words, minlength=self.vocab_size).double() + 1
         self.decoder_bias.copy_(counts.log() - counts.sum().log())
 
-    def forward(self, inputs: Tensor, architectures: Sequence, state: Tensor) -> SequenceOutput:
+    def forward(self, inputs: Tensor, architectures: Sequence[Any], state: Tensor) -> SequenceOutput:
         """Run M architectures over the same words.
 
         Args:
@@ -120,7 +121,7 @@ class LanguageModel(nn.Module, ABC):
         return SequenceOutput(states, outputs, last)
 
     def loss(
-        self, inputs: Tensor, targets: Tensor, architectures: Sequence, state: Tensor
+        self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor
     ) -> tuple[Tensor, SequenceOutput]:
         """Mean cross-entropy in nats of `targets` [T, B], averaged over M architectures: a scalar with a gradient."""
         output = self(inputs, architectures, state)
@@ -133,7 +134,7 @@ class LanguageModel(nn.Module, ABC):
         self,
         inputs: Tensor,
         targets: Tensor,
-        architectures: Sequence,
+        architectures: Sequence[Any],
         state: Tensor,
         mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -156,6 +157,6 @@ class LanguageModel(nn.Module, ABC):
             nll = nll * mask.unsqueeze(1)
         return nll.sum((0, 2)), output.last
 
-    def _decoding(self, output: SequenceOutput, wanted: Tensor) -> tuple:
+    def _decoding(self, output: SequenceOutput, wanted: Tensor) -> tuple[Any, ...]:
         hidden = output.outputs.flatten(0, 2)  # [T·M·B, H]
         return hidden, self.decoder, self.decoder_bias, wanted.flatten(), product_dtype(self.precision)

@@ -9,6 +9,7 @@ Shapes: B batch, C channels, H and W height and width. A stride of 2 makes them 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +152,7 @@ class _ReluOfEverySecondPixel(torch.autograd.Function):
     # Automatic differentiation of slices gives gradients with another order of channels, on which all that comes
     # before is many times slower.
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         height, width = x.shape[2:]
         even = F.relu(x[:, :, ::2, ::2])
         odd = F.relu(x[:, :, 1::2, 1::2])
@@ -163,7 +164,7 @@ class _ReluOfEverySecondPixel(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_even, grad_odd):
+    def backward(ctx: Any, grad_even: Tensor, grad_odd: Tensor) -> Tensor:
         even, odd = ctx.saved_tensors
         grad = torch.empty(ctx.shape, dtype=even.dtype, device=even.device, memory_format=ctx.memory_format).zero_()
         grad[:, :, ::2, ::2] = torch.ops.aten.threshold_backward(grad_even, even, 0)
@@ -184,13 +185,13 @@ def relu_of_every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
 
 class _DenseGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.memory_format = _memory_format(x)
         return x.view_as(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad.contiguous(memory_format=ctx.memory_format)
 
 

@@ -10,6 +10,7 @@ Shapes: T steps, B batch, H hidden.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def step(
     return output * (norm_bound / norm.clamp_min(1e-12)).clamp_max(1.0)
 
 
-def sequence(cell: RNNCell, projected: Tensor, state: Tensor, *weights, **settings) -> Tensor:
+def sequence(cell: RNNCell, projected: Tensor, state: Tensor, *weights: Any, **settings: Any) -> Tensor:
     """The states [T, B, H] over a sequence: `projected` is [T, B, 2H], the rest as for `step`."""
     states = []
     for inputs in projected:

@@ -8,6 +8,7 @@ Shapes: M architectures, B batch, H and W height and width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +146,7 @@ class SharedMicroCNN(MicroGraph):
             for weight in others:
                 weight.copy_(first)
         for cell in self.cells:
-            first: dict[tuple[str, bool], dict] = {}
+            first: dict[tuple[str, bool], dict[str, Any]] = {}
             for key, operation in cell.edges.items():
                 for module in operation.modules():
                     if isinstance(module, nn.Conv2d) and module.weight.shape[:2] == (module.out_channels,) * 2:

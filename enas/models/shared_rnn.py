@@ -50,6 +50,8 @@ class SharedRNN(LanguageModel):
             train it from scratch.
     """
 
+    config: SharedRNNConfig
+
     def __init__(self, vocab_size: int, config: SharedRNNConfig, edges: Iterable[tuple[int, int]] | None = None):
         super().__init__(vocab_size, config)
         if edges is None:

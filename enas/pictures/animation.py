@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -23,7 +24,7 @@ LONGEST_SIDE = 1000  # pixels
 LAST_FRAME_HOLDS = 3  # times as long as the others
 
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+(?:\.\d+)?(?:e\+\d+)?|inf|nan)-best")
-_FONT = ImageFont.load_default(size=24)
+_FONT: Any = ImageFont.load_default(size=24)
 _LINE = sum(_FONT.getmetrics()) + 4  # pixels from one line of text to the next
 _MARGIN = 12  # pixels around the text
 
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: print(f"wrote {animate(**_flags(argv))}"))
 
 
-def _flags(argv: list[str] | None) -> dict:
+def _flags(argv: list[str] | None) -> dict[str, Any]:
     parser = Parser("Make a GIF of a search out of the pictures that its run left.")
     parser.add_argument("--model_name", metavar="RUN", help="the run: its name in log_dir, or its path")
     parser.add_argument("--output", metavar="FILE.gif", help="where the GIF goes")
@@ -117,7 +118,7 @@ def find_pictures(folder: Path) -> list[Picture]:
 
 
 def _picture(path: Path) -> Picture:
-    epoch, step, score = _NAME.fullmatch(path.stem).groups()
+    epoch, step, score, _ = path.stem.split("-")
     return Picture(path, int(epoch), int(step), float(score))
 
 

@@ -152,7 +152,7 @@ def bars_figure(
     for index, ((name, scores), colour) in enumerate(zip(values.items(), cycle(SERIES_COLOURS), strict=False)):
         places = np.arange(len(labels)) + (index - (len(values) - 1) / 2) * width
         bars = axes.bar(places, [_or_nan(score) for score in scores], width, color=colour, alpha=0.6, label=name)
-        axes.bar_label(bars, map(_if_finite, scores), rotation=90, padding=4, fontsize=8, bbox=_LABEL_BOX)
+        axes.bar_label(bars, [*map(_if_finite, scores)], rotation=90, padding=4, fontsize=8, bbox=_LABEL_BOX)
         line_label = f"{name}, unedited: {_text(baseline[name])}"
         axes.axhline(_or_nan(baseline[name]), color=colour, linestyle="--", label=line_label)
     axes.set_xticks(range(len(labels)), texts)

@@ -1,6 +1,7 @@
 """The policy of a controller over the epochs of a run: a heat map of the probability of each choice."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,7 +10,7 @@ from enas.pictures.plots import write_figure
 from enas.search_space import Space
 
 
-def draw_policy(space: Space, decisions: list[list], path: Path) -> Path:
+def draw_policy(space: Space[Any], decisions: list[list[Any]], path: Path) -> Path:
     """Draw the probability of every choice at every evaluation; returns the file written.
 
     Args:
@@ -20,7 +21,7 @@ def draw_policy(space: Space, decisions: list[list], path: Path) -> Path:
     return write_figure(policy_figure(space, decisions), path)
 
 
-def policy_rows(space: Space, decisions: list[list]) -> tuple[list[str], list[list[float]], list[float]]:
+def policy_rows(space: Space[Any], decisions: list[list[Any]]) -> tuple[list[str], list[list[float]], list[float]]:
     """The names of the choices, the probabilities of each over the evaluations, and where a decision's choices end.
 
     Arguments are those of `draw_policy`. A decision with one choice has no row, and one between two of which the first
@@ -37,7 +38,7 @@ def policy_rows(space: Space, decisions: list[list]) -> tuple[list[str], list[li
     return labels, rows, borders
 
 
-def policy_figure(space: Space, decisions: list[list]) -> Figure:
+def policy_figure(space: Space[Any], decisions: list[list[Any]]) -> Figure:
     """A heat map of choices × evaluations; arguments as for `draw_policy`."""
     labels, rows, borders = policy_rows(space, decisions)
     epochs = [epoch for epoch, _ in decisions]

@@ -1,6 +1,7 @@
 """Make a page about runs: `python -m enas.report --load_path RUN [RUN …] --output report.html`."""
 
 import sys
+from typing import Any
 
 from enas.cli import Parser, guarded
 from enas.report.page import report
@@ -11,7 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: print(f"wrote {report(**_given(argv))}"))
 
 
-def _given(argv: list[str] | None) -> dict:
+def _given(argv: list[str] | None) -> dict[str, Any]:
     parser = Parser("Make one page, which needs no network, about one run or several.", prog="python -m enas.report")
     parser.add_argument("--load_path", required=True, nargs="+", metavar="RUN", help="the runs: their names or paths")
     parser.add_argument("--output", required=True, metavar="FILE.html", help="where the page goes")

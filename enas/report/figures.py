@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import imageio.v3 as imageio
 import plotly.graph_objects as go
@@ -122,7 +123,7 @@ def changes(ablation: Ablation) -> go.Figure:
     return figure.update_layout(colorway=COLOURS)
 
 
-def methods(evaluation: dict) -> go.Figure:
+def methods(evaluation: dict[str, Any]) -> go.Figure:
     """What each method of an evaluation reached from scratch, one dot a seed."""
     dots = [
         go.Box(y=found["scores"], name=name, boxpoints="all", jitter=0.4, pointpos=0, line={"color": colour})
@@ -143,7 +144,7 @@ def _cycled(num: int) -> list[str]:
     return [COLOURS[index % len(COLOURS)] for index in range(num)]
 
 
-def _figure(traces: Sequence, y_title: str) -> go.Figure:
+def _figure(traces: Sequence[Any], y_title: str) -> go.Figure:
     figure = _styled(go.Figure(list(traces)))
     epochs = [x for trace in traces if isinstance(trace, go.Scatter) for x in trace.x]
     figure.update_xaxes(title="epoch", dtick=-(-max(epochs) // 10) if epochs else None)

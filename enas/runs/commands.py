@@ -20,7 +20,7 @@ from enas.spaces import SPACES
 from enas.training.distributed import is_first_process, join
 
 
-def execute(given: Mapping[str, Any]) -> dict:
+def execute(given: Mapping[str, Any]) -> dict[str, Any]:
     """Do what flags ask for: a new run, or the named (or the newest fitting) run that they go on from.
 
     Returns:
@@ -44,20 +44,20 @@ def _begun_before(given: Mapping[str, Any]) -> str | None:
     return found or None
 
 
-def _train(given: dict) -> dict:
+def _train(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("load_path"):
         return run.resume(choose_run(given, SEARCHES), **_changes(given))
     return run.train(*_new(given))
 
 
-def _single(given: dict) -> dict:
+def _single(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("load_path"):
         return run.resume(choose_run(given, ("single",)), **_changes(given))
     config, notes = _new(given)
     return run.single(config, notes=notes)
 
 
-def _train_scratch(given: dict) -> dict:
+def _train_scratch(given: dict[str, Any]) -> dict[str, Any]:
     # Without a load_path, take the newest search: what it found is to be trained.
     modes = (*SEARCHES, "train_scratch") if given.get("load_path") else SEARCHES
     found = choose_run(given, modes)
@@ -66,11 +66,11 @@ def _train_scratch(given: dict) -> dict:
     return run.train_scratch(found, **_changes(given))
 
 
-def _derive(given: dict) -> dict:
+def _derive(given: dict[str, Any]) -> dict[str, Any]:
     return run.derive(choose_run(given, SEARCHES), **_changes(given))
 
 
-def _test(given: dict) -> dict:
+def _test(given: dict[str, Any]) -> dict[str, Any]:
     return run.test(choose_run(given, (*SEARCHES, *SCRATCH)), **_changes(given))
 
 
@@ -78,16 +78,16 @@ USUAL = {spec.name for spec in fields(RunConfig)} | {"max_epoch"}  # what --help
 _MODES = {"train": _train, "derive": _derive, "test": _test, "single": _single, "train_scratch": _train_scratch}
 
 
-def _new(given: dict):
+def _new(given: dict[str, Any]) -> tuple[Config, list[str]]:
     config = Config(**given)
     return config, check_effects(given, config)
 
 
-def _changes(given: dict) -> dict:
+def _changes(given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in ("load_path", "mode")}
 
 
-def parse_flags(argv: list[str] | None, description: str, add: Callable | None = None) -> dict[str, Any]:
+def parse_flags(argv: list[str] | None, description: str, add: Callable[..., Any] | None = None) -> dict[str, Any]:
     """The settings that the command line gives, those of its --config included; flags win.
 
     Args:
@@ -110,20 +110,25 @@ def parse_flags(argv: list[str] | None, description: str, add: Callable | None =
     return with_variation(parser.given(argv))
 
 
-def settings_by_part() -> dict[str, dict[str, Field]]:
+def summary_of(documented: Any) -> str:
+    """The first line of a docstring, without its full stop."""
+    return (documented.__doc__ or "").split("\n")[0].rstrip(".").replace("`", "")
+
+
+def settings_by_part() -> dict[str, dict[str, Field[Any]]]:
     """All settings, grouped by the part that defines them, under the first line of its docstring."""
-    found: dict[str, dict[str, Field]] = {}
+    found: dict[str, dict[str, Field[Any]]] = {}
     parts = {base: None for part in parts_of(SPACES.values()) for base in reversed(part.__mro__)}
     settings = all_settings()
     for part in parts:
         own = {name: settings[name] for name in vars(part).get("__annotations__", {}) if name in settings}
         if own:
-            found.setdefault(part.__doc__.splitlines()[0].rstrip(".").replace("`", ""), {}).update(own)
+            found.setdefault(summary_of(part), {}).update(own)
     return found
 
 
 def add_settings(
-    parser: argparse._ActionsContainer, specs: Mapping[str, Field], shown: Collection[str] | None = None
+    parser: argparse._ActionsContainer, specs: Mapping[str, Field[Any]], shown: Collection[str] | None = None
 ) -> None:
     """Add a flag for each of some settings, by name; `shown` are those that --help lists, all of them by default."""
     for name, spec in specs.items():
@@ -132,13 +137,14 @@ def add_settings(
         is_switch = isinstance(spec.default, bool)
         default = str(default).lower() if is_switch else default
         text = f"{spec.metadata['help']} (default: {default})".replace("%", "%%")
+        alone: dict[str, Any] = {"nargs": "?", "const": True} if is_switch else {}
         parser.add_argument(
             f"--{name}",
             type={bool: _boolean, tuple: _names}.get(type(spec.default), type(spec.default)),
             choices=choices or None,
             metavar=None if choices else "true|false" if is_switch else name.upper(),
             help=text if shown is None or name in shown else argparse.SUPPRESS,
-            **({"nargs": "?", "const": True} if is_switch else {}),
+            **alone,
         )
 
 

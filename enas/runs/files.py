@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from enas.errors import UserError
 
@@ -62,13 +62,13 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, data: dict) -> None:
+def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write `data` to `path`, whole or not at all; a number that is not finite, which JSON does not have, as null."""
     with atomic_write(path) as file:
         file.write((json.dumps(finite(data), indent=2, allow_nan=False) + "\n").encode())
 
 
-def finite(value):
+def finite(value: Any) -> Any:
     """`value`, plain data, with None in the place of every number that is not finite."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
@@ -77,7 +77,7 @@ def finite(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: Path):
+def read_json(path: Path) -> Any:
     """What a JSON file holds; UserError, naming it, when it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """The architecture that a run ends with, and the weights it did best with."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from enas.training.checkpoint import BEST, Checkpoints
 
 def final_of_search(
     folder: Path, checkpoints: Checkpoints, metric: Metric, best_score: float | None, device: str | torch.device = "cpu"
-) -> tuple[Architecture, dict | None]:
+) -> tuple[Architecture, dict[str, Any] | None]:
     """What was derived last, or in the best epoch, which validated with `best_score`, whichever validates better.
 
     Returns:
@@ -30,7 +31,7 @@ def final_of_search(
     return architecture_from_dict(best["progress"]["architecture"]), best
 
 
-def final_weights(state: dict) -> dict[str, torch.Tensor]:
+def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The model's weights in a checkpoint's state, by name: the averaged ones, from scratch, where there are some."""
     average = state.get("average")
     if average is None:

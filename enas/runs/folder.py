@@ -1,6 +1,5 @@
 """The folders that runs leave: making one, finding one, and reading what it was asked to do."""
 
-import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -69,11 +68,13 @@ def make_run_folder(config: Config) -> Path:
 
 
 def _first_free(log_dir: Path, name: str) -> Path:
-    for number in itertools.count(1):
+    number = 1
+    while True:
         folder = log_dir / (name if number == 1 else f"{name}-{number}")
         with suppress(FileExistsError):
             folder.mkdir()
             return folder
+        number += 1
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -67,13 +68,13 @@ class Logbook:
         if self._mirror:
             self._mirror.picture(tag, path, step)
 
-    def results(self, results: dict) -> None:
+    def results(self, results: dict[str, Any]) -> None:
         """Rewrite results.json."""
         write_json(self.folder / "results.json", results)
         if self._curves:
             self._curves.flush()
 
-    def progress(self, steps: Iterable, description: str, total: int | None = None) -> Iterable:
+    def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
         """`steps` with a progress bar, on a terminal; `total` is their number where they cannot tell it."""
         return progress_bar(steps, description, total)
 
@@ -110,10 +111,10 @@ class NoLogbook:
     def picture(self, tag: str, path: Path, step: int) -> None:
         """Nothing."""
 
-    def results(self, results: dict) -> None:
+    def results(self, results: dict[str, Any]) -> None:
         """Nothing."""
 
-    def progress(self, steps: Iterable, description: str, total: int | None = None) -> Iterable:
+    def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
         """`steps`, bare."""
         return steps
 
@@ -121,6 +122,6 @@ class NoLogbook:
         """Nothing."""
 
 
-def progress_bar(steps: Iterable, description: str, total: int | None = None) -> Iterable:
+def progress_bar(steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
     """A tqdm bar on stderr, hidden where stderr is not a terminal."""
     return tqdm(steps, total=total, desc=description, leave=False, disable=None, dynamic_ncols=True)

@@ -75,7 +75,7 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _setting(name: str, spec: Field) -> str:
+def _setting(name: str, spec: Field[Any]) -> str:
     choices = choices_of(spec)
     text = f"{spec.metadata['help']}{': ' if choices else ''}{', '.join(choices)}"
     needs = "; ".join(f"{other} {_value(value)}" for other, value in spec.metadata["only"].items())

@@ -64,7 +64,7 @@ from enas.training.trainer import Trainer, TrainerConfig, describe_comparison
 ARCHITECTURE = "architecture.json"
 
 
-def train(config: Config, notes: list[str] | None = None) -> dict:
+def train(config: Config, notes: list[str] | None = None) -> dict[str, Any]:
     """Search: train a new run to its end; returns what its results.json holds. `notes` are logged first.
 
     Raises:
@@ -105,7 +105,7 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         return trainer.folder
 
 
-def single(config: Config, architecture: Architecture | None = None, notes: list[str] | None = None) -> dict:
+def single(config: Config, architecture: Architecture | None = None, notes: list[str] | None = None) -> dict[str, Any]:
     """Train one architecture from scratch, that of `config.dag_path` unless it is given; returns the run's results.
 
     In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
@@ -113,14 +113,14 @@ def single(config: Config, architecture: Architecture | None = None, notes: list
     return _start(config, architecture or named_architecture(config), notes)
 
 
-def train_scratch(load_path: str | Path, **changes: Any) -> dict:
+def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Derive an architecture from the search in `load_path`, and train it from scratch; returns the new results."""
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = config_for_scratch(folder, changes)
     return _start(config, derived_architecture(folder, **changes))
 
 
-def resume(load_path: str | Path, **changes: Any) -> dict:
+def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint."""
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
     saved = saved_config(folder)
@@ -134,7 +134,7 @@ def resume(load_path: str | Path, **changes: Any) -> dict:
         return _finish(config, trainer)
 
 
-def derive(load_path: str | Path, **changes: Any) -> dict:
+def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Derive an architecture from the search in `load_path`, and write it down there; returns the run's results."""
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
@@ -148,7 +148,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict:
         return _report(trainer, trainer.results(), "derived")
 
 
-def test(load_path: str | Path, **changes: Any) -> dict:
+def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Evaluate on the test split the final architecture of a run, and write it down there.
 
     For a search: what was derived last, or in the best epoch with its shared weights, whichever validates better. For
@@ -175,7 +175,9 @@ def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
     return architecture
 
 
-def _finalist_chooser(config: Config, folder: Path, report: Callable[[str], object]) -> Callable[[list], Architecture]:
+def _finalist_chooser(
+    config: Config, folder: Path, report: Callable[[str], object]
+) -> Callable[[list[Any]], Architecture]:
     """What chooses among a shortlist: trainings from scratch where `derive_finalists` asks for them, else its order."""
     if config.derive_finalists == 0:
         return lambda shortlist: shortlist[0]
@@ -245,7 +247,7 @@ def pick_device(num_gpu: int) -> torch.device:
 def make_trainer(
     config: Config,
     task: Task,
-    controller: Controller,
+    controller: Controller[Any],
     folder: Path,
     logbook: Logbook | NoLogbook | None = None,
     ranks: Ranks = ALONE,
@@ -278,15 +280,15 @@ def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
     return None if config.space.cost is None else config.space.cost(config, data)
 
 
-def _draw_policy(space: Space, decisions: list, path: Path) -> Path:
+def _draw_policy(space: Space[Any], decisions: list[Any], path: Path) -> Path:
     from enas.pictures.policy import draw_policy  # loads matplotlib, which takes a second
 
     return draw_policy(space, decisions, path)
 
 
 def make_problem(
-    config: Config, data, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
-) -> tuple[Task, Controller]:
+    config: Config, data: Any, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
+) -> tuple[Task, Controller[Any]]:
     """Task and controller of a search, or of one architecture from scratch where one is given."""
     if architecture is not None:
         task = config.space.scratch_task(config, data, architecture, device)
@@ -299,7 +301,7 @@ def make_problem(
     return task, config.space.controllers[config.train_type](config).to(device)
 
 
-def _start(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> dict:
+def _start(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> dict[str, Any]:
     with _begun(config, architecture, notes) as trainer:
         return _finish(config, trainer)
 
@@ -369,7 +371,7 @@ def _use_precision(config: Config, task: Task) -> None:
         task.precision = config.precision
 
 
-def _choose_precision(config: Config, task: Task, controller: Controller) -> tuple[Config, list[str]]:
+def _choose_precision(config: Config, task: Task, controller: Controller[Any]) -> tuple[Config, list[str]]:
     """The settings with the precision that is fastest here, where it is auto, and a line on why."""
     if config.precision != "auto" or len(task.precisions) == 1:
         return config, []
@@ -377,7 +379,7 @@ def _choose_precision(config: Config, task: Task, controller: Controller) -> tup
     return config.replace(precision=precision), [f"precision {precision}: {reason}"]
 
 
-def _choose_threads(config: Config, task: Task, controller: Controller) -> tuple[Config, list[str]]:
+def _choose_threads(config: Config, task: Task, controller: Controller[Any]) -> tuple[Config, list[str]]:
     """The settings with the number of threads, which the process then computes with, and a line on why."""
     if task.device.type != "cpu":
         return config, []
@@ -388,7 +390,7 @@ def _choose_threads(config: Config, task: Task, controller: Controller) -> tuple
     return config.replace(num_threads=num), [f"threads {num}: {reason}"]
 
 
-def _choose_controller_steps(config: Config, task: Task, controller: Controller) -> tuple[Config, list[str]]:
+def _choose_controller_steps(config: Config, task: Task, controller: Controller[Any]) -> tuple[Config, list[str]]:
     """The settings with `controller_max_step` as `controller_time` asks, and a line on why."""
     if config.controller_time == 0 or not controller.is_trained:
         return config, []
@@ -408,7 +410,7 @@ def _stretched(trainer: Trainer, saved: Config, config: Config) -> list[str]:
     return [f"max_epoch {config.max_epoch} in place of {saved.max_epoch}: schedules over the whole run change{moved}"]
 
 
-def _finish(config: Config, trainer: Trainer) -> dict:
+def _finish(config: Config, trainer: Trainer) -> dict[str, Any]:
     """Train to the end, and report what was reached."""
     if not isinstance(trainer, ScratchTrainer):
         results = trainer.train()
@@ -421,11 +423,11 @@ def _finish(config: Config, trainer: Trainer) -> dict:
     return _report(trainer, results, "trained")
 
 
-def _test_scratch(trainer: ScratchTrainer) -> dict:
+def _test_scratch(trainer: ScratchTrainer) -> dict[str, Any]:
     return _report(trainer, {**trainer.results(), f"test_{trainer.task.metric.name}": trainer.test()}, "tested")
 
 
-def _test_search(trainer: Trainer) -> dict:
+def _test_search(trainer: Trainer) -> dict[str, Any]:
     task, metric = trainer.task, trainer.task.metric
     architecture, best = final_of_search(
         trainer.folder, trainer.checkpoints, metric, trainer.progress.best, task.device
@@ -455,12 +457,12 @@ def _logbook(
         logbook.close()
 
 
-def _alone_in(folder: Path, ranks: Ranks) -> AbstractContextManager:
+def _alone_in(folder: Path, ranks: Ranks) -> AbstractContextManager[Any]:
     return only_user(folder) if ranks.is_first else nullcontext()
 
 
 @contextmanager
-def _reopened(config: Config, folder: Path, changes: dict, curves: bool = False) -> Iterator[Trainer]:
+def _reopened(config: Config, folder: Path, changes: dict[str, Any], curves: bool = False) -> Iterator[Trainer]:
     """The run in `folder` as its newest checkpoint has it, with a logbook that goes on there.
 
     Only training adds to its curves: what is derived or tested later has the step of a point that is there already.
@@ -513,7 +515,7 @@ def _load_newest(trainer: Trainer) -> list[str]:
     return warnings
 
 
-def _report(trainer: Trainer, results: dict, what: str) -> dict:
+def _report(trainer: Trainer, results: dict[str, Any], what: str) -> dict[str, Any]:
     """Write results.json, and log what was reached. Returns `results`."""
     trainer.logbook.results(results)
     metric = trainer.task.metric.name

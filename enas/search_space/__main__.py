@@ -1,6 +1,7 @@
 """Convert a published architecture: `python -m enas.search_space --from enas "0 0 0 1 1" --to darts`."""
 
 import sys
+from typing import Any
 
 from enas.cli import Parser, guarded
 from enas.search_space.architecture import Architecture, load_architecture
@@ -12,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(lambda: print(_converted(_parser().given(argv))))
 
 
-def _converted(given: dict) -> str:
+def _converted(given: dict[str, Any]) -> str:
     architecture = _read(" ".join(given["string"]), given["source"])
     return write_architecture(architecture, given.get("target", "json"))
 

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from enas.errors import NotFoundError, UserError
 from enas.settings import Settings, setting
@@ -15,6 +15,8 @@ CELL_OUTPUTS = ("loose_ends", "all")
 
 # Every architecture class, by the type in its JSON.
 KINDS: dict[str, type["Architecture"]] = {}
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Architecture:
         super().__init_subclass__(**kwargs)
         KINDS[cls.type_name] = cls
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that `from_dict` reads."""
         return {"type": self.type_name, **{key: _plain(getattr(self, key)) for key in self.keys}}
 
@@ -59,7 +61,7 @@ class Architecture:
         if data["type"] != cls.type_name:
             raise UserError(f"architecture type is {data['type']!r}, not {cls.type_name!r}")
         hints = get_type_hints(cls)
-        names = [spec.name for spec in fields(cls)]
+        names = [spec.name for spec in fields(cast(Any, cls))]
         made = cls(**{name: _typed(data[name], hints[name], f"{name} of {cls.title}") for name in names})
         for key, value in made.to_dict().items():
             if json.dumps(value) != json.dumps(data[key]):  # which tells 1 from true
@@ -112,7 +114,7 @@ def load_architecture(path: str | Path) -> Architecture:
     return read_file(path, lambda text: architecture_from_dict(parse_json(text)))
 
 
-def parse_json(text: str):
+def parse_json(text: str) -> Any:
     """What JSON text holds; UserError when it is not JSON."""
     try:
         return json.loads(text)
@@ -120,7 +122,7 @@ def parse_json(text: str):
         raise UserError(f"not JSON: {error}") from None
 
 
-def read_file(path: str | Path, read: Callable[[str], Architecture]) -> Architecture:
+def read_file(path: str | Path, read: Callable[[str], Read]) -> Read:
     """What `read` makes of a file's text; UserError, naming the file, when that fails."""
     path = Path(path)
     if not path.is_file():

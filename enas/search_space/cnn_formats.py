@@ -11,6 +11,7 @@
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from enas.errors import UserError
 from enas.search_space.cnn_macro import MacroNetwork
@@ -127,7 +128,7 @@ def write_darts_cnn(network: MicroNetwork) -> str:
     return f"Genotype({', '.join(parts)})"
 
 
-def _darts_cell(pairs: list, concat: list) -> MicroCell:
+def _darts_cell(pairs: list[Any], concat: list[Any]) -> MicroCell:
     operations, labels = unzipped(pairs, DARTS_OPERATIONS, "operation")
     if len(pairs) % 2:
         raise UserError(f"a cell is two pairs of operation and node for each node; got {len(pairs)} pairs")
@@ -135,7 +136,7 @@ def _darts_cell(pairs: list, concat: list) -> MicroCell:
     return with_output(concat, everything, replace(everything, cell_output="loose_ends"))
 
 
-def _twos(items: list) -> tuple[tuple, ...]:
+def _twos(items: list[Any]) -> tuple[tuple[Any, ...], ...]:
     return tuple(zip(items[0::2], items[1::2], strict=True))
 
 

@@ -60,7 +60,7 @@ class MacroNetwork(Architecture):
     layers: tuple[int, ...] = ()
     num_layers: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "operations", tuple(self.operations))
         object.__setattr__(self, "skips", tuple(tuple(skips) for skips in self.skips))
         object.__setattr__(self, "layers", tuple(self.layers) or tuple(range(len(self.operations))))

@@ -42,7 +42,7 @@ class MicroCell(Architecture):
     cell_output: str = "loose_ends"
     nodes: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(tuple(pair) for pair in self.inputs))
         object.__setattr__(self, "operations", tuple(tuple(pair) for pair in self.operations))
         first = len(CELL_INPUTS)
@@ -176,7 +176,8 @@ class MicroCell(Architecture):
         return replace(
             self,
             inputs=tuple(
-                tuple(removed[slot] if label == node else label for slot, label in enumerate(pair)) for pair in rest
+                (removed[0] if first == node else first, removed[1] if second == node else second)
+                for first, second in rest
             ),
             operations=self.operations[:position] + self.operations[position + 1 :],
             nodes=self.nodes[:position] + self.nodes[position + 1 :],
@@ -185,7 +186,7 @@ class MicroCell(Architecture):
     def renumber(self) -> "MicroCell":
         """The same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
         labels = CELL_INPUTS + self.nodes
-        inputs = tuple(tuple(labels.index(label) for label in pair) for pair in self.inputs)
+        inputs = tuple((labels.index(first), labels.index(second)) for first, second in self.inputs)
         return replace(self, inputs=inputs, nodes=())
 
     def _position(self, node: int) -> int:
@@ -218,7 +219,7 @@ class MicroNetwork(Architecture):
     normal: MicroCell
     reduction: MicroCell
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in CELL_NAMES:
             if not isinstance(getattr(self, name), MicroCell):
                 raise UserError(f"the {name} cell must be a MicroCell, not {type(getattr(self, name)).__name__}")

@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from enas.errors import UserError
 from enas.search_space.architecture import Architecture, CellOutputConfig
-from enas.search_space.cnn_macro import MACRO_OPERATIONS, MacroNetwork
-from enas.search_space.cnn_micro import MICRO_OPERATIONS, MicroNetwork
+from enas.search_space.cnn_macro import MacroNetwork
+from enas.search_space.cnn_micro import MicroNetwork
+from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.search_space.rnn_cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
 from enas.settings import setting
 
@@ -50,7 +51,7 @@ class Space(ABC, Generic[ArchT]):
         """What pictures call the choices of each decision: D lists; "" for that of leaving something out."""
         return [[f"decision {index}: {choice}" for choice in range(size)] for index, size in enumerate(self.sizes)]
 
-    def num_made(self, first):
+    def num_made(self, first: Any) -> Any:
         """How many decisions are made, given the first one (an integer or a tensor of them); None means all D."""
         return
 
@@ -88,7 +89,7 @@ class RNNSpace(Space[RNNCell]):
     activations: tuple[str, ...] = PAPER_ACTIVATIONS
     cell_output: str = "loose_ends"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require(self.num_blocks, "num_blocks", 1)
 
     @property
@@ -127,7 +128,7 @@ class FlexibleRNNSpace(RNNSpace):
 
     first_allowed = MIN_BLOCKS - 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.num_blocks < MIN_BLOCKS:
             raise UserError(
                 f"num_blocks is {self.num_blocks}; it must be at least {MIN_BLOCKS} for train_type flexible"
@@ -150,7 +151,7 @@ class FlexibleRNNSpace(RNNSpace):
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return super().decode(decisions[1 : self.num_made(decisions[0])])
 
-    def num_made(self, first):
+    def num_made(self, first: Any) -> Any:
         return 2 * (first + 1)  # the size, and 2n−1 decisions for n nodes
 
     def connection(self, index: int) -> int | None:
@@ -166,7 +167,7 @@ class HardcodedRNNSpace(Space[RNNCell]):
     activations: tuple[str, ...] = PAPER_ACTIVATIONS
     cell_output: str = "loose_ends"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require(self.num_blocks, "num_blocks", 1)
 
     @property
@@ -199,7 +200,7 @@ class MacroSpace(Space[MacroNetwork]):
     num_layers: int
     operations: tuple[str, ...] = field(default_factory=lambda: tuple(MACRO_OPERATIONS))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require(self.num_layers, "num_layers", 1)
 
     @property
@@ -240,7 +241,7 @@ class MicroSpace(Space[MicroNetwork]):
     operations: tuple[str, ...] = field(default_factory=lambda: tuple(MICRO_OPERATIONS))
     cell_output: str = "loose_ends"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _require(self.num_blocks, "num_blocks", 1)
 
     @property

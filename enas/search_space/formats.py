@@ -13,6 +13,7 @@ A further format is one more entry of `FORMATS`.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from enas.errors import UserError
 from enas.search_space.architecture import Architecture, architecture_from_dict, parse_json
@@ -67,7 +68,7 @@ def _find(format: str) -> Format:
     return FORMATS[format]
 
 
-def _converted(format: str, convert: Callable, source):
+def _converted(format: str, convert: Callable[[Any], Any], source: Any) -> Any:
     try:
         return convert(source)
     except UserError as error:

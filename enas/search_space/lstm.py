@@ -24,6 +24,6 @@ class LSTMBaseline(Architecture):
 
     hidden: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if type(self.hidden) is not int or self.hidden < 1:
             raise UserError(f"hidden of an LSTM is {self.hidden!r}; it must be a positive integer")

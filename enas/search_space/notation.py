@@ -6,7 +6,7 @@ import reprlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from enas.errors import UserError
 from enas.search_space.architecture import Architecture
@@ -15,8 +15,11 @@ _RANGE = re.compile(r"\brange\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)")  # no cell ha
 
 
 class _HasOutput(Protocol):
-    output_nodes: tuple[int, ...]
-    loose_ends: tuple[int, ...]
+    @property
+    def output_nodes(self) -> tuple[int, ...]: ...
+
+    @property
+    def loose_ends(self) -> tuple[int, ...]: ...
 
 
 Cell = TypeVar("Cell", bound=_HasOutput)
@@ -34,7 +37,7 @@ class Format:
 
     kind: type[Architecture]
     read: Callable[[str], Architecture]
-    write: Callable[[Architecture], str]
+    write: Callable[[Any], str]
 
 
 def integers(text: str) -> list[int]:
@@ -51,7 +54,7 @@ def joined(numbers: Iterable[int]) -> str:
     return " ".join(map(str, numbers))
 
 
-def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list]:
+def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list[Any]]:
     """The parts `names` of `Genotype(name=[…], …)`, read without running anything; a bare list is the first part only.
 
     Raises:
@@ -61,7 +64,12 @@ def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list]:
     try:
         with warnings.catch_warnings(action="error"):  # Python would warn of an invalid escape on stderr
             body = ast.parse(written_out, mode="eval").body
-        if isinstance(body, ast.Call) and body.func.id == "Genotype" and not body.args:
+        if (
+            isinstance(body, ast.Call)
+            and isinstance(body.func, ast.Name)
+            and body.func.id == "Genotype"
+            and not body.args
+        ):
             parts = {str(keyword.arg): keyword.value for keyword in body.keywords}
         else:
             parts = {names[0]: body}
@@ -73,7 +81,7 @@ def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list]:
     return found
 
 
-def unzipped(pairs: list, names: Mapping[str, str], what: str) -> tuple[list[str], list]:
+def unzipped(pairs: list[Any], names: Mapping[str, str], what: str) -> tuple[list[str], list[Any]]:
     """Our names, and the labels, of a genotype's pairs of name and label; UserError for other pairs or names.
 
     `what` says what the names are of.
@@ -87,7 +95,7 @@ def unzipped(pairs: list, names: Mapping[str, str], what: str) -> tuple[list[str
     return [names[name] for name, _ in pairs], [label for _, label in pairs]
 
 
-def with_output(concat: list, everything: Cell, loose_ends: Cell) -> Cell:
+def with_output(concat: list[Any], everything: Cell, loose_ends: Cell) -> Cell:
     """Of two cells that differ in their output, the one whose output nodes `concat` lists; UserError for neither.
 
     Where both fit, the cell is one of cell_output=all, as every cell that DARTS found.
@@ -101,7 +109,7 @@ def with_output(concat: list, everything: Cell, loose_ends: Cell) -> Cell:
     )
 
 
-def require_output(cell, cell_output: str) -> None:
+def require_output(cell: Any, cell_output: str) -> None:
     """Raise UserError unless the cell's output is the only one that a format has."""
     if cell.cell_output != cell_output:
         raise UserError(f"cell_output is {cell.cell_output}; this format has only {cell_output}")

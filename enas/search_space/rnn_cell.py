@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from enas.errors import UserError
 from enas.search_space.architecture import CELL_OUTPUTS, Architecture, as_integers, check_encodable
@@ -17,7 +17,7 @@ class Activation:
         colour: of its nodes in drawings.
     """
 
-    function: str | Callable
+    function: str | Callable[..., Any]
     colour: str
 
 
@@ -64,7 +64,7 @@ class RNNCell(Architecture):
     cell_output: str = "loose_ends"
     nodes: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "activations", tuple(self.activations))
         object.__setattr__(self, "previous", tuple(self.previous))
         object.__setattr__(self, "nodes", tuple(self.nodes) or tuple(range(len(self.activations))))

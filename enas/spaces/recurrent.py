@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -69,7 +69,7 @@ def _prepared(config: Config, corpus: Corpus, model: LanguageModel, device: torc
     return model.to(device)
 
 
-def _trained(make_space: Callable[[Config], Space]) -> Callable[[Config], Controller[RNNCell]]:
+def _trained(make_space: Callable[[Config], Space[Any]]) -> Callable[[Config], Controller[RNNCell]]:
     """What makes the trained controller of a space of cells."""
 
     def make(config: Config) -> Controller[RNNCell]:

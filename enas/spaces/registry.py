@@ -17,7 +17,8 @@ from enas.cost import Cost
 from enas.errors import UserError
 from enas.export.parts import Exported
 from enas.search_space import Architecture
-from enas.search_space.formats import FORMATS, Format
+from enas.search_space.formats import FORMATS
+from enas.search_space.notation import Format
 from enas.settings import Settings
 from enas.tasks.base import Metric, Task
 from enas.training.optim import SharedOptimisation
@@ -84,7 +85,7 @@ class SearchSpace:
     name: str
     settings: tuple[type[Settings], ...]
     architecture: type[Architecture]
-    controllers: Mapping[str, Callable[[Config], Controller]]
+    controllers: Mapping[str, Callable[[Config], Controller[Any]]]
     load_data: Callable[[Config], Data]
     search_task: Callable[[Config, Any, torch.device], Task]
     scratch_task: Callable[[Config, Any, Any, torch.device], Task]
@@ -101,7 +102,7 @@ class SearchSpace:
     has_validation: Callable[[Config], bool] = lambda config: True
     check: Callable[[Config], None] = lambda config: None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "selected_by", dict(self.selected_by) or {"network_type": self.name})
 
 
@@ -122,7 +123,7 @@ def network_types() -> tuple[str, ...]:
     return tuple(dict.fromkeys(space.selected_by["network_type"] for space in SPACES.values()))
 
 
-def space_for(settings: Config | Mapping[str, Any]) -> SearchSpace:
+def space_for(settings: Mapping[str, Any]) -> SearchSpace:
     """The search space that settings choose; UserError when none is registered for them."""
     for space in SPACES.values():
         if all(settings[name] == value for name, value in space.selected_by.items()):

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -130,19 +130,19 @@ class Task(ABC):
         return next(self.model.parameters()).device
 
     @abstractmethod
-    def shared_loss(self, architectures: list) -> tuple[Tensor, Tensor]:
+    def shared_loss(self, architectures: list[Any]) -> tuple[Tensor, Tensor]:
         """The loss of M architectures on the next training minibatch, and what `epoch_metric` averages: scalars."""
 
     @abstractmethod
-    def rewards(self, architectures: list) -> Tensor:
+    def rewards(self, architectures: list[Any]) -> Tensor:
         """The reward of each of M architectures on the next validation minibatch, ω in evaluation mode: [M]."""
 
-    def rank(self, architectures: list, max_batches: int) -> list[float]:
+    def rank(self, architectures: list[Any], max_batches: int) -> list[float]:
         """`rank_metric` of each architecture on the same first `max_batches` validation minibatches."""
         return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
 
     @abstractmethod
-    def evaluate(self, architecture, split: str, max_batches: int | None = None) -> float:
+    def evaluate(self, architecture: Any, split: str, max_batches: int | None = None) -> float:
         """The metric on a split, "train", "valid" or "test"; `max_batches` shortens it to its first minibatches."""
 
     def epoch_metric(self, mean_value: float) -> float:
@@ -153,10 +153,10 @@ class Task(ABC):
         """Carry no state into the next minibatch, after one whose loss was not finite; by default there is none."""
         return
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly: the model under "model", and other tensors and plain data."""
         return {"model": self.model.state_dict()}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.model.load_state_dict(state["model"])

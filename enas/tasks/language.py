@@ -6,6 +6,7 @@ Shapes: T steps, M architectures, B batch, H hidden.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,6 +67,7 @@ class LanguageTask(Task):
 
     metric = PERPLEXITY
     precisions = PRECISIONS
+    model: LanguageModel
 
     def __init__(
         self,
@@ -184,7 +186,7 @@ class LanguageTask(Task):
         """The perplexity that a mean cross-entropy in nats stands for."""
         return math.exp(min(mean_loss, 700.0))
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Model, cursors and carried state."""
         return {
             "model": self.model.state_dict(),
@@ -193,7 +195,7 @@ class LanguageTask(Task):
             "state": self.ranks.joined(self._state, self._divided),
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.model.load_state_dict(state["model"])
         self._train.load_state_dict(state["train"])

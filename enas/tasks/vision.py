@@ -5,6 +5,7 @@ Shapes: M architectures, B batch, C classes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -188,7 +189,7 @@ class VisionTask(Task):
             logits = [at_least_float32(self.logits(images, network)) for network in networks]
         return torch.stack([total(each, labels) for each in logits])  # [M]
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Model and cursors."""
         return {
             "model": self.model.state_dict(),
@@ -196,7 +197,7 @@ class VisionTask(Task):
             "valid": self._valid.state_dict() if self._valid else None,
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.model.load_state_dict(state["model"])
         self._train.load_state_dict(state["train"])

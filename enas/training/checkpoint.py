@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from enas.training.distributed import ALONE, Ranks
 BEST = "best.pt"
 
 
-def random_states() -> dict:
+def random_states() -> dict[str, Any]:
     """The random states of Python, NumPy and torch (CPU and each GPU), as plain data."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
@@ -31,7 +31,7 @@ def random_states() -> dict:
     }
 
 
-def restore_random_states(states: dict) -> None:
+def restore_random_states(states: dict[str, Any]) -> None:
     """Go on from `random_states`."""
     random.setstate(states["python"])
     name, keys, position, has_gauss, cached = states["numpy"]
@@ -69,7 +69,7 @@ class Checkpoints:
         self.max_save_num = max_save_num
         self.ranks = ranks
 
-    def save(self, state: dict, *, epoch: int, step: int, is_best: bool) -> None:
+    def save(self, state: dict[str, Any], *, epoch: int, step: int, is_best: bool) -> None:
         """Write `state` (tensors and plain data), then remove what is older than the newest `max_save_num`."""
         if not self.ranks.is_first:
             return
@@ -94,7 +94,7 @@ class Checkpoints:
 
     def load_newest(
         self, report: Callable[[str], object] = lambda line: None, device: str | torch.device = "cpu"
-    ) -> dict:
+    ) -> dict[str, Any]:
         """The newest checkpoint that can be read; each newer one that cannot is told to `report`.
 
         Raises:
@@ -103,11 +103,11 @@ class Checkpoints:
         """
         return self.ranks.from_first(lambda: self._load_newest(report, device), device)
 
-    def load_best(self, device: str | torch.device = "cpu") -> dict:
+    def load_best(self, device: str | torch.device = "cpu") -> dict[str, Any]:
         """The state in `best.pt`; UserError, naming it, when it is damaged."""
         return self.ranks.from_first(lambda: load_checkpoint(self.folder / BEST, device), device)
 
-    def _load_newest(self, report: Callable[[str], object], device: str | torch.device) -> dict:
+    def _load_newest(self, report: Callable[[str], object], device: str | torch.device) -> dict[str, Any]:
         paths = self.paths()
         if not paths:
             raise NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
@@ -118,7 +118,7 @@ class Checkpoints:
         raise UserError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
 
 
-def _save(state: dict, file: IO[bytes]) -> None:
+def _save(state: dict[str, Any], file: IO[bytes]) -> None:
     try:
         torch.save(state, file)
     except RuntimeError as error:  # what torch says when it closes an archive that could not be written
@@ -127,7 +127,7 @@ def _save(state: dict, file: IO[bytes]) -> None:
         raise
 
 
-def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict:
+def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """The state in a checkpoint file; UserError, naming it, when it is damaged."""
     _check_sums(path)
     try:
@@ -156,7 +156,7 @@ def _unreadable(path: Path, reason: object) -> UserError:
     return UserError(f"{path}: unreadable checkpoint: {next(iter(str(reason).splitlines()), type(reason).__name__)}")
 
 
-def misfit(expected: dict, found: dict) -> str | None:
+def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
     """Why a state cannot be loaded in place of `expected`: what is missing or has another shape; None when it fits.
 
     Only models and controllers are compared by shape; cursors and optimisers check themselves.

@@ -95,9 +95,9 @@ class Deriver:
     def __init__(
         self,
         task: Task,
-        controller: Controller,
+        controller: Controller[Any],
         config: DeriveConfig,
-        space: Space | None = None,
+        space: Space[Any] | None = None,
         ranks: Ranks = ALONE,
         size: SizeBudget = UNLIMITED,
     ):
@@ -107,7 +107,7 @@ class Deriver:
         self.controller = controller
         self.config = config
         self.space = space
-        self.choose: Callable[[list], Any] = lambda shortlist: shortlist[0]
+        self.choose: Callable[[list[Any]], Any] = lambda shortlist: shortlist[0]
 
     def derive(self, compare: bool = False) -> Derivation:
         """Sample `derive_num_sample` architectures; take the best on the same few minibatches, stage by stage.
@@ -129,16 +129,16 @@ class Deriver:
         probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sampled.probabilities]
         return Derivation(chosen, score, comparison, probabilities, problem)
 
-    def _rank(self, architectures: list) -> dict:
+    def _rank(self, architectures: list[Any]) -> dict[str, Any]:
         """The score of each different architecture on the first few validation minibatches."""
         different = list(dict.fromkeys(architectures))
         return self._scores(different, lambda some: self.task.rank(some, self.config.derive_max_batches))
 
-    def _scores(self, architectures: list, score: Callable[[list], list[float]]) -> dict:
+    def _scores(self, architectures: list[Any], score: Callable[[list[Any]], list[float]]) -> dict[str, Any]:
         values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
         return dict(zip(architectures, values.tolist(), strict=True))
 
-    def _compare(self, sampled: Sample, scores: dict, derived) -> dict[str, Any]:
+    def _compare(self, sampled: Sample[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, by draws that are none of the run's.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -154,7 +154,7 @@ class Deriver:
         }
 
 
-def ordered(scores: dict[Hashable, float], metric: Metric) -> list:
+def ordered(scores: dict[Hashable, float], metric: Metric) -> list[Any]:
     """The keys of `scores`, best first; those without a number last, and equals as they come."""
     sign = -1 if metric.higher_is_better else 1
     return sorted(scores, key=lambda one: (math.isnan(scores[one]), sign * scores[one]))

@@ -47,7 +47,7 @@ class Ranks:
         """The part of a tensor, divided along `dim`, that this process holds."""
         return Part(dim, self.rank, self.size)
 
-    def share(self, items: Sequence) -> Sequence:
+    def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """The items that this process takes: a slice, of a length that differs by one at most."""
         return items[self._bounds(len(items))]
 
@@ -55,7 +55,7 @@ class Ranks:
         rank = self.rank if rank is None else rank
         return slice(num * rank // self.size, num * (rank + 1) // self.size)
 
-    def divided(self, score: Callable[[Sequence], Any], items: Sequence) -> Tensor:
+    def divided(self, score: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Tensor:
         """`score(items)`, one number an item, each computed by one process: [len(items)].
 
         `score` is called in every process, also where there are fewer items than processes, because it may move on in
@@ -146,7 +146,7 @@ class Ranks:
             raise UserError(message["error"])
         return message["value"]
 
-    def _broadcast(self, message: dict, device: torch.device | str) -> dict:
+    def _broadcast(self, message: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
         buffer = io.BytesIO()
         if self.is_first:
             torch.save(message, buffer)
@@ -165,7 +165,7 @@ class Ranks:
             state = self.from_first(lambda: torch.cuda.get_rng_state(device))
             torch.cuda.set_rng_state(state.cpu(), device)
 
-    def draws(self, num: int, device: torch.device) -> list[AbstractContextManager]:
+    def draws(self, num: int, device: torch.device) -> list[AbstractContextManager[Any]]:
         """For each of this process's `num` pieces of a step, what gives it random draws that no other piece shares.
 
         The states that the processes share move on by the same in each. A step of one piece draws as ever.

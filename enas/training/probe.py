@@ -5,11 +5,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from enas.controllers import Controller
 from enas.models.precision import available
+from enas.tasks.base import Task
 from enas.training.checkpoint import random_states, restore_random_states
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
@@ -34,7 +36,7 @@ def _timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def choose_precision(task, controller: Controller, num_architectures: int) -> tuple[str, str]:
+def choose_precision(task: Task, controller: Controller[Any], num_architectures: int) -> tuple[str, str]:
     """The precision in which a training step is fastest, and why, in words; the exact one unless it loses `GAIN`.
 
     Args: as for `choose_threads`; the task is left as it was, and its precision is to be set.
@@ -54,7 +56,7 @@ def choose_precision(task, controller: Controller, num_architectures: int) -> tu
     return (fastest if times[names[0]] > GAIN * times[fastest] else names[0]), f"a step takes {tried}"
 
 
-def choose_threads(task, controller: Controller, num_architectures: int) -> tuple[int, str]:
+def choose_threads(task: Task, controller: Controller[Any], num_architectures: int) -> tuple[int, str]:
     """How many threads train fastest, and why, in words.
 
     `OMP_NUM_THREADS` wins. Otherwise the fewest threads are chosen whose training step takes at most `GAIN` times the
@@ -83,7 +85,9 @@ def choose_threads(task, controller: Controller, num_architectures: int) -> tupl
     return chosen, f"a step takes {tried}"
 
 
-def choose_controller_steps(task, controller: Controller, share: float, shared: int, at_once: int) -> tuple[int, str]:
+def choose_controller_steps(
+    task: Task, controller: Controller[Any], share: float, shared: int, at_once: int
+) -> tuple[int, str]:
     """How many architectures to sample an epoch for the controller to take `share` of its time, and why, in words.
 
     Args:
@@ -101,13 +105,13 @@ def choose_controller_steps(task, controller: Controller, share: float, shared: 
     return num, f"a shared step takes {1e3 * step:.3g} ms and an update of the controller {1e3 * update:.3g}"
 
 
-def _sampled(controller: Controller, num: int) -> list:
+def _sampled(controller: Controller[Any], num: int) -> list[Any]:
     with torch.no_grad():
         return controller.sample(num).architectures
 
 
 @contextmanager
-def _unchanged(task) -> Iterator[None]:
+def _unchanged(task: Task) -> Iterator[None]:
     """The task, its model and all random states are as before when the block ends."""
     before, states = _copied(task), random_states()
     yield
@@ -116,7 +120,7 @@ def _unchanged(task) -> Iterator[None]:
     restore_random_states(states)
 
 
-def _copied(task) -> dict:
+def _copied(task: Task) -> dict[str, Any]:
     """The state of the task, copied but for the parameters, which a trial leaves alone, and which may be large."""
     state, parameters = task.state_dict(), dict(task.model.named_parameters())
     kept = {id(tensor): tensor for name, tensor in state["model"].items() if name in parameters}

@@ -4,6 +4,7 @@ Shapes: M architectures, D decisions.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,11 +132,11 @@ class Baseline:
         self.value = returns.mean(0)
         return (returns - self.value) * len(returns) / max(1, len(returns) - 1)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """The averages: [D], and a scalar; None before the first update or where there is none."""
         return {"value": self.value, "square": self._square}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.value = state["value"]
         self._square = state.get("square")  # checkpoints of earlier versions have none

@@ -1,12 +1,14 @@
 """Sampling from a policy that may have diverged."""
 
+from typing import Any
+
 import torch
 
 from enas.controllers import Controller, Sample
 from enas.errors import TrainingDivergedError
 
 
-def sample(controller: Controller, num: int) -> Sample:
+def sample(controller: Controller[Any], num: int) -> Sample[Any]:
     """`num` architectures; TrainingDivergedError where the controller's parameters give no probabilities."""
     try:
         return controller.sample(num)
@@ -15,7 +17,7 @@ def sample(controller: Controller, num: int) -> Sample:
         raise
 
 
-def check_finite(controller: Controller) -> None:
+def check_finite(controller: Controller[Any]) -> None:
     """Raise TrainingDivergedError unless the controller's parameters are finite."""
     # Their norm: parameters may be finite, and so large that what is computed with them is not.
     if not torch.isfinite(torch.nn.utils.get_total_norm(list(controller.parameters()))):

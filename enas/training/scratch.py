@@ -1,8 +1,9 @@
 """Training one architecture from scratch: the search's loop, with averaging and early stopping."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel
@@ -10,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from enas.controllers import FixedController
 from enas.errors import UserError
 from enas.settings import Settings, setting
+from enas.tasks.base import Task
 from enas.training.derive import Derivation
 from enas.training.trainer import Trainer
 
@@ -53,7 +55,7 @@ class ScratchTrainer(Trainer):
         parts: as for `Trainer`.
     """
 
-    def __init__(self, task, architecture, *, scratch: ScratchConfig, **parts):
+    def __init__(self, task: Task, architecture: Any, *, scratch: ScratchConfig, **parts: Any):
         super().__init__(task, FixedController(architecture), **parts)
         self.architecture = architecture
         self.scratch = scratch
@@ -120,7 +122,7 @@ class ScratchTrainer(Trainer):
             return False
         return any(self.task.metric.is_better(score, self.progress.validation) for score in before[:-patience])
 
-    def write_architecture(self, architecture, score: float) -> None:
+    def write_architecture(self, architecture: Any, score: float) -> None:
         """Do nothing: the architecture never changes, and is written down when the run starts."""
 
     def test(self) -> float:
@@ -153,7 +155,7 @@ class ScratchTrainer(Trainer):
         finally:
             _assign(weights, own)
 
-    def results(self) -> dict:
+    def results(self) -> dict[str, Any]:
         """What results.json holds; `validation_…` is of the best epoch, `best_epoch`."""
         return {
             **super().results(),
@@ -162,17 +164,17 @@ class ScratchTrainer(Trainer):
             "num_parameters": sum(weight.numel() for weight in self.task.model.parameters()),
         }
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Everything the run needs to go on as if it had never stopped."""
         average = None if self.average is None else self.average.state_dict()
         return {**super().state_dict(), "average": average}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         super().load_state_dict(state)
         self._load_average(state["average"])
 
-    def _load_average(self, state: dict | None) -> None:
+    def _load_average(self, state: dict[str, Any] | None) -> None:
         self.average = None
         if state is not None:
             self.average = AveragedModel(self.task.model)
@@ -180,6 +182,6 @@ class ScratchTrainer(Trainer):
 
 
 @torch.no_grad()
-def _assign(weights, values) -> None:
+def _assign(weights: Iterable[torch.Tensor], values: Iterable[torch.Tensor]) -> None:
     for weight, value in zip(weights, values, strict=True):
         weight.copy_(value)

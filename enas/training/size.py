@@ -57,28 +57,28 @@ class SizeBudget:
         targets = {"parameters": config.max_parameters, "flops": config.max_flops}
         self._targets = {name: target for name, target in targets.items() if target and cost is not None}
 
-    def cost(self, architecture) -> Cost | None:
+    def cost(self, architecture: Any) -> Cost | None:
         """Of an architecture, where it is known."""
         return None if self._cost is None else self._cost(architecture)
 
-    def reward(self, architectures: Sequence) -> Tensor | float:
+    def reward(self, architectures: Sequence[Any]) -> Tensor | float:
         """What is added to the rewards of M architectures: β · Σ |cost / target − 1| over the targets, [M]; or 0."""
         if not self._targets or self.config.size_beta == 0:
             return 0.0
         return self.config.size_beta * torch.tensor([self._distance(one) for one in architectures])
 
-    def _distance(self, architecture) -> float:
+    def _distance(self, architecture: Any) -> float:
         cost = self._cost(architecture)
         return sum(abs(getattr(cost, name) / target - 1) for name, target in self._targets.items())
 
-    def fits(self, architecture) -> bool:
+    def fits(self, architecture: Any) -> bool:
         """Whether no target is exceeded."""
         if not self._targets:
             return True
         cost = self._cost(architecture)
         return all(getattr(cost, name) <= target for name, target in self._targets.items())
 
-    def misfits(self, architectures: Sequence) -> str:
+    def misfits(self, architectures: Sequence[Any]) -> str:
         """What to say where none of some architectures fits."""
         limits = " and ".join(f"max_{name} {target:,}" for name, target in self._targets.items())
         smallest = min((self._cost(one) for one in architectures), key=lambda cost: cost.parameters)

@@ -88,9 +88,9 @@ class Progress:
     seconds: float = 0.0
     validation: float | None = None
     best: float | None = None
-    architecture: dict | None = None
-    decisions: list[list] = field(default_factory=list)  # epoch, and the probabilities of each decision
-    history: list[dict] = field(default_factory=list)
+    architecture: dict[str, Any] | None = None
+    decisions: list[list[Any]] = field(default_factory=list[Any])  # epoch, and the probabilities of each decision
+    history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def step(self) -> int:
@@ -126,7 +126,7 @@ class Trainer:
     def __init__(
         self,
         task: Task,
-        controller: Controller,
+        controller: Controller[Any],
         *,
         config: TrainerConfig,
         reinforce: ReinforceConfig,
@@ -134,9 +134,9 @@ class Trainer:
         shared_optim: SharedOptimisation,
         controller_optim: ControllerOptimConfig,
         draw: Callable[[Any, Path, str], Path] | None = None,
-        header: dict | None = None,
-        space: Space | None = None,
-        draw_policy: Callable[[Space, list, Path], Path] | None = None,
+        header: dict[str, Any] | None = None,
+        space: Space[Any] | None = None,
+        draw_policy: Callable[[Space[Any], list[Any], Path], Path] | None = None,
         logbook: Logbook | NoLogbook | None = None,
         checkpoints: Checkpoints | None = None,
         folder: Path | None = None,
@@ -172,7 +172,7 @@ class Trainer:
         self._resumed_at = time.monotonic()
         self._signal: int | None = None
 
-    def train(self) -> dict:
+    def train(self) -> dict[str, Any]:
         """Run to `max_epoch`; returns what results.json holds.
 
         Raises:
@@ -222,7 +222,7 @@ class Trainer:
         while self.progress.shared_step < self.task.steps_per_epoch:
             yield
 
-    def shared_step(self, architectures: list) -> None:
+    def shared_step(self, architectures: list[Any]) -> None:
         """One step of ω on the next minibatch, with architectures of this process."""
         progress = self.progress
         loss, value = self.task.shared_loss(architectures)
@@ -353,7 +353,7 @@ class Trainer:
             self.logbook.results(self.results())
             self.save(is_best)
 
-    def _close_epoch(self) -> dict:
+    def _close_epoch(self) -> dict[str, Any]:
         progress, metric, num = self.progress, self.task.metric.name, self.progress.num_rewarded
         train = self.task.epoch_metric(progress.value_sum / progress.value_count) if progress.value_count else None
         entry = {
@@ -400,7 +400,7 @@ class Trainer:
             progress.best = derived.score
         return is_best
 
-    def _cost(self, architecture) -> dict[str, int]:
+    def _cost(self, architecture: Any) -> dict[str, int]:
         cost = None if architecture is None else self.size.cost(architecture)
         return {} if cost is None else cost.to_dict()
 
@@ -414,7 +414,7 @@ class Trainer:
         self.logbook.picture("derive/policy", path, self.progress.step)
         self.output_files["policy"] = path
 
-    def write_architecture(self, architecture, score: float) -> None:
+    def write_architecture(self, architecture: Any, score: float) -> None:
         """Write the architecture as a JSON file and a picture."""
         progress = self.progress
         name = f"{progress.epoch}-{progress.total_shared_steps}-{_in_name(score)}-best"
@@ -432,7 +432,7 @@ class Trainer:
             self.logbook.picture("derive/best", picture, progress.step)
             self.output_files["picture"] = picture
 
-    def results(self) -> dict:
+    def results(self) -> dict[str, Any]:
         """What results.json holds; `validation_…` is of the architecture derived last."""
         progress, metric = self.progress, self.task.metric.name
         return {
@@ -457,7 +457,7 @@ class Trainer:
         progress = self.progress
         self.checkpoints.save(self.state_dict(), epoch=progress.epoch, step=progress.step, is_best=is_best)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """Everything the run needs to go on as if it had never stopped."""
         optimizer = self.controller_optimizer
         return {
@@ -470,7 +470,7 @@ class Trainer:
             "random": random_states(),
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.task.load_state_dict(state["task"])
         self.controller.load_state_dict(state["controller"])
@@ -497,7 +497,7 @@ class Trainer:
             for signum, handler in handlers.items():
                 signal.signal(signum, handler)
 
-    def _on_signal(self, signum: int, frame) -> None:
+    def _on_signal(self, signum: int, frame: object) -> None:
         signal.signal(signum, signal.SIG_DFL)
         self._signal = signum
 
@@ -511,7 +511,7 @@ class Trainer:
 _APART = ("epoch", "wall_seconds", "place", "parameters", "multiply_adds")
 
 
-def describe(entry: dict, max_epoch: int) -> str:
+def describe(entry: dict[str, Any], max_epoch: int) -> str:
     """A history entry as a log line."""
     parts = [f"epoch {entry['epoch']}/{max_epoch}"]
     for name, value in entry.items():
@@ -524,7 +524,7 @@ def describe(entry: dict, max_epoch: int) -> str:
     return ", ".join(parts) + f" ({entry['wall_seconds']:.0f} s)"
 
 
-def describe_comparison(comparison: dict) -> str:
+def describe_comparison(comparison: dict[str, Any]) -> str:
     """`Derivation.comparison` as a part of a log line."""
     policy, uniform = (_spread(comparison[who]) for who in ("policy", "uniform"))
     metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
