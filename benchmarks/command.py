@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Action, Row, as_dicts, in_turns, machine, peak_memory, table
+from benchmarks.plots import write_growth
 from enas.cli import Parser, guarded
 from enas.config import Config
 from enas.errors import UserError
@@ -70,6 +71,8 @@ def _measure(benchmark: Benchmark, argv: list[str] | None) -> None:
         results["growth"] = {name: _grow(benchmark, config, name, own["rounds"], device) for name in grow}
     if own["output"]:
         write_json(Path(own["output"]), results)
+        if grow:
+            write_growth(results["growth"], Path(own["output"]).with_suffix(".png"))
 
 
 def _memory(actions: list[Action], device: torch.device) -> dict[str, int]:
@@ -98,5 +101,5 @@ OWN = {"device": "cpu", "rounds": 10, "output": "", "grow": ""}
 def _add_flags(parser: Parser) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to measure (default: cpu)")
     parser.add_argument("--rounds", type=int, metavar="N", help="times that each action is timed (default: 10)")
-    parser.add_argument("--output", metavar="FILE.json", help="where the figures go")
+    parser.add_argument("--output", metavar="FILE.json", help="where the figures go; with --grow a plot beside it")
     parser.add_argument("--grow", metavar="NAMES", help="sizes, by commas, along which to measure too")

@@ -8,6 +8,7 @@ import torch
 from benchmarks import cnn, controller, rnn
 from benchmarks.command import main
 from benchmarks.measure import Action, in_turns
+from benchmarks.plots import growth_figure
 from benchmarks.problems import trainer
 from benchmarks.roofline import flops, products
 from enas.config import Config
@@ -86,6 +87,7 @@ def test_each_benchmark_writes_what_it_measured(tmp_path, capsys, benchmark, set
     assert [point["value"] for point in found.get("growth", {}).get("samples", [])] == [1, 10, 100, 1000][
         : 4 * bool(grow)
     ]
+    assert path.with_suffix(".png").exists() is bool(grow)
     assert "of it products" in capsys.readouterr().out
 
 
@@ -97,3 +99,16 @@ def test_no_rounds_at_all(capsys):
 def test_a_size_that_is_not_measured(capsys):
     assert main(rnn.BENCHMARK, ["--grow", "shared_lr"]) == 2
     assert "grow: shared_lr is not measured; there are shared_hid" in capsys.readouterr().err
+
+
+def test_growth_is_drawn_with_its_exponent():
+    points = [
+        {"value": value, "rows": [{"name": "linear", "milliseconds": 3.0 * value},
+                                  {"name": "square", "milliseconds": 0.1 * value**2}]}
+        for value in (10, 20, 80)
+    ]  # fmt: skip
+    figure = growth_figure({"size": points, "other": points})
+    for axes in figure.axes:
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert labels == ["linear: exponent 1.00", "square: exponent 2.00"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["size", "other"]
