@@ -229,7 +229,6 @@ class Trainer:
         lr = self.shared_optim.rate(progress.epoch + 1, progress.total_shared_steps, self.task.steps_per_epoch)
         lr *= progress.lr_scale * self.task.lr_scale
         set_lr(self.shared_optimizer, lr)
-        self.shared_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         loss, value = self.ranks.average(self.task.model, loss, value)
         norm = clip_gradient(self.task.model.parameters(), self.shared_optim.max_norm)
@@ -240,6 +239,7 @@ class Trainer:
             return
         progress.skipped_in_a_row = 0
         self.step_shared()
+        self.shared_optimizer.zero_grad(set_to_none=True)  # now: the next forward pass needs the memory
         progress.value_sum += float(value)
         progress.value_count += 1
         if progress.total_shared_steps % self.config.log_step == 0:
