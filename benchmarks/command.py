@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Action, Row, as_dicts, in_turns, machine, peak_memory, table
-from benchmarks.plots import write_growth
 from enas.cli import Parser, guarded
 from enas.config import Config
 from enas.errors import UserError
@@ -72,6 +71,8 @@ def _measure(benchmark: Benchmark, argv: list[str] | None) -> None:
     if own["output"]:
         write_json(Path(own["output"]), results)
         if grow:
+            from benchmarks.plots import write_growth  # loads matplotlib, which would count as memory of the actions
+
             write_growth(results["growth"], Path(own["output"]).with_suffix(".png"))
 
 

@@ -42,7 +42,7 @@ MUTATIONS = [
     Mutation("gradients of θ add up over updates", "training/trainer.py",
              "        self.controller_optimizer.zero_grad(set_to_none=True)\n", "", "trainer"),
     Mutation("gradients of ω add up over steps", "training/trainer.py",
-             "        self.shared_optimizer.zero_grad(set_to_none=True)  # now: the next forward pass needs the memory\n",
+             "        self.shared_optimizer.zero_grad(set_to_none=True)  # the next forward pass needs the memory\n",
              "", "trainer"),
     Mutation("ω's gradient is not clipped", "training/trainer.py",
              "self.shared_optim.max_norm)", "0.0)", "trainer config"),

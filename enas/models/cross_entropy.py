@@ -76,11 +76,12 @@ class _MeanNLL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(grad * part for part in ctx.saved_tensors), None, None)
+        # In place: at the size of the paper a second copy of the decoder's gradient is the peak of a step's memory.
+        return (*(part.mul_(grad) for part in ctx.saved_tensors), None, None)
 
 
 def mean_nll(
     hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
 ) -> Tensor:
-    """The mean of `token_nll`, a scalar with gradients for hidden, weight and bias."""
+    """The mean of `token_nll`, a scalar with gradients for hidden, weight and bias, which can be taken once."""
     return _MeanNLL.apply(hidden, weight, bias, targets, precision)

@@ -239,7 +239,7 @@ class Trainer:
             return
         progress.skipped_in_a_row = 0
         self.step_shared()
-        self.shared_optimizer.zero_grad(set_to_none=True)  # now: the next forward pass needs the memory
+        self.shared_optimizer.zero_grad(set_to_none=True)  # the next forward pass needs the memory
         progress.value_sum += float(value)
         progress.value_count += 1
         if progress.total_shared_steps % self.config.log_step == 0:
