@@ -2,10 +2,14 @@
 
 import os
 
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported: kernels then run on the CPU
+
 import graphviz
 import pytest
 import tiny
-import torch
 from hypothesis import HealthCheck, settings
 
 from enas.models import precision

@@ -167,9 +167,7 @@ def test_gradcheck(cells, norm_bound):
     mask = torch.rand(num_cells, 2, 3, dtype=torch.float64).round() * 2
 
     def states(projected, state, w_state, *edges):
-        return cell_sequence(
-            projected, state, w_state, dict(zip(plan.edges, edges, strict=True)), plan, norm_bound, mask
-        )
+        return cell_sequence(projected, state, w_state, edges, plan, norm_bound, mask)
 
     norms = states(*tensors).norm(dim=-1)
     assert 0 < (norms < 0.99 * norm_bound).sum() < norms.numel(), "both sides of the bound are to be seen"

@@ -16,7 +16,7 @@ Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -297,7 +297,7 @@ def cell_sequence(
     projected: Tensor,
     state: Tensor,
     w_state: Tensor,
-    edges: Mapping[Edge, Tensor],
+    edges: Sequence[Tensor],
     plan: Plan,
     norm_bound: float,
     mask: Tensor | None = None,
@@ -308,7 +308,7 @@ def cell_sequence(
         projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells.
         state: the state before the sequence, [M, B, H].
         w_state: [Whc, Whh] of node 0, [H, 2H].
-        edges: the weights [Wc, Wh] of each edge of the plan, [H, 2H].
+        edges: the weights [Wc, Wh] of each edge, [H, 2H], in the order of `plan.edges`.
         plan: what the cells are.
         norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.
         mask: what the previous state is multiplied by where node 0 reads it, and a node's state where an edge does,
@@ -318,5 +318,4 @@ def cell_sequence(
         [T, M, B, H]; differentiable in every tensor argument, once: the backward pass overwrites what it read.
     """
     # Grad mode is off inside forward(); record it here.
-    weights = (edges[edge] for edge in plan.edges)
-    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, mask, torch.is_grad_enabled(), *weights)
+    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, mask, torch.is_grad_enabled(), *edges)

@@ -17,8 +17,8 @@ class PrecisionConfig(Settings):
 
     precision: str = setting(
         "auto",
-        "of the decoder's products and of convolutions, tf32 on a GPU of every product; auto is what a trial finds "
-        "fastest of what the machine has",
+        "of the decoder's products and of convolutions, on a GPU of every product; auto is what a trial finds fastest "
+        "of what the machine has",
         choices=PRECISIONS,
     )
 

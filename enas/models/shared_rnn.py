@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from enas.errors import UserError
+from enas.models.cell_graph import graph_sequence, is_graphable
 from enas.models.cell_sequence import Plan, cell_sequence
 from enas.models.dropout import drop_connect, dropout_mask
 from enas.models.language_model import LanguageModel, LanguageModelConfig
+from enas.models.precision import product_dtype
 from enas.search_space import RNNCell
 from enas.search_space.decisions import RNNSpaceConfig
 from enas.settings import setting
@@ -82,16 +84,16 @@ class SharedRNN(LanguageModel):
         return self.w_state.new_zeros(num_cells, batch_size, self.config.shared_hid)
 
     def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
-        plan = Plan.of(architectures)
-        states = cell_sequence(
-            embedded @ self.w_input,
-            state,
-            drop_connect(self.w_state, self.config.shared_wdrop, self.training),
-            {edge: self._edge(*edge) for edge in plan.edges},
-            plan,
-            self.config.shared_norm_bound,
-            dropout_mask(state, self.config.shared_dropouth, self.training, self.part),
-        )
+        plan, bound = Plan.of(architectures), self.config.shared_norm_bound
+        projected = embedded @ self.w_input
+        w_state = drop_connect(self.w_state, self.config.shared_wdrop, self.training)
+        edges = [self._edge(*edge) for edge in plan.edges]
+        mask = dropout_mask(state, self.config.shared_dropouth, self.training, self.part)
+        if is_graphable(plan, state.device):
+            products = product_dtype(self.precision)
+            states = graph_sequence(projected, state, w_state, edges, plan, bound, mask, products)
+        else:
+            states = cell_sequence(projected, state, w_state, edges, plan, bound, mask)
         return states, states[-1]
 
     def _edge(self, previous: int, node: int) -> Tensor:

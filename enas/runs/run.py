@@ -298,7 +298,8 @@ def make_problem(
     task = config.space.search_task(config, data, device)
     task.divide(ranks, ARCHITECTURES)
     _use_precision(config, task)
-    return task, config.space.controllers[config.train_type](config).to(device)
+    # On the CPU always: a decision is too little work for a GPU, and the draws are then the same with and without one.
+    return task, config.space.controllers[config.train_type](config)
 
 
 def _start(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> dict[str, Any]:

@@ -138,8 +138,12 @@ class Baseline:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.value = state["value"]
-        self._square = state.get("square")  # checkpoints of earlier versions have none
+        self.value = _on_cpu(state["value"])
+        self._square = _on_cpu(state.get("square"))  # checkpoints of earlier versions have none
+
+
+def _on_cpu(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.cpu()
 
 
 def policy_loss(log_probs: Tensor, advantage: Tensor) -> Tensor:

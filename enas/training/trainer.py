@@ -4,6 +4,7 @@ Each epoch trains the shared parameters ω on sampled architectures, then the co
 and every `save_epoch` epochs derives the best architecture, evaluates, draws and saves.
 """
 
+import math
 import signal
 import threading
 import time
@@ -232,19 +233,21 @@ class Trainer:
         loss.backward()
         loss, value = self.ranks.average(self.task.model, loss, value)
         norm = clip_gradient(self.task.model.parameters(), self.shared_optim.max_norm)
+        # All at once: each number that is read makes Python wait for the GPU.
+        loss, norm, value = torch.stack([loss.detach(), norm, value]).tolist()
         progress.shared_step += 1
         progress.total_shared_steps += 1
-        if not torch.isfinite(loss + norm):
+        if not math.isfinite(loss + norm):
             self._skip_step()
             return
         progress.skipped_in_a_row = 0
         self.step_shared()
         self.shared_optimizer.zero_grad(set_to_none=True)  # the next forward pass needs the memory
-        progress.value_sum += float(value)
+        progress.value_sum += value
         progress.value_count += 1
         if progress.total_shared_steps % self.config.log_step == 0:
-            metric = self.task.epoch_metric(float(value))
-            values = {"loss": float(loss.detach()), self.task.metric.name: metric, "grad_norm": float(norm), "lr": lr}
+            metric = self.task.epoch_metric(value)
+            values = {"loss": loss, self.task.metric.name: metric, "grad_norm": norm, "lr": lr}
             self.logbook.scalars("shared", values, progress.step)
 
     def step_shared(self) -> None:
@@ -290,7 +293,7 @@ class Trainer:
         """One update of θ by `num` sampled architectures, scored on the next validation minibatch."""
         progress, config = self.progress, self.config
         sampled = sample(self.controller, num)
-        rewards = self.ranks.divided(self.task.rewards, sampled.architectures)  # [M]
+        rewards = self.ranks.divided(self.task.rewards, sampled.architectures).cpu()  # [M]
         rewards = rewards + self.size.reward(sampled.architectures)
         if not torch.isfinite(rewards).all():
             self._skip_update("a reward")

@@ -1,0 +1,51 @@
+"""A GPU computes what the CPU does."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+from torch.testing import assert_close
+
+from enas.models.precision import use
+from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.search_space import RNNCell
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+CELLS = [
+    RNNCell(("tanh", "ReLU", "sigmoid", "tanh"), (0, 1, 1)),
+    RNNCell(("sigmoid", "identity", "tanh", "ReLU"), (0, 0, 1), cell_output="all"),
+    RNNCell(("ReLU", "identity"), (0,)),
+]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_a_shared_model_on_a_gpu_equals_it_on_a_cpu(precision):
+    torch.manual_seed(0)
+    sizes = {"shared_embed": 72, "shared_hid": 72, "num_blocks": 4, "shared_norm_bound": 4.0}
+    cpu = SharedRNN(50, SharedRNNConfig(**{**tiny.CALM, **sizes}))
+    gpu = copy.deepcopy(cpu).to("cuda")
+    use(precision, torch.device("cuda"))
+    gpu.precision = precision
+    for seed in range(3):
+        torch.manual_seed(seed)
+        inputs, targets = torch.randint(50, (2, 9, 6))
+        states = [torch.randn(3, 6, 72)]
+        states.append(states[0].cuda())
+        outcomes = []
+        for model, state in zip((cpu, gpu), states, strict=True):
+            words = inputs.to(state.device), targets.to(state.device)
+            model.zero_grad()
+            loss, output = model.loss(*words, CELLS, state)
+            loss.backward()
+            grads = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+            scores, _ = model.score(*words, CELLS, state)
+            outcomes.append(((loss.detach().cpu(), output.last.detach().cpu(), scores.cpu()), grads))
+        # Rounded gradients differ by more: here and there the other side of a ReLU is on.
+        tolerance, of_gradients = {"float32": (1e-5, 1e-4), "tf32": (5e-3, 0.15), "bfloat16": (5e-2, 0.4)}[precision]
+        assert_close(outcomes[1][0], outcomes[0][0], rtol=tolerance, atol=tolerance, check_dtype=False)
+        assert outcomes[0][1].keys() == outcomes[1][1].keys()
+        for name, grad in outcomes[0][1].items():
+            other = outcomes[1][1][name]
+            assert (other - grad).norm() <= of_gradients * grad.norm(), name
