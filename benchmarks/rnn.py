@@ -63,7 +63,8 @@ def _plain(config: Config, fast: Trainer, device: torch.device) -> Trainer:
     model.load_state_dict(fast.task.model.state_dict())
     plain = trainer(config, device)
     plain.task = LanguageTask(corpus, model, config[LanguageTaskConfig])
-    plain.shared_optimizer = plain.shared_optim.optimizer(model.parameters())
+    plain.shared_parameters = list(model.parameters())
+    plain.shared_optimizer = plain.shared_optim.optimizer(plain.shared_parameters)
     return plain
 
 

@@ -252,9 +252,10 @@ class LSTMController(Controller[ArchT]):
             if prior is not None:
                 logits = logits + prior
             log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
-            chosen = torch.multinomial(log_probs.exp(), 1).squeeze(1) if given is None else given[:, index]
-            entropy = -(log_probs.exp() * log_probs).sum(1)
-            probabilities.append(log_probs.detach().exp())
+            p = log_probs.exp()
+            chosen = torch.multinomial(p, 1).squeeze(1) if given is None else given[:, index]
+            entropy = -(p * log_probs).sum(1)
+            probabilities.append(p.detach())
             steps.append((chosen, log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1), entropy))
             if index < len(self.embeddings):
                 inputs = self.embeddings[index](chosen)

@@ -122,6 +122,7 @@ class Trainer:
     Attributes:
         output_files: files that the run has written, by kind.
         deriver: derives, see `enas.training.derive`.
+        drawn: the architectures of the next shared step, of all processes, where they are sampled already.
     """
 
     def __init__(
@@ -158,7 +159,8 @@ class Trainer:
         self.draw_policy = draw_policy
         self.shared_optim = shared_optim
         self.controller_optim = controller_optim
-        self.shared_optimizer = shared_optim.optimizer(task.model.parameters())
+        self.shared_parameters = list(task.model.parameters())  # looking for them takes half a step of a micro network
+        self.shared_optimizer = shared_optim.optimizer(self.shared_parameters)
         self.controller_optimizer = None
         if controller.is_trained:
             self.controller_optimizer = controller_optim.optimizer(controller.parameters())
@@ -169,6 +171,7 @@ class Trainer:
         self.folder = folder
         self.baseline = Baseline(reinforce)
         self.progress = Progress()
+        self.drawn: list[Any] | None = None
         self.output_files: dict[str, Path] = {}
         self._resumed_at = time.monotonic()
         self._signal: int | None = None
@@ -209,22 +212,32 @@ class Trainer:
     def train_shared(self) -> None:
         """Train ω for the rest of the epoch's steps, each on freshly sampled architectures and the next minibatch."""
         num_left = self.task.steps_per_epoch - self.progress.shared_step
+        for _ in self.logbook.progress(self._shared_steps_left(), "shared", num_left):
+            if self.drawn is None:
+                self._draw()
+            architectures, self.drawn = self.drawn, None
+            is_last = self.progress.shared_step + 1 == self.task.steps_per_epoch
+            self.shared_step(self.ranks.share(architectures), None if is_last else self._draw)
+            self._stop_if_asked()
+
+    def _draw(self) -> None:
+        """Sample the architectures of the next shared step."""
         source = self.controller
         if self.is_warming_up():
             source = RandomController(self.deriver.space, self.config.shared_balanced)
-        for _ in self.logbook.progress(self._shared_steps_left(), "shared", num_left):
-            with torch.no_grad():
-                architectures = sample(source, self.config.shared_num_sample * self.ranks.size).architectures
-            self.shared_step(self.ranks.share(architectures))
-            self._stop_if_asked()
+        with torch.no_grad():
+            self.drawn = sample(source, self.config.shared_num_sample * self.ranks.size).architectures
 
     def _shared_steps_left(self) -> Iterator[None]:
         # A return to the last checkpoint replaces self.progress, and the count goes on from there.
         while self.progress.shared_step < self.task.steps_per_epoch:
             yield
 
-    def shared_step(self, architectures: list[Any]) -> None:
-        """One step of ω on the next minibatch, with architectures of this process."""
+    def shared_step(self, architectures: list[Any], meanwhile: Callable[[], None] | None = None) -> None:
+        """One step of ω on the next minibatch, with architectures of this process.
+
+        `meanwhile` is called while a GPU, where there is one, still works at the gradient.
+        """
         progress = self.progress
         loss, value = self.task.shared_loss(architectures)
         lr = self.shared_optim.rate(progress.epoch + 1, progress.total_shared_steps, self.task.steps_per_epoch)
@@ -232,7 +245,9 @@ class Trainer:
         set_lr(self.shared_optimizer, lr)
         loss.backward()
         loss, value = self.ranks.average(self.task.model, loss, value)
-        norm = clip_gradient(self.task.model.parameters(), self.shared_optim.max_norm)
+        norm = clip_gradient([p for p in self.shared_parameters if p.grad is not None], self.shared_optim.max_norm)
+        if meanwhile is not None:
+            meanwhile()
         # All at once: each number that is read makes Python wait for the GPU.
         loss, norm, value = torch.stack([loss.detach(), norm, value]).tolist()
         progress.shared_step += 1
@@ -470,6 +485,7 @@ class Trainer:
             "controller_optimizer": optimizer.state_dict() if optimizer else None,
             "baseline": self.baseline.state_dict(),
             "progress": {**asdict(self.progress), "seconds": self.wall_seconds()},
+            "drawn": None if self.drawn is None else [one.to_dict() for one in self.drawn],
             "random": random_states(),
         }
 
@@ -483,6 +499,8 @@ class Trainer:
         self.baseline.load_state_dict(state["baseline"])
         # Checkpoints of earlier versions did not count the samples that were rewarded apart.
         self.progress = Progress(**{"num_rewarded": state["progress"]["controller_sample"], **state["progress"]})
+        drawn = state.get("drawn")  # checkpoints of earlier versions have none
+        self.drawn = None if drawn is None else [architecture_from_dict(one) for one in drawn]
         self._resumed_at = time.monotonic()
         restore_random_states(state["random"])
         self.ranks.share_device_draws(self.task.device)
