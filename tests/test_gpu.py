@@ -20,6 +20,12 @@ CELLS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def exact_afterwards():
+    yield
+    use("float32", torch.device("cuda"))
+
+
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 def test_a_shared_model_on_a_gpu_equals_it_on_a_cpu(precision):
     torch.manual_seed(0)
