@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.roofline import flops, products
+from benchmarks.roofline import counted, flops, products
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Row:
     Attributes:
         milliseconds: the median of its times; `low` and `high` are the quartiles.
         per_second: units processed.
-        roofline: the median share of its time that its products take alone; None where it has none.
+        roofline: the median share of its time that its products take alone; None where it has none, and on a GPU, where
+            Python would take longer to ask for the products than they do.
         gflops: billions of floating-point operations of its products a second.
     """
 
@@ -53,8 +54,10 @@ class Row:
 
 def in_turns(actions: list[Action], rounds: int, device: torch.device) -> list[Row]:
     """Time each action and, right after it, its products alone, `rounds` times in turn."""
-    replays = [products(action.run) for action in actions]
-    work = [flops(action.run) for action in actions]
+    on_gpu = device.type == "cuda"
+    with counted():
+        replays = [(lambda: None) if on_gpu else products(action.run) for action in actions]
+        work = [flops(action.run) for action in actions]
     times = [[] for _ in actions]
     alone = [[] for _ in actions]
     for number in range(rounds + 1):
@@ -63,10 +66,10 @@ def in_turns(actions: list[Action], rounds: int, device: torch.device) -> list[R
             if number > 0:  # the first round warms up
                 mine.append(both[0])
                 its.append(both[1])
-    return [_row(*each) for each in zip(actions, times, alone, work, strict=True)]
+    return [_row(*each, has_roofline=not on_gpu) for each in zip(actions, times, alone, work, strict=True)]
 
 
-def _row(action: Action, times: list[float], alone: list[float], work: int) -> Row:
+def _row(action: Action, times: list[float], alone: list[float], work: int, *, has_roofline: bool) -> Row:
     median = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4) if len(times) > 1 else (median,) * 3
     shares = [product / whole for product, whole in zip(alone, times, strict=True)]
@@ -77,7 +80,7 @@ def _row(action: Action, times: list[float], alone: list[float], work: int) -> R
         high=round(1e3 * high, 3),
         per_second=round(action.count / median, 1),
         unit=action.unit,
-        roofline=round(statistics.median(shares), 3) if work else None,
+        roofline=round(statistics.median(shares), 3) if work and has_roofline else None,
         gflops=round(work / median / 1e9, 2),
     )
 
