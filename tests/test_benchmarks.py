@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import cnn, controller, rnn
+from benchmarks import cnn, controller, ranks, rnn
 from benchmarks.command import main
 from benchmarks.measure import Action, in_turns
 from benchmarks.plots import growth_figure
@@ -112,3 +112,12 @@ def test_growth_is_drawn_with_its_exponent():
         labels = [text.get_text() for text in axes.get_legend().get_texts()]
         assert labels == ["linear: exponent 1.00", "square: exponent 2.00"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["size", "other"]
+
+
+def test_processes_are_compared_with_one(capsys):
+    assert ranks.main(_flags(TEXT)) == 0
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0].strip() for row in rows] == ["shared step of 1", "10 scored"]
+    for _, together, alone, faster, efficiency in rows:
+        assert 0 < float(efficiency) == float(faster)
+        assert min(float(together), float(alone)) > 0

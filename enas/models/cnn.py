@@ -98,7 +98,7 @@ class MacroLayer(nn.Module):
         output = self.operations[operation](x)
         if not skipped:
             return output
-        return F.relu(self.join({**skipped, self.label: output}))
+        return F.relu_(self.join({**skipped, self.label: output}))
 
 
 class MacroGraph(nn.Module):

@@ -87,10 +87,10 @@ def macro_operation(name: str, channels: int, norm: Norm) -> nn.Sequential:
 
     Batch normalisation and ReLU follow each convolution; the result is not negative.
     """
-    squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU()]
+    squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU(inplace=True)]
     if name in POOLS:
         return nn.Sequential(*squeeze, POOLS[name](1))
-    return nn.Sequential(*squeeze, CONVOLUTIONS[name](channels, 1), norm(channels), nn.ReLU())
+    return nn.Sequential(*squeeze, CONVOLUTIONS[name](channels, 1), norm(channels), nn.ReLU(inplace=True))
 
 
 def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
@@ -106,7 +106,7 @@ def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
         nn.ReLU(),
         CONVOLUTIONS[name](channels, stride),
         norm(channels),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         CONVOLUTIONS[name](channels, 1),
         norm(channels),
     )
@@ -269,7 +269,7 @@ class CellInput(nn.Module):
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Maps [B, inputs, H, W] by label to [B, channels, H, W], or ⌈H/2⌉ and ⌈W/2⌉."""
         x = concatenation(maps)
-        grids = relu_of_every_second_pixel(x) if len(self.paths) == 2 else (F.relu(x),)
+        grids = relu_of_every_second_pixel(x) if len(self.paths) == 2 else (F.relu_(x),)
         paths = [F.conv2d(grid, path.weight(maps)) for path, grid in zip(self.paths, grids, strict=True)]
         return self.norm(torch.cat(paths, dim=1))
 
