@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from enas.pictures.plots import write_figure
 
@@ -25,6 +26,8 @@ def growth_figure(growth: dict[str, list[dict]]) -> Figure:
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks(values, [f"{value:,}" for value in values])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.minorticks_off()
         axes.set_xlabel(name)
         axes.set_ylabel("ms")
