@@ -190,7 +190,8 @@ def test_a_checkpoint_holds_everything(tmp_path):
     execute(tiny.settings(tmp_path, max_epoch=1, shared_optim="adam"))
     state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
     assert set(state) == {
-        "task", "controller", "shared_optimizer", "controller_optimizer", "baseline", "progress", "random",
+        "task", "controller", "shared_optimizer", "controller_optimizer", "baseline", "progress", "drawn",
+        "random",
     }  # fmt: skip
     assert set(state["random"]) == {"python", "numpy", "torch", "cuda"}
     assert set(state["task"]) == {"model", "train", "valid", "state"}
