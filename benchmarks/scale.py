@@ -122,7 +122,9 @@ def epochs(folder: str, num: int) -> dict:
 def apart(function: Callable, *arguments, **settings) -> dict:
     """What a function of this module returns, called in a process of its own."""
     call = json.dumps([function.__name__, arguments, settings])
-    out = subprocess.run([sys.executable, "-m", "benchmarks.scale", call], check=True, capture_output=True, text=True)
+    out = subprocess.run([sys.executable, "-m", "benchmarks.scale", call], capture_output=True, text=True, check=False)
+    if out.returncode:
+        raise UserError(f"{function.__name__}: {out.stderr.splitlines()[-1]}")
     return json.loads(out.stdout.splitlines()[-1])
 
 

@@ -32,3 +32,13 @@ def test_a_decision_without_a_choice_has_no_row():
     decisions = [[1, [[0.25] * 4, [1.0], [0.25] * 4]]]
     labels = [label.get_text() for label in policy_figure(RNNSpace(2), decisions).axes[0].get_yticklabels()]
     assert len(labels) == 8 and "1 reads 0" not in labels
+
+
+def test_a_long_run_has_a_picture_no_wider_than_a_screen():
+    """Memory and time of the picture grew with every evaluation."""
+    probabilities = [[0.25] * 4, [1.0], [0.25] * 4]
+    wide, wider = (
+        policy_figure(RNNSpace(2), [[epoch, probabilities] for epoch in range(1, num + 1)]) for num in (100, 400)
+    )
+    assert wide.get_size_inches().tolist() == wider.get_size_inches().tolist()
+    assert len(wider.axes[0].get_xticklabels()) <= 20

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from enas.pictures.plots import write_figure
 from enas.search_space import Space
 
+WIDEST = 14.0  # inches; more evaluations get narrower columns
+
 
 def draw_policy(space: Space[Any], decisions: list[list[Any]], path: Path) -> Path:
     """Draw the probability of every choice at every evaluation; returns the file written.
@@ -42,7 +44,7 @@ def policy_figure(space: Space[Any], decisions: list[list[Any]]) -> Figure:
     """A heat map of choices × evaluations; arguments as for `draw_policy`."""
     labels, rows, borders = policy_rows(space, decisions)
     epochs = [epoch for epoch, _ in decisions]
-    size = (max(4.0, 2.6 + 0.25 * len(epochs)), max(2.4, 1.2 + 0.17 * len(rows)))
+    size = (min(WIDEST, max(4.0, 2.6 + 0.25 * len(epochs))), max(2.4, 1.2 + 0.17 * len(rows)))
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(np.array(rows), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
