@@ -106,14 +106,15 @@ class CellGraph:
     def _recorded(self, run: Callable[[], None]) -> Callable[[], None]:
         if self.shape.device.type != "cuda":
             return run
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # what is compiled or allocated at first use must be so before it is recorded
-            run()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            run()
+        with torch.cuda.device(self.shape.device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # what is compiled or allocated at first use, before it is recorded
+                run()
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # NCCL has threads of its own
+                run()
         return graph.replay
 
     @torch.no_grad()
