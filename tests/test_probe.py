@@ -102,6 +102,13 @@ def test_a_long_trial_is_not_repeated(monkeypatch):
     assert probe.seconds(lambda: None) == 0.5 / 5
 
 
+def test_beside_a_gpu_two_threads_are_enough():
+    torch.set_num_threads(3)
+    task = mock.Mock(device=torch.device("cuda"))
+    assert probe.choose_threads(task, None, 1) == (2, "beside a GPU there is only the controller to compute")
+    assert torch.get_num_threads() == 2
+
+
 def test_on_a_gpu_the_first_try_does_not_count(monkeypatch):
     """It compiles kernels and records a graph, once and for all."""
     times = iter([5.0, 0.02, 0.01, 0.03])

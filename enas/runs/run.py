@@ -382,8 +382,6 @@ def _choose_precision(config: Config, task: Task, controller: Controller[Any]) -
 
 def _choose_threads(config: Config, task: Task, controller: Controller[Any]) -> tuple[Config, list[str]]:
     """The settings with the number of threads, which the process then computes with, and a line on why."""
-    if task.device.type != "cpu":
-        return config, []
     num, reason = config.num_threads, "as num_threads says"
     if num == 0:
         num, reason = choose_threads(task, controller, config.shared_num_sample)

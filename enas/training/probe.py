@@ -17,6 +17,7 @@ from enas.training.checkpoint import random_states, restore_random_states
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 TRIES = 3
 LONG = 1.0  # seconds
+BESIDE_A_GPU = 2  # threads; more made updates of a paper-size controller slower
 GAIN = 1.1  # less precision, or more threads, must be this much faster to be chosen
 
 
@@ -76,6 +77,9 @@ def choose_threads(task: Task, controller: Controller[Any], num_architectures: i
         return most, f"{THREADS_VARIABLE} is set"
     if most == 1:
         return 1, "there is one core"
+    if task.device.type != "cpu":
+        torch.set_num_threads(BESIDE_A_GPU)
+        return BESIDE_A_GPU, "beside a GPU there is only the controller to compute"
     times = {}
     with _unchanged(task):
         architectures = _sampled(controller, num_architectures)
