@@ -245,7 +245,8 @@ class Trainer:
         set_lr(self.shared_optimizer, lr)
         loss.backward()
         loss, value = self.ranks.average(self.task.model, loss, value)
-        norm = clip_gradient([p for p in self.shared_parameters if p.grad is not None], self.shared_optim.max_norm)
+        trained = [parameter for parameter in self.shared_parameters if parameter.grad is not None]
+        norm = clip_gradient(trained, self.shared_optim.max_norm)
         if meanwhile is not None:
             meanwhile()
         # All at once: each number that is read makes Python wait for the GPU.
@@ -257,7 +258,8 @@ class Trainer:
             return
         progress.skipped_in_a_row = 0
         self.step_shared()
-        self.shared_optimizer.zero_grad(set_to_none=True)  # the next forward pass needs the memory
+        for parameter in trained:
+            parameter.grad = None  # the next forward pass needs the memory
         progress.value_sum += value
         progress.value_count += 1
         if progress.total_shared_steps % self.config.log_step == 0:
