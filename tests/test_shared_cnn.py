@@ -3,6 +3,7 @@
 Shapes: B batch, C channels, H and W height and width.
 """
 
+import collections
 import re
 from functools import cache
 
@@ -388,6 +389,20 @@ def test_logits_of_several_networks_are_those_of_each(several):
     assert logits.shape == (len(several), BATCH, CLASSES)
     for found, network in zip(logits, several, strict=True):
         assert found.equal(model(images(), network))
+
+
+@pytest.mark.parametrize("several", [[CHAIN, DENSE], [PAIR, PAIR]])
+def test_what_networks_have_in_common_is_computed_once(several):
+    model, calls = shared_model(several[0]), collections.Counter()
+    for module in model.modules():
+        module.register_forward_hook(lambda module, *_: calls.update([module]))
+    model.logits(images(), several)
+    of_the_stem = [model.stem]
+    if several[0] is PAIR:
+        of_the_stem += [*model.cells[0].calibrations.values(), model.cells[1].calibrations["0"]]
+        assert calls[model.cells[1].calibrations["1"]] == 2
+    assert [calls[module] for module in of_the_stem] == [1] * len(of_the_stem)
+    assert calls[model.classifier] == 2
 
 
 # Batch statistics

@@ -24,12 +24,15 @@ from enas.models.operations import (
     drop_path,
     macro_operation,
     micro_operation,
+    recalled,
 )
 from enas.search_space.cnn_macro import STEM, MacroNetwork, reduction_layers
 from enas.search_space.cnn_micro import CELL_INPUTS, MicroCell, MicroNetwork
 from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
 
 IMAGE_CHANNELS = 3
+
+Known = dict[nn.Module, Tensor]  # by module, what it made of the images, or of the stem
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,13 @@ class MacroGraph(nn.Module):
                 stage += 1
         self.classifier = classifier(widths[stage], num_classes, dropout)
 
-    def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
+    def compute(self, images: Tensor, network: MacroNetwork, known: Known | None = None) -> Tensor:
+        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W].
+
+        `known` keeps, from network to network, what the same images give whichever network reads them.
+        """
         choices = MacroChoices.of(network)
-        x = self.stem(images)
+        x = recalled(known, self.stem, images)
         outputs = {STEM: x}  # by label, at the present size
         for layer in range(choices.num_layers):
             if layer in choices.operations:
@@ -245,11 +251,16 @@ class Cell(nn.Module):
             edge_stride = stride if edge.source in CELL_INPUTS else 1
             self.edges[edge.key] = micro_operation(edge.operation, channels, edge_stride, norm)
 
-    def forward(self, older: Maps, previous: Maps, cell: MicroCell, progress: float) -> Maps:
-        """The output of `cell`, from those of the two cells before it; `progress` as for `MicroGraph.compute`."""
+    def forward(
+        self, older: Maps, previous: Maps, cell: MicroCell, progress: float, known: Known | None = None
+    ) -> Maps:
+        """The output of `cell`, from those of the two cells before it; the rest as for `MicroGraph.compute`."""
         choices = CellChoices.of(cell)
         inputs = (older, previous)
-        maps = {label: self.calibrations[str(label)](inputs[label]) for label in choices.inputs}
+        maps = {
+            label: recalled(known if STEM in inputs[label] else None, self.calibrations[str(label)], inputs[label])
+            for label in choices.inputs
+        }
         for first, second in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
             maps[first.node] = self._result(first, maps, progress) + self._result(second, maps, progress)
         return {label: maps[label] for label in choices.outputs}
@@ -308,20 +319,23 @@ class MicroGraph(nn.Module):
             older, previous = previous, (choices.outputs, channels)
         self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
 
-    def compute(self, images: Tensor, network: MicroNetwork, progress: float = 1.0) -> tuple[Tensor, Maps]:
+    def compute(
+        self, images: Tensor, network: MicroNetwork, progress: float = 1.0, known: Known | None = None
+    ) -> tuple[Tensor, Maps]:
         """Run `network`, whose weights must be there, on images [B, 3, H, W].
 
         Args:
             progress: the share of training that is done, 0 … 1, by which the probability of dropping a path grows
                 (as in the authors' code).
+            known: as for `MacroGraph.compute`.
 
         Returns:
             logits [B, classes], and what the second reduction cell concatenates, each [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
         """
-        older = previous = {STEM: self.stem(images)}
+        older = previous = {STEM: recalled(known, self.stem, images)}
         for module, reduces in zip(self.cells, self.reduces, strict=True):
             cell = network.reduction if reduces else network.normal
-            older, previous = previous, module(older, previous, cell, progress)
+            older, previous = previous, module(older, previous, cell, progress, known)
             if reduces:
                 reduced = previous
         return self.classifier(previous), reduced

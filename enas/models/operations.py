@@ -299,6 +299,15 @@ class SlicedClassifier(Sliced):
         return F.linear(self.pool(concatenation(normalised)), self.weight(maps), self.bias)
 
 
+def recalled(known: dict[nn.Module, Tensor] | None, module: nn.Module, x: Any) -> Tensor:
+    """`module(x)`, from `known` where it is there, and kept there; None keeps nothing."""
+    if known is None:
+        return module(x)
+    if module not in known:
+        known[module] = module(x)
+    return known[module]
+
+
 def drop_path(x: Tensor, p: float, training: bool) -> Tensor:
     """Zero `x` [B, …] for whole examples with probability p; the others are scaled by 1/(1−p) (Larsson et al. 2017)."""
     if not training or p == 0:

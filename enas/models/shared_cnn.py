@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from enas.errors import UserError
-from enas.models.cnn import CellChoices, MacroChoices, MacroGraph, MicroGraph
+from enas.models.cnn import CellChoices, Known, MacroChoices, MacroGraph, MicroGraph
 from enas.models.operations import BATCH_STATISTICS, Sliced
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
@@ -95,8 +95,8 @@ class SharedMacroCNN(MacroGraph):
             for reduction in others:
                 reduction.load_state_dict(first.state_dict())
 
-    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W].
+    def forward(self, images: Tensor, network: MacroNetwork, known: Known | None = None) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; `known` as for `MacroGraph.compute`.
 
         Raises:
             UserError: when the network is part of a graph of another depth.
@@ -105,11 +105,12 @@ class SharedMacroCNN(MacroGraph):
             raise UserError(
                 f"the network has {network.num_layers} layers, but the shared model has {self.config.num_layers}"
             )
-        return self.compute(images, network)
+        return self.compute(images, network, known)
 
     def logits(self, images: Tensor, networks: Sequence[MacroNetwork]) -> Tensor:
         """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
-        return torch.stack([self(images, network) for network in networks])
+        known: Known = {}
+        return torch.stack([self(images, network, known) for network in networks])
 
 
 class SharedMicroCNN(MicroGraph):
@@ -155,8 +156,8 @@ class SharedMicroCNN(MicroGraph):
                 kind = (name, int(source) in CELL_INPUTS)  # these may have another stride
                 operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 
-    def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W].
+    def forward(self, images: Tensor, network: MicroNetwork, known: Known | None = None) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; `known` as for `MacroGraph.compute`.
 
         Raises:
             UserError: when a cell has nodes that this model has no weights for.
@@ -166,12 +167,13 @@ class SharedMicroCNN(MicroGraph):
             node = getattr(network, name).nodes[-1]
             if node > last:
                 raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
-        logits, _ = self.compute(images, network)
+        logits, _ = self.compute(images, network, known=known)
         return logits
 
     def logits(self, images: Tensor, networks: Sequence[MicroNetwork]) -> Tensor:
         """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
-        return torch.stack([self(images, network) for network in networks])
+        known: Known = {}
+        return torch.stack([self(images, network, known) for network in networks])
 
 
 def check_filters(name: str, filters: int) -> None:

@@ -14,6 +14,7 @@ from enas.data.augment import AugmentConfig, all_rotations, augment, normalise, 
 from enas.data.builtin import SPLITS
 from enas.data.image import ImageDataset
 from enas.data.image_batches import TrainingImages, evaluation_batches
+from enas.models.cnn import Known
 from enas.models.precision import PRECISIONS, PrecisionConfig, at_least_float32, product_dtype, use
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
@@ -48,7 +49,8 @@ class VisionTask(Task):
 
     Args:
         dataset: the images.
-        model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C].
+        model: the shared parameters ω: model(images [B, 3, H, W], network, known) gives logits [B, C]; `known`, a
+            dictionary or None, may keep what several networks have in common on the same images.
         config: see `VisionTaskConfig`.
         seed: fixes the order in which images are read.
 
@@ -132,9 +134,9 @@ class VisionTask(Task):
         logits = at_least_float32(self.logits(images, network))
         return nn.functional.cross_entropy(logits, labels), logits
 
-    def logits(self, images: Tensor, network: Network) -> Tensor:
-        """Logits [B, C] of images [B, 3, H, W]."""
-        return self.model(images, network)
+    def logits(self, images: Tensor, network: Network, known: Known | None = None) -> Tensor:
+        """Logits [B, C] of images [B, 3, H, W]; `known` keeps what networks have in common on the same images."""
+        return self.model(images, network, known)
 
     @property
     def rank_metric(self) -> Metric:
@@ -185,8 +187,9 @@ class VisionTask(Task):
 
     def _totals(self, networks: Sequence[Network], images: Tensor, labels: Tensor, metric: Metric) -> Tensor:
         total = _log_likelihood if metric is LOG_LIKELIHOOD else _correct
+        known: Known = {}
         with self._rounding():
-            logits = [at_least_float32(self.logits(images, network)) for network in networks]
+            logits = [at_least_float32(self.logits(images, network, known)) for network in networks]
         return torch.stack([total(each, labels) for each in logits])  # [M]
 
     def state_dict(self) -> dict[str, Any]:
@@ -216,7 +219,7 @@ class ScratchVisionTask(VisionTask):
         progress = self._train.cursor / (self.config.max_epoch * self.steps_per_epoch)
         return self.model.loss(images, labels, min(1.0, progress))
 
-    def logits(self, images: Tensor, network: Network) -> Tensor:
+    def logits(self, images: Tensor, network: Network, known: Known | None = None) -> Tensor:
         return self.model(images)
 
 
