@@ -104,9 +104,10 @@ def choose_controller_steps(
         at_once: architectures of an update of the controller, of which the result is a multiple.
     """
     with _unchanged(task):
-        shared_architectures, sample = _sampled(controller, shared), _sampled(controller, at_once)
-        step = seconds(lambda: task.shared_loss(shared_architectures)[0].backward())
-        update = seconds(lambda: task.rewards(sample))
+        architectures = _sampled(controller, shared)
+        step = seconds(lambda: task.shared_loss(architectures)[0].backward())
+        # Beside a fast GPU the decisions take as long as the scoring.
+        update = seconds(lambda: task.rewards(controller.sample(at_once).architectures))
     wanted = share / (1 - share) * task.steps_per_epoch * step
     num = at_once * max(1, round(wanted / update))
     return num, f"a shared step takes {1e3 * step:.3g} ms and an update of the controller {1e3 * update:.3g}"
