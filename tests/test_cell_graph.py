@@ -113,6 +113,27 @@ def test_a_shorter_sequence_uses_the_graph_of_a_longer_one(problem):
     assert cell_graph._graph.cache_info().misses == 1
 
 
+def test_smaller_cells_use_the_graph_of_larger_ones_and_nothing_that_these_left(problem):
+    _, tensors, mask, towards = problem
+    cell_graph._graph.cache_clear()
+    generator = torch.Generator().manual_seed(3)
+    diverged = {name: torch.full_like(tensor, torch.nan) for name, tensor in tensors.items()}
+
+    def padded(*args):
+        return graph_sequence(*args, largest=5)
+
+    for largest, sizes in ((5, (5, 2, 5, 1, 3)), (4, (1, 2, 1, 2, 1))):
+        run(padded, [random_cell(generator, largest) for _ in sizes], diverged, towards, 25.0, mask)
+        cells = [random_cell(generator, size) for size in sizes]
+        states, grads = run(padded, cells, tensors, towards, 25.0, mask)
+        expected, expected_grads = run(
+            lambda *args, cells=cells: by_reference(*args, cells), cells, tensors, towards, 25.0, mask
+        )
+        assert_close(states, expected)
+        assert_close(grads, expected_grads)
+    assert cell_graph._graph.cache_info().misses == 2  # of 5 nodes, and of 4 or fewer
+
+
 def test_gradients_after_another_sequence_are_refused(problem):
     cells, tensors, _, _ = problem
     plan = Plan.of(cells)

@@ -25,8 +25,10 @@ from enas.models import cell_pointwise
 from enas.models.cell_pointwise import CODES, CellTensors
 from enas.models.cell_sequence import Plan
 
-STEPS_MULTIPLE = 5  # sequences are filled up to a multiple, so that fewer lengths need a graph of their own
-GRAPHS_KEPT = 8  # of the last used shapes; each has its own memory
+# Sequences, and cells smaller than the largest, are filled up to a multiple, so that fewer sizes need their own graph.
+STEPS_MULTIPLE = 5
+NODES_MULTIPLE = 4
+GRAPHS_KEPT = 16  # of the last used shapes; each has its own memory
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,15 @@ class CellGraph:
         self.first.copy_(state)
         if self.mask is not None:
             self.mask.copy_(mask)
-        for mine, value in zip((self.cells.parents, self.cells.codes, self.cells.shares), _tensors(plan), strict=True):
+        tensors = _tensors(plan, self.shape.nodes)
+        for mine, value in zip((self.cells.parents, self.cells.codes, self.cells.shares), tensors, strict=True):
             mine.copy_(value, non_blocking=True)
         self.w_state.copy_(w_state)
+        # What is not there has no part in the output, but must not be what a diverged step has left.
+        self.weights[len(plan.nodes) - 1 :] = 0
+        for j, node in enumerate(plan.nodes[1:]):
+            if node.absent:
+                self.weights[j, node.absent] = 0
         mine, theirs = [], []
         for j, weights in enumerate(plan.by_node(edges)[1:]):
             for (_, cells), weight in zip(plan.nodes[j + 1].edges, weights, strict=True):
@@ -223,15 +231,16 @@ class CellGraph:
         return self.projected[t] if j == 0 else None
 
 
-def _tensors(plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    """The `CellTensors` of a plan, on the CPU."""
-    m = len(plan.shares[0])
-    parents = [[0] * m] + [[parent + 1 for parent in node.parents] for node in plan.nodes[1:]]
-    codes = torch.zeros(len(plan.nodes), m, dtype=torch.int32)
+def _tensors(plan: Plan, num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `CellTensors` of a plan, on the CPU, filled up with nodes that read node 0 and have no share."""
+    m, missing = len(plan.shares[0]), num_nodes - len(plan.nodes)
+    parents = [[0] * m, *([parent + 1 for parent in node.parents] for node in plan.nodes[1:]), *[[1] * m] * missing]
+    codes = torch.zeros(num_nodes, m, dtype=torch.int32)
     for j, node in enumerate(plan.nodes):
         for name, cells in node.groups:
             codes[j, cells] = CODES[name]
-    return torch.tensor(parents, dtype=torch.int32), codes, torch.tensor(plan.shares, dtype=torch.float64)
+    shares = torch.tensor([*plan.shares, *[[0.0] * m] * missing], dtype=torch.float64)
+    return torch.tensor(parents, dtype=torch.int32), codes, shares
 
 
 class _GraphSequence(torch.autograd.Function):
@@ -268,6 +277,7 @@ def graph_sequence(
     norm_bound: float,
     mask: Tensor | None = None,
     products: torch.dtype | None = None,
+    largest: int = 0,
     pointwise: ModuleType | None = None,
 ) -> Tensor:
     """What `cell_sequence` computes, by the graph of its shape, which is made when it is first needed.
@@ -276,20 +286,26 @@ def graph_sequence(
         projected, state, w_state, plan, norm_bound, mask: as for `cell_sequence`.
         edges: in the order of `plan.edges`.
         products: type of the operands of products; None is that of the arguments.
+        largest: nodes that a cell can have; 0 is as many as those of `plan`.
         pointwise: `cell_pointwise` or what does the same; None is the fastest there is.
 
     Raises:
         RuntimeError: by the backward pass, when another sequence of the same shape ran in between.
     """
     operands = (projected, state, w_state, *edges)
-    steps = -(-len(projected) // STEPS_MULTIPLE) * STEPS_MULTIPLE
+    steps = _up(len(projected), STEPS_MULTIPLE)
+    nodes = max(len(plan.nodes), min(_up(len(plan.nodes), NODES_MULTIPLE), largest))
     has_backward = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
     shape = Shape(
-        steps, *state.shape, len(plan.nodes), mask is not None, has_backward, norm_bound, state.dtype,
+        steps, *state.shape, nodes, mask is not None, has_backward, norm_bound, state.dtype,
         products or state.dtype, torch.backends.cuda.matmul.allow_tf32, state.device,
     )  # fmt: skip
     graph = _graph(shape, pointwise or _fastest(state))
     return _GraphSequence.apply(projected, state, w_state, graph, plan, mask, *edges)
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 @functools.lru_cache(maxsize=GRAPHS_KEPT)

@@ -91,7 +91,8 @@ class SharedRNN(LanguageModel):
         mask = dropout_mask(state, self.config.shared_dropouth, self.training, self.part)
         if is_graphable(plan, state.device):
             products = product_dtype(self.precision)
-            states = graph_sequence(projected, state, w_state, edges, plan, bound, mask, products)
+            sizes = {"products": products, "largest": self.config.num_blocks}
+            states = graph_sequence(projected, state, w_state, edges, plan, bound, mask, **sizes)
         else:
             states = cell_sequence(projected, state, w_state, edges, plan, bound, mask)
         return states, states[-1]
