@@ -19,7 +19,7 @@ from enas.search_space import RNNCell
 from enas.search_space.decisions import MacroSpace, RNNSpace
 
 SIZES = {"num_blocks": 2, "batch_size": 4, "shared_embed": 8, "shared_hid": 8, "shared_rnn_max_length": 6}
-METHODS = ("search", "random_shared", "uniform", "random_budget", "lstm")
+METHODS = ("search", "random_shared", "finalists", "uniform", "random_budget", "lstm")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def settings(home, output, **changes) -> dict:
     usual = {
         **search, **SIZES, "data_dir": str(home / "data"), "max_epoch": 1, "shared_max_step": 4,
         "budget": str(home / "budget.py"), "table": str(output / "cells.json"), "output": str(output / "results"),
-        "truth_seeds": 1, "seeds": 2, "methods": METHODS, "backend": "sequential",
+        "truth_seeds": 1, "seeds": 2, "methods": METHODS, "finalists": 3, "backend": "sequential",
     }  # fmt: skip
     return {**usual, **changes}
 
@@ -146,7 +146,7 @@ def test_scores_and_ranks_are_those_of_the_table(evaluated, split, prefix):
     output, results = evaluated
     rows = json.loads((output / "cells.json").read_text())["rows"]
     known = {RNNCell.from_dict(row["architecture"]): row["runs"][0][split] for row in rows}
-    for name in ("search", "random_shared", "uniform", "random_budget"):
+    for name in METHODS[:-1]:
         found = results["methods"][name]
         cells = [RNNCell.from_dict(one) for one in found["architectures"]]
         assert found[f"{prefix}scores"] == [known[cell] for cell in cells]
@@ -166,6 +166,27 @@ def test_a_search_is_that_of_the_command(home, evaluated, tmp_path):
     given = {name: value for name, value in settings(home, tmp_path).items() if name in Config().values}
     results = search_evaluation.run.train(Config(**{**given, "log_dir": str(tmp_path), "random_seed": 2}))
     assert evaluated[1]["methods"]["search"]["architectures"][1] == results["architecture"]
+
+
+def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(home, evaluated):
+    output, results = evaluated
+    rows = json.loads((output / "results" / "finalists.json").read_text())["rows"]
+    validation = {
+        (RNNCell.from_dict(row["architecture"]), run["seed"]): run["validation"] for row in rows for run in row["runs"]
+    }
+    for seed, taken in zip((1, 2), results["methods"]["finalists"]["architectures"], strict=True):
+        scores = {cell: score for (cell, given), score in validation.items() if given == 1_000_000 + seed}
+        assert len(scores) == 3
+        assert RNNCell.from_dict(taken) == min(scores, key=scores.get)
+    assert len(validation) == 6
+
+
+def test_finalists_are_the_best_candidates_of_the_search(evaluated):
+    (folder,) = (evaluated[0] / "results" / "searches" / "search-1").iterdir()
+    trainer, _ = search_evaluation.run.restore(search_evaluation.saved_config(folder), folder)
+    found = [RNNCell.from_dict(one) for one in search_evaluation.best_candidates(str(folder.parent), 3)]
+    scores = [trainer.task.evaluate(cell, "valid") for cell in found]
+    assert len(set(found)) == 3 and scores == sorted(scores)
 
 
 @pytest.fixture
@@ -192,6 +213,14 @@ def test_the_time_of_a_search_buys_random_trainings(home, copy, monkeypatch):
         results = evaluate(**settings(home, copy, methods=("search", "random_budget")))
         ranks[seconds] = results["methods"]["random_budget"]["ranks"]
     assert ranks[1e-9] == [1, 1] != ranks[1e9]
+
+
+def test_finalists_buy_as_many_random_trainings(home, copy, monkeypatch):
+    monkeypatch.setattr(Table, "seconds", 1e9)  # the search itself buys none
+    drawn = []
+    monkeypatch.setattr(search_evaluation.random.Random, "sample", lambda self, rows, num: drawn.append(num) or [0])
+    evaluate(**settings(home, copy, methods=("finalists", "random_budget")))
+    assert drawn == [3, 3]
 
 
 def test_a_dry_run_trains_nothing(home, tmp_path, capsys, evaluated):

@@ -39,6 +39,9 @@ SEARCHES = {
     "random_shared": {"train_type": "random"},
 }
 CONTROLS = ("uniform", "random_budget", "lstm")
+METHODS = (*SEARCHES, "finalists", *CONTROLS)
+# Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
+FINALIST_SEED = 1_000_000
 BACKENDS = ("loky", "ray", "dask", "sequential")
 
 
@@ -53,7 +56,10 @@ class EvaluationConfig(Settings):
     seeds: int = setting(5, "times each method is tried, with seeds 1, 2, …", at_least=1)
     methods: tuple[str, ...] = setting(
         ("search", "ema", "independent", "random_shared", "uniform", "random_budget"),
-        f"out of {', '.join((*SEARCHES, *CONTROLS))}; the first is compared with the others; none makes the table only",
+        f"out of {', '.join(METHODS)}; the first is compared with the others; none makes the table only",
+    )
+    finalists: int = setting(
+        10, "best candidates of a search that the method finalists trains once from scratch, to take the best", at_least=1
     )
     jobs: int = setting(1, "trainings side by side", at_least=1)
     backend: str = setting("loky", "joblib's: loky here, ray or dask on a cluster", choices=BACKENDS)
@@ -64,10 +70,9 @@ class EvaluationConfig(Settings):
         for name in ("budget", "table"):
             if not getattr(self, name):
                 raise UserError(f"{name} is missing; --{name} names it, and --help says what it is")
-        known = (*SEARCHES, *CONTROLS)
         for name in self.methods:
-            if name not in known:
-                raise UserError(f"methods: unknown method {name!r}; there are {', '.join(known)}")
+            if name not in METHODS:
+                raise UserError(f"methods: unknown method {name!r}; there are {', '.join(METHODS)}")
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -113,6 +118,7 @@ class _Evaluation:
         self.table = Table.open(Path(config.table), budget, architectures_of(space, config.num_truth))
         # What methods found outside of the table.
         self.found = Table.open(self.folder / "found.json", budget, [])
+        self.finalists = Table.open(self.folder / "finalists.json", budget, [])
 
     def run(self) -> dict[str, Any]:
         if self.config.dry_run:
@@ -121,10 +127,11 @@ class _Evaluation:
             make_writable(folder)
         data = self.budget.space.load_data(self.budget)
         identity, self.cost = identity_of(data), run.cost_of(self.budget, data)
-        for table in (self.table, self.found):
+        for table in (self.table, self.found, self.finalists):
             table.check_data(self.budget.dataset, identity)
-        complete(self.table, self.budget, self.truth_seeds, self.workers)
+        complete(self.table, self.budget, self.table.missing(self.truth_seeds), self.workers)
         self._search_all()
+        self._train_finalists()
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in self.config.methods}
         self._train_found(chosen)
         results = self._results(chosen)
@@ -143,13 +150,12 @@ class _Evaluation:
 
     def _searches_left(self) -> dict[tuple[str, int], tuple[Any, ...]]:
         tasks = {}
-        for name in self.config.methods:
+        for name in dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods):
             for seed in self.seeds:
                 if name in SEARCHES and not self._outcome_path(name, seed).is_file():
                     settings = {**self.search.to_dict(), **SEARCHES[name], "random_seed": seed}
                     rows = [architecture.to_dict() for architecture in self.table.architectures]
-                    folder = str(self.folder / "searches" / f"{name}-{seed}")
-                    tasks[name, seed] = (search_and_rank, {**settings, "log_dir": folder}, rows)
+                    tasks[name, seed] = (search_and_rank, {**settings, "log_dir": self._log_dir(name, seed)}, rows)
         return tasks
 
     def _search_all(self) -> None:
@@ -158,17 +164,57 @@ class _Evaluation:
 
         self.workers.run(self._searches_left(), done, "searches")
 
+    def _log_dir(self, name: str, seed: int) -> str:
+        return str(self.folder / "searches" / f"{name}-{seed}")
+
     def _outcome_path(self, name: str, seed: int) -> Path:
         return self.folder / "searches" / f"{name}-{seed}.json"
 
     def _outcome(self, name: str, seed: int) -> dict[str, Any]:
         return read_json(self._outcome_path(name, seed))
 
+    # --- finalists ----------------------------------------------------------------------------------------------------
+
+    def _train_finalists(self) -> None:
+        """Of each search, the best candidates by its shared weights; each is trained once."""
+        if "finalists" not in self.config.methods:
+            return
+        self.workers.run(
+            {
+                seed: (best_candidates, self._log_dir("search", seed), self.config.finalists)
+                for seed in self.seeds
+                if not self._finalists_path(seed).is_file()
+            },
+            lambda seed, found: write_json(self._finalists_path(seed), found),
+            "finalists",
+        )
+        pairs = {seed: self._finalists(seed) for seed in self.seeds}
+        have = set(self.finalists.architectures)
+        self.finalists.architectures += [
+            one for one in dict.fromkeys(one for found in pairs.values() for one in found) if one not in have
+        ]
+        missing = [pair for seed in self.seeds for pair in self._final_runs(seed) if pair not in self.finalists.runs]
+        complete(self.finalists, self.budget, missing, self.workers)
+
+    def _finalists_path(self, seed: int) -> Path:
+        return self.folder / "searches" / f"finalists{self.config.finalists}-{seed}.json"
+
+    def _finalists(self, seed: int) -> list[Architecture]:
+        return [architecture_from_dict(one) for one in read_json(self._finalists_path(seed))]
+
+    def _final_runs(self, seed: int) -> list[tuple[int, int]]:
+        """The (row, seed) pairs of the trainings of the finalists of a search."""
+        rows = [self.finalists.architectures.index(one) for one in self._finalists(seed)]
+        return [(row, FINALIST_SEED + seed) for row in rows]
+
     # --- what each method chooses -------------------------------------------------------------------------------------
 
     def _chosen(self, method: str, seed: int) -> Architecture:
         if method in SEARCHES:
             return architecture_from_dict(self._outcome(method, seed)["architecture"])
+        if method == "finalists":
+            row, _ = self._best(self.finalists, self._final_runs(seed))
+            return self.finalists.architectures[row]
         if method == "lstm":
             return self.search.space.baselines["lstm"](self.budget)
         rng = random.Random(f"{method} {seed}")
@@ -176,23 +222,30 @@ class _Evaluation:
         if method == "uniform":
             return self.table.architectures[rng.choice(rows)]
         drawn = rng.sample(rows, min(len(rows), self._num_affordable(seed)))
-        validation = {row: self.table.runs[row, 1]["validation"] for row in drawn}
-        best = (max if self.metric.higher_is_better else min)(validation, key=lambda row: validation[row])
-        return self.table.architectures[best]
+        row, _ = self._best(self.table, [(row, 1) for row in drawn])
+        return self.table.architectures[row]
+
+    def _best(self, table: Table, trainings: list[tuple[int, int]]) -> tuple[int, int]:
+        """The (row, seed) pair that validates best."""
+        scores = {one: table.runs[one]["validation"] for one in trainings}
+        return (max if self.metric.higher_is_better else min)(scores, key=lambda one: scores[one])
 
     def _num_affordable(self, seed: int) -> int:
-        """How many architectures could be trained from scratch in the time of the search of this seed."""
-        first = next((name for name in self.config.methods if name in SEARCHES), None)
+        """How many architectures could be trained from scratch in the time of the first method's search."""
+        first = next((name for name in self.config.methods if name not in CONTROLS), None)
         if first is None:
             raise UserError("methods: random_budget takes the time of a search, and there is none")
-        return max(1, int(self._outcome(first, seed)["seconds"] / self.table.seconds))
+        if first != "finalists":
+            return max(1, int(self._outcome(first, seed)["seconds"] / self.table.seconds))
+        searched = int(self._outcome("search", seed)["seconds"] / self.table.seconds)
+        return searched + len(self._final_runs(seed))
 
     def _train_found(self, chosen: dict[str, list[Architecture]]) -> None:
         known = set(self.table.architectures)
         new = dict.fromkeys(one for found in chosen.values() for one in found if one not in known)
         have = set(self.found.architectures)
         self.found.architectures += [one for one in new if one not in have]
-        complete(self.found, self.budget, self.truth_seeds, self.workers)
+        complete(self.found, self.budget, self.found.missing(self.truth_seeds), self.workers)
 
     # --- figures ------------------------------------------------------------------------------------------------------
 
@@ -274,6 +327,21 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
     }
+
+
+def best_candidates(log_dir: str, num: int) -> list[dict[str, Any]]:
+    """Of the search in `log_dir`, the best `num` candidates or fewer, best first on the whole of validation."""
+    (folder,) = _begun({"log_dir": log_dir})
+    trainer, _ = run.restore(saved_config(folder).replace(derive_shortlist=num), folder)
+    found: list[Architecture] = []
+
+    def keep(shortlist: list[Architecture]) -> Architecture:
+        found.extend(shortlist)
+        return shortlist[0]
+
+    trainer.deriver.choose = keep
+    trainer.deriver.derive()
+    return [one.to_dict() for one in found]
 
 
 def _begun(settings: dict[str, Any]) -> list[Path]:

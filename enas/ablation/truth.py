@@ -261,12 +261,12 @@ def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any
     return key, function(*arguments)
 
 
-def complete(table: Table, config: Config, seeds: Iterable[int], workers: Workers) -> None:
-    """Train what is missing in a table; it is saved after each training."""
+def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], workers: Workers) -> None:
+    """Train the (row, seed) pairs that are missing in a table; it is saved after each training."""
     settings = {name: value for name, value in config.to_dict().items() if name != "dag_path"}
     tasks = {
         (row, seed): (train_from_scratch, settings, table.architectures[row].to_dict(), seed)
-        for row, seed in table.missing(seeds)
+        for row, seed in missing
     }
 
     def done(key: tuple[int, int], scores: dict[str, float]) -> None:
