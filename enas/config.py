@@ -67,6 +67,12 @@ class RunConfig(Settings):
     rank_timeout: float = setting(
         600.0, "torchrun: seconds after which a process of the run that does not answer is given up", above=0
     )
+    num_together: int = setting(
+        0,
+        "architectures trained from scratch side by side in one process where there are several (ablations, "
+        "evaluations, finalists); 0 is 4 cells on a GPU, else 1",
+        at_least=0,
+    )
     num_threads: int = setting(
         0, "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest", at_least=0
     )

@@ -67,7 +67,7 @@ def test_a_training_of_the_table_is_that_of_the_command(home, evaluated, tmp_pat
     output, _ = evaluated
     row = json.loads((output / "cells.json").read_text())["rows"][5]
     given = {**SIZES, "dataset": "tiny", "shared_max_step": 4, "max_epoch": 1, "precision": "float32"}
-    found = truth.train_from_scratch({**given, "data_dir": str(home / "data")}, row["architecture"], seed=1)
+    found = truth.train_from_scratch({**given, "data_dir": str(home / "data")}, [row["architecture"]], seed=1)[0]
     assert (found["validation"], found["test"]) == (row["runs"][0]["validation"], row["runs"][0]["test"])
 
 

@@ -42,6 +42,7 @@ CONTROLS = ("uniform", "random_budget", "lstm")
 METHODS = (*SEARCHES, "finalists", *CONTROLS)
 # Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
 FINALIST_SEED = 1_000_000
+SAMPLES_PER_FINALIST = 100
 BACKENDS = ("loky", "ray", "dask", "sequential")
 
 
@@ -59,7 +60,9 @@ class EvaluationConfig(Settings):
         f"out of {', '.join(METHODS)}; the first is compared with the others; none makes the table only",
     )
     finalists: int = setting(
-        10, "best candidates of a search that the method finalists trains once from scratch, to take the best", at_least=1
+        10,
+        "best candidates of a search that the method finalists trains once from scratch, to take the best",
+        at_least=1,
     )
     jobs: int = setting(1, "trainings side by side", at_least=1)
     backend: str = setting("loky", "joblib's: loky here, ray or dask on a cluster", choices=BACKENDS)
@@ -97,7 +100,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     given = with_variation({name: value for name, value in settings.items() if name not in names})
     search = Config(**given)
     check_effects(given, search)
-    places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
+    places = {name: getattr(search, name) for name in ("data_dir", "num_gpu", "num_together")}
     budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
     return _Evaluation(evaluation, search, budget).run()
 
@@ -332,7 +335,9 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
 def best_candidates(log_dir: str, num: int) -> list[dict[str, Any]]:
     """Of the search in `log_dir`, the best `num` candidates or fewer, best first on the whole of validation."""
     (folder,) = _begun({"log_dir": log_dir})
-    trainer, _ = run.restore(saved_config(folder).replace(derive_shortlist=num), folder)
+    # Of a policy that is almost sure, most samples are the same architecture.
+    config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
+    trainer, _ = run.restore(config, folder)
     found: list[Architecture] = []
 
     def keep(shortlist: list[Architecture]) -> Architecture:

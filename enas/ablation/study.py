@@ -1,6 +1,6 @@
 """The architecture that an ablation edits, and how its variants are scored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,19 @@ class Study:
         name: of the run, or of the file, that the architecture comes from.
         config: the settings in force.
         architecture: what is studied.
-        score: its metric, and that of any variant, on validation and test.
+        score: its metric, and that of variants, on validation and test.
         origin: what else the scores depend on, JSON-ready: with shared weights, whose they are.
         cost: of the architecture or a variant, as a run from scratch trains it; None where it is not known.
+        at_once: how many variants `score` is best given.
     """
 
     name: str
     config: Config
     architecture: Editable
-    score: Callable[[Editable], dict[str, float]]
+    score: Callable[[list[Editable]], list[dict[str, float]]]
     origin: dict[str, Any]
     cost: Callable[[Editable], Cost] | None = None
+    at_once: int = 1
 
     @property
     def metric(self) -> Metric:
@@ -82,8 +84,11 @@ def _with_shared_weights(
     architecture = _named(config, dag_path) if dag_path else trainer.deriver.derive().required()
     trainer.task.evaluate(architecture, "valid", 1)  # one that does not fit is refused before anything is written
 
-    def score(variant: Editable) -> dict[str, float]:
-        return {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}
+    def score(variants: list[Editable]) -> list[dict[str, float]]:
+        return [
+            {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}
+            for variant in variants
+        ]
 
     origin = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
     cost = None if config.space.cost is None else trainer.size.cost
@@ -103,12 +108,12 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
         raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
     architecture = _named(config, dag_path) if dag_path else run.derived_architecture(folder, **changes)
 
-    def score(variant: Editable) -> dict[str, float]:
-        results = run.single(config, variant)
-        return {name: results[f"{name}_{config.space.metric.name}"] for name in SPLITS}
+    def score(variants: list[Editable]) -> list[dict[str, float]]:
+        trained = run.singles(config, variants)
+        return [{name: results[f"{name}_{config.space.metric.name}"] for name in SPLITS} for results in trained]
 
-    cost = run.cost_of(config, config.space.load_data(config))
-    return Study(f"{_name(folder, dag_path)}_train_scratch", config, architecture, score, {}, cost)
+    cost, name = run.cost_of(config, config.space.load_data(config)), f"{_name(folder, dag_path)}_train_scratch"
+    return Study(name, config, architecture, score, {}, cost, run.num_together(config))
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
@@ -140,19 +145,27 @@ def score_variants(
     metric = study.metric.name
     rows: list[dict[str, Any]] = []
     done = {row["edit"]: {name: row[f"{name}_{metric}"] for name in SPLITS} for row in known}
-    for variant in progress_bar(variants, "variants"):
-        scores = done.get(variant.edit) or study.score(variant.architecture)
-        base = rows[0] if rows else {f"{name}_{metric}": value for name, value in scores.items()}
-        rows.append(
-            {
-                "edit": variant.edit,
-                "node": variant.node,
-                study.architecture.part_word: variant.replacement,
-                **{f"{name}_{metric}": value for name, value in scores.items()},
-                **{f"{name}_change": value - base[f"{name}_{metric}"] for name, value in scores.items()},
-                **({} if study.cost is None else study.cost(variant.architecture).to_dict()),
-                "architecture": variant.architecture.to_dict(),
-            }
-        )
+    for start in progress_bar(range(0, len(variants), study.at_once), "variants"):
+        group = variants[start : start + study.at_once]
+        new = [variant for variant in group if variant.edit not in done]
+        scores = study.score([variant.architecture for variant in new]) if new else []
+        done.update(zip((variant.edit for variant in new), scores, strict=True))
+        for variant in group:
+            rows.append(_row(study, variant, done[variant.edit], rows))
         save(rows)
     return rows
+
+
+def _row(study: Study, variant: Variant, scores: dict[str, float], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    metric = study.metric.name
+    found = {f"{name}_{metric}": value for name, value in scores.items()}
+    base = rows[0] if rows else found
+    return {
+        "edit": variant.edit,
+        "node": variant.node,
+        study.architecture.part_word: variant.replacement,
+        **found,
+        **{f"{name}_change": value - base[f"{name}_{metric}"] for name, value in scores.items()},
+        **({} if study.cost is None else study.cost(variant.architecture).to_dict()),
+        "architecture": variant.architecture.to_dict(),
+    }

@@ -49,7 +49,7 @@ def node(
         j: the node.
         nodes: the state before the step, and the nodes, [N+1, M, B, H].
         both: the node's product, [M, B, 2H].
-        projected: what is added to it, [B, 2H].
+        projected: what is added to it, [B, 2H], or of each cell [M, B, 2H].
         mask: dropout of what products read, [M, B, H].
         read_next: [M, B, H], of the products' type.
     """

@@ -128,14 +128,14 @@ class Plan:
         return any(name not in IN_PLACE for node in self.nodes for name, _ in node.groups)
 
     @classmethod
-    def of(cls, cells: Sequence[RNNCell]) -> "Plan":
-        """The plan of M ≥ 1 cells, of any sizes."""
+    def of(cls, cells: Sequence[RNNCell], own_weights: bool = False) -> "Plan":
+        """The plan of M ≥ 1 cells, of any sizes; with `own_weights`, no two of them share an edge's."""
         size = max(cell.num_blocks for cell in cells)
-        nodes = tuple(cls._node(cells, position) for position in range(size))
+        nodes = tuple(cls._node(cells, position, own_weights) for position in range(size))
         return cls(nodes, tuple(tuple(_share(cell, position) for cell in cells) for position in range(size)))
 
     @staticmethod
-    def _node(cells: Sequence[RNNCell], position: int) -> NodePlan:
+    def _node(cells: Sequence[RNNCell], position: int, own_weights: bool) -> NodePlan:
         present = [position < cell.num_blocks for cell in cells]
         names = [cell.activations[position] if here else "identity" for cell, here in zip(cells, present, strict=True)]
         absent = [m for m, here in enumerate(present) if not here]
@@ -143,6 +143,9 @@ class Plan:
             return NodePlan((), _grouped(names), (), absent)
         parents = tuple(cell.parents[position - 1] if here else 0 for cell, here in zip(cells, present, strict=True))
         edges = [cell.edges[position - 1] if here else None for cell, here in zip(cells, present, strict=True)]
+        if own_weights:
+            each = tuple((edge, slice(m, m + 1)) for m, edge in enumerate(edges) if edge is not None)
+            return NodePlan(parents, _grouped(names), each, absent)
         return NodePlan(parents, _grouped(names), _grouped(edges), absent)
 
 
@@ -224,7 +227,7 @@ class _CellSequence(torch.autograd.Function):
         grad_enabled: bool,
         *edges: Tensor,
     ) -> Tensor:
-        steps, batch, hidden = projected.shape[0], projected.shape[1], state.shape[-1]
+        steps, batch, hidden = projected.shape[0], state.shape[1], state.shape[-1]
         m, n = state.shape[0], len(plan.nodes)
         keep = grad_enabled and any(ctx.needs_input_grad)
         kept_steps = steps if keep else 1
@@ -240,7 +243,7 @@ class _CellSequence(torch.autograd.Function):
             now, now_both = values[t % kept_steps], both[t % kept_steps]
             now_arguments = [None] * n if arguments is None else arguments[t % kept_steps]
             previous = states[t]
-            torch.mm(_masked(previous, mask).view(m * batch, hidden), w_state, out=now_both[0].view(m * batch, -1))
+            _state_product(_masked(previous, mask), w_state, out=now_both[0])
             now_both[0] += projected[t]
             _highway(previous, now_both[0], plan.nodes[0], out=now[0], argument=now_arguments[0])
             for j in range(1, n):
@@ -265,7 +268,7 @@ class _CellSequence(torch.autograd.Function):
         grad_both = both  # overwritten node by node: it is the largest tensor of a step
         carried = torch.zeros_like(states[0])
         grad_nodes = values.new_empty(n, m, batch, hidden)
-        w_state_t, weights_t = w_state.t(), plan.by_node([edge.t() for edge in edges])
+        w_state_t, weights_t = w_state.mT, plan.by_node([edge.t() for edge in edges])
         for t in reversed(range(steps)):
             now_arguments = [None] * n if arguments is None else arguments[t]
             grad = _norm_bound_backward(grad_states[t] + carried, states[t + 1], scales[t], ctx.norm_bound)
@@ -279,13 +282,25 @@ class _CellSequence(torch.autograd.Function):
             direct = _highway_backward(
                 grad_nodes[0], states[t], both[t, 0], plan.nodes[0], grad_both[t, 0], now_arguments[0]
             )
-            through = torch.mm(grad_both[t, 0].reshape(m * batch, -1), w_state_t).view(m, batch, hidden)
+            through = _state_product(grad_both[t, 0], w_state_t, out=torch.empty_like(direct))
             carried = direct.add_(_masked(through, mask))
-        grad_w_state = _masked(states[:-1], mask).reshape(-1, hidden).t() @ grad_both[:, 0].reshape(-1, 2 * hidden)
+        reads, grads = _masked(states[:-1], mask), grad_both[:, 0]
+        if w_state.dim() == 3:
+            grad_w_state = torch.einsum("tmbh,tmbk->mhk", reads, grads)
+        else:
+            grad_w_state, grads = reads.reshape(-1, hidden).t() @ grads.reshape(-1, 2 * hidden), grads.sum(1)
         grad_edges = []
         for j, node in enumerate(plan.nodes[1:], start=1):
             grad_edges += node.weight_gradients(_masked(node.select(values), mask), grad_both[:, j])
-        return grad_both[:, 0].sum(1), carried, grad_w_state, None, None, None, None, *grad_edges
+        return grads, carried, grad_w_state, None, None, None, None, *grad_edges
+
+
+def _state_product(x: Tensor, w_state: Tensor, out: Tensor) -> Tensor:
+    """Write x · w_state to `out`, for x [M, B, h], w_state [h, k] or [M, h, k], and out [M, B, k]."""
+    if w_state.dim() == 3:
+        return torch.bmm(x, w_state, out=out)
+    torch.mm(x.reshape(-1, x.shape[-1]), w_state, out=out.view(-1, out.shape[-1]))
+    return out
 
 
 def _norm_bound_backward(grad: Tensor, bounded: Tensor, scale: Tensor, norm_bound: float) -> Tensor:
@@ -305,9 +320,9 @@ def cell_sequence(
     """The states of M cells over a sequence.
 
     Args:
-        projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells.
+        projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells, or [T, M, B, 2H].
         state: the state before the sequence, [M, B, H].
-        w_state: [Whc, Whh] of node 0, [H, 2H].
+        w_state: [Whc, Whh] of node 0, [H, 2H], or where cells have their own input and weights [M, H, 2H].
         edges: the weights [Wc, Wh] of each edge, [H, 2H], in the order of `plan.edges`.
         plan: what the cells are.
         norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.

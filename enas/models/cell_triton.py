@@ -27,20 +27,21 @@ def _slope(code, value):
 
 
 @triton.jit
-def _gate_and_value(code, both, both_m, projected, m, b, h, inside, hidden, has_input: tl.constexpr):
+def _gate_and_value(code, both, both_m, projected, projected_m, m, b, h, inside, hidden, has_input: tl.constexpr):
     at = both + m * both_m + b * 2 * hidden + h
     gate = tl.load(at, inside, 0.0).to(tl.float32)
     argument = tl.load(at + hidden, inside, 0.0).to(tl.float32)
     if has_input:
-        gate += tl.load(projected + b * 2 * hidden + h, inside, 0.0)
-        argument += tl.load(projected + b * 2 * hidden + hidden + h, inside, 0.0)
+        added = projected + m * projected_m + b * 2 * hidden + h
+        gate += tl.load(added, inside, 0.0)
+        argument += tl.load(added + hidden, inside, 0.0)
     return tl.sigmoid(gate), _activated(code, argument)
 
 
 @triton.jit
 def _node(
-    parents, codes, nodes, nodes_n: tl.int64, nodes_m: tl.int64, both, both_m: tl.int64, projected, mask,
-    read, read_m: tl.int64, j, cells, batch, hidden,
+    parents, codes, nodes, nodes_n: tl.int64, nodes_m: tl.int64, both, both_m: tl.int64, projected,
+    projected_m: tl.int64, mask, read, read_m: tl.int64, j, cells, batch, hidden,
     has_input: tl.constexpr, has_mask: tl.constexpr, has_next: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
@@ -50,7 +51,7 @@ def _node(
     code = tl.load(codes + j * cells + m)
     here = nodes + m * nodes_m + b * hidden + h
     parent = tl.load(here + tl.load(parents + j * cells + m).to(tl.int64) * nodes_n, inside, 0.0)
-    gate, value = _gate_and_value(code, both, both_m, projected, m, b, h, inside, hidden, has_input)
+    gate, value = _gate_and_value(code, both, both_m, projected, projected_m, m, b, h, inside, hidden, has_input)
     result = parent + gate * (value - parent)
     tl.store(here + (j + 1) * nodes_n, result, inside)
     if has_next:
@@ -115,8 +116,8 @@ def _output_backward(
 
 @triton.jit
 def _node_backward(
-    parents, codes, shares, nodes, nodes_n: tl.int64, nodes_m: tl.int64, both, both_m: tl.int64, projected, mask,
-    grad_output, direct, through, grad_both, j, cells, batch, hidden, num_nodes,
+    parents, codes, shares, nodes, nodes_n: tl.int64, nodes_m: tl.int64, both, both_m: tl.int64, projected,
+    projected_m: tl.int64, mask, grad_output, direct, through, grad_both, j, cells, batch, hidden, num_nodes,
     has_input: tl.constexpr, has_mask: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
@@ -135,7 +136,7 @@ def _node_backward(
     code = tl.load(codes + j * cells + m)
     here = nodes + m * nodes_m + b * hidden + h
     parent = tl.load(here + tl.load(parents + j * cells + m).to(tl.int64) * nodes_n, inside, 0.0)
-    gate, value = _gate_and_value(code, both, both_m, projected, m, b, h, inside, hidden, has_input)
+    gate, value = _gate_and_value(code, both, both_m, projected, projected_m, m, b, h, inside, hidden, has_input)
     by_value = grad * gate
     to = grad_both + m * both_m + b * 2 * hidden + h
     tl.store(to, grad * (value - parent) * gate * (1 - gate), inside)
@@ -155,10 +156,16 @@ def node(
     """As in `cell_pointwise`."""
     _, m, batch, hidden = nodes.shape
     _node[(m * batch, triton.cdiv(hidden, BLOCK))](
-        cells.parents, cells.codes, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0), projected, mask,
-        read_next, 0 if read_next is None else read_next.stride(0), j, m, batch, hidden,
+        cells.parents, cells.codes, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
+        projected, _per_cell(projected), mask, read_next, 0 if read_next is None else read_next.stride(0),
+        j, m, batch, hidden,
         has_input=projected is not None, has_mask=mask is not None, has_next=read_next is not None, block=BLOCK,
     )  # fmt: skip
+
+
+def _per_cell(projected: Tensor | None) -> int:
+    """How far apart the cells' inputs lie; 0 where there is one for all of them, or none."""
+    return 0 if projected is None or projected.dim() == 2 else projected.stride(0)
 
 
 def output(
@@ -216,6 +223,6 @@ def node_backward(
     size, m, batch, hidden = nodes.shape
     _node_backward[(m * batch, triton.cdiv(hidden, BLOCK))](
         cells.parents, cells.codes, cells.shares, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
-        projected, mask, grad_output, direct, through, grad_both, j, m, batch, hidden, size - 1,
+        projected, _per_cell(projected), mask, grad_output, direct, through, grad_both, j, m, batch, hidden, size - 1,
         has_input=projected is not None, has_mask=mask is not None, block=BLOCK,
     )  # fmt: skip

@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from enas.tasks.base import Task
 from enas.training.checkpoint import (
     CheckpointConfig,
     Checkpoints,
+    Draws,
     misfit,
     random_states,
     restore_random_states,
@@ -59,9 +60,11 @@ from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choos
 from enas.training.reinforce import ReinforceConfig
 from enas.training.scratch import ScratchTrainer
 from enas.training.size import SizeBudget, SizeConfig
+from enas.training.together import Member, train_together
 from enas.training.trainer import Trainer, TrainerConfig, describe_comparison
 
 ARCHITECTURE = "architecture.json"
+TOGETHER_ON_GPU = 4
 
 
 def train(config: Config, notes: list[str] | None = None) -> dict[str, Any]:
@@ -111,6 +114,39 @@ def single(config: Config, architecture: Architecture | None = None, notes: list
     In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
     """
     return _start(config, architecture or named_architecture(config), notes)
+
+
+def singles(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
+    """Like `single` for each of several architectures, `num_together` of them at a time, to rounding.
+
+    What a trial chooses for those at a time, it chooses for the first.
+    """
+    size = num_together(config)
+    if size == 1:
+        return [single(config, architecture) for architecture in architectures]
+    groups = [architectures[start : start + size] for start in range(0, len(architectures), size)]
+    return [results for group in groups for results in _side_by_side(config, group)]
+
+
+def num_together(config: Config) -> int:
+    """How many architectures are trained from scratch side by side."""
+    is_small = config.network_type == "rnn" and pick_device(config.num_gpu).type == "cuda"
+    return config.num_together or (TOGETHER_ON_GPU if is_small else 1)
+
+
+def _side_by_side(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
+    with ExitStack() as stack:
+        members = []
+        for architecture in architectures:
+            trainer = stack.enter_context(_begun(config, architecture))
+            config = config.replace(precision=trainer.task.precision, num_threads=torch.get_num_threads())
+            members.append(Member(trainer, Draws()))
+        train_together(members)
+        results = []
+        for member in members:
+            with member.draws:
+                results.append(_finish(config, member.trainer))
+        return results
 
 
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
@@ -163,7 +199,7 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
 
 def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
     """Like `derive`, but writes nothing. Of `changes`, those are read that `derive` would take."""
-    names = ("data_dir", "log_dir", "num_gpu", "max_parameters", "max_flops")
+    names = ("data_dir", "log_dir", "num_gpu", "num_together", "max_parameters", "max_flops")
     changes = {name: value for name, value in changes.items() if name in names or name.startswith("derive_")}
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
@@ -183,14 +219,17 @@ def _finalist_chooser(
         return lambda shortlist: shortlist[0]
 
     def choose(shortlist: list[Architecture]) -> Architecture:
-        metric, threads = config.space.metric, torch.get_num_threads()
-        scores = {}
-        for number, architecture in enumerate(shortlist[: config.derive_finalists], start=1):
+        metric, threads, size = config.space.metric, torch.get_num_threads(), num_together(config)
+        here = {name: getattr(config, name) for name in ("data_dir", "num_gpu", "num_together")}
+        finalists, scores = shortlist[: config.derive_finalists], {}
+        for start in range(0, len(finalists), size):
+            group = finalists[start : start + size]
             with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()), _random_states_kept():
-                changes = {"max_epoch": config.derive_finalist_epoch, "log_dir": log_dir, "data_dir": config.data_dir}
-                results = single(config_for_scratch(folder, changes).replace(mode="single", wandb=False), architecture)
-            scores[architecture] = results[f"validation_{metric.name}"]
-            report(f"finalist {number}: validation {metric.name} {format_score(scores[architecture])} from scratch")
+                changes = {**here, "max_epoch": config.derive_finalist_epoch, "log_dir": log_dir}
+                trained = singles(config_for_scratch(folder, changes).replace(mode="single", wandb=False), group)
+            for number, (finalist, results) in enumerate(zip(group, trained, strict=True), start=start + 1):
+                scores[finalist] = results[f"validation_{metric.name}"]
+                report(f"finalist {number}: validation {metric.name} {format_score(scores[finalist])} from scratch")
         torch.set_num_threads(threads)
         return ordered(scores, metric)[0]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from enas.controllers import Controller, RandomController
 from enas.controllers.base import SEARCHING, TRAINED
@@ -228,9 +229,13 @@ class Trainer:
         with torch.no_grad():
             self.drawn = sample(source, self.config.shared_num_sample * self.ranks.size).architectures
 
+    def has_steps_left(self) -> bool:
+        """Whether ω is to be trained further in this epoch."""
+        return self.progress.shared_step < self.task.steps_per_epoch
+
     def _shared_steps_left(self) -> Iterator[None]:
         # A return to the last checkpoint replaces self.progress, and the count goes on from there.
-        while self.progress.shared_step < self.task.steps_per_epoch:
+        while self.has_steps_left():
             yield
 
     def shared_step(self, architectures: list[Any], meanwhile: Callable[[], None] | None = None) -> None:
@@ -238,12 +243,16 @@ class Trainer:
 
         `meanwhile` is called while a GPU, where there is one, still works at the gradient.
         """
-        progress = self.progress
         loss, value = self.task.shared_loss(architectures)
+        loss.backward()
+        self.update_shared(loss, value, meanwhile)
+
+    def update_shared(self, loss: Tensor, value: Tensor, meanwhile: Callable[[], None] | None = None) -> None:
+        """The second half of a step: update ω by the gradients that `loss` left; see `shared_step`."""
+        progress = self.progress
         lr = self.shared_optim.rate(progress.epoch + 1, progress.total_shared_steps, self.task.steps_per_epoch)
         lr *= progress.lr_scale * self.task.lr_scale
         set_lr(self.shared_optimizer, lr)
-        loss.backward()
         loss, value = self.ranks.average(self.task.model, loss, value)
         trained = [parameter for parameter in self.shared_parameters if parameter.grad is not None]
         norm = clip_gradient(trained, self.shared_optim.max_norm)
