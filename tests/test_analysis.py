@@ -320,6 +320,29 @@ def test_variants_can_be_trained_anew(at_home, trained, with_run):
         assert runs[name]["validation_perplexity"] == row["validation_perplexity"]
 
 
+def test_variants_can_be_trained_side_by_side(at_home, trained, monkeypatch):
+    (at_home / "given.json").write_text(GIVEN.to_json())
+    groups, side_by_side = [], run._side_by_side
+    monkeypatch.setattr(
+        run, "_side_by_side", lambda config, cells: groups.append(len(cells)) or side_by_side(config, cells)
+    )
+    settings = tiny.settings(at_home, mode="train_scratch", dag_path="given.json", max_epoch=1, shared_max_step=3)
+
+    def removed(num):
+        return analysis.node_removal(**{**settings, "num_together": num, "log_dir": str(at_home / f"made{num}")})
+
+    found = {1: removed(1)}
+    removed(3)
+    assert groups == []  # what is known already is not trained again
+    shutil.rmtree(at_home / "analysis_results")
+    found[3] = removed(3)
+    assert groups == [3, 1] and len(list((at_home / "made3").iterdir())) == 4
+    for one, other in zip(found[1], found[3], strict=True):
+        assert one["architecture"] == other["architecture"]
+        assert other["test_perplexity"] == pytest.approx(one["test_perplexity"], rel=1e-5)
+        assert other["validation_perplexity"] == pytest.approx(one["validation_perplexity"], rel=1e-5)
+
+
 # --- what is written --------------------------------------------------------------------------------------------------
 
 

@@ -206,6 +206,16 @@ def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, capsys
     )
 
 
+def test_finalists_are_trained_side_by_side(copy, capsys):
+    """Alone and two at a time; the third of them goes alone."""
+    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_finalist_epoch": 2}
+    lines = []
+    for num in (1, 2):
+        execute(where(copy, mode="derive", **finalists, num_together=num))
+        lines.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("finalist ")])
+    assert len(lines[0]) == 3 and lines[0] == lines[1]
+
+
 def test_finalists_come_from_the_shortlist(copy, capsys):
     argv = tiny.flags(where(copy, mode="derive", derive_finalists=3))
     before = tiny.tree(copy)

@@ -71,6 +71,15 @@ def test_a_training_of_the_table_is_that_of_the_command(home, evaluated, tmp_pat
     assert (found["validation"], found["test"]) == (row["runs"][0]["validation"], row["runs"][0]["test"])
 
 
+def test_trainings_side_by_side_give_the_same_table(home, evaluated, tmp_path):
+    evaluate(**settings(home, tmp_path, methods=(), truth_seeds=2, num_together=5))
+    rows = [json.loads((path / "cells.json").read_text())["rows"] for path in (tmp_path, evaluated[0])]
+    for together, alone in zip(*rows, strict=True):
+        assert [run["seed"] for run in together["runs"]] == [1, 2]
+        for split in ("validation", "test"):
+            assert together["runs"][0][split] == pytest.approx(alone["runs"][0][split], rel=1e-5)
+
+
 def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, monkeypatch, evaluated):
     train, calls = truth.train_from_scratch, []
 
