@@ -9,6 +9,7 @@ from enas.data.image import ImageDataset
 from enas.data.image_batches import MemoryImages
 from enas.data.text import EOS, UNKNOWN, Corpus
 from enas.runs import run
+from enas.search_space import Architecture
 from enas.training.checkpoint import seed_everything
 from enas.training.distributed import ALONE, Ranks
 from enas.training.probe import choose_precision
@@ -20,11 +21,17 @@ NUM_IMAGES = 2_000
 IMAGE_SIZE = 32  # CIFAR-10's
 
 
-def trainer(config: Config, device: torch.device, vocabulary: int = NUM_WORDS, ranks: Ranks = ALONE) -> Trainer:
-    """A search by `config` that writes nothing."""
+def trainer(
+    config: Config,
+    device: torch.device,
+    vocabulary: int = NUM_WORDS,
+    ranks: Ranks = ALONE,
+    architecture: Architecture | None = None,
+) -> Trainer:
+    """A search by `config` that writes nothing, or the training of one architecture from scratch."""
     seed_everything(config.random_seed)
     data = _images(config) if config.network_type == "cnn" else _text(vocabulary)
-    task, controller = run.make_problem(config, data, None, device, ranks)
+    task, controller = run.make_problem(config, data, architecture, device, ranks)
     if config.precision == "auto":
         task.precision, _ = choose_precision(task, controller, config.shared_num_sample)
     return run.make_trainer(config, task, controller, Path("nowhere"), ranks=ranks)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import cnn, controller, ranks, rnn
+from benchmarks import cnn, controller, ranks, rnn, together
 from benchmarks.command import main
 from benchmarks.measure import Action, in_turns
 from benchmarks.plots import growth_figure
@@ -114,10 +114,17 @@ def test_growth_is_drawn_with_its_exponent():
     assert [axes.get_xlabel() for axes in figure.axes] == ["size", "other"]
 
 
+def test_trainings_side_by_side_are_compared_with_one_after_the_other(capsys):
+    assert together.main(_flags({**TEXT, "num_together": 2})) == 0
+    num, precision, *times = (part.strip() for part in capsys.readouterr().out.splitlines()[2].split("|")[1:-1])
+    assert (num, precision) == ("2", "float32")
+    assert min(float(time) for time in times) > 0
+
+
 def test_processes_are_compared_with_one(capsys):
     assert ranks.main(_flags(TEXT)) == 0
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
     assert [row[0].strip() for row in rows] == ["shared step of 1", "10 scored"]
-    for _, together, alone, faster, efficiency in rows:
+    for _, shared, alone, faster, efficiency in rows:
         assert 0 < float(efficiency) == float(faster)
-        assert min(float(together), float(alone)) > 0
+        assert min(float(shared), float(alone)) > 0

@@ -48,10 +48,15 @@ def train_together(members: Sequence[Member]) -> None:
 def _train_epoch(members: Sequence[Member]) -> None:
     # After a return to its last checkpoint one of them has more steps left than the others.
     while stepping := [member for member in members if member.trainer.has_steps_left()]:
-        trainers = [member.trainer for member in stepping]
-        tasks, architectures = [one.task for one in trainers], [one.architecture for one in trainers]
-        losses = type(tasks[0]).losses_side_by_side(tasks, architectures, [member.draws for member in stepping])
-        torch.autograd.backward([loss for loss, _ in losses])
-        for member, (loss, value) in zip(stepping, losses, strict=True):
-            with member.draws:
-                member.trainer.update_shared(loss, value)
+        step_together(stepping)
+
+
+def step_together(members: Sequence[Member]) -> None:
+    """A step of each training."""
+    trainers = [member.trainer for member in members]
+    tasks, architectures = [one.task for one in trainers], [one.architecture for one in trainers]
+    losses = type(tasks[0]).losses_side_by_side(tasks, architectures, [member.draws for member in members])
+    torch.autograd.backward([loss for loss, _ in losses])
+    for member, (loss, value) in zip(members, losses, strict=True):
+        with member.draws:
+            member.trainer.update_shared(loss, value)
