@@ -154,7 +154,7 @@ class CellGraph:
         mine, theirs = [], []
         for j, weights in enumerate(plan.by_node(edges)[1:]):
             for (_, cells), weight in zip(plan.nodes[j + 1].edges, weights, strict=True):
-                places = range(cells.start, cells.stop) if isinstance(cells, slice) else cells
+                places = range(cells.start, cells.stop) if isinstance(cells, slice) else cells.tolist()
                 mine += [self.weights[j, m] for m in places]
                 theirs += [weight] * len(places)
         if mine:

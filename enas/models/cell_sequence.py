@@ -49,7 +49,7 @@ IN_PLACE = {
 }
 
 
-Cells = slice | list[int]  # some of M cells, a slice where they lie side by side
+Cells = slice | Tensor  # some of M cells, a slice where they lie side by side
 Edge = tuple[int, int]  # the labels of a previous node and of the node that reads it
 
 
@@ -59,12 +59,14 @@ class NodePlan:
 
     Attributes:
         parents: position of the node that each cell's node reads; empty for node 0.
+        places: the same among all nodes of all cells, [M]: parent · M + cell.
         groups: (activation, cells that use it).
         edges: (edge, cells that use it), in the order of `Plan.edges`.
         absent: the cells that have no such node.
     """
 
     parents: tuple[int, ...]
+    places: Tensor
     groups: tuple[tuple[str, Cells], ...]
     edges: tuple[tuple[Edge, Cells], ...]
     absent: list[int]
@@ -73,23 +75,23 @@ class NodePlan:
         """The parents' values [..., M, B, H] among `nodes` [..., N, M, B, H]: a view where the cells agree."""
         if len(set(self.parents)) == 1:
             return nodes.select(-4, self.parents[0])
-        return nodes[..., list(self.parents), range(len(self.parents)), :, :]
+        return nodes.flatten(-4, -3).index_select(-3, self.places.to(nodes.device))
 
     def add_to_parents(self, nodes: Tensor, values: Tensor) -> None:
         """Add `values` [M, B, H] to the parents' entries of `nodes` [N, M, B, H]."""
         if len(set(self.parents)) == 1:
             nodes[self.parents[0]] += values
         else:
-            nodes[list(self.parents), range(len(self.parents))] += values
+            nodes.flatten(0, 1).index_add_(0, self.places.to(nodes.device), values)
 
     def multiply(self, x: Tensor, weights: Sequence[Tensor], out: Tensor) -> Tensor:
         """Write x · weight to `out` for each cell, one product an edge: [M, B, h] and [h, k] give [M, B, k]."""
         for weight, (_, cells) in zip(weights, self.edges, strict=True):
-            rows, size = x[cells], out.shape[-1]
+            rows, size = _some(x, cells), out.shape[-1]
             if isinstance(cells, slice):
                 torch.mm(rows.reshape(-1, rows.shape[-1]), weight, out=out[cells].view(-1, size))
             else:
-                out[cells] = (rows.view(-1, rows.shape[-1]) @ weight).view(len(cells), -1, size)
+                _put(out, cells, (rows.view(-1, rows.shape[-1]) @ weight).view(len(cells), -1, size))
         if self.absent:
             out[self.absent] = 0
         return out
@@ -140,13 +142,14 @@ class Plan:
         names = [cell.activations[position] if here else "identity" for cell, here in zip(cells, present, strict=True)]
         absent = [m for m, here in enumerate(present) if not here]
         if position == 0:
-            return NodePlan((), _grouped(names), (), absent)
+            return NodePlan((), torch.empty(0, dtype=torch.int64), _grouped(names), (), absent)
         parents = tuple(cell.parents[position - 1] if here else 0 for cell, here in zip(cells, present, strict=True))
+        places = torch.tensor([parent * len(cells) + m for m, parent in enumerate(parents)])
         edges = [cell.edges[position - 1] if here else None for cell, here in zip(cells, present, strict=True)]
         if own_weights:
             each = tuple((edge, slice(m, m + 1)) for m, edge in enumerate(edges) if edge is not None)
-            return NodePlan(parents, _grouped(names), each, absent)
-        return NodePlan(parents, _grouped(names), _grouped(edges), absent)
+            return NodePlan(parents, places, _grouped(names), each, absent)
+        return NodePlan(parents, places, _grouped(names), _grouped(edges), absent)
 
 
 def _grouped(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -158,7 +161,20 @@ def _grouped(values: Sequence[Any]) -> tuple[Any, ...]:
 
 def _together(cells: list[int]) -> Cells:
     is_run = cells[-1] - cells[0] == len(cells) - 1
-    return slice(cells[0], cells[-1] + 1) if is_run else cells
+    return slice(cells[0], cells[-1] + 1) if is_run else torch.tensor(cells)
+
+
+def _some(x: Tensor, cells: Cells) -> Tensor:
+    """`x[cells]`; for a tensor in a third of the time that indexing takes."""
+    return x[cells] if isinstance(cells, slice) else x.index_select(0, cells.to(x.device))
+
+
+def _put(x: Tensor, cells: Cells, values: Tensor) -> None:
+    """`x[cells] = values`."""
+    if isinstance(cells, slice):
+        x[cells] = values
+    else:
+        x.index_copy_(0, cells.to(x.device), values)
 
 
 def _share(cell: RNNCell, position: int) -> float:
@@ -186,11 +202,11 @@ def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument
         if name == "identity":
             continue
         if name not in IN_PLACE:
-            value[cells] = activate(name, value[cells])
+            _put(value, cells, activate(name, _some(value, cells)))
         elif isinstance(cells, slice):
             IN_PLACE[name].activate(value[cells])
         else:
-            value[cells] = IN_PLACE[name].activate(value[cells])
+            _put(value, cells, IN_PLACE[name].activate(_some(value, cells)))
     torch.lerp(parent, value, gate, out=out)
 
 
@@ -208,9 +224,9 @@ def _highway_backward(
     for name, cells in node.groups:
         target = out[..., hidden:]
         if name in IN_PLACE:
-            target[cells] = IN_PLACE[name].differentiate(through[cells], value[cells])
+            _put(target, cells, IN_PLACE[name].differentiate(_some(through, cells), _some(value, cells)))
         else:
-            target[cells] = differentiate(name, through[cells], argument[cells])
+            _put(target, cells, differentiate(name, _some(through, cells), _some(argument, cells)))
     return grad - through
 
 
