@@ -11,7 +11,7 @@ from benchmarks.problems import trainer
 from enas.cli import guarded
 from enas.config import Config
 from enas.runs.commands import parse_flags
-from enas.runs.run import num_together, pick_device
+from enas.runs.run import TOGETHER_ON_GPU, pick_device
 from enas.training.checkpoint import Draws
 from enas.training.together import Member, step_together
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(config: Config) -> None:
     config, device = config.replace(mode="train_scratch", scratch_random_length=False), pick_device(config.num_gpu)
-    num = num_together(config)
+    num = config.num_together or TOGETHER_ON_GPU
     cells = config.space.controllers["random"](config).sample(num).architectures
     members = []
     for cell in cells:
@@ -41,16 +41,11 @@ def _measure(config: Config) -> None:
     def at_once() -> None:
         step_together(members)
 
-    pairs = [(seconds(one_by_one, device), seconds(at_once, device)) for _ in range(ROUNDS + 1)][
-        1:
-    ]  # the first warms up
+    pairs = [(seconds(one_by_one, device), seconds(at_once, device)) for _ in range(ROUNDS + 1)]
+    del pairs[0]  # which warmed up
     apart, together = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
     ratio = statistics.median(one / other for one, other in pairs)
-    print(
-        "| cells | precision | one after the other, ms | side by side, ms | times faster |",
-        "|---|---|---|---|---|",
-        sep="\n",
-    )
+    print("| cells | precision | one after the other, ms | side by side, ms | times faster |\n|---|---|---|---|---|")
     print(f"| {num} | {config.precision} | {apart:.1f} | {together:.1f} | {ratio:.2f} |")
 
 

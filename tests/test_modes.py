@@ -206,13 +206,14 @@ def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, capsys
     )
 
 
-def test_finalists_are_trained_side_by_side(copy, capsys):
-    """Alone and two at a time; the third of them goes alone."""
+def test_finalists_are_trained_side_by_side(copy, capsys, monkeypatch):
     finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_finalist_epoch": 2}
-    lines = []
+    lines, groups, singles = [], [], run.singles
+    monkeypatch.setattr(run, "singles", lambda config, some: groups.append(len(some)) or singles(config, some))
     for num in (1, 2):
         execute(where(copy, mode="derive", **finalists, num_together=num))
         lines.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("finalist ")])
+    assert groups == [1, 1, 1, 2, 1]
     assert len(lines[0]) == 3 and lines[0] == lines[1]
 
 

@@ -71,8 +71,13 @@ def test_a_training_of_the_table_is_that_of_the_command(home, evaluated, tmp_pat
     assert (found["validation"], found["test"]) == (row["runs"][0]["validation"], row["runs"][0]["test"])
 
 
-def test_trainings_side_by_side_give_the_same_table(home, evaluated, tmp_path):
+def test_trainings_side_by_side_give_the_same_table(home, evaluated, tmp_path, monkeypatch):
+    groups, singles = [], search_evaluation.run.singles
+    monkeypatch.setattr(
+        search_evaluation.run, "singles", lambda config, some: groups.append(len(some)) or singles(config, some)
+    )
     evaluate(**settings(home, tmp_path, methods=(), truth_seeds=2, num_together=5))
+    assert groups == [5, 5, 5, 1] * 2
     rows = [json.loads((path / "cells.json").read_text())["rows"] for path in (tmp_path, evaluated[0])]
     for together, alone in zip(*rows, strict=True):
         assert [run["seed"] for run in together["runs"]] == [1, 2]
@@ -194,8 +199,19 @@ def test_finalists_are_the_best_candidates_of_the_search(evaluated):
     (folder,) = (evaluated[0] / "results" / "searches" / "search-1").iterdir()
     trainer, _ = search_evaluation.run.restore(search_evaluation.saved_config(folder), folder)
     found = [RNNCell.from_dict(one) for one in search_evaluation.best_candidates(str(folder.parent), 3)]
+    cells = architectures_of(RNNSpace(2), 0)  # 300 samples have them all
+    first = dict(zip(cells, trainer.task.rank(cells, trainer.deriver.config.derive_max_batches), strict=True))
+    assert set(found) == set(sorted(first, key=first.get)[:3])
     scores = [trainer.task.evaluate(cell, "valid") for cell in found]
-    assert len(set(found)) == 3 and scores == sorted(scores)
+    assert scores == sorted(scores)
+
+
+def test_finalists_of_a_search_that_is_gone(home, copy, capsys, tmp_path):
+    for path in (copy / "results" / "searches").glob("finalists*"):
+        path.unlink()
+    shutil.rmtree(copy / "results" / "searches" / "search-2")
+    line = tiny.refusal(tiny.flags(settings(home, copy)), tmp_path, capsys, main)
+    assert "search-2: the search is gone; remove " in line and "search-2.json to search again" in line
 
 
 @pytest.fixture

@@ -1,16 +1,20 @@
 """Architectures trained side by side in one process end as each would alone."""
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
 from torch.testing import assert_close
 
 from enas.config import Config
-from enas.errors import TrainingDivergedError
+from enas.errors import Interrupted, TrainingDivergedError
 from enas.models import shared_rnn
 from enas.models.shared_rnn import SharedRNN
 from enas.runs import run
-from enas.search_space import LSTMBaseline, RNNCell
+from enas.search_space import LSTMBaseline, RNNCell, load_architecture
 from enas.tasks import language
 from enas.training.checkpoint import Draws, load_checkpoint, seed_everything
 from enas.training.scratch import ScratchTrainer
@@ -120,11 +124,11 @@ def test_what_is_saved_is_that_of_a_run_alone(text, exact, tmp_path):
 
 
 def test_one_that_returns_to_its_checkpoint_leaves_the_others(text, exact, monkeypatch):
-    """The first cell's gradient is made infinite five times in a row, from the 13th step on."""
+    """The first cell's gradient is made infinite five times in a row, before the first epoch has ended."""
     real, left = ScratchTrainer.update_shared, []
 
     def update(trainer, *args):
-        if trainer.architecture == CELLS[0] and trainer.progress.total_shared_steps >= 12 and len(left) < 5:
+        if trainer.architecture == CELLS[0] and trainer.progress.total_shared_steps >= 3 and len(left) < 5:
             left.append(trainer.progress.total_shared_steps)
             trainer.task.model.w_input.grad.fill_(torch.inf)
         real(trainer, *args)
@@ -136,27 +140,43 @@ def test_one_that_returns_to_its_checkpoint_leaves_the_others(text, exact, monke
     assert len(left) == 5
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_all_and_each_can_be_resumed(text, exact, monkeypatch, signum):
+    expected = alone(text, CELLS)
+    real = ScratchTrainer.update_shared
+
+    def update(trainer, *args):
+        if trainer.architecture == CELLS[1] and trainer.progress.total_shared_steps == 13:
+            os.kill(os.getpid(), signum)
+        real(trainer, *args)
+
+    monkeypatch.setattr(ScratchTrainer, "update_shared", update)
+    config = text.replace(log_dir=f"{text.log_dir}_stopped")
+    with pytest.raises(Interrupted) as stop:
+        together(config, CELLS)
+    assert stop.value.status == 128 + signum
+    monkeypatch.undo()
+    folders = list(Path(config.log_dir).iterdir())
+    saved = [load_checkpoint(max(path.glob("checkpoints/0*.pt"))) for path in folders]
+    assert [state["progress"]["total_shared_steps"] for state in saved] == [14] * 3
+    found = {load_architecture(path / "architecture.json"): without_time(run.resume(path)) for path in folders}
+    assert_equal_to_rounding([found[cell] for cell in CELLS], expected)
+
+
 def test_one_that_diverges_ends_all_in_a_line(text):
     with pytest.raises(TrainingDivergedError, match="training diverged"):
         together(text.replace(shared_lr=1e30, shared_grad_clip=1e30), CELLS)
 
 
 def test_lstms_and_images_train_one_after_the_other(text, tmp_path):
-    lstms = [LSTMBaseline(8)] * 2
-    assert together(text, lstms) == alone(text, lstms)
+    mixed = [LSTMBaseline(8), CELLS[0]]
+    assert together(text, mixed) == alone(text, mixed)
     tiny.write_images(tmp_path / "data" / "pictures")
     settings = {
         name: value for name, value in tiny.IMAGE_SETTINGS.items() if not name.startswith(("contr", "der", "sav"))
     }
-    images = Config(
-        **{
-            **settings,
-            "dataset": "pictures",
-            "mode": "train_scratch",
-            "data_dir": text.data_dir,
-            "log_dir": text.log_dir,
-        }
-    )
+    places = {"data_dir": text.data_dir, "log_dir": text.log_dir}
+    images = Config(**{**settings, **places, "dataset": "pictures", "mode": "train_scratch"})
     networks = [tiny.NETWORKS["macro"]] * 2
     assert together(images, networks) == alone(images, networks)
 

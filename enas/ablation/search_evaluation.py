@@ -28,6 +28,7 @@ from enas.runs.folder import saved_config
 from enas.runs.launch import check_not_launched
 from enas.search_space import Architecture, architecture_from_dict
 from enas.settings import Settings, setting
+from enas.training.derive import ordered
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
@@ -182,20 +183,20 @@ class _Evaluation:
         """Of each search, the best candidates by its shared weights; each is trained once."""
         if "finalists" not in self.config.methods:
             return
-        self.workers.run(
-            {
-                seed: (best_candidates, self._log_dir("search", seed), self.config.finalists)
-                for seed in self.seeds
-                if not self._finalists_path(seed).is_file()
-            },
-            lambda seed, found: write_json(self._finalists_path(seed), found),
-            "finalists",
-        )
-        pairs = {seed: self._finalists(seed) for seed in self.seeds}
-        have = set(self.finalists.architectures)
-        self.finalists.architectures += [
-            one for one in dict.fromkeys(one for found in pairs.values() for one in found) if one not in have
-        ]
+        tasks = {}
+        for seed in self.seeds:
+            if not self._finalists_path(seed).is_file():
+                log_dir = self._log_dir("search", seed)
+                if not _begun({"log_dir": log_dir}):
+                    raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
+                tasks[seed] = (best_candidates, log_dir, self.config.finalists)
+
+        def done(seed: int, found: list[dict[str, Any]]) -> None:
+            write_json(self._finalists_path(seed), {"architectures": found})
+
+        self.workers.run(tasks, done, "candidates")
+        for seed in self.seeds:
+            self.finalists.add(self._finalists(seed))
         missing = [pair for seed in self.seeds for pair in self._final_runs(seed) if pair not in self.finalists.runs]
         complete(self.finalists, self.budget, missing, self.workers)
 
@@ -203,7 +204,7 @@ class _Evaluation:
         return self.folder / "searches" / f"finalists{self.config.finalists}-{seed}.json"
 
     def _finalists(self, seed: int) -> list[Architecture]:
-        return [architecture_from_dict(one) for one in read_json(self._finalists_path(seed))]
+        return [architecture_from_dict(one) for one in read_json(self._finalists_path(seed))["architectures"]]
 
     def _final_runs(self, seed: int) -> list[tuple[int, int]]:
         """The (row, seed) pairs of the trainings of the finalists of a search."""
@@ -230,8 +231,7 @@ class _Evaluation:
 
     def _best(self, table: Table, trainings: list[tuple[int, int]]) -> tuple[int, int]:
         """The (row, seed) pair that validates best."""
-        scores = {one: table.runs[one]["validation"] for one in trainings}
-        return (max if self.metric.higher_is_better else min)(scores, key=lambda one: scores[one])
+        return ordered({one: table.runs[one]["validation"] for one in trainings}, self.metric)[0]
 
     def _num_affordable(self, seed: int) -> int:
         """How many architectures could be trained from scratch in the time of the first method's search."""
@@ -245,9 +245,7 @@ class _Evaluation:
 
     def _train_found(self, chosen: dict[str, list[Architecture]]) -> None:
         known = set(self.table.architectures)
-        new = dict.fromkeys(one for found in chosen.values() for one in found if one not in known)
-        have = set(self.found.architectures)
-        self.found.architectures += [one for one in new if one not in have]
+        self.found.add(one for found in chosen.values() for one in found if one not in known)
         complete(self.found, self.budget, self.found.missing(self.truth_seeds), self.workers)
 
     # --- figures ------------------------------------------------------------------------------------------------------

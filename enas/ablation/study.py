@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Study:
         score: its metric, and that of variants, on validation and test.
         origin: what else the scores depend on, JSON-ready: with shared weights, whose they are.
         cost: of the architecture or a variant, as a run from scratch trains it; None where it is not known.
-        at_once: how many variants `score` is best given.
+        grouped: the variants, as many at a time as `score` is best given.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Study:
     score: Callable[[list[Editable]], list[dict[str, float]]]
     origin: dict[str, Any]
     cost: Callable[[Editable], Cost] | None = None
-    at_once: int = 1
+    grouped: Callable[[Sequence[Variant]], list[Sequence[Variant]]] = lambda variants: [[one] for one in variants]
 
     @property
     def metric(self) -> Metric:
@@ -113,7 +114,7 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
         return [{name: results[f"{name}_{config.space.metric.name}"] for name in SPLITS} for results in trained]
 
     cost, name = run.cost_of(config, config.space.load_data(config)), f"{_name(folder, dag_path)}_train_scratch"
-    return Study(name, config, architecture, score, {}, cost, run.num_together(config))
+    return Study(name, config, architecture, score, {}, cost, partial(run.in_groups, config))
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
@@ -145,8 +146,7 @@ def score_variants(
     metric = study.metric.name
     rows: list[dict[str, Any]] = []
     done = {row["edit"]: {name: row[f"{name}_{metric}"] for name in SPLITS} for row in known}
-    for start in progress_bar(range(0, len(variants), study.at_once), "variants"):
-        group = variants[start : start + study.at_once]
+    for group in progress_bar(study.grouped(variants), "variants"):
         new = [variant for variant in group if variant.edit not in done]
         scores = study.score([variant.architecture for variant in new]) if new else []
         done.update(zip((variant.edit for variant in new), scores, strict=True))

@@ -64,8 +64,13 @@ class Table:
         table = cls(path, budget(config), [])
         if path.is_file():
             table._read(read_json(path))
-        table.architectures += [new for new in architectures if new not in set(table.architectures)]
+        table.add(architectures)
         return table
+
+    def add(self, architectures: Iterable[Architecture]) -> None:
+        """Add rows for those that have none."""
+        have = set(self.architectures)
+        self.architectures += [one for one in dict.fromkeys(architectures) if one not in have]
 
     def _read(self, content: dict[str, Any]) -> None:
         try:
@@ -272,8 +277,7 @@ def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], w
     by_seed: dict[int, list[tuple[int, int]]] = {}
     for pair in missing:
         by_seed.setdefault(pair[1], []).append(pair)
-    size = run.num_together(config)
-    groups = [tuple(pairs[start : start + size]) for pairs in by_seed.values() for start in range(0, len(pairs), size)]
+    groups = [tuple(group) for pairs in by_seed.values() for group in run.in_groups(config, pairs)]
     tasks = {
         group: (train_from_scratch, settings, [table.architectures[row].to_dict() for row, _ in group], group[0][1])
         for group in groups

@@ -15,6 +15,7 @@ weight gradient is one product over the whole sequence.
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,30 +60,34 @@ class NodePlan:
 
     Attributes:
         parents: position of the node that each cell's node reads; empty for node 0.
-        places: the same among all nodes of all cells, [M]: parent · M + cell.
         groups: (activation, cells that use it).
         edges: (edge, cells that use it), in the order of `Plan.edges`.
         absent: the cells that have no such node.
     """
 
     parents: tuple[int, ...]
-    places: Tensor
     groups: tuple[tuple[str, Cells], ...]
     edges: tuple[tuple[Edge, Cells], ...]
     absent: list[int]
+
+    @functools.cached_property
+    def _places(self) -> Tensor:
+        """Of the parents among all nodes of all cells, [M]: node · M + cell."""
+        num_cells = len(self.parents)
+        return torch.tensor([parent * num_cells + m for m, parent in enumerate(self.parents)])
 
     def select(self, nodes: Tensor) -> Tensor:
         """The parents' values [..., M, B, H] among `nodes` [..., N, M, B, H]: a view where the cells agree."""
         if len(set(self.parents)) == 1:
             return nodes.select(-4, self.parents[0])
-        return nodes.flatten(-4, -3).index_select(-3, self.places.to(nodes.device))
+        return nodes.flatten(-4, -3).index_select(-3, self._places.to(nodes.device))
 
     def add_to_parents(self, nodes: Tensor, values: Tensor) -> None:
         """Add `values` [M, B, H] to the parents' entries of `nodes` [N, M, B, H]."""
         if len(set(self.parents)) == 1:
             nodes[self.parents[0]] += values
         else:
-            nodes.flatten(0, 1).index_add_(0, self.places.to(nodes.device), values)
+            nodes.flatten(0, 1).index_add_(0, self._places.to(nodes.device), values)
 
     def multiply(self, x: Tensor, weights: Sequence[Tensor], out: Tensor) -> Tensor:
         """Write x · weight to `out` for each cell, one product an edge: [M, B, h] and [h, k] give [M, B, k]."""
@@ -142,14 +147,13 @@ class Plan:
         names = [cell.activations[position] if here else "identity" for cell, here in zip(cells, present, strict=True)]
         absent = [m for m, here in enumerate(present) if not here]
         if position == 0:
-            return NodePlan((), torch.empty(0, dtype=torch.int64), _grouped(names), (), absent)
+            return NodePlan((), _grouped(names), (), absent)
         parents = tuple(cell.parents[position - 1] if here else 0 for cell, here in zip(cells, present, strict=True))
-        places = torch.tensor([parent * len(cells) + m for m, parent in enumerate(parents)])
         edges = [cell.edges[position - 1] if here else None for cell, here in zip(cells, present, strict=True)]
         if own_weights:
             each = tuple((edge, slice(m, m + 1)) for m, edge in enumerate(edges) if edge is not None)
-            return NodePlan(parents, places, _grouped(names), each, absent)
-        return NodePlan(parents, places, _grouped(names), _grouped(edges), absent)
+            return NodePlan(parents, _grouped(names), each, absent)
+        return NodePlan(parents, _grouped(names), _grouped(edges), absent)
 
 
 def _grouped(values: Sequence[Any]) -> tuple[Any, ...]:

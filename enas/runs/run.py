@@ -117,24 +117,12 @@ def single(config: Config, architecture: Architecture | None = None, notes: list
 
 
 def singles(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
-    """Like `single` for each of several architectures, `num_together` of them at a time, to rounding.
+    """Like `single` for each of several architectures, side by side: what each ends in alone, to rounding.
 
-    What a trial chooses for those at a time, it chooses for the first.
+    What a trial chooses for all of them, it chooses for the first. `in_groups` tells how many are best given.
     """
-    size = num_together(config)
-    if size == 1:
-        return [single(config, architecture) for architecture in architectures]
-    groups = [architectures[start : start + size] for start in range(0, len(architectures), size)]
-    return [results for group in groups for results in _side_by_side(config, group)]
-
-
-def num_together(config: Config) -> int:
-    """How many architectures are trained from scratch side by side."""
-    is_small = config.network_type == "rnn" and pick_device(config.num_gpu).type == "cuda"
-    return config.num_together or (TOGETHER_ON_GPU if is_small else 1)
-
-
-def _side_by_side(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
+    if len(architectures) == 1:
+        return [single(config, architectures[0])]
     with ExitStack() as stack:
         members = []
         for architecture in architectures:
@@ -147,6 +135,13 @@ def _side_by_side(config: Config, architectures: Sequence[Architecture]) -> list
             with member.draws:
                 results.append(_finish(config, member.trainer))
         return results
+
+
+def in_groups(config: Config, items: Sequence[Any]) -> list[Sequence[Any]]:
+    """What stands for architectures to train from scratch, `num_together` at a time."""
+    is_small = config.network_type == "rnn" and pick_device(config.num_gpu).type == "cuda"
+    size = config.num_together or (TOGETHER_ON_GPU if is_small else 1)
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
@@ -219,17 +214,16 @@ def _finalist_chooser(
         return lambda shortlist: shortlist[0]
 
     def choose(shortlist: list[Architecture]) -> Architecture:
-        metric, threads, size = config.space.metric, torch.get_num_threads(), num_together(config)
+        metric, threads = config.space.metric, torch.get_num_threads()
         here = {name: getattr(config, name) for name in ("data_dir", "num_gpu", "num_together")}
-        finalists, scores = shortlist[: config.derive_finalists], {}
-        for start in range(0, len(finalists), size):
-            group = finalists[start : start + size]
+        scores: dict[Architecture, float] = {}
+        for group in in_groups(config, shortlist[: config.derive_finalists]):
             with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()), _random_states_kept():
                 changes = {**here, "max_epoch": config.derive_finalist_epoch, "log_dir": log_dir}
                 trained = singles(config_for_scratch(folder, changes).replace(mode="single", wandb=False), group)
-            for number, (finalist, results) in enumerate(zip(group, trained, strict=True), start=start + 1):
-                scores[finalist] = results[f"validation_{metric.name}"]
-                report(f"finalist {number}: validation {metric.name} {format_score(scores[finalist])} from scratch")
+            for finalist, results in zip(group, trained, strict=True):
+                score = scores[finalist] = results[f"validation_{metric.name}"]
+                report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
         torch.set_num_threads(threads)
         return ordered(scores, metric)[0]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from enas.errors import Interrupted
 from enas.training.checkpoint import Draws
 from enas.training.scratch import ScratchTrainer
 
@@ -33,22 +34,31 @@ def train_together(members: Sequence[Member]) -> None:
         members: whose tasks are of one class and of the same settings.
 
     Raises:
+        Interrupted: SIGINT or SIGTERM came, and everything is saved.
         TrainingDivergedError: of the first that diverges; the others end with it.
     """
+    with members[0].trainer.signals_noted():
+        _save(members)
+        while running := [member for member in members if not member.trainer.is_finished()]:
+            # After a return to its last checkpoint one of them has more steps left than the others.
+            while stepping := [member for member in running if member.trainer.has_steps_left()]:
+                step_together(stepping)
+                _stop_if_asked(members)
+            for member in running:
+                with member.draws:
+                    member.trainer.finish_epoch()
+
+
+def _stop_if_asked(members: Sequence[Member]) -> None:
+    if signum := members[0].trainer.asked_to_stop():
+        _save(members)
+        raise Interrupted(signum, "the runs are saved, and each can be resumed")
+
+
+def _save(members: Sequence[Member]) -> None:
     for member in members:
         with member.draws:
             member.trainer.save()
-    while running := [member for member in members if not member.trainer.is_finished()]:
-        _train_epoch(running)
-        for member in running:
-            with member.draws:
-                member.trainer.finish_epoch()
-
-
-def _train_epoch(members: Sequence[Member]) -> None:
-    # After a return to its last checkpoint one of them has more steps left than the others.
-    while stepping := [member for member in members if member.trainer.has_steps_left()]:
-        step_together(stepping)
 
 
 def step_together(members: Sequence[Member]) -> None:

@@ -184,7 +184,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came, and everything is saved.
             TrainingDivergedError: see there.
         """
-        with self._signals_noted():
+        with self.signals_noted():
             if self.progress == Progress():
                 self.save()
             while not self.is_finished():
@@ -517,7 +517,7 @@ class Trainer:
         self.ranks.share_device_draws(self.task.device)
 
     @contextmanager
-    def _signals_noted(self) -> Iterator[None]:
+    def signals_noted(self) -> Iterator[None]:
         """Let SIGINT and SIGTERM end the run after the step in progress; a second one of a kind ends it at once."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread can handle signals
@@ -533,9 +533,12 @@ class Trainer:
         signal.signal(signum, signal.SIG_DFL)
         self._signal = signum
 
+    def asked_to_stop(self) -> int:
+        """The signal that has come, in any of the processes; 0 for none."""
+        return self.ranks.largest(self._signal or 0)  # one process that is told to stop stops all, at the same step
+
     def _stop_if_asked(self) -> None:
-        signum = self.ranks.largest(self._signal or 0)  # one process that is told to stop stops all, at the same step
-        if signum:
+        if signum := self.asked_to_stop():
             self.save()
             raise Interrupted(signum, "the run is saved and can be resumed")
 
