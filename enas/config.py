@@ -72,6 +72,7 @@ class RunConfig(Settings):
         "architectures trained from scratch side by side in one process where there are several (ablations, "
         "evaluations, finalists); 0 is 4 cells on a GPU, else 1",
         at_least=0,
+        only={"mode": ("derive", "train_scratch")},
     )
     num_threads: int = setting(
         0, "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest", at_least=0

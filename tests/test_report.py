@@ -98,6 +98,13 @@ def test_ablations_are_those_of_the_run(home, tmp_path):
     assert read_ablations(read_runs([other], "logs"), home / "analysis_results") == []
 
 
+@pytest.mark.parametrize("kind", ["rnn", "macro"])
+def test_ablations_of_another_run_of_the_same_name_are_not_its_own(home, tmp_path, kind):
+    """Runs of two log_dirs that began in the same second have one name."""
+    namesake = shutil.copytree(run_of(home, kind), tmp_path / run_of(home, "rnn").name)
+    assert read_ablations(read_runs([namesake], "logs"), home / "analysis_results") == []
+
+
 def test_names_cannot_put_anything_into_the_page(home, tmp_path):
     odd = shutil.copytree(run_of(home, "rnn"), tmp_path / "<img src=x onerror=alert(1)>")
     text = report(odd, tmp_path / "odd.html").read_text()

@@ -142,14 +142,23 @@ def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Ablatio
     found = []
     contents = {path: read_json(path) for path in sorted(results_dir.glob("*/*/results.json"))}
     for record in records:
-        run = record.folder.resolve().name
         for path, content in contents.items():
-            is_ablation = isinstance(content, dict) and "ablation" in content
-            # What follows the name of the run is "", or _train_scratch, or the name of an architecture's file.
-            if is_ablation and f"{content['run']}_".startswith(f"{run}_"):
+            if _is_ablation_of(record, path, content):
                 name = f"{content['ablation'].replace('_', ' ')} · {path.parent.name}"
                 found.append(Ablation(name, record.metric.name, content["rows"]))
     return found
+
+
+def _is_ablation_of(record: Record, path: Path, content: Any) -> bool:
+    run = record.folder.resolve()
+    # What follows the name of the run is "", or _train_scratch, or the name of an architecture's file.
+    if not isinstance(content, dict) or not f"{content.get('run')}_".startswith(f"{run.name}_"):
+        return False
+    if f"validation_{record.metric.name}" not in content["rows"][0]:
+        return False
+    # Runs of two log_dirs can have the same name. Where a run has been moved, the name has to do.
+    weights = Path(read_json(path.with_name("params.json")).get("weights", run))
+    return weights == run or not weights.exists()
 
 
 def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[tuple[str, dict[str, Any]]]:
