@@ -20,7 +20,10 @@ from enas.training.reinforce import ReinforceConfig
 from enas.training.size import SizeConfig
 from enas.training.trainer import TrainerConfig
 
-CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
+_PACKAGE = Path(__file__).resolve().parent
+CONFIG_DIR = _PACKAGE / "configs"  # where the package is installed
+if not CONFIG_DIR.is_dir():
+    CONFIG_DIR = _PACKAGE.parent / "configs"
 MODES = ("train", "derive", "test", "single", "train_scratch")
 ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
 

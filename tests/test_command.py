@@ -1,17 +1,46 @@
 """The installed command does what the scripts do."""
 
+import os
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
+from pathlib import Path
 
 import pytest
 import tiny
 
 from enas import command
+from enas.config import read_variation
 from enas.search_space import load_architecture
 
 
 def test_the_package_installs_it():
     project = tomllib.loads((tiny.ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"enas": "enas.command:main"}
+
+
+def test_what_is_installed_knows_the_variations(tmp_path):
+    pytest.importorskip("setuptools", minversion="77")
+    source, wheel = tmp_path / "source", tmp_path / "wheel"
+    source.mkdir()
+    for name in ("enas", "configs"):
+        shutil.copytree(tiny.ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (*tiny.ROOT.glob("*.py"), *tiny.ROOT.glob("*.md"), tiny.ROOT / "pyproject.toml", tiny.ROOT / "LICENSE"):
+        shutil.copy(path, source)
+    build = f"from setuptools import build_meta; print(build_meta.build_wheel({str(wheel)!r}))"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    with zipfile.ZipFile(next(wheel.glob("*.whl"))) as archive:
+        archive.extractall(tmp_path / "installed")
+    look = "import enas.config; print(enas.config.__file__, *sorted(enas.config.read_variation('demo')))"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(
+        [sys.executable, "-c", look], cwd=tmp_path, env=env, check=True, capture_output=True, text=True
+    )
+    file, *names = done.stdout.split()
+    assert Path(file).is_relative_to(tmp_path) and names == sorted(read_variation("demo"))
+    assert (tmp_path / "installed" / "enas" / "report" / "page.html").is_file()
 
 
 def test_help_names_every_command(capsys):

@@ -1,0 +1,9 @@
+"""What pyproject.toml cannot say: the variations of configs/ are installed as a part of the package."""
+
+from setuptools import find_packages, setup
+
+setup(
+    packages=[*find_packages(include=["enas*"]), "enas.configs"],
+    package_dir={"enas.configs": "configs"},
+    package_data={"enas.configs": ["architectures/*.json"], "enas.report": ["page.html"]},
+)
