@@ -250,7 +250,8 @@ def test_finalists_buy_as_many_random_trainings(home, copy, monkeypatch):
 
 def test_a_dry_run_trains_nothing(home, tmp_path, capsys, evaluated):
     assert evaluate(**settings(home, tmp_path, dry_run=True)) == {"trainings": 16, "searches": 4}
-    assert "16 trainings of " in capsys.readouterr().out
+    line = capsys.readouterr().out
+    assert "16 trainings of " in line and "4 searches, up to 6 trainings of finalists; " in line
     assert not list(tmp_path.iterdir())
     assert evaluate(**settings(home, evaluated[0], dry_run=True, truth_seeds=2, seeds=3))["trainings"] == 16
     assert "16 trainings of " in capsys.readouterr().out

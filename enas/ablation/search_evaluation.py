@@ -147,7 +147,9 @@ class _Evaluation:
         trainings = len(self.table.missing(self.truth_seeds))
         searches = len(self._searches_left())
         hours = f", about {trainings * self.table.seconds / self.config.jobs / 3600:.1f} h" if self.table.runs else ""
-        print(f"{trainings} trainings of {self.table.path}{hours}; {searches} searches; then what they find")
+        most = self.config.finalists * len(self.seeds) if "finalists" in self.config.methods else 0
+        finalists = f", up to {most} trainings of finalists" if most else ""
+        print(f"{trainings} trainings of {self.table.path}{hours}; {searches} searches{finalists}; then what they find")
         return {"trainings": trainings, "searches": searches}
 
     # --- searches -----------------------------------------------------------------------------------------------------
