@@ -17,18 +17,23 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from enas.errors import UserError
+from enas.models.narrow import AvgPool3x3, BatchNorm2d, DepthwiseConv2d, MaxPool3x3
 from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS, Operation
 
 Norm = Callable[[int], nn.Module]
 
 # While searching, running averages would mix the statistics of different architectures.
-BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
-RUNNING_AVERAGES: Norm = nn.BatchNorm2d
+BATCH_STATISTICS: Norm = partial(BatchNorm2d, track_running_stats=False)
+RUNNING_AVERAGES: Norm = BatchNorm2d
 
 
 def convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution from `inputs` to `outputs` channels that keeps height and width, but for the stride."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    """A convolution from `inputs` to `outputs` channels that keeps height and width, but for the stride.
+
+    `groups` is 1, or the number of channels: each by itself.
+    """
+    kind = DepthwiseConv2d if groups > 1 else nn.Conv2d
+    conv = kind(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     return conv
 
@@ -50,8 +55,8 @@ CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
 }
 # Each takes the stride. Pixels outside the image do not count.
 POOLS: dict[str, Callable[[int], nn.Module]] = {
-    "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
-    "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
+    "avg3x3": AvgPool3x3,
+    "max3x3": MaxPool3x3,
 }
 
 
