@@ -320,6 +320,20 @@ def test_variants_can_be_trained_anew(at_home, trained, with_run):
         assert runs[name]["validation_perplexity"] == row["validation_perplexity"]
 
 
+@pytest.mark.parametrize("num_together", [1, 3])
+def test_edits_with_one_outcome_are_trained_once(at_home, trained, num_together):
+    (at_home / "given.json").write_text(GIVEN.to_json())
+    budget = {"max_epoch": 1, "shared_max_step": 2, "log_dir": str(at_home / "made"), "num_together": num_together}
+    settings = tiny.settings(at_home, mode="train_scratch", dag_path="given.json", **budget)
+    rows = analysis.activation_replacement(**settings)
+    assert len(rows) == 1 + 4 + 4 * GIVEN.num_blocks  # of which one a node replaces what is there
+    outcomes = {json.dumps(row["architecture"]): row["test_perplexity"] for row in rows}
+    assert len(outcomes) <= len(rows) - GIVEN.num_blocks
+    assert len(list((at_home / "made").iterdir())) == len(outcomes)
+    for row in rows:
+        assert row["test_perplexity"] == outcomes[json.dumps(row["architecture"])]
+
+
 def test_variants_can_be_trained_side_by_side(at_home, trained, monkeypatch):
     (at_home / "given.json").write_text(GIVEN.to_json())
     groups, singles = [], run.singles
@@ -456,6 +470,7 @@ node_removal = partial(main, analysis.node_removal)
         (["--max_batches", "0"], "max_batches is 0; it must be at least 1"),
         (["--max_batch", "3"], "unknown flag --max_batch; did you mean --max_batches?"),
         (["--mode", "train_scratch", "--max_batches", "3"], "max_batches has no effect in mode train_scratch"),
+        (["--num_together", "3"], "num_together has no effect in an ablation of mode derive, which trains nothing"),
         (["--dag_path", "nonesuch.json"], "nonesuch.json: no such file"),
         (
             ["--dag_path", "one.json"],

@@ -1,5 +1,6 @@
 """The architecture that an ablation edits, and how its variants are scored."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -66,6 +67,8 @@ def begin(settings: dict[str, Any], max_batches: int | None = None, ablation: st
         raise UserError(f"max_batches is {max_batches}; it must be at least 1")
     changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
     if mode == "derive":
+        if "num_together" in changes:
+            raise UserError("num_together has no effect in an ablation of mode derive, which trains nothing")
         return _with_shared_weights(settings, changes, max_batches, ablation)
     if max_batches is not None:
         raise UserError("max_batches has no effect in mode train_scratch; --max_epoch and --shared_max_step shorten it")
@@ -141,19 +144,25 @@ def score_variants(
 ) -> list[dict[str, Any]]:
     """Score each variant, one row each; the first is the unedited architecture, and changes are relative to it.
 
-    `known` are rows of an earlier, interrupted call, which are not scored again; `save` gets all rows after each.
+    Edits with one outcome, such as a part replaced by itself, are scored once. `known` are rows of an earlier,
+    interrupted call, which are not scored again; `save` gets all rows after each.
     """
     metric = study.metric.name
     rows: list[dict[str, Any]] = []
-    done = {row["edit"]: {name: row[f"{name}_{metric}"] for name in SPLITS} for row in known}
+    done = {_key(row["architecture"]): {name: row[f"{name}_{metric}"] for name in SPLITS} for row in known}
     for group in progress_bar(study.grouped(variants), "variants"):
-        new = [variant for variant in group if variant.edit not in done]
-        scores = study.score([variant.architecture for variant in new]) if new else []
-        done.update(zip((variant.edit for variant in new), scores, strict=True))
-        for variant in group:
-            rows.append(_row(study, variant, done[variant.edit], rows))
+        keys = [_key(variant.architecture.to_dict()) for variant in group]
+        new = {key: one.architecture for key, one in zip(keys, group, strict=True) if key not in done}
+        scores = study.score(list(new.values())) if new else []
+        done.update(zip(new, scores, strict=True))
+        for key, variant in zip(keys, group, strict=True):
+            rows.append(_row(study, variant, done[key], rows))
         save(rows)
     return rows
+
+
+def _key(architecture: dict[str, Any]) -> str:
+    return json.dumps(architecture, sort_keys=True)
 
 
 def _row(study: Study, variant: Variant, scores: dict[str, float], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
