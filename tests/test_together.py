@@ -168,6 +168,17 @@ def test_one_that_diverges_ends_all_in_a_line(text):
         together(text.replace(shared_lr=1e30, shared_grad_clip=1e30), CELLS)
 
 
+def test_lines_on_the_terminal_say_whose_they_are(text, capsys):
+    config = text.replace(log_dir=f"{text.log_dir}_said")
+    together(config, CELLS)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "epoch 1" in line]
+    folders = [path.name for path in sorted(Path(config.log_dir).iterdir())]
+    assert [line.split(":")[0] for line in lines] == folders
+    for path in Path(config.log_dir).iterdir():
+        said = (path / "train.log").read_text().splitlines()
+        assert path.name not in next(line for line in said if "epoch 1" in line)
+
+
 def test_lstms_and_images_train_one_after_the_other(text, tmp_path):
     mixed = [LSTMBaseline(8), CELLS[0]]
     assert together(text, mixed) == alone(text, mixed)

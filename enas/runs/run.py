@@ -127,6 +127,7 @@ def singles(config: Config, architectures: Sequence[Architecture]) -> list[dict[
         members = []
         for architecture in architectures:
             trainer = stack.enter_context(_begun(config, architecture))
+            trainer.logbook.label = f"{trainer.folder.name}: "
             config = config.replace(precision=trainer.task.precision, num_threads=torch.get_num_threads())
             members.append(Member(trainer, Draws()))
         train_together(members)
