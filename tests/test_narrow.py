@@ -107,7 +107,7 @@ def test_an_activation_may_write_over_what_was_normalised():
 @pytest.mark.parametrize(
     ("norm", "shape", "dtype"),
     [
-        pytest.param(BatchNorm2d(24), (4, 24, 4, 4), torch.float32, id="enough channels"),
+        pytest.param(BatchNorm2d(32), (4, 32, 4, 4), torch.float32, id="whole vectors"),
         pytest.param(BatchNorm2d(12), (3, 12, 3, 3), torch.float32, id="27 pixels"),
         pytest.param(BatchNorm2d(12).eval(), (4, 12, 4, 4), torch.float32, id="by running averages"),
         pytest.param(BatchNorm2d(12), (4, 12, 4, 4), torch.bfloat16, id="two types"),

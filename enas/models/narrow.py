@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-FEW_CHANNELS = 24  # fewer are slow to normalise whatever their number
-VECTOR = 8  # numbers that PyTorch normalises at once; channels beyond a multiple of it are slow
+VECTOR = 8  # PyTorch normalises multiples of so many channels well
 GROUP = 8  # pixels that are normalised as if they were one, of so many times the channels
-MANY_PIXELS = 2**11  # in a batch; with fewer, more calls cost more than they save
+MANY_PIXELS = 2**13  # in a batch; with fewer, more calls cost more than they save
 CACHED = 2**19  # numbers in a part of a batch that stays in the cache
 
 _aten = torch.ops.aten
@@ -128,7 +127,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         channels, pixels = x.shape[1], x.numel() // x.shape[1]
         return (
             (self.training or not self.track_running_stats)
-            and (channels < FEW_CHANNELS or channels % VECTOR != 0)
+            and channels % VECTOR != 0
             and pixels >= MANY_PIXELS
             and pixels % GROUP == 0
             and x.dtype == self.weight.dtype
