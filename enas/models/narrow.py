@@ -83,16 +83,13 @@ def _gradient_of_5x5(grad: Tensor, x: Tensor, weight: Tensor, stride: int) -> Te
     size = max(1, CACHED // x[0].numel())
     for part, part_grad in zip(x.split(size), grad.split(size), strict=True):
         padded = F.pad(part, (1, 1))
-        for column, shifted in zip((0, 2), _shifted(part_grad, 2 // stride), strict=True):
-            total[..., column : column + 3] += _weight_gradient(shifted, padded, narrow, stride, skip=column == 2)
+        at_its_place, later = (
+            _gradients(shifted, padded, narrow, stride, (2, 1), (False, True))[1]
+            for shifted in _shifted(part_grad, 2 // stride)
+        )
+        total[..., :3] += at_its_place
+        total[..., 3:] += later[..., 1:]
     return total
-
-
-def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: int, *, skip: bool) -> Tensor:
-    _, gradient = _gradients(grad, x, weight, stride, (2, 1), (False, True))
-    if skip:  # column 2 was counted
-        gradient[..., 0] = 0
-    return gradient
 
 
 def _shifted(x: Tensor, by: int) -> tuple[Tensor, Tensor]:
