@@ -2,7 +2,7 @@
 
 Steps make and free the same tensors over and over. glibc gives free memory at the end of its heap back to the system,
 and has to ask for it again, page by page, in the next operation: how often depends on what happens to lie there, and
-can make a step half as long again.
+can make a step a third longer.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ def keep_memory() -> None:
     """Have glibc keep what it frees, and torch ask for huge pages for large tensors.
 
     What the user's environment says of either wins. Torch reads the variable when it makes its first tensor, so that
-    this comes too late for it afterwards. Where there is no glibc, nothing happens.
+    this comes too late for it afterwards. Without glibc only that variable is set, which nothing but Linux heeds.
     """
     os.environ.setdefault(HUGE_PAGES, "1")
     if any(name in os.environ for name in OF_THE_USER):
