@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -62,7 +62,11 @@ class RunConfig(Settings):
         choices=MODES,
     )
     load_path: str = setting("", "run (name or path) to resume, derive from, test, or train from scratch")
-    dag_path: str = setting("", "architecture of mode single or of an ablation: a JSON file; or, in mode single, lstm")
+    dag_path: str = setting(
+        "",
+        "architecture to train, test, or study in place of the run's own: a JSON file; or, in mode single, lstm",
+        only={"mode": ("single", "train_scratch", "test")},
+    )
     log_dir: str = setting("logs", "where run folders are made")
     data_dir: str = setting("data", "where datasets lie")
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
@@ -194,47 +198,59 @@ def config_from(settings: object, source: str) -> Config:
         raise UserError(f"{source}: {error}") from None
 
 
-def check_part(name: str, config: Config) -> None:
-    """Raise UserError for a setting that the run's search space does not read."""
-    if name in {spec.name for part in parts_of([config.space]) for spec in dataclasses.fields(part)}:
-        return
-    chosen_by = next(
+def without_effect(name: str, config: Config) -> tuple[str, str] | None:
+    """Say why a setting has no effect beside the others, and what it needs; None when it has an effect.
+
+    A search keeps settings of runs from scratch for later, so these have an effect in mode train.
+    """
+    if name not in {spec.name for part in parts_of([config.space]) for spec in dataclasses.fields(part)}:
+        chosen_by = _choice_against(name, config)
+        return f"{chosen_by} {getattr(config, chosen_by)}", ""
+    missing = unmet(all_settings()[name], config.values)
+    if missing is None or _is_for_later(missing, config):
+        return None
+    others, needed = missing
+    wanted = " or ".join(map(str, needed if isinstance(needed, tuple) else (needed,)))
+    return " and ".join(f"{other} {getattr(config, other)}" for other in others), f"{' or '.join(others)} {wanted}"
+
+
+def _choice_against(name: str, config: Config) -> str:
+    """Find which of the settings that choose the search space leaves `name` unread."""
+    chosen = config.space.selected_by
+    return next(
         key
-        for key in config.space.selected_by
+        for key in chosen
         if not any(
-            space.selected_by.get(key) == config.space.selected_by[key] and _reads(space, name)
+            space.selected_by.get(key) == chosen[key] and any(spec.name == name for spec in _fields(space))
             for space in SPACES.values()
         )
     )
-    raise UserError(f"{name} has no effect for {chosen_by} {getattr(config, chosen_by)}; leave it out")
 
 
-def _reads(space: SearchSpace, name: str) -> bool:
-    return any(spec.name == name for part in space.settings for spec in dataclasses.fields(part))
+def _fields(space: SearchSpace) -> Iterator[dataclasses.Field[Any]]:
+    return (spec for part in space.settings for spec in dataclasses.fields(part))
 
 
-def check_effects(names: Collection[str], config: Config) -> list[str]:
-    """Check that each setting in `names` has an effect, given the others.
+def _is_for_later(missing: tuple[tuple[str, ...], Any], config: Config) -> bool:
+    others, needed = missing
+    return others == ("mode",) and config.mode == "train" and "train_scratch" in needed and "test" not in needed
 
-    Returns:
-        log lines on those that a search only keeps for a later run from scratch.
 
-    Raises:
-        UserError: for the first one without any.
-    """
-    known, later = all_settings(), []
+def effect_notes(names: Iterable[str], config: Config) -> list[str]:
+    """Return log lines that name the settings without an effect, and those kept for a later run from scratch."""
+    idle: dict[tuple[str, str], list[str]] = {}
+    later = []
     for name in names:
-        check_part(name, config)
-        missing = unmet(known[name], config.values)
-        if missing is None:
-            continue
-        other, needed = missing
-        if other == "mode" and config.mode == "train" and "train_scratch" in needed:
+        reason = without_effect(name, config)
+        if reason:
+            idle.setdefault(reason, []).append(name)
+        elif unmet(all_settings()[name], config.values):
             later.append(name)
-            continue
-        wanted = " or ".join(map(str, needed if isinstance(needed, tuple) else (needed,)))
-        raise UserError(f"{name} has no effect with {other} {getattr(config, other)}; it needs {other} {wanted}")
-    return [f"kept for runs from scratch that start from this one: {', '.join(later)}"] if later else []
+    lines = [
+        f"no effect with {reason}: {', '.join(some)}{f' (needs {needs})' if needs else ''}"
+        for (reason, needs), some in idle.items()
+    ]
+    return [*lines, *([f"kept for runs from scratch that start from this one: {', '.join(later)}"] if later else [])]
 
 
 def read_variation(name: str) -> dict[str, Any]:
@@ -285,24 +301,20 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     variation = {key: checked(known[key], value) for key, value in variation.items()}
     values = {key: spec.default for key, spec in known.items()} | variation | given
     config = Config(**{key: values[key] for space in SPACES.values() for key in space.selected_by})
+    readable = {spec.name for part in parts_of([config.space]) for spec in dataclasses.fields(part)}
     kept = {}
     for key, value in variation.items():
         if key in given:
             continue
-        if value != known[key].default:
-            try:
-                check_part(key, config)
-            except UserError as error:
-                raise UserError(f"config {name}: {str(error).removesuffix('; leave it out')}") from None
-        if _has_effect(known[key], key, values, config):
+        if key not in readable:
+            if value == known[key].default:
+                continue
+            chosen_by = _choice_against(key, config)
+            raise UserError(
+                f"config {name} is for another search space: {key} has no effect for "
+                f"{chosen_by} {getattr(config, chosen_by)}"
+            )
+        missing = unmet(known[key], values)
+        if missing is None or (missing[0] == ("mode",) and values["mode"] == "train"):
             kept[key] = value
     return {**kept, **given}
-
-
-def _has_effect(spec: dataclasses.Field[Any], name: str, values: Mapping[str, Any], config: Config) -> bool:
-    try:
-        check_part(name, config)
-    except UserError:
-        return False
-    missing = unmet(spec, values)
-    return missing is None or (missing[0] == "mode" and values["mode"] == "train")

@@ -23,7 +23,7 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
-    only: Mapping[str, Any] | None = None,
+    only: Mapping[Any, Any] | None = None,
 ) -> Any:
     """A field of a `Settings` class.
 
@@ -33,7 +33,7 @@ def setting(
         choices: the values allowed; a function where they depend on what is registered.
         at_least, above, at_most, below: bounds of a number.
         only: other settings, each with the value (or a tuple of values, or `ABOVE_ZERO`) without which this one has
-            no effect.
+            no effect; a tuple of settings needs the value in one of them.
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds, "only": only or {}})
@@ -108,11 +108,16 @@ def _rule(at_least: Bound, above: Bound, at_most: Bound, below: Bound) -> str:
     return f"be {'at most' if below is None else 'below'} {upper}"
 
 
-def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> tuple[str, Any] | None:
-    """The setting in `values` that leaves `spec` without an effect, and the value it needs; None if none does."""
-    for name, needed in spec.metadata["only"].items():
-        value = values[name]
-        is_met = value > 0 if needed is ABOVE_ZERO else value in (needed if isinstance(needed, tuple) else (needed,))
-        if not is_met:
-            return name, needed
+def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> tuple[tuple[str, ...], Any] | None:
+    """Find the settings in `values` that leave `spec` without an effect, and the value that one of them needs."""
+    for names, needed in spec.metadata["only"].items():
+        others = names if isinstance(names, tuple) else (names,)
+        if not any(_is_met(values[name], needed) for name in others):
+            return others, needed
     return None
+
+
+def _is_met(value: Any, needed: Any) -> bool:
+    if needed is ABOVE_ZERO:
+        return value > 0
+    return value in (needed if isinstance(needed, tuple) else (needed,))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_image import write_cifar
 
 from enas.cli import main
-from enas.config import CONFIG_DIR, Config, all_settings, check_effects, check_part, config_from, read_variation
+from enas.config import CONFIG_DIR, Config, all_settings, config_from, effect_notes, read_variation, without_effect
 from enas.errors import UserError
 from enas.runs.commands import USUAL, execute, parse_flags, settings_by_part
 from enas.search_space import ACTIVATIONS, RNNCell
@@ -28,12 +28,9 @@ def _parse(*argv: str) -> dict:
 
 
 def _reads(settings: dict, name: str) -> bool:
-    """Whether a run with these settings reads another."""
-    try:
-        check_part(name, Config(**settings))
-    except UserError:
-        return False
-    return True
+    """Whether the search space of a run with these settings reads another."""
+    reason = without_effect(name, Config(**settings))
+    return reason is None or reason[1] != ""
 
 
 # --- flags ------------------------------------------------------------------------------------------------------------
@@ -271,14 +268,17 @@ def test_defaults_of_another_space_in_a_variation_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--config", "ptb_small", "--network_type", "cnn"], "config ptb_small: num_blocks has no effect for network_"),
+        (
+            ["--config", "ptb_small", "--network_type", "cnn"],
+            "config ptb_small is for another search space: num_blocks has no effect for network_",
+        ),
         (
             ["--config", "cifar_micro_small", "--cnn_space", "macro"],
-            "config cifar_micro_small: cnn_num_blocks has no ef",
+            "config cifar_micro_small is for another search space: cnn_num_blocks has no ef",
         ),
         (
             ["--config", "cifar_macro_small", "--network_type", "rnn"],
-            "config cifar_macro_small: image_size has no effect",
+            "config cifar_macro_small is for another search space: image_size has no effect",
         ),
     ],
 )
@@ -292,7 +292,7 @@ def test_a_variation_gives_way_to_the_train_type(tmp_path):
     settings = _parse("--config", "ptb_small", "--train_type", "random")
     assert settings["num_blocks"] == 6 and settings["shared_lr"] == 0.003
     assert not {"controller_max_step", "controller_num_aggregate", "controller_lr"} & set(settings)
-    assert check_effects(settings, Config(**settings)) == []
+    assert effect_notes(settings, Config(**settings)) == []
 
 
 # --- settings without an effect ---------------------------------------------------------------------------------------
@@ -301,29 +301,37 @@ def test_a_variation_gives_way_to_the_train_type(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"train_type": "orig", "architecture": "tree"}, "architecture has no effect with train_type orig; it needs"),
-        ({"train_type": "random", "controller_lr": 0.1}, "controller_lr has no effect with train_type random"),
-        ({"train_type": "random", "reward_c": 8.0}, "reward_c has no effect with train_type random"),
-        ({"shared_optim": "sgd", "shared_adam_beta1": 0.5}, "with shared_optim sgd; it needs shared_optim adam"),
-        ({"controller_optim": "momentum", "controller_adam_eps": 1e-3}, "with controller_optim momentum; it needs"),
-        ({"shared_lr_min": 0.1}, "shared_lr_min has no effect with shared_lr_cosine False; it needs shared_lr_"),
-        ({"shared_lr_cosine": True, "shared_decay": 0.5}, "shared_decay has no effect with shared_lr_cosine True"),
-        ({"controller_lr_cosine": True, "controller_lr": 0.1}, "controller_lr has no effect with controller_lr_cosine"),
-        ({"shared_norm_stabilizer_point": 3.0}, "it needs shared_norm_stabilizer above 0"),
-        ({"entropy_coeff": 0.0, "entropy_mode": "regularizer"}, "it needs entropy_coeff above 0"),
-        ({"mode": "single", "dag_path": "lstm", "save_epoch": 1}, "save_epoch has no effect with mode single"),
-        ({"mode": "single", "dag_path": "lstm", "controller_lr": 1.0}, "controller_lr has no effect with mode single"),
-        ({"cnn_space": "micro"}, "cnn_space has no effect with network_type rnn; it needs network_type cnn"),
-        ({"cnn_hid": 8}, "cnn_hid has no effect for network_type rnn; leave it out"),
-        ({"network_type": "cnn", "shared_lr": 3.0}, "shared_lr has no effect for network_type cnn; leave it out"),
-        ({"network_type": "cnn", "cnn_num_blocks": 3}, "cnn_num_blocks has no effect for cnn_space macro; leave"),
-        ({"network_type": "cnn", "cell_output": "all"}, "cell_output has no effect for cnn_space macro"),
+        ({"architecture": "tree"}, "with train_type orig: architecture (needs train_type hardcoded)"),
+        ({"train_type": "random", "controller_lr": 0.1, "reward_c": 8.0}, "random: controller_lr, reward_c ("),
+        ({"shared_adam_beta1": 0.5}, "with shared_optim sgd: shared_adam_beta1 (needs shared_optim adam)"),
+        ({"controller_optim": "momentum", "controller_adam_eps": 1e-3}, "with controller_optim momentum: "),
+        ({"shared_lr_min": 0.1}, "shared_lr_cosine False: shared_lr_min (needs shared_lr_cosine True)"),
+        ({"shared_lr_cosine": True, "shared_decay": 0.5}, "with shared_lr_cosine True: shared_decay"),
+        ({"controller_lr_cosine": True, "controller_lr": 0.1}, "with controller_lr_cosine True: controller_lr"),
+        ({"shared_norm_stabilizer_point": 3.0}, "(needs shared_norm_stabilizer above 0)"),
+        ({"entropy_coeff": 0.0, "entropy_mode": "regularizer"}, "(needs entropy_coeff above 0)"),
+        ({"size_beta": -0.5}, "and max_flops 0: size_beta (needs max_parameters or max_flops above 0)"),
+        ({"mode": "single", "dag_path": "lstm", "save_epoch": 1}, "with mode single: save_epoch (needs mode train)"),
+        ({"mode": "single", "dag_path": "lstm", "controller_lr": 1.0}, "with mode single: controller_lr"),
+        ({"dag_path": "lstm"}, "with mode train: dag_path (needs mode single or train_scratch or test)"),
+        ({"cnn_space": "micro"}, "with network_type rnn: cnn_space (needs network_type cnn)"),
+        ({"cnn_hid": 8}, "no effect with network_type rnn: cnn_hid"),
+        ({"network_type": "cnn", "shared_lr": 3.0}, "no effect with network_type cnn: shared_lr"),
+        ({"network_type": "cnn", "cnn_num_blocks": 3}, "no effect with cnn_space macro: cnn_num_blocks"),
+        ({"network_type": "cnn", "cell_output": "all"}, "no effect with cnn_space macro: cell_output"),
     ],
 )  # fmt: skip
-def test_a_flag_without_an_effect_is_refused(tmp_path, capsys, settings, says):
-    assert main(tiny.flags({**settings, "log_dir": str(tmp_path)})) == 2
-    assert says in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_flags_without_an_effect_are_named_in_one_line(settings, says):
+    (line,) = effect_notes(settings, Config(**settings))
+    assert line.startswith("no effect with ") and says in line
+
+
+def test_a_run_with_a_flag_without_an_effect_says_so_and_goes_on(tmp_path, capsys):
+    given = {"train_type": "random", "controller_lr": 0.1, "max_epoch": 1}
+    assert main(tiny.flags(tiny.settings(tmp_path, **given))) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("no effect with")]
+    assert len(said) == 1 and "controller_lr" in said[0]
+    assert said[0] in (tiny.only_run(tmp_path / "logs") / "train.log").read_text()
 
 
 def test_flags_for_later_are_said_to_be_kept(tmp_path, capsys):
@@ -338,10 +346,10 @@ def test_flags_for_later_are_said_to_be_kept(tmp_path, capsys):
 
 def test_what_a_setting_needs_is_a_setting_with_such_a_value():
     for name, spec in FIELDS.items():
-        for other, needed in spec.metadata["only"].items():
-            assert other in FIELDS, name
-            for value in needed if isinstance(needed, tuple) else (needed,):
-                assert value is ABOVE_ZERO or type(value) is type(FIELDS[other].default), name
+        for others, needed in spec.metadata["only"].items():
+            for other in others if isinstance(others, tuple) else (others,):
+                for value in needed if isinstance(needed, tuple) else (needed,):
+                    assert value is ABOVE_ZERO or type(value) is type(FIELDS[other].default), name
 
 
 # --- files that are read and not run ----------------------------------------------------------------------------------

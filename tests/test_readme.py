@@ -1,7 +1,6 @@
 """Every command and every line of Python in the README runs, on a tiny text in the place of Penn Treebank."""
 
 import ast
-import itertools
 import re
 import runpy
 import shlex
@@ -53,10 +52,7 @@ def _arguments(words: list[str]) -> list[str]:
     is_cnn = "cnn" in words or read_variation(config).get("network_type") == "cnn"
     settings = {**tiny.IMAGE_SETTINGS, "valid_size": 20} if is_cnn else tiny.SETTINGS
     settings = {**settings, "max_epoch": 1}
-    kind = {word[2:]: value for word, value in itertools.pairwise(words) if word[2:] in tiny.KINDS}
-    kind |= {"network_type": "cnn"} if is_cnn else {}
     sizes = {name: value for name, value in settings.items() if f"--{name}" not in given}
-    sizes = {name: value for name, value in sizes.items() if tiny.has_effect(name, kind)}
     if "--dataset" in given or "--config" in given:
         sizes.pop("dataset", None)
     return [*words, *tiny.flags(sizes)]

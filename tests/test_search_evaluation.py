@@ -326,7 +326,6 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
         ({"backend": "slurm"}, "--backend: invalid choice: 'slurm'"),
         ({"num_truth": 40}, "num_truth is 40, but the space has 16 architectures"),
-        ({"shared_adam_beta1": 0.5}, "shared_adam_beta1 has no effect with shared_optim sgd"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value,
 )

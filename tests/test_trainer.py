@@ -241,7 +241,7 @@ def test_results_have_every_key(finished):
     results = json.loads((finished / "results.json").read_text())
     assert set(results) == {
         "network_type", "dataset", "train_type", "mode", "epoch", "architecture", "parameters", "multiply_adds",
-        "validation_perplexity", "test_perplexity", "wall_seconds", "history",
+        "validation_perplexity", "measured_with", "test_perplexity", "wall_seconds", "history",
     }  # fmt: skip
     header = {name: results[name] for name in ("network_type", "dataset", "train_type", "mode", "epoch")}
     assert header == {"network_type": "rnn", "dataset": "tiny", "train_type": "orig", "mode": "train", "epoch": 3}

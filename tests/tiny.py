@@ -1,6 +1,5 @@
 """Runs so small that a test can afford them, and ways to look at what they left."""
 
-import functools
 import os
 import random
 import runpy
@@ -19,9 +18,8 @@ import torch
 
 from enas.ablation import evaluation_report, report
 from enas.cli import main
-from enas.config import Config, check_effects
+from enas.config import Config
 from enas.data.builtin import SPLITS
-from enas.errors import UserError
 from enas.pictures import policy
 from enas.runs import run
 from enas.search_space import MacroNetwork, MicroNetwork
@@ -73,7 +71,6 @@ IMAGE_SETTINGS = {
     "derive_num_sample": 4,
     "derive_max_batches": 2,
 }
-KINDS = ("network_type", "cnn_space", "train_type", "mode")  # what decides whether a usual setting is read
 CLASSES = ("red", "green", "blue")
 _CELL = MicroCell(((0, 1), (1, 2)), (("sep3x3", "identity"), ("max3x3", "sep5x5")))
 # A network of each space, of the size that IMAGE_SETTINGS give.
@@ -120,22 +117,7 @@ def settings(folder: Path, **changes) -> dict:
     if not (folder / "data").exists():
         (write_images if is_cnn else write_corpus)(folder / "data" / "tiny")
     places = {"data_dir": str(folder / "data"), "log_dir": str(folder / "logs")}
-    usual = {**(IMAGE_SETTINGS if is_cnn else SETTINGS), **places}
-    return {**{name: value for name, value in usual.items() if has_effect(name, changes)}, **changes}
-
-
-def has_effect(name: str, changes: dict) -> bool:
-    """Whether a usual setting may be given beside some changes, which may be wrong on purpose."""
-    return _has_effect(name, tuple((key, changes[key]) for key in KINDS if key in changes))
-
-
-@functools.cache
-def _has_effect(name: str, kind: tuple) -> bool:
-    try:
-        check_effects([name], Config(**dict(kind)))
-    except UserError:
-        return False
-    return True
+    return {**(IMAGE_SETTINGS if is_cnn else SETTINGS), **places, **changes}
 
 
 _PIPE, _WRITE_FIGURE = graphviz.Digraph.pipe, report.write_figure

@@ -18,7 +18,7 @@ from enas.ablation import evaluation_report
 from enas.ablation.statistics import paired, tau
 from enas.ablation.truth import Table, Workers, architectures_of, complete
 from enas.cli import Parser, guarded
-from enas.config import Config, check_effects, with_variation
+from enas.config import Config, effect_notes, with_variation
 from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.runs import run
@@ -100,7 +100,8 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     evaluation = EvaluationConfig(**{name: value for name, value in settings.items() if name in names})
     given = with_variation({name: value for name, value in settings.items() if name not in names})
     search = Config(**given)
-    check_effects(given, search)
+    for line in effect_notes(given, search):
+        print(line)
     places = {name: getattr(search, name) for name in ("data_dir", "num_gpu", "num_together")}
     budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
     return _Evaluation(evaluation, search, budget).run()

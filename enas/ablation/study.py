@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enas.ablation.edits import Editable, Variant
-from enas.config import Config, check_effects
+from enas.config import Config, effect_notes
 from enas.cost import Cost
 from enas.errors import UserError
 from enas.runs import run
@@ -67,11 +67,11 @@ def begin(settings: dict[str, Any], max_batches: int | None = None, ablation: st
         raise UserError(f"max_batches is {max_batches}; it must be at least 1")
     changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
     if mode == "derive":
-        if "num_together" in changes:
-            raise UserError("num_together has no effect in an ablation of mode derive, which trains nothing")
+        if changes.pop("num_together", 0):
+            print("no effect in an ablation of mode derive, which trains nothing: num_together")
         return _with_shared_weights(settings, changes, max_batches, ablation)
     if max_batches is not None:
-        raise UserError("max_batches has no effect in mode train_scratch; --max_epoch and --shared_max_step shorten it")
+        print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
     return _from_scratch(settings, changes, ablation)
 
 
@@ -81,11 +81,11 @@ def _with_shared_weights(
     folder = choose_run(settings, SEARCHES)
     config = run_config(folder, {**changes, "mode": "derive"})
     _check_ablation(config, ablation)
+    dag_path = settings.get("dag_path", "")
+    architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
     trainer, warnings = run.restore(config, folder, threads_given="num_threads" in changes)
     for line in warnings:
         print(line)
-    dag_path = settings.get("dag_path", "")
-    architecture = _named(config, dag_path) if dag_path else trainer.deriver.derive().required()
     trainer.task.evaluate(architecture, "valid", 1)  # one that does not fit is refused before anything is written
 
     def score(variants: list[Editable]) -> list[dict[str, float]]:
@@ -103,14 +103,15 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
     dag_path, folder = settings.get("dag_path", ""), None
     if dag_path and not settings.get("load_path"):
         config = Config(**settings)
-        check_effects(changes, config)
+        for line in effect_notes(changes, config):
+            print(line)
     else:
         folder = choose_run(settings, SEARCHES)
         config = config_for_scratch(folder, changes)
     _check_ablation(config, ablation)
     if not config.space.has_validation(config):
         raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
-    architecture = _named(config, dag_path) if dag_path else run.derived_architecture(folder, **changes)
+    architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
 
     def score(variants: list[Editable]) -> list[dict[str, float]]:
         trained = run.singles(config, variants)
@@ -127,12 +128,6 @@ def _check_ablation(config: Config, ablation: str | None) -> None:
         return
     right = f", which takes ablation_studies/{replacement.ablation}.py" if replacement else ""
     raise UserError(f"network_type is {config.network_type}{right}; ablation_studies/{ablation}.py is for another")
-
-
-def _named(config: Config, dag_path: str) -> Editable:
-    if dag_path in config.space.baselines:
-        raise UserError(f"dag_path is {dag_path}, which has no nodes to edit; name the JSON file of an architecture")
-    return run.named_architecture(config.replace(dag_path=dag_path))
 
 
 def _name(folder: Path | None, dag_path: str | None) -> str:

@@ -14,10 +14,10 @@ from enas.errors import UserError
 from enas.export.onnx_file import check_installed, write_onnx
 from enas.export.parts import Exported
 from enas.runs.files import write_json
-from enas.runs.final import final_of_search, final_weights
+from enas.runs.final import Final, final_of, final_weights
 from enas.runs.folder import SCRATCH, SEARCHES, run_of_mode, saved_config
-from enas.runs.run import ARCHITECTURE
-from enas.search_space import Architecture, load_architecture
+from enas.runs.run import searched_architecture
+from enas.search_space import Architecture
 from enas.training.checkpoint import Checkpoints
 
 CARD = """---
@@ -52,10 +52,10 @@ def export(
     onnx: bool = False,
     log_dir: str | Path = "logs",
 ) -> Path:
-    """Write the architecture of a run, with the weights that it validated best with, into a new folder.
+    """Write the architecture of a run into a new folder, with the shared weights of a search, or those from scratch.
 
     Args:
-        load_path: a search, whose last derived or best architecture it is, or a run from scratch.
+        load_path: a search or a run from scratch.
         output: the folder; it must not exist, or be empty.
         dag_path: another architecture of the search space, with the shared weights of the search.
         onnx: write model.onnx too; of a recurrent cell it computes one step.
@@ -77,14 +77,15 @@ def export(
         raise UserError(
             f"{folder}: {config.space.architecture.title} cannot be exported; its search space registers no export"
         )
-    architecture, state = _chosen(config, folder, dag_path)
+    final, state = _chosen(config, folder, dag_path)
+    architecture = final.architecture
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
     exported = config.space.export(architecture, weights, config)
     made = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=_parent(output)))
     try:
         if onnx:
             write_onnx(exported, made / "model.onnx")
-        _write(made, exported, architecture, config, _score(config, state, dag_path))
+        _write(made, exported, architecture, config, _score(config, final))
         made.chmod(0o755)
         os.replace(made, output)
     except BaseException:
@@ -107,24 +108,24 @@ def _parent(output: Path) -> Path:
     return output.parent
 
 
-def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Architecture, dict[str, Any]]:
+def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Final, dict[str, Any]]:
     checkpoints = Checkpoints(folder / "checkpoints")
     if config.mode in SCRATCH:
         if dag_path:
             raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-        return load_architecture(folder / ARCHITECTURE), checkpoints.load_best()
-    newest = checkpoints.load_newest()
-    architecture, best = final_of_search(folder, checkpoints, config.space.metric, newest["progress"]["best"])
+        return final_of(folder, config.space.metric.name), checkpoints.load_best()
     if dag_path:
-        architecture = load_architecture(dag_path)
-    if not isinstance(architecture, config.space.architecture):
-        raise UserError(f"{dag_path}: is {architecture.title}; {config.space.architecture.title} is needed here")
-    return architecture, best or newest
+        final = Final(searched_architecture(config, dag_path), None, "")
+    else:
+        final = final_of(folder, config.space.metric.name)
+    return final, checkpoints.load_newest()
 
 
-def _score(config: Config, state: dict[str, Any], dag_path: str | Path) -> str:
-    score = None if dag_path else state["progress"]["validation"]
-    return "" if score is None else f", validation {config.space.metric.name} {score:.{config.space.metric.decimals}f}"
+def _score(config: Config, final: Final) -> str:
+    if final.score is None:
+        return ""
+    metric = config.space.metric
+    return f": validation {metric.name} {final.score:.{metric.decimals}f} ({final.measured_with})"
 
 
 def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from enas.cli import Parser, guarded
 from enas.errors import UserError
 from enas.runs.files import atomic_write
+from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config
 from enas.runs.logbook import format_score, progress_bar
 
@@ -104,11 +105,11 @@ def animate(
 
 
 def find_pictures(folder: Path) -> list[Picture]:
-    """The pictures of the run in `folder`, in order of epoch and step; UserError, saying why, when there are none."""
+    """The pictures of the run in `folder`, see `pictures_of`; UserError, saying why, when there are none."""
     networks = folder / "networks"
-    pictures = [_picture(path) for path in networks.glob("*.png") if _NAME.fullmatch(path.stem)]
+    pictures = [_picture(path) for path in pictures_of(folder) if _NAME.fullmatch(path.stem)]
     if pictures:
-        return sorted(pictures, key=lambda picture: (picture.epoch, picture.step, picture.path.name))
+        return pictures
     if any(networks.glob("*.dot")):
         raise UserError(
             f"{networks}: its pictures are still .dot files, because Graphviz was missing when the run drew them; "

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, check_part
+from enas.config import Config, without_effect
 from enas.errors import UserError
 from enas.pictures.policy import policy_rows
 from enas.runs.files import read_json
+from enas.runs.final import pictures_of
 from enas.runs.folder import SEARCHES, WHERE, find_run, saved_config
 from enas.tasks.base import Metric
 from enas.training.checkpoint import Checkpoints
@@ -77,7 +78,7 @@ def _read(folder: Path, name: str) -> Record:
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
     results = read_json(path)
     _check(results, config.space.metric.name, path)
-    pictures = sorted((folder / "networks").glob("*.png"), key=_epoch) or sorted(folder.glob("architecture.png"))
+    pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
     return Record(name, folder, config, results, pictures, _policy(folder, config))
 
 
@@ -88,11 +89,6 @@ def _check(results: Any, metric: str, path: Path) -> None:
     history = results["history"]
     if not isinstance(history, list) or any(not isinstance(entry, dict) or "epoch" not in entry for entry in history):
         raise UserError(f"{path}: its history is not a list of epochs")
-
-
-def _epoch(picture: Path) -> tuple[int, str]:
-    start = picture.stem.split("-")[0]
-    return (int(start) if start.isdigit() else 0, picture.name)
 
 
 def _policy(folder: Path, config: Config) -> Policy | None:
@@ -107,7 +103,7 @@ def _policy(folder: Path, config: Config) -> Policy | None:
 
 def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     """The settings that differ from the defaults in a run, each with its value in every run."""
-    saved = [{name: value for name, value in record.config.to_dict().items() if _is_read(name, record.config)}
+    saved = [{name: value for name, value in record.config.to_dict().items() if _is_shown(name, record.config)}
              for record in records]  # fmt: skip
     defaults = Config().to_dict()
     names = dict.fromkeys(name for config in saved for name in config)
@@ -118,14 +114,8 @@ def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _is_read(name: str, config: Config) -> bool:
-    if name in HIDDEN:
-        return False
-    try:
-        check_part(name, config)
-    except UserError:
-        return False
-    return True
+def _is_shown(name: str, config: Config) -> bool:
+    return name not in HIDDEN and without_effect(name, config) is None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from enas.cli import Parser
-from enas.config import Config, RunConfig, all_settings, check_effects, parts_of, with_variation
-from enas.errors import UserError
+from enas.config import Config, RunConfig, all_settings, effect_notes, parts_of, with_variation
 from enas.runs import run
 from enas.runs.folder import SCRATCH, SEARCHES, choose_run, saved_config
 from enas.runs.launch import is_restart, run_of_launch
@@ -30,8 +29,6 @@ def execute(given: Mapping[str, Any]) -> dict[str, Any]:
         UserError: with a line that names what is wrong and what would be right.
     """
     mode = Config(mode=given.get("mode", "train")).mode
-    if given.get("dag_path") and mode != "single":
-        raise UserError(f"dag_path has no effect in mode {mode}; --mode single trains the architecture it names")
     with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()):
         begun = _begun_before(given) if is_restart() else None
         return run.resume(begun) if begun else _MODES[mode](dict(given))
@@ -80,7 +77,7 @@ _MODES = {"train": _train, "derive": _derive, "test": _test, "single": _single, 
 
 def _new(given: dict[str, Any]) -> tuple[Config, list[str]]:
     config = Config(**given)
-    return config, check_effects(given, config)
+    return config, effect_notes(given, config)
 
 
 def _changes(given: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""The architecture that a run ends with, and the weights it did best with."""
+"""The architecture of a run: the one that its results.json names, for every mode, study, export and picture."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,27 +9,46 @@ import torch
 from enas.errors import UserError
 from enas.runs.files import read_json
 from enas.search_space import Architecture, architecture_from_dict
-from enas.tasks.base import Metric
-from enas.training.checkpoint import BEST, Checkpoints
 
 
-def final_of_search(
-    folder: Path, checkpoints: Checkpoints, metric: Metric, best_score: float | None, device: str | torch.device = "cpu"
-) -> tuple[Architecture, dict[str, Any] | None]:
-    """What was derived last, or in the best epoch, which validated with `best_score`, whichever validates better.
+@dataclass(frozen=True)
+class Final:
+    """The architecture of a run.
 
-    Returns:
-        the architecture, and the best epoch's state where it is that one's.
+    Attributes:
+        architecture: what `derive` wrote down last, or else what the search itself derived last; from scratch, the one
+            that is trained.
+        score: its metric on all of validation.
+        measured_with: the weights that it was measured with, in words.
+    """
+
+    architecture: Architecture
+    score: float | None
+    measured_with: str
+
+
+def has_final(folder: Path) -> bool:
+    """Whether the run in `folder` names an architecture yet."""
+    try:
+        return read_json(folder / "results.json")["architecture"] is not None
+    except (UserError, TypeError, KeyError):
+        return False
+
+
+def final_of(folder: Path, metric: str) -> Final:
+    """The architecture of the run in `folder`, which is judged by `metric`.
 
     Raises:
-        UserError: nothing was derived, or the best checkpoint cannot be read.
+        UserError: the run names none yet.
     """
-    architecture, score = _last_derived(folder / "results.json", metric.name)
-    has_best = (checkpoints.folder / BEST).is_file()
-    if not has_best or metric.is_better(score, best_score):
-        return architecture, None
-    best = checkpoints.load_best(device)
-    return architecture_from_dict(best["progress"]["architecture"]), best
+    path = folder / "results.json"
+    try:
+        results = read_json(path)
+        score = results[f"validation_{metric}"]
+        architecture = architecture_from_dict(results["architecture"])
+    except (UserError, TypeError, KeyError):
+        raise UserError(f"{path}: names no architecture; a search makes one with --mode derive") from None
+    return Final(architecture, None if score is None else float(score), results.get("measured_with", ""))
 
 
 def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -40,9 +60,28 @@ def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): weight for name, weight in average.items() if name.startswith(prefix)}
 
 
-def _last_derived(path: Path, metric: str) -> tuple[Architecture, float]:
+def pictures_of(folder: Path) -> list[Path]:
+    """The pictures in a run's networks/, oldest first: the last one is of the architecture of the run.
+
+    `EPOCH-STEP-SCORE-best.png` says when each was derived. Of those of one moment, that of the run's architecture, by
+    the JSON file of the same name, comes last.
+    """
+    final = _named(folder / "results.json", "architecture")
+    found = [path for path in (folder / "networks").glob("*.png") if path.stem.split("-")[0].isdigit()]
+    return sorted(found, key=lambda path: (*_moment(path), _drawn(folder, path) == final, path.name))
+
+
+def _moment(picture: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in picture.stem.split("-")[:2] if part.isdigit())
+
+
+def _drawn(folder: Path, picture: Path) -> Any:
+    return _named(folder / "architectures" / f"{picture.stem}.json")
+
+
+def _named(path: Path, key: str = "") -> Any:
     try:
-        results = read_json(path)
-        return architecture_from_dict(results["architecture"]), float(results[f"validation_{metric}"])
+        content = read_json(path)
+        return content[key] if key else content
     except (UserError, TypeError, KeyError):
-        raise UserError(f"{path}: names no derived architecture; make one with --mode derive") from None
+        return None

@@ -1,7 +1,7 @@
 """The folders that runs leave: making one, finding one, and reading what it was asked to do."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from enas.config import Config, check_effects, check_part, config_from
+from enas.config import Config, config_from, effect_notes, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError
 from enas.runs.files import make_writable, read_json
@@ -182,38 +182,52 @@ def saved_config(folder: Path) -> Config:
 def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
     """The settings of the run in `folder`, with those of `settings` that may change put in.
 
+    Those without an effect are said in a line each, and left out.
+
     Raises:
-        UserError: params.json is unreadable, or `settings` contradict what the run is, or have no effect.
+        UserError: params.json is unreadable, or `settings` contradict what the run is.
     """
     saved = saved_config(folder)
     given = saved.replace(**settings)
-    mode = settings.get("mode", saved.mode)
+    idle, taken = [], {"mode": given.mode}
     for name in sorted(settings.keys() - WHERE):
-        check_part(name, saved)
         if getattr(given, name) == getattr(saved, name):
             continue
-        if name not in CHANGEABLE:
+        if without_effect(name, given):
+            idle.append(name)
+        elif name not in CHANGEABLE:
             raise _contradiction(name, given, folder, saved)
-        if mode not in CHANGEABLE[name]:
-            raise UserError(f"{name} has no effect in mode {mode}; leave it out")
-    return given.replace(load_path=saved.load_path, log_dir=str(folder.parent))
+        elif given.mode in CHANGEABLE[name]:
+            taken[name] = settings[name]
+        else:
+            print(f"no effect in mode {given.mode}: {name}")
+    _say(effect_notes(idle, given))
+    return saved.replace(**taken, load_path=saved.load_path, log_dir=str(folder.parent))
 
 
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """The settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    They are those of the search, with `settings` put in, and load_path says where the search is.
+    They are those of the search, with `settings` put in, and load_path says where the search is. Settings without an
+    effect are said in a line.
 
     Raises:
-        UserError: params.json is unreadable, or `settings` contradict the space that was searched, or have no effect.
+        UserError: params.json is unreadable, or `settings` contradict the space that was searched.
     """
     saved = saved_config(folder)
     given = saved.replace(**{**MACHINE, "mode": "train_scratch", **settings})
-    for name in sorted(settings.keys() & SEARCHED):
-        if getattr(given, name) != getattr(saved, name):
+    changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
+    for name in sorted(SEARCHED & set(changed)):
+        if without_effect(name, given) is None:
             raise _contradiction(name, given, folder, saved)
-    check_effects([name for name in settings if getattr(given, name) != getattr(saved, name)], given)
-    return given.replace(load_path=str(folder), log_dir=settings.get("log_dir", str(folder.parent)))
+    _say(effect_notes(changed, given))
+    places = {"log_dir": settings.get("log_dir", str(folder.parent)), "dag_path": settings.get("dag_path", "")}
+    return given.replace(load_path=str(folder), **places)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _contradiction(name: str, given: Config, folder: Path, saved: Config) -> UserError:

@@ -37,10 +37,12 @@ CURVES = {
 RESULTS = {
     "network_type, dataset, train_type, mode": "the settings of these names",
     "epoch": "epochs finished",
-    "architecture": "the architecture derived last, as its JSON file has it; null where none keeps to the size budget",
+    "architecture": "the architecture of the run, which every mode takes, as its JSON file has it: what mode derive "
+    "wrote down last, else what the search derived last; null where none keeps to the size budget",
     "parameters": "how many numbers a run from scratch of it with these settings trains, without auxiliary head",
     "multiply_adds": "of its forward pass for one token or image: half of what torch's FLOP counter says",
-    "validation_METRIC": "on all of validation: of the architecture derived last; from scratch, of the best epoch",
+    "validation_METRIC": "on all of validation: of that architecture; from scratch, of the best epoch",
+    "measured_with": "the weights of that validation: the shared ones of an epoch and step, or those from scratch",
     "test_METRIC": "on all of test; null until mode test or the end of train_scratch. No choice reads the test split",
     "wall_seconds": "seconds of training and evaluating, those before a resume included",
     "best_epoch": "from scratch: the epoch that validated best",
@@ -78,8 +80,12 @@ def page() -> str:
 def _setting(name: str, spec: Field[Any]) -> str:
     choices = choices_of(spec)
     text = f"{spec.metadata['help']}{': ' if choices else ''}{', '.join(choices)}"
-    needs = "; ".join(f"{other} {_value(value)}" for other, value in spec.metadata["only"].items())
+    needs = "; ".join(f"{_others(other)} {_value(value)}" for other, value in spec.metadata["only"].items())
     return f"| `{name}` | {_value(spec.default)} | {text} | {needs} |".replace("  ", " ")
+
+
+def _others(names: str | tuple[str, ...]) -> str:
+    return names if isinstance(names, str) else " or ".join(names)
 
 
 def _value(value: Any) -> str:

@@ -19,14 +19,14 @@ from typing import Any
 
 import torch
 
-from enas.config import Config, check_effects, with_variation
+from enas.config import Config, effect_notes, with_variation
 from enas.controllers import Controller, FixedController
 from enas.cost import Cost
 from enas.data.identity import Identity, identity_of
 from enas.data.own import settings_for, write_dataset
 from enas.errors import UserError
 from enas.runs.files import write_json
-from enas.runs.final import final_of_search
+from enas.runs.final import final_of, has_final
 from enas.runs.folder import (
     IDENTITY,
     SCRATCH,
@@ -42,7 +42,7 @@ from enas.runs.folder import (
 from enas.runs.launch import mark_launch
 from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.runs.mirror import Mirror, check_account
-from enas.search_space import Architecture, Space, load_architecture
+from enas.search_space import Architecture, Space, architecture_from_dict, load_architecture
 from enas.tasks.base import Task
 from enas.training.checkpoint import (
     CheckpointConfig,
@@ -93,7 +93,7 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
     kind = settings_for(train)
     given = with_variation({**kind, **settings, **({"config": config} if config else {}), "dataset": dataset})
     wanted = Config(**given)
-    check_effects(settings, wanted)
+    notes = effect_notes(settings, wanted)
     if wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     is_new = write_dataset(dataset, (train, valid, test), wanted.data_dir)
@@ -103,7 +103,7 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         if is_new:  # else it would stand in the way of better data
             shutil.rmtree(Path(wanted.data_dir) / dataset)
         raise
-    with _begun(wanted, None) as trainer:
+    with _begun(wanted, None, notes) as trainer:
         _finish(wanted, trainer)
         return trainer.folder
 
@@ -146,10 +146,13 @@ def in_groups(config: Config, items: Sequence[Any]) -> list[Sequence[Any]]:
 
 
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Derive an architecture from the search in `load_path`, and train it from scratch; returns the new results."""
+    """Train the architecture of the search in `load_path` from scratch; returns the new results.
+
+    It is the one that `architecture_of` gives, unless `dag_path` names another.
+    """
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = config_for_scratch(folder, changes)
-    return _start(config, derived_architecture(folder, **changes))
+    return _start(config, named_architecture(config) if config.dag_path else architecture_of(folder, **changes))
 
 
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
@@ -167,48 +170,70 @@ def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
 
 
 def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Derive an architecture from the search in `load_path`, and write it down there; returns the run's results."""
+    """Derive an architecture from the search in `load_path`, and write it down there; returns the run's results.
+
+    The architecture that the run has is one of the candidates, so that a worse one never takes its place.
+    """
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
     with _reopened(config, folder, changes) as trainer:
-        trainer.deriver.choose = _finalist_chooser(config, folder, trainer.logbook.info)
-        derived = trainer.derive()
+        known = trainer.progress.architecture
+        incumbent = None if known is None else architecture_from_dict(known)
+        trainer.deriver.choose = _finalist_chooser(config, folder, trainer.logbook.info, incumbent)
+        derived = trainer.deriver.derive(compare=True, incumbent=incumbent)
         derived.required()
         trainer.record(derived)
         if derived.comparison:
             trainer.logbook.info(describe_comparison(derived.comparison))
-        return _report(trainer, trainer.results(), "derived")
+        if derived.beaten is None:
+            return _report(trainer, trainer.results(), "derived")
+        beaten, score = derived.beaten
+        trainer.logbook.info(f"the best sample validates with {format_score(score)}: {json.dumps(beaten.to_dict())}")
+        return _report(trainer, trainer.results(), "keeps the architecture it had, which is no worse")
 
 
 def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Evaluate on the test split the final architecture of a run, and write it down there.
+    """Evaluate the architecture of a run on the test split, and write it down there.
 
-    For a search: what was derived last, or in the best epoch with its shared weights, whichever validates better. For
-    one architecture from scratch: its best epoch.
+    A search scores it with its shared weights; `dag_path` names another architecture, of which nothing is written
+    down. A run from scratch scores its best epoch.
     """
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
     saved = saved_config(folder)
+    dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
     with _reopened(config, folder, changes) as trainer:
-        return _test_scratch(trainer) if saved.mode in SCRATCH else _test_search(trainer)
+        if saved.mode in SEARCHES:
+            return _test_search(trainer, searched_architecture(config, dag_path) if dag_path else None)
+        if dag_path:
+            raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
+        return _test_scratch(trainer)
 
 
-def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
-    """Like `derive`, but writes nothing. Of `changes`, those are read that `derive` would take."""
-    names = ("data_dir", "log_dir", "num_gpu", "num_together", "max_parameters", "max_flops")
-    changes = {name: value for name, value in changes.items() if name in names or name.startswith("derive_")}
+def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
+    """The architecture of a search, as its results.json names it.
+
+    Where there is none, or `changes` hold other settings of `derive` than the search had, one is derived, which is the
+    run's from then on.
+    """
     folder = run_of_mode(load_path, SEARCHES, changes)
-    config = run_config(folder, {**changes, "mode": "derive"})
+    saved = saved_config(folder)
+    asked = {
+        name: value
+        for name, value in changes.items()
+        if (name.startswith("derive_") or name in ("max_parameters", "max_flops")) and value != getattr(saved, name)
+    }
+    if not asked and has_final(folder):
+        return final_of(folder, saved.space.metric.name).architecture
+    here = {name: changes[name] for name in ("data_dir", "num_gpu", "num_together") if name in changes}
     threads = torch.get_num_threads()
-    trainer, _ = restore(config, folder)
-    trainer.deriver.choose = _finalist_chooser(config, folder, print)
-    architecture = trainer.deriver.derive().required()
+    results = derive(folder, **here, **asked)
     torch.set_num_threads(threads)  # what comes next chooses its own
-    return architecture
+    return architecture_from_dict(results["architecture"])
 
 
 def _finalist_chooser(
-    config: Config, folder: Path, report: Callable[[str], object]
+    config: Config, folder: Path, report: Callable[[str], object], incumbent: Architecture | None
 ) -> Callable[[list[Any]], Architecture]:
     """What chooses among a shortlist: trainings from scratch where `derive_finalists` asks for them, else its order."""
     if config.derive_finalists == 0:
@@ -218,7 +243,9 @@ def _finalist_chooser(
         metric, threads = config.space.metric, torch.get_num_threads()
         here = {name: getattr(config, name) for name in ("data_dir", "num_gpu", "num_together")}
         scores: dict[Architecture, float] = {}
-        for group in in_groups(config, shortlist[: config.derive_finalists]):
+        finalists = shortlist[: config.derive_finalists]
+        finalists += [one for one in shortlist if one == incumbent and one not in finalists]
+        for group in in_groups(config, finalists):
             with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()), _random_states_kept():
                 changes = {**here, "max_epoch": config.derive_finalist_epoch, "log_dir": log_dir}
                 trained = singles(config_for_scratch(folder, changes).replace(mode="single", wandb=False), group)
@@ -250,9 +277,14 @@ def named_architecture(config: Config) -> Architecture:
         raise UserError(f"mode single trains one given architecture: name {names.replace(', ', ', or ')}")
     if config.dag_path in space.baselines:
         return space.baselines[config.dag_path](config)
-    architecture = load_architecture(config.dag_path)
-    if not isinstance(architecture, space.architecture):
-        raise UserError(f"{config.dag_path}: is {architecture.title}; {space.architecture.title} is needed here")
+    return searched_architecture(config, config.dag_path)
+
+
+def searched_architecture(config: Config, path: str | Path) -> Architecture:
+    """The architecture of the search space in a JSON file; UserError when there is none in it."""
+    architecture, needed = load_architecture(path), config.space.architecture
+    if not isinstance(architecture, needed):
+        raise UserError(f"{path}: is {architecture.title}; {needed.title} is needed here")
     return architecture
 
 
@@ -460,20 +492,12 @@ def _test_scratch(trainer: ScratchTrainer) -> dict[str, Any]:
     return _report(trainer, {**trainer.results(), f"test_{trainer.task.metric.name}": trainer.test()}, "tested")
 
 
-def _test_search(trainer: Trainer) -> dict[str, Any]:
-    task, metric = trainer.task, trainer.task.metric
-    architecture, best = final_of_search(
-        trainer.folder, trainer.checkpoints, metric, trainer.progress.best, task.device
-    )
-    if best is not None:
-        task.load_state_dict(best["task"])
-    results = {
-        **trainer.results(),
-        "architecture": architecture.to_dict(),
-        f"validation_{metric.name}": task.evaluate(architecture, "valid"),
-        f"test_{metric.name}": task.evaluate(architecture, "test"),
-    }
-    return _report(trainer, results, "tested")
+def _test_search(trainer: Trainer, other: Architecture | None) -> dict[str, Any]:
+    task, metric = trainer.task, trainer.task.metric.name
+    architecture = other or final_of(trainer.folder, metric).architecture
+    trainer.take(architecture, task.evaluate(architecture, "valid"))
+    results = {**trainer.results(), f"test_{metric}": task.evaluate(architecture, "test")}
+    return _report(trainer, results, "tested", is_written=other is None)
 
 
 @contextmanager
@@ -531,7 +555,25 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
         architecture = load_architecture(folder / ARCHITECTURE)
     task, controller = make_problem(config, data, architecture, device, ranks)
     trainer = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
-    return trainer, _load_newest(trainer)
+    warnings = _load_newest(trainer)
+    if architecture is None:
+        _take_final(trainer)
+    return trainer, warnings
+
+
+def _take_final(trainer: Trainer) -> None:
+    """Let the run answer with the architecture that its results.json names."""
+    folder, metric = trainer.folder, trainer.task.metric.name
+
+    def named() -> tuple[dict[str, Any], float | None, str] | None:
+        if not has_final(folder):
+            return None
+        final = final_of(folder, metric)
+        return final.architecture.to_dict(), final.score, final.measured_with
+
+    if (final := trainer.ranks.from_first(named)) is not None:
+        progress = trainer.progress
+        progress.architecture, progress.validation, progress.measured_with = final
 
 
 def _load_newest(trainer: Trainer) -> list[str]:
@@ -548,9 +590,10 @@ def _load_newest(trainer: Trainer) -> list[str]:
     return warnings
 
 
-def _report(trainer: Trainer, results: dict[str, Any], what: str) -> dict[str, Any]:
+def _report(trainer: Trainer, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:
     """Write results.json, and log what was reached. Returns `results`."""
-    trainer.logbook.results(results)
+    if is_written:
+        trainer.logbook.results(results)
     metric = trainer.task.metric.name
     scores = [
         f"{split} {metric} {format_score(results[f'{split}_{metric}'])}"

@@ -62,6 +62,7 @@ class Derivation:
             one among the uniform ones, 1 for the best. Empty where nothing is trained, or nobody asked.
         probabilities: of each choice of each decision, averaged over the sample; empty where nothing is trained.
         problem: why nothing was derived; empty where something was.
+        beaten: the best sample and its score, where the incumbent, which was not sampled, is derived.
     """
 
     architecture: Any
@@ -69,6 +70,7 @@ class Derivation:
     comparison: dict[str, Any] = field(default_factory=dict)
     probabilities: list[list[float]] = field(default_factory=list)
     problem: str = ""
+    beaten: tuple[Any, float] | None = None
 
     def required(self) -> Any:
         """The architecture; UserError where nothing was derived."""
@@ -109,25 +111,33 @@ class Deriver:
         self.space = space
         self.choose: Callable[[list[Any]], Any] = lambda shortlist: shortlist[0]
 
-    def derive(self, compare: bool = False) -> Derivation:
+    def derive(self, compare: bool = False, incumbent: Any = None) -> Derivation:
         """Sample `derive_num_sample` architectures; take the best on the same few minibatches, stage by stage.
 
-        Those that exceed the size budget are no candidates.
+        Those that exceed the size budget are no candidates. `incumbent` is a candidate of the last stage, sampled or
+        not.
         """
         with torch.no_grad():
             sampled = sample(self.controller, self.config.derive_num_sample)
         scores = self._rank(sampled.architectures)
         candidates = {one: score for one, score in scores.items() if self.size.fits(one)}
         shortlist = ordered(candidates, self.task.rank_metric)[: self.config.derive_shortlist]
+        if incumbent is not None and incumbent not in shortlist and self.size.fits(incumbent):
+            shortlist.append(incumbent)
         validation = self._scores(shortlist, lambda some: [self.task.evaluate(one, "valid") for one in some])
-        chosen = self.choose(ordered(validation, self.task.metric)) if shortlist else None
+        ranking = ordered(validation, self.task.metric)
+        chosen = self.choose(ranking) if ranking else None
         score = validation.get(chosen)
+        best = next((one for one in ranking if one in scores), None)
+        beaten = (best, validation[best]) if best is not None and chosen not in scores else None
         problem = "" if shortlist else self.size.misfits(list(scores))
         if self.space is None or not self.controller.is_trained:
-            return Derivation(chosen, score, problem=problem)
+            return Derivation(chosen, score, problem=problem, beaten=beaten)
+        if chosen is not None and chosen not in scores:
+            scores |= self._rank([chosen])
         comparison = self._compare(sampled, scores, chosen) if compare else {}
         probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sampled.probabilities]
-        return Derivation(chosen, score, comparison, probabilities, problem)
+        return Derivation(chosen, score, comparison, probabilities, problem, beaten)
 
     def _rank(self, architectures: list[Any]) -> dict[str, Any]:
         """The score of each different architecture on the first few validation minibatches."""

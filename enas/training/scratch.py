@@ -160,6 +160,7 @@ class ScratchTrainer(Trainer):
         return {
             **super().results(),
             f"validation_{self.task.metric.name}": self.progress.best,
+            "measured_with": f"weights from scratch, epoch {self.best_epoch()}",
             "best_epoch": self.best_epoch(),
             "num_parameters": sum(weight.numel() for weight in self.task.model.parameters()),
         }

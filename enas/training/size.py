@@ -9,8 +9,7 @@ from torch import Tensor
 
 from enas.controllers.base import TRAINED
 from enas.cost import Cost
-from enas.errors import UserError
-from enas.settings import Settings, setting
+from enas.settings import ABOVE_ZERO, Settings, setting
 
 BETA = -0.1  # of Bender et al. 2020
 
@@ -35,12 +34,11 @@ class SizeConfig(Settings):
         only={"mode": ("train", "derive", "train_scratch")},
     )
     size_beta: float = setting(
-        BETA, "weight in rewards of the distance from these targets; 0 leaves it out", at_most=0, only=TRAINED
+        BETA,
+        "weight in rewards of the distance from max_parameters and max_flops; 0 leaves it out",
+        at_most=0,
+        only={**TRAINED, ("max_parameters", "max_flops"): ABOVE_ZERO},
     )
-
-    def check(self) -> None:
-        if self.size_beta != BETA and not (self.max_parameters or self.max_flops):
-            raise UserError("size_beta has no effect without a target; it needs max_parameters or max_flops above 0")
 
 
 class SizeBudget:

@@ -90,7 +90,8 @@ class Progress:
     seconds: float = 0.0
     validation: float | None = None
     best: float | None = None
-    architecture: dict[str, Any] | None = None
+    architecture: dict[str, Any] | None = None  # of the run, with its `validation`
+    measured_with: str = ""  # the weights of that validation
     decisions: list[list[Any]] = field(default_factory=list[Any])  # epoch, and the probabilities of each decision
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -422,12 +423,18 @@ class Trainer:
 
     def _record_score(self, derived: Derivation) -> bool:
         progress, metric = self.progress, self.task.metric
-        progress.validation, progress.architecture = derived.score, derived.architecture.to_dict()
+        self.take(derived.architecture, derived.score)
         self.logbook.scalars("eval", {f"validation_{metric.name}": derived.score}, progress.step)
         is_best = metric.is_better(derived.score, progress.best)
         if is_best:
             progress.best = derived.score
         return is_best
+
+    def take(self, architecture: Any, score: float | None) -> None:
+        """Make an architecture that of the run; `score` is its metric on all of validation, with the weights of now."""
+        progress = self.progress
+        progress.architecture, progress.validation = architecture.to_dict(), score
+        progress.measured_with = f"shared weights, epoch {progress.epoch}, step {progress.total_shared_steps}"
 
     def _cost(self, architecture: Any) -> dict[str, int]:
         cost = None if architecture is None else self.size.cost(architecture)
@@ -462,7 +469,7 @@ class Trainer:
             self.output_files["picture"] = picture
 
     def results(self) -> dict[str, Any]:
-        """What results.json holds; `validation_…` is of the architecture derived last."""
+        """What results.json holds; `architecture` is that of the run, and `validation_…` is its."""
         progress, metric = self.progress, self.task.metric.name
         return {
             **self.header,
@@ -470,6 +477,7 @@ class Trainer:
             "architecture": progress.architecture,
             **self._cost(progress.architecture and architecture_from_dict(progress.architecture)),
             f"validation_{metric}": progress.validation,
+            "measured_with": progress.measured_with,
             f"test_{metric}": None,
             "wall_seconds": round(self.wall_seconds(), 1),
             "history": progress.history,

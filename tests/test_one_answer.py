@@ -1,0 +1,153 @@
+"""The architecture of a run is one thing: every mode, study, export, page and picture names the same one."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+
+from enas.ablation import report as ablation_report
+from enas.ablation.ablations import node_removal
+from enas.errors import UserError
+from enas.export.folder import export
+from enas.pictures.animation import find_pictures
+from enas.report.record import read_runs
+from enas.runs import run
+from enas.runs.commands import execute
+from enas.runs.final import final_of
+from enas.search_space import architecture_from_dict
+
+KINDS = {
+    "rnn": {},
+    "macro": {"network_type": "cnn", "cnn_space": "macro", "cnn_num_layers": 4, "derive_num_sample": 8},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def home(request, tmp_path_factory):
+    """A folder with a finished search of some kind, drawn."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with tiny.rendering():
+        execute(tiny.settings(folder, **KINDS[request.param], dataset="tiny"))
+    return folder
+
+
+@pytest.fixture
+def search(home, tmp_path, monkeypatch):
+    """A copy of the search, to change; analysis_results/ lies beside it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ablation_report, "RESULTS_DIR", tmp_path / "analysis_results")
+    shutil.copytree(home, tmp_path / "home")
+    return tiny.only_run(tmp_path / "home" / "logs")
+
+
+def _results(folder) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def _validation(results: dict) -> float:
+    return next(value for name, value in results.items() if name.startswith("validation_"))
+
+
+def _answers(search, tmp_path) -> dict[str, dict]:
+    """What each part of the project says the search found."""
+    here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0}
+    answers = {"results.json": _results(search)["architecture"]}
+    answers["test"] = run.test(search, **here)["architecture"]
+    answers["train_scratch"] = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)[
+        "architecture"
+    ]
+    rows = node_removal(load_path=str(search), max_batches=1, **here)
+    answers["ablation"] = rows[0]["architecture"]
+    folder = export(search, tmp_path / "taken")
+    answers["export"] = json.loads((folder / "architecture.json").read_text())
+    (record,) = read_runs([search], search.parent)
+    answers["report"] = record.results["architecture"]
+    for name, picture in {"report's picture": record.pictures[-1], "gif": find_pictures(search)[-1].path}.items():
+        answers[name] = json.loads((search / "architectures" / f"{picture.stem}.json").read_text())
+    card = (folder / "README.md").read_text()
+    metric = next(name for name in _results(search) if name.startswith("validation_"))
+    final = final_of(search, metric.removeprefix("validation_"))
+    score = f"{final.score:.2f}" if final.score > 1 else f"{final.score:.4f}"
+    assert f"{score} ({final.measured_with})" in card
+    return answers
+
+
+def _all_name(answers: dict[str, dict], architecture: dict) -> bool:
+    return {name: answer == architecture for name, answer in answers.items()} == dict.fromkeys(answers, True)
+
+
+def test_all_name_what_the_search_derived(search, tmp_path):
+    found = _results(search)
+    assert _all_name(_answers(search, tmp_path), found["architecture"])
+    assert _validation(_results(search)) == _validation(found)
+    assert found["measured_with"].startswith("shared weights, epoch 2, step ")
+
+
+def test_all_name_what_was_derived_later(search, tmp_path):
+    """More samples find another one, whose picture's name may come first in the alphabet."""
+    before = _results(search)
+    with tiny.rendering():
+        after = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
+    assert after["architecture"] != before["architecture"]
+    assert _all_name(_answers(search, tmp_path), after["architecture"])
+
+
+def test_derive_keeps_a_better_one_and_says_both(search, capsys):
+    with tiny.rendering():
+        best = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
+    files, said = tiny.tree(search / "architectures"), capsys.readouterr().out
+    assert "keeps the architecture it had" not in said
+    again = run.derive(search, derive_num_sample=1, num_gpu=0)
+    said = capsys.readouterr().out
+    assert again["architecture"] == best["architecture"] and _validation(again) == _validation(best)
+    assert "the best sample validates with " in said and "keeps the architecture it had, which is no worse" in said
+    assert tiny.tree(search / "architectures") == files
+
+
+def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):
+    """A smaller one is what was asked for, however it validates. All cells of 4 nodes have one size."""
+    before = _results(search)
+    limited = {"derive_num_sample": 60, "max_parameters": before["parameters"] - 1, "num_gpu": 0}
+    if before["network_type"] == "rnn":
+        with pytest.raises(UserError, match="nothing is derived; raise the limit"):
+            run.derive(search, **limited)
+        assert _results(search) == before
+        return
+    after = run.derive(search, **limited)
+    assert after["parameters"] < before["parameters"] and after["architecture"] != before["architecture"]
+
+
+def test_another_is_named_by_its_file(search, tmp_path):
+    """It is tested and trained, and stays no more than that: the run's own is what it was."""
+    before = _results(search)
+    files = (search / "architectures").iterdir()
+    other = next(path for path in files if json.loads(path.read_text()) != before["architecture"])
+    named = architecture_from_dict(json.loads(other.read_text()))
+    here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0, "dag_path": str(other)}
+    tested = run.test(search, **here)
+    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)
+    assert tested["architecture"] == trained["architecture"] == named.to_dict()
+    assert _results(search) == before
+
+
+def test_train_scratch_derives_with_other_settings_than_the_search(search, tmp_path):
+    """And writes it down in the search, so that all go on to name the same one."""
+    trained = run.train_scratch(
+        search, max_epoch=1, derive_num_sample=60, derive_shortlist=60, log_dir=str(tmp_path / "s"), num_gpu=0
+    )
+    assert _results(search)["architecture"] == trained["architecture"]
+
+
+def test_one_that_was_stopped_before_it_derived_anything_derives(search, tmp_path):
+    (search / "results.json").unlink()
+    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), num_gpu=0)
+    assert _results(search)["architecture"] == trained["architecture"]
+
+
+def test_a_resumed_search_answers_with_its_own_next_derivation(search):
+    run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
+    results = run.resume(search, max_epoch=3, num_gpu=0)
+    assert results["measured_with"].startswith("shared weights, epoch 3, ")
+    state = tiny.newest_state(search)["progress"]
+    assert results["architecture"] == state["architecture"] == _results(search)["architecture"]
