@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import tiny
+import torch
 
 from enas.cli import main
 from enas.config import Config
@@ -13,7 +14,7 @@ from enas.runs.commands import execute
 from enas.search_space import RNNCell
 from enas.spaces.recurrent import nearest_lstm
 from enas.tasks.language import LanguageTask
-from enas.training.checkpoint import BEST, load_checkpoint
+from enas.training.checkpoint import Checkpoints, load_checkpoint
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 TYPES = {
@@ -126,9 +127,9 @@ def test_test_reads_the_test_split_with_shared_weights(copy):
 
 
 def test_test_takes_the_better_of_the_best_epoch_and_the_last_derivation(copy, monkeypatch):
-    """By validation alone. The best epoch's weights are in best.pt."""
+    """By validation alone. The best epoch has its checkpoint."""
     path = run_of(copy, "train", train_type="orig")
-    best = load_checkpoint(path / "checkpoints" / BEST)
+    best = Checkpoints(path / "checkpoints").load_best()
     results = results_of(path)
     other = next(file for file in (path / "architectures").iterdir())
     for validation, is_best in ((1e6, True), (0.5, False)):
@@ -147,7 +148,10 @@ def test_test_takes_the_better_of_the_best_epoch_and_the_last_derivation(copy, m
 
 def test_test_without_the_best_checkpoint_takes_the_last_derivation(copy):
     path = run_of(copy, "train", train_type="orig")
-    (path / "checkpoints" / BEST).unlink()
+    newest = Checkpoints(path / "checkpoints").paths()[-1]
+    state = load_checkpoint(newest)
+    state["progress"]["bests"] = []
+    torch.save(state, newest)
     derived = json.loads((path / "results.json").read_text())["architecture"]
     assert execute(where(copy, mode="test"))["architecture"] == derived
 

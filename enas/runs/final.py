@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from enas.errors import UserError
+from enas.errors import NotFoundError, UserError
 from enas.runs.files import read_json
 from enas.search_space import Architecture, architecture_from_dict
 from enas.tasks.base import Metric
-from enas.training.checkpoint import BEST, Checkpoints
+from enas.training.checkpoint import Checkpoints
 
 
 def final_of_search(
@@ -24,10 +24,12 @@ def final_of_search(
         UserError: nothing was derived, or the best checkpoint cannot be read.
     """
     architecture, score = _last_derived(folder / "results.json", metric.name)
-    has_best = (checkpoints.folder / BEST).is_file()
-    if not has_best or metric.is_better(score, best_score):
+    if metric.is_better(score, best_score):
         return architecture, None
-    best = checkpoints.load_best(device)
+    try:
+        best = checkpoints.load_best(device)
+    except NotFoundError:
+        return architecture, None
     return architecture_from_dict(best["progress"]["architecture"]), best
 
 

@@ -26,7 +26,7 @@ from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_sc
 from enas.search_space import Space, architecture_from_dict
 from enas.settings import setting
 from enas.tasks.base import LengthConfig, Task
-from enas.training.checkpoint import Checkpoints, random_states, restore_random_states
+from enas.training.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
 from enas.training.derive import Derivation, DeriveConfig, Deriver
 from enas.training.distributed import ALONE, Ranks
 from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
@@ -91,6 +91,7 @@ class Progress:
     validation: float | None = None
     best: float | None = None
     architecture: dict[str, Any] | None = None
+    bests: list[str] = field(default_factory=list)  # names of the checkpoints that were the best when they were written
     decisions: list[list[Any]] = field(default_factory=list[Any])  # epoch, and the probabilities of each decision
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -483,8 +484,10 @@ class Trainer:
         """Write a checkpoint."""
         if self.checkpoints is None:
             return
-        progress = self.progress
-        self.checkpoints.save(self.state_dict(), epoch=progress.epoch, step=progress.step, is_best=is_best)
+        name = checkpoint_name(self.progress.epoch, self.progress.step)
+        if is_best:
+            self.progress.bests.append(name)
+        self.checkpoints.save(self.state_dict(), name, self.progress.bests)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the run needs to go on as if it had never stopped."""
