@@ -293,6 +293,7 @@ class Trainer:
 
     def _roll_back(self) -> None:
         skipped, rollbacks, lr_scale = self.progress.skipped, self.progress.rollbacks + 1, self.progress.lr_scale / 2
+        seconds = self.wall_seconds()
         if rollbacks > ROLLBACKS_BEFORE_END or self.checkpoints is None:
             raise TrainingDivergedError(
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
@@ -300,6 +301,7 @@ class Trainer:
             )
         self.load_state_dict(self.checkpoints.load_newest(self.logbook.info, self.task.device))
         self.progress.skipped, self.progress.rollbacks, self.progress.lr_scale = skipped, rollbacks, lr_scale
+        self.progress.seconds = seconds
         self.logbook.info(f"back to the last checkpoint, shared learning rate × {lr_scale}")
 
     def train_controller(self) -> None:
@@ -378,6 +380,7 @@ class Trainer:
             is_best = self.record(derived)
             entry[f"validation_{self.task.metric.name}"] = derived.score
             entry.update({**derived.comparison, **self._cost(derived.architecture)})
+        entry["wall_seconds"] = round(self.wall_seconds(), 1)
         self.logbook.info(describe(entry, config.max_epoch))
         if is_time:
             self.logbook.results(self.results())
@@ -392,7 +395,6 @@ class Trainer:
             f"validation_{metric}": None,
             "reward": progress.reward_sum / num if num else None,
             "entropy": progress.entropy_sum / num if num else None,
-            "wall_seconds": round(self.wall_seconds(), 1),
         }
         progress.history.append(entry)
         progress.shared_step = progress.controller_sample = progress.value_count = progress.num_rewarded = 0
@@ -463,7 +465,10 @@ class Trainer:
             self.output_files["picture"] = picture
 
     def results(self) -> dict[str, Any]:
-        """What results.json holds; `validation_…` is of the architecture derived last."""
+        """What results.json holds; `validation_…` is of the architecture derived last.
+
+        `wall_seconds` are those to the end of the last finished epoch, its evaluation included.
+        """
         progress, metric = self.progress, self.task.metric.name
         return {
             **self.header,
@@ -472,12 +477,12 @@ class Trainer:
             **self._cost(progress.architecture and architecture_from_dict(progress.architecture)),
             f"validation_{metric}": progress.validation,
             f"test_{metric}": None,
-            "wall_seconds": round(self.wall_seconds(), 1),
+            "wall_seconds": progress.history[-1]["wall_seconds"] if progress.history else 0.0,
             "history": progress.history,
         }
 
     def wall_seconds(self) -> float:
-        """Seconds of training, those before a resume included."""
+        """Seconds of training and evaluating, those before a resume included."""
         return self.progress.seconds + time.monotonic() - self._resumed_at
 
     def save(self, is_best: bool = False) -> None:
