@@ -5,6 +5,7 @@
     results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
 
 A new run takes a `Config`; what goes on with a run that is there takes its name or path, and the settings to change.
+Each function gives the caller's random states and number of threads back, and refuses to run beside another thread's.
 """
 
 import io
@@ -42,6 +43,7 @@ from enas.runs.folder import (
 from enas.runs.launch import mark_launch
 from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.runs.mirror import Mirror, check_account
+from enas.runs.process import undisturbed
 from enas.search_space import Architecture, Space, load_architecture
 from enas.tasks.base import Task
 from enas.training.checkpoint import (
@@ -49,8 +51,6 @@ from enas.training.checkpoint import (
     Checkpoints,
     Draws,
     misfit,
-    random_states,
-    restore_random_states,
     seed_everything,
 )
 from enas.training.derive import DeriveConfig, ordered
@@ -67,6 +67,7 @@ ARCHITECTURE = "architecture.json"
 TOGETHER_ON_GPU = 4
 
 
+@undisturbed()
 def train(config: Config, notes: list[str] | None = None) -> dict[str, Any]:
     """Search: train a new run to its end; returns what its results.json holds. `notes` are logged first.
 
@@ -76,6 +77,7 @@ def train(config: Config, notes: list[str] | None = None) -> dict[str, Any]:
     return _start(config, None, notes)
 
 
+@undisturbed()
 def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: str = "", **settings: Any) -> Path:
     """Search on the user's own data, and return the run folder, which every other function here takes.
 
@@ -108,6 +110,7 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         return trainer.folder
 
 
+@undisturbed()
 def single(config: Config, architecture: Architecture | None = None, notes: list[str] | None = None) -> dict[str, Any]:
     """Train one architecture from scratch, that of `config.dag_path` unless it is given; returns the run's results.
 
@@ -116,6 +119,7 @@ def single(config: Config, architecture: Architecture | None = None, notes: list
     return _start(config, architecture or named_architecture(config), notes)
 
 
+@undisturbed()
 def singles(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
     """Like `single` for each of several architectures, side by side: what each ends in alone, to rounding.
 
@@ -145,6 +149,7 @@ def in_groups(config: Config, items: Sequence[Any]) -> list[Sequence[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+@undisturbed()
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Derive an architecture from the search in `load_path`, and train it from scratch; returns the new results."""
     folder = run_of_mode(load_path, SEARCHES, changes)
@@ -152,6 +157,7 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     return _start(config, derived_architecture(folder, **changes))
 
 
+@undisturbed()
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint."""
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
@@ -166,6 +172,7 @@ def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _finish(config, trainer)
 
 
+@undisturbed()
 def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Derive an architecture from the search in `load_path`, and write it down there; returns the run's results."""
     folder = run_of_mode(load_path, SEARCHES, changes)
@@ -180,6 +187,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _report(trainer, trainer.results(), "derived")
 
 
+@undisturbed()
 def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Evaluate on the test split the final architecture of a run, and write it down there.
 
@@ -193,18 +201,16 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _test_scratch(trainer) if saved.mode in SCRATCH else _test_search(trainer)
 
 
+@undisturbed()
 def derived_architecture(load_path: str | Path, **changes: Any) -> Architecture:
     """Like `derive`, but writes nothing. Of `changes`, those are read that `derive` would take."""
     names = ("data_dir", "log_dir", "num_gpu", "num_together", "max_parameters", "max_flops")
     changes = {name: value for name, value in changes.items() if name in names or name.startswith("derive_")}
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
-    threads = torch.get_num_threads()
     trainer, _ = restore(config, folder)
     trainer.deriver.choose = _finalist_chooser(config, folder, print)
-    architecture = trainer.deriver.derive().required()
-    torch.set_num_threads(threads)  # what comes next chooses its own
-    return architecture
+    return trainer.deriver.derive().required()
 
 
 def _finalist_chooser(
@@ -215,27 +221,19 @@ def _finalist_chooser(
         return lambda shortlist: shortlist[0]
 
     def choose(shortlist: list[Architecture]) -> Architecture:
-        metric, threads = config.space.metric, torch.get_num_threads()
+        metric = config.space.metric
         here = {name: getattr(config, name) for name in ("data_dir", "num_gpu", "num_together")}
         scores: dict[Architecture, float] = {}
         for group in in_groups(config, shortlist[: config.derive_finalists]):
-            with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()), _random_states_kept():
+            with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
                 changes = {**here, "max_epoch": config.derive_finalist_epoch, "log_dir": log_dir}
                 trained = singles(config_for_scratch(folder, changes).replace(mode="single", wandb=False), group)
             for finalist, results in zip(group, trained, strict=True):
                 score = scores[finalist] = results[f"validation_{metric.name}"]
                 report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
-        torch.set_num_threads(threads)
         return ordered(scores, metric)[0]
 
     return choose
-
-
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    states = random_states()
-    yield
-    restore_random_states(states)
 
 
 def named_architecture(config: Config) -> Architecture:
