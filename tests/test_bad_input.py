@@ -11,7 +11,7 @@ import tiny
 from enas.cli import main
 from enas.runs.commands import execute
 from enas.tasks.language import LanguageTask
-from enas.training.checkpoint import BEST, Checkpoints
+from enas.training.checkpoint import Checkpoints
 
 
 def _flags(folder: Path, **changes) -> list[str]:
@@ -164,7 +164,7 @@ def _replace_checkpoints(folder: Path) -> None:
     checkpoints = Checkpoints(folder / "checkpoints")
     for path in checkpoints.paths():
         path.unlink()
-    checkpoints.save({"weights": 1}, epoch=1, step=1, is_best=False)
+    checkpoints.save({"weights": 1}, "00001-00000001.pt")
 
 
 def _params(content: bytes) -> Callable[[Path], object]:
@@ -233,7 +233,7 @@ def test_a_run_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkey
 
 
 def test_a_load_path_that_is_a_file(tmp_path, capsys, folder):
-    path = folder / "checkpoints" / BEST
+    path = Checkpoints(folder / "checkpoints").paths()[-1]
     assert f"{path}: not a run folder" in tiny.refusal(["--load_path", str(path)], tmp_path, capsys)
 
 

@@ -4,6 +4,7 @@ import errno
 import io
 import random
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,22 +16,27 @@ from enas.runs import files
 from enas.runs.commands import execute
 from enas.training import checkpoint
 from enas.training.checkpoint import (
-    BEST,
     Checkpoints,
-    load_checkpoint,
+    checkpoint_name,
     random_states,
     restore_random_states,
     seed_everything,
 )
 
 
-def _state(number: float) -> dict:
-    return {"weights": torch.full((5000,), number), "number": number}
+def _state(number: float, bests: Sequence[str] = ()) -> dict:
+    return {"weights": torch.full((5000,), number), "number": number, "progress": {"bests": list(bests)}}
 
 
-def _save(checkpoints: Checkpoints, *steps: int, best: int | None = None) -> None:
+def _name(step: int) -> str:
+    return checkpoint_name(step // 10, step)
+
+
+def _save(checkpoints: Checkpoints, *steps: int, best: Sequence[int] = ()) -> None:
+    """Save after each of `steps`; `best` are those of the run that are the best so far."""
     for step in steps:
-        checkpoints.save(_state(step), epoch=step // 10, step=step, is_best=step == best)
+        bests = [_name(one) for one in best if one <= step]
+        checkpoints.save(_state(step, bests), _name(step), bests)
 
 
 def _names(checkpoints: Checkpoints) -> list[str]:
@@ -53,7 +59,7 @@ def _damage(path, how: str) -> None:
 def test_what_is_saved_is_loaded(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     state = {"a": torch.tensor([1.0, float("nan")]), "b": [None, {"c": (1, 2.5, "x")}], "d": torch.arange(3)}
-    checkpoints.save(state, epoch=1, step=2, is_best=False)
+    checkpoints.save(state, checkpoint_name(epoch=1, step=2))
     (path,) = checkpoints.paths()
     assert path.name == "00001-00000002.pt"
     assert tiny.difference(checkpoints.load_newest(), state) is None
@@ -61,23 +67,42 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_save_num=2)
-    _save(checkpoints, 10, 20, 30, 40, best=20)
-    assert _names(checkpoints) == ["00003-00000030.pt", "00004-00000040.pt", BEST]
-    assert load_checkpoint(tmp_path / BEST)["number"] == 20
-    assert checkpoints.load_newest()["number"] == 40
+    _save(checkpoints, 10, 20, 30, 40, 50, best=[10, 20])
+    assert _names(checkpoints) == ["00002-00000020.pt", "00004-00000040.pt", "00005-00000050.pt"]
+    assert checkpoints.load_best()["number"] == 20
+    assert checkpoints.load_newest()["number"] == 50
 
 
 def test_a_better_one_replaces_the_best(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    _save(checkpoints, 10, best=10)
-    _save(checkpoints, 20, best=20)
-    assert load_checkpoint(tmp_path / BEST)["number"] == 20
+    _save(checkpoints, 10, 20, best=[10, 20])
+    assert checkpoints.load_best()["number"] == 20
+    assert _names(checkpoints) == [_name(20)]
+
+
+def test_the_best_before_a_damaged_one_is_kept(tmp_path):
+    """The run goes on from the newest that can be read, and the best one is that of then."""
+    checkpoints = Checkpoints(tmp_path, max_save_num=2)
+    _save(checkpoints, 10, 20, 30, best=[10, 30])
+    assert checkpoints.load_best()["number"] == 30
+    _damage(checkpoints.paths()[-1], "truncated")
+    assert checkpoints.load_best()["number"] == 10
+
+
+@pytest.mark.parametrize("best", [[], [10]], ids=["none yet", "its file is gone"])
+def test_without_a_best_one(tmp_path, best):
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, 10, 20, best=best)
+    for path in checkpoints.paths()[:-1]:
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="no best checkpoint"):
+        checkpoints.load_best()
 
 
 def test_order_is_that_of_the_steps_beyond_the_padding(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_save_num=3)
     for epoch, step in ((9, 99), (9, 100), (10, 101)):
-        checkpoints.save(_state(step), epoch=epoch, step=step, is_best=False)
+        checkpoints.save(_state(step), checkpoint_name(epoch, step))
     assert [int(path.stem.split("-")[1]) for path in checkpoints.paths()] == [99, 100, 101]
 
 
@@ -93,11 +118,11 @@ def _write_half_and_fail(save):
 @pytest.mark.parametrize("step", [10, 20], ids=["over the old one", "beside the old one"])
 def test_a_failed_write_leaves_the_old_ones(tmp_path, monkeypatch, step):
     checkpoints = Checkpoints(tmp_path)
-    _save(checkpoints, 10, best=10)
+    _save(checkpoints, 10, best=[10])
     before = tiny.tree(tmp_path)
     monkeypatch.setattr(checkpoint.torch, "save", _write_half_and_fail(torch.save))
     with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room"):
-        checkpoints.save(_state(-1.0), epoch=step // 10, step=step, is_best=True)
+        checkpoints.save(_state(-1.0), _name(step), [_name(step)])
     assert tiny.tree(tmp_path) == before
 
 
@@ -141,7 +166,7 @@ def test_going_on_from_before_a_damaged_one_keeps_what_is_new(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_save_num=2)
     _save(checkpoints, 10, 30)
     _damage(checkpoints.paths()[-1], "truncated")
-    Checkpoints(tmp_path, max_save_num=1).save(_state(20), epoch=2, step=20, is_best=False)
+    Checkpoints(tmp_path, max_save_num=1).save(_state(20), _name(20))
     assert checkpoints.load_newest()["number"] == 20
 
 
@@ -168,7 +193,7 @@ def test_random_states_go_on():
 
 def test_random_states_survive_a_file(tmp_path):
     np.random.standard_normal()  # leaves a second number waiting
-    Checkpoints(tmp_path).save(random_states(), epoch=0, step=0, is_best=False)
+    Checkpoints(tmp_path).save(random_states(), checkpoint_name(epoch=0, step=0))
     expected = (random.random(), np.random.standard_normal(), torch.rand(3).tolist())
     restore_random_states(Checkpoints(tmp_path).load_newest())
     assert (random.random(), np.random.standard_normal(), torch.rand(3).tolist()) == expected
@@ -178,10 +203,10 @@ def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
     execute(tiny.settings(tmp_path, max_epoch=4, max_save_num=2))
     checkpoints = Checkpoints(tiny.only_run(tmp_path / "logs") / "checkpoints")
     steps_an_epoch = tiny.SETTINGS["shared_max_step"] + tiny.SETTINGS["controller_max_step"]
-    kept = [f"{epoch:05d}-{epoch * steps_an_epoch:08d}.pt" for epoch in (3, 4)]
-    assert _names(checkpoints) == [*kept, BEST]
-    state, best = checkpoints.load_newest(), load_checkpoint(checkpoints.folder / BEST)
+    state, best = checkpoints.load_newest(), checkpoints.load_best()
     history = state["progress"]["history"]
+    kept = [f"{epoch:05d}-{epoch * steps_an_epoch:08d}.pt" for epoch in sorted({best["progress"]["epoch"], 3, 4})]
+    assert _names(checkpoints) == kept
     assert best["progress"]["validation"] == min(entry["validation_perplexity"] for entry in history)
     assert state["progress"]["best"] == best["progress"]["best"]
 
@@ -217,5 +242,5 @@ def test_a_disk_that_fills_up_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", full)
     with pytest.raises(UserError, match=r"00001-00000002.pt: cannot be written \(No space left on device\); make room"):
-        Checkpoints(tmp_path).save({"weights": torch.zeros(5000)}, epoch=1, step=2, is_best=False)
+        Checkpoints(tmp_path).save({"weights": torch.zeros(5000)}, checkpoint_name(epoch=1, step=2))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""A GPU computes what the CPU does."""
+"""A GPU computes what the CPU does, and draws what the run draws."""
 
 import copy
 
@@ -7,9 +7,12 @@ import tiny
 import torch
 from torch.testing import assert_close
 
+from enas.config import Config
 from enas.models.precision import use
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.runs import run
 from enas.search_space import RNNCell
+from enas.training.distributed import Ranks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -55,3 +58,35 @@ def test_a_shared_model_on_a_gpu_equals_it_on_a_cpu(precision):
         for name, grad in outcomes[0][1].items():
             other = outcomes[1][1][name]
             assert (other - grad).norm() <= of_gradients * grad.norm(), name
+
+
+def test_a_run_gives_the_random_state_of_the_gpu_back(tmp_path):
+    """And what it computes with dropout does not depend on that state."""
+    ends = []
+    for seed in (1, 2):
+        torch.cuda.manual_seed(seed)
+        before = torch.cuda.get_rng_state()
+        config = Config(**tiny.settings(tmp_path / str(seed), num_gpu=1, max_epoch=1))
+        ends.append(run.train(config)["validation_perplexity"])
+        assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert_close(*ends, rtol=1e-4, atol=0)
+
+
+def test_an_evaluation_leaves_the_random_state_of_the_gpu_alone(tmp_path):
+    run.train(Config(**tiny.settings(tmp_path, num_gpu=1, max_epoch=1)))
+    folder = tiny.only_run(tmp_path / "logs")
+    trainer, _ = run.restore(run.saved_config(folder), folder)
+    before = torch.cuda.get_rng_state()
+    assert trainer.derive().comparison
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def test_the_pieces_of_a_step_draw_on_a_gpu_by_seeds_of_their_own():
+    device, drawn = torch.device("cuda"), []
+    torch.manual_seed(0)
+    before = torch.cuda.get_rng_state()
+    for draws in Ranks(0, 2).draws(2, device):
+        with draws:
+            drawn.append(torch.rand(4, device=device).tolist())
+    assert drawn[0] != drawn[1]
+    assert torch.equal(torch.cuda.get_rng_state(), before)

@@ -21,7 +21,7 @@ from enas.runs.commands import execute
 from enas.runs.folder import saved_config
 from enas.search_space import MacroNetwork, MicroNetwork
 from enas.tasks.vision import VisionTask
-from enas.training.checkpoint import BEST, load_checkpoint
+from enas.training.checkpoint import Checkpoints
 
 SPACES = {"macro": MacroNetwork, "micro": MicroNetwork}
 KINDS = [("macro", "orig"), ("macro", "random"), ("micro", "orig")]
@@ -174,7 +174,7 @@ def test_derive_and_test(copy, space):
     if results["architecture"] == derived["architecture"]:
         assert results["validation_accuracy"] == derived["validation_accuracy"]
     else:
-        best = load_checkpoint(path / "checkpoints" / BEST)
+        best = Checkpoints(path / "checkpoints").load_best()
         assert results["architecture"] == best["progress"]["architecture"]
         assert results["validation_accuracy"] == best["progress"]["best"] >= derived["validation_accuracy"]
         trainer.task.load_state_dict(best["task"])
@@ -269,7 +269,7 @@ def test_train_scratch_tests_the_best_epoch_once(copy, watched, space):
     path = run_of(copy, space, "train_scratch")
     config = Config(**json.loads((path / "params.json").read_text()))
     trainer, _ = run.restore(config, path)
-    trainer.task.load_state_dict(load_checkpoint(path / "checkpoints" / BEST)["task"])
+    trainer.task.load_state_dict(Checkpoints(path / "checkpoints").load_best()["task"])
     assert trainer.task.evaluate(trainer.architecture, "test") == results["test_accuracy"]
 
 
@@ -386,7 +386,7 @@ def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(wit
     assert results["validation_accuracy"] is None and 0 <= results["test_accuracy"] <= 1
     assert [entry["validation_accuracy"] for entry in results["history"]] == [None] * 3
     folder = tiny.only_run(tmp_path / "logs")
-    assert load_checkpoint(folder / "checkpoints" / BEST)["progress"]["epoch"] == 3
+    assert Checkpoints(folder / "checkpoints").load_best()["progress"]["epoch"] == 3
     again = execute({"mode": "test", "load_path": str(folder), "data_dir": without_validation["data_dir"]})
     assert again["test_accuracy"] == results["test_accuracy"]
 

@@ -1,6 +1,7 @@
 """A run that was stopped, however roughly, and resumed is bit for bit the run that was not."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -13,7 +14,9 @@ import tiny
 import torch
 
 from enas.cli import main
+from enas.config import Config
 from enas.controllers import RNNController
+from enas.runs import run
 from enas.runs.commands import execute
 from enas.search_space import RNNCell
 from enas.tasks.language import LanguageTask
@@ -213,4 +216,102 @@ def test_adam_goes_on_exactly_too(tmp_path):
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
     execute({"load_path": str(folder)})
     _assert_same(folder, expected)
-    assert load_checkpoint(folder / "checkpoints" / "best.pt")["progress"]["best"] is not None
+    assert Checkpoints(folder / "checkpoints").load_best()["progress"]["best"] is not None
+
+
+# --- the best epoch of a killed run -----------------------------------------------------------------------------------
+
+CELL = RNNCell(("tanh", "ReLU"), (0,))
+SHORT = {"max_epoch": 5, "shared_max_step": 4, "shared_lr": 40.0, "random_seed": 2}
+
+
+def _trained(folder: Path, mode: str, **changes) -> Path:
+    """A finished run whose best epoch is neither its first nor its last."""
+    if mode == "train":
+        run.train(Config(**tiny.settings(folder, **SHORT, **changes, controller_max_step=2)))
+    else:
+        run.single(Config(**tiny.settings(folder, mode=mode, **SHORT, **changes)), CELL)
+    made = tiny.only_run(folder / "logs")
+    scores = [entry["validation_perplexity"] for entry in _results(made)["history"]]
+    assert len(set(scores)) == 5 and 0 < scores.index(min(scores)) < 4
+    return made
+
+
+def _photographed(folder: Path, action: Callable[[], object]) -> list[Path]:
+    """Copies of the run that `action` makes in `folder/logs`, one for each state that SIGKILL could leave.
+
+    Each is a state of the checkpoints before or after a rename or the removal of a file.
+    """
+    photos, seen = [], []
+
+    def photograph() -> None:
+        made = tiny.only_run(folder / "logs")
+        files = tiny.tree(made / "checkpoints")
+        if files not in seen and list(made.glob("checkpoints/0*.pt")):  # without a checkpoint nothing can be resumed
+            seen.append(files)
+            photos.append(shutil.copytree(made, folder / "photos" / str(len(photos)) / made.name))
+
+    def watched(operation: Callable) -> Callable:
+        def operate(*args, **kwargs):
+            photograph()
+            operation(*args, **kwargs)
+            photograph()
+
+        return operate
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in ((os, "replace"), (os, "unlink"), (Path, "unlink")):
+            patch.setattr(owner, name, watched(getattr(owner, name)))
+        action()
+    return photos
+
+
+def _tested(folder: Path) -> dict:
+    run.test(folder)
+    return _results(folder)
+
+
+@pytest.mark.parametrize(("mode", "max_save_num"), [("train", 1), ("train_scratch", 1), ("train_scratch", 3)])
+def test_a_run_killed_at_any_moment_keeps_its_best_epoch(tmp_path, mode, max_save_num):
+    """The resumed run tests the best epoch of the undisturbed one, with the same score."""
+    photos = _photographed(tmp_path, lambda: _trained(tmp_path, mode, max_save_num=max_save_num))
+    assert len(photos) > 10
+    expected = _tested(tiny.only_run(tmp_path / "logs"))
+    for photo in photos:
+        _assert_the_best_is_that_of_the_newest(Checkpoints(photo / "checkpoints"))
+        run.resume(photo)
+        assert _tested(photo) == expected, photo
+
+
+def _assert_the_best_is_that_of_the_newest(checkpoints: Checkpoints) -> None:
+    history = checkpoints.load_newest()["progress"]["history"]
+    scores = [entry["validation_perplexity"] for entry in history]
+    if scores:
+        best = checkpoints.load_best()["progress"]
+        assert (best["epoch"], best["validation"]) == (1 + scores.index(min(scores)), min(scores))
+
+
+def _as_of_an_earlier_version(folder: Path) -> None:
+    """Which had a copy of the best checkpoint in best.pt, and named the best one in none."""
+    checkpoints = Checkpoints(folder / "checkpoints")
+    best = checkpoints.load_best()
+    del best["progress"]["bests"]
+    torch.save(best, checkpoints.folder / "best.pt")
+    *older, newest = checkpoints.paths()
+    for path in older:
+        path.unlink()
+    state = load_checkpoint(newest)
+    del state["progress"]["bests"]
+    torch.save(state, newest)
+
+
+@pytest.mark.parametrize("mode", ["train", "train_scratch"])
+def test_a_run_of_an_earlier_version_goes_on_with_its_best_epoch(tmp_path, mode):
+    folder = _trained(tmp_path, mode)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    _as_of_an_earlier_version(copy)
+    assert _tested(copy) == _tested(folder)
+    for path in (folder, copy):
+        run.resume(path, max_epoch=8)
+        _tested(path)
+    assert _results(copy) == _results(folder)

@@ -12,7 +12,6 @@ from enas.models.language_model import LanguageModelConfig
 from enas.models.lstm import LSTMModel
 from enas.search_space import RNNCell
 from enas.spaces.recurrent import load_data, nearest_lstm, scratch_task
-from enas.training.checkpoint import BEST, load_checkpoint
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
@@ -138,7 +137,7 @@ def test_the_best_epoch_is_reported_and_tested(tmp_path):
     evaluate = trainer.task.evaluate
     results = scripted(trainer, [5.0, 3.0, 3.0, 4.0]).train()
     assert (results["validation_perplexity"], results["best_epoch"], results["epoch"]) == (3.0, 2, 4)
-    best = load_checkpoint(trainer.checkpoints.folder / BEST)
+    best = trainer.checkpoints.load_best()
     assert best["progress"]["epoch"] == 2
     trainer.task.evaluate = evaluate
     score = trainer.test()

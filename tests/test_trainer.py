@@ -5,6 +5,7 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,14 +15,17 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from enas.cli import main
+from enas.config import Config
 from enas.controllers import RandomController
 from enas.data.builtin import make_markov, markov_perplexity_floor
 from enas.errors import TrainingDivergedError, UserError
+from enas.runs import run
 from enas.runs.commands import execute
 from enas.search_space import RNNCell
 from enas.search_space.rnn_cell import PAPER_ACTIVATIONS
 from enas.tasks.language import LanguageTask
 from enas.training.checkpoint import Checkpoints
+from enas.training.derive import Deriver
 from enas.training.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer
 
 
@@ -492,6 +496,74 @@ def test_a_controller_gradient_that_is_not_finite_is_skipped(tmp_path, monkeypat
     trainer.train_controller()
     assert _is_same(trainer.controller, before)
     assert trainer.progress.total_controller_updates == 0
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Stands still, but for what is told to take time."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("enas.training.trainer.time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def taking(self, seconds: float, action):
+        """`action`, which then takes so long."""
+
+        def timed(*args, **kwargs):
+            self.now += seconds
+            return action(*args, **kwargs)
+
+        return timed
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+def _timed_run(folder: Path, clock: Clock, monkeypatch, max_epoch: int) -> list[float]:
+    """The seconds of each epoch of a search that takes 10 s a step of ω, 100 s a derivation and 1000 s a picture."""
+    monkeypatch.setattr(LanguageTask, "shared_loss", clock.taking(10, LanguageTask.shared_loss))
+    monkeypatch.setattr(Deriver, "derive", clock.taking(100, Deriver.derive))
+    monkeypatch.setattr(Trainer, "write_architecture", clock.taking(1000, Trainer.write_architecture))
+    results = execute(tiny.settings(folder, max_epoch=max_epoch, save_epoch=2, shared_max_step=3))
+    return [entry["wall_seconds"] for entry in results["history"]]
+
+
+def test_the_seconds_of_an_epoch_are_those_of_its_evaluation_too(tmp_path, clock, monkeypatch, capsys):
+    """Evaluated after epochs 2 and 4: deriving and drawing belong to these, and not to those that come next."""
+    assert _timed_run(tmp_path, clock, monkeypatch, max_epoch=4) == [30, 1160, 1190, 2320]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    assert [line.rsplit("(")[-1] for line in lines] == ["30 s)", "1160 s)", "1190 s)", "2320 s)"]
+
+
+@pytest.mark.parametrize("mode", ["train", "train_scratch"])
+def test_the_last_epoch_ends_when_the_run_does(tmp_path, clock, monkeypatch, mode):
+    """Whoever asks, and when: what comes after training takes none of the run's time."""
+    monkeypatch.setattr(LanguageTask, "evaluate", clock.taking(100, LanguageTask.evaluate))
+    monkeypatch.setattr(Checkpoints, "save", clock.taking(7, Checkpoints.save))
+    config = Config(**tiny.settings(tmp_path, mode=mode))
+    returned = run.train(config) if mode == "train" else run.single(config, RNNCell(("tanh", "ReLU"), (0,)))
+    folder = tiny.only_run(tmp_path / "logs")
+    for results in (returned, json.loads((folder / "results.json").read_text()), run.test(folder), run.resume(folder)):
+        assert results["wall_seconds"] == results["history"][-1]["wall_seconds"] == 2 * 100 + 2 * 7
+
+
+def test_a_resumed_run_counts_the_seconds_before(tmp_path, clock, monkeypatch):
+    assert _timed_run(tmp_path, clock, monkeypatch, max_epoch=2) == [30, 1160]
+    results = run.resume(tiny.only_run(tmp_path / "logs"), max_epoch=3)
+    assert [entry["wall_seconds"] for entry in results["history"]] == [30, 1160, 2290]
+
+
+def test_what_was_rolled_back_took_its_time_all_the_same(tmp_path, clock):
+    trainer = tiny.trainer(tmp_path, shared_max_step=12)
+    trainer.save()
+    _spoil(trainer, set(range(3, 3 + SKIPS_BEFORE_ROLLBACK)))
+    trainer.task.shared_loss = clock.taking(10, trainer.task.shared_loss)
+    trainer.train_shared()
+    assert trainer.wall_seconds() == 10 * (3 + SKIPS_BEFORE_ROLLBACK + 12)
 
 
 # --- outside of the main thread ---------------------------------------------------------------------------------------

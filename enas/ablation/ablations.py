@@ -16,8 +16,10 @@ from enas.ablation.study import Study, begin, score_variants
 from enas.cli import guarded
 from enas.errors import UserError
 from enas.runs.commands import parse_flags, summary_of
+from enas.runs.process import undisturbed
 
 
+@undisturbed()
 def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
     """Score the cell with all its activations replaced by each in turn, then with those of single nodes replaced.
 
@@ -38,6 +40,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
     return _replacement("activation_replacement", settings, max_batches)
 
 
+@undisturbed()
 def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
     """Score the network with all its operations replaced by each in turn, then with those of single layers or nodes.
 
@@ -54,6 +57,7 @@ def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | Non
     return _scored(ablation, study, variants, plot_replacements, [])
 
 
+@undisturbed()
 def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
     """Score the architecture without each of its nodes, or layers, in turn.
 

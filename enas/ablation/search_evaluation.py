@@ -26,6 +26,7 @@ from enas.runs.commands import add_settings, parse_flags, summary_of
 from enas.runs.files import make_writable, read_json, write_json
 from enas.runs.folder import saved_config
 from enas.runs.launch import check_not_launched
+from enas.runs.process import undisturbed
 from enas.search_space import Architecture, architecture_from_dict
 from enas.settings import Settings, setting
 from enas.training.derive import ordered
@@ -307,6 +308,7 @@ class _Evaluation:
         return found
 
 
+@undisturbed()
 def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]]) -> dict[str, Any]:
     """Search, or go on with the search in `log_dir`, and score architectures with the shared weights.
 
@@ -333,6 +335,7 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     }
 
 
+@undisturbed()
 def best_candidates(log_dir: str, num: int) -> list[dict[str, Any]]:
     """Of the search in `log_dir`, the best `num` candidates or fewer, best first on the whole of validation."""
     (folder,) = _begun({"log_dir": log_dir})

@@ -161,10 +161,9 @@ def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
     if num > size:
         raise UserError(f"num_truth is {num}, but the space has {size:,} architectures")
     drawn: dict[Architecture, None] = {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        while len(drawn) < num:
-            drawn.update(dict.fromkeys(RandomController(space).sample(num - len(drawn)).architectures))
+    uniform = RandomController(space, generator=torch.Generator().manual_seed(0))
+    while len(drawn) < num:
+        drawn.update(dict.fromkeys(uniform.sample(num - len(drawn)).architectures))
     return list(drawn)
 
 

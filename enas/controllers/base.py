@@ -122,23 +122,28 @@ class RandomController(Controller[ArchT]):
         space: what is sampled.
         is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
             where their number is not a multiple of the choices (Chu et al. 2021, FairNAS).
+        generator: where the random numbers come from; torch's own generator of the CPU by default.
     """
 
-    def __init__(self, space: Space[ArchT], is_balanced: bool = False):
+    def __init__(self, space: Space[ArchT], is_balanced: bool = False, generator: torch.Generator | None = None):
         super().__init__()
         self.space = space
         self.is_balanced = is_balanced
+        self.generator = generator
 
     def sample(self, num: int) -> Sample[ArchT]:
         draw = self._balanced if self.is_balanced else torch.randint
         lowest = [self.space.first_allowed, *[0] * (len(self.space.sizes) - 1)]
-        columns = [low + draw(size - low, (num,)) for low, size in zip(lowest, self.space.sizes, strict=True)]
+        columns = [
+            low + draw(size - low, (num,), generator=self.generator)
+            for low, size in zip(lowest, self.space.sizes, strict=True)
+        ]
         return self._uniform([self.space.decode(row) for row in torch.stack(columns, dim=1).tolist()])
 
-    def _balanced(self, size: int, shape: tuple[int]) -> Tensor:
+    def _balanced(self, size: int, shape: tuple[int], generator: torch.Generator | None) -> Tensor:
         (num,) = shape
-        rounds = [torch.randperm(size) for _ in range(-(-num // size))]
-        return torch.cat(rounds)[:num][torch.randperm(num)]
+        rounds = [torch.randperm(size, generator=generator) for _ in range(-(-num // size))]
+        return torch.cat(rounds)[:num][torch.randperm(num, generator=generator)]
 
     def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
         return self._uniform(list(architectures))

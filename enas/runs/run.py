@@ -5,6 +5,7 @@
     results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
 
 A new run takes a `Config`; what goes on with a run that is there takes its name or path, and the settings to change.
+Each function gives the caller's random states and number of threads back, and refuses to run beside another thread's.
 """
 
 import io
@@ -42,6 +43,7 @@ from enas.runs.folder import (
 from enas.runs.launch import mark_launch
 from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.runs.mirror import Mirror, check_account
+from enas.runs.process import undisturbed
 from enas.search_space import Architecture, Space, architecture_from_dict, load_architecture
 from enas.tasks.base import Task
 from enas.training.checkpoint import (
@@ -49,8 +51,6 @@ from enas.training.checkpoint import (
     Checkpoints,
     Draws,
     misfit,
-    random_states,
-    restore_random_states,
     seed_everything,
 )
 from enas.training.derive import DeriveConfig, ordered
@@ -67,6 +67,7 @@ ARCHITECTURE = "architecture.json"
 TOGETHER_ON_GPU = 4
 
 
+@undisturbed()
 def train(config: Config, notes: list[str] | None = None) -> dict[str, Any]:
     """Search: train a new run to its end; returns what its results.json holds. `notes` are logged first.
 
@@ -76,6 +77,7 @@ def train(config: Config, notes: list[str] | None = None) -> dict[str, Any]:
     return _start(config, None, notes)
 
 
+@undisturbed()
 def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: str = "", **settings: Any) -> Path:
     """Search on the user's own data, and return the run folder, which every other function here takes.
 
@@ -108,6 +110,7 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         return trainer.folder
 
 
+@undisturbed()
 def single(config: Config, architecture: Architecture | None = None, notes: list[str] | None = None) -> dict[str, Any]:
     """Train one architecture from scratch, that of `config.dag_path` unless it is given; returns the run's results.
 
@@ -116,6 +119,7 @@ def single(config: Config, architecture: Architecture | None = None, notes: list
     return _start(config, architecture or named_architecture(config), notes)
 
 
+@undisturbed()
 def singles(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
     """Like `single` for each of several architectures, side by side: what each ends in alone, to rounding.
 
@@ -145,6 +149,7 @@ def in_groups(config: Config, items: Sequence[Any]) -> list[Sequence[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+@undisturbed()
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Train the architecture of the search in `load_path` from scratch; returns the new results.
 
@@ -155,6 +160,7 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     return _start(config, named_architecture(config) if config.dag_path else architecture_of(folder, **changes))
 
 
+@undisturbed()
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint."""
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
@@ -169,6 +175,7 @@ def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _finish(config, trainer)
 
 
+@undisturbed()
 def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Derive an architecture from the search in `load_path`, and write it down there; returns the run's results.
 
@@ -192,6 +199,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _report(trainer, trainer.results(), "keeps the architecture it had, which is no worse")
 
 
+@undisturbed()
 def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Evaluate the architecture of a run on the test split, and write it down there.
 
@@ -226,10 +234,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     if not asked and has_final(folder):
         return final_of(folder, saved.space.metric.name).architecture
     here = {name: changes[name] for name in ("data_dir", "num_gpu", "num_together") if name in changes}
-    threads = torch.get_num_threads()
-    results = derive(folder, **here, **asked)
-    torch.set_num_threads(threads)  # what comes next chooses its own
-    return architecture_from_dict(results["architecture"])
+    return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 
 def _finalist_chooser(
@@ -240,29 +245,21 @@ def _finalist_chooser(
         return lambda shortlist: shortlist[0]
 
     def choose(shortlist: list[Architecture]) -> Architecture:
-        metric, threads = config.space.metric, torch.get_num_threads()
+        metric = config.space.metric
         here = {name: getattr(config, name) for name in ("data_dir", "num_gpu", "num_together")}
         scores: dict[Architecture, float] = {}
         finalists = shortlist[: config.derive_finalists]
         finalists += [one for one in shortlist if one == incumbent and one not in finalists]
         for group in in_groups(config, finalists):
-            with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()), _random_states_kept():
+            with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
                 changes = {**here, "max_epoch": config.derive_finalist_epoch, "log_dir": log_dir}
                 trained = singles(config_for_scratch(folder, changes).replace(mode="single", wandb=False), group)
             for finalist, results in zip(group, trained, strict=True):
                 score = scores[finalist] = results[f"validation_{metric.name}"]
                 report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
-        torch.set_num_threads(threads)
         return ordered(scores, metric)[0]
 
     return choose
-
-
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    states = random_states()
-    yield
-    restore_random_states(states)
 
 
 def named_architecture(config: Config) -> Architecture:

@@ -3,7 +3,7 @@
 import random
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from enas.runs.files import atomic_write
 from enas.settings import Settings, setting
 from enas.training.distributed import ALONE, Ranks
 
-BEST = "best.pt"
+BEST_OF_OLD_RUNS = "best.pt"  # a copy of the best checkpoint, which earlier versions kept
 
 
 def random_states() -> dict[str, Any]:
@@ -69,7 +69,10 @@ class CheckpointConfig(Settings):
 
 
 class Checkpoints:
-    """The checkpoints of a run, `EPOCH-STEP.pt` in one folder, with the best one kept as `best.pt`.
+    """The checkpoints of a run, `EPOCH-STEP.pt` in one folder.
+
+    Each names, in `progress.bests`, those that were the best of the run when they were written. So one rename makes a
+    checkpoint the newest and the best, and a kill at any moment leaves the two in agreement.
 
     Args:
         folder: made when the first checkpoint is saved.
@@ -82,27 +85,31 @@ class Checkpoints:
         self.max_save_num = max_save_num
         self.ranks = ranks
 
-    def save(self, state: dict[str, Any], *, epoch: int, step: int, is_best: bool) -> None:
-        """Write `state` (tensors and plain data), then remove what is older than the newest `max_save_num`."""
+    def save(self, state: dict[str, Any], name: str, bests: Sequence[str] = ()) -> None:
+        """Write a checkpoint, then remove all but the newest `max_save_num` and the best one before them.
+
+        Args:
+            state: tensors and plain data.
+            name: see `checkpoint_name`.
+            bests: `progress.bests` of the state.
+        """
         if not self.ranks.is_first:
             return
-        path = self.folder / f"{epoch:05d}-{step:08d}.pt"
-        with atomic_write(path) as file:
+        with atomic_write(self.folder / name) as file:
             _save(state, file)
-        if is_best:
-            with atomic_write(self.folder / BEST) as file:
-                file.write(path.read_bytes())
-        self._prune(path)
+        self._prune(name, bests)
 
-    def _prune(self, newest: Path) -> None:
+    def _prune(self, newest: str, bests: Sequence[str]) -> None:
         # After a fallback to an older checkpoint, delete the later ones: load_newest would pick them.
-        kept = [path for path in self.paths() if path <= newest][-self.max_save_num :]
+        kept = [path for path in self.paths() if path.name <= newest][-self.max_save_num :]
+        # A run whose newer checkpoints are damaged goes on from the oldest, which names an older best one.
+        best = ([name for name in bests if name <= kept[0].name] or [BEST_OF_OLD_RUNS])[-1]
         unfinished = self.folder.glob(".*.pt.*")  # by a run that was killed while it wrote
-        for path in {*self.paths(), *unfinished} - {*kept}:
-            path.unlink()
+        for path in {*self.paths(), self.folder / BEST_OF_OLD_RUNS, *unfinished} - {*kept, self.folder / best}:
+            path.unlink(missing_ok=True)
 
     def paths(self) -> list[Path]:
-        """The checkpoints, oldest first, `best.pt` not among them."""
+        """The checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("*.pt") if re.fullmatch(r"\d+-\d+\.pt", path.name))
 
     def load_newest(
@@ -117,8 +124,20 @@ class Checkpoints:
         return self.ranks.from_first(lambda: self._load_newest(report, device), device)
 
     def load_best(self, device: str | torch.device = "cpu") -> dict[str, Any]:
-        """The state in `best.pt`; UserError, naming it, when it is damaged."""
-        return self.ranks.from_first(lambda: load_checkpoint(self.folder / BEST, device), device)
+        """The best checkpoint, as the newest one that can be read names it.
+
+        Raises:
+            NotFoundError: the newest one names none, or the file is gone.
+            UserError: it is damaged.
+        """
+        return self.ranks.from_first(lambda: self._load_best(device), device)
+
+    def _load_best(self, device: str | torch.device) -> dict[str, Any]:
+        bests = self._load_newest(lambda line: None, "cpu")["progress"].get("bests")
+        path = self.folder / (bests[-1] if bests else BEST_OF_OLD_RUNS)
+        if not path.is_file():
+            raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
+        return load_checkpoint(path, device)
 
     def _load_newest(self, report: Callable[[str], object], device: str | torch.device) -> dict[str, Any]:
         paths = self.paths()
@@ -129,6 +148,11 @@ class Checkpoints:
                 return load_checkpoint(path, device)
             report(f"{path}: unreadable checkpoint (truncated or damaged); trying the one before it")
         raise UserError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
+
+
+def checkpoint_name(epoch: int, step: int) -> str:
+    """The file name of a checkpoint; later ones sort after earlier ones."""
+    return f"{epoch:05d}-{step:08d}.pt"
 
 
 def _save(state: dict[str, Any], file: IO[bytes]) -> None:

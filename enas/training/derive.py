@@ -150,9 +150,8 @@ class Deriver:
 
     def _compare(self, sampled: Sample[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, by draws that are none of the run's.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            uniform = RandomController(self.space).sample(self.config.derive_num_sample).architectures
+        chance = RandomController(self.space, generator=torch.Generator().manual_seed(0))
+        uniform = chance.sample(self.config.derive_num_sample).architectures
         uniform_scores, metric = self._rank(uniform), self.task.rank_metric
         return {
             "policy": summary([scores[one] for one in sampled.architectures], metric),

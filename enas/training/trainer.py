@@ -26,7 +26,7 @@ from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_sc
 from enas.search_space import Space, architecture_from_dict
 from enas.settings import setting
 from enas.tasks.base import LengthConfig, Task
-from enas.training.checkpoint import Checkpoints, random_states, restore_random_states
+from enas.training.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
 from enas.training.derive import Derivation, DeriveConfig, Deriver
 from enas.training.distributed import ALONE, Ranks
 from enas.training.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
@@ -92,6 +92,7 @@ class Progress:
     best: float | None = None
     architecture: dict[str, Any] | None = None  # of the run, with its `validation`
     measured_with: str = ""  # the weights of that validation
+    bests: list[str] = field(default_factory=list)  # names of the checkpoints that were the best when they were written
     decisions: list[list[Any]] = field(default_factory=list[Any])  # epoch, and the probabilities of each decision
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -293,6 +294,7 @@ class Trainer:
 
     def _roll_back(self) -> None:
         skipped, rollbacks, lr_scale = self.progress.skipped, self.progress.rollbacks + 1, self.progress.lr_scale / 2
+        seconds = self.wall_seconds()
         if rollbacks > ROLLBACKS_BEFORE_END or self.checkpoints is None:
             raise TrainingDivergedError(
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
@@ -300,6 +302,7 @@ class Trainer:
             )
         self.load_state_dict(self.checkpoints.load_newest(self.logbook.info, self.task.device))
         self.progress.skipped, self.progress.rollbacks, self.progress.lr_scale = skipped, rollbacks, lr_scale
+        self.progress.seconds = seconds
         self.logbook.info(f"back to the last checkpoint, shared learning rate × {lr_scale}")
 
     def train_controller(self) -> None:
@@ -378,6 +381,7 @@ class Trainer:
             is_best = self.record(derived)
             entry[f"validation_{self.task.metric.name}"] = derived.score
             entry.update({**derived.comparison, **self._cost(derived.architecture)})
+        entry["wall_seconds"] = round(self.wall_seconds(), 1)
         self.logbook.info(describe(entry, config.max_epoch))
         if is_time:
             self.logbook.results(self.results())
@@ -392,7 +396,6 @@ class Trainer:
             f"validation_{metric}": None,
             "reward": progress.reward_sum / num if num else None,
             "entropy": progress.entropy_sum / num if num else None,
-            "wall_seconds": round(self.wall_seconds(), 1),
         }
         progress.history.append(entry)
         progress.shared_step = progress.controller_sample = progress.value_count = progress.num_rewarded = 0
@@ -469,7 +472,10 @@ class Trainer:
             self.output_files["picture"] = picture
 
     def results(self) -> dict[str, Any]:
-        """What results.json holds; `architecture` is that of the run, and `validation_…` is its."""
+        """What results.json holds; `architecture` is that of the run, and `validation_…` is its.
+
+        `wall_seconds` are those to the end of the last finished epoch, its evaluation included.
+        """
         progress, metric = self.progress, self.task.metric.name
         return {
             **self.header,
@@ -479,20 +485,22 @@ class Trainer:
             f"validation_{metric}": progress.validation,
             "measured_with": progress.measured_with,
             f"test_{metric}": None,
-            "wall_seconds": round(self.wall_seconds(), 1),
+            "wall_seconds": progress.history[-1]["wall_seconds"] if progress.history else 0.0,
             "history": progress.history,
         }
 
     def wall_seconds(self) -> float:
-        """Seconds of training, those before a resume included."""
+        """Seconds of training and evaluating, those before a resume included."""
         return self.progress.seconds + time.monotonic() - self._resumed_at
 
     def save(self, is_best: bool = False) -> None:
         """Write a checkpoint."""
         if self.checkpoints is None:
             return
-        progress = self.progress
-        self.checkpoints.save(self.state_dict(), epoch=progress.epoch, step=progress.step, is_best=is_best)
+        name = checkpoint_name(self.progress.epoch, self.progress.step)
+        if is_best:
+            self.progress.bests.append(name)
+        self.checkpoints.save(self.state_dict(), name, self.progress.bests)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the run needs to go on as if it had never stopped."""

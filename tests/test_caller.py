@@ -1,0 +1,235 @@
+"""What a run leaves behind in the process that called it: no random number drawn, no thread more or less."""
+
+import json
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from enas.ablation import ablations, search_evaluation
+from enas.ablation.truth import architectures_of
+from enas.config import Config
+from enas.controllers import RandomController
+from enas.errors import Interrupted, TrainingDivergedError, UserError
+from enas.runs import run
+from enas.runs.process import undisturbed
+from enas.search_space import RNNCell
+from enas.tasks.language import LanguageTask
+from enas.training.checkpoint import random_states
+from enas.training.distributed import Ranks
+
+CELLS = [RNNCell(("tanh", "ReLU"), (0,)), RNNCell(("ReLU", "identity"), (0,))]
+SHORT = {"max_epoch": 1, "shared_max_step": 2}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with a finished search in `logs`."""
+    folder = tmp_path_factory.mktemp("home")
+    run.train(Config(**tiny.settings(folder, **SHORT, controller_max_step=2)))
+    return folder
+
+
+def _search(home: Path) -> Path:
+    return tiny.only_run(home / "logs")
+
+
+def _config(home: Path, tmp_path: Path, mode: str = "train", **changes) -> Config:
+    return Config(**tiny.settings(home, **{**SHORT, "mode": mode, "log_dir": str(tmp_path / "logs"), **changes}))
+
+
+def _own_data(home: Path, tmp_path: Path) -> None:
+    texts = [["a b c d", "b c d a", "c d"] * 10] * 3
+    sizes = {
+        name: tiny.SETTINGS[name] for name in ("batch_size", "shared_embed", "shared_hid", "num_blocks", "num_gpu")
+    }
+    places = {"data_dir": str(tmp_path / "data"), "log_dir": str(tmp_path / "logs")}
+    run.search(*texts, **SHORT, **sizes, **places, derive_num_sample=2, controller_max_step=2, num_threads=2)
+
+
+def _ablated(home: Path, tmp_path: Path) -> None:
+    ablations.node_removal(load_path=str(_search(home)), max_batches=1)
+
+
+def _replaced(home: Path, tmp_path: Path) -> None:
+    ablations.activation_replacement(load_path=str(_search(home)), max_batches=1)
+
+
+FROM_SCRATCH = {"log_dir": "", "max_epoch": 1, "shared_max_step": 2}
+FINALISTS = {"derive_shortlist": 2, "derive_finalists": 2}
+# Everything that a user calls from Python, each with threads of its own where it takes some.
+CALLS = {
+    "train": lambda home, tmp: run.train(_config(home, tmp, num_threads=2)),
+    "search": _own_data,
+    "single": lambda home, tmp: run.single(_config(home, tmp, "single", num_threads=2), CELLS[0]),
+    "singles": lambda home, tmp: run.singles(_config(home, tmp, "train_scratch", num_threads=2), CELLS),
+    "train_scratch": lambda home, tmp: run.train_scratch(_search(home), **{**FROM_SCRATCH, "log_dir": str(tmp)}),
+    "resume": lambda home, tmp: run.resume(_search(home), num_threads=2),
+    "derive": lambda home, tmp: run.derive(_search(home), num_threads=2),
+    "finalists": lambda home, tmp: run.derive(_search(home), num_threads=2, **FINALISTS),
+    "test": lambda home, tmp: run.test(_search(home), num_threads=2),
+    "derived_architecture": lambda home, tmp: run.derived_architecture(_search(home)),
+    "node_removal": _ablated,
+    "activation_replacement": _replaced,
+    "search_and_rank": lambda home, tmp: search_evaluation.search_and_rank(_config(home, tmp).to_dict(), []),
+    "best_candidates": lambda home, tmp: search_evaluation.best_candidates(str(home / "logs"), 1),
+}
+
+
+@pytest.fixture
+def caller(tmp_path, monkeypatch):
+    """A caller whose random states and number of threads are those of no run: compares them after a block."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    @contextmanager
+    def unchanged():
+        random.seed(11), np.random.seed(12), torch.manual_seed(13)
+        torch.set_num_threads(3)
+        before = random_states()
+        yield
+        assert torch.get_num_threads() == 3
+        assert tiny.difference(random_states(), before) is None
+
+    yield unchanged
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_function_gives_random_states_and_threads_back(home, tmp_path, caller, call):
+    with caller():
+        CALLS[call](home, tmp_path)
+
+
+def _fail(*args):
+    raise TrainingDivergedError("diverged")
+
+
+def _interrupt(*args):
+    raise Interrupted(2, "saved")
+
+
+@pytest.mark.parametrize("failing", [_fail, _interrupt])
+@pytest.mark.parametrize("call", ["train", "search", "single", "singles", "train_scratch"])
+def test_a_run_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call, failing):
+    monkeypatch.setattr(LanguageTask, "shared_loss", failing)
+    monkeypatch.setattr(LanguageTask, "losses_side_by_side", failing)
+    with caller(), pytest.raises((TrainingDivergedError, Interrupted)):
+        CALLS[call](home, tmp_path)
+
+
+@pytest.mark.parametrize("call", ["derive", "test", "derived_architecture", "node_removal", "best_candidates"])
+def test_an_evaluation_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call):
+    monkeypatch.setattr(LanguageTask, "rank", _fail)
+    monkeypatch.setattr(LanguageTask, "evaluate", _fail)
+    with caller(), pytest.raises(TrainingDivergedError):
+        CALLS[call](home, tmp_path)
+
+
+def test_a_random_search_over_settings_draws_other_settings_each_time(home, tmp_path):
+    random.seed(0)
+    drawn = []
+    for trial in range(3):
+        drawn.append(random.random())
+        run.single(_config(home, tmp_path / str(trial), "single", shared_lr=drawn[-1]), CELLS[0])
+    random.seed(0)
+    assert drawn == [random.random() for _ in range(3)]
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seedings(monkeypatch) -> list:
+    """Each seed that the generators of all GPUs were given, whether this machine has any or not."""
+    seen = []
+    for name in ("manual_seed", "manual_seed_all", "seed", "seed_all"):
+        monkeypatch.setattr(torch.cuda, name, lambda *seed, name=name: seen.append((name, *seed)))
+    return seen
+
+
+def test_an_evaluation_seeds_no_generator(tmp_path, seedings):
+    """Neither a GPU's, of which dropout and augmentation draw, nor the CPU's, of which the run draws."""
+    trainer = tiny.trainer(tmp_path)
+    trainer.train_shared()
+    seedings.clear()
+    before = torch.get_rng_state()
+    trainer.derive()
+    sampled = torch.get_rng_state()
+    assert seedings == []
+    torch.set_rng_state(before)
+    trainer.controller.sample(tiny.SETTINGS["derive_num_sample"])  # the candidates are the run's own draws
+    assert torch.equal(torch.get_rng_state(), sampled)
+
+
+def test_a_table_seeds_no_generator(tmp_path, seedings):
+    space = tiny.trainer(tmp_path).controller.space
+    seedings.clear()
+    before = torch.get_rng_state()
+    found = architectures_of(space, 5)
+    assert seedings == [] and torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(0)  # the rows of the tables that there are
+    first = list(dict.fromkeys(RandomController(space).sample(5).architectures))
+    assert found[: len(first)] == first and len(set(found)) == 5
+
+
+def test_the_pieces_of_a_step_on_a_cpu_seed_no_gpu(seedings):
+    for draws in Ranks(0, 2).draws(2, torch.device("cpu")):
+        with draws:
+            torch.rand(1)
+    assert seedings == []
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_in_another_thread_is_refused_in_a_line(home, tmp_path, monkeypatch):
+    """The process has one set of random numbers: two runs would take them from each other, and both end otherwise.
+
+    In a trial, perplexity was 271.34 twice for one run after the other, and 292.49 and 358.14 for both at once.
+    """
+    alone = run.train(_config(home, tmp_path / "alone"))
+    begun, refused = threading.Event(), threading.Event()
+    shared_loss = LanguageTask.shared_loss
+
+    def waiting(*args):
+        begun.set()
+        assert refused.wait(60)
+        return shared_loss(*args)
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(LanguageTask, "shared_loss", waiting)
+        first = pool.submit(run.train, _config(home, tmp_path / "first"))
+        try:
+            assert begun.wait(60)
+            for name, call in CALLS.items():
+                with pytest.raises(UserError, match=r"^another thread .* in a process of its own$"):
+                    call(home, tmp_path / name)
+        finally:
+            refused.set()
+        beside = first.result()
+    assert beside["architecture"] == alone["architecture"]
+    assert beside["validation_perplexity"] == alone["validation_perplexity"]
+
+
+def test_a_refused_run_leaves_nothing(home, tmp_path):
+    with ThreadPoolExecutor(1) as pool, undisturbed(), pytest.raises(UserError, match="another thread"):
+        pool.submit(run.train, _config(home, tmp_path)).result()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_runs_one_after_the_other_may_be_in_threads(home, tmp_path):
+    """Whichever thread, and whether the one before ended well or not."""
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(UserError, match="no such run"):
+            pool.submit(run.resume, "nonesuch").result()
+        inside = pool.submit(run.train, _config(home, tmp_path / "inside")).result()
+    outside = run.train(_config(home, tmp_path / "outside"))
+    assert json.dumps(inside["architecture"]) == json.dumps(outside["architecture"])
+    assert inside["validation_perplexity"] == outside["validation_perplexity"]
