@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from test_resume import SignalAt
 
 from enas.cli import main
 from enas.errors import UserError
 from enas.runs import launch, run
 from enas.search_space import RNNCell
+from enas.tasks.language import LanguageTask
 from enas.training.checkpoint import Checkpoints
 from enas.training.distributed import ALONE, BATCH, Ranks
 
@@ -123,6 +125,26 @@ def test_what_two_processes_saved_one_goes_on_with_and_the_other_way_round(both,
     assert status == 0, err
     for copy in ends.values():
         assert tiny.newest_state(copy)["progress"]["epoch"] == 3
+
+
+def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
+    """The architectures of its next step, and the states that they go on from, were those of another number."""
+    names = ("one", "two", "whole", "same")
+    settings = {name: tiny.settings(tmp_path / "text", log_dir=str(tmp_path / name)) for name in names}
+    with monkeypatch.context() as patch:
+        interrupting = SignalAt(LanguageTask.shared_loss, 3, signal.SIGTERM)
+        patch.setattr(LanguageTask, "shared_loss", lambda *args: interrupting(*args))
+        assert main(tiny.flags(settings["one"])) == 143
+    runs = [settings["whole"], settings["same"] | {"stop": 3}, settings["two"] | {"stop": 3}]
+    resumed = [{"load_path": str(tmp_path / name / "*")} for name in ("same", "one")]
+    status, out, err = finish(torchrun(str(WORKER), *map(json.dumps, [*runs, *resumed])))
+    assert status == 0 and out.count("status 143") == 4, (out, err)
+    assert state_of(settings["two"])["progress"]["shared_step"] == 3
+    assert main(["--load_path", str(tiny.only_run(tmp_path / "two"))]) == 0
+    for name in ("one", "two"):
+        progress = state_of(settings[name])["progress"]
+        assert (progress["epoch"], progress["total_shared_steps"]) == (2, 2 * tiny.SETTINGS["shared_max_step"])
+    assert tiny.difference(state_of(settings["same"]), state_of(settings["whole"])) is None
 
 
 @pytest.mark.parametrize("num_ranks, num_items", [(2, 5), (3, 2), (4, 9)])

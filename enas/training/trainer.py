@@ -227,7 +227,12 @@ class Trainer:
         if self.is_warming_up():
             source = RandomController(self.deriver.space, self.config.shared_balanced)
         with torch.no_grad():
-            self.drawn = sample(source, self.config.shared_num_sample * self.ranks.size).architectures
+            self.drawn = sample(source, self._num_shared).architectures
+
+    @property
+    def _num_shared(self) -> int:
+        """Architectures of a shared step, those of all processes."""
+        return self.config.shared_num_sample * self.ranks.size
 
     def has_steps_left(self) -> bool:
         """Whether ω is to be trained further in this epoch."""
@@ -510,8 +515,10 @@ class Trainer:
         self.baseline.load_state_dict(state["baseline"])
         # Checkpoints of earlier versions did not count the samples that were rewarded apart.
         self.progress = Progress(**{"num_rewarded": state["progress"]["controller_sample"], **state["progress"]})
-        drawn = state.get("drawn")  # checkpoints of earlier versions have none
-        self.drawn = None if drawn is None else [architecture_from_dict(one) for one in drawn]
+        drawn = state.get("drawn") or []  # checkpoints of earlier versions have none
+        # Another number of processes needs another number of architectures: the next step samples them anew.
+        fits = len(drawn) == self._num_shared
+        self.drawn = [architecture_from_dict(one) for one in drawn] if fits else None
         self._resumed_at = time.monotonic()
         restore_random_states(state["random"])
         self.ranks.share_device_draws(self.task.device)
