@@ -358,7 +358,7 @@ def _begun(config: Config, architecture: Architecture | None, notes: list[str] |
     config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     with _alone_in(folder, ranks), _logbook(config, folder, ranks) as logbook:
-        for line in (*data.notes, *(notes or ()), *precision, *threads, *steps):
+        for line in (*data.notes, *(notes or ()), *precision, *threads, *steps, *_without_warm_up(config, controller)):
             logbook.info(line)
         trainer = make_trainer(config, task, controller, folder, logbook, ranks, cost_of(config, data))
         logbook.info(f"run {folder}: {_what(config, trainer)}, on {_where(device, ranks)}")
@@ -430,6 +430,16 @@ def _choose_controller_steps(config: Config, task: Task, controller: Controller[
     shared, at_once = config.shared_num_sample, config.controller_num_aggregate
     num, reason = choose_controller_steps(task, controller, config.controller_time, shared, at_once)
     return config.replace(controller_max_step=num), [f"controller_max_step {num}: {reason}"]
+
+
+def _without_warm_up(config: Config, controller: Controller[Any]) -> list[str]:
+    """A log line where `controller_start` asks for less than half an epoch."""
+    if not controller.is_trained or config.controller_start == 0 or config[TrainerConfig].warm_up_epochs > 0:
+        return []
+    return [
+        f"controller_start {config.controller_start} of max_epoch {config.max_epoch} rounds to none: the controller "
+        "trains from the first epoch"
+    ]
 
 
 def _stretched(trainer: Trainer, saved: Config, config: Config) -> list[str]:

@@ -23,6 +23,7 @@ from enas.search_space import LSTMBaseline, RNNCell, Space
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
 from enas.search_space.formats import RNN_FORMATS
 from enas.spaces.registry import Replacement, SearchSpace, register
+from enas.tasks.base import check_not_alone
 from enas.tasks.language import LanguageTask, LanguageTaskConfig
 from enas.training.optim import SharedOptimConfig
 from enas.training.scratch import ScratchConfig
@@ -123,10 +124,11 @@ def check(config: Config) -> None:
     """Refuse settings of several parts that do not go together."""
     if config.train_type == "flexible":
         _flexible_cells(config)
-    if config.shared_batch_norm and config.batch_size == 1:
-        raise UserError(
-            "batch_size is 1; shared_batch_norm normalises by the statistics of a batch and needs at least 2, "
-            "or set shared_batch_norm to false"
+    if config.shared_batch_norm:
+        check_not_alone(
+            config.values,
+            "shared_batch_norm normalises by the statistics of a batch and needs at least 2, or set shared_batch_norm "
+            "to false",
         )
 
 

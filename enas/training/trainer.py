@@ -68,6 +68,11 @@ class TrainerConfig(LengthConfig):
         2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED | {"controller_time": 0.0}
     )
 
+    @property
+    def warm_up_epochs(self) -> int:
+        """Epochs before the controller trains: `controller_start` of them all, rounded."""
+        return round(self.controller_start * self.max_epoch)
+
 
 @dataclass
 class Progress:
@@ -198,13 +203,17 @@ class Trainer:
         """Whether training is over."""
         return self.progress.epoch >= self.config.max_epoch
 
-    @property
     def _warm_up_epochs(self) -> int:
-        return round(self.config.controller_start * self.config.max_epoch)
+        """Epochs before θ trained, whatever the run's length has become since; as planned where it has not trained."""
+        progress = self.progress
+        if progress.total_controller_updates == 0:
+            return self.config.warm_up_epochs
+        finished = (epoch for epoch, entry in enumerate(progress.history) if entry["reward"] is not None)
+        return next(finished, progress.epoch)
 
     def is_warming_up(self) -> bool:
         """Whether ω still trains on uniform architectures, and θ not at all."""
-        return self.controller.is_trained and self.progress.epoch < self._warm_up_epochs
+        return self.controller.is_trained and self.progress.epoch < self._warm_up_epochs()
 
     def is_time_to_evaluate(self) -> bool:
         """Whether the epoch just finished is one to derive, evaluate, draw and save after."""
@@ -310,14 +319,11 @@ class Trainer:
         """Train θ on the rest of `controller_max_step` sampled architectures; ω is fixed and in evaluation mode."""
         if not self.controller.is_trained or self.is_warming_up():
             return
-        progress, config = self.progress, self.config
-        set_lr(self.controller_optimizer, self.controller_optim.rate(progress.epoch + 1))
-        at_once = self.reinforce.controller_num_aggregate
-        steps = range(progress.controller_sample, config.controller_max_step, at_once)
-        for start in self.logbook.progress(steps, "controller"):
-            num = min(at_once, config.controller_max_step - start)
+        set_lr(self.controller_optimizer, self.controller_optim.rate(self.progress.epoch + 1))
+        num_left = self.config.controller_max_step - self.progress.controller_sample
+        for num in self.logbook.progress(self.reinforce.updates(num_left), "controller"):
             self.update_controller(num)
-            progress.controller_sample += num
+            self.progress.controller_sample += num
             self._stop_if_asked()
 
     def update_controller(self, num: int) -> None:
@@ -363,9 +369,9 @@ class Trainer:
             self.logbook.scalars("controller", values, progress.step)
 
     def _entropy_weight(self) -> float:
-        progress, num_epochs = self.progress, self.config.max_epoch - self._warm_up_epochs
-        epoch = progress.epoch - self._warm_up_epochs + progress.controller_sample / self.config.controller_max_step
-        return self.reinforce.entropy_weight(epoch / num_epochs)
+        progress, start = self.progress, self._warm_up_epochs()
+        epoch = progress.epoch - start + progress.controller_sample / self.config.controller_max_step
+        return self.reinforce.entropy_weight(epoch / (self.config.max_epoch - start))
 
     def _skip_update(self, what: str) -> None:
         self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
