@@ -152,8 +152,8 @@ class Config:
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
         if self._matters("controller_start") and self[TrainerConfig].warm_up_epochs >= self.max_epoch:
             raise UserError(
-                f"controller_start is {self.controller_start}; of {self.max_epoch} epochs it leaves the controller none; "
-                "lower it, or raise max_epoch"
+                f"controller_start is {self.controller_start}; of {self.max_epoch} epochs it leaves the controller "
+                "none; lower it, or raise max_epoch"
             )
         if self._matters("controller_max_step") and self.baseline == "leave_one_out" and self.controller_max_step == 1:
             raise UserError(

@@ -147,6 +147,58 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(
     assert tiny.difference(state_of(settings["same"]), state_of(settings["whole"])) is None
 
 
+@pytest.fixture(scope="module")
+def at_odds(tmp_path_factory) -> dict[str, list[str]]:
+    """The error lines of runs whose two processes differ, and the folder of each."""
+    folder = tmp_path_factory.mktemp("odds")
+    kinds = ("missing", "nowhere", "other", "changed", "spoiled")
+    settings = {kind: tiny.settings(folder / "text", log_dir=str(folder / kind)) for kind in kinds}
+    run.train(run.Config(**settings["changed"] | {"max_epoch": 1}))
+    other, missing = folder / "other data", folder / "missing data"
+    tiny.write_corpus(other / "tiny", seed=1)
+    tiny.write_corpus(missing / "tiny")
+    (missing / "tiny" / "valid.txt").unlink()
+    settings["missing"]["last"] = {"data_dir": str(missing)}
+    settings["nowhere"]["data_dir"] = str(folder / "nowhere data")
+    settings["other"]["last"] = {"data_dir": str(other)}
+    settings["changed"] = {"load_path": str(folder / "changed" / "*"), "last": {"data_dir": str(other)}}
+    settings["spoiled"]["spoil"] = True
+    status, out, err = finish(torchrun(str(WORKER), *map(json.dumps, settings.values())))
+    assert status == 0 and out.count("status 2") == 2 * len(kinds), (out, err)
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == len(kinds), err  # one for each run
+    return {"folder": folder, **dict(zip(kinds, lines, strict=True))}
+
+
+def test_what_one_process_lacks_is_said_and_all_end(at_odds):
+    file = at_odds["folder"] / "missing data" / "tiny" / "valid.txt"
+    assert at_odds["missing"].startswith(f"error: rank 1 of 2: {file}: ")
+    assert not (at_odds["folder"] / "missing").exists()
+
+
+def test_what_all_processes_lack_is_said_as_by_one(at_odds):
+    assert at_odds["nowhere"].startswith(f"error: {at_odds['folder']}/nowhere data/tiny: no such dataset; ")
+
+
+def test_processes_with_other_data_do_not_train_together(at_odds):
+    line = "error: rank 1 of 2 and rank 0 differ in dataset tiny (vocabulary, train, valid, test); "
+    assert at_odds["other"].startswith(line)
+    assert not (at_odds["folder"] / "other").exists()
+
+
+def test_a_run_goes_on_only_where_each_process_has_its_data(at_odds):
+    assert at_odds["changed"].startswith("error: rank 1 of 2: ")
+    assert "tiny is not the data that this run was begun with" in at_odds["changed"]
+
+
+def test_controllers_that_have_come_apart_end_the_run(at_odds):
+    """However little they differ; nothing is derived from them, and nothing saved."""
+    assert at_odds["spoiled"].startswith("error: rank 1 of 2 and rank 0 differ in the run after epoch 1 (controller); ")
+    folder = tiny.only_run(at_odds["folder"] / "spoiled")
+    assert tiny.newest_state(folder)["progress"]["epoch"] == 0
+    assert not (folder / "architectures").exists()
+
+
 @pytest.mark.parametrize("num_ranks, num_items", [(2, 5), (3, 2), (4, 9)])
 def test_shares_are_even_and_complete(num_ranks, num_items):
     items = list(range(num_items))

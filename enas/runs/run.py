@@ -347,9 +347,9 @@ def _begun(config: Config, architecture: Architecture | None, notes: list[str] |
     if config.wandb:
         check_account()
     ranks = join(config.num_gpu, config.rank_timeout)
-    device = pick_device(config.num_gpu)
+    device = ranks.together(lambda: pick_device(config.num_gpu))
     seed_everything(config.random_seed)
-    data = config.space.load_data(config)
+    data = _load_data(config, ranks)
     task, controller = make_problem(config, data, architecture, device, ranks)
     folder = Path(ranks.from_first(lambda: str(_new_run(config, identity_of(data)))))
     config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
@@ -365,6 +365,22 @@ def _begun(config: Config, architecture: Architecture | None, notes: list[str] |
         if architecture is not None and ranks.is_first:
             _write_architecture(config, architecture, trainer)
         yield trainer
+
+
+def _load_data(config: Config, ranks: Ranks, folder: Path | None = None) -> Any:
+    """The data, the same in every process, and what the run in `folder`, where one is given, was begun with."""
+
+    def load() -> Any:
+        data = config.space.load_data(config)
+        if folder is not None:
+            check_same_data(folder, config.dataset, identity_of(data))
+        return data
+
+    data = ranks.together(load)
+    ranks.check_alike(
+        identity_of(data).short(), f"dataset {config.dataset}", "give each machine the same files in --data_dir"
+    )
+    return data
 
 
 def _agreed(ranks: Ranks, config: Config, lines: list[str]) -> tuple[Config, list[str]]:
@@ -531,11 +547,10 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
         UserError: there is no checkpoint, none can be read, or it does not fit.
     """
     ranks = join(config.num_gpu, config.rank_timeout)
-    device = pick_device(config.num_gpu)
+    device = ranks.together(lambda: pick_device(config.num_gpu))
     if config.num_threads and (threads_given or THREADS_VARIABLE not in os.environ):
         torch.set_num_threads(config.num_threads)
-    data = config.space.load_data(config)
-    check_same_data(folder, config.dataset, identity_of(data))
+    data = _load_data(config, ranks, folder)
     architecture = None
     if saved_config(folder).mode in SCRATCH:
         architecture = load_architecture(folder / ARCHITECTURE)

@@ -12,7 +12,6 @@ import torch
 from enas.controllers import Controller, IndependentController, RandomController, RNNController, RNNControllerConfig
 from enas.cost import Cost
 from enas.data.text import Corpus, TextConfig, load_corpus
-from enas.errors import UserError
 from enas.export import recurrent
 from enas.models.cost import cell_cost
 from enas.models.language_model import LanguageModel, LanguageModelConfig

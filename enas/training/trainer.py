@@ -20,6 +20,7 @@ from torch import Tensor
 from enas.controllers import Controller, RandomController
 from enas.controllers.base import SEARCHING, TRAINED
 from enas.cost import Cost
+from enas.data.identity import digest
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_score
@@ -384,6 +385,7 @@ class Trainer:
         entry = self._close_epoch()
         is_best = False
         if is_time:
+            self.check_ranks()
             derived = self.derive()
             is_best = self.record(derived)
             entry[f"validation_{self.task.metric.name}"] = derived.score
@@ -495,7 +497,22 @@ class Trainer:
         if self.checkpoints is None:
             return
         progress = self.progress
+        self.check_ranks()
         self.checkpoints.save(self.state_dict(), epoch=progress.epoch, step=progress.step, is_best=is_best)
+
+    def check_ranks(self) -> None:
+        """Raise UserError, naming the ranks, where the processes no longer have the same θ and random numbers."""
+        if self.ranks.size == 1:
+            return
+        parts = {
+            "controller": digest(*(weight.cpu().numpy() for weight in self.controller.state_dict().values())),
+            "random numbers": digest(torch.get_rng_state().numpy()),
+        }
+        self.ranks.check_alike(
+            parts,
+            f"the run after epoch {self.progress.epoch}",
+            "machines of other kinds may round differently; --load_path goes on from the newest checkpoint",
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the run needs to go on as if it had never stopped."""
