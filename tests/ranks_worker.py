@@ -3,7 +3,7 @@
 The runs are the arguments: a JSON object of settings for each. Besides settings of the run it may hold
 
 - load_path: the run to resume, a pattern of its path; given: an architecture to train from scratch;
-- stop: in which shared step the last process gets SIGTERM;
+- stop, fail: in which shared step the last process gets SIGTERM, or finds that a file is gone;
 - spoil: the last process has another controller from the first epoch's end on;
 - last: settings that the last process has in place of the others' own.
 """
@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ import torch.distributed as dist
 
 from enas.cli import guarded
 from enas.config import Config
+from enas.errors import UserError
 from enas.runs import run
 from enas.search_space import architecture_from_dict
 from enas.tasks.language import LanguageTask
@@ -39,16 +41,20 @@ def start(settings: dict) -> None:
         run.train(Config(**settings))
 
 
-def stop_in(step: int, patch: pytest.MonkeyPatch) -> None:
+def in_step(step: int, action: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
     calls, shared_loss = [], LanguageTask.shared_loss
 
-    def stopping(self, cells):
+    def acting(self, cells):
         calls.append(cells)
         if len(calls) == step:
-            signal.raise_signal(signal.SIGTERM)
+            action()
         return shared_loss(self, cells)
 
-    patch.setattr(LanguageTask, "shared_loss", stopping)
+    patch.setattr(LanguageTask, "shared_loss", acting)
+
+
+def fail() -> None:
+    raise UserError("a file is gone")
 
 
 def spoil(patch: pytest.MonkeyPatch) -> None:
@@ -65,10 +71,13 @@ def spoil(patch: pytest.MonkeyPatch) -> None:
 atexit.register(lambda: print(f"group at the end: {dist.is_initialized()}"))
 for text in sys.argv[1:]:
     settings = json.loads(text)
-    stop, spoils, last = settings.pop("stop", 0), settings.pop("spoil", False), settings.pop("last", {})
+    stop, fails = settings.pop("stop", 0), settings.pop("fail", 0)
+    spoils, last = settings.pop("spoil", False), settings.pop("last", {})
     with pytest.MonkeyPatch.context() as patch:
         if stop and IS_LAST:
-            stop_in(stop, patch)
+            in_step(stop, lambda: signal.raise_signal(signal.SIGTERM), patch)
+        if fails and IS_LAST:
+            in_step(fails, fail, patch)
         if spoils and IS_LAST:
             spoil(patch)
         status = guarded(lambda given={**settings, **(last if IS_LAST else {})}: start(given))

@@ -16,7 +16,7 @@ import torch
 from test_resume import SignalAt
 
 from enas.cli import main
-from enas.errors import UserError
+from enas.errors import RankLostError, UserError
 from enas.runs import launch, run
 from enas.search_space import RNNCell
 from enas.tasks.language import LanguageTask
@@ -151,7 +151,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(
 def at_odds(tmp_path_factory) -> dict[str, list[str]]:
     """The error lines of runs whose two processes differ, and the folder of each."""
     folder = tmp_path_factory.mktemp("odds")
-    kinds = ("missing", "nowhere", "other", "changed", "spoiled")
+    kinds = ("missing", "nowhere", "other", "changed", "spoiled", "failed")
     settings = {kind: tiny.settings(folder / "text", log_dir=str(folder / kind)) for kind in kinds}
     run.train(run.Config(**settings["changed"] | {"max_epoch": 1}))
     other, missing = folder / "other data", folder / "missing data"
@@ -163,8 +163,9 @@ def at_odds(tmp_path_factory) -> dict[str, list[str]]:
     settings["other"]["last"] = {"data_dir": str(other)}
     settings["changed"] = {"load_path": str(folder / "changed" / "*"), "last": {"data_dir": str(other)}}
     settings["spoiled"]["spoil"] = True
+    settings["failed"]["fail"] = 3
     status, out, err = finish(torchrun(str(WORKER), *map(json.dumps, settings.values())))
-    assert status == 0 and out.count("status 2") == 2 * len(kinds), (out, err)
+    assert status == 0 and (out.count("status 2"), out.count("status 3")) == (11, 1), (out, err)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == len(kinds), err  # one for each run
     return {"folder": folder, **dict(zip(kinds, lines, strict=True))}
@@ -197,6 +198,27 @@ def test_controllers_that_have_come_apart_end_the_run(at_odds):
     folder = tiny.only_run(at_odds["folder"] / "spoiled")
     assert tiny.newest_state(folder)["progress"]["epoch"] == 0
     assert not (folder / "architectures").exists()
+
+
+def test_a_process_that_fails_alone_is_named_with_its_reason_by_the_others(at_odds):
+    assert at_odds["failed"].startswith("error: rank 0 of 2: rank 1 ended: a file is gone; --load_path goes on ")
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:62701", RankLostError),
+        ("ProcessGroupGloo::allgather: invalid tensor size at index 0 (expected (4), got (3))", RuntimeError),
+    ],
+)
+def test_a_mistake_is_not_told_as_a_lost_process(monkeypatch, message, kind):
+    def gather(*args):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(torch.distributed, "all_gather", gather)
+    with pytest.raises(RuntimeError) as error:
+        Ranks(0, 2).joined(torch.zeros(4), 0)
+    assert error.type is kind
 
 
 @pytest.mark.parametrize("num_ranks, num_items", [(2, 5), (3, 2), (4, 9)])

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from enas.models.dropout import Part
 
 T = TypeVar("T")
 
+ENDED = "ended: rank"  # what a process that ends leaves word under
 ARCHITECTURES, BATCH = -3, -2  # dimensions of a state [M, B, H]
 
 
@@ -265,6 +266,7 @@ def join(num_gpu: int, timeout: float) -> Ranks:
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
         # A group that outlives the interpreter keeps threads, which now and then abort the process.
         atexit.register(_leave)
+    leave_word("")  # that of an earlier run is no reason for the end of this one
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
@@ -293,7 +295,30 @@ def _lost_ranks_named() -> Iterator[None]:
     except RuntimeError as error:  # what torch.distributed says of it differs from backend to backend
         if not isinstance(error, dist.DistError) and not _OF_A_CONNECTION.search(str(error)):
             raise  # a mistake of ours, such as tensors of other shapes
+        reason = _words_of_others() or "another process of the run is gone, or does not answer"
         raise RankLostError(
-            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: another process of the run is gone, or "
-            "does not answer; --load_path goes on from the newest checkpoint"
+            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: {reason}; --load_path goes on from the "
+            "newest checkpoint"
         ) from None
+
+
+def leave_word(reason: str) -> None:
+    """Tell the other processes of the run, where there are some, why this one ends."""
+    if dist.is_initialized():
+        with suppress(RuntimeError):  # the store may be gone with the process that kept it
+            _store().set(f"{ENDED} {dist.get_rank()}", reason)
+
+
+def _words_of_others() -> str:
+    """Why other processes ended, as far as they left word."""
+    words: dict[int, str] = {}
+    if dist.is_initialized():
+        with suppress(RuntimeError):
+            for rank in {*range(dist.get_world_size())} - {dist.get_rank()}:
+                is_there = _store().check([f"{ENDED} {rank}"])
+                words[rank] = _store().get(f"{ENDED} {rank}").decode() if is_there else ""
+    return "; ".join(f"rank {rank} ended: {word}" for rank, word in words.items() if word)
+
+
+def _store() -> Any:
+    return dist.distributed_c10d._get_default_store()
