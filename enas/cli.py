@@ -48,6 +48,13 @@ def _say(line: str) -> None:
         print(line, file=sys.stderr)
 
 
+def _leave_word(line: str) -> None:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from enas.training.distributed import leave_word  # loads torch, which not every command needs
+
+        leave_word(line)
+
+
 def guarded(action: Callable[[], object]) -> int:
     """Run `action` and report expected errors in one line on stderr. Returns the exit status.
 
@@ -57,7 +64,9 @@ def guarded(action: Callable[[], object]) -> int:
     try:
         action()
     except UserError as error:
-        _say(f"error: {' '.join(str(error).split())}")
+        line = " ".join(str(error).split())
+        _say(f"error: {line}")
+        _leave_word(line)
         return BAD_INPUT
     except TrainingDivergedError as error:
         _say(f"error: {error}")

@@ -154,7 +154,20 @@ class Config:
             )
         if self.space.cost is None and (self.max_parameters or self.max_flops):
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
+        if self._matters("controller_start") and self[TrainerConfig].warm_up_epochs >= self.max_epoch:
+            raise UserError(
+                f"controller_start is {self.controller_start}; of {self.max_epoch} epochs it leaves the controller "
+                "none; lower it, or raise max_epoch"
+            )
+        if self._matters("controller_max_step") and self.baseline == "leave_one_out" and self.controller_max_step == 1:
+            raise UserError(
+                "controller_max_step is 1; baseline leave_one_out compares the architectures of an update and needs at "
+                "least 2"
+            )
         self.space.check(self)
+
+    def _matters(self, name: str) -> bool:
+        return unmet(all_settings()[name], self._values) is None
 
     def __getitem__(self, part: type[Part]) -> Part:
         return self._parts[part] if part in self._parts else _filled(part, self._values)

@@ -163,6 +163,9 @@ def test_values_that_are_not(name, value, rule):
         Example(**{name: value})
 
 
+PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -178,6 +181,14 @@ def test_values_that_are_not(name, value, rule):
         ({"network_type": "cnn", "scratch_cnn_hid": 1}, r"scratch_cnn_hid is 1; it must be at least 2, or 0"),
         ({"network_type": "cnn", "cnn_space": "micro", "cnn_num_layers": 4}, r"cnn_num_layers is 4; .* multiple of 3"),
         ({"network_type": "cnn", "cnn_space": "micro", "scratch_cnn_num_layers": 5}, r"scratch_cnn_num_layers is 5"),
+        ({"reward_batch_size": 1}, r"reward_batch_size is 1; shared_batch_norm.*at least 2"),
+        (
+            {"network_type": "cnn", "reward_batch_size": 1},
+            r"reward_batch_size is 1; it must be at least 2 for network_type cnn",
+        ),
+        ({"max_epoch": 2, "controller_start": 0.75}, r"controller_start is 0\.75; of 2 epochs it leaves .* none"),
+        ({"max_epoch": 3, "controller_start": 0.9}, r"controller_start is 0\.9; of 3 epochs it leaves .* none"),
+        (PAIRS | {"baseline": "leave_one_out", "controller_max_step": 1}, r"controller_max_step is 1; .* at least 2"),
         ({"mode": "tain"}, r"mode is 'tain'; it must be one of train, derive, test"),
     ],
 )
@@ -189,6 +200,10 @@ def test_values_that_make_no_sense(changes, says):
 def test_settings_that_make_sense_together():
     assert Config(shared_embed=64, tie_weights=False).shared_embed == 64
     assert Config(batch_size=1, shared_batch_norm=False).batch_size == 1
+    assert Config(reward_batch_size=1, shared_batch_norm=False).reward_batch_size == 1
+    assert Config(reward_batch_size=1, train_type="random").train_type == "random"  # nothing is rewarded
+    assert Config(max_epoch=2, controller_start=0.75, mode="train_scratch").max_epoch == 2  # nothing warms up
+    assert Config(max_epoch=2, controller_start=0.75, train_type="random").max_epoch == 2
     assert Config(network_type="cnn", shared_embed=64).shared_embed == 64
     assert Config(network_type="cnn", cnn_num_layers=4).cnn_num_layers == 4
 
@@ -397,7 +412,6 @@ def test_an_unknown_variation_lists_the_known():
 # What a run must have for a setting to matter, and a value that then changes its outcome.
 COSINE = {"controller_lr_cosine": True, "max_epoch": 3}
 ADAM = {"shared_optim": "adam", "shared_lr": 0.01}
-PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
 FLEXIBLE = {"train_type": "flexible"}
 DIVERGING = {"max_epoch": 4, "shared_lr": 30.0, "shared_max_step": 10}
 EFFECTS: dict[str, tuple[dict, object]] = {

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from test_resume import SignalAt
 
 from enas.cli import main
-from enas.errors import UserError
+from enas.errors import RankLostError, UserError
 from enas.runs import launch, run
 from enas.search_space import RNNCell
+from enas.tasks.language import LanguageTask
 from enas.training.checkpoint import Checkpoints
 from enas.training.distributed import ALONE, BATCH, Ranks
 
@@ -123,6 +125,100 @@ def test_what_two_processes_saved_one_goes_on_with_and_the_other_way_round(both,
     assert status == 0, err
     for copy in ends.values():
         assert tiny.newest_state(copy)["progress"]["epoch"] == 3
+
+
+def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
+    """The architectures of its next step, and the states that they go on from, were those of another number."""
+    names = ("one", "two", "whole", "same")
+    settings = {name: tiny.settings(tmp_path / "text", log_dir=str(tmp_path / name)) for name in names}
+    with monkeypatch.context() as patch:
+        interrupting = SignalAt(LanguageTask.shared_loss, 3, signal.SIGTERM)
+        patch.setattr(LanguageTask, "shared_loss", lambda *args: interrupting(*args))
+        assert main(tiny.flags(settings["one"])) == 143
+    runs = [settings["whole"], settings["same"] | {"stop": 3}, settings["two"] | {"stop": 3}]
+    resumed = [{"load_path": str(tmp_path / name / "*")} for name in ("same", "one")]
+    status, out, err = finish(torchrun(str(WORKER), *map(json.dumps, [*runs, *resumed])))
+    assert status == 0 and out.count("status 143") == 4, (out, err)
+    assert state_of(settings["two"])["progress"]["shared_step"] == 3
+    assert main(["--load_path", str(tiny.only_run(tmp_path / "two"))]) == 0
+    for name in ("one", "two"):
+        progress = state_of(settings[name])["progress"]
+        assert (progress["epoch"], progress["total_shared_steps"]) == (2, 2 * tiny.SETTINGS["shared_max_step"])
+    assert tiny.difference(state_of(settings["same"]), state_of(settings["whole"])) is None
+
+
+@pytest.fixture(scope="module")
+def at_odds(tmp_path_factory) -> dict[str, list[str]]:
+    """The error lines of runs whose two processes differ, and the folder of each."""
+    folder = tmp_path_factory.mktemp("odds")
+    kinds = ("missing", "nowhere", "other", "changed", "spoiled", "failed")
+    settings = {kind: tiny.settings(folder / "text", log_dir=str(folder / kind)) for kind in kinds}
+    run.train(run.Config(**settings["changed"] | {"max_epoch": 1}))
+    other, missing = folder / "other data", folder / "missing data"
+    tiny.write_corpus(other / "tiny", seed=1)
+    tiny.write_corpus(missing / "tiny")
+    (missing / "tiny" / "valid.txt").unlink()
+    settings["missing"]["last"] = {"data_dir": str(missing)}
+    settings["nowhere"]["data_dir"] = str(folder / "nowhere data")
+    settings["other"]["last"] = {"data_dir": str(other)}
+    settings["changed"] = {"load_path": str(folder / "changed" / "*"), "last": {"data_dir": str(other)}}
+    settings["spoiled"]["spoil"] = True
+    settings["failed"]["fail"] = 3
+    status, out, err = finish(torchrun(str(WORKER), *map(json.dumps, settings.values())))
+    assert status == 0 and (out.count("status 2"), out.count("status 3")) == (11, 1), (out, err)
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == len(kinds), err  # one for each run
+    return {"folder": folder, **dict(zip(kinds, lines, strict=True))}
+
+
+def test_what_one_process_lacks_is_said_and_all_end(at_odds):
+    file = at_odds["folder"] / "missing data" / "tiny" / "valid.txt"
+    assert at_odds["missing"].startswith(f"error: rank 1 of 2: {file}: ")
+    assert not (at_odds["folder"] / "missing").exists()
+
+
+def test_what_all_processes_lack_is_said_as_by_one(at_odds):
+    assert at_odds["nowhere"].startswith(f"error: {at_odds['folder']}/nowhere data/tiny: no such dataset; ")
+
+
+def test_processes_with_other_data_do_not_train_together(at_odds):
+    line = "error: rank 1 of 2 and rank 0 differ in dataset tiny (vocabulary, train, valid, test); "
+    assert at_odds["other"].startswith(line)
+    assert not (at_odds["folder"] / "other").exists()
+
+
+def test_a_run_goes_on_only_where_each_process_has_its_data(at_odds):
+    assert at_odds["changed"].startswith("error: rank 1 of 2: ")
+    assert "tiny is not the data that this run was begun with" in at_odds["changed"]
+
+
+def test_controllers_that_have_come_apart_end_the_run(at_odds):
+    """However little they differ; nothing is derived from them, and nothing saved."""
+    assert at_odds["spoiled"].startswith("error: rank 1 of 2 and rank 0 differ in the run after epoch 1 (controller); ")
+    folder = tiny.only_run(at_odds["folder"] / "spoiled")
+    assert tiny.newest_state(folder)["progress"]["epoch"] == 0
+    assert not (folder / "architectures").exists()
+
+
+def test_a_process_that_fails_alone_is_named_with_its_reason_by_the_others(at_odds):
+    assert at_odds["failed"].startswith("error: rank 0 of 2: rank 1 ended: a file is gone; --load_path goes on ")
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:62701", RankLostError),
+        ("ProcessGroupGloo::allgather: invalid tensor size at index 0 (expected (4), got (3))", RuntimeError),
+    ],
+)
+def test_a_mistake_is_not_told_as_a_lost_process(monkeypatch, message, kind):
+    def gather(*args):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(torch.distributed, "all_gather", gather)
+    with pytest.raises(RuntimeError) as error:
+        Ranks(0, 2).joined(torch.zeros(4), 0)
+    assert error.type is kind
 
 
 @pytest.mark.parametrize("num_ranks, num_items", [(2, 5), (3, 2), (4, 9)])

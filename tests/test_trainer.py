@@ -1,8 +1,10 @@
 """The alternating loop: what each phase may touch, what it writes down, and what it does when a loss is not finite."""
 
+import copy
 import dataclasses
 import json
 import math
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,7 @@ from enas.cli import main
 from enas.config import Config
 from enas.controllers import RandomController
 from enas.data.builtin import make_markov, markov_perplexity_floor
-from enas.errors import TrainingDivergedError, UserError
+from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.search_space import RNNCell
@@ -70,12 +72,76 @@ def test_at_first_the_shared_parameters_train_on_uniform_cells_and_the_controlle
     assert trainer.progress.total_controller_updates == 2 * tiny.SETTINGS["controller_max_step"]
 
 
+def _resumed(stopped, folder, **changes):
+    """The trainer of a run that goes on from where another one stopped, with other settings."""
+    state = copy.deepcopy(stopped.state_dict())  # with the random states as they are, before another trainer seeds
+    trainer = tiny.trainer(folder, **changes)
+    trainer.load_state_dict(state)
+    return trainer
+
+
+def _train_epochs(trainer, num: int) -> None:
+    for _ in range(num):
+        trainer.train_shared()
+        trainer.train_controller()
+        trainer.finish_epoch()
+
+
+SHORT = {"shared_max_step": 2, "save_epoch": 100, "controller_start": 0.5}
+
+
+def test_a_longer_run_never_warms_up_again_once_the_controller_has_trained(tmp_path):
+    trainer = tiny.trainer(tmp_path, **SHORT, max_epoch=4)
+    _train_epochs(trainer, 2)
+    waiting = _resumed(trainer, tmp_path, **SHORT, max_epoch=12)
+    assert waiting.is_warming_up()  # θ is as it was: half of 12 epochs are still to come
+    _train_epochs(trainer, 1)
+    longer = _resumed(trainer, tmp_path, **SHORT, max_epoch=12)
+    assert not longer.is_warming_up()
+    _train_epochs(longer, 3)
+    assert longer.progress.total_controller_updates == 4 * tiny.SETTINGS["controller_max_step"]
+    assert [entry["reward"] is None for entry in longer.progress.history] == [True] * 2 + [False] * 4
+
+
+def test_a_run_stopped_within_the_controllers_first_epoch_never_warms_up_again(tmp_path):
+    trainer = tiny.trainer(tmp_path, **SHORT, max_epoch=4)
+    _train_epochs(trainer, 2)
+    trainer.train_shared()
+    trainer.update_controller(1)
+    trainer.progress.controller_sample += 1
+    longer = _resumed(trainer, tmp_path, **SHORT, max_epoch=12)
+    longer.train_controller()
+    assert longer.progress.total_controller_updates == tiny.SETTINGS["controller_max_step"]
+
+
+def test_the_weight_of_the_entropy_falls_from_where_the_controller_began_in_a_longer_run_too(tmp_path):
+    entropy = SHORT | {"entropy_coeff": 0.8, "entropy_final": 0.0}
+    trainer = tiny.trainer(tmp_path, **entropy, max_epoch=4)
+    _train_epochs(trainer, 3)
+    assert trainer._entropy_weight() == pytest.approx(0.4)
+    longer = _resumed(trainer, tmp_path, **entropy, max_epoch=12)  # θ trains in 10 epochs, and has in 1
+    assert longer._entropy_weight() == pytest.approx(0.8 * 9 / 10)
+
+
 def _fail_before(trainer, epoch, sample):
     def guarded(num):
         assert trainer.progress.epoch >= epoch
         return sample(num)
 
     return guarded
+
+
+@pytest.mark.parametrize(("max_epoch", "share"), [(2, 0.75), (3, 0.9)])
+def test_a_share_that_leaves_the_controller_no_epoch_is_refused(tmp_path, capsys, max_epoch, share):
+    argv = tiny.flags(tiny.settings(tmp_path, max_epoch=max_epoch, controller_start=share))
+    tiny.refusal(argv, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("max_epoch", [1, 2])
+def test_a_share_that_rounds_to_no_epoch_is_said(tmp_path, capsys, max_epoch):
+    execute(tiny.settings(tmp_path, max_epoch=max_epoch, controller_start=0.25))
+    line = f"controller_start 0.25 of max_epoch {max_epoch} rounds to none: the controller trains from the first epoch"
+    assert line in capsys.readouterr().out.splitlines()
 
 
 def test_uniform_samples_need_a_space(tmp_path):
@@ -113,6 +179,33 @@ def test_phases_take_as_many_steps_as_they_are_told(tmp_path):
     trainer.train_controller()
     assert (trainer.progress.total_shared_steps, trainer.progress.controller_sample) == (7, 8)
     assert trainer.progress.total_controller_updates == 3  # of 3, 3 and 2 architectures
+
+
+@pytest.mark.parametrize(("num", "sizes"), [(7, [3, 4]), (8, [3, 3, 2]), (9, [3, 3, 3]), (4, [4]), (2, [2])])
+def test_leave_one_out_never_scores_one_architecture_alone(tmp_path, num, sizes):
+    """One left over joins the update before it: alone it would have no advantage, and θ would move all the same."""
+    trainer = tiny.trainer(tmp_path, baseline="leave_one_out", controller_num_aggregate=3, controller_max_step=num)
+    found = []
+    rewards = trainer.task.rewards
+    trainer.task.rewards = lambda cells: (found.append(len(cells)), rewards(cells))[1]
+    trainer.train_controller()
+    assert found == sizes
+    assert (trainer.progress.controller_sample, trainer.progress.num_rewarded) == (num, num)
+
+
+def test_an_update_with_one_architecture_more_is_resumed_as_such(tmp_path):
+    settings = {"baseline": "leave_one_out", "controller_num_aggregate": 3, "controller_max_step": 7}
+    whole = tiny.trainer(tmp_path, **settings)
+    whole.train_controller()
+    stopped = tiny.trainer(tmp_path, **settings)
+    stopped._signal = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        stopped.train_controller()
+    assert stopped.progress.controller_sample == 3
+    resumed = _resumed(stopped, tmp_path, **settings)
+    resumed.train_controller()
+    ends = [tiny.without_clock(trainer.state_dict()) for trainer in (whole, resumed)]
+    assert tiny.difference(*ends) is None
 
 
 def test_cursor_and_state_outlive_the_epoch(tmp_path):

@@ -376,9 +376,9 @@ def _begun(config: Config, architecture: Architecture | None, notes: list[str] |
     if config.wandb:
         check_account()
     ranks = join(config.num_gpu, config.rank_timeout)
-    device = pick_device(config.num_gpu)
+    device = ranks.together(lambda: pick_device(config.num_gpu))
     seed_everything(config.random_seed)
-    data = config.space.load_data(config)
+    data = _load_data(config, ranks)
     task, controller = make_problem(config, data, architecture, device, ranks)
     folder = Path(ranks.from_first(lambda: str(_new_run(config, identity_of(data)))))
     config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
@@ -387,13 +387,29 @@ def _begun(config: Config, architecture: Architecture | None, notes: list[str] |
     config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     with _alone_in(folder, ranks), _logbook(config, folder, ranks) as logbook:
-        for line in (*data.notes, *(notes or ()), *precision, *threads, *steps):
+        for line in (*data.notes, *(notes or ()), *precision, *threads, *steps, *_without_warm_up(config, controller)):
             logbook.info(line)
         trainer = make_trainer(config, task, controller, folder, logbook, ranks, cost_of(config, data))
         logbook.info(f"run {folder}: {_what(config, trainer)}, on {_where(device, ranks)}")
         if architecture is not None and ranks.is_first:
             _write_architecture(config, architecture, trainer)
         yield trainer
+
+
+def _load_data(config: Config, ranks: Ranks, folder: Path | None = None) -> Any:
+    """The data, the same in every process, and what the run in `folder`, where one is given, was begun with."""
+
+    def load() -> Any:
+        data = config.space.load_data(config)
+        if folder is not None:
+            check_same_data(folder, config.dataset, identity_of(data))
+        return data
+
+    data = ranks.together(load)
+    ranks.check_alike(
+        identity_of(data).short(), f"dataset {config.dataset}", "give each machine the same files in --data_dir"
+    )
+    return data
 
 
 def _agreed(ranks: Ranks, config: Config, lines: list[str]) -> tuple[Config, list[str]]:
@@ -459,6 +475,16 @@ def _choose_controller_steps(config: Config, task: Task, controller: Controller[
     shared, at_once = config.shared_num_sample, config.controller_num_aggregate
     num, reason = choose_controller_steps(task, controller, config.controller_time, shared, at_once)
     return config.replace(controller_max_step=num), [f"controller_max_step {num}: {reason}"]
+
+
+def _without_warm_up(config: Config, controller: Controller[Any]) -> list[str]:
+    """A log line where `controller_start` asks for less than half an epoch."""
+    if not controller.is_trained or config.controller_start == 0 or config[TrainerConfig].warm_up_epochs > 0:
+        return []
+    return [
+        f"controller_start {config.controller_start} of max_epoch {config.max_epoch} rounds to none: the controller "
+        "trains from the first epoch"
+    ]
 
 
 def _stretched(trainer: Trainer, saved: Config, config: Config) -> list[str]:
@@ -542,11 +568,10 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
         UserError: there is no checkpoint, none can be read, or it does not fit.
     """
     ranks = join(config.num_gpu, config.rank_timeout)
-    device = pick_device(config.num_gpu)
+    device = ranks.together(lambda: pick_device(config.num_gpu))
     if config.num_threads and (threads_given or THREADS_VARIABLE not in os.environ):
         torch.set_num_threads(config.num_threads)
-    data = config.space.load_data(config)
-    check_same_data(folder, config.dataset, identity_of(data))
+    data = _load_data(config, ranks, folder)
     architecture = None
     if saved_config(folder).mode in SCRATCH:
         architecture = load_architecture(folder / ARCHITECTURE)

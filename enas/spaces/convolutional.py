@@ -31,6 +31,7 @@ from enas.search_space.cnn_formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.search_space.decisions import MacroSpace, MicroSpace, MicroSpaceConfig
 from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.spaces.registry import Replacement, SearchSpace, register
+from enas.tasks.base import check_not_alone
 from enas.tasks.vision import ScratchVisionTask, VisionTask, VisionTaskConfig
 from enas.training.optim import ImageOptimConfig
 
@@ -119,8 +120,7 @@ def micro_controller(config: Config) -> Controller[MicroNetwork]:
 
 def check(config: Config) -> None:
     """Refuse settings of several parts that do not go together."""
-    if config.batch_size < 2:
-        raise UserError(f"batch_size is {config.batch_size}; it must be at least 2 for network_type cnn")
+    check_not_alone(config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics")
 
 
 def check_micro(config: Config) -> None:

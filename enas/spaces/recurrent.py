@@ -12,7 +12,6 @@ import torch
 from enas.controllers import Controller, IndependentController, RandomController, RNNController, RNNControllerConfig
 from enas.cost import Cost
 from enas.data.text import Corpus, TextConfig, load_corpus
-from enas.errors import UserError
 from enas.export import recurrent
 from enas.models.cost import cell_cost
 from enas.models.language_model import LanguageModel, LanguageModelConfig
@@ -23,6 +22,7 @@ from enas.search_space import LSTMBaseline, RNNCell, Space
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
 from enas.search_space.formats import RNN_FORMATS
 from enas.spaces.registry import Replacement, SearchSpace, register
+from enas.tasks.base import check_not_alone
 from enas.tasks.language import LanguageTask, LanguageTaskConfig
 from enas.training.optim import SharedOptimConfig
 from enas.training.scratch import ScratchConfig
@@ -123,10 +123,11 @@ def check(config: Config) -> None:
     """Refuse settings of several parts that do not go together."""
     if config.train_type == "flexible":
         _flexible_cells(config)
-    if config.shared_batch_norm and config.batch_size == 1:
-        raise UserError(
-            "batch_size is 1; shared_batch_norm normalises by the statistics of a batch and needs at least 2, "
-            "or set shared_batch_norm to false"
+    if config.shared_batch_norm:
+        check_not_alone(
+            config.values,
+            "shared_batch_norm normalises by the statistics of a batch and needs at least 2, or set shared_batch_norm "
+            "to false",
         )
 
 

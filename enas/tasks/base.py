@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from enas.controllers.base import TRAINED
 from enas.errors import UserError
-from enas.settings import Settings, setting
+from enas.settings import Settings, setting, unmet
 from enas.training.distributed import ALONE, BATCH, Ranks
 
 
@@ -63,6 +63,13 @@ class BatchConfig(LengthConfig):
         at_least=0,
         only=TRAINED,
     )
+
+
+def check_not_alone(values: Mapping[str, Any], reason: str) -> None:
+    """Raise UserError, giving the reason, where minibatches of training or of rewards hold one sequence or image."""
+    for spec in fields(BatchConfig):
+        if spec.name.endswith("batch_size") and values[spec.name] == 1 and unmet(spec, values) is None:
+            raise UserError(f"{spec.name} is 1; {reason}")
 
 
 def check_divides(batch_size: int, ranks: Ranks) -> None:

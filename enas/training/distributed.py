@@ -9,11 +9,13 @@ rounding, and any of them can be resumed from what the first one saves.
 import atexit
 import importlib
 import io
+import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +25,9 @@ from torch.distributed.rendezvous import rendezvous
 from enas.errors import RankLostError, UserError
 from enas.models.dropout import Part
 
+T = TypeVar("T")
+
+ENDED = "ended: rank"  # what a process that ends leaves word under
 ARCHITECTURES, BATCH = -3, -2  # dimensions of a state [M, B, H]
 
 
@@ -146,6 +151,57 @@ class Ranks:
             raise UserError(message["error"])
         return message["value"]
 
+    def together(self, make: Callable[[], T]) -> T:
+        """What `make` returns here, once it has returned in every process.
+
+        Raises:
+            UserError: in every process, when it does in any; names the ranks unless it is the same error in all.
+        """
+        if self.size == 1:
+            return make()
+        value, error = None, None
+        try:
+            value = make()
+        except UserError as raised:
+            error = raised
+        reasons = self.gathered("" if error is None else str(error))
+        if error is not None and len({*reasons}) == 1:
+            raise error
+        if any(reasons):
+            failed = (f"rank {rank} of {self.size}: {reason}" for rank, reason in enumerate(reasons) if reason)
+            raise UserError("; ".join(failed))
+        return value
+
+    def check_alike(self, parts: dict[str, str], what: str, remedy: str) -> None:
+        """Check that all processes hold the same digests of what must be the same.
+
+        Args:
+            parts: digests by name.
+            what: they are digests of.
+            remedy: the end of the error's text.
+
+        Raises:
+            UserError: in every process, naming the ranks that differ from the first, and the parts.
+        """
+        first, *others = map(json.loads, self.gathered(json.dumps(parts)))
+        ranks = [str(rank) for rank, other in enumerate(others, start=1) if other != first]
+        if ranks:
+            names = ", ".join(name for name in first if any(other.get(name) != first[name] for other in others))
+            who = f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)} of {self.size}"
+            raise UserError(f"{who} and rank 0 differ in {what} ({names}); {remedy}")
+
+    def gathered(self, text: str) -> list[str]:
+        """The text that each process gives, in order of rank."""
+        if self.size == 1:
+            return [text]
+        content = text.encode("utf-8", "surrogateescape")
+        lengths = self.joined(torch.tensor([len(content)]), 0).tolist()
+        padded = torch.tensor([*content.ljust(max(lengths) + 1, b"\0")], dtype=torch.uint8)
+        everything = bytes(self.joined(padded, 0).tolist())
+        starts = range(0, len(everything), len(padded))
+        pieces = (everything[start : start + length] for start, length in zip(starts, lengths, strict=True))
+        return [piece.decode("utf-8", "surrogateescape") for piece in pieces]
+
     def _broadcast(self, message: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
         buffer = io.BytesIO()
         if self.is_first:
@@ -214,6 +270,7 @@ def join(num_gpu: int, timeout: float) -> Ranks:
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
         # A group that outlives the interpreter keeps threads, which now and then abort the process.
         atexit.register(_leave)
+    leave_word("")  # that of an earlier run is no reason for the end of this one
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
@@ -232,12 +289,40 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+_OF_A_CONNECTION = re.compile("gloo/transport|connect|socket|time ?out|timed out", re.IGNORECASE)
+
+
 @contextmanager
 def _lost_ranks_named() -> Iterator[None]:
     try:
         yield
-    except RuntimeError:  # what torch.distributed says of it differs from backend to backend
+    except RuntimeError as error:  # what torch.distributed says of it differs from backend to backend
+        if not isinstance(error, dist.DistError) and not _OF_A_CONNECTION.search(str(error)):
+            raise  # a mistake of ours, such as tensors of other shapes
+        reason = _words_of_others() or "another process of the run is gone, or does not answer"
         raise RankLostError(
-            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: another process of the run is gone, or "
-            "does not answer; --load_path goes on from the newest checkpoint"
+            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: {reason}; --load_path goes on from the "
+            "newest checkpoint"
         ) from None
+
+
+def leave_word(reason: str) -> None:
+    """Tell the other processes of the run, where there are some, why this one ends."""
+    if dist.is_initialized():
+        with suppress(RuntimeError):  # the store may be gone with the process that kept it
+            _store().set(f"{ENDED} {dist.get_rank()}", reason)
+
+
+def _words_of_others() -> str:
+    """Why other processes ended, as far as they left word."""
+    words: dict[int, str] = {}
+    if dist.is_initialized():
+        with suppress(RuntimeError):
+            for rank in {*range(dist.get_world_size())} - {dist.get_rank()}:
+                is_there = _store().check([f"{ENDED} {rank}"])
+                words[rank] = _store().get(f"{ENDED} {rank}").decode() if is_there else ""
+    return "; ".join(f"rank {rank} ended: {word}" for rank, word in words.items() if word)
+
+
+def _store() -> Any:
+    return dist.distributed_c10d._get_default_store()

@@ -61,6 +61,17 @@ class ReinforceConfig(Settings):
                 "needs at least 2"
             )
 
+    def updates(self, num: int) -> list[int]:
+        """How many of `num` architectures each update scores: `controller_num_aggregate`, and the last one the rest.
+
+        With leave_one_out one left over joins the update before it, because alone it has nothing to compare with.
+        """
+        whole, rest = divmod(num, self.controller_num_aggregate)
+        sizes = [self.controller_num_aggregate] * whole
+        if rest == 1 and whole and self.baseline == "leave_one_out":
+            return [*sizes[:-1], sizes[-1] + 1]
+        return [*sizes, rest] if rest else sizes
+
     def entropy_weight(self, progress: float) -> float:
         """The weight of the entropy when a share `progress` of the controller's training is done."""
         return self.entropy_coeff * (1 - (1 - self.entropy_final) * progress)

@@ -20,6 +20,7 @@ from torch import Tensor
 from enas.controllers import Controller, RandomController
 from enas.controllers.base import SEARCHING, TRAINED
 from enas.cost import Cost
+from enas.data.identity import digest
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_score
@@ -67,6 +68,11 @@ class TrainerConfig(LengthConfig):
     controller_max_step: int = setting(
         2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED | {"controller_time": 0.0}
     )
+
+    @property
+    def warm_up_epochs(self) -> int:
+        """Epochs before the controller trains: `controller_start` of them all, rounded."""
+        return round(self.controller_start * self.max_epoch)
 
 
 @dataclass
@@ -200,13 +206,17 @@ class Trainer:
         """Whether training is over."""
         return self.progress.epoch >= self.config.max_epoch
 
-    @property
     def _warm_up_epochs(self) -> int:
-        return round(self.config.controller_start * self.config.max_epoch)
+        """Epochs before θ trained, whatever the run's length has become since; as planned where it has not trained."""
+        progress = self.progress
+        if progress.total_controller_updates == 0:
+            return self.config.warm_up_epochs
+        finished = (epoch for epoch, entry in enumerate(progress.history) if entry["reward"] is not None)
+        return next(finished, progress.epoch)
 
     def is_warming_up(self) -> bool:
         """Whether ω still trains on uniform architectures, and θ not at all."""
-        return self.controller.is_trained and self.progress.epoch < self._warm_up_epochs
+        return self.controller.is_trained and self.progress.epoch < self._warm_up_epochs()
 
     def is_time_to_evaluate(self) -> bool:
         """Whether the epoch just finished is one to derive, evaluate, draw and save after."""
@@ -229,7 +239,12 @@ class Trainer:
         if self.is_warming_up():
             source = RandomController(self.deriver.space, self.config.shared_balanced)
         with torch.no_grad():
-            self.drawn = sample(source, self.config.shared_num_sample * self.ranks.size).architectures
+            self.drawn = sample(source, self._num_shared).architectures
+
+    @property
+    def _num_shared(self) -> int:
+        """Architectures of a shared step, those of all processes."""
+        return self.config.shared_num_sample * self.ranks.size
 
     def has_steps_left(self) -> bool:
         """Whether ω is to be trained further in this epoch."""
@@ -309,14 +324,11 @@ class Trainer:
         """Train θ on the rest of `controller_max_step` sampled architectures; ω is fixed and in evaluation mode."""
         if not self.controller.is_trained or self.is_warming_up():
             return
-        progress, config = self.progress, self.config
-        set_lr(self.controller_optimizer, self.controller_optim.rate(progress.epoch + 1))
-        at_once = self.reinforce.controller_num_aggregate
-        steps = range(progress.controller_sample, config.controller_max_step, at_once)
-        for start in self.logbook.progress(steps, "controller"):
-            num = min(at_once, config.controller_max_step - start)
+        set_lr(self.controller_optimizer, self.controller_optim.rate(self.progress.epoch + 1))
+        num_left = self.config.controller_max_step - self.progress.controller_sample
+        for num in self.logbook.progress(self.reinforce.updates(num_left), "controller"):
             self.update_controller(num)
-            progress.controller_sample += num
+            self.progress.controller_sample += num
             self._stop_if_asked()
 
     def update_controller(self, num: int) -> None:
@@ -362,9 +374,9 @@ class Trainer:
             self.logbook.scalars("controller", values, progress.step)
 
     def _entropy_weight(self) -> float:
-        progress, num_epochs = self.progress, self.config.max_epoch - self._warm_up_epochs
-        epoch = progress.epoch - self._warm_up_epochs + progress.controller_sample / self.config.controller_max_step
-        return self.reinforce.entropy_weight(epoch / num_epochs)
+        progress, start = self.progress, self._warm_up_epochs()
+        epoch = progress.epoch - start + progress.controller_sample / self.config.controller_max_step
+        return self.reinforce.entropy_weight(epoch / (self.config.max_epoch - start))
 
     def _skip_update(self, what: str) -> None:
         self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
@@ -377,6 +389,7 @@ class Trainer:
         entry = self._close_epoch()
         is_best = False
         if is_time:
+            self.check_ranks()
             derived = self.derive()
             is_best = self.record(derived)
             entry[f"validation_{self.task.metric.name}"] = derived.score
@@ -497,10 +510,25 @@ class Trainer:
         """Write a checkpoint."""
         if self.checkpoints is None:
             return
+        self.check_ranks()
         name = checkpoint_name(self.progress.epoch, self.progress.step)
         if is_best:
             self.progress.bests.append(name)
         self.checkpoints.save(self.state_dict(), name, self.progress.bests)
+
+    def check_ranks(self) -> None:
+        """Raise UserError, naming the ranks, where the processes no longer have the same θ and random numbers."""
+        if self.ranks.size == 1:
+            return
+        parts = {
+            "controller": digest(*(weight.cpu().numpy() for weight in self.controller.state_dict().values())),
+            "random numbers": digest(torch.get_rng_state().numpy()),
+        }
+        self.ranks.check_alike(
+            parts,
+            f"the run after epoch {self.progress.epoch}",
+            "machines of other kinds may round differently; --load_path goes on from the newest checkpoint",
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the run needs to go on as if it had never stopped."""
@@ -526,8 +554,10 @@ class Trainer:
         self.baseline.load_state_dict(state["baseline"])
         # Checkpoints of earlier versions did not count the samples that were rewarded apart.
         self.progress = Progress(**{"num_rewarded": state["progress"]["controller_sample"], **state["progress"]})
-        drawn = state.get("drawn")  # checkpoints of earlier versions have none
-        self.drawn = None if drawn is None else [architecture_from_dict(one) for one in drawn]
+        drawn = state.get("drawn") or []  # checkpoints of earlier versions have none
+        # Another number of processes needs another number of architectures: the next step samples them anew.
+        fits = len(drawn) == self._num_shared
+        self.drawn = [architecture_from_dict(one) for one in drawn] if fits else None
         self._resumed_at = time.monotonic()
         restore_random_states(state["random"])
         self.ranks.share_device_draws(self.task.device)
