@@ -326,6 +326,13 @@ def test_a_flag_without_an_effect_is_refused(tmp_path, capsys, settings, says):
     assert not list(tmp_path.iterdir())
 
 
+def test_balancing_needs_two_architectures_a_step():
+    """Of one architecture, no choice can be made equally often: that is plain uniform sampling."""
+    with pytest.raises(UserError, match="shared_num_sample must be at least 2"):
+        Config(train_type="random", shared_balanced=True)
+    assert Config(train_type="random", shared_balanced=True, shared_num_sample=2).shared_balanced
+
+
 def test_flags_for_later_are_said_to_be_kept(tmp_path, capsys):
     """A run from scratch takes over what its search was given."""
     execute(tiny.settings(tmp_path, max_epoch=1, scratch_early_stop=7, scratch_random_length=False))
@@ -579,8 +586,8 @@ def outcome(folders):
 
 
 def _recording(rank, ranks: list):
-    def recorded(architectures, batches):
-        ranks.append(rank(architectures, batches))
+    def recorded(*args):
+        ranks.append(rank(*args))
         return ranks[-1]
 
     return recorded

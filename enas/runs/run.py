@@ -217,6 +217,8 @@ def _finalist_chooser(
     def choose(shortlist: list[Architecture]) -> Architecture:
         metric, threads = config.space.metric, torch.get_num_threads()
         here = {name: getattr(config, name) for name in ("data_dir", "num_gpu", "num_together")}
+        if config.network_type == "cnn":  # each training ends its cosine: near the highest rate it tells little
+            here["cnn_lr_period"] = config.derive_finalist_epoch
         scores: dict[Architecture, float] = {}
         for group in in_groups(config, shortlist[: config.derive_finalists]):
             with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()), _random_states_kept():

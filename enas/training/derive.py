@@ -18,6 +18,7 @@ from enas.training.size import UNLIMITED, SizeBudget
 
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
+QUARTILES = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class DeriveConfig(Settings):
     derive_max_batches: int = setting(4, "validation minibatches that choose among them", at_least=1, only=DERIVING)
     derive_shortlist: int = setting(
         1,
-        "of them, the best this many are scored on all of validation, and the best one is derived",
+        "top candidates that are scored again, as rewards are but on all of validation, to derive the best one",
         at_least=1,
         only=DERIVING,
     )
@@ -57,9 +58,9 @@ class Derivation:
     Attributes:
         architecture: the derived one; None where no candidate keeps to the size budget.
         score: its metric on the whole of validation; None where there is none.
-        comparison: of the policy with uniform sampling: "policy" and "uniform", each the "mean", "std" and "best" of
-            as many architectures on the same minibatches; "compared_by", the metric; and "place", that of the derived
-            one among the uniform ones, 1 for the best. Empty where nothing is trained, or nobody asked.
+        comparison: of the policy with uniform sampling: "policy" and "uniform", each the `summary` of as many
+            architectures on the same minibatches; "compared_by", the metric; and "place", that of the derived one among
+            the uniform ones, 1 for the best. Empty where nothing is trained, or nobody asked.
         probabilities: of each choice of each decision, averaged over the sample; empty where nothing is trained.
         problem: why nothing was derived; empty where something was.
     """
@@ -89,7 +90,8 @@ class Deriver:
         size: the budget that a derived architecture keeps to.
 
     Attributes:
-        choose: from the shortlist, best first on the whole of validation, to the derived architecture.
+        choose: from the shortlist, best first by what rewards measure on the whole of validation, to the derived
+            architecture.
     """
 
     def __init__(
@@ -119,15 +121,25 @@ class Deriver:
         scores = self._rank(sampled.architectures)
         candidates = {one: score for one, score in scores.items() if self.size.fits(one)}
         shortlist = ordered(candidates, self.task.rank_metric)[: self.config.derive_shortlist]
-        validation = self._scores(shortlist, lambda some: [self.task.evaluate(one, "valid") for one in some])
-        chosen = self.choose(ordered(validation, self.task.metric)) if shortlist else None
-        score = validation.get(chosen)
+        chosen, score = self._best_of(shortlist) if shortlist else (None, None)
         problem = "" if shortlist else self.size.misfits(list(scores))
         if self.space is None or not self.controller.is_trained:
             return Derivation(chosen, score, problem=problem)
         comparison = self._compare(sampled, scores, chosen) if compare else {}
         probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sampled.probabilities]
         return Derivation(chosen, score, comparison, probabilities, problem)
+
+    def _best_of(self, shortlist: list[Any]) -> tuple[Any, float]:
+        """The best by what rewards measure on all of validation, and its metric there."""
+        if self.task.rank_metric is self.task.metric or len(shortlist) == 1:
+            scores = self._evaluated(shortlist)
+            chosen = self.choose(ordered(scores, self.task.metric))
+            return chosen, scores[chosen]
+        chosen = self.choose(ordered(self._scores(shortlist, self.task.rank), self.task.rank_metric))
+        return chosen, self._evaluated([chosen])[chosen]
+
+    def _evaluated(self, architectures: list[Any]) -> dict[str, Any]:
+        return self._scores(architectures, lambda some: [self.task.evaluate(one, "valid") for one in some])
 
     def _rank(self, architectures: list[Any]) -> dict[str, Any]:
         """The score of each different architecture on the first few validation minibatches."""
@@ -161,7 +173,22 @@ def ordered(scores: dict[Hashable, float], metric: Metric) -> list[Any]:
 
 
 def summary(scores: list[float], metric: Metric) -> dict[str, float]:
-    """Mean, standard deviation and best of scores."""
+    """Return "mean", "std", "median", "lower_quartile", "upper_quartile" and "best" of scores.
+
+    One diverged architecture moves the mean anywhere. Median and quartiles count it as the worst; each is the score
+    nearest to that rank.
+    """
     values = torch.tensor(scores, dtype=torch.float64)
-    best = values.max() if metric.higher_is_better else values.min()
-    return {"mean": float(values.mean()), "std": float(values.std(correction=0)), "best": float(best)}
+    comparable = values.nan_to_num(
+        nan=-math.inf if metric.higher_is_better else math.inf, posinf=math.inf, neginf=-math.inf
+    )
+    lower, median, upper = torch.quantile(comparable, QUARTILES, interpolation="nearest").tolist()
+    best = comparable.max() if metric.higher_is_better else comparable.min()
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std(correction=0)),
+        "median": median,
+        "lower_quartile": lower,
+        "upper_quartile": upper,
+        "best": float(best),
+    }
