@@ -9,6 +9,7 @@ A new run takes a `Config`; what goes on with a run that is there takes its name
 
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ from enas.controllers import Controller, FixedController
 from enas.cost import Cost
 from enas.data.identity import Identity, identity_of
 from enas.data.own import settings_for, write_dataset
-from enas.errors import UserError
+from enas.errors import TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.final import final_of_search
 from enas.runs.folder import (
@@ -119,8 +120,19 @@ def single(config: Config, architecture: Architecture | None = None, notes: list
 def singles(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
     """Like `single` for each of several architectures, side by side: what each ends in alone, to rounding.
 
-    What a trial chooses for all of them, it chooses for the first. `in_groups` tells how many are best given.
+    One that diverges has scores of NaN. What a trial chooses for all of them, it chooses for the first. `in_groups`
+    tells how many are best given.
     """
+    try:
+        return _side_by_side(config, architectures)
+    except TrainingDivergedError:
+        if len(architectures) > 1:
+            return [results for one in architectures for results in singles(config, [one])]
+        diverged = {f"{split}_{config.space.metric.name}": math.nan for split in ("validation", "test")}
+        return [{"architecture": architectures[0].to_dict(), **diverged}]
+
+
+def _side_by_side(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
     if len(architectures) == 1:
         return [single(config, architectures[0])]
     with ExitStack() as stack:
