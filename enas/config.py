@@ -152,6 +152,10 @@ class Config:
                 "shared_balanced has no effect where no architectures are uniform; it needs train_type random, or "
                 "controller_start above 0"
             )
+        if self.shared_balanced and self.shared_num_sample < 2:
+            raise UserError(
+                "shared_balanced balances the architectures of a step; shared_num_sample must be at least 2"
+            )
         if self.space.cost is None and (self.max_parameters or self.max_flops):
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
         if self._matters("controller_start") and self[TrainerConfig].warm_up_epochs >= self.max_epoch:

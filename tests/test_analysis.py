@@ -543,6 +543,35 @@ def test_each_budget_and_mode_has_its_own_folder(at_home, trained, rendered):
         assert json.loads((folder / name / "params.json").read_text())["max_batches"] == budget
 
 
+def test_rows_of_other_data_are_not_taken_over(at_home, monkeypatch):
+    """Another text under the same name of a dataset, and the same everything else."""
+    (at_home / "given.json").write_text(GIVEN.to_json())
+    usual = tiny.settings(at_home, mode="train_scratch", dag_path="given.json", max_epoch=1, shared_max_step=3)
+    tiny.write_corpus(at_home / "other" / "tiny", seed=1)
+    found = {place: analysis.node_removal(**{**usual, "data_dir": str(at_home / place)}) for place in ("data", "other")}
+    for row, other in zip(*found.values(), strict=True):
+        assert row["test_perplexity"] != other["test_perplexity"]
+    folder = at_home / "analysis_results" / "node_removal"
+    assert {path.name for path in folder.iterdir()} == {"given_train_scratch", "given_train_scratch-2"}
+    monkeypatch.setattr(run, "single", None)  # what is known of a data set is taken over, wherever it lies
+    shutil.copytree(at_home / "other", at_home / "moved")
+    assert analysis.node_removal(**{**usual, "data_dir": str(at_home / "moved")}) == found["other"]
+
+
+@pytest.mark.parametrize("mode", ["derive", "train_scratch"])
+def test_rows_whose_data_nobody_noted_are_not_taken_over(at_home, trained, mode):
+    settings = {"load_path": str(trained), "mode": mode}
+    if mode == "train_scratch":
+        settings |= {"max_epoch": 1, "shared_max_step": 2, "log_dir": str(at_home / "made")}
+    analysis.node_removal(**settings)
+    (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
+    noted = json.loads((folder / "params.json").read_text())
+    assert set(noted.pop("data")) == {"train", "valid", "test"}
+    (folder / "params.json").write_text(json.dumps(noted))
+    analysis.node_removal(**settings)
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}-2"}
+
+
 def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained, monkeypatch, rendered):
     argv = [f"--load_path={trained}", "--mode", "train_scratch", "--max_epoch", "1", "--shared_max_step", "2"]
     train, calls = run.single, []

@@ -349,6 +349,13 @@ def test_a_run_with_a_flag_without_an_effect_says_so_and_goes_on(tmp_path, capsy
     assert said[0] in (tiny.only_run(tmp_path / "logs") / "train.log").read_text()
 
 
+def test_balancing_needs_two_architectures_a_step():
+    """Of one architecture, no choice can be made equally often: that is plain uniform sampling."""
+    with pytest.raises(UserError, match="shared_num_sample must be at least 2"):
+        Config(train_type="random", shared_balanced=True)
+    assert Config(train_type="random", shared_balanced=True, shared_num_sample=2).shared_balanced
+
+
 def test_flags_for_later_are_said_to_be_kept(tmp_path, capsys):
     """A run from scratch takes over what its search was given."""
     execute(tiny.settings(tmp_path, max_epoch=1, scratch_early_stop=7, scratch_random_length=False))
@@ -601,8 +608,8 @@ def outcome(folders):
 
 
 def _recording(rank, ranks: list):
-    def recorded(architectures, batches):
-        ranks.append(rank(architectures, batches))
+    def recorded(*args):
+        ranks.append(rank(*args))
         return ranks[-1]
 
     return recorded

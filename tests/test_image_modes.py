@@ -123,7 +123,7 @@ def test_every_metric_is_logged_and_says_something(home):
         *(f"controller/{name}" for name in ("loss", "reward", "entropy", "advantage", "baseline")),
         *(f"shared/{name}" for name in ("loss", "accuracy", "grad_norm", "lr")),
         "eval/validation_accuracy",
-        *(f"eval/{who}_{name}" for who in ("policy", "uniform") for name in ("mean", "std", "best")),
+        *(f"eval/{who}_{name}" for who in ("policy", "uniform") for name in tiny.SUMMARY),
     }
     assert set(events.Tags()["scalars"]) == every
     values = {tag: [event.value for event in events.Scalars(tag)] for tag in every}
@@ -180,6 +180,19 @@ def test_derive_and_test(copy, space):
         trainer.task.load_state_dict(best["task"])
     network = SPACES[space].from_dict(results["architecture"])
     assert trainer.task.evaluate(network, "test") == results["test_accuracy"]
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
+    """A finalist judged near the highest learning rate would be judged by noise."""
+    shown, singles = [], run.singles
+    monkeypatch.setattr(run, "singles", lambda config, some: shown.append(config) or singles(config, some))
+    finalists = {"derive_shortlist": 2, "derive_finalists": 1, "derive_finalist_epoch": epochs}
+    execute(where(copy, "macro", mode="derive", **finalists))
+    config = shown[0]
+    rates = [config[config.space.optim].rate(1 + step // 5, step, 5) for step in range(5 * epochs)]
+    assert rates[0] == config.cnn_lr_max and rates == sorted(rates, reverse=True)
+    assert rates[-1] < config.cnn_lr_min + 0.1 * config.cnn_lr_max
 
 
 def test_the_newest_run_of_the_space_that_is_asked_for(copy, capsys):

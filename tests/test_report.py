@@ -63,8 +63,15 @@ def test_the_curves_are_those_of_the_history(home):
     assert list(train.y) == [entry["train_perplexity"] for entry in history]
     assert list(validation.y) == [entry["validation_perplexity"] for entry in history]
     policy, uniform = figures.comparison(record).data
-    assert list(policy.y) == [entry["policy"]["mean"] for entry in history]
-    assert list(uniform.error_y.array) == [entry["uniform"]["std"] for entry in history]
+    assert list(policy.y) == [entry["policy"]["median"] for entry in history]
+    for who, trace in (("policy", policy), ("uniform", uniform)):
+        above, below = trace.error_y.array, trace.error_y.arrayminus
+        assert [y + up for y, up in zip(trace.y, above, strict=True)] == pytest.approx(
+            [entry[who]["upper_quartile"] for entry in history]
+        )
+        assert [y - down for y, down in zip(trace.y, below, strict=True)] == pytest.approx(
+            [entry[who]["lower_quartile"] for entry in history]
+        )
     assert len(figures.over_time(record).layout.sliders[0].steps) == 2
 
 

@@ -8,6 +8,7 @@ import tiny
 import torch
 
 from enas.config import Config
+from enas.errors import TrainingDivergedError
 from enas.models.language_model import LanguageModelConfig
 from enas.models.lstm import LSTMModel
 from enas.search_space import RNNCell
@@ -161,7 +162,7 @@ def test_the_average_of_the_best_epoch_is_tested(tmp_path):
 def test_nothing_finite_is_nothing_to_test(tmp_path):
     trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, max_epoch=1), [float("nan")])
     trainer.train()
-    with pytest.raises(ValueError, match="no epoch has a finite validation perplexity"):
+    with pytest.raises(TrainingDivergedError, match="no epoch has a finite validation perplexity"):
         trainer.test()
 
 

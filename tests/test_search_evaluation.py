@@ -1,20 +1,26 @@
 """The evaluation of a search: its table of truth, its methods, its figures; on 16 cells of 2 nodes."""
 
+import itertools
 import json
+import math
 import shutil
 import statistics
 import sys
+from collections import Counter
+from operator import itemgetter
 
 import numpy as np
 import pytest
+import scipy.stats
 import tiny
 from PIL import Image
 
 from enas.ablation import search_evaluation, truth
 from enas.ablation.search_evaluation import evaluate, main
-from enas.ablation.statistics import paired, tau
+from enas.ablation.statistics import best_of, distribution, paired, tau
 from enas.ablation.truth import Table, architectures_of, budget
 from enas.config import Config
+from enas.errors import TrainingDivergedError
 from enas.search_space import RNNCell
 from enas.search_space.decisions import MacroSpace, RNNSpace
 
@@ -128,6 +134,59 @@ def test_a_table_of_other_data_is_refused(home, evaluated, capsys, tmp_path):
     assert "cells.json: was made on other data: test of tiny differ; name another table, or put the data back" in line
 
 
+def test_a_table_of_more_seeds_is_read_as_far_as_is_asked(home, copy):
+    evaluate(**settings(home, copy, methods=(), truth_seeds=2))
+    rows = json.loads((copy / "cells.json").read_text())["rows"]
+    assert all([run["seed"] for run in row["runs"]] == [1, 2] for row in rows)
+    for num in (1, 2):
+        found = evaluate(**settings(home, copy, methods=("search", "uniform"), truth_seeds=num))["methods"]
+        means = [statistics.mean(run["validation"] for run in row["runs"][:num]) for row in rows]
+        cells = [RNNCell.from_dict(row["architecture"]) for row in rows]
+        searched = [RNNCell.from_dict(one) for one in found["search"]["architectures"]]
+        assert found["search"]["scores"] == pytest.approx([means[cells.index(one)] for one in searched])
+        assert found["uniform"]["mean"] == pytest.approx(statistics.mean(means))
+
+
+def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
+    """Searches score the rows that are new, and are not made again."""
+    for num in (4, 5):
+        results = evaluate(**settings(home, tmp_path, num_truth=num, methods=("search", "uniform")))
+        assert results["architectures"] == len(json.loads((tmp_path / "cells.json").read_text())["rows"]) == num
+        assert len(results["shared"]["search"]) == num
+    assert len(list((tmp_path / "results" / "searches" / "search-1").iterdir())) == 1
+    argv = tiny.flags(settings(home, tmp_path, num_truth=4))
+    assert "cells.json: has 5 architectures, and num_truth is 4; give 5 or more" in tiny.refusal(
+        argv, tmp_path, capsys, main
+    )
+
+
+@pytest.mark.parametrize("num_together", [1, 5])
+def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys, num_together):
+    """Alone, or among others side by side, which go on; no figure counts it."""
+    bad = architectures_of(RNNSpace(2), 0)[3]
+    singles = search_evaluation.run._side_by_side
+
+    def diverging(config, some):
+        if bad in some:
+            raise TrainingDivergedError("training diverged")
+        return singles(config, some)
+
+    monkeypatch.setattr(search_evaluation.run, "_side_by_side", diverging)
+    methods = ("search", "uniform", "random_budget")
+    results = evaluate(**settings(home, tmp_path, num_together=num_together, methods=methods))
+    assert "1 of 16 architectures diverged; controls and τ leave them out" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "cells.json").read_text())["rows"]
+    (index,) = (number for number, row in enumerate(rows) if row["architecture"] == bad.to_dict())
+    assert [(run["seed"], run["validation"], run["test"]) for run in rows[index]["runs"]] == [(1, None, None)]
+    others = [row["runs"][0]["validation"] for row in rows if row["architecture"] != bad.to_dict()]
+    assert len(others) == 15 and results["diverged"] == 1
+    assert results["methods"]["uniform"]["mean"] == pytest.approx(statistics.mean(others))
+    assert math.isfinite(results["tau"]["search"]["tau"])
+    monkeypatch.setattr(truth, "train_from_scratch", _fail)
+    again = evaluate(**settings(home, tmp_path, num_together=num_together, methods=methods))
+    assert again["methods"]["uniform"] == results["methods"]["uniform"]
+
+
 def test_a_large_space_is_sampled_the_same_at_every_call():
     cells = architectures_of(RNNSpace(6), 20)
     assert len(set(cells)) == 20 and cells == architectures_of(RNNSpace(6), 20)
@@ -149,7 +208,7 @@ def test_a_damaged_table_is_named(tmp_path, content):
     path = tmp_path / "cells.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"cells\.json: not"):
-        Table.open(path, Config(), [])
+        Table.open(path, Config())
 
 
 # --- the methods ------------------------------------------------------------------------------------------------------
@@ -160,7 +219,7 @@ def test_scores_and_ranks_are_those_of_the_table(evaluated, split, prefix):
     output, results = evaluated
     rows = json.loads((output / "cells.json").read_text())["rows"]
     known = {RNNCell.from_dict(row["architecture"]): row["runs"][0][split] for row in rows}
-    for name in METHODS[:-1]:
+    for name in ("search", "random_shared", "finalists"):
         found = results["methods"][name]
         cells = [RNNCell.from_dict(one) for one in found["architectures"]]
         assert found[f"{prefix}scores"] == [known[cell] for cell in cells]
@@ -227,25 +286,128 @@ def test_an_evaluation_goes_on_where_it_was_stopped(home, evaluated, copy, monke
     assert evaluate(**settings(home, copy)) == evaluated[1]
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"max_epoch": 2}, "search.json: was made with max_epoch 1, not 2; name another output, or use its settings"),
+        ({"derive_num_sample": 6}, "search.json: was made with derive_num_sample 5, not 6; name another output"),
+    ],
+)
+def test_searches_of_other_settings_are_not_taken_over(home, copy, capsys, changes, says):
+    assert says in tiny.refusal(tiny.flags(settings(home, copy, **changes)), copy, capsys, main)
+
+
+def test_searches_on_other_data_are_not_taken_over(home, copy, capsys, tmp_path):
+    data = shutil.copytree(home / "data", tmp_path / "data")
+    (data / "tiny" / "valid.txt").write_text((data / "tiny" / "test.txt").read_text())
+    argv = tiny.flags(settings(home, copy, data_dir=str(data), table=str(copy / "other.json"), methods=("search",)))
+    for name in ("found.json", "finalists.json"):
+        (copy / "results" / name).unlink()
+    assert main(argv) == 2
+    line = capsys.readouterr().err
+    assert (
+        "search.json: was made on other data: valid of tiny differ; name another output, or put the data back" in line
+    )
+
+
+def test_searches_of_which_nothing_is_known_are_not_taken_over(home, copy, capsys):
+    (copy / "results" / "search.json").unlink()
+    line = tiny.refusal(tiny.flags(settings(home, copy)), copy, capsys, main)
+    assert "searches: nothing says what these searches were made with; name another output" in line
+
+
 def _fail(*args):
     raise AssertionError("trained again")
 
 
 def test_the_time_of_a_search_buys_random_trainings(home, copy, monkeypatch):
-    ranks = {}
-    for seconds in (1e-9, 1e9):
-        monkeypatch.setattr(Table, "seconds", seconds)
-        results = evaluate(**settings(home, copy, methods=("search", "random_budget")))
-        ranks[seconds] = results["methods"]["random_budget"]["ranks"]
-    assert ranks[1e-9] == [1, 1] != ranks[1e9]
+    """And one more, for what the search ends in is still to be trained."""
+    seconds = json.loads((copy / "results" / "searches" / "search-1.json").read_text())["seconds"]
+    drawn = {}
+    for each in (seconds / 2.5, 1e-9, 1e9):
+        monkeypatch.setattr(Table, "seconds", each)
+        found = evaluate(**settings(home, copy, methods=("search", "random_budget")))["methods"]["random_budget"]
+        drawn[each] = found["drawn"]
+    assert drawn[seconds / 2.5][0] == 3
+    assert drawn[1e-9] == [16, 16] and drawn[1e9] == [1, 1]
 
 
 def test_finalists_buy_as_many_random_trainings(home, copy, monkeypatch):
+    """The training of the finalist that is taken is one of theirs."""
     monkeypatch.setattr(Table, "seconds", 1e9)  # the search itself buys none
-    drawn = []
-    monkeypatch.setattr(search_evaluation.random.Random, "sample", lambda self, rows, num: drawn.append(num) or [0])
-    evaluate(**settings(home, copy, methods=("finalists", "random_budget")))
-    assert drawn == [3, 3]
+    results = evaluate(**settings(home, copy, methods=("finalists", "random_budget")))
+    assert results["methods"]["random_budget"]["drawn"] == [3, 3]
+
+
+def brute_force(first, scores, num, higher_is_better=False) -> list[float]:
+    """The score of the best by `first` of each set of `num` architectures."""
+    sign = -1 if higher_is_better else 1
+    sets = itertools.combinations(range(len(first)), num)
+    return [scores[min(one, key=lambda row: sign * first[row])] for one in sets]
+
+
+def test_controls_are_exact_on_a_complete_table(home, copy, monkeypatch):
+    rows = json.loads((copy / "cells.json").read_text())["rows"]
+    runs = {split: [row["runs"][0][split] for row in rows] for split in ("validation", "test")}
+    seconds = json.loads((copy / "results" / "searches" / "search-1.json").read_text())["seconds"]
+    monkeypatch.setattr(Table, "seconds", seconds / 2.5)
+    results = evaluate(**settings(home, copy, seeds=1, methods=("search", "uniform", "random_budget")))
+    assert results["is_complete"]
+    for name, num in (("uniform", 1), ("random_budget", 3)):
+        found = results["methods"][name]
+        assert found["drawn"] == [num]
+        for prefix, split in (("", "validation"), ("test_", "test")):
+            reached = brute_force(runs["validation"], runs[split], num)
+            assert found[f"{prefix}scores"] == pytest.approx([statistics.mean(reached)])
+            assert found[f"{prefix}mean"] == pytest.approx(statistics.mean(reached))
+            assert found[f"{prefix}std"] == pytest.approx(statistics.pstdev(reached))
+            assert found[f"{prefix}quartiles"] == [
+                sorted(reached)[math.ceil(len(reached) * share) - 1] for share in (0.25, 0.5, 0.75)
+            ]
+            best = sorted(runs[split])[:2]
+            assert found[f"{prefix}in_best_tenth"] == pytest.approx(sum(x in best for x in reached) / len(reached))
+    difference = results["methods"]["search"]["scores"][0] - results["methods"]["uniform"]["mean"]
+    assert results["comparisons"][0]["difference"] == pytest.approx(difference)
+
+
+def test_controls_of_the_committed_table_are_those_of_all_draws():
+    """The README's: of 128 cells, trained three times each, the best of 1 to 4 by the first training."""
+    rows = json.loads((tiny.ROOT / "ablation_studies" / "tables" / "cells3.json").read_text())["rows"]
+    first = [row["runs"][0]["validation"] for row in rows]
+    means = {
+        split: [statistics.mean(run[split] for run in row["runs"]) for row in rows] for split in ("validation", "test")
+    }
+    order = sorted(range(128), key=first.__getitem__)
+    known = {1: (92.18, 87.18), 2: (88.60, 84.15), 3: (87.25, 82.96), 4: (86.47, 82.24)}
+    for num, expected in known.items():
+        # Sets of ranks in ascending order: the first is the best one's.
+        count = Counter(map(itemgetter(0), itertools.combinations(range(128), num)))
+        chances = best_of(first, num, higher_is_better=False)
+        for split, figure in zip(means, expected, strict=True):
+            by_hand = sum(times * means[split][order[rank]] for rank, times in count.items()) / count.total()
+            assert distribution(means[split], chances)["mean"] == pytest.approx(by_hand)
+            assert by_hand == pytest.approx(figure, abs=0.005)
+
+
+def test_equal_first_trainings_are_equally_likely_to_be_chosen():
+    assert best_of([0.5, 0.7, 0.7, 0.1], 2, higher_is_better=True) == pytest.approx([1 / 6, 2.5 / 6, 2.5 / 6, 0])
+
+
+def test_a_control_of_a_sampled_table_has_the_error_of_its_sample(home, tmp_path):
+    """Of a larger space the table is itself a draw: for one architecture, the error of a mean."""
+    results = evaluate(**settings(home, tmp_path, num_truth=8, methods=("search", "uniform", "random_budget")))
+    rows = json.loads((tmp_path / "cells.json").read_text())["rows"]
+    scores = [row["runs"][0]["validation"] for row in rows]
+    found = results["methods"]["uniform"]
+    assert len(rows) == 8 and not results["is_complete"]
+    assert found["mean"] == pytest.approx(statistics.mean(scores))
+    assert found["error"] == pytest.approx(statistics.stdev(scores) / 8**0.5)
+    assert results["methods"]["random_budget"]["error"] > 0
+    searched = results["methods"]["search"]["scores"]
+    expected = scipy.stats.ttest_ind(searched, scores, equal_var=False)
+    (compared,) = (one for one in results["comparisons"] if one["with"] == "uniform" and one["split"] == "validation")
+    assert compared["interval"] == pytest.approx(list(expected.confidence_interval()))
+    assert compared["p"] == pytest.approx(expected.pvalue)
 
 
 def test_a_dry_run_trains_nothing(home, tmp_path, capsys, evaluated):
@@ -268,7 +430,9 @@ def test_the_report_and_the_plots(evaluated):
     (line,) = (line for line in lines if line.startswith("search          validation"))
     scores = results["methods"]["search"]["scores"]
     assert line.split()[2:4] == [f"{statistics.mean(scores):.2f}", f"{statistics.stdev(scores):.2f}"]
-    assert sum("(Wilcoxon)" in line for line in lines) == 2 * (len(METHODS) - 1)
+    assert sum("(Student's t)" in line for line in lines) == 2 * (len(METHODS) - 1)
+    (line,) = (line for line in lines if line.startswith("uniform         validation"))
+    assert line.split()[2] == f"{results['methods']['uniform']['mean']:.2f}" and "exact, over all 16" in line
     assert {path.name for path in (output / "results").glob("*.png")} == {
         "scores.png", "ranking_search.png", "ranking_random_shared.png"
     }  # fmt: skip
@@ -292,25 +456,58 @@ def kendall(ours, theirs) -> float:
     return sum(np.sign((ours[i] - ours[j]) * (theirs[i] - theirs[j])) for i, j in pairs) / len(pairs)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+@pytest.mark.parametrize("num", [2, 3, 5, 10])
+def test_intervals_cover_the_truth_as_often_as_they_say(num):
     rng = np.random.default_rng(0)
     covered = 0
-    for _ in range(60):
-        low, high = paired(rng.normal(1, 2, 30), rng.normal(0, 2, 30))["interval"]
+    for _ in range(2000):
+        low, high = paired(rng.normal(1, 2, num), rng.normal(0, 2, num))["interval"]
         covered += low <= 1 <= high
-    assert 50 <= covered <= 60
+    assert 0.94 <= covered / 2000 <= 0.96
+
+
+@pytest.mark.parametrize("num", [8, 16, 30])
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
+def test_intervals_of_tau_cover_it_at_least_as_often_as_they_say(num, correlation):
+    """Of normal scores τ is 2/π · arcsin of the correlation."""
+    rng = np.random.default_rng(0)
+    known, covered, times = 2 / math.pi * math.asin(correlation), 0, 200
+    for _ in range(times):
+        truth = rng.normal(size=num)
+        found = tau(correlation * truth + math.sqrt(1 - correlation**2) * rng.normal(size=num), truth)["interval"]
+        covered += found is not None and found[0] <= known <= found[1]
+    assert covered / times >= 0.93
 
 
 def test_a_comparison_of_equal_methods_finds_nothing():
     assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == {"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0}
-    assert paired(np.arange(10) + 1.0, np.arange(10))["p"] == pytest.approx(2 / 2**10)  # the least there can be
+
+
+def test_a_comparison_is_that_of_students_t():
+    ours, theirs = np.array([3.0, 5.0, 4.0, 4.5]), np.array([1.0, 2.5, 3.0, 0.5])
+    expected = scipy.stats.ttest_rel(ours, theirs)
+    found = paired(ours, theirs)
+    assert found["p"] == pytest.approx(expected.pvalue)
+    assert found["interval"] == pytest.approx(list(expected.confidence_interval()))
+
+
+def test_no_interval_where_there_can_be_none():
+    assert paired([1.0], [2.0]) == {"difference": -1.0, "interval": None, "p": None}
+    found = paired([1.0, math.nan, 2.0], [0.0, 0.0, 0.0])
+    assert math.isnan(found["difference"]) and found["interval"] is None and found["p"] is None
+    scores = [float(score) for score in range(10)]
+    assert tau(scores, scores)["interval"] is None
+    assert tau(scores[:7], [1, 0, 3, 2, 5, 4, 6])["interval"] is None
+    found = tau([math.nan, *scores[1:]], scores)
+    assert math.isnan(found["tau"]) and found["interval"] is None
 
 
 def test_tau_of_equal_and_of_reversed_rankings():
     scores = list(range(10))
     assert tau(scores, scores)["tau"] == pytest.approx(1) and tau(scores, scores[::-1])["tau"] == pytest.approx(-1)
-    low, high = tau(scores, [1, 0, 3, 2, 5, 4, 7, 6, 9, 8])["interval"]
+    low, high = tau(scores, [1, 0, 2, 3, 5, 4, 6, 9, 8, 7])["interval"]
     assert low < 1 - 4 * 5 / 90 < high
+    assert tau(scores, [1, 0, 3, 2, 5, 4, 7, 6, 9, 8])["interval"] is None  # the same without any one of them
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -325,6 +522,7 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, ema"),
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
         ({"backend": "slurm"}, "--backend: invalid choice: 'slurm'"),
+        ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),
         ({"num_truth": 40}, "num_truth is 40, but the space has 16 architectures"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value,

@@ -1,5 +1,6 @@
 """Architectures trained side by side in one process end as each would alone."""
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -163,9 +164,14 @@ def test_a_signal_saves_all_and_each_can_be_resumed(text, exact, monkeypatch, si
     assert_equal_to_rounding([found[cell] for cell in CELLS], expected)
 
 
-def test_one_that_diverges_ends_all_in_a_line(text):
+def test_those_that_diverge_have_no_scores(text):
+    """One that is trained alone, as the user's only one, ends in an error."""
+    config = text.replace(shared_lr=1e30, shared_grad_clip=1e30)
+    for one, cell in zip(run.singles(config, CELLS), CELLS, strict=True):
+        assert one["architecture"] == cell.to_dict()
+        assert math.isnan(one["validation_perplexity"]) and math.isnan(one["test_perplexity"])
     with pytest.raises(TrainingDivergedError, match="training diverged"):
-        together(text.replace(shared_lr=1e30, shared_grad_clip=1e30), CELLS)
+        run.single(config, CELLS[0])
 
 
 def test_lines_on_the_terminal_say_whose_they_are(text, capsys):

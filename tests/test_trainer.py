@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import signal
+import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,10 +26,11 @@ from enas.runs import run
 from enas.runs.commands import execute
 from enas.search_space import RNNCell
 from enas.search_space.rnn_cell import PAPER_ACTIVATIONS
+from enas.tasks.base import ACCURACY, PERPLEXITY
 from enas.tasks.language import LanguageTask
 from enas.training.checkpoint import Checkpoints
-from enas.training.derive import Deriver
-from enas.training.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer
+from enas.training.derive import Deriver, summary
+from enas.training.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer, describe_comparison
 
 
 def _weights(module: torch.nn.Module) -> dict:
@@ -287,7 +289,7 @@ def test_every_metric_is_logged_and_says_something(finished):
         *(f"controller/{name}" for name in ("loss", "reward", "entropy", "advantage", "baseline")),
         *(f"shared/{name}" for name in ("loss", "perplexity", "grad_norm", "lr")),
         "eval/validation_perplexity",
-        *(f"eval/{who}_{name}" for who in ("policy", "uniform") for name in ("mean", "std", "best")),
+        *(f"eval/{who}_{name}" for who in ("policy", "uniform") for name in tiny.SUMMARY),
     }
     assert set(events.Tags()["scalars"]) == every
     for tag in every - {"shared/lr"}:
@@ -358,11 +360,29 @@ def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
     uniform = RandomController(trainer.deriver.space).sample(20).architectures
     for name, cells in {"policy": sampled, "uniform": uniform}.items():
         scores = np.array([trainer.task.rank([cell], 1)[0] for cell in cells])
+        lower, median, upper = np.sort(scores)[[5, 10, 14]]  # the nearest of the sorted scores to 4.75, 9.5, 14.25
         expected = {"mean": scores.mean(), "std": scores.std(), "best": scores.min()}
+        expected |= {"lower_quartile": lower, "median": median, "upper_quartile": upper}
         assert comparison[name] == pytest.approx(expected, rel=1e-5)
     derived = min(trainer.task.rank([cell], 1)[0] for cell in sampled)
     uniform_scores = [trainer.task.rank([cell], 1)[0] for cell in uniform]
     assert comparison["place"] == 1 + sum(score < derived for score in uniform_scores)
+
+
+@pytest.mark.parametrize("bad", [500.0, math.inf, math.nan])
+@pytest.mark.parametrize("metric", [PERPLEXITY, ACCURACY], ids=lambda metric: metric.name)
+def test_one_exploding_architecture_moves_neither_median_nor_quartiles(metric, bad):
+    scores = [200.0 + i for i in range(49)]
+    found = summary([*scores, -bad if metric.higher_is_better else bad], metric)
+    worst_first = slice(None, None, 1 if metric.higher_is_better else -1)
+    ends = [found["lower_quartile"], found["upper_quartile"]]
+    assert found["median"] == pytest.approx(statistics.median(scores), abs=1)
+    assert sorted(ends)[worst_first] == pytest.approx([212, 236][worst_first], abs=1)
+    assert found["best"] == (248 if metric.higher_is_better else 200)
+    spread = {"compared_by": metric.name, "place": 1, "policy": summary(scores, metric), "uniform": found}
+    line = describe_comparison(spread)
+    assert f"uniform {found['median']:.1f} (quartiles {ends[0]:.1f} and {ends[1]:.1f}, best" in line
+    assert line.startswith(f"median {metric.name} of the policy 224.0 (quartiles 212.0 and 236.0, best")
 
 
 def test_comparing_leaves_no_trace_in_the_run(tmp_path):
@@ -387,6 +407,24 @@ def test_a_shortlist_is_scored_on_all_of_validation(tmp_path):
     first = sorted(cells, key=lambda one: trainer.task.rank([one], 1)[0])[:4]
     scores = {one: trainer.task.evaluate(one, "valid") for one in first}
     assert (cell, score) == min(scores.items(), key=lambda item: item[1])
+
+
+def test_a_shortlist_of_images_goes_by_the_measure_of_rewards(tmp_path, monkeypatch):
+    """The log-likelihood of all validation images chooses; the score told is the accuracy of what it has chosen."""
+    settings = {"network_type": "cnn", "cnn_reward": "log_likelihood", "derive_num_sample": 8, "derive_shortlist": 8}
+    trainer = tiny.trainer(tmp_path, derive_max_batches=1, **settings)
+    trainer.train_shared()
+    torch.manual_seed(1)
+    networks = list(dict.fromkeys(trainer.controller.sample(8).architectures))
+    likelihood = dict(zip(networks, trainer.task.rank(networks), strict=True))
+    accuracy = {one: trainer.task.evaluate(one, "valid") for one in networks}
+    assert sorted(networks, key=likelihood.get) != sorted(networks, key=accuracy.get)
+    torch.manual_seed(1)
+    shortlist = []
+    trainer.deriver.choose = lambda found: (shortlist.extend(found), found[0])[1]
+    derived = trainer.derive()
+    assert shortlist == sorted(networks, key=likelihood.get, reverse=True)
+    assert (derived.architecture, derived.score) == (shortlist[0], accuracy[shortlist[0]])
 
 
 def test_the_policy_is_drawn_epoch_by_epoch(finished):

@@ -72,6 +72,7 @@ IMAGE_SETTINGS = {
     "derive_max_batches": 2,
 }
 CLASSES = ("red", "green", "blue")
+SUMMARY = ("mean", "std", "median", "lower_quartile", "upper_quartile", "best")  # of the policy, and of uniform samples
 _CELL = MicroCell(((0, 1), (1, 2)), (("sep3x3", "identity"), ("max3x3", "sep5x5")))
 # A network of each space, of the size that IMAGE_SETTINGS give.
 NETWORKS = {

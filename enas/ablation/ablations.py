@@ -32,7 +32,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
     Returns:
         the rows of results.json, written to analysis_results/activation_replacement/RUN/ with plots and a table. Mode
         train_scratch has a folder RUN_train_scratch. Rows are written as they come, and the same call goes on after the
-        last one; with other settings, or more of the search trained, it takes a folder RUN-2 and so on.
+        last one; with other settings or data, or more of the search trained, it takes a folder RUN-2 and so on.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.

@@ -6,7 +6,8 @@ evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/
 
 import contextlib
 import io
-import random
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from enas.ablation import evaluation_report
-from enas.ablation.statistics import paired, tau
+from enas.ablation import evaluation_report, truth
+from enas.ablation.statistics import best_of, distribution, paired, standard_error, tau
 from enas.ablation.truth import Table, Workers, architectures_of, complete
 from enas.cli import Parser, guarded
 from enas.config import Config, effect_notes, with_variation
-from enas.data.identity import identity_of
+from enas.data.identity import digest, identity_of
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.commands import add_settings, parse_flags, summary_of
@@ -40,8 +41,13 @@ SEARCHES = {
     "independent": {"controller_type": "independent"},
     "random_shared": {"train_type": "random"},
 }
-CONTROLS = ("uniform", "random_budget", "lstm")
+# Controls that are expectations over the table, where a draw of a few seeds would be luck.
+EXPECTED = ("uniform", "random_budget")
+CONTROLS = (*EXPECTED, "lstm")
 METHODS = (*SEARCHES, "finalists", *CONTROLS)
+BEST_TENTH = 0.1
+MADE_WITH = ("settings", "data")
+PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by split
 # Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
 FINALIST_SEED = 1_000_000
 SAMPLES_PER_FINALIST = 100
@@ -78,6 +84,8 @@ class EvaluationConfig(Settings):
         for name in self.methods:
             if name not in METHODS:
                 raise UserError(f"methods: unknown method {name!r}; there are {', '.join(METHODS)}")
+        if "random_budget" in self.methods and not set(self.methods) - set(CONTROLS):
+            raise UserError("methods: random_budget takes the time of a search, and there is none")
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -87,11 +95,14 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         settings: of `EvaluationConfig`, and of the search as on the command line, its `config` included.
 
     Returns:
-        what results.json holds: for each method "scores", the validation metric from scratch (a mean over the seeds of
-        the table), "ranks" among the table, 1 for the best, the same of the test split as "test_scores" and
-        "test_ranks", "architectures", and their "parameters" and "multiply_adds"; "tau" and "tau_top" between the
-        ranking by the shared weights and that from scratch, overall and within the best fifth; and "comparisons" of the
-        first method with the others, on the test split too.
+        what results.json holds: for each method "scores", the validation metric from scratch (a mean over
+        `truth_seeds`), "ranks" among the table, 1 for the best, the same of the test split as "test_scores" and
+        "test_ranks", "architectures", and their "parameters" and "multiply_adds". The controls uniform and
+        random_budget are no draws but expectations over the table: "drawn", of how many architectures the best by its
+        first training is taken, "scores", the expectation for each seed, and "mean", "std", "quartiles" and
+        "in_best_tenth" of what a draw reaches; they are exact where the table "is_complete". Further "tau" and
+        "tau_top" between the ranking by the shared weights and that from scratch, overall and within the best fifth;
+        and "comparisons" of the first method with the others, on the test split too.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
@@ -121,10 +132,12 @@ class _Evaluation:
         self.seeds = range(1, config.seeds + 1)
         self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
         space = search.space.controllers["random"](search).space
-        self.table = Table.open(Path(config.table), budget, architectures_of(space, config.num_truth))
+        self.table = Table.open(Path(config.table), budget)
+        self.table.fill(architectures_of(space, config.num_truth), config.num_truth)
         # What methods found outside of the table.
-        self.found = Table.open(self.folder / "found.json", budget, [])
-        self.finalists = Table.open(self.folder / "finalists.json", budget, [])
+        self.found = Table.open(self.folder / "found.json", budget)
+        self.finalists = Table.open(self.folder / "finalists.json", budget)
+        self.made_with = self._made_with()
 
     def run(self) -> dict[str, Any]:
         if self.config.dry_run:
@@ -138,12 +151,16 @@ class _Evaluation:
         complete(self.table, self.budget, self.table.missing(self.truth_seeds), self.workers)
         self._search_all()
         self._train_finalists()
-        chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in self.config.methods}
+        names = [name for name in self.config.methods if name not in EXPECTED]
+        chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
         self._train_found(chosen)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
-        evaluation_report.write(self.folder, results, self.table, self.metric)
+        evaluation_report.write(self.folder, results, self._truth("validation"), self.metric)
         return results
+
+    def _truth(self, split: str) -> list[float]:
+        return self.table.scores(split, self.truth_seeds)
 
     def _say_what_is_left(self) -> dict[str, Any]:
         trainings = len(self.table.missing(self.truth_seeds))
@@ -156,20 +173,45 @@ class _Evaluation:
 
     # --- searches -----------------------------------------------------------------------------------------------------
 
+    def _made_with(self) -> dict[str, Any]:
+        """What the searches that are there were made with; UserError where that is not what is asked for."""
+        path, searches = self.folder / "search.json", self.folder / "searches"
+        if not path.is_file():
+            if any(searches.glob("*")):
+                raise UserError(f"{searches}: nothing says what these searches were made with; name another output")
+            return {}
+        made_with = read_json(path)
+        if not isinstance(made_with, dict) or not all(isinstance(made_with.get(key), dict) for key in MADE_WITH):
+            raise UserError(f"{path}: does not say what the searches were made with; name another output")
+        truth.check_settings(path, made_with["settings"], truth.budget(self.search), "output")
+        return made_with
+
+    def _note_what_searches_are_made_with(self) -> None:
+        identity, path = identity_of(self.search.space.load_data(self.search)), self.folder / "search.json"
+        if self.made_with:
+            truth.check_data(path, self.made_with["data"], identity, self.search.dataset, "output")
+            return
+        write_json(path, {"settings": truth.budget(self.search), "data": identity.short()})
+
     def _searches_left(self) -> dict[tuple[str, int], tuple[Any, ...]]:
+        rows = [architecture.to_dict() for architecture in self.table.architectures]
         tasks = {}
         for name in dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods):
             for seed in self.seeds:
-                if name in SEARCHES and not self._outcome_path(name, seed).is_file():
+                if name in SEARCHES and not self._has_ranked(name, seed, rows):
                     settings = {**self.search.to_dict(), **SEARCHES[name], "random_seed": seed}
-                    rows = [architecture.to_dict() for architecture in self.table.architectures]
                     tasks[name, seed] = (search_and_rank, {**settings, "log_dir": self._log_dir(name, seed)}, rows)
         return tasks
+
+    def _has_ranked(self, name: str, seed: int, rows: list[dict[str, Any]]) -> bool:
+        """Whether a search has ended, and scored these very rows."""
+        return self._outcome_path(name, seed).is_file() and self._outcome(name, seed).get("rows") == _digest(rows)
 
     def _search_all(self) -> None:
         def done(key: tuple[str, int], outcome: dict[str, Any]) -> None:
             write_json(self._outcome_path(*key), outcome)
 
+        self._note_what_searches_are_made_with()
         self.workers.run(self._searches_left(), done, "searches")
 
     def _log_dir(self, name: str, seed: int) -> str:
@@ -223,29 +265,23 @@ class _Evaluation:
         if method == "finalists":
             row, _ = self._best(self.finalists, self._final_runs(seed))
             return self.finalists.architectures[row]
-        if method == "lstm":
-            return self.search.space.baselines["lstm"](self.budget)
-        rng = random.Random(f"{method} {seed}")
-        rows = range(len(self.table.architectures))
-        if method == "uniform":
-            return self.table.architectures[rng.choice(rows)]
-        drawn = rng.sample(rows, min(len(rows), self._num_affordable(seed)))
-        row, _ = self._best(self.table, [(row, 1) for row in drawn])
-        return self.table.architectures[row]
+        return self.search.space.baselines["lstm"](self.budget)
 
     def _best(self, table: Table, trainings: list[tuple[int, int]]) -> tuple[int, int]:
         """The (row, seed) pair that validates best."""
         return ordered({one: table.runs[one]["validation"] for one in trainings}, self.metric)[0]
 
-    def _num_affordable(self, seed: int) -> int:
-        """How many architectures could be trained from scratch in the time of the first method's search."""
-        first = next((name for name in self.config.methods if name not in CONTROLS), None)
-        if first is None:
-            raise UserError("methods: random_budget takes the time of a search, and there is none")
-        if first != "finalists":
-            return max(1, int(self._outcome(first, seed)["seconds"] / self.table.seconds))
-        searched = int(self._outcome("search", seed)["seconds"] / self.table.seconds)
-        return searched + len(self._final_runs(seed))
+    def _num_drawn(self, method: str, seed: int) -> int:
+        """Of how many architectures, each trained once, a control takes the best.
+
+        For random_budget they take the time of the first method's search and of the training that what it finds needs.
+        """
+        if method == "uniform":
+            return 1
+        first = next(name for name in self.config.methods if name not in CONTROLS)
+        searched = int(self._outcome("search" if first == "finalists" else first, seed)["seconds"] / self.table.seconds)
+        # What finalists end in is trained already.
+        return searched + (len(self._final_runs(seed)) if first == "finalists" else 1)
 
     def _train_found(self, chosen: dict[str, list[Architecture]]) -> None:
         known = set(self.table.architectures)
@@ -255,55 +291,117 @@ class _Evaluation:
     # --- figures ------------------------------------------------------------------------------------------------------
 
     def _results(self, chosen: dict[str, list[Architecture]]) -> dict[str, Any]:
-        methods: dict[str, dict[str, Any]] = {name: {} for name in chosen}
-        for prefix, split in (("", "validation"), ("test_", "test")):
-            table, known = self.table.scores(split), self._by_architecture(split)
-            for name, found in chosen.items():
-                methods[name][f"{prefix}scores"] = [known[one] for one in found]
-                methods[name][f"{prefix}ranks"] = [self._rank(known[one], table) for one in found]
-        for name, found in chosen.items():
-            methods[name]["architectures"] = [one.to_dict() for one in found]
-            if self.cost is not None:
-                costs = [self.cost(one).to_dict() for one in found]
-                methods[name].update({key: [cost[key] for cost in costs] for key in costs[0]})
+        methods = {
+            name: self._expected(name) if name in EXPECTED else self._reached(chosen[name])
+            for name in self.config.methods
+        }
         first, *others = [*methods] or [""]
         return {
             "dataset": self.search.dataset,
             "metric": self.metric.name,
             "architectures": len(self.table.architectures),
+            "is_complete": self.is_complete,
+            "diverged": len(self.table.architectures) - len(self._trained()),
+            "best_tenth": self._tenth,
             "training_seconds": self.table.seconds,
             "methods": methods,
-            "comparisons": [
-                {"of": first, "with": other, "split": split, **paired(methods[first][key], methods[other][key])}
-                for other in others
-                for split, key in (("validation", "scores"), ("test", "test_scores"))
-            ],
+            "comparisons": [self._compared(methods, first, other, split) for other in others for split in PREFIXES],
             **self._correlations(),
         }
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the table has all architectures there are."""
+        return self.config.num_truth == 0
+
+    @property
+    def _tenth(self) -> int:
+        return max(1, round(BEST_TENTH * len(self.table.architectures)))
+
+    def _reached(self, found: list[Architecture]) -> dict[str, Any]:
+        """What a method's architectures reach, one a seed."""
+        reached: dict[str, Any] = {}
+        for split, prefix in PREFIXES.items():
+            table, known = self._truth(split), self._by_architecture(split)
+            reached[f"{prefix}scores"] = [known[one] for one in found]
+            reached[f"{prefix}ranks"] = [self._rank(known[one], table) for one in found]
+        reached["architectures"] = [one.to_dict() for one in found]
+        if self.cost is not None:
+            costs = [self.cost(one).to_dict() for one in found]
+            reached.update({key: [cost[key] for cost in costs] for key in costs[0]})
+        return reached
+
+    def _trained(self) -> list[int]:
+        """The rows of the table that did not diverge."""
+        scores = zip(*(self._truth(split) for split in PREFIXES), strict=True)
+        return [row for row, both in enumerate(scores) if np.isfinite(both).all()]
+
+    def _expected(self, name: str) -> dict[str, Any]:
+        """What a control reaches in expectation, over all draws of architectures that do not diverge."""
+        rows = np.array(self._trained())
+        drawn = [min(len(rows), self._num_drawn(name, seed)) for seed in self.seeds]
+        chances = np.mean([self._chances(rows, num) for num in drawn], axis=0)
+        expected: dict[str, Any] = {"drawn": drawn}
+        for split, prefix in PREFIXES.items():
+            table = np.array(self._truth(split))
+            expected[f"{prefix}scores"] = [float(self._chances(rows, num) @ table[rows]) for num in drawn]
+            expected.update({f"{prefix}{key}": value for key, value in distribution(table[rows], chances).items()})
+            ranks = np.array([self._rank(score, table[rows]) for score in table[rows]])
+            expected[f"{prefix}in_best_tenth"] = float(chances[ranks <= self._tenth].sum())
+            # A complete table holds all there is to draw; a sampled one is itself a draw.
+            expected[f"{prefix}error"] = 0.0 if self.is_complete else self._sampling_error(rows, drawn, table)
+        if self.cost is not None:
+            costs = [self.cost(self.table.architectures[row]).to_dict() for row in rows]
+            expected.update({key: round(float(chances @ [cost[key] for cost in costs])) for key in costs[0]})
+        return expected
+
+    def _chances(self, rows: np.ndarray, num: int) -> np.ndarray:
+        first = [self.table.runs[row, self.truth_seeds[0]]["validation"] for row in rows]
+        return best_of(first, min(num, len(rows)), self.metric.higher_is_better)
+
+    def _sampling_error(self, rows: np.ndarray, drawn: list[int], table: np.ndarray) -> float:
+        """The standard error of a control's expectation, whose architectures are a sample."""
+
+        def expectation(some: np.ndarray) -> float:
+            return float(np.mean([self._chances(rows[some], num) @ table[rows[some]] for num in drawn]))
+
+        return standard_error(expectation, len(rows))
+
+    def _compared(self, methods: dict[str, Any], first: str, other: str, split: str) -> dict[str, Any]:
+        key = f"{PREFIXES[split]}scores"
+        error = math.hypot(*(methods[name].get(f"{PREFIXES[split]}error", 0.0) for name in (first, other)))
+        num = len(self.table.architectures)
+        found = paired(methods[first][key], methods[other][key], error, num)
+        return {"of": first, "with": other, "split": split, **found}
 
     def _by_architecture(self, split: str) -> dict[Architecture, float]:
         return {
             one: score
             for table in (self.found, self.table)
-            for one, score in zip(table.architectures, table.scores(split), strict=True)
+            for one, score in zip(table.architectures, table.scores(split, self.truth_seeds), strict=True)
         }
 
     def _rank(self, score: float, table: Sequence[float]) -> int:
         return 1 + sum(self.metric.is_better(other, score) for other in table)
 
     def _correlations(self) -> dict[str, Any]:
-        """Of each search's shared weights with the table, averaged over seeds first; and within its best fifth."""
-        truth = np.array(self.table.scores("validation"))
-        order = np.argsort(-truth if self.metric.higher_is_better else truth)
+        """Of each search's shared weights with the table, averaged over seeds first; and within its best fifth.
+
+        Architectures that diverged are left out.
+        """
+        rows = self._trained()
+        scores = np.array(self._truth("validation"))[rows]
+        order = np.argsort(-scores if self.metric.higher_is_better else scores)
         best = order[: max(3, round(TOP * len(order)))]
         found: dict[str, dict[str, Any]] = {"tau": {}, "tau_top": {}, "shared": {}}
         for name in self.config.methods:
             if name not in SEARCHES:
                 continue
             shared = np.array([self._outcome(name, seed)["shared"] for seed in self.seeds], dtype=float)
-            each = [tau(row, truth)["tau"] for row in shared]
-            found["tau"][name] = {**tau(shared.mean(0), truth), "seeds": each}
-            found["tau_top"][name] = tau(shared.mean(0)[best], truth[best])
+            mean = shared.mean(0)[rows]
+            each = [tau(row[rows], scores)["tau"] for row in shared]
+            found["tau"][name] = {**tau(mean, scores), "seeds": each}
+            found["tau_top"][name] = tau(mean[best], scores[best])
             found["shared"][name] = shared.mean(0).tolist()
         return found
 
@@ -318,7 +416,7 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
 
     Returns:
         "architecture", the derived one; "seconds"; "policy" and "uniform" of the last evaluation, where there are; and
-        "shared", the metric of each of `architectures` on all of validation.
+        "shared", the metric of each of `architectures` on all of validation, and "rows", the digest of these.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         begun = _begun(settings)
@@ -332,7 +430,12 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
         "seconds": results["wall_seconds"],
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
+        "rows": _digest(architectures),
     }
+
+
+def _digest(rows: list[dict[str, Any]]) -> str:
+    return digest(json.dumps(rows, sort_keys=True).encode())
 
 
 @undisturbed()

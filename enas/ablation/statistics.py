@@ -1,42 +1,94 @@
 """Is one method better than another, and does one ranking agree with another? With intervals."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-RESAMPLES = 2000
+FEWEST_FOR_TAU = 8  # architectures below which τ gets no interval: its coverage falls short
+ROUNDING = 1e-9
+QUARTILES = (0.25, 0.5, 0.75)
 
 
-def paired(ours: ArrayLike, theirs: ArrayLike) -> dict[str, float | list[float] | None]:
+def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2) -> dict[str, Any]:
     """Compare two methods seed by seed.
 
+    Args:
+        ours, theirs: the scores of each seed; those of an expectation may be the same for all seeds.
+        error: standard error of `theirs` besides what differs from seed to seed; see `standard_error`.
+        num: how many architectures that error comes from.
+
     Returns:
-        "difference", the mean of ours − theirs; its 95 % bootstrap "interval"; and "p" of Wilcoxon's signed-rank test,
-        two-sided (1 where all differences are 0).
+        "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an error, by Welch's degrees
+        of freedom); and "p" of the same test, two-sided. Interval and p are None for fewer than two seeds, and where a
+        score is not finite.
     """
     differences = np.subtract(ours, theirs)
-    p = float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
-    return {"difference": float(differences.mean()), "interval": interval(np.mean, differences), "p": p}
+    seeds, difference = len(differences), float(differences.mean())
+    if seeds < 2 or not np.isfinite(differences).all():
+        return {"difference": difference, "interval": None, "p": None}
+    spread, squared = differences.var(ddof=1) / seeds, error**2
+    if spread + squared == 0:
+        return {"difference": difference, "interval": [difference] * 2, "p": float(difference == 0)}
+    freedom = (spread + squared) ** 2 / (spread**2 / (seeds - 1) + squared**2 / (num - 1))
+    scale = math.sqrt(spread + squared)
+    half = scale * stats.t.ppf(0.975, freedom)
+    p = 2 * stats.t.sf(abs(difference) / scale, freedom)
+    return {"difference": difference, "interval": [float(difference - half), float(difference + half)], "p": float(p)}
 
 
-def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, float | list[float] | None]:
-    """Kendall's τ between two scorings of the same architectures, with a 95 % bootstrap interval over architectures."""
-    return {"tau": _tau(np.asarray(ours), np.asarray(truth)), "interval": interval(_tau, ours, truth)}
+def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
+    """Return the probability of each architecture to be the best by `first` of `num` different ones drawn uniformly.
+
+    Equals are as likely as each other.
+    """
+    goodness = np.asarray(first) if higher_is_better else -np.asarray(first)
+    size = len(goodness)
+    chances = np.empty(size)
+    # The i-th best is chosen when the other num − 1 are among the size − 1 − i worse ones.
+    chances[np.argsort(-goodness)] = [math.comb(size - 1 - i, num - 1) / math.comb(size, num) for i in range(size)]
+    for value in np.unique(goodness):
+        chances[goodness == value] = chances[goodness == value].mean()
+    return chances
+
+
+def distribution(scores: ArrayLike, chances: np.ndarray) -> dict[str, Any]:
+    """Return "mean", "std" and "quartiles" of scores that come with these probabilities."""
+    values = np.asarray(scores, dtype=float)
+    mean = float(chances @ values)
+    order = np.argsort(values)
+    reached = np.searchsorted(np.cumsum(chances[order]), np.multiply(QUARTILES, chances.sum()) - 1e-12)
+    quartiles = values[order][reached].tolist()
+    return {"mean": mean, "std": math.sqrt(chances @ (values - mean) ** 2), "quartiles": quartiles}
+
+
+def standard_error(statistic: Callable[[np.ndarray], float], num: int) -> float:
+    """Return the standard error of a statistic of `num` rows, given the rows' indices, by leaving out each in turn.
+
+    This is the jackknife (Tukey 1958); for a mean it is the usual error.
+    """
+    left = np.array([statistic(np.delete(np.arange(num), row)) for row in range(num)])
+    return math.sqrt((num - 1) / num * ((left - left.mean()) ** 2).sum())
+
+
+def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
+    """Kendall's τ between two scorings of the same architectures, with a 95 % "interval".
+
+    The interval is by the jackknife over architectures on Fisher's scale, with Student's t: what τ would be among other
+    architectures drawn like these. There is none below `FEWEST_FOR_TAU`, nor where τ is not a number, nor where it is
+    the same whichever architecture is left out, as for equal rankings: then nothing tells its error.
+    """
+    one, other = np.asarray(ours, dtype=float), np.asarray(truth, dtype=float)
+    found, num = _tau(one, other), len(one)
+    error = standard_error(lambda rows: _tau(one[rows], other[rows]), num) if num >= FEWEST_FOR_TAU else 0.0
+    if not error > ROUNDING:
+        return {"tau": found, "interval": None}
+    half = error / (1 - found**2) * stats.t.ppf(0.975, num - 1)
+    return {"tau": found, "interval": [math.tanh(math.atanh(found) - half), math.tanh(math.atanh(found) + half)]}
 
 
 def _tau(ours: np.ndarray, truth: np.ndarray) -> float:
     return float(stats.kendalltau(ours, truth).statistic)
-
-
-def interval(statistic: Callable[..., float], *samples: ArrayLike) -> list[float] | None:
-    """The 95 % percentile bootstrap interval of a statistic of one sample, or of paired ones; None of fewer than 3."""
-    arrays = [np.asarray(sample, dtype=float) for sample in samples]
-    num = len(arrays[0])
-    if num < 3:
-        return None
-    rng = np.random.default_rng(0)
-    rows = rng.integers(num, size=(RESAMPLES, num))
-    found = [statistic(*(array[row] for array in arrays)) for row in rows]
-    return [float(value) for value in np.nanquantile(found, (0.025, 0.975))]

@@ -10,9 +10,11 @@ from typing import Any
 from enas.ablation.edits import Editable, Variant
 from enas.config import Config, effect_notes
 from enas.cost import Cost
+from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.runs import run
-from enas.runs.folder import SEARCHES, choose_run, config_for_scratch, run_config
+from enas.runs.files import read_json
+from enas.runs.folder import IDENTITY, SEARCHES, choose_run, config_for_scratch, run_config
 from enas.runs.launch import check_not_launched
 from enas.runs.logbook import progress_bar
 from enas.tasks.base import Metric
@@ -30,7 +32,8 @@ class Study:
         config: the settings in force.
         architecture: what is studied.
         score: its metric, and that of variants, on validation and test.
-        origin: what else the scores depend on, JSON-ready: with shared weights, whose they are.
+        origin: what else the scores depend on, JSON-ready: digests of the "data" and, with shared weights, whose they
+            are.
         cost: of the architecture or a variant, as a run from scratch trains it; None where it is not known.
         grouped: the variants, as many at a time as `score` is best given.
     """
@@ -94,7 +97,9 @@ def _with_shared_weights(
             for variant in variants
         ]
 
-    origin = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
+    data = read_json(folder / IDENTITY)["splits"]  # the data was found to be the same
+    weights = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
+    origin = {"data": data, **weights}
     cost = None if config.space.cost is None else trainer.size.cost
     return Study(_name(folder, dag_path), config, architecture, score, origin, cost)
 
@@ -117,8 +122,9 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
         trained = run.singles(config, variants)
         return [{name: results[f"{name}_{config.space.metric.name}"] for name in SPLITS} for results in trained]
 
-    cost, name = run.cost_of(config, config.space.load_data(config)), f"{_name(folder, dag_path)}_train_scratch"
-    return Study(name, config, architecture, score, {}, cost, partial(run.in_groups, config))
+    data, name = config.space.load_data(config), f"{_name(folder, dag_path)}_train_scratch"
+    origin = {"data": identity_of(data).digests}
+    return Study(name, config, architecture, score, origin, run.cost_of(config, data), partial(run.in_groups, config))
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:

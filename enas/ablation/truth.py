@@ -45,7 +45,7 @@ class Table:
         settings: of every training, those that differ from the defaults.
         architectures: the rows.
         data: digests of the data of every training; see `enas.data.identity`. Empty where nothing is trained yet.
-        runs: by (row, seed) what the training reached: "validation", "test", and "seconds" of it.
+        runs: by (row, seed) what the training reached: "validation" and "test", NaN where it diverged, and "seconds".
     """
 
     path: Path
@@ -55,8 +55,8 @@ class Table:
     runs: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path, config: Config, architectures: Sequence[Architecture]) -> "Table":
-        """The table in a file, with the given rows added; a new one where there is no file.
+    def open(cls, path: Path, config: Config) -> "Table":
+        """The table in a file; a new one where there is no file.
 
         Raises:
             UserError: the file is damaged, or was made with other settings.
@@ -64,8 +64,19 @@ class Table:
         table = cls(path, budget(config), [])
         if path.is_file():
             table._read(read_json(path))
-        table.add(architectures)
         return table
+
+    def fill(self, architectures: Sequence[Architecture], num: int) -> None:
+        """Add architectures until there are `num` rows, or all of them for 0; UserError where there are more rows."""
+        have = len(self.architectures)
+        if num and have > num:
+            raise UserError(
+                f"{self.path}: has {have} architectures, and num_truth is {num}; give {have} or more, or name another "
+                "table"
+            )
+        known = set(self.architectures)
+        new = [one for one in architectures if one not in known]
+        self.add(new[: num - have] if num else new)
 
     def add(self, architectures: Iterable[Architecture]) -> None:
         """Add rows for those that have none."""
@@ -84,14 +95,7 @@ class Table:
                     self.runs[key] = {name: math.nan if value is None else value for name, value in found.items()}
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.path}: not a table of trainings ({error!r})") from None
-        ours = budget(Config(**self.settings))
-        for name in sorted({*saved, *ours}):
-            if saved.get(name) != ours.get(name):
-                default = all_settings()[name].default
-                raise UserError(
-                    f"{self.path}: was made with {name} {saved.get(name, default)}, not {ours.get(name, default)}; "
-                    "name another table, or use its settings"
-                )
+        check_settings(self.path, saved, self.settings, "table")
 
     def save(self) -> None:
         """Write the file."""
@@ -109,32 +113,46 @@ class Table:
 
     def check_data(self, dataset: str, identity: Identity) -> None:
         """Raise UserError where the data is not what the rows were trained on; note it down where there are none."""
-        now = identity.short()
-        changed = [name for name in now if now[name] != self.data.get(name)]
-        if self.runs and changed:
-            raise UserError(
-                f"{self.path}: was made on other data: {', '.join(changed)} of {dataset} differ; name another table, "
-                "or put the data back"
-            )
-        self.data = now
+        if self.runs:
+            check_data(self.path, self.data, identity, dataset, "table")
+        self.data = identity.short()
 
     def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
         """The (row, seed) pairs that are still to be trained, seed by seed."""
         return [(row, seed) for seed in seeds for row in range(len(self.architectures)) if (row, seed) not in self.runs]
 
-    def scores(self, split: str) -> list[float]:
-        """The mean over seeds of each row, NaN for a row that is not trained."""
-        found = [[run[split] for (row, _), run in self.runs.items() if row == index] for index in self._rows()]
-        return [sum(values) / len(values) if values else math.nan for values in found]
-
-    def _rows(self) -> range:
-        return range(len(self.architectures))
+    def scores(self, split: str, seeds: Iterable[int]) -> list[float]:
+        """The mean over these seeds of each row; NaN for a row that diverged with one, or is not trained with it."""
+        wanted, nothing = list(seeds), {split: math.nan}
+        rows = range(len(self.architectures))
+        return [sum(self.runs.get((row, seed), nothing)[split] for seed in wanted) / len(wanted) for row in rows]
 
     @property
     def seconds(self) -> float:
         """The mean time of a training."""
         times = [run["seconds"] for run in self.runs.values()]
         return sum(times) / len(times) if times else math.nan
+
+
+def check_settings(path: Path, saved: dict[str, Any], ours: dict[str, Any], what: str) -> None:
+    """Raise UserError, naming the first setting that differs, where a file was made with others than `budget` gives."""
+    for name in sorted({*saved, *ours}):
+        if saved.get(name) != ours.get(name):
+            default = all_settings()[name].default if name in all_settings() else None
+            raise UserError(
+                f"{path}: was made with {name} {saved.get(name, default)}, not {ours.get(name, default)}; "
+                f"name another {what}, or use its settings"
+            )
+
+
+def check_data(path: Path, saved: dict[str, str], identity: Identity, dataset: str, what: str) -> None:
+    """Raise UserError where a file was made on other data."""
+    now = identity.short()
+    if changed := [name for name in now if now[name] != saved.get(name)]:
+        raise UserError(
+            f"{path}: was made on other data: {', '.join(changed)} of {dataset} differ; name another {what}, "
+            "or put the data back"
+        )
 
 
 def budget(config: Config) -> dict[str, Any]:
@@ -177,7 +195,8 @@ def train_from_scratch(
         architectures: as `to_dict` gives them.
 
     Returns:
-        of each "validation" and "test", the scores of the best epoch, and its share of the "seconds".
+        of each "validation" and "test", the scores of the best epoch, NaN where it diverged, and its share of the
+        "seconds".
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):

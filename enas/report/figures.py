@@ -50,14 +50,16 @@ def _times(records: Sequence[Record]) -> Iterable[go.Scatter]:
 
 
 def comparison(record: Record) -> go.Figure | None:
-    """Mean and spread of the policy's samples and of uniform ones over the epochs; None where there are none."""
+    """Median and quartiles of the policy's samples and of uniform ones over the epochs; None where there are none."""
     traces = []
     for who, colour in (("policy", COLOURS[0]), ("uniform", COLOURS[6])):
-        epochs, means = record.compared(who, "mean")
-        _, spreads = record.compared(who, "std")
-        if means:
-            bars, style = {"array": spreads}, {"color": colour}
-            traces.append(go.Scatter(x=epochs, y=means, error_y=bars, name=who, mode="lines+markers", line=style))
+        epochs, medians = record.compared(who, "median")
+        lower, upper = (record.compared(who, f"{end}_quartile")[1] for end in ("lower", "upper"))
+        if medians:
+            above = [end - median for end, median in zip(upper, medians, strict=True)]
+            below = [median - end for end, median in zip(lower, medians, strict=True)]
+            bars, style = {"array": above, "arrayminus": below}, {"color": colour}
+            traces.append(go.Scatter(x=epochs, y=medians, error_y=bars, name=who, mode="lines+markers", line=style))
     if not traces:
         return None
     compared_by = next(entry["compared_by"] for entry in record.results["history"] if "compared_by" in entry)

@@ -72,7 +72,7 @@ def _details(record: Record) -> list[tuple[str, Figure]]:
     """The figures of one run alone, with their headings."""
     found = {
         "The derived architecture over time": figures.over_time(record),
-        "The policy against uniform samples: mean ± standard deviation": figures.comparison(record),
+        "The policy against uniform samples: median and quartiles": figures.comparison(record),
         "The controller's probabilities": figures.heat_map(record.policy) if record.policy else None,
     }
     return [(heading, figure) for heading, figure in found.items() if figure is not None]

@@ -58,7 +58,7 @@ class Record:
         return [entry["epoch"] for entry in entries], [entry[name] for entry in entries]
 
     def compared(self, who: str, what: str) -> tuple[list[int], list[float]]:
-        """Epochs, and "mean", "std" or "best" of the "policy" or of the "uniform" samples."""
+        """Epochs, and the "median", say, of the "policy" or of the "uniform" samples; see `derive.summary`."""
         entries = [entry for entry in self.results["history"] if entry.get(who, {}).get(what) is not None]
         return [entry["epoch"] for entry in entries], [entry[who][what] for entry in entries]
 

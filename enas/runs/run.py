@@ -10,6 +10,7 @@ Each function gives the caller's random states and number of threads back, and r
 
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -25,7 +26,7 @@ from enas.controllers import Controller, FixedController
 from enas.cost import Cost
 from enas.data.identity import Identity, identity_of
 from enas.data.own import settings_for, write_dataset
-from enas.errors import UserError
+from enas.errors import TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.final import final_of, has_final
 from enas.runs.folder import (
@@ -123,8 +124,19 @@ def single(config: Config, architecture: Architecture | None = None, notes: list
 def singles(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
     """Like `single` for each of several architectures, side by side: what each ends in alone, to rounding.
 
-    What a trial chooses for all of them, it chooses for the first. `in_groups` tells how many are best given.
+    One that diverges has scores of NaN. What a trial chooses for all of them, it chooses for the first. `in_groups`
+    tells how many are best given.
     """
+    try:
+        return _side_by_side(config, architectures)
+    except TrainingDivergedError:
+        if len(architectures) > 1:
+            return [results for one in architectures for results in singles(config, [one])]
+        diverged = {f"{split}_{config.space.metric.name}": math.nan for split in ("validation", "test")}
+        return [{"architecture": architectures[0].to_dict(), **diverged}]
+
+
+def _side_by_side(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
     if len(architectures) == 1:
         return [single(config, architectures[0])]
     with ExitStack() as stack:
@@ -239,14 +251,16 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 
 def _finalist_chooser(
     config: Config, folder: Path, report: Callable[[str], object], incumbent: Architecture | None
-) -> Callable[[list[Any]], Architecture]:
-    """What chooses among a shortlist: trainings from scratch where `derive_finalists` asks for them, else its order."""
+) -> Callable[[list[Any]], Architecture] | None:
+    """What chooses among a shortlist by trainings from scratch; None where `derive_finalists` asks for none."""
     if config.derive_finalists == 0:
-        return lambda shortlist: shortlist[0]
+        return None
 
     def choose(shortlist: list[Architecture]) -> Architecture:
         metric = config.space.metric
         here = {name: getattr(config, name) for name in ("data_dir", "num_gpu", "num_together")}
+        if config.network_type == "cnn":  # each training ends its cosine: near the highest rate it tells little
+            here["cnn_lr_period"] = config.derive_finalist_epoch
         scores: dict[Architecture, float] = {}
         finalists = shortlist[: config.derive_finalists]
         finalists += [one for one in shortlist if one == incumbent and one not in finalists]

@@ -163,8 +163,8 @@ class Task(ABC):
     def rewards(self, architectures: list[Any]) -> Tensor:
         """The reward of each of M architectures on the next validation minibatch, ω in evaluation mode: [M]."""
 
-    def rank(self, architectures: list[Any], max_batches: int) -> list[float]:
-        """`rank_metric` of each architecture on the same first `max_batches` validation minibatches."""
+    def rank(self, architectures: list[Any], max_batches: int | None = None) -> list[float]:
+        """`rank_metric` of each architecture on the same first `max_batches` validation minibatches, or on all."""
         return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
 
     @abstractmethod

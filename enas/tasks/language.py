@@ -185,8 +185,11 @@ class LanguageTask(Task):
         nll, _ = self.model.score(inputs, targets, cells, state)
         return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
 
-    def rank(self, cells: Sequence[RNNCell], max_batches: int) -> list[float]:
-        """Perplexity of each cell on the same first `max_batches` validation minibatches, state carried over."""
+    def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:
+        """Perplexity of each cell on the same first `max_batches` validation minibatches, or on all of validation.
+
+        The state is carried over.
+        """
         scores: list[float] = []
         for start in range(0, len(cells), CELLS_AT_ONCE):
             scores += self._perplexities(cells[start : start + CELLS_AT_ONCE], "valid", max_batches)

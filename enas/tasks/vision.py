@@ -150,8 +150,11 @@ class VisionTask(Task):
         images, labels = self._examples(*next(self._valid))
         return self._totals(networks, images, labels, self.rank_metric) / len(labels)
 
-    def rank(self, networks: Sequence[Network], max_batches: int) -> list[float]:
-        """`rank_metric` of each network on the same first `max_batches` minibatches, of the size that rewards have."""
+    def rank(self, networks: Sequence[Network], max_batches: int | None = None) -> list[float]:
+        """`rank_metric` of each network on the same first `max_batches` validation minibatches, or on all.
+
+        They have the size of those that rewards are measured on.
+        """
         return self._means(networks, "valid", self.rank_metric, self._reward_images, max_batches)
 
     def evaluate(self, network: Network, split: str, max_batches: int | None = None) -> float:

@@ -18,6 +18,7 @@ from enas.training.size import UNLIMITED, SizeBudget
 
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
+QUARTILES = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class DeriveConfig(Settings):
     derive_max_batches: int = setting(4, "validation minibatches that choose among them", at_least=1, only=DERIVING)
     derive_shortlist: int = setting(
         1,
-        "of them, the best this many are scored on all of validation, and the best one is derived",
+        "top candidates that are scored again, as rewards are but on all of validation, to derive the best one",
         at_least=1,
         only=DERIVING,
     )
@@ -57,9 +58,9 @@ class Derivation:
     Attributes:
         architecture: the derived one; None where no candidate keeps to the size budget.
         score: its metric on the whole of validation; None where there is none.
-        comparison: of the policy with uniform sampling: "policy" and "uniform", each the "mean", "std" and "best" of
-            as many architectures on the same minibatches; "compared_by", the metric; and "place", that of the derived
-            one among the uniform ones, 1 for the best. Empty where nothing is trained, or nobody asked.
+        comparison: of the policy with uniform sampling: "policy" and "uniform", each the `summary` of as many
+            architectures on the same minibatches; "compared_by", the metric; and "place", that of the derived one among
+            the uniform ones, 1 for the best. Empty where nothing is trained, or nobody asked.
         probabilities: of each choice of each decision, averaged over the sample; empty where nothing is trained.
         problem: why nothing was derived; empty where something was.
         beaten: the best sample and its score, where the incumbent, which was not sampled, is derived.
@@ -91,7 +92,8 @@ class Deriver:
         size: the budget that a derived architecture keeps to.
 
     Attributes:
-        choose: from the shortlist, best first on the whole of validation, to the derived architecture.
+        choose: from the shortlist, best first by what rewards measure on the whole of validation, and the incumbent,
+            to the derived architecture; by default the better of the first and the incumbent is derived.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Deriver:
         self.controller = controller
         self.config = config
         self.space = space
-        self.choose: Callable[[list[Any]], Any] = lambda shortlist: shortlist[0]
+        self.choose: Callable[[list[Any]], Any] | None = None
 
     def derive(self, compare: bool = False, incumbent: Any = None) -> Derivation:
         """Sample `derive_num_sample` architectures; take the best on the same few minibatches, stage by stage.
@@ -122,15 +124,12 @@ class Deriver:
         scores = self._rank(sampled.architectures)
         candidates = {one: score for one, score in scores.items() if self.size.fits(one)}
         shortlist = ordered(candidates, self.task.rank_metric)[: self.config.derive_shortlist]
-        if incumbent is not None and incumbent not in shortlist and self.size.fits(incumbent):
-            shortlist.append(incumbent)
-        validation = self._scores(shortlist, lambda some: [self.task.evaluate(one, "valid") for one in some])
-        ranking = ordered(validation, self.task.metric)
-        chosen = self.choose(ranking) if ranking else None
-        score = validation.get(chosen)
-        best = next((one for one in ranking if one in scores), None)
-        beaten = (best, validation[best]) if best is not None and chosen not in scores else None
-        problem = "" if shortlist else self.size.misfits(list(scores))
+        ranking, known = self._ranked(shortlist)
+        chosen, known = self._chosen(ranking, known, incumbent if self._is_candidate(incumbent) else None)
+        first = ranking[0] if ranking else None
+        beaten = (first, known[first]) if first not in (None, chosen) and chosen == incumbent else None
+        score = known.get(chosen)
+        problem = "" if chosen is not None else self.size.misfits(list(scores))
         if self.space is None or not self.controller.is_trained:
             return Derivation(chosen, score, problem=problem, beaten=beaten)
         if chosen is not None and chosen not in scores:
@@ -138,6 +137,32 @@ class Deriver:
         comparison = self._compare(sampled, scores, chosen) if compare else {}
         probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sampled.probabilities]
         return Derivation(chosen, score, comparison, probabilities, problem, beaten)
+
+    def _is_candidate(self, incumbent: Any) -> bool:
+        return incumbent is not None and self.size.fits(incumbent)
+
+    def _ranked(self, shortlist: list[Any]) -> tuple[list[Any], dict[Any, float]]:
+        """Order a shortlist by what rewards measure, on all of validation; return it with the metrics known by then."""
+        if len(shortlist) < 2:
+            return shortlist, {}
+        if self.task.rank_metric is self.task.metric:
+            scores = self._evaluated(shortlist)
+            return ordered(scores, self.task.metric), scores
+        return ordered(self._scores(shortlist, self.task.rank), self.task.rank_metric), {}
+
+    def _chosen(self, ranking: list[Any], known: dict[Any, float], incumbent: Any) -> tuple[Any, dict[Any, float]]:
+        """Choose from a ranking and the incumbent; return the one chosen, and the metrics known by then."""
+        rivals = list(dict.fromkeys([*ranking[:1], *([] if incumbent is None else [incumbent])]))
+        known = {**known, **self._evaluated([one for one in rivals if one not in known])}
+        if not rivals:
+            return None, known
+        if self.choose is None:
+            return ordered({one: known[one] for one in rivals}, self.task.metric)[0], known
+        chosen = self.choose(list(dict.fromkeys([*ranking, *rivals])))
+        return chosen, {**known, **({} if chosen in known else self._evaluated([chosen]))}
+
+    def _evaluated(self, architectures: list[Any]) -> dict[str, Any]:
+        return self._scores(architectures, lambda some: [self.task.evaluate(one, "valid") for one in some])
 
     def _rank(self, architectures: list[Any]) -> dict[str, Any]:
         """The score of each different architecture on the first few validation minibatches."""
@@ -170,7 +195,22 @@ def ordered(scores: dict[Hashable, float], metric: Metric) -> list[Any]:
 
 
 def summary(scores: list[float], metric: Metric) -> dict[str, float]:
-    """Mean, standard deviation and best of scores."""
+    """Return "mean", "std", "median", "lower_quartile", "upper_quartile" and "best" of scores.
+
+    One diverged architecture moves the mean anywhere. Median and quartiles count it as the worst; each is the score
+    nearest to that rank.
+    """
     values = torch.tensor(scores, dtype=torch.float64)
-    best = values.max() if metric.higher_is_better else values.min()
-    return {"mean": float(values.mean()), "std": float(values.std(correction=0)), "best": float(best)}
+    comparable = values.nan_to_num(
+        nan=-math.inf if metric.higher_is_better else math.inf, posinf=math.inf, neginf=-math.inf
+    )
+    lower, median, upper = torch.quantile(comparable, QUARTILES, interpolation="nearest").tolist()
+    best = comparable.max() if metric.higher_is_better else comparable.min()
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std(correction=0)),
+        "median": median,
+        "lower_quartile": lower,
+        "upper_quartile": upper,
+        "best": float(best),
+    }

@@ -9,7 +9,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from enas.controllers import FixedController
-from enas.errors import UserError
+from enas.errors import TrainingDivergedError
 from enas.settings import Settings, setting
 from enas.tasks.base import Task
 from enas.training.derive import Derivation
@@ -131,10 +131,12 @@ class ScratchTrainer(Trainer):
         Without validation data that is the last epoch.
 
         Raises:
-            UserError: no epoch validated with a finite number.
+            TrainingDivergedError: no epoch validated with a finite number.
         """
         if self.task.has_validation and self.progress.best is None:
-            raise UserError(f"{self.folder}: no epoch has a finite validation {self.task.metric.name}; nothing to test")
+            raise TrainingDivergedError(
+                f"{self.folder}: no epoch has a finite validation {self.task.metric.name}; nothing to test"
+            )
         best = self.checkpoints.load_best(self.task.device)
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])

@@ -610,7 +610,7 @@ def describe_comparison(comparison: dict[str, Any]) -> str:
     policy, uniform = (_spread(comparison[who]) for who in ("policy", "uniform"))
     metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
     derived = "nothing derived" if place is None else f"derived in place {place} among those"
-    return f"{metric} of the policy {policy}, of uniform {uniform}, {derived}"
+    return f"median {metric} of the policy {policy}, of uniform {uniform}, {derived}"
 
 
 def _in_name(score: float) -> str:
@@ -622,4 +622,7 @@ def _short(value: float) -> str:
 
 
 def _spread(values: dict[str, float]) -> str:
-    return f"{_short(values['mean'])} ± {_short(values['std'])} (best {_short(values['best'])})"
+    median, lower, upper, best = (
+        _short(values[name]) for name in ("median", "lower_quartile", "upper_quartile", "best")
+    )
+    return f"{median} (quartiles {lower} and {upper}, best {best})"
