@@ -208,7 +208,7 @@ def test_triton_kernels_equal_those_of_pytorch(norm_bound, is_masked, own_weight
     pytest.importorskip("triton", reason="triton is not installed")
     triton_kernels = importlib.import_module("enas.models.cell_triton")
     # 300 hidden units are two blocks of a kernel
-    cells, tensors, mask, towards = make_problem(torch.float32, hidden=300, steps=5, batch=2)
+    cells, tensors, mask, towards = make_problem(torch.float32, hidden=300, steps=3, batch=2)
     device = "cuda" if torch.cuda.is_available() else "cpu"  # interpreted on a CPU, see conftest.py
     tensors = {name: (tensor / 7 if "_" in name else tensor).to(device) for name, tensor in tensors.items()}
     towards = towards.to(device)

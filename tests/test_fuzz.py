@@ -3,8 +3,10 @@
 import contextlib
 import io
 import json
+import os
 import resource
 import string
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,55 @@ def test_the_cache_of_a_text_is_the_text(tmp_path, monkeypatch):
         assert torch.equal(load_corpus("own", data_dir=tmp_path).train, changed.train)
     (cache / "train.i32").unlink()
     assert torch.equal(load_corpus("own", data_dir=tmp_path).train, changed.train)
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+@pytest.mark.parametrize("damage", ["emptied", "cut", "longer", "zeros", "one byte", "a folder"])
+def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch, split, damage):
+    """As a power cut or a worn disk leaves it: the sources are unchanged, and the numbers are not what was written."""
+    monkeypatch.setattr(token_cache, "FROM", 0)
+    tiny.write_corpus(tmp_path / "own")
+    plain = _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True)
+    path = tmp_path / "own" / ".tokens-word-2" / f"{split}.i32"
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    else:
+        changed = bytes([whole[0] ^ 1]) + whole[1:]
+        spoilt = {"emptied": b"", "cut": whole[:-8], "longer": whole + whole[:4], "zeros": bytes(len(whole))}
+        path.write_bytes(spoilt.get(damage, changed))
+    assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain
+    assert path.read_bytes() == whole
+
+
+def test_a_cache_with_another_vocabulary_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_cache, "FROM", 0)
+    tiny.write_corpus(tmp_path / "own")
+    plain = _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True)
+    meta = tmp_path / "own" / ".tokens-word-2" / "meta.json"
+    meta.write_text(meta.read_text().replace('"a"', '"A"'))
+    assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are read from /proc")
+def test_a_cache_has_reached_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_cache, "FROM", 0)
+    tiny.write_corpus(tmp_path / "own")
+    synced, sizes, replace = [], [], os.replace
+
+    def record(descriptor):
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sizes.append(os.fstat(descriptor).st_size)
+
+    def rename(source, target):
+        assert sorted(synced) == ["meta.json", "test.i32", "train.i32", "valid.i32"] and all(sizes)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "replace", rename)
+    load_corpus("own", data_dir=tmp_path)
+    assert synced
 
 
 def _numbers(corpus: Corpus, folder, cached: bool) -> tuple:

@@ -6,6 +6,10 @@ import os
 import pickle
 import random
 import re
+import struct
+import subprocess
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -340,6 +344,51 @@ def test_other_kinds_become_rgb(tmp_path, mode, colour, expected):
     read = read_image(tmp_path / "image.png")
     assert read.shape == (3, 4, 4)
     assert abs(read.astype(int) - np.reshape(expected, (3, 1, 1))).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["EPS", "TIFF", "PPM", "PCX"])
+def test_what_a_file_holds_does_not_choose_who_reads_it(tmp_path, monkeypatch, kind):
+    """Pillow runs Ghostscript on PostScript, whatever the file is called."""
+    started = []
+
+    def start(command, *args, **settings):
+        started.append(command)
+        raise OSError("not here")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    write_folder(tmp_path / "mine")
+    path = tmp_path / "mine" / "train" / "cat" / "0.png"
+    Image.fromarray(pixels(0)).save(path, format=kind)
+    says = f"{path}: is not a readable image; replace or remove it"
+    with refused(says):
+        load(tmp_path)
+    with refused(says):
+        read_image(path)
+    assert started == []
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A file of a few bytes whose header promises so many pixels."""
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes(9)),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("side", [9_000, 13_000])
+def test_an_image_too_large_for_memory_is_refused_by_its_header(tmp_path, side):
+    path = tmp_path / "huge.png"
+    path.write_bytes(png_that_claims(side, side))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with refused(f"{path}: is {side:,} × {side:,} pixels; images may have 67,108,864: make it smaller"):
+            read_image(path, image_size=8)
 
 
 def test_palette_with_a_transparent_entry(tmp_path):

@@ -1,13 +1,15 @@
 """The user's own data from Python: what may be given, and that it is read as it was given."""
 
+import io
 import json
+import re
 
 import numpy as np
 import pytest
 import tiny
 import torch
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from enas.data.image import load_images
 from enas.data.own import settings_for, write_dataset
@@ -31,6 +33,51 @@ def pictures(num: int, dtype=torch.uint8) -> list[tuple[torch.Tensor, int]]:
     pixels = torch.randint(256, (num, 3, 8, 8), generator=generator)
     images = pixels.to(torch.uint8) if dtype == torch.uint8 else pixels / 255
     return [(image, index % 3) for index, image in enumerate(images)]
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter(SENTENCES)
+
+    def __len__(self):
+        return len(SENTENCES)
+
+
+class Column(list):
+    """A column as pandas has it, whose numbers are names of rows: here those of the reversed order."""
+
+    iloc, ndim = "rows by place", 1
+
+    def __getitem__(self, index):
+        return super().__getitem__(len(self) - 1 - index)
+
+    def tolist(self):
+        return list(self)
+
+
+class Table(list):
+    iloc, ndim = "rows by place", 2
+
+
+class Broken(list):
+    def __getitem__(self, index):
+        if index == 3:
+            raise KeyError("no such row")
+        return super().__getitem__(index)
+
+
+ITEMS = "an item is a text, its words, its token ids, or (image, label)"
+LABELS = "a label is an integer or a name"
+CONTAINERS = "it must have a length and numbered items, as a list or a torch.utils.data.Dataset has"
+
+
+def all_three(items) -> list:
+    return [items] * 3
+
+
+def labelled(labels) -> list:
+    """Three splits of images with such labels."""
+    return all_three([(image, labels[index % 3]) for index, (image, _) in enumerate(pictures(6))])
 
 
 def small(folder, **changes) -> dict:
@@ -131,19 +178,101 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         ([SENTENCES, [], SENTENCES], "valid has no items"),
         (["one long text", "of a", "file"], "train is one string; give a list of texts, such as the lines of a file"),
         ([["all words differ here"]] * 3, "every word is rarer than vocab_min_count 2"),
-        ([[["a b", "c"]]] * 3, "mine: train 0 has the token 'a b'; tokens hold no blanks"),
-        ([[object()]] * 3, "mine: train 0 is of type object; it must be a text or its tokens"),
-        ([[{"title": "x"}]] * 3, "an item has title; it needs text, or image and label"),
+        (all_three([["a b", "c"]]), "train 0 has the token 'a b'; tokens hold no blanks"),
+        (all_three([object()]), f"train 0 is of type object; {ITEMS}"),
+        (all_three([b"a b"]), f"train 0 is of type bytes; {ITEMS}"),
+        (all_three([["a"], None]), f"train 1 is of type NoneType; {ITEMS}"),
+        ([SENTENCES, [{"text": 3}], SENTENCES], f"valid 0 is of type int; {ITEMS}"),
+        (all_three([("good", 1), ("bad", 0)]), f"train 0 has tokens of type int, str; {ITEMS}"),
+        (all_three([[1, 2], [b"a"]]), f"train 1 has tokens of type bytes; {ITEMS}"),
+        (all_three([[1, 2.5]]), f"train 0 has tokens of type float, int; {ITEMS}"),
+        (all_three([[True, False]]), f"train 0 has tokens of type bool; {ITEMS}"),
+        (all_three(torch.rand(4, 3)), f"train 0 has tokens of type float; {ITEMS}"),
+        (all_three([[[1, 2], [3, 4]]]), f"train 0 has tokens of type list; {ITEMS}"),
+        (all_three(torch.zeros(2, 3, 8, 8)), f"train 0 is a Tensor of shape (3, 8, 8); {ITEMS}"),
+        (all_three((np.zeros((9, 8, 8)), np.zeros(9))), f"train 0 is a ndarray of shape (9, 8, 8); {ITEMS}"),
+        (all_three(["a b", [1, 2]]), "train 1 has token ids, and train 0 text; all items must be of one kind"),
+        ([[["a"]], [[1]], [["a"]]], "valid 0 has token ids, and train 0 text; all items must be of one kind"),
+        (all_three([*pictures(3), "a b"]), "train 3 has text, and train 0 an image; all items must be of one kind"),
+        (all_three([["\ud800"]]), "train 0 has a character that UTF-8 cannot hold ('\\ud800'); replace it"),
+        (all_three(["a \udc80 b"]), "train 0 has a character that UTF-8 cannot hold ('\\udc80'); replace it"),
+        ([[{"title": "x"}]] * 3, "train 0 has title; it needs text, or image and label"),
+        (labelled([0.0, 0.37, 0.74]), f"train 0 has the label 0.0; {LABELS}"),
+        (labelled(torch.tensor([0.0, 0.37, 0.74])), f"train 0 has the label 0.0; {LABELS}"),
+        (labelled(torch.eye(3)), f"train 0 has the label [1.0, 0.0, 0.0]; {LABELS}"),
+        (labelled(np.eye(3, dtype=int)), f"train 0 has the label [1, 0, 0]; {LABELS}"),
+        (labelled([0, None, 1]), f"train 1 has the label None; {LABELS}"),
+        (labelled([b"cat", b"dog", b"cow"]), f"train 0 has the label b'cat'; {LABELS}"),
+        (
+            labelled([0, "dog", 1]),
+            "labels are integers, and names such as 'dog'; they must all be the one or the other",
+        ),
         ([[(torch.full((3, 4, 4), 2.0), 0), (torch.zeros(3, 4, 4), 1)]] * 3, "floating point images lie in 0 … 1"),
         ([[(torch.full((3, 4, 4), 300), 0), (torch.zeros(3, 4, 4), 1)]] * 3, "has values outside of 0 … 255"),
         ([[(torch.zeros(5, 4, 4), 0), (torch.zeros(5, 4, 4), 1)]] * 3, "channels; images have 1 or 3"),
+        ([[(torch.zeros(3, 0, 4), 0), (torch.zeros(3, 0, 4), 1)]] * 3, "train 0: has no pixels"),
+        ([[(Image.new("F", (4, 4)), 0), (Image.new("F", (4, 4)), 1)]] * 3, "train 0: is of Pillow's mode F; convert"),
+        ([[(Image.new("LAB", (4, 4)), 0), (Image.new("L", (4, 4)), 1)]] * 3, "train 0: is of Pillow's mode LAB; conve"),
+        ([None, SENTENCES, SENTENCES], f"train is of type NoneType; {CONTAINERS}"),
+        ([SENTENCES, (line for line in SENTENCES), SENTENCES], f"valid is of type generator; {CONTAINERS}"),
+        ([SENTENCES, SENTENCES, set(SENTENCES)], f"test is of type set; {CONTAINERS}"),
+        (all_three(Endless()), f"train is of type Endless; {CONTAINERS}"),
+        (all_three(DataLoader(SENTENCES)), f"train is of type DataLoader; {CONTAINERS}"),
+        (all_three(torch.tensor(3)), f"train is of type Tensor; {CONTAINERS}"),
+        (
+            all_three({"train": SENTENCES, "test": SENTENCES}),
+            "train is a dict of train, test; give the one that is mean",
+        ),
+        (all_three(Table(SENTENCES)), 'train is a table (Table); give one column, such as table["text"].to'),
+        (all_three(Broken(SENTENCES)), "train 3 cannot be read (KeyError: 'no such row'); items have the numbers 0 …"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_used_leaves_nothing(tmp_path, splits, says):
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=re.escape(says)) as error:
         run.search(*splits, dataset="mine", data_dir=str(tmp_path), log_dir=str(tmp_path / "logs"))
+    assert len(str(error.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_that_cannot_be_read_is_not_blamed_on_the_folder(tmp_path):
+    whole = io.BytesIO()
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (40, 40, 3), dtype=np.uint8)).save(whole, "PNG")
+    items = [(Image.open(io.BytesIO(whole.getvalue()[:-2000])), 0), (Image.new("RGB", (40, 40)), 1)]
+    with pytest.raises(UserError, match=r"^train 0 cannot be read \(OSError"):
+        write_dataset("mine", [items] * 3, tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "RGBX"])
+def test_images_that_png_does_not_know_become_rgb(tmp_path, mode):
+    colours = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    write_dataset("mine", [[(image.convert(mode), index) for index, image in enumerate(colours)]] * 3, tmp_path)
+    found = load_images("mine", data_dir=tmp_path).train.images
+    assert (found[:, :, 0, 0].int() - torch.tensor([[255, 0, 0], [0, 0, 255]])).abs().max() <= 2
+
+
+def test_a_column_of_a_table_is_read_in_its_own_order(tmp_path):
+    """pandas takes an index for a row's name: of a shuffled or sliced column, item 0 is another one or none."""
+    column = Column(reversed(SENTENCES))
+    write_dataset("mine", [column] * 3, tmp_path)
+    assert (tmp_path / "mine" / "train.txt").read_text().splitlines() == SENTENCES[::-1]
+
+
+def test_labels_of_every_integer_type_are_kept(tmp_path):
+    images = [image for image, _ in pictures(5)]
+    labels = [2, np.int64(1), torch.tensor(0), np.array([2]), True]
+    write_dataset("mine", [list(zip(images, labels, strict=True))] * 3, tmp_path)
+    assert load_images("mine", data_dir=tmp_path).train.labels.tolist() == [0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("odd", ["", "__MACOSX", ".hidden", "a/b", "a\0b", "x" * 300, "é" * 200, "\ud800"])
+def test_any_name_may_be_a_label(tmp_path, odd):
+    items = [(image, ("cat", odd)[index % 2]) for index, (image, _) in enumerate(pictures(6))]
+    write_dataset("mine", [items] * 3, tmp_path)
+    found = load_images("mine", data_dir=tmp_path)
+    assert len(found.classes) == 2
+    order = sorted(range(6), key=lambda index: (items[index][1], index))
+    assert torch.equal(found.train.images, torch.stack([items[index][0] for index in order]))
 
 
 def test_other_data_of_the_same_name_are_not_overwritten(tmp_path):

@@ -1,5 +1,6 @@
 """One more activation, or operation, is one call from outside the package; it is sampled, trained and derived."""
 
+import functools
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import tiny
 import torch
 from torch import nn
 
+from enas.errors import UserError
 from enas.models.activations import activate, register_activation
 from enas.models.operations import CONVOLUTIONS, register_operation
 from enas.runs.commands import execute
@@ -66,6 +68,40 @@ def test_an_operation(tmp_path, dilated, space):
     assert any(dilated in name for name in used)
     execute(settings)
     assert derived(tiny.only_run(tmp_path / "logs")).nodes
+
+
+WEIGHT = nn.Parameter(torch.tensor(0.25))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        nn.PReLU(),
+        nn.PReLU(8),
+        nn.PReLU().requires_grad_(False),
+        nn.PReLU().forward,
+        nn.Sequential(nn.Tanh(), nn.PReLU()),
+        lambda x: x * WEIGHT,
+        functools.partial(nn.functional.prelu, weight=WEIGHT),
+    ],
+    ids=["module", "of eight", "frozen", "bound", "inside", "closure", "partial"],
+)
+def test_an_activation_with_parameters_is_refused(function):
+    """They would be in no optimiser and in no checkpoint."""
+    with (
+        torch.no_grad(),
+        pytest.raises(UserError, match="activation own has parameters, which no run trains or saves; "),
+    ):
+        register_activation("own", function)
+    assert "own" not in ACTIVATIONS
+
+
+@pytest.mark.parametrize("function", [nn.Softplus(), nn.Hardswish(), torch.sin, lambda x: x * 0.5, "torch.sin"])
+def test_an_activation_without_parameters_is_taken(function):
+    before = torch.get_rng_state()
+    register_activation("own", function)
+    del ACTIVATIONS["own"]
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_name_that_is_taken(sine, dilated):

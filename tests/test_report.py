@@ -1,5 +1,6 @@
 """The page about runs: what it says, and what a browser makes of it."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -7,9 +8,11 @@ import subprocess
 
 import pytest
 import tiny
+from PIL import Image
 
 from enas.ablation.ablations import main as ablation_main
 from enas.ablation.ablations import node_removal
+from enas.errors import UserError
 from enas.report import figures
 from enas.report.__main__ import main
 from enas.report.page import report
@@ -73,6 +76,15 @@ def test_the_curves_are_those_of_the_history(home):
             [entry[who]["lower_quartile"] for entry in history]
         )
     assert len(figures.over_time(record).layout.sliders[0].steps) == 2
+
+
+def test_a_picture_of_a_run_that_is_postscript_starts_no_program(home, tmp_path, monkeypatch):
+    (record,) = read_runs([run_of(home, "rnn")], "logs")
+    path = tmp_path / "0.png"
+    Image.new("RGB", (4, 4)).save(path, format="EPS")
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **settings: pytest.fail("a program was started"))
+    with pytest.raises(UserError, match=re.escape(f"{path}: cannot be read as a PNG")):
+        figures.over_time(dataclasses.replace(record, pictures=[path]))
 
 
 def test_probabilities_of_a_decision_add_up(home):

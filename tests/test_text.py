@@ -56,7 +56,14 @@ def test_an_eos_of_the_texts_own_is_not_doubled_and_said(tmp_path):
             "a b\nb a\n".encode("utf-16-le"),
             "line 1: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as",
         ),
-        (b"a b\rb a\ra\r", "lines end in a carriage return alone; save the file with line feeds"),
+        (b"a b\rb a\ra\r", "line 1: has a carriage return inside; save the file with line feeds alone"),
+        (b"a b\rb a\ra\n", "line 1: has a carriage return inside; save the file with line feeds alone"),
+        (b"\na b\rb a\ra", "line 2: has a carriage return inside; save the file with line feeds alone"),
+        (b"a b\nb a\n" * 9 + b"a\rb\r\n", "line 19: has a carriage return inside; save the file with line feeds alone"),
+        (
+            b"\r".join([b"a b"] * 300) + b"\n",
+            "line 1: has a carriage return inside; save the file with line feeds alone",
+        ),
         (
             "日本語\n学校\n".encode(),
             "every word is rarer than vocab_min_count 2; a text without blanks needs --text_unit",
@@ -70,9 +77,19 @@ def test_texts_that_would_be_misread(tmp_path, content, reason):
     assert "train.txt" in str(error.value)
 
 
-def test_carriage_returns_inside_and_at_the_end_of_lines_are_blanks(tmp_path):
-    write_corpus(tmp_path, train=b"a\rb\r\nb a\r\n")
-    assert words(load_corpus("own", data_dir=tmp_path), "train") == ["a", "b", "<eos>", "b", "a", "<eos>"]
+@pytest.mark.parametrize("place", range(3, 12))
+def test_a_carriage_return_is_found_wherever_a_long_line_is_cut(tmp_path, monkeypatch, place):
+    monkeypatch.setattr("enas.data.words.PIECE", 4)
+    line = list("a b a b a b a b")
+    line[place] = "\r"
+    write_corpus(tmp_path, train=("".join(line) + " \r\nb\n").encode())
+    with pytest.raises(UserError, match=r"train\.txt, line 1: has a carriage return inside"):
+        load_corpus("own", data_dir=tmp_path)
+
+
+def test_carriage_returns_before_a_line_feed_are_a_part_of_it(tmp_path):
+    write_corpus(tmp_path, train=b"a b\r\nb a\r\r\nb\r")
+    assert words(load_corpus("own", data_dir=tmp_path), "train") == ["a", "b", "<eos>", "b", "a", "<eos>", "b", "<eos>"]
 
 
 def test_every_line_is_its_characters_and_eos(tmp_path):

@@ -1,5 +1,6 @@
 """Folders of images: their files, checks that these fit together, and their pixels."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from enas.errors import NotFoundError, UserError
 RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content
 OTHER_NAMES = {"train": ("training",), "valid": ("val", "validation", "dev"), "test": ("testing",)}
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # alone: Pillow starts Ghostscript for PostScript, whatever its name
+MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
 KINDS = {"1": "grey-scale", "L": "grey-scale", "P": "palette", "RGB": "colour"}
 
 
@@ -199,13 +202,23 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _known(path: Path) -> Image.Image:
+    """The image in a file of one of the formats, its pixels not read yet, of whatever size."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=FORMATS)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image in a file, upright; pixels are decoded when they are asked for."""
     # Besides OSError, Pillow meets damage with SyntaxError, ValueError, struct.error and others. All of them mean the
     # same here, and nothing but reading the image goes on inside such a block.
     try:
-        with Image.open(path) as image:
+        with _known(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                size = f"{image.width:,} × {image.height:,}"
+                raise UserError(f"{path}: is {size} pixels; images may have {MOST_PIXELS:,}: make it smaller")
             if image.mode[0] in "IF":
                 raise UserError(
                     f"{path}: has more than 8 bits a channel (Pillow's mode {image.mode}); convert it to 8 bits"

@@ -2,27 +2,93 @@
 
 What an item may be: a text (one string, which may have several lines); a sequence of words or of token ids; a pair of
 an image and its label; or a dict of these, as Hugging Face datasets give them ({"text": …}, {"image": …, "label": …}).
-A `torch.utils.data.Dataset`, a list, or anything else with a length and items will do.
+A `torch.utils.data.Dataset`, a list, a column of a table, or anything else with a length and numbered items will do.
 """
 
 import filecmp
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import check_plain
+from enas.data.image_folder import RESOURCES
 from enas.errors import UserError
 
 TEXT_KEYS = ("text", "sentence", "tokens", "input_ids")
 IMAGE_KEYS = ("image", "img")
 LABEL_KEYS = ("label", "labels", "fine_label")
+TEXT, IDS, IMAGE = "text", "token ids", "an image"  # the kinds of items
+AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA")  # Pillow's modes that a PNG file holds, 8 bits a channel
+AS_RGB = ("CMYK", "HSV", "RGBX", "YCbCr")  # those that Pillow converts
+LONGEST_NAME = 60  # letters of a label in the name of a folder
+
+
+class Split:
+    """The items of a split, each checked when it is read: a text, a list of words or token ids, or (image, label).
+
+    Raises:
+        UserError: `items` has no length or no numbered items; or, when an item is read, it is of none of these kinds.
+            The line names the item, its type and what is right.
+    """
+
+    def __init__(self, name: str, items: Any):
+        self.name = name
+        self._items = items.tolist() if getattr(items, "ndim", 0) == 1 and hasattr(items, "iloc") else items
+        self._check()
+
+    def _check(self) -> None:
+        items, kind = self._items, type(self._items).__name__
+        if isinstance(items, str | bytes):
+            raise UserError(f"{self.name} is one string; give a list of texts, such as the lines of a file")
+        if isinstance(items, Mapping):
+            raise UserError(f"{self.name} is a {kind} of {_listed(items)}; give the one that is meant")
+        if hasattr(items, "iloc"):
+            raise UserError(f'{self.name} is a table ({kind}); give one column, such as table["text"].tolist()')
+        if isinstance(items, IterableDataset) or not hasattr(items, "__getitem__") or _length(items) is None:
+            raise UserError(
+                f"{self.name} is of type {kind}; it must have a length and numbered items, as a list or a "
+                "torch.utils.data.Dataset has"
+            )
+        if len(items) == 0:
+            raise UserError(f"{self.name} has no items")
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Any:
+        place = f"{self.name} {index}"
+        try:
+            item = self._items[index]
+        except Exception as error:
+            last = len(self) - 1
+            raise UserError(f"{place} cannot be read ({_brief(error)}); items have the numbers 0 … {last}") from error
+        if isinstance(item, Mapping):
+            item = _of_mapping(item, place)
+        return (item[0], _label(item[1], place)) if _is_pair(item) else _text(item, place)
+
+    @property
+    def kind(self) -> str:
+        """The kind of the items: that of the first which is not empty."""
+        return next((_kind(item) for item in self if item), TEXT)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of labels 0, 1, …, where the data bring them, as those of torchvision and Hugging Face do."""
+        features = getattr(self._items, "features", None)
+        label = next((features[key] for key in LABEL_KEYS if key in features), None) if features else None
+        return [str(name) for name in getattr(label, "names", None) or getattr(self._items, "classes", None) or []]
 
 
 def settings_for(train: Any) -> dict[str, Any]:
@@ -31,17 +97,10 @@ def settings_for(train: Any) -> dict[str, Any]:
     Raises:
         UserError: there is no item, or the first is of none of the kinds.
     """
-    _check_split("train", train)
-    if _is_image(_item(train, 0)):
+    kind = Split("train", train).kind
+    if kind == IMAGE:
         return {"network_type": "cnn"}
-    return {"network_type": "rnn", **({} if isinstance(_first(train), str) else {"vocab_min_count": 1})}
-
-
-def _check_split(split: str, items: Any) -> None:
-    if isinstance(items, str | bytes):
-        raise UserError(f"{split} is one string; give a list of texts, such as the lines of a file")
-    if len(items) == 0:
-        raise UserError(f"{split} has no items")
+    return {"network_type": "rnn", **({"vocab_min_count": 1} if kind == IDS else {})}
 
 
 def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data") -> bool:
@@ -62,15 +121,14 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
         UserError: a split is empty, an item is of none of these kinds, or the folder holds other data already.
     """
     check_plain(name, Path(data_dir))
-    for split, items in zip(SPLITS, splits, strict=True):
-        _check_split(split, items)
+    checked = [Split(split, items) for split, items in zip(SPLITS, splits, strict=True)]
     folder = Path(data_dir) / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as staging:
             ready = Path(staging) / name
             ready.mkdir()
-            _write(name, ready, splits)
+            _write(name, ready, checked)
             is_new = not folder.exists()
             if is_new:
                 ready.rename(folder)
@@ -83,14 +141,15 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     return is_new
 
 
-def _write(name: str, folder: Path, splits: Sequence[Any]) -> None:
-    if _is_image(_item(splits[0], 0)):
+def _write(name: str, folder: Path, splits: Sequence[Split]) -> None:
+    kind = splits[0].kind
+    if kind == IMAGE:
         names = _class_names(splits)
-        for split, items in zip(SPLITS, splits, strict=True):
-            _write_images(name, folder / split, items, names)
+        for split in splits:
+            _write_images(name, folder / split.name, split, names)
         return
-    for split, items in zip(SPLITS, splits, strict=True):
-        (folder / f"{split}.txt").write_text("".join(_lines(name, split, items)), encoding="utf-8")
+    for split in splits:
+        (folder / f"{split.name}.txt").write_text("".join(_lines(split, kind)), encoding="utf-8")
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -98,95 +157,148 @@ def _same(one: Path, other: Path) -> bool:
     return files[0] == files[1] and not any(filecmp.cmpfiles(one, other, files[0], shallow=False)[1:])
 
 
-def _item(items: Any, index: int) -> Any:
-    """An item, what a dict holds put into a pair or a text."""
-    item = items[index]
-    if not isinstance(item, Mapping):
-        return item
+# --- what is handed over ----------------------------------------------------------------------------------------------
+
+
+def _length(items: Any) -> int | None:
+    try:
+        return len(items)
+    except TypeError:
+        return None
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(str, names))
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _of_mapping(item: Mapping[str, Any], place: str) -> Any:
+    """What a dict holds, as a pair or a text."""
     image, label = (next((item[key] for key in keys if key in item), None) for keys in (IMAGE_KEYS, LABEL_KEYS))
     if image is not None and label is not None:
         return image, label
-    text = next((item[key] for key in TEXT_KEYS if key in item), None)
-    if text is None:
-        raise UserError(f"an item has {', '.join(map(str, item))}; it needs text, or image and label")
-    return text
+    key = next((key for key in TEXT_KEYS if key in item), None)
+    if key is None:
+        raise UserError(f"{place} has {_listed(item)}; it needs text, or image and label")
+    return item[key]
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
-
-
-def _lines(name: str, split: str, items: Any) -> Iterator[str]:
-    for index in range(len(items)):
-        text = _text(_item(items, index))
-        if isinstance(text, str):
-            lines = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-            yield from (f"{line}\n" for line in lines)  # not splitlines: the reader knows line feeds alone
-            continue
-        if not isinstance(text, Sequence) or _is_image(text):
-            raise UserError(
-                f"{name}: {split} {index} is of type {type(text).__name__}; it must be a text or its tokens"
-            )
-        words = [str(word) for word in text]
-        odd = next((word for word in words if len(word.split()) != 1), None)
-        if odd is not None:
-            raise UserError(f"{name}: {split} {index} has the token {odd!r}; tokens hold no blanks")
-        yield f"{' '.join(words)}\n"
-
-
-def _text(item: Any) -> Any:
-    return item.tolist() if isinstance(item, torch.Tensor | np.ndarray) else item
-
-
-def _first(items: Any) -> Any:
-    """The first token there is, or the first character of a text."""
-    texts = (_text(_item(items, index)) for index in range(len(items)))
-    return next((word for text in texts if isinstance(text, Sequence) for word in text), "")
-
-
-# --- images -----------------------------------------------------------------------------------------------------------
-
-
-def _is_image(item: Any) -> bool:
+def _is_pair(item: Any) -> bool:
     if not isinstance(item, tuple | list) or len(item) != 2:
         return False
     image, _ = item
     return isinstance(image, Image.Image) or getattr(image, "ndim", 0) in (2, 3)
 
 
-def _class_names(splits: Sequence[Any]) -> dict[Any, str]:
+def _kind(item: Any) -> str:
+    if isinstance(item, tuple):
+        return IMAGE
+    return TEXT if isinstance(item, str) or isinstance(item[0], str) else IDS
+
+
+def _check_kind(item: Any, place: str, kind: str) -> None:
+    if item and _kind(item) != kind:
+        raise UserError(f"{place} has {_kind(item)}, and train 0 {kind}; all items must be of one kind")
+
+
+def _text(item: Any, place: str) -> str | list[str] | list[int]:
+    """A text or its tokens; UserError for what is neither."""
+    right = "an item is a text, its words, its token ids, or (image, label)"
+    if isinstance(item, str):
+        _check_characters(item, place)
+        return item
+    if isinstance(item, torch.Tensor | np.ndarray):
+        if item.ndim != 1:
+            raise UserError(f"{place} is a {type(item).__name__} of shape {tuple(item.shape)}; {right}")
+        item = item.tolist()
+    if not isinstance(item, Sequence) or isinstance(item, bytes | bytearray | memoryview):
+        raise UserError(f"{place} is of type {type(item).__name__}; {right}")
+    if all(isinstance(token, str) for token in item):
+        odd = next((word for word in item if len(word.split()) != 1), None)
+        if odd is not None:
+            raise UserError(f"{place} has the token {odd!r}; tokens hold no blanks")
+        _check_characters(" ".join(item), place)
+        return list(item)
+    if any(not isinstance(token, Integral) or isinstance(token, bool) for token in item):
+        types = sorted({type(token).__name__ for token in item})
+        raise UserError(f"{place} has tokens of type {_listed(types)}; {right}")
+    return [int(token) for token in item]
+
+
+def _check_characters(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        odd = text[error.start]
+        raise UserError(f"{place} has a character that UTF-8 cannot hold ({odd!r}); replace it") from None
+
+
+def _label(label: Any, place: str) -> int | str:
+    value = label.tolist() if isinstance(label, torch.Tensor | np.ndarray | np.generic) else label
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        return str(value)
+    if not isinstance(value, Integral):
+        raise UserError(
+            f"{place} has the label {str(value)[:60]}; a label is an integer or a name (for one-hot labels, the place "
+            "of the 1; for a quantity to predict, there is no search)"
+        )
+    return int(value)
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def _lines(split: Split, kind: str) -> Iterator[str]:
+    for index, item in enumerate(split):
+        _check_kind(item, f"{split.name} {index}", kind)
+        if isinstance(item, str):
+            lines = item.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+            yield from (f"{line}\n" for line in lines)  # not splitlines: the reader knows line feeds alone
+        else:
+            yield f"{' '.join(map(str, item))}\n"
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def _class_names(splits: Sequence[Split]) -> dict[int | str, str]:
     """Label -> folder, such that folders in order of name are labels in their own order."""
-    labels = sorted({_label(items, index) for items in splits for index in range(len(items))})
-    known = _given_names(splits[0])
-    names = [known[label] if isinstance(label, int) and label < len(known) else str(label) for label in labels]
-    if any("/" in name or name.startswith(".") for name in names) or names != sorted(set(names)):
+    found: set[Any] = set()
+    for split in splits:
+        for index, item in enumerate(split):
+            _check_kind(item, f"{split.name} {index}", IMAGE)
+            found.add(item[1])
+    name = next((label for label in found if isinstance(label, str)), None)
+    if name is not None and any(isinstance(label, int) for label in found):
+        raise UserError(f"labels are integers, and names such as {name!r}; they must all be the one or the other")
+    labels, known = sorted(found), splits[0].class_names
+    names = [known[label] if isinstance(label, int) and 0 <= label < len(known) else str(label) for label in labels]
+    if names != sorted(set(names)) or not all(map(_is_folder_name, names)):
         width = len(str(len(labels)))
-        names = [f"{index:0{width}d}-{name.replace('/', '-')}" for index, name in enumerate(names)]
+        names = [f"{index:0{width}d}-{_as_folder_name(name)}" for index, name in enumerate(names)]
     return dict(zip(labels, names, strict=True))
 
 
-def _given_names(items: Any) -> list[str]:
-    """What torchvision's datasets and those of Hugging Face call their classes."""
-    features = getattr(items, "features", None)
-    label = next((features[key] for key in LABEL_KEYS if key in features), None) if features else None
-    return [str(name) for name in getattr(label, "names", None) or getattr(items, "classes", None) or []]
+def _is_folder_name(name: str) -> bool:
+    return name == _as_folder_name(name) and name not in ("", RESOURCES) and not name.startswith(".")
 
 
-def _label(items: Any, index: int) -> int | str:
-    item = _item(items, index)
-    if not _is_image(item):
-        raise UserError(f"item {index} is not a pair of an image and its label")
-    label = item[1]
-    return label if isinstance(label, str) else int(label)
+def _as_folder_name(name: str) -> str:
+    return "".join(letter if letter.isprintable() and letter != "/" else "-" for letter in name[:LONGEST_NAME])
 
 
-def _write_images(name: str, folder: Path, items: Any, names: dict[Any, str]) -> None:
+def _write_images(name: str, folder: Path, split: Split, names: dict[Any, str]) -> None:
     for class_name in names.values():
         (folder / class_name).mkdir(parents=True)
-    width = len(str(len(items)))
-    for index in tqdm(range(len(items)), desc=f"{name}: writing {folder.name}", disable=None, leave=False):
-        image, _ = _item(items, index)
-        path = folder / names[_label(items, index)] / f"{index:0{width}d}.png"
-        _picture(image, f"{name}: {folder.name} {index}").save(path)
+    width = len(str(len(split)))
+    bar = tqdm(split, desc=f"{name}: writing {split.name}", disable=None, leave=False)
+    for index, (image, label) in enumerate(bar):
+        _picture(image, f"{split.name} {index}").save(folder / names[label] / f"{index:0{width}d}.png")
     for class_folder in folder.iterdir():
         if not any(class_folder.iterdir()):
             class_folder.rmdir()
@@ -194,8 +306,10 @@ def _write_images(name: str, folder: Path, items: Any, names: dict[Any, str]) ->
 
 def _picture(image: Any, place: str) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image
+        return _storable(image, place)
     pixels = np.asarray(image.cpu() if isinstance(image, torch.Tensor) else image)
+    if pixels.size == 0:
+        raise UserError(f"{place}: has no pixels")
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3):  # torch's order
         pixels = pixels.transpose(1, 2, 0)
     if np.issubdtype(pixels.dtype, np.floating):
@@ -210,3 +324,13 @@ def _picture(image: Any, place: str) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] != 3:
         raise UserError(f"{place}: has {pixels.shape[2]} channels; images have 1 or 3")
     return Image.fromarray(pixels)
+
+
+def _storable(image: Image.Image, place: str) -> Image.Image:
+    if image.mode not in AS_PNG + AS_RGB:
+        raise UserError(f"{place}: is of Pillow's mode {image.mode}; convert it to RGB or L")
+    try:
+        image.load()
+    except Exception as error:
+        raise UserError(f"{place} cannot be read ({_brief(error)}); replace or remove it") from error
+    return image if image.mode in AS_PNG else image.convert("RGB")

@@ -14,7 +14,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from enas.data.identity import BYTES
+from enas.data.identity import BYTES, digest
 
 FROM = 20_000_000  # bytes of text from which on a cache is worth its place
 META = "meta.json"
@@ -70,8 +70,16 @@ def cached(folder: Path, settings: Mapping[str, Any], files: Mapping[str, Path],
 
 def _write(made: Path, folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Encode) -> None:
     with ExitStack() as opened:
-        content = encode({split: opened.enter_context(open(made / f"{split}.i32", "wb")) for split in splits})
-    (made / META).write_text(json.dumps({"key": key, "content": content}), encoding="utf-8")
+        tokens = {split: opened.enter_context(open(made / f"{split}.i32", "wb")) for split in splits}
+        content = encode(tokens)
+        for file in tokens.values():
+            _sync(file)
+    # Digests of what was written, for a power cut or a worn disk leaves files of the right name with other numbers.
+    digests = {split: _digest(Path(file.name)) for split, file in tokens.items()}
+    meta = {"key": key, "content": content, "digests": {**digests, META: _digest_of(content)}}
+    with open(made / META, "wb") as file:
+        file.write(json.dumps(meta).encode())
+        _sync(file)
     if folder.exists():
         os.replace(folder, made / "old")
     made.chmod(0o755)
@@ -82,7 +90,8 @@ def _write(made: Path, folder: Path, key: dict[str, Any], splits: Iterable[str],
 def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> Encoded | None:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        if meta["key"] != key:
+        digests = {split: _digest(folder / f"{split}.i32") for split in files}
+        if meta["key"] != key or meta["digests"] != {**digests, META: _digest_of(meta["content"])}:
             return None
         return Encoded(meta["content"], {split: mapped(folder / f"{split}.i32") for split in files})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
@@ -92,6 +101,15 @@ def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> Encod
 def mapped(path: Path) -> Tensor:
     """The numbers in a file, int32 [tokens]; pages are read when they are needed."""
     return torch.from_file(str(path), shared=False, size=path.stat().st_size // 4, dtype=torch.int32)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _digest_of(content: dict[str, Any]) -> str:
+    return digest(json.dumps(content).encode())
 
 
 def _digest(path: Path) -> str:

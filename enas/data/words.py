@@ -38,7 +38,6 @@ class Words:
         try:
             with open(self.path, "rb") as file, self._bar(file) as bar:
                 for number, piece, ends_line in _pieces(file):
-                    self._check(number, piece)
                     tokens = self._tokens(_decode(piece, f"{self.path}, line {number}"))
                     last = tokens[-1] if tokens else last
                     if ends_line:
@@ -56,10 +55,6 @@ class Words:
         size = os.fstat(file.fileno()).st_size
         name = f"{self.path.parent.name}: reading {self.path.stem}"
         return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
-
-    def _check(self, number: int, piece: bytes) -> None:
-        if number == 1 and b"\r" in piece.rstrip() and not piece.endswith(b"\n"):
-            raise UserError(f"{self.path}: lines end in a carriage return alone; save the file with line feeds")
 
     def _tokens(self, text: str) -> list[str]:
         return list(text.rstrip("\r\n")) if self.unit == "character" else text.split()
@@ -98,6 +93,8 @@ def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _decode(line: bytes, place: str) -> str:
+    if b"\r" in line.removesuffix(b"\n").rstrip(b"\r"):
+        raise UserError(f"{place}: has a carriage return inside; save the file with line feeds alone")
     if b"\0" in line:
         raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
     try:

@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from enas.errors import UserError
 from enas.search_space.rnn_cell import ACTIVATIONS, Activation
@@ -24,11 +24,24 @@ def register_activation(name: str, function: str | Callable[[Tensor], Tensor], c
         colour: of its nodes in drawings.
 
     Raises:
-        UserError: the name is taken.
+        UserError: the name is taken, or the function has parameters.
     """
     if name in ACTIVATIONS:
         raise UserError(f"activation {name} is registered already; choose another name")
+    if not isinstance(function, str) and _has_parameters(function):
+        raise UserError(
+            f"activation {name} has parameters, which no run trains or saves; give a function without any, such as "
+            "lambda x: torch.nn.functional.leaky_relu(x, 0.25)"
+        )
     ACTIVATIONS[name] = Activation(function, colour)
+
+
+def _has_parameters(function: Callable[[Tensor], Tensor]) -> bool:
+    owner = getattr(function, "__self__", function)  # of a bound method
+    if isinstance(owner, nn.Module) and any(True for _ in owner.parameters()):
+        return True
+    with torch.enable_grad():
+        return function(torch.zeros(1)).requires_grad
 
 
 @functools.cache

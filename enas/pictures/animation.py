@@ -146,7 +146,7 @@ def render(pictures: Sequence[Picture], metric: str, title: str = "") -> list[np
     """
     status = [status_line(picture, metric) for picture in pictures]
     header = _MARGIN + _LINE * (2 if title else 1)
-    drawings = [_opened(picture.path) for picture in pictures]
+    drawings = [open_picture(picture.path) for picture in pictures]
     width, height = (max(drawing.size[side] for drawing in drawings) for side in (0, 1))
     factor = min(1, LONGEST_SIDE / width, (LONGEST_SIDE - header) / height)
     text_width = round(max(map(_FONT.getlength, [title, *status])))
@@ -171,8 +171,12 @@ def status_line(picture: Picture, metric: str) -> str:
     return f"epoch {picture.epoch}   step {picture.step}   {metric} {format_score(picture.score)}"
 
 
-def _opened(path: Path) -> Image.Image:
-    """The picture with its transparency, which `paste` takes as its mask."""
+def open_picture(path: Path) -> Image.Image:
+    """The picture in a PNG file with its transparency, which `paste` takes as its mask.
+
+    Raises:
+        UserError: it is not a PNG.
+    """
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return image.convert("RGBA")

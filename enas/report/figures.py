@@ -4,9 +4,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import imageio.v3 as imageio
 import plotly.graph_objects as go
 
+from enas.pictures.animation import open_picture
 from enas.report.record import Ablation, Policy, Record
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -89,7 +89,7 @@ def over_time(record: Record) -> go.Figure | None:
     if not record.pictures:
         return None
     sources = [_embedded(picture.read_bytes()) for picture in record.pictures]
-    height, width = imageio.imread(record.pictures[-1]).shape[:2]
+    width, height = open_picture(record.pictures[-1]).size
     figure = go.Figure()
     picture = {
         "source": sources[-1], "xref": "paper", "yref": "paper", "x": 0.5, "y": 1, "sizex": 1, "sizey": 1,
