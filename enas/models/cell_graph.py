@@ -37,7 +37,6 @@ class Shape:
 
     Attributes:
         steps, cells, batch, hidden, nodes: T, M, B, H and N.
-        own_weights: whether each cell has its own input and weights.
         is_masked: whether there is dropout of the state.
         has_backward: whether what the backward pass needs is kept.
         norm_bound: see `cell_sequence`.
@@ -52,7 +51,6 @@ class Shape:
     batch: int
     hidden: int
     nodes: int
-    own_weights: bool
     is_masked: bool
     has_backward: bool
     norm_bound: float
@@ -83,11 +81,10 @@ class CellGraph:
         operand = functools.partial(new, dtype=shape.products)
         index = functools.partial(torch.zeros, n, m, dtype=torch.int32, device=shape.device)
         self.cells = CellTensors(index(), index(), new(n, m))
-        each = (m,) if shape.own_weights else ()
-        self.projected = new(steps, *each, batch, 2 * hidden)
+        self.projected = new(steps, batch, 2 * hidden)
         self.first = new(m, batch, hidden)
         self.mask = new(m, batch, hidden) if shape.is_masked else None
-        self.w_state = operand(*each, hidden, 2 * hidden)
+        self.w_state = operand(hidden, 2 * hidden)
         self.weights = operand(n - 1, m, hidden, 2 * hidden)
         # Time is the third dimension, so that a weight's gradient is one product over time and batch.
         self.nodes = new(n + 1, m, kept, batch, hidden)
@@ -188,7 +185,7 @@ class CellGraph:
             nodes = self.nodes[:, :, now]
             for j in range(shape.nodes):
                 both, read = self.both[j, :, now], self.reads[j, :, now]
-                if j == 0 and not shape.has_backward and not shape.own_weights:
+                if j == 0 and not shape.has_backward:
                     torch.mm(read.view(rows, -1), self.w_state, out=both.view(rows, -1))
                 else:
                     torch.bmm(read, self._weights(j), out=both)
@@ -220,12 +217,8 @@ class CellGraph:
             direct, through = self.direct[0], self.through[0]
         self.grad_first.copy_(direct + (through if self.mask is None else through * self.mask))
         reads, grads = self.reads.flatten(2, 3), self.grad_both.flatten(2, 3)  # [N, M, T·B, …]
-        if shape.own_weights:
-            self.grad_projected.copy_(self.grad_both[0].transpose(0, 1))
-            torch.bmm(reads[0].transpose(1, 2), grads[0], out=self.grad_w_state)
-        else:
-            self.grad_projected.copy_(self.grad_both[0].sum(0, dtype=shape.dtype))
-            torch.mm(reads[0].flatten(0, 1).t(), grads[0].flatten(0, 1), out=self.grad_w_state)
+        self.grad_projected.copy_(self.grad_both[0].sum(0, dtype=shape.dtype))
+        torch.mm(reads[0].flatten(0, 1).t(), grads[0].flatten(0, 1), out=self.grad_w_state)
         if shape.nodes > 1:
             reads, grads = reads[1:].flatten(0, 1), grads[1:].flatten(0, 1)
             torch.bmm(reads.transpose(1, 2), grads, out=self.grad_weights.flatten(0, 1))
@@ -304,7 +297,7 @@ def graph_sequence(
     nodes = max(len(plan.nodes), min(_up(len(plan.nodes), NODES_MULTIPLE), largest))
     has_backward = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
     shape = Shape(
-        steps, *state.shape, nodes, w_state.dim() == 3, mask is not None, has_backward, norm_bound, state.dtype,
+        steps, *state.shape, nodes, mask is not None, has_backward, norm_bound, state.dtype,
         products or state.dtype, torch.backends.cuda.matmul.allow_tf32, state.device,
     )  # fmt: skip
     graph = _graph(shape, pointwise or _fastest(state))

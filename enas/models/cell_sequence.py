@@ -135,14 +135,14 @@ class Plan:
         return any(name not in IN_PLACE for node in self.nodes for name, _ in node.groups)
 
     @classmethod
-    def of(cls, cells: Sequence[RNNCell], own_weights: bool = False) -> "Plan":
-        """The plan of M ≥ 1 cells, of any sizes; with `own_weights`, no two of them share an edge's."""
+    def of(cls, cells: Sequence[RNNCell]) -> "Plan":
+        """The plan of M ≥ 1 cells, of any sizes."""
         size = max(cell.num_blocks for cell in cells)
-        nodes = tuple(cls._node(cells, position, own_weights) for position in range(size))
+        nodes = tuple(cls._node(cells, position) for position in range(size))
         return cls(nodes, tuple(tuple(_share(cell, position) for cell in cells) for position in range(size)))
 
     @staticmethod
-    def _node(cells: Sequence[RNNCell], position: int, own_weights: bool) -> NodePlan:
+    def _node(cells: Sequence[RNNCell], position: int) -> NodePlan:
         present = [position < cell.num_blocks for cell in cells]
         names = [cell.activations[position] if here else "identity" for cell, here in zip(cells, present, strict=True)]
         absent = [m for m, here in enumerate(present) if not here]
@@ -150,9 +150,6 @@ class Plan:
             return NodePlan((), _grouped(names), (), absent)
         parents = tuple(cell.parents[position - 1] if here else 0 for cell, here in zip(cells, present, strict=True))
         edges = [cell.edges[position - 1] if here else None for cell, here in zip(cells, present, strict=True)]
-        if own_weights:
-            each = tuple((edge, slice(m, m + 1)) for m, edge in enumerate(edges) if edge is not None)
-            return NodePlan(parents, _grouped(names), each, absent)
         return NodePlan(parents, _grouped(names), _grouped(edges), absent)
 
 
@@ -305,10 +302,7 @@ class _CellSequence(torch.autograd.Function):
             through = _state_product(grad_both[t, 0], w_state_t, out=torch.empty_like(direct))
             carried = direct.add_(_masked(through, mask))
         reads, grads = _masked(states[:-1], mask), grad_both[:, 0]
-        if w_state.dim() == 3:
-            grad_w_state = torch.einsum("tmbh,tmbk->mhk", reads, grads)
-        else:
-            grad_w_state, grads = reads.reshape(-1, hidden).t() @ grads.reshape(-1, 2 * hidden), grads.sum(1)
+        grad_w_state, grads = reads.reshape(-1, hidden).t() @ grads.reshape(-1, 2 * hidden), grads.sum(1)
         grad_edges = []
         for j, node in enumerate(plan.nodes[1:], start=1):
             grad_edges += node.weight_gradients(_masked(node.select(values), mask), grad_both[:, j])
@@ -316,9 +310,7 @@ class _CellSequence(torch.autograd.Function):
 
 
 def _state_product(x: Tensor, w_state: Tensor, out: Tensor) -> Tensor:
-    """Write x · w_state to `out`, for x [M, B, h], w_state [h, k] or [M, h, k], and out [M, B, k]."""
-    if w_state.dim() == 3:
-        return torch.bmm(x, w_state, out=out)
+    """Write x · w_state to `out`, for x [M, B, h], w_state [h, k], and out [M, B, k]."""
     torch.mm(x.reshape(-1, x.shape[-1]), w_state, out=out.view(-1, out.shape[-1]))
     return out
 
@@ -340,9 +332,9 @@ def cell_sequence(
     """The states of M cells over a sequence.
 
     Args:
-        projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells, or [T, M, B, 2H].
+        projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells.
         state: the state before the sequence, [M, B, H].
-        w_state: [Whc, Whh] of node 0, [H, 2H], or where cells have their own input and weights [M, H, 2H].
+        w_state: [Whc, Whh] of node 0, [H, 2H].
         edges: the weights [Wc, Wh] of each edge, [H, 2H], in the order of `plan.edges`.
         plan: what the cells are.
         norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.

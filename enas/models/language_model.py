@@ -112,18 +112,12 @@ class LanguageModel(nn.Module, ABC):
         Raises:
             UserError: when the model has no weights for an architecture.
         """
-        return self.output(*self.run_cells(self.embed(inputs), architectures, state))
-
-    def embed(self, inputs: Tensor) -> Tensor:
-        """The words [T, B] as the cells read them, [T, B, E]."""
         config, training = self.config, self.training
-        embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)
+        embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
         embedded = embedded * (config.shared_input_scale or config.shared_embed**0.5)
-        return locked_dropout(embedded, config.shared_dropouti, training, self.part)
-
-    def output(self, states: Tensor, last: Tensor) -> SequenceOutput:
-        """What follows the cells, of what `run_cells` returns."""
-        outputs = locked_dropout(self.normalise(states), self.config.shared_dropout, self.training, self.part)
+        embedded = locked_dropout(embedded, config.shared_dropouti, training, self.part)
+        states, last = self.run_cells(embedded, architectures, state)  # [T, M, B, H]
+        outputs = locked_dropout(self.normalise(states), config.shared_dropout, training, self.part)
         return SequenceOutput(states, outputs, last)
 
     def loss(
@@ -131,12 +125,8 @@ class LanguageModel(nn.Module, ABC):
     ) -> tuple[Tensor, SequenceOutput]:
         """Mean cross-entropy in nats of `targets` [T, B], averaged over M architectures: a scalar with a gradient."""
         output = self(inputs, architectures, state)
-        return self.loss_of(output, targets), output
-
-    def loss_of(self, output: SequenceOutput, targets: Tensor) -> Tensor:
-        """The first result of `loss`, of the output of a sequence."""
         wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3])  # [T, M, B]
-        return mean_nll(*self._decoding(output, wanted))
+        return mean_nll(*self._decoding(output, wanted)), output
 
     @torch.no_grad()
     def score(

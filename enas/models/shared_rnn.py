@@ -41,22 +41,6 @@ class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
         RNNSpaceConfig.check(self)
 
 
-class CellInputs(NamedTuple):
-    """What a sequence of cells starts from; the arguments of `cell_sequence`.
-
-    Attributes:
-        projected: [T, B, 2H], or where cells have their own weights [T, M, B, 2H].
-        state: [M, B, H].
-        w_state: [H, 2H], or [M, H, 2H].
-        mask: [M, B, H], or None.
-    """
-
-    projected: Tensor
-    state: Tensor
-    w_state: Tensor
-    mask: Tensor | None
-
-
 class SharedRNN(LanguageModel):
     """A language model whose recurrent cell is an argument.
 
@@ -102,24 +86,16 @@ class SharedRNN(LanguageModel):
         return self.w_state.new_zeros(num_cells, batch_size, self.config.shared_hid)
 
     def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
-        plan, inputs = Plan.of(architectures), self.cell_inputs(embedded, state)
-        states = self.sequence(inputs, [self.edge(*edge) for edge in plan.edges], plan)
+        plan, config = Plan.of(architectures), self.config
+        edges = [self.edge(*edge) for edge in plan.edges]
+        w_state = drop_connect(self.w_state, config.shared_wdrop, self.training)
+        mask = dropout_mask(state, config.shared_dropouth, self.training, self.part)
+        arguments = (embedded @ self.w_input, state, w_state, edges, plan, config.shared_norm_bound, mask)
+        if is_graphable(plan, state.device):
+            states = graph_sequence(*arguments, products=product_dtype(self.precision), largest=config.num_blocks)
+        else:
+            states = cell_sequence(*arguments)
         return states, states[-1]
-
-    def cell_inputs(self, embedded: Tensor, state: Tensor) -> CellInputs:
-        """What a sequence of cells starts from, dropout drawn: of embedded words [T, B, E] and a state [M, B, H]."""
-        w_state = drop_connect(self.w_state, self.config.shared_wdrop, self.training)
-        mask = dropout_mask(state, self.config.shared_dropouth, self.training, self.part)
-        return CellInputs(embedded @ self.w_input, state, w_state, mask)
-
-    def sequence(self, inputs: CellInputs, edges: Sequence[Tensor], plan: Plan) -> Tensor:
-        """The states of cells, [T, M, B, H], by what is fastest on the device; see `cell_sequence`."""
-        projected, state, w_state, mask = inputs
-        bound = self.config.shared_norm_bound
-        if not is_graphable(plan, state.device):
-            return cell_sequence(projected, state, w_state, edges, plan, bound, mask)
-        sizes = {"products": product_dtype(self.precision), "largest": self.config.num_blocks}
-        return graph_sequence(projected, state, w_state, edges, plan, bound, mask, **sizes)
 
     def edge(self, previous: int, node: int) -> Tensor:
         """The weights of `node` where it reads `previous`; UserError where the model has none."""
@@ -139,24 +115,6 @@ class SharedRNN(LanguageModel):
         centred = states - states.mean(2, keepdim=True)
         variance = centred.square().mean(2, keepdim=True)  # [T, M, 1, H]; torch.var_mean takes several times as long
         return centred * (torch.rsqrt(variance + 1e-5) * self.norm_scale) + self.norm_shift
-
-
-def run_side_by_side(models: Sequence[SharedRNN], cells: Sequence[RNNCell], inputs: Sequence[CellInputs]) -> Tensor:
-    """The states of M cells, each one that of its own model, [T, M, B, H].
-
-    T is that of the longest sequence; what comes after the end of a shorter one is of no use.
-
-    Args:
-        models: M of them, of the same settings.
-        cells: of each model the cell that runs.
-        inputs: of each model, for one cell.
-    """
-    plan = Plan.of(cells, own_weights=True)
-    edges = [models[cell.start].edge(*edge) for node in plan.nodes for edge, cell in node.edges]
-    projected, state, w_state, masks = zip(*inputs, strict=True)
-    mask = None if masks[0] is None else torch.cat(masks)
-    joint = CellInputs(pad_sequence(projected), torch.cat(state), torch.stack(w_state), mask)
-    return models[0].sequence(joint, edges, plan)
 
 
 def edge_name(previous: int, node: int) -> str:

@@ -142,23 +142,6 @@ class Task(ABC):
     def shared_loss(self, architectures: list[Any]) -> tuple[Tensor, Tensor]:
         """The loss of M architectures on the next training minibatch, and what `epoch_metric` averages: scalars."""
 
-    @classmethod
-    def losses_side_by_side(
-        cls, tasks: Sequence[Any], architectures: Sequence[Any], draws: Sequence[AbstractContextManager[None]]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """`shared_loss` of each of several tasks for one architecture; here one after the other.
-
-        Args:
-            tasks: of this class and of the same settings, each with a model of its own.
-            architectures: of each task the one that it trains.
-            draws: of each task the block in which it draws random numbers.
-        """
-        losses = []
-        for task, architecture, own in zip(tasks, architectures, draws, strict=True):
-            with own:
-                losses.append(task.shared_loss([architecture]))
-        return losses
-
     @abstractmethod
     def rewards(self, architectures: list[Any]) -> Tensor:
         """The reward of each of M architectures on the next validation minibatch, ω in evaluation mode: [M]."""

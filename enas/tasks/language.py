@@ -117,11 +117,6 @@ class LanguageTask(Task):
 
         Both are scalars in nats a token, averaged over M.
         """
-        inputs, targets, state = self._next_batch(len(cells))
-        return self._with_penalties(*self.model.loss(inputs, targets, cells, state))
-
-    def _next_batch(self, num_cells: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The next training minibatch, inputs and targets [T, B], and the state [M, B, H] that it begins with."""
         self.model.train()
         inputs, targets, is_start = next(self._train)
         if self._divided == BATCH:
@@ -129,36 +124,11 @@ class LanguageTask(Task):
             inputs, targets = columns.of(inputs), columns.of(targets)
         if self.random_length:  # Merity et al. 2017, section 4.1
             self.lr_scale = len(targets) / self.config.shared_rnn_max_length
-        if is_start or self._state is None or len(self._state) != num_cells:
-            self._state = self.model.initial_state(num_cells, inputs.shape[1])
-        return inputs, targets, self._state
-
-    def _with_penalties(self, nll: Tensor, output: SequenceOutput) -> tuple[Tensor, Tensor]:
+        if is_start or self._state is None or len(self._state) != len(cells):
+            self._state = self.model.initial_state(len(cells), inputs.shape[1])
+        nll, output = self.model.loss(inputs, targets, cells, self._state)
         self._state = output.last.detach()
         return nll + self._regularisation(output), nll.detach()
-
-    @classmethod
-    def losses_side_by_side(
-        cls, tasks: Sequence[Any], architectures: Sequence[Any], draws: Sequence[AbstractContextManager[None]]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """As for `Task`; the cells of all models run at once, each with its own weights."""
-        models = [task.model for task in tasks]
-        if not all(isinstance(model, SharedRNN) for model in models):
-            return super().losses_side_by_side(tasks, architectures, draws)
-        inputs, targets = [], []
-        for task, own in zip(tasks, draws, strict=True):
-            with own:
-                words, wanted, state = task._next_batch(1)
-                inputs.append(task.model.cell_inputs(task.model.embed(words), state))
-                targets.append(wanted)
-        states = run_side_by_side(models, architectures, inputs)
-        losses = []
-        for m, (task, own, wanted) in enumerate(zip(tasks, draws, targets, strict=True)):
-            with own:
-                mine = states[: len(wanted), m : m + 1]
-                output = task.model.output(mine, mine[-1])
-                losses.append(task._with_penalties(task.model.loss_of(output, wanted), output))
-        return losses
 
     def forget_state(self) -> None:
         """Begin the next training minibatch from the zero state, after one that gave no finite loss."""

@@ -41,19 +41,6 @@ def restore_random_states(states: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
 
 
-class Draws:
-    """The random states of one of several trainings in a process; they go on from here inside each `with` block."""
-
-    def __init__(self) -> None:
-        self.states = random_states()
-
-    def __enter__(self) -> None:
-        restore_random_states(self.states)
-
-    def __exit__(self, *exception: object) -> None:
-        self.states = random_states()
-
-
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch."""
     random.seed(seed)
