@@ -1,6 +1,7 @@
 """What a run leaves behind in the process that called it: no random number drawn, no thread more or less."""
 
 import json
+import multiprocessing
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +223,32 @@ def test_a_refused_run_leaves_nothing(home, tmp_path):
     with ThreadPoolExecutor(1) as pool, undisturbed(), pytest.raises(UserError, match="another thread"):
         pool.submit(run.train, _config(home, tmp_path)).result()
     assert not (tmp_path / "logs").exists()
+
+
+def _begin() -> None:
+    with undisturbed():
+        pass
+
+
+def test_a_forked_process_may_begin_a_run_beside_the_thread_of_its_parent():
+    """That thread is not in the child, and could never end its run there."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with undisturbed():
+            begun.set()
+            ended.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(hold)
+        try:
+            assert begun.wait(60)
+            child = multiprocessing.get_context("fork").Process(target=_begin)
+            child.start()
+            child.join(60)
+        finally:
+            ended.set()
+    assert child.exitcode == 0
 
 
 def test_runs_one_after_the_other_may_be_in_threads(home, tmp_path):
