@@ -12,6 +12,7 @@ from enas.runs import run
 from enas.runs.commands import execute
 from enas.training import probe
 from enas.training.checkpoint import random_states
+from enas.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -169,9 +170,12 @@ def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_ane
     folder = tiny.only_run(tmp_path / "logs")
     assert "precision bfloat16: first" in (folder / "train.log").read_text()
     torch.set_num_threads(3)
+    derive, threads = Trainer.derive, []
+    monkeypatch.setattr(Trainer, "derive", lambda self: (threads.append(torch.get_num_threads()), derive(self))[1])
     execute({"load_path": str(folder), "max_epoch": 3})
     params = json.loads((folder / "params.json").read_text())
-    assert (params["precision"], params["num_threads"]) == ("bfloat16", 2) and torch.get_num_threads() == 2
+    assert (params["precision"], params["num_threads"]) == ("bfloat16", 2)
+    assert threads == [2] and torch.get_num_threads() == 3
     torch.set_num_threads(4)
     timed(monkeypatch, 0.1, 0.2, 0.3)  # with 1, 2 and 4, though the search had 2
     scratch = {"mode": "train_scratch", "load_path": str(folder), "log_dir": str(tmp_path / "scratch"), "max_epoch": 1}

@@ -13,7 +13,7 @@ from enas.search_space import Space
 from enas.settings import ABOVE_ZERO, Settings, setting
 from enas.tasks.base import Metric, Task
 from enas.training.distributed import ALONE, Ranks
-from enas.training.sampling import sample
+from enas.training.sampling import apart, sample
 from enas.training.size import UNLIMITED, SizeBudget
 
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
@@ -119,7 +119,7 @@ class Deriver:
         Those that exceed the size budget are no candidates. `incumbent` is a candidate of the last stage, sampled or
         not.
         """
-        with torch.no_grad():
+        with torch.no_grad(), apart():
             sampled = sample(self.controller, self.config.derive_num_sample)
         scores = self._rank(sampled.architectures)
         candidates = {one: score for one, score in scores.items() if self.size.fits(one)}

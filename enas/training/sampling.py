@@ -1,5 +1,7 @@
 """Sampling from a policy that may have diverged."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +17,17 @@ def sample(controller: Controller[Any], num: int) -> Sample[Any]:
     except RuntimeError:  # what torch says of probabilities that are not numbers
         check_finite(controller)
         raise
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside this block draw on the CPU from numbers of their own, the same in every block of a run.
+
+    What is drawn for an evaluation then moves no draw of the training.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed((torch.initial_seed() + 1) % 2**63)  # torch.manual_seed would seed GPUs too
+        yield
 
 
 def check_finite(controller: Controller[Any]) -> None:
