@@ -147,6 +147,10 @@ class _Evaluation:
         for table in (self.table, self.found, self.finalists):
             table.check_data(self.budget.dataset, identity)
         complete(self.table, self.budget, self.table.missing(self.truth_seeds), self.workers)
+        if not self._trained():
+            raise UserError(
+                f"{self.table.path}: every training diverged; lower the learning rate in {self.config.budget}"
+            )
         self._search_all()
         self._train_finalists()
         names = [name for name in self.config.methods if name not in EXPECTED]
