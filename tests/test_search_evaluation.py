@@ -316,6 +316,12 @@ def test_searches_of_other_settings_are_not_taken_over(home, copy, capsys, chang
     assert says in tiny.refusal(tiny.flags(settings(home, copy, **changes)), copy, capsys, main)
 
 
+def test_settings_are_free_until_something_is_searched(home, tmp_path):
+    for epochs in (2, 1):
+        evaluate(**settings(home, tmp_path, max_epoch=epochs, methods=()))
+    evaluate(**settings(home, tmp_path, methods=("search",)))
+
+
 def test_searches_on_other_data_are_not_taken_over(home, copy, capsys, tmp_path):
     data = shutil.copytree(home / "data", tmp_path / "data")
     (data / "tiny" / "valid.txt").write_text((data / "tiny" / "test.txt").read_text())

@@ -178,10 +178,10 @@ class _Evaluation:
     def _made_with(self) -> dict[str, Any]:
         """What the searches that are there were made with; UserError where that is not what is asked for."""
         path, searches = self.folder / "search.json", self.folder / "searches"
-        if not path.is_file():
-            if any(searches.glob("*")):
-                raise UserError(f"{searches}: nothing says what these searches were made with; name another output")
+        if not any(searches.glob("*")):
             return {}
+        if not path.is_file():
+            raise UserError(f"{searches}: nothing says what these searches were made with; name another output")
         made_with = read_json(path)
         if not isinstance(made_with, dict) or not all(isinstance(made_with.get(key), dict) for key in MADE_WITH):
             raise UserError(f"{path}: does not say what the searches were made with; name another output")
