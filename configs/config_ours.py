@@ -16,7 +16,6 @@ data_dir = "data"  # where enas.data.download puts datasets
 random_seed = 12345  # any, as long as it is written down
 num_gpu = -1  # a GPU when there is one, so that the same command runs everywhere
 rank_timeout = 600.0  # longer than one process may ever write, evaluate or draw while the others wait
-num_together = 0  # one cell leaves most of a GPU idle, and keeps a core busy
 num_threads = 0  # some small steps gain nothing from a second thread, and it slows other runs down
 precision = "auto"  # bfloat16 is faster where the machine has it, and ten times slower where it is emulated
 

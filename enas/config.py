@@ -26,6 +26,7 @@ if not CONFIG_DIR.is_dir():
     CONFIG_DIR = _PACKAGE.parent / "configs"
 MODES = ("train", "derive", "test", "single", "train_scratch")
 ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
+RETIRED = {"num_together"}  # settings of earlier versions, which params.json of their runs hold
 
 Part = TypeVar("Part", bound=Settings)
 
@@ -73,13 +74,6 @@ class RunConfig(Settings):
     num_gpu: int = setting(-1, "0 is the CPU, 1 a GPU, -1 a GPU when there is one; torchrun uses several", at_least=-1)
     rank_timeout: float = setting(
         600.0, "torchrun: seconds after which a process of the run that does not answer is given up", above=0
-    )
-    num_together: int = setting(
-        0,
-        "architectures trained from scratch side by side in one process where there are several (ablations, "
-        "evaluations, finalists); 0 is 4 cells on a GPU, else 1",
-        at_least=0,
-        only={"mode": ("derive", "train_scratch")},
     )
     num_threads: int = setting(
         0, "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest", at_least=0
@@ -210,7 +204,7 @@ def config_from(settings: object, source: str) -> Config:
     if not isinstance(settings, dict):
         raise UserError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
     try:
-        return Config(**settings)
+        return Config(**{name: value for name, value in settings.items() if name not in RETIRED})
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
 

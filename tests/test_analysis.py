@@ -320,10 +320,9 @@ def test_variants_can_be_trained_anew(at_home, trained, with_run):
         assert runs[name]["validation_perplexity"] == row["validation_perplexity"]
 
 
-@pytest.mark.parametrize("num_together", [1, 3])
-def test_edits_with_one_outcome_are_trained_once(at_home, trained, num_together):
+def test_edits_with_one_outcome_are_trained_once(at_home, trained):
     (at_home / "given.json").write_text(GIVEN.to_json())
-    budget = {"max_epoch": 1, "shared_max_step": 2, "log_dir": str(at_home / "made"), "num_together": num_together}
+    budget = {"max_epoch": 1, "shared_max_step": 2, "log_dir": str(at_home / "made")}
     settings = tiny.settings(at_home, mode="train_scratch", dag_path="given.json", **budget)
     rows = analysis.activation_replacement(**settings)
     assert len(rows) == 1 + 4 + 4 * GIVEN.num_blocks  # of which one a node replaces what is there
@@ -332,27 +331,6 @@ def test_edits_with_one_outcome_are_trained_once(at_home, trained, num_together)
     assert len(list((at_home / "made").iterdir())) == len(outcomes)
     for row in rows:
         assert row["test_perplexity"] == outcomes[json.dumps(row["architecture"])]
-
-
-def test_variants_can_be_trained_side_by_side(at_home, trained, monkeypatch):
-    (at_home / "given.json").write_text(GIVEN.to_json())
-    groups, singles = [], run.singles
-    monkeypatch.setattr(run, "singles", lambda config, some: groups.append(len(some)) or singles(config, some))
-    settings = tiny.settings(at_home, mode="train_scratch", dag_path="given.json", max_epoch=1, shared_max_step=3)
-
-    def removed(num):
-        return analysis.node_removal(**{**settings, "num_together": num, "log_dir": str(at_home / f"made{num}")})
-
-    found = {1: removed(1)}
-    removed(3)
-    assert groups == [1, 1, 1, 1]  # what is known already is not trained again
-    shutil.rmtree(at_home / "analysis_results")
-    found[3] = removed(3)
-    assert groups[4:] == [3, 1] and len(list((at_home / "made3").iterdir())) == 4
-    for one, other in zip(found[1], found[3], strict=True):
-        assert one["architecture"] == other["architecture"]
-        assert other["test_perplexity"] == pytest.approx(one["test_perplexity"], rel=1e-5)
-        assert other["validation_perplexity"] == pytest.approx(one["validation_perplexity"], rel=1e-5)
 
 
 # --- what is written --------------------------------------------------------------------------------------------------

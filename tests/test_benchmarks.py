@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import cnn, controller, ranks, rnn, together
+from benchmarks import cnn, controller, ranks, rnn
 from benchmarks.command import main
 from benchmarks.measure import Action, in_turns
 from benchmarks.plots import growth_figure
@@ -112,13 +112,6 @@ def test_growth_is_drawn_with_its_exponent():
         labels = [text.get_text() for text in axes.get_legend().get_texts()]
         assert labels == ["linear: exponent 1.00", "square: exponent 2.00"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["size", "other"]
-
-
-def test_trainings_side_by_side_are_compared_with_one_after_the_other(capsys):
-    assert together.main(_flags({**TEXT, "num_together": 2})) == 0
-    num, precision, *times = (part.strip() for part in capsys.readouterr().out.splitlines()[2].split("|")[1:-1])
-    assert (num, precision) == ("2", "float32")
-    assert min(float(time) for time in times) > 0
 
 
 def test_processes_are_compared_with_one(capsys):

@@ -145,66 +145,9 @@ def test_gradients_after_another_sequence_are_refused(problem):
         first.sum().backward()
 
 
-# --- cells with weights of their own ----------------------------------------------------------------------------------
-
-
-def run_own(function, cells, tensors, towards, norm_bound, mask):
-    """Like `run`, with a copy of the weights for each cell, m + 1 times as large."""
-    own = [
-        {name: (tensor * (m + 1) / 3).requires_grad_() for name, tensor in tensors.items() if name != "state"}
-        for m in range(len(cells))
-    ]
-    state, plan = tensors["state"].clone().requires_grad_(), Plan.of(cells, own_weights=True)
-    edges = [own[cell.start][f"{i}_{j}"] for node in plan.nodes for (i, j), cell in node.edges]
-    projected, w_state = (
-        torch.stack([one[name] for one in own], dim) for name, dim in (("projected", 1), ("w_state", 0))
-    )
-    states = function(projected, state, w_state, edges, plan, norm_bound, mask)
-    (states * towards).sum().backward()
-    return states.detach(), state.grad, [{name: tensor.grad for name, tensor in one.items()} for one in own]
-
-
-def one_by_one(projected, state, w_state, edges, plan, norm_bound, mask):
-    """The cells that `make_problem` gives, whose plan it is, each by the reference."""
-    cells, *_ = make_problem(torch.float64)
-    own = [{} for _ in cells]
-    for weight, (edge, cell) in zip(edges, (pair for node in plan.nodes for pair in node.edges), strict=True):
-        own[cell.start][edge] = weight
-    each = [
-        rnn_reference.sequence(
-            cell, projected[:, m], state[m], w_state[m], own[m], norm_bound, mask=1.0 if mask is None else mask[m]
-        )
-        for m, cell in enumerate(cells)
-    ]
-    return torch.stack(each, dim=1)
-
-
-@pytest.mark.parametrize("is_masked", [False, True], ids=["plain", "masked"])
-@pytest.mark.parametrize("function", [graph_sequence, cell_sequence])
-def test_cells_with_their_own_weights_equal_the_reference(problem, function, is_masked):
-    cells, tensors, mask, towards = problem
-    mask = mask if is_masked else None
-    found = run_own(function, cells, tensors, towards, 2.0, mask)
-    assert_close(found, run_own(one_by_one, cells, tensors, towards, 2.0, mask))
-
-
-def test_scoring_with_their_own_weights_equals_training(problem):
-    cells, tensors, mask, towards = problem
-    scored = []
-
-    def both(*args):
-        with torch.no_grad():
-            scored.append(graph_sequence(*args))
-        return graph_sequence(*args)
-
-    trained, *_ = run_own(both, cells, tensors, towards, 2.0, mask)
-    assert_close(scored[0], trained)
-
-
-@pytest.mark.parametrize("own_weights", [False, True], ids=["shared", "own"])
 @pytest.mark.parametrize("is_masked", [False, True], ids=["plain", "masked"])
 @pytest.mark.parametrize("norm_bound", [25.0, 0.5], ids=["loose", "bounded"])
-def test_triton_kernels_equal_those_of_pytorch(norm_bound, is_masked, own_weights):
+def test_triton_kernels_equal_those_of_pytorch(norm_bound, is_masked):
     pytest.importorskip("triton", reason="triton is not installed")
     triton_kernels = importlib.import_module("enas.models.cell_triton")
     # 300 hidden units are two blocks of a kernel
@@ -217,9 +160,8 @@ def test_triton_kernels_equal_those_of_pytorch(norm_bound, is_masked, own_weight
     def by(pointwise):
         return lambda *args: graph_sequence(*args, pointwise=pointwise)
 
-    run_cells = run_own if own_weights else run
-    states, *grads = run_cells(by(triton_kernels), cells, tensors, towards, norm_bound, mask)
-    expected, *expected_grads = run_cells(by(cell_pointwise), cells, tensors, towards, norm_bound, mask)
+    states, *grads = run(by(triton_kernels), cells, tensors, towards, norm_bound, mask)
+    expected, *expected_grads = run(by(cell_pointwise), cells, tensors, towards, norm_bound, mask)
     assert_close(states, expected, rtol=1e-4, atol=1e-5)
     assert_close(grads, expected_grads, rtol=1e-3, atol=1e-3)
 

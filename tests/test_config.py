@@ -552,7 +552,7 @@ IMAGE_SCRATCH_EFFECTS: dict[str, tuple[dict, object]] = {
 # These change what is written and where, or which problem it is, and are tested as that.
 ELSEWHERE = {
     "network_type", "cnn_space", "dataset", "mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu",
-    "num_threads", "num_together", "rank_timeout", "save_epoch", "max_save_num", "log_step", "controller_time",
+    "num_threads", "rank_timeout", "save_epoch", "max_save_num", "log_step", "controller_time",
     "derive_finalists", "derive_finalist_epoch", "wandb",
 }  # fmt: skip
 

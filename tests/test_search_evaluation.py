@@ -73,22 +73,8 @@ def test_a_training_of_the_table_is_that_of_the_command(home, evaluated, tmp_pat
     output, _ = evaluated
     row = json.loads((output / "cells.json").read_text())["rows"][5]
     given = {**SIZES, "dataset": "tiny", "shared_max_step": 4, "max_epoch": 1, "precision": "float32"}
-    found = truth.train_from_scratch({**given, "data_dir": str(home / "data")}, [row["architecture"]], seed=1)[0]
+    found = truth.train_from_scratch({**given, "data_dir": str(home / "data")}, row["architecture"], seed=1)
     assert (found["validation"], found["test"]) == (row["runs"][0]["validation"], row["runs"][0]["test"])
-
-
-def test_trainings_side_by_side_give_the_same_table(home, evaluated, tmp_path, monkeypatch):
-    groups, singles = [], search_evaluation.run.singles
-    monkeypatch.setattr(
-        search_evaluation.run, "singles", lambda config, some: groups.append(len(some)) or singles(config, some)
-    )
-    evaluate(**settings(home, tmp_path, methods=(), truth_seeds=2, num_together=5))
-    assert groups == [5, 5, 5, 1] * 2
-    rows = [json.loads((path / "cells.json").read_text())["rows"] for path in (tmp_path, evaluated[0])]
-    for together, alone in zip(*rows, strict=True):
-        assert [run["seed"] for run in together["runs"]] == [1, 2]
-        for split in ("validation", "test"):
-            assert together["runs"][0][split] == pytest.approx(alone["runs"][0][split], rel=1e-5)
 
 
 def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, monkeypatch, evaluated):
@@ -160,20 +146,19 @@ def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize("num_together", [1, 5])
-def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys, num_together):
-    """Alone, or among others side by side, which go on; no figure counts it."""
+def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys):
+    """The others go on, and no figure counts it."""
     bad = architectures_of(RNNSpace(2), 0)[3]
-    singles = search_evaluation.run._side_by_side
+    single = search_evaluation.run.single
 
-    def diverging(config, some):
-        if bad in some:
+    def diverging(config, one):
+        if one == bad:
             raise TrainingDivergedError("training diverged")
-        return singles(config, some)
+        return single(config, one)
 
-    monkeypatch.setattr(search_evaluation.run, "_side_by_side", diverging)
+    monkeypatch.setattr(search_evaluation.run, "single", diverging)
     methods = ("search", "uniform", "random_budget")
-    results = evaluate(**settings(home, tmp_path, num_together=num_together, methods=methods))
+    results = evaluate(**settings(home, tmp_path, methods=methods))
     assert "1 of 16 architectures diverged; controls and τ leave them out" in capsys.readouterr().out
     rows = json.loads((tmp_path / "cells.json").read_text())["rows"]
     (index,) = (number for number, row in enumerate(rows) if row["architecture"] == bad.to_dict())
@@ -183,12 +168,12 @@ def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypa
     assert results["methods"]["uniform"]["mean"] == pytest.approx(statistics.mean(others))
     assert math.isfinite(results["tau"]["search"]["tau"])
     monkeypatch.setattr(truth, "train_from_scratch", _fail)
-    again = evaluate(**settings(home, tmp_path, num_together=num_together, methods=methods))
+    again = evaluate(**settings(home, tmp_path, methods=methods))
     assert again["methods"]["uniform"] == results["methods"]["uniform"]
 
 
 def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(search_evaluation.run, "_side_by_side", _diverge)
+    monkeypatch.setattr(search_evaluation.run, "single", _diverge)
     assert main(tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))) == 2
     assert "cells.json: every training diverged; lower the learning rate in " in capsys.readouterr().err
 

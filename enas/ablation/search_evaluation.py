@@ -114,7 +114,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     search = Config(**given)
     for line in effect_notes(given, search):
         print(line)
-    places = {name: getattr(search, name) for name in ("data_dir", "num_gpu", "num_together")}
+    places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
     budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
     return _Evaluation(evaluation, search, budget).run()
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +34,14 @@ class Study:
         origin: what else the scores depend on, JSON-ready: digests of the "data" and, with shared weights, whose they
             are.
         cost: of the architecture or a variant, as a run from scratch trains it; None where it is not known.
-        grouped: the variants, as many at a time as `score` is best given.
     """
 
     name: str
     config: Config
     architecture: Editable
-    score: Callable[[list[Editable]], list[dict[str, float]]]
+    score: Callable[[Editable], dict[str, float]]
     origin: dict[str, Any]
     cost: Callable[[Editable], Cost] | None = None
-    grouped: Callable[[Sequence[Variant]], list[Sequence[Variant]]] = lambda variants: [[one] for one in variants]
 
     @property
     def metric(self) -> Metric:
@@ -70,8 +67,6 @@ def begin(settings: dict[str, Any], max_batches: int | None = None, ablation: st
         raise UserError(f"max_batches is {max_batches}; it must be at least 1")
     changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
     if mode == "derive":
-        if changes.pop("num_together", 0):
-            print("no effect in an ablation of mode derive, which trains nothing: num_together")
         return _with_shared_weights(settings, changes, max_batches, ablation)
     if max_batches is not None:
         print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
@@ -91,11 +86,8 @@ def _with_shared_weights(
         print(line)
     trainer.task.evaluate(architecture, "valid", 1)  # one that does not fit is refused before anything is written
 
-    def score(variants: list[Editable]) -> list[dict[str, float]]:
-        return [
-            {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}
-            for variant in variants
-        ]
+    def score(variant: Editable) -> dict[str, float]:
+        return {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}
 
     data = read_json(folder / IDENTITY)["splits"]  # the data was found to be the same
     weights = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
@@ -118,13 +110,13 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
         raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
     architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
 
-    def score(variants: list[Editable]) -> list[dict[str, float]]:
-        trained = run.singles(config, variants)
-        return [{name: results[f"{name}_{config.space.metric.name}"] for name in SPLITS} for results in trained]
+    def score(variant: Editable) -> dict[str, float]:
+        trained = run.single_or_diverged(config, variant)
+        return {name: trained[f"{name}_{config.space.metric.name}"] for name in SPLITS}
 
     data, name = config.space.load_data(config), f"{_name(folder, dag_path)}_train_scratch"
     origin = {"data": identity_of(data).digests}
-    return Study(name, config, architecture, score, origin, run.cost_of(config, data), partial(run.in_groups, config))
+    return Study(name, config, architecture, score, origin, run.cost_of(config, data))
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
@@ -151,13 +143,11 @@ def score_variants(
     metric = study.metric.name
     rows: list[dict[str, Any]] = []
     done = {_key(row["architecture"]): {name: row[f"{name}_{metric}"] for name in SPLITS} for row in known}
-    for group in progress_bar(study.grouped(variants), "variants"):
-        keys = [_key(variant.architecture.to_dict()) for variant in group]
-        new = {key: one.architecture for key, one in zip(keys, group, strict=True) if key not in done}
-        scores = study.score(list(new.values())) if new else []
-        done.update(zip(new, scores, strict=True))
-        for key, variant in zip(keys, group, strict=True):
-            rows.append(_row(study, variant, done[key], rows))
+    for variant in progress_bar(variants, "variants"):
+        key = _key(variant.architecture.to_dict())
+        if key not in done:
+            done[key] = study.score(variant.architecture)
+        rows.append(_row(study, variant, done[key], rows))
         save(rows)
     return rows
 

@@ -31,7 +31,7 @@ from enas.search_space.decisions import Space
 LARGEST_SPACE = 10_000  # a larger one is sampled
 # Settings that say where a training runs, and not what comes out.
 ELSEWHERE = {
-    "data_dir", "log_dir", "load_path", "dag_path", "num_gpu", "num_threads", "num_together", "rank_timeout",
+    "data_dir", "log_dir", "load_path", "dag_path", "num_gpu", "num_threads", "rank_timeout",
     "random_seed", "mode", "wandb",
 }  # fmt: skip
 
@@ -185,32 +185,22 @@ def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
     return list(drawn)
 
 
-def train_from_scratch(
-    settings: dict[str, Any], architectures: list[dict[str, Any]], seed: int
-) -> list[dict[str, float]]:
-    """Train architectures from scratch, side by side, and test them, in silence; nothing but the scores is left.
+def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, float]:
+    """Train an architecture from scratch, and test it, in silence; nothing but the scores is left.
 
     Args:
-        settings: of the trainings, by name.
-        architectures: as `to_dict` gives them.
+        settings: of the training, by name.
+        architecture: as `to_dict` gives it.
 
     Returns:
-        of each "validation" and "test", the scores of the best epoch, NaN where it diverged, and its share of the
-        "seconds".
+        "validation" and "test", the scores of the best epoch, NaN where it diverged, and the "seconds".
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
-        results = run.singles(config, [architecture_from_dict(one) for one in architectures])
-    metric, seconds = config.space.metric.name, (time.monotonic() - start) / len(architectures)
-    return [
-        {
-            "validation": one[f"validation_{metric}"],
-            "test": one[f"test_{metric}"],
-            "seconds": round(seconds, 1),
-        }
-        for one in results
-    ]
+        results = run.single_or_diverged(config, architecture_from_dict(architecture))
+    metric, seconds = config.space.metric.name, round(time.monotonic() - start, 1)
+    return {"validation": results[f"validation_{metric}"], "test": results[f"test_{metric}"], "seconds": seconds}
 
 
 @dataclass(frozen=True)
@@ -292,17 +282,12 @@ def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any
 def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], workers: Workers) -> None:
     """Train the (row, seed) pairs that are missing in a table; it is saved after each training."""
     settings = {name: value for name, value in config.to_dict().items() if name != "dag_path"}
-    by_seed: dict[int, list[tuple[int, int]]] = {}
-    for pair in missing:
-        by_seed.setdefault(pair[1], []).append(pair)
-    groups = [tuple(group) for pairs in by_seed.values() for group in run.in_groups(config, pairs)]
     tasks = {
-        group: (train_from_scratch, settings, [table.architectures[row].to_dict() for row, _ in group], group[0][1])
-        for group in groups
+        (row, seed): (train_from_scratch, settings, table.architectures[row].to_dict(), seed) for row, seed in missing
     }
 
-    def done(group: tuple[tuple[int, int], ...], scores: list[dict[str, float]]) -> None:
-        table.runs.update(zip(group, scores, strict=True))
+    def done(pair: tuple[int, int], scores: dict[str, float]) -> None:
+        table.runs[pair] = scores
         table.save()
 
     workers.run(tasks, done, f"table {table.path.name}")

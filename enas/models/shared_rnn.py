@@ -5,11 +5,9 @@ Shapes: T steps, M architectures, B batch, E embedding, H hidden, N nodes, V voc
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from enas.errors import UserError
 from enas.models.cell_graph import graph_sequence, is_graphable

@@ -15,7 +15,7 @@ from enas.tasks.base import Metric
 from enas.training.checkpoint import Checkpoints
 
 # Settings that say where, and not what.
-HIDDEN = WHERE | {"data_dir", "num_threads", "num_together", "num_gpu", "rank_timeout", "wandb"}
+HIDDEN = WHERE | {"data_dir", "num_threads", "num_gpu", "rank_timeout", "wandb"}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ CHANGEABLE = {
     "num_gpu": (*TRAINING, "derive", "test"),
     "rank_timeout": (*TRAINING, "derive", "test"),
     "num_threads": (*TRAINING, "derive", "test"),
-    "num_together": ("derive",),
     "data_dir": (*TRAINING, "derive", "test"),
     "max_epoch": TRAINING,
     "save_epoch": ("train",),

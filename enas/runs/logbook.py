@@ -32,16 +32,12 @@ class Logbook:
         purge_step: TensorBoard entries from this step on are void: a resumed run writes them again.
         curves: whether TensorBoard gets anything; the log and the results are written all the same.
         mirror: gets what TensorBoard gets.
-
-    Attributes:
-        label: goes before each line on the terminal, where several runs share it.
     """
 
     def __init__(
         self, folder: Path, purge_step: int | None = None, *, curves: bool = True, mirror: Mirror | None = None
     ):
         self.folder = folder
-        self.label = ""
         self._mirror = mirror
         self._curves = Curves(folder, purge_step) if curves else None
         self._log = logging.Logger(f"enas.{folder.name}")
@@ -52,7 +48,7 @@ class Logbook:
     def info(self, line: str) -> None:
         """A log line: on the terminal and in train.log."""
         self._log.info(line)
-        tqdm.write(self.label + line, file=sys.stdout)
+        tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
@@ -105,8 +101,6 @@ class _LogFile(logging.FileHandler):
 
 class NoLogbook:
     """Writes nothing: for tests, benchmarks, and notebooks that want only the result."""
-
-    label = ""
 
     def info(self, line: str) -> None:
         """Nothing."""

@@ -14,8 +14,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ from enas.tasks.base import Task
 from enas.training.checkpoint import (
     CheckpointConfig,
     Checkpoints,
-    Draws,
     misfit,
     seed_everything,
 )
@@ -61,11 +60,9 @@ from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choos
 from enas.training.reinforce import ReinforceConfig
 from enas.training.scratch import ScratchTrainer
 from enas.training.size import SizeBudget, SizeConfig
-from enas.training.together import Member, train_together
 from enas.training.trainer import Trainer, TrainerConfig, describe_comparison
 
 ARCHITECTURE = "architecture.json"
-TOGETHER_ON_GPU = 4
 
 
 @undisturbed()
@@ -120,45 +117,13 @@ def single(config: Config, architecture: Architecture | None = None, notes: list
     return _start(config, architecture or named_architecture(config), notes)
 
 
-@undisturbed()
-def singles(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
-    """Like `single` for each of several architectures, side by side: what each ends in alone, to rounding.
-
-    One that diverges has scores of NaN. What a trial chooses for all of them, it chooses for the first. `in_groups`
-    tells how many are best given.
-    """
+def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, Any]:
+    """Like `single`, with scores of NaN where the training diverges."""
     try:
-        return _side_by_side(config, architectures)
+        return single(config, architecture)
     except TrainingDivergedError:
-        if len(architectures) > 1:
-            return [results for one in architectures for results in singles(config, [one])]
         diverged = {f"{split}_{config.space.metric.name}": math.nan for split in ("validation", "test")}
-        return [{"architecture": architectures[0].to_dict(), **diverged}]
-
-
-def _side_by_side(config: Config, architectures: Sequence[Architecture]) -> list[dict[str, Any]]:
-    if len(architectures) == 1:
-        return [single(config, architectures[0])]
-    with ExitStack() as stack:
-        members = []
-        for architecture in architectures:
-            trainer = stack.enter_context(_begun(config, architecture))
-            trainer.logbook.label = f"{trainer.folder.name}: "
-            config = config.replace(precision=trainer.task.precision, num_threads=torch.get_num_threads())
-            members.append(Member(trainer, Draws()))
-        train_together(members)
-        results = []
-        for member in members:
-            with member.draws:
-                results.append(_finish(config, member.trainer))
-        return results
-
-
-def in_groups(config: Config, items: Sequence[Any]) -> list[Sequence[Any]]:
-    """What stands for architectures to train from scratch, `num_together` at a time."""
-    is_small = config.network_type == "rnn" and pick_device(config.num_gpu).type == "cuda"
-    size = config.num_together or (TOGETHER_ON_GPU if is_small else 1)
-    return [items[start : start + size] for start in range(0, len(items), size)]
+        return {"architecture": architecture.to_dict(), **diverged}
 
 
 @undisturbed()
@@ -245,7 +210,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     }
     if not asked and has_final(folder):
         return final_of(folder, saved.space.metric.name).architecture
-    here = {name: changes[name] for name in ("data_dir", "num_gpu", "num_together") if name in changes}
+    here = {name: changes[name] for name in ("data_dir", "num_gpu") if name in changes}
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 
@@ -258,19 +223,18 @@ def _finalist_chooser(
 
     def choose(shortlist: list[Architecture]) -> Architecture:
         metric = config.space.metric
-        here = {name: getattr(config, name) for name in ("data_dir", "num_gpu", "num_together")}
+        here = {name: getattr(config, name) for name in ("data_dir", "num_gpu")}
         if config.network_type == "cnn":  # each training ends its cosine: near the highest rate it tells little
             here["cnn_lr_period"] = config.derive_finalist_epoch
         scores: dict[Architecture, float] = {}
         finalists = shortlist[: config.derive_finalists]
         finalists += [one for one in shortlist if one == incumbent and one not in finalists]
-        for group in in_groups(config, finalists):
+        for finalist in finalists:
             with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
                 changes = {**here, "max_epoch": config.derive_finalist_epoch, "log_dir": log_dir}
-                trained = singles(config_for_scratch(folder, changes).replace(mode="single", wandb=False), group)
-            for finalist, results in zip(group, trained, strict=True):
-                score = scores[finalist] = results[f"validation_{metric.name}"]
-                report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
+                alone = config_for_scratch(folder, changes).replace(mode="single", wandb=False)
+                score = scores[finalist] = single_or_diverged(alone, finalist)[f"validation_{metric.name}"]
+            report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
         return ordered(scores, metric)[0]
 
     return choose

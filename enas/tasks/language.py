@@ -5,7 +5,6 @@ Shapes: T steps, M architectures, B batch, H hidden.
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,6 @@ from enas.controllers.base import TRAINED
 from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.models.language_model import LanguageModel, SequenceOutput
 from enas.models.precision import PRECISIONS, use
-from enas.models.shared_rnn import SharedRNN, run_side_by_side
 from enas.search_space import RNNCell
 from enas.settings import ABOVE_ZERO, setting
 from enas.tasks.base import PERPLEXITY, BatchConfig, Task, check_divides

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from enas.controllers import Controller, RandomController
 from enas.controllers.base import SEARCHING, TRAINED
@@ -192,7 +191,7 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came, and everything is saved.
             TrainingDivergedError: see there.
         """
-        with self.signals_noted():
+        with self._signals_noted():
             if self.progress == Progress():
                 self.save()
             while not self.is_finished():
@@ -246,13 +245,9 @@ class Trainer:
         """Architectures of a shared step, those of all processes."""
         return self.config.shared_num_sample * self.ranks.size
 
-    def has_steps_left(self) -> bool:
-        """Whether ω is to be trained further in this epoch."""
-        return self.progress.shared_step < self.task.steps_per_epoch
-
     def _shared_steps_left(self) -> Iterator[None]:
         # A return to the last checkpoint replaces self.progress, and the count goes on from there.
-        while self.has_steps_left():
+        while self.progress.shared_step < self.task.steps_per_epoch:
             yield
 
     def shared_step(self, architectures: list[Any], meanwhile: Callable[[], None] | None = None) -> None:
@@ -260,13 +255,9 @@ class Trainer:
 
         `meanwhile` is called while a GPU, where there is one, still works at the gradient.
         """
+        progress = self.progress
         loss, value = self.task.shared_loss(architectures)
         loss.backward()
-        self.update_shared(loss, value, meanwhile)
-
-    def update_shared(self, loss: Tensor, value: Tensor, meanwhile: Callable[[], None] | None = None) -> None:
-        """The second half of a step: update ω by the gradients that `loss` left; see `shared_step`."""
-        progress = self.progress
         lr = self.shared_optim.rate(progress.epoch + 1, progress.total_shared_steps, self.task.steps_per_epoch)
         lr *= progress.lr_scale * self.task.lr_scale
         set_lr(self.shared_optimizer, lr)
@@ -563,7 +554,7 @@ class Trainer:
         self.ranks.share_device_draws(self.task.device)
 
     @contextmanager
-    def signals_noted(self) -> Iterator[None]:
+    def _signals_noted(self) -> Iterator[None]:
         """Let SIGINT and SIGTERM end the run after the step in progress; a second one of a kind ends it at once."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread can handle signals
