@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import shutil
 from functools import partial
 
@@ -19,7 +20,7 @@ from enas.ablation import ablations as analysis
 from enas.ablation import report
 from enas.ablation.ablations import main
 from enas.ablation.edits import removals, replacements
-from enas.errors import UserError
+from enas.errors import TrainingDivergedError, UserError
 from enas.pictures.plots import table_figure
 from enas.runs import run
 from enas.runs.commands import execute
@@ -591,6 +592,25 @@ def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained, monkeypat
     rows = json.loads((folder / "results.json").read_text())["rows"]
     assert rows[:2] == kept and len(calls) == 1 + len(rows)
     assert len(list(folder.parent.iterdir())) == 1
+
+
+def test_a_variant_that_diverges_leaves_a_row_that_says_so(at_home, trained, monkeypatch, rendered):
+    (at_home / "given.json").write_text(GIVEN.to_json())
+    bad, single = GIVEN.remove_node(2), run.single
+
+    def diverging(config, architecture):
+        if architecture == bad:
+            raise TrainingDivergedError("training diverged")
+        return single(config, architecture)
+
+    monkeypatch.setattr(run, "single", diverging)
+    settings = tiny.settings(at_home, mode="train_scratch", dag_path="given.json", max_epoch=1, shared_max_step=2)
+    rows = analysis.node_removal(**settings)
+    scores = [row["test_perplexity"] for row in rows]
+    assert [math.isnan(score) for score in scores] == [False, False, True, False]
+    (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
+    written = json.loads((folder / "results.json").read_text())["rows"]
+    assert [row["test_perplexity"] for row in written] == [None if math.isnan(score) else score for score in scores]
 
 
 def test_where_results_go_is_checked_before_the_work(at_home, trained, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import tiny
 
 from enas.cli import main
 from enas.config import Config
+from enas.errors import TrainingDivergedError
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.search_space import RNNCell
@@ -187,6 +188,21 @@ def test_finalists_are_trained_side_by_side(copy, capsys, monkeypatch):
         lines.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("finalist ")])
     assert groups == [1, 1, 1, 2, 1]
     assert len(lines[0]) == 3 and lines[0] == lines[1]
+
+
+def test_a_finalist_that_diverges_is_not_taken(copy, monkeypatch):
+    """The best candidate by shared weights diverges from scratch; the others go on."""
+    first = execute(where(copy, mode="derive", derive_shortlist=3))["architecture"]
+    single = run.single
+
+    def diverging(config, architecture):
+        if architecture.to_dict() == first:
+            raise TrainingDivergedError("training diverged")
+        return single(config, architecture)
+
+    monkeypatch.setattr(run, "single", diverging)
+    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_finalist_epoch": 1}
+    assert execute(where(copy, mode="derive", **finalists))["architecture"] != first
 
 
 def test_finalists_come_from_the_shortlist(copy, capsys):

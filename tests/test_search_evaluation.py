@@ -187,6 +187,25 @@ def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypa
     assert again["methods"]["uniform"] == results["methods"]["uniform"]
 
 
+def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(search_evaluation.run, "_side_by_side", _diverge)
+    assert main(tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))) == 2
+    assert "cells.json: every training diverged; lower the learning rate in " in capsys.readouterr().err
+
+
+def _diverge(*args):
+    raise TrainingDivergedError("training diverged")
+
+
+def test_one_seed_and_one_architecture_have_no_intervals(home, tmp_path):
+    methods = ("search", "uniform", "random_budget")
+    results = evaluate(**settings(home, tmp_path, num_truth=1, seeds=1, methods=methods))
+    assert all(one["interval"] is None and one["p"] is None for one in results["comparisons"])
+    assert results["tau"]["search"]["interval"] is None
+    results = evaluate(**settings(home, tmp_path, num_truth=1, seeds=2, methods=methods))
+    assert all(one["interval"] is None for one in results["comparisons"])
+
+
 def test_a_large_space_is_sampled_the_same_at_every_call():
     cells = architectures_of(RNNSpace(6), 20)
     assert len(set(cells)) == 20 and cells == architectures_of(RNNSpace(6), 20)
@@ -295,6 +314,12 @@ def test_an_evaluation_goes_on_where_it_was_stopped(home, evaluated, copy, monke
 )
 def test_searches_of_other_settings_are_not_taken_over(home, copy, capsys, changes, says):
     assert says in tiny.refusal(tiny.flags(settings(home, copy, **changes)), copy, capsys, main)
+
+
+def test_settings_are_free_until_something_is_searched(home, tmp_path):
+    for epochs in (2, 1):
+        evaluate(**settings(home, tmp_path, max_epoch=epochs, methods=()))
+    evaluate(**settings(home, tmp_path, methods=("search",)))
 
 
 def test_searches_on_other_data_are_not_taken_over(home, copy, capsys, tmp_path):

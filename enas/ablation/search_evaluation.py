@@ -149,6 +149,10 @@ class _Evaluation:
         for table in (self.table, self.found, self.finalists):
             table.check_data(self.budget.dataset, identity)
         complete(self.table, self.budget, self.table.missing(self.truth_seeds), self.workers)
+        if not self._trained():
+            raise UserError(
+                f"{self.table.path}: every training diverged; lower the learning rate in {self.config.budget}"
+            )
         self._search_all()
         self._train_finalists()
         names = [name for name in self.config.methods if name not in EXPECTED]
@@ -176,10 +180,10 @@ class _Evaluation:
     def _made_with(self) -> dict[str, Any]:
         """What the searches that are there were made with; UserError where that is not what is asked for."""
         path, searches = self.folder / "search.json", self.folder / "searches"
-        if not path.is_file():
-            if any(searches.glob("*")):
-                raise UserError(f"{searches}: nothing says what these searches were made with; name another output")
+        if not any(searches.glob("*")):
             return {}
+        if not path.is_file():
+            raise UserError(f"{searches}: nothing says what these searches were made with; name another output")
         made_with = read_json(path)
         if not isinstance(made_with, dict) or not all(isinstance(made_with.get(key), dict) for key in MADE_WITH):
             raise UserError(f"{path}: does not say what the searches were made with; name another output")

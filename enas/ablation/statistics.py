@@ -28,12 +28,12 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
     """
     differences = np.subtract(ours, theirs)
     seeds, difference = len(differences), float(differences.mean())
-    if seeds < 2 or not np.isfinite(differences).all():
+    if seeds < 2 or not np.isfinite([*differences, error]).all():
         return {"difference": difference, "interval": None, "p": None}
     spread, squared = differences.var(ddof=1) / seeds, error**2
     if spread + squared == 0:
         return {"difference": difference, "interval": [difference] * 2, "p": float(difference == 0)}
-    freedom = (spread + squared) ** 2 / (spread**2 / (seeds - 1) + squared**2 / (num - 1))
+    freedom = (spread + squared) ** 2 / (spread**2 / (seeds - 1) + squared**2 / max(1, num - 1))
     scale = math.sqrt(spread + squared)
     half = scale * stats.t.ppf(0.975, freedom)
     p = 2 * stats.t.sf(abs(difference) / scale, freedom)
@@ -68,8 +68,10 @@ def distribution(scores: ArrayLike, chances: np.ndarray) -> dict[str, Any]:
 def standard_error(statistic: Callable[[np.ndarray], float], num: int) -> float:
     """Return the standard error of a statistic of `num` rows, given the rows' indices, by leaving out each in turn.
 
-    This is the jackknife (Tukey 1958); for a mean it is the usual error.
+    This is the jackknife (Tukey 1958); for a mean it is the usual error. One row has an unknown error, NaN.
     """
+    if num < 2:
+        return math.nan
     left = np.array([statistic(np.delete(np.arange(num), row)) for row in range(num)])
     return math.sqrt((num - 1) / num * ((left - left.mean()) ** 2).sum())
 
@@ -91,4 +93,4 @@ def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
 
 
 def _tau(ours: np.ndarray, truth: np.ndarray) -> float:
-    return float(stats.kendalltau(ours, truth).statistic)
+    return float(stats.kendalltau(ours, truth).statistic) if len(ours) > 1 else math.nan

@@ -35,12 +35,12 @@ class DeriveConfig(Settings):
     )
     derive_finalists: int = setting(
         0,
-        "of those, the best this many are trained from scratch for a while, to derive the best one; 0 does not",
+        "top candidates of the shortlist that are trained from scratch, to derive the best one; 0 trains none",
         at_least=0,
         only=FINALISTS,
     )
     derive_finalist_epoch: int = setting(
-        1, "epochs of that", at_least=1, only=FINALISTS | {"derive_finalists": ABOVE_ZERO}
+        1, "epochs of a finalist's training", at_least=1, only=FINALISTS | {"derive_finalists": ABOVE_ZERO}
     )
 
     def check(self) -> None:
