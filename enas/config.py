@@ -141,12 +141,7 @@ class Config:
             raise UserError(
                 f"train_type is {self.train_type!r}; it must be {known} for network_type {self.network_type}"
             )
-        if self.shared_balanced and self.train_type != "random" and self.controller_start == 0:
-            raise UserError(
-                "shared_balanced has no effect where no architectures are uniform; it needs train_type random, or "
-                "controller_start above 0"
-            )
-        if self.shared_balanced and self.shared_num_sample < 2:
+        if self.shared_balanced and self._matters("shared_balanced") and self.shared_num_sample < 2:
             raise UserError(
                 "shared_balanced balances the architectures of a step; shared_num_sample must be at least 2"
             )
@@ -220,9 +215,11 @@ def without_effect(name: str, config: Config) -> tuple[str, str] | None:
     missing = unmet(all_settings()[name], config.values)
     if missing is None or _is_for_later(missing, config):
         return None
-    others, needed = missing
-    wanted = " or ".join(map(str, needed if isinstance(needed, tuple) else (needed,)))
-    return " and ".join(f"{other} {getattr(config, other)}" for other in others), f"{' or '.join(others)} {wanted}"
+    wanted = [
+        f"{name} {' or '.join(map(str, needed if isinstance(needed, tuple) else (needed,)))}"
+        for name, needed in missing.items()
+    ]
+    return " and ".join(f"{name} {getattr(config, name)}" for name in missing), ", or ".join(wanted)
 
 
 def _choice_against(name: str, config: Config) -> str:
@@ -242,9 +239,9 @@ def _fields(space: SearchSpace) -> Iterator[dataclasses.Field[Any]]:
     return (spec for part in space.settings for spec in dataclasses.fields(part))
 
 
-def _is_for_later(missing: tuple[tuple[str, ...], Any], config: Config) -> bool:
-    others, needed = missing
-    return others == ("mode",) and config.mode == "train" and "train_scratch" in needed and "test" not in needed
+def _is_for_later(missing: Mapping[str, Any], config: Config) -> bool:
+    modes = missing.get("mode", ())
+    return config.mode == "train" and "train_scratch" in modes and "test" not in modes
 
 
 def effect_notes(names: Iterable[str], config: Config) -> list[str]:
@@ -326,6 +323,6 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"{chosen_by} {getattr(config, chosen_by)}"
             )
         missing = unmet(known[key], values)
-        if missing is None or (missing[0] == ("mode",) and values["mode"] == "train"):
+        if missing is None or ("mode" in missing and values["mode"] == "train"):
             kept[key] = value
     return {**kept, **given}

@@ -12,6 +12,7 @@ from enas.errors import UserError
 
 Bound = float | None
 ABOVE_ZERO = "above 0"  # for `only`: any positive value of the other setting
+ANY_OF = "any of"  # for `only`: a key whose value is a mapping of its own, of which one setting must have its value
 
 
 def setting(
@@ -23,7 +24,7 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
-    only: Mapping[Any, Any] | None = None,
+    only: Mapping[str, Any] | None = None,
 ) -> Any:
     """A field of a `Settings` class.
 
@@ -33,7 +34,7 @@ def setting(
         choices: the values allowed; a function where they depend on what is registered.
         at_least, above, at_most, below: bounds of a number.
         only: other settings, each with the value (or a tuple of values, or `ABOVE_ZERO`) without which this one has
-            no effect; a tuple of settings needs the value in one of them.
+            no effect; see also `ANY_OF`.
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds, "only": only or {}})
@@ -108,12 +109,12 @@ def _rule(at_least: Bound, above: Bound, at_most: Bound, below: Bound) -> str:
     return f"be {'at most' if below is None else 'below'} {upper}"
 
 
-def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> tuple[tuple[str, ...], Any] | None:
-    """Find the settings in `values` that leave `spec` without an effect, and the value that one of them needs."""
-    for names, needed in spec.metadata["only"].items():
-        others = names if isinstance(names, tuple) else (names,)
-        if not any(_is_met(values[name], needed) for name in others):
-            return others, needed
+def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the settings, with what each needs, of which one must hold for `spec` to have an effect and none does."""
+    for name, needed in spec.metadata["only"].items():
+        alternatives = needed if name == ANY_OF else {name: needed}
+        if not any(_is_met(values[other], value) for other, value in alternatives.items()):
+            return alternatives
     return None
 
 

@@ -17,7 +17,7 @@ from enas.config import CONFIG_DIR, Config, all_settings, config_from, effect_no
 from enas.errors import UserError
 from enas.runs.commands import USUAL, execute, parse_flags, settings_by_part
 from enas.search_space import ACTIVATIONS, RNNCell
-from enas.settings import ABOVE_ZERO, Settings, setting
+from enas.settings import ABOVE_ZERO, ANY_OF, Settings, setting
 
 FIELDS = all_settings()
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
@@ -325,7 +325,8 @@ def test_a_variation_gives_way_to_the_train_type(tmp_path):
         ({"controller_lr_cosine": True, "controller_lr": 0.1}, "with controller_lr_cosine True: controller_lr"),
         ({"shared_norm_stabilizer_point": 3.0}, "(needs shared_norm_stabilizer above 0)"),
         ({"entropy_coeff": 0.0, "entropy_mode": "regularizer"}, "(needs entropy_coeff above 0)"),
-        ({"size_beta": -0.5}, "and max_flops 0: size_beta (needs max_parameters or max_flops above 0)"),
+        ({"size_beta": -0.5}, "and max_flops 0: size_beta (needs max_parameters above 0, or max_flops above 0)"),
+        ({"shared_balanced": True, "shared_num_sample": 2}, "(needs train_type random, or controller_start above 0)"),
         ({"mode": "single", "dag_path": "lstm", "save_epoch": 1}, "with mode single: save_epoch (needs mode train)"),
         ({"mode": "single", "dag_path": "lstm", "controller_lr": 1.0}, "with mode single: controller_lr"),
         ({"dag_path": "lstm"}, "with mode train: dag_path (needs mode single or train_scratch or test)"),
@@ -368,10 +369,10 @@ def test_flags_for_later_are_said_to_be_kept(tmp_path, capsys):
 
 def test_what_a_setting_needs_is_a_setting_with_such_a_value():
     for name, spec in FIELDS.items():
-        for others, needed in spec.metadata["only"].items():
-            for other in others if isinstance(others, tuple) else (others,):
-                for value in needed if isinstance(needed, tuple) else (needed,):
-                    assert value is ABOVE_ZERO or type(value) is type(FIELDS[other].default), name
+        only = dict(spec.metadata["only"])
+        for other, needed in [*only.pop(ANY_OF, {}).items(), *only.items()]:
+            for value in needed if isinstance(needed, tuple) else (needed,):
+                assert value is ABOVE_ZERO or type(value) is type(FIELDS[other].default), name
 
 
 # --- files that are read and not run ----------------------------------------------------------------------------------

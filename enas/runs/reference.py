@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from enas.runs.commands import settings_by_part
-from enas.settings import ABOVE_ZERO, choices_of
+from enas.settings import ABOVE_ZERO, ANY_OF, choices_of
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "REFERENCE.md"
 # METRIC is perplexity for text, accuracy for images. Curves are at the number of updates of ω and θ so far.
@@ -86,12 +86,10 @@ def page() -> str:
 def _setting(name: str, spec: Field[Any]) -> str:
     choices = choices_of(spec)
     text = f"{spec.metadata['help']}{': ' if choices else ''}{', '.join(choices)}"
-    needs = "; ".join(f"{_others(other)} {_value(value)}" for other, value in spec.metadata["only"].items())
+    only = dict(spec.metadata["only"])
+    either = " or ".join(f"{other} {_value(value)}" for other, value in only.pop(ANY_OF, {}).items())
+    needs = "; ".join([f"{other} {_value(value)}" for other, value in only.items()] + ([either] if either else []))
     return f"| `{name}` | {_value(spec.default)} | {text} | {needs} |".replace("  ", " ")
-
-
-def _others(names: str | tuple[str, ...]) -> str:
-    return names if isinstance(names, str) else " or ".join(names)
 
 
 def _value(value: Any) -> str:

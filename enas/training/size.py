@@ -9,7 +9,7 @@ from torch import Tensor
 
 from enas.controllers.base import TRAINED
 from enas.cost import Cost
-from enas.settings import ABOVE_ZERO, Settings, setting
+from enas.settings import ABOVE_ZERO, ANY_OF, Settings, setting
 
 BETA = -0.1  # of Bender et al. 2020
 
@@ -37,7 +37,7 @@ class SizeConfig(Settings):
         BETA,
         "weight in rewards of the distance from max_parameters and max_flops; 0 leaves it out",
         at_most=0,
-        only={**TRAINED, ("max_parameters", "max_flops"): ABOVE_ZERO},
+        only={**TRAINED, ANY_OF: {"max_parameters": ABOVE_ZERO, "max_flops": ABOVE_ZERO}},
     )
 
 

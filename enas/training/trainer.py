@@ -24,7 +24,7 @@ from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_score
 from enas.search_space import Space, architecture_from_dict
-from enas.settings import setting
+from enas.settings import ABOVE_ZERO, ANY_OF, setting
 from enas.tasks.base import LengthConfig, Task
 from enas.training.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
 from enas.training.derive import Derivation, DeriveConfig, Deriver
@@ -48,7 +48,7 @@ class TrainerConfig(LengthConfig):
     shared_balanced: bool = setting(
         False,
         "uniform architectures of a shared step make each choice of a decision equally often",
-        only=SEARCHING,
+        only={**SEARCHING, ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO}},
     )
     controller_time: float = setting(
         0.0,
