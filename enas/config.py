@@ -26,7 +26,17 @@ if not CONFIG_DIR.is_dir():
     CONFIG_DIR = _PACKAGE.parent / "configs"
 MODES = ("train", "derive", "test", "single", "train_scratch")
 ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
-RETIRED = {"num_together"}  # settings of earlier versions, which params.json of their runs hold
+# Settings of earlier versions, which their files hold, with the values that are built in now; None is any.
+RETIRED: dict[str, Any] = {
+    "num_together": None,
+    "controller_time": 0.0,
+    "entropy_final": 1.0,
+    "reward_length": 0,
+    "controller_adam_beta2": 0.999,
+    "controller_lr_period": 10,
+    "shared_adam_beta1": 0.9,
+    "shared_norm_stabilizer_point": 5.0,
+}
 
 Part = TypeVar("Part", bound=Settings)
 
@@ -199,9 +209,17 @@ def config_from(settings: object, source: str) -> Config:
     if not isinstance(settings, dict):
         raise UserError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
     try:
-        return Config(**{name: value for name, value in settings.items() if name not in RETIRED})
+        return Config(**{name: value for name, value in settings.items() if not _is_retired(name, value)})
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def _is_retired(name: str, value: Any) -> bool:
+    if name not in RETIRED:
+        return False
+    if RETIRED[name] not in (None, value):
+        raise UserError(f"{name} is {value}; this version has no such setting, and acts as with {RETIRED[name]}")
+    return True
 
 
 def without_effect(name: str, config: Config) -> tuple[str, str] | None:

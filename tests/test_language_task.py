@@ -135,10 +135,11 @@ def test_reward_is_c_over_the_perplexity_of_the_next_validation_batch():
 
 
 def test_a_reward_may_be_measured_on_a_minibatch_of_its_own_size():
-    task = make_task(reward_batch_size=2, reward_length=3)
+    task = make_task(reward_batch_size=2)
     rows = to_rows(task.corpus.valid, 2, name="valid")
-    for start in (0, 3):
-        inputs, targets = rows[start : start + 3], rows[start + 1 : start + 4]
+    length = task.config.shared_rnn_max_length
+    for start in (0, length):
+        inputs, targets = rows[start : start + length], rows[start + 1 : start + 1 + length]
         for cell, reward in zip(CELLS[:3], task.rewards(CELLS[:3]).tolist(), strict=True):
             loss, _ = task.model.loss(inputs, targets, [cell], task.model.initial_state(1, 2))
             assert reward == pytest.approx(80.0 / math.exp(loss.item()), rel=1e-6)
@@ -227,8 +228,8 @@ def test_restored_task_goes_on_as_the_saved_one():
         ({"shared_activation_reg": 2.0}, lambda states, outputs: 2 * (outputs**2).mean()),
         ({"shared_temporal_activation_reg": 3.0}, lambda states, outputs: 3 * ((states[1:] - states[:-1]) ** 2).mean()),
         (
-            {"shared_norm_stabilizer": 0.5, "shared_norm_stabilizer_point": 1.5},
-            lambda states, outputs: 0.5 * (((states**2).sum(-1).sqrt() - 1.5) ** 2).mean(),
+            {"shared_norm_stabilizer": 0.5},
+            lambda states, outputs: 0.5 * (((states**2).sum(-1).sqrt() - 5.0) ** 2).mean(),
         ),
         (
             {"shared_activation_reg": 2.0, "shared_temporal_activation_reg": 3.0},

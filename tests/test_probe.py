@@ -182,29 +182,3 @@ def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_ane
     execute(scratch)
     params = json.loads((tiny.only_run(tmp_path / "scratch") / "params.json").read_text())
     assert (params["precision"], params["num_threads"]) == ("float32", 1)
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0.5, 40), (0.25, 12), (0.001, 4)])
-def test_the_controller_gets_its_share_of_an_epochs_time(tmp_path, monkeypatch, share, expected):
-    """10 shared steps of 0.1 s an epoch, and 0.1 s for an update of 4 architectures."""
-    trainer = tiny.trainer(tmp_path)
-    before, states = trainer.state_dict(), random_states()
-    before = torch.load(_saved(before, tmp_path / "before.pt"), weights_only=False)
-    timed(monkeypatch, 0.1, 0.1)
-    num, why = probe.choose_controller_steps(trainer.task, trainer.controller, share, 1, 4)
-    assert num == expected and why == "a shared step takes 100 ms and an update of the controller 100"
-    after = trainer.state_dict()
-    for state in (before, after):
-        del state["progress"]["seconds"]
-    assert tiny.difference(before, after) is None and tiny.difference(states, random_states()) is None
-
-
-def test_a_run_says_and_keeps_how_many_architectures_its_time_allows(tmp_path, monkeypatch):
-    timed(monkeypatch, 0.1, 0.25)
-    settings = tiny.settings(tmp_path, controller_time=0.5, controller_num_aggregate=2, max_epoch=1)
-    del settings["controller_max_step"]
-    execute(settings)
-    folder = tiny.only_run(tmp_path / "logs")
-    assert json.loads((folder / "params.json").read_text())["controller_max_step"] == 8
-    assert tiny.newest_state(folder)["progress"]["total_controller_updates"] == 4
-    assert "controller_max_step 8: a shared step takes 100 ms" in (folder / "train.log").read_text()

@@ -124,11 +124,6 @@ def test_the_spread_is_a_moving_average_of_squares_and_survives_a_resume():
         torch.testing.assert_close(one.advantage(second), torch.tensor([[-4.0], [4.0]]) / spread)
 
 
-def test_the_weight_of_the_entropy_falls_linearly():
-    config = ReinforceConfig(entropy_coeff=0.2, entropy_final=0.25)
-    assert [config.entropy_weight(share) for share in (0.0, 0.5, 1.0)] == pytest.approx([0.2, 0.125, 0.05])
-
-
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_decay_outside_its_range_is_refused(decay):
     with pytest.raises(ValueError, match="ema_baseline_decay"):

@@ -116,15 +116,6 @@ def test_a_run_stopped_within_the_controllers_first_epoch_never_warms_up_again(t
     assert longer.progress.total_controller_updates == tiny.SETTINGS["controller_max_step"]
 
 
-def test_the_weight_of_the_entropy_falls_from_where_the_controller_began_in_a_longer_run_too(tmp_path):
-    entropy = SHORT | {"entropy_coeff": 0.8, "entropy_final": 0.0}
-    trainer = tiny.trainer(tmp_path, **entropy, max_epoch=4)
-    _train_epochs(trainer, 3)
-    assert trainer._entropy_weight() == pytest.approx(0.4)
-    longer = _resumed(trainer, tmp_path, **entropy, max_epoch=12)  # θ trains in 10 epochs, and has in 1
-    assert longer._entropy_weight() == pytest.approx(0.8 * 9 / 10)
-
-
 def _fail_before(trainer, epoch, sample):
     def guarded(num):
         assert trainer.progress.epoch >= epoch
@@ -151,16 +142,6 @@ def test_uniform_samples_need_a_space(tmp_path):
     parts = {name: getattr(made, name) for name in ("config", "reinforce", "shared_optim", "controller_optim")}
     with pytest.raises(UserError, match="controller_start needs uniform samples"):
         Trainer(made.task, made.controller, derive=made.deriver.config, **parts)
-
-
-def test_the_weight_of_the_entropy_falls_from_the_controllers_start_to_the_end_of_the_run(tmp_path):
-    half = tiny.SETTINGS["controller_max_step"] // 2
-    trainer = tiny.trainer(tmp_path, controller_start=0.5, max_epoch=4, entropy_coeff=0.8, entropy_final=0.0)
-    weights = []
-    for epoch, sample in ((2, 0), (2, half), (3, 0), (3, half)):
-        trainer.progress.epoch, trainer.progress.controller_sample = epoch, sample
-        weights.append(trainer._entropy_weight())
-    assert weights == pytest.approx([0.8, 0.6, 0.4, 0.2])
 
 
 def test_the_controller_is_rewarded_without_dropout(tmp_path, monkeypatch):

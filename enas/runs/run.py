@@ -56,7 +56,7 @@ from enas.training.checkpoint import (
 from enas.training.derive import DeriveConfig, ordered
 from enas.training.distributed import ALONE, ARCHITECTURES, BATCH, Ranks, join
 from enas.training.optim import ControllerOptimConfig
-from enas.training.probe import THREADS_VARIABLE, choose_controller_steps, choose_precision, choose_threads
+from enas.training.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.training.reinforce import ReinforceConfig
 from enas.training.scratch import ScratchTrainer
 from enas.training.size import SizeBudget, SizeConfig
@@ -362,10 +362,9 @@ def _begun(config: Config, architecture: Architecture | None, notes: list[str] |
     config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
     _use_precision(config, task)
     config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
-    config, steps = _agreed(ranks, *_choose_controller_steps(config, task, controller))
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     with _alone_in(folder, ranks), _logbook(config, folder, ranks) as logbook:
-        for line in (*data.notes, *(notes or ()), *precision, *threads, *steps, *_without_warm_up(config, controller)):
+        for line in (*data.notes, *(notes or ()), *precision, *threads, *_without_warm_up(config, controller)):
             logbook.info(line)
         trainer = make_trainer(config, task, controller, folder, logbook, ranks, cost_of(config, data))
         logbook.info(f"run {folder}: {_what(config, trainer)}, on {_where(device, ranks)}")
@@ -444,15 +443,6 @@ def _choose_threads(config: Config, task: Task, controller: Controller[Any]) -> 
         num, reason = choose_threads(task, controller, config.shared_num_sample)
     torch.set_num_threads(num)
     return config.replace(num_threads=num), [f"threads {num}: {reason}"]
-
-
-def _choose_controller_steps(config: Config, task: Task, controller: Controller[Any]) -> tuple[Config, list[str]]:
-    """The settings with `controller_max_step` as `controller_time` asks, and a line on why."""
-    if config.controller_time == 0 or not controller.is_trained:
-        return config, []
-    shared, at_once = config.shared_num_sample, config.controller_num_aggregate
-    num, reason = choose_controller_steps(task, controller, config.controller_time, shared, at_once)
-    return config.replace(controller_max_step=num), [f"controller_max_step {num}: {reason}"]
 
 
 def _without_warm_up(config: Config, controller: Controller[Any]) -> list[str]:

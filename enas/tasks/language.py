@@ -16,12 +16,13 @@ from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.models.language_model import LanguageModel, SequenceOutput
 from enas.models.precision import PRECISIONS, use
 from enas.search_space import RNNCell
-from enas.settings import ABOVE_ZERO, setting
+from enas.settings import setting
 from enas.tasks.base import PERPLEXITY, BatchConfig, Task, check_divides
 from enas.training.distributed import ARCHITECTURES, BATCH, Ranks
 from enas.training.reinforce import perplexity_reward
 
 STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
+STABLE_NORM = 5.0  # of states, for the norm stabiliser
 CELLS_AT_ONCE = 10  # bounds the memory of scoring many cells
 
 
@@ -39,10 +40,6 @@ class LanguageTaskConfig(BatchConfig):
     shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
     shared_norm_stabilizer: float = setting(
         0.0, "coefficient of the squared distance of state norms to a fixed point", at_least=0
-    )
-    shared_norm_stabilizer_point: float = setting(5.0, "that fixed point", only={"shared_norm_stabilizer": ABOVE_ZERO})
-    reward_length: int = setting(
-        0, "tokens of each sequence of that minibatch; 0 is shared_rnn_max_length", at_least=0, only=TRAINED
     )
     reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=TRAINED)
     ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=TRAINED)
@@ -87,7 +84,7 @@ class LanguageTask(Task):
         self._reward_batch_size = config.reward_batch_size or config.batch_size
         length = config.shared_rnn_max_length
         self._train = self._batches("train", config.batch_size, length, random_length=random_length)
-        self._valid = self._batches("valid", self._reward_batch_size, config.reward_length or length, only_whole=True)
+        self._valid = self._batches("valid", self._reward_batch_size, length, only_whole=True)
         self._state: Tensor | None = None
         self._divided = ARCHITECTURES
 
@@ -140,9 +137,7 @@ class LanguageTask(Task):
             penalty = penalty + config.shared_temporal_activation_reg * output.states.diff(dim=0).square().mean()
         if config.shared_norm_stabilizer:
             norms = torch.linalg.vector_norm(output.states, dim=-1)
-            penalty = (
-                penalty + config.shared_norm_stabilizer * (norms - config.shared_norm_stabilizer_point).square().mean()
-            )
+            penalty = penalty + config.shared_norm_stabilizer * (norms - STABLE_NORM).square().mean()
         return penalty
 
     def rewards(self, cells: Sequence[RNNCell]) -> Tensor:

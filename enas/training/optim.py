@@ -81,7 +81,6 @@ class SharedOptimConfig(LengthConfig):
     shared_lr_warmup: int = setting(0, "steps over which it rises from 0", at_least=0)
     shared_lr_cosine: bool = setting(False, "cosine schedule over max_epoch, in place of the decay")
     shared_lr_min: float = setting(0.0, "where the cosine schedule ends", at_least=0, only=COSINE)
-    shared_adam_beta1: float = setting(0.9, "Adam's decay of the gradient average", at_least=0, below=1, only=ADAM)
     shared_adam_beta2: float = setting(
         0.999, "Adam's decay of the squared gradient average", at_least=0, below=1, only=ADAM
     )
@@ -93,7 +92,7 @@ class SharedOptimConfig(LengthConfig):
         return self.shared_grad_clip
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        betas = (self.shared_adam_beta1, self.shared_adam_beta2)
+        betas = (0.9, self.shared_adam_beta2)
         return make_optimizer(self.shared_optim, parameters, betas=betas, weight_decay=self.shared_l2_reg)
 
     def rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
@@ -126,6 +125,7 @@ class ImageOptimConfig(Settings):
 
 CONTROLLER_ADAM = TRAINED | {"controller_optim": "adam"}
 CONTROLLER_COSINE = TRAINED | {"controller_lr_cosine": True}
+CONTROLLER_LR_PERIOD = 10  # epochs of the first cosine period; each further one is twice as long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +141,6 @@ class ControllerOptimConfig(Settings):
     controller_adam_beta1: float = setting(
         0.9, "Adam's decay of the gradient average, for the controller", at_least=0, below=1, only=CONTROLLER_ADAM
     )
-    controller_adam_beta2: float = setting(
-        0.999,
-        "Adam's decay of the squared gradient average, for the controller",
-        at_least=0,
-        below=1,
-        only=CONTROLLER_ADAM,
-    )
     controller_adam_eps: float = setting(
         1e-8, "what Adam adds to the root of that average, for the controller", above=0, only=CONTROLLER_ADAM
     )
@@ -156,21 +149,18 @@ class ControllerOptimConfig(Settings):
     )
     controller_lr_max: float = setting(0.05, "where each cosine period starts", above=0, only=CONTROLLER_COSINE)
     controller_lr_min: float = setting(0.001, "where each cosine period ends", at_least=0, only=CONTROLLER_COSINE)
-    controller_lr_period: int = setting(
-        10, "epochs of the first cosine period; each further one is twice as long", at_least=1, only=CONTROLLER_COSINE
-    )
     controller_grad_clip: float = setting(0.0, "largest gradient norm; 0 does not clip", at_least=0, only=TRAINED)
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser of θ."""
-        betas, eps = (self.controller_adam_beta1, self.controller_adam_beta2), self.controller_adam_eps
+        betas, eps = (self.controller_adam_beta1, 0.999), self.controller_adam_eps
         return make_optimizer(self.controller_optim, parameters, betas=betas, eps=eps)
 
     def rate(self, epoch: int) -> float:
         """The learning rate in `epoch` (first 1)."""
         if not self.controller_lr_cosine:
             return self.controller_lr
-        return sgdr(epoch - 1, self.controller_lr_period, self.controller_lr_max, self.controller_lr_min)
+        return sgdr(epoch - 1, CONTROLLER_LR_PERIOD, self.controller_lr_max, self.controller_lr_min)
 
 
 def cosine(progress: float, highest: float, lowest: float) -> float:

@@ -92,27 +92,6 @@ def choose_threads(task: Task, controller: Controller[Any], num_architectures: i
     return chosen, f"a step takes {tried}"
 
 
-def choose_controller_steps(
-    task: Task, controller: Controller[Any], share: float, shared: int, at_once: int
-) -> tuple[int, str]:
-    """How many architectures to sample an epoch for the controller to take `share` of its time, and why, in words.
-
-    Args:
-        task, controller: as for `choose_threads`; both are left as they were.
-        share: above 0, below 1.
-        shared: architectures of a shared step.
-        at_once: architectures of an update of the controller, of which the result is a multiple.
-    """
-    with _unchanged(task):
-        architectures = _sampled(controller, shared)
-        step = seconds(lambda: task.shared_loss(architectures)[0].backward())
-        # Beside a fast GPU the decisions take as long as the scoring.
-        update = seconds(lambda: task.rewards(controller.sample(at_once).architectures))
-    wanted = share / (1 - share) * task.steps_per_epoch * step
-    num = at_once * max(1, round(wanted / update))
-    return num, f"a shared step takes {1e3 * step:.3g} ms and an update of the controller {1e3 * update:.3g}"
-
-
 def _sampled(controller: Controller[Any], num: int) -> list[Any]:
     with torch.no_grad():
         return controller.sample(num).architectures

@@ -43,13 +43,6 @@ class ReinforceConfig(Settings):
     entropy_mode: str = setting(
         "reward", "entropy joins the reward, or the loss", choices=("reward", "regularizer"), only=WITH_ENTROPY
     )
-    entropy_final: float = setting(
-        1.0,
-        "share of entropy_coeff at the end of the run, to which it falls linearly",
-        at_least=0,
-        at_most=1,
-        only=WITH_ENTROPY,
-    )
     discount: float = setting(
         1.0, "discount of the reward from decision to decision", at_least=0, at_most=1, only=TRAINED
     )
@@ -71,10 +64,6 @@ class ReinforceConfig(Settings):
         if rest == 1 and whole and self.baseline == "leave_one_out":
             return [*sizes[:-1], sizes[-1] + 1]
         return [*sizes, rest] if rest else sizes
-
-    def entropy_weight(self, progress: float) -> float:
-        """The weight of the entropy when a share `progress` of the controller's training is done."""
-        return self.entropy_coeff * (1 - (1 - self.entropy_final) * progress)
 
 
 def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:

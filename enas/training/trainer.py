@@ -50,13 +50,6 @@ class TrainerConfig(LengthConfig):
         "uniform architectures of a shared step make each choice of a decision equally often",
         only={**SEARCHING, ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO}},
     )
-    controller_time: float = setting(
-        0.0,
-        "share of an epoch's time for the controller; a trial then chooses controller_max_step; 0 leaves it",
-        at_least=0,
-        below=1,
-        only=TRAINED,
-    )
     controller_start: float = setting(
         0.0,
         "share of the epochs in which ω trains on uniform architectures, before the controller trains",
@@ -65,7 +58,7 @@ class TrainerConfig(LengthConfig):
         only=TRAINED,
     )
     controller_max_step: int = setting(
-        2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED | {"controller_time": 0.0}
+        2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED
     )
 
     @property
@@ -332,7 +325,7 @@ class Trainer:
             self._skip_update("a reward")
             return
         as_reward = self.reinforce.entropy_mode == "reward"
-        entropy_weight = self._entropy_weight()
+        entropy_weight = self.reinforce.entropy_coeff
         gains = returns(rewards, sampled.log_probs, entropy_weight if as_reward else 0.0, self.reinforce.discount)
         advantage = self.baseline.advantage(gains)  # [M, D]
         loss = policy_loss(sampled.log_probs, advantage)
@@ -363,11 +356,6 @@ class Trainer:
                 "baseline": float(self.baseline.value.mean()),
             }
             self.logbook.scalars("controller", values, progress.step)
-
-    def _entropy_weight(self) -> float:
-        progress, start = self.progress, self._warm_up_epochs()
-        epoch = progress.epoch - start + progress.controller_sample / self.config.controller_max_step
-        return self.reinforce.entropy_weight(epoch / (self.config.max_epoch - start))
 
     def _skip_update(self, what: str) -> None:
         self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
