@@ -30,7 +30,7 @@ from enas.training.scratch import ScratchConfig
 if TYPE_CHECKING:
     from enas.config import Config
 
-TEST_WARM_UP = 200  # tokens
+TEST_WARM_UP = 200  # tokens; LSTM language models use about 200 (Khandelwal et al. 2018)
 
 
 def load_data(config: Config) -> Corpus:
