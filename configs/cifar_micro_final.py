@@ -1,6 +1,7 @@
 """One pair of cells from scratch on CIFAR-10, as scripts/cifar10_micro_final.sh of melodyguan/enas; for a GPU.
 
-For modes single and train_scratch.
+For modes single and train_scratch. The authors have two versions of that script. This is the one without cutout, for
+which the paper reports a test error of 3.54 %; add --cnn_cutout 16 for the other, with 2.89 %.
 """
 
 network_type = "cnn"

@@ -1,6 +1,7 @@
 """Every setting with its default, and why it is that. `--NAME VALUE` changes one; see --help for what each means.
 
-"Paper" is Pham et al. 2018 (arXiv:1802.03268), "AWD" Merity et al. 2017 (arXiv:1708.02182).
+"Paper" is Pham et al. 2018 (arXiv:1802.03268), "AWD" Merity et al. 2017 (arXiv:1708.02182). The defaults for text are a
+mixture: the paper's search and optimisers, with the dropout and averaging of AWD.
 Other files in this folder are differences from this one; start from one of them with --config NAME.
 """
 
@@ -123,7 +124,7 @@ entropy_coeff = 1e-4  # paper section 3.1
 entropy_mode = "reward"  # paper section 3.1
 baseline = "ema"  # paper section 2.2
 advantage_spread_decay = 0.0  # the paper does not scale them
-ema_baseline_decay = 0.95  # remembers about twenty updates
+ema_baseline_decay = 0.95  # remembers about twenty updates, of controller_num_aggregate architectures each
 discount = 1.0  # the reward is for the whole architecture
 
 # The run

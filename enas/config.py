@@ -145,6 +145,15 @@ class Config:
         self._values = values | {name: value for part in parts.values() for name, value in vars(part).items()}
         self._check()
 
+    @classmethod
+    def from_variation(cls, name: str, **settings: Any) -> "Config":
+        """The Config of `--config NAME` and flags: a variation in configs/, and what is changed in it.
+
+        Raises:
+            UserError: as `Config`, or the variation is unknown or for another search space.
+        """
+        return cls(**with_variation({"config": name, **settings}))
+
     def _check(self) -> None:
         if self.train_type not in self.space.controllers:
             known = " or ".join(self.space.controllers)

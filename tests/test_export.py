@@ -98,6 +98,15 @@ def test_packed_sequences_are_refused():
         network(packed)
 
 
+@pytest.mark.parametrize("batched", [True, False])
+def test_a_sequence_without_steps_is_refused_as_a_gru_does(batched):
+    inputs = torch.zeros((0, 2, 5) if batched else (0, 5))
+    with pytest.raises(RuntimeError):
+        torch.nn.GRU(5, 3)(inputs)
+    with pytest.raises(ValueError, match="the sequence has no steps"):
+        module_of(recurrent.source(CELL, 25.0)).Cell(5, 4)(inputs)
+
+
 def test_torch_export_takes_it():
     network = module_of(recurrent.source(CELL, 25.0)).Cell(5, 4).eval()
     inputs = torch.randn(6, 3, 5)

@@ -27,7 +27,9 @@ def make_corpus(vocab_size: int = VOCAB, num_test: int = 23) -> Corpus:
     return Corpus("tiny", vocabulary, train, valid, test, unknown={"train": 0, "valid": 0, "test": 0})
 
 
-def make_task(corpus: Corpus | None = None, *, model: dict | None = None, **settings) -> LanguageTask:
+def make_task(
+    corpus: Corpus | None = None, *, model: dict | None = None, test_warm_up: int = 0, **settings
+) -> LanguageTask:
     """A float64 task; `model` changes its shared parameters, `settings` the task itself."""
     corpus = corpus or make_corpus()
     sizes = {
@@ -40,9 +42,8 @@ def make_task(corpus: Corpus | None = None, *, model: dict | None = None, **sett
     }
     torch.manual_seed(0)
     shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**tiny.CALM, **sizes, **(model or {})})).double()
-    return LanguageTask(
-        corpus, shared, LanguageTaskConfig(**{"batch_size": BATCH, "shared_rnn_max_length": LENGTH, **settings})
-    )
+    config = LanguageTaskConfig(**{"batch_size": BATCH, "shared_rnn_max_length": LENGTH, **settings})
+    return LanguageTask(corpus, shared, config, test_warm_up=test_warm_up)
 
 
 def training_batches(task: LanguageTask, split: str = "train", **settings) -> TrainingBatches:
@@ -83,6 +84,33 @@ def test_evaluation_counts_every_token_of_every_column(batch_size, length):
             nll, state = task.model.score(word.view(1, 1), target.view(1, 1), [CELL], state)
             total += nll.item()
     assert task.evaluate(CELL, "test") == close(math.exp(total / 23))
+
+
+@given(batch_size=st.integers(1, 20), length=st.integers(1, 30), more=st.integers(0, 40))
+def test_columns_that_warm_up_on_all_that_is_before_them_equal_one_stream(batch_size, length, more):
+    model = {"shared_batch_norm": False}
+    stream = make_task(model=model, batch_size=1).evaluate(CELL, "test")
+    sizes = {"batch_size": batch_size, "shared_rnn_max_length": length}
+    assert make_task(model=model, test_warm_up=23 + more, **sizes).evaluate(CELL, "test") == close(stream)
+
+
+@pytest.mark.parametrize("warm_up", [0, 1, 3, 8, 30])
+def test_a_column_begins_with_the_state_that_the_tokens_before_it_leave(warm_up):
+    task = make_task(model={"shared_batch_norm": False}, test_warm_up=warm_up)
+    tokens, total = task.corpus.test, 0.0
+    for own in torch.arange(23).tensor_split(BATCH):
+        state = task.model.initial_state(1, 1)
+        for position in range(max(0, own[0] - warm_up), own[-1] + 1):
+            word, target = tokens[position - 1], tokens[position]
+            nll, state = task.model.score(word.view(1, 1), target.view(1, 1), [CELL], state)
+            total += nll.item() if position in own else 0.0
+    assert task.evaluate(CELL, "test") == close(math.exp(total / 23))
+
+
+def test_only_the_test_split_is_read_with_a_warm_up():
+    for split in ("train", "valid"):
+        assert make_task(test_warm_up=20).evaluate(CELL, split) == make_task().evaluate(CELL, split)
+    assert make_task(test_warm_up=20).evaluate(CELL, "test") != make_task().evaluate(CELL, "test")
 
 
 def test_evaluation_reads_the_split_it_is_asked_for():

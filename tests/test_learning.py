@@ -66,7 +66,9 @@ def learned(config: Config, seed: int) -> float:
     return float((qualities.mean() - task.mean) / task.std)
 
 
-@pytest.mark.parametrize("name", ["demo", "ptb_small", "demo_cnn", "cifar_macro_small", "cifar_micro_small"])
+@pytest.mark.parametrize(
+    "name", ["demo", "small", "ptb_small", "demo_cnn", "small_cnn", "cifar_macro_small", "cifar_micro_small"]
+)
 def test_a_preset_finds_what_is_planted(name):
     found = [learned(Config(**read_variation(name)), seed) for seed in (1, 2)]
     assert min(found) > 3

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from enas.config import Config, read_variation
 from enas.training.optim import (
     ControllerOptimConfig,
     SharedOptimConfig,
@@ -70,6 +71,60 @@ def test_first_step_of_each_optimiser(name, step):
     weight.grad = torch.ones(1)
     optimizer.step()
     assert weight.item() == pytest.approx(step)
+
+
+def tensorflow_step(gradient: float, square: float, step: int, lr: float, eps: float) -> tuple[float, float]:
+    """TensorFlow's Adam at β₁ = 0, β₂ = 0.999: the change of a weight, and the new average of squares."""
+    square = 0.999 * square + 0.001 * gradient**2
+    return -lr * math.sqrt(1 - 0.999**step) * gradient / (math.sqrt(square) + eps), square
+
+
+def test_tensorflows_epsilon_is_larger_in_torchs_adam_at_first():
+    """In step t it is ε / √(1 − β₂^t), of which `cifar_macro` and `cifar_micro` tell the start and the end."""
+    weight, square, at = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)), 0.0, []
+    optimizer = make_optimizer("adam", [weight], betas=(0.0, 0.999), eps=1e-3)
+    set_lr(optimizer, 0.001)
+    expected = 0.0
+    for step in range(1, 2400):
+        gradient = 1e-4 * math.sin(step)
+        change, square = tensorflow_step(gradient, square, step, lr=0.001, eps=1e-3)
+        expected += change
+        at.append(1e-3 / math.sqrt(1 - 0.999**step))
+        optimizer.param_groups[0]["eps"] = at[-1]
+        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+        optimizer.step()
+        assert weight.item() == pytest.approx(expected, rel=1e-9, abs=1e-18)
+    assert at[0] == pytest.approx(0.03, abs=0.002)
+    assert next(step for step, eps in enumerate(at, start=1) if eps < 1.05e-3) == 2375
+
+
+AUTHORS = {
+    "cifar_macro": {"tanh_c": 1.5, "softmax_temperature": 1.0},
+    "cifar_micro": {"tanh_c": 1.1, "softmax_temperature": 1.0, "cnn_operation_tanh_c": 0.44},
+}  # how their logits are tempered
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_the_controllers_epsilon_stands_to_its_gradients_as_the_authors_does(name):
+    """Gradients and ε times a factor leave Adam's steps alone, so ε follows the length of the gradient at the start."""
+    settings = read_variation(name)
+
+    def gradient(controller) -> torch.Tensor:
+        log_probs = controller.log_prob(networks).log_probs.sum(1)
+        (log_probs * advantages).mean().backward()
+        return torch.cat([weight.grad.flatten() for weight in controller.parameters()])
+
+    ours, theirs = (_controller(Config(**settings, **changes)) for changes in ({}, AUTHORS[name]))
+    theirs.load_state_dict(ours.state_dict())
+    torch.manual_seed(1)
+    networks, advantages = ours.sample(200).architectures, torch.randn(200)
+    ratio = float(gradient(ours).norm() / gradient(theirs).norm())
+    assert settings["controller_adam_eps"] == pytest.approx(1e-3 * ratio, rel=0.05)
+
+
+def _controller(config: Config):
+    torch.manual_seed(0)
+    return config.space.controllers["orig"](config)
 
 
 def test_settings_reach_the_optimiser():

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from enas.config import read_variation
 from enas.data.image import load_images
 from enas.data.own import settings_for, write_dataset
 from enas.data.text import load_corpus
@@ -298,3 +299,36 @@ def test_a_variation_gives_the_other_settings(tmp_path, monkeypatch):
     )  # fmt: skip
     params = json.loads((folder / "params.json").read_text())
     assert (params["dataset"], params["max_epoch"], params["num_blocks"]) == ("mine", 1, 4)
+    assert params["shared_optim"] == "sgd"  # as the variation leaves it, not as `small` has it
+
+
+@pytest.mark.parametrize(
+    ("items", "name", "smaller"),
+    [
+        (SENTENCES, "small", {"num_blocks": 3, "shared_embed": 8, "shared_hid": 8}),
+        (pictures(40), "small_cnn", {"cnn_num_layers": 3, "cnn_hid": 4, "batch_size": 8, "reward_batch_size": 8}),
+    ],
+    ids=["text", "images"],
+)
+def test_own_data_start_from_settings_that_fit_small_data(tmp_path, items, name, smaller):
+    given = {
+        **smaller, "max_epoch": 1, "shared_max_step": 2, "controller_max_step": 10, "derive_num_sample": 2,
+        "num_gpu": 0, "num_threads": 1, "data_dir": str(tmp_path / "data"), "log_dir": str(tmp_path / "logs"),
+    }  # fmt: skip
+    params = json.loads((run.search(*all_three(items), dataset="mine", **given) / "params.json").read_text())
+    wanted = {**read_variation(name), **given}
+    assert {key: params[key] for key in wanted} == wanted
+
+
+def test_settings_of_the_caller_replace_those_that_fit_small_data(tmp_path):
+    """A random search has no controller to train, and the settings of one are left out without a word."""
+    given = {**small(tmp_path), "train_type": "random", "shared_optim": "sgd", "shared_lr": 5.0}
+    for name in ("controller_hid", "controller_max_step"):
+        del given[name]
+    params = json.loads((run.search(*all_three(SENTENCES), dataset="mine", **given) / "params.json").read_text())
+    assert {key: params[key] for key in given} == given
+
+
+def test_the_kind_of_the_data_is_not_for_the_caller_to_choose(tmp_path):
+    with pytest.raises(UserError, match="network_type is cnn; these data need rnn"):
+        run.search(*all_three(SENTENCES), dataset="mine", network_type="cnn", data_dir=str(tmp_path))

@@ -1,6 +1,7 @@
 """Every command and every line of Python in the README runs, on a tiny text in the place of Penn Treebank."""
 
 import ast
+import json
 import re
 import runpy
 import shlex
@@ -10,9 +11,11 @@ import tomllib
 
 import pytest
 import tiny
+import torch
 from test_image import write_cifar
 
 from enas.config import read_variation
+from enas.data.text import load_corpus
 
 README = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -122,9 +125,20 @@ def test_every_command_runs(at_home, monkeypatch):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
-def test_the_python_runs(at_home, code):
-    small = "Config(" + ", ".join(f"{name}={value!r}" for name, value in tiny.SETTINGS.items()) + ")"
-    names: dict = {}
-    exec(re.sub(r"Config\(dataset.*\)\)", f"{small})", code), names)
-    assert names
+def test_the_python_runs_and_learns(at_home, code):
+    """As it is printed; a search that it makes knows more than how frequent words are."""
+    before = set((at_home / "logs").glob("*"))
+    exec(code, {})
+    made = set((at_home / "logs").glob("*")) - before
+    assert len(made) == len(re.findall(r"run\.(?:train|search)\(", code))
+    for folder in made:
+        params, results = (json.loads((folder / f"{name}.json").read_text()) for name in ("params", "results"))
+        assert results["validation_perplexity"] < perplexity_of_frequencies(load_corpus(params["dataset"])) / 2
+
+
+def perplexity_of_frequencies(corpus) -> float:
+    """The perplexity of the validation split where each word is as likely as it is frequent in training."""
+    counts = torch.bincount(corpus.train, minlength=len(corpus.vocabulary)).double()
+    return float((counts / counts.sum())[corpus.valid].log().mean().neg().exp())

@@ -6,7 +6,8 @@ import pytest
 import torch
 from test_controllers import ACTIVATIONS, CELLS, make_controller
 
-from enas.controllers import RNNController, RNNControllerConfig
+from enas.config import read_variation
+from enas.controllers import IndependentController, RNNController, RNNControllerConfig
 from enas.search_space import RNNCell
 from enas.search_space.decisions import RNNSpace
 from enas.training.optim import make_optimizer, set_lr
@@ -39,6 +40,28 @@ def test_returns_carry_no_gradient():
 
 
 # Baseline
+
+
+@pytest.mark.parametrize("name", ["cifar_macro", "cifar_micro"])
+def test_the_baseline_of_a_paper_size_search_moves_as_the_authors_does(name):
+    """Theirs moves by 1 % after each architecture; over all orders of an update's rewards, on average by as much."""
+    settings = read_variation(name)
+    decay, num = settings["ema_baseline_decay"], settings["controller_num_aggregate"]
+    assert decay == pytest.approx(0.99**num, abs=5e-4)
+
+    def one_by_one(value: float, rewards: tuple[float, ...]) -> float:
+        for reward in rewards:
+            value -= (1 - 0.99) * (value - reward)
+        return value
+
+    updates = [(0.3, 0.9, 0.5), (0.2, 0.2, 0.8)]
+    baseline, theirs = Baseline(ReinforceConfig(ema_baseline_decay=0.99**3)), 0.4
+    baseline.value = torch.tensor([theirs], dtype=torch.float64)
+    for rewards in updates:
+        baseline.advantage(torch.tensor(rewards, dtype=torch.float64).unsqueeze(1))
+        orders = list(itertools.permutations(rewards))
+        theirs = sum(one_by_one(theirs, order) for order in orders) / len(orders)
+        assert baseline.value.item() == pytest.approx(theirs, rel=1e-12)
 
 
 def test_advantage_is_against_the_baseline_before_these_returns():
@@ -203,6 +226,50 @@ def test_with_the_entropy_in_the_reward_the_gradient_is_that_of_reward_and_entro
     objective = (probabilities * (rewards - 0.3 * probabilities.log())).sum()
     exact = torch.autograd.grad(-objective, list(controller.parameters()))
     assert_same(expected_policy_gradient(controller, earned), exact)
+
+
+def joint_entropy_gradient(controller) -> torch.Tensor:
+    """The gradient of the entropy of the distribution over all 16 cells."""
+    log_probs = controller.log_prob(CELLS).log_probs.sum(1)
+    return flat(torch.autograd.grad(-(log_probs.exp() * log_probs).sum(), list(controller.parameters())))
+
+
+def regularizer_gradient(controller) -> torch.Tensor:
+    """The expected gradient of what entropy_mode regularizer adds to the loss, its sign turned."""
+    sample = controller.log_prob(CELLS)
+    chance = sample.log_probs.sum(1).exp().detach()
+    return flat(torch.autograd.grad((chance * sample.entropies.sum(1)).sum(), list(controller.parameters())))
+
+
+def flat(gradients) -> torch.Tensor:
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def test_the_regularizer_of_an_lstm_leaves_out_how_decisions_change_later_entropies():
+    """The lengths and directions of its gradient are those that `ReinforceConfig` tells."""
+    sizes = RNNControllerConfig(controller_hid=8, controller_init_range=0.9, softmax_temperature=1.0)
+    lengths, cosines = [], []
+    for seed in range(10):
+        torch.manual_seed(seed)
+        controller = RNNController(RNNSpace(3, ACTIVATIONS), sizes).double()
+        found, exact = regularizer_gradient(controller), joint_entropy_gradient(controller)
+        lengths.append((found.norm() / exact.norm()).item())
+        cosines.append(torch.cosine_similarity(found, exact, dim=0).item())
+        sample = controller.log_prob(CELLS)
+        chance = sample.log_probs.sum(1).exp().detach()
+        later = sample.entropies.detach().flip(1).cumsum(1).flip(1) - sample.entropies.detach()
+        left_out = (chance.unsqueeze(1) * sample.log_probs * later).sum()
+        left_out = flat(torch.autograd.grad(left_out, list(controller.parameters())))
+        torch.testing.assert_close(found + left_out, exact, rtol=1e-9, atol=1e-12)
+    assert [min(lengths), max(lengths), min(cosines)] == pytest.approx([0.85, 1.17, 0.96], abs=0.005)
+
+
+def test_the_regularizer_of_independent_decisions_has_the_gradient_of_the_entropy():
+    controller = IndependentController(RNNSpace(3, ACTIVATIONS)).double()
+    with torch.no_grad():
+        for weight in controller.parameters():
+            weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
+    torch.testing.assert_close(regularizer_gradient(controller), joint_entropy_gradient(controller))
 
 
 def test_no_gradient_flows_through_the_advantage():

@@ -7,12 +7,14 @@ import pytest
 import tiny
 import torch
 
-from enas.config import Config
+from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
+from enas.models import rnn_reference
 from enas.models.language_model import LanguageModelConfig
 from enas.models.lstm import LSTMModel
 from enas.search_space import RNNCell
 from enas.spaces.recurrent import load_data, nearest_lstm, scratch_task
+from enas.tasks.language import LanguageTask
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
@@ -44,6 +46,56 @@ def test_training_learns(tmp_path):
     scores = [entry["validation_perplexity"] for entry in results["history"]]
     # The text follows the alphabet four times in five, within sentences of random starts: well under its ten words.
     assert scores == sorted(scores, reverse=True) and scores[-1] < 6
+
+
+# --- the test split ---------------------------------------------------------------------------------------------------
+
+
+def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_path):
+    """As one stream, 5,000 words are 834 passes of 6; in 90 columns of 56 words, and 200 before them, they are 43."""
+    settings = {"shared_init_range": 0.5, "shared_embed_init_range": 0.5}
+    trainer = tiny.scratch_trainer(tmp_path, CELL, batch_size=90, **settings)
+    corpus = replace(trainer.task.corpus, test=trainer.task.corpus.test.repeat(100)[:5000])
+    trainer.task.corpus = corpus
+    passes, score = [], trainer.task.model.score
+    trainer.task.model.score = lambda inputs, *rest: passes.append(len(inputs)) or score(inputs, *rest)
+    columns = trainer.task.evaluate(CELL, "test")
+    assert passes == [6] * 42 + [4]
+    stream = LanguageTask(corpus, trainer.task.model, replace(trainer.task.config, batch_size=1))
+    assert columns == pytest.approx(stream.evaluate(CELL, "test"), rel=1e-6)
+
+
+# --- the recipe of enas_lm --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_enas_lm(tmp_path):
+    """A small model of `CELL`, of the settings of `ptb_final` but for the size."""
+    sizes = {"dataset": "tiny", "shared_embed": 8, "shared_hid": 8}
+    return tiny.scratch_trainer(tmp_path, CELL, **{**read_variation("ptb_final"), **sizes}).task.model.eval()
+
+
+def test_enas_lm_reads_embeddings_as_they_are(as_enas_lm):
+    words = torch.tensor([[0, 3], [2, 1]])
+    assert torch.equal(as_enas_lm.embed(words), as_enas_lm.embedding[words])
+
+
+def test_enas_lm_starts_without_a_bias_of_the_decoder(as_enas_lm):
+    assert not as_enas_lm.decoder_bias.any()
+
+
+def test_enas_lm_bounds_no_state(as_enas_lm):
+    model, words = as_enas_lm, torch.randint(10, (12, 3))
+    with torch.no_grad():
+        for weight in (model.w_input, model.w_state, *model.edges.values()):
+            weight.mul_(100)  # now node 2, an identity, grows from step to step
+        states = model(words, [CELL], model.initial_state(1, 3)).states[:, 0]
+        edges = {edge: model.edge(*edge) for edge in CELL.edges}
+        start = model.initial_state(1, 3)[0]
+        projected = model.embed(words) @ model.w_input
+        free = rnn_reference.sequence(CELL, projected, start, model.w_state, edges, norm_bound=math.inf)
+    assert states.norm(dim=-1).max() > 1000
+    torch.testing.assert_close(states, free, rtol=1e-4, atol=1e-4)
 
 
 # --- averaged SGD -----------------------------------------------------------------------------------------------------

@@ -320,11 +320,11 @@ def test_cursor_of_another_text_is_refused():
 sizes = {"num_tokens": st.integers(1, 80), "batch_size": st.integers(1, 90), "length": st.integers(1, 50)}
 
 
-@given(**sizes)
-def test_each_token_is_a_target_once_after_the_token_before_it(num_tokens, batch_size, length):
+@given(**sizes, warm_up=st.integers(0, 90))
+def test_each_token_counts_once_after_the_token_before_it(num_tokens, batch_size, length, warm_up):
     stream = torch.arange(num_tokens)
     seen = []
-    for inputs, targets, mask in evaluation_batches(stream, batch_size, length):
+    for inputs, targets, mask in evaluation_batches(stream, batch_size, length, warm_up=warm_up):
         assert inputs.shape == targets.shape == mask.shape
         assert 1 <= len(inputs) <= length and inputs.shape[1] == min(batch_size, num_tokens)
         assert torch.equal(inputs[mask], (targets[mask] - 1) % num_tokens)
@@ -341,6 +341,18 @@ def test_columns_run_on_from_batch_to_batch(num_tokens, batch_size, length):
     assert [token for column in columns for token in column] == list(range(num_tokens))
     assert max(map(len, columns)) - min(map(len, columns)) <= 1
     assert not (mask[1:] & ~mask[:-1]).any(), "padding may only follow a column's tokens"
+
+
+@given(**sizes, warm_up=st.integers(0, 90))
+def test_each_column_first_reads_the_tokens_before_its_own(num_tokens, batch_size, length, warm_up):
+    batches = list(evaluation_batches(torch.arange(num_tokens), batch_size, length, warm_up=warm_up))
+    targets, mask = torch.cat([batch[1] for batch in batches]), torch.cat([batch[2] for batch in batches])
+    for column, column_mask in zip(targets.t().tolist(), mask.t().tolist(), strict=True):
+        first, num_own = column_mask.index(True), sum(column_mask)
+        read = column[: first + num_own]
+        assert all(column_mask[first : first + num_own]), "a column's own tokens follow one another"
+        assert read == list(range(read[0], read[0] + len(read)))
+        assert first == min(warm_up, column[first]), "as many tokens as there are before the column"
 
 
 @given(**sizes)

@@ -30,6 +30,7 @@ from enas.tasks.base import ACCURACY, PERPLEXITY
 from enas.tasks.language import LanguageTask
 from enas.training.checkpoint import Checkpoints
 from enas.training.derive import Deriver, summary
+from enas.training.sampling import apart
 from enas.training.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer, describe_comparison
 
 
@@ -329,14 +330,18 @@ def test_results_have_every_key(finished):
     assert results["wall_seconds"] > 0
 
 
+def _candidates(trainer, num: int) -> list:
+    """The architectures that deriving samples."""
+    with apart():
+        return trainer.controller.sample(num).architectures
+
+
 def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
     """Mean, deviation and best of all sampled cells, on the minibatches that deriving reads."""
     trainer = tiny.trainer(tmp_path, derive_num_sample=20, derive_max_batches=1)
     trainer.train_shared()
-    torch.manual_seed(1)
     comparison = trainer.derive().comparison
-    torch.manual_seed(1)
-    sampled = trainer.controller.sample(20).architectures
+    sampled = _candidates(trainer, 20)
     torch.manual_seed(0)
     uniform = RandomController(trainer.deriver.space).sample(20).architectures
     for name, cells in {"policy": sampled, "uniform": uniform}.items():
@@ -380,11 +385,9 @@ def test_comparing_leaves_no_trace_in_the_run(tmp_path):
 def test_a_shortlist_is_scored_on_all_of_validation(tmp_path):
     trainer = tiny.trainer(tmp_path, derive_num_sample=20, derive_max_batches=1, derive_shortlist=4)
     trainer.train_shared()
-    torch.manual_seed(1)
     derived = trainer.derive()
     cell, score = derived.architecture, derived.score
-    torch.manual_seed(1)
-    cells = list(dict.fromkeys(trainer.controller.sample(20).architectures))
+    cells = list(dict.fromkeys(_candidates(trainer, 20)))
     first = sorted(cells, key=lambda one: trainer.task.rank([one], 1)[0])[:4]
     scores = {one: trainer.task.evaluate(one, "valid") for one in first}
     assert (cell, score) == min(scores.items(), key=lambda item: item[1])
@@ -395,12 +398,10 @@ def test_a_shortlist_of_images_goes_by_the_measure_of_rewards(tmp_path, monkeypa
     settings = {"network_type": "cnn", "cnn_reward": "log_likelihood", "derive_num_sample": 8, "derive_shortlist": 8}
     trainer = tiny.trainer(tmp_path, derive_max_batches=1, **settings)
     trainer.train_shared()
-    torch.manual_seed(1)
-    networks = list(dict.fromkeys(trainer.controller.sample(8).architectures))
+    networks = list(dict.fromkeys(_candidates(trainer, 8)))
     likelihood = dict(zip(networks, trainer.task.rank(networks), strict=True))
     accuracy = {one: trainer.task.evaluate(one, "valid") for one in networks}
     assert sorted(networks, key=likelihood.get) != sorted(networks, key=accuracy.get)
-    torch.manual_seed(1)
     shortlist = []
     trainer.deriver.choose = lambda found: (shortlist.extend(found), found[0])[1]
     derived = trainer.derive()
@@ -496,9 +497,7 @@ def test_derive_takes_the_best_candidate_on_the_same_minibatches(tmp_path):
 def test_derive_passes_over_what_is_not_a_number(tmp_path):
     trainer = tiny.trainer(tmp_path)
     trainer.task.rank = lambda cells, batches: [math.nan, 9.0, math.nan, 8.0, 8.5][: len(cells)]
-    torch.manual_seed(0)
-    cells = trainer.controller.sample(5).architectures
-    torch.manual_seed(0)
+    cells = _candidates(trainer, 5)
     assert trainer.derive().architecture == cells[3]
 
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from enas.data import builtin, token_cache
 from enas.data.builtin import SPLITS
@@ -42,6 +43,7 @@ class TextConfig(Settings):
 
 
 DOWNLOADS = ("ptb", "wikitext")
+BAR_AFTER = 5  # seconds of an evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,17 +265,21 @@ def evaluation_batches(
     batch_size: int,
     length: int,
     *,
+    warm_up: int = 0,
     first_input: int | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Batches `(inputs, targets, mask)`, each [T, B], that make every token a target exactly once.
+    """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
 
     The stream is cut into B contiguous columns whose lengths differ by at most one. State starts at zero and is carried
-    from batch to batch. The input of a token is the token before it in the stream, across columns too; that of the
+    from batch to batch. Each column first reads the `warm_up` tokens before its own, as many as there are, so that its
+    state knows them. The input of a token is the token before it in the stream, across columns too; that of the
     very first is `first_input`, by default the stream's last token, which in a split of a Corpus is `<eos>`. The mask
-    (bool) is False where a shorter column is padded: count only where it is True, and `mask.sum()` over all batches
-    is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than `batch_size` tokens is read in
-    one column a token.
+    (bool) is False where a column warms up, and where a shorter column is padded: count only where it is True, and
+    `mask.sum()` over all batches is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than
+    `batch_size` tokens is read in one column a token.
+
+    A progress bar on a terminal shows an evaluation that takes longer than a few seconds.
 
     Raises UserError on an empty stream, or a batch size or length below 1.
     """
@@ -283,21 +289,24 @@ def evaluation_batches(
     if len(tokens) == 0:
         raise UserError("the text has no tokens; there is nothing to evaluate on")
 
-    return _evaluation_batches(tokens.to(device), batch_size, length, first_input)
+    return _evaluation_batches(tokens.to(device), batch_size, length, warm_up, first_input)
 
 
 def _evaluation_batches(
-    tokens: Tensor, batch_size: int, length: int, first_input: int | None
+    tokens: Tensor, batch_size: int, length: int, warm_up: int, first_input: int | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)
     column = torch.arange(num_columns, device=tokens.device)  # [B]
-    start = column * shortest + column.clamp(max=num_longer)  # [B]
-    num_steps = shortest + (num_longer > 0)
-    for begin in range(0, num_steps, length):
+    first = column * shortest + column.clamp(max=num_longer)  # [B]
+    end = first + shortest + (column < num_longer)  # [B]
+    start = (first - warm_up).clamp(min=0)  # [B]
+    num_steps = int((end - start).max())
+    begins = range(0, num_steps, length)
+    for begin in tqdm(begins, desc="evaluating", delay=BAR_AFTER, disable=None, leave=False):
         step = torch.arange(begin, min(begin + length, num_steps), device=tokens.device).unsqueeze(1)  # [T, 1]
         position = start + step  # [T, B]
-        mask = step < shortest + (column < num_longer)  # [T, B]
+        mask = (position >= first) & (position < end)  # [T, B]
         # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
         targets = tokens[position.clamp(max=len(tokens) - 1)].long()
         inputs = tokens[position - 1].long()  # that of the first token is the last

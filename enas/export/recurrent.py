@@ -105,6 +105,8 @@ class Cell(nn.Module):
         inputs = input if is_batched else input.unsqueeze(1)
         if is_batched and self.batch_first:
             inputs = inputs.transpose(0, 1)
+        if inputs.shape[0] == 0:
+            raise ValueError("the sequence has no steps; it needs at least one")
         if hx is None:
             hx = inputs.new_zeros(self.num_layers, inputs.shape[1], self.hidden_size)
         elif not is_batched:

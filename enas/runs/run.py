@@ -63,6 +63,7 @@ from enas.training.size import SizeBudget, SizeConfig
 from enas.training.trainer import Trainer, TrainerConfig, describe_comparison
 
 ARCHITECTURE = "architecture.json"
+SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
 
 
 @undisturbed()
@@ -84,14 +85,15 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
             words or token ids, or of (image, label); see `enas.data.own`. They are written as the dataset folder
             `data_dir/dataset`, which later modes read.
         dataset: the dataset's name from now on.
-        config: a variation in configs/.
-        settings: as on the command line.
+        config: a variation in configs/; `small` for text and `small_cnn` for images unless it is given.
+        settings: as on the command line; they override the variation.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
     """
     kind = settings_for(train)
-    given = with_variation({**kind, **settings, **({"config": config} if config else {}), "dataset": dataset})
+    variation = config or SMALL.get(settings.get("network_type", kind["network_type"]))
+    given = with_variation({**kind, **settings, **({"config": variation} if variation else {}), "dataset": dataset})
     wanted = Config(**given)
     notes = effect_notes(settings, wanted)
     if wanted.network_type != kind["network_type"]:

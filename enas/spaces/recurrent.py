@@ -30,6 +30,8 @@ from enas.training.scratch import ScratchConfig
 if TYPE_CHECKING:
     from enas.config import Config
 
+TEST_WARM_UP = 200  # tokens; LSTM language models use about 200 (Khandelwal et al. 2018)
+
 
 def load_data(config: Config) -> Corpus:
     """The text."""
@@ -48,8 +50,9 @@ def scratch_task(
 ) -> LanguageTask:
     """The task with a model of one architecture: no batch normalisation, and no weights for anything else."""
     model = _prepared(config, corpus, _model_of(config, len(corpus.vocabulary), architecture), device)
+    random_length = config.scratch_random_length
     return LanguageTask(
-        corpus, model, config[LanguageTaskConfig], random_length=config.scratch_random_length, test_batch_size=1
+        corpus, model, config[LanguageTaskConfig], random_length=random_length, test_warm_up=TEST_WARM_UP
     )
 
 

@@ -59,7 +59,7 @@ class LanguageTask(Task):
         model: the shared parameters ω, or a model of one architecture.
         config: see `LanguageTaskConfig`.
         random_length: draw the length of back-propagation for each training minibatch, see `TrainingBatches`.
-        test_batch_size: columns in which the test split is read, where not batch_size; 1 reads it as one stream.
+        test_warm_up: tokens that each column of the test split reads, uncounted, before its own.
     """
 
     metric = PERPLEXITY
@@ -73,14 +73,14 @@ class LanguageTask(Task):
         config: LanguageTaskConfig,
         *,
         random_length: bool = False,
-        test_batch_size: int = 0,
+        test_warm_up: int = 0,
     ):
         self.corpus = corpus
         self.model = model
         self.config = config
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
         self.random_length = random_length
-        self.test_batch_size = test_batch_size or config.batch_size
+        self.test_warm_up = test_warm_up
         self._reward_batch_size = config.reward_batch_size or config.batch_size
         length = config.shared_rnn_max_length
         self._train = self._batches("train", config.batch_size, length, random_length=random_length)
@@ -168,8 +168,9 @@ class LanguageTask(Task):
     def _perplexities(self, cells: Sequence[RNNCell], split: str, max_batches: int | None = None) -> list[float]:
         self.model.eval()
         config, tokens = self.config, getattr(self.corpus, split)
-        batch_size = self.test_batch_size if split == "test" else config.batch_size
-        batches = evaluation_batches(tokens, batch_size, config.shared_rnn_max_length, device=self.device)
+        warm_up = self.test_warm_up if split == "test" else 0
+        sizes = (config.batch_size, config.shared_rnn_max_length)
+        batches = evaluation_batches(tokens, *sizes, warm_up=warm_up, device=self.device)
         state, total, count = None, 0.0, 0
         for index, (inputs, targets, mask) in enumerate(batches):
             if index == max_batches:

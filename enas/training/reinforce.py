@@ -18,7 +18,13 @@ WITH_ENTROPY = TRAINED | {"entropy_coeff": ABOVE_ZERO}
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforceConfig(Settings):
-    """How rewards become advantages, and entropy is kept up."""
+    """How rewards become advantages, and entropy is kept up.
+
+    With `entropy_mode` "regularizer" each decision's entropy enters the loss, given the decisions drawn before it. That
+    leaves out how those decisions change it, so for the LSTM the gradient is not that of the entropy: over ten
+    controllers of 8 units that prefer some cells, it has 0.85 to 1.17 of the length, and a cosine of 0.96 or more.
+    For independent decisions it is that of the entropy.
+    """
 
     controller_num_aggregate: int = setting(
         1, "architectures scored together and averaged in one update", at_least=1, only=TRAINED
@@ -30,7 +36,7 @@ class ReinforceConfig(Settings):
         only=TRAINED,
     )
     ema_baseline_decay: float = setting(
-        0.95, "share of the old baseline that stays", at_least=0, below=1, only=TRAINED | {"baseline": "ema"}
+        0.95, "share of the baseline that an update keeps", at_least=0, below=1, only=TRAINED | {"baseline": "ema"}
     )
     advantage_spread_decay: float = setting(
         0.0,
@@ -41,7 +47,10 @@ class ReinforceConfig(Settings):
     )
     entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=TRAINED)
     entropy_mode: str = setting(
-        "reward", "entropy joins the reward, or the loss", choices=("reward", "regularizer"), only=WITH_ENTROPY
+        "reward",
+        "entropy joins the reward, or as a regularizer the loss; only the first has the entropy's own gradient",
+        choices=("reward", "regularizer"),
+        only=WITH_ENTROPY,
     )
     discount: float = setting(
         1.0, "discount of the reward from decision to decision", at_least=0, at_most=1, only=TRAINED
