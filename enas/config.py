@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from enas.controllers import ControllerConfig
 from enas.errors import NotFoundError, UserError, did_you_mean
-from enas.settings import Settings, checked, setting, unmet
+from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Settings, checked, setting, unmet
 from enas.spaces import SPACES, SearchSpace, network_types, space_for
 from enas.training.checkpoint import CheckpointConfig
 from enas.training.derive import DeriveConfig
@@ -24,7 +24,6 @@ _PACKAGE = Path(__file__).resolve().parent
 CONFIG_DIR = _PACKAGE / "configs"  # where the package is installed
 if not CONFIG_DIR.is_dir():
     CONFIG_DIR = _PACKAGE.parent / "configs"
-MODES = ("train", "derive", "test", "single", "train_scratch")
 ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
 # Settings of earlier versions, which their files hold, with the values that are built in now; None is any.
 RETIRED: dict[str, Any] = {
@@ -54,44 +53,67 @@ class RunConfig(Settings):
     """What a run is, and where."""
 
     network_type: str = setting(
-        "rnn", "what is searched: recurrent cells or convolutional networks", choices=network_types
+        "rnn", "what is searched: recurrent cells or convolutional networks", choices=network_types, kind=SPACE
     )
     cnn_space: str = setting(
         "macro",
         "cnn: search whole networks (macro) or cells (micro)",
         choices=_cnn_spaces,
         only={"network_type": "cnn"},
+        kind=SPACE,
     )
-    dataset: str = setting("ptb", "ptb, wikitext, cifar, a built-in (pydoc, markov, shapes), or a folder of data_dir")
+    dataset: str = setting(
+        "ptb", "ptb, wikitext, cifar, a built-in (pydoc, markov, shapes), or a folder of data_dir", kind=SPACE
+    )
     train_type: str = setting(
-        "orig", "how architectures are sampled (enas and regular name orig)", choices=_train_types
+        "orig", "how architectures are sampled (enas and regular name orig)", choices=_train_types, kind=SPACE
     )
     mode: str = setting(
         "train",
         "search, derive from a search, test a run, train the single architecture of dag_path, or train the derived "
         "one from scratch",
         choices=MODES,
+        kind=USE,
+        again=MODES,
     )
-    load_path: str = setting("", "run (name or path) to resume, derive from, test, or train from scratch")
+    load_path: str = setting(
+        "", "run (name or path) to resume, derive from, test, or train from scratch", kind=USE, again=MODES
+    )
     dag_path: str = setting(
         "",
         "architecture to train, test, or study in place of the run's own: a JSON file; or, in mode single, lstm",
-        only={"mode": ("single", "train_scratch", "test")},
+        only={"mode": (*SCRATCH, "test")},
     )
-    log_dir: str = setting("logs", "where run folders are made")
-    data_dir: str = setting("data", "where datasets lie")
+    log_dir: str = setting("logs", "where run folders are made", kind=USE, again=MODES)
+    data_dir: str = setting("data", "where datasets lie", kind=USE, again=MODES)
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
-    num_gpu: int = setting(-1, "0 is the CPU, 1 a GPU, -1 a GPU when there is one; torchrun uses several", at_least=-1)
+    num_gpu: int = setting(
+        -1,
+        "0 is the CPU, 1 a GPU, -1 a GPU when there is one; torchrun uses several",
+        at_least=-1,
+        kind=USE,
+        again=MODES,
+    )
     rank_timeout: float = setting(
-        600.0, "torchrun: seconds after which a process of the run that does not answer is given up", above=0
+        600.0,
+        "torchrun: seconds after which a process of the run that does not answer is given up",
+        above=0,
+        kind=USE,
+        again=MODES,
     )
     num_threads: int = setting(
-        0, "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest", at_least=0
+        0,
+        "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest",
+        at_least=0,
+        kind=USE,
+        again=MODES,
     )
     wandb: bool = setting(
         False,
         "show the curves and pictures in Weights & Biases too; WANDB_MODE=offline keeps them here",
-        only={"mode": ("train", "single", "train_scratch")},
+        only={"mode": TRAINING},
+        kind=USE,
+        again=TRAINING,
     )
 
     def check(self) -> None:
@@ -118,6 +140,11 @@ def parts_of(spaces: Iterable[SearchSpace]) -> tuple[type[Settings], ...]:
 def all_settings() -> dict[str, dataclasses.Field[Any]]:
     """Every setting by name, those of registered spaces included."""
     return {spec.name: spec for part in parts_of(SPACES.values()) for spec in dataclasses.fields(part)}
+
+
+def named(kind: str) -> set[str]:
+    """The names of all settings of a kind."""
+    return {name for name, spec in all_settings().items() if spec.metadata["kind"] == kind}
 
 
 class Config:

@@ -11,6 +11,12 @@ from typing import Any
 from enas.errors import UserError
 
 Bound = float | None
+SEARCHES = ("train",)  # modes whose runs hold shared parameters and a controller
+SCRATCH = ("single", "train_scratch")  # modes whose runs hold the weights of one architecture
+TRAINING = (*SEARCHES, *SCRATCH)
+MODES = ("train", "derive", "test", *SCRATCH)
+FROM_SCRATCH = {"mode": SCRATCH}  # for `only`
+SPACE, USE = "space", "use"  # kinds of settings
 ABOVE_ZERO = "above 0"  # for `only`: any positive value of the other setting
 ANY_OF = "any of"  # for `only`: a key whose value is a mapping of its own, of which one setting must have its value
 
@@ -25,6 +31,8 @@ def setting(
     at_most: float | None = None,
     below: float | None = None,
     only: Mapping[str, Any] | None = None,
+    kind: str = "",
+    again: Sequence[str] = (),
 ) -> Any:
     """A field of a `Settings` class.
 
@@ -35,9 +43,15 @@ def setting(
         at_least, above, at_most, below: bounds of a number.
         only: other settings, each with the value (or a tuple of values, or `ABOVE_ZERO`) without which this one has
             no effect; see also `ANY_OF`.
+        kind: `SPACE` for what a run from scratch takes over from its search, because the architecture belongs to it;
+            `USE` for where a run lies, what is done with it and on which machine, which decide no outcome.
+        again: the modes in which a run that is used again may be given another value.
     """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    return field(default=default, metadata={"help": help, "choices": choices, "bounds": bounds, "only": only or {}})
+    kinds = {"kind": kind, "again": again}
+    return field(
+        default=default, metadata={"help": help, "choices": choices, "bounds": bounds, "only": only or {}, **kinds}
+    )
 
 
 def choices_of(spec: dataclasses.Field[Any]) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from enas.ablation.study import SPLITS, Study
-from enas.ablation.truth import ELSEWHERE
+from enas.config import named
 from enas.pictures.plots import bars_figure, table_figure, write_figure
 from enas.runs.files import atomic_write, finite, read_json, write_json
 from enas.runs.folder import only_user
+from enas.settings import USE
 
 RESULTS_DIR = Path("analysis_results")
 
@@ -44,7 +45,7 @@ def _asked(ablation: str, study: Study) -> dict[str, Any]:
 
 
 def _same(saved: dict[str, Any], asked: dict[str, Any]) -> bool:
-    here = ELSEWHERE - {"mode", "random_seed"}
+    here = (named(USE) - {"mode"}) | {"dag_path"}
     return isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here)
 
 

@@ -13,9 +13,10 @@ from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.files import read_json
-from enas.runs.folder import IDENTITY, SEARCHES, choose_run, config_for_scratch, run_config
+from enas.runs.folder import IDENTITY, choose_run, config_for_scratch, run_config
 from enas.runs.launch import check_not_launched
 from enas.runs.logbook import progress_bar
+from enas.settings import SEARCHES
 from enas.tasks.base import Metric
 
 SPLITS = {"validation": "valid", "test": "test"}

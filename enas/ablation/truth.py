@@ -18,7 +18,7 @@ from typing import Any
 import joblib
 import torch
 
-from enas.config import Config, all_settings
+from enas.config import Config, all_settings, named
 from enas.controllers import RandomController
 from enas.data.identity import Identity
 from enas.errors import UserError
@@ -27,13 +27,10 @@ from enas.runs.files import atomic_write, finite, read_json
 from enas.runs.logbook import progress_bar
 from enas.search_space import Architecture, architecture_from_dict
 from enas.search_space.decisions import Space
+from enas.settings import USE
 
 LARGEST_SPACE = 10_000  # a larger one is sampled
-# Settings that say where a training runs, and not what comes out.
-ELSEWHERE = {
-    "data_dir", "log_dir", "load_path", "dag_path", "num_gpu", "num_threads", "rank_timeout",
-    "random_seed", "mode", "wandb",
-}  # fmt: skip
+APART = {"dag_path", "random_seed"}  # settings that tell one training of a table from another
 
 
 @dataclass
@@ -161,7 +158,7 @@ def budget(config: Config) -> dict[str, Any]:
     return {
         name: value
         for name, value in config.to_dict().items()
-        if name not in ELSEWHERE and (value != defaults[name] or name == "network_type")
+        if name not in named(USE) | APART and (value != defaults[name] or name == "network_type")
     }
 
 

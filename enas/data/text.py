@@ -27,7 +27,7 @@ from enas.data.identity import Identity, digest_of_tensors
 from enas.data.token_cache import Encoded, cached
 from enas.data.words import EOS, UNKNOWN, Words
 from enas.errors import NotFoundError, UserError
-from enas.settings import Settings, setting
+from enas.settings import SPACE, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,11 @@ class TextConfig(Settings):
         "word",
         "what a token is: what white space separates, or a character, blanks included",
         choices=("word", "character"),
+        kind=SPACE,
     )
-    vocab_min_count: int = setting(2, "rarer words become <unk>, where the text has none of its own", at_least=1)
+    vocab_min_count: int = setting(
+        2, "rarer words become <unk>, where the text has none of its own", at_least=1, kind=SPACE
+    )
 
 
 DOWNLOADS = ("ptb", "wikitext")

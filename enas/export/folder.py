@@ -15,9 +15,10 @@ from enas.export.onnx_file import check_installed, write_onnx
 from enas.export.parts import Exported
 from enas.runs.files import write_json
 from enas.runs.final import Final, final_of, final_weights
-from enas.runs.folder import SCRATCH, SEARCHES, run_of_mode, saved_config
+from enas.runs.folder import run_of_mode, saved_config
 from enas.runs.run import searched_architecture
 from enas.search_space import Architecture
+from enas.settings import SCRATCH, SEARCHES
 from enas.training.checkpoint import Checkpoints
 
 CARD = """---

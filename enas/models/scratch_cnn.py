@@ -19,9 +19,7 @@ from enas.models.precision import at_least_float32
 from enas.models.shared_cnn import check_filters, check_thirds
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
-from enas.settings import Settings, setting
-
-SCRATCH = {"mode": ("single", "train_scratch")}
+from enas.settings import FROM_SCRATCH, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +27,16 @@ class ScratchCNNConfig(Settings):
     """Sizes and regularisers of one network."""
 
     scratch_cnn_hid: int = setting(
-        0, "cnn, from scratch: filters of the first layers; 0 is 96 (macro) or 36 (micro)", at_least=0, only=SCRATCH
+        0,
+        "cnn, from scratch: filters of the first layers; 0 is 96 (macro) or 36 (micro)",
+        at_least=0,
+        only=FROM_SCRATCH,
     )
     scratch_cnn_dropout: float = setting(
         -1.0,
         "cnn, from scratch: dropout before the classifier; -1 is 0.5 (macro) or 0.2 (micro)",
         below=1,
-        only=SCRATCH,
+        only=FROM_SCRATCH,
     )
 
     def check(self) -> None:
@@ -56,16 +57,16 @@ class ScratchCNNConfig(Settings):
 class MicroCNNConfig(ScratchCNNConfig):
     """Sizes and regularisers of a `MicroCNN`."""
 
-    scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=SCRATCH)
+    scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
     scratch_cnn_drop_path: float = setting(
         0.4,
         "cnn, micro, from scratch: probability of dropping a path of the last cell at the end of training",
         at_least=0,
         below=1,
-        only=SCRATCH,
+        only=FROM_SCRATCH,
     )
     scratch_cnn_auxiliary_weight: float = setting(
-        0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=SCRATCH
+        0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=FROM_SCRATCH
     )
 
     @property

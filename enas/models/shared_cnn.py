@@ -19,7 +19,7 @@ from enas.models.operations import BATCH_STATISTICS, Sliced
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
 from enas.search_space.decisions import MicroSpaceConfig
-from enas.settings import Settings, setting
+from enas.settings import SPACE, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,14 @@ class SharedCNNConfig(Settings):
     """Sizes of a shared convolutional model."""
 
     cnn_num_layers: int = setting(
-        0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)", at_least=0
+        0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)", at_least=0, kind=SPACE
     )
     cnn_hid: int = setting(
-        0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)", at_least=0
+        0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)", at_least=0, kind=SPACE
     )
-    cnn_dropout: float = setting(0.1, "cnn: dropout before the classifier while searching", at_least=0, below=1)
+    cnn_dropout: float = setting(
+        0.1, "cnn: dropout before the classifier while searching", at_least=0, below=1, kind=SPACE
+    )
 
     def check(self) -> None:
         check_filters("cnn_hid", self.cnn_hid)

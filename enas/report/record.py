@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, without_effect
+from enas.config import Config, named, without_effect
 from enas.errors import UserError
 from enas.pictures.policy import policy_rows
 from enas.runs.files import read_json
 from enas.runs.final import pictures_of
-from enas.runs.folder import SEARCHES, WHERE, find_run, saved_config
+from enas.runs.folder import find_run, saved_config
+from enas.settings import SEARCHES, USE
 from enas.tasks.base import Metric
 from enas.training.checkpoint import Checkpoints
-
-# Settings that say where, and not what.
-HIDDEN = WHERE | {"data_dir", "num_threads", "num_gpu", "rank_timeout", "wandb"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
 
 
 def _is_shown(name: str, config: Config) -> bool:
-    return name not in HIDDEN and without_effect(name, config) is None
+    return name not in named(USE) and without_effect(name, config) is None
 
 
 @dataclass(frozen=True)

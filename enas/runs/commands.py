@@ -12,9 +12,9 @@ from typing import Any
 from enas.cli import Parser
 from enas.config import Config, RunConfig, all_settings, effect_notes, parts_of, with_variation
 from enas.runs import run
-from enas.runs.folder import SCRATCH, SEARCHES, choose_run, saved_config
+from enas.runs.folder import choose_run, saved_config
 from enas.runs.launch import is_restart, run_of_launch
-from enas.settings import choices_of
+from enas.settings import SCRATCH, SEARCHES, choices_of
 from enas.spaces import SPACES
 from enas.training.distributed import is_first_process, join
 

@@ -9,44 +9,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from enas.config import Config, config_from, effect_notes, without_effect
+from enas.config import Config, all_settings, config_from, effect_notes, named, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError
 from enas.runs.files import make_writable, read_json
+from enas.settings import SEARCHES, SPACE
 
 IDENTITY = "data.json"
-SEARCHES = ("train",)  # modes whose runs hold shared parameters and a controller
-SCRATCH = ("single", "train_scratch")  # modes whose runs hold the weights of one architecture
-
-# What may change when a run is used again, with the modes in which a change has an effect; all else is part of what the
-# run is. How a run is used (its mode, and where it lies) always changes.
-TRAINING = ("train", *SCRATCH)
-CHANGEABLE = {
-    "num_gpu": (*TRAINING, "derive", "test"),
-    "rank_timeout": (*TRAINING, "derive", "test"),
-    "num_threads": (*TRAINING, "derive", "test"),
-    "data_dir": (*TRAINING, "derive", "test"),
-    "max_epoch": TRAINING,
-    "save_epoch": ("train",),
-    "max_save_num": TRAINING,
-    "log_step": TRAINING,
-    "wandb": TRAINING,
-    "derive_num_sample": ("train", "derive"),
-    "derive_max_batches": ("train", "derive"),
-    "derive_shortlist": ("train", "derive"),
-    "derive_finalists": ("derive",),
-    "derive_finalist_epoch": ("derive",),
-    "max_parameters": ("derive",),
-    "max_flops": ("derive",),
-}
-WHERE = {"mode", "load_path", "log_dir"}
-
-# What a run from scratch takes over from the search it derives from.
-SEARCHED = {
-    "network_type", "cnn_space", "dataset", "train_type", "architecture", "num_blocks", "shared_rnn_activations",
-    "cell_output", "vocab_min_count", "text_unit", "cnn_num_layers", "cnn_num_blocks", "cnn_hid", "cnn_dropout",
-}  # fmt: skip
-
 # Chosen again by a run from scratch, which may run on another machine.
 MACHINE = {"num_threads": 0, "precision": "auto"}
 
@@ -186,22 +155,23 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
     Raises:
         UserError: params.json is unreadable, or `settings` contradict what the run is.
     """
-    saved = saved_config(folder)
+    saved, known = saved_config(folder), all_settings()
     given = saved.replace(**settings)
-    idle, taken = [], {"mode": given.mode}
-    for name in sorted(settings.keys() - WHERE):
+    idle, taken = [], {}
+    for name in sorted(settings):
+        again = known[name].metadata["again"]
         if getattr(given, name) == getattr(saved, name):
             continue
         if without_effect(name, given):
             idle.append(name)
-        elif name not in CHANGEABLE:
+        elif not again:
             raise _contradiction(name, given, folder, saved)
-        elif given.mode in CHANGEABLE[name]:
+        elif given.mode in again:
             taken[name] = settings[name]
         else:
             print(f"no effect in mode {given.mode}: {name}")
     _say(effect_notes(idle, given))
-    return saved.replace(**taken, load_path=saved.load_path, log_dir=str(folder.parent))
+    return saved.replace(**{**taken, "load_path": saved.load_path, "log_dir": str(folder.parent)})
 
 
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
@@ -216,7 +186,7 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     saved = saved_config(folder)
     given = saved.replace(**{**MACHINE, "mode": "train_scratch", **settings})
     changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
-    for name in sorted(SEARCHED & set(changed)):
+    for name in sorted(named(SPACE) & set(changed)):
         if without_effect(name, given) is None:
             raise _contradiction(name, given, folder, saved)
     _say(effect_notes(changed, given))

@@ -31,8 +31,6 @@ from enas.runs.files import write_json
 from enas.runs.final import final_of, has_final
 from enas.runs.folder import (
     IDENTITY,
-    SCRATCH,
-    SEARCHES,
     check_same_data,
     config_for_scratch,
     make_run_folder,
@@ -46,6 +44,7 @@ from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.runs.mirror import Mirror, check_account
 from enas.runs.process import undisturbed
 from enas.search_space import Architecture, Space, architecture_from_dict, load_architecture
+from enas.settings import SCRATCH, SEARCHES
 from enas.tasks.base import Task
 from enas.training.checkpoint import (
     CheckpointConfig,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from enas.errors import NotFoundError, UserError
-from enas.settings import Settings, setting
+from enas.settings import SPACE, Settings, setting
 
 CELL_OUTPUTS = ("loose_ends", "all")
 
@@ -23,7 +23,7 @@ Read = TypeVar("Read")
 class CellOutputConfig(Settings):
     """What the output of a cell is made of."""
 
-    cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS)
+    cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS, kind=SPACE)
 
 
 class Architecture:

@@ -11,7 +11,7 @@ from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroNetwork
 from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.search_space.rnn_cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
-from enas.settings import setting
+from enas.settings import SPACE, setting
 
 ArchT = TypeVar("ArchT", bound=Architecture)
 
@@ -64,12 +64,12 @@ class Space(ABC, Generic[ArchT]):
 class RNNSpaceConfig(CellOutputConfig):
     """The recurrent search space (paper section 2.1)."""
 
-    num_blocks: int = setting(12, "nodes of a cell", at_least=1)
+    num_blocks: int = setting(12, "nodes of a cell", at_least=1, kind=SPACE)
     shared_rnn_activations: tuple[str, ...] = setting(
-        PAPER_ACTIVATIONS, "activations to choose from, separated by commas"
+        PAPER_ACTIVATIONS, "activations to choose from, separated by commas", kind=SPACE
     )
     architecture: str = setting(
-        "chain", "connections of a hardcoded cell", choices=tuple(SHAPES), only={"train_type": "hardcoded"}
+        "chain", "connections of a hardcoded cell", choices=tuple(SHAPES), only={"train_type": "hardcoded"}, kind=SPACE
     )
 
     def check(self) -> None:
@@ -230,7 +230,7 @@ class MacroSpace(Space[MacroNetwork]):
 class MicroSpaceConfig(CellOutputConfig):
     """The micro search space (paper section 2.4)."""
 
-    cnn_num_blocks: int = setting(5, "cnn, micro: nodes of a cell", at_least=1)
+    cnn_num_blocks: int = setting(5, "cnn, micro: nodes of a cell", at_least=1, kind=SPACE)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from enas.controllers.base import TRAINED
 from enas.errors import UserError
-from enas.settings import Settings, setting, unmet
+from enas.settings import TRAINING, Settings, setting, unmet
 from enas.training.distributed import ALONE, BATCH, Ranks
 
 
@@ -45,7 +45,7 @@ LOG_LIKELIHOOD = Metric("log_likelihood", decimals=4, higher_is_better=True)
 class LengthConfig(Settings):
     """How long training is."""
 
-    max_epoch: int = setting(150, "epochs", at_least=1)
+    max_epoch: int = setting(150, "epochs", at_least=1, again=TRAINING)
     shared_max_step: int = setting(
         0, "shared-parameter steps an epoch; 0 is 400 (text) or a whole pass (images)", at_least=0
     )

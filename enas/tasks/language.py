@@ -16,7 +16,7 @@ from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.models.language_model import LanguageModel, SequenceOutput
 from enas.models.precision import PRECISIONS, use
 from enas.search_space import RNNCell
-from enas.settings import setting
+from enas.settings import FROM_SCRATCH, setting
 from enas.tasks.base import PERPLEXITY, BatchConfig, Task, check_divides
 from enas.training.distributed import ARCHITECTURES, BATCH, Ranks
 from enas.training.reinforce import perplexity_reward
@@ -46,7 +46,7 @@ class LanguageTaskConfig(BatchConfig):
     scratch_random_length: bool = setting(
         True,
         "from scratch: draw the length of back-propagation for each minibatch",
-        only={"mode": ("single", "train_scratch")},
+        only=FROM_SCRATCH,
     )
 
 

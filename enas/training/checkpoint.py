@@ -14,7 +14,7 @@ import torch
 
 from enas.errors import NotFoundError, UserError
 from enas.runs.files import atomic_write
-from enas.settings import Settings, setting
+from enas.settings import TRAINING, Settings, setting
 from enas.training.distributed import ALONE, Ranks
 
 BEST_OF_OLD_RUNS = "best.pt"  # a copy of the best checkpoint, which earlier versions kept
@@ -52,7 +52,7 @@ def seed_everything(seed: int) -> None:
 class CheckpointConfig(Settings):
     """How many checkpoints are kept."""
 
-    max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1)
+    max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1, again=TRAINING)
 
 
 class Checkpoints:

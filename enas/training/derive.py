@@ -25,22 +25,32 @@ QUARTILES = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
 class DeriveConfig(Settings):
     """How many candidates there are, and in which stages the best one is found."""
 
-    derive_num_sample: int = setting(100, "architectures to choose from when deriving", at_least=1, only=DERIVING)
-    derive_max_batches: int = setting(4, "validation minibatches that choose among them", at_least=1, only=DERIVING)
+    derive_num_sample: int = setting(
+        100, "architectures to choose from when deriving", at_least=1, only=DERIVING, again=("train", "derive")
+    )
+    derive_max_batches: int = setting(
+        4, "validation minibatches that choose among them", at_least=1, only=DERIVING, again=("train", "derive")
+    )
     derive_shortlist: int = setting(
         1,
         "top candidates that are scored again, as rewards are but on all of validation, to derive the best one",
         at_least=1,
         only=DERIVING,
+        again=("train", "derive"),
     )
     derive_finalists: int = setting(
         0,
         "top candidates of the shortlist that are trained from scratch, to derive the best one; 0 trains none",
         at_least=0,
         only=FINALISTS,
+        again=("derive",),
     )
     derive_finalist_epoch: int = setting(
-        1, "epochs of a finalist's training", at_least=1, only=FINALISTS | {"derive_finalists": ABOVE_ZERO}
+        1,
+        "epochs of a finalist's training",
+        at_least=1,
+        only=FINALISTS | {"derive_finalists": ABOVE_ZERO},
+        again=("derive",),
     )
 
     def check(self) -> None:

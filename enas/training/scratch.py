@@ -10,12 +10,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from enas.controllers import FixedController
 from enas.errors import TrainingDivergedError
-from enas.settings import Settings, setting
+from enas.settings import FROM_SCRATCH, Settings, setting
 from enas.tasks.base import Task
 from enas.training.derive import Derivation
 from enas.training.trainer import Trainer
-
-SCRATCH = {"mode": ("single", "train_scratch")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +28,13 @@ class ScratchConfig(Settings):
         5,
         "from scratch: average weights once worse than this many epochs ago; 0 never",
         at_least=0,
-        only=SCRATCH,
+        only=FROM_SCRATCH,
     )
     scratch_early_stop: int = setting(
         30,
         "from scratch: stop after this many epochs without a better validation; 0 never",
         at_least=0,
-        only=SCRATCH,
+        only=FROM_SCRATCH,
     )
 
 

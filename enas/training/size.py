@@ -26,12 +26,14 @@ class SizeConfig(Settings):
         "parameters that a derived architecture may have, and the target of rewards; 0 is no limit",
         at_least=0,
         only={"mode": ("train", "derive", "train_scratch")},
+        again=("derive",),
     )
     max_flops: int = setting(
         0,
         "the same for its floating-point operations a token or an image, two for each multiply-add; 0 is no limit",
         at_least=0,
         only={"mode": ("train", "derive", "train_scratch")},
+        again=("derive",),
     )
     size_beta: float = setting(
         BETA,

@@ -24,7 +24,7 @@ from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.runs.files import write_json
 from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_score
 from enas.search_space import Space, architecture_from_dict
-from enas.settings import ABOVE_ZERO, ANY_OF, setting
+from enas.settings import ABOVE_ZERO, ANY_OF, SEARCHES, TRAINING, setting
 from enas.tasks.base import LengthConfig, Task
 from enas.training.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
 from enas.training.derive import Derivation, DeriveConfig, Deriver
@@ -42,8 +42,10 @@ ROLLBACKS_BEFORE_END = 3
 class TrainerConfig(LengthConfig):
     """Lengths and coefficients of the loop."""
 
-    save_epoch: int = setting(4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING)
-    log_step: int = setting(50, "steps between two entries in log and TensorBoard", at_least=1)
+    save_epoch: int = setting(
+        4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
+    )
+    log_step: int = setting(50, "steps between two entries in log and TensorBoard", at_least=1, again=TRAINING)
     shared_num_sample: int = setting(1, "architectures a shared step, their gradients averaged", at_least=1)
     shared_balanced: bool = setting(
         False,
