@@ -2,12 +2,9 @@
 
 from typing import Any
 
-from enas.allocator import keep_memory
 from enas.search_space import RNNCell
 
 __all__ = ["Config", "RNNCell"]
-
-keep_memory()
 
 
 def __getattr__(name: str) -> Any:

@@ -19,8 +19,9 @@ LARGEST = 32 * 2**20  # what glibc's own threshold grows to; setting the other o
 def keep_memory() -> None:
     """Have glibc keep what it frees, and torch ask for huge pages for large tensors.
 
-    What the user's environment says of either wins. Torch reads the variable when it makes its first tensor, so that
-    this comes too late for it afterwards. Without glibc only that variable is set, which nothing but Linux heeds.
+    The user's environment variables win. Commands call this, and a program that calls the package does not have to: it
+    changes the whole process. Torch reads its variable when it makes its first tensor; call this before. Without glibc
+    only that variable is set, which only Linux heeds.
     """
     os.environ.setdefault(HUGE_PAGES, "1")
     if any(name in os.environ for name in OF_THE_USER):

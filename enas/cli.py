@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from enas.allocator import keep_memory
 from enas.errors import Interrupted, RankLostError, TrainingDivergedError, UserError, did_you_mean
 
 BAD_INPUT = 2  # exit statuses
@@ -61,6 +62,7 @@ def guarded(action: Callable[[], object]) -> int:
     0 for success, 2 for a UserError, 1 for divergence, 3 for a lost process of several, 130 or 143 for a signal. Other
     exceptions keep their traceback.
     """
+    keep_memory()
     try:
         action()
     except UserError as error:

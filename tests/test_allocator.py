@@ -15,7 +15,9 @@ ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 ROLLUP = Path("/proc/self/smaps_rollup")
 
 KILOBYTES = f"""
-import enas.models, torch
+import torch
+from enas.allocator import keep_memory
+keep_memory()
 tensor = torch.ones(32 << 20)
 lines = open({str(ROLLUP)!r}).read().splitlines()
 print(next(line.split()[1] for line in lines if line.startswith("AnonHugePages")))
@@ -24,7 +26,9 @@ print(next(line.split()[1] for line in lines if line.startswith("AnonHugePages")
 # The second time, all pages are there unless the first time's were given back. What is smaller than 32 MB comes from
 # the end of the heap, where nothing may lie behind it: of a tensor, its other parts might.
 FAULTS = """
-import ctypes, enas, resource
+import ctypes, resource
+from enas.cli import guarded
+guarded(lambda: None)
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 def faults():
@@ -60,3 +64,7 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise():
     assert _number(FAULTS) < pages / 10
     assert _number(FAULTS, MALLOC_TRIM_THRESHOLD_="131072") > pages / 2
     assert _number(FAULTS, GLIBC_TUNABLES="glibc.malloc.trim_threshold=131072") > pages / 2
+
+
+def test_importing_the_package_changes_nothing():
+    assert _number("import os, enas, enas.runs.run; print(int('THP_MEM_ALLOC_ENABLE' in os.environ))") == 0

@@ -18,6 +18,7 @@ from typing import Any
 import joblib
 import torch
 
+from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
 from enas.controllers import RandomController
 from enas.data.identity import Identity
@@ -273,6 +274,7 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
 
 
 def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    keep_memory()  # a worker is a process of its own
     return key, function(*arguments)
 
 

@@ -5,7 +5,7 @@ and activations are index tensors and each node has its own copy of the weights 
 sequence are the same for all cells of a space. They are recorded once, as a CUDA graph, and then replayed, with nothing
 left for Python to do in the loop over time.
 
-Without a GPU the same runs kernel by kernel, which is how tests compare it with the reference.
+Without a GPU tests run the same kernel by kernel, and compare it with the reference.
 
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
@@ -21,14 +21,30 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from enas.models import cell_pointwise
-from enas.models.cell_pointwise import CODES, CellTensors
-from enas.models.cell_sequence import Plan
+from enas.models.cell_sequence import IN_PLACE, Plan
 
 # Sequences, and cells smaller than the largest, are filled up to a multiple, so that fewer sizes need their own graph.
 STEPS_MULTIPLE = 5
 NODES_MULTIPLE = 4
 GRAPHS_KEPT = 16  # of the last used shapes; each has its own memory
+
+
+CODES = {name: code for code, name in enumerate(IN_PLACE)}
+
+
+@dataclass(frozen=True)
+class CellTensors:
+    """M cells as data.
+
+    Attributes:
+        parents: index of what each node reads, [N, M] int32.
+        codes: activation of each node, as `CODES` numbers them, [N, M] int32.
+        shares: share of each node in its cell's output, [N, M].
+    """
+
+    parents: Tensor
+    codes: Tensor
+    shares: Tensor
 
 
 @dataclass(frozen=True)
@@ -65,13 +81,13 @@ class CellGraph:
 
     Args:
         shape: the sizes.
-        pointwise: the functions of `cell_pointwise`, or others that do the same.
+        pointwise: what is done between the products: the functions of `cell_triton`, or others that do the same.
 
     Attributes:
         version: how many sequences have run; the backward pass is that of the last.
     """
 
-    def __init__(self, shape: Shape, pointwise: ModuleType = cell_pointwise):
+    def __init__(self, shape: Shape, pointwise: ModuleType):
         self.shape = shape
         self.pointwise = pointwise
         self.version = 0
@@ -287,7 +303,7 @@ def graph_sequence(
         edges: in the order of `plan.edges`.
         products: type of the operands of products; None is that of the arguments.
         largest: nodes that a cell can have; 0 is as many as those of `plan`.
-        pointwise: `cell_pointwise` or what does the same; None is the fastest there is.
+        pointwise: as for `CellGraph`; None is `cell_triton`.
 
     Raises:
         RuntimeError: by the backward pass, when another sequence of the same shape ran in between.
@@ -300,7 +316,7 @@ def graph_sequence(
         steps, *state.shape, nodes, mask is not None, has_backward, norm_bound, state.dtype,
         products or state.dtype, torch.backends.cuda.matmul.allow_tf32, state.device,
     )  # fmt: skip
-    graph = _graph(shape, pointwise or _fastest(state))
+    graph = _graph(shape, pointwise or importlib.import_module("enas.models.cell_triton"))
     return _GraphSequence.apply(projected, state, w_state, graph, plan, mask, *edges)
 
 
@@ -313,12 +329,7 @@ def _graph(shape: Shape, pointwise: ModuleType) -> CellGraph:
     return CellGraph(shape, pointwise)
 
 
-def _fastest(state: Tensor) -> ModuleType:
-    if state.device.type == "cuda" and importlib.util.find_spec("triton") and state.dtype == torch.float32:
-        return importlib.import_module("enas.models.cell_triton")
-    return cell_pointwise
-
-
-def is_graphable(plan: Plan, device: torch.device) -> bool:
-    """Whether to run the cells by a graph: on a GPU, and where the kernels know every activation."""
-    return device.type == "cuda" and all(name in CODES for node in plan.nodes for name, _ in node.groups)
+def is_graphable(plan: Plan, state: Tensor) -> bool:
+    """Whether a graph can run the cells: on a GPU with Triton, in float32, with activations that the kernels know."""
+    is_here = state.device.type == "cuda" and state.dtype == torch.float32 and importlib.util.find_spec("triton")
+    return bool(is_here) and all(name in CODES for node in plan.nodes for name, _ in node.groups)

@@ -1,10 +1,13 @@
-"""The functions of `cell_pointwise`, in Triton: one kernel each, for NVIDIA GPUs."""
+"""What a recurrent cell does between its matrix products, one Triton kernel each, for NVIDIA GPUs.
+
+`tests/cell_pointwise.py` has the same in PyTorch, and says what each computes.
+"""
 
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from enas.models.cell_pointwise import CODES, CellTensors
+from enas.models.cell_graph import CODES, CellTensors
 
 BLOCK = 256  # hidden units of one program
 TANH, RELU, SIGMOID = (tl.constexpr(CODES[name]) for name in ("tanh", "ReLU", "sigmoid"))
@@ -153,7 +156,7 @@ def node(
     mask: Tensor | None,
     read_next: Tensor | None,
 ) -> None:
-    """As in `cell_pointwise`."""
+    """As in `tests/cell_pointwise.py`."""
     _, m, batch, hidden = nodes.shape
     _node[(m * batch, triton.cdiv(hidden, BLOCK))](
         cells.parents, cells.codes, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
@@ -178,7 +181,7 @@ def output(
     next_state: Tensor | None,
     read_next: Tensor | None,
 ) -> None:
-    """As in `cell_pointwise`."""
+    """As in `tests/cell_pointwise.py`."""
     size, m, batch, hidden = nodes.shape
     has_next = next_state is not None
     _output[(m * batch,)](
@@ -199,7 +202,7 @@ def output_backward(
     norm_bound: float,
     grad_output: Tensor,
 ) -> None:
-    """As in `cell_pointwise`."""
+    """As in `tests/cell_pointwise.py`."""
     m, batch, hidden = grad_output.shape
     _output_backward[(m * batch,)](
         grad_state, direct, through, mask, state, scale, norm_bound, grad_output, hidden,
@@ -219,7 +222,7 @@ def node_backward(
     through: Tensor,
     grad_both: Tensor,
 ) -> None:
-    """As in `cell_pointwise`."""
+    """As in `tests/cell_pointwise.py`."""
     size, m, batch, hidden = nodes.shape
     _node_backward[(m * batch, triton.cdiv(hidden, BLOCK))](
         cells.parents, cells.codes, cells.shares, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),

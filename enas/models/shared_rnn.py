@@ -89,7 +89,7 @@ class SharedRNN(LanguageModel):
         w_state = drop_connect(self.w_state, config.shared_wdrop, self.training)
         mask = dropout_mask(state, config.shared_dropouth, self.training, self.part)
         arguments = (embedded @ self.w_input, state, w_state, edges, plan, config.shared_norm_bound, mask)
-        if is_graphable(plan, state.device):
+        if is_graphable(plan, state):
             states = graph_sequence(*arguments, products=product_dtype(self.precision), largest=config.num_blocks)
         else:
             states = cell_sequence(*arguments)

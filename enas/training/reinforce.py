@@ -148,7 +148,7 @@ class Baseline:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.value = _on_cpu(state["value"])
-        self._square = _on_cpu(state.get("square"))  # checkpoints of earlier versions have none
+        self._square = _on_cpu(state["square"])
 
 
 def _on_cpu(value: Tensor | None) -> Tensor | None:

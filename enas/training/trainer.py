@@ -533,9 +533,8 @@ class Trainer:
         if self.controller_optimizer:
             self.controller_optimizer.load_state_dict(state["controller_optimizer"])
         self.baseline.load_state_dict(state["baseline"])
-        # Checkpoints of earlier versions did not count the samples that were rewarded apart.
-        self.progress = Progress(**{"num_rewarded": state["progress"]["controller_sample"], **state["progress"]})
-        drawn = state.get("drawn") or []  # checkpoints of earlier versions have none
+        self.progress = Progress(**state["progress"])
+        drawn = state["drawn"] or []
         # Another number of processes needs another number of architectures: the next step samples them anew.
         fits = len(drawn) == self._num_shared
         self.drawn = [architecture_from_dict(one) for one in drawn] if fits else None

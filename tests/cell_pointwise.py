@@ -1,36 +1,17 @@
-"""What a recurrent cell does between its matrix products, its connections and activations being index tensors.
+"""What the kernels of `enas.models.cell_triton` must compute, in PyTorch's operations, on any device and in float64.
 
-These are PyTorch's own operations, on any device; `cell_triton` has the same in one kernel each. `cell_graph` calls
-either, and says what the tensors are.
+Tests run `cell_graph` with these where they compare it with the reference, and the kernels with these.
 
 Shapes: M architectures, B batch, H hidden, N nodes. A parent's index is 0 for the state before the step and j + 1 for
 node j.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from enas.models.activations import activate
+from enas.models.cell_graph import CODES, CellTensors
 from enas.models.cell_sequence import IN_PLACE
-
-CODES = {name: code for code, name in enumerate(IN_PLACE)}
-
-
-@dataclass(frozen=True)
-class CellTensors:
-    """M cells as data.
-
-    Attributes:
-        parents: index of what each node reads, [N, M] int32.
-        codes: activation of each node, as `CODES` numbers them, [N, M] int32.
-        shares: share of each node in its cell's output, [N, M].
-    """
-
-    parents: Tensor
-    codes: Tensor
-    shares: Tensor
 
 
 def node(
