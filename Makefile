@@ -17,7 +17,7 @@ search-cnn: $(VENV)/run dot
 	$(BIN)/python main.py --config demo_cnn --mode train_scratch --max_epoch 3 --cnn_lr_period 3
 
 test: $(VENV)/develop dot
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/develop
 	$(BIN)/ruff check .
