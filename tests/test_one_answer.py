@@ -85,10 +85,11 @@ def test_all_name_what_the_search_derived(search, tmp_path):
 
 
 def test_all_name_what_was_derived_later(search, tmp_path):
-    """More samples find another one, whose picture's name may come first in the alphabet."""
+    """More samples, or a limit, find another one, whose picture's name may come first in the alphabet."""
     before = _results(search)
+    limit = {} if before["network_type"] == "rnn" else {"max_parameters": before["parameters"] - 1}
     with tiny.rendering():
-        after = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
+        after = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0, **limit)
     assert after["architecture"] != before["architecture"]
     assert _all_name(_answers(search, tmp_path), after["architecture"])
 
@@ -96,8 +97,8 @@ def test_all_name_what_was_derived_later(search, tmp_path):
 def test_derive_keeps_a_better_one_and_says_both(search, capsys):
     with tiny.rendering():
         best = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
-    files, said = tiny.tree(search / "architectures"), capsys.readouterr().out
-    assert "keeps the architecture it had" not in said
+    files = tiny.tree(search / "architectures")
+    capsys.readouterr()
     again = run.derive(search, derive_num_sample=1, num_gpu=0)
     said = capsys.readouterr().out
     assert again["architecture"] == best["architecture"] and _validation(again) == _validation(best)

@@ -171,7 +171,8 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = config_for_scratch(folder, changes)
-    return _start(config, named_architecture(config) if config.dag_path else architecture_of(folder, **changes))
+    architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
+    return _start(config, architecture, searched=folder)
 
 
 @undisturbed()
@@ -381,20 +382,24 @@ def make_problem(
     return task, config.space.controllers[config.train_type](config)
 
 
-def _start(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> dict[str, Any]:
-    with _begun(config, architecture, notes) as trainer:
+def _start(
+    config: Config, architecture: Architecture | None, notes: list[str] | None = None, searched: Path | None = None
+) -> dict[str, Any]:
+    with _begun(config, architecture, notes, searched) as trainer:
         return _finish(config, trainer)
 
 
 @contextmanager
-def _begun(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> Iterator[Trainer]:
-    """A new run, nothing of it trained yet."""
+def _begun(
+    config: Config, architecture: Architecture | None, notes: list[str] | None = None, searched: Path | None = None
+) -> Iterator[Trainer]:
+    """A new run, nothing of it trained yet; on the data of the search in `searched`, where one is given."""
     if config.wandb:
         check_account()
     ranks = join(config.num_gpu, config.rank_timeout)
     device = ranks.together(lambda: pick_device(config.num_gpu))
     seed_everything(config.random_seed)
-    data = _load_data(config, ranks)
+    data = _load_data(config, ranks, searched)
     task, controller = make_problem(config, data, architecture, device, ranks)
     folder = Path(ranks.from_first(lambda: str(_new_run(config, identity_of(data)))))
     config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
