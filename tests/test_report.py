@@ -100,7 +100,7 @@ def test_a_search_of_cells_of_any_size_has_a_page(tmp_path):
     """Its first decision is the number of nodes, and the last ones may be made by few samples."""
     run.train(run.Config(**tiny.settings(tmp_path, train_type="flexible", num_blocks=5, derive_num_sample=2)))
     page = report(tiny.only_run(tmp_path / "logs"), tmp_path / "page.html")
-    assert "The controller's probabilities" in page.read_text()
+    assert "The controller&#39;s probabilities" in page.read_text()
 
 
 def test_settings_that_differ_are_listed_side_by_side(home):
