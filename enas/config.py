@@ -64,7 +64,7 @@ class RunConfig(Settings):
     load_path: str = setting("", "run (name or path) to resume, derive from, test, or train from scratch")
     dag_path: str = setting(
         "",
-        "architecture to train, test, or study in place of the run's own: a JSON file; or, in mode single, lstm",
+        "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also lstm",
         only={"mode": ("single", "train_scratch", "test")},
     )
     log_dir: str = setting("logs", "where run folders are made")

@@ -119,7 +119,7 @@ def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):
     assert after["parameters"] < before["parameters"] and after["architecture"] != before["architecture"]
 
 
-def test_another_is_named_by_its_file(search, tmp_path):
+def test_another_is_named_by_its_file(search, tmp_path, capsys):
     """It is tested and trained, and stays no more than that: the run's own is what it was."""
     before = _results(search)
     files = (search / "architectures").iterdir()
@@ -130,6 +130,16 @@ def test_another_is_named_by_its_file(search, tmp_path):
     trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)
     assert tested["architecture"] == trained["architecture"] == named.to_dict()
     assert _results(search) == before
+    assert str(search / "results.json") not in capsys.readouterr().out
+
+
+def test_the_card_of_a_run_of_an_earlier_version_says_the_score_alone(search, tmp_path):
+    """It did not write down which weights its score was measured with."""
+    results = _results(search)
+    del results["measured_with"]
+    (search / "results.json").write_text(json.dumps(results))
+    card = (export(search, tmp_path / "taken") / "README.md").read_text()
+    assert f"{_validation(results):.2f}." in card or f"{_validation(results):.4f}." in card
 
 
 def test_train_scratch_derives_with_other_settings_than_the_search(search, tmp_path):

@@ -255,7 +255,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 def _finalist_chooser(
     config: Config, folder: Path, report: Callable[[str], object], incumbent: Architecture | None
 ) -> Callable[[list[Any]], Architecture] | None:
-    """What chooses among a shortlist by trainings from scratch; None where `derive_finalists` asks for none."""
+    """A function that chooses among a shortlist by trainings from scratch; None where `derive_finalists` is 0."""
     if config.derive_finalists == 0:
         return None
 
@@ -634,7 +634,7 @@ def _load_newest(trainer: Trainer) -> list[str]:
 
 
 def _report(trainer: Trainer, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:
-    """Write results.json, and log what was reached. Returns `results`."""
+    """Log what was reached, and write it as results.json unless not `is_written`. Returns `results`."""
     if is_written:
         trainer.logbook.results(results)
     metric = trainer.task.metric.name
@@ -645,7 +645,8 @@ def _report(trainer: Trainer, results: dict[str, Any], what: str, *, is_written:
     ]
     trainer.logbook.info(f"run {trainer.folder}: {what}, {', '.join(scores)}")
     trainer.logbook.info(json.dumps(results["architecture"]))
-    _say_where(trainer)
+    if is_written:
+        _say_where(trainer)
     return results
 
 
