@@ -5,7 +5,7 @@
 
 network_type = "cnn"
 batch_size = 32  # many steps matter more than many images
-cnn_num_layers = 4
+cnn_num_layers = 6  # two before, between and after the reductions; a multiple of 3, as micro networks need
 cnn_hid = 16
 cnn_dropout = 0.0  # the shared weights are far from learning the images by heart
 cnn_lr_max = 0.1  # few steps

@@ -81,7 +81,7 @@ class RunConfig(Settings):
     )
     dag_path: str = setting(
         "",
-        "architecture to train, test, or study in place of the run's own: a JSON file; or, in mode single, lstm",
+        "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also lstm",
         only={"mode": (*SCRATCH, "test")},
     )
     log_dir: str = setting("logs", "where run folders are made", kind=USE, again=MODES)

@@ -81,7 +81,7 @@ def test_a_better_one_replaces_the_best(tmp_path):
 
 
 def test_the_best_before_a_damaged_one_is_kept(tmp_path):
-    """The run goes on from the newest that can be read, and the best one is that of then."""
+    """The run goes on from the newest one that can be read, and its best one is the best of that moment."""
     checkpoints = Checkpoints(tmp_path, max_save_num=2)
     _save(checkpoints, 10, 20, 30, best=[10, 30])
     assert checkpoints.load_best()["number"] == 30

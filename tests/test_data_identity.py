@@ -57,9 +57,10 @@ def test_other_words_with_the_same_counts(changed, tmp_path, capsys, mode):
 
 def test_an_ablation_on_other_words(changed, tmp_path, capsys):
     folder, data = changed
-    argv = ["--load_path", str(folder), "--data_dir", str(data)]
-    line = tiny.refusal(argv, tmp_path, capsys, lambda flags: ablation_main(node_removal, flags))
-    assert "is not the data that this run was begun with" in line
+    for mode in ("derive", "train_scratch"):
+        argv = ["--load_path", str(folder), "--data_dir", str(data), "--mode", mode]
+        line = tiny.refusal(argv, tmp_path, capsys, lambda flags: ablation_main(node_removal, flags))
+        assert "is not the data that this run was begun with" in line
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from enas.config import read_variation
+from enas.config import Config, read_variation
 from enas.data.image import load_images
 from enas.data.own import settings_for, write_dataset
 from enas.data.text import load_corpus
@@ -332,3 +332,14 @@ def test_settings_of_the_caller_replace_those_that_fit_small_data(tmp_path):
 def test_the_kind_of_the_data_is_not_for_the_caller_to_choose(tmp_path):
     with pytest.raises(UserError, match="network_type is cnn; these data need rnn"):
         run.search(*all_three(SENTENCES), dataset="mine", network_type="cnn", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("space", ["macro", "micro"])
+def test_the_settings_for_small_images_fit_both_spaces(space):
+    config = Config.from_variation("small_cnn", cnn_space=space, cnn_hid=8)
+    assert (config.cnn_space, config.cnn_hid, config.cnn_reward) == (space, 8, "log_likelihood")
+
+
+def test_the_settings_of_a_variation_are_checked():
+    with pytest.raises(UserError, match="config small: num_blocks has no effect for network_type cnn"):
+        Config.from_variation("small", network_type="cnn")

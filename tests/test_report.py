@@ -96,6 +96,13 @@ def test_probabilities_of_a_decision_add_up(home):
     assert len(record.policy.epochs) == 2 and all(total == pytest.approx(1, abs=1e-3) for total in sums.values())
 
 
+def test_a_search_of_cells_of_any_size_has_a_page(tmp_path):
+    """Its first decision is the number of nodes, and the last ones may be made by few samples."""
+    run.train(run.Config(**tiny.settings(tmp_path, train_type="flexible", num_blocks=5, derive_num_sample=2)))
+    page = report(tiny.only_run(tmp_path / "logs"), tmp_path / "page.html")
+    assert "The controller&#39;s probabilities" in page.read_text()
+
+
 def test_settings_that_differ_are_listed_side_by_side(home):
     records = read_runs([run_of(home, "rnn"), run_of(home, "macro")], "logs")
     table = dict(settings_table(records))

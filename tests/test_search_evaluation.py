@@ -542,6 +542,16 @@ def test_what_an_evaluation_refuses(home, tmp_path, capsys, changes, says):
     assert says in tiny.refusal(argv, tmp_path, capsys, main)
 
 
+def test_what_an_evaluation_sets_itself_is_said(home, tmp_path, capsys):
+    changes = {"dry_run": True, "mode": "derive", "load_path": "nonesuch", "random_seed": 5, "finalists": 7}
+    evaluate(**settings(home, tmp_path, **changes, methods=("search", "uniform")))
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [
+        "no effect in an evaluation, which sets these itself: load_path, mode, random_seed",
+        "no effect without the method finalists: finalists",
+    ]
+
+
 @pytest.mark.parametrize("backend", ["ray", "dask"])
 def test_a_back_end_that_is_not_installed(home, tmp_path, capsys, monkeypatch, backend):
     for package in ("ray", "distributed"):

@@ -1,5 +1,6 @@
 """Corpora from files, and the two ways of cutting them into batches."""
 
+import io
 import math
 import re
 import statistics
@@ -366,6 +367,16 @@ def test_uniform_model_has_the_vocabulary_size_as_perplexity(num_tokens, batch_s
         count += int(mask.sum())
     assert math.exp(total / count) == pytest.approx(vocabulary_size)
     assert count == num_tokens
+
+
+def test_a_long_evaluation_shows_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setattr("enas.data.text.BAR_AFTER", 0)
+    for is_terminal in (False, True):
+        terminal = io.StringIO()
+        terminal.isatty = lambda answer=is_terminal: answer
+        monkeypatch.setattr("sys.stderr", terminal)
+        list(evaluation_batches(torch.arange(50), 2, 5))
+        assert ("evaluating" in terminal.getvalue()) == is_terminal
 
 
 def test_first_token_follows_eos(tmp_path):

@@ -86,7 +86,7 @@ def _interval(ends: list[float] | None, style: str) -> str:
 
 
 def scores_figure(results: dict[str, Any], truth: list[float], metric: Metric) -> Figure:
-    """What each method reached, one dot a seed, beside all architectures of the table; quartiles of an expectation."""
+    """Scores of each method, a dot for each seed, beside all of the table; for an expectation, its quartiles."""
     methods = results["methods"]
     figure = Figure(figsize=(1.8 + 1.2 * (1 + len(methods)), 4.8), dpi=150, layout="constrained")
     axes = figure.add_subplot()

@@ -41,12 +41,13 @@ SEARCHES = {
     "independent": {"controller_type": "independent"},
     "random_shared": {"train_type": "random"},
 }
-# Controls that are expectations over the table, where a draw of a few seeds would be luck.
+# Controls that are expectations over the table: a draw of a few seeds would be luck.
 EXPECTED = ("uniform", "random_budget")
 CONTROLS = (*EXPECTED, "lstm")
 METHODS = (*SEARCHES, "finalists", *CONTROLS)
 BEST_TENTH = 0.1
 MADE_WITH = ("settings", "data")
+OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # of a search, which an evaluation sets itself
 PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by split
 # Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
 FINALIST_SEED = 1_000_000
@@ -110,13 +111,22 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name: spec for spec in fields(EvaluationConfig)}
     evaluation = EvaluationConfig(**{name: value for name, value in settings.items() if name in names})
-    given = with_variation({name: value for name, value in settings.items() if name not in names})
+    given = with_variation({name: value for name, value in settings.items() if name not in (*names, *OWN)})
     search = Config(**given)
-    for line in effect_notes(given, search):
+    for line in (*_idle(settings, evaluation), *effect_notes(given, search)):
         print(line)
     places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
     budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
     return _Evaluation(evaluation, search, budget).run()
+
+
+def _idle(settings: dict[str, Any], evaluation: EvaluationConfig) -> list[str]:
+    """Log lines on what an evaluation does not read."""
+    own = [name for name in OWN if name in settings and settings[name] != getattr(Config(), name)]
+    lines = [f"no effect in an evaluation, which sets these itself: {', '.join(own)}"] if own else []
+    if "finalists" in settings and "finalists" not in evaluation.methods:
+        lines.append("no effect without the method finalists: finalists")
+    return lines
 
 
 class _Evaluation:
@@ -178,7 +188,7 @@ class _Evaluation:
     # --- searches -----------------------------------------------------------------------------------------------------
 
     def _made_with(self) -> dict[str, Any]:
-        """What the searches that are there were made with; UserError where that is not what is asked for."""
+        """Settings and data of the searches in the folder; UserError where these are not the settings asked for."""
         path, searches = self.folder / "search.json", self.folder / "searches"
         if not any(searches.glob("*")):
             return {}
@@ -276,9 +286,9 @@ class _Evaluation:
         return ordered({one: table.runs[one]["validation"] for one in trainings}, self.metric)[0]
 
     def _num_drawn(self, method: str, seed: int) -> int:
-        """Of how many architectures, each trained once, a control takes the best.
+        """The number of architectures, each trained once, of which a control takes the best.
 
-        For random_budget they take the time of the first method's search and of the training that what it finds needs.
+        For random_budget they take the time of the first method's search, and of training the architecture it finds.
         """
         if method == "uniform":
             return 1
@@ -323,7 +333,7 @@ class _Evaluation:
         return max(1, round(BEST_TENTH * len(self.table.architectures)))
 
     def _reached(self, found: list[Architecture]) -> dict[str, Any]:
-        """What a method's architectures reach, one a seed."""
+        """Scores, ranks and costs of a method's architectures, one for each seed."""
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
             table, known = self._truth(split), self._by_architecture(split)
@@ -341,7 +351,7 @@ class _Evaluation:
         return [row for row, both in enumerate(scores) if np.isfinite(both).all()]
 
     def _expected(self, name: str) -> dict[str, Any]:
-        """What a control reaches in expectation, over all draws of architectures that do not diverge."""
+        """Scores of a control in expectation, over all draws of architectures that do not diverge."""
         rows = np.array(self._trained())
         drawn = [min(len(rows), self._num_drawn(name, seed)) for seed in self.seeds]
         chances = np.mean([self._chances(rows, num) for num in drawn], axis=0)
@@ -389,7 +399,7 @@ class _Evaluation:
         return 1 + sum(self.metric.is_better(other, score) for other in table)
 
     def _correlations(self) -> dict[str, Any]:
-        """Of each search's shared weights with the table, averaged over seeds first; and within its best fifth.
+        """Kendall's τ between each search's mean scores by shared weights and the table, and its best fifth.
 
         Architectures that diverged are left out.
         """

@@ -13,7 +13,7 @@ from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.runs import run
 from enas.runs.files import read_json
-from enas.runs.folder import IDENTITY, choose_run, config_for_scratch, run_config
+from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, run_config
 from enas.runs.launch import check_not_launched
 from enas.runs.logbook import progress_bar
 from enas.settings import SEARCHES
@@ -109,13 +109,16 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
     _check_ablation(config, ablation)
     if not config.space.has_validation(config):
         raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
+    data = config.space.load_data(config)
+    if folder is not None:
+        check_same_data(folder, config.dataset, identity_of(data))
     architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
 
     def score(variant: Editable) -> dict[str, float]:
         trained = run.single_or_diverged(config, variant)
         return {name: trained[f"{name}_{config.space.metric.name}"] for name in SPLITS}
 
-    data, name = config.space.load_data(config), f"{_name(folder, dag_path)}_train_scratch"
+    name = f"{_name(folder, dag_path)}_train_scratch"
     origin = {"data": identity_of(data).digests}
     return Study(name, config, architecture, score, origin, run.cost_of(config, data))
 

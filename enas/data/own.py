@@ -176,7 +176,7 @@ def _brief(error: Exception) -> str:
 
 
 def _of_mapping(item: Mapping[str, Any], place: str) -> Any:
-    """What a dict holds, as a pair or a text."""
+    """The pair of image and label, or the text, in a dict."""
     image, label = (next((item[key] for key in keys if key in item), None) for keys in (IMAGE_KEYS, LABEL_KEYS))
     if image is not None and label is not None:
         return image, label

@@ -126,7 +126,8 @@ def _score(config: Config, final: Final) -> str:
     if final.score is None:
         return ""
     metric = config.space.metric
-    return f": validation {metric.name} {final.score:.{metric.decimals}f} ({final.measured_with})"
+    measured_with = f" ({final.measured_with})" if final.measured_with else ""  # runs of earlier versions do not say
+    return f": validation {metric.name} {final.score:.{metric.decimals}f}{measured_with}"
 
 
 def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:

@@ -95,7 +95,7 @@ def _policy(folder: Path, config: Config) -> Policy | None:
     decisions = Checkpoints(folder / "checkpoints").load_newest()["progress"]["decisions"]
     if not decisions:
         return None
-    choices, rows, _ = policy_rows(config.space.controllers["random"](config).space, decisions)
+    choices, rows, _ = policy_rows(config.space.controllers[config.train_type](config).space, decisions)
     return Policy([epoch for epoch, _ in decisions], choices, rows)
 
 

@@ -1,4 +1,4 @@
-"""What runs share with the process that they are in: its random numbers and its threads."""
+"""The random numbers and threads that runs share with their process."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ import torch
 from enas.errors import UserError
 from enas.training.checkpoint import random_states, restore_random_states
 
-# By process: a forked one has not the thread that would release the lock of its parent.
+# By process: a forked process lacks the thread that would release its parent's lock.
 _locks: dict[int, Any] = {}
 
 

@@ -33,12 +33,12 @@ CURVES = {
     "eval/policy_lower_quartile": "a quarter of the samples' scores lie below it",
     "eval/policy_upper_quartile": "a quarter of the samples' scores lie above it",
     "eval/policy_best": "the samples' best score",
-    "eval/uniform_mean": "the same of as many uniform samples of the search space, the same ones at every evaluation",
-    "eval/uniform_std": "likewise",
-    "eval/uniform_median": "likewise",
-    "eval/uniform_lower_quartile": "likewise",
-    "eval/uniform_upper_quartile": "likewise",
-    "eval/uniform_best": "likewise",
+    "eval/uniform_mean": "mean of as many uniform samples of the search space, the same ones at every evaluation",
+    "eval/uniform_std": "the uniform samples' standard deviation",
+    "eval/uniform_median": "the uniform samples' median, counted like the policy's",
+    "eval/uniform_lower_quartile": "a quarter of the uniform samples' scores lie below it",
+    "eval/uniform_upper_quartile": "a quarter of the uniform samples' scores lie above it",
+    "eval/uniform_best": "the uniform samples' best score",
 }
 RESULTS = {
     "network_type, dataset, train_type, mode": "the settings of these names",

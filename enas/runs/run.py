@@ -135,7 +135,8 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = config_for_scratch(folder, changes)
-    return _start(config, named_architecture(config) if config.dag_path else architecture_of(folder, **changes))
+    architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
+    return _start(config, architecture, searched=folder)
 
 
 @undisturbed()
@@ -218,7 +219,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 def _finalist_chooser(
     config: Config, folder: Path, report: Callable[[str], object], incumbent: Architecture | None
 ) -> Callable[[list[Any]], Architecture] | None:
-    """What chooses among a shortlist by trainings from scratch; None where `derive_finalists` asks for none."""
+    """A function that chooses among a shortlist by trainings from scratch; None where `derive_finalists` is 0."""
     if config.derive_finalists == 0:
         return None
 
@@ -344,20 +345,24 @@ def make_problem(
     return task, config.space.controllers[config.train_type](config)
 
 
-def _start(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> dict[str, Any]:
-    with _begun(config, architecture, notes) as trainer:
+def _start(
+    config: Config, architecture: Architecture | None, notes: list[str] | None = None, searched: Path | None = None
+) -> dict[str, Any]:
+    with _begun(config, architecture, notes, searched) as trainer:
         return _finish(config, trainer)
 
 
 @contextmanager
-def _begun(config: Config, architecture: Architecture | None, notes: list[str] | None = None) -> Iterator[Trainer]:
-    """A new run, nothing of it trained yet."""
+def _begun(
+    config: Config, architecture: Architecture | None, notes: list[str] | None = None, searched: Path | None = None
+) -> Iterator[Trainer]:
+    """A new run, nothing of it trained yet; on the data of the search in `searched`, where one is given."""
     if config.wandb:
         check_account()
     ranks = join(config.num_gpu, config.rank_timeout)
     device = ranks.together(lambda: pick_device(config.num_gpu))
     seed_everything(config.random_seed)
-    data = _load_data(config, ranks)
+    data = _load_data(config, ranks, searched)
     task, controller = make_problem(config, data, architecture, device, ranks)
     folder = Path(ranks.from_first(lambda: str(_new_run(config, identity_of(data)))))
     config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
@@ -582,7 +587,7 @@ def _load_newest(trainer: Trainer) -> list[str]:
 
 
 def _report(trainer: Trainer, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:
-    """Write results.json, and log what was reached. Returns `results`."""
+    """Log what was reached, and write it as results.json unless not `is_written`. Returns `results`."""
     if is_written:
         trainer.logbook.results(results)
     metric = trainer.task.metric.name
@@ -593,7 +598,8 @@ def _report(trainer: Trainer, results: dict[str, Any], what: str, *, is_written:
     ]
     trainer.logbook.info(f"run {trainer.folder}: {what}, {', '.join(scores)}")
     trainer.logbook.info(json.dumps(results["architecture"]))
-    _say_where(trainer)
+    if is_written:
+        _say_where(trainer)
     return results
 
 

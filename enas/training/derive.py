@@ -161,17 +161,19 @@ class Deriver:
         return ordered(self._scores(shortlist, self.task.rank), self.task.rank_metric), {}
 
     def _chosen(self, ranking: list[Any], known: dict[Any, float], incumbent: Any) -> tuple[Any, dict[Any, float]]:
-        """Choose from a ranking and the incumbent; return the one chosen, and the metrics known by then."""
-        rivals = list(dict.fromkeys([*ranking[:1], *([] if incumbent is None else [incumbent])]))
-        known = {**known, **self._evaluated([one for one in rivals if one not in known])}
+        """Choose from a ranking and the incumbent, which wins ties; return that one, and the metrics known by then."""
+        rivals = list(dict.fromkeys([*([] if incumbent is None else [incumbent]), *ranking[:1]]))
         if not rivals:
             return None, known
+        known = {**known, **self._evaluated([one for one in rivals if one not in known])}
         if self.choose is None:
             return ordered({one: known[one] for one in rivals}, self.task.metric)[0], known
         chosen = self.choose(list(dict.fromkeys([*ranking, *rivals])))
-        return chosen, {**known, **({} if chosen in known else self._evaluated([chosen]))}
+        return chosen, {**known, **self._evaluated([one for one in (chosen,) if one not in known])}
 
     def _evaluated(self, architectures: list[Any]) -> dict[str, Any]:
+        if not architectures:
+            return {}
         return self._scores(architectures, lambda some: [self.task.evaluate(one, "valid") for one in some])
 
     def _rank(self, architectures: list[Any]) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class Ranks:
         return message["value"]
 
     def together(self, make: Callable[[], T]) -> T:
-        """What `make` returns here, once it has returned in every process.
+        """Wait until `make` has returned in every process, and return its value here.
 
         Raises:
             UserError: in every process, when it does in any; names the ranks unless it is the same error in all.

@@ -466,9 +466,9 @@ class Trainer:
             self.output_files["picture"] = picture
 
     def results(self) -> dict[str, Any]:
-        """What results.json holds; `architecture` is that of the run, and `validation_…` is its.
+        """Return the content of results.json; `architecture` is the run's, and `validation_…` its score.
 
-        `wall_seconds` are those to the end of the last finished epoch, its evaluation included.
+        `wall_seconds` runs to the end of the last finished epoch, its evaluation included.
         """
         progress, metric = self.progress, self.task.metric.name
         return {
