@@ -185,8 +185,8 @@ def test_derive_and_test(copy, space):
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
     """A finalist judged near the highest learning rate would be judged by noise."""
-    shown, singles = [], run.singles
-    monkeypatch.setattr(run, "singles", lambda config, some: shown.append(config) or singles(config, some))
+    shown, single = [], run.single_or_diverged
+    monkeypatch.setattr(run, "single_or_diverged", lambda config, one: shown.append(config) or single(config, one))
     finalists = {"derive_shortlist": 2, "derive_finalists": 1, "derive_finalist_epoch": epochs}
     execute(where(copy, "macro", mode="derive", **finalists))
     config = shown[0]
