@@ -41,7 +41,8 @@ class Architecture:
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        KINDS[cls.type_name] = cls
+        if hasattr(cls, "type_name"):
+            KINDS[cls.type_name] = cls
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that `from_dict` reads."""
