@@ -49,8 +49,8 @@ def _hardcoded_cells(previous: tuple[int, ...]) -> list[RNNCell]:
 
 OTHER_SPACES = {
     "flexible": (FLEXIBLE_CELLS, lambda: _sharpened(FlexibleRNNSpace(5, ACTIVATIONS))),
-    "chain": (_hardcoded_cells((0, 1, 2)), lambda: _sharpened(HardcodedRNNSpace("chain", 4, ACTIVATIONS))),
-    "tree": (_hardcoded_cells((0, 0, 1)), lambda: _sharpened(HardcodedRNNSpace("tree", 4, ACTIVATIONS))),
+    "chain": (_hardcoded_cells((0, 1, 2)), lambda: _sharpened(HardcodedRNNSpace(4, ACTIVATIONS, shape="chain"))),
+    "tree": (_hardcoded_cells((0, 0, 1)), lambda: _sharpened(HardcodedRNNSpace(4, ACTIVATIONS, shape="tree"))),
 }
 other_spaces = pytest.mark.parametrize("space", OTHER_SPACES)
 
@@ -149,7 +149,7 @@ def independent(space) -> IndependentController:
 INDEPENDENT = {
     "orig": (CELLS, RNNSpace(3, ACTIVATIONS)),
     "flexible": (FLEXIBLE_CELLS, FlexibleRNNSpace(5, ACTIVATIONS)),
-    "tree": (_hardcoded_cells((0, 0, 1)), HardcodedRNNSpace("tree", 4, ACTIVATIONS)),
+    "tree": (_hardcoded_cells((0, 0, 1)), HardcodedRNNSpace(4, ACTIVATIONS, shape="tree")),
 }
 
 
@@ -273,7 +273,7 @@ def test_a_cell_of_another_size_has_no_log_prob(num_blocks):
 
 def test_shapes_of_hardcoded_cells():
     shapes = {
-        shape: RandomController(HardcodedRNNSpace(shape, 7, ACTIVATIONS, "all")).sample(1).architectures[0]
+        shape: RandomController(HardcodedRNNSpace(7, ACTIVATIONS, "all", shape=shape)).sample(1).architectures[0]
         for shape in ("chain", "tree")
     }
     assert shapes["chain"].previous == (0, 1, 2, 3, 4, 5)
@@ -370,7 +370,7 @@ def test_sizes_of_the_decisions():
 
 def test_connections_are_told_from_other_decisions():
     """The near prior goes by them."""
-    space, flexible, chain = RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace("chain", 4)
+    space, flexible, chain = RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace(4, shape="chain")
     assert [space.connection(index) for index in range(7)] == [None, 1, None, 2, None, 3, None]
     assert [flexible.connection(index) for index in range(8)] == [None, None, 1, None, 2, None, 3, None]
     assert [chain.connection(index) for index in range(4)] == [None] * 4

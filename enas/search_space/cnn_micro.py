@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from enas.errors import UserError
-from enas.search_space.architecture import Architecture
+from enas.search_space.architecture import Architecture, check_encodable
 from enas.search_space.graph import Cell
 from enas.search_space.operations import MICRO_OPERATIONS
 
@@ -90,7 +90,8 @@ class MicroCell(Cell):
             UserError: when an operation is not among `operations`, or nodes were removed (the integers cannot
                 say which).
         """
-        self._check_encodable({name for pair in self.operations for name in pair}, operations)
+        self.check_numbered("encoding")
+        check_encodable({name for pair in self.operations for name in pair}, operations)
         decisions = []
         for inputs, names in zip(self.inputs, self.operations, strict=True):
             decisions += [inputs[0], operations.index(names[0]), inputs[1], operations.index(names[1])]

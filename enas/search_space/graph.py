@@ -1,13 +1,14 @@
 """Architectures of labelled nodes: what recurrent cells, convolutional cells and macro networks have in common."""
 
 import itertools
+import operator
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from enas.errors import UserError
-from enas.search_space.architecture import CELL_OUTPUTS, Architecture, as_integers, check_encodable
+from enas.search_space.architecture import CELL_OUTPUTS, Architecture
 
 
 class Graph(Architecture):
@@ -65,10 +66,6 @@ class Graph(Architecture):
             rule = f"increase from {first}" if self.root_reads else f"be {first} or more and increase"
             raise UserError(f"{word} labels must {rule}, one a {word}; got {list(labels)}")
 
-    def _check_encodable(self, names: Collection[str], allowed: Sequence[str]) -> None:
-        self.check_numbered("encoding")
-        check_encodable(names, allowed)
-
     def check_numbered(self, what: str) -> None:
         """Raise UserError, saying that there is no `what` then, when nodes were removed."""
         if self._labels != self._numbered(len(self._labels)):
@@ -76,7 +73,10 @@ class Graph(Architecture):
 
     @classmethod
     def _integers(cls, decisions: Sequence[int]) -> list[int]:
-        return as_integers(decisions, f"a {cls.whole}")
+        try:
+            return [operator.index(decision) for decision in decisions]
+        except TypeError:
+            raise UserError(f"a {cls.whole} is a list of integers; got {decisions!r}") from None
 
     @classmethod
     def _named(cls, code: int, names: Sequence[str], where: str = "") -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from enas.errors import UserError
+from enas.search_space.architecture import check_encodable
 from enas.search_space.graph import Cell
 
 
@@ -110,7 +111,8 @@ class RNNCell(Cell):
             UserError: when an activation is not among `activations`, or nodes were removed (the
                 integers cannot say which).
         """
-        self._check_encodable(self.activations, activations)
+        self.check_numbered("encoding")
+        check_encodable(self.activations, activations)
         first, *codes = (activations.index(name) for name in self.activations)
         return (first, *(decision for pair in zip(self.previous, codes, strict=True) for decision in pair))
 

@@ -92,8 +92,8 @@ def _flexible_cells(config: Config) -> FlexibleRNNSpace:
 
 
 def _hardcoded_cells(config: Config) -> HardcodedRNNSpace:
-    shape, activations = config.architecture, config.shared_rnn_activations
-    return HardcodedRNNSpace(shape, config.num_blocks, activations, config.cell_output)
+    sizes = (config.num_blocks, config.shared_rnn_activations, config.cell_output)
+    return HardcodedRNNSpace(*sizes, shape=config.architecture)
 
 
 def nearest_lstm(config: Config) -> LSTMBaseline:
