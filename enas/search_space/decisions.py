@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 from enas.errors import UserError
@@ -77,7 +78,7 @@ class NamedSpace(Space[ArchT]):
         if size < self.smallest:
             raise UserError(f"{self.size_field} is {size}; it must be at least {self.smallest}{self.smallest_for}")
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         return [len(names) for names in self.choices]
 
