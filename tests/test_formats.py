@@ -366,6 +366,7 @@ def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
             "darts: the activation of node 0 is sigmoid; this format has only tanh there",
         ),
         ("darts", ALL.remove_node(2), "darts: a cell with removed nodes has no genotype; renumber() it first"),
+        ("darts", ALL.replace_activations("GELU", 1), "darts: cannot encode GELU: only tanh, ReLU, sigmoid, identity"),
         ("enas_macro", MACRO.remove_node(1), "enas_macro: a network with removed layers has no encoding"),
         ("enas_macro", _shifted(MACRO), "enas_macro: a network that skips from the stem has no encoding"),
         ("enas_macro_code", MACRO, "layer 1 skips from layer 0, for which this format has no digit"),

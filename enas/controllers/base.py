@@ -3,8 +3,6 @@
 Shapes: M architectures, D decisions, H controller hidden units.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,7 +11,6 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from enas.errors import UserError
 from enas.search_space.decisions import Space
@@ -119,7 +116,7 @@ class FixedController(Controller[ArchT]):
 
 
 class Decisions:
-    """Records decisions as they are made, sampled or taken from `given` [M, D]."""
+    """Records the decisions of `num` architectures as they are made, drawn or taken from `given` [M, D]."""
 
     def __init__(self, num: int, given: Tensor | None = None):
         self.num = num
@@ -128,41 +125,15 @@ class Decisions:
         self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
         self.probabilities: list[Tensor] = []
 
+    def next(self, num: int, draw: Callable[[], Tensor]) -> Tensor:
+        """The next `num` decisions, integers [M, num]: what `draw` returns, or those given."""
+        return draw() if self.given is None else self.given[:, self.num_made : self.num_made + num]
+
     def add(self, chosen: Tensor, log_probs: Tensor, entropies: Tensor, probabilities: Sequence[Tensor]) -> None:
-        """Record the next n decisions: three tensors [M, n], and n of [M, choices]."""
+        """Record n decisions: three tensors [M, n], and the distributions, n tensors [M, choices]."""
         self.num_made += chosen.shape[1]
         self.parts.append((chosen, log_probs, entropies))
         self.probabilities += [each.detach() for each in probabilities]
-
-    def make(self, distribution: Distribution | Softmax) -> Tensor:
-        """Make the next n decisions, from a batch [M, n] of independent distributions; returns integers [M, n]."""
-        if self.given is None:
-            chosen = distribution.sample().long()
-        else:
-            chosen = self.given[:, self.num_made : self.num_made + distribution.batch_shape[1]]
-        log_probs = distribution.log_prob(chosen.to(distribution.logits.dtype))
-        p = distribution.probs  # [M, n] of a Bernoulli
-        p = p if p.dim() == 3 else torch.stack([1 - p, p], dim=2)
-        self.add(chosen, log_probs, distribution.entropy(), p.unbind(1))
-        return chosen
-
-
-class Softmax:
-    """One decision of each architecture, from logits [M, choices]."""
-
-    def __init__(self, logits: Tensor):
-        self.batch_shape = (len(logits), 1)
-        self.logits = torch.log_softmax(logits, dim=1)
-        self.probs = self.logits.exp().unsqueeze(1)
-
-    def sample(self) -> Tensor:
-        return torch.multinomial(self.probs.squeeze(1), 1)
-
-    def log_prob(self, chosen: Tensor) -> Tensor:
-        return self.logits.gather(1, chosen.long())
-
-    def entropy(self) -> Tensor:
-        return -(self.probs.squeeze(1) * self.logits).sum(1, keepdim=True)
 
 
 class SpaceController(Controller[ArchT]):
@@ -219,7 +190,7 @@ class RandomController(SpaceController[ArchT]):
     def _decide(self, decisions: Decisions) -> None:
         sizes, num = self.space.sizes, decisions.num
         lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
-        rows = self._drawn(num, lowest, sizes) if decisions.given is None else decisions.given
+        rows = decisions.next(len(sizes), lambda: self._drawn(num, lowest, sizes))
         entropies = torch.tensor([math.log(size - low) for low, size in zip(lowest, sizes, strict=True)]).repeat(num, 1)
         probabilities = [torch.full((num, size), 1 / size) for size in sizes]
         probabilities[0][:, : lowest[0]] = 0
@@ -260,11 +231,11 @@ class IndependentController(SpaceController[ArchT]):
         self.logits = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in space.sizes)
 
     def _decide(self, decisions: Decisions) -> Tensor | None:
-        num, rows = decisions.num, decisions.given
+        num = decisions.num
         first, *rest = self.logits
         log_probs = [torch.log_softmax(logits, dim=0) for logits in (_allowed(self.space, first), *rest)]
-        if rows is None:
-            rows = torch.stack([torch.multinomial(p.exp().detach(), num, replacement=True) for p in log_probs], dim=1)
+        draws = (torch.multinomial(p.exp().detach(), num, replacement=True) for p in log_probs)
+        rows = decisions.next(len(log_probs), lambda: torch.stack([*draws], dim=1))
         chosen = torch.stack([values[rows[:, index]] for index, values in enumerate(log_probs)], dim=1)  # [M, D]
         entropies = torch.stack([-(values.exp() * values).sum() for values in log_probs]).expand(num, -1)
         probabilities = [values.exp().expand(num, -1) for values in log_probs]
@@ -304,7 +275,10 @@ class LSTMController(SpaceController[ArchT]):
             prior = self.prior(index)
             if prior is not None:
                 logits = logits + prior
-            chosen = decisions.make(Softmax(_allowed(self.space, logits) if index == 0 else logits))
+            log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
+            p = log_probs.exp()
+            chosen = decisions.next(1, lambda p=p: torch.multinomial(p, 1))
+            decisions.add(chosen, log_probs.gather(1, chosen), -(p * log_probs).sum(1, keepdim=True), [p])
             if index < len(self.embeddings):
                 inputs = self.embeddings[index](chosen.squeeze(1))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Categorical, kl_divergence
+from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
 
 from enas.controllers.base import LSTM, TRAINED, ArchT, ControllerConfig, Decisions, SpaceController, start_small
 from enas.search_space import MacroNetwork, MicroNetwork, Space
@@ -64,6 +64,16 @@ def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], T
     return penalty
 
 
+def _make(decisions: Decisions, distribution: Distribution) -> Tensor:
+    """Make the next n decisions, from a batch [M, n] of independent distributions; returns integers [M, n]."""
+    chosen = decisions.next(distribution.batch_shape[1], lambda: distribution.sample().long())
+    log_probs = distribution.log_prob(chosen.to(distribution.logits.dtype))
+    p = distribution.probs  # [M, n, choices], or [M, n] of a Bernoulli
+    p = p if p.dim() == 3 else torch.stack([1 - p, p], dim=2)
+    decisions.add(chosen, log_probs, distribution.entropy(), p.unbind(1))
+    return chosen
+
+
 class AnchorController(SpaceController[ArchT]):
     """An LSTM that chooses operations by softmax and connections by attention over anchors.
 
@@ -95,7 +105,7 @@ class AnchorController(SpaceController[ArchT]):
     def _choose_operation(self, choice: int, hidden: Tensor, decisions: Decisions) -> Tensor:
         """Decide an operation in state `hidden` [M, H]; returns its embedding, [M, H]."""
         logits = self._operation_logits(choice, hidden)  # [M, operations]
-        chosen = decisions.make(Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
+        chosen = _make(decisions, Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
         return self.embeddings[choice, chosen.squeeze(1)]
 
     def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
@@ -139,7 +149,7 @@ class MacroController(AnchorController[MacroNetwork]):
             state = self.lstm(self._choose_operation(layer, state[0], decisions), state)
             skip = Bernoulli(logits=2 * self._attend(layer, state[0], anchors))  # softmax of (−s, s) is sigmoid(2s)
             penalty = penalty + _divergence(skip, self.skip_target)
-            skips = decisions.make(skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
+            skips = _make(decisions, skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
             read, num_read = (skips @ anchors).squeeze(1), skips.sum(2)
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
         return penalty / max(1, len(self.starts) - 1)
@@ -203,5 +213,5 @@ class MicroController(AnchorController[MicroNetwork]):
 
     def _choose_anchor(self, choice: int, hidden: Tensor, anchors: Tensor, decisions: Decisions) -> Tensor:
         """Decide in state `hidden` [M, H] which of the anchors [M, K, H] a node reads; returns that anchor, [M, H]."""
-        chosen = decisions.make(Categorical(logits=self._attend(choice, hidden, anchors).unsqueeze(1)))  # [M, 1]
+        chosen = _make(decisions, Categorical(logits=self._attend(choice, hidden, anchors).unsqueeze(1)))  # [M, 1]
         return anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)

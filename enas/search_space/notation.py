@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from enas.errors import UserError
-from enas.search_space.architecture import Architecture
+from enas.search_space.architecture import Architecture, check_encodable
 from enas.search_space.graph import Cell
 
 _RANGE = re.compile(r"\brange\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)")  # no cell has a thousand nodes
@@ -83,8 +83,9 @@ def unzipped(pairs: list[Any], names: Mapping[str, str], what: str) -> tuple[lis
     return [names[name] for name, _ in pairs], [label for _, label in pairs]
 
 
-def zipped(parts: Iterable[str], labels: Iterable[int], names: Mapping[str, str]) -> list[tuple[str, int]]:
-    """The pairs that `unzipped` takes apart."""
+def zipped(parts: Sequence[str], labels: Iterable[int], names: Mapping[str, str]) -> list[tuple[str, int]]:
+    """The pairs that `unzipped` takes apart; UserError for parts that have no published name."""
+    check_encodable(parts, [*names.values()])
     published = {ours: theirs for theirs, ours in names.items()}
     return [(published[part], label) for part, label in zip(parts, labels, strict=True)]
 
