@@ -35,6 +35,9 @@ RETIRED: dict[str, Any] = {
     "controller_lr_period": 10,
     "shared_adam_beta1": 0.9,
     "shared_norm_stabilizer_point": 5.0,
+    "cnn_separable_start": 0.0,
+    "cnn_separable_prior": 0.0,
+    "cnn_operation_tanh_c": 0.0,
 }
 
 Part = TypeVar("Part", bound=Settings)

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from test_image import write_cifar
 
 from enas.cli import main
-from enas.config import CONFIG_DIR, Config, all_settings, config_from, effect_notes, read_variation, without_effect
+from enas.config import (
+    CONFIG_DIR,
+    RETIRED,
+    Config,
+    all_settings,
+    config_from,
+    effect_notes,
+    read_variation,
+    without_effect,
+)
 from enas.errors import UserError
 from enas.runs.commands import USUAL, execute, parse_flags, settings_by_part
 from enas.search_space import ACTIVATIONS, RNNCell
@@ -238,6 +247,14 @@ def test_params_round_trip(num_blocks, activations, lr, dropout, square):
         ppl_square=square,
     )
     assert config_from(json.loads(json.dumps(config.to_dict())), "params.json") == config
+
+
+@pytest.mark.parametrize(("name", "value"), RETIRED.items())
+def test_a_file_of_an_earlier_version_loads_where_it_holds_what_is_built_in(name, value):
+    assert config_from({name: value}, "params.json") == Config()
+    if value is not None:
+        with pytest.raises(ValueError, match=rf"^params: {name} is .*; this version has no such setting, and acts as"):
+            config_from({name: value + 1}, "params")
 
 
 def test_replace_changes_a_copy():
@@ -526,9 +543,7 @@ IMAGE_EFFECTS: dict[str, tuple[dict, object]] = {
     "cnn_crop_padding": ({}, 1),
     "cnn_flip": ({}, False),
     "cnn_cutout": ({}, 8),
-    "cnn_separable_start": (MICRO, 10.0),
-    "cnn_separable_prior": (MICRO, 0.25),
-    "cnn_operation_tanh_c": (MICRO, 0.1),
+    "cnn_authors_prior": (MICRO, True),
     "cnn_reward": ({}, "log_likelihood"),
     "precision": ({}, "bfloat16"),
     "cnn_skip_target": ({}, 0.9),

@@ -1,254 +1,316 @@
-"""Controllers over spaces small enough to list, such as every cell of 3 nodes and 2 activations, 16 of them."""
+"""Every controller over spaces small enough to list, such as all 16 cells of 3 nodes and 2 activations."""
 
+import functools
 import itertools
 import math
+import runpy
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
 from scipy.stats import chisquare
+from test_own_space import EXAMPLE, registering
 
 from enas.controllers import (
+    ControllerConfig,
     FixedController,
     IndependentController,
+    LSTMController,
+    MacroController,
+    MacroControllerConfig,
+    MicroController,
+    MicroControllerConfig,
     RandomController,
     RNNController,
     RNNControllerConfig,
+    skip_penalty,
 )
-from enas.search_space import RNNCell
-from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace
+from enas.search_space import MacroNetwork, MicroCell, MicroNetwork, RNNCell
+from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, MacroSpace, MicroSpace, RNNSpace, Space
+
+with registering():
+    TableSpace = runpy.run_path(str(EXAMPLE))["TableSpace"]
 
 ACTIVATIONS = ("ReLU", "tanh")
-SIZES = (2, 1, 2, 2, 2)
-DECISIONS = list(itertools.product(*map(range, SIZES)))
-CELLS = [RNNCell.decode(decisions, ACTIVATIONS) for decisions in DECISIONS]
+OPERATIONS = ("sep3x3", "max3x3")  # in both spaces of convolutional networks
 
 
-def make_controller(**settings) -> RNNController:
-    """A float64 controller whose large weights prefer some cells clearly to others."""
-    return _sharpened(RNNSpace(3, ACTIVATIONS), **settings)
+class Listed(NamedTuple):
+    """A space, how many architectures it has, its trained controller, and what the last decision depends on."""
+
+    space: Space
+    size: int
+    controller: type
+    config: type
+    earlier: tuple[int, ...]
 
 
-def _sharpened(space, **settings) -> RNNController:
-    torch.manual_seed(0)
-    config = RNNControllerConfig(
-        **{"controller_hid": 6, "softmax_temperature": 2.0, "controller_init_range": 1.5, **settings}
-    )
-    return RNNController(space, config).double()
-
-
-FLEXIBLE_CELLS = [
-    RNNCell.decode(decisions, ACTIVATIONS)
-    for num_blocks in (3, 4, 5)
-    for decisions in itertools.product(*map(range, RNNSpace(num_blocks, ACTIVATIONS).sizes))
-]  # 16 + 96 + 768
-
-
-def _hardcoded_cells(previous: tuple[int, ...]) -> list[RNNCell]:
-    return [RNNCell(names, previous) for names in itertools.product(ACTIVATIONS, repeat=len(previous) + 1)]
-
-
-OTHER_SPACES = {
-    "flexible": (FLEXIBLE_CELLS, lambda: _sharpened(FlexibleRNNSpace(5, ACTIVATIONS))),
-    "chain": (_hardcoded_cells((0, 1, 2)), lambda: _sharpened(HardcodedRNNSpace("chain", 4, ACTIVATIONS))),
-    "tree": (_hardcoded_cells((0, 0, 1)), lambda: _sharpened(HardcodedRNNSpace("tree", 4, ACTIVATIONS))),
+RNN = (RNNController, RNNControllerConfig)
+SPACES = {
+    "cells": Listed(RNNSpace(3, ACTIVATIONS), 16, *RNN, (0, 2, 3)),  # decision 1 has one choice
+    "flexible": Listed(FlexibleRNNSpace(4, ACTIVATIONS), 16 + 96, *RNN, ()),
+    "chain": Listed(HardcodedRNNSpace(4, ACTIVATIONS, shape="chain"), 16, *RNN, (0, 1, 2)),
+    "tree": Listed(HardcodedRNNSpace(4, ACTIVATIONS, shape="tree"), 16, *RNN, (0, 1, 2)),
+    # The last two skips are drawn side by side.
+    "macro": Listed(MacroSpace(3, OPERATIONS), 64, MacroController, MacroControllerConfig, (0, 1, 2, 3)),
+    "micro": Listed(MicroSpace(1, OPERATIONS), 256, MicroController, MicroControllerConfig, (0, 1, 2, 3, 4, 5, 6)),
+    "own": Listed(TableSpace(SimpleNamespace(table_layers=2)), 18, LSTMController, ControllerConfig, (1, 2)),
 }
-other_spaces = pytest.mark.parametrize("space", OTHER_SPACES)
+every_space = pytest.mark.parametrize("name", SPACES)
+both_spaces = pytest.mark.parametrize("name", ["macro", "micro"])
 
 
-def test_probabilities_of_all_cells_sum_to_one():
-    controller = make_controller()
-    probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
-    assert len(set(CELLS)) == 16
-    assert probabilities.sum().item() == pytest.approx(1, abs=1e-6)
-    assert probabilities.max() > 3 * probabilities.min()
+@functools.cache
+def listed(name: str) -> list:
+    """All architectures of a space."""
+    space = SPACES[name].space
+    first, *rest = space.sizes
+    rows = itertools.product(range(space.first_allowed, first), *map(range, rest))
+    return list(dict.fromkeys(map(space.decode, rows)))
 
 
-def test_sampled_log_probs_and_entropies_equal_rescored_ones():
-    controller = make_controller()
-    sample = controller.sample(50)
-    rescored = controller.log_prob(sample.architectures)
-    assert sample.log_probs.shape == sample.entropies.shape == (50, len(SIZES))
-    assert torch.equal(sample.log_probs, rescored.log_probs)
-    assert torch.equal(sample.entropies, rescored.entropies)
-    assert sample.log_probs.requires_grad
+def rows_of(space: Space, architectures) -> list[tuple[int, ...]]:
+    """The decisions that make each of the architectures, in the order in which they are made."""
+    return [tuple(space.encode(architecture)) for architecture in architectures]
 
 
-def test_cells_are_sampled_as_often_as_their_probabilities_say():
-    controller = make_controller()
-    with torch.no_grad():
-        probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
-        assert_frequencies(controller.sample(4000).architectures, probabilities)
-
-
-def assert_frequencies(sampled: list[RNNCell], probabilities: torch.Tensor) -> None:
-    counts = [sampled.count(cell) for cell in CELLS]
-    expected = probabilities.double() * len(sampled)
-    assert sum(counts) == len(sampled) and expected.min() > 5
-    assert chisquare(counts, expected.numpy()).pvalue > 0.001
-
-
-def test_entropy_of_a_decision_is_that_of_its_distribution_given_the_ones_before():
-    scores = make_controller().log_prob(CELLS)
-    for index in range(len(SIZES)):
-        for row, decisions in enumerate(DECISIONS):
-            siblings = {
-                other[index]: scores.log_probs[r, index]
-                for r, other in enumerate(DECISIONS)
-                if other[:index] == decisions[:index]
-            }
-            log_probs = torch.stack(list(siblings.values()))
-            assert log_probs.exp().sum().item() == pytest.approx(1)
-            expected = -(log_probs.exp() * log_probs).sum()
-            torch.testing.assert_close(scores.entropies[row, index], expected)
-
-
-def test_expected_entropies_add_up_to_the_joint_entropy():
-    scores = make_controller().log_prob(CELLS)
-    log_probs = scores.log_probs.sum(1)  # of whole cells
-    joint = -(log_probs.exp() * log_probs).sum()
-    torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint)
-
-
-# --- the distributions ------------------------------------------------------------------------------------------------
-
-
-def marginals(controller, cells, space) -> list[torch.Tensor]:
-    """The probability of each choice of each decision, summed over all cells."""
-    chances = controller.log_prob(cells).log_probs.sum(1).exp()
-    found = [chances.new_zeros(size) for size in space.sizes]
-    for chance, cell in zip(chances, cells, strict=True):
-        for choices, choice in zip(found, space.encode(cell), strict=False):
-            choices[choice] += chance
-    return found
-
-
-def test_probabilities_are_the_distributions_that_decisions_are_drawn_from():
-    controller = make_controller()
-    scores = controller.log_prob(CELLS)
-    assert [tuple(each.shape) for each in scores.probabilities] == [(16, size) for size in SIZES]
-    for index, each in enumerate(scores.probabilities):
-        chosen = each[range(16), [decisions[index] for decisions in DECISIONS]]
-        torch.testing.assert_close(chosen, scores.log_probs[:, index].exp())
-        torch.testing.assert_close(-(each * each.log()).sum(1), scores.entropies[:, index])
-    chances = scores.log_probs.sum(1, keepdim=True).exp()
-    for each, expected in zip(scores.probabilities, marginals(controller, CELLS, controller.space), strict=True):
-        torch.testing.assert_close((chances * each).sum(0), expected)
-
-
-# --- independent logits -----------------------------------------------------------------------------------------------
-
-
-def independent(space) -> IndependentController:
+def make_controller(name: str, **settings):
+    """A float64 controller whose large weights prefer some architectures clearly to others."""
     torch.manual_seed(0)
-    controller = IndependentController(space).double()
+    settings = {"controller_hid": 6, "softmax_temperature": 2.0, "controller_init_range": 1.5, **settings}
+    return SPACES[name].controller(SPACES[name].space, SPACES[name].config(**settings)).double()
+
+
+def make_independent(space: Space, *penalty) -> IndependentController:
+    torch.manual_seed(0)
+    controller = IndependentController(space, *penalty).double()
     for logits in controller.logits:
         torch.nn.init.uniform_(logits, -1, 1)
     return controller
 
 
-INDEPENDENT = {
-    "orig": (CELLS, RNNSpace(3, ACTIVATIONS)),
-    "flexible": (FLEXIBLE_CELLS, FlexibleRNNSpace(5, ACTIVATIONS)),
-    "tree": (_hardcoded_cells((0, 0, 1)), HardcodedRNNSpace("tree", 4, ACTIVATIONS)),
+MAKERS = {
+    "lstm": make_controller,
+    "independent": lambda name: make_independent(SPACES[name].space),
+    "random": lambda name: RandomController(SPACES[name].space),
 }
+every_controller = pytest.mark.parametrize("kind", MAKERS)
 
 
-@pytest.mark.parametrize("name", INDEPENDENT)
-def test_independent_probabilities_sum_to_one_and_samples_score_the_same(name):
-    cells, space = INDEPENDENT[name]
-    controller = independent(space)
-    chances = controller.log_prob(cells).log_probs.sum(1).exp()
-    assert chances.sum().item() == pytest.approx(1, abs=1e-12)
-    sample = controller.sample(40)
+# What every controller does in every space
+
+
+@every_space
+def test_a_space_is_what_its_decisions_make(name):
+    space, architectures = SPACES[name].space, listed(name)
+    assert len(architectures) == SPACES[name].size
+    for architecture in architectures:
+        row = space.encode(architecture)
+        assert space.decode([*row, *[0] * (len(space.sizes) - len(row))]) == architecture
+        assert type(architecture).from_json(architecture.to_json()) == architecture
+    assert [len(names) for names in space.choices] == list(space.sizes)
+
+
+@every_controller
+@every_space
+def test_probabilities_of_all_architectures_sum_to_one(name, kind):
+    probabilities = MAKERS[kind](name).log_prob(listed(name)).log_probs.sum(1).exp()
+    assert probabilities.dtype == (torch.float32 if kind == "random" else torch.float64)
+    assert probabilities.sum().item() == pytest.approx(1, abs=1e-4 if kind == "random" else 1e-12)
+    if kind == "lstm":
+        assert probabilities.max() > 3 * probabilities.min()
+
+
+@every_controller
+@every_space
+def test_samples_are_scored_as_log_prob_scores_them(name, kind):
+    controller = MAKERS[kind](name)
+    sample = controller.sample(50)
     rescored = controller.log_prob(sample.architectures)
-    assert torch.equal(sample.log_probs, rescored.log_probs) and torch.equal(sample.entropies, rescored.entropies)
-    assert set(sample.architectures) <= set(cells) and len(set(sample.architectures)) > 3
-
-
-def test_independent_decisions_have_the_same_distribution_in_every_cell():
-    controller = independent(RNNSpace(3, ACTIVATIONS))
-    for each in controller.log_prob(CELLS).probabilities:
-        assert (each == each[0]).all()
-    with torch.no_grad():
-        probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
-    assert_frequencies(controller.sample(4000).architectures, probabilities)
-
-
-def test_independent_logits_start_uniform():
-    log_probs = IndependentController(RNNSpace(3, ACTIVATIONS)).log_prob(CELLS).log_probs.sum(1)
-    torch.testing.assert_close(log_probs, torch.full((16,), -math.log(16)))
-
-
-# --- uniform ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", INDEPENDENT)
-def test_uniform_probabilities_sum_to_one(name):
-    cells, space = INDEPENDENT[name]
-    scores = RandomController(space).log_prob(cells)
-    assert scores.log_probs.sum(1).exp().sum().item() == pytest.approx(1, abs=1e-4)
-    assert {cell.num_blocks for cell in RandomController(space).sample(50).architectures} <= {
-        cell.num_blocks for cell in cells
-    }
-
-
-@pytest.mark.parametrize("num", [4, 12, 6])
-def test_a_balanced_sample_makes_each_choice_equally_often(num):
-    space = RNNSpace(4)
-    controller = RandomController(space, is_balanced=True)
-    rows = torch.tensor([space.encode(cell) for cell in controller.sample(num).architectures])
-    for column, size in zip(rows.T, space.sizes, strict=True):
-        counts = column.bincount(minlength=size)
-        assert counts.max() - counts.min() <= (num % size > 0)
-    assert controller.sample(num).architectures != controller.sample(num).architectures
-
-
-# --- flexible and hardcoded -------------------------------------------------------------------------------------------
-
-
-@other_spaces
-def test_probabilities_of_another_space_sum_to_one(space):
-    cells, make = OTHER_SPACES[space]
-    probabilities = make().log_prob(cells).log_probs.sum(1).exp()
-    assert len(set(cells)) == len(cells)
-    assert probabilities.sum().item() == pytest.approx(1, abs=1e-6)
-    assert probabilities.max() > 3 * probabilities.min()
-
-
-@other_spaces
-def test_samples_of_another_space(space):
-    cells, make = OTHER_SPACES[space]
-    controller = make()
-    sample = controller.sample(200)
-    assert set(sample.architectures) <= set(cells)
-    rescored = controller.log_prob(sample.architectures)
+    assert set(sample.architectures) <= set(listed(name)) and len(set(sample.architectures)) > 3
+    assert sample.log_probs.shape == sample.entropies.shape == (50, len(controller.space.sizes))
     assert torch.equal(sample.log_probs, rescored.log_probs)
     assert torch.equal(sample.entropies, rescored.entropies)
+    assert sample.log_probs.requires_grad == controller.is_trained == (kind != "random")
+    if (name, kind) == ("macro", "lstm"):
+        assert torch.equal(sample.penalty, rescored.penalty)
+    else:
+        assert sample.penalty is None
 
 
-@other_spaces
-def test_entropies_of_another_space_add_up_to_the_joint_entropy(space):
-    cells, make = OTHER_SPACES[space]
-    scores = make().log_prob(cells)
-    log_probs = scores.log_probs.sum(1)
-    joint = -(log_probs.exp() * log_probs).sum()
-    torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint)
-
-
-def test_a_flexible_controller_draws_sizes_as_often_as_it_says():
-    controller = OTHER_SPACES["flexible"][1]()
+@every_controller
+@every_space
+def test_architectures_are_sampled_as_often_as_their_probabilities_say(name, kind):
+    controller, architectures = MAKERS[kind](name), listed(name)
+    position = {architecture: index for index, architecture in enumerate(architectures)}
     with torch.no_grad():
-        probabilities = controller.log_prob(FLEXIBLE_CELLS).log_probs.sum(1).exp()
-        sizes = [cell.num_blocks for cell in controller.sample(4000).architectures]
-    expected = [
-        4000 * sum(float(p) for p, cell in zip(probabilities, FLEXIBLE_CELLS, strict=True) if cell.num_blocks == size)
-        for size in (3, 4, 5)
-    ]
-    assert chisquare([sizes.count(size) for size in (3, 4, 5)], expected).pvalue > 0.001
+        expected = controller.log_prob(architectures).log_probs.sum(1).exp().double() * 6000
+        sampled = controller.sample(6000).architectures
+    counts = torch.tensor([position[each] for each in sampled]).bincount(minlength=len(position))
+    rare = expected < 5
+    pairs = [torch.cat([each[~rare], each[rare].sum().unsqueeze(0)]) for each in (counts, expected)]
+    kept = pairs[1] > 5
+    assert kept.sum() > 8
+    observed, wanted = (each[kept].double() for each in pairs)
+    assert chisquare(observed.numpy(), (wanted * observed.sum() / wanted.sum()).numpy()).pvalue > 0.001
+
+
+@every_controller
+@every_space
+def test_entropies_are_those_of_decisions_given_the_ones_before(name, kind):
+    controller, architectures = MAKERS[kind](name), listed(name)
+    scores, rows = controller.log_prob(architectures), rows_of(controller.space, architectures)
+    for index in range(len(controller.space.sizes)):
+        siblings: dict[tuple, dict[int, torch.Tensor]] = {}
+        for row, log_probs in zip(rows, scores.log_probs, strict=True):
+            if index < len(row):
+                siblings.setdefault(row[:index], {})[row[index]] = log_probs[index]
+        for row, entropy in zip(rows, scores.entropies[:, index], strict=True):
+            if index >= len(row):
+                assert entropy == 0  # the decision is not made
+                continue
+            log_probs = torch.stack(list(siblings[row[:index]].values()))
+            assert log_probs.exp().sum().item() == pytest.approx(1)
+            torch.testing.assert_close(entropy, -(log_probs.exp() * log_probs).sum())
+
+
+@every_controller
+@every_space
+def test_expected_entropies_add_up_to_the_joint_entropy(name, kind):
+    scores = MAKERS[kind](name).log_prob(listed(name))
+    log_probs = scores.log_probs.sum(1)  # of whole architectures
+    joint = -(log_probs.exp() * log_probs).sum()
+    torch.testing.assert_close((log_probs.exp() * scores.entropies.sum(1)).sum(), joint, rtol=1e-5, atol=1e-5)
+
+
+@every_controller
+@every_space
+def test_probabilities_are_the_distributions_that_decisions_are_drawn_from(name, kind):
+    controller, architectures = MAKERS[kind](name), listed(name)
+    space, scores = controller.space, controller.log_prob(architectures)
+    rows = rows_of(space, architectures)
+    assert [tuple(each.shape) for each in scores.probabilities] == [(len(rows), size) for size in space.sizes]
+    chances = scores.log_probs.sum(1).exp()
+    for index, each in enumerate(scores.probabilities):
+        made = torch.tensor([index < len(row) for row in rows])
+        choices = torch.tensor([row[index] for row in rows if index < len(row)])
+        chosen = each[made].gather(1, choices.unsqueeze(1)).squeeze(1)
+        torch.testing.assert_close(chosen, scores.log_probs[made, index].exp())
+        torch.testing.assert_close(torch.special.entr(each[made]).sum(1), scores.entropies[made, index])
+        marginal = chances.new_zeros(each.shape[1]).index_add(0, choices, chances[made])
+        torch.testing.assert_close((chances[made].unsqueeze(1) * each[made]).sum(0), marginal)
+        if kind != "lstm":
+            assert (each == each[0]).all()  # it depends on no other decision
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if SPACES[name].earlier])
+def test_the_last_decision_depends_on_each_earlier_one(name):
+    controller = make_controller(name)
+    log_probs = controller.log_prob(listed(name)).log_probs[:, -1].tolist()
+    by_row = dict(zip(rows_of(controller.space, listed(name)), log_probs, strict=True))
+    origin = (0,) * len(controller.space.sizes)
+    for index in SPACES[name].earlier:
+        flipped = tuple(int(place == index) for place in range(len(origin)))
+        assert by_row[flipped] != by_row[origin]
+
+
+@every_space
+def test_deriving_draws_from_the_policy_that_was_trained(name):
+    controller = make_controller(name)
+    trained = controller.train().log_prob(listed(name)).log_probs
+    assert torch.equal(trained, controller.eval().log_prob(listed(name)).log_probs)
+
+
+@pytest.mark.parametrize("name", [name for name in SPACES if name != "flexible"])
+def test_random_controllers_and_new_independent_logits_are_uniform(name):
+    space = SPACES[name].space
+    logs = torch.tensor([math.log(size) for size in space.sizes])
+    for scores in (RandomController(space).sample(20), RandomController(space).log_prob(listed(name))):
+        assert torch.equal(scores.log_probs, -logs.expand(len(scores.log_probs), -1))
+        assert torch.equal(scores.entropies, logs.expand(len(scores.log_probs), -1))
+    log_probs = IndependentController(space).log_prob(listed(name)).log_probs.sum(1)
+    torch.testing.assert_close(log_probs, torch.full((SPACES[name].size,), -math.log(SPACES[name].size)))
+
+
+CHAIN = MacroNetwork(("sep3x3",) * 4, ((),) * 4)
+TWO_NODES = MicroCell(((0, 1), (0, 2)), (("sep3x3",) * 2,) * 2)
+ONE_NODE = MicroCell(((0, 1),), (("sep3x3",) * 2,))
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "message"),
+    [
+        ("cells", RNNCell(("ReLU",) * 2, (0,)), "the cell has 2 nodes, but the space has cells of 3"),
+        ("cells", RNNCell(("ReLU",) * 4, (0, 0, 0)), "the cell has 4 nodes, but the space has cells of 3"),
+        ("cells", RNNCell(("ReLU", "tanh", "sigmoid"), (0, 0)), "cannot encode sigmoid"),
+        ("cells", RNNCell(("ReLU",) * 4, (0, 0, 0)).remove_node(1), "a cell with removed nodes has no encoding"),
+        ("flexible", RNNCell(("ReLU",) * 2, (0,)), "the cell has 2 nodes, but the space has cells of 3 to 4"),
+        ("flexible", RNNCell(("ReLU",) * 6, (0,) * 5), "the cell has 6 nodes, but the space has cells of 3 to 4"),
+        ("chain", RNNCell(("tanh",) * 4, (0, 0, 1)), r"the cell is not a chain: its nodes read \[0, 0, 1\]"),
+        ("macro", CHAIN, "the network has 4 layers, but the space has networks of 3"),
+        ("macro", CHAIN.remove_node(3), "a network with removed layers has no encoding"),
+        ("macro", MacroNetwork(("conv3x3",) * 3, ((),) * 3), "cannot encode conv3x3"),
+        ("micro", MicroNetwork(TWO_NODES, TWO_NODES), "the cells have 2 nodes, but the space has cells of 1"),
+        ("micro", MicroNetwork(TWO_NODES, ONE_NODE), "a network of cells of 2 and 1 nodes has no encoding"),
+        ("micro", MicroNetwork(ONE_NODE, ONE_NODE).replace_operations("identity"), "cannot encode identity"),
+    ],
+)
+@every_controller
+def test_an_architecture_outside_the_space_has_no_log_prob(kind, name, architecture, message):
+    with pytest.raises(ValueError, match=message):
+        MAKERS[kind](name).log_prob([architecture])
+
+
+@pytest.mark.parametrize("make", [RNNSpace, MacroSpace, MicroSpace, functools.partial(HardcodedRNNSpace, shape="tree")])
+def test_an_empty_space_is_refused(make):
+    with pytest.raises(ValueError, match=r"num_(layers|blocks) is 0; it must be at least 1"):
+        make(0)
+
+
+@pytest.mark.parametrize(
+    ("make", "size"), [(RNNController, 12), (MacroController, 12), (MicroController, 5)], ids=["rnn", "macro", "micro"]
+)
+def test_new_weights_are_small_biases_zero_and_every_weight_gets_a_gradient(make, size):
+    torch.manual_seed(0)
+    space, config = {
+        RNNController: (RNNSpace, RNNControllerConfig),
+        MacroController: (MacroSpace, MacroControllerConfig),
+        MicroController: (MicroSpace, MicroControllerConfig),
+    }[make]
+    controller = make(space(size), config())
+    assert all(0.05 < weight.abs().max() <= 0.1 for weight in controller.parameters() if weight.any())
+    assert not any(decoder.bias.any() for decoder in controller.decoders)
+    controller.sample(4).log_probs.sum().backward()
+    without = {id(weight) for weight in controller.decoders[1].parameters()} if make is RNNController else set()
+    assert all(bool(weight.grad.any()) == (id(weight) not in without) for weight in controller.parameters())
+
+
+@pytest.mark.parametrize("space", [RNNSpace(4, cell_output="all"), MicroSpace(2, cell_output="all")])
+def test_sampled_cells_have_the_cell_output_asked_for(space):
+    for controller in (IndependentController(space), RandomController(space)):
+        [sampled] = controller.sample(1).architectures
+        for cell in (sampled,) if isinstance(sampled, RNNCell) else (sampled.normal, sampled.reduction):
+            assert cell.cell_output == "all"
+
+
+# Recurrent cells
+
+
+@pytest.mark.parametrize("tanh_c", [2.5, 0.0])
+def test_logits_are_divided_by_the_temperature_then_squashed(tanh_c):
+    controller, cells = make_controller("cells", softmax_temperature=5.0, tanh_c=tanh_c), listed("cells")
+    decoder = controller.decoders[0]
+    torch.nn.init.zeros_(decoder.weight)
+    decoder.bias.data = torch.tensor([3.0, -1.0], dtype=torch.float64)
+    logits = [2.5 * math.tanh(0.6), 2.5 * math.tanh(-0.2)] if tanh_c else [0.6, -0.2]
+    found = controller.log_prob([cells[0], cells[-1]]).log_probs[:, 0]
+    torch.testing.assert_close(found, torch.tensor(logits, dtype=torch.float64).log_softmax(0))
 
 
 def test_decisions_that_a_smaller_cell_does_not_take_get_no_gradient():
-    controller = OTHER_SPACES["flexible"][1]()
+    torch.manual_seed(0)
+    controller = RNNController(FlexibleRNNSpace(5, ACTIVATIONS), RNNControllerConfig(controller_init_range=1.5))
     sample = controller.log_prob([RNNCell(("tanh",) * 3, (0, 1))])
     (sample.log_probs.sum() + sample.entropies.sum()).backward()
     taken = [decoder.weight.grad is not None and bool(decoder.weight.grad.any()) for decoder in controller.decoders]
@@ -264,30 +326,18 @@ def test_a_flexible_controller_needs_three_nodes():
     assert {cell.num_blocks for cell in controller.sample(20).architectures} == {3}
 
 
-@pytest.mark.parametrize("num_blocks", [2, 6])
-def test_a_cell_of_another_size_has_no_log_prob(num_blocks):
-    cell = RNNCell(("tanh",) * num_blocks, (0,) * (num_blocks - 1))
-    with pytest.raises(ValueError, match=f"the cell has {num_blocks} nodes, but the space has cells of 3 to 5"):
-        OTHER_SPACES["flexible"][1]().log_prob([cell])
-
-
 def test_shapes_of_hardcoded_cells():
-    shapes = {
-        shape: RandomController(HardcodedRNNSpace(shape, 7, ACTIVATIONS, "all")).sample(1).architectures[0]
+    chain, tree = (
+        RandomController(HardcodedRNNSpace(7, ACTIVATIONS, "all", shape=shape)).sample(1).architectures[0]
         for shape in ("chain", "tree")
-    }
-    assert shapes["chain"].previous == (0, 1, 2, 3, 4, 5)
-    assert shapes["tree"].previous == (0, 0, 1, 1, 2, 2)
-    assert shapes["tree"].cell_output == "all"
-
-
-def test_a_cell_of_another_shape_has_no_log_prob():
-    with pytest.raises(ValueError, match=r"the cell is not a chain: its nodes read \[0, 0, 1\]"):
-        OTHER_SPACES["chain"][1]().log_prob([RNNCell(("tanh",) * 4, (0, 0, 1))])
+    )
+    assert chain.previous == (0, 1, 2, 3, 4, 5)
+    assert tree.previous == (0, 0, 1, 1, 2, 2)
+    assert tree.cell_output == "all"
 
 
 def test_a_fixed_controller_draws_its_architecture():
-    cell, other = CELLS[0], CELLS[1]
+    cell, other = listed("cells")[:2]
     controller = FixedController(cell)
     sample = controller.sample(3)
     assert sample.architectures == [cell] * 3 and not controller.is_trained
@@ -296,81 +346,172 @@ def test_a_fixed_controller_draws_its_architecture():
         controller.log_prob([other])
 
 
-def test_a_decision_depends_on_each_earlier_one():
-    log_probs = make_controller().log_prob(CELLS).log_probs[:, -1]
-    by_decisions = dict(zip(DECISIONS, log_probs.tolist(), strict=True))
-    for index in (0, 2, 3):  # decision 1 has one choice
-        flipped = tuple(1 - choice if place == index else choice for place, choice in enumerate(DECISIONS[0]))
-        assert by_decisions[flipped] != by_decisions[DECISIONS[0]]
-
-
-@pytest.mark.parametrize("tanh_c", [2.5, 0.0])
-def test_logits_are_divided_by_the_temperature_then_squashed(tanh_c):
-    controller = make_controller(softmax_temperature=5.0, tanh_c=tanh_c)
-    decoder = controller.decoders[0]
-    torch.nn.init.zeros_(decoder.weight)
-    decoder.bias.data = torch.tensor([3.0, -1.0], dtype=torch.float64)
-    logits = [2.5 * math.tanh(0.6), 2.5 * math.tanh(-0.2)] if tanh_c else [0.6, -0.2]
-    found = controller.log_prob([CELLS[0], CELLS[-1]]).log_probs[:, 0]
-    torch.testing.assert_close(found, torch.tensor(logits, dtype=torch.float64).log_softmax(0))
-
-
-def test_deriving_draws_from_the_policy_that_was_trained():
-    controller = make_controller()
-    trained = controller.train().log_prob(CELLS).log_probs
-    assert torch.equal(trained, controller.eval().log_prob(CELLS).log_probs)
-
-
-def test_new_weights_are_small_and_biases_of_decoders_zero():
-    torch.manual_seed(0)
-    controller = RNNController(RNNSpace(12, ACTIVATIONS, "all"), RNNControllerConfig())
-    assert all(0.05 < weight.abs().max() <= 0.1 for weight in controller.parameters() if weight.any())
-    assert not any(decoder.bias.any() for decoder in controller.decoders)
-    assert {cell.cell_output for cell in controller.sample(3).architectures} == {"all"}
-
-
-def test_random_controller_is_uniform():
-    torch.manual_seed(0)
-    controller = RandomController(RNNSpace(3, ACTIVATIONS))
-    sample = controller.sample(4000)
-    assert_frequencies(sample.architectures, torch.full((16,), 1 / 16))
-    logs = torch.tensor([math.log(size) for size in SIZES])
-    assert torch.equal(sample.log_probs, -logs.expand(4000, -1))
-    assert torch.equal(sample.entropies, logs.expand(4000, -1))
-    assert torch.equal(controller.log_prob(CELLS).log_probs.sum(1).exp().sum(), torch.tensor(1.0))
-
-
-def test_only_a_controller_with_parameters_is_trained():
-    assert make_controller().is_trained
-    assert not RandomController(RNNSpace(3, ACTIVATIONS)).is_trained
-
-
-@pytest.mark.parametrize("make", [make_controller, lambda: RandomController(RNNSpace(3, ACTIVATIONS))])
-@pytest.mark.parametrize(
-    "cell, message",
-    [
-        (RNNCell(("ReLU",) * 2, (0,)), "the cell has 2 nodes, but the space has cells of 3"),
-        (RNNCell(("ReLU",) * 4, (0, 0, 0)), "the cell has 4 nodes, but the space has cells of 3"),
-        (RNNCell(("ReLU", "tanh", "sigmoid"), (0, 0)), "cannot encode sigmoid"),
-        (RNNCell(("ReLU",) * 4, (0, 0, 0)).remove_node(1), "a cell with removed nodes has no encoding"),
-    ],
-)
-def test_a_cell_outside_the_space_has_no_log_prob(make, cell, message):
-    with pytest.raises(ValueError, match=message):
-        make().log_prob([cell])
+@pytest.mark.parametrize("num", [4, 12, 6])
+def test_a_balanced_sample_makes_each_choice_equally_often(num):
+    space = RNNSpace(4)
+    controller = RandomController(space, is_balanced=True)
+    rows = torch.tensor([space.encode(cell) for cell in controller.sample(num).architectures])
+    for column, size in zip(rows.T, space.sizes, strict=True):
+        counts = column.bincount(minlength=size)
+        assert counts.max() - counts.min() <= (num % size > 0)
+    assert controller.sample(num).architectures != controller.sample(num).architectures
 
 
 def test_sizes_of_the_decisions():
     assert RNNSpace(1).sizes == [4]
     assert RNNSpace(4, ("tanh", "ReLU", "identity")).sizes == [3, 1, 3, 2, 3, 3, 3]
     assert FlexibleRNNSpace(4, ("tanh",)).sizes == [4, 1, 1, 1, 2, 1, 3, 1]
-    with pytest.raises(ValueError, match="num_blocks is 0"):
-        RNNSpace(0)
+    assert MacroSpace(3, OPERATIONS).sizes == [2, 2, 2, 2, 2, 2]
+    assert MicroSpace(2, ("identity",) * 3).sizes == [2, 2, 3, 3, 3, 3, 3, 3] * 2
 
 
 def test_connections_are_told_from_other_decisions():
     """The near prior goes by them."""
-    space, flexible, chain = RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace("chain", 4)
+    space, flexible, chain = RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace(4, shape="chain")
     assert [space.connection(index) for index in range(7)] == [None, 1, None, 2, None, 3, None]
     assert [flexible.connection(index) for index in range(8)] == [None, None, 1, None, 2, None, 3, None]
     assert [chain.connection(index) for index in range(4)] == [None] * 4
+
+
+# Convolutional networks: attention, the penalty, the authors' prior
+
+
+def test_probabilities_of_larger_cells_sum_to_one():
+    """Only such cells have nodes that read other nodes."""
+    torch.manual_seed(0)
+    space = MicroSpace(2, ("identity",))
+    controller = MicroController(space, MicroControllerConfig(controller_hid=5, controller_init_range=1.5)).double()
+    networks = [space.decode(row) for row in itertools.product(*map(range, space.sizes))]
+    assert len(networks) == (4 * 9) ** 2
+    assert controller.log_prob(networks).log_probs.sum(1).exp().sum().item() == pytest.approx(1, abs=1e-12)
+
+
+def test_both_inputs_of_a_cell_come_before_its_operations():
+    """P(inputs) is a product of their own columns: it cannot depend on operations decided later."""
+    scores = make_controller("micro").log_prob(listed("micro")).log_probs
+    seen = {}
+    for network, row in zip(listed("micro"), scores, strict=True):
+        seen.setdefault(network.normal.inputs, set()).add(tuple(row[:2].tolist()))
+    assert [len(pairs) for pairs in seen.values()] == [1] * 4
+
+
+def test_logits_of_skips_are_the_attention_of_the_paper():
+    """The first skip decision of a network, computed by hand from the weights."""
+    controller = make_controller("macro", tanh_c=2.5)
+    with torch.no_grad():
+        state, hidden = None, []
+        for layer in range(2):
+            state = controller.lstm(controller.starts[layer : layer + 1], state)
+            state = controller.lstm(controller.embeddings[layer, :1], state)
+            hidden.append(state[0][0])
+        attention = torch.tanh(controller.key.weight @ hidden[0] + controller.query.weight @ hidden[1])
+        logit = 2.5 * torch.tanh(controller.scores[1] @ attention / 2.0)
+        two_way = torch.log_softmax(torch.stack([-logit, logit]), 0)
+        without, with_skip = (
+            controller.log_prob([MacroNetwork(("sep3x3",) * 3, ((), skips, ()))]).log_probs[0, 2]
+            for skips in ((), (0,))
+        )
+    torch.testing.assert_close(torch.stack([without, with_skip]), two_way)
+
+
+def test_the_authors_prior_prefers_separable_convolutions():
+    """Biases start at 10; logits are squashed to ±0.44; those of normal cells are moved by ±0.25 after that."""
+    controller = make_controller("micro", cnn_authors_prior=True, tanh_c=1.1)
+    for decoder in controller.decoders:
+        assert decoder.bias.tolist() == [10, 0]
+        torch.nn.init.zeros_(decoder.weight)
+    plain = make_controller("micro", tanh_c=1.1)
+    plain.load_state_dict(controller.state_dict())
+    found, without = (each.log_prob(listed("micro")).probabilities for each in (controller, plain))
+    for index, moved in {2: 0.5, 3: 0.5, 6: 0.0, 7: 0.0}.items():  # after the two inputs of each cell
+        gaps = [(each[index][:, 0] / each[index][:, 1]).log() for each in (found, without)]
+        torch.testing.assert_close(gaps[0], torch.full_like(gaps[0], 0.44 * math.tanh(10 / 2.0) + moved))
+        torch.testing.assert_close(gaps[1], torch.full_like(gaps[1], 1.1 * math.tanh(10 / 2.0)))
+    for index in (0, 1, 4, 5):
+        assert torch.equal(found[index], without[index])
+
+
+def test_the_penalty_of_twelve_layers_is_the_mean_of_eleven_sums():
+    """With every probability 1/2 a pair costs KL(1/2 ‖ 0.4), and the 66 pairs of 12 layers 6 times that."""
+    config = MacroControllerConfig(controller_hid=4, controller_init_range=1e-6)
+    controller = MacroController(MacroSpace(12), config).double()
+    pair = 0.5 * math.log(0.5 / 0.4) + 0.5 * math.log(0.5 / 0.6)
+    assert controller.sample(1).penalty.item() == pytest.approx(66 / 11 * pair, rel=1e-6)
+
+
+def test_one_layer_has_no_skip_to_pay_for():
+    space = MacroSpace(1)
+    independent = IndependentController(space, skip_penalty(space, 0.4))
+    for controller in (MacroController(space, MacroControllerConfig(controller_hid=4)), independent):
+        assert controller.sample(2).penalty.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "independent"])
+def test_the_penalty_is_the_divergence_of_the_sampled_distribution_from_the_target(kind):
+    space, networks = SPACES["macro"].space, listed("macro")
+    independent = make_independent(space, skip_penalty(space, 0.4), 0.8)
+    controller = make_controller("macro") if kind == "lstm" else independent
+    scores = controller.log_prob(networks)
+    for network, log_probs, penalty in zip(networks, scores.log_probs, scores.penalty, strict=True):
+        expected = 0.0  # one skip can be in layer 1 and two in layer 2
+        for column, (layer, earlier) in {2: (1, 0), 4: (2, 0), 5: (2, 1)}.items():
+            probability = math.exp(log_probs[column].item())
+            skip = probability if earlier in network.skips[layer] else 1 - probability
+            expected += skip * math.log(skip / 0.4) + (1 - skip) * math.log((1 - skip) / 0.6)
+        assert penalty.item() == pytest.approx(expected / 2, rel=1e-9)
+    independent.sample(5).penalty.mean().backward()
+    assert all((independent.logits[index].grad is None) == (index not in (2, 4, 5)) for index in range(6))
+
+
+def test_the_penalty_alone_draws_the_skip_rate_to_the_target():
+    torch.manual_seed(0)
+    controller = MacroController(
+        MacroSpace(4, OPERATIONS), MacroControllerConfig(controller_hid=16, softmax_temperature=1.0)
+    )
+    optimizer = torch.optim.Adam(controller.parameters(), lr=0.02)
+    skip_everywhere = MacroNetwork(("sep3x3",) * 4, ((), (0,), (0, 1), (0, 1, 2)))
+    for _ in range(5):
+        step(optimizer, -controller.log_prob([skip_everywhere]).log_probs.sum())
+    assert skip_rate(controller) > 0.75
+    optimizer = torch.optim.Adam(controller.parameters(), lr=0.02)  # Adam would remember those large gradients
+    for _ in range(60):
+        sample = controller.sample(8)
+        advantage = 0.0  # of a reward that is always the same
+        step(optimizer, 0.8 * sample.penalty.mean() - advantage * sample.log_probs.sum(1).mean())
+    assert skip_rate(controller) == pytest.approx(0.4, abs=0.04)
+
+
+def step(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def skip_rate(controller: MacroController) -> float:
+    with torch.no_grad():
+        networks = controller.sample(1500).architectures
+    pairs = sum(layer for network in networks for layer in network.layers)
+    return sum(len(skips) for network in networks for skips in network.skips) / pairs
+
+
+# Learning
+
+PLANTED = {
+    "macro": MacroNetwork(("max3x3", "sep3x3", "max3x3"), ((), (0,), (1,))),
+    "micro": MicroNetwork(MicroCell(((1, 0),), (("max3x3", "sep3x3"),)), MicroCell(((0, 0),), (("sep3x3",) * 2,))),
+}
+
+
+@both_spaces
+def test_reinforce_finds_a_planted_architecture(name):
+    """Reward: how many decisions agree with the planted ones. The planted network becomes the likeliest of all."""
+    controller = make_controller(name, controller_hid=16, softmax_temperature=1.0, controller_init_range=0.1).float()
+    planted = torch.tensor(rows_of(controller.space, [PLANTED[name]]))
+    optimizer = torch.optim.Adam(controller.parameters(), lr=0.02)
+    for _ in range(120):
+        sample = controller.sample(32)
+        reward = (torch.tensor(rows_of(controller.space, sample.architectures)) == planted).float().mean(1)
+        step(optimizer, -((reward - reward.mean()) * sample.log_probs.sum(1)).mean())
+    log_probs = controller.log_prob(listed(name)).log_probs.sum(1)
+    assert listed(name)[log_probs.argmax()] == PLANTED[name]
+    assert log_probs.max().exp() > 0.5

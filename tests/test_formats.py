@@ -60,6 +60,7 @@ MICRO = MicroNetwork(
     MicroCell(((1, 1), (0, 2)), (("sep5x5", "sep3x3"), ("identity", "sep5x5")), "all"),
 )
 LOOSE_MICRO = MicroNetwork(*(replace(cell, cell_output="loose_ends") for cell in (MICRO.normal, MICRO.reduction)))
+LOOSE_END = replace(MICRO.reduction, inputs=((1, 1), (2, 2)), cell_output="loose_ends")
 STAR = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 0))
 
 
@@ -113,6 +114,14 @@ def test_the_cell_of_the_paper():
     assert [node for node, name in enumerate(cell.activations) if name == "tanh"] == [0, 1, 4, 5, 7]
     assert [node for node, name in enumerate(cell.activations) if name == "ReLU"] == [2, 3, 6, 8, 9, 10, 11]
     assert cell.output_nodes == (3, 4, 7, 9, 10, 11)
+
+
+def test_the_micro_cells_of_the_paper():
+    """The first node of the normal cell adds an average pool and a separable 3×3 convolution of the older input."""
+    network = read_architecture(PUBLISHED["enas_micro"][1], "enas_micro")
+    assert (network.normal.inputs[0], network.normal.operations[0]) == ((0, 0), ("avg3x3", "sep3x3"))
+    assert network.normal.loose_ends == (2, 3, 4, 5, 6)
+    assert network.reduction.loose_ends == (2, 4, 5, 6)
 
 
 def test_the_macro_network_of_the_paper_in_both_readings():
@@ -184,6 +193,20 @@ def test_a_genotype_whose_loose_ends_are_all_nodes_reads_as_all(cell):
     assert again.output_nodes == cell.output_nodes
 
 
+def test_a_genotype_of_both_outputs():
+    text = write_architecture(replace(MICRO, reduction=LOOSE_END), "darts_cnn")
+    assert "normal_concat=[2, 3]" in text and "reduce_concat=[3]" in text
+    again = read_architecture(text, "darts_cnn")
+    assert (again.normal.cell_output, again.reduction.cell_output) == ("all", "loose_ends")
+    assert read_architecture(text.replace("[2, 3]", "range(2, 4)"), "darts_cnn") == again
+
+
+@pytest.mark.parametrize("separator", ["|", "\n", " ", ";", "\n;\n"])
+def test_cells_may_be_parted_in_several_ways(separator):
+    format, text = PUBLISHED["enas_micro"]
+    assert read_architecture(text.replace("; ", separator) + "\n", format) == read_architecture(text, format)
+
+
 @given(EXPRESSIBLE["enas"], st.lists(st.sampled_from([" ", ",", ", ", "\n", "\t", "  "]), min_size=23, max_size=23))
 def test_white_space_and_commas_separate_integers(cell, separators):
     words = write_architecture(cell, "enas").split()
@@ -211,6 +234,9 @@ def test_ways_to_write_a_genotype(text, cell):
 
 
 # What is refused
+
+SKIP = "('skip_connect', 0)"
+REST = "normal_concat=[2], reduce=[], reduce_concat=[]"
 
 
 @pytest.mark.parametrize(
@@ -278,6 +304,42 @@ def test_an_unknown_format_is_named(convert):
         ("enas_micro", "0 0 0 0; 0 0 0", "enas_micro: a cell is four integers a node; got 3"),
         ("darts_cnn", "Genotype(recurrent=[], concat=[])", "darts_cnn: a genotype has normal, normal_concat, reduce, "),
         ("darts_cnn", r"[('sep\_conv_3x3', 0)]", "is not a genotype; it must look like Genotype(normal=[…], …)"),
+        ("enas_macro", "", "at least one layer"),
+        ("enas_macro", "0 1.0 1", "'1.0' is not an integer"),
+        ("enas_micro", "0 0 0", "a network is two cells of four integers a node; got 3 integers"),
+        ("enas_micro", "0 0 0 0; 0 0 0 0; 0 0 0 0", "a network is two cells, normal and reduction; found 3"),
+        ("enas_micro", "", "a network is two cells, normal and reduction; found 0"),
+        ("enas_micro", "0 5 0 0; 0 0 0 0", "operation number 5 is not in 0 … 4"),
+        ("enas_micro", "0 0 2 0; 0 0 0 0", "node 2 reads 2"),
+        ("enas_micro", "0 a 0 0; 0 0 0 0", "'a' is not an integer"),
+        (
+            "darts_cnn",
+            f"Genotype(normal=[('dil_conv_3x3', 2)], {REST})",
+            "unknown operation 'dil_conv_3x3'; known: sep_",
+        ),
+        ("darts_cnn", "Genotype(", "is not a genotype; it must look like Genotype("),
+        ("darts_cnn", "__import__('os')", "is not a genotype; it must look like Genotype("),
+        (
+            "darts_cnn",
+            "Genotype(normal=[])",
+            "a genotype has normal, normal_concat, reduce, reduce_concat; found normal",
+        ),
+        ("darts_cnn", "[('skip_connect', 0)]", "a genotype has normal, normal_concat, reduce, reduce_concat; found a"),
+        ("darts_cnn", f"Genotype(normal=[{SKIP}], {REST})", "a cell is two pairs of operation and node for each"),
+        ("darts_cnn", f"Genotype(normal=[{SKIP}, 3], {REST})", "3 is not a pair of operation and node"),
+        ("darts_cnn", f"Genotype(normal=[{SKIP}, (['x'], 1)], {REST})", "unknown operation ['x']"),
+        ("darts_cnn", f"Genotype(normal=[{SKIP}, ('skip_connect', 2)], {REST})", "node 2 reads 2"),
+        ("darts_cnn", f"Genotype(normal=open('x'), {REST})", "is not a genotype"),
+        ("darts_cnn", f"Genotype(normal=[{SKIP}] * 2, {REST})", "is not a genotype"),
+        ("darts_cnn", f"Genotype(normal=3, {REST})", "is not a genotype"),
+        *[
+            (
+                "darts_cnn",
+                f"Genotype(normal=[{', '.join([SKIP] * 4)}], {REST.replace('[2]', concat)})",
+                "it must name all of nodes 2 3, or the loose ends 2 3, and nothing else",
+            )
+            for concat in ("[3]", "[2, 3, 3]", "[]", "range(2, 900)", "[2.0, 3]", "[None]")
+        ],
     ],
 )
 def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
@@ -304,9 +366,12 @@ def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
             "darts: the activation of node 0 is sigmoid; this format has only tanh there",
         ),
         ("darts", ALL.remove_node(2), "darts: a cell with removed nodes has no genotype; renumber() it first"),
+        ("darts", ALL.replace_activations("GELU", 1), "darts: cannot encode GELU: only tanh, ReLU, sigmoid, identity"),
         ("enas_macro", MACRO.remove_node(1), "enas_macro: a network with removed layers has no encoding"),
         ("enas_macro", _shifted(MACRO), "enas_macro: a network that skips from the stem has no encoding"),
         ("enas_macro_code", MACRO, "layer 1 skips from layer 0, for which this format has no digit"),
+        ("enas_micro", MICRO, "cell_output is all; this format has only loose_ends"),
+        ("darts_cnn", MICRO.remove_node(("normal", 2)), "a network with removed nodes has no genotype; renumber() it"),
         ("enas", MACRO, "enas: this format has only a recurrent cell, not a macro network"),
         ("darts", MICRO, "darts: this format has only a recurrent cell, not a micro network"),
         ("enas_macro", MICRO, "enas_macro: this format has only a macro network, not a micro network"),

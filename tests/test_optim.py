@@ -100,7 +100,7 @@ def test_tensorflows_epsilon_is_larger_in_torchs_adam_at_first():
 
 AUTHORS = {
     "cifar_macro": {"tanh_c": 1.5, "softmax_temperature": 1.0},
-    "cifar_micro": {"tanh_c": 1.1, "softmax_temperature": 1.0, "cnn_operation_tanh_c": 0.44},
+    "cifar_micro": {"tanh_c": 1.1, "softmax_temperature": 1.0, "cnn_authors_prior": True},
 }  # how their logits are tempered
 
 

@@ -6,7 +6,7 @@ import pytest
 from enas.pictures.policy import policy_figure
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, MacroSpace, MicroSpace, RNNSpace
 
-SPACES = [RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace("tree", 4), MacroSpace(4), MicroSpace(3)]
+SPACES = [RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace(4, shape="tree"), MacroSpace(4), MicroSpace(3)]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: type(space).__name__)

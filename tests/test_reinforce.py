@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from test_controllers import ACTIVATIONS, CELLS, make_controller
+from test_controllers import ACTIVATIONS, listed, make_controller
 
 from enas.config import read_variation
 from enas.controllers import IndependentController, RNNController, RNNControllerConfig
@@ -12,6 +12,8 @@ from enas.search_space import RNNCell
 from enas.search_space.decisions import RNNSpace
 from enas.training.optim import make_optimizer, set_lr
 from enas.training.reinforce import Baseline, ReinforceConfig, perplexity_reward, policy_loss, returns
+
+CELLS = listed("cells")
 
 
 def test_reward_is_c_over_perplexity_or_its_square():
@@ -175,7 +177,7 @@ def assert_same(found: tuple, expected: tuple) -> None:
 
 @pytest.fixture
 def controller():
-    return make_controller()
+    return make_controller("cells")
 
 
 @pytest.fixture

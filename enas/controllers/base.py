@@ -115,7 +115,64 @@ class FixedController(Controller[ArchT]):
         return Sample(list(architectures), nothing, nothing, [])
 
 
-class RandomController(Controller[ArchT]):
+class Decisions:
+    """Records the decisions of `num` architectures as they are made, drawn or taken from `given` [M, D]."""
+
+    def __init__(self, num: int, given: Tensor | None = None):
+        self.num = num
+        self.given = given
+        self.num_made = 0
+        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.probabilities: list[Tensor] = []
+
+    def next(self, num: int, draw: Callable[[], Tensor]) -> Tensor:
+        """The next `num` decisions, integers [M, num]: what `draw` returns, or those given."""
+        return draw() if self.given is None else self.given[:, self.num_made : self.num_made + num]
+
+    def add(self, chosen: Tensor, log_probs: Tensor, entropies: Tensor, probabilities: Sequence[Tensor]) -> None:
+        """Record n decisions: three tensors [M, n], and the distributions, n tensors [M, choices]."""
+        self.num_made += chosen.shape[1]
+        self.parts.append((chosen, log_probs, entropies))
+        self.probabilities += [each.detach() for each in probabilities]
+
+
+class SpaceController(Controller[ArchT]):
+    """Makes the decisions of a space; a subclass says how.
+
+    Args:
+        space: what is sampled.
+    """
+
+    def __init__(self, space: Space[ArchT]):
+        super().__init__()
+        self.space = space
+
+    def sample(self, num: int) -> Sample[ArchT]:
+        return self._sample(Decisions(num))
+
+    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
+        sizes, rows = self.space.sizes, [self.space.encode(architecture) for architecture in architectures]
+        padded = [[*row, *[0] * (len(sizes) - len(row))] for row in rows]  # 0 for decisions that were not made
+        device = next((weight.device for weight in self.parameters()), None)
+        return self._sample(Decisions(len(rows), torch.tensor(padded, device=device)), list(architectures))
+
+    def _sample(self, decisions: Decisions, architectures: list[ArchT] | None = None) -> Sample[ArchT]:
+        penalty = self._decide(decisions)
+        rows, *scores = (torch.cat(part, dim=1) for part in zip(*decisions.parts, strict=True))  # each [M, D]
+        num_made = self.space.num_made(rows[:, 0])
+        if num_made is not None:
+            made = torch.arange(rows.shape[1], device=rows.device) < num_made.unsqueeze(1)
+            scores = [each * made for each in scores]
+        if architectures is None:
+            architectures = [self.space.decode(row) for row in rows.tolist()]
+        return Sample(architectures, *scores, decisions.probabilities, penalty)
+
+    @abstractmethod
+    def _decide(self, decisions: Decisions) -> Tensor | None:
+        """Make all decisions in turn; returns `Sample.penalty`."""
+
+
+class RandomController(SpaceController[ArchT]):
     """Makes every decision uniformly: the control that a search has to beat. It has no parameters.
 
     Args:
@@ -126,41 +183,34 @@ class RandomController(Controller[ArchT]):
     """
 
     def __init__(self, space: Space[ArchT], is_balanced: bool = False, generator: torch.Generator | None = None):
-        super().__init__()
-        self.space = space
+        super().__init__(space)
         self.is_balanced = is_balanced
         self.generator = generator
 
-    def sample(self, num: int) -> Sample[ArchT]:
+    def _decide(self, decisions: Decisions) -> None:
+        sizes, num = self.space.sizes, decisions.num
+        lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
+        rows = decisions.next(len(sizes), lambda: self._drawn(num, lowest, sizes))
+        entropies = torch.tensor([math.log(size - low) for low, size in zip(lowest, sizes, strict=True)]).repeat(num, 1)
+        probabilities = [torch.full((num, size), 1 / size) for size in sizes]
+        probabilities[0][:, : lowest[0]] = 0
+        probabilities[0] = probabilities[0] / probabilities[0].sum(1, keepdim=True)
+        decisions.add(rows, -entropies, entropies, probabilities)
+
+    def _drawn(self, num: int, lowest: list[int], sizes: list[int]) -> Tensor:
         draw = self._balanced if self.is_balanced else torch.randint
-        lowest = [self.space.first_allowed, *[0] * (len(self.space.sizes) - 1)]
         columns = [
-            low + draw(size - low, (num,), generator=self.generator)
-            for low, size in zip(lowest, self.space.sizes, strict=True)
+            low + draw(size - low, (num,), generator=self.generator) for low, size in zip(lowest, sizes, strict=True)
         ]
-        return self._uniform([self.space.decode(row) for row in torch.stack(columns, dim=1).tolist()])
+        return torch.stack(columns, dim=1)
 
     def _balanced(self, size: int, shape: tuple[int], generator: torch.Generator | None) -> Tensor:
         (num,) = shape
         rounds = [torch.randperm(size, generator=generator) for _ in range(-(-num // size))]
         return torch.cat(rounds)[:num][torch.randperm(num, generator=generator)]
 
-    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
-        return self._uniform(list(architectures))
 
-    def _uniform(self, architectures: list[ArchT]) -> Sample[ArchT]:
-        rows = torch.tensor(_padded(self.space, architectures))
-        probabilities = [torch.full((len(architectures), size), 1 / size) for size in self.space.sizes]
-        first = self.space.first_allowed
-        probabilities[0] = torch.cat([torch.zeros(len(rows), first), probabilities[0][:, first:]], dim=1)
-        probabilities[0] = probabilities[0] / probabilities[0].sum(1, keepdim=True)
-        entropies = torch.tensor([math.log(size) for size in self.space.sizes]).repeat(len(architectures), 1)
-        entropies[:, 0] = math.log(self.space.sizes[0] - first)
-        log_probs, entropies = _of_made(self.space, rows, -entropies, entropies)
-        return Sample(architectures, log_probs, entropies, probabilities)
-
-
-class IndependentController(Controller[ArchT]):
+class IndependentController(SpaceController[ArchT]):
     """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020).
 
     Args:
@@ -175,37 +225,25 @@ class IndependentController(Controller[ArchT]):
         penalty: Callable[[list[Tensor]], Tensor] | None = None,
         penalty_weight: float = 0.0,
     ):
-        super().__init__()
-        self.space = space
+        super().__init__(space)
         self.penalty = penalty
         self.penalty_weight = penalty_weight
         self.logits = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in space.sizes)
 
-    def sample(self, num: int) -> Sample[ArchT]:
-        log_probs = self._log_probs()
-        rows = torch.stack([torch.multinomial(p.exp().detach(), num, replacement=True) for p in log_probs], dim=1)
-        return self._scored([self.space.decode(row) for row in rows.tolist()], rows, log_probs)
-
-    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
-        rows = torch.tensor(_padded(self.space, architectures), device=self.logits[0].device)
-        return self._scored(list(architectures), rows, self._log_probs())
-
-    def _log_probs(self) -> list[Tensor]:
-        """Of each decision, [choices]."""
+    def _decide(self, decisions: Decisions) -> Tensor | None:
+        num = decisions.num
         first, *rest = self.logits
-        return [torch.log_softmax(logits, dim=0) for logits in (_allowed(self.space, first), *rest)]
-
-    def _scored(self, architectures: list[ArchT], rows: Tensor, log_probs: list[Tensor]) -> Sample[ArchT]:
-        num = len(architectures)
+        log_probs = [torch.log_softmax(logits, dim=0) for logits in (_allowed(self.space, first), *rest)]
+        draws = (torch.multinomial(p.exp().detach(), num, replacement=True) for p in log_probs)
+        rows = decisions.next(len(log_probs), lambda: torch.stack([*draws], dim=1))
         chosen = torch.stack([values[rows[:, index]] for index, values in enumerate(log_probs)], dim=1)  # [M, D]
         entropies = torch.stack([-(values.exp() * values).sum() for values in log_probs]).expand(num, -1)
-        chosen, entropies = _of_made(self.space, rows, chosen, entropies)
         probabilities = [values.exp().expand(num, -1) for values in log_probs]
-        penalty = self.penalty(probabilities) if self.penalty else None
-        return Sample(architectures, chosen, entropies, [each.detach() for each in probabilities], penalty)
+        decisions.add(rows, chosen, entropies, probabilities)
+        return self.penalty(probabilities) if self.penalty else None
 
 
-class LSTMController(Controller[ArchT]):
+class LSTMController(SpaceController[ArchT]):
     """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
 
     Every decision has its own decoder and its own embeddings.
@@ -216,40 +254,21 @@ class LSTMController(Controller[ArchT]):
     """
 
     def __init__(self, space: Space[ArchT], config: ControllerConfig):
-        super().__init__()
-        self.space = space
+        super().__init__(space)
         self.config = config
         hidden, sizes = config.controller_hid, space.sizes
         self.lstm = nn.LSTMCell(hidden, hidden)
         self.decoders = nn.ModuleList(nn.Linear(hidden, size) for size in sizes)
         self.embeddings = nn.ModuleList(nn.Embedding(size, hidden) for size in sizes[:-1])
-        for weight in self.parameters():
-            nn.init.uniform_(weight, -config.controller_init_range, config.controller_init_range)
-        for decoder in self.decoders:
-            nn.init.zeros_(decoder.bias)
-
-    def sample(self, num: int) -> Sample[ArchT]:
-        decisions, *scores = self._decide(num)
-        return Sample([self.space.decode(row) for row in decisions.tolist()], *scores)
-
-    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
-        given = torch.tensor(_padded(self.space, architectures), device=self.decoders[0].bias.device)
-        _, *scores = self._decide(len(given), given)
-        return Sample(list(architectures), *scores)
+        start_small(self)
 
     def prior(self, index: int) -> Tensor | None:
         """What is added to the logits of decision `index` and not trained, [choices]; None adds nothing."""
         return None
 
-    def _decide(self, num: int, given: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """Make the decisions, or follow those of `given` [M, D].
-
-        Returns:
-            decisions, log-probabilities and entropies, each [M, D], and the probabilities as in `Sample`.
-        """
-        inputs = self.lstm.bias_hh.new_zeros(num, self.config.controller_hid)  # [M, H]
+    def _decide(self, decisions: Decisions) -> None:
+        inputs = self.lstm.bias_hh.new_zeros(decisions.num, self.config.controller_hid)  # [M, H]
         state = None
-        steps, probabilities = [], []
         for index, decoder in enumerate(self.decoders):
             state = self.lstm(inputs, state)
             logits = self.config.temper(decoder(state[0]))
@@ -258,29 +277,19 @@ class LSTMController(Controller[ArchT]):
                 logits = logits + prior
             log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
             p = log_probs.exp()
-            chosen = torch.multinomial(p, 1).squeeze(1) if given is None else given[:, index]
-            entropy = -(p * log_probs).sum(1)
-            probabilities.append(p.detach())
-            steps.append((chosen, log_probs.gather(1, chosen.unsqueeze(1)).squeeze(1), entropy))
+            chosen = decisions.next(1, lambda p=p: torch.multinomial(p, 1))
+            decisions.add(chosen, log_probs.gather(1, chosen), -(p * log_probs).sum(1, keepdim=True), [p])
             if index < len(self.embeddings):
-                inputs = self.embeddings[index](chosen)
-        decisions, log_probs, entropies = (torch.stack(part, dim=1) for part in zip(*steps, strict=True))
-        return decisions, *_of_made(self.space, decisions, log_probs, entropies), probabilities
+                inputs = self.embeddings[index](chosen.squeeze(1))
 
 
-def _padded(space: Space[Any], architectures: Sequence[Any]) -> list[list[int]]:
-    """The decisions of each architecture, with 0 for those that were not made."""
-    num = len(space.sizes)
-    return [[*row, *[0] * (num - len(row))] for row in map(space.encode, architectures)]
-
-
-def _of_made(space: Space[Any], decisions: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-    """`values` [M, D], each zero for decisions that were not made."""
-    num_made = space.num_made(decisions[:, 0])
-    if num_made is None:
-        return values
-    made = torch.arange(decisions.shape[1], device=decisions.device) < num_made.unsqueeze(1)  # [M, D]
-    return tuple(value * made for value in values)
+def start_small(controller: Any) -> None:
+    """Draw the weights of an LSTM controller anew from its `controller_init_range`; biases of decoders are zero."""
+    limit = controller.config.controller_init_range
+    for weight in controller.parameters():
+        nn.init.uniform_(weight, -limit, limit)
+    for decoder in controller.decoders:
+        nn.init.zeros_(decoder.bias)
 
 
 def _allowed(space: Space[Any], logits: Tensor) -> Tensor:

@@ -4,20 +4,21 @@ Shapes: M architectures, D decisions, H controller hidden units, K anchors: stat
 were decided, which attention chooses among.
 """
 
-from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
 
-from enas.controllers.base import LSTM, TRAINED, ArchT, Controller, ControllerConfig, Sample
+from enas.controllers.base import LSTM, TRAINED, ArchT, ControllerConfig, Decisions, SpaceController, start_small
 from enas.search_space import MacroNetwork, MicroNetwork, Space
 from enas.search_space.decisions import MacroSpace, MicroSpace
 from enas.settings import setting
 
+# What the authors' code has in favour of separable convolutions; see `cnn_authors_prior`.
 SEPARABLE = ("sep3x3", "sep5x5")
+SEPARABLE_START, SEPARABLE_PRIOR, OPERATION_TANH_C = 10.0, 0.25, 0.44
 
 State = tuple[Tensor, Tensor] | None  # of the LSTM: hidden and cell, each [M, H]; None is zeros
 
@@ -38,47 +39,17 @@ class MacroControllerConfig(ControllerConfig):
 class MicroControllerConfig(ControllerConfig):
     """Shape of a `MicroController`, and the authors' preference for separable convolutions."""
 
-    cnn_separable_start: float = setting(
-        0.0, "cnn, micro: where the biases of separable convolutions start; authors: 10", only=LSTM
-    )
-    cnn_separable_prior: float = setting(
-        0.0,
-        "cnn, micro: added to logits of separable convolutions in normal cells, taken off others; authors: 0.25",
+    cnn_authors_prior: bool = setting(
+        False,
+        "cnn, micro: prefer separable convolutions as the authors do: biases start at 10, normal cells add 0.25 and "
+        "take it off other operations, and tanh_c of operations is 0.44",
         only=LSTM,
     )
-    cnn_operation_tanh_c: float = setting(
-        0.0, "cnn, micro: tanh_c of operations; 0 is tanh_c; authors: 0.44", at_least=0, only=LSTM
-    )
 
 
-class _Decisions:
-    """Collects decisions as they are made, sampled or taken from `given` [M, D]."""
-
-    def __init__(self, num: int, given: Tensor | None = None):
-        self.num = num
-        self.given = given
-        self.num_made = 0
-        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.probabilities: list[Tensor] = []
-
-    def make(self, distribution: Distribution) -> Tensor:
-        """Make the next n decisions, from a batch [M, n] of independent distributions; returns integers [M, n]."""
-        start, self.num_made = self.num_made, self.num_made + distribution.batch_shape[1]
-        chosen = distribution.sample().long() if self.given is None else self.given[:, start : self.num_made]
-        log_probs = distribution.log_prob(chosen.to(distribution.logits.dtype))
-        self.parts.append((chosen, log_probs, distribution.entropy()))
-        self.probabilities += _choices(distribution.probs.detach()).unbind(1)
-        return chosen
-
-    def gather(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return all decisions, their log-probabilities and their distributions' entropies, each [M, D]."""
-        chosen, log_probs, entropies = (torch.cat(part, dim=1) for part in zip(*self.parts, strict=True))
-        return chosen, log_probs, entropies
-
-
-def _choices(probabilities: Tensor) -> Tensor:
-    """[M, n, choices] from that of a Categorical, or from [M, n] of a Bernoulli."""
-    return probabilities if probabilities.dim() == 3 else torch.stack([1 - probabilities, probabilities], dim=2)
+def _divergence(skips: Bernoulli, target: float) -> Tensor:
+    """KL(skips [M, n] ‖ Bernoulli(target)), summed over the skips, [M]."""
+    return kl_divergence(skips, Bernoulli(probs=torch.full_like(skips.probs, target))).sum(1)
 
 
 def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], Tensor]:
@@ -86,16 +57,24 @@ def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], T
     is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
 
     def penalty(probabilities: list[Tensor]) -> Tensor:
-        skips = [each[:, 1] for each, skips in zip(probabilities, is_skip, strict=True) if skips]
-        if not skips:
-            return probabilities[0].new_zeros(len(probabilities[0]))
-        skip = Bernoulli(probs=torch.stack(skips, dim=1))  # [M, skips]
-        return kl_divergence(skip, Bernoulli(probs=torch.full_like(skip.probs, target))).sum(1) / (space.num_layers - 1)
+        none = probabilities[0].new_zeros(len(probabilities[0]), 0)
+        skips = [each[:, 1:] for each, skips in zip(probabilities, is_skip, strict=True) if skips]
+        return _divergence(Bernoulli(probs=torch.cat([none, *skips], dim=1)), target) / max(1, space.num_layers - 1)
 
     return penalty
 
 
-class AnchorController(Controller[ArchT]):
+def _make(decisions: Decisions, distribution: Distribution) -> Tensor:
+    """Make the next n decisions, from a batch [M, n] of independent distributions; returns integers [M, n]."""
+    chosen = decisions.next(distribution.batch_shape[1], lambda: distribution.sample().long())
+    log_probs = distribution.log_prob(chosen.to(distribution.logits.dtype))
+    p = distribution.probs  # [M, n, choices], or [M, n] of a Bernoulli
+    p = p if p.dim() == 3 else torch.stack([1 - p, p], dim=2)
+    decisions.add(chosen, log_probs, distribution.entropy(), p.unbind(1))
+    return chosen
+
+
+class AnchorController(SpaceController[ArchT]):
     """An LSTM that chooses operations by softmax and connections by attention over anchors.
 
     Each layer, and each input and operation of a node, has parameters of its own where the authors' code shares
@@ -111,8 +90,7 @@ class AnchorController(Controller[ArchT]):
     """
 
     def __init__(self, space: Space[ArchT], config: ControllerConfig, num_starts: int, num_choices: int):
-        super().__init__()
-        self.space = space
+        super().__init__(space)
         self.config = config
         hidden, num_operations = config.controller_hid, len(space.operations)
         self.lstm = nn.LSTMCell(hidden, hidden)
@@ -122,33 +100,12 @@ class AnchorController(Controller[ArchT]):
         self.key = nn.Linear(hidden, hidden, bias=False)  # W_prev
         self.query = nn.Linear(hidden, hidden, bias=False)  # W_curr
         self.scores = nn.Parameter(torch.empty(num_choices, hidden))  # v
-        for weight in self.parameters():
-            nn.init.uniform_(weight, -config.controller_init_range, config.controller_init_range)
-        for decoder in self.decoders:
-            nn.init.zeros_(decoder.bias)
+        start_small(self)
 
-    def sample(self, num: int) -> Sample[ArchT]:
-        decisions = _Decisions(num)
-        penalty = self._decide(decisions)
-        chosen, log_probs, entropies = decisions.gather()
-        architectures = [self.space.decode(row) for row in chosen.tolist()]
-        return Sample(architectures, log_probs, entropies, decisions.probabilities, penalty)
-
-    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
-        given = torch.tensor([self.space.encode(a) for a in architectures], device=self.starts.device)
-        decisions = _Decisions(len(given), given)
-        penalty = self._decide(decisions)
-        _, log_probs, entropies = decisions.gather()
-        return Sample(list(architectures), log_probs, entropies, decisions.probabilities, penalty)
-
-    @abstractmethod
-    def _decide(self, decisions: _Decisions) -> Tensor | None:
-        """Make all decisions in turn; returns `Sample.penalty`."""
-
-    def _choose_operation(self, choice: int, hidden: Tensor, decisions: _Decisions) -> Tensor:
+    def _choose_operation(self, choice: int, hidden: Tensor, decisions: Decisions) -> Tensor:
         """Decide an operation in state `hidden` [M, H]; returns its embedding, [M, H]."""
         logits = self._operation_logits(choice, hidden)  # [M, operations]
-        chosen = decisions.make(Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
+        chosen = _make(decisions, Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
         return self.embeddings[choice, chosen.squeeze(1)]
 
     def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
@@ -181,26 +138,21 @@ class MacroController(AnchorController[MacroNetwork]):
         self.skip_target = config.cnn_skip_target
         self.penalty_weight = config.cnn_skip_weight
 
-    def _decide(self, decisions: _Decisions) -> Tensor:
-        anchors = self.starts.new_zeros(decisions.num, 0, self.config.controller_hid)  # [M, K, H]
-        read = self.starts.new_zeros(
-            decisions.num, self.config.controller_hid
-        )  # sum of the anchors skipped from, [M, H]
+    def _decide(self, decisions: Decisions) -> Tensor:
+        hidden = self.config.controller_hid
+        anchors = self.starts.new_zeros(decisions.num, 0, hidden)  # [M, K, H]
+        read = self.starts.new_zeros(decisions.num, hidden)  # sum of the anchors skipped from
         num_read = self.starts.new_zeros(decisions.num, 1)
-        penalty = self.starts.new_zeros(decisions.num)
-        state = None
+        penalty, state = self.starts.new_zeros(decisions.num), None
         for layer, start in enumerate(self.starts):
             state = self.lstm((start + read) / (1 + num_read), state)
             state = self.lstm(self._choose_operation(layer, state[0], decisions), state)
             skip = Bernoulli(logits=2 * self._attend(layer, state[0], anchors))  # softmax of (−s, s) is sigmoid(2s)
-            penalty = penalty + kl_divergence(skip, self._target(skip)).sum(1)
-            skips = decisions.make(skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
+            penalty = penalty + _divergence(skip, self.skip_target)
+            skips = _make(decisions, skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
             read, num_read = (skips @ anchors).squeeze(1), skips.sum(2)
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
         return penalty / max(1, len(self.starts) - 1)
-
-    def _target(self, skip: Bernoulli) -> Bernoulli:
-        return Bernoulli(probs=torch.full_like(skip.logits, self.skip_target))
 
 
 class MicroController(AnchorController[MicroNetwork]):
@@ -218,24 +170,26 @@ class MicroController(AnchorController[MicroNetwork]):
         super().__init__(space, config, num_starts=2 * (space.num_blocks + 2), num_choices=4 * space.num_blocks)
         is_separable = torch.tensor([name in SEPARABLE for name in space.operations])
         self.register_buffer("_is_separable", is_separable, persistent=False)
-        with torch.no_grad():
-            for decoder in self.decoders:
-                decoder.bias[is_separable] = config.cnn_separable_start
+        if config.cnn_authors_prior:
+            with torch.no_grad():
+                for decoder in self.decoders:
+                    decoder.bias[is_separable] = SEPARABLE_START
 
     def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
-        config = self.config
-        logits = config.temper(self.decoders[choice](hidden), config.cnn_operation_tanh_c or None)
+        if not self.config.cnn_authors_prior:
+            return super()._operation_logits(choice, hidden)
+        logits = self.config.temper(self.decoders[choice](hidden), OPERATION_TANH_C)
         if choice >= len(self.decoders) // 2:  # of the reduction cell
             return logits
-        return logits + torch.where(self._is_separable, config.cnn_separable_prior, -config.cnn_separable_prior)
+        return logits + torch.where(self._is_separable, SEPARABLE_PRIOR, -SEPARABLE_PRIOR)
 
-    def _decide(self, decisions: _Decisions) -> None:
+    def _decide(self, decisions: Decisions) -> None:
         choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # [cell, node, 2]
         state = None
         for starts, pairs in zip(self.starts.chunk(2), choices, strict=True):
             state = self._decide_cell(starts, pairs, decisions, state)
 
-    def _decide_cell(self, starts: Tensor, pairs: list[list[int]], decisions: _Decisions, state: State) -> State:
+    def _decide_cell(self, starts: Tensor, pairs: list[list[int]], decisions: Decisions, state: State) -> State:
         """Decide a cell, from the LSTM's state before it to the one after it.
 
         Args:
@@ -257,7 +211,7 @@ class MicroController(AnchorController[MicroNetwork]):
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
         return state
 
-    def _choose_anchor(self, choice: int, hidden: Tensor, anchors: Tensor, decisions: _Decisions) -> Tensor:
+    def _choose_anchor(self, choice: int, hidden: Tensor, anchors: Tensor, decisions: Decisions) -> Tensor:
         """Decide in state `hidden` [M, H] which of the anchors [M, K, H] a node reads; returns that anchor, [M, H]."""
-        chosen = decisions.make(Categorical(logits=self._attend(choice, hidden, anchors).unsqueeze(1)))  # [M, 1]
+        chosen = _make(decisions, Categorical(logits=self._attend(choice, hidden, anchors).unsqueeze(1)))  # [M, 1]
         return anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)

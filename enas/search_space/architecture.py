@@ -1,7 +1,6 @@
 """What every architecture has in common: it goes to JSON and comes back."""
 
 import json
-import operator
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -41,7 +40,8 @@ class Architecture:
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        KINDS[cls.type_name] = cls
+        if hasattr(cls, "type_name"):
+            KINDS[cls.type_name] = cls
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary that `from_dict` reads."""
@@ -138,11 +138,3 @@ def check_encodable(names: Iterable[str], allowed: Sequence[str]) -> None:
     unknown = set(names) - set(allowed)
     if unknown:
         raise UserError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(allowed)} are allowed")
-
-
-def as_integers(decisions: Sequence[int], what: str) -> list[int]:
-    """`decisions` as plain integers; UserError, saying what `what` is, when one of them is not."""
-    try:
-        return [operator.index(decision) for decision in decisions]
-    except TypeError:
-        raise UserError(f"{what} is a list of integers; got {decisions!r}") from None

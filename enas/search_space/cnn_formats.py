@@ -1,12 +1,15 @@
 """Convolutional architectures as others publish them: text in, text out.
 
-- `enas_macro` (Pham et al. 2018): integers; of each layer its operation, then 0 or 1 for each earlier layer.
-- `enas_macro_code` (the authors' code): the same integers, of which layer k's are read as skips from the stem and from
-  layers 0 … k−2.
-- `enas_micro` (same): integers; of each node input, operation, input, operation. Two cells, parted by `;`, `|` or a new
-  line.
+- `enas_macro` (Pham et al. 2018): integers; of each layer its operation, then 0 or 1 for each earlier layer. Digit j of
+  a layer is the skip from layer j, counted from 0, as the paper has it.
+- `enas_macro_code` (the authors' code): the same integers as their code builds the network. It keeps the stem's output
+  before those of the layers, so that digit 0 of a layer is the skip from the stem, and digit j the one from layer j−1.
+- `enas_micro` (same): integers; of each node input, operation, input, operation. Two cells, the normal one first,
+  parted by `;`, `|` or a new line; with nothing between them, they are the two halves of the integers.
 - `darts_cnn` (Liu et al. 2019): `Genotype(normal=[('sep_conv_3x3', 1), …], normal_concat=range(2, 6), reduce=[…],
-  reduce_concat=range(2, 6))`.
+  reduce_concat=range(2, 6))`. Two pairs of operation and input a node, where 0 and 1 are the cell's inputs, the older
+  one first. A concat names either all nodes or the loose ends. Operations outside the search space, such as
+  dil_conv_3x3, are refused.
 """
 
 import re
@@ -16,7 +19,7 @@ from typing import Any
 from enas.errors import UserError
 from enas.search_space.cnn_macro import MacroNetwork
 from enas.search_space.cnn_micro import MicroCell, MicroNetwork
-from enas.search_space.notation import Format, genotype, integers, joined, require_output, unzipped, with_output
+from enas.search_space.notation import Format, genotype, integers, joined, unzipped, with_only, with_output, zipped
 
 # The numbers and names of operations belong to each published format; the order of MACRO_OPERATIONS is our own.
 ENAS_MACRO_OPERATIONS = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
@@ -28,50 +31,29 @@ DARTS_OPERATIONS = {
     "max_pool_3x3": "max3x3",
     "skip_connect": "identity",
 }
-EXAMPLE_GENOTYPE = "Genotype(normal=[…], …)"
 GENOTYPE_PARTS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
-def read_enas_macro(text: str) -> MacroNetwork:
-    """The network of the authors' integers; UserError when they are none.
-
-    Digit j of a layer is the skip from layer j, counted from 0, as the paper has it.
-    """
+def _read_macro(text: str) -> MacroNetwork:
     return MacroNetwork.decode(integers(text), ENAS_MACRO_OPERATIONS)
 
 
-def write_enas_macro(network: MacroNetwork) -> str:
-    """The authors' integers, which `read_enas_macro` reads; UserError when layers were removed."""
+def _write_macro(network: MacroNetwork) -> str:
     return joined(network.encode(ENAS_MACRO_OPERATIONS))
 
 
-def read_enas_macro_code(text: str) -> MacroNetwork:
-    """The network of the authors' integers as their code builds it; UserError when they are none.
-
-    It keeps the stem's output before those of the layers, so that digit 0 of a layer is the skip from the stem, and
-    digit j the one from layer j−1.
-    """
-    network = read_enas_macro(text)
-    return replace(network, skips=tuple(tuple(digit - 1 for digit in digits) for digits in network.skips))
+def _shifted(network: MacroNetwork, by: int) -> MacroNetwork:
+    return replace(network, skips=tuple(tuple(label + by for label in labels) for labels in network.skips))
 
 
-def write_enas_macro_code(network: MacroNetwork) -> str:
-    """The authors' integers, which `read_enas_macro_code` reads.
-
-    Raises:
-        UserError: when layers were removed, or a layer skips from the one before it, which this reading cannot say.
-    """
+def _write_macro_code(network: MacroNetwork) -> str:
     for layer, skips in zip(network.layers, network.skips, strict=True):
         if layer - 1 in skips and layer > 0:
             raise UserError(f"layer {layer} skips from layer {layer - 1}, for which this format has no digit")
-    return write_enas_macro(replace(network, skips=tuple(tuple(s + 1 for s in skips) for skips in network.skips)))
+    return _write_macro(_shifted(network, 1))
 
 
-def read_enas_micro(text: str) -> MicroNetwork:
-    """The network of the authors' integers: the normal cell, then the reduction cell; UserError when they are none.
-
-    With nothing between them, the cells are the two halves of the integers.
-    """
+def _read_micro(text: str) -> MicroNetwork:
     parts = [part for part in re.split(r"[;|\n]", text) if part.strip()]
     if len(parts) == 1:
         return MicroNetwork.decode(integers(text), ENAS_MICRO_OPERATIONS)
@@ -80,71 +62,41 @@ def read_enas_micro(text: str) -> MicroNetwork:
     return MicroNetwork(*(MicroCell.decode(integers(part), ENAS_MICRO_OPERATIONS) for part in parts))
 
 
-def write_enas_micro(network: MicroNetwork) -> str:
-    """The authors' integers, the cells parted by `; `, which `read_enas_micro` reads.
-
-    Raises:
-        UserError: when nodes were removed, or the output of a cell is not its loose ends.
-    """
-    for cell in (network.normal, network.reduction):
-        require_output(cell, "loose_ends")
-    return "; ".join(joined(cell.encode(ENAS_MICRO_OPERATIONS)) for cell in (network.normal, network.reduction))
+def _write_micro(network: MicroNetwork) -> str:
+    cells = [with_only("loose_ends", cell) for cell in (network.normal, network.reduction)]
+    return "; ".join(joined(cell.encode(ENAS_MICRO_OPERATIONS)) for cell in cells)
 
 
-def read_darts_cnn(text: str) -> MicroNetwork:
-    """The network of a DARTS genotype.
-
-    Pairs of operation and input, two a node, where 0 and 1 are the cell's inputs, the older one first. A concat names
-    either all nodes or the loose ends; where these are the same, the cell is one of cell_output=all, as every cell
-    that DARTS found.
-
-    Raises:
-        UserError: when the text is not a genotype, or is one outside the search space, such as one with dil_conv_3x3.
-    """
-    parts = genotype(text, GENOTYPE_PARTS, EXAMPLE_GENOTYPE)
+def _read_darts(text: str) -> MicroNetwork:
+    parts = genotype(text, GENOTYPE_PARTS, "Genotype(normal=[…], …)")
     if len(parts) < len(GENOTYPE_PARTS):
         raise UserError(f"a genotype has {', '.join(GENOTYPE_PARTS)}; found a list")
-    cells = (_darts_cell(parts[name], parts[f"{name}_concat"]) for name in ("normal", "reduce"))
-    return MicroNetwork(*cells)
+    return MicroNetwork(*(_darts_cell(parts[name], parts[f"{name}_concat"]) for name in ("normal", "reduce")))
 
 
-def write_darts_cnn(network: MicroNetwork) -> str:
-    """A genotype that `read_darts_cnn` reads as `network`, or as one that computes the same; see there.
+def _darts_cell(pairs: list[Any], concat: list[Any]) -> MicroCell:
+    columns = unzipped(pairs, DARTS_OPERATIONS, "operation")
+    if len(pairs) % 2:
+        raise UserError(f"a cell is two pairs of operation and node for each node; got {len(pairs)} pairs")
+    operations, inputs = (tuple(zip(column[0::2], column[1::2], strict=True)) for column in columns)
+    return with_output(concat, MicroCell(inputs, operations, "all"))
 
-    Raises:
-        UserError: when nodes were removed.
-    """
+
+def _write_darts(network: MicroNetwork) -> str:
     if network != network.renumber():
         raise UserError("a network with removed nodes has no genotype; renumber() it first")
-    names = {operation: name for name, operation in DARTS_OPERATIONS.items()}
     parts = []
     for part, cell in (("normal", network.normal), ("reduce", network.reduction)):
-        pairs = [
-            (names[operation], label)
-            for inputs, operations in zip(cell.inputs, cell.operations, strict=True)
-            for label, operation in zip(inputs, operations, strict=True)
-        ]
+        pairs = zipped(sum(cell.operations, ()), sum(cell.inputs, ()), DARTS_OPERATIONS)
         parts += [f"{part}={pairs!r}", f"{part}_concat={list(cell.output_nodes)!r}"]
     return f"Genotype({', '.join(parts)})"
 
 
-def _darts_cell(pairs: list[Any], concat: list[Any]) -> MicroCell:
-    operations, labels = unzipped(pairs, DARTS_OPERATIONS, "operation")
-    if len(pairs) % 2:
-        raise UserError(f"a cell is two pairs of operation and node for each node; got {len(pairs)} pairs")
-    everything = MicroCell(_twos(labels), _twos(operations), "all")
-    return with_output(concat, everything, replace(everything, cell_output="loose_ends"))
-
-
-def _twos(items: list[Any]) -> tuple[tuple[Any, ...], ...]:
-    return tuple(zip(items[0::2], items[1::2], strict=True))
-
-
 MACRO_FORMATS = {
-    "enas_macro": Format(MacroNetwork, read_enas_macro, write_enas_macro),
-    "enas_macro_code": Format(MacroNetwork, read_enas_macro_code, write_enas_macro_code),
+    "enas_macro": Format(MacroNetwork, _read_macro, _write_macro),
+    "enas_macro_code": Format(MacroNetwork, lambda text: _shifted(_read_macro(text), -1), _write_macro_code),
 }
 MICRO_FORMATS = {
-    "enas_micro": Format(MicroNetwork, read_enas_micro, write_enas_micro),
-    "darts_cnn": Format(MicroNetwork, read_darts_cnn, write_darts_cnn),
+    "enas_micro": Format(MicroNetwork, _read_micro, _write_micro),
+    "darts_cnn": Format(MicroNetwork, _read_darts, _write_darts),
 }

@@ -1,12 +1,12 @@
 """The micro search space (paper section 2.4): what a convolutional cell is, and the pair of them that is searched."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from enas.errors import UserError
-from enas.search_space.architecture import CELL_OUTPUTS, Architecture, as_integers, check_encodable
+from enas.search_space.architecture import Architecture, check_encodable
+from enas.search_space.graph import Cell
 from enas.search_space.operations import MICRO_OPERATIONS
 
 # The labels of a cell's two inputs: the output of the cell before the previous one, and of the previous one.
@@ -14,12 +14,19 @@ CELL_INPUTS = (0, 1)
 CELL_NAMES = ("normal", "reduction")
 
 
+def _tuples(pairs: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(pair) for pair in pairs)
+
+
 @dataclass(frozen=True)
-class MicroCell(Architecture):
+class MicroCell(Cell):
     """A convolutional cell: B nodes after two inputs; each adds two operations on two earlier labels.
 
     Labels 0 and 1 are the cell's inputs, the outputs of the two cells before it, the older one first; node k has label
     k+2. The output of a node is operations[k][0](inputs[k][0]) + operations[k][1](inputs[k][1]).
+
+    When a node is removed, a node that read it as its first input reads its first input, and as its second input its
+    second, so that what both of them brought stays in the cell.
 
     Attributes:
         inputs: the pair of labels that each node reads, B pairs; both may be the same.
@@ -36,6 +43,8 @@ class MicroCell(Architecture):
     type_name: ClassVar = "cnn_micro_cell"
     title: ClassVar = "a convolutional cell"
     keys: ClassVar = ("num_blocks", "nodes", "inputs", "operations", "cell_output")
+    known_parts: ClassVar = MICRO_OPERATIONS
+    first_label: ClassVar = len(CELL_INPUTS)
 
     inputs: tuple[tuple[int, int], ...]
     operations: tuple[tuple[str, str], ...]
@@ -43,63 +52,30 @@ class MicroCell(Architecture):
     nodes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "inputs", tuple(tuple(pair) for pair in self.inputs))
-        object.__setattr__(self, "operations", tuple(tuple(pair) for pair in self.operations))
-        first = len(CELL_INPUTS)
-        object.__setattr__(self, "nodes", tuple(self.nodes) or tuple(range(first, first + len(self.inputs))))
-        self.validate()
-
-    def validate(self) -> None:
-        """Raise UserError, naming the part that is wrong, unless this is a cell."""
-        if not self.inputs:
-            raise UserError("a cell needs at least one node")
-        if len(self.operations) != self.num_blocks:
-            raise UserError(
-                f"a cell of {self.num_blocks} nodes needs {self.num_blocks} pairs of operations, "
-                f"not {len(self.operations)}"
-            )
-        self._validate_labels()
+        inputs, operations = map(_tuples, (self.inputs, self.operations))
+        size = len(inputs)
+        self._complete(size, inputs=inputs, operations=operations)
+        if len(operations) != size:
+            raise UserError(f"a cell of {size} nodes needs {size} pairs of operations, not {len(operations)}")
+        self._check_labels(size)
         for position, node in enumerate(self.nodes):
-            self._validate_node(position, node)
-        if self.cell_output not in CELL_OUTPUTS:
-            raise UserError(f"cell_output is {self.cell_output!r}; it must be one of {', '.join(CELL_OUTPUTS)}")
+            self._check_node(node, inputs[position], operations[position], CELL_INPUTS + self.nodes[:position])
+        self._check_output()
 
-    def _validate_labels(self) -> None:
-        if any(type(label) is not int for label in self.nodes):
-            raise UserError("node labels must be integers")
-        increasing = all(a < b for a, b in itertools.pairwise(self.nodes))
-        if len(self.nodes) != self.num_blocks or self.nodes[0] < len(CELL_INPUTS) or not increasing:
-            raise UserError(f"node labels must be 2 or more and increase, one a node; got {list(self.nodes)}")
-
-    def _validate_node(self, position: int, node: int) -> None:
-        inputs, operations = self.inputs[position], self.operations[position]
+    def _check_node(self, node: int, inputs: Sequence[int], operations: Sequence[str], known: Sequence[int]) -> None:
         if len(inputs) != 2 or len(operations) != 2:
             counts = f"{len(inputs)} and {len(operations)}"
             raise UserError(f"node {node} needs two inputs and two operations, not {counts}")
         for label in inputs:
-            if type(label) is not int or label not in CELL_INPUTS + self.nodes[:position]:
+            if type(label) is not int or label not in known:
                 raise UserError(
                     f"node {node} reads {label!r}, which is neither a cell input (0, 1) nor an earlier node of the cell"
                 )
-        for operation in operations:
-            if operation not in MICRO_OPERATIONS:
-                raise UserError(f"unknown operation {operation!r}; known: {', '.join(MICRO_OPERATIONS)}")
+        self._check_parts(operations)
 
     @property
-    def num_blocks(self) -> int:
-        """The number of nodes, B."""
-        return len(self.inputs)
-
-    @property
-    def loose_ends(self) -> tuple[int, ...]:
-        """Labels of the nodes that no node reads, increasing. Cell inputs are not among them."""
-        read = {label for pair in self.inputs for label in pair}
-        return tuple(label for label in self.nodes if label not in read)
-
-    @property
-    def output_nodes(self) -> tuple[int, ...]:
-        """Labels of the nodes that are concatenated, increasing."""
-        return self.loose_ends if self.cell_output == "loose_ends" else self.nodes
+    def _read(self) -> set[int]:
+        return {label for pair in self.inputs for label in pair}
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
         """The authors' integers: first input, first operation, second input, second operation of each node.
@@ -114,8 +90,7 @@ class MicroCell(Architecture):
             UserError: when an operation is not among `operations`, or nodes were removed (the integers cannot
                 say which).
         """
-        if self != self.renumber():
-            raise UserError("a cell with removed nodes has no encoding; renumber() it first")
+        self.check_numbered("encoding")
         check_encodable({name for pair in self.operations for name in pair}, operations)
         decisions = []
         for inputs, names in zip(self.inputs, self.operations, strict=True):
@@ -134,13 +109,10 @@ class MicroCell(Architecture):
         Raises:
             UserError: when the integers do not make a cell.
         """
-        decisions = as_integers(decisions, "a cell")
+        decisions = cls._integers(decisions)
         if len(decisions) % 4:
             raise UserError(f"a cell is four integers a node; got {len(decisions)}")
-        for code in decisions[1::2]:
-            if not 0 <= code < len(operations):
-                raise UserError(f"operation number {code} is not in 0 … {len(operations) - 1}")
-        names = [operations[code] for code in decisions[1::2]]
+        names = [cls._named(code, operations) for code in decisions[1::2]]
         return cls(
             tuple(zip(decisions[0::4], decisions[2::4], strict=True)),
             tuple(zip(names[0::2], names[1::2], strict=True)),
@@ -153,35 +125,7 @@ class MicroCell(Architecture):
         Raises:
             UserError: for an unknown operation or a node that the cell does not have.
         """
-        if node is None:
-            return replace(self, operations=((operation, operation),) * self.num_blocks)
-        position = self._position(node)
-        before, after = self.operations[:position], self.operations[position + 1 :]
-        return replace(self, operations=(*before, (operation, operation), *after))
-
-    def remove_node(self, node: int) -> "MicroCell":
-        """A copy without `node` (a label).
-
-        A node that read it as its first input now reads its first input, and as its second input its second, so that
-        what both of them brought stays in the cell. The other labels stay.
-
-        Raises:
-            UserError: for the only node, or a node the cell does not have.
-        """
-        position = self._position(node)
-        if self.num_blocks == 1:
-            raise UserError(f"node {node} cannot be removed: the cell has no other node")
-        removed = self.inputs[position]
-        rest = self.inputs[:position] + self.inputs[position + 1 :]
-        return replace(
-            self,
-            inputs=tuple(
-                (removed[0] if first == node else first, removed[1] if second == node else second)
-                for first, second in rest
-            ),
-            operations=self.operations[:position] + self.operations[position + 1 :],
-            nodes=self.nodes[:position] + self.nodes[position + 1 :],
-        )
+        return self._replaced((operation, operation), node)
 
     def renumber(self) -> "MicroCell":
         """The same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
@@ -189,10 +133,15 @@ class MicroCell(Architecture):
         inputs = tuple((labels.index(first), labels.index(second)) for first, second in self.inputs)
         return replace(self, inputs=inputs, nodes=())
 
-    def _position(self, node: int) -> int:
-        if type(node) is not int or node not in self.nodes:
-            raise UserError(f"the cell has no node {node}; its nodes are {', '.join(map(str, self.nodes))}")
-        return self.nodes.index(node)
+    def _bridged(self, node: int, position: int) -> dict[str, Any]:
+        removed = self.inputs[position]
+        rest = self.inputs[:position] + self.inputs[position + 1 :]
+        return {
+            "inputs": tuple(
+                (removed[0] if first == node else first, removed[1] if second == node else second)
+                for first, second in rest
+            )
+        }
 
 
 @dataclass(frozen=True)
@@ -214,7 +163,6 @@ class MicroNetwork(Architecture):
     keys: ClassVar = ("normal", "reduction")
     node_word: ClassVar = "node"
     part_word: ClassVar = "operation"
-    known_operations: ClassVar = MICRO_OPERATIONS
 
     normal: MicroCell
     reduction: MicroCell

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
 
 from enas.errors import UserError
 from enas.search_space.architecture import Architecture, CellOutputConfig
@@ -60,6 +61,28 @@ class Space(ABC, Generic[ArchT]):
         return None
 
 
+class NamedSpace(Space[ArchT]):
+    """A space in which `choices` names what is chosen among; a dataclass one of whose fields is its size.
+
+    Attributes:
+        size_field: the name of that field.
+        smallest: the least that it may be, with `smallest_for` saying when.
+    """
+
+    size_field: ClassVar[str] = "num_blocks"
+    smallest: ClassVar[int] = 1
+    smallest_for: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        size = getattr(self, self.size_field)
+        if size < self.smallest:
+            raise UserError(f"{self.size_field} is {size}; it must be at least {self.smallest}{self.smallest_for}")
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        return [len(names) for names in self.choices]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RNNSpaceConfig(CellOutputConfig):
     """The recurrent search space (paper section 2.1)."""
@@ -82,22 +105,12 @@ class RNNSpaceConfig(CellOutputConfig):
 
 
 @dataclass(frozen=True)
-class RNNSpace(Space[RNNCell]):
+class RNNSpace(NamedSpace[RNNCell]):
     """Cells of `num_blocks` nodes: activation of node 0, then previous node and activation of each further node."""
 
     num_blocks: int
     activations: tuple[str, ...] = PAPER_ACTIVATIONS
     cell_output: str = "loose_ends"
-
-    def __post_init__(self) -> None:
-        _require(self.num_blocks, "num_blocks", 1)
-
-    @property
-    def sizes(self) -> list[int]:
-        sizes = [len(self.activations)]
-        for node in range(1, self.num_blocks):
-            sizes += [node, len(self.activations)]
-        return sizes
 
     @property
     def choices(self) -> list[list[str]]:
@@ -110,9 +123,7 @@ class RNNSpace(Space[RNNCell]):
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
         decisions = architecture.encode(self.activations)
         if architecture.num_blocks != self.num_blocks:
-            raise UserError(
-                f"the cell has {architecture.num_blocks} nodes, but the space has cells of {self.num_blocks}"
-            )
+            raise _other_size(architecture, self.num_blocks)
         return decisions
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
@@ -126,17 +137,9 @@ class RNNSpace(Space[RNNCell]):
 class FlexibleRNNSpace(RNNSpace):
     """Cells of 3 … `num_blocks` nodes: the number of nodes first (choice k is k+1 nodes), then as in `RNNSpace`."""
 
+    smallest = MIN_BLOCKS
+    smallest_for = " for train_type flexible"
     first_allowed = MIN_BLOCKS - 1
-
-    def __post_init__(self) -> None:
-        if self.num_blocks < MIN_BLOCKS:
-            raise UserError(
-                f"num_blocks is {self.num_blocks}; it must be at least {MIN_BLOCKS} for train_type flexible"
-            )
-
-    @property
-    def sizes(self) -> list[int]:
-        return [self.num_blocks, *super().sizes]
 
     @property
     def choices(self) -> list[list[str]]:
@@ -144,8 +147,7 @@ class FlexibleRNNSpace(RNNSpace):
 
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
         if not MIN_BLOCKS <= architecture.num_blocks <= self.num_blocks:
-            known = f"{MIN_BLOCKS} to {self.num_blocks}"
-            raise UserError(f"the cell has {architecture.num_blocks} nodes, but the space has cells of {known}")
+            raise _other_size(architecture, f"{MIN_BLOCKS} to {self.num_blocks}")
         return (architecture.num_blocks - 1, *architecture.encode(self.activations))
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
@@ -159,16 +161,10 @@ class FlexibleRNNSpace(RNNSpace):
 
 
 @dataclass(frozen=True)
-class HardcodedRNNSpace(Space[RNNCell]):
+class HardcodedRNNSpace(RNNSpace):
     """Cells whose connections are given by a shape, "chain" or "tree": only the activations are chosen."""
 
-    shape: str
-    num_blocks: int
-    activations: tuple[str, ...] = PAPER_ACTIVATIONS
-    cell_output: str = "loose_ends"
-
-    def __post_init__(self) -> None:
-        _require(self.num_blocks, "num_blocks", 1)
+    shape: str = field(kw_only=True)
 
     @property
     def previous(self) -> tuple[int, ...]:
@@ -176,15 +172,11 @@ class HardcodedRNNSpace(Space[RNNCell]):
         return tuple(map(SHAPES[self.shape], range(1, self.num_blocks)))
 
     @property
-    def sizes(self) -> list[int]:
-        return [len(self.activations)] * self.num_blocks
-
-    @property
     def choices(self) -> list[list[str]]:
-        return [[f"{node} {name}" for name in self.activations] for node in range(self.num_blocks)]
+        return super().choices[::2]
 
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
-        decisions = RNNSpace(self.num_blocks, self.activations).encode(architecture)
+        decisions = super().encode(architecture)
         if architecture.previous != self.previous:
             raise UserError(f"the cell is not a {self.shape}: its nodes read {list(architecture.previous)}")
         return decisions[::2]
@@ -192,20 +184,22 @@ class HardcodedRNNSpace(Space[RNNCell]):
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell(tuple(self.activations[code] for code in decisions), self.previous, self.cell_output)
 
+    def connection(self, index: int) -> int | None:
+        return None
+
+
+def _other_size(cell: RNNCell, known: object) -> UserError:
+    return UserError(f"the cell has {cell.num_blocks} nodes, but the space has cells of {known}")
+
 
 @dataclass(frozen=True)
-class MacroSpace(Space[MacroNetwork]):
+class MacroSpace(NamedSpace[MacroNetwork]):
     """Networks of `num_layers` layers: for each its operation, then whether it skips from each earlier one."""
+
+    size_field = "num_layers"
 
     num_layers: int
     operations: tuple[str, ...] = field(default_factory=lambda: tuple(MACRO_OPERATIONS))
-
-    def __post_init__(self) -> None:
-        _require(self.num_layers, "num_layers", 1)
-
-    @property
-    def sizes(self) -> list[int]:
-        return [size for layer in range(self.num_layers) for size in (len(self.operations), *[2] * layer)]
 
     @property
     def choices(self) -> list[list[str]]:
@@ -234,20 +228,12 @@ class MicroSpaceConfig(CellOutputConfig):
 
 
 @dataclass(frozen=True)
-class MicroSpace(Space[MicroNetwork]):
+class MicroSpace(NamedSpace[MicroNetwork]):
     """Pairs of cells of `num_blocks` nodes: for each node its two inputs, then its two operations."""
 
     num_blocks: int
     operations: tuple[str, ...] = field(default_factory=lambda: tuple(MICRO_OPERATIONS))
     cell_output: str = "loose_ends"
-
-    def __post_init__(self) -> None:
-        _require(self.num_blocks, "num_blocks", 1)
-
-    @property
-    def sizes(self) -> list[int]:
-        cell = [size for node in range(self.num_blocks) for size in [node + 2] * 2 + [len(self.operations)] * 2]
-        return cell * 2
 
     @property
     def choices(self) -> list[list[str]]:
@@ -273,8 +259,3 @@ class MicroSpace(Space[MicroNetwork]):
 def _swap_inner(decisions: Sequence[int]) -> list[int]:
     """From input, operation, input, operation of each node to its inputs, then its operations; and back."""
     return [decisions[index + offset] for index in range(0, len(decisions), 4) for offset in (0, 2, 1, 3)]
-
-
-def _require(size: int, name: str, smallest: int) -> None:
-    if size < smallest:
-        raise UserError(f"{name} is {size}; it must be at least {smallest}")

@@ -12,13 +12,12 @@ A further format is one more entry of `FORMATS`.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from enas.errors import UserError
 from enas.search_space.architecture import Architecture, architecture_from_dict, parse_json
 from enas.search_space.cnn_formats import MACRO_FORMATS, MICRO_FORMATS
-from enas.search_space.notation import Format, genotype, integers, joined, require_output, unzipped, with_output
+from enas.search_space.notation import Format, genotype, integers, joined, unzipped, with_only, with_output, zipped
 from enas.search_space.rnn_cell import RNNCell
 
 # The numbers and names of activations belong to each published format; the order of ACTIVATIONS is our own.
@@ -75,19 +74,6 @@ def _converted(format: str, convert: Callable[[Any], Any], source: Any) -> Any:
         raise UserError(f"{format}: {' '.join(str(error).split())}") from None
 
 
-def _read_json(text: str) -> Architecture:
-    return architecture_from_dict(parse_json(text))
-
-
-def _read_enas(text: str) -> RNNCell:
-    return RNNCell.decode(integers(text), ENAS_ACTIVATIONS)
-
-
-def _write_enas(cell: RNNCell) -> str:
-    require_output(cell, "loose_ends")
-    return joined(cell.encode(ENAS_ACTIVATIONS))
-
-
 def _read_enas_lm(text: str) -> RNNCell:
     pairs = integers(text)
     if not pairs or len(pairs) % 2:
@@ -97,7 +83,7 @@ def _read_enas_lm(text: str) -> RNNCell:
 
 def _write_enas_lm(cell: RNNCell) -> str:
     _require_root(cell)
-    require_output(cell, "all")
+    with_only("all", cell)
     if cell.num_blocks == 1:
         raise UserError("a cell of one node has no pairs to write; it needs at least two nodes")
     return joined(cell.encode(ENAS_LM_ACTIVATIONS)[1:])
@@ -106,20 +92,14 @@ def _write_enas_lm(cell: RNNCell) -> str:
 def _read_darts(text: str) -> RNNCell:
     parts = genotype(text, ("recurrent", "concat"), EXAMPLE_GENOTYPE)
     names, previous = unzipped(parts["recurrent"], DARTS_ACTIVATIONS, "activation")
-    everything = RNNCell((FIXED_ROOT, *names), tuple(previous), "all")
-    if "concat" not in parts:
-        return everything
-    return with_output(parts["concat"], everything, replace(everything, cell_output="loose_ends"))
+    cell = RNNCell((FIXED_ROOT, *names), tuple(previous), "all")
+    return with_output(parts["concat"], cell) if "concat" in parts else cell
 
 
 def _write_darts(cell: RNNCell) -> str:
     _require_root(cell)
-    if cell != cell.renumber():
-        raise UserError("a cell with removed nodes has no genotype; renumber() it first")
-    names = {activation: name for name, activation in DARTS_ACTIVATIONS.items()}
-    pairs = [
-        (names[activation], previous) for activation, previous in zip(cell.activations[1:], cell.previous, strict=True)
-    ]
+    cell.check_numbered("genotype")
+    pairs = zipped(cell.activations[1:], cell.previous, DARTS_ACTIVATIONS)
     everything = range(1, cell.num_blocks)
     concat = everything if cell.output_nodes == tuple(everything) else list(cell.output_nodes)
     return f"Genotype(recurrent={pairs!r}, concat={concat!r})"
@@ -131,7 +111,11 @@ def _require_root(cell: RNNCell) -> None:
 
 
 RNN_FORMATS = {
-    "enas": Format(RNNCell, _read_enas, _write_enas),
+    "enas": Format(
+        RNNCell,
+        lambda text: RNNCell.decode(integers(text), ENAS_ACTIVATIONS),
+        lambda cell: joined(with_only("loose_ends", cell).encode(ENAS_ACTIVATIONS)),
+    ),
     "enas_lm": Format(RNNCell, _read_enas_lm, _write_enas_lm),
     "darts": Format(RNNCell, _read_darts, _write_darts),
 }
@@ -139,5 +123,5 @@ FORMATS = {
     **RNN_FORMATS,
     **MACRO_FORMATS,
     **MICRO_FORMATS,
-    "json": Format(Architecture, _read_json, Architecture.to_json),
+    "json": Format(Architecture, lambda text: architecture_from_dict(parse_json(text)), Architecture.to_json),
 }

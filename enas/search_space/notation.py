@@ -5,24 +5,16 @@ import re
 import reprlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from enas.errors import UserError
-from enas.search_space.architecture import Architecture
+from enas.search_space.architecture import Architecture, check_encodable
+from enas.search_space.graph import Cell
 
 _RANGE = re.compile(r"\brange\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)")  # no cell has a thousand nodes
 
-
-class _HasOutput(Protocol):
-    @property
-    def output_nodes(self) -> tuple[int, ...]: ...
-
-    @property
-    def loose_ends(self) -> tuple[int, ...]: ...
-
-
-Cell = TypeVar("Cell", bound=_HasOutput)
+CellT = TypeVar("CellT", bound=Cell)
 
 
 @dataclass(frozen=True)
@@ -64,15 +56,11 @@ def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list[An
     try:
         with warnings.catch_warnings(action="error"):  # Python would warn of an invalid escape on stderr
             body = ast.parse(written_out, mode="eval").body
-        if (
-            isinstance(body, ast.Call)
-            and isinstance(body.func, ast.Name)
-            and body.func.id == "Genotype"
-            and not body.args
-        ):
-            parts = {str(keyword.arg): keyword.value for keyword in body.keywords}
-        else:
-            parts = {names[0]: body}
+        match body:
+            case ast.Call(func=ast.Name(id="Genotype"), args=[], keywords=keywords):
+                parts = {str(keyword.arg): keyword.value for keyword in keywords}
+            case _:
+                parts = {names[0]: body}
         found = {name: list(ast.literal_eval(value)) for name, value in parts.items()}
     except (SyntaxError, ValueError, TypeError, AttributeError, MemoryError, RecursionError):
         raise UserError(f"{reprlib.repr(text)} is not a genotype; it must look like {example}") from None
@@ -95,21 +83,29 @@ def unzipped(pairs: list[Any], names: Mapping[str, str], what: str) -> tuple[lis
     return [names[name] for name, _ in pairs], [label for _, label in pairs]
 
 
-def with_output(concat: list[Any], everything: Cell, loose_ends: Cell) -> Cell:
-    """Of two cells that differ in their output, the one whose output nodes `concat` lists; UserError for neither.
+def zipped(parts: Sequence[str], labels: Iterable[int], names: Mapping[str, str]) -> list[tuple[str, int]]:
+    """The pairs that `unzipped` takes apart; UserError for parts that have no published name."""
+    check_encodable(parts, [*names.values()])
+    published = {ours: theirs for theirs, ours in names.items()}
+    return [(published[part], label) for part, label in zip(parts, labels, strict=True)]
 
-    Where both fit, the cell is one of cell_output=all, as every cell that DARTS found.
+
+def with_output(concat: list[Any], cell: CellT) -> CellT:
+    """`cell`, of cell_output=all, with the output nodes that `concat` lists; UserError when it can have no such output.
+
+    Where both outputs fit, the cell is one of cell_output=all, as every cell that DARTS found.
     """
-    for cell in (everything, loose_ends):
-        if all(type(label) is int for label in concat) and tuple(sorted(concat)) == cell.output_nodes:
-            return cell
+    for made in (cell, replace(cell, cell_output="loose_ends")):  # type: ignore[type-var]
+        if all(type(label) is int for label in concat) and tuple(sorted(concat)) == made.output_nodes:
+            return made
     raise UserError(
-        f"concat is {reprlib.repr(concat)}; it must name all of nodes {joined(everything.output_nodes)}, "
-        f"or the loose ends {joined(everything.loose_ends)}, and nothing else"
+        f"concat is {reprlib.repr(concat)}; it must name all of nodes {joined(cell.output_nodes)}, "
+        f"or the loose ends {joined(cell.loose_ends)}, and nothing else"
     )
 
 
-def require_output(cell: Any, cell_output: str) -> None:
-    """Raise UserError unless the cell's output is the only one that a format has."""
+def with_only(cell_output: str, cell: CellT) -> CellT:
+    """`cell`; UserError unless its output is the only one that a format has."""
     if cell.cell_output != cell_output:
         raise UserError(f"cell_output is {cell.cell_output}; this format has only {cell_output}")
+    return cell

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from enas.errors import UserError
-from enas.search_space.architecture import CELL_OUTPUTS, Architecture, as_integers, check_encodable
+from enas.search_space.architecture import check_encodable
+from enas.search_space.graph import Cell
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,11 @@ PAPER_ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
 
 
 @dataclass(frozen=True)
-class RNNCell(Architecture):
+class RNNCell(Cell):
     """A recurrent cell: a tree of nodes inside the complete graph of the search space.
 
-    Node 0 reads the input and the previous state; every other node reads one earlier node.
+    Node 0 reads the input and the previous state; every other node reads one earlier node. When a node is removed, the
+    nodes that read it read the node that it read.
 
     Attributes:
         activations: the activation of each node, N names from `ACTIVATIONS`.
@@ -56,8 +58,9 @@ class RNNCell(Architecture):
     type_name: ClassVar = "rnn_cell"
     title: ClassVar = "a recurrent cell"
     keys: ClassVar = ("num_blocks", "nodes", "activations", "previous", "cell_output")
-    node_word: ClassVar = "node"
     part_word: ClassVar = "activation"
+    known_parts: ClassVar = ACTIVATIONS
+    root_reads: ClassVar = "the input and the previous state"
 
     activations: tuple[str, ...]
     previous: tuple[int, ...]
@@ -65,41 +68,19 @@ class RNNCell(Architecture):
     nodes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "activations", tuple(self.activations))
-        object.__setattr__(self, "previous", tuple(self.previous))
-        object.__setattr__(self, "nodes", tuple(self.nodes) or tuple(range(len(self.activations))))
-        self.validate()
-
-    def validate(self) -> None:
-        """Raise UserError, naming the part that is wrong, unless this is a cell."""
-        if not self.activations:
-            raise UserError("a cell needs at least one node")
-        for activation in self.activations:
-            if activation not in tuple(ACTIVATIONS):  # not by its hash: JSON may hold a list here
-                raise UserError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
-        if len(self.previous) != self.num_blocks - 1:
-            raise UserError(
-                f"a cell of {self.num_blocks} nodes needs {self.num_blocks - 1} previous nodes, "
-                f"not {len(self.previous)}"
-            )
-        self._validate_labels()
-        if self.cell_output not in CELL_OUTPUTS:
-            raise UserError(f"cell_output is {self.cell_output!r}; it must be one of {', '.join(CELL_OUTPUTS)}")
-
-    def _validate_labels(self) -> None:
+        activations = tuple(self.activations)
+        self._complete(len(activations), activations=activations, previous=tuple(self.previous))
+        self._check_parts(activations)
+        size = self.num_blocks
+        if len(self.previous) != size - 1:
+            raise UserError(f"a cell of {size} nodes needs {size - 1} previous nodes, not {len(self.previous)}")
         if any(type(label) is not int for label in self.nodes + self.previous):
             raise UserError("node labels and previous nodes must be integers")
-        increasing = all(a < b for a, b in zip(self.nodes, self.nodes[1:], strict=False))
-        if len(self.nodes) != self.num_blocks or self.nodes[0] != 0 or not increasing:
-            raise UserError(f"node labels must increase from 0, one a node; got {list(self.nodes)}")
+        self._check_labels(size)
         for position, (node, previous) in enumerate(zip(self.nodes[1:], self.previous, strict=True), start=1):
             if previous not in self.nodes[:position]:
                 raise UserError(f"node {node} reads node {previous}, which is not an earlier node of the cell")
-
-    @property
-    def num_blocks(self) -> int:
-        """The number of nodes, N."""
-        return len(self.activations)
+        self._check_output()
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -112,16 +93,13 @@ class RNNCell(Architecture):
         return tuple(self.nodes.index(label) for label in self.previous)
 
     @property
-    def loose_ends(self) -> tuple[int, ...]:
-        """Labels of the nodes that no node reads, increasing."""
-        return tuple(label for label in self.nodes if label not in self.previous)
+    def _read(self) -> tuple[int, ...]:
+        return self.previous
 
     @property
     def output_nodes(self) -> tuple[int, ...]:
         """Labels of the nodes whose mean is the output and the next state."""
-        if self.cell_output == "loose_ends":
-            return self.loose_ends
-        return self.nodes[1:] or self.nodes
+        return super().output_nodes if self.cell_output == "loose_ends" else self.nodes[1:] or self.nodes
 
     def encode(self, activations: Sequence[str] = PAPER_ACTIVATIONS) -> tuple[int, ...]:
         """The controller's decisions: activation of node 0, then previous and activation of each.
@@ -133,14 +111,10 @@ class RNNCell(Architecture):
             UserError: when an activation is not among `activations`, or nodes were removed (the
                 integers cannot say which).
         """
-        if self.nodes != tuple(range(self.num_blocks)):
-            raise UserError("a cell with removed nodes has no encoding; renumber() it first")
+        self.check_numbered("encoding")
         check_encodable(self.activations, activations)
-        codes = [activations.index(name) for name in self.activations]
-        decisions = codes[:1]
-        for previous, code in zip(self.previous, codes[1:], strict=True):
-            decisions += [previous, code]
-        return tuple(decisions)
+        first, *codes = (activations.index(name) for name in self.activations)
+        return (first, *(decision for pair in zip(self.previous, codes, strict=True) for decision in pair))
 
     @classmethod
     def decode(
@@ -154,14 +128,11 @@ class RNNCell(Architecture):
         Raises:
             UserError: when the integers do not make a cell.
         """
-        decisions = as_integers(decisions, "a cell")
+        decisions = cls._integers(decisions)
         if len(decisions) % 2 == 0:
             raise UserError(f"a cell is an odd number of integers, 2N-1 for N nodes; got {len(decisions)}")
-        codes = decisions[:1] + decisions[2::2]
-        for code in codes:
-            if not 0 <= code < len(activations):
-                raise UserError(f"activation number {code} is not in 0 … {len(activations) - 1}")
-        return cls(tuple(activations[code] for code in codes), tuple(decisions[1::2]), cell_output)
+        names = tuple(cls._named(code, activations) for code in decisions[:1] + decisions[2::2])
+        return cls(names, tuple(decisions[1::2]), cell_output)
 
     def replace_activations(self, activation: str, node: int | None = None) -> "RNNCell":
         """A copy with the activation of `node` (a label), or of every node, replaced.
@@ -169,36 +140,13 @@ class RNNCell(Architecture):
         Raises:
             UserError: for an unknown activation or a node that the cell does not have.
         """
-        if node is None:
-            return replace(self, activations=(activation,) * self.num_blocks)
-        position = self._position(node)
-        return replace(self, activations=(*self.activations[:position], activation, *self.activations[position + 1 :]))
-
-    def remove_node(self, node: int) -> "RNNCell":
-        """A copy without `node` (a label); nodes that read it now read the node that it read.
-
-        The other labels stay, so that each remaining pair keeps naming its own shared weights.
-
-        Raises:
-            UserError: for node 0, the only one that reads the input, or a node the cell does not have.
-        """
-        position = self._position(node)
-        if position == 0:
-            raise UserError("node 0 cannot be removed: only it reads the input and the previous state")
-        parent = self.previous[position - 1]
-        previous = self.previous[: position - 1] + self.previous[position:]
-        return replace(
-            self,
-            activations=self.activations[:position] + self.activations[position + 1 :],
-            previous=tuple(parent if label == node else label for label in previous),
-            nodes=self.nodes[:position] + self.nodes[position + 1 :],
-        )
+        return self._replaced(activation, node)
 
     def renumber(self) -> "RNNCell":
         """The same cell with labels 0 … N−1, for training it from scratch after nodes were removed."""
         return replace(self, previous=self.parents, nodes=())
 
-    def _position(self, node: int) -> int:
-        if type(node) is not int or node not in self.nodes:
-            raise UserError(f"the cell has no node {node}; its nodes are {', '.join(map(str, self.nodes))}")
-        return self.nodes.index(node)
+    def _bridged(self, node: int, position: int) -> dict[str, Any]:
+        parent = self.previous[position - 1]
+        rest = self.previous[: position - 1] + self.previous[position:]
+        return {"previous": tuple(parent if label == node else label for label in rest)}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn import Module
 
 from enas.controllers import (
     Controller,
@@ -14,7 +15,6 @@ from enas.controllers import (
     MacroControllerConfig,
     MicroController,
     MicroControllerConfig,
-    RandomController,
     skip_penalty,
 )
 from enas.cost import Cost
@@ -26,11 +26,12 @@ from enas.models.cnn import reductions
 from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN, check_thirds
 from enas.pictures.drawing import draw_macro, draw_micro
-from enas.search_space import MacroNetwork, MicroNetwork
+from enas.search_space import Architecture, MacroNetwork, MicroNetwork, Space
 from enas.search_space.cnn_formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.search_space.decisions import MacroSpace, MicroSpace, MicroSpaceConfig
 from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.spaces.registry import Replacement, SearchSpace, register
+from enas.settings import Settings
+from enas.spaces.registry import Replacement, SearchSpace, register, trained, uniform
 from enas.tasks.base import check_not_alone
 from enas.tasks.vision import ScratchVisionTask, VisionTask, VisionTaskConfig
 from enas.training.optim import ImageOptimConfig
@@ -43,43 +44,6 @@ def load_data(config: Config) -> ImageDataset:
     """The images."""
     sizes = {"image_size": config.image_size, "valid_size": config.valid_size}
     return load_images(config.dataset, data_dir=config.data_dir, **sizes)
-
-
-def _search_task(config: Config, images: ImageDataset, model: torch.nn.Module, device: torch.device) -> VisionTask:
-    """The task with the shared model; UserError when there are no validation images to reward networks on."""
-    if len(images.valid) == 0:
-        raise UserError("valid_size is 0; a search rewards networks for their accuracy on held-out images")
-    return VisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
-
-
-def _scratch_task(
-    config: Config, images: ImageDataset, model: torch.nn.Module, device: torch.device
-) -> ScratchVisionTask:
-    return ScratchVisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
-
-
-def macro_search_task(config: Config, images: ImageDataset, device: torch.device) -> VisionTask:
-    """The task with the shared model of the macro space."""
-    return _search_task(config, images, SharedMacroCNN(len(images.classes), config[MacroConfig]), device)
-
-
-def macro_scratch_task(
-    config: Config, images: ImageDataset, network: MacroNetwork, device: torch.device
-) -> ScratchVisionTask:
-    """The task with a model of one macro network, of its final size."""
-    return _scratch_task(config, images, MacroCNN(network, len(images.classes), config[ScratchCNNConfig]), device)
-
-
-def micro_search_task(config: Config, images: ImageDataset, device: torch.device) -> VisionTask:
-    """The task with the shared model of the micro space."""
-    return _search_task(config, images, SharedMicroCNN(len(images.classes), config[MicroConfig]), device)
-
-
-def micro_scratch_task(
-    config: Config, images: ImageDataset, network: MicroNetwork, device: torch.device
-) -> ScratchVisionTask:
-    """The task with a model of one micro network, of its final size."""
-    return _scratch_task(config, images, MicroCNN(network, len(images.classes), config[MicroCNNConfig]), device)
 
 
 def macro_cost(config: Config, images: ImageDataset) -> Callable[[MacroNetwork], Cost]:
@@ -95,29 +59,6 @@ def micro_cost(config: Config, images: ImageDataset) -> Callable[[MicroNetwork],
     return lambda network: cost.micro_cost(network, num_classes, reduces, sizes.channels, size)
 
 
-def _macro_space(config: Config) -> MacroSpace:
-    return MacroSpace(config[MacroConfig].num_layers)
-
-
-def _micro_space(config: Config) -> MicroSpace:
-    return MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output)
-
-
-def macro_controller(config: Config) -> Controller[MacroNetwork]:
-    """The trained controller of the macro space."""
-    space = _macro_space(config)
-    if config.controller_type == "independent":
-        return IndependentController(space, skip_penalty(space, config.cnn_skip_target), config.cnn_skip_weight)
-    return MacroController(space, config[MacroControllerConfig])
-
-
-def micro_controller(config: Config) -> Controller[MicroNetwork]:
-    """The trained controller of the micro space."""
-    if config.controller_type == "independent":
-        return IndependentController(_micro_space(config))
-    return MicroController(_micro_space(config), config[MicroControllerConfig])
-
-
 def check(config: Config) -> None:
     """Refuse settings of several parts that do not go together."""
     check_not_alone(config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics")
@@ -129,75 +70,105 @@ def check_micro(config: Config) -> None:
     check_thirds("cnn_num_layers", config[MicroConfig].num_layers)
 
 
-MACRO = register(
-    SearchSpace(
-        name="macro",
-        selected_by={"network_type": "cnn", "cnn_space": "macro"},
-        settings=(
-            ImageConfig,
-            VisionTaskConfig,
-            ImageOptimConfig,
-            MacroConfig,
-            ScratchCNNConfig,
-            MacroControllerConfig,
-        ),
-        architecture=MacroNetwork,
-        controllers={
-            "orig": macro_controller,
-            "random": lambda config: RandomController(_macro_space(config), config.shared_balanced),
-        },
+def _convolutional(
+    name: str,
+    *,
+    space: Callable[[Config], Space[Any]],
+    own_settings: tuple[type[Settings], ...],
+    controller: Callable[[Config], Controller[Any]],
+    shared: Callable[[int, Config], Module],
+    scratch: Callable[[Any, int, Config], Module],
+    operations: list[str],
+    **rest: Any,
+) -> SearchSpace:
+    """The search space that cnn_space `name` chooses.
+
+    Args:
+        name: of it.
+        space: makes what is sampled.
+        own_settings: the `Settings` classes that the other convolutional space does not have.
+        controller: makes the trained controller.
+        shared: (number of classes, settings) to the shared model.
+        scratch: (network, number of classes, settings) to the model of one network, of its final size.
+        operations: what nodes choose among.
+        rest: of `SearchSpace`.
+    """
+
+    def search_task(config: Config, images: ImageDataset, device: torch.device) -> VisionTask:
+        if len(images.valid) == 0:
+            raise UserError("valid_size is 0; a search rewards networks for their accuracy on held-out images")
+        model = shared(len(images.classes), config)
+        return VisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
+
+    def scratch_task(
+        config: Config, images: ImageDataset, network: Architecture, device: torch.device
+    ) -> ScratchVisionTask:
+        model = scratch(network, len(images.classes), config)
+        return ScratchVisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
+
+    return SearchSpace(
+        name=name,
+        selected_by={"network_type": "cnn", "cnn_space": name},
+        settings=(ImageConfig, VisionTaskConfig, ImageOptimConfig, *own_settings),
+        controllers={"orig": controller, "random": uniform(space)},
         load_data=load_data,
-        search_task=macro_search_task,
-        scratch_task=macro_scratch_task,
+        search_task=search_task,
+        scratch_task=scratch_task,
         optim=ImageOptimConfig,
         metric=VisionTask.metric,
-        draw=lambda network, path, title: draw_macro(network, path, title=title),
-        formats=MACRO_FORMATS,
-        cost=macro_cost,
         export=convolutional.exported,
         replacement=Replacement(
             ablation="operation_replacement",
-            names=lambda config: tuple(MACRO_OPERATIONS),
-            apply=MacroNetwork.replace_operations,
+            names=lambda config: tuple(operations),
+            apply=lambda network, operation, node: network.replace_operations(operation, node),
         ),
         has_validation=lambda config: config.valid_size > 0,
+        **rest,
+    )
+
+
+def _macro_space(config: Config) -> MacroSpace:
+    return MacroSpace(config[MacroConfig].num_layers)
+
+
+def _micro_space(config: Config) -> MicroSpace:
+    return MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output)
+
+
+def _independent_macro(space: MacroSpace, config: Config) -> IndependentController[MacroNetwork]:
+    return IndependentController(space, skip_penalty(space, config.cnn_skip_target), config.cnn_skip_weight)
+
+
+MACRO = register(
+    _convolutional(
+        "macro",
+        space=_macro_space,
+        own_settings=(MacroConfig, ScratchCNNConfig, MacroControllerConfig),
+        controller=trained(_macro_space, MacroController, MacroControllerConfig, _independent_macro),
+        shared=lambda num_classes, config: SharedMacroCNN(num_classes, config[MacroConfig]),
+        scratch=lambda network, num_classes, config: MacroCNN(network, num_classes, config[ScratchCNNConfig]),
+        operations=MACRO_OPERATIONS,
+        architecture=MacroNetwork,
+        draw=lambda network, path, title: draw_macro(network, path, title=title),
+        formats=MACRO_FORMATS,
+        cost=macro_cost,
         check=check,
     )
 )
 
 MICRO = register(
-    SearchSpace(
-        name="micro",
-        selected_by={"network_type": "cnn", "cnn_space": "micro"},
-        settings=(
-            ImageConfig,
-            VisionTaskConfig,
-            ImageOptimConfig,
-            MicroSpaceConfig,
-            MicroConfig,
-            MicroCNNConfig,
-            MicroControllerConfig,
-        ),
+    _convolutional(
+        "micro",
+        space=_micro_space,
+        own_settings=(MicroSpaceConfig, MicroConfig, MicroCNNConfig, MicroControllerConfig),
+        controller=trained(_micro_space, MicroController, MicroControllerConfig),
+        shared=lambda num_classes, config: SharedMicroCNN(num_classes, config[MicroConfig]),
+        scratch=lambda network, num_classes, config: MicroCNN(network, num_classes, config[MicroCNNConfig]),
+        operations=MICRO_OPERATIONS,
         architecture=MicroNetwork,
-        controllers={
-            "orig": micro_controller,
-            "random": lambda config: RandomController(_micro_space(config), config.shared_balanced),
-        },
-        load_data=load_data,
-        search_task=micro_search_task,
-        scratch_task=micro_scratch_task,
-        optim=ImageOptimConfig,
-        metric=VisionTask.metric,
         draw=lambda network, path, title: draw_micro(network, path, title=title),
         formats=MICRO_FORMATS,
         cost=micro_cost,
-        export=convolutional.exported,
-        replacement=Replacement(
-            ablation="operation_replacement",
-            names=lambda config: tuple(MICRO_OPERATIONS),
-            apply=MicroNetwork.replace_operations,
-        ),
-        has_validation=lambda config: config.valid_size > 0,
         check=check_micro,
     )
 )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from enas.controllers import Controller, IndependentController, RandomController, RNNController, RNNControllerConfig
+from enas.controllers import RNNController, RNNControllerConfig
 from enas.cost import Cost
 from enas.data.text import Corpus, TextConfig, load_corpus
 from enas.export import recurrent
@@ -18,10 +17,10 @@ from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.models.lstm import LSTMModel, lstm_cost, nearest_hidden
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
 from enas.pictures.drawing import draw_cell
-from enas.search_space import LSTMBaseline, RNNCell, Space
+from enas.search_space import LSTMBaseline, RNNCell
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
 from enas.search_space.formats import RNN_FORMATS
-from enas.spaces.registry import Replacement, SearchSpace, register
+from enas.spaces.registry import Replacement, SearchSpace, register, trained, uniform
 from enas.tasks.base import check_not_alone
 from enas.tasks.language import LanguageTask, LanguageTaskConfig
 from enas.training.optim import SharedOptimConfig
@@ -72,28 +71,16 @@ def _prepared(config: Config, corpus: Corpus, model: LanguageModel, device: torc
     return model.to(device)
 
 
-def _trained(make_space: Callable[[Config], Space[Any]]) -> Callable[[Config], Controller[RNNCell]]:
-    """What makes the trained controller of a space of cells."""
-
-    def make(config: Config) -> Controller[RNNCell]:
-        if config.controller_type == "independent":
-            return IndependentController(make_space(config))
-        return RNNController(make_space(config), config[RNNControllerConfig])
-
-    return make
+def _cells(config: Config, kind: type[RNNSpace] = RNNSpace, **more: Any) -> RNNSpace:
+    return kind(config.num_blocks, config.shared_rnn_activations, config.cell_output, **more)
 
 
-def _cells(config: Config) -> RNNSpace:
-    return RNNSpace(config.num_blocks, config.shared_rnn_activations, config.cell_output)
+def _flexible_cells(config: Config) -> RNNSpace:
+    return _cells(config, FlexibleRNNSpace)
 
 
-def _flexible_cells(config: Config) -> FlexibleRNNSpace:
-    return FlexibleRNNSpace(config.num_blocks, config.shared_rnn_activations, config.cell_output)
-
-
-def _hardcoded_cells(config: Config) -> HardcodedRNNSpace:
-    shape, activations = config.architecture, config.shared_rnn_activations
-    return HardcodedRNNSpace(shape, config.num_blocks, activations, config.cell_output)
+def _hardcoded_cells(config: Config) -> RNNSpace:
+    return _cells(config, HardcodedRNNSpace, shape=config.architecture)
 
 
 def nearest_lstm(config: Config) -> LSTMBaseline:
@@ -115,11 +102,6 @@ def cost(config: Config, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], C
         return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie_weights)
 
     return of
-
-
-def draw(cell: RNNCell, path: Path, title: str) -> Path:
-    """Draw the cell, its size added to the title; returns the file written."""
-    return draw_cell(cell, path, title=f"{title}, {cell.num_blocks} nodes")
 
 
 def check(config: Config) -> None:
@@ -148,10 +130,10 @@ RNN = register(
         ),
         architecture=RNNCell,
         controllers={
-            "orig": _trained(_cells),
-            "flexible": _trained(_flexible_cells),
-            "hardcoded": _trained(_hardcoded_cells),
-            "random": lambda config: RandomController(_cells(config), config.shared_balanced),
+            "orig": trained(_cells, RNNController, RNNControllerConfig),
+            "flexible": trained(_flexible_cells, RNNController, RNNControllerConfig),
+            "hardcoded": trained(_hardcoded_cells, RNNController, RNNControllerConfig),
+            "random": uniform(_cells),
         },
         load_data=load_data,
         search_task=search_task,
@@ -159,7 +141,7 @@ RNN = register(
         optim=SharedOptimConfig,
         scratch=lambda config: config[ScratchConfig],
         metric=LanguageTask.metric,
-        draw=draw,
+        draw=lambda cell, path, title: draw_cell(cell, path, title=f"{title}, {cell.num_blocks} nodes"),
         formats=RNN_FORMATS,
         replacement=Replacement(
             ablation="activation_replacement",

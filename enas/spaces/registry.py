@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from enas.controllers import Controller
+from enas.controllers import Controller, ControllerConfig, IndependentController, RandomController
 from enas.cost import Cost
 from enas.errors import UserError
 from enas.export.parts import Exported
-from enas.search_space import Architecture
+from enas.search_space import Architecture, Space
 from enas.search_space.formats import FORMATS
 from enas.search_space.notation import Format
 from enas.settings import Settings
@@ -107,6 +107,34 @@ class SearchSpace:
 
 
 SPACES: dict[str, SearchSpace] = {}
+
+
+def trained(
+    space: Callable[[Config], Space[Any]],
+    lstm: Callable[[Any, Any], Controller[Any]],
+    part: type[ControllerConfig],
+    independent: Callable[[Any, Config], Controller[Any]] = lambda space, config: IndependentController(space),
+) -> Callable[[Config], Controller[Any]]:
+    """What makes the trained controller of a space, of the type that controller_type says.
+
+    Args:
+        space: makes what is sampled.
+        lstm: (space, settings of `part`) to a controller, for controller_type lstm.
+        part: the `Settings` class of that controller.
+        independent: (space, settings) to a controller, for controller_type independent.
+    """
+
+    def make(config: Config) -> Controller[Any]:
+        if config.controller_type == "independent":
+            return independent(space(config), config)
+        return lstm(space(config), config[part])
+
+    return make
+
+
+def uniform(space: Callable[[Config], Space[Any]]) -> Callable[[Config], Controller[Any]]:
+    """What makes the controller of train_type random."""
+    return lambda config: RandomController(space(config), config.shared_balanced)
 
 
 def register(space: SearchSpace) -> SearchSpace:

@@ -1,0 +1,575 @@
+"""Every architecture class: what is one and what is not, integers, JSON, files, and edited copies."""
+
+import json
+import re
+from dataclasses import FrozenInstanceError, fields, replace
+
+import pytest
+from cnn_strategies import macro_networks, micro_cells, micro_networks
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import cells
+
+from enas.search_space import (
+    ACTIVATIONS,
+    MACRO_OPERATIONS,
+    MICRO_OPERATIONS,
+    MacroNetwork,
+    MicroCell,
+    MicroNetwork,
+    RNNCell,
+    architecture_from_dict,
+    load_architecture,
+    reduction_layers,
+)
+
+#   0 ── 1 ── 2      loose ends 2, 4 and 5
+#   └─── 3 ── 4
+#        └─── 5
+RNN = RNNCell(("tanh", "ReLU", "identity", "sigmoid", "tanh", "ReLU"), (0, 1, 0, 3, 3))
+MACRO = MacroNetwork(("conv3x3", "max3x3", "sep5x5", "avg3x3"), ((), (), (0,), (0, 2)))
+# Node 3 reads node 2, node 4 reads nodes 2 and 3: the loose ends are 4 and 5.
+MICRO_CELL = MicroCell(
+    ((0, 1), (2, 0), (2, 3), (1, 1)),
+    (("sep3x3", "max3x3"), ("identity", "sep5x5"), ("avg3x3", "sep3x3"), ("sep5x5", "identity")),
+)
+MICRO = MicroNetwork(MICRO_CELL, MICRO_CELL.replace_operations("max3x3"))
+SEP = ("sep3x3", "sep3x3")
+LONE = MicroCell(((0, 1),), (SEP,))
+
+STRATEGIES = {RNNCell: cells, MacroNetwork: macro_networks, MicroCell: micro_cells, MicroNetwork: micro_networks}
+NAMES = {
+    RNNCell: [*ACTIVATIONS], MacroNetwork: MACRO_OPERATIONS, MicroCell: MICRO_OPERATIONS, MicroNetwork: MICRO_OPERATIONS
+}  # fmt: skip
+every_kind = pytest.mark.parametrize("kind", STRATEGIES)
+
+
+def refused(message: str):
+    """A ValueError whose text contains `message`, word for word."""
+    return pytest.raises(ValueError, match=re.escape(message))
+
+
+def replaced(architecture, name: str, *node):
+    """A copy in which all nodes, or one, apply `name`."""
+    if isinstance(architecture, RNNCell):
+        return architecture.replace_activations(name, *node)
+    return architecture.replace_operations(name, *node)
+
+
+def applied(architecture) -> dict:
+    """What each node applies."""
+    if isinstance(architecture, MicroNetwork):
+        return {(name, node): part for name, cell in _cells(architecture) for node, part in applied(cell).items()}
+    parts = architecture.activations if isinstance(architecture, RNNCell) else architecture.operations
+    return dict(zip(architecture.nodes, parts, strict=True))
+
+
+def reads(architecture) -> dict:
+    """What each node reads, as a plain graph."""
+    if isinstance(architecture, MicroNetwork):
+        return {
+            (name, node): tuple((name, label) for label in labels)
+            for name, cell in _cells(architecture)
+            for node, labels in reads(cell).items()
+        }
+    if isinstance(architecture, RNNCell):
+        return {0: (), **{node: (label,) for label, node in architecture.edges}}
+    read = architecture.skips if isinstance(architecture, MacroNetwork) else architecture.inputs
+    return dict(zip(architecture.nodes, read, strict=True))
+
+
+def _cells(network: MicroNetwork) -> list[tuple[str, MicroCell]]:
+    return [("normal", network.normal), ("reduction", network.reduction)]
+
+
+def removable(architecture) -> list:
+    """The nodes that may be removed."""
+    if isinstance(architecture, MicroNetwork):
+        return [(name, node) for name, cell in _cells(architecture) for node in removable(cell)]
+    if isinstance(architecture, MicroCell):
+        return list(architecture.nodes) if architecture.num_blocks > 1 else []
+    return list(architecture.nodes[1:])
+
+
+# What an architecture is
+
+
+def test_parts_of_a_recurrent_cell():
+    assert RNN.num_blocks == 6
+    assert RNN.nodes == (0, 1, 2, 3, 4, 5)
+    assert RNN.edges == ((0, 1), (1, 2), (0, 3), (3, 4), (3, 5))
+    assert RNN.parents == (0, 1, 0, 3, 3)
+    assert RNN.loose_ends == RNN.output_nodes == (2, 4, 5)
+    everything = replace(RNN, cell_output="all")
+    assert (everything.loose_ends, everything.output_nodes) == ((2, 4, 5), (1, 2, 3, 4, 5))
+    assert everything.remove_node(1).output_nodes == (2, 3, 4, 5)  # labels, not positions
+
+
+@pytest.mark.parametrize("cell_output", ["loose_ends", "all"])
+def test_a_lone_node_is_the_output(cell_output):
+    assert RNNCell(("ReLU",), (), cell_output).output_nodes == (0,)
+
+
+def test_parents_are_positions_not_labels():
+    cell = RNNCell(("tanh",) * 4, (0, 3, 3), nodes=(0, 3, 5, 9))
+    assert cell.edges == ((0, 3), (3, 5), (3, 9))
+    assert cell.parents == (0, 1, 1)
+
+
+def test_parts_of_a_convolutional_cell():
+    assert MICRO_CELL.num_blocks == 4
+    assert MICRO_CELL.nodes == (2, 3, 4, 5)
+    assert MICRO_CELL.loose_ends == MICRO_CELL.output_nodes == (4, 5)
+    assert replace(MICRO_CELL, cell_output="all").output_nodes == (2, 3, 4, 5)
+    assert MICRO.nodes == tuple((name, node) for name in ("normal", "reduction") for node in (2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("kind", [RNNCell, MicroCell])
+@given(data=st.data())
+def test_every_node_is_read_or_loose(kind, data):
+    cell = data.draw(STRATEGIES[kind](gaps=True))
+    read = {label for labels in reads(cell).values() for label in labels}
+    assert cell.loose_ends == tuple(node for node in cell.nodes if node not in read)
+    assert cell.nodes[-1] in cell.loose_ends and set(cell.output_nodes) <= set(cell.nodes)
+
+
+def test_parts_of_a_macro_network():
+    assert MACRO.layers == MACRO.nodes == (0, 1, 2, 3)
+    assert MACRO.num_layers == 4
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "expected"), [(12, (3, 7)), (24, (7, 15)), (6, (1, 3)), (3, (0, 1)), (5, (0, 2)), (2, (0,)), (1, ())]
+)
+def test_reductions_are_after_one_and_two_thirds(num_layers, expected):
+    assert reduction_layers(num_layers) == expected
+
+
+def test_stages_of_twelve_layers():
+    network = MacroNetwork(("conv3x3",) * 12, ((),) * 12)
+    assert network.stages == (0,) * 4 + (1,) * 4 + (2,) * 4
+    assert network.remove_node(3).stages == (0,) * 3 + (1,) * 4 + (2,) * 4
+
+
+@every_kind
+@given(data=st.data())
+def test_lists_make_an_equal_architecture_with_an_equal_hash_that_is_frozen(kind, data):
+    architecture = data.draw(STRATEGIES[kind](gaps=True))
+    values = {spec.name: getattr(architecture, spec.name) for spec in fields(kind)}
+    lists = {name: _listed(value) for name, value in values.items()}
+    assert kind(**lists) == architecture and hash(kind(**lists)) == hash(architecture)
+    for name, value in values.items():
+        with pytest.raises(FrozenInstanceError):
+            setattr(architecture, name, value)
+
+
+def _listed(value):
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def test_every_part_tells_cells_apart():
+    others = [
+        RNN.replace_activations("sigmoid", 0),
+        RNNCell(RNN.activations, (0, 1, 0, 3, 0)),
+        RNNCell(RNN.activations, RNN.previous, "all"),
+        RNNCell(RNN.activations, (0, 1, 0, 3, 3), nodes=(0, 1, 2, 3, 4, 7)),
+    ]
+    assert len({RNN, *others}) == 5
+
+
+CONV = ("conv3x3",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts", "message"),
+    [
+        (RNNCell, ((), ()), "a cell needs at least one node"),
+        (RNNCell, (("tanh", "relu"), (0,)), f"unknown activation 'relu'; known: {', '.join(ACTIVATIONS)}"),
+        (RNNCell, (("tanh", ["tanh"]), (0,)), "unknown activation ['tanh']"),
+        (RNNCell, (("tanh",) * 3, (0,)), "a cell of 3 nodes needs 2 previous nodes, not 1"),
+        (RNNCell, (("tanh",) * 2, (0.0,)), "node labels and previous nodes must be integers"),
+        (RNNCell, (("tanh",) * 2, (False,)), "node labels and previous nodes must be integers"),
+        (RNNCell, (("tanh",) * 2, (0,), "all", (0, "1")), "node labels and previous nodes must be integers"),
+        (RNNCell, (("tanh",) * 3, (0, 0), "all", (1, 2, 3)), "labels must increase from 0, one a node; got [1, 2, 3]"),
+        (RNNCell, (("tanh",) * 3, (0, 0), "all", (0, 1, 1)), "labels must increase from 0, one a node; got [0, 1, 1]"),
+        (RNNCell, (("tanh",) * 3, (0, 0), "all", (0, 1)), "node labels must increase from 0, one a node; got [0, 1]"),
+        (RNNCell, (("tanh",) * 4, (0, 2, 0)), "node 2 reads node 2, which is not an earlier node of the cell"),
+        (RNNCell, (("tanh",) * 4, (0, -1, 0)), "node 2 reads node -1, which is not an earlier node of the cell"),
+        (RNNCell, (("tanh",) * 3, (0, 1), "all", (0, 2, 4)), "node 4 reads node 1, which is not an earlier node"),
+        (RNNCell, (("tanh",), (), "mean"), "cell_output is 'mean'; it must be one of loose_ends, all"),
+        (MacroNetwork, ((), ()), "a network needs at least one layer"),
+        (MacroNetwork, (("conv7x7",), ((),)), "'conv7x7'; known: conv3x3, sep3x3, conv5x5, sep5x5, avg3x3, max3x3"),
+        (MacroNetwork, (("identity",), ((),)), "unknown operation 'identity'"),
+        (MacroNetwork, (CONV * 2, ((),)), "a network of 2 layers needs 2 lists of skips, not 1"),
+        (MacroNetwork, (CONV * 2, ((), (1,))), "layer 1 skips from layer 1, which is not an earlier layer of the"),
+        (MacroNetwork, (CONV * 2, ((), (-2,))), "layer 1 skips from layer -2"),
+        (MacroNetwork, (CONV * 2, ((), (False,))), "layer 1 skips from layer False"),
+        (MacroNetwork, (CONV * 3, ((), (), (1, 0))), "skips of layer 2 must increase; got [1, 0]"),
+        (MacroNetwork, (CONV * 3, ((), (), (1, 1))), "skips of layer 2 must increase; got [1, 1]"),
+        (MacroNetwork, (CONV * 2, ((), ()), (1, 2), 3), "layer labels must increase from 0, one a layer; got [1, 2]"),
+        (MacroNetwork, (CONV * 2, ((), ()), (0, 0), 3), "layer labels must increase from 0, one a layer; got [0, 0]"),
+        (MacroNetwork, (CONV * 2, ((), ()), (0,), 3), "layer labels must increase from 0, one a layer; got [0]"),
+        (MacroNetwork, (CONV * 2, ((), ()), (0, 1.0), 3), "layer labels must be integers"),
+        (MacroNetwork, (CONV * 2, ((), ()), (0, 2)), "num_layers is 2, but the network has a layer 2; it must be at"),
+        (MacroNetwork, (CONV * 2, ((), ()), (), 1), "num_layers is 1, but the network has a layer 1"),
+        (MacroNetwork, (CONV * 2, ((), ()), (), "3"), "num_layers is '3'"),
+        (MacroNetwork, (CONV * 2, ((), (1,)), (0, 2), 3), "layer 2 skips from layer 1, which is not an earlier layer"),
+        (MicroCell, ((), ()), "a cell needs at least one node"),
+        (MicroCell, (((0, 1),), ()), "a cell of 1 nodes needs 1 pairs of operations, not 0"),
+        (MicroCell, (((0, 2),), (SEP,)), "node 2 reads 2, which is neither a cell input (0, 1) nor an earlier node of"),
+        (MicroCell, (((0, -1),), (SEP,)), "node 2 reads -1"),
+        (MicroCell, (((0, True),), (SEP,)), "node 2 reads True"),
+        (MicroCell, (((0, 1), (0, 4)), (SEP, SEP)), "node 3 reads 4"),
+        (MicroCell, (((0, 1), (0, 2)), (SEP, SEP), "all", (3, 4)), "node 4 reads 2"),
+        (MicroCell, (((0, 1, 1),), (SEP,)), "node 2 needs two inputs and two operations, not 3 and 2"),
+        (MicroCell, (((0, 1),), (("sep3x3",),)), "node 2 needs two inputs and two operations, not 2 and 1"),
+        (MicroCell, (((0, 1),), (("sep3x3", "conv3x3"),)), "'conv3x3'; known: sep3x3, sep5x5, avg3x3, max3x3, id"),
+        (MicroCell, (((0, 1),), (SEP,), "mean"), "cell_output is 'mean'; it must be one of loose_ends, all"),
+        (MicroCell, (((0, 1),), (SEP,), "all", (1,)), "labels must be 2 or more and increase, one a node; got [1]"),
+        (MicroCell, (((0, 1), (0, 1)), (SEP, SEP), "all", (3, 3)), "labels must be 2 or more and increase, one a node"),
+        (MicroCell, (((0, 1),), (SEP,), "all", (2, 3)), "must be 2 or more and increase, one a node; got [2, 3]"),
+        (MicroCell, (((0, 1),), (SEP,), "all", ("2",)), "node labels must be integers"),
+        (MicroNetwork, (MICRO_CELL, None), "the reduction cell must be a MicroCell, not NoneType"),
+    ],
+)
+def test_what_is_no_architecture(kind, parts, message):
+    with refused(message):
+        kind(*parts)
+
+
+# Integers
+
+
+def test_encodings_worked_out_by_hand():
+    assert RNN.encode() == (0, 0, 1, 1, 2, 0, 3, 3, 0, 3, 1)
+    assert RNNCell(("sigmoid",), ()).encode() == (3,)
+    assert MACRO.encode() == (0, 5, 0, 3, 1, 0, 4, 1, 0, 1)
+    assert MICRO_CELL.encode() == (0, 0, 1, 3, 2, 4, 0, 1, 2, 2, 3, 0, 1, 1, 1, 4)
+    assert MICRO.encode() == MICRO_CELL.encode() + MICRO.reduction.encode()
+
+
+@every_kind
+@given(data=st.data())
+def test_decode_undoes_encode_whatever_the_order_of_names(kind, data):
+    outputs = {"cell_outputs": ("loose_ends",)} if kind is MicroNetwork else {}
+    architecture = data.draw(STRATEGIES[kind](**outputs))
+    output = {} if kind in (MacroNetwork, MicroNetwork) else {"cell_output": architecture.cell_output}
+    names = data.draw(st.permutations(NAMES[kind]))
+    decisions = architecture.encode(names)
+    assert kind.decode(decisions, names, **output) == architecture
+    assert kind.decode(list(decisions), names, **output).encode(names) == decisions
+    assert kind.decode(architecture.encode(), **output) == architecture
+
+
+@pytest.mark.parametrize(
+    ("kind", "decisions", "message"),
+    [
+        (RNNCell, [], "a cell is an odd number of integers, 2N-1 for N nodes; got 0"),
+        (RNNCell, [0, 0], "a cell is an odd number of integers, 2N-1 for N nodes; got 2"),
+        (RNNCell, [-1, 0, 0], "activation number -1 is not in 0 … 3"),
+        (RNNCell, [0, 0, 4], "activation number 4 is not in 0 … 3"),
+        (RNNCell, [0, 1, 0], "node 1 reads node 1, which is not an earlier node of the cell"),
+        (RNNCell, [0.0], "a cell is a list of integers"),
+        (MacroNetwork, [], "a network needs at least one layer"),
+        (MacroNetwork, [0, 0], "a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got 2"),
+        (MacroNetwork, [0, 0, 0, 0], "a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got 4"),
+        (MacroNetwork, [6], "operation number 6 of layer 0 is not in 0 … 5"),
+        (MacroNetwork, [0, -1, 0], "operation number -1 of layer 1 is not in 0 … 5"),
+        (MacroNetwork, [0, 0, 2], "a skip decision of layer 1 is 2; it must be 0 or 1"),
+        (MacroNetwork, [0.0], "a network is a list of integers"),
+        (MicroCell, [0, 0, 0], "a cell is four integers a node; got 3"),
+        (MicroCell, [0, 5, 0, 0], "operation number 5 is not in 0 … 4"),
+        (MicroCell, [0, 0, 1.0, 0], "a cell is a list of integers"),
+        (MicroNetwork, [0] * 4, "a network is two cells of four integers a node; got 4 integers"),
+    ],
+)
+def test_integers_that_are_no_architecture(kind, decisions, message):
+    with refused(message):
+        kind.decode(decisions)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "names", "message"),
+    [
+        (RNN, ("tanh", "ReLU"), "cannot encode identity, sigmoid: only tanh, ReLU are allowed"),
+        (RNN.remove_node(2), [*ACTIVATIONS], "a cell with removed nodes has no encoding; renumber() it first"),
+        (MACRO, ("conv3x3", "max3x3"), "cannot encode avg3x3, sep5x5: only conv3x3, max3x3 are allowed"),
+        (MACRO.remove_node(1), MACRO_OPERATIONS, "a network with removed layers has no encoding"),
+        (MACRO.remove_node(3), MACRO_OPERATIONS, "a network with removed layers has no encoding"),
+        (MICRO_CELL, ("sep3x3", "max3x3", "identity"), "cannot encode avg3x3, sep5x5: only sep3x3, max3x3, identity"),
+        (MICRO_CELL.remove_node(3), MICRO_OPERATIONS, "a cell with removed nodes has no encoding; renumber() it first"),
+        (MicroNetwork(MICRO_CELL, MICRO_CELL.remove_node(5)), MICRO_OPERATIONS, "cells of 4 and 3 nodes has no"),
+    ],
+)
+def test_what_the_integers_cannot_say(architecture, names, message):
+    with refused(message):
+        architecture.encode(names)
+
+
+# JSON and files
+
+
+def test_dictionaries_after_a_removal():
+    cell = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1), "all").remove_node(1)
+    assert cell.to_dict() == {
+        "type": "rnn_cell",
+        "num_blocks": 2,
+        "nodes": [0, 2],
+        "activations": ["tanh", "sigmoid"],
+        "previous": [0],
+        "cell_output": "all",
+    }
+    assert MACRO.remove_node(2).to_dict() == {
+        "type": "cnn_macro",
+        "num_layers": 4,
+        "layers": [0, 1, 3],
+        "operations": ["conv3x3", "max3x3", "avg3x3"],
+        "skips": [[], [], [0]],
+    }
+
+
+@every_kind
+@given(data=st.data())
+def test_json_and_files_come_back(kind, data, tmp_path_factory):
+    architecture = data.draw(STRATEGIES[kind](gaps=True))
+    text = architecture.to_json()
+    assert "\n" not in text and json.loads(text) == architecture.to_dict()
+    assert kind.from_json(text) == architecture_from_dict(json.loads(text)) == architecture
+    path = tmp_path_factory.mktemp("architectures") / "architecture.json"
+    path.write_text(text, encoding="utf-8")
+    assert kind.load(path) == kind.load(str(path)) == load_architecture(path) == architecture
+    with refused("not JSON: "):
+        kind.from_json(text[: data.draw(st.integers(0, len(text) - 1))])
+
+
+RNN_KEYS = "activations, cell_output, nodes, num_blocks, previous, type"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "message"),
+    [
+        (RNN, {"nodes": None}, "nodes of a recurrent cell must be a list"),
+        (RNN, {"activations": "tanh"}, "activations of a recurrent cell must be a list"),
+        (RNN, {"previous": {"0": 1}}, "previous of a recurrent cell must be a list"),
+        (RNN, {"previous": [0, 1, 0, 3, [3]]}, "node labels and previous nodes must be integers"),
+        (RNN, {"num_blocks": 5}, "num_blocks is 5, but the others make it 6"),
+        (RNN, {"num_blocks": None}, "num_blocks is None, but the others make it 6"),
+        (RNN, {"nodes": []}, "nodes is [], but the others make it [0, 1, 2, 3, 4, 5]"),
+        (RNN, {"type": "cnn_macro"}, "architecture type is 'cnn_macro', not 'rnn_cell'"),
+        (RNN, {"type": ["rnn_cell"]}, "architecture type is ['rnn_cell'], not 'rnn_cell'"),
+        (RNN, {"colour": 1}, f"{RNN_KEYS}; found activations, cell_output, colour, nodes, num_blocks, previous, type"),
+        (MACRO, {"type": "rnn_cell"}, "architecture type is 'rnn_cell', not 'cnn_macro'"),
+        (MACRO, {"colour": 1}, "a macro network needs the keys layers, num_layers, operations, skips, type; found co"),
+        (MACRO, {"skips": "0"}, "skips of a macro network must be a list"),
+        (MACRO, {"skips": [0, 1, 2, 3]}, "each item of skips of a macro network must be a list"),
+        (MACRO, {"layers": []}, "layers is [], but the others make it [0, 1, 2, 3]"),
+        (MACRO, {"num_layers": 0}, "num_layers is 0, but the others make it 4"),
+        (MACRO, {"num_layers": True}, "num_layers is True, but"),
+        (MACRO, {"num_layers": 3}, "num_layers is 3, but the network has a layer 3"),
+        (MACRO, {"operations": ["conv3x3", None, "conv3x3", "conv3x3"]}, "unknown operation None"),
+        (MICRO_CELL, {"type": "cnn_micro"}, "architecture type is 'cnn_micro', not 'cnn_micro_cell'"),
+        (MICRO_CELL, {"inputs": None}, "inputs of a convolutional cell must be a list"),
+        (MICRO_CELL, {"inputs": [0, 0, 0, 0]}, "each item of inputs of a convolutional cell must be a list"),
+        (MICRO_CELL, {"operations": ["sep3x3"] * 4}, "each item of operations of a convolutional cell must be a list"),
+        (MICRO_CELL, {"nodes": []}, "nodes is [], but the others make it [2, 3, 4, 5]"),
+        (MICRO_CELL, {"num_blocks": 5}, "num_blocks is 5, but the others make it 4"),
+        (MICRO_CELL, {"colour": 1}, "a convolutional cell needs the keys cell_output, inputs, nodes, num_blocks, oper"),
+        (MICRO, {"type": "cnn_macro"}, "architecture type is 'cnn_macro', not 'cnn_micro'"),
+        (MICRO, {"colour": 1}, "a micro network needs the keys normal, reduction, type; found colour, normal, reduct"),
+    ],
+)
+def test_json_that_is_no_architecture(architecture, change, message):
+    changed = architecture.to_dict() | change
+    with refused(message):
+        type(architecture).from_json(json.dumps(changed))
+    if architecture is MICRO_CELL:
+        with refused(message):
+            MicroNetwork.from_dict(MICRO.to_dict() | {"reduction": changed})
+
+
+@pytest.mark.parametrize(("data", "name"), [([1, 2], "list"), (None, "NoneType"), ({"type": "rnn_cell"}, "type")])
+def test_json_without_the_keys(data, name):
+    with refused(f"a recurrent cell needs the keys {RNN_KEYS}; found {name}"):
+        RNNCell.from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize("name", ["absent.json", "."])
+def test_load_names_a_missing_file(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{path}: no such file")):
+        RNNCell.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not JSON: "),
+        (RNN.to_json()[:40].encode(), "not JSON: "),
+        (b"\xff\xfe\x00", ""),
+        (b"[]", "a recurrent cell needs the keys"),
+        (RNN.to_json().replace("rnn_cell", "cnn_macro").encode(), "architecture type is 'cnn_macro', not 'rnn_cell'"),
+        (RNN.to_json().replace("tanh", "swish").encode(), "unknown activation 'swish'"),
+    ],
+    ids=["empty", "truncated", "not text", "list", "type", "activation"],
+)
+def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path, content, message):
+    path = tmp_path / "cell.json"
+    path.write_bytes(content)
+    with refused(f"{path}: {message}"):
+        RNNCell.load(path)
+
+
+# Edited copies
+
+
+@every_kind
+@given(data=st.data())
+def test_replacing_what_nodes_apply(kind, data):
+    architecture = data.draw(STRATEGIES[kind](gaps=True))
+    before, node = architecture.to_json(), data.draw(st.sampled_from(architecture.nodes))
+    name = data.draw(st.sampled_from(NAMES[kind]))
+    part = (name, name) if kind in (MicroCell, MicroNetwork) else name
+    changed, everywhere = replaced(architecture, name, node), replaced(architecture, name)
+    assert applied(changed) == applied(architecture) | {node: part}
+    assert applied(everywhere) == dict.fromkeys(architecture.nodes, part)
+    assert architecture.to_json() == before
+    for edited in (changed, everywhere):
+        assert _without_parts(edited.to_dict()) == _without_parts(architecture.to_dict())
+
+
+def _without_parts(data: dict) -> dict:
+    rest = {name: value for name, value in data.items() if name not in ("activations", "operations")}
+    return {name: _without_parts(value) if isinstance(value, dict) else value for name, value in rest.items()}
+
+
+@every_kind
+@given(data=st.data())
+def test_removing_any_node(kind, data):
+    """Its readers read what it read, in its place; a layer that skipped from it skips from one layer fewer."""
+    architecture = data.draw(STRATEGIES[kind](gaps=True).filter(removable))
+    node = data.draw(st.sampled_from(removable(architecture)))
+    smaller, before = architecture.remove_node(node), reads(architecture)
+    assert smaller.nodes == tuple(label for label in architecture.nodes if label != node)
+    assert applied(smaller) == {label: part for label, part in applied(architecture).items() if label != node}
+    for label, found in reads(smaller).items():
+        if kind is MacroNetwork:
+            assert found == tuple(read for read in before[label] if read != node)
+        else:
+            expected = [before[node][place] if read == node else read for place, read in enumerate(before[label])]
+            assert found == tuple(expected)
+    if kind is MacroNetwork:
+        stages = dict(zip(architecture.layers, architecture.stages, strict=True))
+        assert smaller.stages == tuple(stages[layer] for layer in smaller.layers)
+        assert smaller.num_layers == architecture.num_layers
+    if kind in (RNNCell, MicroCell):
+        assert smaller.cell_output == architecture.cell_output
+
+
+@every_kind
+@given(data=st.data())
+def test_the_order_of_two_removals_is_of_no_account(kind, data):
+    architecture = data.draw(STRATEGIES[kind]().filter(lambda each: len(each.nodes) > 4 and len(removable(each)) > 2))
+    one = data.draw(st.sampled_from(removable(architecture)))
+    rest = [node for node in removable(architecture) if node in removable(architecture.remove_node(one))]
+    other = data.draw(st.sampled_from(rest))
+    assert architecture.remove_node(one).remove_node(other) == architecture.remove_node(other).remove_node(one)
+
+
+@every_kind
+@given(data=st.data())
+def test_copies_edited_to_the_last_node_are_still_architectures(kind, data):
+    architecture = data.draw(STRATEGIES[kind](gaps=True))
+    while removable(architecture):
+        architecture = architecture.remove_node(data.draw(st.sampled_from(removable(architecture))))
+        architecture = replaced(architecture, data.draw(st.sampled_from(NAMES[kind])))
+        assert kind.from_json(architecture.to_json()) == architecture
+    assert len(architecture.nodes) == (2 if kind is MicroNetwork else 1)
+    if kind in (RNNCell, MacroNetwork):
+        assert architecture.nodes == (0,)
+
+
+@pytest.mark.parametrize("kind", [RNNCell, MicroCell, MicroNetwork])
+@given(data=st.data())
+def test_renumbering_changes_labels_and_nothing_else(kind, data):
+    architecture = data.draw(STRATEGIES[kind](gaps=True))
+    renumbered = architecture.renumber()
+    if kind is MicroNetwork:
+        assert renumbered == MicroNetwork(architecture.normal.renumber(), architecture.reduction.renumber())
+        return
+    inputs, first = {RNNCell: ((), 0), MicroCell: ((0, 1), 2)}[kind]
+    new = dict(zip((*inputs, *architecture.nodes), (*inputs, *renumbered.nodes), strict=True))
+    assert renumbered.nodes == tuple(range(first, first + architecture.num_blocks))
+    expected = {new[node]: tuple(new[label] for label in labels) for node, labels in reads(architecture).items()}
+    assert reads(renumbered) == expected
+    assert list(applied(renumbered).values()) == list(applied(architecture).values())
+    assert renumbered.cell_output == architecture.cell_output
+    assert renumbered.output_nodes == tuple(new[label] for label in architecture.output_nodes)
+    assert renumbered.renumber() == renumbered
+    names = NAMES[kind]
+    assert kind.decode(renumbered.encode(names), names, renumbered.cell_output) == renumbered
+
+
+def test_removals_worked_out_by_hand():
+    cell = RNN.remove_node(3)
+    assert cell.nodes == (0, 1, 2, 4, 5)
+    assert cell.activations == ("tanh", "ReLU", "identity", "tanh", "ReLU")
+    assert cell.edges == ((0, 1), (1, 2), (0, 4), (0, 5))
+    assert cell.loose_ends == (2, 4, 5)
+    assert RNN.remove_node(2).loose_ends == (1, 4, 5)  # the only reader of node 1
+    assert RNN.remove_node(4).loose_ends == (2, 5)  # one of two readers of node 3
+    assert RNN.remove_node(1).renumber().previous == (0, 0, 2, 2)
+    cell = MICRO_CELL.remove_node(2)  # read inputs 0 and 1; node 3 read it first, node 4 too
+    assert cell.nodes == (3, 4, 5)
+    assert cell.inputs == ((0, 0), (0, 3), (1, 1))
+    assert MICRO_CELL.remove_node(3).inputs == ((0, 1), (2, 0), (1, 1))  # node 4 read it second
+    assert MICRO_CELL.remove_node(3).loose_ends == (4, 5)
+
+
+def test_edits_of_a_network_name_the_cell():
+    smaller = MICRO.remove_node(("reduction", 3))
+    assert (smaller.normal, smaller.reduction) == (MICRO_CELL, MICRO.reduction.remove_node(3))
+    changed = MICRO.replace_operations("identity", ("normal", 4))
+    assert (changed.normal, changed.reduction) == (MICRO_CELL.replace_operations("identity", 4), MICRO.reduction)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda: RNN.remove_node(0), "node 0 cannot be removed: only it reads the input and the previous state"),
+        (lambda: MACRO.remove_node(0), "layer 0 cannot be removed: only it reads the image"),
+        (lambda: LONE.remove_node(2), "node 2 cannot be removed: the cell has no other node"),
+        (
+            lambda: MicroNetwork(LONE, LONE).remove_node(("normal", 2)),
+            "normal cell: node 2 cannot be removed: the cell has no other node",
+        ),
+        (
+            lambda: MicroNetwork(LONE, LONE).remove_node(("normal", 9)),
+            "the network has no node ('normal', 9); its nodes are normal 2, reduction 2",
+        ),
+        (lambda: replaced(RNN, "swish"), f"unknown activation 'swish'; known: {', '.join(ACTIVATIONS)}"),
+        (lambda: replaced(RNN, "swish", 0), f"unknown activation 'swish'; known: {', '.join(ACTIVATIONS)}"),
+        (lambda: replaced(MACRO, "identity", 1), "unknown operation 'identity'"),
+        (lambda: replaced(MICRO, "conv3x3"), "unknown operation 'conv3x3'"),
+    ],
+)
+def test_edits_that_are_refused(edit, message):
+    with refused(message):
+        edit()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name", "message"),
+    [
+        (RNN.remove_node(1), "tanh", "the cell has no node {}; its nodes are 0, 2, 3, 4, 5"),
+        (MACRO.remove_node(1), "conv3x3", "the network has no layer {}; its layers are 0, 2, 3"),
+        (MICRO_CELL.remove_node(3), "sep3x3", "the cell has no node {}; its nodes are 2, 4, 5"),
+    ],
+)
+@pytest.mark.parametrize("node", [1, 3, 6, -1])
+def test_a_node_that_is_not_there_is_named(architecture, name, message, node):
+    if node in architecture.nodes:
+        assert node not in architecture.remove_node(node).nodes
+        return
+    for edit in (lambda: architecture.remove_node(node), lambda: replaced(architecture, name, node)):
+        with refused(message.format(node)):
+            edit()
