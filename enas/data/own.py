@@ -5,8 +5,6 @@ an image and its label; or a dict of these, as Hugging Face datasets give them (
 A `torch.utils.data.Dataset`, a list, a column of a table, or anything else with a length and numbered items will do.
 """
 
-import filecmp
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -21,7 +19,8 @@ from tqdm import tqdm
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import check_plain
 from enas.data.image_folder import RESOURCES
-from enas.errors import UserError
+from enas.errors import UserError, refusing
+from enas.runs.files import atomic_folder
 
 TEXT_KEYS = ("text", "sentence", "tokens", "input_ids")
 IMAGE_KEYS = ("image", "img")
@@ -123,21 +122,13 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     check_plain(name, Path(data_dir))
     checked = [Split(split, items) for split, items in zip(SPLITS, splits, strict=True)]
     folder = Path(data_dir) / name
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as staging:
-            ready = Path(staging) / name
-            ready.mkdir()
-            _write(name, ready, checked)
-            is_new = not folder.exists()
-            if is_new:
-                ready.rename(folder)
-            elif not _same(ready, folder):
-                raise UserError(f"{folder}: exists and holds other data; give the dataset another name")
-    except OSError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another data_dir") from error
+    is_new = not folder.exists()
+    taken = f"{folder}: exists and holds other data; give the dataset another name"
+    with (
+        refusing(lambda error: f"{folder}: cannot be written ({error.strerror}); choose another data_dir"),
+        atomic_folder(folder, taken=taken) as ready,
+    ):
+        _write(name, ready, checked)
     return is_new
 
 
@@ -150,11 +141,6 @@ def _write(name: str, folder: Path, splits: Sequence[Split]) -> None:
         return
     for split in splits:
         (folder / f"{split.name}.txt").write_text("".join(_lines(split, kind)), encoding="utf-8")
-
-
-def _same(one: Path, other: Path) -> bool:
-    files = [{path.relative_to(root) for path in root.rglob("*") if path.is_file()} for root in (one, other)]
-    return files[0] == files[1] and not any(filecmp.cmpfiles(one, other, files[0], shallow=False)[1:])
 
 
 # --- what is handed over ----------------------------------------------------------------------------------------------

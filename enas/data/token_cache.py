@@ -3,10 +3,8 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +13,7 @@ import torch
 from torch import Tensor
 
 from enas.data.identity import BYTES, digest
+from enas.runs.files import atomic_folder
 
 FROM = 20_000_000  # bytes of text from which on a cache is worth its place
 META = "meta.json"
@@ -50,41 +49,26 @@ def cached(folder: Path, settings: Mapping[str, Any], files: Mapping[str, Path],
         UserError: as `encode`.
     """
     key = {**settings, "sources": {split: _digest(path) for split, path in files.items()}}
-    known = _load(folder, key, files)
-    if known is not None:
-        return known
-    try:
-        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
-    except OSError:
-        return None
-    try:
-        _write(made, folder, key, files, encode)
-    except OSError as error:
-        if isinstance(error, ValueError):  # a UserError is both
-            raise
-        return None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return _load(folder, key, files)
+    found = _load(folder, key, files)
+    if found is None:
+        with suppress(OSError), atomic_folder(folder, replace=True) as made:
+            _write(made, key, files, encode)
+        found = _load(folder, key, files)
+    return found
 
 
-def _write(made: Path, folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Encode) -> None:
+def _write(folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Encode) -> None:
     with ExitStack() as opened:
-        tokens = {split: opened.enter_context(open(made / f"{split}.i32", "wb")) for split in splits}
+        tokens = {split: opened.enter_context(open(folder / f"{split}.i32", "wb")) for split in splits}
         content = encode(tokens)
         for file in tokens.values():
             _sync(file)
     # Digests of what was written, for a power cut or a worn disk leaves files of the right name with other numbers.
     digests = {split: _digest(Path(file.name)) for split, file in tokens.items()}
     meta = {"key": key, "content": content, "digests": {**digests, META: _digest_of(content)}}
-    with open(made / META, "wb") as file:
+    with open(folder / META, "wb") as file:
         file.write(json.dumps(meta).encode())
         _sync(file)
-    if folder.exists():
-        os.replace(folder, made / "old")
-    made.chmod(0o755)
-    os.replace(made, folder)
-    shutil.rmtree(folder / "old", ignore_errors=True)
 
 
 def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> Encoded | None:
@@ -93,12 +77,12 @@ def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> Encod
         digests = {split: _digest(folder / f"{split}.i32") for split in files}
         if meta["key"] != key or meta["digests"] != {**digests, META: _digest_of(meta["content"])}:
             return None
-        return Encoded(meta["content"], {split: mapped(folder / f"{split}.i32") for split in files})
+        return Encoded(meta["content"], {split: _mapped(folder / f"{split}.i32") for split in files})
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
 
 
-def mapped(path: Path) -> Tensor:
+def _mapped(path: Path) -> Tensor:
     """The numbers in a file, int32 [tokens]; pages are read when they are needed."""
     return torch.from_file(str(path), shared=False, size=path.stat().st_size // 4, dtype=torch.int32)
 

@@ -8,7 +8,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from enas.errors import UserError
+from enas.errors import UserError, refusing
 
 EOS = "<eos>"
 UNKNOWN = "<unk>"
@@ -35,21 +35,20 @@ class Words:
     def __iter__(self) -> Iterator[list[str]]:
         """Raises UserError for what is not UTF-8 text with line feeds, or cannot be read."""
         last = ""  # token of the line
-        try:
-            with open(self.path, "rb") as file, self._bar(file) as bar:
-                for number, piece, ends_line in _pieces(file):
-                    tokens = self._tokens(_decode(piece, f"{self.path}, line {number}"))
-                    last = tokens[-1] if tokens else last
-                    if ends_line:
-                        self._end(tokens, last)
-                        last = ""
-                    bar.update(len(piece))
-                    yield tokens
-        except OSError as error:
-            if isinstance(error, UserError):
-                raise
-            reason = error.strerror
-            raise UserError(f"{self.path}: cannot be read ({reason}); it must be a readable text file") from None
+        advice = "it must be a readable text file"
+        with (
+            refusing(lambda error: f"{self.path}: cannot be read ({error.strerror}); {advice}"),
+            open(self.path, "rb") as file,
+            self._bar(file) as bar,
+        ):
+            for number, piece, ends_line in _pieces(file):
+                tokens = self._tokens(_decode(piece, f"{self.path}, line {number}"))
+                last = tokens[-1] if tokens else last
+                if ends_line:
+                    self._end(tokens, last)
+                    last = ""
+                bar.update(len(piece))
+                yield tokens
 
     def _bar(self, file: IO[bytes]) -> tqdm:
         size = os.fstat(file.fileno()).st_size
