@@ -1,6 +1,5 @@
 """Image datasets: CIFAR-10, `shapes`, and folders of images, split and ready to be cut into minibatches."""
 
-import difflib
 import os
 import random
 from collections.abc import Sequence
@@ -15,14 +14,21 @@ from tqdm import tqdm
 
 from enas.data.builtin import IMAGE_MAKERS, SPLITS
 from enas.data.cifar import LAYOUTS, read_cifar
-from enas.data.dataset_folder import find_dataset_folder
-from enas.data.download import ALIASES, hint
+from enas.data.dataset_folder import Kind
+from enas.data.download import ALIASES
 from enas.data.identity import Identity, digest_of_files, digest_of_tensors
 from enas.data.image_batches import FileImages, MemoryImages, channel_statistics
 from enas.data.image_folder import ImageFolder, read_image, resize, scan_folder
 from enas.errors import UserError
 from enas.settings import Settings, setting
 
+IMAGES = Kind(
+    layout="an image dataset is a folder with train, valid and test in it",
+    own="for images of your own, put folders train, valid and test",
+    example="train/",
+    downloads=LAYOUTS,
+    makers=IMAGE_MAKERS,
+)
 ROTATIONS = ("0°", "90°", "180°", "270°")
 
 
@@ -102,13 +108,7 @@ def load_images(
     name = ALIASES.get(name, name)
     if image_size < 0:
         raise UserError(f"image_size is {image_size}; it must be at least 0, which leaves images as they are")
-    folder = find_dataset_folder(
-        name,
-        Path(data_dir),
-        makers=IMAGE_MAKERS,
-        layout="an image dataset is a folder with train, valid and test in it",
-        how_to_get=_how_to_get,
-    )
+    folder = IMAGES.find(name, Path(data_dir))
     if name in LAYOUTS:
         return _load_cifar(name, folder, image_size, valid_size)
     return _load_folder(folder, image_size, _half_of_memory() if memory_limit is None else memory_limit)
@@ -204,13 +204,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _half_of_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _how_to_get(name: str, data_dir: Path) -> str:
-    if name in LAYOUTS:
-        elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
-        return f"get it with: {hint(name)}{elsewhere}"
-    advice = f"for images of your own, put folders train, valid and test into {data_dir / name}"
-    known = {*LAYOUTS, *IMAGE_MAKERS, *(folder.parent.name for folder in data_dir.glob("[!.]*/train/"))}
-    similar = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {similar[0]}? ({advice})" if similar else advice

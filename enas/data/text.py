@@ -6,7 +6,6 @@ Time comes first, so that `batch[t]` is what the recurrent cell sees at step t.
 
 from __future__ import annotations
 
-import difflib
 import io
 from array import array
 from collections import Counter
@@ -21,8 +20,8 @@ from tqdm import tqdm
 
 from enas.data import builtin, token_cache
 from enas.data.builtin import SPLITS
-from enas.data.dataset_folder import find_dataset_folder
-from enas.data.download import hint
+from enas.data.dataset_folder import Kind
+from enas.data.download import CATALOGUE
 from enas.data.identity import Identity, digest_of_tensors
 from enas.data.token_cache import Encoded, cached
 from enas.data.words import EOS, UNKNOWN, Words
@@ -42,7 +41,14 @@ class TextConfig(Settings):
     vocab_min_count: int = setting(2, "rarer words become <unk>, where the text has none of its own", at_least=1)
 
 
-DOWNLOADS = ("ptb", "wikitext")
+TEXTS = Kind(
+    layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
+    own="for text of your own, put train.txt, valid.txt and test.txt",
+    example="train.txt",
+    downloads=[name for name, dataset in CATALOGUE.items() if dataset.files[0].installed == "train.txt"],
+    makers=builtin.MAKERS,
+    others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
+)
 BAR_AFTER = 5  # seconds of an evaluation
 
 
@@ -111,17 +117,11 @@ def load_corpus(
     """
     if vocab_min_count < 1:
         raise UserError(f"vocab_min_count is {vocab_min_count}; it must be at least 1, which keeps every word")
-    folder = find_dataset_folder(
-        name,
-        Path(data_dir),
-        makers=builtin.MAKERS,
-        layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
-        how_to_get=_how_to_get,
-    )
+    folder = TEXTS.find(name, Path(data_dir))
     files = {split: folder / f"{split}.txt" for split in SPLITS}
     for path in files.values():
         if not path.exists():
-            raise NotFoundError(f"{path}: no such file; {_how_to_get(name, folder.parent)}")
+            raise NotFoundError(f"{path}: no such file{TEXTS.how_to_get(name, folder.parent)}")
     reading = _Reading({split: Words(path, text_unit) for split, path in files.items()}, vocab_min_count)
     found = None
     if sum(path.stat().st_size for path in files.values()) >= token_cache.FROM:
@@ -266,7 +266,6 @@ def evaluation_batches(
     length: int,
     *,
     warm_up: int = 0,
-    first_input: int | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
@@ -274,10 +273,10 @@ def evaluation_batches(
     The stream is cut into B contiguous columns whose lengths differ by at most one. State starts at zero and is carried
     from batch to batch. Each column first reads the `warm_up` tokens before its own, as many as there are, so that its
     state knows them. The input of a token is the token before it in the stream, across columns too; that of the
-    very first is `first_input`, by default the stream's last token, which in a split of a Corpus is `<eos>`. The mask
-    (bool) is False where a column warms up, and where a shorter column is padded: count only where it is True, and
-    `mask.sum()` over all batches is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than
-    `batch_size` tokens is read in one column a token.
+    very first is the stream's last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False where a
+    column warms up, and where a shorter column is padded: count only where it is True, and `mask.sum()` over all
+    batches is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than `batch_size` tokens is
+    read in one column a token.
 
     A progress bar on a terminal shows an evaluation that takes longer than a few seconds.
 
@@ -288,12 +287,11 @@ def evaluation_batches(
         raise UserError(f"batch size is {batch_size}; it must be at least 1")
     if len(tokens) == 0:
         raise UserError("the text has no tokens; there is nothing to evaluate on")
-
-    return _evaluation_batches(tokens.to(device), batch_size, length, warm_up, first_input)
+    return _evaluation_batches(tokens.to(device), batch_size, length, warm_up)
 
 
 def _evaluation_batches(
-    tokens: Tensor, batch_size: int, length: int, warm_up: int, first_input: int | None
+    tokens: Tensor, batch_size: int, length: int, warm_up: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)
@@ -309,32 +307,12 @@ def _evaluation_batches(
         mask = (position >= first) & (position < end)  # [T, B]
         # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
         targets = tokens[position.clamp(max=len(tokens) - 1)].long()
-        inputs = tokens[position - 1].long()  # that of the first token is the last
-        if first_input is not None:
-            inputs = inputs.masked_fill(position == 0, first_input)
-        yield inputs, targets, mask
+        yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token
 
 
 def _check_length(length: int) -> None:
     if length < 1:
         raise UserError(f"sequence length is {length}; it must be at least 1")
-
-
-def _how_to_get(name: str, data_dir: Path) -> str:
-    if name in builtin.IMAGE_MAKERS:
-        return f"{name} holds images: add --network_type cnn"
-    if name in DOWNLOADS:
-        elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
-        return f"get it with: {hint(name)}{elsewhere}"
-    if name in builtin.MAKERS:
-        return f"remove the folder {data_dir / name}; the next run makes it again"
-    advice = f"for text of your own, put train.txt, valid.txt and test.txt into {data_dir / name}"
-    similar = difflib.get_close_matches(name, _known_names(data_dir) - {name}, n=1)
-    return f"did you mean {similar[0]}? ({advice})" if similar else advice
-
-
-def _known_names(data_dir: Path) -> set[str]:
-    return {*DOWNLOADS, *builtin.MAKERS, *(file.parent.name for file in data_dir.glob("[!.]*/train.txt"))}
 
 
 def _encode(words: Words, vocabulary: tuple[str, ...], file: IO[bytes]) -> None:
