@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import statistics
 import sys
 from collections import Counter
 
@@ -18,7 +19,6 @@ from enas.data.builtin import (
     _unique_sentences,
     make_markov,
     make_pydoc,
-    markov_entropy_rate,
     markov_language,
     markov_perplexity_floor,
 )
@@ -38,6 +38,18 @@ def read_bytes(folder):
 @pytest.fixture(scope="module")
 def language():
     return markov_language()
+
+
+def mean_nll(language, sentences):
+    """Mean negative log-probability of the sentences' tokens in nats, `<eos>` counted."""
+    index = {word: i for i, word in enumerate(language.words)}
+    costs = []
+    for sentence in sentences:
+        state = 0
+        for word in (*map(index.__getitem__, sentence), len(language.words) - 1):
+            costs.append(-math.log(language.probabilities[state, word]))
+            state = language.next_state[state, word]
+    return statistics.fmean(costs)
 
 
 def state_transitions(language):
@@ -97,12 +109,12 @@ def test_entropy_rate_is_the_conditional_entropy_of_enumerated_blocks():
 
 def test_text_costs_its_entropy_rate_within_sampling_error(language):
     sentences = list(language.sentences(40_000, random.Random("a text of its own")))
-    costs = np.array([(len(sentence) + 1) * language.mean_nll([sentence]) for sentence in sentences])
+    costs = np.array([(len(sentence) + 1) * mean_nll(language, [sentence]) for sentence in sentences])
     lengths = np.array([len(sentence) + 1 for sentence in sentences])
     mean = costs.sum() / lengths.sum()
     # Sentences are independent, so this is the standard error of a ratio of two means.
     error = np.sqrt(((costs - mean * lengths) ** 2).sum()) / lengths.sum()
-    assert language.mean_nll(sentences) == pytest.approx(mean)
+    assert mean_nll(language, sentences) == pytest.approx(mean)
     assert 0 < error < 0.01
     assert abs(mean - language.entropy_rate()) < 4 * error
 
@@ -115,7 +127,7 @@ def test_floor_asks_for_memory_but_not_much(language):
     conditional = pairs / pairs.sum(axis=1, keepdims=True)
     bigram_entropy = -(pairs * np.log(conditional, out=np.zeros_like(pairs), where=pairs > 0)).sum()
     floor = markov_perplexity_floor()
-    assert floor == pytest.approx(math.exp(markov_entropy_rate())) and 5 < floor < 12
+    assert floor == pytest.approx(math.exp(language.entropy_rate())) and 5 < floor < 12
     assert 1.15 < math.exp(bigram_entropy) / floor < 1.3
 
 
@@ -138,7 +150,7 @@ def test_markov_splits_have_their_sizes_and_differ(tmp_path):
         num_tokens = sum(len(line.split()) + 1 for line in lines[split])
         assert size <= num_tokens < size + 200
     assert lines["valid"][:20] != lines["test"][:20] != lines["train"][:20] != lines["valid"][:20]
-    assert markov_language(num_words=20).mean_nll(line.split() for line in lines["train"]) < math.log(20)
+    assert mean_nll(markov_language(num_words=20), map(str.split, lines["train"])) < math.log(20)
 
 
 @pytest.mark.parametrize("sizes", [{"num_tokens": 9}, {"num_words": 1}, {"num_words": 10_000}])

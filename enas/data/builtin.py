@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,21 +86,6 @@ class MarkovLanguage:
             yield sentence
             num_tokens -= len(sentence) + 1
 
-    def mean_nll(self, sentences: Iterable[list[str]]) -> float:
-        """Mean negative log-probability of the sentences' tokens in nats, `<eos>` counted.
-
-        This is what a model that knows the language scores on this very text; it nears the entropy rate as texts grow.
-        """
-        index = {word: i for i, word in enumerate(self.words)}
-        total, count = 0.0, 0
-        for sentence in sentences:
-            state = 0
-            for word in (*map(index.__getitem__, sentence), len(self.words) - 1):
-                total -= math.log(self.probabilities[state, word])
-                count += 1
-                state = self.next_state[state, word]
-        return total / count
-
 
 def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLanguage:
     """The language of `seed`, with `num_words` words besides `<eos>`: see MarkovLanguage.
@@ -140,14 +125,9 @@ def _successor_row(rng: random.Random, num_words: int, *, may_end: bool) -> np.n
     return row
 
 
-def markov_entropy_rate(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> float:
-    """Entropy rate of `markov_language` in nats per token, `<eos>` counted; exact up to float64 rounding."""
-    return markov_language(seed=seed, num_words=num_words).entropy_rate()
-
-
 def markov_perplexity_floor(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> float:
     """The perplexity that no model of the language can beat on enough text: exp of the entropy rate."""
-    return math.exp(markov_entropy_rate(seed=seed, num_words=num_words))
+    return math.exp(markov_language(seed=seed, num_words=num_words).entropy_rate())
 
 
 def make_markov(

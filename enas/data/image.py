@@ -111,7 +111,9 @@ def load_images(
     folder = IMAGES.find(name, Path(data_dir))
     if name in LAYOUTS:
         return _load_cifar(name, folder, image_size, valid_size)
-    return _load_folder(folder, image_size, _half_of_memory() if memory_limit is None else memory_limit)
+    if memory_limit is None:
+        memory_limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return _load_folder(folder, image_size, memory_limit)
 
 
 def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> ImageDataset:
@@ -171,7 +173,8 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
             f"{memory_limit / 2**30:.2g} GiB; worker processes read them throughout the run"
         )
     if not found.classes:
-        notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {_listed(ROTATIONS)}")
+        rotations = f"{', '.join(ROTATIONS[:-1])} and {ROTATIONS[-1]}"
+        notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {rotations}")
     splits = {split: _on_disk(found, split) if is_large else _decoded(found, split, folder.name) for split in SPLITS}
     mean, std = channel_statistics(splits["train"])
     return ImageDataset(
@@ -196,11 +199,3 @@ def _decoded(found: ImageFolder, split: str, name: str) -> MemoryImages:
     for position, path in enumerate(tqdm(paths, desc=f"{name}: decoding {split}", disable=None, leave=False)):
         images[position] = read_image(path, found.image_size)
     return MemoryImages(torch.from_numpy(images), torch.tensor(found.labels[split]))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

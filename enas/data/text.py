@@ -23,7 +23,7 @@ from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import Kind
 from enas.data.download import CATALOGUE
 from enas.data.identity import Identity, digest_of_tensors
-from enas.data.token_cache import Encoded, cached
+from enas.data.token_cache import cached
 from enas.data.words import EOS, UNKNOWN, Words
 from enas.errors import NotFoundError, UserError
 from enas.settings import Settings, setting
@@ -129,13 +129,9 @@ def load_corpus(
         found = cached(folder / f".tokens-{text_unit}-{vocab_min_count}", settings, files, reading.write)
     if found is None:
         memory = {split: io.BytesIO() for split in SPLITS}
-        found = Encoded(reading.write(memory), {split: _tensor(each) for split, each in memory.items()})
-    content: dict[str, Any] = {**found.content, "vocabulary": tuple(found.content["vocabulary"]), **found.tokens}
-    return Corpus(name=name, **content)
-
-
-def _tensor(memory: io.BytesIO) -> Tensor:
-    return torch.frombuffer(memory.getbuffer(), dtype=torch.int32)
+        found = reading.write(memory)
+        found |= {split: torch.frombuffer(each.getbuffer(), dtype=torch.int32) for split, each in memory.items()}
+    return Corpus(name=name, **{**found, "vocabulary": tuple(found["vocabulary"])})
 
 
 @dataclass(frozen=True)
@@ -163,13 +159,18 @@ class _Reading:
         return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
 
 
+def check_size(name: str, size: int) -> None:
+    """Raise UserError for a size below 1."""
+    if size < 1:
+        raise UserError(f"{name} is {size}; it must be at least 1")
+
+
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
     """Lay [tokens] out as [S, B]: column b is the b-th contiguous piece of the text, and the remainder is dropped.
 
     `name` says in an error which text was too short: UserError unless each column has an input and a target.
     """
-    if batch_size < 1:
-        raise UserError(f"batch size is {batch_size}; it must be at least 1")
+    check_size("batch size", batch_size)
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
         raise UserError(
@@ -208,7 +209,7 @@ class TrainingBatches:
         With `only_whole`, what is left at the end of a pass and shorter than `length` is passed over, unless it is the
         whole text: scores of single batches are compared, and a few steps from the zero state score otherwise.
         """
-        _check_length(length)
+        check_size("sequence length", length)
         if rows.dim() != 2 or len(rows) < 2:
             raise UserError(
                 f"rows have shape {tuple(rows.shape)}; they must be [steps, batch size] with 2 steps or more"
@@ -282,9 +283,8 @@ def evaluation_batches(
 
     Raises UserError on an empty stream, or a batch size or length below 1.
     """
-    _check_length(length)
-    if batch_size < 1:
-        raise UserError(f"batch size is {batch_size}; it must be at least 1")
+    check_size("sequence length", length)
+    check_size("batch size", batch_size)
     if len(tokens) == 0:
         raise UserError("the text has no tokens; there is nothing to evaluate on")
     return _evaluation_batches(tokens.to(device), batch_size, length, warm_up)
@@ -308,11 +308,6 @@ def _evaluation_batches(
         # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
         targets = tokens[position.clamp(max=len(tokens) - 1)].long()
         yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token
-
-
-def _check_length(length: int) -> None:
-    if length < 1:
-        raise UserError(f"sequence length is {length}; it must be at least 1")
 
 
 def _encode(words: Words, vocabulary: tuple[str, ...], file: IO[bytes]) -> None:

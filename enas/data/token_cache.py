@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,30 +19,20 @@ META = "meta.json"
 Encode = Callable[[Mapping[str, IO[bytes]]], dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A text as numbers.
-
-    Attributes:
-        content: vocabulary and what else there is to know, JSON-ready.
-        tokens: split -> int32 [tokens].
-    """
-
-    content: dict[str, Any]
-    tokens: dict[str, Tensor]
-
-
-def cached(folder: Path, settings: Mapping[str, Any], files: Mapping[str, Path], encode: Encode) -> Encoded | None:
+def cached(
+    folder: Path, settings: Mapping[str, Any], files: Mapping[str, Path], encode: Encode
+) -> dict[str, Any] | None:
     """What `encode` makes of a text, from the cache where it is there and fits.
 
     Args:
         folder: the cache, which is made; another text or other settings replace it.
         settings: what else the numbers depend on, JSON-ready.
         files: split -> text.
-        encode: writes the int32 token ids of each split to the file that it is given, and returns `content`.
+        encode: writes the int32 token ids of each split to the file that it is given, and returns what else there is
+            to know, JSON-ready.
 
     Returns:
-        None where nothing can be written.
+        what `encode` returned, and for each split its tokens, int32 [tokens]; None where nothing can be written.
 
     Raises:
         UserError: as `encode`.
@@ -71,13 +60,13 @@ def _write(folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Enc
         _sync(file)
 
 
-def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> Encoded | None:
+def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> dict[str, Any] | None:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         digests = {split: _digest(folder / f"{split}.i32") for split in files}
         if meta["key"] != key or meta["digests"] != {**digests, META: _digest_of(meta["content"])}:
             return None
-        return Encoded(meta["content"], {split: _mapped(folder / f"{split}.i32") for split in files})
+        return {**meta["content"], **{split: _mapped(folder / f"{split}.i32") for split in files}}
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
 
