@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -49,6 +50,7 @@ TEXTS = Kind(
     makers=builtin.MAKERS,
     others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
 )
+PIECE = 2**22  # bytes of numbers that are read back at once
 BAR_AFTER = 5  # seconds of an evaluation
 
 
@@ -143,7 +145,8 @@ class _Reading:
 
     def write(self, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
         """Write the token ids of each split into its file, int32; returns what else a `Corpus` holds."""
-        counts = {split: words.count() for split, words in self.words.items()}
+        numbers = _Numbers()
+        counts = {split: _number(words, numbers, files[split]) for split, words in self.words.items()}
         vocabulary = _build_vocabulary(counts["train"], self.min_count)
         if not set(vocabulary) - {EOS, UNKNOWN}:
             raise UserError(
@@ -153,8 +156,12 @@ class _Reading:
         unknown = {split: _count_outside(vocabulary, found) for split, found in counts.items()}
         if any(unknown.values()) and UNKNOWN not in vocabulary:
             vocabulary = (*vocabulary, UNKNOWN)
-        for split, words in self.words.items():
-            _encode(words, vocabulary, files[split])
+        index = {word: i for i, word in enumerate(vocabulary)}
+        table = np.array([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=np.int32)
+        for file in files.values():
+            for piece in _read_back(file):
+                file.seek(-piece.nbytes, io.SEEK_CUR)
+                file.write(table[piece].tobytes())
         brings_eos = any(words.brings_eos for words in self.words.values())
         return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
 
@@ -310,12 +317,30 @@ def _evaluation_batches(
         yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token
 
 
-def _encode(words: Words, vocabulary: tuple[str, ...], file: IO[bytes]) -> None:
-    """Write the tokens of a text as int32 numbers."""
-    index = {word: i for i, word in enumerate(vocabulary)}
-    unknown = index.get(UNKNOWN, -1)
+class _Numbers(dict[str, int]):
+    """Word -> number, in the order of first appearance."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        return number
+
+
+def _number(words: Words, numbers: _Numbers, file: IO[bytes]) -> Counter[str]:
+    """Write the numbers of a text's tokens, int32; returns how often each token occurs in this text."""
     for tokens in words:
-        file.write(array("i", [index.get(word, unknown) for word in tokens]).tobytes())
+        file.write(array("i", [numbers[token] for token in tokens]))
+    found = sum(np.bincount(piece, minlength=len(numbers)) for piece in _read_back(file))
+    counts = Counter({word: num for word, num in zip(numbers, np.atleast_1d(found).tolist(), strict=False) if num})
+    if not counts.keys() - {EOS}:
+        raise UserError(f"{words.path}: has no words; it must be a text of at least one word")
+    return counts
+
+
+def _read_back(file: IO[bytes]) -> Iterator[np.ndarray]:
+    """The numbers in a file, int32, piece by piece."""
+    file.seek(0)
+    while piece := file.read(PIECE):
+        yield np.frombuffer(piece, dtype=np.int32)
 
 
 def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:

@@ -28,8 +28,8 @@ def cached(
         folder: the cache, which is made; another text or other settings replace it.
         settings: what else the numbers depend on, JSON-ready.
         files: split -> text.
-        encode: writes the int32 token ids of each split to the file that it is given, and returns what else there is
-            to know, JSON-ready.
+        encode: writes the int32 token ids of each split to the file that it is given, which it may read again, and
+            returns what else there is to know, JSON-ready.
 
     Returns:
         what `encode` returned, and for each split its tokens, int32 [tokens]; None where nothing can be written.
@@ -48,14 +48,14 @@ def cached(
 
 def _write(folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Encode) -> None:
     with ExitStack() as opened:
-        tokens = {split: opened.enter_context(open(folder / f"{split}.i32", "wb")) for split in splits}
+        tokens = {split: opened.enter_context(open(folder / f"{split}.i32", "w+b")) for split in splits}
         content = encode(tokens)
         for file in tokens.values():
             _sync(file)
     # Digests of what was written, for a power cut or a worn disk leaves files of the right name with other numbers.
     digests = {split: _digest(Path(file.name)) for split, file in tokens.items()}
     meta = {"key": key, "content": content, "digests": {**digests, META: _digest_of(content)}}
-    with open(folder / META, "wb") as file:
+    with open(folder / META, "w+b") as file:
         file.write(json.dumps(meta).encode())
         _sync(file)
 

@@ -1,7 +1,6 @@
 """The tokens of a text file, piece by piece, so that neither a long file nor a long line is held in memory."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -63,15 +62,6 @@ class Words:
             self.brings_eos = True
         else:
             tokens.append(EOS)
-
-    def count(self) -> Counter[str]:
-        """How often each token occurs; UserError for a file without any but `<eos>`."""
-        counts: Counter[str] = Counter()
-        for tokens in self:
-            counts.update(tokens)
-        if not counts.keys() - {EOS}:
-            raise UserError(f"{self.path}: has no words; it must be a text of at least one word")
-        return counts
 
 
 def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
