@@ -77,6 +77,7 @@ def test_text(tmp_path, contents, unit, count):
 def test_the_cache_of_a_text_is_the_text(tmp_path, monkeypatch):
     """A large text is mapped from a cache, which fits its source and its settings or is made anew."""
     monkeypatch.setattr(token_cache, "FROM", 0)
+    monkeypatch.setattr("enas.data.text.PIECE", 64)
     tiny.write_corpus(tmp_path / "own")
     plain = _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True)
     assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain

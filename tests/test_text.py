@@ -61,7 +61,8 @@ TEXTS = {  # train, valid and test.txt, how they are read, and what the first tw
 
 
 @pytest.mark.parametrize(("train", "valid", "test", "settings", "first", "second"), TEXTS.values(), ids=TEXTS)
-def test_reading(tmp_path, train, valid, test, settings, first, second):
+def test_reading(tmp_path, monkeypatch, train, valid, test, settings, first, second):
+    monkeypatch.setattr("enas.data.text.PIECE", 8)  # bytes, two numbers
     write_corpus(tmp_path, train=train, valid=valid, test=test)
     corpus = load_corpus("own", data_dir=tmp_path, **settings)
     assert [words(corpus, split) for split in ("train", "valid")] == [

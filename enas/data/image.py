@@ -175,7 +175,12 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
     if not found.classes:
         rotations = f"{', '.join(ROTATIONS[:-1])} and {ROTATIONS[-1]}"
         notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {rotations}")
-    splits = {split: _on_disk(found, split) if is_large else _decoded(found, split, folder.name) for split in SPLITS}
+    splits = {
+        split: FileImages(tuple(found.paths[split]), torch.tensor(found.labels[split]), image_size)
+        if is_large
+        else _decoded(found, split, folder.name)
+        for split in SPLITS
+    }
     mean, std = channel_statistics(splits["train"])
     return ImageDataset(
         name=folder.name,
@@ -187,10 +192,6 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
         digests={split: digest_of_files(found.paths[split], folder) for split in SPLITS},
         **splits,
     )
-
-
-def _on_disk(found: ImageFolder, split: str) -> FileImages:
-    return FileImages(tuple(found.paths[split]), torch.tensor(found.labels[split]), found.image_size)
 
 
 def _decoded(found: ImageFolder, split: str, name: str) -> MemoryImages:

@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,13 +93,12 @@ class Corpus:
         if self.brings_eos:
             notes.append(f"{self.name}: lines that end in an {EOS} of their own get no second one")
         if any(self.unknown.values()):
-            shares = ", ".join(self._unknown_share(split) for split in SPLITS)
+            counts = [(split, self.unknown[split], len(getattr(self, split))) for split in SPLITS]
+            shares = ", ".join(
+                f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for split, num, total in counts
+            )
             notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}")
         return tuple(notes)
-
-    def _unknown_share(self, split: str) -> str:
-        count, total = self.unknown[split], len(getattr(self, split))
-        return f"{count:,} of {total:,} {split} tokens ({count / total:.1%})"
 
 
 def load_corpus(
@@ -124,46 +124,16 @@ def load_corpus(
     for path in files.values():
         if not path.exists():
             raise NotFoundError(f"{path}: no such file{TEXTS.how_to_get(name, folder.parent)}")
-    reading = _Reading({split: Words(path, text_unit) for split, path in files.items()}, vocab_min_count)
+    encode = partial(_encode, {split: Words(path, text_unit) for split, path in files.items()}, vocab_min_count)
     found = None
     if sum(path.stat().st_size for path in files.values()) >= token_cache.FROM:
         settings = {"text_unit": text_unit, "vocab_min_count": vocab_min_count}
-        found = cached(folder / f".tokens-{text_unit}-{vocab_min_count}", settings, files, reading.write)
+        found = cached(folder / f".tokens-{text_unit}-{vocab_min_count}", settings, files, encode)
     if found is None:
         memory = {split: io.BytesIO() for split in SPLITS}
-        found = reading.write(memory)
+        found = encode(memory)
         found |= {split: torch.frombuffer(each.getbuffer(), dtype=torch.int32) for split, each in memory.items()}
     return Corpus(name=name, **{**found, "vocabulary": tuple(found["vocabulary"])})
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """A text that is to be turned into numbers."""
-
-    words: dict[str, Words]
-    min_count: int
-
-    def write(self, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
-        """Write the token ids of each split into its file, int32; returns what else a `Corpus` holds."""
-        numbers = _Numbers()
-        counts = {split: _number(words, numbers, files[split]) for split, words in self.words.items()}
-        vocabulary = _build_vocabulary(counts["train"], self.min_count)
-        if not set(vocabulary) - {EOS, UNKNOWN}:
-            raise UserError(
-                f"{self.words['train'].path}: every word is rarer than vocab_min_count {self.min_count}; a text "
-                "without blanks needs --text_unit character, a short one --vocab_min_count 1"
-            )
-        unknown = {split: _count_outside(vocabulary, found) for split, found in counts.items()}
-        if any(unknown.values()) and UNKNOWN not in vocabulary:
-            vocabulary = (*vocabulary, UNKNOWN)
-        index = {word: i for i, word in enumerate(vocabulary)}
-        table = np.array([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=np.int32)
-        for file in files.values():
-            for piece in _read_back(file):
-                file.seek(-piece.nbytes, io.SEEK_CUR)
-                file.write(table[piece].tobytes())
-        brings_eos = any(words.brings_eos for words in self.words.values())
-        return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
 
 
 def check_size(name: str, size: int) -> None:
@@ -317,6 +287,29 @@ def _evaluation_batches(
         yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token
 
 
+def _encode(words: Mapping[str, Words], min_count: int, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
+    """Write the token ids of each split into its file, int32; returns what else a `Corpus` holds."""
+    numbers = _Numbers()
+    counts = {split: _number(each, numbers, files[split]) for split, each in words.items()}
+    vocabulary = _build_vocabulary(counts["train"], min_count)
+    if not set(vocabulary) - {EOS, UNKNOWN}:
+        raise UserError(
+            f"{words['train'].path}: every word is rarer than vocab_min_count {min_count}; a text "
+            "without blanks needs --text_unit character, a short one --vocab_min_count 1"
+        )
+    unknown = {split: sum(found[word] for word in found.keys() - set(vocabulary)) for split, found in counts.items()}
+    if any(unknown.values()) and UNKNOWN not in vocabulary:
+        vocabulary = (*vocabulary, UNKNOWN)
+    index = {word: i for i, word in enumerate(vocabulary)}
+    table = np.array([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=np.int32)
+    for file in files.values():
+        for piece in _read_back(file):
+            file.seek(-piece.nbytes, io.SEEK_CUR)
+            file.write(table[piece].tobytes())
+    brings_eos = any(each.brings_eos for each in words.values())
+    return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
+
+
 class _Numbers(dict[str, int]):
     """Word -> number, in the order of first appearance."""
 
@@ -351,7 +344,3 @@ def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
         kept[word if count >= threshold or word == EOS else UNKNOWN] += count
     # Counters keep the order of first appearance and sorting is stable, which settles the ties.
     return tuple(sorted(kept, key=kept.__getitem__, reverse=True))
-
-
-def _count_outside(vocabulary: tuple[str, ...], counts: Counter[str]) -> int:
-    return sum(counts[word] for word in counts.keys() - set(vocabulary))

@@ -41,10 +41,14 @@ class Words:
             self._bar(file) as bar,
         ):
             for number, piece, ends_line in _pieces(file):
-                tokens = self._tokens(_decode(piece, f"{self.path}, line {number}"))
+                text = _decode(piece, f"{self.path}, line {number}")
+                tokens = text.split() if self.unit == "word" else list(text.rstrip("\r\n"))
                 last = tokens[-1] if tokens else last
+                if ends_line and self.unit == "word" and last == EOS:
+                    self.brings_eos = True
+                elif ends_line:
+                    tokens.append(EOS)
                 if ends_line:
-                    self._end(tokens, last)
                     last = ""
                 bar.update(len(piece))
                 yield tokens
@@ -53,15 +57,6 @@ class Words:
         size = os.fstat(file.fileno()).st_size
         name = f"{self.path.parent.name}: reading {self.path.stem}"
         return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
-
-    def _tokens(self, text: str) -> list[str]:
-        return list(text.rstrip("\r\n")) if self.unit == "character" else text.split()
-
-    def _end(self, tokens: list[str], last: str) -> None:
-        if self.unit == "word" and last == EOS:
-            self.brings_eos = True
-        else:
-            tokens.append(EOS)
 
 
 def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
