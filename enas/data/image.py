@@ -18,7 +18,7 @@ from enas.data.dataset_folder import Kind
 from enas.data.download import ALIASES
 from enas.data.identity import Identity, digest_of_files, digest_of_tensors
 from enas.data.image_batches import FileImages, MemoryImages, channel_statistics
-from enas.data.image_folder import ImageFolder, read_image, resize, scan_folder
+from enas.data.image_folder import read_image, resize, scan_folder
 from enas.errors import UserError
 from enas.settings import Settings, setting
 
@@ -175,12 +175,10 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
     if not found.classes:
         rotations = f"{', '.join(ROTATIONS[:-1])} and {ROTATIONS[-1]}"
         notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {rotations}")
-    splits = {
-        split: FileImages(tuple(found.paths[split]), torch.tensor(found.labels[split]), image_size)
-        if is_large
-        else _decoded(found, split, folder.name)
-        for split in SPLITS
-    }
+    files = {split: FileImages(found.paths[split], torch.tensor(found.labels[split]), image_size) for split in SPLITS}
+    splits = (
+        files if is_large else {split: _decoded(files[split], f"{folder.name}: decoding {split}") for split in files}
+    )
     mean, std = channel_statistics(splits["train"])
     return ImageDataset(
         name=folder.name,
@@ -194,9 +192,8 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
     )
 
 
-def _decoded(found: ImageFolder, split: str, name: str) -> MemoryImages:
-    paths = found.paths[split]
-    images = np.empty((len(paths), 3, found.height, found.width), dtype=np.uint8)
-    for position, path in enumerate(tqdm(paths, desc=f"{name}: decoding {split}", disable=None, leave=False)):
-        images[position] = read_image(path, found.image_size)
-    return MemoryImages(torch.from_numpy(images), torch.tensor(found.labels[split]))
+def _decoded(split: FileImages, title: str) -> MemoryImages:
+    images = np.empty((len(split), 3, *split.size), dtype=np.uint8)
+    for position, path in enumerate(tqdm(split.paths, desc=title, disable=None, leave=False)):
+        images[position] = read_image(path, split.image_size)
+    return MemoryImages(torch.from_numpy(images), split.labels)

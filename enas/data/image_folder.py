@@ -32,7 +32,6 @@ class ImageFolder:
         paths: split -> its files, class by class, sorted by name.
         labels: split -> the class of each file; all 0 when there are no class folders.
         height, width: of every image, in pixels, once it is resized.
-        image_size: the side that images are resized to; 0 leaves them as they are.
         notes: log lines about the data.
     """
 
@@ -41,7 +40,6 @@ class ImageFolder:
     labels: dict[str, list[int]]
     height: int
     width: int
-    image_size: int
     notes: tuple[str, ...]
 
 
@@ -70,7 +68,7 @@ def scan_folder(folder: Path, image_size: int = 0) -> ImageFolder:
             f"{paths['train'][0]}: is {width} × {height} pixels; images without class folders train on rotation and "
             "must be square; --image_size makes them so"
         )
-    return ImageFolder(classes, paths, labels, height, width, image_size, (*notes, *more))
+    return ImageFolder(classes, paths, labels, height, width, (*notes, *more))
 
 
 def read_image(path: Path, image_size: int = 0) -> np.ndarray:
