@@ -2,7 +2,8 @@
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -27,6 +28,17 @@ class Interrupted(Exception):
     def __init__(self, signum: int, text: str):
         super().__init__(f"stopped by {signal.Signals(signum).name}; {text}")
         self.status = 128 + signum
+
+
+@contextmanager
+def refusing(line: Callable[[OSError], str]) -> Iterator[None]:
+    """Turn what the system refuses inside the block into a UserError with the text that `line` makes of the error."""
+    try:
+        yield
+    except UserError:  # a NotFoundError is an OSError too
+        raise
+    except OSError as error:
+        raise UserError(line(error)) from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,11 +3,15 @@
 import itertools
 import math
 import random
+import statistics
 import sys
 from collections import Counter
+from functools import partial
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import tiny
 
 from enas.data.builtin import (
     SPLITS,
@@ -18,10 +22,11 @@ from enas.data.builtin import (
     _unique_sentences,
     make_markov,
     make_pydoc,
-    markov_entropy_rate,
+    make_shapes,
     markov_language,
     markov_perplexity_floor,
 )
+from enas.errors import UserError
 
 
 def read_lines(folder):
@@ -38,6 +43,18 @@ def read_bytes(folder):
 @pytest.fixture(scope="module")
 def language():
     return markov_language()
+
+
+def mean_nll(language, sentences):
+    """Mean negative log-probability of the sentences' tokens in nats, `<eos>` counted."""
+    index = {word: i for i, word in enumerate(language.words)}
+    costs = []
+    for sentence in sentences:
+        state = 0
+        for word in (*map(index.__getitem__, sentence), len(language.words) - 1):
+            costs.append(-math.log(language.probabilities[state, word]))
+            state = language.next_state[state, word]
+    return statistics.fmean(costs)
 
 
 def state_transitions(language):
@@ -97,12 +114,12 @@ def test_entropy_rate_is_the_conditional_entropy_of_enumerated_blocks():
 
 def test_text_costs_its_entropy_rate_within_sampling_error(language):
     sentences = list(language.sentences(40_000, random.Random("a text of its own")))
-    costs = np.array([(len(sentence) + 1) * language.mean_nll([sentence]) for sentence in sentences])
+    costs = np.array([(len(sentence) + 1) * mean_nll(language, [sentence]) for sentence in sentences])
     lengths = np.array([len(sentence) + 1 for sentence in sentences])
     mean = costs.sum() / lengths.sum()
     # Sentences are independent, so this is the standard error of a ratio of two means.
     error = np.sqrt(((costs - mean * lengths) ** 2).sum()) / lengths.sum()
-    assert language.mean_nll(sentences) == pytest.approx(mean)
+    assert mean_nll(language, sentences) == pytest.approx(mean)
     assert 0 < error < 0.01
     assert abs(mean - language.entropy_rate()) < 4 * error
 
@@ -115,7 +132,7 @@ def test_floor_asks_for_memory_but_not_much(language):
     conditional = pairs / pairs.sum(axis=1, keepdims=True)
     bigram_entropy = -(pairs * np.log(conditional, out=np.zeros_like(pairs), where=pairs > 0)).sum()
     floor = markov_perplexity_floor()
-    assert floor == pytest.approx(math.exp(markov_entropy_rate())) and 5 < floor < 12
+    assert floor == pytest.approx(math.exp(language.entropy_rate())) and 5 < floor < 12
     assert 1.15 < math.exp(bigram_entropy) / floor < 1.3
 
 
@@ -138,48 +155,60 @@ def test_markov_splits_have_their_sizes_and_differ(tmp_path):
         num_tokens = sum(len(line.split()) + 1 for line in lines[split])
         assert size <= num_tokens < size + 200
     assert lines["valid"][:20] != lines["test"][:20] != lines["train"][:20] != lines["valid"][:20]
-    assert markov_language(num_words=20).mean_nll(line.split() for line in lines["train"]) < math.log(20)
+    assert mean_nll(markov_language(num_words=20), map(str.split, lines["train"])) < math.log(20)
 
 
-@pytest.mark.parametrize("sizes", [{"num_tokens": 9}, {"num_words": 1}, {"num_words": 10_000}])
-def test_impossible_sizes_are_refused(sizes, tmp_path):
-    with pytest.raises(ValueError, match="must be"):
-        make_markov(tmp_path / "markov", **sizes)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (partial(make_markov, num_tokens=9), "num_tokens is 9; it must be at least 10"),
+        (partial(make_markov, num_words=1), "num_words is 1; it must be between 2 and"),
+        (partial(make_markov, num_words=10_000), "num_words is 10000; it must be between 2 and"),
+        (
+            partial(make_shapes, num_images={"train": 10, "valid": 9, "test": 10}),
+            "num_images is 9 for valid; it must be",
+        ),
+    ],
+)
+def test_impossible_sizes_are_refused(make, says, tmp_path):
+    refused(make, tmp_path / "made", says)
 
 
 # --- installing -------------------------------------------------------------------------------------------------------
 
 
-def test_maker_that_comes_second_finds_the_same_and_is_content(tmp_path):
-    for _ in range(2):
-        make_markov(tmp_path / "markov", num_tokens=500, num_words=20)
-    assert [path.name for path in tmp_path.iterdir()] == ["markov"]
+SMALL = {
+    "markov": partial(make_markov, num_tokens=500, num_words=20),
+    "shapes": partial(make_shapes, num_images=dict.fromkeys(SPLITS, 10)),
+}
 
 
-def test_other_content_is_kept_and_reported(tmp_path):
-    make_markov(tmp_path / "markov", num_tokens=500, num_words=20)
-    before = read_bytes(tmp_path / "markov")
-    with pytest.raises(ValueError, match="exists already"):
-        make_markov(tmp_path / "markov", num_tokens=500, num_words=20, seed=9)
-    assert read_bytes(tmp_path / "markov") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["markov"]
+def refused(make, folder, says):
+    """`make` is refused, and nothing changes."""
+    before = tiny.tree(folder.parent)
+    with pytest.raises(UserError, match=says):
+        make(folder)
+    assert tiny.tree(folder.parent) == before
 
 
-def test_place_that_cannot_be_written_is_reported(tmp_path):
-    (tmp_path / "data").write_text("a file where the data folder should be")
-    with pytest.raises(ValueError, match="cannot be made"):
-        make_markov(tmp_path / "data" / "markov", num_tokens=500)
-
-
-def test_nothing_is_left_after_an_interrupt(tmp_path, monkeypatch):
-    def interrupt(*_args, **_settings):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", interrupt)
+@pytest.mark.parametrize("make", SMALL.values(), ids=SMALL)
+def test_folders_are_made_whole_or_left_alone(make, tmp_path, monkeypatch):
+    make(tmp_path / "made")
+    before = tiny.tree(tmp_path)
+    make(tmp_path / "made")
+    assert tiny.tree(tmp_path) == before, "a maker that comes second finds the same, and is content"
+    refused(partial(make, seed=9), tmp_path / "made", "made: exists already, with other content; remove it first")
+    (tmp_path / "made" / "mine.txt").touch()
+    refused(make, tmp_path / "made", "made: exists already, with other content; remove it first")
+    (tmp_path / "file").touch()
+    refused(make, tmp_path / "file", "file: exists already, with other content; remove it first")
+    with pytest.raises(UserError, match=r"shut: cannot be made \(File exists\); choose a data folder to write to"):
+        make(tmp_path / "file" / "shut")
+    before = tiny.tree(tmp_path)
+    monkeypatch.setattr("pathlib.Path.write_bytes", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        make_markov(tmp_path / "markov", num_tokens=500)
-    assert list(tmp_path.iterdir()) == []
+        make(tmp_path / "interrupted")
+    assert tiny.tree(tmp_path) == before
 
 
 # --- pydoc ------------------------------------------------------------------------------------------------------------

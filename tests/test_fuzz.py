@@ -77,6 +77,7 @@ def test_text(tmp_path, contents, unit, count):
 def test_the_cache_of_a_text_is_the_text(tmp_path, monkeypatch):
     """A large text is mapped from a cache, which fits its source and its settings or is made anew."""
     monkeypatch.setattr(token_cache, "FROM", 0)
+    monkeypatch.setattr("enas.data.text.PIECE", 64)
     tiny.write_corpus(tmp_path / "own")
     plain = _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True)
     assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain
@@ -155,10 +156,10 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     monkeypatch.setattr(token_cache, "FROM", 0)
     tiny.write_corpus(tmp_path / "own")
 
-    def refuse(**settings):
+    def refuse(*_args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(token_cache.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
     assert len(load_corpus("own", data_dir=tmp_path).train) > 100
     assert {path.name for path in (tmp_path / "own").iterdir()} == {"train.txt", "valid.txt", "test.txt"}
 

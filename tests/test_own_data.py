@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from enas.config import Config, read_variation
+from enas.data import token_cache
 from enas.data.image import load_images
 from enas.data.own import settings_for, write_dataset
 from enas.data.text import load_corpus
@@ -45,7 +46,7 @@ class Endless(IterableDataset):
 
 
 class Column(list):
-    """A column as pandas has it, whose numbers are names of rows: here those of the reversed order."""
+    """A column as pandas has it, which takes an index for the name of a row: here in the reversed order."""
 
     iloc, ndim = "rows by place", 1
 
@@ -86,39 +87,28 @@ def small(folder, **changes) -> dict:
     return {**usual, "data_dir": str(folder / "data"), "log_dir": str(folder / "logs"), **changes}
 
 
-@pytest.mark.parametrize(
-    "items",
-    [
-        SENTENCES,
-        [sentence.split() for sentence in SENTENCES],
-        Hub({"text": sentence} for sentence in SENTENCES),
-        ["\n".join(SENTENCES)],
-    ],
-    ids=["strings", "words", "dicts", "one text"],
-)
-def test_texts_are_read_as_they_were_given(tmp_path, items):
-    write_dataset("mine", [items] * 3, tmp_path)
-    assert settings_for(items) == {"network_type": "rnn"}
-    corpus = load_corpus("mine", data_dir=tmp_path)
-    words = [corpus.vocabulary[index] for index in corpus.train.tolist()]
-    assert words == " <eos> ".join([*SENTENCES, ""]).split()
+LINES = " <eos> ".join([*SENTENCES, ""])
+IDS = [[7, 3, 3, 900], [5, 7]]
+TEXTS = {  # items, how they are to be read, and the words that are read
+    "strings": (SENTENCES, {}, LINES),
+    "words": ([sentence.split() for sentence in SENTENCES], {}, LINES),
+    "dicts": (Hub({"text": sentence} for sentence in SENTENCES), {}, LINES),
+    "one text": (["\n".join(SENTENCES)], {}, LINES),
+    "a column": (Column(reversed(SENTENCES)), {}, " <eos> ".join([*SENTENCES[::-1], ""])),
+    "line ends": (["a\u2028b c\r\nd\re\n"] * 2, {}, "a b c <eos> d <eos> e <eos> " * 2),
+    **{
+        f"ids as {make.__name__}": ([make(ids) for ids in IDS], {"vocab_min_count": 1}, "7 3 3 900 <eos> 5 7 <eos>")
+        for make in (torch.tensor, np.array, list)
+    },
+}
 
 
-def test_a_text_is_cut_at_line_ends_alone(tmp_path):
-    write_dataset("mine", [["a\u2028b c\r\nd\re\n"]] * 3, tmp_path)
-    corpus = load_corpus("mine", data_dir=tmp_path, vocab_min_count=1)
-    words = [corpus.vocabulary[index] for index in corpus.train.tolist()]
-    assert words == ["a", "b", "c", "<eos>", "d", "<eos>", "e", "<eos>"]
-
-
-@pytest.mark.parametrize("make", [torch.tensor, np.array, list])
-def test_token_ids_are_all_kept(tmp_path, make):
-    items = [make([7, 3, 3, 900]), make([5, 7])]
-    assert settings_for(items) == {"network_type": "rnn", "vocab_min_count": 1}
-    write_dataset("ids", [items] * 3, tmp_path)
-    corpus = load_corpus("ids", data_dir=tmp_path, vocab_min_count=1)
-    words = [corpus.vocabulary[index] for index in corpus.train.tolist()]
-    assert words == ["7", "3", "3", "900", "<eos>", "5", "7", "<eos>"]
+@pytest.mark.parametrize(("items", "settings", "words"), TEXTS.values(), ids=TEXTS)
+def test_texts_are_read_as_they_were_given(tmp_path, items, settings, words):
+    assert settings_for(items) == {"network_type": "rnn", **settings}
+    write_dataset("mine", all_three(items), tmp_path)
+    corpus = load_corpus("mine", data_dir=tmp_path, **settings)
+    assert [corpus.vocabulary[index] for index in corpus.train.tolist()] == words.split()
 
 
 @pytest.mark.parametrize("kind", ["bytes", "floats", "pillow", "dicts", "tensors"])
@@ -195,6 +185,7 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         (all_three(["a b", [1, 2]]), "train 1 has token ids, and train 0 text; all items must be of one kind"),
         ([[["a"]], [[1]], [["a"]]], "valid 0 has token ids, and train 0 text; all items must be of one kind"),
         (all_three([*pictures(3), "a b"]), "train 3 has text, and train 0 an image; all items must be of one kind"),
+        (all_three([*pictures(3), ""]), "train 3 has text, and train 0 an image; all items must be of one kind"),
         (all_three([["\ud800"]]), "train 0 has a character that UTF-8 cannot hold ('\\ud800'); replace it"),
         (all_three(["a \udc80 b"]), "train 0 has a character that UTF-8 cannot hold ('\\udc80'); replace it"),
         ([[{"title": "x"}]] * 3, "train 0 has title; it needs text, or image and label"),
@@ -252,13 +243,6 @@ def test_images_that_png_does_not_know_become_rgb(tmp_path, mode):
     assert (found[:, :, 0, 0].int() - torch.tensor([[255, 0, 0], [0, 0, 255]])).abs().max() <= 2
 
 
-def test_a_column_of_a_table_is_read_in_its_own_order(tmp_path):
-    """pandas takes an index for a row's name: of a shuffled or sliced column, item 0 is another one or none."""
-    column = Column(reversed(SENTENCES))
-    write_dataset("mine", [column] * 3, tmp_path)
-    assert (tmp_path / "mine" / "train.txt").read_text().splitlines() == SENTENCES[::-1]
-
-
 def test_labels_of_every_integer_type_are_kept(tmp_path):
     images = [image for image, _ in pictures(5)]
     labels = [2, np.int64(1), torch.tensor(0), np.array([2]), True]
@@ -274,6 +258,14 @@ def test_any_name_may_be_a_label(tmp_path, odd):
     assert len(found.classes) == 2
     order = sorted(range(6), key=lambda index: (items[index][1], index))
     assert torch.equal(found.train.images, torch.stack([items[index][0] for index in order]))
+
+
+def test_the_cache_of_a_large_text_does_not_make_it_other_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_cache, "FROM", 0)
+    assert write_dataset("mine", [SENTENCES] * 3, tmp_path)
+    load_corpus("mine", data_dir=tmp_path)
+    assert (tmp_path / "mine" / ".tokens-word-2").is_dir()
+    assert not write_dataset("mine", [SENTENCES] * 3, tmp_path)
 
 
 def test_other_data_of_the_same_name_are_not_overwritten(tmp_path):

@@ -112,25 +112,3 @@ def test_files_are_class_folders_of_different_images(tmp_path):
     pixels = {Image.open(file).tobytes() for file in files}
     assert len(pixels) == 60
     assert all(Image.open(file).size == (SIDE, SIDE) for file in files)
-
-
-def test_too_few_images_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="num_images is 9 for valid; it must be at least 10"):
-        make_shapes(tmp_path / "shapes", num_images={**FEW, "valid": 9})
-    assert not list(tmp_path.iterdir())
-
-
-def test_another_folder_in_its_place_is_left_alone(tmp_path):
-    (tmp_path / "shapes").mkdir()
-    (tmp_path / "shapes" / "mine.txt").write_text("mine")
-    before = tiny.tree(tmp_path)
-    with pytest.raises(ValueError, match="exists already, with other content"):
-        make_shapes(tmp_path / "shapes", num_images=FEW)
-    assert tiny.tree(tmp_path) == before
-
-
-def test_made_twice_at_once_is_made_once(tmp_path):
-    make_shapes(tmp_path / "shapes", num_images=FEW)
-    before = tiny.tree(tmp_path)
-    make_shapes(tmp_path / "shapes", num_images=FEW)
-    assert tiny.tree(tmp_path) == before

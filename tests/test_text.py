@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enas.data import builtin
+from enas.data.builtin import SPLITS
 from enas.data.text import TrainingBatches, evaluation_batches, load_corpus, to_rows
 from enas.errors import UserError
 
@@ -33,49 +34,60 @@ def words(corpus, split):
 # --- load_corpus ------------------------------------------------------------------------------------------------------
 
 
-def test_every_line_is_its_words_and_eos(tmp_path):
-    write_corpus(tmp_path, train="a  b\n\n\tb a \r\na b", valid="a\n", test="b\n")
-    corpus = load_corpus("own", data_dir=tmp_path)
-    assert words(corpus, "train") == ["a", "b", "<eos>", "<eos>", "b", "a", "<eos>", "a", "b", "<eos>"]
-    assert words(corpus, "valid") == ["a", "<eos>"]
-    assert corpus.train.dtype == torch.int32
-    assert corpus.vocabulary[corpus.eos] == "<eos>"
+BY_CHARACTER = {"text_unit": "character"}
+TEXTS = {  # train, valid and test.txt, how they are read, and what the first two become (blanks as _)
+    "lines end in <eos>": ("a  b\n\n\tb a \r\na b", "a\n", "b\n", {}, "a b <eos> <eos> b a <eos> a b <eos>", "a <eos>"),
+    "an <eos> of its own is not doubled": (
+        "a b <eos>\nb a <eos> \n<eos>\n", "a <eos> b\n", "b\n", {},
+        "a b <eos> b a <eos> <eos>", "a <eos> b <eos>",
+    ),
+    "\\r before \\n": ("a b\r\nb a\r\r\nb\r", "a\n", "b\n", {}, "a b <eos> b a <eos> b <eos>", "a <eos>"),
+    "characters": (
+        "ab a\r\n\n日本 日本\n", "b日\n", "ba\n", {**BY_CHARACTER, "vocab_min_count": 1},
+        "a b _ a <eos> <eos> 日 本 _ 日 本 <eos>", "b 日 <eos>",
+    ),
+    "rare characters": ("aab\n", "ab\n", "c\n", BY_CHARACTER, "a a <unk> <eos>", "a <unk> <eos>"),
+    "rare words": (
+        "a a rare\nb b scarce\n", "a rare new\n", "a b b\n", {},
+        "a a <unk> <eos> b b <unk> <eos>", "a <unk> <unk> <eos>",
+    ),
+    "all words": ("a a b c\n", "a\n", "a\n", {"vocab_min_count": 1}, "a a b c <eos>", "a <eos>"),
+    "frequent words": ("a a a b b\n", "a\n", "a\n", {"vocab_min_count": 3}, "a a a <unk> <unk> <eos>", "a <eos>"),
+    "a word that training lacks": ("a a b b\n", "a new\n", "b\n", {}, "a a b b <eos>", "a <unk> <eos>"),
+    "rare words beside an <unk>": (
+        "a a rare <unk>\n", "rare <unk>\n", "a\n", {}, "a a rare <unk> <eos>", "rare <unk> <eos>",
+    ),
+    "a byte order mark": ("\ufeffa a\n", "a\n", "a\n", {}, "a a <eos>", "a <eos>"),
+}  # fmt: skip
 
 
-def test_an_eos_of_the_texts_own_is_not_doubled_and_said(tmp_path):
-    write_corpus(tmp_path, train="a b <eos>\nb a <eos> \n<eos>\n", valid="a <eos> b\n", test="b\n")
-    corpus = load_corpus("own", data_dir=tmp_path)
-    assert words(corpus, "train") == ["a", "b", "<eos>", "b", "a", "<eos>", "<eos>"]
-    assert words(corpus, "valid") == ["a", "<eos>", "b", "<eos>"]
-    assert corpus.notes == ("own: lines that end in an <eos> of their own get no second one",)
+@pytest.mark.parametrize(("train", "valid", "test", "settings", "first", "second"), TEXTS.values(), ids=TEXTS)
+def test_reading(tmp_path, monkeypatch, train, valid, test, settings, first, second):
+    monkeypatch.setattr("enas.data.text.PIECE", 8)  # bytes, two numbers
+    write_corpus(tmp_path, train=train, valid=valid, test=test)
+    corpus = load_corpus("own", data_dir=tmp_path, **settings)
+    assert [words(corpus, split) for split in ("train", "valid")] == [
+        [token.replace("_", " ") for token in expected.split()] for expected in (first, second)
+    ]
+    assert set(corpus.vocabulary) == {*words(corpus, "train"), *words(corpus, "valid"), *words(corpus, "test")}
+    assert corpus.train.dtype == torch.int32 and corpus.vocabulary[corpus.eos] == "<eos>"
+    replaced = {split: 0 if "<unk>" in train else words(corpus, split).count("<unk>") for split in SPLITS}
+    assert corpus.unknown == replaced
+    assert len(corpus.notes) == ("<eos>" in train) + any(replaced.values())
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (
-            "a b\nb a\n".encode("utf-16-le"),
-            "line 1: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as",
-        ),
-        (b"a b\rb a\ra\r", "line 1: has a carriage return inside; save the file with line feeds alone"),
-        (b"a b\rb a\ra\n", "line 1: has a carriage return inside; save the file with line feeds alone"),
-        (b"\na b\rb a\ra", "line 2: has a carriage return inside; save the file with line feeds alone"),
-        (b"a b\nb a\n" * 9 + b"a\rb\r\n", "line 19: has a carriage return inside; save the file with line feeds alone"),
-        (
-            b"\r".join([b"a b"] * 300) + b"\n",
-            "line 1: has a carriage return inside; save the file with line feeds alone",
-        ),
-        (
-            "日本語\n学校\n".encode(),
-            "every word is rarer than vocab_min_count 2; a text without blanks needs --text_unit",
-        ),
-    ],
-)
-def test_texts_that_would_be_misread(tmp_path, content, reason):
-    write_corpus(tmp_path, train=content)
-    with pytest.raises(UserError, match=re.escape(reason)) as error:
-        load_corpus("own", data_dir=tmp_path)
-    assert "train.txt" in str(error.value)
+def test_what_is_said_of_a_text(tmp_path):
+    write_corpus(tmp_path, train="a a b b <eos>\n", valid="a new\n")
+    shares = "0 of 5 train tokens (0.0%), 1 of 3 valid tokens (33.3%), 0 of 3 test tokens (0.0%)"
+    assert load_corpus("own", data_dir=tmp_path).notes == (
+        "own: lines that end in an <eos> of their own get no second one",
+        f"own: words outside the vocabulary became <unk>: {shares}",
+    )
+
+
+def test_vocabulary_goes_by_count_then_by_first_appearance(tmp_path):
+    write_corpus(tmp_path, train="z y z x y z\nw w x\n", valid="v x\n", test="x\n")
+    assert load_corpus("own", data_dir=tmp_path).vocabulary == ("z", "y", "x", "<eos>", "w", "<unk>")
 
 
 @pytest.mark.parametrize("place", range(3, 12))
@@ -86,68 +98,6 @@ def test_a_carriage_return_is_found_wherever_a_long_line_is_cut(tmp_path, monkey
     write_corpus(tmp_path, train=("".join(line) + " \r\nb\n").encode())
     with pytest.raises(UserError, match=r"train\.txt, line 1: has a carriage return inside"):
         load_corpus("own", data_dir=tmp_path)
-
-
-def test_carriage_returns_before_a_line_feed_are_a_part_of_it(tmp_path):
-    write_corpus(tmp_path, train=b"a b\r\nb a\r\r\nb\r")
-    assert words(load_corpus("own", data_dir=tmp_path), "train") == ["a", "b", "<eos>", "b", "a", "<eos>", "b", "<eos>"]
-
-
-def test_every_line_is_its_characters_and_eos(tmp_path):
-    write_corpus(tmp_path, train="ab a\r\n\n日本 日本\n", valid="ba\n", test="b日\n")
-    corpus = load_corpus("own", data_dir=tmp_path, text_unit="character", vocab_min_count=1)
-    expected = ["a", "b", " ", "a", "<eos>", "<eos>", "日", "本", " ", "日", "本", "<eos>"]
-    assert words(corpus, "train") == expected
-    assert words(corpus, "test") == ["b", "日", "<eos>"]
-    assert corpus.notes == ()
-
-
-def test_rare_characters_become_unknown(tmp_path):
-    write_corpus(tmp_path, train="aab\n", valid="ab\n", test="c\n")
-    corpus = load_corpus("own", data_dir=tmp_path, text_unit="character")
-    assert words(corpus, "train") == ["a", "a", "<unk>", "<eos>"]
-    assert corpus.unknown == {"train": 1, "valid": 1, "test": 1}
-
-
-def test_vocabulary_goes_by_count_then_by_first_appearance(tmp_path):
-    write_corpus(tmp_path, train="z y z x y z\nw w x\n", valid="x\n", test="x\n")
-    assert load_corpus("own", data_dir=tmp_path).vocabulary == ("z", "y", "x", "<eos>", "w")
-
-
-def test_rare_words_become_unknown_and_are_reported(tmp_path):
-    write_corpus(tmp_path, train="a a rare\nb b scarce\n", valid="a rare new\n", test="a b b\n")
-    corpus = load_corpus("own", data_dir=tmp_path)
-    assert words(corpus, "train") == ["a", "a", "<unk>", "<eos>", "b", "b", "<unk>", "<eos>"]
-    assert words(corpus, "valid") == ["a", "<unk>", "<unk>", "<eos>"]
-    assert corpus.unknown == {"train": 2, "valid": 2, "test": 0}
-    (report,) = corpus.notes
-    assert "2 of 4 valid tokens (50.0%)" in report and "0 of 4 test tokens (0.0%)" in report
-    assert len(report.splitlines()) == 1
-
-
-def test_min_count_sets_which_words_are_rare(tmp_path):
-    write_corpus(tmp_path, train="a a a b b c\n", valid="a\n", test="a\n")
-    assert set(load_corpus("own", data_dir=tmp_path, vocab_min_count=1).vocabulary) == {"a", "b", "c", "<eos>"}
-    assert set(load_corpus("own", data_dir=tmp_path, vocab_min_count=3).vocabulary) == {"a", "<unk>", "<eos>"}
-
-
-def test_new_word_is_unknown_even_where_training_replaced_none(tmp_path):
-    write_corpus(tmp_path, train="a a b b\n", valid="a new\n", test="b\n")
-    corpus = load_corpus("own", data_dir=tmp_path)
-    assert words(corpus, "valid") == ["a", "<unk>", "<eos>"]
-    assert corpus.vocabulary[-1] == "<unk>"
-
-
-def test_text_with_its_own_unknown_keeps_its_rare_words(tmp_path):
-    write_corpus(tmp_path, train="a a rare <unk>\n", valid="rare <unk>\n", test="a\n")
-    corpus = load_corpus("own", data_dir=tmp_path)
-    assert words(corpus, "train") == ["a", "a", "rare", "<unk>", "<eos>"]
-    assert corpus.notes == ()
-
-
-def test_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
-    write_corpus(tmp_path, train="\ufeffa a\n".encode(), valid="a\n", test="a\n")
-    assert load_corpus("own", data_dir=tmp_path).vocabulary == ("a", "<eos>")
 
 
 @pytest.mark.skipif(not PTB.is_dir(), reason="data/ptb is absent: python -m enas.data.download ptb")
@@ -173,37 +123,86 @@ def test_built_in_corpus_is_made_on_first_use_and_then_read(tmp_path, monkeypatc
 
 # --- load_corpus, given bad input -------------------------------------------------------------------------------------
 
+RETURN = "has a carriage return inside; save the file with line feeds alone"
+CONTENTS = [  # a split, what its file holds, what is said of it
+    (
+        "train",
+        "a b\nb a\n".encode("utf-16-le"),
+        ", line 1: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as",
+    ),
+    ("train", b"a b\rb a\ra\r", f", line 1: {RETURN}"),
+    ("train", b"a b\rb a\ra\n", f", line 1: {RETURN}"),
+    ("train", b"\na b\rb a\ra", f", line 2: {RETURN}"),
+    ("train", b"a b\nb a\n" * 9 + b"a\rb\r\n", f", line 19: {RETURN}"),
+    ("train", b"\r".join([b"a b"] * 300) + b"\n", f", line 1: {RETURN}"),
+    (
+        "train",
+        "日本語\n学校\n".encode(),
+        ": every word is rarer than vocab_min_count 2; a text without blanks needs --text_unit",
+    ),
+    ("test", "a\nna\xefve\n".encode("latin-1"), ", line 2: byte 0xef is not UTF-8"),
+    ("valid", b"", ": has no words"),
+    ("train", b"\n \n", ": has no words"),
+    *(
+        (split, None, ": no such file; for text of your own, put train.txt, valid.txt and test.txt into {}/own")
+        for split in SPLITS
+    ),
+    ("valid", "a folder", ": cannot be read (Is a directory); it must be a readable text file"),
+]
+NAMES = [  # a dataset that is not there -> the end of what is said
+    ("ptb", "get it with: python -m enas.data.download ptb --data_dir {}"),
+    ("wikitext", "get it with: python -m enas.data.download wikitext --data_dir {}"),
+    ("pbt", "did you mean ptb? (for text of your own, put train.txt, valid.txt and test.txt into {}/pbt)"),
+    ("pydocs", "did you mean pydoc? (for text of your own, put train.txt, valid.txt and test.txt into {}/pydocs)"),
+    ("owm", "did you mean own? (for text of your own, put train.txt, valid.txt and test.txt into {}/owm)"),
+    ("novel", "no such dataset; for text of your own, put train.txt, valid.txt and test.txt into {}/novel"),
+    ("pydoc", "train.txt: no such file; remove the folder {}/pydoc; the next run makes it again"),
+    ("shapes", "shapes holds images: add --network_type cnn"),
+    ("file", "{}/file: is a file; a text dataset is a folder with train.txt, valid.txt and test.txt"),
+    *((name, f"dataset name {name!r} is not a plain name; give the name of a folder in {{}}") for name in (
+        "", ".", "..", "../own", "a/b", "/own", "own/", "a\\b", "a\nb", "a\0b",
+    )),
+]  # fmt: skip
 
-def refused(error, name="own", **settings):
-    with pytest.raises(error) as caught:
-        load_corpus(name, **settings)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
+
+def refused(folder, name="own", **settings):
+    """The one line that refuses a text."""
+    with pytest.raises(UserError) as caught:
+        load_corpus(name, data_dir=folder, **settings)
+    assert isinstance(caught.value, FileNotFoundError) == ("no such" in str(caught.value))
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["ptb", "wikitext"])
-def test_missing_download_names_the_command(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("split", "content", "says"), CONTENTS)
+def test_texts_that_would_be_misread(tmp_path, split, content, says):
+    path = write_corpus(tmp_path) / f"{split}.txt"
+    path.unlink()
+    if content == "a folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    assert refused(tmp_path).startswith(f"{path}{says.format(tmp_path)}")
+
+
+@pytest.mark.parametrize(("name", "says"), NAMES)
+def test_texts_that_are_not_there(tmp_path, name, says):
+    write_corpus(tmp_path)
+    (tmp_path / "pydoc").mkdir()
+    (tmp_path / "file").touch()
+    assert refused(tmp_path, name).endswith(says.format(tmp_path))
+
+
+def test_the_usual_data_folder_needs_no_flag(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert refused(FileNotFoundError, name).endswith(f"get it with: python -m enas.data.download {name}")
-    elsewhere = refused(FileNotFoundError, name, data_dir=tmp_path / "other")
-    assert elsewhere.endswith(f"{name} --data_dir {tmp_path / 'other'}")
+    assert refused("data", "ptb").endswith("get it with: python -m enas.data.download ptb")
 
 
-def test_missing_own_text_says_which_files_to_put_where(tmp_path):
-    message = refused(FileNotFoundError, data_dir=tmp_path)
-    assert f"put train.txt, valid.txt and test.txt into {tmp_path / 'own'}" in message
+def test_min_count_below_one_is_refused(tmp_path):
+    assert "vocab_min_count is 0; it must be at least 1" in refused(tmp_path, vocab_min_count=0)
 
 
-@pytest.mark.parametrize("typo, meant", [("pbt", "ptb"), ("pydocs", "pydoc"), ("novel", "novels")])
-def test_missing_folder_names_the_nearest_known_one(typo, meant, tmp_path):
-    write_corpus(tmp_path, "novels")
-    assert f"did you mean {meant}?" in refused(FileNotFoundError, typo, data_dir=tmp_path)
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "../own", "a/b", "/own", "own/", "a\\b", "a\nb", "a\0b"])
-def test_name_must_be_plain(name, tmp_path):
-    assert "is not a plain name" in refused(ValueError, name, data_dir=tmp_path)
+# --- training batches -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("num_rows", "length"), [(12, 4), (13, 4), (9, 4), (3, 4), (5, 4)])
@@ -218,68 +217,43 @@ def test_only_whole_batches(num_rows, length):
     assert all(torch.equal(inputs[1:], targets[:-1]) for inputs, targets, _ in seen)
 
 
-def test_file_in_place_of_the_folder(tmp_path):
-    (tmp_path / "own").write_text("a b\n")
-    assert f"{tmp_path / 'own'}: is a file" in refused(ValueError, data_dir=tmp_path)
-
-
-@pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_missing_split(split, tmp_path):
-    path = write_corpus(tmp_path) / f"{split}.txt"
-    path.unlink()
-    assert refused(FileNotFoundError, data_dir=tmp_path).startswith(f"{path}: no such file; ")
-
-
-@pytest.mark.parametrize("content", ["", "\n \n"])
-def test_split_without_words(content, tmp_path):
-    folder = write_corpus(tmp_path, valid=content)
-    assert refused(ValueError, data_dir=tmp_path).startswith(f"{folder / 'valid.txt'}: has no words")
-
-
-def test_bytes_that_are_not_utf8_are_located(tmp_path):
-    folder = write_corpus(tmp_path, test="a\nna\xefve\n".encode("latin-1"))
-    message = refused(ValueError, data_dir=tmp_path)
-    assert message.startswith(f"{folder / 'test.txt'}, line 2: byte 0xef is not UTF-8")
-
-
-def test_file_that_cannot_be_read(tmp_path):
-    path = write_corpus(tmp_path) / "valid.txt"
-    path.unlink()
-    path.mkdir()
-    assert refused(ValueError, data_dir=tmp_path).startswith(f"{path}: cannot be read (")
-
-
-def test_min_count_below_one_is_refused(tmp_path):
-    write_corpus(tmp_path)
-    assert "at least 1" in refused(ValueError, data_dir=tmp_path, vocab_min_count=0)
-
-
-# --- training batches -------------------------------------------------------------------------------------------------
-
-
 def test_rows_are_contiguous_columns_without_the_remainder():
     assert to_rows(torch.arange(11), 3).tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
 
 
-@pytest.mark.parametrize("num_tokens", [0, 5, 7])
-def test_text_shorter_than_one_batch_is_refused(num_tokens):
-    with pytest.raises(ValueError, match=r"valid\.txt: .* takes at least 8"):
-        to_rows(torch.arange(num_tokens), 4, name="valid.txt")
-    assert to_rows(torch.arange(8), 4).shape == (2, 4)
+TOKENS = torch.arange(8)
+ROWS = to_rows(TOKENS, 2)
 
 
-def test_sizes_below_one_are_refused():
-    tokens = torch.arange(8)
-    for call in (
-        lambda: to_rows(tokens, 0),
-        lambda: TrainingBatches(to_rows(tokens, 2), 0),
-        lambda: evaluation_batches(tokens, 0, 2),
-        lambda: evaluation_batches(tokens, 2, 0),
-        lambda: evaluation_batches(tokens[:0], 2, 2),
-        lambda: TrainingBatches(tokens[:1].view(1, 1), 2),
-    ):
-        with pytest.raises(ValueError):
-            call()
+def restored(**change) -> None:
+    TrainingBatches(ROWS, 2).load_state_dict({"cursor": 0, "num_steps": 4, "batch_size": 2} | change)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        *(
+            (
+                lambda num=num: to_rows(TOKENS[:num], 4, name="valid.txt"),
+                f"valid.txt: {num} tokens are too few for batch",
+            )
+            for num in (0, 5, 7)
+        ),
+        (lambda: to_rows(TOKENS, 0), "batch size is 0; it must be at least 1"),
+        (lambda: TrainingBatches(ROWS, 0), "sequence length is 0; it must be at least 1"),
+        (lambda: TrainingBatches(TOKENS[:1].view(1, 1), 2), "rows have shape (1, 1); they must be"),
+        (lambda: evaluation_batches(TOKENS, 0, 2), "batch size is 0; it must be at least 1"),
+        (lambda: evaluation_batches(TOKENS, 2, 0), "sequence length is 0; it must be at least 1"),
+        (lambda: evaluation_batches(TOKENS[:0], 2, 2), "the text has no tokens"),
+        (lambda: restored(num_steps=5), "belongs to a text of 5 steps at batch size 2, not of 4 at 2"),
+        (lambda: restored(batch_size=3), "belongs to a text of 4 steps at batch size 3, not of 4 at 2"),
+        (lambda: restored(cursor=3), "the saved cursor 3 lies outside the 4 steps"),
+        (lambda: restored(cursor=-1), "the saved cursor -1 lies outside the 4 steps"),
+    ],
+)
+def test_impossible_batches(call, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        call()
 
 
 @given(num_steps=st.integers(2, 40), batch_size=st.integers(1, 4), length=st.integers(1, 45))
@@ -306,14 +280,6 @@ def test_restored_cursor_gives_the_same_next_batches(num_read, length):
     for _ in range(5):
         (inputs, targets, is_start), (inputs2, targets2, is_start2) = next(batches), next(restored)
         assert torch.equal(inputs, inputs2) and torch.equal(targets, targets2) and is_start == is_start2
-
-
-def test_cursor_of_another_text_is_refused():
-    state = TrainingBatches(to_rows(torch.arange(60), 3), 7).state_dict()
-    with pytest.raises(ValueError, match="20 steps at batch size 3, not of 15 at 4"):
-        TrainingBatches(to_rows(torch.arange(60), 4), 7).load_state_dict(state)
-    with pytest.raises(ValueError, match="cursor 19"):
-        TrainingBatches(to_rows(torch.arange(60), 3), 7).load_state_dict(state | {"cursor": 19})
 
 
 # --- evaluation batches -----------------------------------------------------------------------------------------------
@@ -384,8 +350,6 @@ def test_first_token_follows_eos(tmp_path):
     corpus = load_corpus("own", data_dir=tmp_path)
     inputs, _, _ = next(iter(evaluation_batches(corpus.valid, 2, 5)))
     assert inputs[0, 0] == corpus.eos
-    part_of_it, _, _ = next(iter(evaluation_batches(corpus.valid[:1], 2, 5, first_input=corpus.eos)))
-    assert part_of_it.tolist() == [[corpus.eos]]
 
 
 # --- random lengths ---------------------------------------------------------------------------------------------------
@@ -422,8 +386,3 @@ def test_random_lengths_read_every_row_in_order():
             seen += inputs.flatten().tolist()
             is_first = False
         assert seen == list(range(100))
-
-
-def test_images_asked_for_as_text_are_named_as_such(tmp_path):
-    with pytest.raises(FileNotFoundError, match="shapes holds images: add --network_type cnn"):
-        load_corpus("shapes", data_dir=tmp_path)

@@ -7,15 +7,12 @@ whole or not at all, with the same bytes whenever the seed (for `pydoc`: the ver
 
 from __future__ import annotations
 
-import filecmp
 import io
 import itertools
 import math
 import random
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from enas.data.shapes import SHAPES, render_shapes
-from enas.errors import NotFoundError, UserError
+from enas.errors import NotFoundError, UserError, refusing
+from enas.runs.files import atomic_folder
 
 SPLITS = ("train", "valid", "test")
 
@@ -88,21 +86,6 @@ class MarkovLanguage:
             yield sentence
             num_tokens -= len(sentence) + 1
 
-    def mean_nll(self, sentences: Iterable[list[str]]) -> float:
-        """Mean negative log-probability of the sentences' tokens in nats, `<eos>` counted.
-
-        This is what a model that knows the language scores on this very text; it nears the entropy rate as texts grow.
-        """
-        index = {word: i for i, word in enumerate(self.words)}
-        total, count = 0.0, 0
-        for sentence in sentences:
-            state = 0
-            for word in (*map(index.__getitem__, sentence), len(self.words) - 1):
-                total -= math.log(self.probabilities[state, word])
-                count += 1
-                state = self.next_state[state, word]
-        return total / count
-
 
 def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLanguage:
     """The language of `seed`, with `num_words` words besides `<eos>`: see MarkovLanguage.
@@ -142,14 +125,9 @@ def _successor_row(rng: random.Random, num_words: int, *, may_end: bool) -> np.n
     return row
 
 
-def markov_entropy_rate(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> float:
-    """Entropy rate of `markov_language` in nats per token, `<eos>` counted; exact up to float64 rounding."""
-    return markov_language(seed=seed, num_words=num_words).entropy_rate()
-
-
 def markov_perplexity_floor(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> float:
     """The perplexity that no model of the language can beat on enough text: exp of the entropy rate."""
-    return math.exp(markov_entropy_rate(seed=seed, num_words=num_words))
+    return math.exp(markov_language(seed=seed, num_words=num_words).entropy_rate())
 
 
 def make_markov(
@@ -321,26 +299,12 @@ def _write_corpus(folder: Path, splits: dict[str, list[str]]) -> None:
 
 def _write_files(folder: Path, files: dict[str, bytes]) -> None:
     """Write files, named by their paths within `folder`, so that the folder appears only when it is complete."""
-    unfinished = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
-    try:
+    # Another process may have made the folder in the meantime: its bytes are then the same.
+    taken = f"{folder}: exists already, with other content; remove it first"
+    with (
+        refusing(lambda error: f"{folder}: cannot be made ({error.strerror}); choose a data folder to write to"),
+        atomic_folder(folder, taken=taken) as made,
+    ):
         for name, content in files.items():
-            path = unfinished / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        _install(unfinished, folder, list(files))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose a data folder to write to") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _install(unfinished: Path, folder: Path, names: list[str]) -> None:
-    try:
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        # Another process may have made it in the meantime: its bytes are then the same.
-        same, _, _ = filecmp.cmpfiles(unfinished, folder, names, shallow=False)
-        if same != names:
-            raise UserError(f"{folder}: exists already, with other content; remove it first") from None
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            (made / name).write_bytes(content)

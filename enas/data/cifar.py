@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from enas.data.download import hint
+from enas.data.download import CATALOGUE, hint
 from enas.errors import NotFoundError, UserError
 
 SIDE = 32
@@ -22,28 +22,19 @@ class Layout:
     Attributes:
         title: its usual name.
         archive_folder: what its archive unpacks into.
-        train, test, meta: file names: of the training batches, the test batch, and the names of the classes.
         labels, names: the keys of the labels, and of the names.
     """
 
     title: str
     archive_folder: str
-    train: tuple[str, ...]
-    test: str
-    meta: str
     labels: str
     names: str
 
 
 LAYOUTS = {
-    "cifar10": Layout(
-        "CIFAR-10", "cifar-10-batches-py", tuple(f"data_batch_{number}" for number in range(1, 6)), "test_batch",
-        "batches.meta", "labels", "label_names",
-    ),
-    "cifar100": Layout(
-        "CIFAR-100", "cifar-100-python", ("train",), "test", "meta", "fine_labels", "fine_label_names"
-    ),
-}  # fmt: skip
+    "cifar10": Layout("CIFAR-10", "cifar-10-batches-py", "labels", "label_names"),
+    "cifar100": Layout("CIFAR-100", "cifar-100-python", "fine_labels", "fine_label_names"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +66,18 @@ def read_cifar(folder: Path, name: str = "cifar10") -> Cifar:
     layout = LAYOUTS[name]
     if (folder / layout.archive_folder).is_dir():
         folder = folder / layout.archive_folder
-    for file in (*layout.train, layout.test, layout.meta):
-        if not (folder / file).is_file():
-            raise NotFoundError(f"{folder / file}: no such file; get it with: {hint(name)}")
+    paths = [folder / file.installed for file in CATALOGUE[name].files]
+    for path in paths:
+        if not path.is_file():
+            raise NotFoundError(f"{path}: no such file; get it with: {hint(name)}")
+    *batches, meta = paths
     try:
-        classes = _read_classes(folder / layout.meta, layout)
-        batches = [_read_batch(folder / file, layout, len(classes)) for file in (*layout.train, layout.test)]
+        classes = _read_classes(meta, layout)
+        *train, test = [_read_batch(path, layout, len(classes)) for path in batches]
     except _NotCifarError as error:
         raise UserError(f"{error}; remove it, and get it with: {hint(name)}") from None
-    *train, (test_images, test_labels) = batches
     images, labels = zip(*train, strict=True)
-    return Cifar(classes, np.concatenate(images), np.concatenate(labels), test_images, test_labels)
+    return Cifar(classes, np.concatenate(images), np.concatenate(labels), *test)
 
 
 class _NotCifarError(Exception):

@@ -1,9 +1,11 @@
 """The folder of a dataset; built-in datasets are made on first use."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from enas.errors import NotFoundError, UserError
+from enas.data.download import hint
+from enas.errors import NotFoundError, UserError, did_you_mean
 
 
 def check_plain(name: str, data_dir: Path) -> None:
@@ -13,34 +15,54 @@ def check_plain(name: str, data_dir: Path) -> None:
         raise UserError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
 
 
-def find_dataset_folder(
-    name: str,
-    data_dir: Path,
-    *,
-    makers: Mapping[str, Callable[[Path], object]],
-    layout: str,
-    how_to_get: Callable[[str, Path], str],
-) -> Path:
-    """Find the folder `data_dir/name`.
+@dataclass(frozen=True)
+class Kind:
+    """Texts, or images: which datasets there are, and what their folders look like.
 
-    Args:
-        name: the dataset.
-        data_dir: the folder of all datasets.
+    Attributes:
+        layout: the folder of such a dataset, in words.
+        own: what to put into that folder for a dataset of one's own.
+        example: a path that every such folder has.
+        downloads: the datasets that can be fetched.
         makers: what makes the built-in ones.
-        layout: what such a folder is, for the message about a file in its place.
-        how_to_get: the advice, given name and data_dir, when there is no such dataset.
-
-    Raises:
-        UserError: the name is not a plain name, or a file is in the way.
-        NotFoundError: there is no such dataset.
+        others: datasets of the other kind -> what to do about it.
     """
-    check_plain(name, data_dir)
-    folder = data_dir / name
-    if folder.is_dir():
+
+    layout: str
+    own: str
+    example: str
+    downloads: Collection[str]
+    makers: Mapping[str, Callable[[Path], object]]
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, name: str, data_dir: Path) -> Path:
+        """Find the folder `data_dir/name`, or make it where the dataset is a built-in one.
+
+        Raises:
+            UserError: the name is not a plain name, or a file is in the way.
+            NotFoundError: there is no such dataset; the message says how to get it.
+        """
+        check_plain(name, data_dir)
+        folder = data_dir / name
+        if folder.is_dir():
+            return folder
+        if folder.exists():
+            raise UserError(f"{folder}: is a file; {self.layout}")
+        if name not in self.makers:
+            raise NotFoundError(f"{folder}: no such dataset{self.how_to_get(name, data_dir)}")
+        self.makers[name](folder)
         return folder
-    if folder.exists():
-        raise UserError(f"{folder}: is a file; {layout}")
-    if name not in makers:
-        raise NotFoundError(f"{folder}: no such dataset; {how_to_get(name, data_dir)}")
-    makers[name](folder)
-    return folder
+
+    def how_to_get(self, name: str, data_dir: Path) -> str:
+        """The end of a message about what is missing."""
+        if name in self.others:
+            return f"; {self.others[name]}"
+        if name in self.downloads:
+            elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
+            return f"; get it with: {hint(name)}{elsewhere}"
+        if name in self.makers:
+            return f"; remove the folder {data_dir / name}; the next run makes it again"
+        there = {path.parent.name for path in data_dir.glob(f"[!.]*/{self.example}")}
+        near = did_you_mean(name, {*self.downloads, *self.makers, *there} - {name})
+        advice = f"{self.own} into {data_dir / name}"
+        return f"{near} ({advice})" if near else f"; {advice}"

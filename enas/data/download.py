@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,7 +23,8 @@ from pathlib import Path, PureWindowsPath
 from typing import IO
 
 from enas.cli import Parser, guarded
-from enas.errors import Interrupted, NotFoundError, UserError
+from enas.errors import Interrupted, NotFoundError, UserError, refusing
+from enas.runs.files import atomic_folder
 
 TIMEOUT_SECONDS = 30
 BAD_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
@@ -139,22 +139,13 @@ def download(
     """
     dataset = _find(name)
     folder = Path(data_dir) / dataset.name
-    try:
-        if is_installed(name, data_dir=data_dir):
-            return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{dataset.name}-", dir=folder.parent) as staging:
-            ready = Path(staging) / dataset.name
-            ready.mkdir()
-            _collect(dataset, source, ready, folder)
-            os.rename(ready, folder)  # atomic; refuses a folder that has been filled in the meantime
-    except OSError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"{error.filename or folder}: {error.strerror or error}; {folder} was not installed; "
-            "make room and give permission there, or choose another place with --data_dir"
-        ) from error
+    advice = "make room and give permission there, or choose another place with --data_dir"
+    with refusing(
+        lambda error: f"{error.filename or folder}: {error.strerror or error}; {folder} was not installed; {advice}"
+    ):
+        if not is_installed(name, data_dir=data_dir):
+            with atomic_folder(folder) as ready:
+                _collect(dataset, source, ready, folder)
     return folder
 
 

@@ -1,6 +1,5 @@
 """Image datasets: CIFAR-10, `shapes`, and folders of images, split and ready to be cut into minibatches."""
 
-import difflib
 import os
 import random
 from collections.abc import Sequence
@@ -15,14 +14,21 @@ from tqdm import tqdm
 
 from enas.data.builtin import IMAGE_MAKERS, SPLITS
 from enas.data.cifar import LAYOUTS, read_cifar
-from enas.data.dataset_folder import find_dataset_folder
-from enas.data.download import ALIASES, hint
+from enas.data.dataset_folder import Kind
+from enas.data.download import ALIASES
 from enas.data.identity import Identity, digest_of_files, digest_of_tensors
 from enas.data.image_batches import FileImages, MemoryImages, channel_statistics
-from enas.data.image_folder import ImageFolder, read_image, resize, scan_folder
+from enas.data.image_folder import read_image, resize, scan_folder
 from enas.errors import UserError
 from enas.settings import Settings, setting
 
+IMAGES = Kind(
+    layout="an image dataset is a folder with train, valid and test in it",
+    own="for images of your own, put folders train, valid and test",
+    example="train/",
+    downloads=LAYOUTS,
+    makers=IMAGE_MAKERS,
+)
 ROTATIONS = ("0°", "90°", "180°", "270°")
 
 
@@ -102,16 +108,12 @@ def load_images(
     name = ALIASES.get(name, name)
     if image_size < 0:
         raise UserError(f"image_size is {image_size}; it must be at least 0, which leaves images as they are")
-    folder = find_dataset_folder(
-        name,
-        Path(data_dir),
-        makers=IMAGE_MAKERS,
-        layout="an image dataset is a folder with train, valid and test in it",
-        how_to_get=_how_to_get,
-    )
+    folder = IMAGES.find(name, Path(data_dir))
     if name in LAYOUTS:
         return _load_cifar(name, folder, image_size, valid_size)
-    return _load_folder(folder, image_size, _half_of_memory() if memory_limit is None else memory_limit)
+    if memory_limit is None:
+        memory_limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return _load_folder(folder, image_size, memory_limit)
 
 
 def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> ImageDataset:
@@ -171,8 +173,12 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
             f"{memory_limit / 2**30:.2g} GiB; worker processes read them throughout the run"
         )
     if not found.classes:
-        notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {_listed(ROTATIONS)}")
-    splits = {split: _on_disk(found, split) if is_large else _decoded(found, split, folder.name) for split in SPLITS}
+        rotations = f"{', '.join(ROTATIONS[:-1])} and {ROTATIONS[-1]}"
+        notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {rotations}")
+    files = {split: FileImages(found.paths[split], torch.tensor(found.labels[split]), image_size) for split in SPLITS}
+    splits = (
+        files if is_large else {split: _decoded(files[split], f"{folder.name}: decoding {split}") for split in files}
+    )
     mean, std = channel_statistics(splits["train"])
     return ImageDataset(
         name=folder.name,
@@ -186,31 +192,8 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
     )
 
 
-def _on_disk(found: ImageFolder, split: str) -> FileImages:
-    return FileImages(tuple(found.paths[split]), torch.tensor(found.labels[split]), found.image_size)
-
-
-def _decoded(found: ImageFolder, split: str, name: str) -> MemoryImages:
-    paths = found.paths[split]
-    images = np.empty((len(paths), 3, found.height, found.width), dtype=np.uint8)
-    for position, path in enumerate(tqdm(paths, desc=f"{name}: decoding {split}", disable=None, leave=False)):
-        images[position] = read_image(path, found.image_size)
-    return MemoryImages(torch.from_numpy(images), torch.tensor(found.labels[split]))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _half_of_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _how_to_get(name: str, data_dir: Path) -> str:
-    if name in LAYOUTS:
-        elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
-        return f"get it with: {hint(name)}{elsewhere}"
-    advice = f"for images of your own, put folders train, valid and test into {data_dir / name}"
-    known = {*LAYOUTS, *IMAGE_MAKERS, *(folder.parent.name for folder in data_dir.glob("[!.]*/train/"))}
-    similar = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {similar[0]}? ({advice})" if similar else advice
+def _decoded(split: FileImages, title: str) -> MemoryImages:
+    images = np.empty((len(split), 3, *split.size), dtype=np.uint8)
+    for position, path in enumerate(tqdm(split.paths, desc=title, disable=None, leave=False)):
+        images[position] = read_image(path, split.image_size)
+    return MemoryImages(torch.from_numpy(images), split.labels)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,6 @@ class ImageFolder:
         paths: split -> its files, class by class, sorted by name.
         labels: split -> the class of each file; all 0 when there are no class folders.
         height, width: of every image, in pixels, once it is resized.
-        image_size: the side that images are resized to; 0 leaves them as they are.
         notes: log lines about the data.
     """
 
@@ -40,7 +40,6 @@ class ImageFolder:
     labels: dict[str, list[int]]
     height: int
     width: int
-    image_size: int
     notes: tuple[str, ...]
 
 
@@ -55,20 +54,21 @@ def scan_folder(folder: Path, image_size: int = 0) -> ImageFolder:
         UserError: a split or a class is empty, class folders and loose images are mixed, there is one class only, a
             class is missing from `train`, or an image is unreadable or differs in size; the line names the file.
     """
-    trees = {split: _read_split(folder / split) for split in SPLITS}
-    notes = [note for split in SPLITS for note in trees[split].notes]
-    classes = tuple(trees["train"].classes)
+    notes: list[str] = []
+    by_class = {split: _read_split(folder / split, notes) for split in SPLITS}
+    classes = tuple(name for name in by_class["train"] if name)
     for split in SPLITS:
-        notes += _check_classes(folder / split, trees[split], classes)
-    paths = {split: trees[split].files(classes) for split in SPLITS}
-    labels = {split: trees[split].labels(classes) for split in SPLITS}
+        notes += _check_classes(folder / split, by_class[split], classes)
+    found = {split: [by_class[split].get(name, []) for name in classes or ("",)] for split in SPLITS}
+    paths = {split: list(chain(*files)) for split, files in found.items()}
+    labels = {split: [label for label, paths in enumerate(files) for _ in paths] for split, files in found.items()}
     width, height, more = _check_headers([path for split in SPLITS for path in paths[split]], folder.name, image_size)
     if not classes and width != height:
         raise UserError(
             f"{paths['train'][0]}: is {width} × {height} pixels; images without class folders train on rotation and "
             "must be square; --image_size makes them so"
         )
-    return ImageFolder(classes, paths, labels, height, width, image_size, (*notes, *more))
+    return ImageFolder(classes, paths, labels, height, width, (*notes, *more))
 
 
 def read_image(path: Path, image_size: int = 0) -> np.ndarray:
@@ -90,25 +90,8 @@ def resize(image: Image.Image, image_size: int) -> Image.Image:
     return ImageOps.fit(image, (image_size, image_size)) if image_size else image
 
 
-@dataclass(frozen=True)
-class _Tree:
-    """What one split's folder holds: files by class; or, under the name "", files without one."""
-
-    by_class: dict[str, list[Path]]
-    notes: list[str]
-
-    @property
-    def classes(self) -> list[str]:
-        return [name for name in self.by_class if name]
-
-    def files(self, classes: tuple[str, ...]) -> list[Path]:
-        return [path for name in classes or ("",) for path in self.by_class.get(name, [])]
-
-    def labels(self, classes: tuple[str, ...]) -> list[int]:
-        return [label for label, name in enumerate(classes or ("",)) for _ in self.by_class.get(name, [])]
-
-
-def _read_split(folder: Path) -> _Tree:
+def _read_split(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
+    """The images of a split by class; or, under the name "", those without one. Notes are added to `notes`."""
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: no such folder; {_advice(folder)}")
     folders, loose, others = _entries(folder)
@@ -126,8 +109,10 @@ def _read_split(folder: Path) -> _Tree:
         others += more
     if not any(by_class.values()):
         raise UserError(f"{folder}: has no images; they end in {', '.join(SUFFIXES)}")
-    besides = f" and {len(others) - 1:,} more files" if len(others) > 1 else ""
-    return _Tree(by_class, [f"{others[0]}{besides}: skipped, not an image"] if others else [])
+    if others:
+        besides = f" and {len(others) - 1:,} more files" if len(others) > 1 else ""
+        notes.append(f"{others[0]}{besides}: skipped, not an image")
+    return by_class
 
 
 def _advice(folder: Path) -> str:
@@ -149,21 +134,21 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     return folders, images, [path for path in files if path.suffix.lower() not in SUFFIXES]
 
 
-def _check_classes(folder: Path, tree: _Tree, classes: tuple[str, ...]) -> list[str]:
+def _check_classes(folder: Path, by_class: dict[str, list[Path]], classes: tuple[str, ...]) -> list[str]:
     """Compare a split's classes with those of the training split; returns notes."""
     is_train = folder.name == "train"
-    if bool(tree.classes) != bool(classes):
-        has, has_not = (folder.name, "train") if tree.classes else ("train", folder.name)
+    if ("" in by_class) == bool(classes):
+        has, has_not = ("train", folder.name) if classes else (folder.name, "train")
         raise UserError(f"{folder}: {has} has class folders and {has_not} has none; sort all splits alike")
     if is_train and len(classes) == 1:
         raise UserError(
             f"{folder}: has the one class {classes[0]}; classification needs two or more (and images without class "
             "folders train on rotation)"
         )
-    unknown = [name for name in tree.classes if name not in classes]
+    unknown = [name for name in by_class if name and name not in classes]
     if unknown:
         raise UserError(f"{folder / unknown[0]}: train has no class {unknown[0]}; it has {', '.join(classes)}")
-    empty = [name for name in classes if not tree.by_class.get(name)]
+    empty = [name for name in classes if not by_class.get(name)]
     if empty and is_train:
         raise UserError(f"{folder / empty[0]}: has no images; fill or remove the class")
     return [f"{folder}: has no images of {', '.join(empty)}"] if empty else []
@@ -202,20 +187,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _known(path: Path) -> Image.Image:
-    """The image in a file of one of the formats, its pixels not read yet, of whatever size."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path, formats=FORMATS)
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image in a file, upright; pixels are decoded when they are asked for."""
     # Besides OSError, Pillow meets damage with SyntaxError, ValueError, struct.error and others. All of them mean the
     # same here, and nothing but reading the image goes on inside such a block.
     try:
-        with _known(path) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path, formats=FORMATS)
+        with opened as image:
             if image.width * image.height > MOST_PIXELS:
                 size = f"{image.width:,} × {image.height:,}"
                 raise UserError(f"{path}: is {size} pixels; images may have {MOST_PIXELS:,}: make it smaller")

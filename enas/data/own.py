@@ -5,8 +5,6 @@ an image and its label; or a dict of these, as Hugging Face datasets give them (
 A `torch.utils.data.Dataset`, a list, a column of a table, or anything else with a length and numbered items will do.
 """
 
-import filecmp
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -21,7 +19,8 @@ from tqdm import tqdm
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import check_plain
 from enas.data.image_folder import RESOURCES
-from enas.errors import UserError
+from enas.errors import UserError, refusing
+from enas.runs.files import atomic_folder
 
 TEXT_KEYS = ("text", "sentence", "tokens", "input_ids")
 IMAGE_KEYS = ("image", "img")
@@ -43,29 +42,23 @@ class Split:
     def __init__(self, name: str, items: Any):
         self.name = name
         self._items = items.tolist() if getattr(items, "ndim", 0) == 1 and hasattr(items, "iloc") else items
-        self._check()
-
-    def _check(self) -> None:
-        items, kind = self._items, type(self._items).__name__
-        if isinstance(items, str | bytes):
-            raise UserError(f"{self.name} is one string; give a list of texts, such as the lines of a file")
-        if isinstance(items, Mapping):
-            raise UserError(f"{self.name} is a {kind} of {_listed(items)}; give the one that is meant")
-        if hasattr(items, "iloc"):
-            raise UserError(f'{self.name} is a table ({kind}); give one column, such as table["text"].tolist()')
-        if isinstance(items, IterableDataset) or not hasattr(items, "__getitem__") or _length(items) is None:
-            raise UserError(
-                f"{self.name} is of type {kind}; it must have a length and numbered items, as a list or a "
-                "torch.utils.data.Dataset has"
-            )
-        if len(items) == 0:
-            raise UserError(f"{self.name} has no items")
+        flaw = _flaw_of_split(self._items)
+        if flaw:
+            raise UserError(f"{name} {flaw}")
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
+
+    def of_kind(self, kind: str) -> Iterator[Any]:
+        """All items; UserError for one of another kind."""
+        for index, item in enumerate(self):
+            if _kind(item) != kind and (item or kind == IMAGE):
+                found = f"{self.name} {index} has {_kind(item)}, and train 0 {kind}"
+                raise UserError(f"{found}; all items must be of one kind")
+            yield item
 
     def __getitem__(self, index: int) -> Any:
         place = f"{self.name} {index}"
@@ -123,21 +116,13 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     check_plain(name, Path(data_dir))
     checked = [Split(split, items) for split, items in zip(SPLITS, splits, strict=True)]
     folder = Path(data_dir) / name
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as staging:
-            ready = Path(staging) / name
-            ready.mkdir()
-            _write(name, ready, checked)
-            is_new = not folder.exists()
-            if is_new:
-                ready.rename(folder)
-            elif not _same(ready, folder):
-                raise UserError(f"{folder}: exists and holds other data; give the dataset another name")
-    except OSError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another data_dir") from error
+    is_new = not folder.exists()
+    taken = f"{folder}: exists and holds other data; give the dataset another name"
+    with (
+        refusing(lambda error: f"{folder}: cannot be written ({error.strerror}); choose another data_dir"),
+        atomic_folder(folder, taken=taken) as ready,
+    ):
+        _write(name, ready, checked)
     return is_new
 
 
@@ -152,19 +137,26 @@ def _write(name: str, folder: Path, splits: Sequence[Split]) -> None:
         (folder / f"{split.name}.txt").write_text("".join(_lines(split, kind)), encoding="utf-8")
 
 
-def _same(one: Path, other: Path) -> bool:
-    files = [{path.relative_to(root) for path in root.rglob("*") if path.is_file()} for root in (one, other)]
-    return files[0] == files[1] and not any(filecmp.cmpfiles(one, other, files[0], shallow=False)[1:])
-
-
 # --- what is handed over ----------------------------------------------------------------------------------------------
 
 
-def _length(items: Any) -> int | None:
+def _flaw_of_split(items: Any) -> str:
+    """What keeps `items` from being a split, as the end of a sentence; empty for nothing."""
+    kind = type(items).__name__
+    if isinstance(items, str | bytes):
+        return "is one string; give a list of texts, such as the lines of a file"
+    if isinstance(items, Mapping):
+        return f"is a {kind} of {_listed(items)}; give the one that is meant"
+    if hasattr(items, "iloc"):
+        return f'is a table ({kind}); give one column, such as table["text"].tolist()'
     try:
-        return len(items)
+        is_empty = len(items) == 0
     except TypeError:
-        return None
+        is_empty = None
+    if is_empty is None or isinstance(items, IterableDataset) or not hasattr(items, "__getitem__"):
+        right = "it must have a length and numbered items, as a list or a torch.utils.data.Dataset has"
+        return f"is of type {kind}; {right}"
+    return "has no items" if is_empty else ""
 
 
 def _listed(names: Any) -> str:
@@ -196,44 +188,41 @@ def _is_pair(item: Any) -> bool:
 def _kind(item: Any) -> str:
     if isinstance(item, tuple):
         return IMAGE
-    return TEXT if isinstance(item, str) or isinstance(item[0], str) else IDS
+    return TEXT if all(isinstance(token, str) for token in item[:1]) else IDS
 
 
-def _check_kind(item: Any, place: str, kind: str) -> None:
-    if item and _kind(item) != kind:
-        raise UserError(f"{place} has {_kind(item)}, and train 0 {kind}; all items must be of one kind")
-
-
-def _text(item: Any, place: str) -> str | list[str] | list[int]:
+def _text(item: Any, place: str) -> str | list[str | int]:
     """A text or its tokens; UserError for what is neither."""
-    right = "an item is a text, its words, its token ids, or (image, label)"
-    if isinstance(item, str):
-        _check_characters(item, place)
-        return item
-    if isinstance(item, torch.Tensor | np.ndarray):
-        if item.ndim != 1:
-            raise UserError(f"{place} is a {type(item).__name__} of shape {tuple(item.shape)}; {right}")
+    if isinstance(item, torch.Tensor | np.ndarray) and item.ndim == 1:
         item = item.tolist()
+    flaw = _flaw_of_text(item)
+    if flaw:
+        raise UserError(f"{place} {flaw}")
+    return item if isinstance(item, str) else [token if isinstance(token, str) else int(token) for token in item]
+
+
+def _flaw_of_text(item: Any) -> str:
+    right = "an item is a text, its words, its token ids, or (image, label)"
+    if isinstance(item, torch.Tensor | np.ndarray):
+        return f"is a {type(item).__name__} of shape {tuple(item.shape)}; {right}"
     if not isinstance(item, Sequence) or isinstance(item, bytes | bytearray | memoryview):
-        raise UserError(f"{place} is of type {type(item).__name__}; {right}")
+        return f"is of type {type(item).__name__}; {right}"
+    if isinstance(item, str):
+        return _flaw_of_characters(item)
     if all(isinstance(token, str) for token in item):
         odd = next((word for word in item if len(word.split()) != 1), None)
-        if odd is not None:
-            raise UserError(f"{place} has the token {odd!r}; tokens hold no blanks")
-        _check_characters(" ".join(item), place)
-        return list(item)
+        return _flaw_of_characters(" ".join(item)) if odd is None else f"has the token {odd!r}; tokens hold no blanks"
     if any(not isinstance(token, Integral) or isinstance(token, bool) for token in item):
-        types = sorted({type(token).__name__ for token in item})
-        raise UserError(f"{place} has tokens of type {_listed(types)}; {right}")
-    return [int(token) for token in item]
+        return f"has tokens of type {_listed(sorted({type(token).__name__ for token in item}))}; {right}"
+    return ""
 
 
-def _check_characters(text: str, place: str) -> None:
+def _flaw_of_characters(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        odd = text[error.start]
-        raise UserError(f"{place} has a character that UTF-8 cannot hold ({odd!r}); replace it") from None
+        return f"has a character that UTF-8 cannot hold ({text[error.start]!r}); replace it"
+    return ""
 
 
 def _label(label: Any, place: str) -> int | str:
@@ -254,8 +243,7 @@ def _label(label: Any, place: str) -> int | str:
 
 
 def _lines(split: Split, kind: str) -> Iterator[str]:
-    for index, item in enumerate(split):
-        _check_kind(item, f"{split.name} {index}", kind)
+    for item in split.of_kind(kind):
         if isinstance(item, str):
             lines = item.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
             yield from (f"{line}\n" for line in lines)  # not splitlines: the reader knows line feeds alone
@@ -268,11 +256,7 @@ def _lines(split: Split, kind: str) -> Iterator[str]:
 
 def _class_names(splits: Sequence[Split]) -> dict[int | str, str]:
     """Label -> folder, such that folders in order of name are labels in their own order."""
-    found: set[Any] = set()
-    for split in splits:
-        for index, item in enumerate(split):
-            _check_kind(item, f"{split.name} {index}", IMAGE)
-            found.add(item[1])
+    found: set[Any] = {label for split in splits for _, label in split.of_kind(IMAGE)}
     name = next((label for label in found if isinstance(label, str)), None)
     if name is not None and any(isinstance(label, int) for label in found):
         raise UserError(f"labels are integers, and names such as {name!r}; they must all be the one or the other")
@@ -293,37 +277,33 @@ def _as_folder_name(name: str) -> str:
 
 
 def _write_images(name: str, folder: Path, split: Split, names: dict[Any, str]) -> None:
-    for class_name in names.values():
-        (folder / class_name).mkdir(parents=True)
     width = len(str(len(split)))
     bar = tqdm(split, desc=f"{name}: writing {split.name}", disable=None, leave=False)
     for index, (image, label) in enumerate(bar):
-        _picture(image, f"{split.name} {index}").save(folder / names[label] / f"{index:0{width}d}.png")
-    for class_folder in folder.iterdir():
-        if not any(class_folder.iterdir()):
-            class_folder.rmdir()
+        path = folder / names[label] / f"{index:0{width}d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _picture(image, f"{split.name} {index}").save(path)
 
 
 def _picture(image: Any, place: str) -> Image.Image:
     if isinstance(image, Image.Image):
         return _storable(image, place)
     pixels = np.asarray(image.cpu() if isinstance(image, torch.Tensor) else image)
-    if pixels.size == 0:
-        raise UserError(f"{place}: has no pixels")
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3):  # torch's order
         pixels = pixels.transpose(1, 2, 0)
-    if np.issubdtype(pixels.dtype, np.floating):
-        if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
-            raise UserError(f"{place}: floating point images lie in 0 … 1; leave normalisation out, the run does it")
-        pixels = (pixels * 255).round()
-    elif pixels.min() < 0 or pixels.max() > 255:
-        raise UserError(f"{place}: has values outside of 0 … 255")
-    pixels = pixels.astype(np.uint8)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    if pixels.ndim == 3 and pixels.shape[2] != 3:
-        raise UserError(f"{place}: has {pixels.shape[2]} channels; images have 1 or 3")
-    return Image.fromarray(pixels)
+    is_float = np.issubdtype(pixels.dtype, np.floating)
+    is_inside = pixels.size and pixels.min() >= 0 and pixels.max() <= (1 if is_float else 255)
+    flaws = {
+        "has no pixels": pixels.size == 0,
+        "floating point images lie in 0 … 1; leave normalisation out, the run does it": is_float and not is_inside,
+        "has values outside of 0 … 255": not is_inside,
+        f"has {pixels.shape[-1]} channels; images have 1 or 3": pixels.ndim == 3 and pixels.shape[2] != 3,
+    }
+    for flaw in (flaw for flaw, holds in flaws.items() if holds):
+        raise UserError(f"{place}: {flaw}")
+    return Image.fromarray((pixels * 255).round().astype(np.uint8) if is_float else pixels.astype(np.uint8))
 
 
 def _storable(image: Image.Image, place: str) -> Image.Image:

@@ -6,25 +6,26 @@ Time comes first, so that `batch[t]` is what the recurrent cell sees at step t.
 
 from __future__ import annotations
 
-import difflib
 import io
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from enas.data import builtin, token_cache
 from enas.data.builtin import SPLITS
-from enas.data.dataset_folder import find_dataset_folder
-from enas.data.download import hint
+from enas.data.dataset_folder import Kind
+from enas.data.download import CATALOGUE
 from enas.data.identity import Identity, digest_of_tensors
-from enas.data.token_cache import Encoded, cached
+from enas.data.token_cache import cached
 from enas.data.words import EOS, UNKNOWN, Words
 from enas.errors import NotFoundError, UserError
 from enas.settings import SPACE, Settings, setting
@@ -45,7 +46,15 @@ class TextConfig(Settings):
     )
 
 
-DOWNLOADS = ("ptb", "wikitext")
+TEXTS = Kind(
+    layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
+    own="for text of your own, put train.txt, valid.txt and test.txt",
+    example="train.txt",
+    downloads=[name for name, dataset in CATALOGUE.items() if dataset.files[0].installed == "train.txt"],
+    makers=builtin.MAKERS,
+    others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
+)
+PIECE = 2**22  # bytes of numbers that are read back at once
 BAR_AFTER = 5  # seconds of an evaluation
 
 
@@ -87,13 +96,12 @@ class Corpus:
         if self.brings_eos:
             notes.append(f"{self.name}: lines that end in an {EOS} of their own get no second one")
         if any(self.unknown.values()):
-            shares = ", ".join(self._unknown_share(split) for split in SPLITS)
+            counts = [(split, self.unknown[split], len(getattr(self, split))) for split in SPLITS]
+            shares = ", ".join(
+                f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for split, num, total in counts
+            )
             notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}")
         return tuple(notes)
-
-    def _unknown_share(self, split: str) -> str:
-        count, total = self.unknown[split], len(getattr(self, split))
-        return f"{count:,} of {total:,} {split} tokens ({count / total:.1%})"
 
 
 def load_corpus(
@@ -114,56 +122,27 @@ def load_corpus(
     """
     if vocab_min_count < 1:
         raise UserError(f"vocab_min_count is {vocab_min_count}; it must be at least 1, which keeps every word")
-    folder = find_dataset_folder(
-        name,
-        Path(data_dir),
-        makers=builtin.MAKERS,
-        layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
-        how_to_get=_how_to_get,
-    )
+    folder = TEXTS.find(name, Path(data_dir))
     files = {split: folder / f"{split}.txt" for split in SPLITS}
     for path in files.values():
         if not path.exists():
-            raise NotFoundError(f"{path}: no such file; {_how_to_get(name, folder.parent)}")
-    reading = _Reading({split: Words(path, text_unit) for split, path in files.items()}, vocab_min_count)
+            raise NotFoundError(f"{path}: no such file{TEXTS.how_to_get(name, folder.parent)}")
+    encode = partial(_encode, {split: Words(path, text_unit) for split, path in files.items()}, vocab_min_count)
     found = None
     if sum(path.stat().st_size for path in files.values()) >= token_cache.FROM:
         settings = {"text_unit": text_unit, "vocab_min_count": vocab_min_count}
-        found = cached(folder / f".tokens-{text_unit}-{vocab_min_count}", settings, files, reading.write)
+        found = cached(folder / f".tokens-{text_unit}-{vocab_min_count}", settings, files, encode)
     if found is None:
         memory = {split: io.BytesIO() for split in SPLITS}
-        found = Encoded(reading.write(memory), {split: _tensor(each) for split, each in memory.items()})
-    content: dict[str, Any] = {**found.content, "vocabulary": tuple(found.content["vocabulary"]), **found.tokens}
-    return Corpus(name=name, **content)
+        found = encode(memory)
+        found |= {split: torch.frombuffer(each.getbuffer(), dtype=torch.int32) for split, each in memory.items()}
+    return Corpus(name=name, **{**found, "vocabulary": tuple(found["vocabulary"])})
 
 
-def _tensor(memory: io.BytesIO) -> Tensor:
-    return torch.frombuffer(memory.getbuffer(), dtype=torch.int32)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """A text that is to be turned into numbers."""
-
-    words: dict[str, Words]
-    min_count: int
-
-    def write(self, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
-        """Write the token ids of each split into its file, int32; returns what else a `Corpus` holds."""
-        counts = {split: words.count() for split, words in self.words.items()}
-        vocabulary = _build_vocabulary(counts["train"], self.min_count)
-        if not set(vocabulary) - {EOS, UNKNOWN}:
-            raise UserError(
-                f"{self.words['train'].path}: every word is rarer than vocab_min_count {self.min_count}; a text "
-                "without blanks needs --text_unit character, a short one --vocab_min_count 1"
-            )
-        unknown = {split: _count_outside(vocabulary, found) for split, found in counts.items()}
-        if any(unknown.values()) and UNKNOWN not in vocabulary:
-            vocabulary = (*vocabulary, UNKNOWN)
-        for split, words in self.words.items():
-            _encode(words, vocabulary, files[split])
-        brings_eos = any(words.brings_eos for words in self.words.values())
-        return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
+def check_size(name: str, size: int) -> None:
+    """Raise UserError for a size below 1."""
+    if size < 1:
+        raise UserError(f"{name} is {size}; it must be at least 1")
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
@@ -171,8 +150,7 @@ def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tenso
 
     `name` says in an error which text was too short: UserError unless each column has an input and a target.
     """
-    if batch_size < 1:
-        raise UserError(f"batch size is {batch_size}; it must be at least 1")
+    check_size("batch size", batch_size)
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
         raise UserError(
@@ -211,7 +189,7 @@ class TrainingBatches:
         With `only_whole`, what is left at the end of a pass and shorter than `length` is passed over, unless it is the
         whole text: scores of single batches are compared, and a few steps from the zero state score otherwise.
         """
-        _check_length(length)
+        check_size("sequence length", length)
         if rows.dim() != 2 or len(rows) < 2:
             raise UserError(
                 f"rows have shape {tuple(rows.shape)}; they must be [steps, batch size] with 2 steps or more"
@@ -269,7 +247,6 @@ def evaluation_batches(
     length: int,
     *,
     warm_up: int = 0,
-    first_input: int | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
@@ -277,26 +254,24 @@ def evaluation_batches(
     The stream is cut into B contiguous columns whose lengths differ by at most one. State starts at zero and is carried
     from batch to batch. Each column first reads the `warm_up` tokens before its own, as many as there are, so that its
     state knows them. The input of a token is the token before it in the stream, across columns too; that of the
-    very first is `first_input`, by default the stream's last token, which in a split of a Corpus is `<eos>`. The mask
-    (bool) is False where a column warms up, and where a shorter column is padded: count only where it is True, and
-    `mask.sum()` over all batches is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than
-    `batch_size` tokens is read in one column a token.
+    very first is the stream's last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False where a
+    column warms up, and where a shorter column is padded: count only where it is True, and `mask.sum()` over all
+    batches is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than `batch_size` tokens is
+    read in one column a token.
 
     A progress bar on a terminal shows an evaluation that takes longer than a few seconds.
 
     Raises UserError on an empty stream, or a batch size or length below 1.
     """
-    _check_length(length)
-    if batch_size < 1:
-        raise UserError(f"batch size is {batch_size}; it must be at least 1")
+    check_size("sequence length", length)
+    check_size("batch size", batch_size)
     if len(tokens) == 0:
         raise UserError("the text has no tokens; there is nothing to evaluate on")
-
-    return _evaluation_batches(tokens.to(device), batch_size, length, warm_up, first_input)
+    return _evaluation_batches(tokens.to(device), batch_size, length, warm_up)
 
 
 def _evaluation_batches(
-    tokens: Tensor, batch_size: int, length: int, warm_up: int, first_input: int | None
+    tokens: Tensor, batch_size: int, length: int, warm_up: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)
@@ -312,40 +287,56 @@ def _evaluation_batches(
         mask = (position >= first) & (position < end)  # [T, B]
         # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
         targets = tokens[position.clamp(max=len(tokens) - 1)].long()
-        inputs = tokens[position - 1].long()  # that of the first token is the last
-        if first_input is not None:
-            inputs = inputs.masked_fill(position == 0, first_input)
-        yield inputs, targets, mask
+        yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token
 
 
-def _check_length(length: int) -> None:
-    if length < 1:
-        raise UserError(f"sequence length is {length}; it must be at least 1")
-
-
-def _how_to_get(name: str, data_dir: Path) -> str:
-    if name in builtin.IMAGE_MAKERS:
-        return f"{name} holds images: add --network_type cnn"
-    if name in DOWNLOADS:
-        elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
-        return f"get it with: {hint(name)}{elsewhere}"
-    if name in builtin.MAKERS:
-        return f"remove the folder {data_dir / name}; the next run makes it again"
-    advice = f"for text of your own, put train.txt, valid.txt and test.txt into {data_dir / name}"
-    similar = difflib.get_close_matches(name, _known_names(data_dir) - {name}, n=1)
-    return f"did you mean {similar[0]}? ({advice})" if similar else advice
-
-
-def _known_names(data_dir: Path) -> set[str]:
-    return {*DOWNLOADS, *builtin.MAKERS, *(file.parent.name for file in data_dir.glob("[!.]*/train.txt"))}
-
-
-def _encode(words: Words, vocabulary: tuple[str, ...], file: IO[bytes]) -> None:
-    """Write the tokens of a text as int32 numbers."""
+def _encode(words: Mapping[str, Words], min_count: int, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
+    """Write the token ids of each split into its file, int32; returns what else a `Corpus` holds."""
+    numbers = _Numbers()
+    counts = {split: _number(each, numbers, files[split]) for split, each in words.items()}
+    vocabulary = _build_vocabulary(counts["train"], min_count)
+    if not set(vocabulary) - {EOS, UNKNOWN}:
+        raise UserError(
+            f"{words['train'].path}: every word is rarer than vocab_min_count {min_count}; a text "
+            "without blanks needs --text_unit character, a short one --vocab_min_count 1"
+        )
+    unknown = {split: sum(found[word] for word in found.keys() - set(vocabulary)) for split, found in counts.items()}
+    if any(unknown.values()) and UNKNOWN not in vocabulary:
+        vocabulary = (*vocabulary, UNKNOWN)
     index = {word: i for i, word in enumerate(vocabulary)}
-    unknown = index.get(UNKNOWN, -1)
+    table = np.array([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=np.int32)
+    for file in files.values():
+        for piece in _read_back(file):
+            file.seek(-piece.nbytes, io.SEEK_CUR)
+            file.write(table[piece].tobytes())
+    brings_eos = any(each.brings_eos for each in words.values())
+    return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
+
+
+class _Numbers(dict[str, int]):
+    """Word -> number, in the order of first appearance."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        return number
+
+
+def _number(words: Words, numbers: _Numbers, file: IO[bytes]) -> Counter[str]:
+    """Write the numbers of a text's tokens, int32; returns how often each token occurs in this text."""
     for tokens in words:
-        file.write(array("i", [index.get(word, unknown) for word in tokens]).tobytes())
+        file.write(array("i", [numbers[token] for token in tokens]))
+    found = sum(np.bincount(piece, minlength=len(numbers)) for piece in _read_back(file))
+    counts = Counter({word: num for word, num in zip(numbers, np.atleast_1d(found).tolist(), strict=False) if num})
+    if not counts.keys() - {EOS}:
+        raise UserError(f"{words.path}: has no words; it must be a text of at least one word")
+    return counts
+
+
+def _read_back(file: IO[bytes]) -> Iterator[np.ndarray]:
+    """The numbers in a file, int32, piece by piece."""
+    file.seek(0)
+    while piece := file.read(PIECE):
+        yield np.frombuffer(piece, dtype=np.int32)
 
 
 def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
@@ -356,7 +347,3 @@ def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
         kept[word if count >= threshold or word == EOS else UNKNOWN] += count
     # Counters keep the order of first appearance and sorting is stable, which settles the ties.
     return tuple(sorted(kept, key=kept.__getitem__, reverse=True))
-
-
-def _count_outside(vocabulary: tuple[str, ...], counts: Counter[str]) -> int:
-    return sum(counts[word] for word in counts.keys() - set(vocabulary))

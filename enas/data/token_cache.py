@@ -3,11 +3,8 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,90 +12,66 @@ import torch
 from torch import Tensor
 
 from enas.data.identity import BYTES, digest
+from enas.runs.files import atomic_folder
 
 FROM = 20_000_000  # bytes of text from which on a cache is worth its place
 META = "meta.json"
 Encode = Callable[[Mapping[str, IO[bytes]]], dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A text as numbers.
-
-    Attributes:
-        content: vocabulary and what else there is to know, JSON-ready.
-        tokens: split -> int32 [tokens].
-    """
-
-    content: dict[str, Any]
-    tokens: dict[str, Tensor]
-
-
-def cached(folder: Path, settings: Mapping[str, Any], files: Mapping[str, Path], encode: Encode) -> Encoded | None:
+def cached(
+    folder: Path, settings: Mapping[str, Any], files: Mapping[str, Path], encode: Encode
+) -> dict[str, Any] | None:
     """What `encode` makes of a text, from the cache where it is there and fits.
 
     Args:
         folder: the cache, which is made; another text or other settings replace it.
         settings: what else the numbers depend on, JSON-ready.
         files: split -> text.
-        encode: writes the int32 token ids of each split to the file that it is given, and returns `content`.
+        encode: writes the int32 token ids of each split to the file that it is given, which it may read again, and
+            returns what else there is to know, JSON-ready.
 
     Returns:
-        None where nothing can be written.
+        what `encode` returned, and for each split its tokens, int32 [tokens]; None where nothing can be written.
 
     Raises:
         UserError: as `encode`.
     """
     key = {**settings, "sources": {split: _digest(path) for split, path in files.items()}}
-    known = _load(folder, key, files)
-    if known is not None:
-        return known
-    try:
-        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}-"))
-    except OSError:
-        return None
-    try:
-        _write(made, folder, key, files, encode)
-    except OSError as error:
-        if isinstance(error, ValueError):  # a UserError is both
-            raise
-        return None
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return _load(folder, key, files)
+    found = _load(folder, key, files)
+    if found is None:
+        with suppress(OSError), atomic_folder(folder, replace=True) as made:
+            _write(made, key, files, encode)
+        found = _load(folder, key, files)
+    return found
 
 
-def _write(made: Path, folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Encode) -> None:
+def _write(folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Encode) -> None:
     with ExitStack() as opened:
-        tokens = {split: opened.enter_context(open(made / f"{split}.i32", "wb")) for split in splits}
+        tokens = {split: opened.enter_context(open(folder / f"{split}.i32", "w+b")) for split in splits}
         content = encode(tokens)
         for file in tokens.values():
             _sync(file)
     # Digests of what was written, for a power cut or a worn disk leaves files of the right name with other numbers.
     digests = {split: _digest(Path(file.name)) for split, file in tokens.items()}
     meta = {"key": key, "content": content, "digests": {**digests, META: _digest_of(content)}}
-    with open(made / META, "wb") as file:
+    with open(folder / META, "w+b") as file:
         file.write(json.dumps(meta).encode())
         _sync(file)
-    if folder.exists():
-        os.replace(folder, made / "old")
-    made.chmod(0o755)
-    os.replace(made, folder)
-    shutil.rmtree(folder / "old", ignore_errors=True)
 
 
-def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> Encoded | None:
+def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> dict[str, Any] | None:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         digests = {split: _digest(folder / f"{split}.i32") for split in files}
         if meta["key"] != key or meta["digests"] != {**digests, META: _digest_of(meta["content"])}:
             return None
-        return Encoded(meta["content"], {split: mapped(folder / f"{split}.i32") for split in files})
+        return {**meta["content"], **{split: _mapped(folder / f"{split}.i32") for split in files}}
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):
         return None
 
 
-def mapped(path: Path) -> Tensor:
+def _mapped(path: Path) -> Tensor:
     """The numbers in a file, int32 [tokens]; pages are read when they are needed."""
     return torch.from_file(str(path), shared=False, size=path.stat().st_size // 4, dtype=torch.int32)
 

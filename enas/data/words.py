@@ -1,14 +1,13 @@
 """The tokens of a text file, piece by piece, so that neither a long file nor a long line is held in memory."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from tqdm import tqdm
 
-from enas.errors import UserError
+from enas.errors import UserError, refusing
 
 EOS = "<eos>"
 UNKNOWN = "<unk>"
@@ -35,44 +34,29 @@ class Words:
     def __iter__(self) -> Iterator[list[str]]:
         """Raises UserError for what is not UTF-8 text with line feeds, or cannot be read."""
         last = ""  # token of the line
-        try:
-            with open(self.path, "rb") as file, self._bar(file) as bar:
-                for number, piece, ends_line in _pieces(file):
-                    tokens = self._tokens(_decode(piece, f"{self.path}, line {number}"))
-                    last = tokens[-1] if tokens else last
-                    if ends_line:
-                        self._end(tokens, last)
-                        last = ""
-                    bar.update(len(piece))
-                    yield tokens
-        except OSError as error:
-            if isinstance(error, UserError):
-                raise
-            reason = error.strerror
-            raise UserError(f"{self.path}: cannot be read ({reason}); it must be a readable text file") from None
+        advice = "it must be a readable text file"
+        with (
+            refusing(lambda error: f"{self.path}: cannot be read ({error.strerror}); {advice}"),
+            open(self.path, "rb") as file,
+            self._bar(file) as bar,
+        ):
+            for number, piece, ends_line in _pieces(file):
+                text = _decode(piece, f"{self.path}, line {number}")
+                tokens = text.split() if self.unit == "word" else list(text.rstrip("\r\n"))
+                last = tokens[-1] if tokens else last
+                if ends_line and self.unit == "word" and last == EOS:
+                    self.brings_eos = True
+                elif ends_line:
+                    tokens.append(EOS)
+                if ends_line:
+                    last = ""
+                bar.update(len(piece))
+                yield tokens
 
     def _bar(self, file: IO[bytes]) -> tqdm:
         size = os.fstat(file.fileno()).st_size
         name = f"{self.path.parent.name}: reading {self.path.stem}"
         return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
-
-    def _tokens(self, text: str) -> list[str]:
-        return list(text.rstrip("\r\n")) if self.unit == "character" else text.split()
-
-    def _end(self, tokens: list[str], last: str) -> None:
-        if self.unit == "word" and last == EOS:
-            self.brings_eos = True
-        else:
-            tokens.append(EOS)
-
-    def count(self) -> Counter[str]:
-        """How often each token occurs; UserError for a file without any but `<eos>`."""
-        counts: Counter[str] = Counter()
-        for tokens in self:
-            counts.update(tokens)
-        if not counts.keys() - {EOS}:
-            raise UserError(f"{self.path}: has no words; it must be a text of at least one word")
-        return counts
 
 
 def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:

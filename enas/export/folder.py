@@ -1,8 +1,5 @@
 """Writing an export: whole, or not at all."""
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from enas.config import Config
-from enas.errors import UserError
+from enas.errors import UserError, refusing
 from enas.export.onnx_file import check_installed, write_onnx
 from enas.export.parts import Exported
-from enas.runs.files import write_json
+from enas.runs.files import atomic_folder, write_json
 from enas.runs.final import Final, final_of, final_weights
 from enas.runs.folder import run_of_mode, saved_config
 from enas.runs.run import searched_architecture
@@ -82,31 +79,19 @@ def export(
     architecture = final.architecture
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
     exported = config.space.export(architecture, weights, config)
-    made = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=_parent(output)))
-    try:
+    with (
+        refusing(lambda error: f"{output}: cannot be made ({error.strerror}); choose another --output"),
+        atomic_folder(output) as made,
+    ):
         if onnx:
             write_onnx(exported, made / "model.onnx")
         _write(made, exported, architecture, config, _score(config, final))
-        made.chmod(0o755)
-        os.replace(made, output)
-    except BaseException:
-        shutil.rmtree(made)
-        raise
     return output
 
 
 def _check_free(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists already; name a new folder")
-
-
-def _parent(output: Path) -> Path:
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output.parent).close()
-    except OSError as error:
-        raise UserError(f"{output}: cannot be made ({error.strerror}); choose another --output") from None
-    return output.parent
 
 
 def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Final, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import filecmp
 import json
 import math
 import os
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from enas.errors import UserError
+from enas.errors import UserError, refusing
 
 
 @contextmanager
@@ -19,7 +20,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         UserError: the disk is full, or nothing can be written there.
     """
-    try:
+    advice = "make room, or choose another place"
+    with refusing(lambda error: f"{path}: cannot be written ({error.strerror or error}); {advice}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
@@ -33,22 +35,55 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 with suppress(FileNotFoundError):  # it has its name already, and the folder cannot be synced
                     os.unlink(file.name)
                 raise
-    except OSError as error:
-        if isinstance(error, UserError):
-            raise
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}); make room, or choose another place") from error
+
+
+@contextmanager
+def atomic_folder(path: Path, *, taken: str = "", replace: bool = False) -> Iterator[Path]:
+    """A folder to fill inside the block, which appears at `path` whole when the block ends, or not at all.
+
+    An empty folder at `path` is always replaced.
+
+    Args:
+        path: the folder; those above it are made.
+        taken: the error's text where `path` has other content; if it has the same, that is kept. Hidden files are not
+            compared.
+        replace: replace what is at `path`, whatever it has.
+
+    Raises:
+        UserError: `path` has other content, and `taken` is given.
+        OSError: nothing can be written there, or `path` has content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as around:
+        made = Path(around, "made")
+        made.mkdir()  # open to everybody whom the umask admits, unlike the folder around it
+        yield made
+        if replace and path.exists():
+            path.rename(Path(around, "old"))
+        try:
+            os.replace(made, path)
+        except OSError:
+            if not taken or not path.exists():
+                raise
+            if not _same(made, path):
+                raise UserError(taken) from None
+
+
+def _same(one: Path, other: Path) -> bool:
+    names, others = (
+        {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()} for root in (one, other)
+    )
+    shown = {name for name in others if not name.startswith(".")}
+    return names == shown and not any(filecmp.cmpfiles(one, other, names, shallow=False)[1:])
 
 
 def make_writable(folder: Path) -> None:
     """Make a folder, where it is missing; UserError, naming it, when nothing can be written there."""
     probe = folder / ".writable"
-    try:
+    with refusing(lambda error: f"{folder}: cannot be written to ({error.strerror}); choose another place"):
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written to ({error.strerror}); choose another place") from None
 
 
 def _sync(folder: Path) -> None:
