@@ -5,5 +5,9 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["enas*"]), "enas.configs"],
     package_dir={"enas.configs": "configs"},
-    package_data={"enas.configs": ["architectures/*.json"], "enas.report": ["page.html"]},
+    package_data={
+        "enas.configs": ["architectures/*.json"],
+        "enas.report": ["page.html"],
+        "enas.export": ["examples/*.py"],
+    },
 )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from enas.export.recurrent import functions
 from enas.models import rnn_reference
 from enas.models.language_model import SequenceOutput
 from enas.models.shared_rnn import SharedRNN, edge_name
@@ -19,7 +20,8 @@ class ReferenceRNN(SharedRNN):
         (cell,) = architectures
         edges = {edge: self.edges[edge_name(*edge)] for edge in cell.edges}
         projected, bound = embedded @ self.w_input, self.config.shared_norm_bound
-        states = rnn_reference.sequence(cell, projected, state[0], self.w_state, edges, bound)
+        nodes = rnn_reference.Nodes.of(cell.to_dict(), functions(cell))
+        states = rnn_reference.sequence(nodes, projected, state[0], self.w_state, edges, bound)
         return states.unsqueeze(1), states[-1:]
 
     def loss(self, inputs: Tensor, targets: Tensor, architectures: Sequence, state: Tensor):

@@ -2,6 +2,8 @@
 
 from hypothesis import strategies as st
 
+from enas.export.recurrent import functions
+from enas.models.rnn_reference import Nodes
 from enas.search_space import CELL_OUTPUTS, RNNCell
 from enas.search_space.rnn_cell import PAPER_ACTIVATIONS
 
@@ -29,3 +31,8 @@ def cells(
 
 def _exactly(length: int, elements: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(elements, min_size=length, max_size=length)
+
+
+def nodes(cell: RNNCell) -> Nodes:
+    """The cell as `rnn_reference` has it."""
+    return Nodes.of(cell.to_dict(), functions(cell))

@@ -6,6 +6,7 @@ import importlib
 import cell_pointwise
 import pytest
 import torch
+from strategies import nodes
 from torch.testing import assert_close
 
 from enas.models import cell_graph, rnn_reference
@@ -59,7 +60,7 @@ def by_reference(projected, state, w_state, edges, plan, norm_bound, mask, cells
     edges = dict(zip(plan.edges, edges, strict=True))
     each = [
         rnn_reference.sequence(
-            cell, projected, state[m], w_state, edges, norm_bound, mask=1.0 if mask is None else mask[m]
+            nodes(cell), projected, state[m], w_state, edges, norm_bound, mask=None if mask is None else mask[m]
         )
         for m, cell in enumerate(cells)
     ]

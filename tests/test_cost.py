@@ -9,7 +9,8 @@ from strategies import cells
 from torch.utils.flop_counter import FlopCounterMode
 
 from enas.cost import Cost
-from enas.models.cost import cell_cost, macro_cost, measured, micro_cost
+from enas.models.cnn import reductions
+from enas.models.cost import cell_cost, macro_cost, micro_cost
 from enas.models.language_model import LanguageModelConfig
 from enas.models.lstm import LSTMModel, lstm_cost
 from enas.models.operations import CONVOLUTIONS, register_operation
@@ -21,29 +22,27 @@ from enas.search_space.operations import OPERATIONS
 SIZES = st.tuples(st.integers(4, 17), st.integers(4, 17))
 
 
+def whole(network: torch.nn.Module, size: tuple[int, int]) -> Cost:
+    """What torch counts of a network that reads an image of this size."""
+    with FlopCounterMode(display=False) as counter:
+        network.eval()(torch.zeros(1, 3, *size))
+    return Cost(sum(weight.numel() for weight in network.parameters()), counter.get_total_flops() // 2)
+
+
 @settings(max_examples=20)
 @given(network=macro_networks(gaps=True), size=SIZES, hid=st.integers(2, 5))
 def test_a_macro_network(network, size, hid):
-    whole = measured(
-        lambda: MacroCNN(network, 7, ScratchCNNConfig(scratch_cnn_hid=hid)), lambda net: net(torch.empty(1, 3, *size))
-    )
-    assert macro_cost(network, 7, [hid, 2 * hid, 4 * hid], size) == whole
-    assert whole.multiply_adds > 0
+    found = macro_cost(network, 7, [hid, 2 * hid, 4 * hid], size)
+    assert found == whole(MacroCNN(network, 7, ScratchCNNConfig(scratch_cnn_hid=hid)), size)
+    assert found.multiply_adds > 0
 
 
 @settings(max_examples=10)
 @given(network=micro_networks(gaps=True), size=SIZES, hid=st.integers(2, 5), num_layers=st.sampled_from([3, 6]))
 def test_a_micro_network_without_its_auxiliary_head(network, size, hid, num_layers):
-    config = MicroCNNConfig(scratch_cnn_hid=hid, scratch_cnn_num_layers=num_layers)
-
-    def make() -> MicroCNN:
-        made = MicroCNN(network, 7, config)
-        del made.auxiliary_head
-        return made
-
-    stage = (False,) * (num_layers // 3)
-    found = micro_cost(network, 7, (*stage, True, *stage, True, *stage), hid, size)
-    assert found == measured(make, lambda net: net(torch.empty(1, 3, *size)))
+    model = MicroCNN(network, 7, MicroCNNConfig(scratch_cnn_hid=hid, scratch_cnn_num_layers=num_layers))
+    del model.auxiliary_head
+    assert micro_cost(network, 7, reductions(num_layers), hid, size) == whole(model, size)
 
 
 @given(cell=cells(gaps=True), tie=st.booleans())
@@ -78,9 +77,8 @@ def test_an_operation_of_ones_own_counts():
     register_operation("dilated", lambda channels, stride: torch.nn.Conv2d(channels, channels, 3, stride, 2, 2))
     try:
         network = MacroNetwork(("dilated",), ((),))
-        assert macro_cost(network, 7, (4, 8, 16), (9, 9)) == measured(
-            lambda: MacroCNN(network, 7, ScratchCNNConfig(scratch_cnn_hid=4)), lambda net: net(torch.empty(1, 3, 9, 9))
-        )
+        model = MacroCNN(network, 7, ScratchCNNConfig(scratch_cnn_hid=4))
+        assert macro_cost(network, 7, (4, 8, 16), (9, 9)) == whole(model, (9, 9))
     finally:
         for names in (MACRO_OPERATIONS, MICRO_OPERATIONS):
             names.remove("dilated")

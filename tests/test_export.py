@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tiny
@@ -19,25 +20,38 @@ from enas.cli import main
 from enas.config import Config
 from enas.errors import UserError
 from enas.export import convolutional, onnx_file, recurrent
+from enas.export import network as network_module
 from enas.export.__main__ import main as export_main
 from enas.export.folder import export
 from enas.export.onnx_file import PACKAGES, write_onnx
+from enas.models import rnn_reference
+from enas.models.activations import register_activation
+from enas.models.rnn_reference import Cell
 from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.search_space import MacroNetwork, RNNCell, cnn_macro, load_architecture
+from enas.search_space import ACTIVATIONS, MacroNetwork, RNNCell, cnn_macro, load_architecture
 from enas.search_space.operations import MACRO_OPERATIONS
 
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 0, 2))
 SIZES = {"shared_embed": 5, "shared_hid": 4, "tie_weights": False, "shared_norm_bound": 1.5, **tiny.CALM}
 
 
-def module_of(source: str):
-    """A module of this source."""
-    spec = importlib.util.spec_from_loader("exported_model", loader=None)
+def module_of(path: Path):
+    """The module of a file outside any package."""
+    spec = importlib.util.spec_from_file_location("exported_model", path)
     module = importlib.util.module_from_spec(spec)
-    exec(compile(source, "model.py", "exec"), module.__dict__)
+    spec.loader.exec_module(module)
     return module
+
+
+def contents(cell: RNNCell, norm_bound: float = 25.0) -> dict:
+    """The two JSON files of an exported cell."""
+    return {"activations": recurrent.functions(cell), "norm_bound": norm_bound, "architecture": cell.to_dict()}
+
+
+def cell_of(*args, cell: RNNCell = CELL, **settings) -> Cell:
+    return Cell(*args, **settings, found=contents(cell))
 
 
 def both(cell: RNNCell) -> tuple[SharedRNN, torch.nn.Module]:
@@ -46,7 +60,7 @@ def both(cell: RNNCell) -> tuple[SharedRNN, torch.nn.Module]:
     model = SharedRNN(10, SharedRNNConfig(num_blocks=max(cell.nodes) + 1, **SIZES)).double()
     found = {name: weight.detach() for name, weight in model.named_parameters()}
     exported = recurrent.exported(cell, found, Config(**SIZES))
-    network = module_of(exported.source).Cell(exported.settings["input_size"], exported.settings["hidden_size"])
+    network = exported.make(rnn_reference)
     network.double().load_state_dict(exported.weights)
     return model, network
 
@@ -70,8 +84,7 @@ def test_states_and_gradients_are_those_of_the_search(cell):
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("batched", [False, True])
 def test_it_is_called_like_a_gru(num_layers, batch_first, batched):
-    cell_class = module_of(recurrent.source(CELL, 25.0)).Cell
-    networks = [make(5, 4, num_layers, batch_first=batch_first) for make in (cell_class, torch.nn.GRU)]
+    networks = [make(5, 4, num_layers, batch_first=batch_first) for make in (cell_of, torch.nn.GRU)]
     shape = ((3, 6, 5) if batch_first else (6, 3, 5)) if batched else (6, 5)
     inputs = torch.randn(shape)
     given = torch.zeros(num_layers, 3, 4) if batched else torch.zeros(num_layers, 4)
@@ -81,7 +94,7 @@ def test_it_is_called_like_a_gru(num_layers, batch_first, batched):
 
 
 def test_sequences_are_independent_of_their_neighbours_and_of_how_they_are_cut():
-    network = module_of(recurrent.source(CELL, 25.0)).Cell(5, 4, 2, batch_first=True)
+    network = cell_of(5, 4, 2, batch_first=True)
     inputs = torch.randn(3, 6, 5)
     whole, last = network(inputs)
     torch.testing.assert_close(network(inputs[1])[0], whole[1])
@@ -92,7 +105,7 @@ def test_sequences_are_independent_of_their_neighbours_and_of_how_they_are_cut()
 
 
 def test_packed_sequences_are_refused():
-    network = module_of(recurrent.source(CELL, 25.0)).Cell(5, 4)
+    network = cell_of(5, 4)
     packed = torch.nn.utils.rnn.pack_sequence([torch.randn(3, 5), torch.randn(2, 5)])
     with pytest.raises(TypeError, match="packed sequences are not supported; pad them"):
         network(packed)
@@ -104,19 +117,35 @@ def test_a_sequence_without_steps_is_refused_as_a_gru_does(batched):
     with pytest.raises(RuntimeError):
         torch.nn.GRU(5, 3)(inputs)
     with pytest.raises(ValueError, match="the sequence has no steps"):
-        module_of(recurrent.source(CELL, 25.0)).Cell(5, 4)(inputs)
+        cell_of(5, 4)(inputs)
 
 
 def test_torch_export_takes_it():
-    network = module_of(recurrent.source(CELL, 25.0)).Cell(5, 4).eval()
+    network = cell_of(5, 4).eval()
     inputs = torch.randn(6, 3, 5)
     program = torch.export.export(network, (inputs,))
     torch.testing.assert_close(program.module()(inputs), network(inputs))
 
 
 def test_an_activation_of_torch_by_its_name():
-    source = recurrent.source(RNNCell(("SiLU", "GELU"), (0,)), 25.0)
-    assert "torch.nn.functional.silu(value)" in source and "torch.nn.functional.gelu(value)" in source
+    """One that a user registered so leaves the project, too."""
+    register_activation("softplus", "torch.nn.functional.softplus")
+    try:
+        cell = RNNCell(("softplus",), ())
+        network, x = cell_of(5, 4, cell=cell), torch.randn(1, 3, 5)
+        gate, value = (x[0] @ network.layers[0].w_input).chunk(2, -1)
+        torch.testing.assert_close(network(x)[0][0], gate.sigmoid() * torch.nn.functional.softplus(value))
+    finally:
+        del ACTIVATIONS["softplus"]
+
+
+def test_an_activation_of_ones_own_is_refused():
+    register_activation("mine", torch.sin)
+    try:
+        with pytest.raises(UserError, match="activation mine is not a function of torch; an exported cell could not"):
+            recurrent.functions(RNNCell(("tanh", "mine"), (0,)))
+    finally:
+        del ACTIVATIONS["mine"]
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +167,10 @@ def test_what_a_run_leaves(runs, tmp_path, rendered, kind):
     assert names == {"model.py", "model.safetensors", "config.json", "architecture.json", "example.py", "README.md"}
     assert list(tmp_path.iterdir()) == [folder]
     config = json.loads((folder / "config.json").read_text())
-    network = module_of((folder / "model.py").read_text()).Cell(config["input_size"], config["hidden_size"])
+    network = module_of(folder / "model.py").Cell(config["input_size"], config["hidden_size"])
     network.load_state_dict(load_file(folder / "model.safetensors"))
     cell = load_architecture(folder / "architecture.json")
     assert cell.to_dict() == json.loads((runs[kind] / "results.json").read_text())["architecture"]
-    assert "import enas" not in (folder / "model.py").read_text()
 
 
 def test_the_example_runs_where_this_package_is_not(runs, tmp_path):
@@ -206,8 +234,9 @@ def _shaken(model: torch.nn.Module) -> torch.nn.Module:
 def exported_network(network, model: torch.nn.Module, config: Config) -> torch.nn.Module:
     found = {name: weight.detach().clone() for name, weight in model.state_dict().items()}
     made = convolutional.exported(network, found, config)
-    result = module_of(made.source).Network(dropout=0.0).double()
+    result = made.make(network_module).double()
     result.load_state_dict(made.weights)
+    result.dropout.p = 0.0
     return result
 
 
@@ -259,6 +288,9 @@ def test_a_search_of_networks_is_exported(tmp_path, kind):
     words = [sys.executable, "-c", command]
     out = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
     assert "features (4, " in out
+    make = module_of(folder / "model.py").Network
+    network = make(num_classes=7, channels=(4, 5, 6), dropout=0.5) if kind == "macro" else make(7, 4, 6, 0.5)
+    assert network(torch.randn(2, 3, 9, 8)).shape == (2, 7) and network.dropout.p == 0.5
 
 
 def test_an_operation_of_ones_own_is_refused(monkeypatch):
@@ -303,7 +335,7 @@ def test_an_onnx_file_steps_like_the_cell(runs, tmp_path, onnxruntime, capsys):
     assert export_main(["--load_path", str(runs["search"]), "--output", str(tmp_path / "cell"), "--onnx"]) == 0
     assert capsys.readouterr().err == ""
     folder = tmp_path / "cell"
-    cell = module_of((folder / "model.py").read_text()).Cell(8, 8)
+    cell = module_of(folder / "model.py").Cell(8, 8)
     cell.load_state_dict(load_file(folder / "model.safetensors"))
     inputs, state = torch.randn(5, 7, 8), torch.zeros(1, 7, 8)
     with torch.no_grad():

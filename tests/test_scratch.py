@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from strategies import nodes
 
 from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
@@ -93,7 +94,7 @@ def test_enas_lm_bounds_no_state(as_enas_lm):
         edges = {edge: model.edge(*edge) for edge in CELL.edges}
         start = model.initial_state(1, 3)[0]
         projected = model.embed(words) @ model.w_input
-        free = rnn_reference.sequence(CELL, projected, start, model.w_state, edges, norm_bound=math.inf)
+        free = rnn_reference.sequence(nodes(CELL), projected, start, model.w_state, edges, norm_bound=math.inf)
     assert states.norm(dim=-1).max() > 1000
     torch.testing.assert_close(states, free, rtol=1e-4, atol=1e-4)
 

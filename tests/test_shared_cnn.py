@@ -513,7 +513,7 @@ def test_drop_path_grows_with_training():
 def test_drop_path_drops_as_often_as_depth_and_progress_say(progress):
     cell = scratch_model(PAIR, scratch_cnn_drop_path=0.5).cells[2]  # 3 of 5: at the end 0.3
     pool = CellChoices.of(PAIR.normal).edges[2]  # which leaves ones alone
-    result = cell._result(pool, {pool.source: torch.ones(4000, 4, 3, 3)}, progress)
+    result = cell.result(pool, torch.ones(4000, 4, 3, 3), progress)
     dropped = (result[:, 0, 0, 0] == 0).double().mean().item()
     assert dropped == pytest.approx(0.3 * progress, abs=0.03)
     torch.testing.assert_close(result.max().item(), 1 / (1 - 0.3 * progress))

@@ -8,7 +8,7 @@ import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import cells
+from strategies import cells, nodes
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -54,12 +54,12 @@ def make_batch(num_cells: int, steps: int = STEPS) -> tuple:
     return inputs, targets, torch.randn(num_cells, BATCH, 4, dtype=torch.float64, requires_grad=True)
 
 
-def plain_states(model: SharedRNN, inputs: torch.Tensor, cell: RNNCell, h: torch.Tensor, mask=1.0) -> torch.Tensor:
+def plain_states(model: SharedRNN, inputs: torch.Tensor, cell: RNNCell, h: torch.Tensor, mask=None) -> torch.Tensor:
     """The states [T, B, H] of one cell by the package's plain loops over time and nodes."""
     x = model.embedding[inputs] * (model.config.shared_input_scale or model.config.shared_embed**0.5)
     edges = {(i, j): model.edges[f"{i}_{j}"] for i, j in cell.edges}
     bound = model.config.shared_norm_bound
-    return rnn_reference.sequence(cell, x @ model.w_input, h, model.w_state, edges, norm_bound=bound, mask=mask)
+    return rnn_reference.sequence(nodes(cell), x @ model.w_input, h, model.w_state, edges, norm_bound=bound, mask=mask)
 
 
 def _sigmoid(value: float) -> float:
@@ -79,15 +79,19 @@ def test_the_plain_cell_is_the_equation_of_the_paper():
         torch.tensor([[w_hc, w_hh]], dtype=torch.float64),
         {(0, 1): torch.tensor([[w_c, w_h]], dtype=torch.float64)},
     )
-    found = rnn_reference.step(cell, projected, torch.tensor([[h]], dtype=torch.float64), *weights, norm_bound=25.0)
+    found = rnn_reference.step(
+        nodes(cell), projected, torch.tensor([[h]], dtype=torch.float64), *weights, norm_bound=25.0
+    )
     assert found.item() == pytest.approx(second, rel=1e-12)
-    bounded = rnn_reference.step(cell, projected, torch.tensor([[h]], dtype=torch.float64), *weights, norm_bound=0.01)
+    bounded = rnn_reference.step(
+        nodes(cell), projected, torch.tensor([[h]], dtype=torch.float64), *weights, norm_bound=0.01
+    )
     assert bounded.item() == pytest.approx(math.copysign(0.01, second), rel=1e-12)
 
 
 def plain_loss(model, inputs, targets, cells, state, masks=None):
     """The loss of M cells, one after the other, and their states [T, M, B, H]."""
-    masks = [1.0] * len(cells) if masks is None else masks
+    masks = [None] * len(cells) if masks is None else masks
     states = [plain_states(model, inputs, *each) for each in zip(cells, state, masks, strict=True)]
     losses = []
     for cell_states in states:

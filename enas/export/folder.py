@@ -1,5 +1,6 @@
 """Writing an export: whole, or not at all."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,8 @@ def _score(config: Config, final: Final) -> str:
 
 
 def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:
-    (folder / "model.py").write_text(exported.source, encoding="utf-8")
-    (folder / "example.py").write_text(exported.example, encoding="utf-8")
-    save_file(exported.weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)
-    write_json(folder / "architecture.json", architecture.to_dict())
     origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
-    write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
+    write_model(folder, exported, architecture, origin)
     for suffix in (".png", ".svg"):
         config.space.draw(architecture, folder / f"architecture{suffix}", config.dataset)
     has_onnx = (folder / "model.onnx").exists()
@@ -135,3 +131,13 @@ def _write(folder: Path, exported: Exported, architecture: Architecture, config:
         score=score,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_model(folder: Path, exported: Exported, architecture: Architecture, origin: dict[str, str]) -> None:
+    """Write the module, its weights and what it reads; `origin` goes to config.json."""
+    shutil.copyfile(exported.source, folder / "model.py")
+    shutil.copyfile(exported.example, folder / "example.py")
+    save_file(exported.weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+    write_json(folder / "architecture.json", architecture.to_dict())
+    write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})

@@ -31,10 +31,8 @@ def write_onnx(exported: Exported, path: Path) -> None:
     Raises:
         UserError: onnxruntime computes something else.
     """
-    signature = exported.signature
-    module = signature.make(_module_of(exported.source)).eval()
+    module, inputs = exported.make(_model_of(exported.source)).eval(), tuple(exported.inputs.values())
     module.load_state_dict(exported.weights)
-    inputs = tuple(signature.inputs.values())
     with _silence():
         torch.onnx.export(
             module,
@@ -42,20 +40,22 @@ def write_onnx(exported: Exported, path: Path) -> None:
             path,
             dynamo=True,
             external_data=False,
-            input_names=list(signature.inputs),
-            output_names=list(signature.outputs),
-            dynamic_shapes=tuple(signature.dynamic),
+            input_names=list(exported.inputs),
+            output_names=list(exported.outputs),
+            dynamic_shapes=tuple(exported.dynamic),
             verbose=False,
         )
     with torch.no_grad():
         results = module(*inputs)
-    _check(path, signature.inputs, results if isinstance(results, tuple) else (results,))
+    _check(path, exported.inputs, results if isinstance(results, tuple) else (results,))
 
 
-def _module_of(source: str) -> ModuleType:
-    module = ModuleType("model")
-    exec(compile(source, "model.py", "exec"), module.__dict__)
-    return module
+def _model_of(source: Path) -> ModuleType:
+    """The module as it is called in an exported folder, because the exporter writes names and paths of code down."""
+    model = ModuleType("model")
+    model.__file__ = str(source)
+    exec(compile(source.read_text(encoding="utf-8"), "model.py", "exec"), model.__dict__)
+    return model
 
 
 def _check(path: Path, inputs: dict[str, Tensor], expected: tuple[Tensor, ...]) -> None:

@@ -1,7 +1,8 @@
-"""What an export consists of, whatever the search space."""
+"""The parts of an export, which are the same for every search space."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,39 +10,31 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Signature:
-    """How the module is made and called, for formats that trace it.
+class Exported:
+    """An architecture as a module that needs torch alone.
 
     Attributes:
-        make: given model.py as a module, the network.
-        inputs: examples, by name.
-        dynamic: for each of them, the dimensions of any size, with a name each.
-        outputs: the names of what comes out.
+        source: the file that is copied as model.py; it reads architecture.json and config.json beside it.
+        example: the file that is copied as example.py, which loads model.py.
+        weights: of the module, by name.
+        settings: its arguments, and all else in config.json that model.py or a reader needs.
+        title, summary: for the model card.
+        make: given model.py as a module, make the network without its weights.
+        inputs: examples of inputs by name, to trace it.
+        dynamic: for each input, the names of the dimensions that may have any size.
+        outputs: the names of the outputs.
     """
 
+    source: Path
+    example: Path
+    weights: dict[str, Tensor]
+    settings: dict[str, Any]
+    title: str
+    summary: str
     make: Callable[[ModuleType], nn.Module]
     inputs: dict[str, Tensor]
     dynamic: tuple[dict[int, str], ...]
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Exported:
-    """An architecture as source and weights.
-
-    Attributes:
-        source: model.py, which needs torch alone.
-        example: example.py, which loads it.
-        weights: of the module of model.py, by name.
-        settings: its arguments, and what else a reader of config.json wants to know.
-        title, summary: for the model card.
-        signature: see `Signature`.
-    """
-
-    source: str
-    example: str
-    weights: dict[str, Tensor]
-    settings: dict[str, Any]
-    title: str
-    summary: str
-    signature: Signature
+EXAMPLES = Path(__file__).with_name("examples")

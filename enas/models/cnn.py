@@ -6,7 +6,7 @@ that computes is the same, and so are the names of the parameters.
 Shapes: B batch, C channels, H and W height and width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,17 +20,15 @@ from enas.models.operations import (
     Norm,
     SlicedClassifier,
     classifier,
-    convolution,
     drop_path,
     macro_operation,
     micro_operation,
     recalled,
+    stem,
 )
 from enas.search_space.cnn_macro import STEM, MacroNetwork, reduction_layers
 from enas.search_space.cnn_micro import CELL_INPUTS, MicroCell, MicroNetwork
 from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
-
-IMAGE_CHANNELS = 3
 
 Known = dict[nn.Module, Tensor]  # by module, what it made of the images, or of the stem
 
@@ -116,7 +114,7 @@ class MacroGraph(nn.Module):
 
     def __init__(self, num_classes: int, choices: MacroChoices, widths: Sequence[int], dropout: float, norm: Norm):
         super().__init__()
-        self.stem = nn.Sequential(convolution(IMAGE_CHANNELS, widths[0], 3), norm(widths[0]))
+        self.stem = stem(widths[0], norm)
         self.layers = nn.ModuleDict()
         self.reductions = nn.ModuleDict()
         stage = 0
@@ -169,6 +167,10 @@ class Edge(NamedTuple):
     def key(self) -> str:
         """The name of the edge's weights, such as "4_0_2_sep3x3"."""
         return "_".join(map(str, self))
+
+    def stride(self, of_cell: int) -> int:
+        """The operation's stride in a cell of stride `of_cell`, which only operations on cell inputs have."""
+        return of_cell if self.source in CELL_INPUTS else 1
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,7 @@ class Cell(nn.Module):
         self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in choices.inputs})
         self.edges = nn.ModuleDict()
         for edge in choices.edges:
-            edge_stride = stride if edge.source in CELL_INPUTS else 1
-            self.edges[edge.key] = micro_operation(edge.operation, channels, edge_stride, norm)
+            self.edges[edge.key] = micro_operation(edge.operation, channels, edge.stride(stride), norm)
 
     def forward(
         self, older: Maps, previous: Maps, cell: MicroCell, progress: float, known: Known | None = None
@@ -261,12 +262,13 @@ class Cell(nn.Module):
             label: recalled(known if STEM in inputs[label] else None, self.calibrations[str(label)], inputs[label])
             for label in choices.inputs
         }
-        for first, second in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
-            maps[first.node] = self._result(first, maps, progress) + self._result(second, maps, progress)
+        for one, two in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
+            maps[one.node] = self.result(one, maps[one.source], progress) + self.result(two, maps[two.source], progress)
         return {label: maps[label] for label in choices.outputs}
 
-    def _result(self, edge: Edge, maps: Maps, progress: float) -> Tensor:
-        output = self.edges[edge.key](maps[edge.source])
+    def result(self, edge: Edge, x: Tensor, progress: float) -> Tensor:
+        """The operation of `edge` on `x`, or zeros if its path is dropped."""
+        output = self.edges[edge.key](x)
         if edge.operation == "identity":
             return output
         return drop_path(output, self.drop_path * progress, self.training)
@@ -276,6 +278,13 @@ def reductions(num_layers: int) -> tuple[bool, ...]:
     """For each cell of a micro network of `num_layers` normal cells, first to last, whether it is a reduction cell."""
     stage = (False,) * (num_layers // 3)
     return (*stage, True, *stage, True, *stage)
+
+
+def cell_places(reduces: Sequence[bool], channels: int) -> Iterator[tuple[int, int, bool]]:
+    """For each cell: its channels, its stride, and whether its older input is twice as large as its previous one."""
+    for index, is_reduction in enumerate(reduces):
+        channels *= 2 if is_reduction else 1
+        yield channels, 2 if is_reduction else 1, index > 0 and reduces[index - 1]
 
 
 class MicroGraph(nn.Module):
@@ -304,19 +313,18 @@ class MicroGraph(nn.Module):
     ):
         super().__init__()
         self.reduces = reductions(num_layers)
-        self.stem = nn.Sequential(convolution(IMAGE_CHANNELS, 3 * channels, 3), norm(3 * channels))
+        self.stem = stem(3 * channels, norm)
         older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
         self.cells = nn.ModuleList()
-        for index, reduces in enumerate(self.reduces):
-            channels *= 2 if reduces else 1
+        for index, (width, stride, halve) in enumerate(cell_places(self.reduces, channels)):
             calibrations = (
-                CellInput(*older, channels, norm, halve=index > 0 and self.reduces[index - 1]),
-                CellInput(*previous, channels, norm, halve=False),
+                CellInput(*older, width, norm, halve=halve),
+                CellInput(*previous, width, norm, halve=False),
             )
-            choices, stride = (reduction, 2) if reduces else (normal, 1)
+            choices = reduction if stride == 2 else normal
             dropped = drop_path * (index + 1) / len(self.reduces)
-            self.cells.append(Cell(choices, calibrations, channels, stride, dropped, norm))
-            older, previous = previous, (choices.outputs, channels)
+            self.cells.append(Cell(choices, calibrations, width, stride, dropped, norm))
+            older, previous = previous, (choices.outputs, width)
         self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
 
     def compute(

@@ -46,6 +46,11 @@ def separable_convolution(channels: int, kernel: int, *, stride: int = 1) -> nn.
     )
 
 
+def stem(channels: int, norm: Norm) -> nn.Sequential:
+    """Make `channels` maps of an image's three colours."""
+    return nn.Sequential(convolution(3, channels, 3), norm(channels))
+
+
 # Each takes the number of channels and the stride.
 CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride=stride),
@@ -263,7 +268,7 @@ class CellInput(nn.Module):
         channels: those of the result.
     """
 
-    def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm, *, halve: bool):
+    def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm, halve: bool):
         super().__init__()
         widths = (channels - channels // 2, channels // 2) if halve else (channels,)
         self.paths = nn.ModuleList(

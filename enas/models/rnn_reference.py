@@ -1,64 +1,191 @@
-"""The recurrent cell as plain loops over time and nodes: the equations of section 2.1 of the paper.
+"""A recurrent cell found by neural architecture search (ENAS), as loops over time and nodes; it needs torch alone.
 
     c_0 = σ(x·Wxc + h·Whc)        h_0 = c_0 ⊙ f_0(x·Wxh + h·Whh) + (1 − c_0) ⊙ h
     c_j = σ(h_i·Wc_ij)            h_j = c_j ⊙ f_j(h_i·Wh_ij) + (1 − c_j) ⊙ h_i
 
-The output, which is the next state, is the mean of the cell's output nodes. Only tests and benchmarks run
-this: they compare `cell_sequence`, the fast path, with it.
+The output, which is the next state, is the mean of the cell's output nodes (Pham et al. 2018, section 2.1). A copy of
+this file is the model.py of an exported cell: its `Cell` has the nodes of architecture.json beside it. In the package
+`enas`, tests and benchmarks compare the fast path, `cell_sequence`, with `sequence`.
 
-Shapes: T steps, B batch, H hidden.
+Shapes: T steps, B batch, E input, H hidden.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import json
+from collections.abc import Callable, Mapping
+from functools import reduce
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from enas.models.activations import activate
-from enas.search_space import RNNCell
+HERE = Path(__file__).resolve().parent
 
 
-def highway(parent: Tensor, products: Tensor, activation: str) -> Tensor:
+class Nodes(NamedTuple):
+    """The nodes of a cell.
+
+    Attributes:
+        activations: f_0, f_1, ….
+        edges: the (i, j) labels of each node but the first: j reads i.
+        outputs: the labels of the output nodes.
+    """
+
+    activations: list[Callable[[Tensor], Tensor]]
+    edges: list[tuple[int, int]]
+    outputs: list[int]
+
+    @classmethod
+    def of(cls, cell: Mapping[str, Any], functions: Mapping[str, str]) -> "Nodes":
+        """The nodes of a `cell` as architecture.json has it; `functions` are the dotted names of activations."""
+        nodes, previous = cell["nodes"], cell["previous"]
+        outputs = [node for node in nodes if node not in previous]
+        if cell["cell_output"] == "all":
+            outputs = nodes[1:] or nodes
+        activations = [resolve_name(functions[name]) for name in cell["activations"]]
+        return cls(activations, list(zip(previous, nodes[1:], strict=True)), outputs)
+
+
+def highway(parent: Tensor, products: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
     """C ⊙ f(a_h) + (1 − c) ⊙ parent, c = σ(a_c): `parent` [B, H] and `products` [a_c, a_h] [B, 2H] give [B, H]."""
     gate, value = products.chunk(2, dim=-1)
-    c = torch.sigmoid(gate)
-    return c * activate(activation, value) + (1 - c) * parent
+    return torch.lerp(parent, activation(value), torch.sigmoid(gate))
 
 
 def step(
-    cell: RNNCell,
+    cell: Nodes,
     projected: Tensor,
     state: Tensor,
     w_state: Tensor,
     edges: Mapping[tuple[int, int], Tensor],
     norm_bound: float,
-    mask: Tensor | float = 1.0,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """The state [B, H] after one step.
 
     Args:
-        cell: its nodes, activations and connections.
+        cell: its nodes.
         projected: x·[Wxc, Wxh], [B, 2H].
         state: h, the state before the step, [B, H].
         w_state: [Whc, Whh], [H, 2H].
-        edges: [Wc_ij, Wh_ij] of each (previous, node) pair of the cell, [H, 2H].
-        norm_bound: a state of a larger Euclidean norm is scaled down to it.
+        edges: [Wc_ij, Wh_ij] of each edge of the cell, [H, 2H].
+        norm_bound: a state of a larger Euclidean norm is scaled down to it, because some activations grow without end.
         mask: dropout of the state where a product reads it, [B, H].
     """
-    nodes = {0: highway(state, projected + (state * mask) @ w_state, cell.activations[0])}
+
+    def product(h: Tensor, weight: Tensor) -> Tensor:
+        return (h if mask is None else h * mask) @ weight
+
+    nodes = {0: highway(state, projected + product(state, w_state), cell.activations[0])}
     for (previous, node), activation in zip(cell.edges, cell.activations[1:], strict=True):
         parent = nodes[previous]
-        nodes[node] = highway(parent, (parent * mask) @ edges[previous, node], activation)
-    output = torch.stack([nodes[node] for node in cell.output_nodes]).mean(0)
-    norm = output.norm(dim=-1, keepdim=True)
+        nodes[node] = highway(parent, product(parent, edges[previous, node]), activation)
+    output = reduce(torch.add, [nodes[node] for node in cell.outputs]) / len(cell.outputs)
+    norm = torch.linalg.vector_norm(output, dim=-1, keepdim=True)
     return output * (norm_bound / norm.clamp_min(1e-12)).clamp_max(1.0)
 
 
-def sequence(cell: RNNCell, projected: Tensor, state: Tensor, *weights: Any, **settings: Any) -> Tensor:
+def sequence(cell: Nodes, projected: Tensor, state: Tensor, *weights: Any, **settings: Any) -> Tensor:
     """The states [T, B, H] over a sequence: `projected` is [T, B, 2H], the rest as for `step`."""
     states = []
-    for inputs in projected:
+    for inputs in projected.unbind(0):
         state = step(cell, inputs, state, *weights, **settings)
         states.append(state)
     return torch.stack(states)
+
+
+class Layer(nn.Module):
+    """The cell over one sequence. Each weight holds those of a gate and those of a value side by side."""
+
+    def __init__(self, input_size: int, hidden_size: int, cell: Nodes, norm_bound: float):
+        super().__init__()
+        self.cell, self.norm_bound = cell, norm_bound
+        self.w_input = nn.Parameter(torch.empty(input_size, 2 * hidden_size))
+        self.w_state = nn.Parameter(torch.empty(hidden_size, 2 * hidden_size))
+        for previous, node in cell.edges:
+            weight = nn.Parameter(torch.empty(hidden_size, 2 * hidden_size))
+            self.register_parameter(f"w_{previous}_{node}", weight)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every weight anew."""
+        bound = self.w_state.shape[0] ** -0.5
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -bound, bound)
+
+    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """The states [T, B, H] over inputs [T, B, E], beginning at a state [B, H]."""
+        edges = {(i, j): getattr(self, f"w_{i}_{j}") for i, j in self.cell.edges}
+        return sequence(self.cell, inputs @ self.w_input, state, self.w_state, edges, self.norm_bound)
+
+
+class Cell(nn.Module):
+    """The recurrent network; arguments and results are those of torch.nn.GRU.
+
+    Args:
+        input_size: the size of an input, E.
+        hidden_size: the size of a state, H.
+        num_layers: how many are stacked, each reading the states of the one below.
+        batch_first: inputs and outputs are [B, T, …] instead of [T, B, …].
+        dropout: of what each layer but the first reads.
+        found: what `read` returns of another folder.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        *,
+        found: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        found = read() if found is None else found
+        cell = Nodes.of(found["architecture"], found["activations"])
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.batch_first, self.dropout = batch_first, dropout
+        sizes = [input_size] + [hidden_size] * (num_layers - 1)
+        self.layers = nn.ModuleList(Layer(size, hidden_size, cell, found["norm_bound"]) for size in sizes)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Run over sequences.
+
+        Args:
+            input: [T, B, E], with batch_first [B, T, E], or one sequence [T, E].
+            hx: the states before them, one a layer, [num_layers, B, H], or [num_layers, H]; zeros by default.
+
+        Returns:
+            the states of the last layer, [T, B, H] like the input, and the last ones of all layers, shaped like hx.
+        """
+        if not isinstance(input, Tensor):
+            raise TypeError("packed sequences are not supported; pad them, and leave the padding out of the loss")
+        is_batched = input.dim() == 3
+        inputs = input if is_batched else input.unsqueeze(1)
+        if is_batched and self.batch_first:
+            inputs = inputs.transpose(0, 1)
+        if inputs.shape[0] == 0:
+            raise ValueError("the sequence has no steps; it needs at least one")
+        if hx is None:
+            hx = inputs.new_zeros(self.num_layers, inputs.shape[1], self.hidden_size)
+        elif not is_batched:
+            hx = hx.unsqueeze(1)
+        last = []
+        for number, layer in enumerate(self.layers):
+            if number > 0:
+                inputs = nn.functional.dropout(inputs, self.dropout, self.training)
+            inputs = layer(inputs, hx[number])
+            last.append(inputs[-1])
+        output, states = inputs, torch.stack(last)
+        if not is_batched:
+            return output.squeeze(1), states.squeeze(1)
+        return (output.transpose(0, 1) if self.batch_first else output), states
+
+
+def read(folder: Path = HERE) -> dict[str, Any]:
+    """The contents of an exported folder's config.json, and those of its architecture.json as "architecture"."""
+    names = ("config.json", "architecture.json")
+    config, architecture = (json.loads((folder / name).read_text(encoding="utf-8")) for name in names)
+    return {**config, "architecture": architecture}

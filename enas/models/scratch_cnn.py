@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ from enas.settings import FROM_SCRATCH, Settings, setting
 @dataclass(frozen=True, kw_only=True)
 class ScratchCNNConfig(Settings):
     """Sizes and regularisers of one network."""
+
+    default_dropout: ClassVar[float] = 0.5
 
     scratch_cnn_hid: int = setting(
         0,
@@ -48,14 +51,17 @@ class ScratchCNNConfig(Settings):
         """The channels of a macro network before the first reduction, between the two, and after the second."""
         return [(self.scratch_cnn_hid or 96) * growth**stage for stage in range(3)]
 
-    def dropout(self, default: float) -> float:
+    @property
+    def dropout(self) -> float:
         """Dropout before the classifier."""
-        return default if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
+        return self.default_dropout if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroCNNConfig(ScratchCNNConfig):
     """Sizes and regularisers of a `MicroCNN`."""
+
+    default_dropout: ClassVar[float] = 0.2
 
     scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
     scratch_cnn_drop_path: float = setting(
@@ -84,7 +90,7 @@ class MacroCNN(MacroGraph):
 
     def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, growth: int = 2):
         widths = config.widths(growth)
-        super().__init__(num_classes, MacroChoices.of(network), widths, config.dropout(0.5), RUNNING_AVERAGES)
+        super().__init__(num_classes, MacroChoices.of(network), widths, config.dropout, RUNNING_AVERAGES)
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
@@ -116,7 +122,7 @@ class MicroCNN(MicroGraph):
             CellChoices.of(network.reduction),
             num_layers=config.scratch_cnn_num_layers,
             channels=config.channels,
-            dropout=config.dropout(0.2),
+            dropout=config.dropout,
             drop_path=config.scratch_cnn_drop_path,
             norm=RUNNING_AVERAGES,
         )

@@ -1,0 +1,281 @@
+"""A convolutional network found by neural architecture search (ENAS); it needs torch alone.
+
+A copy of this file is the model.py of an exported network: its `Network` is the network of architecture.json beside it,
+either a whole one (Pham et al. 2018, section 2.3) or one of cells (section 2.4).
+
+Shapes: B batch, C channels, H and W height and width.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+HERE = Path(__file__).resolve().parent
+STEM = -1  # the label of the stem's output among those of layers
+
+Norm = Callable[[int], nn.Module]  # makes the normalisation of so many channels
+
+
+def read(folder: Path = HERE) -> dict[str, Any]:
+    """The contents of an exported folder's config.json, and those of its architecture.json as "architecture"."""
+    names = ("config.json", "architecture.json")
+    config, architecture = (json.loads((folder / name).read_text(encoding="utf-8")) for name in names)
+    return {**config, "architecture": architecture}
+
+
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution that keeps height and width, except for the stride."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    return conv
+
+
+def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """A convolution of each channel alone, then a 1×1 convolution across channels."""
+    return nn.Sequential(
+        convolution(channels, channels, kernel, stride, groups=channels), convolution(channels, channels, 1)
+    )
+
+
+# Pools take the stride, convolutions the number of channels and the stride.
+POOLS: dict[str, Callable[[int], nn.Module]] = {
+    "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
+    "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
+}
+CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
+    "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride),
+    "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride),
+    "sep3x3": lambda channels, stride: separable(channels, 3, stride),
+    "sep5x5": lambda channels, stride: separable(channels, 5, stride),
+}
+
+
+class Reduction(nn.Module):
+    """Half the height and width: 1×1 convolutions of every second pixel, and of those between them."""
+
+    def __init__(self, inputs: int, outputs: int, norm: Norm):
+        super().__init__()
+        self.even = convolution(inputs, outputs - outputs // 2, 1)
+        self.odd = convolution(inputs, outputs // 2, 1)
+        self.norm = norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]; the odd pixels beyond the edge are zeros."""
+        x = F.relu(x)
+        height, width = x.shape[2:]
+        odd = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
+        return self.norm(torch.cat([self.even(x[:, :, ::2, ::2]), self.odd(odd)], dim=1))
+
+
+class Classifier(nn.Module):
+    """Images [B, 3, H, W], each colour with mean 0 and standard deviation 1, to logits [B, classes]."""
+
+    maps: Callable[[Tensor], Tensor]  # images to the last maps
+    classifier: nn.Linear
+    dropout: nn.Dropout
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the classifier reads, [B, C]."""
+        return F.relu(self.maps(images)).mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes]."""
+        return self.classifier(self.dropout(self.features(images)))
+
+
+class MacroNetwork(Classifier):
+    """A chain of layers, which may join their output with those of earlier layers.
+
+    Args:
+        num_classes: how many there are; like all arguments, by default that of config.json.
+        channels: before the first reduction, between the two, and after the second.
+        dropout: before the classifier.
+        found: what `read` returns of another folder.
+    """
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        channels: Sequence[int] | None = None,
+        dropout: float | None = None,
+        *,
+        found: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        found = _filled(found, num_classes=num_classes, channels=channels, dropout=dropout)
+        network, norm, width, stage = found["architecture"], _norm(found), found["channels"][0], 0
+        self.num_layers: int = network["num_layers"]
+        self.skips: dict[int, list[int]] = dict(zip(network["layers"], network["skips"], strict=True))
+        operations = dict(zip(network["layers"], network["operations"], strict=True))
+        self.stem = nn.Sequential(convolution(3, width, 3), norm(width))
+        for layer in range(self.num_layers):
+            if layer in operations:
+                self.add_module(f"layer{layer}", _layer(operations[layer], width, norm))
+                if self.skips[layer]:
+                    join = convolution((len(self.skips[layer]) + 1) * width, width, 1)
+                    self.add_module(f"join{layer}", nn.Sequential(join, norm(width)))
+            if carried := self._carried(layer):
+                stage += 1
+                for label in carried:
+                    self.add_module(_reduce(layer, label), Reduction(width, found["channels"][stage], norm))
+                width = found["channels"][stage]
+        self.classifier = nn.Linear(width, found["num_classes"])
+        self.dropout = nn.Dropout(found["dropout"])
+
+    def _carried(self, layer: int) -> list[int]:
+        """If a reduction follows `layer`, at one or two thirds of the depth: labels of the outputs read after it."""
+        if layer + 1 not in (self.num_layers // 3, 2 * self.num_layers // 3):
+            return []
+        before = [STEM, *(label for label in self.skips if label <= layer)]
+        read_later = {label for reader, labels in self.skips.items() if reader > layer for label in labels}
+        return [label for label in before if label in read_later or label == before[-1]]
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The output of the last layer, [B, C, H, W]."""
+        x = self.stem(images)
+        outputs = {STEM: x}
+        for layer in range(self.num_layers):
+            if layer in self.skips:
+                x = getattr(self, f"layer{layer}")(x)
+                if skipped := [outputs[label] for label in self.skips[layer]]:
+                    x = F.relu(getattr(self, f"join{layer}")(torch.cat([*skipped, x], dim=1)))
+                outputs[layer] = x
+            if carried := self._carried(layer):
+                outputs = {label: getattr(self, _reduce(layer, label))(outputs[label]) for label in carried}
+                x = outputs[carried[-1]]
+        return x
+
+
+def _layer(name: str, channels: int, norm: Norm) -> nn.Sequential:
+    """A 1×1 convolution, then the operation; normalisation and ReLU follow each convolution."""
+    operation = [POOLS[name](1)] if name in POOLS else [CONVOLUTIONS[name](channels, 1), norm(channels), nn.ReLU()]
+    return nn.Sequential(convolution(channels, channels, 1), norm(channels), nn.ReLU(), *operation)
+
+
+def _reduce(layer: int, label: int) -> str:
+    return f"reduce{layer}_{'stem' if label == STEM else f'h{label}'}"
+
+
+class MicroNetwork(Classifier):
+    """Normal cells in three stages, with a reduction cell between two stages; each cell reads the two before it.
+
+    Args:
+        num_classes: how many there are; like all arguments, by default that of config.json.
+        channels: of the first cells; they double in each reduction cell.
+        num_layers: normal cells; a reduction cell stands after each third of them but the last.
+        dropout: before the classifier.
+        found: what `read` returns of another folder.
+    """
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        channels: int | None = None,
+        num_layers: int | None = None,
+        dropout: float | None = None,
+        *,
+        found: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        found = _filled(found, num_classes=num_classes, channels=channels, num_layers=num_layers, dropout=dropout)
+        norm, width = _norm(found), found["channels"]
+        stage = ("normal",) * (found["num_layers"] // 3)
+        kinds = (*stage, "reduction", *stage, "reduction", *stage)
+        self.stem = nn.Sequential(convolution(3, 3 * width, 3), norm(3 * width))
+        older = previous = 3 * width
+        self.cells = nn.ModuleList()
+        for kind, before in zip(kinds, ("", *kinds), strict=False):
+            width, stride = (2 * width, 2) if kind == "reduction" else (width, 1)
+            cell = Cell(found["architecture"][kind], older, previous, width, stride, before == "reduction", norm)
+            self.cells.append(cell)
+            older, previous = previous, len(cell.outputs) * width
+        self.norm = norm(previous)
+        self.classifier = nn.Linear(previous, found["num_classes"])
+        self.dropout = nn.Dropout(found["dropout"])
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The normalised output of the last cell, [B, C, H, W]."""
+        older = previous = self.stem(images)
+        for cell in self.cells:
+            older, previous = previous, cell(older, previous)
+        return self.norm(previous)
+
+
+class Cell(nn.Module):
+    """A cell: each node adds two operations on two earlier labels, of which 0 and 1 are the outputs of earlier cells.
+
+    Args:
+        cell: as architecture.json has it.
+        older: channels of the output of the cell before the previous one.
+        previous: channels of the previous cell's output.
+        channels: C, of each node.
+        stride: of the operations on labels 0 and 1.
+        halve: the older output is twice as high and wide as the previous one.
+    """
+
+    def __init__(
+        self, cell: Mapping[str, Any], older: int, previous: int, channels: int, stride: int, halve: bool, norm: Norm
+    ):
+        super().__init__()
+        self.inputs: dict[int, list[int]] = dict(zip(cell["nodes"], cell["inputs"], strict=True))
+        read = {label for pair in cell["inputs"] for label in pair}
+        self.outputs = [node for node in self.inputs if cell["cell_output"] == "all" or node not in read]
+        self.reads = [label for label in (0, 1) if label in read]
+        for label in self.reads:
+            self.add_module(f"input{label}", Input((older, previous)[label], channels, halve and label == 0, norm))
+        for (node, labels), names in zip(self.inputs.items(), cell["operations"], strict=True):
+            for slot, (label, name) in enumerate(zip(labels, names, strict=True)):
+                operation = _operation(name, channels, stride if label in (0, 1) else 1, norm)
+                self.add_module(f"edge{node}_{slot}", operation)
+
+    def forward(self, older: Tensor, previous: Tensor) -> Tensor:
+        """The outputs of two earlier cells to that of this one, [B, outputs · C, H, W]."""
+        h = {label: getattr(self, f"input{label}")((older, previous)[label]) for label in self.reads}
+        for node, (first, second) in self.inputs.items():
+            h[node] = getattr(self, f"edge{node}_0")(h[first]) + getattr(self, f"edge{node}_1")(h[second])
+        return torch.cat([h[node] for node in self.outputs], dim=1)
+
+
+class Input(nn.Module):
+    """Bring the output of an earlier cell to a cell's channels and, if it is larger, to half its size."""
+
+    def __init__(self, inputs: int, channels: int, halve: bool, norm: Norm):
+        super().__init__()
+        self.reduction = Reduction(inputs, channels, norm) if halve else None
+        self.conv = nn.Identity() if halve else convolution(inputs, channels, 1)
+        self.norm = nn.Identity() if halve else norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] to [B, channels, H, W], or to ⌈H/2⌉ and ⌈W/2⌉."""
+        return self.norm(self.conv(F.relu(x))) if self.reduction is None else self.reduction(x)
+
+
+def _operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
+    """A pool, an identity, or a convolution that is applied twice, the first time with the stride."""
+    if name == "identity":
+        return nn.Identity() if stride == 1 else Reduction(channels, channels, norm)
+    if name in POOLS:
+        return POOLS[name](stride)
+    first, second = (CONVOLUTIONS[name](channels, each) for each in (stride, 1))
+    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(), second, norm(channels))
+
+
+def _filled(found: Mapping[str, Any] | None, **arguments: object) -> Mapping[str, Any]:
+    """The arguments, and from `found`, or the files beside this one, what is not among them."""
+    return {**(read() if found is None else found), **{k: v for k, v in arguments.items() if v is not None}}
+
+
+def _norm(found: Mapping[str, Any]) -> Norm:
+    """Normalise by the statistics of the batch, in evaluation too, if the weights were trained so."""
+    return partial(nn.BatchNorm2d, track_running_stats=not found["batch_statistics"])
+
+
+NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}
+if (HERE / "architecture.json").exists():  # they do not stand in the package that this file is copied from
+    Network = NETWORKS[read()["architecture"]["type"]]
