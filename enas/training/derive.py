@@ -152,7 +152,7 @@ class Deriver:
 
     def _chosen(self, ranking: list[Any], known: dict[Any, float], incumbent: Any) -> tuple[Any, dict[Any, float]]:
         """Choose from a ranking and the incumbent; return the one chosen, and the metrics known by then."""
-        rivals = list(dict.fromkeys([*ranking[:1], *([] if incumbent is None else [incumbent])]))
+        rivals = list(dict.fromkeys([*([] if incumbent is None else [incumbent]), *ranking[:1]]))  # of equals the first
         known = {**known, **self._evaluated([one for one in rivals if one not in known])}
         if not rivals:
             return None, known
