@@ -15,11 +15,18 @@ from enas.report.record import read_runs
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.final import final_of
+from enas.runs.folder import saved_config
 from enas.search_space import architecture_from_dict
 
 KINDS = {
     "rnn": {},
-    "macro": {"network_type": "cnn", "cnn_space": "macro", "cnn_num_layers": 4, "derive_num_sample": 8},
+    "macro": {
+        "network_type": "cnn",
+        "cnn_space": "macro",
+        "cnn_num_layers": 4,
+        "derive_num_sample": 8,
+        "random_seed": 4,
+    },
 }
 
 
@@ -47,6 +54,12 @@ def _results(folder) -> dict:
 
 def _validation(results: dict) -> float:
     return next(value for name, value in results.items() if name.startswith("validation_"))
+
+
+def _another(search):
+    """An architecture that the search derived before its last one."""
+    found = (json.loads(path.read_text()) for path in (search / "architectures").iterdir())
+    return architecture_from_dict(next(one for one in found if one != _results(search)["architecture"]))
 
 
 def _answers(search, tmp_path) -> dict[str, dict]:
@@ -106,6 +119,15 @@ def test_derive_keeps_a_better_one_and_says_both(search, capsys):
     assert tiny.tree(search / "architectures") == files
 
 
+def test_one_that_validates_as_well_does_not_replace_it(search, monkeypatch):
+    """On an easy dataset many networks classify all images, and the answer would change with every derivation."""
+    trainer, _ = run.restore(saved_config(search), search)
+    monkeypatch.setattr(type(trainer.task), "evaluate", lambda *args: 0.5)
+    other = _another(search)
+    assert trainer.deriver.derive().architecture != other
+    assert trainer.deriver.derive(incumbent=other).architecture == other
+
+
 def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):
     """A smaller one is what was asked for, however it validates. All cells of 4 nodes have one size."""
     before = _results(search)
@@ -121,11 +143,9 @@ def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):
 
 def test_another_is_named_by_its_file(search, tmp_path, capsys):
     """It is tested and trained, and stays no more than that: the run's own is what it was."""
-    before = _results(search)
-    files = (search / "architectures").iterdir()
-    other = next(path for path in files if json.loads(path.read_text()) != before["architecture"])
-    named = architecture_from_dict(json.loads(other.read_text()))
-    here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0, "dag_path": str(other)}
+    before, named = _results(search), _another(search)
+    (tmp_path / "other.json").write_text(json.dumps(named.to_dict()))
+    here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0, "dag_path": str(tmp_path / "other.json")}
     tested = run.test(search, **here)
     trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)
     assert tested["architecture"] == trained["architecture"] == named.to_dict()
@@ -154,6 +174,15 @@ def test_one_that_was_stopped_before_it_derived_anything_derives(search, tmp_pat
     (search / "results.json").unlink()
     trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), num_gpu=0)
     assert _results(search)["architecture"] == trained["architecture"]
+
+
+def test_the_card_says_when_the_weights_are_not_those_of_the_score(search, tmp_path):
+    """A run that was stopped within an epoch, or killed before its checkpoint, has others."""
+    max((search / "checkpoints").glob("*.pt")).unlink()
+    progress = tiny.newest_state(search)["progress"]
+    card = (export(search, tmp_path / "taken") / "README.md").read_text()
+    weights = f"epoch 1, step {progress['total_shared_steps']}"
+    assert f"({_results(search)['measured_with']}; the weights here are of {weights})" in card
 
 
 def test_a_resumed_search_answers_with_its_own_next_derivation(search):

@@ -86,7 +86,7 @@ def export(
     ):
         if onnx:
             write_onnx(exported, made / "model.onnx")
-        _write(made, exported, architecture, config, _score(config, final))
+        _write(made, exported, architecture, config, _score(config, final, state))
     return output
 
 
@@ -108,12 +108,18 @@ def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Final, 
     return final, checkpoints.load_newest()
 
 
-def _score(config: Config, final: Final) -> str:
+def _score(config: Config, final: Final, state: dict[str, Any]) -> str:
     if final.score is None:
         return ""
     metric = config.space.metric
-    measured_with = f" ({final.measured_with})" if final.measured_with else ""  # runs of earlier versions do not say
-    return f": validation {metric.name} {final.score:.{metric.decimals}f}{measured_with}"
+    score = f": validation {metric.name} {final.score:.{metric.decimals}f}"
+    if not final.measured_with:  # runs of earlier versions do not say
+        return score
+    progress = state["progress"]
+    step = "" if config.mode in SCRATCH else f", step {progress['total_shared_steps']}"
+    here = f"epoch {progress['epoch']}{step}"
+    others = "" if final.measured_with.endswith(here) else f"; the weights here are of {here}"
+    return f"{score} ({final.measured_with}{others})"
 
 
 def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:
