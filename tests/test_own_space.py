@@ -97,5 +97,3 @@ def test_its_networks_compute_what_they_say():
         points = torch.randn(5, 2)
         expected = model.classifier(torch.tanh(model.pairs["1_2"](torch.sin(model.pairs["0_1"](points)))))
         assert torch.equal(model(points, network), expected)
-        space = names["TableSpace"](config)
-        assert space.decode(space.encode(network)) == network == type(network).from_dict(network.to_dict())

@@ -134,14 +134,9 @@ class MicroCell(Cell):
         return replace(self, inputs=inputs, nodes=())
 
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
-        removed = self.inputs[position]
+        one, other = self.inputs[position]
         rest = self.inputs[:position] + self.inputs[position + 1 :]
-        return {
-            "inputs": tuple(
-                (removed[0] if first == node else first, removed[1] if second == node else second)
-                for first, second in rest
-            )
-        }
+        return {"inputs": tuple((one if a == node else a, other if b == node else b) for a, b in rest)}
 
 
 @dataclass(frozen=True)
