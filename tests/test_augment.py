@@ -83,9 +83,9 @@ def test_flip_and_crop_are_drawn_independently():
 def test_cutout_blanks_a_square_around_a_uniform_pixel(length):
     torch.manual_seed(0)
     size = 7
-    out = augment(
-        numbered(MANY, size, size), MEAN, STD, AugmentConfig(cnn_crop_padding=0, cnn_flip=False, cnn_cutout=length)
-    )
+    images = numbered(MANY, size, size)
+    out = augment(images, MEAN, STD, AugmentConfig(cnn_crop_padding=0, cnn_flip=False, cnn_cutout=length))
+    assert torch.equal(raw(out)[out != 0], images[out != 0])
     blank = (out == 0).all(dim=1)
     assert ((out == 0) == blank.unsqueeze(1)).all()  # in every channel alike
     counts: dict[tuple, int] = {}
@@ -100,28 +100,15 @@ def test_cutout_blanks_a_square_around_a_uniform_pixel(length):
     assert min(counts.values()) > 15  # 41 expected, with a standard deviation of 6
 
 
-def test_what_is_not_cut_out_stays():
-    images = numbered(50, 6, 6)
-    out = raw(augment(images, MEAN, STD, AugmentConfig(cnn_crop_padding=0, cnn_flip=False, cnn_cutout=3)))
-    assert torch.equal(out[out != 0], images[out != 0])
-    assert (out == 0).any()
-
-
 def test_images_have_draws_of_their_own_that_the_seed_fixes():
-    images = numbered(64, 8, 8)
+    images = numbered(64, 8, 8).clone()
     outs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         outs.append(augment(images, MEAN, STD, AugmentConfig(cnn_cutout=2)))
     assert torch.equal(outs[0], outs[1]) and not torch.equal(outs[0], outs[2])
     assert len(outs[0].unique(dim=0)) > 60
-
-
-def test_the_images_given_are_left_alone():
-    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8)
-    before = images.clone()
-    augment(images, MEAN, STD, AugmentConfig(cnn_cutout=4))
-    assert torch.equal(images, before)
+    assert torch.equal(images, numbered(64, 8, 8)), "the images given are left alone"
 
 
 # Rotation

@@ -54,7 +54,7 @@ TEXTS = Kind(
     makers=builtin.MAKERS,
     others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
 )
-PIECE = 2**22  # bytes of numbers that are read back at once
+PIECE = 2**18  # bytes of numbers that are read back at once
 BAR_AFTER = 5  # seconds of an evaluation
 
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from enas.data.identity import BYTES, digest
 from enas.runs.files import atomic_folder
@@ -52,9 +52,7 @@ def _write(folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Enc
         content = encode(tokens)
         for file in tokens.values():
             _sync(file)
-    # Digests of what was written, for a power cut or a worn disk leaves files of the right name with other numbers.
-    digests = {split: _digest(Path(file.name)) for split, file in tokens.items()}
-    meta = {"key": key, "content": content, "digests": {**digests, META: _digest_of(content)}}
+    meta = {"key": key, "content": content, "digests": _digests(folder, tokens, content)}
     with open(folder / META, "w+b") as file:
         file.write(json.dumps(meta).encode())
         _sync(file)
@@ -63,17 +61,13 @@ def _write(folder: Path, key: dict[str, Any], splits: Iterable[str], encode: Enc
 def _load(folder: Path, key: dict[str, Any], files: Mapping[str, Path]) -> dict[str, Any] | None:
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        digests = {split: _digest(folder / f"{split}.i32") for split in files}
-        if meta["key"] != key or meta["digests"] != {**digests, META: _digest_of(meta["content"])}:
+        if meta["key"] != key or meta["digests"] != _digests(folder, files, meta["content"]):
             return None
-        return {**meta["content"], **{split: _mapped(folder / f"{split}.i32") for split in files}}
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+        # Pages are read when they are needed.
+        numbers = {split: np.memmap(folder / f"{split}.i32", dtype=np.int32, mode="c") for split in files}
+        return {**meta["content"], **{split: torch.from_numpy(each) for split, each in numbers.items()}}
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _mapped(path: Path) -> Tensor:
-    """The numbers in a file, int32 [tokens]; pages are read when they are needed."""
-    return torch.from_file(str(path), shared=False, size=path.stat().st_size // 4, dtype=torch.int32)
 
 
 def _sync(file: IO[bytes]) -> None:
@@ -81,8 +75,12 @@ def _sync(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _digest_of(content: dict[str, Any]) -> str:
-    return digest(json.dumps(content).encode())
+def _digests(folder: Path, splits: Iterable[str], content: dict[str, Any]) -> dict[str, str]:
+    """What a cache holds: a power cut or a worn disk leaves files of the right name with other numbers."""
+    return {
+        **{split: _digest(folder / f"{split}.i32") for split in splits},
+        META: digest(json.dumps(content).encode()),
+    }
 
 
 def _digest(path: Path) -> str:
