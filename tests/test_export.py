@@ -65,7 +65,7 @@ def both(cell: RNNCell) -> tuple[SharedRNN, torch.nn.Module]:
     return model, network
 
 
-@given(cell=cells_of())
+@given(cell=cells_of(gaps=True))
 def test_states_and_gradients_are_those_of_the_search(cell):
     model, network = both(cell)
     inputs, state = torch.randn(6, 3, 5).double().requires_grad_(), torch.randn(1, 3, 4).double().requires_grad_()
@@ -291,6 +291,32 @@ def test_a_search_of_networks_is_exported(tmp_path, kind):
     make = module_of(folder / "model.py").Network
     network = make(num_classes=7, channels=(4, 5, 6), dropout=0.5) if kind == "macro" else make(7, 4, 6, 0.5)
     assert network(torch.randn(2, 3, 9, 8)).shape == (2, 7) and network.dropout.p == 0.5
+
+
+def test_weights_keep_their_names():
+    """Users load them into modules of their own."""
+    cell = cell_of(5, 4, 2, cell=RNNCell(("tanh", "ReLU", "tanh"), (0, 4), nodes=(0, 4, 7)))
+    names = ("w_input", "w_state", "w_0_4", "w_4_7")
+    assert [*cell.state_dict()] == [f"layers.{layer}.{name}" for layer in (0, 1) for name in names]
+    macro = _modules("macro", depth=1)
+    assert macro == (
+        "stem layer0 layer1 join1 reduce1_h0 reduce1_h1 layer2 layer3 join3 reduce3_h0 reduce3_h3 layer4 layer5 join5 "
+        "classifier"
+    )
+    assert _modules("macro", depth=2).startswith("stem.0 stem.1 layer0.0 layer0.1 layer0.3 layer0.4 layer1.0")
+    inside = [name.removeprefix("cells.2.") for name in _modules("micro", depth=4).split() if "cells.2" in name]
+    assert " ".join(inside) == (
+        "input0.reduction input1.conv input1.norm edge2_0.1 edge2_0.2 edge2_0.4 edge2_0.5 "
+        "edge3_1.1 edge3_1.2 edge3_1.4 edge3_1.5"
+    )
+    assert _modules("micro", depth=1) == "stem cells norm classifier"
+
+
+def _modules(kind: str, depth: int) -> str:
+    """Names of the modules with weights, so many levels deep."""
+    network = exported_network(tiny_network(kind), shared(kind), Config(network_type="cnn", cnn_space=kind))
+    names = (name.split(".")[:-1][:depth] for name in network.state_dict())
+    return " ".join(dict.fromkeys(map(".".join, names)))
 
 
 def test_an_operation_of_ones_own_is_refused(monkeypatch):

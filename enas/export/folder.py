@@ -123,8 +123,13 @@ def _score(config: Config, final: Final, state: dict[str, Any]) -> str:
 
 
 def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:
+    shutil.copyfile(exported.source, folder / "model.py")
+    shutil.copyfile(exported.example, folder / "example.py")
+    save_file(exported.weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+    write_json(folder / "architecture.json", architecture.to_dict())
     origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
-    write_model(folder, exported, architecture, origin)
+    write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
     for suffix in (".png", ".svg"):
         config.space.draw(architecture, folder / f"architecture{suffix}", config.dataset)
     has_onnx = (folder / "model.onnx").exists()
@@ -137,13 +142,3 @@ def _write(folder: Path, exported: Exported, architecture: Architecture, config:
         score=score,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def write_model(folder: Path, exported: Exported, architecture: Architecture, origin: dict[str, str]) -> None:
-    """Write the module, its weights and what it reads; `origin` goes to config.json."""
-    shutil.copyfile(exported.source, folder / "model.py")
-    shutil.copyfile(exported.example, folder / "example.py")
-    save_file(exported.weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)
-    write_json(folder / "architecture.json", architecture.to_dict())
-    write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})

@@ -8,7 +8,6 @@ Shapes: B batch, C channels, H and W height and width.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,16 @@ class Classifier(nn.Module):
 
     maps: Callable[[Tensor], Tensor]  # images to the last maps
     classifier: nn.Linear
-    dropout: nn.Dropout
+
+    def __init__(self, found: Mapping[str, Any] | None, **arguments: object):
+        super().__init__()
+        given = {name: value for name, value in arguments.items() if value is not None}
+        self.config = {**(read() if found is None else found), **given}
+        self.dropout = nn.Dropout(self.config["dropout"])
+
+    def new_norm(self, channels: int) -> nn.BatchNorm2d:
+        """Normalise by the statistics of the batch, in evaluation too, if the weights were trained so."""
+        return nn.BatchNorm2d(channels, track_running_stats=not self.config["batch_statistics"])
 
     def features(self, images: Tensor) -> Tensor:
         """What the classifier reads, [B, C]."""
@@ -107,9 +115,10 @@ class MacroNetwork(Classifier):
         *,
         found: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
-        found = _filled(found, num_classes=num_classes, channels=channels, dropout=dropout)
-        network, norm, width, stage = found["architecture"], _norm(found), found["channels"][0], 0
+        super().__init__(found, num_classes=num_classes, channels=channels, dropout=dropout)
+        network, norm = self.config["architecture"], self.new_norm
+        widths = iter(self.config["channels"])
+        width = next(widths)
         self.num_layers: int = network["num_layers"]
         self.skips: dict[int, list[int]] = dict(zip(network["layers"], network["skips"], strict=True))
         operations = dict(zip(network["layers"], network["operations"], strict=True))
@@ -121,12 +130,10 @@ class MacroNetwork(Classifier):
                     join = convolution((len(self.skips[layer]) + 1) * width, width, 1)
                     self.add_module(f"join{layer}", nn.Sequential(join, norm(width)))
             if carried := self._carried(layer):
-                stage += 1
+                inputs, width = width, next(widths)
                 for label in carried:
-                    self.add_module(_reduce(layer, label), Reduction(width, found["channels"][stage], norm))
-                width = found["channels"][stage]
-        self.classifier = nn.Linear(width, found["num_classes"])
-        self.dropout = nn.Dropout(found["dropout"])
+                    self.add_module(_reduce(layer, label), Reduction(inputs, width, norm))
+        self.classifier = nn.Linear(width, self.config["num_classes"])
 
     def _carried(self, layer: int) -> list[int]:
         """If a reduction follows `layer`, at one or two thirds of the depth: labels of the outputs read after it."""
@@ -182,22 +189,21 @@ class MicroNetwork(Classifier):
         *,
         found: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
-        found = _filled(found, num_classes=num_classes, channels=channels, num_layers=num_layers, dropout=dropout)
-        norm, width = _norm(found), found["channels"]
-        stage = ("normal",) * (found["num_layers"] // 3)
+        super().__init__(found, num_classes=num_classes, channels=channels, num_layers=num_layers, dropout=dropout)
+        norm, width = self.new_norm, self.config["channels"]
+        stage = ("normal",) * (self.config["num_layers"] // 3)
         kinds = (*stage, "reduction", *stage, "reduction", *stage)
         self.stem = nn.Sequential(convolution(3, 3 * width, 3), norm(3 * width))
         older = previous = 3 * width
         self.cells = nn.ModuleList()
         for kind, before in zip(kinds, ("", *kinds), strict=False):
             width, stride = (2 * width, 2) if kind == "reduction" else (width, 1)
-            cell = Cell(found["architecture"][kind], older, previous, width, stride, before == "reduction", norm)
+            found_cell = self.config["architecture"][kind]
+            cell = Cell(found_cell, older, previous, width, stride, before == "reduction", norm)
             self.cells.append(cell)
             older, previous = previous, len(cell.outputs) * width
         self.norm = norm(previous)
-        self.classifier = nn.Linear(previous, found["num_classes"])
-        self.dropout = nn.Dropout(found["dropout"])
+        self.classifier = nn.Linear(previous, self.config["num_classes"])
 
     def maps(self, images: Tensor) -> Tensor:
         """The normalised output of the last cell, [B, C, H, W]."""
@@ -212,8 +218,7 @@ class Cell(nn.Module):
 
     Args:
         cell: as architecture.json has it.
-        older: channels of the output of the cell before the previous one.
-        previous: channels of the previous cell's output.
+        older, previous: channels of the two cells' outputs.
         channels: C, of each node.
         stride: of the operations on labels 0 and 1.
         halve: the older output is twice as high and wide as the previous one.
@@ -264,16 +269,6 @@ def _operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
         return POOLS[name](stride)
     first, second = (CONVOLUTIONS[name](channels, each) for each in (stride, 1))
     return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(), second, norm(channels))
-
-
-def _filled(found: Mapping[str, Any] | None, **arguments: object) -> Mapping[str, Any]:
-    """The arguments, and from `found`, or the files beside this one, what is not among them."""
-    return {**(read() if found is None else found), **{k: v for k, v in arguments.items() if v is not None}}
-
-
-def _norm(found: Mapping[str, Any]) -> Norm:
-    """Normalise by the statistics of the batch, in evaluation too, if the weights were trained so."""
-    return partial(nn.BatchNorm2d, track_running_stats=not found["batch_statistics"])
 
 
 NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}
