@@ -37,12 +37,6 @@ def test_reductions_are_after_one_and_two_thirds(num_layers, expected):
     assert reduction_layers(num_layers) == expected
 
 
-def test_stages_of_twelve_layers():
-    network = MacroNetwork(("conv3x3",) * 12, ((),) * 12)
-    assert network.stages == (0,) * 4 + (1,) * 4 + (2,) * 4
-    assert network.remove_node(3).stages == (0,) * 3 + (1,) * 4 + (2,) * 4
-
-
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -197,8 +191,6 @@ def test_removing_any_layer(network, data):
     for k, operation, skips in _layers(smaller):
         assert operation == before[k][0]
         assert set(skips) == set(before[k][1]) - {layer}
-    stages = dict(zip(network.layers, network.stages, strict=True))
-    assert smaller.stages == tuple(stages[k] for k in smaller.layers)
 
 
 @given(macro_networks(min_layers=3), st.data())

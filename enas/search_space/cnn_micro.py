@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from enas.errors import UserError
 from enas.search_space.architecture import CELL_OUTPUTS, Architecture, as_integers, check_encodable
@@ -12,6 +12,27 @@ from enas.search_space.operations import MICRO_OPERATIONS
 # The labels of a cell's two inputs: the output of the cell before the previous one, and of the previous one.
 CELL_INPUTS = (0, 1)
 CELL_NAMES = ("normal", "reduction")
+
+
+class Edge(NamedTuple):
+    """What a node of a cell does with one of its two inputs.
+
+    Attributes:
+        node: the node's label.
+        slot: 0 for its first input, 1 for its second.
+        source: the label it reads there.
+        operation: what it applies.
+    """
+
+    node: int
+    slot: int
+    source: int
+    operation: str
+
+    @property
+    def key(self) -> str:
+        """The name of the edge's weights, such as "4_0_2_sep3x3"."""
+        return "_".join(map(str, self))
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,15 @@ class MicroCell(Architecture):
     def num_blocks(self) -> int:
         """The number of nodes, B."""
         return len(self.inputs)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Both edges of each node, node by node."""
+        return tuple(
+            Edge(node, slot, source, operation)
+            for node, sources, operations in zip(self.nodes, self.inputs, self.operations, strict=True)
+            for slot, (source, operation) in enumerate(zip(sources, operations, strict=True))
+        )
 
     @property
     def loose_ends(self) -> tuple[int, ...]:

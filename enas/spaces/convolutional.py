@@ -25,7 +25,7 @@ from enas.models import cost
 from enas.models.cnn import reductions
 from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN, check_thirds
-from enas.pictures.drawing import draw_macro, draw_micro
+from enas.pictures.drawing import macro_graph, micro_graph, write_graph
 from enas.search_space import MacroNetwork, MicroNetwork
 from enas.search_space.cnn_formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.search_space.decisions import MacroSpace, MicroSpace, MicroSpaceConfig
@@ -151,7 +151,7 @@ MACRO = register(
         scratch_task=macro_scratch_task,
         optim=ImageOptimConfig,
         metric=VisionTask.metric,
-        draw=lambda network, path, title: draw_macro(network, path, title=title),
+        draw=lambda network, path, title: write_graph(macro_graph(network, title=title), path),
         formats=MACRO_FORMATS,
         cost=macro_cost,
         export=convolutional.exported,
@@ -188,7 +188,7 @@ MICRO = register(
         scratch_task=micro_scratch_task,
         optim=ImageOptimConfig,
         metric=VisionTask.metric,
-        draw=lambda network, path, title: draw_micro(network, path, title=title),
+        draw=lambda network, path, title: write_graph(micro_graph(network, title=title), path),
         formats=MICRO_FORMATS,
         cost=micro_cost,
         export=convolutional.exported,

@@ -17,7 +17,7 @@ from enas.models.cost import cell_cost
 from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.models.lstm import LSTMModel, lstm_cost, nearest_hidden
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.pictures.drawing import draw_cell
+from enas.pictures.drawing import cell_graph, write_graph
 from enas.search_space import LSTMBaseline, RNNCell, Space
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
 from enas.search_space.formats import RNN_FORMATS
@@ -119,7 +119,7 @@ def cost(config: Config, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], C
 
 def draw(cell: RNNCell, path: Path, title: str) -> Path:
     """Draw the cell, its size added to the title; returns the file written."""
-    return draw_cell(cell, path, title=f"{title}, {cell.num_blocks} nodes")
+    return write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path)
 
 
 def check(config: Config) -> None:
