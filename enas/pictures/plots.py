@@ -23,8 +23,8 @@ from enas.runs.files import atomic_write
 LARGEST_LINEAR_RATIO = 3
 # Blue and red around a near white, told apart by colour-blind readers too. Red is the higher end.
 COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
-# Blue, orange, green and vermilion of the Okabe-Ito palette.
-SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")
+# The Okabe-Ito palette, without black.
+SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 
 _DPI = 150
 _LETTER = 0.095  # inches, about the width of one in a group's label
