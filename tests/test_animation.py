@@ -197,17 +197,6 @@ def test_what_it_refuses(run, tmp_path, capsys, monkeypatch, wrong, says):
     assert says in line_of(argv, tmp_path, capsys)
 
 
-def test_a_full_disk_leaves_the_old_gif(run, tmp_path, capsys, monkeypatch):
-    output = animate(run, tmp_path / "search.gif")
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("enas.runs.files.os.fsync", full)
-    line = line_of(flags(run, output, "--title=new"), tmp_path, capsys)
-    assert f"{output}: cannot be written (No space left on device)" in line
-
-
 @pytest.mark.parametrize(
     ("left", "says"),
     [

@@ -86,6 +86,8 @@ def test_pictures_are_those_that_runs_and_ablations_wrote(page, home):
     for path in shown:
         assert text.count(base64.b64encode(path.read_bytes()).decode()) == 1, path
     assert text.count("<img ") == len(shown) and text.count('type="range"') == 3
+    assert all(run_of(home, name).name in text for name in (*KINDS, "single"))
+    assert "node removal · " in text and "without node 1" in text
     assert text.count("The derived architecture over time") == 4 and text.count("The controller's probabilities") == 3
 
 
@@ -110,26 +112,15 @@ def test_settings_that_differ_are_listed_side_by_side(home):
     assert "controller_grad_clip" not in table and "log_dir" not in table
 
 
-def test_what_is_on_the_page(page, home):
-    _, text = page
-    for name in ("rnn", "macro", "micro", "single"):
-        assert run_of(home, name).name in text
-    assert "node removal · " in text and "without node 1" in text
-
-
 def test_ablations_are_those_of_the_run(home, tmp_path):
+    """Runs of two log_dirs that began in the same second have one name, and the names of others begin alike."""
     (record,) = read_runs([run_of(home, "rnn")], "logs")
     (one,) = read_ablations([record], home / "analysis_results")
     assert one.results["rows"][0]["edit"] == "unedited" and one.name == f"node removal · {record.folder.name}"
-    other = shutil.copytree(record.folder, tmp_path / record.folder.name.rsplit("-", 1)[0])  # a name that begins alike
-    assert read_ablations(read_runs([other], "logs"), home / "analysis_results") == []
-
-
-@pytest.mark.parametrize("kind", ["rnn", "macro"])
-def test_ablations_of_another_run_of_the_same_name_are_not_its_own(home, tmp_path, kind):
-    """Runs of two log_dirs that began in the same second have one name."""
-    namesake = shutil.copytree(run_of(home, kind), tmp_path / run_of(home, "rnn").name)
-    assert read_ablations(read_runs([namesake], "logs"), home / "analysis_results") == []
+    name = record.folder.name
+    others = [shutil.copytree(run_of(home, kind), tmp_path / kind / name) for kind in ("rnn", "macro")]
+    others.append(shutil.copytree(record.folder, tmp_path / name.rsplit("-", 1)[0]))
+    assert read_ablations(read_runs(others, "logs"), home / "analysis_results") == []
 
 
 def test_names_cannot_put_anything_into_the_page(home, tmp_path):

@@ -89,8 +89,7 @@ def animate(
     duration = 10 * round(100 / fps)  # milliseconds, in the steps that a GIF knows
     durations = [duration] * len(others) + [LAST_FRAME_HOLDS * duration]
     with atomic_write(output) as file:
-        # Pillow takes no list of one duration.
-        held = durations if others else durations[0]
+        held = durations if others else durations[0]  # Pillow takes no list of one
         first.save(file, "GIF", save_all=True, append_images=others, duration=held, loop=0)
     return output
 

@@ -30,11 +30,11 @@ def policy_figure(space: Space[Any], decisions: list[list[Any]]) -> Figure:
     """
     labels, rows, borders = [], [], []
     for index, names in enumerate(space.choices):
-        shown = range(len(names)) if len(names) != 2 or names[0] else [1]
         if len(names) == 1:
             continue
-        labels += [names[choice] for choice in shown]
-        rows += [[probabilities[index][choice] for _, probabilities in decisions] for choice in shown]
+        first = 0 if len(names) != 2 or names[0] else 1
+        labels += names[first:]
+        rows += [[chances[index][choice] for _, chances in decisions] for choice in range(first, len(names))]
         borders.append(len(rows) - 0.5)
     epochs = [epoch for epoch, _ in decisions]
     size = (min(WIDEST, max(4.0, 2.6 + 0.25 * len(epochs))), max(2.4, 1.2 + 0.17 * len(rows)))
