@@ -5,6 +5,7 @@ import re
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
@@ -161,8 +162,12 @@ def test_micro_cells_run_from_top_to_bottom_side_by_side():
 
 
 @needs_dot
-def test_skips_stay_clear_of_the_layers_they_pass():
+def test_layers_stand_in_a_column_and_skips_stay_clear_of_the_layers_they_pass(tmp_path):
     """A curve lies between its end points and beyond the boxes' sides: all of its control points do."""
+    svg = ElementTree.parse(write_graph(macro_graph(DENSE), tmp_path / "dense.svg"))
+    places = [(element.get("x"), float(element.get("y"))) for element in svg.iter() if element.tag.endswith("text")]
+    assert len({x for x, _ in places}) == 1
+    assert np.ptp(np.diff(sorted(y for _, y in places))) < 0.1  # evenly
     plain = macro_graph(DENSE).pipe(format="plain", encoding="utf-8", neato_no_op=2)
     boxes = {
         name: (float(x), float(y), float(width))
