@@ -13,7 +13,7 @@ import pytest
 import tiny
 from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
-from PIL import Image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from strategies import cells
 
 from enas.ablation import ablations as analysis
@@ -21,7 +21,6 @@ from enas.ablation import report
 from enas.ablation.ablations import main
 from enas.ablation.edits import removals, replacements
 from enas.errors import TrainingDivergedError, UserError
-from enas.pictures.plots import table_figure
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.folder import saved_config
@@ -57,6 +56,7 @@ NETWORKS = {
     ),
 }
 NODES = {"macro": [0, 1, 2], "micro": ["normal 2", "normal 3", "reduction 2", "reduction 3"]}
+SPLITS, PARTS = ("validation", "test"), ("activation", "operation")
 OPERATIONS = {"macro": MACRO_OPERATIONS, "micro": MICRO_OPERATIONS}
 
 
@@ -336,91 +336,84 @@ def test_edits_with_one_outcome_are_trained_once(at_home, trained):
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
-def test_the_files_of_an_ablation(at_home, trained, capsys, rendered):
-    before = tiny.tree(trained)
-    assert main(analysis.activation_replacement, [f"--load_path={trained}", "--mode=derive"]) == 0
-    folder = at_home / "analysis_results" / "activation_replacement" / trained.name
-    names = {path.name for path in folder.glob("[!.]*")}
-    assert names == {
-        "params.json", "results.json", "results.csv", "all_nodes.png", "nodes_validation.png", "nodes_test.png"
-    }  # fmt: skip
-    for path in folder.glob("*.png"):
-        with Image.open(path) as picture:
-            picture.load()
-            assert min(picture.size) > 300
-    rows = written(at_home, "activation_replacement", trained)["rows"]
+PLOTS = {"all_nodes.png", "nodes_validation.png", "nodes_test.png"}
+
+
+def check_files(home, ablation: str, run, metric: str, out: str) -> None:
+    """The rows of an ablation are in its results.json, its table, and what it printed, and plots lie beside them."""
+    rows, folder = written(home, ablation, run)["rows"], home / "analysis_results" / ablation / run.name
+    plots = {"nodes.png"} if ablation == "node_removal" else PLOTS
+    assert {path.name for path in folder.glob("[!.]*")} == {"params.json", "results.json", "results.csv", *plots}
     with (folder / "results.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [row["edit"] for row in table] == [row["edit"] for row in rows]
-    assert [float(row["test_perplexity"]) for row in table] == [row["test_perplexity"] for row in rows]
+    names = [f"{split}_{what}" for what in (metric, "change") for split in ("validation", "test")]
+    costs = ["parameters", "multiply_adds"]
+    assert list(table[0]) == ["edit", "node", *(name for name in rows[0] if name in PARTS), *names, *costs]
+    decimals, lines = 2 if metric == "perplexity" else 4, out.splitlines()
+    assert any(line.endswith(f"({metric})") for line in lines)
+    for line, row in zip(table, rows, strict=True):
+        assert line["edit"] == row["edit"] and line["node"] == ("" if row["node"] is None else str(row["node"]))
+        assert [float(line[name]) for name in (*names, *costs)] == [row[name] for name in (*names, *costs)]
+        shown = [f"{row[f'{split}_{metric}']:.{decimals}f} {row[f'{split}_change']:+8.{decimals}f}" for split in SPLITS]
+        assert any(line.startswith(f"{row['edit']} ") and all(text in line for text in shown) for line in lines)
+
+
+def test_the_files_of_an_ablation(at_home, trained, capsys):
+    before = tiny.tree(trained)
+    assert main(analysis.activation_replacement, [f"--load_path={trained}", "--mode=derive"]) == 0
+    check_files(at_home, "activation_replacement", trained, "perplexity", capsys.readouterr().out)
+    folder = at_home / "analysis_results" / "activation_replacement" / trained.name
     assert json.loads((folder / "params.json").read_text())["shared_lr"] == 10.0
-    out = capsys.readouterr().out
-    assert all(row["edit"] in out and f"{row['validation_perplexity']:.2f}" in out for row in rows)
     assert tiny.tree(trained) == before
 
 
 def test_the_files_of_an_ablation_of_images(searched, ablated):
     home, out = ablated
-    folder = home / "analysis_results" / "operation_replacement" / searched.name
-    assert {path.name for path in folder.glob("[!.]*")} == {
-        "params.json", "results.json", "results.csv", "all_nodes.png", "nodes_validation.png", "nodes_test.png"
-    }  # fmt: skip
-    assert (home / "analysis_results" / "node_removal" / searched.name / "nodes.png").is_file()
-    rows = written(home, "operation_replacement", searched)["rows"]
-    with (folder / "results.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    assert list(table[0]) == [
-        "edit", "node", "operation", "validation_accuracy", "test_accuracy", "validation_change", "test_change",
-        "parameters", "multiply_adds",
-    ]  # fmt: skip
-    for line, row in zip(table, rows, strict=True):
-        assert line["node"] == ("" if row["node"] is None else str(row["node"]))
-        assert float(line["validation_accuracy"]) == row["validation_accuracy"]
-    assert "(accuracy)" in out
-    for row in rows[1:]:
-        (line,) = (line for line in out.splitlines() if line.startswith(f"{row['edit']} "))
-        assert f"{row['validation_accuracy']:.4f} {row['validation_change']:+8.4f}" in line
+    for ablation in ("operation_replacement", "node_removal"):
+        check_files(home, ablation, searched, "accuracy", out)
 
 
-def record_tables(monkeypatch, shown: dict) -> None:
-    """Put what each table is made of into `shown`, by the split in its file's name."""
-
-    def recorded(*args, **named):
-        shown[f"nodes_{named['metric'].split()[0]}"] = (args, named)
-        return table_figure(*args, **named)
-
-    monkeypatch.setattr(report, "table_figure", recorded)
+@pytest.fixture
+def plotted(monkeypatch) -> list:
+    """The figures that are written, in order."""
+    figures = []
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", lambda canvas, file: figures.append(canvas.figure))
+    return figures
 
 
-def test_tables_of_images_have_colours_the_other_way_round_and_outline_what_a_node_has(
-    at_home, searched, space, monkeypatch
-):
-    shown = {}
-    record_tables(monkeypatch, shown)
+def check_plots(plotted, rows, part: str, metric: str, nodes: list, names, node_word: str, own: list) -> None:
+    """The bars and the two tables show the rows; `own` is the replacement that each node has already, if one."""
+    bars, *tables = plotted
+    for split, bar, figure in zip(SPLITS, bars.axes[0].containers, tables, strict=True):
+        key = f"{split}_{metric}"
+        assert [one.get_height() for one in bar] == [row[key] for row in rows if row["node"] is None and row[part]]
+        axes, image = figure.axes[0], figure.axes[0].images[0]
+        assert [label.get_text() for label in axes.get_yticklabels()] == [str(node) for node in nodes]
+        assert [label.get_text() for label in axes.get_xticklabels()] == list(names)
+        assert axes.get_xlabel() == f"{part} of the {node_word} (outlined: its own)"
+        scores = {(str(row["node"]), row[part]): row[key] for row in rows}
+        expected = [[scores[str(node), name] - rows[0][key] for name in names] for node in nodes]
+        assert image.get_array().tolist() == expected
+        red, _, blue, _ = image.cmap(1.0)
+        assert (red > blue) == (metric == "perplexity")  # more of it is worse
+        corners = [(list(names).index(name) - 0.5, row - 0.5) for row, name in enumerate(own) if name]
+        assert [patch.get_xy() for patch in axes.patches] == corners
+
+
+def test_plots_of_images_show_the_rows(at_home, searched, space, plotted):
     (at_home / "given.json").write_text(NETWORKS[space].to_json())
     rows = analysis.operation_replacement(load_path=str(searched), dag_path="given.json", max_batches=1)
-    (nodes, names, values), settings = shown["nodes_test"]
-    assert nodes == [str(node) for node in NODES[space]] and list(names) == OPERATIONS[space]
-    scores = {(str(row["node"]), row["operation"]): row["test_accuracy"] for row in rows}
-    assert values == [[scores[node, name] for name in names] for node in nodes]
-    assert settings["higher_is_better"] and settings["baseline"] == rows[0]["test_accuracy"]
-    assert settings["names"] == ({"macro": "layer", "micro": "node"}[space], "operation")
     # A node of two operations has none of its own.
-    assert settings["own"] == {
-        "macro": ["sep3x3", "max3x3", "conv5x5"],
-        "micro": ["sep3x3", None, "max3x3", None],
-    }[space]  # fmt: skip
+    own = {"macro": ["sep3x3", "max3x3", "conv5x5"], "micro": ["sep3x3", None, "max3x3", None]}[space]
+    node_word = {"macro": "layer", "micro": "node"}[space]
+    check_plots(plotted, rows, "operation", "accuracy", NODES[space], OPERATIONS[space], node_word, own)
 
 
-def test_tables_of_cells_have_the_usual_colours(at_home, trained, monkeypatch):
-    shown = {}
-    record_tables(monkeypatch, shown)
+def test_plots_of_cells_show_the_rows(at_home, trained, plotted):
     (at_home / "given.json").write_text(GIVEN.to_json())
-    analysis.activation_replacement(load_path=str(trained), dag_path="given.json")
-    (nodes, names, _), settings = shown["nodes_validation"]
-    assert (nodes, tuple(names)) == (["0", "1", "2", "3"], ("tanh", "ReLU", "identity", "sigmoid"))
-    assert not settings["higher_is_better"] and settings["own"] == list(GIVEN.activations)
-    assert settings["names"] == ("node", "activation")
+    rows = analysis.activation_replacement(load_path=str(trained), dag_path="given.json")
+    names = ("tanh", "ReLU", "identity", "sigmoid")
+    check_plots(plotted, rows, "activation", "perplexity", [0, 1, 2, 3], names, "node", list(GIVEN.activations))
 
 
 def test_layer_0_stays_and_that_is_said(space, ablated):

@@ -145,12 +145,6 @@ def test_reductions_are_after_one_and_two_thirds(num_layers, expected):
     assert reduction_layers(num_layers) == expected
 
 
-def test_stages_of_twelve_layers():
-    network = MacroNetwork(("conv3x3",) * 12, ((),) * 12)
-    assert network.stages == (0,) * 4 + (1,) * 4 + (2,) * 4
-    assert network.remove_node(3).stages == (0,) * 3 + (1,) * 4 + (2,) * 4
-
-
 @every_kind
 @given(data=st.data())
 def test_lists_make_an_equal_architecture_with_an_equal_hash_that_is_frozen(kind, data):
@@ -458,8 +452,6 @@ def test_removing_any_node(kind, data):
             expected = [before[node][place] if read == node else read for place, read in enumerate(before[label])]
             assert found == tuple(expected)
     if kind is MacroNetwork:
-        stages = dict(zip(architecture.layers, architecture.stages, strict=True))
-        assert smaller.stages == tuple(stages[layer] for layer in smaller.layers)
         assert smaller.num_layers == architecture.num_layers
     if kind in (RNNCell, MicroCell):
         assert smaller.cell_output == architecture.cell_output

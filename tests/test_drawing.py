@@ -1,194 +1,135 @@
-"""Drawings of recurrent cells: what is in them, and what is left on disk."""
+"""Drawings of architectures: what is in them, where it is, and what is left on disk."""
 
 import os
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
 from PIL import Image
 from strategies import cells
+from tiny import needs_dot
 
-from enas.pictures.drawing import cell_graph, dot_available, draw_cell
-from enas.search_space.rnn_cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
+from enas.pictures.drawing import cell_graph, macro_graph, micro_graph, write_graph
+from enas.search_space import MACRO_OPERATIONS, STEM, MacroNetwork, MicroCell, MicroNetwork, RNNCell, reduction_layers
+from enas.search_space.operations import OPERATIONS
+from enas.search_space.rnn_cell import ACTIVATIONS, PAPER_ACTIVATIONS
 
 pytestmark = pytest.mark.usefixtures("rendered")
-needs_dot = pytest.mark.skipif(not dot_available(), reason="the Graphviz program `dot` is not installed")
 
 TITLE = "epoch 4, step 1600, perplexity 143.2"
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 1, 0))
 CHAIN = RNNCell(("tanh",) * 12, tuple(range(11)))
 STAR = RNNCell(("sigmoid",) * 12, (0,) * 11)
+DENSE = MacroNetwork(MACRO_OPERATIONS * 2, tuple(tuple(range(layer)) for layer in range(12)))
+MACRO = MacroNetwork(("conv3x3", "max3x3", "sep5x5"), ((), (0,), (0,)))
+CONVOLUTIONAL = MicroCell(((0, 1), (2, 0)), (("sep3x3", "max3x3"), ("identity", "avg3x3")))
+MICRO = MicroNetwork(CONVOLUTIONAL, CONVOLUTIONAL.replace_operations("sep5x5"))
 
 
-def test_boxes_carry_number_activation_and_colour():
-    source = cell_graph(CELL).source
-    assert _labels(source) == {"0": "0: tanh", "1": "1: ReLU", "2": "2: sigmoid", "3": "3: identity"}
-    for node, activation in zip(CELL.nodes, CELL.activations, strict=True):
-        line = next(line for line in source.splitlines() if f'"{node}: {activation}"' in line)
-        assert ACTIVATIONS[activation].colour in line
+def edges_of(graph) -> list[tuple[str, str]]:
+    """The edges of a drawing, by name, in order."""
+    return re.findall(r'^\s*"?([^"\n]+?)"? -> "?([^"\n]+?)"?(?: \[.*\])?$', graph.source, re.MULTILINE)
 
 
-def test_edges_of_a_small_cell():
-    assert _edges(cell_graph(CELL).source) == [
-        ("x[t]", "0"),
-        ("h[t-1]", "0"),
-        ("0", "1"),
-        ("1", "2"),
-        ("0", "3"),
-        ("2", "avg"),
-        ("3", "avg"),
-        ("avg", "h[t]"),
-    ]
+def boxes_of(graph) -> dict[str, tuple[str, str]]:
+    """Label and colour of each coloured box, by name."""
+    box = r'^\s*"?([^"\n]+?)"? \[label=(?:"(.+?)"|(\S+)) (?:.*? )?fillcolor="(.*?)"'
+    found = re.findall(box, graph.source, re.MULTILINE)
+    return {name: (quoted or label, colour) for name, quoted, label, colour in found}
+
+
+def places_of(graph) -> dict[str, tuple[float, float]]:
+    """The centre of each box, in inches from the left and above the bottom of the drawing."""
+    plain = graph.pipe(format="plain", encoding="utf-8")
+    found = re.findall(r'^node (?:"([^"]+)"|(\S+)) (\S+) (\S+)', plain, re.MULTILINE)
+    return {quoted or name: (float(x), float(y)) for quoted, name, x, y in found}
+
+
+# --- what is drawn ----------------------------------------------------------------------------------------------------
+
+
+def test_edges_of_small_architectures():
+    assert edges_of(cell_graph(CELL)) == [
+        ("x[t]", "0"), ("h[t-1]", "0"), ("0", "1"), ("1", "2"), ("0", "3"), ("2", "avg"), ("3", "avg"), ("avg", "h[t]"),
+    ]  # fmt: skip
+    chain = ["image", "0", "reduction 0", "1", "reduction 1", "2", "softmax"]
+    assert edges_of(macro_graph(MACRO)) == [*pairwise(chain), ("0", "1"), ("0", "2")]
+    stem = macro_graph(MacroNetwork(MACRO.operations, ((), (), (STEM, 0))))
+    assert edges_of(stem) == [*pairwise(["image", "-1", *chain[1:]]), ("-1", "2"), ("0", "2")]
+    assert "label=stem" in stem.source
+    cell = [("0", "2 0"), ("2 0", "2"), ("1", "2 1"), ("2 1", "2")]
+    cell += [("2", "3 0"), ("3 0", "3"), ("0", "3 1"), ("3 1", "3"), ("3", "concat"), ("concat", "output")]
+    expected = [(f"{name} {a}", f"{name} {b}") for name in ("normal", "reduction") for a, b in cell]
+    assert edges_of(micro_graph(MICRO)) == expected
 
 
 @given(cells(gaps=True))
-def test_edges_are_those_of_the_cell(cell):
-    edges = _edges(cell_graph(cell).source)
-    between_nodes = [(int(a), int(b)) for a, b in edges if a.isdigit() and b.isdigit()]
-    into_mean = [int(a) for a, b in edges if b == "avg"]
-    assert between_nodes == list(cell.edges)
-    assert into_mean == list(cell.output_nodes)
-    assert len(edges) == len(between_nodes) + len(into_mean) + 3
-    assert set(_labels(cell_graph(cell).source)) == {str(node) for node in cell.nodes}
+def test_a_cell_has_its_nodes_edges_and_mean(cell):
+    edges = edges_of(cell_graph(cell))
+    assert [(int(a), int(b)) for a, b in edges if a.isdigit() and b.isdigit()] == list(cell.edges)
+    assert [int(a) for a, b in edges if b == "avg"] == list(cell.output_nodes)
+    assert len(edges) == len(cell.edges) + len(cell.output_nodes) + 3
+    assert boxes_of(cell_graph(cell)) == {
+        str(node): (f"{node}: {activation}", ACTIVATIONS[activation].colour)
+        for node, activation in zip(cell.nodes, cell.activations, strict=True)
+    }
 
 
-def test_cell_output_all_averages_inner_nodes_too():
-    cell = RNNCell(CELL.activations, CELL.previous, cell_output="all")
-    assert [a for a, b in _edges(cell_graph(cell).source) if b == "avg"] == ["1", "2", "3"]
+@given(macro_networks(gaps=True))
+def test_a_macro_network_is_a_chain_of_its_layers_and_reductions_and_its_skips(network):
+    """A reduction is where the model has it, however many layers were removed before or after it."""
+    found = edges_of(macro_graph(network))
+    chain = ["image"]
+    for layer in range(network.num_layers):
+        chain += [str(layer)] * (layer in network.layers)
+        chain += [f"reduction {sum(name.startswith('red') for name in chain)}"] * (
+            layer in reduction_layers(network.num_layers)
+        )
+    skips = [(str(j), str(k)) for k, labels in zip(network.layers, network.skips, strict=True) for j in labels]
+    assert found == [*pairwise([*chain, "softmax"]), *skips]
+    boxes = boxes_of(macro_graph(network))
+    for layer, operation in zip(network.layers, network.operations, strict=True):
+        assert boxes[str(layer)] == (f"{layer}: {OPERATIONS[operation].label}", OPERATIONS[operation].colour)
 
 
-def test_removed_nodes_leave_the_other_numbers():
-    source = cell_graph(CELL.remove_node(1)).source
-    assert _labels(source) == {"0": "0: tanh", "2": "2: sigmoid", "3": "3: identity"}
-    assert ("0", "2") in _edges(source)
+@given(micro_networks(gaps=True))
+def test_a_micro_cell_joins_its_inputs_by_its_operations(network):
+    found, boxes = edges_of(micro_graph(network)), boxes_of(micro_graph(network))
+    for name, cell in (("normal", network.normal), ("reduction", network.reduction)):
+        for node, inputs, operations in zip(cell.nodes, cell.inputs, cell.operations, strict=True):
+            for side in (0, 1):
+                box = f"{name} {node} {side}"
+                assert {(f"{name} {inputs[side]}", box), (box, f"{name} {node}")} <= set(found)
+                assert boxes[box] == (OPERATIONS[operations[side]].label, OPERATIONS[operations[side]].colour)
+        concat = [int(a.split()[1]) for a, b in found if b == f"{name} concat"]
+        assert concat == list(cell.output_nodes)
 
 
-def test_the_same_cell_is_drawn_the_same():
-    assert cell_graph(CELL, title=TITLE).source == cell_graph(CELL, title=TITLE).source
+# --- colours ----------------------------------------------------------------------------------------------------------
 
 
-def test_title_only_when_given():
-    assert TITLE in cell_graph(CELL, title=TITLE).source
-    assert not re.search(r"^\tlabel=", cell_graph(CELL).source, re.MULTILINE)
-
-
-@needs_dot
-@pytest.mark.parametrize("title", [TITLE, 'a "quoted" name', r"back\slash \N \G", "<b>not HTML</b>", "café 例"])
-def test_title_is_drawn_as_it_is(title):
-    svg = cell_graph(CELL, title=title).pipe(format="svg")
-    texts = [element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
-    assert title in texts
-
-
-@needs_dot
-def test_inputs_are_on_top_and_output_at_the_bottom():
-    height = _heights(cell_graph(STAR))
-    assert height["x[t]"] == height["h[t-1]"] == max(height.values())
-    assert height["0"] > height["1"] > height["avg"] > height["h[t]"] == min(height.values())
-
-
-@needs_dot
-def test_a_node_stays_right_below_the_one_it_reads():
-    cell = RNNCell(("tanh",) * 6, (0, 1, 2, 3, 0))
-    height = _heights(cell_graph(cell))
-    assert height["5"] == height["1"]
-
-
-def test_colours_of_activations_are_legible_and_those_of_the_paper_told_apart_in_grey():
-    luminances = {name: _luminance(activation.colour) for name, activation in ACTIVATIONS.items()}
-    assert all((luminance + 0.05) / 0.05 >= 7 for luminance in luminances.values())  # WCAG 2.1, level AAA
-    assert len({activation.colour for activation in ACTIVATIONS.values()}) == len(ACTIVATIONS)
-    for one, other in combinations([luminances[name] for name in PAPER_ACTIVATIONS], 2):
-        assert (max(one, other) + 0.05) / (min(one, other) + 0.05) > 1.25
-
-
-@needs_dot
-@pytest.mark.parametrize("cell", [CELL, CHAIN, STAR, RNNCell(("tanh",), ())], ids=["small", "chain", "star", "one"])
-def test_picture_is_a_png_of_sensible_size(tmp_path, cell):
-    path = draw_cell(cell, tmp_path / "cell.png", title=TITLE)
-    assert path == tmp_path / "cell.png"
-    with Image.open(path) as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        assert 300 < picture.width < 4000
-        assert 300 < picture.height < 4000
-    assert os.listdir(tmp_path) == ["cell.png"]
-
-
-@needs_dot
-def test_a_longer_chain_is_a_taller_picture(tmp_path):
-    with (
-        Image.open(draw_cell(CELL, tmp_path / "small.png")) as small,
-        Image.open(draw_cell(CHAIN, tmp_path / "tall.png")) as tall,
-    ):
-        assert tall.height > 1.5 * small.height
-
-
-def test_without_dot_the_source_is_written(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert not dot_available()
-    path = draw_cell(CELL, tmp_path / "4-1600-143.2-best.png", title=TITLE)
-    assert path == tmp_path / "4-1600-143.2-best.dot"
-    assert path.read_text(encoding="utf-8") == cell_graph(CELL, title=TITLE).source
-    assert os.listdir(tmp_path) == [path.name]
-
-
-def test_where_dot_fails_the_source_is_written(tmp_path, monkeypatch):
-    programs, pictures = tmp_path / "bin", tmp_path / "pictures"
-    programs.mkdir()
-    broken = programs / "dot"
-    broken.write_text("#!/bin/sh\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs))
-    assert draw_cell(CELL, pictures / "cell.png") == pictures / "cell.dot"
-    assert os.listdir(pictures) == ["cell.dot"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    path = draw_cell(CELL, tmp_path / "cell.png")
-    before = path.read_bytes()
-
-    def full_disk(*args):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("enas.runs.files.os.replace", full_disk)
-    with pytest.raises(ValueError, match="no space"):
-        draw_cell(STAR, tmp_path / "cell.png")
-    assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["cell.dot"]
-
-
-def test_a_second_drawing_replaces_the_first(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    draw_cell(CELL, tmp_path / "cell.png")
-    path = draw_cell(STAR, tmp_path / "cell.png")
-    assert path.read_text(encoding="utf-8") == cell_graph(STAR).source
-
-
-def test_other_suffixes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"cell\.pdf: a picture's name must end in \.png"):
-        draw_cell(CELL, tmp_path / "cell.pdf")
-    assert os.listdir(tmp_path) == []
-
-
-def _labels(source: str) -> dict[str, str]:
-    """The label of each numbered box in a .dot source."""
-    return dict(re.findall(r'^\t(\d+) \[.*?label="([^"]*)"', source, re.MULTILINE))
-
-
-def _edges(source: str) -> list[tuple[str, str]]:
-    """The edges in a .dot source, by name, in order."""
-    found = re.findall(r'^\t"?([^"\n]+?)"? -> "?([^"\n]+?)"?(?: \[.*\])?$', source, re.MULTILINE)
-    return [(start, end) for start, end in found]
-
-
-def _heights(graph) -> dict[str, float]:
-    """The height of each box's centre, in inches above the bottom of the drawing."""
-    plain = graph.pipe(format="plain", encoding="utf-8")
-    return {name: float(y) for name, y in re.findall(r'^node "?([^" ]+)"? \S+ (\S+)', plain, re.MULTILINE)}
+@pytest.mark.parametrize(
+    ("colours", "in_grey"),
+    [
+        ({name: one.colour for name, one in ACTIVATIONS.items()}, [*combinations(PAPER_ACTIVATIONS, 2)]),
+        (
+            {name: one.colour for name, one in OPERATIONS.items()},
+            [("conv3x3", "conv5x5"), ("sep3x3", "sep5x5"), ("avg3x3", "max3x3")],
+        ),
+    ],
+    ids=["activations", "operations"],
+)
+def test_colours_are_legible_under_black_differ_and_are_told_apart_in_grey(colours, in_grey):
+    luminances = {name: _luminance(colour) + 0.05 for name, colour in colours.items()}
+    assert all(luminance / 0.05 >= 7 for luminance in luminances.values())  # WCAG 2.1, level AAA
+    assert len(set(colours.values())) == len(colours)
+    for one, other in in_grey:
+        darker, lighter = sorted((luminances[one], luminances[other]))
+        assert lighter / darker > 1.25
 
 
 def _luminance(colour: str) -> float:
@@ -196,3 +137,109 @@ def _luminance(colour: str) -> float:
     channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+# --- where it is ------------------------------------------------------------------------------------------------------
+
+
+@needs_dot
+def test_a_cell_runs_from_top_to_bottom():
+    height = {name: y for name, (_, y) in places_of(cell_graph(STAR)).items()}
+    assert height["x[t]"] == height["h[t-1]"] == max(height.values())
+    assert height["0"] > height["1"] > height["avg"] > height["h[t]"] == min(height.values())
+    place = places_of(cell_graph(RNNCell(("tanh",) * 6, (0, 1, 2, 3, 0))))
+    assert place["5"][1] == place["1"][1]  # right below the node that both read
+
+
+@needs_dot
+def test_micro_cells_run_from_top_to_bottom_side_by_side():
+    place = places_of(micro_graph(MICRO))
+    for cell in ("normal", "reduction"):
+        heights = [y for name, (_, y) in place.items() if name.startswith(cell)]
+        assert place[f"{cell} 0"][1] == place[f"{cell} 1"][1] == max(heights)
+        assert place[f"{cell} output"][1] == min(heights)
+    assert max(x for name, (x, _) in place.items() if name.startswith("normal")) < place["reduction 0"][0]
+
+
+@needs_dot
+def test_layers_stand_in_a_column_and_skips_stay_clear_of_the_layers_they_pass(tmp_path):
+    """A curve lies between its end points and beyond the boxes' sides: all of its control points do."""
+    svg = ElementTree.parse(write_graph(macro_graph(DENSE), tmp_path / "dense.svg"))
+    places = [(element.get("x"), float(element.get("y"))) for element in svg.iter() if element.tag.endswith("text")]
+    assert len({x for x, _ in places}) == 1
+    assert np.ptp(np.diff(sorted(y for _, y in places))) < 0.1  # evenly
+    plain = macro_graph(DENSE).pipe(format="plain", encoding="utf-8", neato_no_op=2)
+    boxes = {
+        name: (float(x), float(y), float(width))
+        for name, x, y, width in re.findall(r'^node "?([^" ]+(?: \d)?)"? (\S+) (\S+) (\S+)', plain, re.MULTILINE)
+    }
+    skips = re.findall(r"^edge (\d+) (\d+) 4 ((?:-?[\d.]+ ){8})", plain, re.MULTILINE)
+    curves = [
+        (start, end, [float(number) for number in points.split()])
+        for start, end, points in skips
+        if len({float(x) for x in points.split()[::2]}) > 1  # the chain's edges are straight
+    ]
+    assert len(curves) == 66
+    for start, end, points in curves:
+        x, _, width = boxes[start]
+        assert all(abs(across - x) >= width / 2 - 1e-3 for across in points[::2])
+        assert all(boxes[end][1] < height < boxes[start][1] for height in points[1::2])
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@needs_dot
+@pytest.mark.parametrize("title", [TITLE, 'a "quoted" name', r"back\slash \N \G", "<b>not HTML</b>", "café 例", None])
+def test_a_title_is_drawn_as_it_is(tmp_path, title):
+    svg = write_graph(cell_graph(CELL, title=title), tmp_path / "cell.svg").read_text(encoding="utf-8")
+    texts = [element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
+    boxes = {*boxes_of(cell_graph(CELL))}
+    assert len(texts) == len(boxes) + 4 + (title is not None)
+    assert title is None or title in texts
+
+
+GRAPHS = {
+    "small": cell_graph(CELL, title=TITLE),
+    "chain": cell_graph(CHAIN, title=TITLE),
+    "star": cell_graph(STAR, title=TITLE),
+    "one": cell_graph(RNNCell(("tanh",), ()), title=TITLE),
+    "macro": macro_graph(MACRO, title=TITLE),
+    "dense": macro_graph(DENSE, title=TITLE),
+    "micro": micro_graph(MICRO, title=TITLE),
+}
+
+
+@needs_dot
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_picture_is_a_png_of_sensible_size(tmp_path, name):
+    path = write_graph(GRAPHS[name], tmp_path / "made" / "4-1600-143.2-best.png")
+    assert path == tmp_path / "made" / "4-1600-143.2-best.png"
+    with Image.open(path) as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        assert 300 < picture.width < 4000
+        assert 300 < picture.height < 4000
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("dot", [None, "#!/bin/sh\nexit 1\n"], ids=["missing", "broken"])
+@pytest.mark.parametrize("name", ["small", "macro", "micro"])
+def test_without_graphviz_the_source_is_written(tmp_path, monkeypatch, name, dot):
+    programs, path = tmp_path / "bin", tmp_path / "pictures" / "4-1600-143.2-best.png"
+    programs.mkdir()
+    for program in ("dot", "neato") if dot else ():
+        (programs / program).write_text(dot)
+        (programs / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    for graph in (GRAPHS["star"], GRAPHS[name]):  # the second replaces the first
+        assert write_graph(graph, path) == path.with_suffix(".dot")
+    assert path.with_suffix(".dot").read_text(encoding="utf-8") == GRAPHS[name].source
+    assert TITLE in GRAPHS[name].source
+    assert os.listdir(path.parent) == ["4-1600-143.2-best.dot"]
+
+
+def test_other_suffixes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"cell\.pdf: a picture's name must end in \.png or \.svg"):
+        write_graph(GRAPHS["small"], tmp_path / "cell.pdf")
+    assert os.listdir(tmp_path) == []

@@ -15,7 +15,6 @@ from enas.ablation import ablations as analysis
 from enas.cli import main
 from enas.config import Config
 from enas.pictures import animation
-from enas.pictures.drawing import dot_available
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.folder import saved_config
@@ -359,7 +358,7 @@ def test_cells_from_scratch_have_an_auxiliary_head_and_drop_paths(home, tmp_path
 # --- GIF --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not dot_available(), reason="the Graphviz program `dot` is not installed")
+@tiny.needs_dot
 def test_a_gif_of_a_search_says_its_accuracies(home, tmp_path, monkeypatch):
     log_dir = str(tmp_path / "logs")
     with tiny.rendering():

@@ -76,7 +76,7 @@ def _answers(search, tmp_path) -> dict[str, dict]:
     answers["export"] = json.loads((folder / "architecture.json").read_text())
     (record,) = read_runs([search], search.parent)
     answers["report"] = record.results["architecture"]
-    for name, picture in {"report's picture": record.pictures[-1], "gif": find_pictures(search)[-1].path}.items():
+    for name, picture in {"report's picture": record.pictures[-1], "gif": find_pictures(search)[-1]}.items():
         answers[name] = json.loads((search / "architectures" / f"{picture.stem}.json").read_text())
     card = (folder / "README.md").read_text()
     metric = next(name for name in _results(search) if name.startswith("validation_"))

@@ -1,8 +1,10 @@
 """The evaluation of a search: its table of truth, its methods, its figures; on 16 cells of 2 nodes."""
 
+import base64
 import itertools
 import json
 import math
+import re
 import shutil
 import statistics
 import sys
@@ -16,11 +18,12 @@ import tiny
 from PIL import Image
 
 from enas.ablation import search_evaluation, truth
-from enas.ablation.search_evaluation import evaluate, main
+from enas.ablation.search_evaluation import EXPECTED, evaluate, main
 from enas.ablation.statistics import best_of, distribution, paired, tau
 from enas.ablation.truth import Table, architectures_of, budget
 from enas.config import Config
 from enas.errors import TrainingDivergedError
+from enas.report.page import report
 from enas.search_space import RNNCell
 from enas.search_space.decisions import MacroSpace, RNNSpace
 
@@ -449,6 +452,20 @@ def test_the_report_and_the_plots(evaluated):
     for path in (output / "results").glob("*.png"):
         with Image.open(path) as picture:
             assert min(picture.size) > 300
+
+
+def test_the_page_of_a_search_shows_its_evaluation(evaluated, tmp_path):
+    output, results = evaluated
+    found = shutil.copytree(output / "results", tmp_path / "search_evaluation" / "mine")
+    page = report(tiny.only_run(found / "searches" / "search-1"), tmp_path / "page.html", results_dir=tmp_path)
+    text = page.read_text()
+    assert "mine: 16 architectures trained from scratch on tiny" in text
+    for path in found.glob("*.png"):
+        assert base64.b64encode(path.read_bytes()).decode() in text
+    for name, method in results["methods"].items():
+        (row,) = re.findall(rf"<tr><td>{name}</td>(.*?)</tr>", text, re.DOTALL)
+        said = f"{method['mean']:.2f} expected" if name in EXPECTED else f"{' '.join(map(str, method['ranks']))}</td>"
+        assert said in row
 
 
 def test_tau_of_a_search_is_that_of_its_mean_scores(evaluated):

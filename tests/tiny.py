@@ -3,6 +3,7 @@
 import os
 import random
 import runpy
+import shutil
 import subprocess
 import sys
 import time
@@ -15,12 +16,12 @@ import numpy as np
 import pictures
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 
-from enas.ablation import evaluation_report, report
 from enas.cli import main
 from enas.config import Config
 from enas.data.builtin import SPLITS
-from enas.pictures import policy
 from enas.runs import run
 from enas.search_space import MacroNetwork, MicroNetwork
 from enas.search_space.cnn_micro import MicroCell
@@ -121,8 +122,8 @@ def settings(folder: Path, **changes) -> dict:
     return {**(IMAGE_SETTINGS if is_cnn else SETTINGS), **places, **changes}
 
 
-_PIPE, _WRITE_FIGURE = graphviz.Digraph.pipe, report.write_figure
-PLOTTING = (report, policy, evaluation_report)  # modules that write figures
+needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the Graphviz program `dot` is not installed")
+_PIPE, _PRINT = graphviz.Digraph.pipe, FigureCanvasAgg.print_png
 
 
 def no_dot(*args, **kwargs):
@@ -130,10 +131,9 @@ def no_dot(*args, **kwargs):
     raise graphviz.ExecutableNotFound(["dot"])
 
 
-def no_figure(figure, path: Path) -> Path:
-    """A picture of one pixel in the place of a plot."""
-    pictures.write(path, np.zeros((1, 1, 3), np.uint8))
-    return path
+def no_plot(canvas, file) -> None:
+    """Write a picture of one pixel instead of a plot."""
+    Image.new("RGB", (1, 1)).save(file, "PNG")
 
 
 @contextmanager
@@ -141,8 +141,7 @@ def rendering() -> Iterator[None]:
     """Drawings and plots are made inside this block, which takes most of the time of a small run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphviz.Digraph, "pipe", _PIPE)
-        for module in PLOTTING:
-            patch.setattr(module, "write_figure", _WRITE_FIGURE)
+        patch.setattr(FigureCanvasAgg, "print_png", _PRINT)
         yield
 
 

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from enas.cost import Cost
-from enas.pictures.plots import write_figure
+from enas.pictures.plots import SERIES_COLOURS, write_figure
 from enas.tasks.base import Metric
 
-METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+_LINE = "{:15} {:10} {:>9} {:>8}  {:36} {}"
 
 
 def write(folder: Path, results: dict[str, Any], truth: list[float], metric: Metric) -> None:
@@ -33,15 +33,12 @@ def report(results: dict[str, Any], metric: Metric) -> list[str]:
     ]
     if results["diverged"]:
         lines.append(f"{results['diverged']} of {num} architectures diverged; controls and τ leave them out")
-    lines.append(f"{'method':15} {'split':10} {'mean':>9} {'std':>8}  {'ranks':36} in the best tenth")
+    lines.append(_LINE.format("method", "split", "mean", "std", "ranks", "in the best tenth"))
     for name, found in results["methods"].items():
         for split, prefix in (("validation", ""), ("test", "test_")):
-            is_expected = "drawn" in found
-            columns = (
-                _expected(results, found, prefix) if is_expected else _reached(found, prefix, results["best_tenth"])
-            )
-            mean, std, what, inside = columns
-            lines.append(f"{name:15} {split:10} {mean:9.{decimals}f} {_std(std, decimals):>8}  {what:36} {inside}")
+            mean, std, what, inside = (_expected if "drawn" in found else _reached)(results, found, prefix)
+            deviation = "–" if std is None else f"{std:.{decimals}f}"
+            lines.append(_LINE.format(name, split, f"{mean:.{decimals}f}", deviation, what, inside))
     for name, found in results["methods"].items():
         if "parameters" in found:
             average = Cost(*(round(np.mean(found[key])) for key in ("parameters", "multiply_adds")))
@@ -56,11 +53,11 @@ def report(results: dict[str, Any], metric: Metric) -> list[str]:
     return lines
 
 
-def _reached(found: dict[str, Any], prefix: str, tenth: int) -> tuple[float, float | None, str, str]:
+def _reached(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[float, float | None, str, str]:
     """Mean and standard deviation over seeds, and the ranks."""
     scores, ranks = np.array(found[f"{prefix}scores"]), found[f"{prefix}ranks"]
     some = " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
-    inside = f"{sum(rank <= tenth for rank in ranks)} of {len(ranks)}"
+    inside = f"{sum(rank <= results['best_tenth'] for rank in ranks)} of {len(ranks)}"
     return scores.mean(), scores.std(ddof=1) if len(scores) > 1 else None, some, inside
 
 
@@ -71,10 +68,6 @@ def _expected(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tu
     kind = "exact, over all" if results["is_complete"] else "expected, over these"
     what = f"{best_of}{kind} {results['architectures']}"
     return found[f"{prefix}mean"], found[f"{prefix}std"], what, f"{found[f'{prefix}in_best_tenth']:.0%} of draws"
-
-
-def _std(std: float | None, decimals: int) -> str:
-    return "–" if std is None else f"{std:.{decimals}f}"
 
 
 def _tau(found: dict[str, Any]) -> str:
@@ -93,7 +86,7 @@ def scores_figure(results: dict[str, Any], truth: list[float], metric: Metric) -
     rng = np.random.default_rng(0)
     columns = {f"all {len(truth)}": {"scores": truth}}
     columns |= {name.replace("_", "\n"): found for name, found in methods.items()}
-    for place, ((name, found), colour) in enumerate(zip(columns.items(), ("0.6", *METHOD_COLOURS), strict=False)):
+    for place, ((name, found), colour) in enumerate(zip(columns.items(), ("0.6", *SERIES_COLOURS), strict=False)):
         if "drawn" in found:
             lower, _, upper = found["quartiles"]
             axes.vlines(place, lower, upper, color=colour, linewidth=6, alpha=0.7)
@@ -113,7 +106,7 @@ def ranking_figure(results: dict[str, Any], truth: list[float], metric: Metric, 
     """Each architecture of the table: its score by the shared weights of a method against that from scratch."""
     figure = Figure(figsize=(5.2, 4.8), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    axes.scatter(truth, results["shared"][name], s=14, color=METHOD_COLOURS[0], alpha=0.7)
+    axes.scatter(truth, results["shared"][name], s=14, color=SERIES_COLOURS[0], alpha=0.7)
     axes.set_xlabel(f"validation {metric.name} from scratch")
     axes.set_ylabel(f"by the shared weights of {name}")
     axes.set_title(f"{results['dataset']}: τ {_tau(results['tau'][name])}")

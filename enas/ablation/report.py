@@ -78,68 +78,62 @@ def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 def print_table(study: Study, rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table for people."""
-    metric, decimals = study.metric.name, study.metric.decimals
+    metric, decimals, has_cost = study.metric.name, study.metric.decimals, "parameters" in rows[0]
     width = max(len(row["edit"]) for row in rows)
-    costs = "  parameters  multiply-adds" if "parameters" in rows[0] else ""
-    print(f"{'':{width}}  validation   change        test   change{costs}   ({metric})")
+    line = f"{{:{width}}}  {{:>10}} {{:>8}}  {{:>10}} {{:>8}}" + ("  {:>10}  {:>13}" if has_cost else "")
+    titles = line.format("", "validation", "change", "test", "change", "parameters", "multiply-adds")
+    print(f"{titles}   ({metric})")
     for row in rows:
-        numbers = [
-            f"{row[f'{name}_{metric}']:10.{decimals}f} {row[f'{name}_change']:+8.{decimals}f}" for name in SPLITS
-        ]
-        cost = f"  {row['parameters']:10,}  {row['multiply_adds']:13,}" if costs else ""
-        print(f"{row['edit']:{width}}  {'  '.join(numbers)}{cost}")
+        numbers = []
+        for split in SPLITS:
+            numbers += [f"{row[f'{split}_{metric}']:.{decimals}f}", f"{row[f'{split}_change']:+.{decimals}f}"]
+        costs = [f"{row[name]:,}" for name in ("parameters", "multiply_adds") if has_cost]
+        print(line.format(row["edit"], *numbers, *costs))
 
 
 def plot_replacements(folder: Path, study: Study, rows: list[dict[str, Any]]) -> None:
     """Plot bars of the variants with everything replaced, and tables of those with one node replaced, a split each."""
-    part, node = study.architecture.part_word, study.architecture.node_word
+    part = study.architecture.part_word
     whole = [row for row in rows if row["node"] is None and row[part]]
-    labels = [row[part] for row in whole]
-    _plot_bars(folder / "all_nodes.png", study, whole, rows[0], labels, f"all {part}s replaced")
+    _plot_bars(folder / "all_nodes.png", study, rows[0], {row[part]: row for row in whole}, f"all {part}s replaced")
     for split in SPLITS:
-        title = f"{study.name}: one {node}'s {part} replaced"
-        _plot_nodes(folder / f"nodes_{split}.png", study, rows, split, title)
+        _plot_nodes(folder / f"nodes_{split}.png", study, rows, split)
 
 
 def plot_removals(folder: Path, study: Study, rows: list[dict[str, Any]]) -> None:
     """Plot bars of the variants with one node removed."""
-    node, removed = study.architecture.node_word, rows[1:]
-    labels = [f"{node} {row['node']}" for row in removed]
-    _plot_bars(folder / "nodes.png", study, removed, rows[0], labels, f"one {node} removed")
+    node = study.architecture.node_word
+    removed = {f"{node} {row['node']}": row for row in rows[1:]}
+    _plot_bars(folder / "nodes.png", study, rows[0], removed, f"one {node} removed")
 
 
-def _plot_bars(
-    path: Path, study: Study, rows: list[dict[str, Any]], unedited: dict[str, Any], labels: list[str], what: str
-) -> None:
+def _plot_bars(path: Path, study: Study, unedited: dict[str, Any], rows: dict[str, dict[str, Any]], what: str) -> None:
     metric = study.metric.name
     figure = bars_figure(
-        labels,
-        {name: [row[f"{name}_{metric}"] for row in rows] for name in SPLITS},
-        baseline={name: unedited[f"{name}_{metric}"] for name in SPLITS},
+        [*rows],
+        {split: [row[f"{split}_{metric}"] for row in rows.values()] for split in SPLITS},
+        baseline={split: unedited[f"{split}_{metric}"] for split in SPLITS},
         metric=metric,
         title=f"{study.name}: {what}",
     )
     write_figure(figure, path)
 
 
-def _plot_nodes(path: Path, study: Study, rows: list[dict[str, Any]], split: str, title: str) -> None:
-    part, metric = study.architecture.part_word, study.metric
+def _plot_nodes(path: Path, study: Study, rows: list[dict[str, Any]], split: str) -> None:
+    part, node_word, metric = study.architecture.part_word, study.architecture.node_word, study.metric
     by_edit = {(row["node"], row[part]): row for row in rows if row["node"] is not None}
     nodes, names = (list(dict.fromkeys(key[index] for key in by_edit)) for index in (0, 1))
+    # A node's own part is the replacement that changed nothing.
+    own = {node: name for (node, name), row in by_edit.items() if row["architecture"] == rows[0]["architecture"]}
     figure = table_figure(
         [str(node) for node in nodes],
         names,
         [[by_edit[node, name][f"{split}_{metric.name}"] for name in names] for node in nodes],
-        own=[_own([by_edit[node, name] for name in names], rows[0], part) for node in nodes],
+        own=[own.get(node) for node in nodes],
         baseline=rows[0][f"{split}_{metric.name}"],
         metric=f"{split} {metric.name}",
         higher_is_better=metric.higher_is_better,
-        names=(study.architecture.node_word, part),
-        title=title,
+        names=(node_word, part),
+        title=f"{study.name}: one {node_word}'s {part} replaced",
     )
     write_figure(figure, path)
-
-
-def _own(rows: list[dict[str, Any]], unedited: dict[str, Any], part: str) -> str | None:
-    """Find the replacement that changed nothing."""
-    return next((row[part] for row in rows if row["architecture"] == unedited["architecture"]), None)

@@ -8,7 +8,6 @@ Shapes: B batch, C channels, H and W height and width.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +26,7 @@ from enas.models.operations import (
     stem,
 )
 from enas.search_space.cnn_macro import STEM, MacroNetwork, reduction_layers
-from enas.search_space.cnn_micro import CELL_INPUTS, MicroCell, MicroNetwork
+from enas.search_space.cnn_micro import CELL_INPUTS, Edge, MicroCell, MicroNetwork
 from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
 
 Known = dict[nn.Module, Tensor]  # by module, what it made of the images, or of the stem
@@ -148,31 +147,6 @@ class MacroGraph(nn.Module):
         return self.classifier(x)
 
 
-class Edge(NamedTuple):
-    """What a node of a cell does with one of its two inputs.
-
-    Attributes:
-        node: the node's label.
-        slot: 0 for its first input, 1 for its second.
-        source: the label it reads there.
-        operation: what it applies.
-    """
-
-    node: int
-    slot: int
-    source: int
-    operation: str
-
-    @property
-    def key(self) -> str:
-        """The name of the edge's weights, such as "4_0_2_sep3x3"."""
-        return "_".join(map(str, self))
-
-    def stride(self, of_cell: int) -> int:
-        """The operation's stride in a cell of stride `of_cell`, which only operations on cell inputs have."""
-        return of_cell if self.source in CELL_INPUTS else 1
-
-
 @dataclass(frozen=True)
 class CellChoices:
     """Which weights a `Cell` has.
@@ -201,12 +175,7 @@ class CellChoices:
     @classmethod
     def of(cls, cell: MicroCell) -> "CellChoices":
         """The choices that `cell` made."""
-        edges = [
-            Edge(node, slot, source, operation)
-            for node, sources, operations in zip(cell.nodes, cell.inputs, cell.operations, strict=True)
-            for slot, (source, operation) in enumerate(zip(sources, operations, strict=True))
-        ]
-        return cls(edges, cell.output_nodes)
+        return cls(cell.edges, cell.output_nodes)
 
     @property
     def inputs(self) -> tuple[int, ...]:

@@ -6,12 +6,9 @@ animate("ptb_orig_2026-11-24_12-00-00", "search.gif")
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from enas.cli import Parser, guarded
@@ -28,16 +25,6 @@ _NAME = re.compile(r"(\d+)-(\d+)-(\d+(?:\.\d+)?(?:e\+\d+)?|inf|nan)-best")
 _FONT: Any = ImageFont.load_default(size=24)
 _LINE = sum(_FONT.getmetrics()) + 4  # pixels from one line of text to the next
 _MARGIN = 12  # pixels around the text
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawing in a run's networks/, and what its name says: the score is in the run's metric."""
-
-    path: Path
-    epoch: int
-    step: int
-    score: float
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,16 +85,19 @@ def animate(
         raise UserError(f"fps is {fps}; it must lie in (0, 50]")
     folder = find_run(model_name, log_dir, "model_name")
     pictures = select(find_pictures(folder), max_frame)
-    content = encode(render(pictures, saved_config(folder).space.metric.name, title), fps)
+    first, *others = render(pictures, saved_config(folder).space.metric.name, title)
+    duration = 10 * round(100 / fps)  # milliseconds, in the steps that a GIF knows
+    durations = [duration] * len(others) + [LAST_FRAME_HOLDS * duration]
     with atomic_write(output) as file:
-        file.write(content)
+        held = durations if others else durations[0]  # Pillow takes no list of one
+        first.save(file, "GIF", save_all=True, append_images=others, duration=held, loop=0)
     return output
 
 
-def find_pictures(folder: Path) -> list[Picture]:
+def find_pictures(folder: Path) -> list[Path]:
     """The pictures of the run in `folder`, see `pictures_of`; UserError, saying why, when there are none."""
     networks = folder / "networks"
-    pictures = [_picture(path) for path in pictures_of(folder) if _NAME.fullmatch(path.stem)]
+    pictures = [path for path in pictures_of(folder) if _NAME.fullmatch(path.stem)]
     if pictures:
         return pictures
     if any(networks.glob("*.dot")):
@@ -118,35 +108,24 @@ def find_pictures(folder: Path) -> list[Picture]:
     raise UserError(f"{networks}: no pictures; a run draws one, EPOCH-STEP-SCORE-best.png, whenever it derives")
 
 
-def _picture(path: Path) -> Picture:
-    epoch, step, score, _ = path.stem.split("-")
-    return Picture(path, int(epoch), int(step), float(score))
-
-
-def select(pictures: Sequence[Picture], max_frame: int) -> list[Picture]:
+def select(pictures: Sequence[Path], max_frame: int) -> list[Path]:
     """At most `max_frame` of the pictures, evenly spaced, the first and the last included; of one, the last."""
-    if len(pictures) <= max_frame:
-        return list(pictures)
-    if max_frame == 1:
-        return [pictures[-1]]
-    return [pictures[index * (len(pictures) - 1) // (max_frame - 1)] for index in range(max_frame)]
+    num = min(len(pictures), max_frame)
+    return [*(pictures[index * (len(pictures) - 1) // (num - 1)] for index in range(num - 1)), pictures[-1]]
 
 
-def render(pictures: Sequence[Picture], metric: str, title: str = "") -> list[np.ndarray]:
+def render(pictures: Sequence[Path], metric: str, title: str = "") -> list[Image.Image]:
     """The frames: each picture centred under a header with the title, the epoch, the step and the score.
 
     All are scaled by the same factor, so that boxes keep their size from frame to frame; the longest side of a frame
     is at most `LONGEST_SIDE`.
-
-    Returns:
-        one frame a picture, [height, width, 3], bytes.
 
     Raises:
         UserError: a picture cannot be read.
     """
     status = [status_line(picture, metric) for picture in pictures]
     header = _MARGIN + _LINE * (2 if title else 1)
-    drawings = [open_picture(picture.path) for picture in pictures]
+    drawings = [open_picture(picture) for picture in pictures]
     width, height = (max(drawing.size[side] for drawing in drawings) for side in (0, 1))
     factor = min(1, LONGEST_SIDE / width, (LONGEST_SIDE - header) / height)
     text_width = round(max(map(_FONT.getlength, [title, *status])))
@@ -162,13 +141,14 @@ def render(pictures: Sequence[Picture], metric: str, title: str = "") -> list[np
         draw.text((left, header - _LINE), line, "black", _FONT)
         scaled = drawing.resize([max(1, round(side * factor)) for side in drawing.size], Image.Resampling.LANCZOS)
         frame.paste(scaled, ((canvas[0] - scaled.width) // 2, header), scaled)
-        frames.append(np.asarray(frame))
+        frames.append(frame)
     return frames
 
 
-def status_line(picture: Picture, metric: str) -> str:
-    """The line above a picture: its epoch, step and score."""
-    return f"epoch {picture.epoch}   step {picture.step}   {metric} {format_score(picture.score)}"
+def status_line(picture: Path, metric: str) -> str:
+    """The line above a picture: its epoch, step and score, which its name says."""
+    epoch, step, score, _ = picture.stem.split("-")
+    return f"epoch {int(epoch)}   step {int(step)}   {metric} {format_score(float(score))}"
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -182,12 +162,3 @@ def open_picture(path: Path) -> Image.Image:
             return image.convert("RGBA")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as a PNG ({error}); remove it, or draw it again") from None
-
-
-def encode(frames: Sequence[np.ndarray], fps: float) -> bytes:
-    """The frames [height, width, 3] as a GIF that repeats for ever."""
-    duration = 10 * round(100 / fps)  # milliseconds, in the steps that a GIF knows
-    last = LAST_FRAME_HOLDS * duration
-    # Pillow takes no list of one.
-    durations = [duration] * (len(frames) - 1) + [last] if len(frames) > 1 else last
-    return imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", plugin="pillow", duration=durations, loop=0)

@@ -1,14 +1,13 @@
 """Pictures of architectures, in the style of Figures 1, 3, 5 and 6 of the paper."""
 
 import itertools
-import shutil
 from pathlib import Path
 
 import graphviz
 
 from enas.errors import UserError
 from enas.runs.files import atomic_write
-from enas.search_space.cnn_macro import STEM, MacroNetwork
+from enas.search_space.cnn_macro import STEM, MacroNetwork, reduction_layers
 from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
 from enas.search_space.operations import OPERATIONS
 from enas.search_space.rnn_cell import ACTIVATIONS, RNNCell
@@ -59,51 +58,22 @@ _BOX_WIDTH = 136
 _POINTS_PER_INCH = 72
 
 
-def dot_available() -> bool:
-    """Whether the Graphviz program `dot`, which turns drawings into pictures, is installed."""
-    return shutil.which("dot") is not None
-
-
-def draw_cell(cell: RNNCell, path: str | Path, *, title: str | None = None) -> Path:
-    """Draw a recurrent cell as a PNG, or write its .dot source where `dot` cannot make one.
-
-    The file is written whole or not at all; a missing folder is made.
-
-    Args:
-        cell: the cell to draw.
-        path: where the picture goes; ends in .png, or in .svg.
-        title: a line above the cell, such as "epoch 4, step 1600, perplexity 143.2".
-
-    Returns:
-        The file written: `path`, or the same name ending in .dot.
-
-    Raises:
-        UserError: when `path` does not end in .png.
-    """
-    return write_graph(cell_graph(cell, title=title), path)
-
-
-def draw_macro(network: MacroNetwork, path: str | Path, *, title: str | None = None) -> Path:
-    """Draw a macro network from the image to the softmax: a chain of layers, with skips as lighter curves.
-
-    Args, returns and raises as `draw_cell`.
-    """
-    return write_graph(macro_graph(network, title=title), path)
-
-
-def draw_micro(network: MicroNetwork, path: str | Path, *, title: str | None = None) -> Path:
-    """Draw the normal and the reduction cell of a micro network side by side.
-
-    Args, returns and raises as `draw_cell`.
-    """
-    return write_graph(micro_graph(network, title=title), path)
-
-
 def cell_graph(cell: RNNCell, *, title: str | None = None) -> graphviz.Digraph:
     """The drawing of a recurrent cell as a Graphviz graph, which a notebook shows as it is."""
     graph = new_graph("cell", title)
-    _add_boxes(graph, cell)
-    _add_edges(graph, cell)
+    for name in INPUTS:
+        graph.node(name)
+    for node, activation in zip(cell.nodes, cell.activations, strict=True):
+        graph.node(str(node), label=f"{node}: {activation}", fillcolor=ACTIVATIONS[activation].colour)
+    graph.node(MEAN)
+    graph.node(OUTPUT)
+    for name in INPUTS:
+        graph.edge(name, str(cell.nodes[0]))
+    for previous, node in cell.edges:
+        graph.edge(str(previous), str(node))
+    for node in cell.output_nodes:
+        graph.edge(str(node), MEAN, **_MEAN_EDGE_STYLE)
+    graph.edge(MEAN, OUTPUT)
     return graph
 
 
@@ -133,12 +103,14 @@ def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
     chain: list[tuple[str, dict[str, str]]] = [("image", {})]
     if network.reads_stem:
         chain.append((str(STEM), {"label": "stem"}))
-    stage = 0
-    for layer, operation, layer_stage in zip(network.layers, network.operations, network.stages, strict=True):
-        chain += [(f"reduction {number}", _REDUCTION_STYLE) for number in range(stage, layer_stage)]
-        label = f"{layer}: {OPERATIONS[operation].label}"
-        chain.append((str(layer), {"label": label, "fillcolor": OPERATIONS[operation].colour}))
-        stage = layer_stage
+    operations = dict(zip(network.layers, network.operations, strict=True))
+    reductions = reduction_layers(network.num_layers)
+    for layer in range(network.num_layers):
+        if layer in operations:
+            operation = OPERATIONS[operations[layer]]
+            chain.append((str(layer), {"label": f"{layer}: {operation.label}", "fillcolor": operation.colour}))
+        if layer in reductions:
+            chain.append((f"reduction {reductions.index(layer)}", _REDUCTION_STYLE))
     return [*chain, ("softmax", {})]
 
 
@@ -169,13 +141,13 @@ def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> No
     with graph.subgraph(graph_attr={"rank": "source"}) as top:
         for label, name in zip(CELL_INPUTS, MICRO_INPUTS, strict=True):
             top.node(f"{prefix}{label}", label=name)
-    for node, inputs, operations in zip(cell.nodes, cell.inputs, cell.operations, strict=True):
-        graph.node(f"{prefix}{node}", label=f"{node}: add", **_ADD_STYLE)
-        for side, (label, operation) in enumerate(zip(inputs, operations, strict=True)):
-            box = f"{prefix}{node} {side}"
-            graph.node(box, label=OPERATIONS[operation].label, fillcolor=OPERATIONS[operation].colour)
-            graph.edge(f"{prefix}{label}", box)
-            graph.edge(box, f"{prefix}{node}")
+    for node, slot, source, operation in cell.edges:
+        if slot == 0:
+            graph.node(f"{prefix}{node}", label=f"{node}: add", **_ADD_STYLE)
+        box = f"{prefix}{node} {slot}"
+        graph.node(box, label=OPERATIONS[operation].label, fillcolor=OPERATIONS[operation].colour)
+        graph.edge(f"{prefix}{source}", box)
+        graph.edge(box, f"{prefix}{node}")
     graph.node(f"{prefix}concat", label="concat")
     for node in cell.output_nodes:
         graph.edge(f"{prefix}{node}", f"{prefix}concat", **_MEAN_EDGE_STYLE)
@@ -192,39 +164,29 @@ def new_graph(name: str, title: str | None = None) -> graphviz.Digraph:
     return graph
 
 
-def _add_boxes(graph: graphviz.Digraph, cell: RNNCell) -> None:
-    for name in INPUTS:
-        graph.node(name)
-    for node, activation in zip(cell.nodes, cell.activations, strict=True):
-        graph.node(str(node), label=f"{node}: {activation}", fillcolor=ACTIVATIONS[activation].colour)
-    graph.node(MEAN)
-    graph.node(OUTPUT)
-
-
-def _add_edges(graph: graphviz.Digraph, cell: RNNCell) -> None:
-    for name in INPUTS:
-        graph.edge(name, str(cell.nodes[0]))
-    for previous, node in cell.edges:
-        graph.edge(str(previous), str(node))
-    for node in cell.output_nodes:
-        graph.edge(str(node), MEAN, **_MEAN_EDGE_STYLE)
-    graph.edge(MEAN, OUTPUT)
-
-
 def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
-    """Write a graph as a PNG, an SVG, or .dot source where `dot` cannot make one; returns and raises as `draw_cell`."""
+    """Write a graph as a PNG or SVG, or its .dot source if `dot` cannot make one.
+
+    The file is written whole or not at all; a missing folder is made.
+
+    Args:
+        graph: the drawing.
+        path: where the picture goes; ends in .png or .svg.
+
+    Returns:
+        The file written: `path`, or the same name ending in .dot.
+
+    Raises:
+        UserError: `path` ends in something else, or cannot be written.
+    """
     path = Path(path)
     if path.suffix not in (".png", ".svg"):
         raise UserError(f"{path}: a picture's name must end in .png or .svg")
     try:
-        no_layout = 2 if graph.engine == "neato" else None
-        return _write_atomically(path, graph.pipe(format=path.suffix[1:], neato_no_op=no_layout))
+        content = graph.pipe(format=path.suffix[1:], neato_no_op=2 if graph.engine == "neato" else None)
     except (graphviz.ExecutableNotFound, graphviz.CalledProcessError):
         # A missing program, or one built without the format, must not end a search.
-        return _write_atomically(path.with_suffix(".dot"), graph.source.encode())
-
-
-def _write_atomically(path: Path, content: bytes) -> Path:
+        path, content = path.with_suffix(".dot"), graph.source.encode()
     with atomic_write(path) as file:
         file.write(content)
     return path

@@ -23,8 +23,8 @@ from enas.runs.files import atomic_write
 LARGEST_LINEAR_RATIO = 3
 # Blue and red around a near white, told apart by colour-blind readers too. Red is the higher end.
 COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
-# Blue, orange, green and vermilion of the Okabe-Ito palette.
-SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00")
+# The Okabe-Ito palette, without black.
+SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 
 _DPI = 150
 _LETTER = 0.095  # inches, about the width of one in a group's label
@@ -143,7 +143,10 @@ def bars_figure(
         metric: what the scores measure.
         title: above the plot.
     """
-    texts = _group_labels(labels, values)
+    texts = list(labels)
+    for name, scores in values.items():
+        pairs = zip(texts, scores, strict=True)
+        texts = [text if math.isfinite(score) else f"{text}\n{name}: {score}" for text, score in pairs]
     longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
     group = max(0.4 * len(values), _LETTER * (longest + 2))
     figure = Figure(figsize=(max(6.4, 1.5 + group * len(labels)), 4.8), dpi=_DPI, layout="constrained")
@@ -151,10 +154,11 @@ def bars_figure(
     width = 0.8 / len(values)
     for index, ((name, scores), colour) in enumerate(zip(values.items(), cycle(SERIES_COLOURS), strict=False)):
         places = np.arange(len(labels)) + (index - (len(values) - 1) / 2) * width
-        bars = axes.bar(places, [_or_nan(score) for score in scores], width, color=colour, alpha=0.6, label=name)
-        axes.bar_label(bars, [*map(_if_finite, scores)], rotation=90, padding=4, fontsize=8, bbox=_LABEL_BOX)
-        line_label = f"{name}, unedited: {_text(baseline[name])}"
-        axes.axhline(_or_nan(baseline[name]), color=colour, linestyle="--", label=line_label)
+        bars = axes.bar(places, _shown(scores), width, color=colour, alpha=0.6, label=name)
+        numbers = [_text(score) if math.isfinite(score) else "" for score in scores]
+        axes.bar_label(bars, numbers, rotation=90, padding=4, fontsize=8, bbox=_LABEL_BOX)
+        (unedited,) = _shown([baseline[name]])
+        axes.axhline(unedited, color=colour, linestyle="--", label=f"{name}, unedited: {_text(baseline[name])}")
     axes.set_xticks(range(len(labels)), texts)
     axes.set_title(title, parse_math=False)
     _scale_values(axes, [*baseline.values(), *chain(*values.values())], metric)
@@ -162,21 +166,8 @@ def bars_figure(
     return figure
 
 
-def _or_nan(score: float) -> float:
-    return score if math.isfinite(score) else math.nan
-
-
-def _if_finite(score: float) -> str:
-    return _text(score) if math.isfinite(score) else ""
-
-
-def _group_labels(labels: Sequence[str], values: dict[str, Sequence[float]]) -> list[str]:
-    """The labels, each with a line for every one of its scores that has no bar."""
-    texts = []
-    for index, label in enumerate(labels):
-        missing = [f"{name}: {scores[index]}" for name, scores in values.items() if not math.isfinite(scores[index])]
-        texts.append("\n".join([label, *missing]))
-    return texts
+def _shown(scores: Sequence[float]) -> list[float]:
+    return [score if math.isfinite(score) else math.nan for score in scores]
 
 
 def _scale_values(axes: Axes, numbers: Sequence[float], metric: str) -> None:

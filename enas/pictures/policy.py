@@ -23,26 +23,19 @@ def draw_policy(space: Space[Any], decisions: list[list[Any]], path: Path) -> Pa
     return write_figure(policy_figure(space, decisions), path)
 
 
-def policy_rows(space: Space[Any], decisions: list[list[Any]]) -> tuple[list[str], list[list[float]], list[float]]:
-    """The names of the choices, the probabilities of each over the evaluations, and where a decision's choices end.
+def policy_figure(space: Space[Any], decisions: list[list[Any]]) -> Figure:
+    """A heat map of choices × evaluations; arguments as for `draw_policy`.
 
-    Arguments are those of `draw_policy`. A decision with one choice has no row, and one between two of which the first
-    is "no" has one.
+    A decision with one choice has no row, and one between two of which the first is "no" has one.
     """
     labels, rows, borders = [], [], []
     for index, names in enumerate(space.choices):
-        shown = range(len(names)) if len(names) != 2 or names[0] else [1]
         if len(names) == 1:
             continue
-        labels += [names[choice] for choice in shown]
-        rows += [[probabilities[index][choice] for _, probabilities in decisions] for choice in shown]
+        first = 0 if len(names) != 2 or names[0] else 1
+        labels += names[first:]
+        rows += [[chances[index][choice] for _, chances in decisions] for choice in range(first, len(names))]
         borders.append(len(rows) - 0.5)
-    return labels, rows, borders
-
-
-def policy_figure(space: Space[Any], decisions: list[list[Any]]) -> Figure:
-    """A heat map of choices × evaluations; arguments as for `draw_policy`."""
-    labels, rows, borders = policy_rows(space, decisions)
     epochs = [epoch for epoch, _ in decisions]
     size = (min(WIDEST, max(4.0, 2.6 + 0.25 * len(epochs))), max(2.4, 1.2 + 0.17 * len(rows)))
     figure = Figure(figsize=size, dpi=100, layout="constrained")

@@ -1,5 +1,6 @@
 """The page: figures and tables put into a template."""
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from enas.errors import UserError
+from enas.pictures.animation import open_picture
 from enas.report import figures
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
 from enas.runs.files import atomic_write
@@ -56,26 +58,23 @@ def _render(records: list[Record], results_dir: Path) -> str:
     environment.filters["score"] = lambda value: "–" if value is None else format_score(value)
     environment.filters["count"] = lambda value: f"{value:,}" if isinstance(value, int) else "–"
     environment.filters["figure"] = _embed
+    environment.filters["inline"] = _inline
     return environment.get_template("page.html").render(
         title=", ".join(record.name for record in records),
         plotly=get_plotlyjs(),
         records=records,
         settings=settings_table(records),
         curves=figures.curves(records),
-        details=[(record, _details(record)) for record in records],
-        ablations=[(one, figures.changes(one)) for one in read_ablations(records, results_dir)],
-        evaluations=[(name, one, figures.methods(one)) for name, one in read_evaluations(records, results_dir)],
+        comparisons=[figures.comparison(record) for record in records],
+        ablations=read_ablations(records, results_dir),
+        evaluations=read_evaluations(records, results_dir),
     )
 
 
-def _details(record: Record) -> list[tuple[str, Figure]]:
-    """The figures of one run alone, with their headings."""
-    found = {
-        "The derived architecture over time": figures.over_time(record),
-        "The policy against uniform samples: median and quartiles": figures.comparison(record),
-        "The controller's probabilities": figures.heat_map(record.policy) if record.policy else None,
-    }
-    return [(heading, figure) for heading, figure in found.items() if figure is not None]
+def _inline(picture: Path) -> str:
+    """A PNG as an address that holds all of it; UserError, naming it, when it cannot be read."""
+    open_picture(picture)
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _embed(figure: Figure) -> str:

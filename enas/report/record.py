@@ -7,22 +7,11 @@ from typing import Any
 
 from enas.config import Config, named, without_effect
 from enas.errors import UserError
-from enas.pictures.policy import policy_rows
 from enas.runs.files import read_json
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config
-from enas.settings import SEARCHES, USE
+from enas.settings import USE
 from enas.tasks.base import Metric
-from enas.training.checkpoint import Checkpoints
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A controller's probabilities: a row for each choice, a column for each evaluation."""
-
-    epochs: list[int]
-    choices: list[str]
-    probabilities: list[list[float]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +24,6 @@ class Record:
         config: its settings.
         results: what its results.json holds.
         pictures: of its architecture, oldest first.
-        policy: None where there is no controller that learns.
     """
 
     name: str
@@ -43,22 +31,25 @@ class Record:
     config: Config
     results: dict[str, Any]
     pictures: list[Path]
-    policy: Policy | None
 
     @property
     def metric(self) -> Metric:
         """What its scores measure."""
         return self.config.space.metric
 
-    def curve(self, name: str) -> tuple[list[int], list[float]]:
-        """Epochs, and the values of one entry of the history, where it has them."""
-        entries = [entry for entry in self.results["history"] if entry.get(name) is not None]
-        return [entry["epoch"] for entry in entries], [entry[name] for entry in entries]
+    @property
+    def policy(self) -> Path | None:
+        """The picture of the controller's probabilities, if the run has a controller that learns."""
+        path = self.folder / "policy.png"
+        return path if path.is_file() else None
 
-    def compared(self, who: str, what: str) -> tuple[list[int], list[float]]:
-        """Epochs, and the "median", say, of the "policy" or of the "uniform" samples; see `derive.summary`."""
-        entries = [entry for entry in self.results["history"] if entry.get(who, {}).get(what) is not None]
-        return [entry["epoch"] for entry in entries], [entry[who][what] for entry in entries]
+    def curve(self, name: str, part: str = "") -> tuple[list[int], list[Any]]:
+        """Epochs, and the values of one entry of the history, or of one `part` of it, where it has them."""
+        values = [(entry["epoch"], entry.get(name)) for entry in self.results["history"]]
+        if part:
+            values = [(epoch, (value or {}).get(part)) for epoch, value in values]
+        found = [(epoch, value) for epoch, value in values if value is not None]
+        return [epoch for epoch, _ in found], [value for _, value in found]
 
 
 def read_runs(load_paths: Sequence[str | Path], log_dir: str | Path) -> list[Record]:
@@ -77,7 +68,7 @@ def _read(folder: Path, name: str) -> Record:
     results = read_json(path)
     _check(results, config.space.metric.name, path)
     pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
-    return Record(name, folder, config, results, pictures, _policy(folder, config))
+    return Record(name, folder, config, results, pictures)
 
 
 def _check(results: Any, metric: str, path: Path) -> None:
@@ -87,16 +78,6 @@ def _check(results: Any, metric: str, path: Path) -> None:
     history = results["history"]
     if not isinstance(history, list) or any(not isinstance(entry, dict) or "epoch" not in entry for entry in history):
         raise UserError(f"{path}: its history is not a list of epochs")
-
-
-def _policy(folder: Path, config: Config) -> Policy | None:
-    if config.mode not in SEARCHES:
-        return None
-    decisions = Checkpoints(folder / "checkpoints").load_newest()["progress"]["decisions"]
-    if not decisions:
-        return None
-    choices, rows, _ = policy_rows(config.space.controllers[config.train_type](config).space, decisions)
-    return Policy([epoch for epoch, _ in decisions], choices, rows)
 
 
 def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
@@ -117,15 +98,16 @@ def _is_shown(name: str, config: Config) -> bool:
 
 
 @dataclass(frozen=True)
-class Ablation:
-    """The rows of an ablation of one of the runs."""
+class Study:
+    """An ablation or an evaluation: its results.json, and the plots that lie beside it."""
 
     name: str
     metric: str
-    rows: list[dict[str, Any]]
+    results: dict[str, Any]
+    pictures: list[Path]
 
 
-def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Ablation]:
+def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
     """The ablations of these runs, as far as they have come."""
     found = []
     contents = {path: read_json(path) for path in sorted(results_dir.glob("*/*/results.json"))}
@@ -133,7 +115,7 @@ def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Ablatio
         for path, content in contents.items():
             if _is_ablation_of(record, path, content):
                 name = f"{content['ablation'].replace('_', ' ')} · {path.parent.name}"
-                found.append(Ablation(name, record.metric.name, content["rows"]))
+                found.append(Study(name, record.metric.name, content, _plots(path)))
     return found
 
 
@@ -149,11 +131,17 @@ def _is_ablation_of(record: Record, path: Path, content: Any) -> bool:
     return weights == run or not weights.exists()
 
 
-def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The evaluations of searches on the datasets of these runs, by name."""
+def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study]:
+    """The evaluations of searches on the datasets of these runs."""
     datasets, found = {record.config.dataset for record in records}, []
     for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
         content = read_json(path)
         if isinstance(content, dict) and content.get("methods") and content.get("dataset") in datasets:
-            found.append((path.parent.name, content))
+            found.append(Study(path.parent.name, content["metric"], content, _plots(path)))
     return found
+
+
+def _plots(results: Path) -> list[Path]:
+    """The plots beside a results.json, the main ones first."""
+    others = ("nodes_test", "ranking")
+    return sorted(results.parent.glob("*.png"), key=lambda path: (path.name.startswith(others), path.name))

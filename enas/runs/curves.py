@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import imageio.v3 as imageio
+import numpy as np
+from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -45,7 +46,8 @@ class Curves:
 
     def picture(self, tag: str, path: Path, step: int) -> None:
         """A PNG."""
-        pixels = imageio.imread(path)[..., :3]
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
         self._add(Event(step=step, summary=summary.image(tag, pixels, dataformats="HWC")))
 
     def flush(self) -> None:

@@ -98,11 +98,6 @@ class MacroNetwork(Graph):
         """Whether a layer skips from the stem."""
         return any(STEM in skips for skips in self.skips)
 
-    @property
-    def stages(self) -> tuple[int, ...]:
-        """For each layer the number of reductions before it: 0, 1 or 2."""
-        return tuple(sum(after < layer for after in reduction_layers(self.num_layers)) for layer in self.layers)
-
     def encode(self, operations: Sequence[str] = MACRO_OPERATIONS) -> tuple[int, ...]:
         """The controller's decisions: for each layer its operation, then 0 or 1 for each earlier layer.
 

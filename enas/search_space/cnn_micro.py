@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from enas.errors import UserError
 from enas.search_space.architecture import Architecture, check_encodable
@@ -16,6 +16,31 @@ CELL_NAMES = ("normal", "reduction")
 
 def _tuples(pairs: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
     return tuple(tuple(pair) for pair in pairs)
+
+
+class Edge(NamedTuple):
+    """What a node of a cell does with one of its two inputs.
+
+    Attributes:
+        node: the node's label.
+        slot: 0 for its first input, 1 for its second.
+        source: the label it reads there.
+        operation: what it applies.
+    """
+
+    node: int
+    slot: int
+    source: int
+    operation: str
+
+    @property
+    def key(self) -> str:
+        """The name of the edge's weights, such as "4_0_2_sep3x3"."""
+        return "_".join(map(str, self))
+
+    def stride(self, of_cell: int) -> int:
+        """The operation's stride in a cell of stride `of_cell`, which only operations on cell inputs have."""
+        return of_cell if self.source in CELL_INPUTS else 1
 
 
 @dataclass(frozen=True)
@@ -76,6 +101,15 @@ class MicroCell(Cell):
     @property
     def _read(self) -> set[int]:
         return {label for pair in self.inputs for label in pair}
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Both edges of each node, node by node."""
+        return tuple(
+            Edge(node, slot, source, operation)
+            for node, sources, operations in zip(self.nodes, self.inputs, self.operations, strict=True)
+            for slot, (source, operation) in enumerate(zip(sources, operations, strict=True))
+        )
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
         """The authors' integers: first input, first operation, second input, second operation of each node.

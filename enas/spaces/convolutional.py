@@ -25,7 +25,7 @@ from enas.models import cost
 from enas.models.cnn import reductions
 from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN, check_thirds
-from enas.pictures.drawing import draw_macro, draw_micro
+from enas.pictures.drawing import macro_graph, micro_graph, write_graph
 from enas.search_space import Architecture, MacroNetwork, MicroNetwork, Space
 from enas.search_space.cnn_formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.search_space.decisions import MacroSpace, MicroSpace, MicroSpaceConfig
@@ -149,7 +149,7 @@ MACRO = register(
         scratch=lambda network, num_classes, config: MacroCNN(network, num_classes, config[ScratchCNNConfig]),
         operations=MACRO_OPERATIONS,
         architecture=MacroNetwork,
-        draw=lambda network, path, title: draw_macro(network, path, title=title),
+        draw=lambda network, path, title: write_graph(macro_graph(network, title=title), path),
         formats=MACRO_FORMATS,
         cost=macro_cost,
         check=check,
@@ -166,7 +166,7 @@ MICRO = register(
         scratch=lambda network, num_classes, config: MicroCNN(network, num_classes, config[MicroCNNConfig]),
         operations=MICRO_OPERATIONS,
         architecture=MicroNetwork,
-        draw=lambda network, path, title: draw_micro(network, path, title=title),
+        draw=lambda network, path, title: write_graph(micro_graph(network, title=title), path),
         formats=MICRO_FORMATS,
         cost=micro_cost,
         check=check_micro,

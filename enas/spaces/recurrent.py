@@ -16,7 +16,6 @@ from enas.models.cost import cell_cost
 from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.models.lstm import LSTMModel, lstm_cost, nearest_hidden
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.pictures.drawing import draw_cell
 from enas.search_space import LSTMBaseline, RNNCell
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
 from enas.search_space.formats import RNN_FORMATS
@@ -141,7 +140,7 @@ RNN = register(
         optim=SharedOptimConfig,
         scratch=lambda config: config[ScratchConfig],
         metric=LanguageTask.metric,
-        draw=lambda cell, path, title: draw_cell(cell, path, title=f"{title}, {cell.num_blocks} nodes"),
+        draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),
         formats=RNN_FORMATS,
         replacement=Replacement(
             ablation="activation_replacement",
