@@ -16,6 +16,7 @@ from enas.models.cost import cell_cost
 from enas.models.language_model import LanguageModel, LanguageModelConfig
 from enas.models.lstm import LSTMModel, lstm_cost, nearest_hidden
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.pictures.drawing import cell_graph, write_graph
 from enas.search_space import LSTMBaseline, RNNCell
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
 from enas.search_space.formats import RNN_FORMATS
