@@ -201,11 +201,11 @@ class Config:
                 f"controller_start is {self.controller_start}; of {self.max_epoch} epochs it leaves the controller "
                 "none; lower it, or raise max_epoch"
             )
-        if self._matters("controller_max_step") and self.baseline == "leave_one_out" and self.controller_max_step == 1:
-            raise UserError(
-                "controller_max_step is 1; baseline leave_one_out compares the architectures of an update and needs at "
-                "least 2"
-            )
+        for name in ("controller_num_aggregate", "controller_max_step"):
+            if self._matters(name) and self.baseline == "leave_one_out" and getattr(self, name) == 1:
+                raise UserError(
+                    f"{name} is 1; baseline leave_one_out compares the architectures of an update and needs at least 2"
+                )
         self.space.check(self)
 
     def _matters(self, name: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_controllers import ACTIVATIONS, listed, make_controller
 
-from enas.config import read_variation
+from enas.config import Config, effect_notes, read_variation
 from enas.controllers import IndependentController, RNNController, RNNControllerConfig
 from enas.search_space import RNNCell
 from enas.search_space.decisions import RNNSpace
@@ -122,7 +122,14 @@ def test_one_architecture_alone_has_no_others():
 
 def test_leave_one_out_needs_two():
     with pytest.raises(ValueError, match="controller_num_aggregate is 1; baseline leave_one_out compares"):
-        ReinforceConfig(baseline="leave_one_out")
+        Config(baseline="leave_one_out")
+
+
+@pytest.mark.parametrize("settings", [{"train_type": "random"}, {"mode": "single"}, {"mode": "derive"}])
+def test_leave_one_out_needs_nothing_where_no_controller_trains(settings):
+    """It has no effect there, which is said and not refused."""
+    config = Config(baseline="leave_one_out", **settings)
+    assert any("baseline" in line for line in effect_notes(["baseline"], config))
 
 
 @pytest.mark.parametrize("kind", ["ema", "leave_one_out"])

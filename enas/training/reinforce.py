@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from enas.controllers.base import TRAINED
-from enas.errors import UserError
 from enas.settings import ABOVE_ZERO, Settings, setting
 
 WITH_ENTROPY = TRAINED | {"entropy_coeff": ABOVE_ZERO}
@@ -55,13 +54,6 @@ class ReinforceConfig(Settings):
     discount: float = setting(
         1.0, "discount of the reward from decision to decision", at_least=0, at_most=1, only=TRAINED
     )
-
-    def check(self) -> None:
-        if self.baseline == "leave_one_out" and self.controller_num_aggregate < 2:
-            raise UserError(
-                "controller_num_aggregate is 1; baseline leave_one_out compares the architectures of an update and "
-                "needs at least 2"
-            )
 
     def updates(self, num: int) -> list[int]:
         """How many of `num` architectures each update scores: `controller_num_aggregate`, and the last one the rest.
