@@ -74,8 +74,7 @@ def _step(name: str, config: Config, search: Callable[[], Trainer], cells: list)
 
 
 def _scoring(name: str, config: Config, search: Callable[[], Trainer], cells: list) -> Action:
-    batch_size, length = config.reward_batch_size or config.batch_size, config.reward_length
-    tokens = len(cells) * batch_size * (length or config.shared_rnn_max_length)
+    tokens = len(cells) * (config.reward_batch_size or config.batch_size) * config.shared_rnn_max_length
     return Action(name, lambda: search().task.rewards(cells), tokens, "tokens")
 
 

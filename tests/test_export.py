@@ -30,7 +30,7 @@ from enas.models.rnn_reference import Cell
 from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
 from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.search_space import ACTIVATIONS, MacroNetwork, RNNCell, cnn_macro, load_architecture
+from enas.search_space import ACTIVATIONS, MacroNetwork, RNNCell, load_architecture
 from enas.search_space.operations import MACRO_OPERATIONS
 
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 0, 2))
@@ -320,7 +320,7 @@ def _modules(kind: str, depth: int) -> str:
 
 
 def test_an_operation_of_ones_own_is_refused(monkeypatch):
-    monkeypatch.setattr(cnn_macro, "MACRO_OPERATIONS", [*MACRO_OPERATIONS, "mine"])
+    monkeypatch.setattr(MacroNetwork, "known_parts", [*MACRO_OPERATIONS, "mine"])
     network = MacroNetwork(("mine", *["conv3x3"] * 5), ((),) * 6)
     with pytest.raises(UserError, match="operation mine is not one of avg3x3, max3x3, conv3x3"):
         convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))

@@ -333,5 +333,7 @@ def test_the_settings_for_small_images_fit_both_spaces(space):
 
 
 def test_the_settings_of_a_variation_are_checked():
-    with pytest.raises(UserError, match="config small: num_blocks has no effect for network_type cnn"):
+    with pytest.raises(
+        UserError, match="config small is for another search space: num_blocks has no effect for network_type cnn"
+    ):
         Config.from_variation("small", network_type="cnn")

@@ -77,8 +77,11 @@ def as_enas_lm(tmp_path):
 
 
 def test_enas_lm_reads_embeddings_as_they_are(as_enas_lm):
-    words = torch.tensor([[0, 3], [2, 1]])
-    assert torch.equal(as_enas_lm.embed(words), as_enas_lm.embedding[words])
+    words, read = torch.tensor([[0, 3], [2, 1]]), []
+    run_cells = as_enas_lm.run_cells
+    as_enas_lm.run_cells = lambda embedded, *rest: (read.append(embedded), run_cells(embedded, *rest))[1]
+    as_enas_lm(words, [CELL], as_enas_lm.initial_state(1, 2))
+    assert torch.equal(read[0], as_enas_lm.embedding[words])
 
 
 def test_enas_lm_starts_without_a_bias_of_the_decoder(as_enas_lm):
@@ -93,7 +96,7 @@ def test_enas_lm_bounds_no_state(as_enas_lm):
         states = model(words, [CELL], model.initial_state(1, 3)).states[:, 0]
         edges = {edge: model.edge(*edge) for edge in CELL.edges}
         start = model.initial_state(1, 3)[0]
-        projected = model.embed(words) @ model.w_input
+        projected = model.embedding[words] @ model.w_input
         free = rnn_reference.sequence(nodes(CELL), projected, start, model.w_state, edges, norm_bound=math.inf)
     assert states.norm(dim=-1).max() > 1000
     torch.testing.assert_close(states, free, rtol=1e-4, atol=1e-4)
