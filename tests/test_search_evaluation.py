@@ -78,6 +78,7 @@ def test_a_training_of_the_table_is_that_of_the_command(home, evaluated, tmp_pat
     given = {**SIZES, "dataset": "tiny", "shared_max_step": 4, "max_epoch": 1, "precision": "float32"}
     found = truth.train_from_scratch({**given, "data_dir": str(home / "data")}, row["architecture"], seed=1)
     assert (found["validation"], found["test"]) == (row["runs"][0]["validation"], row["runs"][0]["test"])
+    assert found["seconds"] > 0  # however fast the machine is: the time of a search is divided by it
 
 
 def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, monkeypatch, evaluated):

@@ -197,7 +197,7 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
         results = run.single_or_diverged(config, architecture_from_dict(architecture))
-    metric, seconds = config.space.metric.name, round(time.monotonic() - start, 1)
+    metric, seconds = config.space.metric.name, round(time.monotonic() - start, 3)
     return {"validation": results[f"validation_{metric}"], "test": results[f"test_{metric}"], "seconds": seconds}
 
 
