@@ -4,13 +4,14 @@ import itertools
 import operator
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from enas.errors import UserError
 from enas.search_space.architecture import CELL_OUTPUTS, Architecture
 
 
+@dataclass(frozen=True)
 class Graph(Architecture):
     """Nodes inside the large graph of a search space; each has a label there, and applies a named part.
 
@@ -90,7 +91,7 @@ class Graph(Architecture):
         if node is not None:
             position = self._position(node)
             parts = (*self._parts[:position], part, *self._parts[position + 1 :])
-        return replace(self, **{f"{self.part_word}s": parts})  # type: ignore[type-var]
+        return replace(self, **{f"{self.part_word}s": parts})
 
     def remove_node(self, node: int) -> Self:
         """A copy without `node` (a label); its class says what the nodes that read it read instead.
@@ -107,7 +108,7 @@ class Graph(Architecture):
             raise UserError(f"{self.node_word} {node} cannot be removed: the {self.whole} has no other node")
         rest = {f"{self.part_word}s": self._parts, f"{self.node_word}s": self._labels}
         rest = {name: values[:position] + values[position + 1 :] for name, values in rest.items()}
-        return replace(self, **rest, **self._bridged(node, position))  # type: ignore[type-var]
+        return replace(self, **rest, **self._bridged(node, position))
 
     @abstractmethod
     def _bridged(self, node: int, position: int) -> dict[str, Any]:

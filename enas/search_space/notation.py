@@ -95,7 +95,7 @@ def with_output(concat: list[Any], cell: CellT) -> CellT:
 
     Where both outputs fit, the cell is one of cell_output=all, as every cell that DARTS found.
     """
-    for made in (cell, replace(cell, cell_output="loose_ends")):  # type: ignore[type-var]
+    for made in (cell, replace(cell, cell_output="loose_ends")):
         if all(type(label) is int for label in concat) and tuple(sorted(concat)) == made.output_nodes:
             return made
     raise UserError(
