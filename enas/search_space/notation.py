@@ -5,7 +5,7 @@ import re
 import reprlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from enas.errors import UserError
@@ -95,7 +95,7 @@ def with_output(concat: list[Any], cell: CellT) -> CellT:
 
     Where both outputs fit, the cell is one of cell_output=all, as every cell that DARTS found.
     """
-    for made in (cell, replace(cell, cell_output="loose_ends")):
+    for made in (cell, type(cell).from_dict({**cell.to_dict(), "cell_output": "loose_ends"})):
         if all(type(label) is int for label in concat) and tuple(sorted(concat)) == made.output_nodes:
             return made
     raise UserError(
