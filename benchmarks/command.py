@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Action, Row, as_dicts, in_turns, machine, peak_memory, table
-from enas.cli import Parser, guarded
 from enas.config import Config
 from enas.errors import UserError
+from enas.parser import Parser, guarded
 from enas.runs.commands import parse_flags
 from enas.runs.files import write_json
 from enas.runs.run import pick_device

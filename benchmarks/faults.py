@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.faulty import FORMAT
 from benchmarks.measure import machine
-from enas.cli import Parser, guarded
+from enas.parser import Parser, guarded
 from enas.runs.files import read_json, write_json
 from enas.runs.logbook import progress_bar
 from enas.search_space import RNNCell

@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from enas.cli import Parser, guarded
 from enas.errors import UserError
+from enas.parser import Parser, guarded
 
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE = "--num_gpu 0 --num_threads 1 --precision float32"

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.measure import Action, seconds
 from benchmarks.problems import trainer
-from enas.cli import guarded
 from enas.config import Config
+from enas.parser import guarded
 from enas.runs.commands import parse_flags
 from enas.runs.run import pick_device
 from enas.training.distributed import ALONE, Ranks, join

@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.faults import SEARCH, prepare
-from enas.cli import Parser, guarded
 from enas.config import Config
 from enas.data.image import load_images
 from enas.data.text import load_corpus
 from enas.errors import UserError
+from enas.parser import Parser, guarded
 from enas.runs import run
 from enas.training.trainer import Trainer
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from enas.cli import guarded
 from enas.errors import UserError, did_you_mean
+from enas.parser import guarded
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from enas.controllers import ControllerConfig
 from enas.errors import NotFoundError, UserError, did_you_mean
-from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Settings, checked, setting, unmet
+from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
 from enas.spaces import SPACES, SearchSpace, network_types, space_for
 from enas.training.checkpoint import CheckpointConfig
 from enas.training.derive import DeriveConfig
@@ -39,8 +39,6 @@ RETIRED: dict[str, Any] = {
     "cnn_separable_prior": 0.0,
     "cnn_operation_tanh_c": 0.0,
 }
-
-Part = TypeVar("Part", bound=Settings)
 
 
 def _train_types() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ The field holds its default, bounds, help text, and what it needs to have an eff
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from enas.errors import UserError
 
@@ -136,3 +136,14 @@ def _is_met(value: Any, needed: Any) -> bool:
     if needed is ABOVE_ZERO:
         return value > 0
     return value in (needed if isinstance(needed, tuple) else (needed,))
+
+
+Part = TypeVar("Part", bound=Settings)
+
+
+class ConfigLike(Protocol):
+    """What a search space reads of the `Config` of a run: a part by its class, a setting by its name."""
+
+    def __getitem__(self, part: type[Part]) -> Part: ...
+
+    def __getattr__(self, name: str) -> Any: ...

@@ -20,9 +20,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from enas.cli import guarded
 from enas.config import Config
 from enas.errors import UserError
+from enas.parser import guarded
 from enas.runs import run
 from enas.search_space import architecture_from_dict
 from enas.tasks.language import LanguageTask

@@ -13,8 +13,8 @@ from enas.ablation import report
 from enas.ablation.edits import Variant, removals, replacements
 from enas.ablation.report import plot_removals, plot_replacements
 from enas.ablation.study import Study, begin, score_variants
-from enas.cli import guarded
 from enas.errors import UserError
+from enas.parser import guarded
 from enas.runs.commands import parse_flags, summary_of
 from enas.runs.process import undisturbed
 
@@ -88,7 +88,7 @@ def _scored(
 
 
 def main(ablation: Callable[..., list[dict[str, Any]]], argv: list[str] | None = None) -> int:
-    """Run an ablation as the flags say; returns the exit status, as `enas.cli.main` does."""
+    """Run an ablation as the flags say; returns the exit status, as `enas.parser.guarded` does."""
     return guarded(lambda: ablation(**parse_flags(argv, summary_of(ablation), _add_max_batches)))
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from enas.ablation import evaluation_report, truth
 from enas.ablation.statistics import best_of, distribution, paired, standard_error, tau
 from enas.ablation.truth import Table, Workers, architectures_of, complete
-from enas.cli import Parser, guarded
 from enas.config import Config, effect_notes, with_variation
 from enas.data.identity import digest, identity_of
 from enas.errors import UserError
+from enas.parser import Parser, guarded
 from enas.runs import run
 from enas.runs.commands import add_settings, parse_flags, summary_of
 from enas.runs.files import make_writable, read_json, write_json
@@ -476,7 +476,7 @@ def _begun(settings: dict[str, Any]) -> list[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate as the flags say; returns the exit status, as `enas.cli.main` does."""
+    """Evaluate as the flags say; returns the exit status, as `enas.parser.guarded` does."""
 
     def add(parser: Parser) -> None:
         add_settings(parser, {spec.name: spec for spec in fields(EvaluationConfig)})

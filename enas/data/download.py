@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import IO
 
-from enas.cli import Parser, guarded
 from enas.errors import Interrupted, NotFoundError, UserError, refusing
+from enas.parser import Parser, guarded
 from enas.runs.files import atomic_folder
 
 TIMEOUT_SECONDS = 30
@@ -289,7 +289,7 @@ def _signals_unwind(name: str) -> Iterator[None]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Install the dataset that the command line names; returns the exit status, as `enas.cli.guarded` does."""
+    """Install the dataset that the command line names; returns the exit status, as `enas.parser.guarded` does."""
     return guarded(lambda: _main(argv))
 
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from enas.cli import Parser, guarded
 from enas.export.folder import export
+from enas.parser import Parser, guarded
 
 
 def main(argv: list[str] | None = None) -> int:

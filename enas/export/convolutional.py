@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,14 +17,12 @@ from enas.models.cnn import CellChoices, MacroChoices, reductions
 from enas.models.scratch_cnn import MicroCNNConfig, ScratchCNNConfig
 from enas.search_space import MacroNetwork, MicroNetwork
 from enas.search_space.cnn_macro import STEM
-
-if TYPE_CHECKING:
-    from enas.config import Config
+from enas.settings import ConfigLike
 
 Sources = Callable[[str], list[str]]  # the weights of a model, by name, that make one of the exported network
 
 
-def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: Config) -> Exported:
+def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
     """The network with those weights of a model, searched or trained alone, that it uses.
 
     Raises:

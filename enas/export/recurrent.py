@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,12 +14,10 @@ from enas.models import rnn_reference
 from enas.models.shared_rnn import edge_name
 from enas.search_space import LSTMBaseline
 from enas.search_space.rnn_cell import ACTIVATIONS, RNNCell
-
-if TYPE_CHECKING:
-    from enas.config import Config
+from enas.settings import ConfigLike
 
 
-def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: Config) -> Exported:
+def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
     """The cell with those weights of a model, searched or trained alone, that it uses.
 
     Raises:

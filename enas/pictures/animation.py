@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from enas.cli import Parser, guarded
 from enas.errors import UserError
+from enas.parser import Parser, guarded
 from enas.runs.files import atomic_write
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from enas.cli import Parser, guarded
+from enas.parser import Parser, guarded
 from enas.report.page import report
 
 

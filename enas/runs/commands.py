@@ -9,8 +9,8 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from enas.cli import Parser
 from enas.config import Config, RunConfig, all_settings, effect_notes, parts_of, with_variation
+from enas.parser import Parser
 from enas.runs import run
 from enas.runs.folder import choose_run, saved_config
 from enas.runs.launch import is_restart, run_of_launch

@@ -3,13 +3,13 @@
 import sys
 from typing import Any
 
-from enas.cli import Parser, guarded
+from enas.parser import Parser, guarded
 from enas.search_space.architecture import Architecture, load_architecture
 from enas.search_space.formats import FORMATS, read_architecture, write_architecture
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Convert as the flags say; returns the exit status, as `enas.cli.guarded` does."""
+    """Convert as the flags say; returns the exit status, as `enas.parser.guarded` does."""
     return guarded(lambda: print(_converted(_parser().given(argv))))
 
 

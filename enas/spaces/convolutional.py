@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import Module
@@ -30,41 +30,38 @@ from enas.search_space import Architecture, MacroNetwork, MicroNetwork, Space
 from enas.search_space.cnn_formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.search_space.decisions import MacroSpace, MicroSpace, MicroSpaceConfig
 from enas.search_space.operations import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.settings import Settings
+from enas.settings import ConfigLike, Settings
 from enas.spaces.registry import Replacement, SearchSpace, register, trained, uniform
 from enas.tasks.base import check_not_alone
 from enas.tasks.vision import ScratchVisionTask, VisionTask, VisionTaskConfig
 from enas.training.optim import ImageOptimConfig
 
-if TYPE_CHECKING:
-    from enas.config import Config
 
-
-def load_data(config: Config) -> ImageDataset:
+def load_data(config: ConfigLike) -> ImageDataset:
     """The images."""
     sizes = {"image_size": config.image_size, "valid_size": config.valid_size}
     return load_images(config.dataset, data_dir=config.data_dir, **sizes)
 
 
-def macro_cost(config: Config, images: ImageDataset) -> Callable[[MacroNetwork], Cost]:
+def macro_cost(config: ConfigLike, images: ImageDataset) -> Callable[[MacroNetwork], Cost]:
     """What tells the cost of a macro network of its final size, per image."""
     num_classes, size, widths = len(images.classes), images.train.size, config[ScratchCNNConfig].widths()
     return lambda network: cost.macro_cost(network, num_classes, widths, size)
 
 
-def micro_cost(config: Config, images: ImageDataset) -> Callable[[MicroNetwork], Cost]:
+def micro_cost(config: ConfigLike, images: ImageDataset) -> Callable[[MicroNetwork], Cost]:
     """What tells the cost of a micro network of its final size, per image."""
     num_classes, size, sizes = len(images.classes), images.train.size, config[MicroCNNConfig]
     reduces = reductions(sizes.scratch_cnn_num_layers)
     return lambda network: cost.micro_cost(network, num_classes, reduces, sizes.channels, size)
 
 
-def check(config: Config) -> None:
+def check(config: ConfigLike) -> None:
     """Refuse settings of several parts that do not go together."""
     check_not_alone(config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics")
 
 
-def check_micro(config: Config) -> None:
+def check_micro(config: ConfigLike) -> None:
     """As `check`; and the normal cells must divide in three."""
     check(config)
     check_thirds("cnn_num_layers", config[MicroConfig].num_layers)
@@ -73,11 +70,11 @@ def check_micro(config: Config) -> None:
 def _convolutional(
     name: str,
     *,
-    space: Callable[[Config], Space[Any]],
+    space: Callable[[ConfigLike], Space[Any]],
     own_settings: tuple[type[Settings], ...],
-    controller: Callable[[Config], Controller[Any]],
-    shared: Callable[[int, Config], Module],
-    scratch: Callable[[Any, int, Config], Module],
+    controller: Callable[[ConfigLike], Controller[Any]],
+    shared: Callable[[int, ConfigLike], Module],
+    scratch: Callable[[Any, int, ConfigLike], Module],
     operations: list[str],
     **rest: Any,
 ) -> SearchSpace:
@@ -94,14 +91,14 @@ def _convolutional(
         rest: of `SearchSpace`.
     """
 
-    def search_task(config: Config, images: ImageDataset, device: torch.device) -> VisionTask:
+    def search_task(config: ConfigLike, images: ImageDataset, device: torch.device) -> VisionTask:
         if len(images.valid) == 0:
             raise UserError("valid_size is 0; a search rewards networks for their accuracy on held-out images")
         model = shared(len(images.classes), config)
         return VisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
 
     def scratch_task(
-        config: Config, images: ImageDataset, network: Architecture, device: torch.device
+        config: ConfigLike, images: ImageDataset, network: Architecture, device: torch.device
     ) -> ScratchVisionTask:
         model = scratch(network, len(images.classes), config)
         return ScratchVisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
@@ -127,15 +124,15 @@ def _convolutional(
     )
 
 
-def _macro_space(config: Config) -> MacroSpace:
+def _macro_space(config: ConfigLike) -> MacroSpace:
     return MacroSpace(config[MacroConfig].num_layers)
 
 
-def _micro_space(config: Config) -> MicroSpace:
+def _micro_space(config: ConfigLike) -> MicroSpace:
     return MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output)
 
 
-def _independent_macro(space: MacroSpace, config: Config) -> IndependentController[MacroNetwork]:
+def _independent_macro(space: MacroSpace, config: ConfigLike) -> IndependentController[MacroNetwork]:
     return IndependentController(space, skip_penalty(space, config.cnn_skip_target), config.cnn_skip_weight)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -20,32 +20,30 @@ from enas.pictures.drawing import cell_graph, write_graph
 from enas.search_space import LSTMBaseline, RNNCell
 from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace, RNNSpaceConfig
 from enas.search_space.formats import RNN_FORMATS
+from enas.settings import ConfigLike
 from enas.spaces.registry import Replacement, SearchSpace, register, trained, uniform
 from enas.tasks.base import check_not_alone
 from enas.tasks.language import LanguageTask, LanguageTaskConfig
 from enas.training.optim import SharedOptimConfig
 from enas.training.scratch import ScratchConfig
 
-if TYPE_CHECKING:
-    from enas.config import Config
-
 TEST_WARM_UP = 200  # tokens; LSTM language models use about 200 (Khandelwal et al. 2018)
 
 
-def load_data(config: Config) -> Corpus:
+def load_data(config: ConfigLike) -> Corpus:
     """The text."""
     reading = {"vocab_min_count": config.vocab_min_count, "text_unit": config.text_unit}
     return load_corpus(config.dataset, data_dir=config.data_dir, **reading)
 
 
-def search_task(config: Config, corpus: Corpus, device: torch.device) -> LanguageTask:
+def search_task(config: ConfigLike, corpus: Corpus, device: torch.device) -> LanguageTask:
     """The task with the shared model."""
     model = SharedRNN(len(corpus.vocabulary), config[SharedRNNConfig])
     return LanguageTask(corpus, _prepared(config, corpus, model, device), config[LanguageTaskConfig])
 
 
 def scratch_task(
-    config: Config, corpus: Corpus, architecture: RNNCell | LSTMBaseline, device: torch.device
+    config: ConfigLike, corpus: Corpus, architecture: RNNCell | LSTMBaseline, device: torch.device
 ) -> LanguageTask:
     """The task with a model of one architecture: no batch normalisation, and no weights for anything else."""
     model = _prepared(config, corpus, _model_of(config, len(corpus.vocabulary), architecture), device)
@@ -55,7 +53,7 @@ def scratch_task(
     )
 
 
-def _model_of(config: Config, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> LanguageModel:
+def _model_of(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> LanguageModel:
     if isinstance(architecture, LSTMBaseline):
         embed = architecture.hidden if config.tie_weights else config.shared_embed
         sizes = replace(config[LanguageModelConfig], shared_embed=embed, shared_hid=architecture.hidden)
@@ -65,25 +63,25 @@ def _model_of(config: Config, vocab_size: int, architecture: RNNCell | LSTMBasel
     return SharedRNN(vocab_size, sizes, architecture.edges)
 
 
-def _prepared(config: Config, corpus: Corpus, model: LanguageModel, device: torch.device) -> LanguageModel:
+def _prepared(config: ConfigLike, corpus: Corpus, model: LanguageModel, device: torch.device) -> LanguageModel:
     if config.shared_unigram_bias:
         model.start_from_frequencies(corpus.train)
     return model.to(device)
 
 
-def _cells(config: Config, kind: type[RNNSpace] = RNNSpace, **more: Any) -> RNNSpace:
+def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> RNNSpace:
     return kind(config.num_blocks, config.shared_rnn_activations, config.cell_output, **more)
 
 
-def _flexible_cells(config: Config) -> RNNSpace:
+def _flexible_cells(config: ConfigLike) -> RNNSpace:
     return _cells(config, FlexibleRNNSpace)
 
 
-def _hardcoded_cells(config: Config) -> RNNSpace:
+def _hardcoded_cells(config: ConfigLike) -> RNNSpace:
     return _cells(config, HardcodedRNNSpace, shape=config.architecture)
 
 
-def nearest_lstm(config: Config) -> LSTMBaseline:
+def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
     """The plain LSTM whose language model has about as many parameters as one of a cell of `num_blocks` nodes."""
     vocab_size, embed, hidden = len(load_data(config).vocabulary), config.shared_embed, config.shared_hid
     embeddings = vocab_size * embed + (0 if config.tie_weights else vocab_size * hidden) + vocab_size
@@ -91,7 +89,7 @@ def nearest_lstm(config: Config) -> LSTMBaseline:
     return LSTMBaseline(nearest_hidden(embeddings + cell, vocab_size, embed, config.tie_weights))
 
 
-def cost(config: Config, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], Cost]:
+def cost(config: ConfigLike, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], Cost]:
     """What tells the cost of a language model with a cell, per token."""
     vocab_size, embed, tie_weights = len(corpus.vocabulary), config.shared_embed, config.tie_weights
 
@@ -104,7 +102,7 @@ def cost(config: Config, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], C
     return of
 
 
-def check(config: Config) -> None:
+def check(config: ConfigLike) -> None:
     """Refuse settings of several parts that do not go together."""
     if config.train_type == "flexible":
         _flexible_cells(config)

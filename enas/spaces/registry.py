@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -19,13 +19,10 @@ from enas.export.parts import Exported
 from enas.search_space import Architecture, Space
 from enas.search_space.formats import FORMATS
 from enas.search_space.notation import Format
-from enas.settings import Settings
+from enas.settings import ConfigLike, Settings
 from enas.tasks.base import Metric, Task
 from enas.training.optim import SharedOptimisation
 from enas.training.scratch import TO_THE_END, ScratchConfig
-
-if TYPE_CHECKING:
-    from enas.config import Config
 
 
 class Data(Protocol):
@@ -50,7 +47,7 @@ class Replacement:
     """
 
     ablation: str
-    names: Callable[[Config], tuple[str, ...]]
+    names: Callable[[ConfigLike], tuple[str, ...]]
     apply: Callable[[Any, str, Any], Architecture]
 
 
@@ -85,22 +82,22 @@ class SearchSpace:
     name: str
     settings: tuple[type[Settings], ...]
     architecture: type[Architecture]
-    controllers: Mapping[str, Callable[[Config], Controller[Any]]]
-    load_data: Callable[[Config], Data]
-    search_task: Callable[[Config, Any, torch.device], Task]
-    scratch_task: Callable[[Config, Any, Any, torch.device], Task]
+    controllers: Mapping[str, Callable[[ConfigLike], Controller[Any]]]
+    load_data: Callable[[ConfigLike], Data]
+    search_task: Callable[[ConfigLike, Any, torch.device], Task]
+    scratch_task: Callable[[ConfigLike, Any, Any, torch.device], Task]
     optim: type[SharedOptimisation]
     metric: Metric
     draw: Callable[[Any, Path, str], Path]
     selected_by: Mapping[str, str] = field(default_factory=dict)
-    scratch: Callable[[Config], ScratchConfig] = lambda config: TO_THE_END
+    scratch: Callable[[ConfigLike], ScratchConfig] = lambda config: TO_THE_END
     formats: Mapping[str, Format] = field(default_factory=dict)
     replacement: Replacement | None = None
-    cost: Callable[[Config, Any], Callable[[Any], Cost]] | None = None
-    export: Callable[[Any, Mapping[str, torch.Tensor], Config], Exported] | None = None
-    baselines: Mapping[str, Callable[[Config], Architecture]] = field(default_factory=dict)
-    has_validation: Callable[[Config], bool] = lambda config: True
-    check: Callable[[Config], None] = lambda config: None
+    cost: Callable[[ConfigLike, Any], Callable[[Any], Cost]] | None = None
+    export: Callable[[Any, Mapping[str, torch.Tensor], ConfigLike], Exported] | None = None
+    baselines: Mapping[str, Callable[[ConfigLike], Architecture]] = field(default_factory=dict)
+    has_validation: Callable[[ConfigLike], bool] = lambda config: True
+    check: Callable[[ConfigLike], None] = lambda config: None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "selected_by", dict(self.selected_by) or {"network_type": self.name})
@@ -110,11 +107,11 @@ SPACES: dict[str, SearchSpace] = {}
 
 
 def trained(
-    space: Callable[[Config], Space[Any]],
+    space: Callable[[ConfigLike], Space[Any]],
     lstm: Callable[[Any, Any], Controller[Any]],
     part: type[ControllerConfig],
-    independent: Callable[[Any, Config], Controller[Any]] = lambda space, config: IndependentController(space),
-) -> Callable[[Config], Controller[Any]]:
+    independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
+) -> Callable[[ConfigLike], Controller[Any]]:
     """What makes the trained controller of a space, of the type that controller_type says.
 
     Args:
@@ -124,7 +121,7 @@ def trained(
         independent: (space, settings) to a controller, for controller_type independent.
     """
 
-    def make(config: Config) -> Controller[Any]:
+    def make(config: ConfigLike) -> Controller[Any]:
         if config.controller_type == "independent":
             return independent(space(config), config)
         return lstm(space(config), config[part])
@@ -132,7 +129,7 @@ def trained(
     return make
 
 
-def uniform(space: Callable[[Config], Space[Any]]) -> Callable[[Config], Controller[Any]]:
+def uniform(space: Callable[[ConfigLike], Space[Any]]) -> Callable[[ConfigLike], Controller[Any]]:
     """What makes the controller of train_type random."""
     return lambda config: RandomController(space(config), config.shared_balanced)
 
