@@ -170,6 +170,19 @@ def test_train_scratch_derives_with_other_settings_than_the_search(search, tmp_p
     assert _results(search)["architecture"] == trained["architecture"]
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"architecture": {"type": "x"}, "validation_perplexity": 3}'])
+def test_one_whose_results_are_damaged_derives_and_goes_on(search, text):
+    """What the error of every other mode advises."""
+    (search / "results.json").write_text(text)
+    assert find_pictures(search)
+    with pytest.raises(UserError, match="names no architecture; a search makes one with --mode derive"):
+        run.test(search, num_gpu=0)
+    derived = run.derive(search, num_gpu=0)
+    assert run.test(search, num_gpu=0)["architecture"] == derived["architecture"]
+    (search / "results.json").write_text(text)
+    assert run.resume(search, max_epoch=3, num_gpu=0)["epoch"] == 3
+
+
 def test_one_that_was_stopped_before_it_derived_anything_derives(search, tmp_path):
     (search / "results.json").unlink()
     trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), num_gpu=0)

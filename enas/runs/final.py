@@ -27,28 +27,23 @@ class Final:
     measured_with: str
 
 
-def has_final(folder: Path) -> bool:
-    """Whether the run in `folder` names an architecture yet."""
+def find_final(folder: Path, metric: str) -> Final | None:
+    """The architecture of the run in `folder`, which is judged by `metric`; None where its results.json names none."""
     try:
-        return read_json(folder / "results.json")["architecture"] is not None
-    except (UserError, TypeError, KeyError):
-        return False
+        results = read_json(folder / "results.json")
+        score = results[f"validation_{metric}"]
+        architecture = architecture_from_dict(results["architecture"])
+        return Final(architecture, None if score is None else float(score), results.get("measured_with", ""))
+    except (UserError, TypeError, KeyError, ValueError):
+        return None
 
 
 def final_of(folder: Path, metric: str) -> Final:
-    """The architecture of the run in `folder`, which is judged by `metric`.
-
-    Raises:
-        UserError: the run names none yet.
-    """
-    path = folder / "results.json"
-    try:
-        results = read_json(path)
-        score = results[f"validation_{metric}"]
-        architecture = architecture_from_dict(results["architecture"])
-    except (UserError, TypeError, KeyError):
-        raise UserError(f"{path}: names no architecture; a search makes one with --mode derive") from None
-    return Final(architecture, None if score is None else float(score), results.get("measured_with", ""))
+    """Like `find_final`; UserError where there is none."""
+    found = find_final(folder, metric)
+    if found is None:
+        raise UserError(f"{folder / 'results.json'}: names no architecture; a search makes one with --mode derive")
+    return found
 
 
 def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -66,7 +61,8 @@ def pictures_of(folder: Path) -> list[Path]:
     `EPOCH-STEP-SCORE-best.png` says when each was derived. Of those of one moment, that of the run's architecture, by
     the JSON file of the same name, comes last.
     """
-    final = _named(folder / "results.json", "architecture")
+    results = _content(folder / "results.json")
+    final = results.get("architecture") if isinstance(results, dict) else None
     found = [path for path in (folder / "networks").glob("*.png") if path.stem.split("-")[0].isdigit()]
     return sorted(found, key=lambda path: (*_moment(path), _drawn(folder, path) == final, path.name))
 
@@ -76,12 +72,12 @@ def _moment(picture: Path) -> tuple[int, ...]:
 
 
 def _drawn(folder: Path, picture: Path) -> Any:
-    return _named(folder / "architectures" / f"{picture.stem}.json")
+    return _content(folder / "architectures" / f"{picture.stem}.json")
 
 
-def _named(path: Path, key: str = "") -> Any:
+def _content(path: Path) -> Any:
+    """What a JSON file holds; None where it cannot be read."""
     try:
-        content = read_json(path)
-        return content[key] if key else content
-    except (UserError, TypeError, KeyError):
+        return read_json(path)
+    except UserError:
         return None

@@ -28,7 +28,7 @@ from enas.data.identity import Identity, identity_of
 from enas.data.own import settings_for, write_dataset
 from enas.errors import TrainingDivergedError, UserError
 from enas.runs.files import write_json
-from enas.runs.final import final_of, has_final
+from enas.runs.final import final_of, find_final
 from enas.runs.folder import (
     IDENTITY,
     check_same_data,
@@ -210,8 +210,9 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
         for name, value in changes.items()
         if (name.startswith("derive_") or name in ("max_parameters", "max_flops")) and value != getattr(saved, name)
     }
-    if not asked and has_final(folder):
-        return final_of(folder, saved.space.metric.name).architecture
+    final = None if asked else find_final(folder, saved.space.metric.name)
+    if final is not None:
+        return final.architecture
     here = {name: changes[name] for name in ("data_dir", "num_gpu") if name in changes}
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
@@ -559,13 +560,10 @@ def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tup
 
 def _take_final(trainer: Trainer) -> None:
     """Let the run answer with the architecture that its results.json names."""
-    folder, metric = trainer.folder, trainer.task.metric.name
 
     def named() -> tuple[dict[str, Any], float | None, str] | None:
-        if not has_final(folder):
-            return None
-        final = final_of(folder, metric)
-        return final.architecture.to_dict(), final.score, final.measured_with
+        final = find_final(trainer.folder, trainer.task.metric.name)
+        return None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
 
     if (final := trainer.ranks.from_first(named)) is not None:
         progress = trainer.progress
