@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.pictures.animation import main
+from enas.report.animation import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.ablation.ablations import activation_replacement, main
+from enas.studies.ablations import activation_replacement, main
 
 if __name__ == "__main__":
     sys.exit(main(activation_replacement))

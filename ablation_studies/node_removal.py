@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.ablation.ablations import main, node_removal
+from enas.studies.ablations import main, node_removal
 
 if __name__ == "__main__":
     sys.exit(main(node_removal))

@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.ablation.ablations import main, operation_replacement
+from enas.studies.ablations import main, operation_replacement
 
 if __name__ == "__main__":
     sys.exit(main(operation_replacement))

@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.ablation.search_evaluation import main
+from enas.studies.search_evaluation import main
 
 if __name__ == "__main__":
     sys.exit(main())

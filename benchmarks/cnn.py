@@ -11,7 +11,7 @@ from benchmarks.command import Benchmark, main
 from benchmarks.measure import Action
 from benchmarks.problems import trainer
 from enas.config import Config
-from enas.training.trainer import Trainer
+from enas.search.trainer import Trainer
 
 NETWORKS = 10
 GROWTHS = {"cnn_hid": (12, 24, 48), "cnn_num_layers": (3, 6, 12), "batch_size": (32, 64, 128)}

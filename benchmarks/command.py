@@ -10,9 +10,9 @@ import torch
 from benchmarks.measure import Action, Row, as_dicts, in_turns, machine, peak_memory, table
 from enas.config import Config
 from enas.errors import UserError
+from enas.files import write_json
 from enas.parser import Parser, guarded
 from enas.runs.commands import parse_flags
-from enas.runs.files import write_json
 from enas.runs.run import pick_device
 
 

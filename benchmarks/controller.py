@@ -11,7 +11,7 @@ from benchmarks.command import Benchmark, main
 from benchmarks.measure import Action
 from benchmarks.problems import trainer
 from enas.config import Config
-from enas.training.trainer import Trainer
+from enas.search.trainer import Trainer
 
 SAMPLES = (1, 10, 100)
 GROWTHS = {"num_blocks": (3, 6, 12), "samples": (1, 10, 100, 1000)}

@@ -22,11 +22,11 @@ import torch
 
 from benchmarks.faulty import FORMAT
 from benchmarks.measure import machine
+from enas.files import read_json, write_json
 from enas.parser import Parser, guarded
-from enas.runs.files import read_json, write_json
+from enas.rnn.cell import RNNCell
 from enas.runs.logbook import progress_bar
-from enas.search_space import RNNCell
-from enas.training.checkpoint import Checkpoints, load_checkpoint
+from enas.search.checkpoint import Checkpoints, load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "valid", "test")

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
-from enas.runs import files
-from enas.training.trainer import Trainer
+from enas import files
+from enas.search.trainer import Trainer
 
 FORMAT = "qq"  # steps, trainings
 

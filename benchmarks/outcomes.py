@@ -79,7 +79,7 @@ REFUSED = (
     "-m enas.command",
     "-m enas.command nonesuch",
     "-m enas.command export --load_path nonesuch --output a",
-    "-m enas.search_space --from enas 0 0 9",
+    "-m enas.convert --from enas 0 0 9",
 )
 
 

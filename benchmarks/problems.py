@@ -4,16 +4,16 @@ from pathlib import Path
 
 import torch
 
+from enas.cnn.batches import MemoryImages
+from enas.cnn.images import ImageDataset
 from enas.config import Config
-from enas.data.image import ImageDataset
-from enas.data.image_batches import MemoryImages
-from enas.data.text import EOS, UNKNOWN, Corpus
+from enas.rnn.text import EOS, UNKNOWN, Corpus
 from enas.runs import run
-from enas.search_space import Architecture
-from enas.training.checkpoint import seed_everything
-from enas.training.distributed import ALONE, Ranks
-from enas.training.probe import choose_precision
-from enas.training.trainer import Trainer
+from enas.search.architecture import Architecture
+from enas.search.checkpoint import seed_everything
+from enas.search.probe import choose_precision
+from enas.search.ranks import ALONE, Ranks
+from enas.search.trainer import Trainer
 
 NUM_WORDS = 10_000  # Penn Treebank's vocabulary
 NUM_TOKENS = 300_000

@@ -14,7 +14,7 @@ from enas.config import Config
 from enas.parser import guarded
 from enas.runs.commands import parse_flags
 from enas.runs.run import pick_device
-from enas.training.distributed import ALONE, Ranks, join
+from enas.search.ranks import ALONE, Ranks, join
 
 ROUNDS = 10
 SCORED = 10

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from enas.export.recurrent import functions
-from enas.models import rnn_reference
-from enas.models.language_model import SequenceOutput
-from enas.models.shared_rnn import SharedRNN, edge_name
-from enas.search_space import RNNCell
+from enas.rnn import reference as rnn_reference
+from enas.rnn.cell import RNNCell
+from enas.rnn.export import functions
+from enas.rnn.language_model import SequenceOutput
+from enas.rnn.shared import SharedRNN, edge_name
 
 
 class ReferenceRNN(SharedRNN):

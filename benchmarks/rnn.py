@@ -14,9 +14,9 @@ from benchmarks.measure import Action
 from benchmarks.problems import NUM_WORDS, trainer
 from benchmarks.reference import ReferenceRNN
 from enas.config import Config
-from enas.models.shared_rnn import SharedRNNConfig
-from enas.tasks.language import LanguageTask, LanguageTaskConfig
-from enas.training.trainer import Trainer
+from enas.rnn.shared import SharedRNNConfig
+from enas.rnn.task import LanguageTask, LanguageTaskConfig
+from enas.search.trainer import Trainer
 
 SAMPLES = (1, 10)  # M cells scored at once
 GROWTHS = {

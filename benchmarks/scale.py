@@ -18,13 +18,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.faults import SEARCH, prepare
+from enas.cnn.images import load_images
 from enas.config import Config
-from enas.data.image import load_images
-from enas.data.text import load_corpus
 from enas.errors import UserError
 from enas.parser import Parser, guarded
+from enas.rnn.text import load_corpus
 from enas.runs import run
-from enas.training.trainer import Trainer
+from enas.search.trainer import Trainer
 
 VOCABULARY = 50_000
 WORDS_A_LINE = 25

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from enas.search_space import RNNCell
+from enas.rnn.cell import RNNCell
 
 __all__ = ["Config", "RNNCell"]
 

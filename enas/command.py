@@ -32,10 +32,10 @@ COMMANDS = {
     "search": Command("enas.cli:main", "search an architecture, or do what --mode says; as main.py"),
     "derive": Command("enas.cli:main", "derive an architecture from a search", ("--mode", "derive")),
     "ablate": Command("enas.command:ablate", "study what an architecture's parts are worth: ablate ABLATION …"),
-    "evaluate": Command("enas.ablation.search_evaluation:main", "compare searches with random choices"),
+    "evaluate": Command("enas.studies.search_evaluation:main", "compare searches with random choices"),
     "export": Command("enas.export.__main__:main", "write an architecture as a torch module of its own"),
     "report": Command("enas.report.__main__:main", "make one page about runs, to look at in a browser"),
-    "gif": Command("enas.pictures.animation:main", "make a GIF of a search"),
+    "gif": Command("enas.report.animation:main", "make a GIF of a search"),
     "download": Command("enas.data.download:main", "fetch a public dataset"),
 }
 ABLATIONS = ("activation_replacement", "operation_replacement", "node_removal")
@@ -65,7 +65,7 @@ def ablate(argv: list[str]) -> int:
     """Carry out the ablation that the first argument names."""
     if not argv or argv[0] not in ABLATIONS:
         return guarded(lambda: _refuse("ablation", argv[0] if argv else "", ABLATIONS))
-    from enas.ablation import ablations  # loads torch, which not every command needs
+    from enas.studies import ablations  # loads torch, which not every command needs
 
     return ablations.main(getattr(ablations, argv[0]), argv[1:])
 

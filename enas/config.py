@@ -9,21 +9,26 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from enas.controllers import ControllerConfig
+from enas.cnn.space import MACRO, MICRO
 from enas.errors import NotFoundError, UserError, did_you_mean
+from enas.rnn.space import RNN
+from enas.search.checkpoint import CheckpointConfig
+from enas.search.controllers import ControllerConfig
+from enas.search.derive import DeriveConfig
+from enas.search.optim import ControllerOptimConfig
+from enas.search.registry import SPACES, SearchSpace, network_types, register, space_for
+from enas.search.reinforce import ReinforceConfig
+from enas.search.size import SizeConfig
+from enas.search.trainer import TrainerConfig
 from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
-from enas.spaces import SPACES, SearchSpace, network_types, space_for
-from enas.training.checkpoint import CheckpointConfig
-from enas.training.derive import DeriveConfig
-from enas.training.optim import ControllerOptimConfig
-from enas.training.reinforce import ReinforceConfig
-from enas.training.size import SizeConfig
-from enas.training.trainer import TrainerConfig
 
 _PACKAGE = Path(__file__).resolve().parent
 CONFIG_DIR = _PACKAGE / "configs"  # where the package is installed
 if not CONFIG_DIR.is_dir():
     CONFIG_DIR = _PACKAGE.parent / "configs"
+for space in (MACRO, MICRO, RNN):
+    register(space)
+
 ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
 # Settings of earlier versions, which their files hold, with the values that are built in now; None is any.
 RETIRED: dict[str, Any] = {

@@ -44,7 +44,7 @@ def _say(line: str) -> None:
 
 def _leave_word(line: str) -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        from enas.training.distributed import leave_word  # loads torch, which not every command needs
+        from enas.search.ranks import leave_word  # loads torch, which not every command needs
 
         leave_word(line)
 

@@ -13,14 +13,15 @@ import torch
 from torch import nn
 
 from enas.cli import main
-from enas.controllers import ControllerConfig, LSTMController, RandomController
-from enas.models.activations import activate, register_activation
 from enas.pictures.drawing import new_graph, write_graph
-from enas.search_space import Architecture, Space
+from enas.rnn.activations import activate, register_activation
+from enas.search.architecture import Architecture
+from enas.search.controllers import ControllerConfig, LSTMController, RandomController
+from enas.search.optim import SharedOptimConfig
+from enas.search.registry import SearchSpace, register
+from enas.search.space import Space
+from enas.search.task import ACCURACY, BatchConfig, Task
 from enas.settings import setting
-from enas.spaces import SearchSpace, register
-from enas.tasks.base import ACCURACY, BatchConfig, Task
-from enas.training.optim import SharedOptimConfig
 
 register_activation("sine", torch.sin, colour="#C9B7E8")
 ACTIVATIONS, WIDTH = ("tanh", "ReLU", "sine"), 16

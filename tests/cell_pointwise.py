@@ -1,4 +1,4 @@
-"""What the kernels of `enas.models.cell_triton` must compute, in PyTorch's operations, on any device and in float64.
+"""What the kernels of `enas.rnn.fast.triton` must compute, in PyTorch's operations, on any device and in float64.
 
 Tests run `cell_graph` with these where they compare it with the reference, and the kernels with these.
 
@@ -9,9 +9,9 @@ node j.
 import torch
 from torch import Tensor
 
-from enas.models.activations import activate
-from enas.models.cell_graph import CODES, CellTensors
-from enas.models.cell_sequence import IN_PLACE
+from enas.rnn.activations import activate
+from enas.rnn.fast.graph import CODES, CellTensors
+from enas.rnn.fast.sequence import IN_PLACE
 
 
 def node(

@@ -2,7 +2,10 @@
 
 from hypothesis import strategies as st
 
-from enas.search_space import CELL_OUTPUTS, MACRO_OPERATIONS, MICRO_OPERATIONS, MacroNetwork, MicroCell, MicroNetwork
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
+from enas.search.architecture import CELL_OUTPUTS
 
 
 @st.composite

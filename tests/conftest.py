@@ -13,7 +13,7 @@ import tiny
 from hypothesis import HealthCheck, settings
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from enas.models import precision
+from enas.search import precision
 
 torch.set_num_threads(1)
 settings.register_profile(

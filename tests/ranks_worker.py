@@ -23,10 +23,10 @@ import torch.distributed as dist
 from enas.config import Config
 from enas.errors import UserError
 from enas.parser import guarded
+from enas.rnn.task import LanguageTask
 from enas.runs import run
-from enas.search_space import architecture_from_dict
-from enas.tasks.language import LanguageTask
-from enas.training.trainer import Trainer
+from enas.search.architecture import architecture_from_dict
+from enas.search.trainer import Trainer
 
 IS_LAST = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
 

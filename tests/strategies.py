@@ -2,10 +2,10 @@
 
 from hypothesis import strategies as st
 
-from enas.export.recurrent import functions
-from enas.models.rnn_reference import Nodes
-from enas.search_space import CELL_OUTPUTS, RNNCell
-from enas.search_space.rnn_cell import PAPER_ACTIVATIONS
+from enas.rnn.cell import PAPER_ACTIVATIONS, RNNCell
+from enas.rnn.export import functions
+from enas.rnn.reference import Nodes
+from enas.search.architecture import CELL_OUTPUTS
 
 
 @st.composite

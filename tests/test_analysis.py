@@ -16,25 +16,19 @@ from hypothesis import given
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from strategies import cells
 
-from enas.ablation import ablations as analysis
-from enas.ablation import report
-from enas.ablation.ablations import main
-from enas.ablation.edits import removals, replacements
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.errors import TrainingDivergedError, UserError
+from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.folder import saved_config
-from enas.search_space import (
-    ACTIVATIONS,
-    MACRO_OPERATIONS,
-    MICRO_OPERATIONS,
-    MacroNetwork,
-    MicroCell,
-    MicroNetwork,
-    RNNCell,
-    architecture_from_dict,
-    load_architecture,
-)
+from enas.search.architecture import architecture_from_dict, load_architecture
+from enas.studies import ablations as analysis
+from enas.studies import report
+from enas.studies.ablations import main
+from enas.studies.edits import removals, replacements
 
 GIVEN = RNNCell(("sigmoid", "tanh", "ReLU", "identity"), (0, 0, 2))
 
@@ -586,7 +580,7 @@ def test_a_variant_that_diverges_leaves_a_row_that_says_so(at_home, trained, mon
 
 def test_where_results_go_is_checked_before_the_work(at_home, trained, capsys, monkeypatch):
     (at_home / "analysis_results").write_text("in the way")
-    monkeypatch.setattr("enas.ablation.ablations.score_variants", None)
+    monkeypatch.setattr("enas.studies.ablations.score_variants", None)
     line = tiny.refusal([f"--load_path={trained}"], at_home, capsys, node_removal)
     assert f"{trained.name}: cannot be written to (Not a directory); choose another place" in line
 

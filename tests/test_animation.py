@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from enas.pictures.animation import LONGEST_SIDE, animate, find_pictures, main, render, select, status_line
-from enas.search_space import ACTIVATIONS
+from enas.report.animation import LONGEST_SIDE, animate, find_pictures, main, render, select, status_line
+from enas.rnn.cell import ACTIVATIONS
 
 # In the order of epoch and step, which is not the order of the names as text.
 NAMES = [

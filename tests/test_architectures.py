@@ -10,18 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cells
 
-from enas.search_space import (
-    ACTIVATIONS,
-    MACRO_OPERATIONS,
-    MICRO_OPERATIONS,
-    MacroNetwork,
-    MicroCell,
-    MicroNetwork,
-    RNNCell,
-    architecture_from_dict,
-    load_architecture,
-    reduction_layers,
-)
+from enas.cnn.macro import MacroNetwork, reduction_layers
+from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
+from enas.rnn.cell import ACTIVATIONS, RNNCell
+from enas.search.architecture import architecture_from_dict, load_architecture
 
 #   0 ── 1 ── 2      loose ends 2, 4 and 5
 #   └─── 3 ── 4

@@ -9,9 +9,9 @@ import pytest
 import tiny
 
 from enas.cli import main
+from enas.rnn.task import LanguageTask
 from enas.runs.commands import execute
-from enas.tasks.language import LanguageTask
-from enas.training.checkpoint import Checkpoints
+from enas.search.checkpoint import Checkpoints
 
 
 def _flags(folder: Path, **changes) -> list[str]:

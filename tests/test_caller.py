@@ -13,17 +13,17 @@ import pytest
 import tiny
 import torch
 
-from enas.ablation import ablations, search_evaluation
-from enas.ablation.truth import architectures_of
 from enas.config import Config
-from enas.controllers import RandomController
 from enas.errors import Interrupted, TrainingDivergedError, UserError
+from enas.rnn.cell import RNNCell
+from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.process import undisturbed
-from enas.search_space import RNNCell
-from enas.tasks.language import LanguageTask
-from enas.training.checkpoint import random_states
-from enas.training.distributed import Ranks
+from enas.search.checkpoint import random_states
+from enas.search.controllers import RandomController
+from enas.search.ranks import Ranks
+from enas.studies import ablations, search_evaluation
+from enas.studies.truth import architectures_of
 
 CELLS = [RNNCell(("tanh", "ReLU"), (0,)), RNNCell(("ReLU", "identity"), (0,))]
 SHORT = {"max_epoch": 1, "shared_max_step": 2}

@@ -9,9 +9,10 @@ import torch
 from strategies import nodes
 from torch.testing import assert_close
 
-from enas.models import cell_graph, rnn_reference
-from enas.models.cell_sequence import Plan, cell_sequence
-from enas.search_space import RNNCell
+from enas.rnn import reference as rnn_reference
+from enas.rnn.cell import RNNCell
+from enas.rnn.fast import graph as cell_graph
+from enas.rnn.fast.sequence import Plan, cell_sequence
 
 graph_sequence = functools.partial(cell_graph.graph_sequence, pointwise=cell_pointwise)
 ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
@@ -152,7 +153,7 @@ def test_gradients_after_another_sequence_are_refused(problem):
 @pytest.mark.parametrize("norm_bound", [25.0, 0.5], ids=["loose", "bounded"])
 def test_triton_kernels_equal_those_of_pytorch(norm_bound, is_masked):
     pytest.importorskip("triton", reason="triton is not installed")
-    triton_kernels = importlib.import_module("enas.models.cell_triton")
+    triton_kernels = importlib.import_module("enas.rnn.fast.triton")
     # 300 hidden units are two blocks of a kernel
     cells, tensors, mask, towards = make_problem(torch.float32, hidden=300, steps=3, batch=2)
     device = "cuda" if torch.cuda.is_available() else "cpu"  # interpreted on a CPU, see conftest.py

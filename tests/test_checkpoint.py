@@ -11,17 +11,11 @@ import pytest
 import tiny
 import torch
 
+from enas import files
 from enas.errors import UserError
-from enas.runs import files
 from enas.runs.commands import execute
-from enas.training import checkpoint
-from enas.training.checkpoint import (
-    Checkpoints,
-    checkpoint_name,
-    random_states,
-    restore_random_states,
-    seed_everything,
-)
+from enas.search import checkpoint
+from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states, seed_everything
 
 
 def _state(number: float, bests: Sequence[str] = ()) -> dict:

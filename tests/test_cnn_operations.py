@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from enas.models.operations import (
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
+from enas.cnn.operations import (
     BATCH_STATISTICS,
     CONVOLUTIONS,
     POOLS,
@@ -29,8 +30,7 @@ from enas.models.operations import (
     micro_operation,
     relu_of_every_second_pixel,
 )
-from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
-from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS
+from enas.cnn.shared import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 
 CHANNELS = 4
 SIZES = [(6, 6), (7, 7), (5, 8), (1, 1)]
@@ -204,7 +204,7 @@ def test_factorised_reduction_reads_both_grids_and_no_other_pixel(size):
 # Writing outside its memory seldom ends a process at once, so each size is tried several times, with others between.
 SMALL_REDUCTIONS = """
 import torch
-from enas.models.operations import RUNNING_AVERAGES, FactorisedReduction
+from enas.cnn.operations import RUNNING_AVERAGES, FactorisedReduction
 
 for side in (28, 7, 14, 5):
     for channels in range(1, 10):

@@ -13,7 +13,7 @@ import tiny
 
 from enas import command
 from enas.config import read_variation
-from enas.search_space import load_architecture
+from enas.search.architecture import load_architecture
 
 
 def test_the_package_installs_it():

@@ -24,8 +24,8 @@ from enas.config import (
     without_effect,
 )
 from enas.errors import UserError
+from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.runs.commands import USUAL, execute, parse_flags, settings_by_part
-from enas.search_space import ACTIVATIONS, RNNCell
 from enas.settings import ABOVE_ZERO, ANY_OF, Settings, setting
 
 FIELDS = all_settings()

@@ -12,22 +12,25 @@ import torch
 from scipy.stats import chisquare
 from test_own_space import EXAMPLE, registering
 
-from enas.controllers import (
-    ControllerConfig,
-    FixedController,
-    IndependentController,
-    LSTMController,
+from enas.cnn.controllers import (
     MacroController,
     MacroControllerConfig,
     MicroController,
     MicroControllerConfig,
-    RandomController,
-    RNNController,
-    RNNControllerConfig,
     skip_penalty,
 )
-from enas.search_space import MacroNetwork, MicroCell, MicroNetwork, RNNCell
-from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, MacroSpace, MicroSpace, RNNSpace, Space
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.rnn.cell import RNNCell
+from enas.rnn.controller import RNNController, RNNControllerConfig
+from enas.search.controllers import (
+    ControllerConfig,
+    FixedController,
+    IndependentController,
+    LSTMController,
+    RandomController,
+)
+from enas.search.space import FlexibleRNNSpace, HardcodedRNNSpace, MacroSpace, MicroSpace, RNNSpace, Space
 
 with registering():
     TableSpace = runpy.run_path(str(EXAMPLE))["TableSpace"]

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from strategies import cells
 from torch.utils.flop_counter import FlopCounterMode
 
-from enas.cost import Cost
-from enas.models.cnn import reductions
-from enas.models.cost import cell_cost, macro_cost, micro_cost
-from enas.models.language_model import LanguageModelConfig
-from enas.models.lstm import LSTMModel, lstm_cost
-from enas.models.operations import CONVOLUTIONS, register_operation
-from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
-from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.search_space import MACRO_OPERATIONS, MICRO_OPERATIONS, MacroNetwork
-from enas.search_space.operations import OPERATIONS
+from enas.cnn.cost import cell_cost, macro_cost, micro_cost
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.model import reductions
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
+from enas.cnn.operations import CONVOLUTIONS, register_operation
+from enas.cnn.scratch import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
+from enas.rnn.language_model import LanguageModelConfig
+from enas.rnn.lstm import LSTMModel, lstm_cost
+from enas.rnn.shared import SharedRNN, SharedRNNConfig
+from enas.search.cost import Cost
 
 SIZES = st.tuples(st.integers(4, 17), st.integers(4, 17))
 

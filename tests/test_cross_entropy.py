@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from enas.models import cross_entropy
-from enas.models.cross_entropy import mean_nll, token_nll
+from enas.rnn.fast import cross_entropy
+from enas.rnn.fast.cross_entropy import mean_nll, token_nll
 
 NUM, HIDDEN, VOCAB = 13, 5, 7
 

@@ -6,12 +6,12 @@ import shutil
 import pytest
 import tiny
 
-from enas.ablation.ablations import main as ablation_main
-from enas.ablation.ablations import node_removal
-from enas.data import image
-from enas.data.image import load_images
-from enas.data.text import load_corpus
+from enas.cnn import images as image
+from enas.cnn.images import load_images
+from enas.rnn.text import load_corpus
 from enas.runs import run
+from enas.studies.ablations import main as ablation_main
+from enas.studies.ablations import node_removal
 
 SPLITS = ("train", "valid", "test")
 

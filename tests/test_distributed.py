@@ -17,11 +17,11 @@ from test_resume import SignalAt
 
 from enas.cli import main
 from enas.errors import RankLostError, UserError
+from enas.rnn.cell import RNNCell
+from enas.rnn.task import LanguageTask
 from enas.runs import launch, run
-from enas.search_space import RNNCell
-from enas.tasks.language import LanguageTask
-from enas.training.checkpoint import Checkpoints
-from enas.training.distributed import ALONE, BATCH, Ranks
+from enas.search.checkpoint import Checkpoints
+from enas.search.ranks import ALONE, BATCH, Ranks
 
 WORKER = tiny.ROOT / "tests" / "ranks_worker.py"
 CELL = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 0))

@@ -13,10 +13,11 @@ from PIL import Image
 from strategies import cells
 from tiny import needs_dot
 
+from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
+from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.operation_names import MACRO_OPERATIONS, OPERATIONS
 from enas.pictures.drawing import cell_graph, macro_graph, micro_graph, write_graph
-from enas.search_space import MACRO_OPERATIONS, STEM, MacroNetwork, MicroCell, MicroNetwork, RNNCell, reduction_layers
-from enas.search_space.operations import OPERATIONS
-from enas.search_space.rnn_cell import ACTIVATIONS, PAPER_ACTIVATIONS
+from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
 
 pytestmark = pytest.mark.usefixtures("rendered")
 

@@ -17,21 +17,25 @@ from safetensors.torch import load_file
 from strategies import cells as cells_of
 
 from enas.cli import main
+from enas.cnn import export as convolutional
+from enas.cnn import network as network_module
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.operation_names import MACRO_OPERATIONS
+from enas.cnn.scratch import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
+from enas.cnn.shared import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 from enas.config import Config
 from enas.errors import UserError
-from enas.export import convolutional, onnx_file, recurrent
-from enas.export import network as network_module
+from enas.export import onnx_file
 from enas.export.__main__ import main as export_main
 from enas.export.folder import export
 from enas.export.onnx_file import PACKAGES, write_onnx
-from enas.models import rnn_reference
-from enas.models.activations import register_activation
-from enas.models.rnn_reference import Cell
-from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
-from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
-from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.search_space import ACTIVATIONS, MacroNetwork, RNNCell, load_architecture
-from enas.search_space.operations import MACRO_OPERATIONS
+from enas.rnn import export as recurrent
+from enas.rnn import reference as rnn_reference
+from enas.rnn.activations import register_activation
+from enas.rnn.cell import ACTIVATIONS, RNNCell
+from enas.rnn.reference import Cell
+from enas.rnn.shared import SharedRNN, SharedRNNConfig
+from enas.search.architecture import load_architecture
 
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 0, 2))
 SIZES = {"shared_embed": 5, "shared_hid": 4, "tie_weights": False, "shared_norm_bound": 1.5, **tiny.CALM}

@@ -15,9 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cells
 
-from enas.search_space import STEM, LSTMBaseline, MacroNetwork, MicroCell, MicroNetwork, RNNCell, load_architecture
-from enas.search_space.__main__ import main
-from enas.search_space.formats import FORMATS, read_architecture, write_architecture
+from enas.cnn.macro import STEM, MacroNetwork
+from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.convert import main
+from enas.rnn.baseline import LSTMBaseline
+from enas.rnn.cell import RNNCell
+from enas.rnn.formats import FORMATS, read_architecture, write_architecture
+from enas.search.architecture import load_architecture
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -513,7 +517,7 @@ def _run(*command: str) -> subprocess.CompletedProcess:
 
 
 def test_the_converter_as_a_program():
-    done = _run("-m", "enas.search_space", "--from", "enas", "0", "0", "1", "--to", "darts")
+    done = _run("-m", "enas.convert", "--from", "enas", "0", "0", "1", "--to", "darts")
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
         "Genotype(recurrent=[('relu', 0)], concat=range(1, 2))\n",
@@ -522,13 +526,13 @@ def test_the_converter_as_a_program():
 
 
 def test_bad_input_to_the_program():
-    done = _run("-m", "enas.search_space", "--from", "enas_lm", "0 9")
+    done = _run("-m", "enas.convert", "--from", "enas_lm", "0 9")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == ["error: enas_lm: activation number 9 is not in 0 … 3"]
 
 
 def test_a_backslash_in_a_genotype_brings_no_warning_of_python():
-    done = _run("-m", "enas.search_space", "--from", "darts", r"[('re\lu', 0)]")
+    done = _run("-m", "enas.convert", "--from", "darts", r"[('re\lu', 0)]")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "is not a genotype" in done.stderr
 

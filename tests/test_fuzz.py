@@ -16,17 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from enas.cnn.images import load_images
 from enas.config import Config, all_settings, read_variation
-from enas.data import token_cache
-from enas.data.image import load_images
-from enas.data.text import Corpus, load_corpus
 from enas.errors import UserError
+from enas.rnn import token_cache
+from enas.rnn.formats import FORMATS, read_architecture, write_architecture
+from enas.rnn.text import Corpus, load_corpus
 from enas.runs.commands import parse_flags
 from enas.runs.folder import saved_config
-from enas.search_space import architecture_from_dict
-from enas.search_space.architecture import parse_json
-from enas.search_space.formats import FORMATS, read_architecture, write_architecture
-from enas.training.checkpoint import load_checkpoint
+from enas.search.architecture import architecture_from_dict, parse_json
+from enas.search.checkpoint import load_checkpoint
 
 # One folder for all examples of a test: each writes the same files anew.
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -77,7 +76,7 @@ def test_text(tmp_path, contents, unit, count):
 def test_the_cache_of_a_text_is_the_text(tmp_path, monkeypatch):
     """A large text is mapped from a cache, which fits its source and its settings or is made anew."""
     monkeypatch.setattr(token_cache, "FROM", 0)
-    monkeypatch.setattr("enas.data.text.PIECE", 64)
+    monkeypatch.setattr("enas.rnn.text.PIECE", 64)
     tiny.write_corpus(tmp_path / "own")
     plain = _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True)
     assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain
@@ -181,7 +180,7 @@ def test_one_long_line_is_read_in_pieces(tmp_path, monkeypatch, unit, blank):
     (tmp_path / "own" / "train.txt").write_text(f"{line}\nshort ab\n{line}", encoding="utf-8")
     whole = load_corpus("own", data_dir=tmp_path, text_unit=unit, vocab_min_count=1)
     for piece in (1, 7, 100, 4096):
-        monkeypatch.setattr("enas.data.words.PIECE", piece)
+        monkeypatch.setattr("enas.rnn.words.PIECE", piece)
         found = load_corpus("own", data_dir=tmp_path, text_unit=unit, vocab_min_count=1)
         assert found.vocabulary == whole.vocabulary and torch.equal(found.train, whole.train)
 

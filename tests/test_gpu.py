@@ -8,11 +8,11 @@ import torch
 from torch.testing import assert_close
 
 from enas.config import Config
-from enas.models.precision import use
-from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
+from enas.rnn.cell import RNNCell
+from enas.rnn.shared import SharedRNN, SharedRNNConfig
 from enas.runs import run
-from enas.search_space import RNNCell
-from enas.training.distributed import Ranks
+from enas.search.precision import use
+from enas.search.ranks import Ranks
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

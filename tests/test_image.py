@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from pictures import pixels, write, write_folder
 from PIL import Image
 
+from enas.cnn.batches import FileImages, MemoryImages, TrainingImages, channel_statistics, evaluation_batches
+from enas.cnn.cifar import read_cifar
+from enas.cnn.folder import read_image
+from enas.cnn.images import ROTATIONS, load_images, stratified_choice
 from enas.data import builtin
 from enas.data.builtin import SPLITS
-from enas.data.cifar import read_cifar
-from enas.data.image import ROTATIONS, load_images, stratified_choice
-from enas.data.image_batches import FileImages, MemoryImages, TrainingImages, channel_statistics, evaluation_batches
-from enas.data.image_folder import read_image
 
 
 def refused(message: str, kind: type[Exception] = ValueError):
@@ -680,7 +680,7 @@ def test_a_channel_of_one_value_stays_finite():
 
 
 def test_statistics_of_a_large_split_are_those_of_evenly_spaced_images(monkeypatch):
-    monkeypatch.setattr("enas.data.image_batches.STATISTICS_IMAGES", 10)
+    monkeypatch.setattr("enas.cnn.batches.STATISTICS_IMAGES", 10)
     split = split_of(25)
     every_third = MemoryImages(split.images[::3], split.labels[::3])
     assert torch.equal(channel_statistics(split)[0], channel_statistics(every_third)[0])

@@ -11,16 +11,17 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_image import write_cifar
 
-from enas.ablation import ablations as analysis
 from enas.cli import main
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroNetwork
+from enas.cnn.task import VisionTask
 from enas.config import Config
-from enas.pictures import animation
+from enas.report import animation
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.folder import saved_config
-from enas.search_space import MacroNetwork, MicroNetwork
-from enas.tasks.vision import VisionTask
-from enas.training.checkpoint import Checkpoints
+from enas.search.checkpoint import Checkpoints
+from enas.studies import ablations as analysis
 
 SPACES = {"macro": MacroNetwork, "micro": MicroNetwork}
 KINDS = [("macro", "orig"), ("macro", "random"), ("micro", "orig")]

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enas.data.text import Corpus, TrainingBatches, evaluation_batches, to_rows
-from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.search_space import RNNCell
-from enas.tasks.language import CELLS_AT_ONCE, LanguageTask, LanguageTaskConfig
+from enas.rnn.cell import RNNCell
+from enas.rnn.shared import SharedRNN, SharedRNNConfig
+from enas.rnn.task import CELLS_AT_ONCE, LanguageTask, LanguageTaskConfig
+from enas.rnn.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 
 VOCAB, BATCH, LENGTH = 9, 3, 4
 CELL = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1))

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from enas.config import Config, read_variation
-from enas.controllers import RandomController
-from enas.tasks.base import ACCURACY, Task
-from enas.training.derive import DeriveConfig
-from enas.training.optim import ControllerOptimConfig
-from enas.training.reinforce import ReinforceConfig
-from enas.training.trainer import Trainer, TrainerConfig
+from enas.search.controllers import RandomController
+from enas.search.derive import DeriveConfig
+from enas.search.optim import ControllerOptimConfig
+from enas.search.reinforce import ReinforceConfig
+from enas.search.task import ACCURACY, Task
+from enas.search.trainer import Trainer, TrainerConfig
 
 NOISE = 3.0  # times the standard deviation between architectures
 

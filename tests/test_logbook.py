@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from enas.cli import main
 from enas.errors import UserError
+from enas.files import atomic_write, write_json
 from enas.runs import mirror, run
-from enas.runs.files import atomic_write, write_json
 from enas.runs.logbook import Logbook, NoLogbook, progress_bar
 
 

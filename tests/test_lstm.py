@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enas.models.language_model import LanguageModelConfig
-from enas.models.lstm import LSTMModel, nearest_hidden, num_parameters
-from enas.search_space import LSTMBaseline
+from enas.rnn.baseline import LSTMBaseline
+from enas.rnn.language_model import LanguageModelConfig
+from enas.rnn.lstm import LSTMModel, nearest_hidden, num_parameters
 
 T, B, H, V = 5, 3, 4, 7
 

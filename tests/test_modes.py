@@ -8,11 +8,11 @@ import tiny
 
 from enas.cli import main
 from enas.config import Config
+from enas.rnn.cell import RNNCell
+from enas.rnn.space import nearest_lstm
+from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.search_space import RNNCell
-from enas.spaces.recurrent import nearest_lstm
-from enas.tasks.language import LanguageTask
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 TYPES = {

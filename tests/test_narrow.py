@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from enas.models import narrow
-from enas.models.narrow import AvgPool3x3, BatchNorm2d, DepthwiseConv2d, MaxPool3x3
+from enas.cnn import narrow
+from enas.cnn.narrow import AvgPool3x3, BatchNorm2d, DepthwiseConv2d, MaxPool3x3
 
 SIZES = [(16, 16), (5, 7), (9, 5), (6, 1), (1, 6)]
 

@@ -6,17 +6,17 @@ import shutil
 import pytest
 import tiny
 
-from enas.ablation import report as ablation_report
-from enas.ablation.ablations import node_removal
 from enas.errors import UserError
 from enas.export.folder import export
-from enas.pictures.animation import find_pictures
+from enas.report.animation import find_pictures
 from enas.report.record import read_runs
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.final import final_of
 from enas.runs.folder import saved_config
-from enas.search_space import architecture_from_dict
+from enas.search.architecture import architecture_from_dict
+from enas.studies import report as ablation_report
+from enas.studies.ablations import node_removal
 
 KINDS = {
     "rnn": {},

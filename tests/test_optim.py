@@ -6,14 +6,7 @@ import pytest
 import torch
 
 from enas.config import Config, read_variation
-from enas.training.optim import (
-    ControllerOptimConfig,
-    SharedOptimConfig,
-    clip_gradient,
-    cosine,
-    make_optimizer,
-    set_lr,
-)
+from enas.search.optim import ControllerOptimConfig, SharedOptimConfig, clip_gradient, cosine, make_optimizer, set_lr
 
 
 def shared_schedule(**settings):

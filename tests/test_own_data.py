@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from enas.cnn.images import load_images
 from enas.config import Config, read_variation
-from enas.data import token_cache
-from enas.data.image import load_images
 from enas.data.own import settings_for, write_dataset
-from enas.data.text import load_corpus
 from enas.errors import UserError
+from enas.rnn import token_cache
+from enas.rnn.text import load_corpus
 from enas.runs import run
 
 SENTENCES = ["the cat sat on the mat", "the dog sat on the cat", "a mat is a mat"] * 30

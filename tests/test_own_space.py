@@ -11,8 +11,8 @@ import tiny
 import torch
 
 from enas.config import Config
-from enas.search_space import ACTIVATIONS
-from enas.spaces import SPACES
+from enas.rnn.cell import ACTIVATIONS
+from enas.search.registry import SPACES
 
 EXAMPLE = tiny.ROOT / "examples" / "own_space.py"
 SIZES = {"shared_max_step": 60, "max_epoch": 3, "save_epoch": 1, "shared_optim": "adam", "shared_lr": 0.02}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from enas.pictures.policy import policy_figure
-from enas.search_space.decisions import FlexibleRNNSpace, HardcodedRNNSpace, MacroSpace, MicroSpace, RNNSpace
+from enas.search.space import FlexibleRNNSpace, HardcodedRNNSpace, MacroSpace, MicroSpace, RNNSpace
 
 SPACES = [RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace(4, shape="tree"), MacroSpace(4), MicroSpace(3)]
 

@@ -7,12 +7,11 @@ import pytest
 import tiny
 import torch
 
-from enas.models import precision
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.training import probe
-from enas.training.checkpoint import random_states
-from enas.training.trainer import Trainer
+from enas.search import precision, probe
+from enas.search.checkpoint import random_states
+from enas.search.trainer import Trainer
 
 CPU = torch.device("cpu")
 

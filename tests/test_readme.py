@@ -15,7 +15,7 @@ import torch
 from test_image import write_cifar
 
 from enas.config import read_variation
-from enas.data.text import load_corpus
+from enas.rnn.text import load_corpus
 
 README = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [

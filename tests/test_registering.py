@@ -8,12 +8,13 @@ import tiny
 import torch
 from torch import nn
 
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
+from enas.cnn.operations import CONVOLUTIONS, register_operation
 from enas.errors import UserError
-from enas.models.activations import activate, register_activation
-from enas.models.operations import CONVOLUTIONS, register_operation
+from enas.rnn.activations import activate, register_activation
+from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.runs.commands import execute
-from enas.search_space import ACTIVATIONS, MACRO_OPERATIONS, MICRO_OPERATIONS, RNNCell, architecture_from_dict
-from enas.search_space.operations import OPERATIONS
+from enas.search.architecture import architecture_from_dict
 
 
 @pytest.fixture

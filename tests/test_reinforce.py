@@ -7,11 +7,12 @@ import torch
 from test_controllers import ACTIVATIONS, listed, make_controller
 
 from enas.config import Config, effect_notes, read_variation
-from enas.controllers import IndependentController, RNNController, RNNControllerConfig
-from enas.search_space import RNNCell
-from enas.search_space.decisions import RNNSpace
-from enas.training.optim import make_optimizer, set_lr
-from enas.training.reinforce import Baseline, ReinforceConfig, perplexity_reward, policy_loss, returns
+from enas.rnn.cell import RNNCell
+from enas.rnn.controller import RNNController, RNNControllerConfig
+from enas.search.controllers import IndependentController
+from enas.search.optim import make_optimizer, set_lr
+from enas.search.reinforce import Baseline, ReinforceConfig, perplexity_reward, policy_loss, returns
+from enas.search.space import RNNSpace
 
 CELLS = listed("cells")
 

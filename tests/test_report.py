@@ -10,15 +10,15 @@ import pytest
 import tiny
 from PIL import Image
 
-from enas.ablation.ablations import main as ablation_main
-from enas.ablation.ablations import node_removal
 from enas.errors import UserError
 from enas.report import figures
 from enas.report.__main__ import main
 from enas.report.page import report
 from enas.report.record import read_ablations, read_runs, settings_table
+from enas.rnn.cell import RNNCell
 from enas.runs import run
-from enas.search_space import RNNCell
+from enas.studies.ablations import main as ablation_main
+from enas.studies.ablations import node_removal
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KINDS = {"rnn": {}, "macro": {"network_type": "cnn"}, "micro": {"network_type": "cnn", "cnn_space": "micro"}}

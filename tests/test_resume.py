@@ -15,12 +15,12 @@ import torch
 
 from enas.cli import main
 from enas.config import Config
-from enas.controllers import RNNController
+from enas.rnn.cell import RNNCell
+from enas.rnn.controller import RNNController
+from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.search_space import RNNCell
-from enas.tasks.language import LanguageTask
-from enas.training.checkpoint import Checkpoints, load_checkpoint
+from enas.search.checkpoint import Checkpoints, load_checkpoint
 
 EPOCHS = 5
 LONG = {

@@ -12,10 +12,10 @@ from enas import Config
 from enas.cli import main
 from enas.config import config_from
 from enas.data import builtin
+from enas.rnn.cell import RNNCell
 from enas.runs import folder as run_folder
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.search_space import RNNCell
 
 STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 

@@ -10,12 +10,12 @@ from strategies import nodes
 
 from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
-from enas.models import rnn_reference
-from enas.models.language_model import LanguageModelConfig
-from enas.models.lstm import LSTMModel
-from enas.search_space import RNNCell
-from enas.spaces.recurrent import load_data, nearest_lstm, scratch_task
-from enas.tasks.language import LanguageTask
+from enas.rnn import reference as rnn_reference
+from enas.rnn.cell import RNNCell
+from enas.rnn.language_model import LanguageModelConfig
+from enas.rnn.lstm import LSTMModel
+from enas.rnn.space import load_data, nearest_lstm, scratch_task
+from enas.rnn.task import LanguageTask
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 

@@ -17,15 +17,15 @@ import scipy.stats
 import tiny
 from PIL import Image
 
-from enas.ablation import search_evaluation, truth
-from enas.ablation.search_evaluation import EXPECTED, evaluate, main
-from enas.ablation.statistics import best_of, distribution, paired, tau
-from enas.ablation.truth import Table, architectures_of, budget
 from enas.config import Config
 from enas.errors import TrainingDivergedError
 from enas.report.page import report
-from enas.search_space import RNNCell
-from enas.search_space.decisions import MacroSpace, RNNSpace
+from enas.rnn.cell import RNNCell
+from enas.search.space import MacroSpace, RNNSpace
+from enas.studies import search_evaluation, truth
+from enas.studies.search_evaluation import EXPECTED, evaluate, main
+from enas.studies.statistics import best_of, distribution, paired, tau
+from enas.studies.truth import Table, architectures_of, budget
 
 SIZES = {"num_blocks": 2, "batch_size": 4, "shared_embed": 8, "shared_hid": 8, "shared_rnn_max_length": 6}
 METHODS = ("search", "random_shared", "finalists", "uniform", "random_budget", "lstm")

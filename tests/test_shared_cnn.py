@@ -14,19 +14,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from enas.models.cnn import CellChoices
-from enas.models.operations import Sliced
-from enas.models.scratch_cnn import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
-from enas.models.shared_cnn import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
-from enas.search_space import (
-    MACRO_OPERATIONS,
-    MICRO_OPERATIONS,
-    STEM,
-    MacroNetwork,
-    MicroCell,
-    MicroNetwork,
-    reduction_layers,
-)
+from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
+from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.model import CellChoices
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
+from enas.cnn.operations import Sliced
+from enas.cnn.scratch import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
+from enas.cnn.shared import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
 
 CLASSES, BATCH, CHANNELS, LAYERS, BLOCKS = 4, 3, 2, 6, 2
 CHAIN = MacroNetwork(tuple(MACRO_OPERATIONS), ((),) * LAYERS)

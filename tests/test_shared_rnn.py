@@ -12,12 +12,12 @@ from strategies import cells, nodes
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from enas.models import rnn_reference
-from enas.models.cell_sequence import Plan, cell_sequence
-from enas.models.dropout import dropout_mask
-from enas.models.shared_rnn import SharedRNN, SharedRNNConfig
-from enas.search_space import ACTIVATIONS, RNNCell
-from enas.training.optim import make_optimizer, set_lr
+from enas.rnn import reference as rnn_reference
+from enas.rnn.cell import ACTIVATIONS, RNNCell
+from enas.rnn.dropout import dropout_mask
+from enas.rnn.fast.sequence import Plan, cell_sequence
+from enas.rnn.shared import SharedRNN, SharedRNNConfig
+from enas.search.optim import make_optimizer, set_lr
 
 VOCAB, STEPS, BATCH = 11, 4, 3
 CHAIN = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 1))
@@ -141,7 +141,7 @@ def test_dropout_of_the_state_is_one_mask_a_sequence_at_node_0_and_at_every_edge
     inputs, targets, state = make_batch(len(cells))
     torch.manual_seed(5)
     masks = torch.empty(len(cells), BATCH, 4, dtype=torch.float64).bernoulli_(0.5) * 2
-    with mock.patch("enas.models.shared_rnn.dropout_mask", lambda *arguments: masks):
+    with mock.patch("enas.rnn.shared.dropout_mask", lambda *arguments: masks):
         loss, output = model.loss(inputs, targets, cells, state)
     expected, expected_states = plain_loss(model, inputs, targets, cells, state, masks)
     torch.testing.assert_close(output.states, expected_states, rtol=1e-10, atol=1e-12)

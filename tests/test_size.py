@@ -7,15 +7,15 @@ import tiny
 import torch
 
 from enas.cli import main
+from enas.cnn.cost import macro_cost
 from enas.config import Config
-from enas.controllers import RandomController
-from enas.cost import Cost
 from enas.errors import UserError
-from enas.models.cost import macro_cost
-from enas.search_space.decisions import MacroSpace
-from enas.spaces import registry
-from enas.training.sampling import apart
-from enas.training.size import SizeBudget, SizeConfig
+from enas.search import registry
+from enas.search.controllers import RandomController
+from enas.search.cost import Cost
+from enas.search.sampling import apart
+from enas.search.size import SizeBudget, SizeConfig
+from enas.search.space import MacroSpace
 
 MACRO = {"network_type": "cnn", "cnn_num_layers": 3}
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from enas.data import builtin
 from enas.data.builtin import SPLITS
-from enas.data.text import TrainingBatches, evaluation_batches, load_corpus, to_rows
 from enas.errors import UserError
+from enas.rnn.text import TrainingBatches, evaluation_batches, load_corpus, to_rows
 
 PTB = Path(__file__).parent.parent / "data" / "ptb"
 
@@ -63,7 +63,7 @@ TEXTS = {  # train, valid and test.txt, how they are read, and what the first tw
 
 @pytest.mark.parametrize(("train", "valid", "test", "settings", "first", "second"), TEXTS.values(), ids=TEXTS)
 def test_reading(tmp_path, monkeypatch, train, valid, test, settings, first, second):
-    monkeypatch.setattr("enas.data.text.PIECE", 8)  # bytes, two numbers
+    monkeypatch.setattr("enas.rnn.text.PIECE", 8)  # bytes, two numbers
     write_corpus(tmp_path, train=train, valid=valid, test=test)
     corpus = load_corpus("own", data_dir=tmp_path, **settings)
     assert [words(corpus, split) for split in ("train", "valid")] == [
@@ -92,7 +92,7 @@ def test_vocabulary_goes_by_count_then_by_first_appearance(tmp_path):
 
 @pytest.mark.parametrize("place", range(3, 12))
 def test_a_carriage_return_is_found_wherever_a_long_line_is_cut(tmp_path, monkeypatch, place):
-    monkeypatch.setattr("enas.data.words.PIECE", 4)
+    monkeypatch.setattr("enas.rnn.words.PIECE", 4)
     line = list("a b a b a b a b")
     line[place] = "\r"
     write_corpus(tmp_path, train=("".join(line) + " \r\nb\n").encode())
@@ -336,7 +336,7 @@ def test_uniform_model_has_the_vocabulary_size_as_perplexity(num_tokens, batch_s
 
 
 def test_a_long_evaluation_shows_a_bar_on_a_terminal(monkeypatch):
-    monkeypatch.setattr("enas.data.text.BAR_AFTER", 0)
+    monkeypatch.setattr("enas.rnn.text.BAR_AFTER", 0)
     for is_terminal in (False, True):
         terminal = io.StringIO()
         terminal.isatty = lambda answer=is_terminal: answer

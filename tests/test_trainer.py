@@ -19,19 +19,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from enas.cli import main
 from enas.config import Config
-from enas.controllers import RandomController
 from enas.data.builtin import make_markov, markov_perplexity_floor
 from enas.errors import Interrupted, TrainingDivergedError, UserError
+from enas.rnn.cell import PAPER_ACTIVATIONS, RNNCell
+from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.search_space import RNNCell
-from enas.search_space.rnn_cell import PAPER_ACTIVATIONS
-from enas.tasks.base import ACCURACY, PERPLEXITY
-from enas.tasks.language import LanguageTask
-from enas.training.checkpoint import Checkpoints
-from enas.training.derive import Deriver, summary
-from enas.training.sampling import apart
-from enas.training.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer, describe_comparison
+from enas.search.checkpoint import Checkpoints
+from enas.search.controllers import RandomController
+from enas.search.derive import Deriver, summary
+from enas.search.sampling import apart
+from enas.search.task import ACCURACY, PERPLEXITY
+from enas.search.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer, describe_comparison
 
 
 def _weights(module: torch.nn.Module) -> dict:
@@ -603,7 +602,7 @@ def test_skipped_updates_do_not_count_in_the_mean_reward(tmp_path):
 def test_a_controller_gradient_that_is_not_finite_is_skipped(tmp_path, monkeypatch):
     trainer = tiny.trainer(tmp_path)
     before = _weights(trainer.controller)
-    monkeypatch.setattr("enas.training.trainer.policy_loss", lambda log_probs, advantage: (log_probs * math.inf).sum())
+    monkeypatch.setattr("enas.search.trainer.policy_loss", lambda log_probs, advantage: (log_probs * math.inf).sum())
     trainer.train_controller()
     assert _is_same(trainer.controller, before)
     assert trainer.progress.total_controller_updates == 0
@@ -617,7 +616,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr("enas.training.trainer.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("enas.search.trainer.time", SimpleNamespace(monotonic=lambda: self.now))
 
     def taking(self, seconds: float, action):
         """`action`, which then takes so long."""

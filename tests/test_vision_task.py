@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from enas.data.augment import normalise
-from enas.data.image import ROTATIONS, ImageDataset
-from enas.data.image_batches import MemoryImages, channel_statistics
-from enas.search_space import MacroNetwork
-from enas.tasks.vision import ScratchVisionTask, VisionTask, VisionTaskConfig
+from enas.cnn.augment import normalise
+from enas.cnn.batches import MemoryImages, channel_statistics
+from enas.cnn.images import ROTATIONS, ImageDataset
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.task import ScratchVisionTask, VisionTask, VisionTaskConfig
 
 BATCH, SIZE = 6, 4
 PLAIN = {"cnn_crop_padding": 0, "cnn_flip": False}

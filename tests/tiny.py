@@ -20,12 +20,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from enas.cli import main
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.runs import run
-from enas.search_space import MacroNetwork, MicroNetwork
-from enas.search_space.cnn_micro import MicroCell
-from enas.training.checkpoint import Checkpoints, load_checkpoint, seed_everything
+from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from enas.data.shapes import SHAPES, render_shapes
 from enas.errors import NotFoundError, UserError, refusing
-from enas.runs.files import atomic_folder
+from enas.files import atomic_folder
 
 SPLITS = ("train", "valid", "test")
 

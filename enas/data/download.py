@@ -23,8 +23,8 @@ from pathlib import Path, PureWindowsPath
 from typing import IO
 
 from enas.errors import Interrupted, NotFoundError, UserError, refusing
+from enas.files import atomic_folder
 from enas.parser import Parser, guarded
-from enas.runs.files import atomic_folder
 
 TIMEOUT_SECONDS = 30
 BAD_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)

@@ -16,11 +16,11 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
+from enas.cnn.folder import RESOURCES
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import check_plain
-from enas.data.image_folder import RESOURCES
 from enas.errors import UserError, refusing
-from enas.runs.files import atomic_folder
+from enas.files import atomic_folder
 
 TEXT_KEYS = ("text", "sentence", "tokens", "input_ids")
 IMAGE_KEYS = ("image", "img")

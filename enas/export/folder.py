@@ -10,14 +10,14 @@ from safetensors.torch import save_file
 from enas.config import Config
 from enas.errors import UserError, refusing
 from enas.export.onnx_file import check_installed, write_onnx
-from enas.export.parts import Exported
-from enas.runs.files import atomic_folder, write_json
+from enas.files import atomic_folder, write_json
 from enas.runs.final import Final, final_of, final_weights
 from enas.runs.folder import run_of_mode, saved_config
 from enas.runs.run import searched_architecture
-from enas.search_space import Architecture
+from enas.search.architecture import Architecture
+from enas.search.checkpoint import Checkpoints
+from enas.search.exported import Exported
 from enas.settings import SCRATCH, SEARCHES
-from enas.training.checkpoint import Checkpoints
 
 CARD = """---
 library_name: pytorch

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import graphviz
 
+from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
+from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
+from enas.cnn.operation_names import OPERATIONS
 from enas.errors import UserError
-from enas.runs.files import atomic_write
-from enas.search_space.cnn_macro import STEM, MacroNetwork, reduction_layers
-from enas.search_space.cnn_micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
-from enas.search_space.operations import OPERATIONS
-from enas.search_space.rnn_cell import ACTIVATIONS, RNNCell
+from enas.files import atomic_write
+from enas.rnn.cell import ACTIVATIONS, RNNCell
 
 INPUTS = ("x[t]", "h[t-1]")
 MEAN = "avg"

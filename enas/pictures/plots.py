@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from enas.runs.files import atomic_write
+from enas.files import atomic_write
 
 # Of values that differ by a larger factor than this, a linear scale shows only the largest.
 LARGEST_LINEAR_RATIO = 3

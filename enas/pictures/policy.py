@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from enas.pictures.plots import write_figure
-from enas.search_space import Space
+from enas.search.space import Space
 
 WIDEST = 14.0  # inches; more evaluations get narrower columns
 

@@ -10,10 +10,10 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from enas.errors import UserError
-from enas.pictures.animation import open_picture
+from enas.files import atomic_write
 from enas.report import figures
+from enas.report.animation import open_picture
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
-from enas.runs.files import atomic_write
 from enas.runs.logbook import format_score
 
 

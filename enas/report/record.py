@@ -7,11 +7,11 @@ from typing import Any
 
 from enas.config import Config, named, without_effect
 from enas.errors import UserError
-from enas.runs.files import read_json
+from enas.files import read_json
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config
+from enas.search.task import Metric
 from enas.settings import USE
-from enas.tasks.base import Metric
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from enas.parser import Parser
 from enas.runs import run
 from enas.runs.folder import choose_run, saved_config
 from enas.runs.launch import is_restart, run_of_launch
+from enas.search.ranks import is_first_process, join
+from enas.search.registry import SPACES
 from enas.settings import SCRATCH, SEARCHES, choices_of
-from enas.spaces import SPACES
-from enas.training.distributed import is_first_process, join
 
 
 def execute(given: Mapping[str, Any]) -> dict[str, Any]:

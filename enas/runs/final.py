@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from enas.errors import UserError
-from enas.runs.files import read_json
-from enas.search_space import Architecture, architecture_from_dict
+from enas.files import read_json
+from enas.search.architecture import Architecture, architecture_from_dict
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from enas.config import Config, all_settings, config_from, effect_notes, named, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError
-from enas.runs.files import make_writable, read_json
+from enas.files import make_writable, read_json
 from enas.settings import SEARCHES, SPACE
 
 IDENTITY = "data.json"

@@ -5,8 +5,8 @@ import socket
 from pathlib import Path
 
 from enas.errors import UserError
-from enas.runs.files import read_json, write_json
-from enas.training.distributed import num_processes
+from enas.files import read_json, write_json
+from enas.search.ranks import num_processes
 
 LAUNCH = "torchrun.json"
 

@@ -10,8 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from enas.errors import UserError
+from enas.files import write_json
 from enas.runs.curves import Curves
-from enas.runs.files import write_json
 from enas.runs.mirror import Mirror
 
 LARGEST_WRITTEN_OUT = 1e6

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from enas.errors import UserError
-from enas.training.checkpoint import random_states, restore_random_states
+from enas.search.checkpoint import random_states, restore_random_states
 
 # By process: a forked process lacks the thread that would release its parent's lock.
 _locks: dict[int, Any] = {}

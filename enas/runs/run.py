@@ -22,12 +22,10 @@ from typing import Any
 import torch
 
 from enas.config import Config, effect_notes, with_variation
-from enas.controllers import Controller, FixedController
-from enas.cost import Cost
 from enas.data.identity import Identity, identity_of
 from enas.data.own import settings_for, write_dataset
 from enas.errors import TrainingDivergedError, UserError
-from enas.runs.files import write_json
+from enas.files import write_json
 from enas.runs.final import final_of, find_final
 from enas.runs.folder import (
     IDENTITY,
@@ -43,23 +41,21 @@ from enas.runs.launch import mark_launch
 from enas.runs.logbook import Logbook, NoLogbook, format_score
 from enas.runs.mirror import Mirror, check_account
 from enas.runs.process import undisturbed
-from enas.search_space import Architecture, Space, architecture_from_dict, load_architecture
+from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
+from enas.search.checkpoint import CheckpointConfig, Checkpoints, misfit, seed_everything
+from enas.search.controllers import Controller, FixedController
+from enas.search.cost import Cost
+from enas.search.derive import DeriveConfig, ordered
+from enas.search.optim import ControllerOptimConfig
+from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
+from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
+from enas.search.reinforce import ReinforceConfig
+from enas.search.scratch import ScratchTrainer
+from enas.search.size import SizeBudget, SizeConfig
+from enas.search.space import Space
+from enas.search.task import Task
+from enas.search.trainer import Trainer, TrainerConfig, describe_comparison
 from enas.settings import SCRATCH, SEARCHES
-from enas.tasks.base import Task
-from enas.training.checkpoint import (
-    CheckpointConfig,
-    Checkpoints,
-    misfit,
-    seed_everything,
-)
-from enas.training.derive import DeriveConfig, ordered
-from enas.training.distributed import ALONE, ARCHITECTURES, BATCH, Ranks, join
-from enas.training.optim import ControllerOptimConfig
-from enas.training.probe import THREADS_VARIABLE, choose_precision, choose_threads
-from enas.training.reinforce import ReinforceConfig
-from enas.training.scratch import ScratchTrainer
-from enas.training.size import SizeBudget, SizeConfig
-from enas.training.trainer import Trainer, TrainerConfig, describe_comparison
 
 ARCHITECTURE = "architecture.json"
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data

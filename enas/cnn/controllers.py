@@ -1,0 +1,218 @@
+"""Controllers of the convolutional search spaces (paper sections 2.3 and 2.4).
+
+Shapes: M architectures, D decisions, H controller hidden units, K anchors: states in which earlier layers or nodes
+were decided, which attention chooses among.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
+
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroNetwork
+from enas.search.controllers import LSTM, TRAINED, ArchT, ControllerConfig, Decisions, SpaceController, start_small
+from enas.search.space import MacroSpace, MicroSpace, Space
+from enas.settings import setting
+
+# What the authors' code has in favour of separable convolutions; see `cnn_authors_prior`.
+SEPARABLE = ("sep3x3", "sep5x5")
+SEPARABLE_START, SEPARABLE_PRIOR, OPERATION_TANH_C = 10.0, 0.25, 0.44
+
+State = tuple[Tensor, Tensor] | None  # of the LSTM: hidden and cell, each [M, H]; None is zeros
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroControllerConfig(ControllerConfig):
+    """Shape of a `MacroController`, and the pull on its skip rate."""
+
+    cnn_skip_target: float = setting(
+        0.4, "cnn, macro: the skip rate that the controller is drawn to", above=0, below=1, only=TRAINED
+    )
+    cnn_skip_weight: float = setting(
+        0.8, "cnn, macro: weight of that pull in the controller's loss", at_least=0, only=TRAINED
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroControllerConfig(ControllerConfig):
+    """Shape of a `MicroController`, and the authors' preference for separable convolutions."""
+
+    cnn_authors_prior: bool = setting(
+        False,
+        "cnn, micro: prefer separable convolutions as the authors do: biases start at 10, normal cells add 0.25 and "
+        "take it off other operations, and tanh_c of operations is 0.44",
+        only=LSTM,
+    )
+
+
+def _divergence(skips: Bernoulli, target: float) -> Tensor:
+    """KL(skips [M, n] ‖ Bernoulli(target)), summed over the skips, [M]."""
+    return kl_divergence(skips, Bernoulli(probs=torch.full_like(skips.probs, target))).sum(1)
+
+
+def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], Tensor]:
+    """From the probabilities of each decision to `Sample.penalty` of a `MacroController`."""
+    is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
+
+    def penalty(probabilities: list[Tensor]) -> Tensor:
+        none = probabilities[0].new_zeros(len(probabilities[0]), 0)
+        skips = [each[:, 1:] for each, skips in zip(probabilities, is_skip, strict=True) if skips]
+        return _divergence(Bernoulli(probs=torch.cat([none, *skips], dim=1)), target) / max(1, space.num_layers - 1)
+
+    return penalty
+
+
+def _make(decisions: Decisions, distribution: Distribution) -> Tensor:
+    """Make the next n decisions, from a batch [M, n] of independent distributions; returns integers [M, n]."""
+    chosen = decisions.next(distribution.batch_shape[1], lambda: distribution.sample().long())
+    log_probs = distribution.log_prob(chosen.to(distribution.logits.dtype))
+    p = distribution.probs  # [M, n, choices], or [M, n] of a Bernoulli
+    p = p if p.dim() == 3 else torch.stack([1 - p, p], dim=2)
+    decisions.add(chosen, log_probs, distribution.entropy(), p.unbind(1))
+    return chosen
+
+
+class AnchorController(SpaceController[ArchT]):
+    """An LSTM that chooses operations by softmax and connections by attention over anchors.
+
+    Each layer, and each input and operation of a node, has parameters of its own where the authors' code shares
+    them: the vector that deciding it starts from, its decoder, its embeddings, and the v of its attention. W_prev
+    and W_curr are shared. With one v the state that asks would, to first order in small weights, drop out of
+    the softmax over anchors, so that every node would prefer the same one.
+
+    Args:
+        space: what is sampled.
+        config: see `ControllerConfig`.
+        num_starts: number of learned vectors that the LSTM starts from.
+        num_choices: how many operations are chosen, and how often attention chooses.
+    """
+
+    def __init__(self, space: Space[ArchT], config: ControllerConfig, num_starts: int, num_choices: int):
+        super().__init__(space)
+        self.config = config
+        hidden, num_operations = config.controller_hid, len(space.operations)
+        self.lstm = nn.LSTMCell(hidden, hidden)
+        self.starts = nn.Parameter(torch.empty(num_starts, hidden))
+        self.decoders = nn.ModuleList(nn.Linear(hidden, num_operations) for _ in range(num_choices))
+        self.embeddings = nn.Parameter(torch.empty(num_choices, num_operations, hidden))
+        self.key = nn.Linear(hidden, hidden, bias=False)  # W_prev
+        self.query = nn.Linear(hidden, hidden, bias=False)  # W_curr
+        self.scores = nn.Parameter(torch.empty(num_choices, hidden))  # v
+        start_small(self)
+
+    def _choose_operation(self, choice: int, hidden: Tensor, decisions: Decisions) -> Tensor:
+        """Decide an operation in state `hidden` [M, H]; returns its embedding, [M, H]."""
+        logits = self._operation_logits(choice, hidden)  # [M, operations]
+        chosen = _make(decisions, Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
+        return self.embeddings[choice, chosen.squeeze(1)]
+
+    def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
+        return self.config.temper(self.decoders[choice](hidden))
+
+    def _attend(self, choice: int, hidden: Tensor, anchors: Tensor) -> Tensor:
+        """Logits of the anchors [M, K, H] in state `hidden` [M, H]: vᵀ tanh(W_prev·h_j + W_curr·h_k), [M, K]."""
+        logits = torch.tanh(self.key(anchors) + self.query(hidden).unsqueeze(1)) @ self.scores[choice]
+        return self.config.temper(logits)
+
+
+class MacroController(AnchorController[MacroNetwork]):
+    """Samples macro networks: layer by layer its operation, then whether it skips from each earlier layer.
+
+    The probability of a skip is the softmax of two logits −s and s, with s the attention's, as in the authors' code;
+    the paper writes sigmoid(s). The next layer starts from the mean of a vector of its own and the anchors of the
+    layers skipped from; from that vector when there are none.
+
+    `Sample.penalty` pulls the skip rate to `cnn_skip_target`: KL(Bernoulli(probability of the skip) ‖
+    Bernoulli(cnn_skip_target)), summed over the skips of a layer and averaged over the layers that have any, as in the
+    authors' code.
+
+    Args:
+        space: what is sampled.
+        config: see `MacroControllerConfig`.
+    """
+
+    def __init__(self, space: MacroSpace, config: MacroControllerConfig):
+        super().__init__(space, config, num_starts=space.num_layers, num_choices=space.num_layers)
+        self.skip_target = config.cnn_skip_target
+        self.penalty_weight = config.cnn_skip_weight
+
+    def _decide(self, decisions: Decisions) -> Tensor:
+        hidden = self.config.controller_hid
+        anchors = self.starts.new_zeros(decisions.num, 0, hidden)  # [M, K, H]
+        read = self.starts.new_zeros(decisions.num, hidden)  # sum of the anchors skipped from
+        num_read = self.starts.new_zeros(decisions.num, 1)
+        penalty, state = self.starts.new_zeros(decisions.num), None
+        for layer, start in enumerate(self.starts):
+            state = self.lstm((start + read) / (1 + num_read), state)
+            state = self.lstm(self._choose_operation(layer, state[0], decisions), state)
+            skip = Bernoulli(logits=2 * self._attend(layer, state[0], anchors))  # softmax of (−s, s) is sigmoid(2s)
+            penalty = penalty + _divergence(skip, self.skip_target)
+            skips = _make(decisions, skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
+            read, num_read = (skips @ anchors).squeeze(1), skips.sum(2)
+            anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
+        return penalty / max(1, len(self.starts) - 1)
+
+
+class MicroController(AnchorController[MicroNetwork]):
+    """Samples micro networks: the normal cell, then the reduction cell; for each node its inputs, then its operations.
+
+    The anchors of a cell are those of its two inputs and of its earlier nodes. The anchor chosen, or the embedding of
+    the operation chosen, is the LSTM's next input.
+
+    Args:
+        space: what is sampled.
+        config: see `MicroControllerConfig`.
+    """
+
+    def __init__(self, space: MicroSpace, config: MicroControllerConfig):
+        super().__init__(space, config, num_starts=2 * (space.num_blocks + 2), num_choices=4 * space.num_blocks)
+        is_separable = torch.tensor([name in SEPARABLE for name in space.operations])
+        self.register_buffer("_is_separable", is_separable, persistent=False)
+        if config.cnn_authors_prior:
+            with torch.no_grad():
+                for decoder in self.decoders:
+                    decoder.bias[is_separable] = SEPARABLE_START
+
+    def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
+        if not self.config.cnn_authors_prior:
+            return super()._operation_logits(choice, hidden)
+        logits = self.config.temper(self.decoders[choice](hidden), OPERATION_TANH_C)
+        if choice >= len(self.decoders) // 2:  # of the reduction cell
+            return logits
+        return logits + torch.where(self._is_separable, SEPARABLE_PRIOR, -SEPARABLE_PRIOR)
+
+    def _decide(self, decisions: Decisions) -> None:
+        choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # [cell, node, 2]
+        state = None
+        for starts, pairs in zip(self.starts.chunk(2), choices, strict=True):
+            state = self._decide_cell(starts, pairs, decisions, state)
+
+    def _decide_cell(self, starts: Tensor, pairs: list[list[int]], decisions: Decisions, state: State) -> State:
+        """Decide a cell, from the LSTM's state before it to the one after it.
+
+        Args:
+            starts: what deciding each of its inputs and nodes starts from, [B + 2, H].
+            pairs: for each node the numbers of its two choices of an input, and of its two of an operation.
+        """
+        starts = starts.unsqueeze(1).expand(-1, decisions.num, -1)  # [B + 2, M, H]
+        older = self.lstm(starts[0], state)
+        state = self.lstm(starts[1], older)
+        anchors = torch.stack([older[0], state[0]], dim=1)  # [M, K, H]
+        for inputs, pair in zip(starts[2:], pairs, strict=True):
+            for choice in pair:
+                state = self.lstm(inputs, state)
+                inputs = self._choose_anchor(choice, state[0], anchors, decisions)
+            for choice in pair:
+                state = self.lstm(inputs, state)
+                inputs = self._choose_operation(choice, state[0], decisions)
+            state = self.lstm(inputs, state)
+            anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
+        return state
+
+    def _choose_anchor(self, choice: int, hidden: Tensor, anchors: Tensor, decisions: Decisions) -> Tensor:
+        """Decide in state `hidden` [M, H] which of the anchors [M, K, H] a node reads; returns that anchor, [M, H]."""
+        chosen = _make(decisions, Categorical(logits=self._attend(choice, hidden, anchors).unsqueeze(1)))  # [M, 1]
+        return anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)

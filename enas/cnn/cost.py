@@ -1,0 +1,133 @@
+"""The cost of using an architecture: its parameters, and the multiply-adds of a token or an image.
+
+A graph's own `compute` runs over stand-ins for its parts, which return the shape of their result and add their cost.
+Each part is built once without memory and measured by torch's own FLOP counter, so that a search can ask for the cost
+of every sample, and a user's own operations are counted too. Products and convolutions count; normalisation, pools and
+activations do not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from enas.cnn import model as cnn
+from enas.cnn import operations
+from enas.cnn.macro import MacroNetwork, reduction_layers
+from enas.cnn.micro import MicroNetwork
+from enas.cnn.operations import RUNNING_AVERAGES as NORM
+from enas.search.cost import Cost
+
+Size = tuple[int, int]  # height and width
+
+
+class Shape(tuple[int, ...]):
+    """Stands for a tensor of this shape, without the batch; sums and functions of it are free and keep the shape."""
+
+    __slots__ = ()
+
+    def __add__(self, other: tuple[Any, ...]) -> Shape:
+        return self
+
+    @classmethod
+    def __torch_function__(cls, function: object, types: object, args: Any = (), kwargs: object = None) -> Any:
+        return args[0]
+
+
+@cache
+def _part(make: Callable[..., nn.Module], x: Shape, *args: object) -> tuple[Cost, Shape]:
+    """The cost of `make(*args)`, and the shape of its result on `x`, or on maps like `x` that a first range labels."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module, empty = make(*args).eval(), torch.empty(1, *x)
+        result = module(dict.fromkeys(args[0], empty) if isinstance(args[0], range) else empty)
+    parameters = sum(weight.numel() for weight in module.parameters())
+    return Cost(parameters, counter.get_total_flops() // 2), Shape(result.shape[1:])
+
+
+class Tally(list[Cost]):
+    """The costs of parts that were run on shapes."""
+
+    def run(self, make: Callable[..., nn.Module], x: Shape, *args: object) -> Shape:
+        """The shape of the result of `make(*args)` on `x`."""
+        cost, result = _part(make, x, *args)
+        self.append(cost)
+        return result
+
+    def join(self, make: Callable[..., nn.Module], maps: Mapping[int, Shape], *args: object) -> Shape:
+        """The shape of the result of `make(labels, channels, *args)` on maps of one shape by label."""
+        x = next(iter(maps.values()))
+        return self.run(make, x, range(len(maps)), x[0], *args)
+
+
+def macro_cost(network: MacroNetwork, num_classes: int, widths: Sequence[int], size: Size) -> Cost:
+    """The cost of a `MacroGraph` of these `widths` with the weights of `network` alone, for an image of `size`."""
+    tally = Tally()
+    layer = SimpleNamespace(
+        label=None,
+        operations={
+            name: lambda x, name=name: tally.run(operations.macro_operation, x, name, x[0], NORM)
+            for name in network.operations
+        },
+        join=lambda maps: tally.join(operations.Join, maps, NORM),
+    )
+
+    def reductions(*channels: int) -> Mapping[str, Callable[[Shape], Shape]]:
+        return defaultdict(lambda: lambda x: tally.run(operations.FactorisedReduction, x, *channels, NORM))
+
+    graph = SimpleNamespace(
+        stem=lambda x: tally.run(operations.stem, x, widths[0], NORM),
+        layers=defaultdict(lambda: partial(cnn.MacroLayer.forward, layer)),
+        reductions={
+            str(after): reductions(*widths[stage : stage + 2])
+            for stage, after in enumerate(reduction_layers(network.num_layers))
+        },
+        classifier=lambda x: tally.run(operations.classifier, x, x[0], num_classes, 0.0),
+    )
+    cnn.MacroGraph.compute(graph, Shape((3, *size)), network)
+    return sum(tally, Cost())
+
+
+def micro_cost(network: MicroNetwork, num_classes: int, reduces: Sequence[bool], channels: int, size: Size) -> Cost:
+    """The cost of a `MicroGraph` with the weights of `network` alone, for an image of `size`.
+
+    Args:
+        reduces: for each cell, first to last, whether it is the reduction cell.
+        channels: of the first cells.
+    """
+    tally = Tally()
+
+    def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
+        parts = SimpleNamespace(
+            calibrations={
+                label: lambda maps, halve=halve: tally.join(operations.CellInput, maps, channels, NORM, halve)
+                for label, halve in (("0", halve), ("1", False))
+            },
+            result=lambda edge, x, progress: tally.run(
+                operations.micro_operation, x, edge.operation, channels, edge.stride(stride), NORM
+            ),
+        )
+        return partial(cnn.Cell.forward, parts)
+
+    graph = SimpleNamespace(
+        reduces=reduces,
+        stem=lambda x: tally.run(operations.stem, x, 3 * channels, NORM),
+        cells=[cell(*place) for place in cnn.cell_places(reduces, channels)],
+        classifier=lambda maps: tally.join(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
+    )
+    cnn.MicroGraph.compute(graph, Shape((3, *size)), network)
+    return sum(tally, Cost())
+
+
+def cell_cost(num_nodes: int, vocab_size: int, embed: int, hidden: int, tie_weights: bool) -> Cost:
+    """The cost of a language model with a recurrent cell of so many nodes; each but the first has one edge."""
+    cell = 2 * hidden * (embed + num_nodes * hidden)  # input, state, edges; gates and values
+    decoder = vocab_size * hidden
+    embedding = vocab_size * embed + (0 if tie_weights else decoder)
+    return Cost(embedding + vocab_size + cell, cell + decoder)

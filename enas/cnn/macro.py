@@ -1,0 +1,158 @@
+"""The macro search space (paper section 2.3): what a whole convolutional network is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from enas.cnn.operation_names import MACRO_OPERATIONS
+from enas.errors import UserError
+from enas.search.architecture import check_encodable
+from enas.search.graph import Graph, increase
+
+# The label of the stem, for networks that skip from it; the search space has none.
+STEM = -1
+
+
+def reduction_layers(num_layers: int) -> tuple[int, ...]:
+    """Labels of the layers after which height and width are halved: at one third and two thirds of the depth.
+
+    12 layers: after layers 3 and 7. One layer has no such place, and two have one.
+    """
+    return tuple(count - 1 for count in (num_layers // 3, 2 * num_layers // 3) if count > 0)
+
+
+@dataclass(frozen=True)
+class MacroNetwork(Graph):
+    """A chain of layers inside the large graph of the search space, with skip connections.
+
+    Layer k applies its operation to the output of layer k−1; layer 0 applies it to the stem's. "Up to k−1 mutually
+    distinct previous indices are sampled, leading to 2^{k−1} possible decisions at layer k", says the paper, counting
+    from 1; their outputs are concatenated "along their depth dimension and sent to layer k". What it leaves open is
+    read here as the authors' code has it: the operation's own output and those of the skipped-from layers are
+    concatenated, and a 1×1 convolution with batch normalisation brings them back to the layer's number of filters.
+    That is the output of layer k. With no skip, the operation's output is, with no projection. The layer just before
+    is one of the earlier layers: skipping from it joins its output to what the operation made of it.
+
+    When a layer is removed, the next one reads the one before it, no layer skips from it, and the reductions stay.
+
+    Attributes:
+        operations: the operation of each layer, names from `MACRO_OPERATIONS`.
+        skips: for each layer the labels of the earlier layers whose outputs are joined to its own, increasing.
+            `STEM` among them is the stem's output: no network that is sampled skips from it, but the authors'
+            published one does, as their code reads it.
+        layers: the label of each layer in the large graph, which names its shared weights.
+            Labels increase and start at 0. They are 0 … L−1 unless layers were removed.
+        num_layers: the number of layers L of the large graph, so that the reductions of `reduction_layers` stay
+            where they are when a layer is removed. The number of `operations` when left at 0.
+
+    Raises:
+        UserError: when the parts do not form a network.
+    """
+
+    type_name: ClassVar = "cnn_macro"
+    title: ClassVar = "a macro network"
+    keys: ClassVar = ("num_layers", "layers", "operations", "skips")
+    whole: ClassVar = "network"
+    node_word: ClassVar = "layer"
+    known_parts: ClassVar = MACRO_OPERATIONS
+    root_reads: ClassVar = "the image"
+
+    operations: tuple[str, ...]
+    skips: tuple[tuple[int, ...], ...]
+    layers: tuple[int, ...] = ()
+    num_layers: int = 0
+
+    def __post_init__(self) -> None:
+        operations, skips = tuple(self.operations), tuple(tuple(skips) for skips in self.skips)
+        size = len(operations)
+        self._complete(size, operations=operations, skips=skips, num_layers=self.num_layers or size)
+        self._check_parts(operations)
+        self._check_labels(size)
+        last = self.layers[-1]
+        if type(self.num_layers) is not int or self.num_layers <= last:
+            raise UserError(
+                f"num_layers is {self.num_layers!r}, but the network has a layer {last}; it must be at least {last + 1}"
+            )
+        if len(skips) != size:
+            raise UserError(f"a network of {size} layers needs {size} lists of skips, not {len(skips)}")
+        for position, layer in enumerate(self.layers):
+            self._check_skips(layer, skips[position], self.layers[:position])
+
+    def _check_skips(self, layer: int, skips: tuple[int, ...], earlier: tuple[int, ...]) -> None:
+        for label in skips:
+            if type(label) is not int or label not in (STEM, *earlier):
+                raise UserError(
+                    f"layer {layer} skips from layer {label!r}, which is not an earlier layer of the network"
+                )
+        if not increase(skips):
+            raise UserError(f"skips of layer {layer} must increase; got {list(skips)}")
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The labels of the layers, which are this graph's nodes."""
+        return self.layers
+
+    @property
+    def reads_stem(self) -> bool:
+        """Whether a layer skips from the stem."""
+        return any(STEM in skips for skips in self.skips)
+
+    def encode(self, operations: Sequence[str] = MACRO_OPERATIONS) -> tuple[int, ...]:
+        """The controller's decisions: for each layer its operation, then 0 or 1 for each earlier layer.
+
+        These are the authors' integers.
+
+        Args:
+            operations: the names that the operation integers index.
+
+        Returns:
+            L(L+1)/2 integers.
+
+        Raises:
+            UserError: when an operation is not among `operations`, layers were removed (the integers cannot say
+                which), or a layer skips from the stem.
+        """
+        if self.layers != tuple(range(self.num_layers)):
+            raise UserError("a network with removed layers has no encoding")
+        if self.reads_stem:
+            raise UserError("a network that skips from the stem has no encoding")
+        check_encodable(self.operations, operations)
+        decisions = []
+        for layer, operation, skips in zip(self.layers, self.operations, self.skips, strict=True):
+            decisions += [operations.index(operation), *(int(earlier in skips) for earlier in range(layer))]
+        return tuple(decisions)
+
+    @classmethod
+    def decode(cls, decisions: Sequence[int], operations: Sequence[str] = MACRO_OPERATIONS) -> "MacroNetwork":
+        """The network that `encode` maps to `decisions` (L(L+1)/2 integers).
+
+        Raises:
+            UserError: when the integers do not make a network.
+        """
+        decisions = cls._integers(decisions)
+        num_layers = (math.isqrt(8 * len(decisions) + 1) - 1) // 2
+        if num_layers * (num_layers + 1) // 2 != len(decisions):
+            raise UserError(f"a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got {len(decisions)}")
+        names, skips = [], []
+        for layer in range(num_layers):
+            start = layer * (layer + 1) // 2
+            code, *bits = decisions[start : start + layer + 1]
+            names.append(cls._named(code, operations, f" of layer {layer}"))
+            for bit in bits:
+                if bit not in (0, 1):
+                    raise UserError(f"a skip decision of layer {layer} is {bit}; it must be 0 or 1")
+            skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
+        return cls(tuple(names), tuple(skips))
+
+    def replace_operations(self, operation: str, layer: int | None = None) -> "MacroNetwork":
+        """A copy with the operation of `layer` (a label), or of every layer, replaced.
+
+        Raises:
+            UserError: for an unknown operation or a layer that the network does not have.
+        """
+        return self._replaced(operation, layer)
+
+    def _bridged(self, node: int, position: int) -> dict[str, Any]:
+        rest = self.skips[:position] + self.skips[position + 1 :]
+        return {"skips": tuple(tuple(label for label in labels if label != node) for labels in rest)}

@@ -1,0 +1,270 @@
+"""The micro search space (paper section 2.4): what a convolutional cell is, and the pair of them that is searched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+from enas.cnn.operation_names import MICRO_OPERATIONS
+from enas.errors import UserError
+from enas.search.architecture import Architecture, check_encodable
+from enas.search.graph import Cell
+
+# The labels of a cell's two inputs: the output of the cell before the previous one, and of the previous one.
+CELL_INPUTS = (0, 1)
+CELL_NAMES = ("normal", "reduction")
+
+
+def _tuples(pairs: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(pair) for pair in pairs)
+
+
+class Edge(NamedTuple):
+    """What a node of a cell does with one of its two inputs.
+
+    Attributes:
+        node: the node's label.
+        slot: 0 for its first input, 1 for its second.
+        source: the label it reads there.
+        operation: what it applies.
+    """
+
+    node: int
+    slot: int
+    source: int
+    operation: str
+
+    @property
+    def key(self) -> str:
+        """The name of the edge's weights, such as "4_0_2_sep3x3"."""
+        return "_".join(map(str, self))
+
+    def stride(self, of_cell: int) -> int:
+        """The operation's stride in a cell of stride `of_cell`, which only operations on cell inputs have."""
+        return of_cell if self.source in CELL_INPUTS else 1
+
+
+@dataclass(frozen=True)
+class MicroCell(Cell):
+    """A convolutional cell: B nodes after two inputs; each adds two operations on two earlier labels.
+
+    Labels 0 and 1 are the cell's inputs, the outputs of the two cells before it, the older one first; node k has label
+    k+2. The output of a node is operations[k][0](inputs[k][0]) + operations[k][1](inputs[k][1]).
+
+    When a node is removed, a node that read it as its first input reads its first input, and as its second input its
+    second, so that what both of them brought stays in the cell.
+
+    Attributes:
+        inputs: the pair of labels that each node reads, B pairs; both may be the same.
+        operations: the pair of operations applied to them, B pairs of names from `MICRO_OPERATIONS`.
+        cell_output: "loose_ends" concatenates, along the depth, the nodes that no node reads (the paper);
+            "all" concatenates all nodes, as DARTS does. A cell input is never concatenated.
+        nodes: the label of each node in the large graph, which names its shared weights.
+            Labels increase. They are 2 … B+1 unless nodes were removed.
+
+    Raises:
+        UserError: when the parts do not form a cell.
+    """
+
+    type_name: ClassVar = "cnn_micro_cell"
+    title: ClassVar = "a convolutional cell"
+    keys: ClassVar = ("num_blocks", "nodes", "inputs", "operations", "cell_output")
+    known_parts: ClassVar = MICRO_OPERATIONS
+    first_label: ClassVar = len(CELL_INPUTS)
+
+    inputs: tuple[tuple[int, int], ...]
+    operations: tuple[tuple[str, str], ...]
+    cell_output: str = "loose_ends"
+    nodes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        inputs, operations = map(_tuples, (self.inputs, self.operations))
+        size = len(inputs)
+        self._complete(size, inputs=inputs, operations=operations)
+        if len(operations) != size:
+            raise UserError(f"a cell of {size} nodes needs {size} pairs of operations, not {len(operations)}")
+        self._check_labels(size)
+        for position, node in enumerate(self.nodes):
+            self._check_node(node, inputs[position], operations[position], CELL_INPUTS + self.nodes[:position])
+        self._check_output()
+
+    def _check_node(self, node: int, inputs: Sequence[int], operations: Sequence[str], known: Sequence[int]) -> None:
+        if len(inputs) != 2 or len(operations) != 2:
+            counts = f"{len(inputs)} and {len(operations)}"
+            raise UserError(f"node {node} needs two inputs and two operations, not {counts}")
+        for label in inputs:
+            if type(label) is not int or label not in known:
+                raise UserError(
+                    f"node {node} reads {label!r}, which is neither a cell input (0, 1) nor an earlier node of the cell"
+                )
+        self._check_parts(operations)
+
+    @property
+    def _read(self) -> set[int]:
+        return {label for pair in self.inputs for label in pair}
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Both edges of each node, node by node."""
+        return tuple(
+            Edge(node, slot, source, operation)
+            for node, sources, operations in zip(self.nodes, self.inputs, self.operations, strict=True)
+            for slot, (source, operation) in enumerate(zip(sources, operations, strict=True))
+        )
+
+    def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
+        """The authors' integers: first input, first operation, second input, second operation of each node.
+
+        Args:
+            operations: the names that the operation integers index.
+
+        Returns:
+            4B integers.
+
+        Raises:
+            UserError: when an operation is not among `operations`, or nodes were removed (the integers cannot
+                say which).
+        """
+        self.check_numbered("encoding")
+        check_encodable({name for pair in self.operations for name in pair}, operations)
+        decisions = []
+        for inputs, names in zip(self.inputs, self.operations, strict=True):
+            decisions += [inputs[0], operations.index(names[0]), inputs[1], operations.index(names[1])]
+        return tuple(decisions)
+
+    @classmethod
+    def decode(
+        cls,
+        decisions: Sequence[int],
+        operations: Sequence[str] = MICRO_OPERATIONS,
+        cell_output: str = "loose_ends",
+    ) -> "MicroCell":
+        """The cell that `encode` maps to `decisions` (4B integers).
+
+        Raises:
+            UserError: when the integers do not make a cell.
+        """
+        decisions = cls._integers(decisions)
+        if len(decisions) % 4:
+            raise UserError(f"a cell is four integers a node; got {len(decisions)}")
+        names = [cls._named(code, operations) for code in decisions[1::2]]
+        return cls(
+            tuple(zip(decisions[0::4], decisions[2::4], strict=True)),
+            tuple(zip(names[0::2], names[1::2], strict=True)),
+            cell_output,
+        )
+
+    def replace_operations(self, operation: str, node: int | None = None) -> "MicroCell":
+        """A copy with both operations of `node` (a label), or of every node, replaced.
+
+        Raises:
+            UserError: for an unknown operation or a node that the cell does not have.
+        """
+        return self._replaced((operation, operation), node)
+
+    def renumber(self) -> "MicroCell":
+        """The same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
+        labels = CELL_INPUTS + self.nodes
+        inputs = tuple((labels.index(first), labels.index(second)) for first, second in self.inputs)
+        return replace(self, inputs=inputs, nodes=())
+
+    def _bridged(self, node: int, position: int) -> dict[str, Any]:
+        one, other = self.inputs[position]
+        rest = self.inputs[:position] + self.inputs[position + 1 :]
+        return {"inputs": tuple((one if a == node else a, other if b == node else b) for a, b in rest)}
+
+
+@dataclass(frozen=True)
+class MicroNetwork(Architecture):
+    """The two cells that a network of the micro space is built of.
+
+    A node of the network is named by the cell and its label in it: ("normal", 3).
+
+    Attributes:
+        normal: the cell that keeps height and width.
+        reduction: the cell that halves them: its operations on the cell's inputs have stride 2.
+
+    Raises:
+        UserError: when a part is not a cell.
+    """
+
+    type_name: ClassVar = "cnn_micro"
+    title: ClassVar = "a micro network"
+    keys: ClassVar = ("normal", "reduction")
+    node_word: ClassVar = "node"
+    part_word: ClassVar = "operation"
+
+    normal: MicroCell
+    reduction: MicroCell
+
+    def __post_init__(self) -> None:
+        for name in CELL_NAMES:
+            if not isinstance(getattr(self, name), MicroCell):
+                raise UserError(f"the {name} cell must be a MicroCell, not {type(getattr(self, name)).__name__}")
+
+    @property
+    def nodes(self) -> tuple[tuple[str, int], ...]:
+        """The nodes of both cells: pairs of a cell's name and a label."""
+        return tuple((name, node) for name in CELL_NAMES for node in getattr(self, name).nodes)
+
+    def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
+        """The integers of the normal cell, then those of the reduction cell: 8B, see `MicroCell.encode`.
+
+        Raises:
+            UserError: when a cell has no encoding, or the two differ in size (the integers cannot say where the
+                one ends).
+        """
+        if self.normal.num_blocks != self.reduction.num_blocks:
+            sizes = f"{self.normal.num_blocks} and {self.reduction.num_blocks}"
+            raise UserError(f"a network of cells of {sizes} nodes has no encoding; both must have as many")
+        return self.normal.encode(operations) + self.reduction.encode(operations)
+
+    @classmethod
+    def decode(
+        cls,
+        decisions: Sequence[int],
+        operations: Sequence[str] = MICRO_OPERATIONS,
+        cell_output: str = "loose_ends",
+    ) -> "MicroNetwork":
+        """The network that `encode` maps to `decisions` (8B integers).
+
+        Raises:
+            UserError: when the integers do not make a network.
+        """
+        if len(decisions) % 8:
+            raise UserError(f"a network is two cells of four integers a node; got {len(decisions)} integers")
+        half = len(decisions) // 2
+        cells = (MicroCell.decode(part, operations, cell_output) for part in (decisions[:half], decisions[half:]))
+        return cls(*cells)
+
+    def replace_operations(self, operation: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
+        """A copy with both operations of `node` (a cell's name and a label), or of every node, replaced.
+
+        Raises:
+            UserError: for an unknown operation or a node that the network does not have.
+        """
+        if node is None:
+            return MicroNetwork(*(getattr(self, name).replace_operations(operation) for name in CELL_NAMES))
+        name, label = self._known(node)
+        return replace(self, **{name: getattr(self, name).replace_operations(operation, label)})
+
+    def remove_node(self, node: tuple[str, int]) -> "MicroNetwork":
+        """A copy without `node` (a cell's name and a label), see `MicroCell.remove_node`.
+
+        Raises:
+            UserError: for the only node of its cell, or a node the network does not have.
+        """
+        name, label = self._known(node)
+        try:
+            return replace(self, **{name: getattr(self, name).remove_node(label)})
+        except UserError as error:
+            raise UserError(f"{name} cell: {error}") from None
+
+    def renumber(self) -> "MicroNetwork":
+        """The same network with labels 2 … B+1 in each cell, for training it from scratch after nodes were removed."""
+        return MicroNetwork(self.normal.renumber(), self.reduction.renumber())
+
+    def _known(self, node: tuple[str, int]) -> tuple[str, int]:
+        if node not in self.nodes:
+            known = ", ".join(f"{name} {label}" for name, label in self.nodes)
+            raise UserError(f"the network has no node {node!r}; its nodes are {known}")
+        return node

@@ -1,0 +1,318 @@
+"""What a convolutional network of either search space computes, with all weights of its space or only its own.
+
+`shared_cnn` builds these graphs with the weights of every choice, `scratch_cnn` with those of one network. The code
+that computes is the same, and so are the names of the parameters.
+
+Shapes: B batch, C channels, H and W height and width.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
+from enas.cnn.micro import CELL_INPUTS, Edge, MicroCell, MicroNetwork
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
+from enas.cnn.operations import (
+    CellInput,
+    FactorisedReduction,
+    Join,
+    Norm,
+    SlicedClassifier,
+    classifier,
+    drop_path,
+    macro_operation,
+    micro_operation,
+    recalled,
+    stem,
+)
+
+Known = dict[nn.Module, Tensor]  # by module, what it made of the images, or of the stem
+
+
+@dataclass(frozen=True)
+class MacroChoices:
+    """Which weights a `MacroGraph` has.
+
+    Attributes:
+        num_layers: L, which says where the reductions are.
+        operations: for each layer, by label, the operations it may apply.
+        skips: for each layer, by label, the earlier layers it may skip from.
+        carried: for each layer, by label, that a reduction follows: the layers whose outputs are reduced there.
+    """
+
+    num_layers: int
+    operations: Mapping[int, Sequence[str]]
+    skips: Mapping[int, Sequence[int]]
+    carried: Mapping[int, Sequence[int]]
+
+    @classmethod
+    def all(cls, num_layers: int) -> "MacroChoices":
+        """Every choice of the macro space with `num_layers` layers."""
+        layers = range(num_layers)
+        return cls(
+            num_layers,
+            operations=dict.fromkeys(layers, tuple(MACRO_OPERATIONS)),
+            skips={layer: range(layer) for layer in layers},
+            carried={layer: range(layer + 1) for layer in reduction_layers(num_layers)},
+        )
+
+    @classmethod
+    def of(cls, network: MacroNetwork) -> "MacroChoices":
+        """The choices that `network` made."""
+        skips = dict(zip(network.layers, network.skips, strict=True))
+        return cls(
+            network.num_layers,
+            operations={layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)},
+            skips=skips,
+            carried={layer: _carried(skips, layer) for layer in reduction_layers(network.num_layers)},
+        )
+
+
+def _carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
+    """The layers up to `reduction` whose outputs are read after it: the last of them, and those skipped from.
+
+    The stem counts as a layer where it is skipped from.
+    """
+    before = [STEM, *(layer for layer in skips if layer <= reduction)]
+    wanted = {before[-1]}.union(*(labels for layer, labels in skips.items() if layer > reduction))
+    return [layer for layer in before if layer in wanted]
+
+
+class MacroLayer(nn.Module):
+    """A layer of the macro space: an operation, and a join of its output with those of earlier layers.
+
+    The join is a 1×1 convolution, batch normalisation and ReLU (paper, appendix on the macro space).
+    """
+
+    def __init__(self, label: int, operations: Sequence[str], skips: Sequence[int], channels: int, norm: Norm):
+        super().__init__()
+        self.label = label
+        self.operations = nn.ModuleDict({name: macro_operation(name, channels, norm) for name in operations})
+        self.join = Join((*skips, label), channels, norm) if skips else None
+
+    def forward(self, x: Tensor, operation: str, skipped: Mapping[int, Tensor]) -> Tensor:
+        """`x` and the `skipped` outputs of earlier layers, by label, are [B, C, H, W], as is the result."""
+        output = self.operations[operation](x)
+        if not skipped:
+            return output
+        return F.relu_(self.join({**skipped, self.label: output}))
+
+
+class MacroGraph(nn.Module):
+    """The macro space (paper section 2.3): a stem, L layers, two reductions, and a classifier.
+
+    A reduction applies a factorised reduction to the outputs of all earlier layers that are still to be read.
+
+    Args:
+        widths: C before the first reduction, between the two, and after the second.
+        dropout: before the classifier.
+    """
+
+    def __init__(self, num_classes: int, choices: MacroChoices, widths: Sequence[int], dropout: float, norm: Norm):
+        super().__init__()
+        self.stem = stem(widths[0], norm)
+        self.layers = nn.ModuleDict()
+        self.reductions = nn.ModuleDict()
+        stage = 0
+        for layer in range(choices.num_layers):
+            if layer in choices.operations:
+                parts = choices.operations[layer], choices.skips[layer]
+                self.layers[str(layer)] = MacroLayer(layer, *parts, widths[stage], norm)
+            if layer in choices.carried:
+                self.reductions[str(layer)] = nn.ModuleDict(
+                    {str(s): FactorisedReduction(*widths[stage : stage + 2], norm) for s in choices.carried[layer]}
+                )
+                stage += 1
+        self.classifier = classifier(widths[stage], num_classes, dropout)
+
+    def compute(self, images: Tensor, network: MacroNetwork, known: Known | None = None) -> Tensor:
+        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W].
+
+        `known` keeps, from network to network, what the same images give whichever network reads them.
+        """
+        choices = MacroChoices.of(network)
+        x = recalled(known, self.stem, images)
+        outputs = {STEM: x}  # by label, at the present size
+        for layer in range(choices.num_layers):
+            if layer in choices.operations:
+                skipped = {label: outputs[label] for label in choices.skips[layer]}
+                x = outputs[layer] = self.layers[str(layer)](x, *choices.operations[layer], skipped)
+            if layer in choices.carried:
+                reduce = self.reductions[str(layer)]
+                outputs = {label: reduce[str(label)](outputs[label]) for label in choices.carried[layer]}
+                x = outputs[max(outputs)]
+        return self.classifier(x)
+
+
+@dataclass(frozen=True)
+class CellChoices:
+    """Which weights a `Cell` has.
+
+    Attributes:
+        edges: the operations it may apply.
+        outputs: labels of the nodes that may be concatenated.
+    """
+
+    edges: Sequence[Edge]
+    outputs: Sequence[int]
+
+    @classmethod
+    def all(cls, num_blocks: int) -> "CellChoices":
+        """Every choice of a cell of `num_blocks` nodes."""
+        nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + num_blocks)
+        edges = [
+            Edge(node, slot, source, operation)
+            for node in nodes
+            for slot in (0, 1)
+            for source in range(node)
+            for operation in MICRO_OPERATIONS
+        ]
+        return cls(edges, nodes)
+
+    @classmethod
+    def of(cls, cell: MicroCell) -> "CellChoices":
+        """The choices that `cell` made."""
+        return cls(cell.edges, cell.output_nodes)
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Those of the two cell inputs that are read."""
+        return tuple(label for label in CELL_INPUTS if any(edge.source == label for edge in self.edges))
+
+
+Maps = Mapping[int, Tensor]  # what is concatenated along the depth: maps [B, C, H, W] by label
+
+
+class Cell(nn.Module):
+    """A cell of the micro space (paper section 2.4): each node adds two operations on two earlier labels.
+
+    Its output is the concatenation of its loose ends. Each of the next two cells brings that to C channels on its way
+    in, by ReLU, a 1×1 convolution and batch normalisation, as the authors' final network does. Their search has the
+    convolution on the way out instead, once for both readers. Here search and final network are the same.
+
+    Every edge has its own weights: an operation's depend on the node, on whether it is the node's first or second
+    input, and on the label read, as in the authors' code. The paper leaves it open.
+
+    Args:
+        choices: which weights the cell has.
+        calibrations: for each cell input what brings it to C channels and to the size of the other.
+        channels: C.
+        stride: of the operations on cell inputs; 2 makes it a reduction cell.
+        drop_path: the probability, at the end of training, with which the result of an operation other than
+            identity is dropped.
+    """
+
+    def __init__(
+        self,
+        choices: CellChoices,
+        calibrations: Sequence[CellInput],
+        channels: int,
+        stride: int,
+        drop_path: float,
+        norm: Norm,
+    ):
+        super().__init__()
+        self.drop_path = drop_path
+        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in choices.inputs})
+        self.edges = nn.ModuleDict()
+        for edge in choices.edges:
+            self.edges[edge.key] = micro_operation(edge.operation, channels, edge.stride(stride), norm)
+
+    def forward(
+        self, older: Maps, previous: Maps, cell: MicroCell, progress: float, known: Known | None = None
+    ) -> Maps:
+        """The output of `cell`, from those of the two cells before it; the rest as for `MicroGraph.compute`."""
+        choices = CellChoices.of(cell)
+        inputs = (older, previous)
+        maps = {
+            label: recalled(known if STEM in inputs[label] else None, self.calibrations[str(label)], inputs[label])
+            for label in choices.inputs
+        }
+        for one, two in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
+            maps[one.node] = self.result(one, maps[one.source], progress) + self.result(two, maps[two.source], progress)
+        return {label: maps[label] for label in choices.outputs}
+
+    def result(self, edge: Edge, x: Tensor, progress: float) -> Tensor:
+        """The operation of `edge` on `x`, or zeros if its path is dropped."""
+        output = self.edges[edge.key](x)
+        if edge.operation == "identity":
+            return output
+        return drop_path(output, self.drop_path * progress, self.training)
+
+
+def reductions(num_layers: int) -> tuple[bool, ...]:
+    """For each cell of a micro network of `num_layers` normal cells, first to last, whether it is a reduction cell."""
+    stage = (False,) * (num_layers // 3)
+    return (*stage, True, *stage, True, *stage)
+
+
+def cell_places(reduces: Sequence[bool], channels: int) -> Iterator[tuple[int, int, bool]]:
+    """For each cell: its channels, its stride, and whether its older input is twice as large as its previous one."""
+    for index, is_reduction in enumerate(reduces):
+        channels *= 2 if is_reduction else 1
+        yield channels, 2 if is_reduction else 1, index > 0 and reduces[index - 1]
+
+
+class MicroGraph(nn.Module):
+    """The micro space (paper section 2.4): a stem, then N normal cells, a reduction cell, N, a reduction cell, N.
+
+    Each cell reads the outputs of the two before it (the first ones the stem's). Channels double in reduction cells.
+
+    Args:
+        num_layers: the number of normal cells, 3N.
+        channels: C of the first cells; the stem has three times as many.
+        dropout: before the classifier.
+        drop_path: of the last cell at the end of training; that of the others falls linearly to the front.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        normal: CellChoices,
+        reduction: CellChoices,
+        *,
+        num_layers: int,
+        channels: int,
+        dropout: float,
+        drop_path: float,
+        norm: Norm,
+    ):
+        super().__init__()
+        self.reduces = reductions(num_layers)
+        self.stem = stem(3 * channels, norm)
+        older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
+        self.cells = nn.ModuleList()
+        for index, (width, stride, halve) in enumerate(cell_places(self.reduces, channels)):
+            calibrations = (
+                CellInput(*older, width, norm, halve=halve),
+                CellInput(*previous, width, norm, halve=False),
+            )
+            choices = reduction if stride == 2 else normal
+            dropped = drop_path * (index + 1) / len(self.reduces)
+            self.cells.append(Cell(choices, calibrations, width, stride, dropped, norm))
+            older, previous = previous, (choices.outputs, width)
+        self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
+
+    def compute(
+        self, images: Tensor, network: MicroNetwork, progress: float = 1.0, known: Known | None = None
+    ) -> tuple[Tensor, Maps]:
+        """Run `network`, whose weights must be there, on images [B, 3, H, W].
+
+        Args:
+            progress: the share of training that is done, 0 … 1, by which the probability of dropping a path grows
+                (as in the authors' code).
+            known: as for `MacroGraph.compute`.
+
+        Returns:
+            logits [B, classes], and what the second reduction cell concatenates, each [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
+        """
+        older = previous = {STEM: recalled(known, self.stem, images)}
+        for module, reduces in zip(self.cells, self.reduces, strict=True):
+            cell = network.reduction if reduces else network.normal
+            older, previous = previous, module(older, previous, cell, progress, known)
+            if reduces:
+                reduced = previous
+        return self.classifier(previous), reduced

@@ -1,0 +1,171 @@
+"""A derived convolutional network as an ordinary `nn.Module`, to be trained from scratch (paper section 3.2).
+
+It has the weights of its own choices only, under the names that they have in the shared model, and keeps running
+averages of its batch statistics.
+
+Shapes: B batch, C channels, H and W height and width.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroNetwork
+from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
+from enas.cnn.operations import RUNNING_AVERAGES, convolution
+from enas.cnn.shared import check_filters, check_thirds
+from enas.errors import UserError
+from enas.search.precision import at_least_float32
+from enas.settings import FROM_SCRATCH, Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScratchCNNConfig(Settings):
+    """Sizes and regularisers of one network."""
+
+    default_dropout: ClassVar[float] = 0.5
+
+    scratch_cnn_hid: int = setting(
+        0,
+        "cnn, from scratch: filters of the first layers; 0 is 96 (macro) or 36 (micro)",
+        at_least=0,
+        only=FROM_SCRATCH,
+    )
+    scratch_cnn_dropout: float = setting(
+        -1.0,
+        "cnn, from scratch: dropout before the classifier; -1 is 0.5 (macro) or 0.2 (micro)",
+        below=1,
+        only=FROM_SCRATCH,
+    )
+
+    def check(self) -> None:
+        check_filters("scratch_cnn_hid", self.scratch_cnn_hid)
+        if self.scratch_cnn_dropout != -1 and self.scratch_cnn_dropout < 0:
+            raise UserError(f"scratch_cnn_dropout is {self.scratch_cnn_dropout}; it must lie in [0, 1), or be -1")
+
+    def widths(self, growth: int = 2) -> list[int]:
+        """The channels of a macro network before the first reduction, between the two, and after the second."""
+        return [(self.scratch_cnn_hid or 96) * growth**stage for stage in range(3)]
+
+    @property
+    def dropout(self) -> float:
+        """Dropout before the classifier."""
+        return self.default_dropout if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroCNNConfig(ScratchCNNConfig):
+    """Sizes and regularisers of a `MicroCNN`."""
+
+    default_dropout: ClassVar[float] = 0.2
+
+    scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
+    scratch_cnn_drop_path: float = setting(
+        0.4,
+        "cnn, micro, from scratch: probability of dropping a path of the last cell at the end of training",
+        at_least=0,
+        below=1,
+        only=FROM_SCRATCH,
+    )
+    scratch_cnn_auxiliary_weight: float = setting(
+        0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=FROM_SCRATCH
+    )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the first cells; they double in each reduction cell."""
+        return self.scratch_cnn_hid or 36
+
+    def check(self) -> None:
+        super().check()
+        check_thirds("scratch_cnn_num_layers", self.scratch_cnn_num_layers)
+
+
+class MacroCNN(MacroGraph):
+    """One network of the macro space; its channels are multiplied by `growth` at each reduction."""
+
+    def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, growth: int = 2):
+        widths = config.widths(growth)
+        super().__init__(num_classes, MacroChoices.of(network), widths, config.dropout, RUNNING_AVERAGES)
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] for images [B, 3, H, W]."""
+        return self.compute(images, self.network)
+
+    def loss(self, images: Tensor, labels: Tensor, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], a scalar with a gradient, and the logits.
+
+        Nothing here depends on the `progress` of training.
+        """
+        logits = at_least_float32(self(images))
+        return F.cross_entropy(logits, labels), logits
+
+
+class MicroCNN(MicroGraph):
+    """One pair of cells of the micro space, as a network with an auxiliary head at two thirds of its depth.
+
+    The authors' published pair has 3.73 million parameters at 15 layers and 36 channels, without the head. The paper
+    has 4.6; the network that the authors' code builds has 3.89, with a second 1×1 convolution on the newer cell input.
+
+    The head reads the output of the second reduction cell and is used in training only.
+    """
+
+    def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
+        super().__init__(
+            num_classes,
+            CellChoices.of(network.normal),
+            CellChoices.of(network.reduction),
+            num_layers=config.scratch_cnn_num_layers,
+            channels=config.channels,
+            dropout=config.dropout,
+            drop_path=config.scratch_cnn_drop_path,
+            norm=RUNNING_AVERAGES,
+        )
+        self.network = network
+        self.config = config
+        self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] for images [B, 3, H, W]."""
+        logits, _ = self.compute(images, self.network)
+        return logits
+
+    def logits_and_auxiliary(self, images: Tensor, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The logits, and those of the auxiliary head, both [B, classes], for images [B, 3, H, W]."""
+        logits, reduced = self.compute(images, self.network, progress)
+        return logits, self.auxiliary_head(torch.cat([*reduced.values()], dim=1))
+
+    def loss(self, images: Tensor, labels: Tensor, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], plus the weighted one of the auxiliary head; and the logits.
+
+        `progress`: the share of training that is done, 0 … 1, by which drop path grows.
+        """
+        logits, auxiliary = map(at_least_float32, self.logits_and_auxiliary(images, progress))
+        weight = self.config.scratch_cnn_auxiliary_weight
+        return F.cross_entropy(logits, labels) + weight * F.cross_entropy(auxiliary, labels), logits
+
+
+def auxiliary_head(inputs: int, num_classes: int) -> nn.Sequential:
+    """A small classifier of maps [B, inputs, H, W] (Szegedy et al. 2015, section 5).
+
+    The pool makes 2×2 maps from any H and W; the first linear layer is a convolution over the whole of them.
+    """
+    whole = nn.Linear(128 * 2 * 2, 768, bias=False)
+    nn.init.kaiming_normal_(whole.weight, nonlinearity="relu")
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        convolution(inputs, 128, 1),
+        nn.BatchNorm2d(128),
+        nn.ReLU(),
+        nn.Flatten(),
+        whole,
+        nn.BatchNorm1d(768),
+        nn.ReLU(),
+        nn.Linear(768, num_classes),
+    )

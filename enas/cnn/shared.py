@@ -1,0 +1,190 @@
+"""The shared convolutional models: one set of weights ω for every network of a search space (paper sections 2.3, 2.4).
+
+Each choice has its own parameters, so that one that was not sampled gets no gradient, and so no weight decay and no
+update. Batches are normalised by their own statistics, in evaluation too.
+
+Shapes: M architectures, B batch, H and W height and width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
+from enas.cnn.model import CellChoices, Known, MacroChoices, MacroGraph, MicroGraph
+from enas.cnn.operations import BATCH_STATISTICS, Sliced
+from enas.errors import UserError
+from enas.search.space import MicroSpaceConfig
+from enas.settings import SPACE, Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedCNNConfig(Settings):
+    """Sizes of a shared convolutional model."""
+
+    cnn_num_layers: int = setting(
+        0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)", at_least=0, kind=SPACE
+    )
+    cnn_hid: int = setting(
+        0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)", at_least=0, kind=SPACE
+    )
+    cnn_dropout: float = setting(
+        0.1, "cnn: dropout before the classifier while searching", at_least=0, below=1, kind=SPACE
+    )
+
+    def check(self) -> None:
+        check_filters("cnn_hid", self.cnn_hid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroConfig(SharedCNNConfig):
+    """Sizes of a `SharedMacroCNN`."""
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.cnn_num_layers or 12
+
+    @property
+    def filters(self) -> int:
+        """The channels of every layer."""
+        return self.cnn_hid or 36
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroConfig(SharedCNNConfig, MicroSpaceConfig):
+    """Sizes of a `SharedMicroCNN`."""
+
+    @property
+    def num_layers(self) -> int:
+        """The number of normal cells; two reduction cells stand between its thirds."""
+        return self.cnn_num_layers or 6
+
+    @property
+    def channels(self) -> int:
+        """Channels of the first cells; they double in each reduction cell."""
+        return self.cnn_hid or 20
+
+
+class SharedMacroCNN(MacroGraph):
+    """An image classifier whose layers' operations and skip connections are an argument."""
+
+    def __init__(self, num_classes: int, config: MacroConfig):
+        choices = MacroChoices.all(config.num_layers)
+        super().__init__(num_classes, choices, (config.filters,) * 3, config.cnn_dropout, BATCH_STATISTICS)
+        self.config = config
+        self._align()
+
+    @torch.no_grad()
+    def _align(self) -> None:
+        """Initialise so that a layer's channels mean the same whichever operation made them, to every reader.
+
+        Squeezing convolutions and joins begin as the identity, so that a join is the sum; the reductions of all
+        layers at one place begin with the same weights. With independent random ones every operation
+        would read the others' channels in random order, and learning would start much later.
+        """
+        for layer in self.layers.values():
+            squeezes = [operation[0].weight for operation in layer.operations.values()]
+            slices = [] if layer.join is None else layer.join.slices.values()
+            for weight in (*squeezes, *slices):
+                nn.init.dirac_(weight)
+        for place in self.reductions.values():
+            first, *others = place.values()
+            for reduction in others:
+                reduction.load_state_dict(first.state_dict())
+
+    def forward(self, images: Tensor, network: MacroNetwork, known: Known | None = None) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; `known` as for `MacroGraph.compute`.
+
+        Raises:
+            UserError: when the network is part of a graph of another depth.
+        """
+        if network.num_layers != self.config.num_layers:
+            raise UserError(
+                f"the network has {network.num_layers} layers, but the shared model has {self.config.num_layers}"
+            )
+        return self.compute(images, network, known)
+
+    def logits(self, images: Tensor, networks: Sequence[MacroNetwork]) -> Tensor:
+        """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
+        known: Known = {}
+        return torch.stack([self(images, network, known) for network in networks])
+
+
+class SharedMicroCNN(MicroGraph):
+    """An image classifier whose normal and reduction cell are an argument. Each of its cells has its own weights."""
+
+    def __init__(self, num_classes: int, config: MicroConfig):
+        check_thirds("cnn_num_layers", config.num_layers)
+        choices = CellChoices.all(config.cnn_num_blocks)
+        super().__init__(
+            num_classes,
+            choices,
+            choices,
+            num_layers=config.num_layers,
+            channels=config.channels,
+            dropout=config.cnn_dropout,
+            drop_path=0.0,
+            norm=BATCH_STATISTICS,
+        )
+        self.config = config
+        self._align()
+
+    @torch.no_grad()
+    def _align(self) -> None:
+        """Initialise so that a cell's channels mean the same whichever operation made them; see `SharedMacroCNN`.
+
+        A cell's inputs and the classifier begin with the same weights for every node that may be concatenated, the
+        identity where the number of channels stays. The 1×1 convolutions of separable ones begin as the identity, and
+        an operation with the same weights on every edge of a cell.
+        """
+        for sliced in (module for module in self.modules() if isinstance(module, Sliced)):
+            first, *others = sliced.slices.values()
+            if first.dim() == 4 and first.shape[0] == first.shape[1]:
+                nn.init.dirac_(first)
+            for weight in others:
+                weight.copy_(first)
+        for cell in self.cells:
+            first: dict[tuple[str, bool], dict[str, Any]] = {}
+            for key, operation in cell.edges.items():
+                for module in operation.modules():
+                    if isinstance(module, nn.Conv2d) and module.weight.shape[:2] == (module.out_channels,) * 2:
+                        nn.init.dirac_(module.weight)
+                _, _, source, name = key.split("_")
+                kind = (name, int(source) in CELL_INPUTS)  # these may have another stride
+                operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
+
+    def forward(self, images: Tensor, network: MicroNetwork, known: Known | None = None) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; `known` as for `MacroGraph.compute`.
+
+        Raises:
+            UserError: when a cell has nodes that this model has no weights for.
+        """
+        last = self.config.cnn_num_blocks + 1
+        for name in CELL_NAMES:
+            node = getattr(network, name).nodes[-1]
+            if node > last:
+                raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
+        logits, _ = self.compute(images, network, known=known)
+        return logits
+
+    def logits(self, images: Tensor, networks: Sequence[MicroNetwork]) -> Tensor:
+        """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
+        known: Known = {}
+        return torch.stack([self(images, network, known) for network in networks])
+
+
+def check_filters(name: str, filters: int) -> None:
+    """Raise UserError unless there are two filters or more, which a factorised reduction needs; 0 is a default."""
+    if filters == 1:
+        raise UserError(f"{name} is 1; it must be at least 2, or 0 for the default")
+
+
+def check_thirds(name: str, num_layers: int) -> None:
+    """Raise UserError unless `num_layers` normal cells can be divided in three."""
+    if num_layers < 3 or num_layers % 3:
+        raise UserError(f"{name} is {num_layers}; it must be a multiple of 3: reduction cells stand between thirds")

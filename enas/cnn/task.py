@@ -1,0 +1,236 @@
+"""Image classification as a `Task`.
+
+Shapes: M architectures, B batch, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from enas.cnn.augment import AugmentConfig, all_rotations, augment, normalise, rotate_randomly
+from enas.cnn.batches import TrainingImages, evaluation_batches
+from enas.cnn.images import ImageDataset
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroNetwork
+from enas.cnn.model import Known
+from enas.data.builtin import SPLITS
+from enas.search.precision import PRECISIONS, PrecisionConfig, at_least_float32, product_dtype, use
+from enas.search.ranks import ARCHITECTURES, BATCH, Ranks
+from enas.search.task import ACCURACY, LOG_LIKELIHOOD, BatchConfig, Metric, Task, check_divides
+from enas.settings import setting
+
+Network = MacroNetwork | MicroNetwork
+
+# Convolutions, most of all the separable ones, are about twice as fast with channels innermost.
+MEMORY_FORMAT = torch.channels_last
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTaskConfig(BatchConfig, AugmentConfig, PrecisionConfig):
+    """Minibatches of a `VisionTask`, its reward and precision, and how training images are varied."""
+
+    cnn_reward: str = setting(
+        "accuracy",
+        "cnn: what rewards networks and ranks candidates: accuracy, or the mean log-likelihood of the labels",
+        choices=("accuracy", "log_likelihood"),
+        only={"mode": ("train", "derive", "train_scratch")},
+    )
+
+
+class VisionTask(Task):
+    """Shared convolutional networks on images. The reward of a network is its accuracy on a validation minibatch, or
+    the mean log-likelihood of the labels, which ranks networks with far less noise.
+
+    Images without labels are classified by their rotation (Liu et al. 2020): one at random in training, all four in
+    evaluation, in the same minibatch.
+
+    Args:
+        dataset: the images.
+        model: the shared parameters ω: model(images [B, 3, H, W], network, known) gives logits [B, C]; `known`, a
+            dictionary or None, may keep what several networks have in common on the same images.
+        config: see `VisionTaskConfig`.
+        seed: fixes the order in which images are read.
+
+    Raises:
+        UserError: the training or validation split does not fill a minibatch.
+    """
+
+    metric = ACCURACY
+    precisions = PRECISIONS
+
+    def __init__(self, dataset: ImageDataset, model: nn.Module, config: VisionTaskConfig, seed: int):
+        self.dataset = dataset
+        self.model = model.to(memory_format=MEMORY_FORMAT)
+        self.config = config
+        self.seed = seed
+        self._precision = config.precision
+        self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
+        self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
+        # All four rotations of an image make one minibatch of about the usual size.
+        self._images_at_once = max(1, config.batch_size // 4) if dataset.is_rotation else config.batch_size
+        self._reward_images = self._images_at_once
+        if config.reward_batch_size:
+            wanted = config.reward_batch_size // (4 if dataset.is_rotation else 1)
+            self._reward_images = max(1, min(wanted, len(dataset.valid)))
+        self._train = self._endless("train", config.batch_size)
+        self.has_validation = len(dataset.valid) > 0
+        self._valid = self._endless("valid", self._reward_images) if self.has_validation else None
+        self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
+        self._divided = ARCHITECTURES
+
+    @property
+    def precision(self) -> str:
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self._precision = name
+        use(name, self.device)
+
+    def _rounding(self) -> torch.autocast:
+        """Inside, convolutions and products round their operands as `precision` says."""
+        dtype = product_dtype(self._precision)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+
+    def divide(self, ranks: Ranks, dim: int) -> None:
+        """Share the work of `shared_loss`: networks, or images of the minibatch where there is one network.
+
+        Batch normalisation is then by the statistics of each part.
+        """
+        if dim == BATCH:
+            check_divides(self.config.batch_size, ranks)
+        self.ranks, self._divided = ranks, dim
+
+    def _endless(self, split: str, batch_size: int) -> TrainingImages:
+        name = f"{self.dataset.name}, {split}"
+        return TrainingImages(self._splits[split], batch_size, seed=self.seed, name=name)
+
+    def shared_loss(self, networks: Sequence[Network]) -> tuple[Tensor, Tensor]:
+        """The loss of M networks on the next training minibatch, augmented, and their accuracy on it.
+
+        Both are scalars, averaged over M: the cross-entropy in nats an image, and a share of the images.
+        """
+        self._train_model(True)
+        images, labels = next(self._train)
+        images = augment(images, self._mean, self._std, self.config)
+        if self.dataset.is_rotation:
+            images, labels = rotate_randomly(images)
+        if self._divided == BATCH:
+            images, labels = self.ranks.part(-4).of(images), self.ranks.part(-1).of(labels)
+        images = images.contiguous(memory_format=MEMORY_FORMAT)
+        losses, accuracies = [], []
+        for network, draws in zip(networks, self.ranks.draws(len(networks), self.device), strict=True):
+            with draws, self._rounding():
+                loss, logits = self.loss_and_logits(images, labels, network)
+            losses.append(loss)
+            accuracies.append(_correct(logits, labels) / len(labels))
+        return torch.stack(losses).mean(), torch.stack(accuracies).mean()
+
+    def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], and the logits [B, C], of images [B, 3, H, W]."""
+        logits = at_least_float32(self.logits(images, network))
+        return nn.functional.cross_entropy(logits, labels), logits
+
+    def logits(self, images: Tensor, network: Network, known: Known | None = None) -> Tensor:
+        """Logits [B, C] of images [B, 3, H, W]; `known` keeps what networks have in common on the same images."""
+        return self.model(images, network, known)
+
+    @property
+    def rank_metric(self) -> Metric:
+        """What rewards are and `rank` measures."""
+        return LOG_LIKELIHOOD if self.config.cnn_reward == "log_likelihood" else ACCURACY
+
+    @torch.no_grad()
+    def rewards(self, networks: Sequence[Network]) -> Tensor:
+        """`rank_metric` of each of M networks on the next validation minibatch, ω in evaluation mode: [M]."""
+        self._train_model(False)
+        images, labels = self._examples(*next(self._valid))
+        return self._totals(networks, images, labels, self.rank_metric) / len(labels)
+
+    def rank(self, networks: Sequence[Network], max_batches: int | None = None) -> list[float]:
+        """`rank_metric` of each network on the same first `max_batches` validation minibatches, or on all.
+
+        They have the size of those that rewards are measured on.
+        """
+        return self._means(networks, "valid", self.rank_metric, self._reward_images, max_batches)
+
+    def evaluate(self, network: Network, split: str, max_batches: int | None = None) -> float:
+        """Accuracy on a split, every image counted once; `max_batches` shortens it to its first minibatches."""
+        return self._means([network], split, ACCURACY, self._images_at_once, max_batches)[0]
+
+    @torch.no_grad()
+    def _means(
+        self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None = None
+    ) -> list[float]:
+        """The metric of each network, over minibatches of about `num_images`."""
+        self._train_model(False)
+        total, count = torch.zeros(len(networks), device=self.device), 0
+        for index, batch in enumerate(evaluation_batches(self._splits[split], num_images)):
+            if index == max_batches:
+                break
+            images, labels = self._examples(*batch)
+            total += self._totals(networks, images, labels, metric)
+            count += len(labels)
+        return (total.double() / count).tolist()
+
+    def _examples(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """A minibatch as evaluations see it: normalised, and where there are no labels, in all four rotations."""
+        images = normalise(images, self._mean, self._std)
+        if self.dataset.is_rotation:
+            images, labels = all_rotations(images)
+        return images.contiguous(memory_format=MEMORY_FORMAT), labels
+
+    def _train_model(self, mode: bool) -> None:
+        # train() walks all modules, of which a shared model has thousands.
+        if self.model.training != mode:
+            self.model.train(mode)
+
+    def _totals(self, networks: Sequence[Network], images: Tensor, labels: Tensor, metric: Metric) -> Tensor:
+        total = _log_likelihood if metric is LOG_LIKELIHOOD else _correct
+        known: Known = {}
+        with self._rounding():
+            logits = [at_least_float32(self.logits(images, network, known)) for network in networks]
+        return torch.stack([total(each, labels) for each in logits])  # [M]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Model and cursors."""
+        return {
+            "model": self.model.state_dict(),
+            "train": self._train.state_dict(),
+            "valid": self._valid.state_dict() if self._valid else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self._train.load_state_dict(state["train"])
+        if self._valid:
+            self._valid.load_state_dict(state["valid"])
+
+
+class ScratchVisionTask(VisionTask):
+    """One network from scratch: its model, of `enas.cnn.scratch`, has its own loss.
+
+    Args as for `VisionTask`, but for the model: model(images) gives logits, and model.loss(images, labels, progress)
+    both its loss, that of an auxiliary head included, and the logits; `progress` is the share of training done.
+    """
+
+    def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+        progress = self._train.cursor / (self.config.max_epoch * self.steps_per_epoch)
+        return self.model.loss(images, labels, min(1.0, progress))
+
+    def logits(self, images: Tensor, network: Network, known: Known | None = None) -> Tensor:
+        return self.model(images)
+
+
+def _correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many of [B, C] logits are highest at their label: a float32 scalar."""
+    return (logits.argmax(1) == labels).sum().float()
+
+
+def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """The summed log-likelihood of labels [B] by logits [B, C], in nats: a scalar."""
+    return -nn.functional.cross_entropy(logits, labels, reduction="sum")

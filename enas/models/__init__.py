@@ -1,1 +1,0 @@
-"""What architectures compute: shared models, and models of one architecture."""

@@ -1,0 +1,1 @@
+"""Recurrent cells on text (paper section 2.1)."""

@@ -1,0 +1,152 @@
+"""The recurrent search space (paper section 2.1): what a recurrent cell is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from enas.errors import UserError
+from enas.search.architecture import check_encodable
+from enas.search.graph import Cell
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation of the recurrent search space.
+
+    Attributes:
+        function: what it computes of a tensor; or the name of such a function, found when it is first used.
+        colour: of its nodes in drawings.
+    """
+
+    function: str | Callable[..., Any]
+    colour: str
+
+
+# Every activation that a cell may have; a new one needs an entry here and nothing else. The colours are blue, yellow,
+# near white and vermilion of the Okabe-Ito palette, lightened for black text; their lightness differs too, so that they
+# stay apart for colour-blind readers and in a grey print.
+ACTIVATIONS = {
+    "tanh": Activation("torch.tanh", "#7CC0EE"),
+    "ReLU": Activation("torch.relu", "#FFD24D"),
+    "identity": Activation("torch.clone", "#F5F5F5"),
+    "sigmoid": Activation("torch.sigmoid", "#E08A5B"),
+    "GELU": Activation("torch.nn.functional.gelu", "#B5E0CF"),
+    "SiLU": Activation("torch.nn.functional.silu", "#CC9DBE"),
+}
+PAPER_ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
+
+
+@dataclass(frozen=True)
+class RNNCell(Cell):
+    """A recurrent cell: a tree of nodes inside the complete graph of the search space.
+
+    Node 0 reads the input and the previous state; every other node reads one earlier node. When a node is removed, the
+    nodes that read it read the node that it read.
+
+    Attributes:
+        activations: the activation of each node, N names from `ACTIVATIONS`.
+        previous: the node that each of nodes 1 … N−1 reads, N−1 labels.
+        cell_output: "loose_ends" averages the nodes that no node reads (the paper);
+            "all" averages nodes 1 … N−1 (node 0 in a cell of one node), as later authors' code does.
+        nodes: the label of each node in the large graph, which names its shared weights.
+            Labels increase and start at 0. They are 0 … N−1 unless nodes were removed.
+
+    Raises:
+        UserError: when the parts do not form a cell.
+    """
+
+    type_name: ClassVar = "rnn_cell"
+    title: ClassVar = "a recurrent cell"
+    keys: ClassVar = ("num_blocks", "nodes", "activations", "previous", "cell_output")
+    part_word: ClassVar = "activation"
+    known_parts: ClassVar = ACTIVATIONS
+    root_reads: ClassVar = "the input and the previous state"
+
+    activations: tuple[str, ...]
+    previous: tuple[int, ...]
+    cell_output: str = "loose_ends"
+    nodes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        activations = tuple(self.activations)
+        self._complete(len(activations), activations=activations, previous=tuple(self.previous))
+        self._check_parts(activations)
+        size = self.num_blocks
+        if len(self.previous) != size - 1:
+            raise UserError(f"a cell of {size} nodes needs {size - 1} previous nodes, not {len(self.previous)}")
+        if any(type(label) is not int for label in self.nodes + self.previous):
+            raise UserError("node labels and previous nodes must be integers")
+        self._check_labels(size)
+        for position, (node, previous) in enumerate(zip(self.nodes[1:], self.previous, strict=True), start=1):
+            if previous not in self.nodes[:position]:
+                raise UserError(f"node {node} reads node {previous}, which is not an earlier node of the cell")
+        self._check_output()
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """The (previous, node) pairs of labels, N−1 of them: the shared weights in use."""
+        return tuple(zip(self.previous, self.nodes[1:], strict=True))
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """For each of nodes 1 … N−1 the position (not label) of the node it reads."""
+        return tuple(self.nodes.index(label) for label in self.previous)
+
+    @property
+    def _read(self) -> tuple[int, ...]:
+        return self.previous
+
+    @property
+    def output_nodes(self) -> tuple[int, ...]:
+        """Labels of the nodes whose mean is the output and the next state."""
+        return super().output_nodes if self.cell_output == "loose_ends" else self.nodes[1:] or self.nodes
+
+    def encode(self, activations: Sequence[str] = PAPER_ACTIVATIONS) -> tuple[int, ...]:
+        """The controller's decisions: activation of node 0, then previous and activation of each.
+
+        Args:
+            activations: the names that the activation integers index.
+
+        Raises:
+            UserError: when an activation is not among `activations`, or nodes were removed (the
+                integers cannot say which).
+        """
+        self.check_numbered("encoding")
+        check_encodable(self.activations, activations)
+        first, *codes = (activations.index(name) for name in self.activations)
+        return (first, *(decision for pair in zip(self.previous, codes, strict=True) for decision in pair))
+
+    @classmethod
+    def decode(
+        cls,
+        decisions: Sequence[int],
+        activations: Sequence[str] = PAPER_ACTIVATIONS,
+        cell_output: str = "loose_ends",
+    ) -> "RNNCell":
+        """The cell that `encode` maps to `decisions` (2N−1 integers).
+
+        Raises:
+            UserError: when the integers do not make a cell.
+        """
+        decisions = cls._integers(decisions)
+        if len(decisions) % 2 == 0:
+            raise UserError(f"a cell is an odd number of integers, 2N-1 for N nodes; got {len(decisions)}")
+        names = tuple(cls._named(code, activations) for code in decisions[:1] + decisions[2::2])
+        return cls(names, tuple(decisions[1::2]), cell_output)
+
+    def replace_activations(self, activation: str, node: int | None = None) -> "RNNCell":
+        """A copy with the activation of `node` (a label), or of every node, replaced.
+
+        Raises:
+            UserError: for an unknown activation or a node that the cell does not have.
+        """
+        return self._replaced(activation, node)
+
+    def renumber(self) -> "RNNCell":
+        """The same cell with labels 0 … N−1, for training it from scratch after nodes were removed."""
+        return replace(self, previous=self.parents, nodes=())
+
+    def _bridged(self, node: int, position: int) -> dict[str, Any]:
+        parent = self.previous[position - 1]
+        rest = self.previous[: position - 1] + self.previous[position:]
+        return {"previous": tuple(parent if label == node else label for label in rest)}

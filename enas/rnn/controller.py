@@ -1,0 +1,36 @@
+"""The controller of the recurrent search space (paper section 2.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from enas.rnn.cell import RNNCell
+from enas.search.controllers import LSTM, ControllerConfig, LSTMController
+from enas.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class RNNControllerConfig(ControllerConfig):
+    """Settings of a `RNNController`."""
+
+    controller_near_prior: float = setting(
+        0.0,
+        "this × squared distance is taken off a connection's logit after the squash; enas_lm: 1/6",
+        at_least=0,
+        only=LSTM | {"train_type": ("orig", "flexible")},
+    )
+
+
+class RNNController(LSTMController[RNNCell]):
+    """An LSTM controller of recurrent cells that can prefer near nodes; its `Space` decides which cells."""
+
+    config: RNNControllerConfig
+
+    def prior(self, index: int) -> Tensor | None:
+        """−controller_near_prior · d² for a connection over a distance of d nodes."""
+        node, weight = self.space.connection(index), self.config.controller_near_prior
+        if node is None or weight == 0:
+            return None
+        bias = self.decoders[index].bias
+        return -weight * (node - torch.arange(node, device=bias.device, dtype=bias.dtype)) ** 2

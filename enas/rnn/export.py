@@ -1,0 +1,81 @@
+"""Export a recurrent cell: `rnn_reference` is its model.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from enas.errors import UserError
+from enas.rnn import reference as rnn_reference
+from enas.rnn.baseline import LSTMBaseline
+from enas.rnn.cell import ACTIVATIONS, RNNCell
+from enas.rnn.shared import edge_name
+from enas.search.exported import EXAMPLES, Exported
+from enas.settings import ConfigLike
+
+
+def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
+    """The cell with those weights of a model, searched or trained alone, that it uses.
+
+    Raises:
+        UserError: the cell is an LSTM, or has an activation of the user's own, or an edge without weights.
+    """
+    if isinstance(cell, LSTMBaseline):
+        raise UserError("an LSTM need not be exported: torch.nn.LSTM is it")
+    input_size, hidden_size = found["w_input"].shape[0], found["w_state"].shape[0]
+    settings = {
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "num_layers": 1,
+        "norm_bound": config.shared_norm_bound,
+        "activations": functions(cell),
+    }
+    title, generator = f"A recurrent cell of {cell.num_blocks} nodes", torch.Generator().manual_seed(0)
+    return Exported(
+        source=Path(rnn_reference.__file__),
+        example=EXAMPLES / "cell.py",
+        weights=weights(cell, found),
+        settings=settings,
+        title=title,
+        summary=f"{title} and {hidden_size} units that is called like `torch.nn.GRU`.",
+        make=lambda model: model.Cell(input_size, hidden_size, found={**settings, "architecture": cell.to_dict()}),
+        # One step, from state to state: a format without loops over time can then run sequences of any length.
+        inputs={
+            name: torch.randn(1, 3, size, generator=generator)
+            for name, size in (("input", input_size), ("hx", hidden_size))
+        },
+        dynamic=({1: "batch"}, {1: "batch"}),
+        outputs=("output", "state"),
+    )
+
+
+def functions(cell: RNNCell) -> dict[str, str]:
+    """The dotted names of the cell's activations in torch.
+
+    Raises:
+        UserError: an activation is a function of the user's own, which an exported cell could not import.
+    """
+    names = {}
+    for name in cell.activations:
+        function = ACTIVATIONS[name].function
+        if not isinstance(function, str) or not function.startswith("torch."):
+            raise UserError(f"activation {name} is not a function of torch; an exported cell could not import it")
+        names[name] = function
+    return names
+
+
+def weights(cell: RNNCell, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an exported `Cell`, by name, out of those of the model that was searched or trained.
+
+    Raises:
+        UserError: the model has none for an edge of the cell.
+    """
+    names = {"w_input": "w_input", "w_state": "w_state"}
+    names |= {f"w_{previous}_{node}": f"edges.{edge_name(previous, node)}" for previous, node in cell.edges}
+    missing = [name for name in names.values() if name not in found]
+    if missing:
+        raise UserError(f"the run has no weights {', '.join(missing)}; the cell is not one of its search space")
+    return {f"layers.0.{mine}": found[theirs].contiguous() for mine, theirs in names.items()}

@@ -1,0 +1,1 @@
+"""The fast path of recurrent cells, equal to `enas.rnn.reference`."""

@@ -1,0 +1,335 @@
+"""The cells of `cell_sequence` as data: one recorded sequence of GPU kernels runs any of them.
+
+At the sizes of the paper a GPU is done with a node's product before Python has asked for the next. Here connections
+and activations are index tensors and each node has its own copy of the weights that it uses, so that the kernels of a
+sequence are the same for all cells of a space. They are recorded once, as a CUDA graph, and then replayed, with nothing
+left for Python to do in the loop over time.
+
+Without a GPU tests run the same kernel by kernel, and compare it with the reference.
+
+Shapes: T steps, M architectures, B batch, H hidden, N nodes.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from enas.rnn.fast.sequence import IN_PLACE, Plan
+
+# Sequences, and cells smaller than the largest, are filled up to a multiple, so that fewer sizes need their own graph.
+STEPS_MULTIPLE = 5
+NODES_MULTIPLE = 4
+GRAPHS_KEPT = 16  # of the last used shapes; each has its own memory
+
+
+CODES = {name: code for code, name in enumerate(IN_PLACE)}
+
+
+@dataclass(frozen=True)
+class CellTensors:
+    """M cells as data.
+
+    Attributes:
+        parents: index of what each node reads, [N, M] int32.
+        codes: activation of each node, as `CODES` numbers them, [N, M] int32.
+        shares: share of each node in its cell's output, [N, M].
+    """
+
+    parents: Tensor
+    codes: Tensor
+    shares: Tensor
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a graph is made for.
+
+    Attributes:
+        steps, cells, batch, hidden, nodes: T, M, B, H and N.
+        is_masked: whether there is dropout of the state.
+        has_backward: whether what the backward pass needs is kept.
+        norm_bound: see `cell_sequence`.
+        dtype: of states and of sums.
+        products: type of the operands of products.
+        allows_tf32: whether these may be rounded to TF32; noted because the kernels of a graph are chosen by it.
+        device: where everything lies.
+    """
+
+    steps: int
+    cells: int
+    batch: int
+    hidden: int
+    nodes: int
+    is_masked: bool
+    has_backward: bool
+    norm_bound: float
+    dtype: torch.dtype
+    products: torch.dtype
+    allows_tf32: bool
+    device: torch.device
+
+
+class CellGraph:
+    """M cells of N nodes over T steps, in memory that stays where it is.
+
+    Args:
+        shape: the sizes.
+        pointwise: what is done between the products: the functions of `cell_triton`, or others that do the same.
+
+    Attributes:
+        version: how many sequences have run; the backward pass is that of the last.
+    """
+
+    def __init__(self, shape: Shape, pointwise: ModuleType):
+        self.shape = shape
+        self.pointwise = pointwise
+        self.version = 0
+        steps, m, batch, hidden, n = shape.steps, shape.cells, shape.batch, shape.hidden, shape.nodes
+        kept = steps if shape.has_backward else 1
+        new = functools.partial(torch.zeros, dtype=shape.dtype, device=shape.device)
+        operand = functools.partial(new, dtype=shape.products)
+        index = functools.partial(torch.zeros, n, m, dtype=torch.int32, device=shape.device)
+        self.cells = CellTensors(index(), index(), new(n, m))
+        self.projected = new(steps, batch, 2 * hidden)
+        self.first = new(m, batch, hidden)
+        self.mask = new(m, batch, hidden) if shape.is_masked else None
+        self.w_state = operand(hidden, 2 * hidden)
+        self.weights = operand(n - 1, m, hidden, 2 * hidden)
+        # Time is the third dimension, so that a weight's gradient is one product over time and batch.
+        self.nodes = new(n + 1, m, kept, batch, hidden)
+        self.reads = operand(n, m, kept, batch, hidden)
+        self.both = operand(n, m, kept, batch, 2 * hidden)
+        self.states = new(steps, m, batch, hidden)
+        self.scales = new(steps, m, batch)
+        self._forward = self._recorded(self._run_forward)
+        if shape.has_backward:
+            self.grad_states = new(steps, m, batch, hidden)
+            self.grad_output = new(m, batch, hidden)
+            self.grad_both = operand(n, m, steps, batch, 2 * hidden)
+            self.direct = new(n, m, batch, hidden)
+            self.through = operand(n, m, batch, hidden)
+            self.grad_first = new(m, batch, hidden)
+            self.grad_projected = torch.zeros_like(self.projected)
+            self.grad_w_state = torch.zeros_like(self.w_state)
+            self.grad_weights = operand(n - 1, m, hidden, 2 * hidden)
+            self._backward = self._recorded(self._run_backward)
+
+    def _recorded(self, run: Callable[[], None]) -> Callable[[], None]:
+        if self.shape.device.type != "cuda":
+            return run
+        with torch.cuda.device(self.shape.device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):  # what is compiled or allocated at first use, before it is recorded
+                run()
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # NCCL has threads of its own
+                run()
+        return graph.replay
+
+    @torch.no_grad()
+    def forward(
+        self,
+        projected: Tensor,
+        state: Tensor,
+        w_state: Tensor,
+        edges: Sequence[Tensor],
+        plan: Plan,
+        mask: Tensor | None,
+    ) -> Tensor:
+        """The states of the cells, [T, M, B, H]; `edges` are in the order of `plan.edges`, the rest as for a
+        `cell_sequence`, whose T may be smaller than that of the shape.
+        """
+        self.version += 1
+        steps = len(projected)
+        self.projected[:steps] = projected
+        self.projected[steps:] = 0
+        self.first.copy_(state)
+        if self.mask is not None:
+            self.mask.copy_(mask)
+        tensors = _tensors(plan, self.shape.nodes)
+        for mine, value in zip((self.cells.parents, self.cells.codes, self.cells.shares), tensors, strict=True):
+            mine.copy_(value, non_blocking=True)
+        self.w_state.copy_(w_state)
+        # What is not there has no part in the output, but must not be what a diverged step has left.
+        self.weights[len(plan.nodes) - 1 :] = 0
+        for j, node in enumerate(plan.nodes[1:]):
+            if node.absent:
+                self.weights[j, node.absent] = 0
+        mine, theirs = [], []
+        for j, weights in enumerate(plan.by_node(edges)[1:]):
+            for (_, cells), weight in zip(plan.nodes[j + 1].edges, weights, strict=True):
+                places = range(cells.start, cells.stop) if isinstance(cells, slice) else cells.tolist()
+                mine += [self.weights[j, m] for m in places]
+                theirs += [weight] * len(places)
+        if mine:
+            torch._foreach_copy_(mine, theirs)
+        self._forward()
+        return self.states[:steps].clone()
+
+    @torch.no_grad()
+    def backward(self, grad_states: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """The gradients of `projected`, `state`, `w_state` and `edges`, after a `forward` of `plan`."""
+        steps = len(grad_states)
+        self.grad_states[:steps] = grad_states
+        self.grad_states[steps:] = 0
+        self._backward()
+        dtype = self.shape.dtype
+        by_edge = [
+            self.grad_weights[j, cells].sum(0, dtype=dtype)
+            for j, node in enumerate(plan.nodes[1:])
+            for _, cells in node.edges
+        ]
+        grad_w_state = self.grad_w_state.to(dtype, copy=True)
+        return self.grad_projected[:steps].clone(), self.grad_first.clone(), grad_w_state, by_edge
+
+    def _run_forward(self) -> None:
+        shape, cells, pointwise = self.shape, self.cells, self.pointwise
+        rows = shape.cells * shape.batch
+        self.nodes[0, :, 0] = self.first
+        self.reads[0, :, 0] = self.first if self.mask is None else self.first * self.mask
+        for t in range(shape.steps):
+            now = t if shape.has_backward else 0
+            nodes = self.nodes[:, :, now]
+            for j in range(shape.nodes):
+                both, read = self.both[j, :, now], self.reads[j, :, now]
+                if j == 0 and not shape.has_backward:
+                    torch.mm(read.view(rows, -1), self.w_state, out=both.view(rows, -1))
+                else:
+                    torch.bmm(read, self._weights(j), out=both)
+                read_next = self.reads[j + 1, :, now] if j + 1 < shape.nodes else None
+                pointwise.node(cells, j, nodes, both, self._input(t, j), self.mask, read_next)
+            following = (t + 1 if shape.has_backward else 0) if t + 1 < shape.steps else None
+            next_state = None if following is None else self.nodes[0, :, following]
+            read_next = None if following is None else self.reads[0, :, following]
+            pointwise.output(
+                cells, nodes, shape.norm_bound, self.mask, self.states[t], self.scales[t], next_state, read_next
+            )
+
+    def _run_backward(self) -> None:
+        shape, cells, pointwise = self.shape, self.cells, self.pointwise
+        direct = through = None
+        for t in reversed(range(shape.steps)):
+            pointwise.output_backward(
+                self.grad_states[t], direct, through, self.mask, self.states[t], self.scales[t], shape.norm_bound,
+                self.grad_output,
+            )  # fmt: skip
+            nodes = self.nodes[:, :, t]
+            for j in reversed(range(shape.nodes)):
+                grad_both = self.grad_both[j, :, t]
+                pointwise.node_backward(
+                    cells, j, nodes, self.both[j, :, t], self._input(t, j), self.mask, self.grad_output, self.direct,
+                    self.through, grad_both,
+                )  # fmt: skip
+                torch.bmm(grad_both, self._weights(j).transpose(1, 2), out=self.through[j])
+            direct, through = self.direct[0], self.through[0]
+        self.grad_first.copy_(direct + (through if self.mask is None else through * self.mask))
+        reads, grads = self.reads.flatten(2, 3), self.grad_both.flatten(2, 3)  # [N, M, T·B, …]
+        self.grad_projected.copy_(self.grad_both[0].sum(0, dtype=shape.dtype))
+        torch.mm(reads[0].flatten(0, 1).t(), grads[0].flatten(0, 1), out=self.grad_w_state)
+        if shape.nodes > 1:
+            reads, grads = reads[1:].flatten(0, 1), grads[1:].flatten(0, 1)
+            torch.bmm(reads.transpose(1, 2), grads, out=self.grad_weights.flatten(0, 1))
+
+    def _weights(self, j: int) -> Tensor:
+        """Those of node j's product, [M, H, 2H]."""
+        return self.w_state.expand(self.shape.cells, -1, -1) if j == 0 else self.weights[j - 1]
+
+    def _input(self, t: int, j: int) -> Tensor | None:
+        return self.projected[t] if j == 0 else None
+
+
+def _tensors(plan: Plan, num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The `CellTensors` of a plan, on the CPU, filled up with nodes that read node 0 and have no share."""
+    m, missing = len(plan.shares[0]), num_nodes - len(plan.nodes)
+    parents = [[0] * m, *([parent + 1 for parent in node.parents] for node in plan.nodes[1:]), *[[1] * m] * missing]
+    codes = torch.zeros(num_nodes, m, dtype=torch.int32)
+    for j, node in enumerate(plan.nodes):
+        for name, cells in node.groups:
+            codes[j, cells] = CODES[name]
+    shares = torch.tensor([*plan.shares, *[[0.0] * m] * missing], dtype=torch.float64)
+    return torch.tensor(parents, dtype=torch.int32), codes, shares
+
+
+class _GraphSequence(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        projected: Tensor,
+        state: Tensor,
+        w_state: Tensor,
+        graph: CellGraph,
+        plan: Plan,
+        mask: Tensor | None,
+        *edges: Tensor,
+    ) -> Tensor:
+        states = graph.forward(projected, state, w_state, edges, plan, mask)
+        ctx.graph, ctx.plan, ctx.version = graph, plan, graph.version
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.version != ctx.graph.version:
+            raise RuntimeError("another sequence of the same shape has run since; take gradients before the next")
+        projected, state, w_state, edges = ctx.graph.backward(grad_states, ctx.plan)
+        return projected, state, w_state, None, None, None, *edges
+
+
+def graph_sequence(
+    projected: Tensor,
+    state: Tensor,
+    w_state: Tensor,
+    edges: Sequence[Tensor],
+    plan: Plan,
+    norm_bound: float,
+    mask: Tensor | None = None,
+    products: torch.dtype | None = None,
+    largest: int = 0,
+    pointwise: ModuleType | None = None,
+) -> Tensor:
+    """What `cell_sequence` computes, by the graph of its shape, which is made when it is first needed.
+
+    Args:
+        projected, state, w_state, plan, norm_bound, mask: as for `cell_sequence`.
+        edges: in the order of `plan.edges`.
+        products: type of the operands of products; None is that of the arguments.
+        largest: nodes that a cell can have; 0 is as many as those of `plan`.
+        pointwise: as for `CellGraph`; None is `cell_triton`.
+
+    Raises:
+        RuntimeError: by the backward pass, when another sequence of the same shape ran in between.
+    """
+    operands = (projected, state, w_state, *edges)
+    steps = _up(len(projected), STEPS_MULTIPLE)
+    nodes = max(len(plan.nodes), min(_up(len(plan.nodes), NODES_MULTIPLE), largest))
+    has_backward = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
+    shape = Shape(
+        steps, *state.shape, nodes, mask is not None, has_backward, norm_bound, state.dtype,
+        products or state.dtype, torch.backends.cuda.matmul.allow_tf32, state.device,
+    )  # fmt: skip
+    graph = _graph(shape, pointwise or importlib.import_module("enas.rnn.fast.triton"))
+    return _GraphSequence.apply(projected, state, w_state, graph, plan, mask, *edges)
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+@functools.lru_cache(maxsize=GRAPHS_KEPT)
+def _graph(shape: Shape, pointwise: ModuleType) -> CellGraph:
+    return CellGraph(shape, pointwise)
+
+
+def is_graphable(plan: Plan, state: Tensor) -> bool:
+    """Whether a graph can run the cells: on a GPU with Triton, in float32, with activations that the kernels know."""
+    is_here = state.device.type == "cuda" and state.dtype == torch.float32 and importlib.util.find_spec("triton")
+    return bool(is_here) and all(name in CODES for node in plan.nodes for name, _ in node.groups)

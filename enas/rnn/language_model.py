@@ -1,0 +1,161 @@
+"""The part that all language models share: embedding, dropout, decoder and cross-entropy; subclasses bring the cell.
+
+Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from enas.errors import UserError
+from enas.rnn.dropout import WHOLE, embedding_dropout, locked_dropout
+from enas.rnn.fast.cross_entropy import mean_nll, token_nll
+from enas.search.precision import PrecisionConfig, product_dtype
+from enas.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig(PrecisionConfig):
+    """Sizes and regularisers of a `LanguageModel`."""
+
+    shared_embed: int = setting(1000, "embedding size", at_least=1)
+    shared_hid: int = setting(1000, "hidden size", at_least=1)
+    tie_weights: bool = setting(True, "decoder and embedding share their weights")
+    shared_dropoute: float = setting(0.1, "embedding dropout, of whole words", at_least=0, below=1)
+    shared_dropouti: float = setting(0.65, "locked dropout on the input", at_least=0, below=1)
+    shared_dropout: float = setting(0.4, "locked dropout on the output", at_least=0, below=1)
+    shared_wdrop: float = setting(0.5, "DropConnect on the state's weights of node 0", at_least=0, below=1)
+    shared_init_range: float = setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid", at_least=0)
+    shared_embed_init_range: float = setting(0.05, "embeddings start uniform in ±this", above=0)
+    shared_input_scale: float = setting(0.0, "embedded words are multiplied by this; 0 is √shared_embed", at_least=0)
+    shared_unigram_bias: bool = setting(True, "the decoder's bias starts at the words' log frequencies in training")
+
+    def check(self) -> None:
+        if self.tie_weights and self.shared_embed != self.shared_hid:
+            raise UserError(
+                f"tie_weights needs equal sizes, but shared_embed is {self.shared_embed} and shared_hid "
+                f"{self.shared_hid}; make them equal, or set tie_weights to false"
+            )
+
+
+@dataclass(frozen=True)
+class SequenceOutput:
+    """The output of a sequence.
+
+    Attributes:
+        states: the cells' states, [T, M, B, H].
+        outputs: what the decoder reads (normalised, output dropout applied), [T, M, B, H].
+        last: the state to carry into the next sequence, shaped like `LanguageModel.initial_state`.
+    """
+
+    states: Tensor
+    outputs: Tensor
+    last: Tensor
+
+
+class LanguageModel(nn.Module, ABC):
+    """Embedding → recurrent cells → decoder. Subclasses bring the cells.
+
+    Attributes:
+        precision: of the decoder's products, see `enas.search.precision`.
+        part: which part of the states [M, B, H] this process has, where several train one model.
+    """
+
+    def __init__(self, vocab_size: int, config: LanguageModelConfig):
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.precision = config.precision
+        self.part = WHOLE
+        self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
+        self.decoder = (
+            self.embedding if config.tie_weights else nn.Parameter(torch.empty(vocab_size, config.shared_hid))
+        )
+        self.decoder_bias = nn.Parameter(torch.zeros(vocab_size))
+
+    @abstractmethod
+    def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
+        """The zero state of M architectures, [M, B, …]."""
+
+    @abstractmethod
+    def run_cells(self, embedded: Tensor, architectures: Sequence[Any], state: Tensor) -> tuple[Tensor, Tensor]:
+        """Run M architectures over the embedded words [T, B, E]: states [T, M, B, H], and the state to carry on."""
+
+    def normalise(self, states: Tensor) -> Tensor:
+        """Turn the states [T, M, B, H] into what the decoder reads; by default the states themselves."""
+        return states
+
+    def reset_parameters(self) -> None:
+        """Initialise embedding and decoder; biases are 0."""
+        for weight in dict.fromkeys((self.embedding, self.decoder)):
+            nn.init.uniform_(weight, -self.config.shared_embed_init_range, self.config.shared_embed_init_range)
+        nn.init.zeros_(self.decoder_bias)
+
+    @torch.no_grad()
+    def start_from_frequencies(self, words: Tensor) -> None:
+        """Set the decoder's bias to the log frequencies of `words` [tokens], each word of V counted once more."""
+        counts = torch.bincount(words, minlength=self.vocab_size).double() + 1
+        self.decoder_bias.copy_(counts.log() - counts.sum().log())
+
+    def forward(self, inputs: Tensor, architectures: Sequence[Any], state: Tensor) -> SequenceOutput:
+        """Run M architectures over the same words.
+
+        Args:
+            inputs: word numbers, [T, B].
+            architectures: M of them.
+            state: the state before the sequence, as `initial_state` shapes it.
+
+        Raises:
+            UserError: when the model has no weights for an architecture.
+        """
+        config, training = self.config, self.training
+        embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
+        embedded = embedded * (config.shared_input_scale or config.shared_embed**0.5)
+        embedded = locked_dropout(embedded, config.shared_dropouti, training, self.part)
+        states, last = self.run_cells(embedded, architectures, state)  # [T, M, B, H]
+        outputs = locked_dropout(self.normalise(states), config.shared_dropout, training, self.part)
+        return SequenceOutput(states, outputs, last)
+
+    def loss(
+        self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor
+    ) -> tuple[Tensor, SequenceOutput]:
+        """Mean cross-entropy in nats of `targets` [T, B], averaged over M architectures: a scalar with a gradient."""
+        output = self(inputs, architectures, state)
+        wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3])  # [T, M, B]
+        return mean_nll(*self._decoding(output, wanted)), output
+
+    @torch.no_grad()
+    def score(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        architectures: Sequence[Any],
+        state: Tensor,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each of M architectures on the same words, in one batched pass, without a gradient.
+
+        Args:
+            inputs, targets: word numbers, [T, B].
+            architectures: M of them.
+            state: as `initial_state` shapes it.
+            mask: [T, B], false where a target is padding and does not count.
+
+        Returns:
+            the summed cross-entropy of each in nats, [M] float64, and the state after the sequence.
+        """
+        output = self(inputs, architectures, state)
+        wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3])  # [T, M, B]
+        nll = token_nll(*self._decoding(output, wanted))
+        nll = nll.view(wanted.shape).double()
+        if mask is not None:
+            nll = nll * mask.unsqueeze(1)
+        return nll.sum((0, 2)), output.last
+
+    def _decoding(self, output: SequenceOutput, wanted: Tensor) -> tuple[Any, ...]:
+        hidden = output.outputs.flatten(0, 2)  # [T·M·B, H]
+        return hidden, self.decoder, self.decoder_bias, wanted.flatten(), product_dtype(self.precision)

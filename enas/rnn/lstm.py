@@ -1,0 +1,72 @@
+"""A plain LSTM language model: the baseline for a discovered cell at the same number of parameters.
+
+Shapes: T steps, B batch, E embedding, H hidden, V vocabulary. M, the number of architectures, is 1.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from enas.errors import UserError
+from enas.rnn.baseline import LSTMBaseline
+from enas.rnn.dropout import drop_connect
+from enas.rnn.language_model import LanguageModel, LanguageModelConfig
+from enas.search.cost import Cost
+
+
+class LSTMModel(LanguageModel):
+    """Torch's own LSTM, of one layer, between the embedding and the decoder of a `LanguageModel`.
+
+    DropConnect is on its recurrent weights (Merity et al. 2017, section 2). The state is h and c side by side.
+    """
+
+    def __init__(self, vocab_size: int, config: LanguageModelConfig):
+        super().__init__(vocab_size, config)
+        self.lstm = nn.LSTM(config.shared_embed, config.shared_hid)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise every weight; the LSTM's biases are uniform too, as in torch."""
+        init_range = self.config.shared_init_range or self.config.shared_hid**-0.5
+        for weight in self.lstm.parameters():
+            nn.init.uniform_(weight, -init_range, init_range)
+        super().reset_parameters()
+
+    def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
+        """The zero state [1, B, 2H]: h, then c."""
+        return self.decoder_bias.new_zeros(num_cells, batch_size, 2 * self.config.shared_hid)
+
+    def run_cells(
+        self, embedded: Tensor, architectures: Sequence[LSTMBaseline], state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if list(architectures) != [LSTMBaseline(self.config.shared_hid)]:
+            raise UserError(f"this model is one LSTM of {self.config.shared_hid} units, not {architectures}")
+        dropped = {"weight_hh_l0": drop_connect(self.lstm.weight_hh_l0, self.config.shared_wdrop, self.training)}
+        memory = tuple(part.contiguous() for part in state.chunk(2, dim=-1))
+        states, last = functional_call(self.lstm, dropped, (embedded, memory))
+        return states.unsqueeze(1), torch.cat(last, dim=-1)
+
+
+def num_parameters(vocab_size: int, embed: int, hidden: int, tie_weights: bool) -> int:
+    """The number of parameters of an `LSTMModel`."""
+    embeddings = vocab_size * embed + (0 if tie_weights else vocab_size * hidden) + vocab_size
+    return embeddings + 4 * hidden * (embed + hidden) + 8 * hidden
+
+
+def lstm_cost(vocab_size: int, embed: int, hidden: int, tie_weights: bool) -> Cost:
+    """The cost of an `LSTMModel`, per token."""
+    products = 4 * hidden * (embed + hidden) + vocab_size * hidden
+    return Cost(num_parameters(vocab_size, embed, hidden, tie_weights), products)
+
+
+def nearest_hidden(num_wanted: int, vocab_size: int, embed: int, tie_weights: bool) -> int:
+    """H of the `LSTMModel` whose number of parameters is nearest to `num_wanted`; with tied weights E follows H."""
+
+    def count(hidden: int) -> int:
+        return num_parameters(vocab_size, hidden if tie_weights else embed, hidden, tie_weights)
+
+    above = bisect_left(range(num_wanted), num_wanted, lo=1, key=count)
+    return min(max(1, above - 1), above, key=lambda hidden: abs(count(hidden) - num_wanted))

@@ -1,0 +1,120 @@
+"""The shared recurrent model: one set of weights ω for every cell of the search space (paper section 2.1).
+
+Shapes: T steps, M architectures, B batch, E embedding, H hidden, N nodes, V vocabulary.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from enas.errors import UserError
+from enas.rnn.cell import RNNCell
+from enas.rnn.dropout import drop_connect, dropout_mask
+from enas.rnn.fast.graph import graph_sequence, is_graphable
+from enas.rnn.fast.sequence import Plan, cell_sequence
+from enas.rnn.language_model import LanguageModel, LanguageModelConfig
+from enas.search.precision import product_dtype
+from enas.search.space import RNNSpaceConfig
+from enas.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
+    """Sizes and regularisers of a `SharedRNN`: those of a `LanguageModel`, the largest cell's, and its own."""
+
+    shared_dropouth: float = setting(
+        0.0, "locked dropout of the state, at node 0 and at every edge (enas_lm's drop_l)", at_least=0, below=1
+    )
+    shared_batch_norm: bool = setting(
+        True,
+        "normalise the output by batch statistics while searching",
+        only={"mode": ("train", "derive", "test")},
+    )
+    shared_norm_bound: float = setting(25.0, "largest norm of a hidden state", above=0)
+
+    def check(self) -> None:
+        LanguageModelConfig.check(self)
+        RNNSpaceConfig.check(self)
+
+
+class SharedRNN(LanguageModel):
+    """A language model whose recurrent cell is an argument.
+
+    Each ordered pair of nodes has its own parameter [H, 2H] (gate and hidden weights side by side), so that a
+    pair that no sampled cell uses gets no gradient, and so no weight decay and no update.
+
+    Args:
+        vocab_size: V.
+        config: see `SharedRNNConfig`.
+        edges: the (previous, node) pairs to have weights for, all of them unless given; those of one cell to
+            train it from scratch.
+    """
+
+    config: SharedRNNConfig
+
+    def __init__(self, vocab_size: int, config: SharedRNNConfig, edges: Iterable[tuple[int, int]] | None = None):
+        super().__init__(vocab_size, config)
+        if edges is None:
+            edges = [(i, j) for j in range(1, config.num_blocks) for i in range(j)]
+        hidden = config.shared_hid
+        self.w_input = nn.Parameter(torch.empty(config.shared_embed, 2 * hidden))
+        self.w_state = nn.Parameter(torch.empty(hidden, 2 * hidden))
+        self.edges = nn.ParameterDict(
+            {edge_name(*edge): nn.Parameter(torch.empty(hidden, 2 * hidden)) for edge in edges}
+        )
+        if config.shared_batch_norm:
+            self.norm_scale = nn.Parameter(torch.ones(hidden))
+            self.norm_shift = nn.Parameter(torch.zeros(hidden))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise every weight; normalisation scales are 1, shifts and biases 0."""
+        init_range = self.config.shared_init_range or self.config.shared_hid**-0.5
+        for weight in (self.w_input, self.w_state, *self.edges.values()):
+            nn.init.uniform_(weight, -init_range, init_range)
+        super().reset_parameters()
+        if self.config.shared_batch_norm:
+            nn.init.ones_(self.norm_scale)
+            nn.init.zeros_(self.norm_shift)
+
+    def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
+        """The zero state [M, B, H]."""
+        return self.w_state.new_zeros(num_cells, batch_size, self.config.shared_hid)
+
+    def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
+        plan, config = Plan.of(architectures), self.config
+        edges = [self.edge(*edge) for edge in plan.edges]
+        w_state = drop_connect(self.w_state, config.shared_wdrop, self.training)
+        mask = dropout_mask(state, config.shared_dropouth, self.training, self.part)
+        arguments = (embedded @ self.w_input, state, w_state, edges, plan, config.shared_norm_bound, mask)
+        if is_graphable(plan, state):
+            states = graph_sequence(*arguments, products=product_dtype(self.precision), largest=config.num_blocks)
+        else:
+            states = cell_sequence(*arguments)
+        return states, states[-1]
+
+    def edge(self, previous: int, node: int) -> Tensor:
+        """The weights of `node` where it reads `previous`; UserError where the model has none."""
+        name = edge_name(previous, node)
+        if name in self.edges:
+            return self.edges[name]
+        if node >= self.config.num_blocks:
+            known = f"nodes 0 … {self.config.num_blocks - 1}"
+            raise UserError(f"the cell has node {node}, but the shared model has {known}")
+        raise UserError(f"node {node} of the cell reads node {previous}; this model has no weights for that pair")
+
+    def normalise(self, states: Tensor) -> Tensor:
+        if not self.config.shared_batch_norm:
+            return states
+        if states.shape[2] < 2:
+            raise UserError("batch normalisation by batch statistics needs a batch of at least 2")
+        centred = states - states.mean(2, keepdim=True)
+        variance = centred.square().mean(2, keepdim=True)  # [T, M, 1, H]; torch.var_mean takes several times as long
+        return centred * (torch.rsqrt(variance + 1e-5) * self.norm_scale) + self.norm_shift
+
+
+def edge_name(previous: int, node: int) -> str:
+    """The key of the weights that `node` uses when it reads `previous`, such as "0_3"."""
+    return f"{previous}_{node}"

@@ -1,0 +1,205 @@
+"""Language modelling as a `Task`.
+
+Shapes: T steps, M architectures, B batch, H hidden.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from enas.rnn.cell import RNNCell
+from enas.rnn.language_model import LanguageModel, SequenceOutput
+from enas.rnn.text import Corpus, TrainingBatches, evaluation_batches, to_rows
+from enas.search.controllers import TRAINED
+from enas.search.precision import PRECISIONS, use
+from enas.search.ranks import ARCHITECTURES, BATCH, Ranks
+from enas.search.reinforce import perplexity_reward
+from enas.search.task import PERPLEXITY, BatchConfig, Task, check_divides
+from enas.settings import FROM_SCRATCH, setting
+
+STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
+STABLE_NORM = 5.0  # of states, for the norm stabiliser
+CELLS_AT_ONCE = 10  # bounds the memory of scoring many cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTaskConfig(BatchConfig):
+    """Batches, regularisers and reward of a `LanguageTask`.
+
+    AR and TAR are those of Merity et al. 2017, section 4.6: mean squares of the dropped-out output, and of the
+    difference of successive states. The norm stabiliser is that of Krueger & Memisevic 2016, with a fixed point in
+    place of the previous norm.
+    """
+
+    shared_rnn_max_length: int = setting(35, "tokens of truncated back-propagation", at_least=1)
+    shared_activation_reg: float = setting(0.0, "coefficient of the squared outputs (AR)", at_least=0)
+    shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
+    shared_norm_stabilizer: float = setting(
+        0.0, "coefficient of the squared distance of state norms to a fixed point", at_least=0
+    )
+    reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=TRAINED)
+    ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=TRAINED)
+    scratch_random_length: bool = setting(
+        True,
+        "from scratch: draw the length of back-propagation for each minibatch",
+        only=FROM_SCRATCH,
+    )
+
+
+class LanguageTask(Task):
+    """A recurrent model on a corpus. Evaluations leave dropout off; every state starts at zero except in training,
+    where it is carried over from minibatch to minibatch as long as the text goes on.
+
+    Args:
+        corpus: the text.
+        model: the shared parameters ω, or a model of one architecture.
+        config: see `LanguageTaskConfig`.
+        random_length: draw the length of back-propagation for each training minibatch, see `TrainingBatches`.
+        test_warm_up: tokens that each column of the test split reads, uncounted, before its own.
+    """
+
+    metric = PERPLEXITY
+    precisions = PRECISIONS
+    model: LanguageModel
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        model: LanguageModel,
+        config: LanguageTaskConfig,
+        *,
+        random_length: bool = False,
+        test_warm_up: int = 0,
+    ):
+        self.corpus = corpus
+        self.model = model
+        self.config = config
+        self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
+        self.random_length = random_length
+        self.test_warm_up = test_warm_up
+        self._reward_batch_size = config.reward_batch_size or config.batch_size
+        length = config.shared_rnn_max_length
+        self._train = self._batches("train", config.batch_size, length, random_length=random_length)
+        self._valid = self._batches("valid", self._reward_batch_size, length, only_whole=True)
+        self._state: Tensor | None = None
+        self._divided = ARCHITECTURES
+
+    @property
+    def precision(self) -> str:
+        return self.model.precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        self.model.precision = name
+        use(name, self.device)
+
+    def divide(self, ranks: Ranks, dim: int) -> None:
+        """Share the work of `shared_loss`: cells, or columns of the minibatch where there is one cell."""
+        if dim == BATCH:
+            check_divides(self.config.batch_size, ranks)
+        self.ranks, self._divided, self.model.part = ranks, dim, ranks.part(dim)
+
+    def _batches(self, split: str, batch_size: int, length: int, **settings: bool) -> TrainingBatches:
+        rows = to_rows(getattr(self.corpus, split), batch_size, name=f"{self.corpus.name}, {split}.txt")
+        return TrainingBatches(rows, length, **settings, device=self.device)
+
+    def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
+        """The loss of M cells on the next training minibatch with regularisers, and their cross-entropy.
+
+        Both are scalars in nats a token, averaged over M.
+        """
+        self.model.train()
+        inputs, targets, is_start = next(self._train)
+        if self._divided == BATCH:
+            columns = self.ranks.part(-1)
+            inputs, targets = columns.of(inputs), columns.of(targets)
+        if self.random_length:  # Merity et al. 2017, section 4.1
+            self.lr_scale = len(targets) / self.config.shared_rnn_max_length
+        if is_start or self._state is None or len(self._state) != len(cells):
+            self._state = self.model.initial_state(len(cells), inputs.shape[1])
+        nll, output = self.model.loss(inputs, targets, cells, self._state)
+        self._state = output.last.detach()
+        return nll + self._regularisation(output), nll.detach()
+
+    def forget_state(self) -> None:
+        """Begin the next training minibatch from the zero state, after one that gave no finite loss."""
+        self._state = None
+
+    def _regularisation(self, output: SequenceOutput) -> Tensor | float:
+        config, penalty = self.config, 0.0
+        if config.shared_activation_reg:
+            penalty = penalty + config.shared_activation_reg * output.outputs.square().mean()
+        if config.shared_temporal_activation_reg and len(output.states) > 1:
+            penalty = penalty + config.shared_temporal_activation_reg * output.states.diff(dim=0).square().mean()
+        if config.shared_norm_stabilizer:
+            norms = torch.linalg.vector_norm(output.states, dim=-1)
+            penalty = penalty + config.shared_norm_stabilizer * (norms - STABLE_NORM).square().mean()
+        return penalty
+
+    def rewards(self, cells: Sequence[RNNCell]) -> Tensor:
+        """The reward of each of M cells on the next validation minibatch, ω in evaluation mode: [M]."""
+        self.model.eval()
+        inputs, targets, _ = next(self._valid)
+        state = self.model.initial_state(len(cells), self._reward_batch_size)
+        nll, _ = self.model.score(inputs, targets, cells, state)
+        return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
+
+    def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:
+        """Perplexity of each cell on the same first `max_batches` validation minibatches, or on all of validation.
+
+        The state is carried over.
+        """
+        scores: list[float] = []
+        for start in range(0, len(cells), CELLS_AT_ONCE):
+            scores += self._perplexities(cells[start : start + CELLS_AT_ONCE], "valid", max_batches)
+        return scores
+
+    def evaluate(self, cell: RNNCell, split: str, max_batches: int | None = None) -> float:
+        """Perplexity on a split: exp(total cross-entropy / total tokens), every token counted once.
+
+        `max_batches` shortens it to the split's first minibatches.
+        """
+        return self._perplexities([cell], split, max_batches)[0]
+
+    def _perplexities(self, cells: Sequence[RNNCell], split: str, max_batches: int | None = None) -> list[float]:
+        self.model.eval()
+        config, tokens = self.config, getattr(self.corpus, split)
+        warm_up = self.test_warm_up if split == "test" else 0
+        sizes = (config.batch_size, config.shared_rnn_max_length)
+        batches = evaluation_batches(tokens, *sizes, warm_up=warm_up, device=self.device)
+        state, total, count = None, 0.0, 0
+        for index, (inputs, targets, mask) in enumerate(batches):
+            if index == max_batches:
+                break
+            if state is None:
+                state = self.model.initial_state(len(cells), inputs.shape[1])
+            nll, state = self.model.score(inputs, targets, cells, state, mask)
+            total, count = total + nll, count + mask.sum()
+        return (total / count).exp().tolist()
+
+    def epoch_metric(self, mean_loss: float) -> float:
+        """The perplexity that a mean cross-entropy in nats stands for."""
+        return math.exp(min(mean_loss, 700.0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Model, cursors and carried state."""
+        return {
+            "model": self.model.state_dict(),
+            "train": self._train.state_dict(),
+            "valid": self._valid.state_dict(),
+            "state": self.ranks.joined(self._state, self._divided),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self._train.load_state_dict(state["train"])
+        self._valid.load_state_dict(state["valid"])
+        self._state = None
+        # A run that goes on in another number of processes may have states that cannot be divided.
+        if state["state"] is not None and state["state"].shape[self._divided] % self.ranks.size == 0:
+            self._state = self.model.part.of(state["state"])

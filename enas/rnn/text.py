@@ -1,0 +1,350 @@
+"""Text as token streams: reading a corpus, and cutting it into batches for training and for evaluation.
+
+Shapes: S steps in the whole split, T steps in a batch, B rows (columns of the tensors) read side by side.
+Time comes first, so that `batch[t]` is what the recurrent cell sees at step t.
+"""
+
+from __future__ import annotations
+
+import io
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from enas.data import builtin
+from enas.data.builtin import SPLITS
+from enas.data.dataset_folder import Kind
+from enas.data.download import CATALOGUE
+from enas.data.identity import Identity, digest_of_tensors
+from enas.errors import NotFoundError, UserError
+from enas.rnn import token_cache
+from enas.rnn.token_cache import cached
+from enas.rnn.words import EOS, UNKNOWN, Words
+from enas.settings import SPACE, Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig(Settings):
+    """How a text is read."""
+
+    text_unit: str = setting(
+        "word",
+        "what a token is: what white space separates, or a character, blanks included",
+        choices=("word", "character"),
+        kind=SPACE,
+    )
+    vocab_min_count: int = setting(
+        2, "rarer words become <unk>, where the text has none of its own", at_least=1, kind=SPACE
+    )
+
+
+TEXTS = Kind(
+    layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
+    own="for text of your own, put train.txt, valid.txt and test.txt",
+    example="train.txt",
+    downloads=[name for name, dataset in CATALOGUE.items() if dataset.files[0].installed == "train.txt"],
+    makers=builtin.MAKERS,
+    others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
+)
+PIECE = 2**18  # bytes of numbers that are read back at once
+BAR_AFTER = 5  # seconds of an evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A text dataset, its words replaced by their indices in the vocabulary.
+
+    Attributes:
+        name: the dataset's name, also that of its folder.
+        vocabulary: index -> word, the most frequent of the training split first, ties by first appearance.
+        train, valid, test: int32 [tokens], each line's words followed by `<eos>`.
+        unknown: split -> number of its tokens that stand outside the vocabulary and were replaced by `<unk>`.
+        brings_eos: whether lines end in an `<eos>` of their own, which then get no second one.
+    """
+
+    name: str
+    vocabulary: tuple[str, ...]
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    unknown: dict[str, int]
+    brings_eos: bool = False
+
+    @property
+    def eos(self) -> int:
+        """Index of `<eos>`."""
+        return self.vocabulary.index(EOS)
+
+    @property
+    def identity(self) -> Identity:
+        """What another reading of the text must have in common with this one."""
+        splits = {split: digest_of_tensors(getattr(self, split)) for split in SPLITS}
+        return Identity("vocabulary", self.vocabulary, splits)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the text: how many tokens became `<unk>`, and that it brings its own `<eos>`."""
+        notes = []
+        if self.brings_eos:
+            notes.append(f"{self.name}: lines that end in an {EOS} of their own get no second one")
+        if any(self.unknown.values()):
+            counts = [(split, self.unknown[split], len(getattr(self, split))) for split in SPLITS]
+            shares = ", ".join(
+                f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for split, num, total in counts
+            )
+            notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}")
+        return tuple(notes)
+
+
+def load_corpus(
+    name: str, *, data_dir: str | Path = "data", vocab_min_count: int = 2, text_unit: str = "word"
+) -> Corpus:
+    """Read `data_dir/name/{train,valid,test}.txt`; a built-in corpus is made there on first use.
+
+    Words are what white space separates, and every line, a blank one too, ends in `<eos>`. With `text_unit` "character"
+    every character of a line, blanks included, is what a word is otherwise. The vocabulary is that of
+    the training split. Words outside it become `<unk>`; where the training text has no `<unk>` of its own, its words
+    seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can learn it.
+
+    The token ids of a large text are kept beside it, in a hidden folder, and mapped into memory the next time.
+
+    Raises:
+        NotFoundError: the folder or one of its files is missing; the message says how to get it.
+        UserError: `name`, `vocab_min_count` or the content of a file is unusable.
+    """
+    if vocab_min_count < 1:
+        raise UserError(f"vocab_min_count is {vocab_min_count}; it must be at least 1, which keeps every word")
+    folder = TEXTS.find(name, Path(data_dir))
+    files = {split: folder / f"{split}.txt" for split in SPLITS}
+    for path in files.values():
+        if not path.exists():
+            raise NotFoundError(f"{path}: no such file{TEXTS.how_to_get(name, folder.parent)}")
+    encode = partial(_encode, {split: Words(path, text_unit) for split, path in files.items()}, vocab_min_count)
+    found = None
+    if sum(path.stat().st_size for path in files.values()) >= token_cache.FROM:
+        settings = {"text_unit": text_unit, "vocab_min_count": vocab_min_count}
+        found = cached(folder / f".tokens-{text_unit}-{vocab_min_count}", settings, files, encode)
+    if found is None:
+        memory = {split: io.BytesIO() for split in SPLITS}
+        found = encode(memory)
+        found |= {split: torch.frombuffer(each.getbuffer(), dtype=torch.int32) for split, each in memory.items()}
+    return Corpus(name=name, **{**found, "vocabulary": tuple(found["vocabulary"])})
+
+
+def check_size(name: str, size: int) -> None:
+    """Raise UserError for a size below 1."""
+    if size < 1:
+        raise UserError(f"{name} is {size}; it must be at least 1")
+
+
+def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
+    """Lay [tokens] out as [S, B]: column b is the b-th contiguous piece of the text, and the remainder is dropped.
+
+    `name` says in an error which text was too short: UserError unless each column has an input and a target.
+    """
+    check_size("batch size", batch_size)
+    num_steps = len(tokens) // batch_size
+    if num_steps < 2:
+        raise UserError(
+            f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, which takes at least "
+            f"{2 * batch_size:,}; use more text or a smaller batch size"
+        )
+    return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view of what may lie on disk
+
+
+class TrainingBatches:
+    """Endless minibatches for truncated back-propagation, reading the rows from top to bottom, again and again.
+
+    Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
+    whether this batch begins the text, so that the state carried from the batch before must be zeroed. T is `length`,
+    except for the last batch of a pass, which takes what is left; so every row but the first is a target once a pass.
+
+    Attributes:
+        cursor: the row at which the next batch's inputs begin. It outlives epochs, and is all there is to save.
+    """
+
+    def __init__(
+        self,
+        rows: Tensor,
+        length: int,
+        *,
+        random_length: bool = False,
+        only_whole: bool = False,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """`rows` is [S, B] with S >= 2, from `to_rows`; batches lie on `device`, by default where `rows` lies.
+
+        With `random_length`, T is drawn for each batch (Merity et al. 2017, section 4.1), so that words do not
+        stand at the same places of the same batches pass after pass: from a normal distribution of standard
+        deviation 5 around `length`, one time in twenty around half of it; never below 5, or `length` when smaller.
+
+        With `only_whole`, what is left at the end of a pass and shorter than `length` is passed over, unless it is the
+        whole text: scores of single batches are compared, and a few steps from the zero state score otherwise.
+        """
+        check_size("sequence length", length)
+        if rows.dim() != 2 or len(rows) < 2:
+            raise UserError(
+                f"rows have shape {tuple(rows.shape)}; they must be [steps, batch size] with 2 steps or more"
+            )
+        self.rows = rows.to(device)
+        self.length = length
+        self.random_length = random_length
+        self.only_whole = only_whole
+        self.cursor = 0
+
+    @property
+    def batches_per_pass(self) -> int:
+        """Number of batches from one `is_start` to the next, at a fixed length."""
+        return -(-(len(self.rows) - 1) // self.length)
+
+    def __iter__(self) -> TrainingBatches:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor, bool]:
+        start, last_target = self.cursor, len(self.rows) - 1
+        if self.only_whole and last_target - start < self.length:
+            start = 0
+        stop = min(start + self._next_length(), last_target)
+        self.cursor = stop if stop < last_target else 0
+        read = self.rows[start : stop + 1].long().contiguous()
+        return read[:-1], read[1:], start == 0
+
+    def _next_length(self) -> int:
+        if not self.random_length:
+            return self.length
+        mean = self.length if float(torch.rand(())) < 0.95 else self.length / 2
+        return max(min(5, self.length), int(torch.normal(torch.tensor(float(mean)), 5.0)))
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the reading stands, as plain integers."""
+        return {"cursor": self.cursor, "num_steps": self.rows.shape[0], "batch_size": self.rows.shape[1]}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` was taken; UserError if that was on a text or batch size of another shape."""
+        saved_shape = (state["num_steps"], state["batch_size"])
+        if saved_shape != tuple(self.rows.shape):
+            raise UserError(
+                f"the saved reading position belongs to a text of {saved_shape[0]} steps at batch size "
+                f"{saved_shape[1]}, not of {self.rows.shape[0]} at {self.rows.shape[1]}; use the text and the "
+                "batch size it was saved with"
+            )
+        if not 0 <= state["cursor"] < len(self.rows) - 1:
+            raise UserError(f"the saved cursor {state['cursor']} lies outside the {len(self.rows)} steps of the text")
+        self.cursor = state["cursor"]
+
+
+def evaluation_batches(
+    tokens: Tensor,
+    batch_size: int,
+    length: int,
+    *,
+    warm_up: int = 0,
+    device: torch.device | str | None = None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
+
+    The stream is cut into B contiguous columns whose lengths differ by at most one. State starts at zero and is carried
+    from batch to batch. Each column first reads the `warm_up` tokens before its own, as many as there are, so that its
+    state knows them. The input of a token is the token before it in the stream, across columns too; that of the
+    very first is the stream's last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False where a
+    column warms up, and where a shorter column is padded: count only where it is True, and `mask.sum()` over all
+    batches is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than `batch_size` tokens is
+    read in one column a token.
+
+    A progress bar on a terminal shows an evaluation that takes longer than a few seconds.
+
+    Raises UserError on an empty stream, or a batch size or length below 1.
+    """
+    check_size("sequence length", length)
+    check_size("batch size", batch_size)
+    if len(tokens) == 0:
+        raise UserError("the text has no tokens; there is nothing to evaluate on")
+    return _evaluation_batches(tokens.to(device), batch_size, length, warm_up)
+
+
+def _evaluation_batches(
+    tokens: Tensor, batch_size: int, length: int, warm_up: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    num_columns = min(batch_size, len(tokens))
+    shortest, num_longer = divmod(len(tokens), num_columns)
+    column = torch.arange(num_columns, device=tokens.device)  # [B]
+    first = column * shortest + column.clamp(max=num_longer)  # [B]
+    end = first + shortest + (column < num_longer)  # [B]
+    start = (first - warm_up).clamp(min=0)  # [B]
+    num_steps = int((end - start).max())
+    begins = range(0, num_steps, length)
+    for begin in tqdm(begins, desc="evaluating", delay=BAR_AFTER, disable=None, leave=False):
+        step = torch.arange(begin, min(begin + length, num_steps), device=tokens.device).unsqueeze(1)  # [T, 1]
+        position = start + step  # [T, B]
+        mask = (position >= first) & (position < end)  # [T, B]
+        # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
+        targets = tokens[position.clamp(max=len(tokens) - 1)].long()
+        yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token
+
+
+def _encode(words: Mapping[str, Words], min_count: int, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
+    """Write the token ids of each split into its file, int32; returns what else a `Corpus` holds."""
+    numbers = _Numbers()
+    counts = {split: _number(each, numbers, files[split]) for split, each in words.items()}
+    vocabulary = _build_vocabulary(counts["train"], min_count)
+    if not set(vocabulary) - {EOS, UNKNOWN}:
+        raise UserError(
+            f"{words['train'].path}: every word is rarer than vocab_min_count {min_count}; a text "
+            "without blanks needs --text_unit character, a short one --vocab_min_count 1"
+        )
+    unknown = {split: sum(found[word] for word in found.keys() - set(vocabulary)) for split, found in counts.items()}
+    if any(unknown.values()) and UNKNOWN not in vocabulary:
+        vocabulary = (*vocabulary, UNKNOWN)
+    index = {word: i for i, word in enumerate(vocabulary)}
+    table = np.array([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=np.int32)
+    for file in files.values():
+        for piece in _read_back(file):
+            file.seek(-piece.nbytes, io.SEEK_CUR)
+            file.write(table[piece].tobytes())
+    brings_eos = any(each.brings_eos for each in words.values())
+    return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
+
+
+class _Numbers(dict[str, int]):
+    """Word -> number, in the order of first appearance."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        return number
+
+
+def _number(words: Words, numbers: _Numbers, file: IO[bytes]) -> Counter[str]:
+    """Write the numbers of a text's tokens, int32; returns how often each token occurs in this text."""
+    for tokens in words:
+        file.write(array("i", [numbers[token] for token in tokens]))
+    found = sum(np.bincount(piece, minlength=len(numbers)) for piece in _read_back(file))
+    counts = Counter({word: num for word, num in zip(numbers, np.atleast_1d(found).tolist(), strict=False) if num})
+    if not counts.keys() - {EOS}:
+        raise UserError(f"{words.path}: has no words; it must be a text of at least one word")
+    return counts
+
+
+def _read_back(file: IO[bytes]) -> Iterator[np.ndarray]:
+    """The numbers in a file, int32, piece by piece."""
+    file.seek(0)
+    while piece := file.read(PIECE):
+        yield np.frombuffer(piece, dtype=np.int32)
+
+
+def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
+    # A text with an <unk> of its own has had its vocabulary chosen already.
+    threshold = 1 if UNKNOWN in counts else min_count
+    kept: Counter[str] = Counter()
+    for word, count in counts.items():
+        kept[word if count >= threshold or word == EOS else UNKNOWN] += count
+    # Counters keep the order of first appearance and sorting is stable, which settles the ties.
+    return tuple(sorted(kept, key=kept.__getitem__, reverse=True))

@@ -1,0 +1,1 @@
+"""What every search space shares: sampling, training in turn, deriving (paper section 2.2)."""

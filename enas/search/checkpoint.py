@@ -1,0 +1,197 @@
+"""Complete, atomic checkpoints: everything that a run needs to go on exactly where it was."""
+
+import random
+import re
+import zipfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from enas.errors import NotFoundError, UserError
+from enas.files import atomic_write
+from enas.search.ranks import ALONE, Ranks
+from enas.settings import TRAINING, Settings, setting
+
+BEST_OF_OLD_RUNS = "best.pt"  # a copy of the best checkpoint, which earlier versions kept
+
+
+def random_states() -> dict[str, Any]:
+    """The random states of Python, NumPy and torch (CPU and each GPU), as plain data."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Go on from `random_states`."""
+    random.setstate(states["python"])
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"].cpu())
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(Settings):
+    """How many checkpoints are kept."""
+
+    max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1, again=TRAINING)
+
+
+class Checkpoints:
+    """The checkpoints of a run, `EPOCH-STEP.pt` in one folder.
+
+    Each names, in `progress.bests`, those that were the best of the run when they were written. So one rename makes a
+    checkpoint the newest and the best, and a kill at any moment leaves the two in agreement.
+
+    Args:
+        folder: made when the first checkpoint is saved.
+        max_save_num: how many of the newest to keep.
+        ranks: the processes of the run, of which the first alone reads and writes.
+    """
+
+    def __init__(self, folder: Path, max_save_num: int = 1, ranks: Ranks = ALONE):
+        self.folder = folder
+        self.max_save_num = max_save_num
+        self.ranks = ranks
+
+    def save(self, state: dict[str, Any], name: str, bests: Sequence[str] = ()) -> None:
+        """Write a checkpoint, then remove all but the newest `max_save_num` and the best one before them.
+
+        Args:
+            state: tensors and plain data.
+            name: see `checkpoint_name`.
+            bests: `progress.bests` of the state.
+        """
+        if not self.ranks.is_first:
+            return
+        with atomic_write(self.folder / name) as file:
+            _save(state, file)
+        self._prune(name, bests)
+
+    def _prune(self, newest: str, bests: Sequence[str]) -> None:
+        # After a fallback to an older checkpoint, delete the later ones: load_newest would pick them.
+        kept = [path for path in self.paths() if path.name <= newest][-self.max_save_num :]
+        # A run whose newer checkpoints are damaged goes on from the oldest, which names an older best one.
+        best = ([name for name in bests if name <= kept[0].name] or [BEST_OF_OLD_RUNS])[-1]
+        unfinished = self.folder.glob(".*.pt.*")  # by a run that was killed while it wrote
+        for path in {*self.paths(), self.folder / BEST_OF_OLD_RUNS, *unfinished} - {*kept, self.folder / best}:
+            path.unlink(missing_ok=True)
+
+    def paths(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        return sorted(path for path in self.folder.glob("*.pt") if re.fullmatch(r"\d+-\d+\.pt", path.name))
+
+    def load_newest(
+        self, report: Callable[[str], object] = lambda line: None, device: str | torch.device = "cpu"
+    ) -> dict[str, Any]:
+        """The newest checkpoint that can be read; each newer one that cannot is told to `report`.
+
+        Raises:
+            NotFoundError: there is none.
+            UserError: there are some, and none can be read.
+        """
+        return self.ranks.from_first(lambda: self._load_newest(report, device), device)
+
+    def load_best(self, device: str | torch.device = "cpu") -> dict[str, Any]:
+        """The best checkpoint, as the newest one that can be read names it.
+
+        Raises:
+            NotFoundError: the newest one names none, or the file is gone.
+            UserError: it is damaged.
+        """
+        return self.ranks.from_first(lambda: self._load_best(device), device)
+
+    def _load_best(self, device: str | torch.device) -> dict[str, Any]:
+        bests = self._load_newest(lambda line: None, "cpu")["progress"].get("bests")
+        path = self.folder / (bests[-1] if bests else BEST_OF_OLD_RUNS)
+        if not path.is_file():
+            raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
+        return load_checkpoint(path, device)
+
+    def _load_newest(self, report: Callable[[str], object], device: str | torch.device) -> dict[str, Any]:
+        paths = self.paths()
+        if not paths:
+            raise NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
+        for path in reversed(paths):
+            with suppress(UserError):
+                return load_checkpoint(path, device)
+            report(f"{path}: unreadable checkpoint (truncated or damaged); trying the one before it")
+        raise UserError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
+
+
+def checkpoint_name(epoch: int, step: int) -> str:
+    """The file name of a checkpoint; later ones sort after earlier ones."""
+    return f"{epoch:05d}-{step:08d}.pt"
+
+
+def _save(state: dict[str, Any], file: IO[bytes]) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:  # what torch says when it closes an archive that could not be written
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """The state in a checkpoint file; UserError, naming it, when it is damaged."""
+    _check_sums(path)
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # nor are torch's of one kind
+        raise _unreadable(path, error) from None
+
+
+def _check_sums(path: Path) -> None:
+    """Raise UserError when a checksum is wrong, which torch.load does not notice."""
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
+        except MemoryError:
+            raise
+        except Exception as error:  # zipfile raises many kinds of error for a damaged archive
+            raise _unreadable(path, error) from None
+    if damaged:
+        raise _unreadable(path, f"{damaged} is damaged")
+
+
+def _unreadable(path: Path, reason: object) -> UserError:
+    return UserError(f"{path}: unreadable checkpoint: {next(iter(str(reason).splitlines()), type(reason).__name__)}")
+
+
+def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """Why a state cannot be loaded in place of `expected`: what is missing or has another shape; None when it fits.
+
+    Only models and controllers are compared by shape; cursors and optimisers check themselves.
+    """
+    if found.keys() != expected.keys():
+        return f"it holds {', '.join(found)}, not {', '.join(expected)}"
+    weights = ((expected["controller"], found["controller"]), (expected["task"]["model"], found["task"]["model"]))
+    for mine, saved in weights:
+        if mine.keys() != saved.keys():
+            return f"other weights: {', '.join(sorted(mine.keys() ^ saved.keys())[:3])}"
+        for name, weight in mine.items():
+            if weight.shape != saved[name].shape:
+                return f"{name} has shape {list(saved[name].shape)}, not {list(weight.shape)}"
+    return None

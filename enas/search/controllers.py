@@ -1,0 +1,299 @@
+"""Controllers: architectures as a sequence of decisions (paper sections 2.1 and 2.2).
+
+Shapes: M architectures, D decisions, H controller hidden units.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from enas.errors import UserError
+from enas.search.space import Space
+from enas.settings import Settings, setting
+
+ArchT = TypeVar("ArchT")
+
+
+@dataclass(frozen=True)
+class Sample(Generic[ArchT]):
+    """M architectures and how they were drawn.
+
+    Attributes:
+        architectures: M of them.
+        log_probs: log-probability of each decision in nats, [M, D]; zero for a decision that was not made.
+        entropies: entropy of the distribution that each decision was drawn from in nats, [M, D]; zero too.
+        probabilities: the distribution of each decision, D tensors [M, choices], without gradients.
+        penalty: what the search space adds to the controller's loss, in nats, [M]; None where it adds nothing.
+    """
+
+    architectures: list[ArchT]
+    log_probs: Tensor
+    entropies: Tensor
+    probabilities: list[Tensor]
+    penalty: Tensor | None = None
+
+
+# For settings of what only a search does, and of what a random controller does not.
+SEARCHING = {"mode": "train"}
+TRAINED = {"train_type": ("orig", "flexible", "hardcoded"), **SEARCHING}
+LSTM = TRAINED | {"controller_type": "lstm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerConfig(Settings):
+    """Shape of a trained controller."""
+
+    controller_type: str = setting(
+        "lstm",
+        "an LSTM whose decisions depend on earlier ones, or a vector of logits for each decision",
+        choices=("lstm", "independent"),
+        only=TRAINED,
+    )
+    controller_hid: int = setting(100, "LSTM units of the controller", at_least=1, only=LSTM)
+    softmax_temperature: float = setting(5.0, "logits are divided by this", above=0, only=LSTM)
+    tanh_c: float = setting(2.5, "logits are then squashed to ±this; 0 does not squash", at_least=0, only=LSTM)
+    controller_init_range: float = setting(0.1, "controller weights start uniform in ±this", above=0, only=LSTM)
+
+    def temper(self, logits: Tensor, tanh_c: float | None = None) -> Tensor:
+        """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code.
+
+        `tanh_c` overrides `config.tanh_c`.
+        """
+        tanh_c = self.tanh_c if tanh_c is None else tanh_c
+        logits = logits / self.softmax_temperature
+        return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits
+
+
+class Controller(nn.Module, ABC, Generic[ArchT]):
+    """Samples architectures.
+
+    Attributes:
+        penalty_weight: of the mean `Sample.penalty` in the controller's loss.
+    """
+
+    penalty_weight: float = 0.0
+    space: Space[Any]  # what it samples, where it makes decisions
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are parameters θ to train."""
+        return any(True for _ in self.parameters())
+
+    @abstractmethod
+    def sample(self, num: int) -> Sample[ArchT]:
+        """Draw `num` architectures, from one batched pass."""
+
+    @abstractmethod
+    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
+        """Score given architectures: the log-probabilities and entropies that drawing them would have had."""
+
+
+class FixedController(Controller[ArchT]):
+    """Always samples the same architecture, for training it from scratch. It has no parameters.
+
+    Args:
+        architecture: what to draw.
+    """
+
+    def __init__(self, architecture: ArchT):
+        super().__init__()
+        self.architecture = architecture
+
+    def sample(self, num: int) -> Sample[ArchT]:
+        return self.log_prob([self.architecture] * num)
+
+    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
+        for architecture in architectures:
+            if architecture != self.architecture:
+                raise UserError(f"this controller draws only {self.architecture}, not {architecture}")
+        nothing = torch.zeros(len(architectures), 0)
+        return Sample(list(architectures), nothing, nothing, [])
+
+
+class Decisions:
+    """Records the decisions of `num` architectures as they are made, drawn or taken from `given` [M, D]."""
+
+    def __init__(self, num: int, given: Tensor | None = None):
+        self.num = num
+        self.given = given
+        self.num_made = 0
+        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.probabilities: list[Tensor] = []
+
+    def next(self, num: int, draw: Callable[[], Tensor]) -> Tensor:
+        """The next `num` decisions, integers [M, num]: what `draw` returns, or those given."""
+        return draw() if self.given is None else self.given[:, self.num_made : self.num_made + num]
+
+    def add(self, chosen: Tensor, log_probs: Tensor, entropies: Tensor, probabilities: Sequence[Tensor]) -> None:
+        """Record n decisions: three tensors [M, n], and the distributions, n tensors [M, choices]."""
+        self.num_made += chosen.shape[1]
+        self.parts.append((chosen, log_probs, entropies))
+        self.probabilities += [each.detach() for each in probabilities]
+
+
+class SpaceController(Controller[ArchT]):
+    """Makes the decisions of a space; a subclass says how.
+
+    Args:
+        space: what is sampled.
+    """
+
+    def __init__(self, space: Space[ArchT]):
+        super().__init__()
+        self.space = space
+
+    def sample(self, num: int) -> Sample[ArchT]:
+        return self._sample(Decisions(num))
+
+    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
+        sizes, rows = self.space.sizes, [self.space.encode(architecture) for architecture in architectures]
+        padded = [[*row, *[0] * (len(sizes) - len(row))] for row in rows]  # 0 for decisions that were not made
+        device = next((weight.device for weight in self.parameters()), None)
+        return self._sample(Decisions(len(rows), torch.tensor(padded, device=device)), list(architectures))
+
+    def _sample(self, decisions: Decisions, architectures: list[ArchT] | None = None) -> Sample[ArchT]:
+        penalty = self._decide(decisions)
+        rows, *scores = (torch.cat(part, dim=1) for part in zip(*decisions.parts, strict=True))  # each [M, D]
+        num_made = self.space.num_made(rows[:, 0])
+        if num_made is not None:
+            made = torch.arange(rows.shape[1], device=rows.device) < num_made.unsqueeze(1)
+            scores = [each * made for each in scores]
+        if architectures is None:
+            architectures = [self.space.decode(row) for row in rows.tolist()]
+        return Sample(architectures, *scores, decisions.probabilities, penalty)
+
+    @abstractmethod
+    def _decide(self, decisions: Decisions) -> Tensor | None:
+        """Make all decisions in turn; returns `Sample.penalty`."""
+
+
+class RandomController(SpaceController[ArchT]):
+    """Makes every decision uniformly: the control that a search has to beat. It has no parameters.
+
+    Args:
+        space: what is sampled.
+        is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
+            where their number is not a multiple of the choices (Chu et al. 2021, FairNAS).
+        generator: where the random numbers come from; torch's own generator of the CPU by default.
+    """
+
+    def __init__(self, space: Space[ArchT], is_balanced: bool = False, generator: torch.Generator | None = None):
+        super().__init__(space)
+        self.is_balanced = is_balanced
+        self.generator = generator
+
+    def _decide(self, decisions: Decisions) -> None:
+        sizes, num = self.space.sizes, decisions.num
+        lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
+        rows = decisions.next(len(sizes), lambda: self._drawn(num, lowest, sizes))
+        entropies = torch.tensor([math.log(size - low) for low, size in zip(lowest, sizes, strict=True)]).repeat(num, 1)
+        probabilities = [torch.full((num, size), 1 / size) for size in sizes]
+        probabilities[0][:, : lowest[0]] = 0
+        probabilities[0] = probabilities[0] / probabilities[0].sum(1, keepdim=True)
+        decisions.add(rows, -entropies, entropies, probabilities)
+
+    def _drawn(self, num: int, lowest: list[int], sizes: list[int]) -> Tensor:
+        draw = self._balanced if self.is_balanced else torch.randint
+        columns = [
+            low + draw(size - low, (num,), generator=self.generator) for low, size in zip(lowest, sizes, strict=True)
+        ]
+        return torch.stack(columns, dim=1)
+
+    def _balanced(self, size: int, shape: tuple[int], generator: torch.Generator | None) -> Tensor:
+        (num,) = shape
+        rounds = [torch.randperm(size, generator=generator) for _ in range(-(-num // size))]
+        return torch.cat(rounds)[:num][torch.randperm(num, generator=generator)]
+
+
+class IndependentController(SpaceController[ArchT]):
+    """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020).
+
+    Args:
+        space: what is sampled.
+        penalty: from `Sample.probabilities` to `Sample.penalty`.
+        penalty_weight: see `Controller`.
+    """
+
+    def __init__(
+        self,
+        space: Space[ArchT],
+        penalty: Callable[[list[Tensor]], Tensor] | None = None,
+        penalty_weight: float = 0.0,
+    ):
+        super().__init__(space)
+        self.penalty = penalty
+        self.penalty_weight = penalty_weight
+        self.logits = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in space.sizes)
+
+    def _decide(self, decisions: Decisions) -> Tensor | None:
+        num = decisions.num
+        first, *rest = self.logits
+        log_probs = [torch.log_softmax(logits, dim=0) for logits in (_allowed(self.space, first), *rest)]
+        draws = (torch.multinomial(p.exp().detach(), num, replacement=True) for p in log_probs)
+        rows = decisions.next(len(log_probs), lambda: torch.stack([*draws], dim=1))
+        chosen = torch.stack([values[rows[:, index]] for index, values in enumerate(log_probs)], dim=1)  # [M, D]
+        entropies = torch.stack([-(values.exp() * values).sum() for values in log_probs]).expand(num, -1)
+        probabilities = [values.exp().expand(num, -1) for values in log_probs]
+        decisions.add(rows, chosen, entropies, probabilities)
+        return self.penalty(probabilities) if self.penalty else None
+
+
+class LSTMController(SpaceController[ArchT]):
+    """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
+
+    Every decision has its own decoder and its own embeddings.
+
+    Args:
+        space: what is sampled.
+        config: see `ControllerConfig`.
+    """
+
+    def __init__(self, space: Space[ArchT], config: ControllerConfig):
+        super().__init__(space)
+        self.config = config
+        hidden, sizes = config.controller_hid, space.sizes
+        self.lstm = nn.LSTMCell(hidden, hidden)
+        self.decoders = nn.ModuleList(nn.Linear(hidden, size) for size in sizes)
+        self.embeddings = nn.ModuleList(nn.Embedding(size, hidden) for size in sizes[:-1])
+        start_small(self)
+
+    def prior(self, index: int) -> Tensor | None:
+        """What is added to the logits of decision `index` and not trained, [choices]; None adds nothing."""
+        return None
+
+    def _decide(self, decisions: Decisions) -> None:
+        inputs = self.lstm.bias_hh.new_zeros(decisions.num, self.config.controller_hid)  # [M, H]
+        state = None
+        for index, decoder in enumerate(self.decoders):
+            state = self.lstm(inputs, state)
+            logits = self.config.temper(decoder(state[0]))
+            prior = self.prior(index)
+            if prior is not None:
+                logits = logits + prior
+            log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
+            p = log_probs.exp()
+            chosen = decisions.next(1, lambda p=p: torch.multinomial(p, 1))
+            decisions.add(chosen, log_probs.gather(1, chosen), -(p * log_probs).sum(1, keepdim=True), [p])
+            if index < len(self.embeddings):
+                inputs = self.embeddings[index](chosen.squeeze(1))
+
+
+def start_small(controller: Any) -> None:
+    """Draw the weights of an LSTM controller anew from its `controller_init_range`; biases of decoders are zero."""
+    limit = controller.config.controller_init_range
+    for weight in controller.parameters():
+        nn.init.uniform_(weight, -limit, limit)
+    for decoder in controller.decoders:
+        nn.init.zeros_(decoder.bias)
+
+
+def _allowed(space: Space[Any], logits: Tensor) -> Tensor:
+    """Logits [..., choices] of the first decision without the choices that are never made."""
+    forbidden = torch.arange(logits.shape[-1], device=logits.device) < space.first_allowed
+    # The lowest finite number: −∞ would make the entropy 0 · −∞ and every gradient NaN.
+    return logits.masked_fill(forbidden, torch.finfo(logits.dtype).min)

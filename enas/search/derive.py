@@ -1,0 +1,228 @@
+"""Deriving (paper section 2.2): the best of many samples of the policy; and how the policy compares with chance."""
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from enas.errors import UserError
+from enas.search.controllers import Controller, RandomController, Sample
+from enas.search.ranks import ALONE, Ranks
+from enas.search.sampling import apart, sample
+from enas.search.size import UNLIMITED, SizeBudget
+from enas.search.space import Space
+from enas.search.task import Metric, Task
+from enas.settings import ABOVE_ZERO, Settings, setting
+
+DERIVING = {"mode": ("train", "derive", "train_scratch")}
+FINALISTS = {"mode": ("derive", "train_scratch")}
+QUARTILES = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeriveConfig(Settings):
+    """How many candidates there are, and in which stages the best one is found."""
+
+    derive_num_sample: int = setting(
+        100, "architectures to choose from when deriving", at_least=1, only=DERIVING, again=("train", "derive")
+    )
+    derive_max_batches: int = setting(
+        4, "validation minibatches that choose among them", at_least=1, only=DERIVING, again=("train", "derive")
+    )
+    derive_shortlist: int = setting(
+        1,
+        "top candidates that are scored again, as rewards are but on all of validation, to derive the best one",
+        at_least=1,
+        only=DERIVING,
+        again=("train", "derive"),
+    )
+    derive_finalists: int = setting(
+        0,
+        "top candidates of the shortlist that are trained from scratch, to derive the best one; 0 trains none",
+        at_least=0,
+        only=FINALISTS,
+        again=("derive",),
+    )
+    derive_finalist_epoch: int = setting(
+        1,
+        "epochs of a finalist's training",
+        at_least=1,
+        only=FINALISTS | {"derive_finalists": ABOVE_ZERO},
+        again=("derive",),
+    )
+
+    def check(self) -> None:
+        if self.derive_finalists > self.derive_shortlist:
+            raise UserError(
+                f"derive_finalists is {self.derive_finalists}; they come from the derive_shortlist, which is "
+                f"{self.derive_shortlist}"
+            )
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What deriving found.
+
+    Attributes:
+        architecture: the derived one; None where no candidate keeps to the size budget.
+        score: its metric on the whole of validation; None where there is none.
+        comparison: of the policy with uniform sampling: "policy" and "uniform", each the `summary` of as many
+            architectures on the same minibatches; "compared_by", the metric; and "place", that of the derived one among
+            the uniform ones, 1 for the best. Empty where nothing is trained, or nobody asked.
+        probabilities: of each choice of each decision, averaged over the sample; empty where nothing is trained.
+        problem: why nothing was derived; empty where something was.
+        beaten: the best sample and its score, where the incumbent, which was not sampled, is derived.
+    """
+
+    architecture: Any
+    score: float | None
+    comparison: dict[str, Any] = field(default_factory=dict)
+    probabilities: list[list[float]] = field(default_factory=list)
+    problem: str = ""
+    beaten: tuple[Any, float] | None = None
+
+    def required(self) -> Any:
+        """The architecture; UserError where nothing was derived."""
+        if self.architecture is None:
+            raise UserError(f"{self.problem}; raise the limit, or derive_num_sample")
+        return self.architecture
+
+
+class Deriver:
+    """Derives from a policy.
+
+    Args:
+        task: scores architectures.
+        controller: the policy.
+        config: see `DeriveConfig`.
+        space: what the controller samples; None compares with nothing.
+        ranks: the processes that divide the candidates among them.
+        size: the budget that a derived architecture keeps to.
+
+    Attributes:
+        choose: from the shortlist, best first by what rewards measure on the whole of validation, and the incumbent,
+            to the derived architecture; by default the better of the first and the incumbent is derived.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        controller: Controller[Any],
+        config: DeriveConfig,
+        space: Space[Any] | None = None,
+        ranks: Ranks = ALONE,
+        size: SizeBudget = UNLIMITED,
+    ):
+        self.task = task
+        self.ranks = ranks
+        self.size = size
+        self.controller = controller
+        self.config = config
+        self.space = space
+        self.choose: Callable[[list[Any]], Any] | None = None
+
+    def derive(self, compare: bool = False, incumbent: Any = None) -> Derivation:
+        """Sample `derive_num_sample` architectures; take the best on the same few minibatches, stage by stage.
+
+        Those that exceed the size budget are no candidates. `incumbent` is a candidate of the last stage, sampled or
+        not.
+        """
+        with torch.no_grad(), apart():
+            sampled = sample(self.controller, self.config.derive_num_sample)
+        scores = self._rank(sampled.architectures)
+        candidates = {one: score for one, score in scores.items() if self.size.fits(one)}
+        shortlist = ordered(candidates, self.task.rank_metric)[: self.config.derive_shortlist]
+        ranking, known = self._ranked(shortlist)
+        chosen, known = self._chosen(ranking, known, incumbent if self._is_candidate(incumbent) else None)
+        first = ranking[0] if ranking else None
+        beaten = (first, known[first]) if first not in (None, chosen) and chosen == incumbent else None
+        score = known.get(chosen)
+        problem = "" if chosen is not None else self.size.misfits(list(scores))
+        if self.space is None or not self.controller.is_trained:
+            return Derivation(chosen, score, problem=problem, beaten=beaten)
+        if chosen is not None and chosen not in scores:
+            scores |= self._rank([chosen])
+        comparison = self._compare(sampled, scores, chosen) if compare else {}
+        probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sampled.probabilities]
+        return Derivation(chosen, score, comparison, probabilities, problem, beaten)
+
+    def _is_candidate(self, incumbent: Any) -> bool:
+        return incumbent is not None and self.size.fits(incumbent)
+
+    def _ranked(self, shortlist: list[Any]) -> tuple[list[Any], dict[Any, float]]:
+        """Order a shortlist by what rewards measure, on all of validation; return it with the metrics known by then."""
+        if len(shortlist) < 2:
+            return shortlist, {}
+        if self.task.rank_metric is self.task.metric:
+            scores = self._evaluated(shortlist)
+            return ordered(scores, self.task.metric), scores
+        return ordered(self._scores(shortlist, self.task.rank), self.task.rank_metric), {}
+
+    def _chosen(self, ranking: list[Any], known: dict[Any, float], incumbent: Any) -> tuple[Any, dict[Any, float]]:
+        """Choose from a ranking and the incumbent, which wins ties; return that one, and the metrics known by then."""
+        rivals = list(dict.fromkeys([*([] if incumbent is None else [incumbent]), *ranking[:1]]))
+        if not rivals:
+            return None, known
+        known = {**known, **self._evaluated([one for one in rivals if one not in known])}
+        if self.choose is None:
+            return ordered({one: known[one] for one in rivals}, self.task.metric)[0], known
+        chosen = self.choose(list(dict.fromkeys([*ranking, *rivals])))
+        return chosen, {**known, **self._evaluated([one for one in (chosen,) if one not in known])}
+
+    def _evaluated(self, architectures: list[Any]) -> dict[str, Any]:
+        if not architectures:
+            return {}
+        return self._scores(architectures, lambda some: [self.task.evaluate(one, "valid") for one in some])
+
+    def _rank(self, architectures: list[Any]) -> dict[str, Any]:
+        """The score of each different architecture on the first few validation minibatches."""
+        different = list(dict.fromkeys(architectures))
+        return self._scores(different, lambda some: self.task.rank(some, self.config.derive_max_batches))
+
+    def _scores(self, architectures: list[Any], score: Callable[[list[Any]], list[float]]) -> dict[str, Any]:
+        values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
+        return dict(zip(architectures, values.tolist(), strict=True))
+
+    def _compare(self, sampled: Sample[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
+        # The same uniform architectures at every evaluation, by draws that are none of the run's.
+        chance = RandomController(self.space, generator=torch.Generator().manual_seed(0))
+        uniform = chance.sample(self.config.derive_num_sample).architectures
+        uniform_scores, metric = self._rank(uniform), self.task.rank_metric
+        return {
+            "policy": summary([scores[one] for one in sampled.architectures], metric),
+            "uniform": summary([uniform_scores[one] for one in uniform], metric),
+            "compared_by": metric.name,
+            "place": None
+            if derived is None
+            else 1 + sum(metric.is_better(uniform_scores[one], scores[derived]) for one in uniform),
+        }
+
+
+def ordered(scores: dict[Hashable, float], metric: Metric) -> list[Any]:
+    """The keys of `scores`, best first; those without a number last, and equals as they come."""
+    sign = -1 if metric.higher_is_better else 1
+    return sorted(scores, key=lambda one: (math.isnan(scores[one]), sign * scores[one]))
+
+
+def summary(scores: list[float], metric: Metric) -> dict[str, float]:
+    """Return "mean", "std", "median", "lower_quartile", "upper_quartile" and "best" of scores.
+
+    One diverged architecture moves the mean anywhere. Median and quartiles count it as the worst; each is the score
+    nearest to that rank.
+    """
+    values = torch.tensor(scores, dtype=torch.float64)
+    comparable = values.nan_to_num(
+        nan=-math.inf if metric.higher_is_better else math.inf, posinf=math.inf, neginf=-math.inf
+    )
+    lower, median, upper = torch.quantile(comparable, QUARTILES, interpolation="nearest").tolist()
+    best = comparable.max() if metric.higher_is_better else comparable.min()
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std(correction=0)),
+        "median": median,
+        "lower_quartile": lower,
+        "upper_quartile": upper,
+        "best": float(best),
+    }

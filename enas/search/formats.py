@@ -1,0 +1,111 @@
+"""What published formats have in common: lists of integers, and Python expressions that are never evaluated."""
+
+import ast
+import re
+import reprlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from enas.errors import UserError
+from enas.search.architecture import Architecture, check_encodable
+from enas.search.graph import Cell
+
+_RANGE = re.compile(r"\brange\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)")  # no cell has a thousand nodes
+
+CellT = TypeVar("CellT", bound=Cell)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write an architecture down.
+
+    Attributes:
+        kind: the class of the architectures that it can express.
+        read: text → architecture; UserError when the text does not fit.
+        write: architecture → text that `read` takes; UserError when the format cannot express it.
+    """
+
+    kind: type[Architecture]
+    read: Callable[[str], Architecture]
+    write: Callable[[Any], str]
+
+
+def integers(text: str) -> list[int]:
+    """The integers of a text, separated by white space or commas; UserError for anything else."""
+    words = text.replace(",", " ").split()
+    for word in words:
+        if not re.fullmatch("-?[0-9]+", word):
+            raise UserError(f"{reprlib.repr(word)} is not an integer; an architecture is a list of integers")
+    return [int(word) for word in words]
+
+
+def joined(numbers: Iterable[int]) -> str:
+    """The text that `integers` reads."""
+    return " ".join(map(str, numbers))
+
+
+def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list[Any]]:
+    """The parts `names` of `Genotype(name=[…], …)`, read without running anything; a bare list is the first part only.
+
+    Raises:
+        UserError: the text is not a genotype, which looks like `example`, or has other parts.
+    """
+    written_out = _RANGE.sub(lambda match: str([*range(int(match[1]), int(match[2]))]), text.strip())
+    try:
+        with warnings.catch_warnings(action="error"):  # Python would warn of an invalid escape on stderr
+            body = ast.parse(written_out, mode="eval").body
+        match body:
+            case ast.Call(func=ast.Name(id="Genotype"), args=[], keywords=keywords):
+                parts = {str(keyword.arg): keyword.value for keyword in keywords}
+            case _:
+                parts = {names[0]: body}
+        found = {name: list(ast.literal_eval(value)) for name, value in parts.items()}
+    except (SyntaxError, ValueError, TypeError, AttributeError, MemoryError, RecursionError):
+        raise UserError(f"{reprlib.repr(text)} is not a genotype; it must look like {example}") from None
+    if isinstance(body, ast.Call) and set(found) != set(names):
+        raise UserError(f"a genotype has {', '.join(names)}; found {', '.join(found) or 'none of them'}")
+    return found
+
+
+def unzipped(pairs: list[Any], names: Mapping[str, str], what: str) -> tuple[list[str], list[Any]]:
+    """Our names, and the labels, of a genotype's pairs of name and label; UserError for other pairs or names.
+
+    `what` says what the names are of.
+    """
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            example = (next(iter(names)), 0)
+            raise UserError(f"{reprlib.repr(pair)} is not a pair of {what} and node like {example}")
+        if not isinstance(pair[0], str) or pair[0] not in names:
+            raise UserError(f"unknown {what} {reprlib.repr(pair[0])}; known: {', '.join(names)}")
+    return [names[name] for name, _ in pairs], [label for _, label in pairs]
+
+
+def zipped(parts: Sequence[str], labels: Iterable[int], names: Mapping[str, str]) -> list[tuple[str, int]]:
+    """The pairs that `unzipped` takes apart; UserError for parts that have no published name."""
+    check_encodable(parts, [*names.values()])
+    published = {ours: theirs for theirs, ours in names.items()}
+    return [(published[part], label) for part, label in zip(parts, labels, strict=True)]
+
+
+def with_output(concat: list[Any], cell: CellT) -> CellT:
+    """`cell`, of cell_output=all, with the output nodes that `concat` lists; UserError when it can have no such output.
+
+    Where both outputs fit, the cell is one of cell_output=all, as every cell that DARTS found.
+    """
+    for made in (cell, type(cell).from_dict({**cell.to_dict(), "cell_output": "loose_ends"})):
+        if all(type(label) is int for label in concat) and tuple(sorted(concat)) == made.output_nodes:
+            return made
+    raise UserError(
+        f"concat is {reprlib.repr(concat)}; it must name all of nodes {joined(cell.output_nodes)}, "
+        f"or the loose ends {joined(cell.loose_ends)}, and nothing else"
+    )
+
+
+def with_only(cell_output: str, cell: CellT) -> CellT:
+    """`cell`; UserError unless its output is the only one that a format has."""
+    if cell.cell_output != cell_output:
+        raise UserError(f"cell_output is {cell.cell_output}; this format has only {cell_output}")
+    return cell

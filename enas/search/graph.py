@@ -1,0 +1,158 @@
+"""Architectures of labelled nodes: what recurrent cells, convolutional cells and macro networks have in common."""
+
+import itertools
+import operator
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from enas.errors import UserError
+from enas.search.architecture import CELL_OUTPUTS, Architecture
+
+
+@dataclass(frozen=True)
+class Graph(Architecture):
+    """Nodes inside the large graph of a search space; each has a label there, and applies a named part.
+
+    A label names shared weights, so the other labels stay when a node is removed. Two fields have the plural of
+    `node_word`, for the labels, and of `part_word`, for the parts.
+
+    Attributes:
+        whole: what messages call it: cell, or network.
+        node_word: what a node is called: node, or layer.
+        part_word: what a node applies: activation, or operation.
+        known_parts: the names that parts may have.
+        first_label: the label of the first node when none was removed.
+        root_reads: what only the first node reads, which cannot be removed then; "" when any node may read it.
+    """
+
+    whole: ClassVar[str] = "cell"
+    node_word: ClassVar[str] = "node"
+    part_word: ClassVar[str] = "operation"
+    known_parts: ClassVar[Collection[str]]
+    first_label: ClassVar[int] = 0
+    root_reads: ClassVar[str] = ""
+
+    @property
+    def _labels(self) -> tuple[int, ...]:
+        return getattr(self, f"{self.node_word}s")
+
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return getattr(self, f"{self.part_word}s")
+
+    def _numbered(self, count: int) -> tuple[int, ...]:
+        return tuple(range(self.first_label, self.first_label + count))
+
+    def _complete(self, count: int, **fields: Any) -> None:
+        """Set fields, and number the `count` nodes where they have no labels; UserError when there is no node."""
+        labels = tuple(self._labels) or self._numbered(count)
+        for name, value in {**fields, f"{self.node_word}s": labels}.items():
+            object.__setattr__(self, name, value)
+        if not count:
+            raise UserError(f"a {self.whole} needs at least one {self.node_word}")
+
+    def _check_parts(self, names: Sequence[Any]) -> None:
+        for name in names:
+            if name not in tuple(self.known_parts):  # not by its hash: JSON may hold a list here
+                raise UserError(f"unknown {self.part_word} {name!r}; known: {', '.join(self.known_parts)}")
+
+    def _check_labels(self, count: int) -> None:
+        labels, word, first = self._labels, self.node_word, self.first_label
+        if any(type(label) is not int for label in labels):
+            raise UserError(f"{word} labels must be integers")
+        starts_right = labels[0] == first if self.root_reads else labels[0] >= first
+        if len(labels) != count or not starts_right or not increase(labels):
+            rule = f"increase from {first}" if self.root_reads else f"be {first} or more and increase"
+            raise UserError(f"{word} labels must {rule}, one a {word}; got {list(labels)}")
+
+    def check_numbered(self, what: str) -> None:
+        """Raise UserError, saying that there is no `what` then, when nodes were removed."""
+        if self._labels != self._numbered(len(self._labels)):
+            raise UserError(f"a {self.whole} with removed nodes has no {what}; renumber() it first")
+
+    @classmethod
+    def _integers(cls, decisions: Sequence[int]) -> list[int]:
+        try:
+            return [operator.index(decision) for decision in decisions]
+        except TypeError:
+            raise UserError(f"a {cls.whole} is a list of integers; got {decisions!r}") from None
+
+    @classmethod
+    def _named(cls, code: int, names: Sequence[str], where: str = "") -> str:
+        if not 0 <= code < len(names):
+            raise UserError(f"{cls.part_word} number {code}{where} is not in 0 … {len(names) - 1}")
+        return names[code]
+
+    def _replaced(self, part: Any, node: int | None) -> Self:
+        """A copy in which `node` (a label), or every node, has `part`; UserError for an unknown node or part."""
+        parts = (part,) * len(self._parts)
+        if node is not None:
+            position = self._position(node)
+            parts = (*self._parts[:position], part, *self._parts[position + 1 :])
+        return replace(self, **{f"{self.part_word}s": parts})
+
+    def remove_node(self, node: int) -> Self:
+        """A copy without `node` (a label); its class says what the nodes that read it read instead.
+
+        The other labels stay, so that what remains keeps naming its own shared weights.
+
+        Raises:
+            UserError: for the only node that reads the input, the only node there is, or one that is not there.
+        """
+        position = self._position(node)
+        if self.root_reads and position == 0:
+            raise UserError(f"{self.node_word} 0 cannot be removed: only it reads {self.root_reads}")
+        if len(self._labels) == 1:
+            raise UserError(f"{self.node_word} {node} cannot be removed: the {self.whole} has no other node")
+        rest = {f"{self.part_word}s": self._parts, f"{self.node_word}s": self._labels}
+        rest = {name: values[:position] + values[position + 1 :] for name, values in rest.items()}
+        return replace(self, **rest, **self._bridged(node, position))
+
+    @abstractmethod
+    def _bridged(self, node: int, position: int) -> dict[str, Any]:
+        """The fields that say what nodes read, by name, when `node` is removed, the one at `position`."""
+
+    def _position(self, node: int) -> int:
+        if type(node) is not int or node not in self._labels:
+            known = f"its {self.node_word}s are {', '.join(map(str, self._labels))}"
+            raise UserError(f"the {self.whole} has no {self.node_word} {node}; {known}")
+        return self._labels.index(node)
+
+
+class Cell(Graph):
+    """A graph whose output is made of several nodes, as `cell_output` says."""
+
+    cell_output: str
+    nodes: tuple[int, ...]
+
+    @property
+    def num_blocks(self) -> int:
+        """The number of nodes."""
+        return len(self._parts)
+
+    @property
+    @abstractmethod
+    def _read(self) -> Collection[int]:
+        """The labels that nodes read."""
+
+    @property
+    def loose_ends(self) -> tuple[int, ...]:
+        """Labels of the nodes that no node reads, increasing."""
+        read = self._read
+        return tuple(label for label in self.nodes if label not in read)
+
+    @property
+    def output_nodes(self) -> tuple[int, ...]:
+        """Labels of the nodes that make the output, increasing."""
+        return self.loose_ends if self.cell_output == "loose_ends" else self.nodes
+
+    def _check_output(self) -> None:
+        if self.cell_output not in CELL_OUTPUTS:
+            raise UserError(f"cell_output is {self.cell_output!r}; it must be one of {', '.join(CELL_OUTPUTS)}")
+
+
+def increase(labels: Sequence[int]) -> bool:
+    """Whether each label is above the one before it."""
+    return all(a < b for a, b in itertools.pairwise(labels))

@@ -1,0 +1,328 @@
+"""One run on several processes, begun by torchrun (torch.distributed): NCCL between GPUs, Gloo between CPUs.
+
+Every process holds the same parameters, the same random states and the same place in the data, and takes every
+decision of the run itself. Only the work is divided: the architectures of a step, of an update of the controller and of
+a derivation, or the minibatch where there is one architecture. So a run does the same on any number of processes, to
+rounding, and any of them can be resumed from what the first one saves.
+"""
+
+import atexit
+import importlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+
+from enas.errors import RankLostError, UserError
+from enas.rnn.dropout import Part
+
+T = TypeVar("T")
+
+ENDED = "ended: rank"  # what a process that ends leaves word under
+ARCHITECTURES, BATCH = -3, -2  # dimensions of a state [M, B, H]
+
+
+class Ranks:
+    """The processes of a run; by default there is one, and nothing is divided or sent.
+
+    Attributes:
+        rank: which of them this is.
+        size: how many there are.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1):
+        self.rank = rank
+        self.size = size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def part(self, dim: int) -> Part:
+        """The part of a tensor, divided along `dim`, that this process holds."""
+        return Part(dim, self.rank, self.size)
+
+    def share(self, items: Sequence[Any]) -> Sequence[Any]:
+        """The items that this process takes: a slice, of a length that differs by one at most."""
+        return items[self._bounds(len(items))]
+
+    def _bounds(self, num: int, rank: int | None = None) -> slice:
+        rank = self.rank if rank is None else rank
+        return slice(num * rank // self.size, num * (rank + 1) // self.size)
+
+    def divided(self, score: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Tensor:
+        """`score(items)`, one number an item, each computed by one process: [len(items)].
+
+        `score` is called in every process, also where there are fewer items than processes, because it may move on in
+        the data.
+        """
+        if self.size == 1:
+            return torch.as_tensor(score(items))
+        mine = self.share(items)
+        scores = torch.as_tensor(score(mine or items[:1]))[: len(mine)]
+        return self._gathered(scores.double(), len(items)).to(scores)
+
+    def _gathered(self, scores: Tensor, num: int) -> Tensor:
+        longest = -(-num // self.size)
+        padded = scores.new_zeros(longest)
+        padded[: len(scores)] = scores
+        everything = [torch.empty_like(padded) for _ in range(self.size)]
+        with _lost_ranks_named():
+            dist.all_gather(everything, padded)
+        lengths = (len(range(num)[self._bounds(num, rank)]) for rank in range(self.size))
+        return torch.cat([piece[:length] for piece, length in zip(everything, lengths, strict=True)])
+
+    def joined(self, piece: Tensor | None, dim: int) -> Tensor | None:
+        """The tensor whose parts along `dim`, of equal length, the processes hold; None where they hold none."""
+        if self.size == 1 or piece is None:
+            return piece
+        everything = [torch.empty_like(piece) for _ in range(self.size)]
+        with _lost_ranks_named():
+            dist.all_gather(everything, piece.contiguous())
+        return torch.cat(everything, dim)
+
+    def average(self, model: nn.Module, *values: Tensor) -> tuple[Tensor, ...]:
+        """Average the gradients of `model`, and its running statistics, over the processes, in one all-reduce.
+
+        A parameter that has no gradient in any process gets none. Returns the averages of `values`, scalars.
+        """
+        if self.size == 1:
+            return values
+        parameters = self._with_gradient_somewhere(list(model.parameters()))
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        parts = [*(parameter.grad for parameter in parameters), *buffers, *(value.detach() for value in values)]
+        flat = torch.cat([part.flatten() for part in parts])
+        with _lost_ranks_named():
+            dist.all_reduce(flat)
+        means = flat.div_(self.size).split([part.numel() for part in parts])
+        averages = [mean.view_as(part) for mean, part in zip(means, parts, strict=True)]
+        num = len(parts) - len(values)
+        for part, average in zip(parts[:num], averages, strict=False):
+            part.copy_(average)
+        return tuple(averages[num:])
+
+    def _with_gradient_somewhere(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+        present = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
+        with _lost_ranks_named():
+            dist.all_reduce(present, dist.ReduceOp.MAX)
+        return [parameter for parameter, there in zip(parameters, present.tolist(), strict=True) if there]
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.size == 1:
+            return number
+        largest = torch.tensor(number)
+        with _lost_ranks_named():
+            dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
+    def from_first(self, make: Callable[[], Any], device: torch.device | str = "cpu") -> Any:
+        """What `make` returns in the first process, the only one that calls it: tensors, on `device`, and plain data.
+
+        Raises:
+            UserError: in every process, when it does in the first.
+        """
+        if self.size == 1:
+            return make()
+        message: dict[str, Any] = {}
+        error = None
+        if self.is_first:
+            try:
+                message["value"] = make()
+            except UserError as raised:
+                error, message["error"] = raised, str(raised)
+        message = self._broadcast(message, device)
+        if error is not None:
+            raise error
+        if "error" in message:
+            raise UserError(message["error"])
+        return message["value"]
+
+    def together(self, make: Callable[[], T]) -> T:
+        """Wait until `make` has returned in every process, and return its value here.
+
+        Raises:
+            UserError: in every process, when it does in any; names the ranks unless it is the same error in all.
+        """
+        if self.size == 1:
+            return make()
+        value, error = None, None
+        try:
+            value = make()
+        except UserError as raised:
+            error = raised
+        reasons = self.gathered("" if error is None else str(error))
+        if error is not None and len({*reasons}) == 1:
+            raise error
+        if any(reasons):
+            failed = (f"rank {rank} of {self.size}: {reason}" for rank, reason in enumerate(reasons) if reason)
+            raise UserError("; ".join(failed))
+        return value
+
+    def check_alike(self, parts: dict[str, str], what: str, remedy: str) -> None:
+        """Check that all processes hold the same digests of what must be the same.
+
+        Args:
+            parts: digests by name.
+            what: they are digests of.
+            remedy: the end of the error's text.
+
+        Raises:
+            UserError: in every process, naming the ranks that differ from the first, and the parts.
+        """
+        first, *others = map(json.loads, self.gathered(json.dumps(parts)))
+        ranks = [str(rank) for rank, other in enumerate(others, start=1) if other != first]
+        if ranks:
+            names = ", ".join(name for name in first if any(other.get(name) != first[name] for other in others))
+            who = f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)} of {self.size}"
+            raise UserError(f"{who} and rank 0 differ in {what} ({names}); {remedy}")
+
+    def gathered(self, text: str) -> list[str]:
+        """The text that each process gives, in order of rank."""
+        if self.size == 1:
+            return [text]
+        content = text.encode("utf-8", "surrogateescape")
+        lengths = self.joined(torch.tensor([len(content)]), 0).tolist()
+        padded = torch.tensor([*content.ljust(max(lengths) + 1, b"\0")], dtype=torch.uint8)
+        everything = bytes(self.joined(padded, 0).tolist())
+        starts = range(0, len(everything), len(padded))
+        pieces = (everything[start : start + length] for start, length in zip(starts, lengths, strict=True))
+        return [piece.decode("utf-8", "surrogateescape") for piece in pieces]
+
+    def _broadcast(self, message: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
+        buffer = io.BytesIO()
+        if self.is_first:
+            torch.save(message, buffer)
+        length = torch.tensor(len(buffer.getvalue()))
+        with _lost_ranks_named():
+            dist.broadcast(length, 0)
+            content = torch.empty(int(length), dtype=torch.uint8)
+            if self.is_first:
+                content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+            dist.broadcast(content, 0)
+        return message if self.is_first else torch.load(io.BytesIO(content.numpy().tobytes()), device)
+
+    def share_device_draws(self, device: torch.device) -> None:
+        """Give the GPU of each process the random state of the first one's."""
+        if self.size > 1 and device.type == "cuda":
+            state = self.from_first(lambda: torch.cuda.get_rng_state(device))
+            torch.cuda.set_rng_state(state.cpu(), device)
+
+    def draws(self, num: int, device: torch.device) -> list[AbstractContextManager[Any]]:
+        """For each of this process's `num` pieces of a step, what gives it random draws that no other piece shares.
+
+        The states that the processes share move on by the same in each. A step of one piece draws as ever.
+        """
+        if num * self.size == 1:
+            return [nullcontext()]
+        seeds = torch.randint(2**62, (self.size, num))[self.rank].tolist()
+        return [_seeded(seed, device) for seed in seeds]
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    is_cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if is_cuda else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU, and one alone is restored
+        if is_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+ALONE = Ranks()
+
+
+def join(num_gpu: int, timeout: float) -> Ranks:
+    """The processes that torchrun began together; `ALONE` where it did not, or began one.
+
+    Args:
+        num_gpu: 0 for CPUs; see `enas.runs.run.pick_device`.
+        timeout: seconds after which a process that does not answer is given up.
+    """
+    size = num_processes()
+    if size == 1:
+        return ALONE
+    if not dist.is_initialized():
+        # CPU tensors, which carry what no kernel has to wait for, always go by Gloo.
+        backend = "cpu:gloo,cuda:nccl" if num_gpu != 0 and torch.cuda.is_available() else "gloo"
+        patience = timedelta(seconds=timeout)
+        # Optimisers import it, and imported after the group it keeps the group, and its threads, until after the end
+        # of the interpreter.
+        importlib.import_module("torch._dynamo")
+        with _lost_ranks_named():
+            store, rank, _ = next(rendezvous("env://", timeout=patience))
+            # torchrun may keep one store over its restarts, with the addresses of processes that are gone.
+            store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+        # A group that outlives the interpreter keeps threads, which now and then abort the process.
+        atexit.register(_leave)
+    leave_word("")  # that of an earlier run is no reason for the end of this one
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def num_processes() -> int:
+    """How many processes torchrun began together; 1 where it did not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process, or the first that torchrun began."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+_OF_A_CONNECTION = re.compile("gloo/transport|connect|socket|time ?out|timed out", re.IGNORECASE)
+
+
+@contextmanager
+def _lost_ranks_named() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # what torch.distributed says of it differs from backend to backend
+        if not isinstance(error, dist.DistError) and not _OF_A_CONNECTION.search(str(error)):
+            raise  # a mistake of ours, such as tensors of other shapes
+        reason = _words_of_others() or "another process of the run is gone, or does not answer"
+        raise RankLostError(
+            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: {reason}; --load_path goes on from the "
+            "newest checkpoint"
+        ) from None
+
+
+def leave_word(reason: str) -> None:
+    """Tell the other processes of the run, where there are some, why this one ends."""
+    if dist.is_initialized():
+        with suppress(RuntimeError):  # the store may be gone with the process that kept it
+            _store().set(f"{ENDED} {dist.get_rank()}", reason)
+
+
+def _words_of_others() -> str:
+    """Why other processes ended, as far as they left word."""
+    words: dict[int, str] = {}
+    if dist.is_initialized():
+        with suppress(RuntimeError):
+            for rank in {*range(dist.get_world_size())} - {dist.get_rank()}:
+                is_there = _store().check([f"{ENDED} {rank}"])
+                words[rank] = _store().get(f"{ENDED} {rank}").decode() if is_there else ""
+    return "; ".join(f"rank {rank} ended: {word}" for rank, word in words.items() if word)
+
+
+def _store() -> Any:
+    return dist.distributed_c10d._get_default_store()

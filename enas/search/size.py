@@ -1,0 +1,91 @@
+"""A budget on the size of architectures: soft in the reward, hard in deriving."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from enas.search.controllers import TRAINED
+from enas.search.cost import Cost
+from enas.settings import ABOVE_ZERO, ANY_OF, Settings, setting
+
+BETA = -0.1  # of Bender et al. 2020
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeConfig(Settings):
+    """How large an architecture may be, as a run from scratch trains it.
+
+    The soft target is the absolute reward of Bender et al. 2020, section 4: R + β · |cost / target − 1|.
+    """
+
+    max_parameters: int = setting(
+        0,
+        "parameters that a derived architecture may have, and the target of rewards; 0 is no limit",
+        at_least=0,
+        only={"mode": ("train", "derive", "train_scratch")},
+        again=("derive",),
+    )
+    max_flops: int = setting(
+        0,
+        "the same for its floating-point operations a token or an image, two for each multiply-add; 0 is no limit",
+        at_least=0,
+        only={"mode": ("train", "derive", "train_scratch")},
+        again=("derive",),
+    )
+    size_beta: float = setting(
+        BETA,
+        "weight in rewards of the distance from max_parameters and max_flops; 0 leaves it out",
+        at_most=0,
+        only={**TRAINED, ANY_OF: {"max_parameters": ABOVE_ZERO, "max_flops": ABOVE_ZERO}},
+    )
+
+
+class SizeBudget:
+    """The budget, with what tells the cost of an architecture.
+
+    Args:
+        config: see `SizeConfig`.
+        cost: of an architecture; None where it is not known, and nothing is then limited.
+    """
+
+    def __init__(self, config: SizeConfig, cost: Callable[[Any], Cost] | None = None):
+        self.config = config
+        self._cost = cost
+        targets = {"parameters": config.max_parameters, "flops": config.max_flops}
+        self._targets = {name: target for name, target in targets.items() if target and cost is not None}
+
+    def cost(self, architecture: Any) -> Cost | None:
+        """Of an architecture, where it is known."""
+        return None if self._cost is None else self._cost(architecture)
+
+    def reward(self, architectures: Sequence[Any]) -> Tensor | float:
+        """What is added to the rewards of M architectures: β · Σ |cost / target − 1| over the targets, [M]; or 0."""
+        if not self._targets or self.config.size_beta == 0:
+            return 0.0
+        return self.config.size_beta * torch.tensor([self._distance(one) for one in architectures])
+
+    def _distance(self, architecture: Any) -> float:
+        cost = self._cost(architecture)
+        return sum(abs(getattr(cost, name) / target - 1) for name, target in self._targets.items())
+
+    def fits(self, architecture: Any) -> bool:
+        """Whether no target is exceeded."""
+        if not self._targets:
+            return True
+        cost = self._cost(architecture)
+        return all(getattr(cost, name) <= target for name, target in self._targets.items())
+
+    def misfits(self, architectures: Sequence[Any]) -> str:
+        """What to say where none of some architectures fits."""
+        limits = " and ".join(f"max_{name} {target:,}" for name, target in self._targets.items())
+        smallest = min((self._cost(one) for one in architectures), key=lambda cost: cost.parameters)
+        return (
+            f"none of {len(architectures)} samples keeps to {limits}, the one of fewest parameters has "
+            f"{smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
+        )
+
+
+UNLIMITED = SizeBudget(SizeConfig())

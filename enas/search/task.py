@@ -1,0 +1,170 @@
+"""The interface between a problem and the training loop."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from enas.errors import UserError
+from enas.search.controllers import TRAINED
+from enas.search.ranks import ALONE, BATCH, Ranks
+from enas.settings import TRAINING, Settings, setting, unmet
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: what scores measure, and how they are printed.
+
+    Attributes:
+        name: in results, curves and messages.
+        decimals: digits after the point in tables.
+        higher_is_better: whether a higher score is better.
+    """
+
+    name: str
+    decimals: int
+    higher_is_better: bool
+
+    def is_better(self, score: float, than: float | None) -> bool:
+        """Whether `score` is better than another. Any number beats None and NaN; NaN beats nothing."""
+        if math.isnan(score) or than is None or math.isnan(than):
+            return not math.isnan(score)
+        return score > than if self.higher_is_better else score < than
+
+
+PERPLEXITY = Metric("perplexity", decimals=2, higher_is_better=False)
+ACCURACY = Metric("accuracy", decimals=4, higher_is_better=True)
+LOG_LIKELIHOOD = Metric("log_likelihood", decimals=4, higher_is_better=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthConfig(Settings):
+    """How long training is."""
+
+    max_epoch: int = setting(150, "epochs", at_least=1, again=TRAINING)
+    shared_max_step: int = setting(
+        0, "shared-parameter steps an epoch; 0 is 400 (text) or a whole pass (images)", at_least=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig(LengthConfig):
+    """How much a step reads."""
+
+    batch_size: int = setting(64, "sequences or images side by side, in training and in evaluation", at_least=1)
+    reward_batch_size: int = setting(
+        0,
+        "sequences or images that rewards are measured on (images: or all there are); 0 is batch_size",
+        at_least=0,
+        only=TRAINED,
+    )
+
+
+def check_not_alone(values: Mapping[str, Any], reason: str) -> None:
+    """Raise UserError, giving the reason, where minibatches of training or of rewards hold one sequence or image."""
+    for spec in fields(BatchConfig):
+        if spec.name.endswith("batch_size") and values[spec.name] == 1 and unmet(spec, values) is None:
+            raise UserError(f"{spec.name} is 1; {reason}")
+
+
+def check_divides(batch_size: int, ranks: Ranks) -> None:
+    """Raise UserError unless each process can take an equal part of a minibatch."""
+    if batch_size % ranks.size:
+        raise UserError(
+            f"batch_size is {batch_size}; {ranks.size} processes train one architecture on equal parts of it, so it "
+            f"must be a multiple of {ranks.size}"
+        )
+
+
+class Task(ABC):
+    """A problem: a model with the shared parameters ω (or those of one architecture), and data to train it on.
+
+    Attributes:
+        metric: what `evaluate` measures.
+        model: the parameters ω.
+        steps_per_epoch: shared-parameter steps of an epoch.
+        has_validation: whether there is validation data; only one architecture from scratch can do without.
+        lr_scale: factor on the learning rate of the minibatch that `shared_loss` read last.
+        precisions: the values that `precision` may have.
+        ranks: the processes that share the work of `shared_loss`, see `divide`.
+    """
+
+    metric: ClassVar[Metric]
+    model: nn.Module
+    steps_per_epoch: int
+    has_validation: bool = True
+    lr_scale: float = 1.0
+    precisions: tuple[str, ...] = ("float32",)
+    ranks: Ranks = ALONE
+
+    @property
+    def precision(self) -> str:
+        """Of the products and convolutions of `shared_loss`, `rewards`, `rank` and `evaluate`."""
+        return "float32"
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        if name not in self.precisions:
+            raise UserError(f"precision is {name}; this task knows {', '.join(self.precisions)}")
+
+    def divide(self, ranks: Ranks, dim: int) -> None:
+        """Share the work of `shared_loss` among processes, of which each then computes a part.
+
+        Args:
+            precisions: the values that `precision` may have.
+        ranks: the processes.
+            dim: what is divided: ARCHITECTURES, each process being given its own, or BATCH, where there is one
+                architecture, and each process takes its part of the minibatch.
+
+        Raises:
+            UserError: the minibatch cannot be divided; by default none can.
+        """
+        if dim == BATCH and ranks.size > 1:
+            raise UserError("this task does not divide its minibatches among processes; train it in one")
+        self.ranks = ranks
+
+    @property
+    def rank_metric(self) -> Metric:
+        """What `rank` measures; by default `metric`."""
+        return self.metric
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    @abstractmethod
+    def shared_loss(self, architectures: list[Any]) -> tuple[Tensor, Tensor]:
+        """The loss of M architectures on the next training minibatch, and what `epoch_metric` averages: scalars."""
+
+    @abstractmethod
+    def rewards(self, architectures: list[Any]) -> Tensor:
+        """The reward of each of M architectures on the next validation minibatch, ω in evaluation mode: [M]."""
+
+    def rank(self, architectures: list[Any], max_batches: int | None = None) -> list[float]:
+        """`rank_metric` of each architecture on the same first `max_batches` validation minibatches, or on all."""
+        return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
+
+    @abstractmethod
+    def evaluate(self, architecture: Any, split: str, max_batches: int | None = None) -> float:
+        """The metric on a split, "train", "valid" or "test"; `max_batches` shortens it to its first minibatches."""
+
+    def epoch_metric(self, mean_value: float) -> float:
+        """The training metric that a mean of `shared_loss`'s second value stands for; by default that mean."""
+        return mean_value
+
+    def forget_state(self) -> None:
+        """Carry no state into the next minibatch, after one whose loss was not finite; by default there is none."""
+        return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly: the model under "model", and other tensors and plain data."""
+        return {"model": self.model.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.model.load_state_dict(state["model"])

@@ -1,0 +1,97 @@
+"""Ablation studies: what a derived architecture's activations or operations, and its nodes, are worth.
+
+from enas.studies.ablations import node_removal
+node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
+"""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from enas.errors import UserError
+from enas.parser import guarded
+from enas.runs.commands import parse_flags, summary_of
+from enas.runs.process import undisturbed
+from enas.studies import report
+from enas.studies.edits import Variant, removals, replacements
+from enas.studies.report import plot_removals, plot_replacements
+from enas.studies.study import Study, begin, score_variants
+
+
+@undisturbed()
+def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
+    """Score the cell with all its activations replaced by each in turn, then with those of single nodes replaced.
+
+    Args:
+        max_batches: of each split, in mode derive; all unless given.
+        settings: as on the command line: mode derive scores with the shared weights of the run that load_path names
+            (or the newest), mode train_scratch trains every variant from scratch; dag_path names another
+            architecture to study.
+
+    Returns:
+        the rows of results.json, written to analysis_results/activation_replacement/RUN/ with plots and a table. Mode
+        train_scratch has a folder RUN_train_scratch. Rows are written as they come, and the same call goes on after the
+        last one; with other settings or data, or more of the search trained, it takes a folder RUN-2 and so on.
+
+    Raises:
+        UserError: with a line that names what is wrong and what would be right.
+    """
+    return _replacement("activation_replacement", settings, max_batches)
+
+
+@undisturbed()
+def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
+    """Score the network with all its operations replaced by each in turn, then with those of single layers or nodes.
+
+    A micro network's nodes have two operations; both are replaced. Arguments, files and errors are those of
+    `activation_replacement`.
+    """
+    return _replacement("operation_replacement", settings, max_batches)
+
+
+def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> list[dict[str, Any]]:
+    study = begin(settings, max_batches, ablation)
+    replacement = study.config.space.replacement
+    variants = replacements(study.architecture, replacement.apply, replacement.names(study.config))
+    return _scored(ablation, study, variants, plot_replacements, [])
+
+
+@undisturbed()
+def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
+    """Score the architecture without each of its nodes, or layers, in turn.
+
+    Nodes that read the removed node read its input instead, through the shared weights of that pair; see `remove_node`
+    of each architecture. Arguments, files and errors are those of `activation_replacement`.
+    """
+    study = begin(settings, max_batches)
+    variants, kept = removals(study.architecture)
+    if len(variants) == 1:
+        raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(kept)}")
+    return _scored("node_removal", study, variants, plot_removals, kept)
+
+
+def _scored(
+    ablation: str, study: Study, variants: list[Variant], plot: Callable[..., Any], notes: list[str]
+) -> list[dict[str, Any]]:
+    """The rows of all variants, printed and written as they come."""
+    with report.opened(ablation, study) as folder:
+        save = partial(report.write_rows, folder, ablation, study)
+        rows = score_variants(study, variants, report.known(folder), save)
+        for line in notes:
+            print(line)
+        report.print_table(study, rows)
+        report.write_table(folder, rows)
+        plot(folder, study, rows)
+        print(f"wrote {folder}: params.json, results.json, results.csv and plots")
+    return rows
+
+
+def main(ablation: Callable[..., list[dict[str, Any]]], argv: list[str] | None = None) -> int:
+    """Run an ablation as the flags say; returns the exit status, as `enas.parser.guarded` does."""
+    return guarded(lambda: ablation(**parse_flags(argv, summary_of(ablation), _add_max_batches)))
+
+
+def _add_max_batches(parser: argparse.ArgumentParser) -> None:
+    text = "minibatches of each split to score on, in mode derive (default: all)"
+    parser.add_argument("--max_batches", type=int, metavar="N", help=text)

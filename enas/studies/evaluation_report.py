@@ -1,0 +1,113 @@
+"""The output of a search evaluation: a printed table and plots."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from enas.pictures.plots import SERIES_COLOURS, write_figure
+from enas.search.cost import Cost
+from enas.search.task import Metric
+
+_LINE = "{:15} {:10} {:>9} {:>8}  {:36} {}"
+
+
+def write(folder: Path, results: dict[str, Any], truth: list[float], metric: Metric) -> None:
+    """Print the results as a table, and plot them into `folder`; `truth` is the validation score of each row."""
+    for line in report(results, metric):
+        print(line)
+    if results["methods"]:
+        write_figure(scores_figure(results, truth, metric), folder / "scores.png")
+    for name in results["tau"]:
+        write_figure(ranking_figure(results, truth, metric, name), folder / f"ranking_{name}.png")
+    print(f"wrote {folder}: results.json and plots")
+
+
+def report(results: dict[str, Any], metric: Metric) -> list[str]:
+    """The lines of the printed table: what each method reached, and how it compares with the first."""
+    num, decimals = results["architectures"], metric.decimals
+    lines = [
+        f"{metric.name} from scratch; ranks among {num} architectures; the best tenth are the first "
+        f"{results['best_tenth']}"
+    ]
+    if results["diverged"]:
+        lines.append(f"{results['diverged']} of {num} architectures diverged; controls and τ leave them out")
+    lines.append(_LINE.format("method", "split", "mean", "std", "ranks", "in the best tenth"))
+    for name, found in results["methods"].items():
+        for split, prefix in (("validation", ""), ("test", "test_")):
+            mean, std, what, inside = (_expected if "drawn" in found else _reached)(results, found, prefix)
+            deviation = "–" if std is None else f"{std:.{decimals}f}"
+            lines.append(_LINE.format(name, split, f"{mean:.{decimals}f}", deviation, what, inside))
+    for name, found in results["methods"].items():
+        if "parameters" in found:
+            average = Cost(*(round(np.mean(found[key])) for key in ("parameters", "multiply_adds")))
+            lines.append(f"{name:15} {average}")
+    for one in results["comparisons"]:
+        interval = _interval(one["interval"], f"+.{decimals}f")
+        difference = f"{one['difference']:+.{decimals}f}{interval}"
+        p = "" if one["p"] is None else f", p = {one['p']:.2g} (Student's t)"
+        lines.append(f"{one['of']} − {one['with']}, {one['split']}: {difference}{p}")
+    for name, all_of_it in results["tau"].items():
+        lines.append(f"τ of {name}: {_tau(all_of_it)}, within the best fifth {_tau(results['tau_top'][name])}")
+    return lines
+
+
+def _reached(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[float, float | None, str, str]:
+    """Mean and standard deviation over seeds, and the ranks."""
+    scores, ranks = np.array(found[f"{prefix}scores"]), found[f"{prefix}ranks"]
+    some = " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
+    inside = f"{sum(rank <= results['best_tenth'] for rank in ranks)} of {len(ranks)}"
+    return scores.mean(), scores.std(ddof=1) if len(scores) > 1 else None, some, inside
+
+
+def _expected(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[float, float | None, str, str]:
+    """Mean and standard deviation of what a draw reaches, and of what it is drawn."""
+    fewest, most = min(found["drawn"]), max(found["drawn"])
+    best_of = "" if most == 1 else f"best of {fewest}, " if fewest == most else f"best of {fewest} to {most}, "
+    kind = "exact, over all" if results["is_complete"] else "expected, over these"
+    what = f"{best_of}{kind} {results['architectures']}"
+    return found[f"{prefix}mean"], found[f"{prefix}std"], what, f"{found[f'{prefix}in_best_tenth']:.0%} of draws"
+
+
+def _tau(found: dict[str, Any]) -> str:
+    return f"{found['tau']:.2f}{_interval(found['interval'], '.2f')}"
+
+
+def _interval(ends: list[float] | None, style: str) -> str:
+    return "" if ends is None else f" [{ends[0]:{style}}, {ends[1]:{style}}]"
+
+
+def scores_figure(results: dict[str, Any], truth: list[float], metric: Metric) -> Figure:
+    """Scores of each method, a dot for each seed, beside all of the table; for an expectation, its quartiles."""
+    methods = results["methods"]
+    figure = Figure(figsize=(1.8 + 1.2 * (1 + len(methods)), 4.8), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    rng = np.random.default_rng(0)
+    columns = {f"all {len(truth)}": {"scores": truth}}
+    columns |= {name.replace("_", "\n"): found for name, found in methods.items()}
+    for place, ((name, found), colour) in enumerate(zip(columns.items(), ("0.6", *SERIES_COLOURS), strict=False)):
+        if "drawn" in found:
+            lower, _, upper = found["quartiles"]
+            axes.vlines(place, lower, upper, color=colour, linewidth=6, alpha=0.7)
+        else:
+            offsets = rng.uniform(-0.18, 0.18, len(found["scores"]))
+            axes.scatter(place + offsets, found["scores"], s=14, color=colour, alpha=0.7, linewidths=0, label=name)
+        mean = found.get("mean", np.nanmean(found["scores"]))
+        axes.hlines(mean, place - 0.3, place + 0.3, color="black", linewidth=1.5)
+    axes.set_xticks(range(len(columns)), list(columns))
+    better = "higher" if metric.higher_is_better else "lower"
+    axes.set_ylabel(f"validation {metric.name} from scratch ({better} is better)")
+    axes.set_title(f"{results['dataset']}: dots are seeds, lines means, bars quartiles")
+    return figure
+
+
+def ranking_figure(results: dict[str, Any], truth: list[float], metric: Metric, name: str) -> Figure:
+    """Each architecture of the table: its score by the shared weights of a method against that from scratch."""
+    figure = Figure(figsize=(5.2, 4.8), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.scatter(truth, results["shared"][name], s=14, color=SERIES_COLOURS[0], alpha=0.7)
+    axes.set_xlabel(f"validation {metric.name} from scratch")
+    axes.set_ylabel(f"by the shared weights of {name}")
+    axes.set_title(f"{results['dataset']}: τ {_tau(results['tau'][name])}")
+    return figure

@@ -1,0 +1,292 @@
+"""Tables of architectures trained from scratch at one budget: the truth that a search is measured against."""
+
+import contextlib
+import importlib
+import io
+import itertools
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from enas.allocator import keep_memory
+from enas.config import Config, all_settings, named
+from enas.data.identity import Identity
+from enas.errors import UserError
+from enas.files import atomic_write, finite, read_json
+from enas.runs import run
+from enas.runs.logbook import progress_bar
+from enas.search.architecture import Architecture, architecture_from_dict
+from enas.search.controllers import RandomController
+from enas.search.space import Space
+from enas.settings import USE
+
+LARGEST_SPACE = 10_000  # a larger one is sampled
+APART = {"dag_path", "random_seed"}  # settings that tell one training of a table from another
+
+
+@dataclass
+class Table:
+    """Architectures, each trained from scratch with some seeds at one budget, in a JSON file.
+
+    Attributes:
+        path: the file; rewritten whole after each training.
+        settings: of every training, those that differ from the defaults.
+        architectures: the rows.
+        data: digests of the data of every training; see `enas.data.identity`. Empty where nothing is trained yet.
+        runs: by (row, seed) what the training reached: "validation" and "test", NaN where it diverged, and "seconds".
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    architectures: list[Architecture]
+    data: dict[str, str] = field(default_factory=dict)
+    runs: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, config: Config) -> "Table":
+        """The table in a file; a new one where there is no file.
+
+        Raises:
+            UserError: the file is damaged, or was made with other settings.
+        """
+        table = cls(path, budget(config), [])
+        if path.is_file():
+            table._read(read_json(path))
+        return table
+
+    def fill(self, architectures: Sequence[Architecture], num: int) -> None:
+        """Add architectures until there are `num` rows, or all of them for 0; UserError where there are more rows."""
+        have = len(self.architectures)
+        if num and have > num:
+            raise UserError(
+                f"{self.path}: has {have} architectures, and num_truth is {num}; give {have} or more, or name another "
+                "table"
+            )
+        known = set(self.architectures)
+        new = [one for one in architectures if one not in known]
+        self.add(new[: num - have] if num else new)
+
+    def add(self, architectures: Iterable[Architecture]) -> None:
+        """Add rows for those that have none."""
+        have = set(self.architectures)
+        self.architectures += [one for one in dict.fromkeys(architectures) if one not in have]
+
+    def _read(self, content: dict[str, Any]) -> None:
+        try:
+            saved = content["settings"]
+            self.data = dict(content["data"])
+            for row in content["rows"]:
+                self.architectures.append(architecture_from_dict(row["architecture"]))
+                for one in row["runs"]:
+                    key = (len(self.architectures) - 1, one["seed"])
+                    found = {name: one[name] for name in ("validation", "test", "seconds")}
+                    self.runs[key] = {name: math.nan if value is None else value for name, value in found.items()}
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.path}: not a table of trainings ({error!r})") from None
+        check_settings(self.path, saved, self.settings, "table")
+
+    def save(self) -> None:
+        """Write the file."""
+        rows = []
+        for index, architecture in enumerate(self.architectures):
+            found = sorted((seed, scores) for (row, seed), scores in self.runs.items() if row == index)
+            runs = [{"seed": seed, **scores} for seed, scores in found]
+            rows.append({"architecture": architecture.to_dict(), "runs": runs})
+        lines = ",\n".join(
+            f"    {json.dumps(finite(row))}" for row in rows
+        )  # a row a line: a diff shows what was trained
+        settings, data = (json.dumps(content, indent=2).replace("\n", "\n  ") for content in (self.settings, self.data))
+        with atomic_write(self.path) as file:
+            file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
+
+    def check_data(self, dataset: str, identity: Identity) -> None:
+        """Raise UserError where the data is not what the rows were trained on; note it down where there are none."""
+        if self.runs:
+            check_data(self.path, self.data, identity, dataset, "table")
+        self.data = identity.short()
+
+    def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
+        """The (row, seed) pairs that are still to be trained, seed by seed."""
+        return [(row, seed) for seed in seeds for row in range(len(self.architectures)) if (row, seed) not in self.runs]
+
+    def scores(self, split: str, seeds: Iterable[int]) -> list[float]:
+        """The mean over these seeds of each row; NaN for a row that diverged with one, or is not trained with it."""
+        wanted, nothing = list(seeds), {split: math.nan}
+        rows = range(len(self.architectures))
+        return [sum(self.runs.get((row, seed), nothing)[split] for seed in wanted) / len(wanted) for row in rows]
+
+    @property
+    def seconds(self) -> float:
+        """The mean time of a training."""
+        times = [run["seconds"] for run in self.runs.values()]
+        return sum(times) / len(times) if times else math.nan
+
+
+def check_settings(path: Path, saved: dict[str, Any], ours: dict[str, Any], what: str) -> None:
+    """Raise UserError, naming the first setting that differs, where a file was made with others than `budget` gives."""
+    for name in sorted({*saved, *ours}):
+        if saved.get(name) != ours.get(name):
+            default = all_settings()[name].default if name in all_settings() else None
+            raise UserError(
+                f"{path}: was made with {name} {saved.get(name, default)}, not {ours.get(name, default)}; "
+                f"name another {what}, or use its settings"
+            )
+
+
+def check_data(path: Path, saved: dict[str, str], identity: Identity, dataset: str, what: str) -> None:
+    """Raise UserError where a file was made on other data."""
+    now = identity.short()
+    if changed := [name for name in now if now[name] != saved.get(name)]:
+        raise UserError(
+            f"{path}: was made on other data: {', '.join(changed)} of {dataset} differ; name another {what}, "
+            "or put the data back"
+        )
+
+
+def budget(config: Config) -> dict[str, Any]:
+    """The settings of a training that differ from the defaults and say what comes out; JSON-ready."""
+    defaults = Config(network_type=config.network_type).to_dict()
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in named(USE) | APART and (value != defaults[name] or name == "network_type")
+    }
+
+
+def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
+    """All architectures of a space for 0, else `num` different ones drawn uniformly, the same at every call.
+
+    Raises:
+        UserError: the space is too large to be listed, or has fewer than `num`.
+    """
+    size = math.prod(space.sizes)
+    if num == 0:
+        if size > LARGEST_SPACE:
+            raise UserError(f"num_truth is 0, but the space has {size:,} architectures; give a number")
+        return list(dict.fromkeys(space.decode(row) for row in itertools.product(*map(range, space.sizes))))
+    if num > size:
+        raise UserError(f"num_truth is {num}, but the space has {size:,} architectures")
+    drawn: dict[Architecture, None] = {}
+    uniform = RandomController(space, generator=torch.Generator().manual_seed(0))
+    while len(drawn) < num:
+        drawn.update(dict.fromkeys(uniform.sample(num - len(drawn)).architectures))
+    return list(drawn)
+
+
+def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, float]:
+    """Train an architecture from scratch, and test it, in silence; nothing but the scores is left.
+
+    Args:
+        settings: of the training, by name.
+        architecture: as `to_dict` gives it.
+
+    Returns:
+        "validation" and "test", the scores of the best epoch, NaN where it diverged, and the "seconds".
+    """
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
+        results = run.single_or_diverged(config, architecture_from_dict(architecture))
+    metric, seconds = config.space.metric.name, round(time.monotonic() - start, 3)
+    return {"validation": results[f"validation_{metric}"], "test": results[f"test_{metric}"], "seconds": seconds}
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Processes that work side by side.
+
+    Attributes:
+        jobs: how many at once.
+        backend: joblib's: loky on this machine; ray or dask on a cluster.
+
+    Raises:
+        UserError: the package of the back end is not installed.
+    """
+
+    jobs: int = 1
+    backend: str = "loky"
+
+    def __post_init__(self) -> None:
+        package = {"ray": "ray", "dask": "distributed"}.get(self.backend, "joblib")
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            raise UserError(f"backend {self.backend} is not installed; pip install 'enas[{self.backend}]'") from None
+
+    def run(self, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str) -> None:
+        """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended."""
+        if not tasks:
+            return
+        with _cluster(self.backend, self.jobs):
+            self._run(tasks, done, description)
+
+    def _run(self, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str) -> None:
+        calls = [joblib.delayed(_keyed)(key, *task) for key, task in tasks.items()]
+        with joblib.parallel_config(backend=self.backend, n_jobs=self.jobs):
+            for key, result in progress_bar(self._results(calls), description, len(tasks)):
+                done(key, result)
+
+    def _results(self, calls: list[Any]) -> Iterator[tuple[Any, Any]]:
+        if self.backend != "ray":
+            yield from joblib.Parallel(return_as="generator_unordered")(calls)
+            return
+        with joblib.Parallel() as parallel:  # one pool: a second one would wait for the processors of the first
+            for start in range(0, len(calls), self.jobs):  # Ray's back end gives all results of a call at once
+                yield from parallel(calls[start : start + self.jobs])
+
+
+@contextmanager
+def _cluster(backend: str, jobs: int) -> Iterator[None]:
+    """The back end known to joblib: a cluster that the environment names, or else a local one of `jobs` processes.
+
+    Ray's is named by RAY_ADDRESS, Dask's by DASK_SCHEDULER_ADDRESS.
+    """
+    if backend not in ("ray", "dask"):
+        yield
+        return
+    if backend == "ray":
+        import ray
+        from ray.util.joblib import register_ray
+
+        ray.init(ignore_reinit_error=True, num_cpus=None if "RAY_ADDRESS" in os.environ else jobs)
+        register_ray()
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    from distributed import Client
+
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    local = {} if address else {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+    with Client(address, **local):
+        yield
+
+
+def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    keep_memory()  # a worker is a process of its own
+    return key, function(*arguments)
+
+
+def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], workers: Workers) -> None:
+    """Train the (row, seed) pairs that are missing in a table; it is saved after each training."""
+    settings = {name: value for name, value in config.to_dict().items() if name != "dag_path"}
+    tasks = {
+        (row, seed): (train_from_scratch, settings, table.architectures[row].to_dict(), seed) for row, seed in missing
+    }
+
+    def done(pair: tuple[int, int], scores: dict[str, float]) -> None:
+        table.runs[pair] = scores
+        table.save()
+
+    workers.run(tasks, done, f"table {table.path.name}")

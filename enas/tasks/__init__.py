@@ -1,1 +1,0 @@
-"""Problems, as the training loop sees them."""
