@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.studies.ablations import activation_replacement, main
+from enas.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(main(activation_replacement))
+    sys.exit(run_command("ablate activation_replacement"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.studies.ablations import main, node_removal
+from enas.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(main(node_removal))
+    sys.exit(run_command("ablate node_removal"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.studies.ablations import main, operation_replacement
+from enas.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(main(operation_replacement))
+    sys.exit(run_command("ablate operation_replacement"))

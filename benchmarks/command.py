@@ -11,8 +11,7 @@ from benchmarks.measure import Action, Row, as_dicts, in_turns, machine, peak_me
 from enas.config import Config
 from enas.errors import UserError
 from enas.files import write_json
-from enas.parser import Parser, guarded
-from enas.runs.commands import parse_flags
+from enas.parser import Parser, guarded, parse_flags
 from enas.runs.run import pick_device
 
 

@@ -25,8 +25,8 @@ from benchmarks.measure import machine
 from enas.files import read_json, write_json
 from enas.parser import Parser, guarded
 from enas.rnn.cell import RNNCell
-from enas.runs.logbook import progress_bar
 from enas.search.checkpoint import Checkpoints, load_checkpoint
+from enas.search.record import progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "valid", "test")

@@ -51,8 +51,8 @@ AFTERWARDS = {
     "test": "main.py --mode test --load_path RUN",
     "node_removal": "ablation_studies/node_removal.py --load_path RUN --max_batches 1",
     "gif": "generate_gif.py --model_name RUN --output search.gif",
-    "export": "-m enas.command export --load_path RUN --output taken",
-    "report": "-m enas.command report --load_path RUN --output report.html",
+    "export": "-m enas export --load_path RUN --output taken",
+    "report": "-m enas report --load_path RUN --output report.html",
     "train_scratch": "main.py --mode train_scratch --load_path RUN --max_epoch 2 --log_dir scratch "
     "--num_threads 1 --precision float32",
 }
@@ -76,10 +76,10 @@ REFUSED = (
     "ablation_studies/node_removal.py --mode single",
     "ablation_studies/search_evaluation.py --config cells3",
     "generate_gif.py --model_name nonesuch --output a.gif",
-    "-m enas.command",
-    "-m enas.command nonesuch",
-    "-m enas.command export --load_path nonesuch --output a",
-    "-m enas.convert --from enas 0 0 9",
+    "-m enas",
+    "-m enas nonesuch",
+    "-m enas export --load_path nonesuch --output a",
+    "-m enas convert --from enas 0 0 9",
 )
 
 

@@ -11,8 +11,7 @@ import torch
 from benchmarks.measure import Action, seconds
 from benchmarks.problems import trainer
 from enas.config import Config
-from enas.parser import guarded
-from enas.runs.commands import parse_flags
+from enas.parser import guarded, parse_flags
 from enas.runs.run import pick_device
 from enas.search.ranks import ALONE, Ranks, join
 

@@ -14,8 +14,9 @@ from benchmarks.measure import Action
 from benchmarks.problems import NUM_WORDS, trainer
 from benchmarks.reference import ReferenceRNN
 from enas.config import Config
-from enas.rnn.shared import SharedRNNConfig
-from enas.rnn.task import LanguageTask, LanguageTaskConfig
+from enas.rnn.settings import LanguageTaskConfig, SharedRNNConfig
+from enas.rnn.task import LanguageTask
+from enas.search.optim import make_optimizer
 from enas.search.trainer import Trainer
 
 SAMPLES = (1, 10)  # M cells scored at once
@@ -64,7 +65,7 @@ def _plain(config: Config, fast: Trainer, device: torch.device) -> Trainer:
     plain = trainer(config, device)
     plain.task = LanguageTask(corpus, model, config[LanguageTaskConfig])
     plain.shared_parameters = list(model.parameters())
-    plain.shared_optimizer = plain.shared_optim.optimizer(plain.shared_parameters)
+    plain.shared_optimizer = make_optimizer(parameters=plain.shared_parameters, **plain.shared_optim.optimizer)
     return plain
 
 

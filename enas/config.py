@@ -12,14 +12,16 @@ from typing import Any
 from enas.cnn.space import MACRO, MICRO
 from enas.errors import NotFoundError, UserError, did_you_mean
 from enas.rnn.space import RNN
-from enas.search.checkpoint import CheckpointConfig
-from enas.search.controllers import ControllerConfig
-from enas.search.derive import DeriveConfig
-from enas.search.optim import ControllerOptimConfig
 from enas.search.registry import SPACES, SearchSpace, network_types, register, space_for
-from enas.search.reinforce import ReinforceConfig
-from enas.search.size import SizeConfig
-from enas.search.trainer import TrainerConfig
+from enas.search.settings import (
+    CheckpointConfig,
+    ControllerConfig,
+    ControllerOptimConfig,
+    DeriveConfig,
+    ReinforceConfig,
+    SizeConfig,
+    TrainerConfig,
+)
 from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -47,7 +49,7 @@ RETIRED: dict[str, Any] = {
 
 
 def _train_types() -> tuple[str, ...]:
-    return (*dict.fromkeys(name for space in SPACES.values() for name in space.controllers), *ALIASES)
+    return (*dict.fromkeys(name for space in SPACES.values() for name in space.train_types), *ALIASES)
 
 
 def _cnn_spaces() -> tuple[str, ...]:
@@ -188,8 +190,8 @@ class Config:
         return cls(**with_variation({"config": name, **settings}))
 
     def _check(self) -> None:
-        if self.train_type not in self.space.controllers:
-            known = " or ".join(self.space.controllers)
+        if self.train_type not in self.space.train_types:
+            known = " or ".join(self.space.train_types)
             raise UserError(
                 f"train_type is {self.train_type!r}; it must be {known} for network_type {self.network_type}"
             )
@@ -197,7 +199,7 @@ class Config:
             raise UserError(
                 "shared_balanced balances the architectures of a step; shared_num_sample must be at least 2"
             )
-        if self.space.cost is None and (self.max_parameters or self.max_flops):
+        if (self.max_parameters or self.max_flops) and self.space.problem().cost is None:
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
         if self._matters("controller_start") and self[TrainerConfig].warm_up_epochs >= self.max_epoch:
             raise UserError(

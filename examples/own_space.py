@@ -12,15 +12,18 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from enas.cli import main
+from enas.cli import run_command
 from enas.pictures.drawing import new_graph, write_graph
 from enas.rnn.activations import activate, register_activation
+from enas.rnn.settings import SharedOptimConfig
 from enas.search.architecture import Architecture
-from enas.search.controllers import ControllerConfig, LSTMController, RandomController
-from enas.search.optim import SharedOptimConfig
+from enas.search.controllers import LSTMController, RandomController
+from enas.search.metric import ACCURACY
+from enas.search.problem import Problem
 from enas.search.registry import SearchSpace, register
+from enas.search.settings import BatchConfig, ControllerConfig
 from enas.search.space import Space
-from enas.search.task import ACCURACY, BatchConfig, Task
+from enas.search.task import Task
 from enas.settings import setting
 
 register_activation("sine", torch.sin, colour="#C9B7E8")
@@ -126,18 +129,21 @@ register(
         name="table",
         settings=(TableConfig, SharedOptimConfig),
         architecture=TableNetwork,
-        controllers={
-            "orig": lambda config: LSTMController(TableSpace(config), config[ControllerConfig]),
-            "random": lambda config: RandomController(TableSpace(config)),
-        },
-        load_data=load_spirals,
-        search_task=lambda config, data, device: TableTask(config, data, None, device),
-        scratch_task=TableTask,
+        train_types=("orig", "random"),
         optim=SharedOptimConfig,
         metric=ACCURACY,
-        draw=draw,
+        problem=lambda: Problem(
+            controllers={
+                "orig": lambda config: LSTMController(TableSpace(config), config[ControllerConfig]),
+                "random": lambda config: RandomController(TableSpace(config)),
+            },
+            load_data=load_spirals,
+            search_task=lambda config, data, device: TableTask(config, data, None, device),
+            scratch_task=TableTask,
+            draw=draw,
+        ),
     )
 )
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run_command("search"))

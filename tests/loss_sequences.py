@@ -12,7 +12,7 @@ from pathlib import Path
 import tiny
 import torch
 
-from enas.runs.logbook import NoLogbook
+from enas.search.record import NoLogbook
 
 RECORD = Path(__file__).resolve().parent / "loss_sequences.json"
 SEARCH = {"max_epoch": 2, "shared_max_step": 4, "controller_max_step": 6, "controller_num_aggregate": 2}

@@ -16,6 +16,7 @@ from hypothesis import given
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from strategies import cells
 
+from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
@@ -27,7 +28,6 @@ from enas.runs.folder import saved_config
 from enas.search.architecture import architecture_from_dict, load_architecture
 from enas.studies import ablations as analysis
 from enas.studies import report
-from enas.studies.ablations import main
 from enas.studies.edits import removals, replacements
 
 GIVEN = RNNCell(("sigmoid", "tanh", "ReLU", "identity"), (0, 0, 2))
@@ -37,7 +37,7 @@ GIVEN = RNNCell(("sigmoid", "tanh", "ReLU", "identity"), (0, 0, 2))
 def trained(tmp_path_factory):
     """The folder of a finished run that nobody changes, large learning rate: its cells differ."""
     folder = tmp_path_factory.mktemp("trained")
-    execute(tiny.settings(folder, shared_lr=10.0))
+    execute(**tiny.settings(folder, shared_lr=10.0))
     return tiny.only_run(folder / "logs")
 
 
@@ -61,7 +61,7 @@ def image_home(tmp_path_factory):
     counts = {"train": 6, "valid": 7, "test": 4}
     pictures.write_folder(folder / "data" / "pets", classes=("ant", "bee", "cat", "dog"), counts=counts)
     for space in NETWORKS:
-        execute(image_settings(folder, cnn_space=space, log_dir=str(folder / "logs" / space)))
+        execute(**image_settings(folder, cnn_space=space, log_dir=str(folder / "logs" / space)))
     return folder
 
 
@@ -88,7 +88,7 @@ def ablated(searched, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         patch.chdir(folder)
         for ablation in (analysis.operation_replacement, analysis.node_removal):
-            assert main(ablation, [f"--load_path={searched}", "--mode=derive"]) == 0
+            assert run_command(f"ablate {ablation.__name__}", [f"--load_path={searched}", "--mode=derive"]) == 0
     assert tiny.tree(searched) == before
     return folder, out.getvalue()
 
@@ -354,7 +354,7 @@ def check_files(home, ablation: str, run, metric: str, out: str) -> None:
 
 def test_the_files_of_an_ablation(at_home, trained, capsys):
     before = tiny.tree(trained)
-    assert main(analysis.activation_replacement, [f"--load_path={trained}", "--mode=derive"]) == 0
+    assert run_command("ablate activation_replacement", [f"--load_path={trained}", "--mode=derive"]) == 0
     check_files(at_home, "activation_replacement", trained, "perplexity", capsys.readouterr().out)
     folder = at_home / "analysis_results" / "activation_replacement" / trained.name
     assert json.loads((folder / "params.json").read_text())["shared_lr"] == 10.0
@@ -415,7 +415,7 @@ def test_layer_0_stays_and_that_is_said(space, ablated):
 
 
 def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
-    assert main(analysis.node_removal, [f"--load_path={trained}"]) == 0
+    assert run_command("ablate node_removal", [f"--load_path={trained}"]) == 0
     assert "node 0 cannot be removed: only it reads the input and the previous state\n" in capsys.readouterr().out
     rows = written(at_home, "node_removal", trained)["rows"]
     assert [row["node"] for row in rows] == [None, 1, 2, 3]
@@ -424,7 +424,7 @@ def test_node_0_stays_and_that_is_said(at_home, trained, capsys):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-node_removal = partial(main, analysis.node_removal)
+node_removal = partial(run_command, "ablate node_removal")
 
 
 @pytest.mark.parametrize(
@@ -498,10 +498,10 @@ def test_the_script_for_another_kind_of_run_names_the_right_one(at_home, trained
 
 def test_each_budget_and_mode_has_its_own_folder(at_home, trained, rendered):
     for more in ([], ["--max_batches", "1"], ["--max_batches", "2"]):
-        assert main(analysis.node_removal, [f"--load_path={trained}", *more]) == 0
+        assert run_command("ablate node_removal", [f"--load_path={trained}", *more]) == 0
     scratch = ["--mode", "train_scratch", "--max_epoch", "1", "--shared_max_step", "2"]
-    assert main(analysis.node_removal, [f"--load_path={trained}", *scratch]) == 0
-    assert main(analysis.node_removal, [f"--load_path={trained}"]) == 0
+    assert run_command("ablate node_removal", [f"--load_path={trained}", *scratch]) == 0
+    assert run_command("ablate node_removal", [f"--load_path={trained}"]) == 0
     folder = at_home / "analysis_results" / "node_removal"
     names = {f"{trained.name}{end}": budget for end, budget in (("", None), ("-2", 1), ("-3", 2))}
     assert {path.name for path in folder.iterdir()} == {*names, f"{trained.name}_train_scratch"}
@@ -549,11 +549,11 @@ def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained, monkeypat
         return train(config, architecture)
 
     monkeypatch.setattr(run, "single", interrupted)
-    assert main(analysis.node_removal, argv) == 130
+    assert run_command("ablate node_removal", argv) == 130
     folder = at_home / "analysis_results" / "node_removal" / f"{trained.name}_train_scratch"
     kept = json.loads((folder / "results.json").read_text())["rows"]
     assert [row["architecture"] for row in kept] == [one.to_dict() for one in calls[:2]]
-    assert main(analysis.node_removal, argv) == 0
+    assert run_command("ablate node_removal", argv) == 0
     rows = json.loads((folder / "results.json").read_text())["rows"]
     assert rows[:2] == kept and len(calls) == 1 + len(rows)
     assert len(list(folder.parent.iterdir())) == 1
@@ -590,6 +590,6 @@ def test_a_full_disk_leaves_the_table_on_the_screen(at_home, trained, capsys, mo
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
     monkeypatch.setattr(report, "write_table", full)
-    assert main(analysis.node_removal, [f"--load_path={trained}"]) == 2
+    assert run_command("ablate node_removal", [f"--load_path={trained}"]) == 2
     out, err = capsys.readouterr()
     assert "perplexity" in out and "unedited" in out and err.count("\n") == 1

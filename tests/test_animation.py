@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from enas.report.animation import LONGEST_SIDE, animate, find_pictures, main, render, select, status_line
+from enas.cli import run_command
+from enas.report.animation import LONGEST_SIDE, animate, find_pictures, render, select, status_line
 from enas.rnn.cell import ACTIVATIONS
+
+main = partial(run_command, "gif")
 
 # In the order of epoch and step, which is not the order of the names as text.
 NAMES = [
@@ -186,8 +189,8 @@ def test_a_run_by_name_as_a_command(run, tmp_path, capsys):
         ("--output=RUN/params.json/search.gif", "/params.json/search.gif: cannot be written ("),
         ("--model_name=nonesuch", "model_name nonesuch: no such run, neither as a path nor in logs"),
         ("--model_name=RUN/networks", "not a run folder: params.json is missing"),
-        ("-model_name", "--model_name is missing; usage: generate_gif.py"),
-        ("-output", "--output is missing; usage: generate_gif.py"),
+        ("-model_name", "--model_name is missing; --help"),
+        ("-output", "--output is missing; --help"),
     ],
 )
 def test_what_it_refuses(run, tmp_path, capsys, monkeypatch, wrong, says):

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enas.cnn.augment import AugmentConfig, all_rotations, augment, normalise, rotate, rotate_randomly
+from enas.cnn.augment import all_rotations, augment, normalise, rotate, rotate_randomly
+from enas.cnn.settings import AugmentConfig
 
 # No pixel equals a mean: 0 after normalisation can only come from blanking.
 MEAN, STD = torch.tensor([10.5, 20.5, 30.5]), torch.tensor([2.0, 4.0, 8.0])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import tiny
+from tiny import main
 
-from enas.cli import main
 from enas.rnn.task import LanguageTask
 from enas.runs.commands import execute
 from enas.search.checkpoint import Checkpoints
@@ -65,7 +65,7 @@ def test_a_config_file_with_code_in_it(tmp_path, capsys, text):
 def test_a_dataset_to_be_downloaded(tmp_path, capsys, dataset):
     (tmp_path / "data").mkdir()
     line = tiny.refusal(_flags(tmp_path, dataset=dataset), tmp_path, capsys)
-    assert f"get it with: python -m enas.data.download {dataset}" in line
+    assert f"get it with: python -m enas download {dataset}" in line
 
 
 def test_a_dataset_that_is_not_there(tmp_path, capsys):
@@ -137,7 +137,7 @@ def test_a_log_folder_that_cannot_be_written_to(tmp_path, capsys, monkeypatch):
 def trained(tmp_path_factory) -> Path:
     """The folder of a finished run that nobody changes."""
     folder = tmp_path_factory.mktemp("trained")
-    execute(tiny.settings(folder))
+    execute(**tiny.settings(folder))
     return tiny.only_run(folder / "logs")
 
 
@@ -252,9 +252,9 @@ def test_derive_where_all_runs_are_others(tmp_path, capsys, folder):
 
 def test_python_callers_get_the_same_text(tmp_path):
     with pytest.raises(ValueError, match="num_blocks is 0; it must be at least 1"):
-        execute(tiny.settings(tmp_path, num_blocks=0))
+        execute(**tiny.settings(tmp_path, num_blocks=0))
     with pytest.raises(FileNotFoundError, match="no such run"):
-        execute({"load_path": "nonesuch"})
+        execute(load_path="nonesuch")
 
 
 def test_training_that_diverges_is_no_bad_input(tmp_path, capsys, monkeypatch):

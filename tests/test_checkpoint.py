@@ -194,7 +194,7 @@ def test_random_states_survive_a_file(tmp_path):
 
 
 def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
-    execute(tiny.settings(tmp_path, max_epoch=4, max_save_num=2))
+    execute(**tiny.settings(tmp_path, max_epoch=4, max_save_num=2))
     checkpoints = Checkpoints(tiny.only_run(tmp_path / "logs") / "checkpoints")
     steps_an_epoch = tiny.SETTINGS["shared_max_step"] + tiny.SETTINGS["controller_max_step"]
     state, best = checkpoints.load_newest(), checkpoints.load_best()
@@ -206,7 +206,7 @@ def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
 
 
 def test_a_checkpoint_holds_everything(tmp_path):
-    execute(tiny.settings(tmp_path, max_epoch=1, shared_optim="adam"))
+    execute(**tiny.settings(tmp_path, max_epoch=1, shared_optim="adam"))
     state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
     assert set(state) == {
         "task", "controller", "shared_optimizer", "controller_optimizer", "baseline", "progress", "drawn",

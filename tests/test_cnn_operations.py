@@ -30,7 +30,8 @@ from enas.cnn.operations import (
     micro_operation,
     relu_of_every_second_pixel,
 )
-from enas.cnn.shared import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
+from enas.cnn.settings import MacroConfig, MicroConfig
+from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
 
 CHANNELS = 4
 SIZES = [(6, 6), (7, 7), (5, 8), (1, 1)]

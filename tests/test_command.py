@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import tiny
 
-from enas import command
+from enas import cli as command
 from enas.config import read_variation
 from enas.search.architecture import load_architecture
 
 
 def test_the_package_installs_it():
     project = tomllib.loads((tiny.ROOT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"enas": "enas.command:main"}
+    assert project["scripts"] == {"enas": "enas.cli:main"}
 
 
 def test_what_is_installed_knows_the_variations(tmp_path):
@@ -51,7 +51,7 @@ def test_help_names_every_command(capsys):
 
 @pytest.mark.parametrize("name", command.COMMANDS)
 def test_every_command_has_flags(name, capsys):
-    words = [name, "node_removal", "--help"] if name == "ablate" else [name, "--help"]
+    words = [*name.split(), "--help"]
     with pytest.raises(SystemExit) as end:
         command.main(words)
     assert end.value.code == 0
@@ -81,3 +81,10 @@ def test_from_search_to_export(tmp_path, monkeypatch):
     assert command.main(["ablate", "node_removal", *places, "--max_batches", "1"]) == 0
     assert command.main(["export", "--load_path", run, "--output", "cell"]) == 0
     assert load_architecture(tmp_path / "cell" / "architecture.json").num_blocks == 4
+
+
+@pytest.mark.parametrize("name", ["search", "evaluate", "export", "convert"])
+def test_help_loads_no_torch(name):
+    look = f"import sys; from enas.cli import run_command\ntry: run_command({name!r}, ['--help'])\n"
+    look += "except SystemExit: sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], capture_output=True).returncode == 0

@@ -11,8 +11,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from test_image import write_cifar
+from tiny import main
 
-from enas.cli import main
 from enas.config import (
     CONFIG_DIR,
     RETIRED,
@@ -24,8 +24,9 @@ from enas.config import (
     without_effect,
 )
 from enas.errors import UserError
+from enas.parser import USUAL, parse_flags, settings_by_part
 from enas.rnn.cell import ACTIVATIONS, RNNCell
-from enas.runs.commands import USUAL, execute, parse_flags, settings_by_part
+from enas.runs.commands import execute
 from enas.settings import ABOVE_ZERO, ANY_OF, Settings, setting
 
 FIELDS = all_settings()
@@ -375,10 +376,10 @@ def test_balancing_needs_two_architectures_a_step():
 
 def test_flags_for_later_are_said_to_be_kept(tmp_path, capsys):
     """A run from scratch takes over what its search was given."""
-    execute(tiny.settings(tmp_path, max_epoch=1, scratch_early_stop=7, scratch_random_length=False))
+    execute(**tiny.settings(tmp_path, max_epoch=1, scratch_early_stop=7, scratch_random_length=False))
     assert "kept for runs from scratch that start from this one: scratch_" in capsys.readouterr().out
     folder = tiny.only_run(tmp_path / "logs")
-    execute({"mode": "train_scratch", "load_path": str(folder), "log_dir": str(tmp_path / "scratch"), "max_epoch": 1})
+    execute(mode="train_scratch", load_path=str(folder), log_dir=str(tmp_path / "scratch"), max_epoch=1)
     params = json.loads((tiny.only_run(tmp_path / "scratch") / "params.json").read_text())
     assert (params["scratch_early_stop"], params["scratch_random_length"]) == (7, False)
 
@@ -684,7 +685,7 @@ def _scratch_outcome(folder: Path, run_folder: Path, network_type: str, changes:
 
 def test_settings_that_say_where_and_how_often(tmp_path):
     settings = tiny.settings(tmp_path, max_epoch=2, save_epoch=2, log_dir=str(tmp_path / "elsewhere"))
-    results = execute(settings)
+    results = execute(**settings)
     assert [entry["validation_perplexity"] is None for entry in results["history"]] == [True, False]
     folder = tiny.only_run(tmp_path / "elsewhere")
     assert config_from(json.loads((folder / "params.json").read_text()), "params.json") == Config(**settings)

@@ -12,25 +12,16 @@ import torch
 from scipy.stats import chisquare
 from test_own_space import EXAMPLE, registering
 
-from enas.cnn.controllers import (
-    MacroController,
-    MacroControllerConfig,
-    MicroController,
-    MicroControllerConfig,
-    skip_penalty,
-)
-from enas.cnn.macro import MacroNetwork
-from enas.cnn.micro import MicroCell, MicroNetwork
-from enas.rnn.cell import RNNCell
-from enas.rnn.controller import RNNController, RNNControllerConfig
-from enas.search.controllers import (
-    ControllerConfig,
-    FixedController,
-    IndependentController,
-    LSTMController,
-    RandomController,
-)
-from enas.search.space import FlexibleRNNSpace, HardcodedRNNSpace, MacroSpace, MicroSpace, RNNSpace, Space
+from enas.cnn.controllers import MacroController, MicroController, skip_penalty
+from enas.cnn.macro import MacroNetwork, MacroSpace
+from enas.cnn.micro import MicroCell, MicroNetwork, MicroSpace
+from enas.cnn.settings import MacroControllerConfig, MicroControllerConfig
+from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
+from enas.rnn.controller import RNNController
+from enas.rnn.settings import RNNControllerConfig
+from enas.search.controllers import FixedController, IndependentController, LSTMController, RandomController
+from enas.search.settings import ControllerConfig
+from enas.search.space import Space
 
 with registering():
     TableSpace = runpy.run_path(str(EXAMPLE))["TableSpace"]

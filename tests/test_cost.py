@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 from strategies import cells
 from torch.utils.flop_counter import FlopCounterMode
 
-from enas.cnn.cost import cell_cost, macro_cost, micro_cost
+from enas.cnn.cost import macro_cost, micro_cost
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.model import reductions
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
 from enas.cnn.operations import CONVOLUTIONS, register_operation
-from enas.cnn.scratch import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
-from enas.rnn.language_model import LanguageModelConfig
-from enas.rnn.lstm import LSTMModel, lstm_cost
-from enas.rnn.shared import SharedRNN, SharedRNNConfig
+from enas.cnn.scratch import MacroCNN, MicroCNN
+from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
+from enas.rnn.cost import cell_cost, lstm_cost
+from enas.rnn.lstm import LSTMModel
+from enas.rnn.settings import LanguageModelConfig, SharedRNNConfig
+from enas.rnn.shared import SharedRNN
 from enas.search.cost import Cost
 
 SIZES = st.tuples(st.integers(4, 17), st.integers(4, 17))

@@ -6,12 +6,11 @@ import shutil
 import pytest
 import tiny
 
+from enas.cli import run_command
 from enas.cnn import images as image
 from enas.cnn.images import load_images
 from enas.rnn.text import load_corpus
 from enas.runs import run
-from enas.studies.ablations import main as ablation_main
-from enas.studies.ablations import node_removal
 
 SPLITS = ("train", "valid", "test")
 
@@ -59,7 +58,7 @@ def test_an_ablation_on_other_words(changed, tmp_path, capsys):
     folder, data = changed
     for mode in ("derive", "train_scratch"):
         argv = ["--load_path", str(folder), "--data_dir", str(data), "--mode", mode]
-        line = tiny.refusal(argv, tmp_path, capsys, lambda flags: ablation_main(node_removal, flags))
+        line = tiny.refusal(argv, tmp_path, capsys, lambda flags: run_command("ablate node_removal", flags))
         assert "is not the data that this run was begun with" in line
 
 

@@ -14,8 +14,8 @@ import pytest
 import tiny
 import torch
 from test_resume import SignalAt
+from tiny import main
 
-from enas.cli import main
 from enas.errors import RankLostError, UserError
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask

@@ -10,15 +10,19 @@ import sys
 import tarfile
 import threading
 import zipfile
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import tiny
 
+from enas.cli import run_command
 from enas.data import download as module
-from enas.data.download import CATALOGUE, DataFile, Dataset, download, hint, is_installed, main
+from enas.data.download import CATALOGUE, DataFile, Dataset, download, hint, is_installed
 from enas.errors import UserError
+
+main = partial(run_command, "download")
 
 CONTENT = {f"{split}.txt": f"the {split} split\n".encode() * 50 for split in ("train", "valid", "test")}
 ORIGINAL = {name: f"toy.{name}" for name in CONTENT}
@@ -179,8 +183,8 @@ def test_datasets_are_fetched_over_https_and_checked():
 
 
 def test_hint_is_the_command():
-    assert hint("ptb") == "python -m enas.data.download ptb"
-    assert hint("cifar") == "python -m enas.data.download cifar10"
+    assert hint("ptb") == "python -m enas download ptb"
+    assert hint("cifar") == "python -m enas download cifar10"
     with pytest.raises(UserError, match="'imagenet'; known: ptb, wikitext, cifar10, cifar100"):
         hint("imagenet")
 
@@ -387,7 +391,7 @@ def test_a_signal_in_mid_transfer_leaves_nothing(number, status, server, data_di
         released.wait(20)
 
     server.pages["/toy.tgz"] = answer
-    command = [sys.executable, "-m", "enas.data.download", "ptb", "--from", f"{server.root}/toy.tgz"]
+    command = [sys.executable, "-m", "enas", "download", "ptb", "--from", f"{server.root}/toy.tgz"]
     process = subprocess.Popen(
         [*command, "--data_dir", str(data_dir)], cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -13,11 +13,13 @@ from PIL import Image
 from strategies import cells
 from tiny import needs_dot
 
+from enas.cnn.drawing import macro_graph, micro_graph
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, OPERATIONS
-from enas.pictures.drawing import cell_graph, macro_graph, micro_graph, write_graph
+from enas.pictures.drawing import write_graph
 from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
+from enas.rnn.drawing import cell_graph
 
 pytestmark = pytest.mark.usefixtures("rendered")
 

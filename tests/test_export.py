@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,19 @@ from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given, settings
 from safetensors.torch import load_file
 from strategies import cells as cells_of
+from tiny import main
 
-from enas.cli import main
+from enas.cli import run_command
 from enas.cnn import export as convolutional
 from enas.cnn import network as network_module
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS
-from enas.cnn.scratch import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
-from enas.cnn.shared import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
+from enas.cnn.scratch import MacroCNN, MicroCNN
+from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
+from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
 from enas.config import Config
 from enas.errors import UserError
 from enas.export import onnx_file
-from enas.export.__main__ import main as export_main
 from enas.export.folder import export
 from enas.export.onnx_file import PACKAGES, write_onnx
 from enas.rnn import export as recurrent
@@ -34,8 +36,11 @@ from enas.rnn import reference as rnn_reference
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.reference import Cell
-from enas.rnn.shared import SharedRNN, SharedRNNConfig
+from enas.rnn.settings import SharedRNNConfig
+from enas.rnn.shared import SharedRNN
 from enas.search.architecture import load_architecture
+
+export_main = partial(run_command, "export")
 
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 0, 2))
 SIZES = {"shared_embed": 5, "shared_hid": 4, "tie_weights": False, "shared_norm_bound": 1.5, **tiny.CALM}
@@ -419,4 +424,4 @@ def test_without_the_extra_it_says_what_to_install(runs, tmp_path, monkeypatch):
 
 def test_a_flag_that_is_missing(capsys):
     assert export_main(["--output", "x"]) == 2
-    assert "required: --load_path" in capsys.readouterr().err
+    assert "--load_path is missing" in capsys.readouterr().err

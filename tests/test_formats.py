@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cells
 
+from enas.cli import run_command
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
-from enas.convert import main
 from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.cell import RNNCell
-from enas.rnn.formats import FORMATS, read_architecture, write_architecture
 from enas.search.architecture import load_architecture
+from enas.search.formats import FORMATS, read_architecture, write_architecture
+
+main = partial(run_command, "convert")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -247,7 +250,9 @@ REST = "normal_concat=[2], reduce=[], reduce_concat=[]"
     "convert", [lambda format: read_architecture("0", format), lambda format: write_architecture(LONE, format)]
 )
 def test_an_unknown_format_is_named(convert):
-    with refused("format is 'nas'; it must be one of enas, enas_lm, darts, enas_macro, enas_macro_code, enas_micro"):
+    with refused(
+        "format is 'nas'; it must be one of json, enas_macro, enas_macro_code, enas_micro, darts_cnn, enas, enas_lm"
+    ):
         convert("nas")
 
 
@@ -502,7 +507,7 @@ def test_a_json_file_that_is_no_architecture_is_named(tmp_path):
         (["--from", "json", "{"], "json: not JSON: "),
         (["--from", "nas", "0"], "argument --from: invalid choice: 'nas'"),
         (["--from", "enas"], "the following arguments are required: STRING"),
-        (["0"], "the following arguments are required: --from"),
+        (["0"], "--from is missing"),
         (["--from", "enas", "0", "--too", "json"], "unknown flag --too; did you mean --to?"),
     ],
 )
@@ -517,7 +522,7 @@ def _run(*command: str) -> subprocess.CompletedProcess:
 
 
 def test_the_converter_as_a_program():
-    done = _run("-m", "enas.convert", "--from", "enas", "0", "0", "1", "--to", "darts")
+    done = _run("-m", "enas", "convert", "--from", "enas", "0", "0", "1", "--to", "darts")
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
         "Genotype(recurrent=[('relu', 0)], concat=range(1, 2))\n",
@@ -526,17 +531,17 @@ def test_the_converter_as_a_program():
 
 
 def test_bad_input_to_the_program():
-    done = _run("-m", "enas.convert", "--from", "enas_lm", "0 9")
+    done = _run("-m", "enas", "convert", "--from", "enas_lm", "0 9")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == ["error: enas_lm: activation number 9 is not in 0 … 3"]
 
 
 def test_a_backslash_in_a_genotype_brings_no_warning_of_python():
-    done = _run("-m", "enas.convert", "--from", "darts", r"[('re\lu', 0)]")
+    done = _run("-m", "enas", "convert", "--from", "darts", r"[('re\lu', 0)]")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "is not a genotype" in done.stderr
 
 
 def test_the_converter_loads_no_torch():
-    done = _run("-c", "import sys, enas.search_space.__main__; print('torch' in sys.modules)")
+    done = _run("-c", "import sys, enas.cli; print('torch' in sys.modules)")
     assert (done.stdout, done.stderr) == ("False\n", "")

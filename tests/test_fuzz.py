@@ -19,13 +19,13 @@ from PIL import Image
 from enas.cnn.images import load_images
 from enas.config import Config, all_settings, read_variation
 from enas.errors import UserError
+from enas.parser import parse_flags
 from enas.rnn import token_cache
-from enas.rnn.formats import FORMATS, read_architecture, write_architecture
 from enas.rnn.text import Corpus, load_corpus
-from enas.runs.commands import parse_flags
 from enas.runs.folder import saved_config
 from enas.search.architecture import architecture_from_dict, parse_json
 from enas.search.checkpoint import load_checkpoint
+from enas.search.formats import FORMATS, read_architecture, write_architecture
 
 # One folder for all examples of a test: each writes the same files anew.
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

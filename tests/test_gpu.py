@@ -9,7 +9,8 @@ from torch.testing import assert_close
 
 from enas.config import Config
 from enas.rnn.cell import RNNCell
-from enas.rnn.shared import SharedRNN, SharedRNNConfig
+from enas.rnn.settings import SharedRNNConfig
+from enas.rnn.shared import SharedRNN
 from enas.runs import run
 from enas.search.precision import use
 from enas.search.ranks import Ranks

@@ -231,7 +231,7 @@ def test_a_file_that_is_not_of_cifar(tmp_path, file, content, says):
     with refused(f"{path}: is not one of CIFAR-10's Python batches (") as caught:
         load(tmp_path, "cifar10", valid_size=15)
     assert f"({says}" in str(caught.value)
-    assert str(caught.value).endswith("remove it, and get it with: python -m enas.data.download cifar10")
+    assert str(caught.value).endswith("remove it, and get it with: python -m enas download cifar10")
 
 
 def test_a_pickle_runs_nothing(tmp_path):
@@ -497,11 +497,11 @@ def test_images_of_another_size_alone_are_resized(tmp_path):
         *((name, {}, f"dataset name {name!r} is not a plain name") for name in ("", "..", "a/b", "a\\b", "a\n")),
         ("flower", {}, "no such dataset; did you mean flowers?"),
         ("zzz", {}, "no such dataset; for images of your own, put folders train, valid and test into"),
-        ("cifar", {}, "no such dataset; get it with: python -m enas.data.download cifar10 --data_dir "),
+        ("cifar", {}, "no such dataset; get it with: python -m enas download cifar10 --data_dir "),
         ("file", {}, "file: is a file; an image dataset is a folder with train, valid and test in it"),
         ("flowers", {"image_size": -1}, "image_size is -1; it must be at least 0"),
         *(("cifar10", {"valid_size": n}, f"valid_size is {n}; it must be between 0 and 59") for n in (-1, 60, 5000)),
-        ("cifar100", {}, "train: no such file; get it with: python -m enas.data.download cifar100"),
+        ("cifar100", {}, "train: no such file; get it with: python -m enas download cifar100"),
     ],
 )
 def test_what_cannot_be_loaded(tmp_path, name, settings, says):

@@ -10,8 +10,9 @@ import tiny
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_image import write_cifar
+from tiny import main
 
-from enas.cli import main
+from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.task import VisionTask
@@ -34,7 +35,7 @@ def home(tmp_path_factory):
     """A folder with one finished search of each kind."""
     folder = tmp_path_factory.mktemp("home")
     for space, train_type in KINDS:
-        execute(tiny.settings(folder, network_type="cnn", cnn_space=space, train_type=train_type))
+        execute(**tiny.settings(folder, network_type="cnn", cnn_space=space, train_type=train_type))
     return folder
 
 
@@ -88,9 +89,9 @@ def test_a_search_leaves_networks_of_its_space(home, space, train_type):
 @EACH_KIND
 def test_a_search_resumes_to_the_same_end(home, tmp_path, space, train_type):
     changes = {"network_type": "cnn", "cnn_space": space, "train_type": train_type, "log_dir": str(tmp_path / "logs")}
-    execute(tiny.settings(home, **changes, max_epoch=1))
+    execute(**tiny.settings(home, **changes, max_epoch=1))
     made = tiny.only_run(tmp_path / "logs")
-    execute({"load_path": str(made), "max_epoch": 2})
+    execute(load_path=str(made), max_epoch=2)
     whole = run_of(home, space, train_type=train_type)
     assert tiny.difference(tiny.newest_state(made), tiny.newest_state(whole)) is None
 
@@ -141,11 +142,11 @@ def test_every_metric_is_logged_and_says_something(home):
 
 def test_images_without_classes_are_searched_on_by_their_rotation(tmp_path, capsys):
     tiny.write_images(tmp_path / "data" / "tiny", has_classes=False)
-    results = execute(tiny.settings(tmp_path, network_type="cnn", max_epoch=1))
+    results = execute(**tiny.settings(tmp_path, network_type="cnn", max_epoch=1))
     assert "has no class folders; the search trains on telling rotations by 0°, 90°, 180°" in capsys.readouterr().out
     assert 48 * results["validation_accuracy"] == pytest.approx(round(48 * results["validation_accuracy"]))
-    assert 0 <= execute(where(tmp_path, "macro", mode="test"))["test_accuracy"] <= 1
-    scratch = execute(where(tmp_path, "macro", mode="train_scratch"))
+    assert 0 <= execute(**where(tmp_path, "macro", mode="test"))["test_accuracy"] <= 1
+    scratch = execute(**where(tmp_path, "macro", mode="train_scratch"))
     assert MacroNetwork.from_dict(scratch["architecture"]) and 0 <= scratch["test_accuracy"] <= 1
 
 
@@ -164,9 +165,9 @@ def test_rotations_are_learned(tmp_path):
 
 @EACH_SPACE
 def test_derive_and_test(copy, space):
-    derived = execute(where(copy, space, mode="derive"))
+    derived = execute(**where(copy, space, mode="derive"))
     assert derived["test_accuracy"] is None
-    results = execute(where(copy, space, mode="test"))
+    results = execute(**where(copy, space, mode="test"))
     path = run_of(copy, space)
     assert results_of(path) == results
     trainer, _ = run.restore(saved_config(path), path)
@@ -188,7 +189,7 @@ def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
     shown, single = [], run.single_or_diverged
     monkeypatch.setattr(run, "single_or_diverged", lambda config, one: shown.append(config) or single(config, one))
     finalists = {"derive_shortlist": 2, "derive_finalists": 1, "derive_finalist_epoch": epochs}
-    execute(where(copy, "macro", mode="derive", **finalists))
+    execute(**where(copy, "macro", mode="derive", **finalists))
     config = shown[0]
     rates = [config[config.space.optim].rate(1 + step // 5, step, 5) for step in range(5 * epochs)]
     assert rates[0] == config.cnn_lr_max and rates == sorted(rates, reverse=True)
@@ -197,12 +198,12 @@ def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
 
 def test_the_newest_run_of_the_space_that_is_asked_for(copy, capsys):
     for space in SPACES:
-        execute(where(copy, space, mode="derive"))
+        execute(**where(copy, space, mode="derive"))
         assert capsys.readouterr().out.startswith(f"taking the newest run, {run_of(copy, space)}\n")
 
 
 def test_accuracies_are_said_to_four_digits(copy, capsys):
-    results = execute(where(copy, "macro", mode="test"))
+    results = execute(**where(copy, "macro", mode="test"))
     validation, test = results["validation_accuracy"], results["test_accuracy"]
     assert f"tested, validation accuracy {validation:.4f}, test accuracy {test:.4f}" in capsys.readouterr().out
 
@@ -237,7 +238,7 @@ def test_only_test_and_train_scratch_read_the_test_split(copy, tmp_path, watched
         found = {}
         for mode, given in settings.items():
             watched.clear()
-            results = execute({**given, "mode": mode})
+            results = execute(**{**given, "mode": mode})
             found[mode] = (scores_of(results), results["test_accuracy"], watched.count("test"))
         return found
 
@@ -260,11 +261,11 @@ def test_single_trains_a_given_network(home, tmp_path, space):
     dag_path = tmp_path / "network.json"
     dag_path.write_text(tiny.NETWORKS[space].to_json())
     changes = {"log_dir": str(tmp_path / "logs"), "mode": "single", "dag_path": str(dag_path)}
-    results = execute(tiny.settings(home, network_type="cnn", cnn_space=space, **changes))
+    results = execute(**tiny.settings(home, network_type="cnn", cnn_space=space, **changes))
     path = tiny.only_run(tmp_path / "logs")
     assert SPACES[space].load(path / "architecture.json") == tiny.NETWORKS[space]
     assert results["test_accuracy"] is None and results_of(path) == results
-    tested = execute({"mode": "test", "load_path": str(path)})
+    tested = execute(mode="test", load_path=str(path))
     assert tested["validation_accuracy"] == results["validation_accuracy"] == max(scores_of(results))
     assert 0 <= tested["test_accuracy"] <= 1
 
@@ -273,7 +274,7 @@ def test_single_trains_a_given_network(home, tmp_path, space):
 def test_train_scratch_tests_the_best_epoch_once(copy, watched, space):
     search = run_of(copy, space)
     before = tiny.tree(search)
-    results = execute(where(copy, space, mode="train_scratch", max_epoch=4, cnn_lr_max=0.2))
+    results = execute(**where(copy, space, mode="train_scratch", max_epoch=4, cnn_lr_max=0.2))
     assert tiny.tree(search) == before
     assert watched == ["valid"] * 4 + ["test"]
     scores = [entry["validation_accuracy"] for entry in results["history"]]
@@ -288,8 +289,8 @@ def test_train_scratch_tests_the_best_epoch_once(copy, watched, space):
 
 @EACH_SPACE
 def test_train_scratch_takes_the_derived_network_and_new_weights(copy, space):
-    derived = execute(where(copy, space, mode="derive"))
-    results = execute(where(copy, space, mode="train_scratch", max_epoch=1, scratch_cnn_hid=6))
+    derived = execute(**where(copy, space, mode="derive"))
+    results = execute(**where(copy, space, mode="train_scratch", max_epoch=1, scratch_cnn_hid=6))
     assert results["architecture"] == derived["architecture"]
     path = run_of(copy, space, "train_scratch")
     params = json.loads((path / "params.json").read_text())
@@ -304,10 +305,10 @@ def test_train_scratch_resumes_to_the_same_end(copy, tmp_path, space):
         settings = where(copy, space, mode="train_scratch", load_path=str(run_of(copy, space)), log_dir=str(logs))
         # Drop path grows until max_epoch, which is another one for the first part.
         calm = {"scratch_cnn_drop_path": 0.0} if space == "micro" else {}
-        execute({**settings, "max_epoch": epochs[0], **calm})
+        execute(**{**settings, "max_epoch": epochs[0], **calm})
         made = tiny.only_run(logs)
         for epoch in epochs[1:]:
-            execute({"mode": "train_scratch", "load_path": str(made), "max_epoch": epoch})
+            execute(mode="train_scratch", load_path=str(made), max_epoch=epoch)
         ends[name] = (tiny.newest_state(made), results_of(made))
     assert tiny.difference(ends["whole"][0], ends["parts"][0]) is None
     for name in ("validation_accuracy", "test_accuracy", "best_epoch", "architecture"):
@@ -363,13 +364,13 @@ def test_cells_from_scratch_have_an_auxiliary_head_and_drop_paths(home, tmp_path
 def test_a_gif_of_a_search_says_its_accuracies(home, tmp_path, monkeypatch):
     log_dir = str(tmp_path / "logs")
     with tiny.rendering():
-        results = execute(tiny.settings(home, network_type="cnn", log_dir=log_dir))
+        results = execute(**tiny.settings(home, network_type="cnn", log_dir=log_dir))
     said = []
     status_line = animation.status_line
     monkeypatch.setattr(animation, "status_line", lambda *args: said.append(status_line(*args)) or said[-1])
     made = tiny.only_run(tmp_path / "logs")
     output = tmp_path / "search.gif"
-    assert animation.main(["--model_name", made.name, "--log_dir", log_dir, "--output", str(output)]) == 0
+    assert run_command("gif", ["--model_name", made.name, "--log_dir", log_dir, "--output", str(output)]) == 0
     assert output.is_file()
     assert said == [
         f"epoch {epoch}   step {5 * epoch}   accuracy {score:.4f}"
@@ -393,20 +394,20 @@ def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(wit
     evaluated = []
     evaluate = VisionTask.evaluate
     monkeypatch.setattr(VisionTask, "evaluate", lambda *a, **k: (evaluated.append(a[2]), evaluate(*a, **k))[1])
-    results = execute(without_validation)
+    results = execute(**without_validation)
     assert evaluated == ["test"]
     assert results["best_epoch"] == results["epoch"] == 3
     assert results["validation_accuracy"] is None and 0 <= results["test_accuracy"] <= 1
     assert [entry["validation_accuracy"] for entry in results["history"]] == [None] * 3
     folder = tiny.only_run(tmp_path / "logs")
     assert Checkpoints(folder / "checkpoints").load_best()["progress"]["epoch"] == 3
-    again = execute({"mode": "test", "load_path": str(folder), "data_dir": without_validation["data_dir"]})
+    again = execute(mode="test", load_path=str(folder), data_dir=without_validation["data_dir"])
     assert again["test_accuracy"] == results["test_accuracy"]
 
 
 def test_a_search_needs_validation_images(without_validation, tmp_path):
     with pytest.raises(ValueError, match="valid_size is 0; a search rewards networks"):
-        execute({**without_validation, "mode": "train", "dag_path": ""})
+        execute(**{**without_validation, "mode": "train", "dag_path": ""})
     assert not (tmp_path / "logs").exists()
 
 
@@ -447,7 +448,7 @@ def test_the_command_that_people_know(tmp_path, monkeypatch, capsys):
 def test_a_dataset_to_be_downloaded(tmp_path, capsys, monkeypatch, dataset):
     monkeypatch.chdir(tmp_path)
     line = tiny.refusal(["--network_type", "cnn", "--dataset", dataset], tmp_path, capsys)
-    assert "get it with: python -m enas.data.download cifar10" in line
+    assert "get it with: python -m enas download cifar10" in line
 
 
 def test_train_scratch_without_a_search_says_how_to_make_one(tmp_path, capsys):

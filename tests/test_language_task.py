@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enas.rnn.cell import RNNCell
-from enas.rnn.shared import SharedRNN, SharedRNNConfig
-from enas.rnn.task import CELLS_AT_ONCE, LanguageTask, LanguageTaskConfig
+from enas.rnn.settings import LanguageTaskConfig, SharedRNNConfig
+from enas.rnn.shared import SharedRNN
+from enas.rnn.task import CELLS_AT_ONCE, LanguageTask
 from enas.rnn.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 
 VOCAB, BATCH, LENGTH = 9, 3, 4

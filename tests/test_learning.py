@@ -6,11 +6,10 @@ from torch import nn
 
 from enas.config import Config, read_variation
 from enas.search.controllers import RandomController
-from enas.search.derive import DeriveConfig
-from enas.search.optim import ControllerOptimConfig
-from enas.search.reinforce import ReinforceConfig
-from enas.search.task import ACCURACY, Task
-from enas.search.trainer import Trainer, TrainerConfig
+from enas.search.metric import ACCURACY
+from enas.search.settings import ControllerOptimConfig, DeriveConfig, ReinforceConfig, TrainerConfig
+from enas.search.task import Task
+from enas.search.trainer import Trainer
 
 NOISE = 3.0  # times the standard deviation between architectures
 
@@ -46,7 +45,7 @@ class Planted(Task):
 def learned(config: Config, seed: int) -> float:
     """How many standard deviations above the uniform mean the policy's samples are after the preset's updates."""
     torch.manual_seed(seed)
-    controller = config.space.controllers["orig"](config)
+    controller = config.space.problem().controllers["orig"](config)
     task = Planted(controller.space)
     trainer = Trainer(
         task,

@@ -10,12 +10,13 @@ import pytest
 import tiny
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import main
 
-from enas.cli import main
 from enas.errors import UserError
 from enas.files import atomic_write, write_json
 from enas.runs import mirror, run
-from enas.runs.logbook import Logbook, NoLogbook, progress_bar
+from enas.runs.logbook import Logbook
+from enas.search.record import NoLogbook, progress_bar
 
 
 def _scalars(folder, tag: str) -> list[tuple[int, float]]:

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enas.rnn.baseline import LSTMBaseline
-from enas.rnn.language_model import LanguageModelConfig
-from enas.rnn.lstm import LSTMModel, nearest_hidden, num_parameters
+from enas.rnn.cost import nearest_hidden, num_parameters
+from enas.rnn.lstm import LSTMModel
+from enas.rnn.settings import LanguageModelConfig
 
 T, B, H, V = 5, 3, 4, 7
 

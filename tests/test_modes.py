@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 import tiny
+from tiny import main
 
-from enas.cli import main
 from enas.config import Config
 from enas.rnn.cell import RNNCell
-from enas.rnn.space import nearest_lstm
+from enas.rnn.problem import nearest_lstm
 from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
@@ -29,7 +29,7 @@ def home(tmp_path_factory):
     """A folder with one finished run of each train type."""
     folder = tmp_path_factory.mktemp("home")
     for changes in TYPES.values():
-        execute(tiny.settings(folder, **changes))
+        execute(**tiny.settings(folder, **changes))
     return folder
 
 
@@ -80,24 +80,24 @@ def test_a_train_type_leaves_cells_of_its_space(home, name):
 @pytest.mark.parametrize("name", TYPES)
 def test_a_train_type_resumes_to_the_same_end(home, tmp_path, name):
     settings = tiny.settings(home, **TYPES[name], log_dir=str(tmp_path / "logs"), max_epoch=1)
-    execute(settings)
+    execute(**settings)
     made = tiny.only_run(tmp_path / "logs")
-    execute({"load_path": str(made), "max_epoch": 2})
+    execute(load_path=str(made), max_epoch=2)
     whole = tiny.newest_state(run_of(home, "train", **TYPES[name]))
     assert tiny.difference(tiny.newest_state(made), whole) is None
 
 
 @pytest.mark.parametrize("name", TYPES)
 def test_a_train_type_derives_and_trains_from_scratch(copy, name):
-    derived = execute(where(copy, **TYPES[name], mode="derive"))
-    results = execute(where(copy, **TYPES[name], mode="train_scratch", max_epoch=1))
+    derived = execute(**where(copy, **TYPES[name], mode="derive"))
+    results = execute(**where(copy, **TYPES[name], mode="train_scratch", max_epoch=1))
     assert results["architecture"] == derived["architecture"]
     assert results["test_perplexity"] > 0
 
 
 def test_the_newest_of_two_shapes_is_the_one_asked_for(copy, capsys):
     for shape in ("chain", "tree"):
-        execute(where(copy, **TYPES[shape], mode="derive"))
+        execute(**where(copy, **TYPES[shape], mode="derive"))
         assert capsys.readouterr().out.startswith(f"taking the newest run, {run_of(copy, 'train', **TYPES[shape])}\n")
 
 
@@ -113,9 +113,9 @@ def test_a_cell_of_each_size_is_scored_as_if_alone(home):
 
 
 def test_test_reads_the_test_split_with_shared_weights(copy):
-    derived = execute(where(copy, mode="derive"))
+    derived = execute(**where(copy, mode="derive"))
     assert derived["test_perplexity"] is None
-    results = execute(where(copy, mode="test"))
+    results = execute(**where(copy, mode="test"))
     assert results_of(run_of(copy, "train", train_type="orig")) == results
     assert results["mode"] == "test" and results["architecture"] == derived["architecture"]
     assert results["validation_perplexity"] == derived["validation_perplexity"]
@@ -125,7 +125,7 @@ def test_test_reads_the_test_split_with_shared_weights(copy):
 
 
 def test_testing_twice_gives_the_same(copy):
-    first, second = (execute(where(copy, mode="test")) for _ in range(2))
+    first, second = (execute(**where(copy, mode="test")) for _ in range(2))
     assert first["test_perplexity"] == second["test_perplexity"]
     assert first["architecture"] == second["architecture"]
 
@@ -137,7 +137,7 @@ def test_only_test_and_train_scratch_read_the_test_split(home, tmp_path, monkeyp
     (other / "data" / "tiny" / "test.txt").write_text("a b c d e f g\n" * 30)
     for mode, changes in {"train": {}, "single": {"dag_path": "lstm"}}.items():
         ends = [
-            execute(tiny.settings(folder, log_dir=str(tmp_path / name), mode=mode, max_epoch=1, **changes))
+            execute(**tiny.settings(folder, log_dir=str(tmp_path / name), mode=mode, max_epoch=1, **changes))
             for name, folder in {"a": home, "b": other}.items()
         ]
         assert ends[0]["history"][0]["validation_perplexity"] == ends[1]["history"][0]["validation_perplexity"]
@@ -160,8 +160,8 @@ def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, capsys
     evaluate, splits = LanguageTask.evaluate, []
     monkeypatch.setattr(LanguageTask, "evaluate", lambda *args: (splits.append(args[2]), evaluate(*args))[1])
     finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_finalist_epoch": 2}
-    first = execute(where(copy, mode="derive", derive_shortlist=3))
-    derived = execute(where(copy, mode="derive", **finalists))
+    first = execute(**where(copy, mode="derive", derive_shortlist=3))
+    derived = execute(**where(copy, mode="derive", **finalists))
     assert set(splits) == {"valid"}
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("finalist ")]
     scores = [float(line.split()[4]) for line in lines]
@@ -169,10 +169,11 @@ def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, capsys
     settings = {**tiny.settings(copy, max_epoch=2), "log_dir": str(copy / "single"), "mode": "single"}
     for number, architecture in ((scores.index(min(scores)), derived["architecture"]), (0, first["architecture"])):
         (copy / "cell.json").write_text(json.dumps(architecture))
-        alone = execute({**settings, "dag_path": str(copy / "cell.json")})
+        alone = execute(**{**settings, "dag_path": str(copy / "cell.json")})
         assert f"{alone['validation_perplexity']:.2f}" == f"{scores[number]:.2f}"
     assert (
-        execute(where(copy, mode="train_scratch", max_epoch=1, **finalists))["architecture"] == derived["architecture"]
+        execute(**where(copy, mode="train_scratch", max_epoch=1, **finalists))["architecture"]
+        == derived["architecture"]
     )
 
 
@@ -196,21 +197,21 @@ def dag_path(tmp_path):
 
 def test_single_trains_a_given_cell(home, tmp_path, dag_path):
     log_dir = str(tmp_path / "logs")
-    results = execute(tiny.settings(home, log_dir=log_dir, mode="single", dag_path=dag_path))
+    results = execute(**tiny.settings(home, log_dir=log_dir, mode="single", dag_path=dag_path))
     path = tiny.only_run(tmp_path / "logs")
     assert RNNCell.load(path / "architecture.json") == CELL == RNNCell.from_dict(results["architecture"])
     assert (path / "architecture.png").exists() or (path / "architecture.dot").exists()
     assert results["test_perplexity"] is None and results_of(path) == results
-    tested = execute({"mode": "test", "load_path": str(path)})
+    tested = execute(mode="test", load_path=str(path))
     assert tested["test_perplexity"] > 0 and tested["validation_perplexity"] == results["validation_perplexity"]
     assert results_of(path)["mode"] == "test"
 
 
 def test_single_trains_an_lstm(home, tmp_path):
-    results = execute(tiny.settings(home, log_dir=str(tmp_path / "logs"), mode="single", dag_path="lstm"))
+    results = execute(**tiny.settings(home, log_dir=str(tmp_path / "logs"), mode="single", dag_path="lstm"))
     config = Config(**tiny.settings(home))
     assert results["architecture"] == nearest_lstm(config).to_dict()
-    assert execute({"mode": "test", "load_path": str(tiny.only_run(tmp_path / "logs"))})["test_perplexity"] > 0
+    assert execute(mode="test", load_path=str(tiny.only_run(tmp_path / "logs")))["test_perplexity"] > 0
 
 
 @pytest.mark.parametrize("mode", ["single", "train_scratch"])
@@ -222,10 +223,10 @@ def test_a_run_of_one_architecture_resumes_to_the_same_end(copy, tmp_path, dag_p
         base = tiny.settings(copy, log_dir=str(logs), mode=mode, **given)
         if mode == "train_scratch":
             base["load_path"] = str(run_of(copy, "train", train_type="orig"))
-        execute({**base, "max_epoch": epochs[0]})
+        execute(**{**base, "max_epoch": epochs[0]})
         made = tiny.only_run(logs)
         for epoch in epochs[1:]:
-            execute({"mode": mode, "load_path": str(made), "max_epoch": epoch})
+            execute(mode=mode, load_path=str(made), max_epoch=epoch)
         ends[name] = (tiny.newest_state(made), results_of(made))
         # Where the architecture came from is not forgotten.
         assert json.loads((made / "params.json").read_text())["load_path"] == base.get("load_path", "")
@@ -241,7 +242,7 @@ def test_train_scratch_takes_the_newest_search_and_says_which(copy, capsys):
     search = run_of(copy, "train", train_type="orig")
     before = tiny.tree(search)
     for _ in range(2):  # the second time, the newest run of all is one from scratch
-        results = execute(where(copy, mode="train_scratch", max_epoch=1))
+        results = execute(**where(copy, mode="train_scratch", max_epoch=1))
         assert capsys.readouterr().out.startswith(f"taking the newest run, {search}\n")
     assert tiny.tree(search) == before
     assert results["mode"] == "train_scratch" and results["test_perplexity"] > 0
@@ -253,13 +254,13 @@ def test_train_scratch_takes_the_newest_search_and_says_which(copy, capsys):
 
 def test_train_scratch_takes_new_training_settings(copy):
     changes = {"shared_optim": "adam", "shared_lr": 0.01, "batch_size": 5, "shared_dropout": 0.0, "max_epoch": 1}
-    execute(where(copy, mode="train_scratch", **changes))
+    execute(**where(copy, mode="train_scratch", **changes))
     params = json.loads((run_of(copy, "train_scratch") / "params.json").read_text())
     assert {name: params[name] for name in changes} == changes
 
 
 def test_train_scratch_forgets_the_shared_weights(copy):
-    results = execute(where(copy, mode="train_scratch", max_epoch=1, shared_lr=0.0))
+    results = execute(**where(copy, mode="train_scratch", max_epoch=1, shared_lr=0.0))
     entry = results["history"][0]
     search = results_of(run_of(copy, "train", train_type="orig"))
     assert entry["validation_perplexity"] > search["validation_perplexity"]
@@ -292,7 +293,7 @@ def test_settings_that_cannot_be_met(home, capsys, monkeypatch, settings, says):
 
 @pytest.mark.parametrize("mode", ["train", "derive", "single"])
 def test_a_run_of_another_mode(copy, capsys, mode):
-    execute(where(copy, mode="train_scratch", max_epoch=1))
+    execute(**where(copy, mode="train_scratch", max_epoch=1))
     path = run_of(copy, "train_scratch")
     before = tiny.tree(copy)
     assert main(["--mode", mode, "--load_path", str(path)]) == 2
@@ -302,7 +303,7 @@ def test_a_run_of_another_mode(copy, capsys, mode):
 
 @pytest.mark.parametrize("text", [None, "{", '{"type": "rnn_cell"}', "[]"])
 def test_a_run_whose_architecture_was_damaged(copy, capsys, text):
-    execute(where(copy, mode="train_scratch", max_epoch=1))
+    execute(**where(copy, mode="train_scratch", max_epoch=1))
     path = run_of(copy, "train_scratch") / "architecture.json"
     path.unlink() if text is None else path.write_text(text)
     before = tiny.tree(copy)
@@ -313,7 +314,7 @@ def test_a_run_whose_architecture_was_damaged(copy, capsys, text):
 
 
 def test_train_scratch_of_a_search_that_began_with_uniform_cells(tmp_path):
-    execute(tiny.settings(tmp_path, max_epoch=2, controller_start=0.5))
+    execute(**tiny.settings(tmp_path, max_epoch=2, controller_start=0.5))
     found = tiny.only_run(tmp_path / "logs")
-    results = execute({"mode": "train_scratch", "load_path": str(found), "max_epoch": 2})
+    results = execute(mode="train_scratch", load_path=str(found), max_epoch=2)
     assert results["epoch"] == 2

@@ -35,7 +35,7 @@ def home(request, tmp_path_factory):
     """A folder with a finished search of some kind, drawn."""
     folder = tmp_path_factory.mktemp(request.param)
     with tiny.rendering():
-        execute(tiny.settings(folder, **KINDS[request.param], dataset="tiny"))
+        execute(**tiny.settings(folder, **KINDS[request.param], dataset="tiny"))
     return folder
 
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from enas.config import Config, read_variation
-from enas.search.optim import ControllerOptimConfig, SharedOptimConfig, clip_gradient, cosine, make_optimizer, set_lr
+from enas.rnn.settings import SharedOptimConfig
+from enas.search.optim import clip_gradient, make_optimizer, set_lr
+from enas.search.settings import ControllerOptimConfig, cosine
 
 
 def shared_schedule(**settings):
@@ -117,7 +119,7 @@ def test_the_controllers_epsilon_stands_to_its_gradients_as_the_authors_does(nam
 
 def _controller(config: Config):
     torch.manual_seed(0)
-    return config.space.controllers["orig"](config)
+    return config.space.problem().controllers["orig"](config)
 
 
 def test_settings_reach_the_optimiser():

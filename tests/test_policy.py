@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from enas.cnn.macro import MacroSpace
+from enas.cnn.micro import MicroSpace
 from enas.pictures.policy import policy_figure
-from enas.search.space import FlexibleRNNSpace, HardcodedRNNSpace, MacroSpace, MicroSpace, RNNSpace
+from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNSpace
 
 SPACES = [RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace(4, shape="tree"), MacroSpace(4), MicroSpace(3)]
 

@@ -152,10 +152,10 @@ def test_what_the_environment_says_wins(tmp_path, monkeypatch):
 
 
 def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
-    execute(tiny.settings(tmp_path, num_threads=1, log_dir=str(tmp_path / "told")))
+    execute(**tiny.settings(tmp_path, num_threads=1, log_dir=str(tmp_path / "told")))
     torch.set_num_threads(2)
     timed(monkeypatch, 0.1, 0.1)
-    execute(tiny.settings(tmp_path, num_threads=0, log_dir=str(tmp_path / "tried")))
+    execute(**tiny.settings(tmp_path, num_threads=0, log_dir=str(tmp_path / "tried")))
     told, tried = (tiny.only_run(tmp_path / name) for name in ("told", "tried"))
     assert tiny.difference(tiny.newest_state(told), tiny.newest_state(tried)) is None
     assert "threads 1: a step takes 100 ms with 1, 100 ms with 2" in (tried / "train.log").read_text()
@@ -165,19 +165,19 @@ def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
 def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_anew(tmp_path, monkeypatch):
     choices = iter([("bfloat16", "first"), ("float32", "second")])
     monkeypatch.setattr(run, "choose_precision", lambda *arguments: next(choices))
-    execute(tiny.settings(tmp_path, precision="auto", num_threads=2))
+    execute(**tiny.settings(tmp_path, precision="auto", num_threads=2))
     folder = tiny.only_run(tmp_path / "logs")
     assert "precision bfloat16: first" in (folder / "train.log").read_text()
     torch.set_num_threads(3)
     derive, threads = Trainer.derive, []
     monkeypatch.setattr(Trainer, "derive", lambda self: (threads.append(torch.get_num_threads()), derive(self))[1])
-    execute({"load_path": str(folder), "max_epoch": 3})
+    execute(load_path=str(folder), max_epoch=3)
     params = json.loads((folder / "params.json").read_text())
     assert (params["precision"], params["num_threads"]) == ("bfloat16", 2)
     assert threads == [2] and torch.get_num_threads() == 3
     torch.set_num_threads(4)
     timed(monkeypatch, 0.1, 0.2, 0.3)  # with 1, 2 and 4, though the search had 2
     scratch = {"mode": "train_scratch", "load_path": str(folder), "log_dir": str(tmp_path / "scratch"), "max_epoch": 1}
-    execute(scratch)
+    execute(**scratch)
     params = json.loads((tiny.only_run(tmp_path / "scratch") / "params.json").read_text())
     assert (params["precision"], params["num_threads"]) == ("float32", 1)

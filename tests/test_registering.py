@@ -47,13 +47,13 @@ def derived(folder):
 def test_an_activation(tmp_path, sine):
     x = torch.linspace(-2, 2, 5)
     assert torch.equal(activate(sine, x), x.sin())
-    execute(tiny.settings(tmp_path, shared_rnn_activations=("sine", "GELU"), max_epoch=1))
+    execute(**tiny.settings(tmp_path, shared_rnn_activations=("sine", "GELU"), max_epoch=1))
     run = tiny.only_run(tmp_path / "logs")
     cell = derived(run)
     assert set(cell.activations) <= {"sine", "GELU"} and RNNCell.from_dict(cell.to_dict()) == cell
-    execute({"load_path": str(run), "max_epoch": 2})
+    execute(load_path=str(run), max_epoch=2)
     scratch = {"mode": "train_scratch", "load_path": str(run), "log_dir": str(tmp_path / "scratch"), "max_epoch": 1}
-    assert execute(scratch)["test_perplexity"] > 0
+    assert execute(**scratch)["test_perplexity"] > 0
 
 
 @pytest.mark.parametrize("space", ["macro", "micro"])
@@ -67,7 +67,7 @@ def test_an_operation(tmp_path, dilated, space):
     loss.backward()
     used = {name for name, weight in trainer.task.model.named_parameters() if weight.grad is not None}
     assert any(dilated in name for name in used)
-    execute(settings)
+    execute(**settings)
     assert derived(tiny.only_run(tmp_path / "logs")).nodes
 
 

@@ -7,12 +7,13 @@ import torch
 from test_controllers import ACTIVATIONS, listed, make_controller
 
 from enas.config import Config, effect_notes, read_variation
-from enas.rnn.cell import RNNCell
-from enas.rnn.controller import RNNController, RNNControllerConfig
+from enas.rnn.cell import RNNCell, RNNSpace
+from enas.rnn.controller import RNNController
+from enas.rnn.settings import RNNControllerConfig
 from enas.search.controllers import IndependentController
 from enas.search.optim import make_optimizer, set_lr
-from enas.search.reinforce import Baseline, ReinforceConfig, perplexity_reward, policy_loss, returns
-from enas.search.space import RNNSpace
+from enas.search.reinforce import Baseline, perplexity_reward, policy_loss, returns
+from enas.search.settings import ReinforceConfig
 
 CELLS = listed("cells")
 

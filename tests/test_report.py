@@ -5,20 +5,21 @@ import json
 import re
 import shutil
 import subprocess
+from functools import partial
 
 import pytest
 import tiny
 from PIL import Image
 
+from enas.cli import run_command
 from enas.errors import UserError
 from enas.report import figures
-from enas.report.__main__ import main
 from enas.report.page import report
 from enas.report.record import read_ablations, read_runs, settings_table
 from enas.rnn.cell import RNNCell
 from enas.runs import run
-from enas.studies.ablations import main as ablation_main
-from enas.studies.ablations import node_removal
+
+main = partial(run_command, "report")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KINDS = {"rnn": {}, "macro": {"network_type": "cnn"}, "micro": {"network_type": "cnn", "cnn_space": "micro"}}
@@ -36,7 +37,7 @@ def home(tmp_path_factory):
         # Of one name, as runs of two log_dirs that began in the same second: the page then names their long paths.
         run_of(folder, "single").rename(folder / "single" / run_of(folder, "rnn").name)
         patch.chdir(folder)
-        assert ablation_main(node_removal, [f"--load_path={run_of(folder, 'rnn')}"]) == 0
+        assert run_command("ablate node_removal", [f"--load_path={run_of(folder, 'rnn')}"]) == 0
     return folder
 
 
@@ -142,7 +143,7 @@ def test_names_cannot_put_anything_into_the_page(home, tmp_path):
     [
         (["--load_path", "nowhere", "--output", "a.html"], "load_path nowhere: no such run"),
         (["--load_path", "RUN", "--output", "a.pdf"], "output is a.pdf; its name must end in .html"),
-        (["--load_path", "RUN"], "the following arguments are required: --output"),
+        (["--load_path", "RUN"], "--output is missing"),
         (["--load_path", "EMPTY", "--output", "a.html"], "has no results yet; its first epoch has not ended"),
         (["--load_path", "ODD", "--output", "a.html"], "is not what a run writes; it needs epoch, history"),
         (["--load_path", "BARE", "--output", "a.html"], "its history is not a list of epochs"),

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from tiny import main
 
-from enas.cli import main
 from enas.config import Config
 from enas.rnn.cell import RNNCell
 from enas.rnn.controller import RNNController
@@ -44,7 +44,7 @@ def without_dot():
 def undisturbed(tmp_path_factory) -> Path:
     """The run that everything here is compared with."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    execute(tiny.settings(folder, **LONG))
+    execute(**tiny.settings(folder, **LONG))
     return tiny.only_run(folder / "logs")
 
 
@@ -123,23 +123,23 @@ def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, c
 
 
 def test_a_finished_run_can_be_made_longer(tmp_path, undisturbed):
-    execute(tiny.settings(tmp_path, **LONG | {"max_epoch": 2}))
+    execute(**tiny.settings(tmp_path, **LONG | {"max_epoch": 2}))
     folder = tiny.only_run(tmp_path / "logs")
-    results = execute({"load_path": folder.name, "log_dir": str(tmp_path / "logs"), "max_epoch": EPOCHS})
+    results = execute(load_path=folder.name, log_dir=str(tmp_path / "logs"), max_epoch=EPOCHS)
     assert results["epoch"] == EPOCHS
     _assert_same(folder, undisturbed)
 
 
 def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
     cosine = {"shared_lr": 1.0, "shared_lr_cosine": True, "shared_lr_min": 0.01, "max_epoch": 2}
-    execute(tiny.settings(tmp_path, **cosine))
+    execute(**tiny.settings(tmp_path, **cosine))
     folder = tiny.only_run(tmp_path / "logs")
     assert tiny.newest_state(folder)["shared_optimizer"]["param_groups"][0]["lr"] < 0.05
-    execute({"load_path": str(folder), "max_epoch": 4})
+    execute(load_path=str(folder), max_epoch=4)
     out = capsys.readouterr().out
     assert "max_epoch 4 in place of 2: schedules over the whole run change; the next learning rate is 0.505" in out
     assert "in place of 0.01" in out
-    execute({"load_path": str(folder), "max_epoch": 4})
+    execute(load_path=str(folder), max_epoch=4)
     assert "in place of" not in capsys.readouterr().out
 
 
@@ -162,7 +162,7 @@ def test_a_signal_during_the_last_evaluation_is_heeded(tmp_path, monkeypatch, ca
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path, undisturbed):
     folder = shutil.copytree(undisturbed, tmp_path / "copy")
-    results = execute({"load_path": str(folder)})
+    results = execute(load_path=str(folder))
     assert results["epoch"] == EPOCHS
     _assert_same(folder, undisturbed)
 
@@ -196,7 +196,7 @@ def test_the_run_was_worth_comparing(undisturbed):
 def test_a_run_depends_on_its_seed_and_on_nothing_else(tmp_path):
     states = []
     for name, seed in {"first": 7, "same": 7, "other": 8}.items():
-        execute(tiny.settings(tmp_path, log_dir=str(tmp_path / name), max_epoch=1, random_seed=seed))
+        execute(**tiny.settings(tmp_path, log_dir=str(tmp_path / name), max_epoch=1, random_seed=seed))
         states.append(tiny.newest_state(tiny.only_run(tmp_path / name)))
     first, same, other = states
     assert tiny.difference(first, same) is None
@@ -209,12 +209,12 @@ def test_adam_goes_on_exactly_too(tmp_path):
     changes = {"shared_optim": "adam", "shared_lr": 0.01, "shared_lr_cosine": True, "shared_lr_warmup": 15}
     changes |= {"controller_optim": "momentum", "controller_lr_cosine": True, "max_epoch": 3}
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    execute(tiny.settings(whole, **changes))
-    execute(tiny.settings(resumed, **changes))
+    execute(**tiny.settings(whole, **changes))
+    execute(**tiny.settings(resumed, **changes))
     expected, folder = tiny.only_run(whole / "logs"), tiny.only_run(resumed / "logs")
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
-    execute({"load_path": str(folder)})
+    execute(load_path=str(folder))
     _assert_same(folder, expected)
     assert Checkpoints(folder / "checkpoints").load_best()["progress"]["best"] is not None
 

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 import tiny
+from tiny import main
 
 from enas import Config
-from enas.cli import main
 from enas.config import config_from
 from enas.data import builtin
 from enas.rnn.cell import RNNCell
@@ -24,7 +24,7 @@ STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 def trained(tmp_path_factory):
     """The folder of a finished run that nobody changes."""
     folder = tmp_path_factory.mktemp("trained")
-    execute(tiny.settings(folder))
+    execute(**tiny.settings(folder))
     return tiny.only_run(folder / "logs")
 
 
@@ -80,14 +80,14 @@ def test_train_returns_what_it_wrote(tmp_path):
 def test_unknown_words_are_reported(tmp_path, capsys):
     tiny.write_corpus(tmp_path / "data" / "tiny")
     (tmp_path / "data" / "tiny" / "valid.txt").write_text("a b zebra\n" * 10)
-    execute(tiny.settings(tmp_path, max_epoch=1))
+    execute(**tiny.settings(tmp_path, max_epoch=1))
     assert "words outside the vocabulary became <unk>" in capsys.readouterr().out
 
 
 def test_a_built_in_language_is_made_on_first_use(tmp_path, monkeypatch):
     maker = builtin.make_markov
     monkeypatch.setitem(builtin.MAKERS, "markov", lambda folder: maker(folder, num_tokens=1000, num_words=8))
-    results = execute(tiny.settings(tmp_path, dataset="markov", max_epoch=1))
+    results = execute(**tiny.settings(tmp_path, dataset="markov", max_epoch=1))
     assert results["dataset"] == "markov"
     assert (tmp_path / "data" / "markov" / "train.txt").is_file()
 
@@ -112,17 +112,17 @@ def test_derive(tmp_path, folder, trained, capsys):
 
 
 def test_derive_twice_gives_the_same(folder):
-    derived = [execute({"mode": "derive", "load_path": str(folder)}) for _ in range(2)]
+    derived = [execute(mode="derive", load_path=str(folder)) for _ in range(2)]
     for results in derived:
         del results["wall_seconds"]
     assert derived[0] == derived[1]
 
 
 def test_a_run_goes_on_after_a_derivation(tmp_path, folder):
-    execute({"mode": "derive", "load_path": str(folder)})
-    results = execute({"mode": "train", "load_path": str(folder), "max_epoch": 3})
+    execute(mode="derive", load_path=str(folder))
+    results = execute(mode="train", load_path=str(folder), max_epoch=3)
     assert (results["mode"], results["epoch"]) == ("train", 3)
-    whole = execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "whole"), max_epoch=3))
+    whole = execute(**tiny.settings(tmp_path, log_dir=str(tmp_path / "whole"), max_epoch=3))
     assert results["architecture"] == whole["architecture"]
     assert results["validation_perplexity"] == whole["validation_perplexity"]
 
@@ -184,12 +184,12 @@ def test_the_command_that_people_know(tmp_path, monkeypatch, capsys):
     results = json.loads((tiny.only_run(tmp_path / "logs") / "results.json").read_text())
     assert (results["dataset"], results["epoch"]) == ("tiny", 2)
     assert "epoch 2/2" in capsys.readouterr().out
-    same = execute(tiny.settings(tmp_path, log_dir=str(tmp_path / "again"), shared_lr=20.0))
+    same = execute(**tiny.settings(tmp_path, log_dir=str(tmp_path / "again"), shared_lr=20.0))
     assert results["validation_perplexity"] == same["validation_perplexity"]
 
 
 def test_two_processes_on_one_run_are_refused_in_a_line(tmp_path, capsys):
-    execute(tiny.settings(tmp_path, max_epoch=1))
+    execute(**tiny.settings(tmp_path, max_epoch=1))
     folder = tiny.only_run(tmp_path / "logs")
     before = (folder / "results.json").read_text()
     with run_folder.only_user(folder):

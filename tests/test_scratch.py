@@ -12,9 +12,9 @@ from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
-from enas.rnn.language_model import LanguageModelConfig
 from enas.rnn.lstm import LSTMModel
-from enas.rnn.space import load_data, nearest_lstm, scratch_task
+from enas.rnn.problem import load_data, nearest_lstm, scratch_task
+from enas.rnn.settings import LanguageModelConfig
 from enas.rnn.task import LanguageTask
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))

@@ -9,6 +9,7 @@ import shutil
 import statistics
 import sys
 from collections import Counter
+from functools import partial
 from operator import itemgetter
 
 import numpy as np
@@ -17,15 +18,19 @@ import scipy.stats
 import tiny
 from PIL import Image
 
+from enas.cli import run_command
+from enas.cnn.macro import MacroSpace
 from enas.config import Config
 from enas.errors import TrainingDivergedError
 from enas.report.page import report
-from enas.rnn.cell import RNNCell
-from enas.search.space import MacroSpace, RNNSpace
+from enas.rnn.cell import RNNCell, RNNSpace
 from enas.studies import search_evaluation, truth
-from enas.studies.search_evaluation import EXPECTED, evaluate, main
+from enas.studies.search_evaluation import evaluate
+from enas.studies.settings import EXPECTED
 from enas.studies.statistics import best_of, distribution, paired, tau
 from enas.studies.truth import Table, architectures_of, budget
+
+main = partial(run_command, "evaluate")
 
 SIZES = {"num_blocks": 2, "batch_size": 4, "shared_embed": 8, "shared_hid": 8, "shared_rnn_max_length": 6}
 METHODS = ("search", "random_shared", "finalists", "uniform", "random_budget", "lstm")

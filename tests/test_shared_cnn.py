@@ -19,8 +19,9 @@ from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.model import CellChoices
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.cnn.operations import Sliced
-from enas.cnn.scratch import MacroCNN, MicroCNN, MicroCNNConfig, ScratchCNNConfig
-from enas.cnn.shared import MacroConfig, MicroConfig, SharedMacroCNN, SharedMicroCNN
+from enas.cnn.scratch import MacroCNN, MicroCNN
+from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
+from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
 
 CLASSES, BATCH, CHANNELS, LAYERS, BLOCKS = 4, 3, 2, 6, 2
 CHAIN = MacroNetwork(tuple(MACRO_OPERATIONS), ((),) * LAYERS)

@@ -16,7 +16,8 @@ from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.dropout import dropout_mask
 from enas.rnn.fast.sequence import Plan, cell_sequence
-from enas.rnn.shared import SharedRNN, SharedRNNConfig
+from enas.rnn.settings import SharedRNNConfig
+from enas.rnn.shared import SharedRNN
 from enas.search.optim import make_optimizer, set_lr
 
 VOCAB, STEPS, BATCH = 11, 4, 3

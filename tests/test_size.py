@@ -5,17 +5,18 @@ import json
 import pytest
 import tiny
 import torch
+from tiny import main
 
-from enas.cli import main
 from enas.cnn.cost import macro_cost
+from enas.cnn.macro import MacroSpace
 from enas.config import Config
 from enas.errors import UserError
 from enas.search import registry
 from enas.search.controllers import RandomController
 from enas.search.cost import Cost
 from enas.search.sampling import apart
-from enas.search.size import SizeBudget, SizeConfig
-from enas.search.space import MacroSpace
+from enas.search.settings import SizeConfig
+from enas.search.size import SizeBudget
 
 MACRO = {"network_type": "cnn", "cnn_num_layers": 3}
 

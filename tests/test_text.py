@@ -100,7 +100,7 @@ def test_a_carriage_return_is_found_wherever_a_long_line_is_cut(tmp_path, monkey
         load_corpus("own", data_dir=tmp_path)
 
 
-@pytest.mark.skipif(not PTB.is_dir(), reason="data/ptb is absent: python -m enas.data.download ptb")
+@pytest.mark.skipif(not PTB.is_dir(), reason="data/ptb is absent: python -m enas download ptb")
 def test_penn_treebank_has_its_published_size():
     corpus = load_corpus("ptb", data_dir=PTB.parent)
     assert (len(corpus.train), len(corpus.valid), len(corpus.test)) == (929_589, 73_760, 82_430)
@@ -150,8 +150,8 @@ CONTENTS = [  # a split, what its file holds, what is said of it
     ("valid", "a folder", ": cannot be read (Is a directory); it must be a readable text file"),
 ]
 NAMES = [  # a dataset that is not there -> the end of what is said
-    ("ptb", "get it with: python -m enas.data.download ptb --data_dir {}"),
-    ("wikitext", "get it with: python -m enas.data.download wikitext --data_dir {}"),
+    ("ptb", "get it with: python -m enas download ptb --data_dir {}"),
+    ("wikitext", "get it with: python -m enas download wikitext --data_dir {}"),
     ("pbt", "did you mean ptb? (for text of your own, put train.txt, valid.txt and test.txt into {}/pbt)"),
     ("pydocs", "did you mean pydoc? (for text of your own, put train.txt, valid.txt and test.txt into {}/pydocs)"),
     ("owm", "did you mean own? (for text of your own, put train.txt, valid.txt and test.txt into {}/owm)"),
@@ -195,7 +195,7 @@ def test_texts_that_are_not_there(tmp_path, name, says):
 
 def test_the_usual_data_folder_needs_no_flag(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert refused("data", "ptb").endswith("get it with: python -m enas.data.download ptb")
+    assert refused("data", "ptb").endswith("get it with: python -m enas download ptb")
 
 
 def test_min_count_below_one_is_refused(tmp_path):

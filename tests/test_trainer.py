@@ -16,8 +16,8 @@ import tiny
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import main
 
-from enas.cli import main
 from enas.config import Config
 from enas.data.builtin import make_markov, markov_perplexity_floor
 from enas.errors import Interrupted, TrainingDivergedError, UserError
@@ -28,8 +28,8 @@ from enas.runs.commands import execute
 from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import RandomController
 from enas.search.derive import Deriver, summary
+from enas.search.metric import ACCURACY, PERPLEXITY
 from enas.search.sampling import apart
-from enas.search.task import ACCURACY, PERPLEXITY
 from enas.search.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer, describe_comparison
 
 
@@ -132,7 +132,7 @@ def test_a_share_that_leaves_the_controller_no_epoch_is_refused(tmp_path, capsys
 
 @pytest.mark.parametrize("max_epoch", [1, 2])
 def test_a_share_that_rounds_to_no_epoch_is_said(tmp_path, capsys, max_epoch):
-    execute(tiny.settings(tmp_path, max_epoch=max_epoch, controller_start=0.25))
+    execute(**tiny.settings(tmp_path, max_epoch=max_epoch, controller_start=0.25))
     line = f"controller_start 0.25 of max_epoch {max_epoch} rounds to none: the controller trains from the first epoch"
     assert line in capsys.readouterr().out.splitlines()
 
@@ -214,7 +214,7 @@ def test_the_baseline_outlives_the_epoch(tmp_path):
 
 
 def test_a_random_controller_is_not_trained(tmp_path):
-    results = execute(tiny.settings(tmp_path, train_type="random"))
+    results = execute(**tiny.settings(tmp_path, train_type="random"))
     state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
     assert state["controller"] == {} and state["controller_optimizer"] is None
     assert state["progress"]["total_controller_updates"] == 0
@@ -223,7 +223,7 @@ def test_a_random_controller_is_not_trained(tmp_path):
 
 
 def test_several_architectures_a_shared_step(tmp_path):
-    results = execute(tiny.settings(tmp_path, shared_num_sample=3, controller_num_aggregate=4))
+    results = execute(**tiny.settings(tmp_path, shared_num_sample=3, controller_num_aggregate=4))
     assert math.isfinite(results["validation_perplexity"])
 
 
@@ -255,7 +255,7 @@ def finished(tmp_path_factory) -> Path:
     """The folder of a run of 3 epochs that derived after the second and the last."""
     folder = tmp_path_factory.mktemp("finished")
     with tiny.rendering():
-        execute(tiny.settings(folder, max_epoch=3, save_epoch=2))
+        execute(**tiny.settings(folder, max_epoch=3, save_epoch=2))
     return tiny.only_run(folder / "logs")
 
 
@@ -440,10 +440,10 @@ def test_the_validation_perplexity_is_that_of_the_checkpoint(finished):
 
 def test_a_resumed_run_leaves_the_curves_of_one_that_was_not(tmp_path, finished):
     settings = tiny.settings(tmp_path, max_epoch=3, save_epoch=2)
-    execute(settings)
+    execute(**settings)
     folder = tiny.only_run(tmp_path / "logs")
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
-    execute({"load_path": str(folder)})
+    execute(load_path=str(folder))
     resumed, expected = _events(folder), _events(finished)
     for tag in expected.Tags()["scalars"]:
         assert [(event.step, event.value) for event in resumed.Scalars(tag)] == [
@@ -466,11 +466,11 @@ def tripwire(monkeypatch):
 def test_the_test_split_is_never_read(tmp_path, tripwire):
     """Nor does it matter what is in it: another one of known words gives the same run."""
     settings = tiny.settings(tmp_path)
-    trained = execute(settings)
-    derived = execute({"load_path": str(tiny.only_run(tmp_path / "logs")), "mode": "derive"})
+    trained = execute(**settings)
+    derived = execute(load_path=str(tiny.only_run(tmp_path / "logs")), mode="derive")
     assert trained["test_perplexity"] is None and derived["test_perplexity"] is None
     (tmp_path / "data" / "tiny" / "test.txt").write_text("a a a a a\n")
-    again = execute({**settings, "log_dir": str(tmp_path / "again")})
+    again = execute(**{**settings, "log_dir": str(tmp_path / "again")})
     assert again["validation_perplexity"] == trained["validation_perplexity"]
     assert again["architecture"] == trained["architecture"]
 
@@ -638,7 +638,7 @@ def _timed_run(folder: Path, clock: Clock, monkeypatch, max_epoch: int) -> list[
     monkeypatch.setattr(LanguageTask, "shared_loss", clock.taking(10, LanguageTask.shared_loss))
     monkeypatch.setattr(Deriver, "derive", clock.taking(100, Deriver.derive))
     monkeypatch.setattr(Trainer, "write_architecture", clock.taking(1000, Trainer.write_architecture))
-    results = execute(tiny.settings(folder, max_epoch=max_epoch, save_epoch=2, shared_max_step=3))
+    results = execute(**tiny.settings(folder, max_epoch=max_epoch, save_epoch=2, shared_max_step=3))
     return [entry["wall_seconds"] for entry in results["history"]]
 
 
@@ -694,7 +694,7 @@ def test_a_search_comes_near_the_floor_of_a_known_language(tmp_path):
     words, floor = 12, markov_perplexity_floor(num_words=12)
     make_markov(tmp_path / "data" / "tiny", num_tokens=60_000, num_words=words)
     results = execute(
-        tiny.settings(
+        **tiny.settings(
             tmp_path,
             batch_size=64,
             shared_embed=48,

@@ -12,7 +12,8 @@ from enas.cnn.augment import normalise
 from enas.cnn.batches import MemoryImages, channel_statistics
 from enas.cnn.images import ROTATIONS, ImageDataset
 from enas.cnn.macro import MacroNetwork
-from enas.cnn.task import ScratchVisionTask, VisionTask, VisionTaskConfig
+from enas.cnn.settings import VisionTaskConfig
+from enas.cnn.task import ScratchVisionTask, VisionTask
 
 BATCH, SIZE = 6, 4
 PLAIN = {"cnn_crop_padding": 0, "cnn_flip": False}

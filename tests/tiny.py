@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import graphviz
@@ -19,7 +20,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from enas.cli import main
+from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.config import Config
@@ -27,6 +28,7 @@ from enas.data.builtin import SPLITS
 from enas.runs import run
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 
+main = partial(run_command, "search")
 ROOT = Path(__file__).resolve().parent.parent
 
 SETTINGS = {
@@ -168,7 +170,7 @@ def scratch_trainer(folder: Path, architecture, **changes):
 
 def _trainer(config: Config, folder: Path, architecture):
     seed_everything(config.random_seed)
-    data = config.space.load_data(config)
+    data = config.space.problem().load_data(config)
     task, controller = run.make_problem(config, data, architecture, torch.device("cpu"))
     return run.make_trainer(config, task, controller, folder / "run", cost=run.cost_of(config, data))
 

@@ -3,24 +3,11 @@
 Shapes: B images, C channels, H × W pixels. Random numbers come from the device's global generator.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from enas.cnn.settings import AugmentConfig
 from enas.errors import UserError
-from enas.settings import Settings, setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig(Settings):
-    """How training images are varied (paper section 3.2; cutout: DeVries & Taylor 2017, 16 for CIFAR-10)."""
-
-    cnn_crop_padding: int = setting(4, "cnn: training images are shifted by up to this many pixels", at_least=0)
-    cnn_flip: bool = setting(True, "cnn: half of the training images are mirrored left to right")
-    cnn_cutout: int = setting(
-        0, "cnn: side in pixels of a square blanked out of training images; 0 blanks none", at_least=0
-    )
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -5,47 +5,23 @@ were decided, which attention chooses among.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
 
-from enas.cnn.macro import MacroNetwork
-from enas.cnn.micro import MicroNetwork
-from enas.search.controllers import LSTM, TRAINED, ArchT, ControllerConfig, Decisions, SpaceController, start_small
-from enas.search.space import MacroSpace, MicroSpace, Space
-from enas.settings import setting
+from enas.cnn.macro import MacroNetwork, MacroSpace
+from enas.cnn.micro import MicroNetwork, MicroSpace
+from enas.cnn.settings import MacroControllerConfig, MicroControllerConfig
+from enas.search.controllers import ArchT, Decisions, SpaceController, start_small, temper
+from enas.search.settings import ControllerConfig
+from enas.search.space import Space
 
 # What the authors' code has in favour of separable convolutions; see `cnn_authors_prior`.
 SEPARABLE = ("sep3x3", "sep5x5")
 SEPARABLE_START, SEPARABLE_PRIOR, OPERATION_TANH_C = 10.0, 0.25, 0.44
 
 State = tuple[Tensor, Tensor] | None  # of the LSTM: hidden and cell, each [M, H]; None is zeros
-
-
-@dataclass(frozen=True, kw_only=True)
-class MacroControllerConfig(ControllerConfig):
-    """Shape of a `MacroController`, and the pull on its skip rate."""
-
-    cnn_skip_target: float = setting(
-        0.4, "cnn, macro: the skip rate that the controller is drawn to", above=0, below=1, only=TRAINED
-    )
-    cnn_skip_weight: float = setting(
-        0.8, "cnn, macro: weight of that pull in the controller's loss", at_least=0, only=TRAINED
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroControllerConfig(ControllerConfig):
-    """Shape of a `MicroController`, and the authors' preference for separable convolutions."""
-
-    cnn_authors_prior: bool = setting(
-        False,
-        "cnn, micro: prefer separable convolutions as the authors do: biases start at 10, normal cells add 0.25 and "
-        "take it off other operations, and tanh_c of operations is 0.44",
-        only=LSTM,
-    )
 
 
 def _divergence(skips: Bernoulli, target: float) -> Tensor:
@@ -110,12 +86,12 @@ class AnchorController(SpaceController[ArchT]):
         return self.embeddings[choice, chosen.squeeze(1)]
 
     def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
-        return self.config.temper(self.decoders[choice](hidden))
+        return temper(self.config, self.decoders[choice](hidden))
 
     def _attend(self, choice: int, hidden: Tensor, anchors: Tensor) -> Tensor:
         """Logits of the anchors [M, K, H] in state `hidden` [M, H]: vᵀ tanh(W_prev·h_j + W_curr·h_k), [M, K]."""
         logits = torch.tanh(self.key(anchors) + self.query(hidden).unsqueeze(1)) @ self.scores[choice]
-        return self.config.temper(logits)
+        return temper(self.config, logits)
 
 
 class MacroController(AnchorController[MacroNetwork]):
@@ -179,7 +155,7 @@ class MicroController(AnchorController[MicroNetwork]):
     def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
         if not self.config.cnn_authors_prior:
             return super()._operation_logits(choice, hidden)
-        logits = self.config.temper(self.decoders[choice](hidden), OPERATION_TANH_C)
+        logits = temper(self.config, self.decoders[choice](hidden), OPERATION_TANH_C)
         if choice >= len(self.decoders) // 2:  # of the reduction cell
             return logits
         return logits + torch.where(self._is_separable, SEPARABLE_PRIOR, -SEPARABLE_PRIOR)

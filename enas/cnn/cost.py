@@ -123,11 +123,3 @@ def micro_cost(network: MicroNetwork, num_classes: int, reduces: Sequence[bool],
     )
     cnn.MicroGraph.compute(graph, Shape((3, *size)), network)
     return sum(tally, Cost())
-
-
-def cell_cost(num_nodes: int, vocab_size: int, embed: int, hidden: int, tie_weights: bool) -> Cost:
-    """The cost of a language model with a recurrent cell of so many nodes; each but the first has one edge."""
-    cell = 2 * hidden * (embed + num_nodes * hidden)  # input, state, edges; gates and values
-    decoder = vocab_size * hidden
-    embedding = vocab_size * embed + (0 if tie_weights else decoder)
-    return Cost(embedding + vocab_size + cell, cell + decoder)

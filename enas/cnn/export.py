@@ -14,9 +14,9 @@ from enas.cnn import network as readable
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.model import CellChoices, MacroChoices, reductions
-from enas.cnn.scratch import MicroCNNConfig, ScratchCNNConfig
+from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.errors import UserError
-from enas.search.exported import EXAMPLES, Exported
+from enas.search.exported import Exported
 from enas.settings import ConfigLike
 
 Sources = Callable[[str], list[str]]  # the weights of a model, by name, that make one of the exported network
@@ -47,7 +47,7 @@ def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], 
         names = make(found=contents).state_dict()
     return Exported(
         source=Path(readable.__file__),
-        example=EXAMPLES / "network.py",
+        example="network.py",
         weights={name: _joined(found, sources(name)) for name in names},
         settings=settings,
         title=title,

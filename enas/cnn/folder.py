@@ -13,9 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from enas.data.builtin import SPLITS
+from enas.data.dataset_folder import RESOURCES
 from enas.errors import NotFoundError, UserError
 
-RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content
 OTHER_NAMES = {"train": ("training",), "valid": ("val", "validation", "dev"), "test": ("testing",)}
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # alone: Pillow starts Ghostscript for PostScript, whatever its name

@@ -20,7 +20,6 @@ from enas.data.dataset_folder import Kind
 from enas.data.download import ALIASES
 from enas.data.identity import Identity, digest_of_files, digest_of_tensors
 from enas.errors import UserError
-from enas.settings import Settings, setting
 
 IMAGES = Kind(
     layout="an image dataset is a folder with train, valid and test in it",
@@ -30,20 +29,6 @@ IMAGES = Kind(
     makers=IMAGE_MAKERS,
 )
 ROTATIONS = ("0°", "90°", "180°", "270°")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageConfig(Settings):
-    """How images are read."""
-
-    image_size: int = setting(
-        0, "cnn: side in pixels that images are brought to; 0 leaves them as they are", at_least=0
-    )
-    valid_size: int = setting(
-        5000,
-        "cnn: training images of CIFAR held out for validation; from scratch, 0 trains on all and tests the last epoch",
-        at_least=0,
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.errors import UserError
 from enas.search.architecture import check_encodable
 from enas.search.graph import Graph, increase
+from enas.search.space import NamedSpace
 
 # The label of the stem, for networks that skip from it; the search space has none.
 STEM = -1
@@ -156,3 +157,31 @@ class MacroNetwork(Graph):
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
         rest = self.skips[:position] + self.skips[position + 1 :]
         return {"skips": tuple(tuple(label for label in labels if label != node) for labels in rest)}
+
+
+@dataclass(frozen=True)
+class MacroSpace(NamedSpace[MacroNetwork]):
+    """Networks of `num_layers` layers: for each its operation, then whether it skips from each earlier one."""
+
+    size_field = "num_layers"
+
+    num_layers: int
+    operations: tuple[str, ...] = field(default_factory=lambda: tuple(MACRO_OPERATIONS))
+
+    @property
+    def choices(self) -> list[list[str]]:
+        choices = []
+        for layer in range(self.num_layers):
+            choices.append([f"{layer} {name}" for name in self.operations])
+            choices += [["", f"{layer} skips from {earlier}"] for earlier in range(layer)]
+        return choices
+
+    def encode(self, architecture: MacroNetwork) -> tuple[int, ...]:
+        decisions = architecture.encode(self.operations)
+        if architecture.num_layers != self.num_layers:
+            known = f"the space has networks of {self.num_layers}"
+            raise UserError(f"the network has {architecture.num_layers} layers, but {known}")
+        return decisions
+
+    def decode(self, decisions: Sequence[int]) -> MacroNetwork:
+        return MacroNetwork.decode(decisions, self.operations)

@@ -1,13 +1,14 @@
 """The micro search space (paper section 2.4): what a convolutional cell is, and the pair of them that is searched."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from enas.cnn.operation_names import MICRO_OPERATIONS
 from enas.errors import UserError
 from enas.search.architecture import Architecture, check_encodable
 from enas.search.graph import Cell
+from enas.search.space import NamedSpace
 
 # The labels of a cell's two inputs: the output of the cell before the previous one, and of the previous one.
 CELL_INPUTS = (0, 1)
@@ -268,3 +269,37 @@ class MicroNetwork(Architecture):
             known = ", ".join(f"{name} {label}" for name, label in self.nodes)
             raise UserError(f"the network has no node {node!r}; its nodes are {known}")
         return node
+
+
+@dataclass(frozen=True)
+class MicroSpace(NamedSpace[MicroNetwork]):
+    """Pairs of cells of `num_blocks` nodes: for each node its two inputs, then its two operations."""
+
+    num_blocks: int
+    operations: tuple[str, ...] = field(default_factory=lambda: tuple(MICRO_OPERATIONS))
+    cell_output: str = "loose_ends"
+
+    @property
+    def choices(self) -> list[list[str]]:
+        choices = []
+        for cell in ("normal", "reduction"):
+            for node in range(2, self.num_blocks + 2):
+                places = [f"{cell} {node}{place}" for place in "ab"]
+                choices += [[f"{place} reads {earlier}" for earlier in range(node)] for place in places]
+                choices += [[f"{place} {name}" for name in self.operations] for place in places]
+        return choices
+
+    def encode(self, architecture: MicroNetwork) -> list[int]:
+        decisions = architecture.encode(self.operations)
+        if architecture.normal.num_blocks != self.num_blocks:
+            known = f"the space has cells of {self.num_blocks}"
+            raise UserError(f"the cells have {architecture.normal.num_blocks} nodes, but {known}")
+        return _swap_inner(decisions)
+
+    def decode(self, decisions: Sequence[int]) -> MicroNetwork:
+        return MicroNetwork.decode(_swap_inner(decisions), self.operations, self.cell_output)
+
+
+def _swap_inner(decisions: Sequence[int]) -> list[int]:
+    """From input, operation, input, operation of each node to its inputs, then its operations; and back."""
+    return [decisions[index + offset] for index in range(0, len(decisions), 4) for offset in (0, 2, 1, 3)]

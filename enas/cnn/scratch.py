@@ -6,9 +6,6 @@ averages of its batch statistics.
 Shapes: B batch, C channels, H and W height and width.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,72 +14,8 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
 from enas.cnn.operations import RUNNING_AVERAGES, convolution
-from enas.cnn.shared import check_filters, check_thirds
-from enas.errors import UserError
+from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.precision import at_least_float32
-from enas.settings import FROM_SCRATCH, Settings, setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScratchCNNConfig(Settings):
-    """Sizes and regularisers of one network."""
-
-    default_dropout: ClassVar[float] = 0.5
-
-    scratch_cnn_hid: int = setting(
-        0,
-        "cnn, from scratch: filters of the first layers; 0 is 96 (macro) or 36 (micro)",
-        at_least=0,
-        only=FROM_SCRATCH,
-    )
-    scratch_cnn_dropout: float = setting(
-        -1.0,
-        "cnn, from scratch: dropout before the classifier; -1 is 0.5 (macro) or 0.2 (micro)",
-        below=1,
-        only=FROM_SCRATCH,
-    )
-
-    def check(self) -> None:
-        check_filters("scratch_cnn_hid", self.scratch_cnn_hid)
-        if self.scratch_cnn_dropout != -1 and self.scratch_cnn_dropout < 0:
-            raise UserError(f"scratch_cnn_dropout is {self.scratch_cnn_dropout}; it must lie in [0, 1), or be -1")
-
-    def widths(self, growth: int = 2) -> list[int]:
-        """The channels of a macro network before the first reduction, between the two, and after the second."""
-        return [(self.scratch_cnn_hid or 96) * growth**stage for stage in range(3)]
-
-    @property
-    def dropout(self) -> float:
-        """Dropout before the classifier."""
-        return self.default_dropout if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroCNNConfig(ScratchCNNConfig):
-    """Sizes and regularisers of a `MicroCNN`."""
-
-    default_dropout: ClassVar[float] = 0.2
-
-    scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
-    scratch_cnn_drop_path: float = setting(
-        0.4,
-        "cnn, micro, from scratch: probability of dropping a path of the last cell at the end of training",
-        at_least=0,
-        below=1,
-        only=FROM_SCRATCH,
-    )
-    scratch_cnn_auxiliary_weight: float = setting(
-        0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=FROM_SCRATCH
-    )
-
-    @property
-    def channels(self) -> int:
-        """Channels of the first cells; they double in each reduction cell."""
-        return self.scratch_cnn_hid or 36
-
-    def check(self) -> None:
-        super().check()
-        check_thirds("scratch_cnn_num_layers", self.scratch_cnn_num_layers)
 
 
 class MacroCNN(MacroGraph):

@@ -7,7 +7,6 @@ Shapes: M architectures, B batch, H and W height and width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,57 +16,8 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
 from enas.cnn.model import CellChoices, Known, MacroChoices, MacroGraph, MicroGraph
 from enas.cnn.operations import BATCH_STATISTICS, Sliced
+from enas.cnn.settings import MacroConfig, MicroConfig, check_thirds
 from enas.errors import UserError
-from enas.search.space import MicroSpaceConfig
-from enas.settings import SPACE, Settings, setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class SharedCNNConfig(Settings):
-    """Sizes of a shared convolutional model."""
-
-    cnn_num_layers: int = setting(
-        0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)", at_least=0, kind=SPACE
-    )
-    cnn_hid: int = setting(
-        0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)", at_least=0, kind=SPACE
-    )
-    cnn_dropout: float = setting(
-        0.1, "cnn: dropout before the classifier while searching", at_least=0, below=1, kind=SPACE
-    )
-
-    def check(self) -> None:
-        check_filters("cnn_hid", self.cnn_hid)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MacroConfig(SharedCNNConfig):
-    """Sizes of a `SharedMacroCNN`."""
-
-    @property
-    def num_layers(self) -> int:
-        """L."""
-        return self.cnn_num_layers or 12
-
-    @property
-    def filters(self) -> int:
-        """The channels of every layer."""
-        return self.cnn_hid or 36
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroConfig(SharedCNNConfig, MicroSpaceConfig):
-    """Sizes of a `SharedMicroCNN`."""
-
-    @property
-    def num_layers(self) -> int:
-        """The number of normal cells; two reduction cells stand between its thirds."""
-        return self.cnn_num_layers or 6
-
-    @property
-    def channels(self) -> int:
-        """Channels of the first cells; they double in each reduction cell."""
-        return self.cnn_hid or 20
 
 
 class SharedMacroCNN(MacroGraph):
@@ -176,15 +126,3 @@ class SharedMicroCNN(MicroGraph):
         """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
         known: Known = {}
         return torch.stack([self(images, network, known) for network in networks])
-
-
-def check_filters(name: str, filters: int) -> None:
-    """Raise UserError unless there are two filters or more, which a factorised reduction needs; 0 is a default."""
-    if filters == 1:
-        raise UserError(f"{name} is 1; it must be at least 2, or 0 for the default")
-
-
-def check_thirds(name: str, num_layers: int) -> None:
-    """Raise UserError unless `num_layers` normal cells can be divided in three."""
-    if num_layers < 3 or num_layers % 3:
-        raise UserError(f"{name} is {num_layers}; it must be a multiple of 3: reduction cells stand between thirds")

@@ -4,40 +4,29 @@ Shapes: M architectures, B batch, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from enas.cnn.augment import AugmentConfig, all_rotations, augment, normalise, rotate_randomly
+from enas.cnn.augment import all_rotations, augment, normalise, rotate_randomly
 from enas.cnn.batches import TrainingImages, evaluation_batches
 from enas.cnn.images import ImageDataset
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.model import Known
+from enas.cnn.settings import VisionTaskConfig
 from enas.data.builtin import SPLITS
-from enas.search.precision import PRECISIONS, PrecisionConfig, at_least_float32, product_dtype, use
+from enas.search.metric import ACCURACY, LOG_LIKELIHOOD, Metric
+from enas.search.precision import at_least_float32, product_dtype, use
 from enas.search.ranks import ARCHITECTURES, BATCH, Ranks
-from enas.search.task import ACCURACY, LOG_LIKELIHOOD, BatchConfig, Metric, Task, check_divides
-from enas.settings import setting
+from enas.search.settings import PRECISIONS
+from enas.search.task import Task, check_divides
 
 Network = MacroNetwork | MicroNetwork
 
 # Convolutions, most of all the separable ones, are about twice as fast with channels innermost.
 MEMORY_FORMAT = torch.channels_last
-
-
-@dataclass(frozen=True, kw_only=True)
-class VisionTaskConfig(BatchConfig, AugmentConfig, PrecisionConfig):
-    """Minibatches of a `VisionTask`, its reward and precision, and how training images are varied."""
-
-    cnn_reward: str = setting(
-        "accuracy",
-        "cnn: what rewards networks and ranks candidates: accuracy, or the mean log-likelihood of the labels",
-        choices=("accuracy", "log_likelihood"),
-        only={"mode": ("train", "derive", "train_scratch")},
-    )
 
 
 class VisionTask(Task):

@@ -66,3 +66,6 @@ class Kind:
         near = did_you_mean(name, {*self.downloads, *self.makers, *there} - {name})
         advice = f"{self.own} into {data_dir / name}"
         return f"{near} ({advice})" if near else f"; {advice}"
+
+
+RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content

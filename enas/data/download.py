@@ -1,4 +1,4 @@
-"""Fetch the public datasets: `python -m enas.data.download ptb|wikitext|cifar10|cifar100`.
+"""Fetch the public datasets: `python -m enas download ptb|wikitext|cifar10|cifar100`.
 
 A dataset is installed whole or not at all: it is fetched and unpacked in a temporary folder, checked against known
 SHA-256 sums, and renamed as the last step. Files are written under their installed names only, never under those in an
@@ -24,7 +24,6 @@ from typing import IO
 
 from enas.errors import Interrupted, NotFoundError, UserError, refusing
 from enas.files import atomic_folder
-from enas.parser import Parser, guarded
 
 TIMEOUT_SECONDS = 30
 BAD_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
@@ -117,7 +116,7 @@ ALIASES = {"cifar": "cifar10"}
 
 def hint(name: str) -> str:
     """The command line that fetches dataset `name`; UserError when there is no such dataset."""
-    return f"python -m enas.data.download {_find(name).name}"
+    return f"python -m enas download {_find(name).name}"
 
 
 def download(
@@ -288,25 +287,14 @@ def _signals_unwind(name: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Install the dataset that the command line names; returns the exit status, as `enas.parser.guarded` does."""
-    return guarded(lambda: _main(argv))
+def install(dataset: str, data_dir: str = "data", source: str | None = None) -> str:
+    """Install a dataset as `download` does, and return a line about it.
 
-
-def _main(argv: list[str] | None) -> None:
-    parser = Parser("Fetch a public dataset, check it, and install it whole or not at all.")
-    parser.add_argument("dataset", choices=(*CATALOGUE, *ALIASES), help="the dataset to install")
-    text = "a .tar, .tar.gz, .tar.xz or .zip archive to use instead of the published place"
-    parser.add_argument("--from", dest="source", metavar="FILE_OR_URL", help=text)
-    parser.add_argument("--data_dir", metavar="DIR", help="the folder of all datasets (default: data)")
-    given = parser.given(argv)
-    name = given.pop("dataset")
-    where = {"data_dir": given.get("data_dir", "data")}
-    is_there = is_installed(name, **where)
-    with _signals_unwind(name):
-        folder = download(name, **given)
-    print(f"{folder}: already complete, left as it is" if is_there else f"{folder}: installed")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        UserError: as `download`.
+        Interrupted: SIGINT or SIGTERM came; nothing is half-installed.
+    """
+    is_there = is_installed(dataset, data_dir=data_dir)
+    with _signals_unwind(dataset):
+        folder = download(dataset, source=source, data_dir=data_dir)
+    return f"{folder}: already complete, left as it is" if is_there else f"{folder}: installed"

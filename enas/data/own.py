@@ -16,9 +16,8 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
-from enas.cnn.folder import RESOURCES
 from enas.data.builtin import SPLITS
-from enas.data.dataset_folder import check_plain
+from enas.data.dataset_folder import RESOURCES, check_plain
 from enas.errors import UserError, refusing
 from enas.files import atomic_folder
 

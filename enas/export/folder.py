@@ -19,6 +19,7 @@ from enas.search.checkpoint import Checkpoints
 from enas.search.exported import Exported
 from enas.settings import SCRATCH, SEARCHES
 
+EXAMPLES = Path(__file__).with_name("examples")
 CARD = """---
 library_name: pytorch
 tags: [neural-architecture-search, enas]
@@ -72,14 +73,15 @@ def export(
     _check_free(output)
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), {"log_dir": log_dir})
     config = saved_config(folder)
-    if config.space.export is None:
+    make = config.space.problem().export
+    if make is None:
         raise UserError(
             f"{folder}: {config.space.architecture.title} cannot be exported; its search space registers no export"
         )
     final, state = _chosen(config, folder, dag_path)
     architecture = final.architecture
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
-    exported = config.space.export(architecture, weights, config)
+    exported = make(architecture, weights, config)
     with (
         refusing(lambda error: f"{output}: cannot be made ({error.strerror}); choose another --output"),
         atomic_folder(output) as made,
@@ -124,14 +126,14 @@ def _score(config: Config, final: Final, state: dict[str, Any]) -> str:
 
 def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:
     shutil.copyfile(exported.source, folder / "model.py")
-    shutil.copyfile(exported.example, folder / "example.py")
+    shutil.copyfile(EXAMPLES / exported.example, folder / "example.py")
     save_file(exported.weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     write_json(folder / "architecture.json", architecture.to_dict())
     origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
     write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
     for suffix in (".png", ".svg"):
-        config.space.draw(architecture, folder / f"architecture{suffix}", config.dataset)
+        config.space.problem().draw(architecture, folder / f"architecture{suffix}", config.dataset)
     has_onnx = (folder / "model.onnx").exists()
     card = CARD.format(
         onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if has_onnx else "",

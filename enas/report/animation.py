@@ -13,10 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from enas.errors import UserError
 from enas.files import atomic_write
-from enas.parser import Parser, guarded
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config
-from enas.runs.logbook import format_score, progress_bar
+from enas.search.record import format_score, progress_bar
 
 LONGEST_SIDE = 1000  # pixels
 LAST_FRAME_HOLDS = 3  # times as long as the others
@@ -25,26 +24,6 @@ _NAME = re.compile(r"(\d+)-(\d+)-(\d+(?:\.\d+)?(?:e\+\d+)?|inf|nan)-best")
 _FONT: Any = ImageFont.load_default(size=24)
 _LINE = sum(_FONT.getmetrics()) + 4  # pixels from one line of text to the next
 _MARGIN = 12  # pixels around the text
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Make the GIF that the flags ask for; returns the exit status, 0 or 2."""
-    return guarded(lambda: print(f"wrote {animate(**_flags(argv))}"))
-
-
-def _flags(argv: list[str] | None) -> dict[str, Any]:
-    parser = Parser("Make a GIF of a search out of the pictures that its run left.")
-    parser.add_argument("--model_name", metavar="RUN", help="the run: its name in log_dir, or its path")
-    parser.add_argument("--output", metavar="FILE.gif", help="where the GIF goes")
-    parser.add_argument("--max_frame", type=int, metavar="N", help="most frames, evenly spaced (default: 20)")
-    parser.add_argument("--title", metavar="TEXT", help="a line above every frame (default: none)")
-    parser.add_argument("--fps", type=float, metavar="F", help="frames a second (default: 2)")
-    parser.add_argument("--log_dir", metavar="DIR", help="where run folders lie (default: logs)")
-    given = parser.given(argv)
-    for name in ("model_name", "output"):
-        if name not in given:
-            raise UserError(f"--{name} is missing; usage: generate_gif.py --model_name=RUN --output=FILE.gif")
-    return given
 
 
 def animate(

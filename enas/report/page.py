@@ -14,7 +14,7 @@ from enas.files import atomic_write
 from enas.report import figures
 from enas.report.animation import open_picture
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
-from enas.runs.logbook import format_score
+from enas.search.record import format_score
 
 
 def report(

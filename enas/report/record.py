@@ -10,7 +10,7 @@ from enas.errors import UserError
 from enas.files import read_json
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config
-from enas.search.task import Metric
+from enas.search.metric import Metric
 from enas.settings import USE
 
 

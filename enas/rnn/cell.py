@@ -1,12 +1,13 @@
 """The recurrent search space (paper section 2.1): what a recurrent cell is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from enas.errors import UserError
 from enas.search.architecture import check_encodable
 from enas.search.graph import Cell
+from enas.search.space import NamedSpace
 
 
 @dataclass(frozen=True)
@@ -150,3 +151,101 @@ class RNNCell(Cell):
         parent = self.previous[position - 1]
         rest = self.previous[: position - 1] + self.previous[position:]
         return {"previous": tuple(parent if label == node else label for label in rest)}
+
+
+MIN_BLOCKS = 3  # nodes of the smallest cell of a FlexibleRNNSpace
+
+
+# The node that node j reads, for each shape of a hardcoded cell.
+SHAPES = {
+    "chain": lambda node: node - 1,
+    "tree": lambda node: (node - 1) // 2,
+}
+
+
+@dataclass(frozen=True)
+class RNNSpace(NamedSpace[RNNCell]):
+    """Cells of `num_blocks` nodes: activation of node 0, then previous node and activation of each further node."""
+
+    num_blocks: int
+    activations: tuple[str, ...] = PAPER_ACTIVATIONS
+    cell_output: str = "loose_ends"
+
+    @property
+    def choices(self) -> list[list[str]]:
+        choices = []
+        for node in range(self.num_blocks):
+            choices += [[f"{node} reads {earlier}" for earlier in range(node)]] if node else []
+            choices.append([f"{node} {name}" for name in self.activations])
+        return choices
+
+    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
+        decisions = architecture.encode(self.activations)
+        if architecture.num_blocks != self.num_blocks:
+            raise _other_size(architecture, self.num_blocks)
+        return decisions
+
+    def decode(self, decisions: Sequence[int]) -> RNNCell:
+        return RNNCell.decode(decisions, self.activations, self.cell_output)
+
+    def connection(self, index: int) -> int | None:
+        return (index + 1) // 2 if index % 2 else None
+
+
+@dataclass(frozen=True)
+class FlexibleRNNSpace(RNNSpace):
+    """Cells of 3 … `num_blocks` nodes: the number of nodes first (choice k is k+1 nodes), then as in `RNNSpace`."""
+
+    smallest = MIN_BLOCKS
+    smallest_for = " for train_type flexible"
+    first_allowed = MIN_BLOCKS - 1
+
+    @property
+    def choices(self) -> list[list[str]]:
+        return [[f"{num} nodes" for num in range(1, self.num_blocks + 1)], *super().choices]
+
+    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
+        if not MIN_BLOCKS <= architecture.num_blocks <= self.num_blocks:
+            raise _other_size(architecture, f"{MIN_BLOCKS} to {self.num_blocks}")
+        return (architecture.num_blocks - 1, *architecture.encode(self.activations))
+
+    def decode(self, decisions: Sequence[int]) -> RNNCell:
+        return super().decode(decisions[1 : self.num_made(decisions[0])])
+
+    def num_made(self, first: Any) -> Any:
+        return 2 * (first + 1)  # the size, and 2n−1 decisions for n nodes
+
+    def connection(self, index: int) -> int | None:
+        return super().connection(index - 1) if index else None
+
+
+@dataclass(frozen=True)
+class HardcodedRNNSpace(RNNSpace):
+    """Cells whose connections are given by a shape, "chain" or "tree": only the activations are chosen."""
+
+    shape: str = field(kw_only=True)
+
+    @property
+    def previous(self) -> tuple[int, ...]:
+        """The node that each of nodes 1 … N−1 reads."""
+        return tuple(map(SHAPES[self.shape], range(1, self.num_blocks)))
+
+    @property
+    def choices(self) -> list[list[str]]:
+        return super().choices[::2]
+
+    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
+        decisions = super().encode(architecture)
+        if architecture.previous != self.previous:
+            raise UserError(f"the cell is not a {self.shape}: its nodes read {list(architecture.previous)}")
+        return decisions[::2]
+
+    def decode(self, decisions: Sequence[int]) -> RNNCell:
+        return RNNCell(tuple(self.activations[code] for code in decisions), self.previous, self.cell_output)
+
+    def connection(self, index: int) -> int | None:
+        return None
+
+
+def _other_size(cell: RNNCell, known: object) -> UserError:
+    return UserError(f"the cell has {cell.num_blocks} nodes, but the space has cells of {known}")

@@ -1,25 +1,11 @@
 """The controller of the recurrent search space (paper section 2.1)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from enas.rnn.cell import RNNCell
-from enas.search.controllers import LSTM, ControllerConfig, LSTMController
-from enas.settings import setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class RNNControllerConfig(ControllerConfig):
-    """Settings of a `RNNController`."""
-
-    controller_near_prior: float = setting(
-        0.0,
-        "this × squared distance is taken off a connection's logit after the squash; enas_lm: 1/6",
-        at_least=0,
-        only=LSTM | {"train_type": ("orig", "flexible")},
-    )
+from enas.rnn.settings import RNNControllerConfig
+from enas.search.controllers import LSTMController
 
 
 class RNNController(LSTMController[RNNCell]):

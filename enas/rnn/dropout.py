@@ -5,27 +5,10 @@ p = 0 or `training=False` is the identity.
 Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """
 
-from dataclasses import dataclass
-
 from torch import Tensor
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True)
-class Part:
-    """One of `count` equal parts of a tensor along `dim`, which is negative: one process of several holds it."""
-
-    dim: int = -1
-    index: int = 0
-    count: int = 1
-
-    def of(self, whole: Tensor) -> Tensor:
-        """This part of `whole`: a view."""
-        length = whole.shape[self.dim] // self.count
-        return whole.narrow(self.dim, self.index * length, length)
-
-
-WHOLE = Part()
+from enas.search.ranks import WHOLE, Part
 
 
 def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -> Tensor:

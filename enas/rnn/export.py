@@ -13,7 +13,7 @@ from enas.rnn import reference as rnn_reference
 from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.shared import edge_name
-from enas.search.exported import EXAMPLES, Exported
+from enas.search.exported import Exported
 from enas.settings import ConfigLike
 
 
@@ -36,7 +36,7 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
     title, generator = f"A recurrent cell of {cell.num_blocks} nodes", torch.Generator().manual_seed(0)
     return Exported(
         source=Path(rnn_reference.__file__),
-        example=EXAMPLES / "cell.py",
+        example="cell.py",
         weights=weights(cell, found),
         settings=settings,
         title=title,

@@ -1,23 +1,14 @@
-"""Published formats of architectures: text in, text out.
+"""Recurrent cells as others publish them: text in, text out.
 
 | format | text | source |
 |---|---|---|
 | `enas` | integers: activation of node 0, then previous node and activation of each node | Pham et al. 2018 |
 | `enas_lm` | integers: previous node and activation of each node after node 0 | their later code |
 | `darts` | `Genotype(recurrent=[('relu', 0), …], concat=range(1, 9))` | Liu et al. 2019 |
-| `enas_macro`, `enas_micro`, `darts_cnn` | convolutional architectures, see `cnn_formats` | |
-| `json` | what `to_json` of any architecture writes | this project |
-
-A further format is one more entry of `FORMATS`.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-from enas.cnn.formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
-from enas.search.architecture import Architecture, architecture_from_dict, parse_json
 from enas.search.formats import Format, genotype, integers, joined, unzipped, with_only, with_output, zipped
 
 # The numbers and names of activations belong to each published format; the order of ACTIVATIONS is our own.
@@ -26,52 +17,6 @@ ENAS_LM_ACTIVATIONS = ("tanh", "ReLU", "sigmoid", "identity")
 DARTS_ACTIVATIONS = {"tanh": "tanh", "relu": "ReLU", "sigmoid": "sigmoid", "identity": "identity"}
 FIXED_ROOT = "tanh"  # node 0 of enas_lm and darts, which their texts do not mention
 EXAMPLE_GENOTYPE = "Genotype(recurrent=[('relu', 0), ('tanh', 1)], concat=range(1, 3))"
-
-
-def read_architecture(text: str, format: str) -> Architecture:
-    """The architecture that `text` describes.
-
-    Args:
-        text: a published architecture. Integers are separated by white space or commas.
-        format: a name from `FORMATS`.
-
-    Raises:
-        UserError: in one line that names the format, when it is unknown or the text does not fit it.
-    """
-    return _converted(format, _find(format).read, text)
-
-
-def write_architecture(architecture: Architecture, format: str) -> str:
-    """One line of text that `read_architecture` reads as `architecture`.
-
-    One exception: where the loose ends of a recurrent cell are all of nodes 1 … N−1, or node 0 is the only node, a
-    `darts` text, which lists the nodes averaged, reads as cell_output=all; so does `darts_cnn`, where all nodes are
-    loose ends. It computes the same.
-
-    Args:
-        architecture: what to write.
-        format: a name from `FORMATS`.
-
-    Raises:
-        UserError: in one line that names the format, when it is unknown or cannot express the architecture.
-    """
-    known = _find(format)
-    if not isinstance(architecture, known.kind):
-        raise UserError(f"{format}: this format has only {known.kind.title}, not {architecture.title}")
-    return _converted(format, known.write, architecture)
-
-
-def _find(format: str) -> Format:
-    if format not in FORMATS:
-        raise UserError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}")
-    return FORMATS[format]
-
-
-def _converted(format: str, convert: Callable[[Any], Any], source: Any) -> Any:
-    try:
-        return convert(source)
-    except UserError as error:
-        raise UserError(f"{format}: {' '.join(str(error).split())}") from None
 
 
 def _read_enas_lm(text: str) -> RNNCell:
@@ -118,10 +63,4 @@ RNN_FORMATS = {
     ),
     "enas_lm": Format(RNNCell, _read_enas_lm, _write_enas_lm),
     "darts": Format(RNNCell, _read_darts, _write_darts),
-}
-FORMATS = {
-    **RNN_FORMATS,
-    **MACRO_FORMATS,
-    **MICRO_FORMATS,
-    "json": Format(Architecture, lambda text: architecture_from_dict(parse_json(text)), Architecture.to_json),
 }

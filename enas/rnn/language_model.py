@@ -11,35 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from enas.errors import UserError
-from enas.rnn.dropout import WHOLE, embedding_dropout, locked_dropout
+from enas.rnn.dropout import embedding_dropout, locked_dropout
 from enas.rnn.fast.cross_entropy import mean_nll, token_nll
-from enas.search.precision import PrecisionConfig, product_dtype
-from enas.settings import setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig(PrecisionConfig):
-    """Sizes and regularisers of a `LanguageModel`."""
-
-    shared_embed: int = setting(1000, "embedding size", at_least=1)
-    shared_hid: int = setting(1000, "hidden size", at_least=1)
-    tie_weights: bool = setting(True, "decoder and embedding share their weights")
-    shared_dropoute: float = setting(0.1, "embedding dropout, of whole words", at_least=0, below=1)
-    shared_dropouti: float = setting(0.65, "locked dropout on the input", at_least=0, below=1)
-    shared_dropout: float = setting(0.4, "locked dropout on the output", at_least=0, below=1)
-    shared_wdrop: float = setting(0.5, "DropConnect on the state's weights of node 0", at_least=0, below=1)
-    shared_init_range: float = setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid", at_least=0)
-    shared_embed_init_range: float = setting(0.05, "embeddings start uniform in ±this", above=0)
-    shared_input_scale: float = setting(0.0, "embedded words are multiplied by this; 0 is √shared_embed", at_least=0)
-    shared_unigram_bias: bool = setting(True, "the decoder's bias starts at the words' log frequencies in training")
-
-    def check(self) -> None:
-        if self.tie_weights and self.shared_embed != self.shared_hid:
-            raise UserError(
-                f"tie_weights needs equal sizes, but shared_embed is {self.shared_embed} and shared_hid "
-                f"{self.shared_hid}; make them equal, or set tie_weights to false"
-            )
+from enas.rnn.settings import LanguageModelConfig
+from enas.search.precision import product_dtype
+from enas.search.ranks import WHOLE
 
 
 @dataclass(frozen=True)

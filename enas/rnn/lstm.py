@@ -3,7 +3,6 @@
 Shapes: T steps, B batch, E embedding, H hidden, V vocabulary. M, the number of architectures, is 1.
 """
 
-from bisect import bisect_left
 from collections.abc import Sequence
 
 import torch
@@ -13,8 +12,8 @@ from torch.func import functional_call
 from enas.errors import UserError
 from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.dropout import drop_connect
-from enas.rnn.language_model import LanguageModel, LanguageModelConfig
-from enas.search.cost import Cost
+from enas.rnn.language_model import LanguageModel
+from enas.rnn.settings import LanguageModelConfig
 
 
 class LSTMModel(LanguageModel):
@@ -48,25 +47,3 @@ class LSTMModel(LanguageModel):
         memory = tuple(part.contiguous() for part in state.chunk(2, dim=-1))
         states, last = functional_call(self.lstm, dropped, (embedded, memory))
         return states.unsqueeze(1), torch.cat(last, dim=-1)
-
-
-def num_parameters(vocab_size: int, embed: int, hidden: int, tie_weights: bool) -> int:
-    """The number of parameters of an `LSTMModel`."""
-    embeddings = vocab_size * embed + (0 if tie_weights else vocab_size * hidden) + vocab_size
-    return embeddings + 4 * hidden * (embed + hidden) + 8 * hidden
-
-
-def lstm_cost(vocab_size: int, embed: int, hidden: int, tie_weights: bool) -> Cost:
-    """The cost of an `LSTMModel`, per token."""
-    products = 4 * hidden * (embed + hidden) + vocab_size * hidden
-    return Cost(num_parameters(vocab_size, embed, hidden, tie_weights), products)
-
-
-def nearest_hidden(num_wanted: int, vocab_size: int, embed: int, tie_weights: bool) -> int:
-    """H of the `LSTMModel` whose number of parameters is nearest to `num_wanted`; with tied weights E follows H."""
-
-    def count(hidden: int) -> int:
-        return num_parameters(vocab_size, hidden if tie_weights else embed, hidden, tie_weights)
-
-    above = bisect_left(range(num_wanted), num_wanted, lo=1, key=count)
-    return min(max(1, above - 1), above, key=lambda hidden: abs(count(hidden) - num_wanted))

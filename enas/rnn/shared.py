@@ -4,7 +4,6 @@ Shapes: T steps, M architectures, B batch, E embedding, H hidden, N nodes, V voc
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,29 +13,9 @@ from enas.rnn.cell import RNNCell
 from enas.rnn.dropout import drop_connect, dropout_mask
 from enas.rnn.fast.graph import graph_sequence, is_graphable
 from enas.rnn.fast.sequence import Plan, cell_sequence
-from enas.rnn.language_model import LanguageModel, LanguageModelConfig
+from enas.rnn.language_model import LanguageModel
+from enas.rnn.settings import SharedRNNConfig
 from enas.search.precision import product_dtype
-from enas.search.space import RNNSpaceConfig
-from enas.settings import setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
-    """Sizes and regularisers of a `SharedRNN`: those of a `LanguageModel`, the largest cell's, and its own."""
-
-    shared_dropouth: float = setting(
-        0.0, "locked dropout of the state, at node 0 and at every edge (enas_lm's drop_l)", at_least=0, below=1
-    )
-    shared_batch_norm: bool = setting(
-        True,
-        "normalise the output by batch statistics while searching",
-        only={"mode": ("train", "derive", "test")},
-    )
-    shared_norm_bound: float = setting(25.0, "largest norm of a hidden state", above=0)
-
-    def check(self) -> None:
-        LanguageModelConfig.check(self)
-        RNNSpaceConfig.check(self)
 
 
 class SharedRNN(LanguageModel):

@@ -5,7 +5,6 @@ Shapes: T steps, M architectures, B batch, H hidden.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,41 +12,18 @@ from torch import Tensor
 
 from enas.rnn.cell import RNNCell
 from enas.rnn.language_model import LanguageModel, SequenceOutput
+from enas.rnn.settings import LanguageTaskConfig
 from enas.rnn.text import Corpus, TrainingBatches, evaluation_batches, to_rows
-from enas.search.controllers import TRAINED
-from enas.search.precision import PRECISIONS, use
+from enas.search.metric import PERPLEXITY
+from enas.search.precision import use
 from enas.search.ranks import ARCHITECTURES, BATCH, Ranks
 from enas.search.reinforce import perplexity_reward
-from enas.search.task import PERPLEXITY, BatchConfig, Task, check_divides
-from enas.settings import FROM_SCRATCH, setting
+from enas.search.settings import PRECISIONS
+from enas.search.task import Task, check_divides
 
 STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
 STABLE_NORM = 5.0  # of states, for the norm stabiliser
 CELLS_AT_ONCE = 10  # bounds the memory of scoring many cells
-
-
-@dataclass(frozen=True, kw_only=True)
-class LanguageTaskConfig(BatchConfig):
-    """Batches, regularisers and reward of a `LanguageTask`.
-
-    AR and TAR are those of Merity et al. 2017, section 4.6: mean squares of the dropped-out output, and of the
-    difference of successive states. The norm stabiliser is that of Krueger & Memisevic 2016, with a fixed point in
-    place of the previous norm.
-    """
-
-    shared_rnn_max_length: int = setting(35, "tokens of truncated back-propagation", at_least=1)
-    shared_activation_reg: float = setting(0.0, "coefficient of the squared outputs (AR)", at_least=0)
-    shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
-    shared_norm_stabilizer: float = setting(
-        0.0, "coefficient of the squared distance of state norms to a fixed point", at_least=0
-    )
-    reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=TRAINED)
-    ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=TRAINED)
-    scratch_random_length: bool = setting(
-        True,
-        "from scratch: draw the length of back-propagation for each minibatch",
-        only=FROM_SCRATCH,
-    )
 
 
 class LanguageTask(Task):

@@ -29,23 +29,6 @@ from enas.errors import NotFoundError, UserError
 from enas.rnn import token_cache
 from enas.rnn.token_cache import cached
 from enas.rnn.words import EOS, UNKNOWN, Words
-from enas.settings import SPACE, Settings, setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextConfig(Settings):
-    """How a text is read."""
-
-    text_unit: str = setting(
-        "word",
-        "what a token is: what white space separates, or a character, blanks included",
-        choices=("word", "character"),
-        kind=SPACE,
-    )
-    vocab_min_count: int = setting(
-        2, "rarer words become <unk>, where the text has none of its own", at_least=1, kind=SPACE
-    )
-
 
 TEXTS = Kind(
     layout="a text dataset is a folder with train.txt, valid.txt and test.txt",

@@ -13,18 +13,10 @@ from enas.errors import UserError
 from enas.files import write_json
 from enas.runs.curves import Curves
 from enas.runs.mirror import Mirror
-
-LARGEST_WRITTEN_OUT = 1e6
-
-
-def format_score(score: float) -> str:
-    """A score as messages show it: perplexities need two decimals, accuracies in 0 … 1 need four."""
-    if score >= LARGEST_WRITTEN_OUT:
-        return f"{score:.3g}"
-    return f"{score:.{2 if score > 1 else 4}f}"
+from enas.search.record import NoLogbook, progress_bar
 
 
-class Logbook:
+class Logbook(NoLogbook):
     """The written record of a run, in its folder.
 
     Args:
@@ -97,31 +89,3 @@ class _LogFile(logging.FileHandler):
     def close(self) -> None:
         with suppress(OSError):  # what is left in memory could not be written before, and has been said
             super().close()
-
-
-class NoLogbook:
-    """Writes nothing: for tests, benchmarks, and notebooks that want only the result."""
-
-    def info(self, line: str) -> None:
-        """Nothing."""
-
-    def scalars(self, group: str, values: dict[str, float], step: int) -> None:
-        """Nothing."""
-
-    def picture(self, tag: str, path: Path, step: int) -> None:
-        """Nothing."""
-
-    def results(self, results: dict[str, Any]) -> None:
-        """Nothing."""
-
-    def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
-        """`steps`, bare."""
-        return steps
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-def progress_bar(steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
-    """A tqdm bar on stderr, hidden where stderr is not a terminal."""
-    return tqdm(steps, total=total, desc=description, leave=False, disable=None, dynamic_ncols=True)

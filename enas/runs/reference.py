@@ -8,7 +8,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from enas.runs.commands import settings_by_part
+from enas.parser import settings_by_part
 from enas.settings import ABOVE_ZERO, ANY_OF, choices_of
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "REFERENCE.md"

@@ -38,23 +38,30 @@ from enas.runs.folder import (
     saved_config,
 )
 from enas.runs.launch import mark_launch
-from enas.runs.logbook import Logbook, NoLogbook, format_score
+from enas.runs.logbook import Logbook
 from enas.runs.mirror import Mirror, check_account
 from enas.runs.process import undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
-from enas.search.checkpoint import CheckpointConfig, Checkpoints, misfit, seed_everything
+from enas.search.checkpoint import Checkpoints, misfit, seed_everything
 from enas.search.controllers import Controller, FixedController
 from enas.search.cost import Cost
-from enas.search.derive import DeriveConfig, ordered
-from enas.search.optim import ControllerOptimConfig
+from enas.search.derive import ordered
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
-from enas.search.reinforce import ReinforceConfig
+from enas.search.record import NoLogbook, format_score
 from enas.search.scratch import ScratchTrainer
-from enas.search.size import SizeBudget, SizeConfig
+from enas.search.settings import (
+    CheckpointConfig,
+    ControllerOptimConfig,
+    DeriveConfig,
+    ReinforceConfig,
+    SizeConfig,
+    TrainerConfig,
+)
+from enas.search.size import SizeBudget
 from enas.search.space import Space
 from enas.search.task import Task
-from enas.search.trainer import Trainer, TrainerConfig, describe_comparison
+from enas.search.trainer import Trainer, describe_comparison
 from enas.settings import SCRATCH, SEARCHES
 
 ARCHITECTURE = "architecture.json"
@@ -95,7 +102,7 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     is_new = write_dataset(dataset, (train, valid, test), wanted.data_dir)
     try:
-        wanted.space.load_data(wanted)
+        wanted.space.problem().load_data(wanted)
     except UserError:
         if is_new:  # else it would stand in the way of better data
             shutil.rmtree(Path(wanted.data_dir) / dataset)
@@ -289,7 +296,7 @@ def make_trainer(
     task: Task,
     controller: Controller[Any],
     folder: Path,
-    logbook: Logbook | NoLogbook | None = None,
+    logbook: NoLogbook | None = None,
     ranks: Ranks = ALONE,
     cost: Callable[[Any], Cost] | None = None,
 ) -> Trainer:
@@ -300,7 +307,7 @@ def make_trainer(
         "derive": config[DeriveConfig],
         "shared_optim": config[config.space.optim],
         "controller_optim": config[ControllerOptimConfig],
-        "draw": config.space.draw,
+        "draw": config.space.problem().draw,
         "header": {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")},
         "logbook": logbook,
         "checkpoints": Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks),
@@ -317,7 +324,7 @@ def make_trainer(
 
 def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
     """What tells the cost of an architecture that is trained from scratch with these settings, where it is known."""
-    return None if config.space.cost is None else config.space.cost(config, data)
+    return None if config.space.problem().cost is None else config.space.problem().cost(config, data)
 
 
 def _draw_policy(space: Space[Any], decisions: list[Any], path: Path) -> Path:
@@ -331,15 +338,15 @@ def make_problem(
 ) -> tuple[Task, Controller[Any]]:
     """Task and controller of a search, or of one architecture from scratch where one is given."""
     if architecture is not None:
-        task = config.space.scratch_task(config, data, architecture, device)
+        task = config.space.problem().scratch_task(config, data, architecture, device)
         task.divide(ranks, BATCH)
         _use_precision(config, task)
         return task, FixedController(architecture)
-    task = config.space.search_task(config, data, device)
+    task = config.space.problem().search_task(config, data, device)
     task.divide(ranks, ARCHITECTURES)
     _use_precision(config, task)
     # On the CPU always: a decision is too little work for a GPU, and the draws are then the same with and without one.
-    return task, config.space.controllers[config.train_type](config)
+    return task, config.space.problem().controllers[config.train_type](config)
 
 
 def _start(
@@ -380,7 +387,7 @@ def _load_data(config: Config, ranks: Ranks, folder: Path | None = None) -> Any:
     """The data, the same in every process, and what the run in `folder`, where one is given, was begun with."""
 
     def load() -> Any:
-        data = config.space.load_data(config)
+        data = config.space.problem().load_data(config)
         if folder is not None:
             check_same_data(folder, config.dataset, identity_of(data))
         return data
@@ -423,7 +430,7 @@ def _write_architecture(config: Config, architecture: Architecture, trainer: Tra
     if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
         path, cost = trainer.folder / "architecture.png", trainer.size.cost(architecture)
         title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
-        trainer.output_files["picture"] = config.space.draw(architecture, path, title)
+        trainer.output_files["picture"] = config.space.problem().draw(architecture, path, title)
 
 
 def _use_precision(config: Config, task: Task) -> None:
@@ -497,8 +504,8 @@ def _test_search(trainer: Trainer, other: Architecture | None) -> dict[str, Any]
 @contextmanager
 def _logbook(
     config: Config, folder: Path, ranks: Ranks, purge_step: int | None = None, curves: bool = True
-) -> Iterator[Logbook | NoLogbook]:
-    logbook: Logbook | NoLogbook = NoLogbook()
+) -> Iterator[NoLogbook]:
+    logbook: NoLogbook = NoLogbook()
     if ranks.is_first:
         mirror = Mirror(folder, config.to_dict()) if config.wandb and curves else None
         logbook = Logbook(folder, purge_step, curves=curves, mirror=mirror)

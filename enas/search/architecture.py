@@ -3,12 +3,11 @@
 import json
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from enas.errors import NotFoundError, UserError
-from enas.settings import SPACE, Settings, setting
 
 CELL_OUTPUTS = ("loose_ends", "all")
 
@@ -16,13 +15,6 @@ CELL_OUTPUTS = ("loose_ends", "all")
 KINDS: dict[str, type["Architecture"]] = {}
 
 Read = TypeVar("Read")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellOutputConfig(Settings):
-    """What the output of a cell is made of."""
-
-    cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS, kind=SPACE)
 
 
 class Architecture:

@@ -5,7 +5,6 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +14,6 @@ import torch
 from enas.errors import NotFoundError, UserError
 from enas.files import atomic_write
 from enas.search.ranks import ALONE, Ranks
-from enas.settings import TRAINING, Settings, setting
 
 BEST_OF_OLD_RUNS = "best.pt"  # a copy of the best checkpoint, which earlier versions kept
 
@@ -46,13 +44,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointConfig(Settings):
-    """How many checkpoints are kept."""
-
-    max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1, again=TRAINING)
 
 
 class Checkpoints:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from enas.errors import UserError
+from enas.search.settings import ControllerConfig
 from enas.search.space import Space
-from enas.settings import Settings, setting
 
 ArchT = TypeVar("ArchT")
 
@@ -38,35 +38,14 @@ class Sample(Generic[ArchT]):
     penalty: Tensor | None = None
 
 
-# For settings of what only a search does, and of what a random controller does not.
-SEARCHING = {"mode": "train"}
-TRAINED = {"train_type": ("orig", "flexible", "hardcoded"), **SEARCHING}
-LSTM = TRAINED | {"controller_type": "lstm"}
+def temper(config: ControllerConfig, logits: Tensor, tanh_c: float | None = None) -> Tensor:
+    """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code.
 
-
-@dataclass(frozen=True, kw_only=True)
-class ControllerConfig(Settings):
-    """Shape of a trained controller."""
-
-    controller_type: str = setting(
-        "lstm",
-        "an LSTM whose decisions depend on earlier ones, or a vector of logits for each decision",
-        choices=("lstm", "independent"),
-        only=TRAINED,
-    )
-    controller_hid: int = setting(100, "LSTM units of the controller", at_least=1, only=LSTM)
-    softmax_temperature: float = setting(5.0, "logits are divided by this", above=0, only=LSTM)
-    tanh_c: float = setting(2.5, "logits are then squashed to ±this; 0 does not squash", at_least=0, only=LSTM)
-    controller_init_range: float = setting(0.1, "controller weights start uniform in ±this", above=0, only=LSTM)
-
-    def temper(self, logits: Tensor, tanh_c: float | None = None) -> Tensor:
-        """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code.
-
-        `tanh_c` overrides `config.tanh_c`.
-        """
-        tanh_c = self.tanh_c if tanh_c is None else tanh_c
-        logits = logits / self.softmax_temperature
-        return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits
+    `tanh_c` overrides `config.tanh_c`.
+    """
+    tanh_c = config.tanh_c if tanh_c is None else tanh_c
+    logits = logits / config.softmax_temperature
+    return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits
 
 
 class Controller(nn.Module, ABC, Generic[ArchT]):
@@ -271,7 +250,7 @@ class LSTMController(SpaceController[ArchT]):
         state = None
         for index, decoder in enumerate(self.decoders):
             state = self.lstm(inputs, state)
-            logits = self.config.temper(decoder(state[0]))
+            logits = temper(self.config, decoder(state[0]))
             prior = self.prior(index)
             if prior is not None:
                 logits = logits + prior

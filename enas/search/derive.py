@@ -9,56 +9,15 @@ import torch
 
 from enas.errors import UserError
 from enas.search.controllers import Controller, RandomController, Sample
+from enas.search.metric import Metric
 from enas.search.ranks import ALONE, Ranks
 from enas.search.sampling import apart, sample
+from enas.search.settings import DeriveConfig
 from enas.search.size import UNLIMITED, SizeBudget
 from enas.search.space import Space
-from enas.search.task import Metric, Task
-from enas.settings import ABOVE_ZERO, Settings, setting
+from enas.search.task import Task
 
-DERIVING = {"mode": ("train", "derive", "train_scratch")}
-FINALISTS = {"mode": ("derive", "train_scratch")}
 QUARTILES = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeriveConfig(Settings):
-    """How many candidates there are, and in which stages the best one is found."""
-
-    derive_num_sample: int = setting(
-        100, "architectures to choose from when deriving", at_least=1, only=DERIVING, again=("train", "derive")
-    )
-    derive_max_batches: int = setting(
-        4, "validation minibatches that choose among them", at_least=1, only=DERIVING, again=("train", "derive")
-    )
-    derive_shortlist: int = setting(
-        1,
-        "top candidates that are scored again, as rewards are but on all of validation, to derive the best one",
-        at_least=1,
-        only=DERIVING,
-        again=("train", "derive"),
-    )
-    derive_finalists: int = setting(
-        0,
-        "top candidates of the shortlist that are trained from scratch, to derive the best one; 0 trains none",
-        at_least=0,
-        only=FINALISTS,
-        again=("derive",),
-    )
-    derive_finalist_epoch: int = setting(
-        1,
-        "epochs of a finalist's training",
-        at_least=1,
-        only=FINALISTS | {"derive_finalists": ABOVE_ZERO},
-        again=("derive",),
-    )
-
-    def check(self) -> None:
-        if self.derive_finalists > self.derive_shortlist:
-            raise UserError(
-                f"derive_finalists is {self.derive_finalists}; they come from the derive_shortlist, which is "
-                f"{self.derive_shortlist}"
-            )
 
 
 @dataclass(frozen=True)

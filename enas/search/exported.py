@@ -15,7 +15,7 @@ class Exported:
 
     Attributes:
         source: the file that is copied as model.py; it reads architecture.json and config.json beside it.
-        example: the file that is copied as example.py, which loads model.py.
+        example: the file of enas/export/examples that is copied as example.py, which loads model.py.
         weights: of the module, by name.
         settings: its arguments, and all else in config.json that model.py or a reader needs.
         title, summary: for the model card.
@@ -26,7 +26,7 @@ class Exported:
     """
 
     source: Path
-    example: Path
+    example: str
     weights: dict[str, Tensor]
     settings: dict[str, Any]
     title: str
@@ -35,6 +35,3 @@ class Exported:
     inputs: dict[str, Tensor]
     dynamic: tuple[dict[int, str], ...]
     outputs: tuple[str, ...]
-
-
-EXAMPLES = Path(__file__).with_name("examples")

@@ -1,15 +1,26 @@
-"""What published formats have in common: lists of integers, and Python expressions that are never evaluated."""
+"""Published formats of architectures: text in, text out; and what they have in common.
+
+`FORMATS` has those of registered spaces (`enas.rnn.formats`, `enas.cnn.formats`) and `json`, which is what `to_json` of
+any architecture writes. None runs what it reads.
+"""
 
 import ast
 import re
 import reprlib
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from enas.errors import UserError
-from enas.search.architecture import Architecture, check_encodable
+from enas.search.architecture import (
+    Architecture,
+    architecture_from_dict,
+    check_encodable,
+    load_architecture,
+    parse_json,
+)
 from enas.search.graph import Cell
 
 _RANGE = re.compile(r"\brange\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)")  # no cell has a thousand nodes
@@ -109,3 +120,70 @@ def with_only(cell_output: str, cell: CellT) -> CellT:
     if cell.cell_output != cell_output:
         raise UserError(f"cell_output is {cell.cell_output}; this format has only {cell_output}")
     return cell
+
+
+def read_architecture(text: str, format: str) -> Architecture:
+    """The architecture that `text` describes.
+
+    Args:
+        text: a published architecture. Integers are separated by white space or commas.
+        format: a name from `FORMATS`.
+
+    Raises:
+        UserError: in one line that names the format, when it is unknown or the text does not fit it.
+    """
+    return _converted(format, _find(format).read, text)
+
+
+def write_architecture(architecture: Architecture, format: str) -> str:
+    """One line of text that `read_architecture` reads as `architecture`.
+
+    One exception: where the loose ends of a recurrent cell are all of nodes 1 … N−1, or node 0 is the only node, a
+    `darts` text, which lists the nodes averaged, reads as cell_output=all; so does `darts_cnn`, where all nodes are
+    loose ends. It computes the same.
+
+    Args:
+        architecture: what to write.
+        format: a name from `FORMATS`.
+
+    Raises:
+        UserError: in one line that names the format, when it is unknown or cannot express the architecture.
+    """
+    known = _find(format)
+    if not isinstance(architecture, known.kind):
+        raise UserError(f"{format}: this format has only {known.kind.title}, not {architecture.title}")
+    return _converted(format, known.write, architecture)
+
+
+def _find(format: str) -> Format:
+    if format not in FORMATS:
+        raise UserError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}")
+    return FORMATS[format]
+
+
+def _converted(format: str, convert: Callable[[Any], Any], source: Any) -> Any:
+    try:
+        return convert(source)
+    except UserError as error:
+        raise UserError(f"{format}: {' '.join(str(error).split())}") from None
+
+
+FORMATS = {
+    "json": Format(Architecture, lambda text: architecture_from_dict(parse_json(text)), Architecture.to_json),
+}
+
+
+def convert(string: Sequence[str], source: str, target: str = "json") -> str:
+    """The text that `target` has for the architecture that `string` describes in the format `source`.
+
+    Args:
+        string: words of the text; "-" is standard input, and with json a name that ends in .json a file.
+        source, target: names from `FORMATS`.
+
+    Raises:
+        UserError: as `read_architecture` and `write_architecture`.
+    """
+    text = " ".join(string)
+    if source == "json" and text.endswith(".json"):
+        return write_architecture(load_architecture(text), target)
+    return write_architecture(read_architecture(sys.stdin.read() if text == "-" else text, source), target)

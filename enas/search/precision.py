@@ -1,26 +1,9 @@
 """The precision of matrix products and convolutions; sums, softmax and what is updated are always in float32."""
 
-from dataclasses import dataclass
-
 import torch
 
-from enas.settings import Settings, setting
-
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # on x86, x86 and Arm
 TF32_CAPABILITY = (8, 0)  # of NVIDIA GPUs
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrecisionConfig(Settings):
-    """How products are computed."""
-
-    precision: str = setting(
-        "auto",
-        "of the decoder's products and of convolutions, on a GPU of every product; auto is what a trial finds fastest "
-        "of what the machine has",
-        choices=PRECISIONS,
-    )
 
 
 def product_dtype(precision: str) -> torch.dtype | None:

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,12 +24,28 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
 from enas.errors import RankLostError, UserError
-from enas.rnn.dropout import Part
 
 T = TypeVar("T")
 
 ENDED = "ended: rank"  # what a process that ends leaves word under
 ARCHITECTURES, BATCH = -3, -2  # dimensions of a state [M, B, H]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of `count` equal parts of a tensor along `dim`, which is negative: one process of several holds it."""
+
+    dim: int = -1
+    index: int = 0
+    count: int = 1
+
+    def of(self, whole: Tensor) -> Tensor:
+        """This part of `whole`: a view."""
+        length = whole.shape[self.dim] // self.count
+        return whole.narrow(self.dim, self.index * length, length)
+
+
+WHOLE = Part()
 
 
 class Ranks:

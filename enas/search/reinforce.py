@@ -3,68 +3,12 @@
 Shapes: M architectures, D decisions.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from enas.search.controllers import TRAINED
-from enas.settings import ABOVE_ZERO, Settings, setting
-
-WITH_ENTROPY = TRAINED | {"entropy_coeff": ABOVE_ZERO}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReinforceConfig(Settings):
-    """How rewards become advantages, and entropy is kept up.
-
-    With `entropy_mode` "regularizer" each decision's entropy enters the loss, given the decisions drawn before it. That
-    leaves out how those decisions change it, so for the LSTM the gradient is not that of the entropy: over ten
-    controllers of 8 units that prefer some cells, it has 0.85 to 1.17 of the length, and a cosine of 0.96 or more.
-    For independent decisions it is that of the entropy.
-    """
-
-    controller_num_aggregate: int = setting(
-        1, "architectures scored together and averaged in one update", at_least=1, only=TRAINED
-    )
-    baseline: str = setting(
-        "ema",
-        "what advantages are measured from: a moving average of returns, or the others of the same update",
-        choices=("ema", "leave_one_out"),
-        only=TRAINED,
-    )
-    ema_baseline_decay: float = setting(
-        0.95, "share of the baseline that an update keeps", at_least=0, below=1, only=TRAINED | {"baseline": "ema"}
-    )
-    advantage_spread_decay: float = setting(
-        0.0,
-        "advantages are divided by their running root mean square, of which this share stays; 0 leaves them",
-        at_least=0,
-        below=1,
-        only=TRAINED,
-    )
-    entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=TRAINED)
-    entropy_mode: str = setting(
-        "reward",
-        "entropy joins the reward, or as a regularizer the loss; only the first has the entropy's own gradient",
-        choices=("reward", "regularizer"),
-        only=WITH_ENTROPY,
-    )
-    discount: float = setting(
-        1.0, "discount of the reward from decision to decision", at_least=0, at_most=1, only=TRAINED
-    )
-
-    def updates(self, num: int) -> list[int]:
-        """How many of `num` architectures each update scores: `controller_num_aggregate`, and the last one the rest.
-
-        With leave_one_out one left over joins the update before it, because alone it has nothing to compare with.
-        """
-        whole, rest = divmod(num, self.controller_num_aggregate)
-        sizes = [self.controller_num_aggregate] * whole
-        if rest == 1 and whole and self.baseline == "leave_one_out":
-            return [*sizes[:-1], sizes[-1] + 1]
-        return [*sizes, rest] if rest else sizes
+from enas.search.settings import ReinforceConfig
 
 
 def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:

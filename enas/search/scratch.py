@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,36 +10,9 @@ from torch.optim.swa_utils import AveragedModel
 from enas.errors import TrainingDivergedError
 from enas.search.controllers import FixedController
 from enas.search.derive import Derivation
+from enas.search.settings import ScratchConfig
 from enas.search.task import Task
 from enas.search.trainer import Trainer
-from enas.settings import FROM_SCRATCH, Settings, setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScratchConfig(Settings):
-    """When averaging begins, and when training ends early.
-
-    Averaging is NT-ASGD (Merity et al. 2017, algorithm 1): the weights of all further steps are averaged once an epoch
-    validates worse than the best of those more than `scratch_asgd_patience` epochs before it.
-    """
-
-    scratch_asgd_patience: int = setting(
-        5,
-        "from scratch: average weights once worse than this many epochs ago; 0 never",
-        at_least=0,
-        only=FROM_SCRATCH,
-    )
-    scratch_early_stop: int = setting(
-        30,
-        "from scratch: stop after this many epochs without a better validation; 0 never",
-        at_least=0,
-        only=FROM_SCRATCH,
-    )
-
-
-# For images: each cosine period is worst at its start and best at its end, and running averages of batch statistics
-# would not fit averaged weights.
-TO_THE_END = ScratchConfig(scratch_asgd_patience=0, scratch_early_stop=0)
 
 
 class ScratchTrainer(Trainer):

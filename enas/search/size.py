@@ -1,46 +1,13 @@
 """A budget on the size of architectures: soft in the reward, hard in deriving."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from enas.search.controllers import TRAINED
 from enas.search.cost import Cost
-from enas.settings import ABOVE_ZERO, ANY_OF, Settings, setting
-
-BETA = -0.1  # of Bender et al. 2020
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizeConfig(Settings):
-    """How large an architecture may be, as a run from scratch trains it.
-
-    The soft target is the absolute reward of Bender et al. 2020, section 4: R + β · |cost / target − 1|.
-    """
-
-    max_parameters: int = setting(
-        0,
-        "parameters that a derived architecture may have, and the target of rewards; 0 is no limit",
-        at_least=0,
-        only={"mode": ("train", "derive", "train_scratch")},
-        again=("derive",),
-    )
-    max_flops: int = setting(
-        0,
-        "the same for its floating-point operations a token or an image, two for each multiply-add; 0 is no limit",
-        at_least=0,
-        only={"mode": ("train", "derive", "train_scratch")},
-        again=("derive",),
-    )
-    size_beta: float = setting(
-        BETA,
-        "weight in rewards of the distance from max_parameters and max_flops; 0 leaves it out",
-        at_most=0,
-        only={**TRAINED, ANY_OF: {"max_parameters": ABOVE_ZERO, "max_flops": ABOVE_ZERO}},
-    )
+from enas.search.settings import SizeConfig
 
 
 class SizeBudget:

@@ -1,74 +1,14 @@
 """The interface between a problem and the training loop."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from enas.errors import UserError
-from enas.search.controllers import TRAINED
+from enas.search.metric import Metric
 from enas.search.ranks import ALONE, BATCH, Ranks
-from enas.settings import TRAINING, Settings, setting, unmet
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric: what scores measure, and how they are printed.
-
-    Attributes:
-        name: in results, curves and messages.
-        decimals: digits after the point in tables.
-        higher_is_better: whether a higher score is better.
-    """
-
-    name: str
-    decimals: int
-    higher_is_better: bool
-
-    def is_better(self, score: float, than: float | None) -> bool:
-        """Whether `score` is better than another. Any number beats None and NaN; NaN beats nothing."""
-        if math.isnan(score) or than is None or math.isnan(than):
-            return not math.isnan(score)
-        return score > than if self.higher_is_better else score < than
-
-
-PERPLEXITY = Metric("perplexity", decimals=2, higher_is_better=False)
-ACCURACY = Metric("accuracy", decimals=4, higher_is_better=True)
-LOG_LIKELIHOOD = Metric("log_likelihood", decimals=4, higher_is_better=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LengthConfig(Settings):
-    """How long training is."""
-
-    max_epoch: int = setting(150, "epochs", at_least=1, again=TRAINING)
-    shared_max_step: int = setting(
-        0, "shared-parameter steps an epoch; 0 is 400 (text) or a whole pass (images)", at_least=0
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchConfig(LengthConfig):
-    """How much a step reads."""
-
-    batch_size: int = setting(64, "sequences or images side by side, in training and in evaluation", at_least=1)
-    reward_batch_size: int = setting(
-        0,
-        "sequences or images that rewards are measured on (images: or all there are); 0 is batch_size",
-        at_least=0,
-        only=TRAINED,
-    )
-
-
-def check_not_alone(values: Mapping[str, Any], reason: str) -> None:
-    """Raise UserError, giving the reason, where minibatches of training or of rewards hold one sequence or image."""
-    for spec in fields(BatchConfig):
-        if spec.name.endswith("batch_size") and values[spec.name] == 1 and unmet(spec, values) is None:
-            raise UserError(f"{spec.name} is 1; {reason}")
 
 
 def check_divides(batch_size: int, ranks: Ranks) -> None:

@@ -19,54 +19,29 @@ import torch
 from enas.data.identity import digest
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import write_json
-from enas.runs.logbook import LARGEST_WRITTEN_OUT, Logbook, NoLogbook, format_score
 from enas.search.architecture import architecture_from_dict
 from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
-from enas.search.controllers import SEARCHING, TRAINED, Controller, RandomController
+from enas.search.controllers import Controller, RandomController
 from enas.search.cost import Cost
-from enas.search.derive import Derivation, DeriveConfig, Deriver
-from enas.search.optim import ControllerOptimConfig, SharedOptimisation, clip_gradient, set_lr
+from enas.search.derive import Derivation, Deriver
+from enas.search.optim import clip_gradient, make_optimizer, set_lr
 from enas.search.ranks import ALONE, Ranks
-from enas.search.reinforce import Baseline, ReinforceConfig, policy_loss, returns
+from enas.search.record import LARGEST_WRITTEN_OUT, NoLogbook, format_score
+from enas.search.reinforce import Baseline, policy_loss, returns
 from enas.search.sampling import check_finite, sample
+from enas.search.settings import (
+    ControllerOptimConfig,
+    DeriveConfig,
+    ReinforceConfig,
+    SharedOptimisation,
+    TrainerConfig,
+)
 from enas.search.size import UNLIMITED, SizeBudget
 from enas.search.space import Space
-from enas.search.task import LengthConfig, Task
-from enas.settings import ABOVE_ZERO, ANY_OF, SEARCHES, TRAINING, setting
+from enas.search.task import Task
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerConfig(LengthConfig):
-    """Lengths and coefficients of the loop."""
-
-    save_epoch: int = setting(
-        4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
-    )
-    log_step: int = setting(50, "steps between two entries in log and TensorBoard", at_least=1, again=TRAINING)
-    shared_num_sample: int = setting(1, "architectures a shared step, their gradients averaged", at_least=1)
-    shared_balanced: bool = setting(
-        False,
-        "uniform architectures of a shared step make each choice of a decision equally often",
-        only={**SEARCHING, ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO}},
-    )
-    controller_start: float = setting(
-        0.0,
-        "share of the epochs in which ω trains on uniform architectures, before the controller trains",
-        at_least=0,
-        below=1,
-        only=TRAINED,
-    )
-    controller_max_step: int = setting(
-        2000, "architectures sampled for the controller an epoch", at_least=0, only=TRAINED
-    )
-
-    @property
-    def warm_up_epochs(self) -> int:
-        """Epochs before the controller trains: `controller_start` of them all, rounded."""
-        return round(self.controller_start * self.max_epoch)
 
 
 @dataclass
@@ -142,7 +117,7 @@ class Trainer:
         header: dict[str, Any] | None = None,
         space: Space[Any] | None = None,
         draw_policy: Callable[[Space[Any], list[Any], Path], Path] | None = None,
-        logbook: Logbook | NoLogbook | None = None,
+        logbook: NoLogbook | None = None,
         checkpoints: Checkpoints | None = None,
         folder: Path | None = None,
         ranks: Ranks = ALONE,
@@ -163,10 +138,10 @@ class Trainer:
         self.shared_optim = shared_optim
         self.controller_optim = controller_optim
         self.shared_parameters = list(task.model.parameters())  # looking for them takes half a step of a micro network
-        self.shared_optimizer = shared_optim.optimizer(self.shared_parameters)
+        self.shared_optimizer = make_optimizer(parameters=self.shared_parameters, **shared_optim.optimizer)
         self.controller_optimizer = None
         if controller.is_trained:
-            self.controller_optimizer = controller_optim.optimizer(controller.parameters())
+            self.controller_optimizer = make_optimizer(parameters=controller.parameters(), **controller_optim.optimizer)
         self.draw = draw
         self.header = header or {}
         self.logbook = logbook or NoLogbook()

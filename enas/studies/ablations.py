@@ -4,14 +4,11 @@ from enas.studies.ablations import node_removal
 node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from enas.errors import UserError
-from enas.parser import guarded
-from enas.runs.commands import parse_flags, summary_of
 from enas.runs.process import undisturbed
 from enas.studies import report
 from enas.studies.edits import Variant, removals, replacements
@@ -85,13 +82,3 @@ def _scored(
         plot(folder, study, rows)
         print(f"wrote {folder}: params.json, results.json, results.csv and plots")
     return rows
-
-
-def main(ablation: Callable[..., list[dict[str, Any]]], argv: list[str] | None = None) -> int:
-    """Run an ablation as the flags say; returns the exit status, as `enas.parser.guarded` does."""
-    return guarded(lambda: ablation(**parse_flags(argv, summary_of(ablation), _add_max_batches)))
-
-
-def _add_max_batches(parser: argparse.ArgumentParser) -> None:
-    text = "minibatches of each split to score on, in mode derive (default: all)"
-    parser.add_argument("--max_batches", type=int, metavar="N", help=text)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from enas.pictures.plots import SERIES_COLOURS, write_figure
 from enas.search.cost import Cost
-from enas.search.task import Metric
+from enas.search.metric import Metric
 
 _LINE = "{:15} {:10} {:>9} {:>8}  {:36} {}"
 

@@ -9,7 +9,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +19,19 @@ from enas.config import Config, effect_notes, with_variation
 from enas.data.identity import digest, identity_of
 from enas.errors import UserError
 from enas.files import make_writable, read_json, write_json
-from enas.parser import Parser, guarded
 from enas.runs import run
-from enas.runs.commands import add_settings, parse_flags, summary_of
 from enas.runs.folder import saved_config
 from enas.runs.launch import check_not_launched
 from enas.runs.process import undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
-from enas.settings import Settings, setting
 from enas.studies import evaluation_report, truth
+from enas.studies.settings import CONTROLS, EXPECTED, SEARCHES, EvaluationConfig
 from enas.studies.statistics import best_of, distribution, paired, standard_error, tau
 from enas.studies.truth import Table, Workers, architectures_of, complete
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
-# What sets a search apart from the one that is evaluated.
-SEARCHES = {
-    "search": {},
-    "ema": {"baseline": "ema"},
-    "independent": {"controller_type": "independent"},
-    "random_shared": {"train_type": "random"},
-}
-# Controls that are expectations over the table: a draw of a few seeds would be luck.
-EXPECTED = ("uniform", "random_budget")
-CONTROLS = (*EXPECTED, "lstm")
-METHODS = (*SEARCHES, "finalists", *CONTROLS)
 BEST_TENTH = 0.1
 MADE_WITH = ("settings", "data")
 OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # of a search, which an evaluation sets itself
@@ -52,41 +39,6 @@ PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by sp
 # Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
 FINALIST_SEED = 1_000_000
 SAMPLES_PER_FINALIST = 100
-BACKENDS = ("loky", "ray", "dask", "sequential")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(Settings):
-    """What is compared, against what, and on how many processes."""
-
-    budget: str = setting("", "variation in configs/ by which an architecture is trained from scratch")
-    table: str = setting("", "JSON file of architectures trained by it; what is missing there is trained first")
-    num_truth: int = setting(0, "architectures of that table, drawn uniformly; 0 is the whole space", at_least=0)
-    truth_seeds: int = setting(2, "trainings of each architecture, with seeds 1, 2, …", at_least=1)
-    seeds: int = setting(5, "times each method is tried, with seeds 1, 2, …", at_least=1)
-    methods: tuple[str, ...] = setting(
-        ("search", "ema", "independent", "random_shared", "uniform", "random_budget"),
-        f"out of {', '.join(METHODS)}; the first is compared with the others; none makes the table only",
-    )
-    finalists: int = setting(
-        10,
-        "best candidates of a search that the method finalists trains once from scratch, to take the best",
-        at_least=1,
-    )
-    jobs: int = setting(1, "trainings side by side", at_least=1)
-    backend: str = setting("loky", "joblib's: loky here, ray or dask on a cluster", choices=BACKENDS)
-    output: str = setting("", "folder of the results; analysis_results/search_evaluation/TABLE by default")
-    dry_run: bool = setting(False, "say what would be trained, and for how long, and end")
-
-    def check(self) -> None:
-        for name in ("budget", "table"):
-            if not getattr(self, name):
-                raise UserError(f"{name} is missing; --{name} names it, and --help says what it is")
-        for name in self.methods:
-            if name not in METHODS:
-                raise UserError(f"methods: unknown method {name!r}; there are {', '.join(METHODS)}")
-        if "random_budget" in self.methods and not set(self.methods) - set(CONTROLS):
-            raise UserError("methods: random_budget takes the time of a search, and there is none")
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -141,7 +93,7 @@ class _Evaluation:
         self.truth_seeds = range(1, config.truth_seeds + 1)
         self.seeds = range(1, config.seeds + 1)
         self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
-        space = search.space.controllers["random"](search).space
+        space = search.space.problem().controllers["random"](search).space
         self.table = Table.open(Path(config.table), budget)
         self.table.fill(architectures_of(space, config.num_truth), config.num_truth)
         # What methods found outside of the table.
@@ -154,7 +106,7 @@ class _Evaluation:
             return self._say_what_is_left()
         for folder in (self.folder, self.table.path.parent):
             make_writable(folder)
-        data = self.budget.space.load_data(self.budget)
+        data = self.budget.space.problem().load_data(self.budget)
         identity, self.cost = identity_of(data), run.cost_of(self.budget, data)
         for table in (self.table, self.found, self.finalists):
             table.check_data(self.budget.dataset, identity)
@@ -201,7 +153,7 @@ class _Evaluation:
         return made_with
 
     def _note_what_searches_are_made_with(self) -> None:
-        identity, path = identity_of(self.search.space.load_data(self.search)), self.folder / "search.json"
+        identity, path = identity_of(self.search.space.problem().load_data(self.search)), self.folder / "search.json"
         if self.made_with:
             truth.check_data(path, self.made_with["data"], identity, self.search.dataset, "output")
             return
@@ -279,7 +231,7 @@ class _Evaluation:
         if method == "finalists":
             row, _ = self._best(self.finalists, self._final_runs(seed))
             return self.finalists.architectures[row]
-        return self.search.space.baselines["lstm"](self.budget)
+        return self.search.space.problem().baselines["lstm"](self.budget)
 
     def _best(self, table: Table, trainings: list[tuple[int, int]]) -> tuple[int, int]:
         """The (row, seed) pair that validates best."""
@@ -473,12 +425,3 @@ def best_candidates(log_dir: str, num: int) -> list[dict[str, Any]]:
 def _begun(settings: dict[str, Any]) -> list[Path]:
     """The run in the log_dir of a search, where it has saved something."""
     return [path for path in Path(settings["log_dir"]).glob("*") if any(path.glob("checkpoints/*.pt"))]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Evaluate as the flags say; returns the exit status, as `enas.parser.guarded` does."""
-
-    def add(parser: Parser) -> None:
-        add_settings(parser, {spec.name: spec for spec in fields(EvaluationConfig)})
-
-    return guarded(lambda: evaluate(**parse_flags(argv, summary_of(evaluate), add)))

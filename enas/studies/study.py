@@ -13,9 +13,9 @@ from enas.files import read_json
 from enas.runs import run
 from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, run_config
 from enas.runs.launch import check_not_launched
-from enas.runs.logbook import progress_bar
 from enas.search.cost import Cost
-from enas.search.task import Metric
+from enas.search.metric import Metric
+from enas.search.record import progress_bar
 from enas.settings import SEARCHES
 from enas.studies.edits import Editable, Variant
 
@@ -93,7 +93,7 @@ def _with_shared_weights(
     data = read_json(folder / IDENTITY)["splits"]  # the data was found to be the same
     weights = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
     origin = {"data": data, **weights}
-    cost = None if config.space.cost is None else trainer.size.cost
+    cost = None if config.space.problem().cost is None else trainer.size.cost
     return Study(_name(folder, dag_path), config, architecture, score, origin, cost)
 
 
@@ -109,7 +109,7 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
     _check_ablation(config, ablation)
     if not config.space.has_validation(config):
         raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
-    data = config.space.load_data(config)
+    data = config.space.problem().load_data(config)
     if folder is not None:
         check_same_data(folder, config.dataset, identity_of(data))
     architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)

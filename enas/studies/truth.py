@@ -24,9 +24,9 @@ from enas.data.identity import Identity
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json
 from enas.runs import run
-from enas.runs.logbook import progress_bar
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.controllers import RandomController
+from enas.search.record import progress_bar
 from enas.search.space import Space
 from enas.settings import USE
 

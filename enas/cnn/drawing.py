@@ -1,0 +1,105 @@
+"""Pictures of convolutional networks and cells, in the style of Figures 3, 5 and 6 of the paper."""
+
+import itertools
+
+import graphviz
+
+from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
+from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
+from enas.cnn.operation_names import OPERATIONS
+from enas.pictures.drawing import LIGHT_EDGE_STYLE, new_graph
+
+MICRO_INPUTS = ("h[i-1]", "h[i]")
+MICRO_OUTPUT = "h[i+1]"
+_SKIP_EDGE_STYLE = {"color": "#8FA3B8", "penwidth": "1.2", "arrowsize": "0.7"}
+_REDUCTION_STYLE = {
+    "label": "reduce",
+    "shape": "invtrapezium",
+    "style": "filled",
+    "fillcolor": "#D9D9D9",
+    "fixedsize": "true",
+}
+_ADD_STYLE = {"shape": "ellipse", "style": "filled", "margin": "0.02"}
+_CELL_STYLE = {"color": "#BBBBBB", "style": "rounded", "margin": "16"}
+# Of a macro network, in points: the distance from box to box, and the width of a box.
+_ROW = 56
+_BOX_WIDTH = 136
+_POINTS_PER_INCH = 72
+
+
+def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.Digraph:
+    """The drawing of a macro network as a Graphviz graph, whose positions `neato -n2` keeps as they are.
+
+    `dot` cannot draw it: where there are many skips, it leads them through the chain of layers.
+    """
+    graph = new_graph("network", title)
+    graph.engine = "neato"
+    chain = _chain(network)
+    heights = {name: -_ROW * row for row, (name, _) in enumerate(chain)}
+    for name, style in chain:
+        graph.node(name, pos=f"0,{heights[name]}", width=f"{_BOX_WIDTH / _POINTS_PER_INCH}", **style)
+    for (above, _), (below, _) in itertools.pairwise(chain):
+        graph.edge(above, below)
+    for layer, skips in zip(network.layers, network.skips, strict=True):
+        for earlier in skips:
+            side = -1 if earlier == STEM or network.layers.index(earlier) % 2 else 1
+            arc = _arc(heights[str(earlier)], heights[str(layer)], side)
+            graph.edge(str(earlier), str(layer), pos=arc, **_SKIP_EDGE_STYLE)
+    return graph
+
+
+def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
+    """The boxes from the image to the softmax, top to bottom: names and attributes."""
+    chain: list[tuple[str, dict[str, str]]] = [("image", {})]
+    if network.reads_stem:
+        chain.append((str(STEM), {"label": "stem"}))
+    operations = dict(zip(network.layers, network.operations, strict=True))
+    reductions = reduction_layers(network.num_layers)
+    for layer in range(network.num_layers):
+        if layer in operations:
+            operation = OPERATIONS[operations[layer]]
+            chain.append((str(layer), {"label": f"{layer}: {operation.label}", "fillcolor": operation.colour}))
+        if layer in reductions:
+            chain.append((f"reduction {reductions.index(layer)}", _REDUCTION_STYLE))
+    return [*chain, ("softmax", {})]
+
+
+def _arc(top: float, bottom: float, side: int) -> str:
+    """Graphviz's spline of a skip at heights `top` to `bottom`, on the right (side 1) or on the left (−1).
+
+    It leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and outgoing
+    skips of a layer apart. Longer skips swing further out.
+    """
+    top, bottom = top - _ROW / 12, bottom + _ROW / 12
+    edge = _BOX_WIDTH / 2
+    out = side * (edge + 20 + 0.42 * (top - bottom))
+    tip, end = side * edge, side * (edge + 8)
+    return f"e,{tip:g},{bottom:g} {side * edge:g},{top:g} {out:g},{top:g} {out:g},{bottom:g} {end:g},{bottom:g}"
+
+
+def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.Digraph:
+    """The drawing of a micro network as a Graphviz graph, which a notebook shows as it is."""
+    graph = new_graph("network", title)
+    for name in CELL_NAMES:
+        with graph.subgraph(name=f"cluster_{name}", graph_attr=_CELL_STYLE) as cluster:
+            cluster.attr(label=f"{name} cell")
+            _add_micro_cell(cluster, f"{name} ", getattr(network, name))
+    return graph
+
+
+def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> None:
+    with graph.subgraph(graph_attr={"rank": "source"}) as top:
+        for label, name in zip(CELL_INPUTS, MICRO_INPUTS, strict=True):
+            top.node(f"{prefix}{label}", label=name)
+    for node, slot, source, operation in cell.edges:
+        if slot == 0:
+            graph.node(f"{prefix}{node}", label=f"{node}: add", **_ADD_STYLE)
+        box = f"{prefix}{node} {slot}"
+        graph.node(box, label=OPERATIONS[operation].label, fillcolor=OPERATIONS[operation].colour)
+        graph.edge(f"{prefix}{source}", box)
+        graph.edge(box, f"{prefix}{node}")
+    graph.node(f"{prefix}concat", label="concat")
+    for node in cell.output_nodes:
+        graph.edge(f"{prefix}{node}", f"{prefix}concat", **LIGHT_EDGE_STYLE)
+    graph.node(f"{prefix}output", label=MICRO_OUTPUT)
+    graph.edge(f"{prefix}concat", f"{prefix}output")

@@ -1,0 +1,115 @@
+"""The recurrent search space on text: data, models, controllers (paper section 2.1)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from enas.pictures.drawing import write_graph
+from enas.rnn.baseline import LSTMBaseline
+from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
+from enas.rnn.controller import RNNController
+from enas.rnn.cost import cell_cost, lstm_cost, nearest_hidden
+from enas.rnn.drawing import cell_graph
+from enas.rnn.export import exported
+from enas.rnn.language_model import LanguageModel
+from enas.rnn.lstm import LSTMModel
+from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, RNNControllerConfig, SharedRNNConfig
+from enas.rnn.shared import SharedRNN
+from enas.rnn.task import LanguageTask
+from enas.rnn.text import Corpus, load_corpus
+from enas.search.cost import Cost
+from enas.search.problem import Problem, trained, uniform
+from enas.settings import ConfigLike
+
+TEST_WARM_UP = 200  # tokens; LSTM language models use about 200 (Khandelwal et al. 2018)
+
+
+def load_data(config: ConfigLike) -> Corpus:
+    """The text."""
+    reading = {"vocab_min_count": config.vocab_min_count, "text_unit": config.text_unit}
+    return load_corpus(config.dataset, data_dir=config.data_dir, **reading)
+
+
+def search_task(config: ConfigLike, corpus: Corpus, device: torch.device) -> LanguageTask:
+    """The task with the shared model."""
+    model = SharedRNN(len(corpus.vocabulary), config[SharedRNNConfig])
+    return LanguageTask(corpus, _prepared(config, corpus, model, device), config[LanguageTaskConfig])
+
+
+def scratch_task(
+    config: ConfigLike, corpus: Corpus, architecture: RNNCell | LSTMBaseline, device: torch.device
+) -> LanguageTask:
+    """The task with a model of one architecture: no batch normalisation, and no weights for anything else."""
+    model = _prepared(config, corpus, _model_of(config, len(corpus.vocabulary), architecture), device)
+    random_length = config.scratch_random_length
+    return LanguageTask(
+        corpus, model, config[LanguageTaskConfig], random_length=random_length, test_warm_up=TEST_WARM_UP
+    )
+
+
+def _model_of(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> LanguageModel:
+    if isinstance(architecture, LSTMBaseline):
+        embed = architecture.hidden if config.tie_weights else config.shared_embed
+        sizes = replace(config[LanguageModelConfig], shared_embed=embed, shared_hid=architecture.hidden)
+        return LSTMModel(vocab_size, sizes)
+    size = architecture.nodes[-1] + 1
+    sizes = replace(config[SharedRNNConfig], num_blocks=size, shared_batch_norm=False)
+    return SharedRNN(vocab_size, sizes, architecture.edges)
+
+
+def _prepared(config: ConfigLike, corpus: Corpus, model: LanguageModel, device: torch.device) -> LanguageModel:
+    if config.shared_unigram_bias:
+        model.start_from_frequencies(corpus.train)
+    return model.to(device)
+
+
+def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> RNNSpace:
+    return kind(config.num_blocks, config.shared_rnn_activations, config.cell_output, **more)
+
+
+def _flexible_cells(config: ConfigLike) -> RNNSpace:
+    return _cells(config, FlexibleRNNSpace)
+
+
+def _hardcoded_cells(config: ConfigLike) -> RNNSpace:
+    return _cells(config, HardcodedRNNSpace, shape=config.architecture)
+
+
+def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
+    """The plain LSTM whose language model has about as many parameters as one of a cell of `num_blocks` nodes."""
+    vocab_size, embed, hidden = len(load_data(config).vocabulary), config.shared_embed, config.shared_hid
+    embeddings = vocab_size * embed + (0 if config.tie_weights else vocab_size * hidden) + vocab_size
+    cell = 2 * hidden * (embed + config.num_blocks * hidden)  # input, state, and an edge for each node but the first
+    return LSTMBaseline(nearest_hidden(embeddings + cell, vocab_size, embed, config.tie_weights))
+
+
+def cost(config: ConfigLike, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], Cost]:
+    """What tells the cost of a language model with a cell, per token."""
+    vocab_size, embed, tie_weights = len(corpus.vocabulary), config.shared_embed, config.tie_weights
+
+    def of(architecture: RNNCell | LSTMBaseline) -> Cost:
+        if isinstance(architecture, LSTMBaseline):
+            hidden = architecture.hidden
+            return lstm_cost(vocab_size, hidden if tie_weights else embed, hidden, tie_weights)
+        return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie_weights)
+
+    return of
+
+
+PROBLEM = Problem(
+    controllers={
+        "orig": trained(_cells, RNNController, RNNControllerConfig),
+        "flexible": trained(_flexible_cells, RNNController, RNNControllerConfig),
+        "hardcoded": trained(_hardcoded_cells, RNNController, RNNControllerConfig),
+        "random": uniform(_cells),
+    },
+    load_data=load_data,
+    search_task=search_task,
+    scratch_task=scratch_task,
+    draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),
+    cost=cost,
+    export=exported,
+    baselines={"lstm": nearest_lstm},
+)

@@ -1,0 +1,82 @@
+"""What a search space needs torch for: its data, its models, its controllers, and what is made of them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from enas.search.architecture import Architecture
+from enas.search.controllers import Controller, IndependentController, RandomController
+from enas.search.cost import Cost
+from enas.search.exported import Exported
+from enas.search.settings import ControllerConfig
+from enas.search.space import Space
+from enas.search.task import Task
+from enas.settings import ConfigLike
+
+
+class Data(Protocol):
+    """What `SearchSpace.load_data` returns.
+
+    Where it has an `identity` too (`enas.data.identity`), a run refuses to go on with other data.
+    """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to log about the data, one line each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """The other half of a `SearchSpace`.
+
+    Attributes:
+        controllers: by train type, what makes the controller.
+        load_data: reads the data.
+        search_task: makes the problem with the shared model; given settings, data and device.
+        scratch_task: makes the problem with a model of one architecture; given settings, data, architecture and device.
+        draw: (architecture, path, title) to the picture written.
+        cost: (settings, data) to what tells the cost of an architecture as a run from scratch trains it; None where
+            that is not known.
+        export: (architecture, weights by name, settings) to what `enas.export` writes; None where it cannot.
+        baselines: by name, what makes an architecture that is not searched but can be trained in the place of one.
+    """
+
+    controllers: Mapping[str, Callable[[ConfigLike], Controller[Any]]]
+    load_data: Callable[[ConfigLike], Data]
+    search_task: Callable[[ConfigLike, Any, torch.device], Task]
+    scratch_task: Callable[[ConfigLike, Any, Any, torch.device], Task]
+    draw: Callable[[Any, Path, str], Path]
+    cost: Callable[[ConfigLike, Any], Callable[[Any], Cost]] | None = None
+    export: Callable[[Any, Mapping[str, torch.Tensor], ConfigLike], Exported] | None = None
+    baselines: Mapping[str, Callable[[ConfigLike], Architecture]] = field(default_factory=dict)
+
+
+def trained(
+    space: Callable[[ConfigLike], Space[Any]],
+    lstm: Callable[[Any, Any], Controller[Any]],
+    part: type[ControllerConfig],
+    independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
+) -> Callable[[ConfigLike], Controller[Any]]:
+    """What makes the trained controller of a space, of the type that controller_type says.
+
+    Args:
+        space: makes what is sampled.
+        lstm: (space, settings of `part`) to a controller, for controller_type lstm.
+        part: the `Settings` class of that controller.
+        independent: (space, settings) to a controller, for controller_type independent.
+    """
+
+    def make(config: ConfigLike) -> Controller[Any]:
+        if config.controller_type == "independent":
+            return independent(space(config), config)
+        return lstm(space(config), config[part])
+
+    return make
+
+
+def uniform(space: Callable[[ConfigLike], Space[Any]]) -> Callable[[ConfigLike], Controller[Any]]:
+    """What makes the controller of train_type random."""
+    return lambda config: RandomController(space(config), config.shared_balanced)

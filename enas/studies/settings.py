@@ -1,0 +1,61 @@
+"""The settings of an evaluation of searches."""
+
+from dataclasses import dataclass
+
+from enas.errors import UserError
+from enas.settings import Settings, setting
+
+# What sets a search apart from the one that is evaluated.
+SEARCHES = {
+    "search": {},
+    "ema": {"baseline": "ema"},
+    "independent": {"controller_type": "independent"},
+    "random_shared": {"train_type": "random"},
+}
+
+
+# Controls that are expectations over the table: a draw of a few seeds would be luck.
+EXPECTED = ("uniform", "random_budget")
+
+
+CONTROLS = (*EXPECTED, "lstm")
+
+
+METHODS = (*SEARCHES, "finalists", *CONTROLS)
+
+
+BACKENDS = ("loky", "ray", "dask", "sequential")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Settings):
+    """What is compared, against what, and on how many processes."""
+
+    budget: str = setting("", "variation in configs/ by which an architecture is trained from scratch")
+    table: str = setting("", "JSON file of architectures trained by it; what is missing there is trained first")
+    num_truth: int = setting(0, "architectures of that table, drawn uniformly; 0 is the whole space", at_least=0)
+    truth_seeds: int = setting(2, "trainings of each architecture, with seeds 1, 2, …", at_least=1)
+    seeds: int = setting(5, "times each method is tried, with seeds 1, 2, …", at_least=1)
+    methods: tuple[str, ...] = setting(
+        ("search", "ema", "independent", "random_shared", "uniform", "random_budget"),
+        f"out of {', '.join(METHODS)}; the first is compared with the others; none makes the table only",
+    )
+    finalists: int = setting(
+        10,
+        "best candidates of a search that the method finalists trains once from scratch, to take the best",
+        at_least=1,
+    )
+    jobs: int = setting(1, "trainings side by side", at_least=1)
+    backend: str = setting("loky", "joblib's: loky here, ray or dask on a cluster", choices=BACKENDS)
+    output: str = setting("", "folder of the results; analysis_results/search_evaluation/TABLE by default")
+    dry_run: bool = setting(False, "say what would be trained, and for how long, and end")
+
+    def check(self) -> None:
+        for name in ("budget", "table"):
+            if not getattr(self, name):
+                raise UserError(f"{name} is missing; --{name} names it, and --help says what it is")
+        for name in self.methods:
+            if name not in METHODS:
+                raise UserError(f"methods: unknown method {name!r}; there are {', '.join(METHODS)}")
+        if "random_budget" in self.methods and not set(self.methods) - set(CONTROLS):
+            raise UserError("methods: random_budget takes the time of a search, and there is none")
