@@ -168,7 +168,7 @@ COMMANDS = {
         help="fetch a public dataset, check it, and install it whole or not at all",
         action="enas.data.download:install",
         flags={
-            "dataset": {"choices": (*CATALOGUE, *ALIASES), "help": "the dataset to install"},
+            "dataset": {"help": f"the dataset to install: {', '.join([*CATALOGUE, *ALIASES])}"},
             "--from": {
                 "dest": "source",
                 "metavar": "FILE_OR_URL",
