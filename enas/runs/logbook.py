@@ -39,8 +39,8 @@ class Logbook(NoLogbook):
         super().__init__()
         self.folder = folder
         self._draw = draw
-        self._mirror = mirror
         self._curves = Curves(folder, purge_step) if curves else None
+        self._pages = [page for page in (self._curves, mirror) if page]
         self._log = logging.Logger(f"enas.{folder.name}")
         file = _LogFile(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -55,10 +55,8 @@ class Logbook(NoLogbook):
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """TensorBoard curves `group/name`."""
         named = {f"{group}/{name}": value for name, value in values.items()}
-        if self._curves:
-            self._curves.scalars(named, step)
-        if self._mirror and named:
-            self._mirror.scalars(named, step)
+        for page in self._pages if named else ():
+            page.scalars(named, step)
 
     def derived(self, architecture: Any, name: str, title: str, step: int) -> None:
         """Write an architecture as a JSON file, and a picture."""
@@ -80,12 +78,8 @@ class Logbook(NoLogbook):
 
     def _picture(self, tag: str, path: Path, step: int) -> None:
         """A PNG for TensorBoard; a drawing left as .dot is skipped."""
-        if path.suffix != ".png":
-            return
-        if self._curves:
-            self._curves.picture(tag, path, step)
-        if self._mirror:
-            self._mirror.picture(tag, path, step)
+        for page in self._pages if path.suffix == ".png" else ():
+            page.picture(tag, path, step)
 
     def results(self, results: dict[str, Any]) -> None:
         """Rewrite results.json."""
@@ -101,10 +95,8 @@ class Logbook(NoLogbook):
         """Flush and close every file."""
         for handler in self._log.handlers:
             handler.close()
-        if self._mirror:
-            self._mirror.close()
-        if self._curves:
-            self._curves.close()
+        for page in reversed(self._pages):
+            page.close()
 
 
 class _LogFile(logging.FileHandler):

@@ -108,17 +108,12 @@ def _begun(
     data = _load_data(config, ranks, data_of)
     task, controller = make_problem(config, data, architecture, device, ranks)
     folder = Path(ranks.from_first(lambda: str(_new_folder(config, data))))
-    lines = [*data.notes, *notes]
-    for choose in (_choose_precision, _choose_threads):
-        config, why = _agreed(ranks, config, *choose(config, task, controller))  # all try at once, as they will train
-        lines += why
-    _use_precision(config, task)
-    torch.set_num_threads(config.num_threads)
+    config, reasons = _tried(config, task, controller, ranks)
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     training = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
     where = f"{device}" if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
-    lines += [*_without_warm_up(config, controller), f"run {folder}: {_what(config, training)}, on {where}"]
-    return config, training, lines
+    opening = f"run {folder}: {_what(config, training)}, on {where}"
+    return config, training, [*data.notes, *notes, *reasons, *_without_warm_up(config, controller), opening]
 
 
 def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks) -> tuple[Training, list[str]]:
@@ -134,12 +129,6 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     if is_search:
         _take_final(training)
     return training, lines
-
-
-def _agreed(ranks: Ranks, config: Config, chosen: dict[str, Any], why: list[str]) -> tuple[Config, list[str]]:
-    """What the first process chose by trials on its machine."""
-    chosen, why = ranks.from_first(lambda: (chosen, why))
-    return config.replace(**chosen), why
 
 
 def pick_device(num_gpu: int) -> torch.device:
@@ -230,21 +219,25 @@ def _use_precision(config: Config, task: Task) -> None:
         task.precision = config.precision
 
 
-def _choose_precision(config: Config, task: Task, controller: Controller[Any]) -> tuple[dict[str, Any], list[str]]:
-    """The precision that is fastest here, where it is auto, and a line on why."""
-    if config.precision != "auto" or len(task.precisions) == 1:
-        return {}, []
-    precision, reason = choose_precision(task, controller, config.shared_num_sample)
-    task.precision = precision
-    return {"precision": precision}, [f"precision {precision}: {reason}"]
+def _tried(config: Config, task: Task, controller: Controller[Any], ranks: Ranks) -> tuple[Config, list[str]]:
+    """The settings with the precision and threads that are fastest here, where they are open, and lines on why.
 
-
-def _choose_threads(config: Config, task: Task, controller: Controller[Any]) -> tuple[dict[str, Any], list[str]]:
-    """The number of threads, the fastest where it is 0, and a line on why."""
-    num, reason = config.num_threads, "as num_threads says"
-    if num == 0:
-        num, reason = choose_threads(task, controller, config.shared_num_sample)
-    return {"num_threads": num}, [f"threads {num}: {reason}"]
+    All processes try at once, as they will train; the first one's choice counts.
+    """
+    chosen: dict[str, Any] = {"num_threads": config.num_threads}
+    lines, reason = [], "as num_threads says"
+    if config.precision == "auto" and len(task.precisions) > 1:
+        task.precision, why = choose_precision(task, controller, config.shared_num_sample)
+        chosen["precision"] = task.precision
+        lines.append(f"precision {task.precision}: {why}")
+    if config.num_threads == 0:
+        chosen["num_threads"], reason = choose_threads(task, controller, config.shared_num_sample)
+    lines.append(f"threads {chosen['num_threads']}: {reason}")
+    chosen, lines = ranks.from_first(lambda: (chosen, lines))
+    config = config.replace(**chosen)
+    _use_precision(config, task)
+    torch.set_num_threads(config.num_threads)
+    return config, lines
 
 
 def _new_folder(config: Config, data: Any) -> Path:
