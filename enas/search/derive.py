@@ -1,9 +1,9 @@
 """Deriving (paper section 2.2): the best of many samples of the policy; and how the policy compares with chance."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -153,18 +153,18 @@ class Deriver:
             return ordered(known, self.task.metric), known
         return ordered(self._scores(shortlist, self.task.rank), self.task.rank_metric), {}
 
-    def _rank(self, architectures: list[Any]) -> dict[str, Any]:
+    def _rank(self, architectures: list[Any]) -> dict[Any, float]:
         """The score of each different architecture on the first few validation minibatches."""
         different = list(dict.fromkeys(architectures))
         return self._scores(different, lambda some: self.task.rank(some, self.config.derive_max_batches))
 
-    def _scores(self, architectures: list[Any], score: Callable[[list[Any]], list[float]]) -> dict[str, Any]:
+    def _scores(self, architectures: list[Any], score: Callable[[Sequence[Any]], list[float]]) -> dict[Any, float]:
         values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
         return dict(zip(architectures, values.tolist(), strict=True))
 
     def _compare(self, sampled: Sample[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, by draws that are none of the run's.
-        chance = RandomController(self.space, generator=torch.Generator().manual_seed(0))
+        chance = RandomController(cast("Space[Any]", self.space), generator=torch.Generator().manual_seed(0))
         uniform = chance.sample(self.config.derive_num_sample).architectures
         uniform_scores, metric = self._rank(uniform), self.task.rank_metric
         return {
@@ -177,7 +177,7 @@ class Deriver:
         }
 
 
-def ordered(scores: dict[Hashable, float], metric: Metric) -> list[Any]:
+def ordered(scores: Mapping[Any, float], metric: Metric) -> list[Any]:
     """The keys of `scores`, best first; those without a number last, and equals as they come."""
     sign = -1 if metric.higher_is_better else 1
     return sorted(scores, key=lambda one: (math.isnan(scores[one]), sign * scores[one]))

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim.swa_utils import AveragedModel
 
 from enas.errors import TrainingDivergedError
+from enas.search.checkpoint import Checkpoints
 from enas.search.task import Task
 from enas.search.training import Training
 from enas.settings import ConfigLike
@@ -114,7 +115,7 @@ class ScratchTrainer(Training):
             raise TrainingDivergedError(
                 f"{self.folder}: no epoch has a finite validation {self.task.metric.name}; nothing to test"
             )
-        best = self.checkpoints.load_best(self.task.device)
+        best = cast("Checkpoints", self.checkpoints).load_best(self.task.device)
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])
         with self._averaged_weights():

@@ -4,7 +4,8 @@ Each epoch trains the shared parameters ω on sampled architectures, then the co
 and every `save_epoch` epochs derives the best architecture.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 
@@ -18,6 +19,7 @@ from enas.search.record import LARGEST_WRITTEN_OUT, format_score
 from enas.search.reinforce import Baseline, policy_loss, returns
 from enas.search.sampling import check_finite, sample
 from enas.search.settings import ControllerOptimConfig, DeriveConfig, ReinforceConfig
+from enas.search.space import Space
 from enas.search.task import Task
 from enas.search.training import Training
 from enas.settings import ConfigLike
@@ -49,7 +51,7 @@ class Trainer(Training):
             )
         self.deriver = Deriver(task, controller, config[DeriveConfig], space, self.ranks, self.size)
         self.controller_optim = config[ControllerOptimConfig]
-        self.controller_optimizer = None
+        self.controller_optimizer: torch.optim.Optimizer | None = None
         if controller.is_trained:
             self.controller_optimizer = make_optimizer(
                 parameters=controller.parameters(), **self.controller_optim.optimizer
@@ -70,16 +72,14 @@ class Trainer(Training):
     def train_shared(self) -> None:
         """Train ω for the rest of the epoch's steps, each on freshly sampled architectures and the next minibatch."""
         for _ in self.steps_left():
-            if self.drawn is None:
-                self._draw()
-            architectures, self.drawn = self.drawn, None
+            architectures, self.drawn = self.drawn or self._sampled(), None
             is_last = self.progress.shared_step + 1 == self.task.steps_per_epoch
             self.shared_step(self.ranks.share(architectures), None if is_last else self._draw)
             self.stop_if_asked()
 
     def train_controller(self) -> None:
         """Train θ on the rest of `controller_max_step` sampled architectures; ω is fixed and in evaluation mode."""
-        if not self.controller.is_trained or self.is_warming_up():
+        if self.controller_optimizer is None or self.is_warming_up():
             return
         set_lr(self.controller_optimizer, self.controller_optim.rate(self.progress.epoch + 1))
         num_left = self.config.controller_max_step - self.progress.controller_sample
@@ -90,23 +90,24 @@ class Trainer(Training):
 
     def update_controller(self, num: int) -> None:
         """One update of θ by `num` sampled architectures, scored on the next validation minibatch."""
+        optimizer = cast("torch.optim.Optimizer", self.controller_optimizer)
         sampled = sample(self.controller, num)
         rewards = self.rewards(sampled.architectures)
         if not torch.isfinite(rewards).all():
             self._skip_update("a reward")
             return
         loss, advantage = self.controller_loss(sampled, rewards)
-        self.controller_optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = clip_gradient(self.controller.parameters(), self.controller_optim.controller_grad_clip)
         if not torch.isfinite(norm):
             self._skip_update("the gradient")
             return
-        self.controller_optimizer.step()
+        optimizer.step()
         check_finite(self.controller)
         self._note_update(sampled, rewards, loss, advantage)
 
-    def rewards(self, architectures: list[Any]) -> torch.Tensor:
+    def rewards(self, architectures: Sequence[Any]) -> torch.Tensor:
         """The reward of each of M architectures, [M]: what the task measures, and what their size adds."""
         return self.ranks.divided(self.task.rewards, architectures).cpu() + self.size.reward(architectures)
 
@@ -139,7 +140,7 @@ class Trainer(Training):
                 "reward": reward,
                 "entropy": entropy,
                 "advantage": float(advantage.mean()),
-                "baseline": float(self.baseline.value.mean()),
+                "baseline": float(cast("torch.Tensor", self.baseline.value).mean()),
             }
             self.logbook.scalars("controller", values, progress.step)
 
@@ -159,12 +160,15 @@ class Trainer(Training):
         return next(finished, progress.epoch)
 
     def _draw(self) -> None:
-        """Sample the architectures of the next shared step."""
+        self.drawn = self._sampled()
+
+    def _sampled(self) -> list[Any]:
+        """The architectures of the next shared step."""
         source = self.controller
         if self.is_warming_up():
-            source = RandomController(self.deriver.space, self.config.shared_balanced)
+            source = RandomController(cast("Space[Any]", self.deriver.space), self.config.shared_balanced)
         with torch.no_grad():
-            self.drawn = sample(source, self._num_shared).architectures
+            return sample(source, self._num_shared).architectures
 
     @property
     def _num_shared(self) -> int:
@@ -194,7 +198,7 @@ class Trainer(Training):
             earlier = [entry for entry in progress.decisions if entry[0] < progress.epoch]
             progress.decisions = [*earlier, [progress.epoch, derived.probabilities]]
             self.logbook.policy(self.deriver.space, progress.decisions, progress.step)
-        if derived.architecture is None:
+        if derived.architecture is None or derived.score is None:
             self.logbook.info(derived.problem)
             return False
         self._write(derived.architecture, derived.score)

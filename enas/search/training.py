@@ -3,7 +3,7 @@
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class Training(ABC):
 
         yield from self.logbook.progress(left(), "shared", self.task.steps_per_epoch - self.progress.shared_step)
 
-    def shared_step(self, architectures: list[Any], meanwhile: Callable[[], None] | None = None) -> None:
+    def shared_step(self, architectures: Sequence[Any], meanwhile: Callable[[], None] | None = None) -> None:
         """One step of ω on the next minibatch, with architectures of this process.
 
         `meanwhile` is called while a GPU, where there is one, still works at the gradient.
