@@ -7,16 +7,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from enas.errors import UserError
+from enas.search.architecture import Architecture
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 
-ArchT = TypeVar("ArchT")
+ArchT = TypeVar("ArchT", bound=Architecture)
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,14 @@ class SpaceController(Controller[ArchT]):
 
     def _sample(self, decisions: Decisions, architectures: list[ArchT] | None = None) -> Sample[ArchT]:
         penalty = self._decide(decisions)
-        rows, *scores = (torch.cat(part, dim=1) for part in zip(*decisions.parts, strict=True))  # each [M, D]
+        rows, log_probs, entropies = (torch.cat(part, dim=1) for part in zip(*decisions.parts, strict=True))  # [M, D]
         num_made = self.space.num_made(rows[:, 0])
         if num_made is not None:
             made = torch.arange(rows.shape[1], device=rows.device) < num_made.unsqueeze(1)
-            scores = [each * made for each in scores]
+            log_probs, entropies = log_probs * made, entropies * made
         if architectures is None:
             architectures = [self.space.decode(row) for row in rows.tolist()]
-        return Sample(architectures, *scores, decisions.probabilities, penalty)
+        return Sample(architectures, log_probs, entropies, decisions.probabilities, penalty)
 
     @abstractmethod
     def _decide(self, decisions: Decisions) -> Tensor | None:
@@ -256,7 +258,7 @@ class LSTMController(SpaceController[ArchT]):
                 logits = logits + prior
             log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
             p = log_probs.exp()
-            chosen = decisions.next(1, lambda p=p: torch.multinomial(p, 1))
+            chosen = decisions.next(1, partial(torch.multinomial, p, 1))
             decisions.add(chosen, log_probs.gather(1, chosen), -(p * log_probs).sum(1, keepdim=True), [p])
             if index < len(self.embeddings):
                 inputs = self.embeddings[index](chosen.squeeze(1))
