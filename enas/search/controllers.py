@@ -276,5 +276,5 @@ def start_small(controller: Any) -> None:
 def _allowed(space: Space[Any], logits: Tensor) -> Tensor:
     """Logits [..., choices] of the first decision without the choices that are never made."""
     forbidden = torch.arange(logits.shape[-1], device=logits.device) < space.first_allowed
-    # The lowest finite number: −∞ would make the entropy 0 · −∞ and every gradient NaN.
-    return logits.masked_fill(forbidden, torch.finfo(logits.dtype).min)
+    # −∞ would make the entropy 0 · −∞ and every gradient NaN, as would the lowest number times a gradient above 1.
+    return logits.masked_fill(forbidden, -1e30)
