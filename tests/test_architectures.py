@@ -29,6 +29,7 @@ MICRO_CELL = MicroCell(
 MICRO = MicroNetwork(MICRO_CELL, MICRO_CELL.replace_operations("max3x3"))
 SEP = ("sep3x3", "sep3x3")
 LONE = MicroCell(((0, 1),), (SEP,))
+PAIR = MicroNetwork(LONE, LONE)
 
 STRATEGIES = {RNNCell: cells, MacroNetwork: macro_networks, MicroCell: micro_cells, MicroNetwork: micro_networks}
 NAMES = {
@@ -119,14 +120,13 @@ def test_reductions_are_after_one_and_two_thirds(num_layers, expected):
 
 @every_kind
 @given(data=st.data())
-def test_lists_make_an_equal_architecture_with_an_equal_hash_that_is_frozen(kind, data):
+def test_lists_make_the_same_architecture_which_is_frozen(kind, data):
     architecture = data.draw(STRATEGIES[kind](gaps=True))
-    values = {spec.name: getattr(architecture, spec.name) for spec in fields(kind)}
-    lists = {name: _listed(value) for name, value in values.items()}
-    assert kind(**lists) == architecture and hash(kind(**lists)) == hash(architecture)
-    for name, value in values.items():
+    lists = {spec.name: _listed(getattr(architecture, spec.name)) for spec in fields(kind)}
+    assert len({architecture, kind(**lists)}) == 1
+    for spec in fields(kind):
         with pytest.raises(FrozenInstanceError):
-            setattr(architecture, name, value)
+            setattr(architecture, spec.name, getattr(architecture, spec.name))
 
 
 def _listed(value):
@@ -413,22 +413,6 @@ def test_renumbering_changes_labels_and_nothing_else(kind, data):
     assert kind.decode(renumbered.encode(names), names, renumbered.cell_output) == renumbered
 
 
-def test_removals_worked_out_by_hand():
-    cell = RNN.remove_node(3)
-    assert cell.nodes == (0, 1, 2, 4, 5)
-    assert cell.activations == ("tanh", "ReLU", "identity", "tanh", "ReLU")
-    assert cell.edges == ((0, 1), (1, 2), (0, 4), (0, 5))
-    assert cell.loose_ends == (2, 4, 5)
-    assert RNN.remove_node(2).loose_ends == (1, 4, 5)  # the only reader of node 1
-    assert RNN.remove_node(4).loose_ends == (2, 5)  # one of two readers of node 3
-    assert RNN.remove_node(1).renumber().previous == (0, 0, 2, 2)
-    cell = MICRO_CELL.remove_node(2)  # read inputs 0 and 1; node 3 read it first, node 4 too
-    assert cell.nodes == (3, 4, 5)
-    assert cell.inputs == ((0, 0), (0, 3), (1, 1))
-    assert MICRO_CELL.remove_node(3).inputs == ((0, 1), (2, 0), (1, 1))  # node 4 read it second
-    assert MICRO_CELL.remove_node(3).loose_ends == (4, 5)
-
-
 @given(micro_networks(gaps=True), st.data())
 def test_edits_of_a_network_are_those_of_its_cells(network, data):
     name, node = data.draw(st.sampled_from(network.nodes))
@@ -448,14 +432,12 @@ def test_edits_of_a_network_are_those_of_its_cells(network, data):
         (lambda: RNN.remove_node(0), "node 0 cannot be removed: only it reads the input and the previous state"),
         (lambda: MACRO.remove_node(0), "layer 0 cannot be removed: only it reads the image"),
         (lambda: LONE.remove_node(2), "node 2 cannot be removed: the cell has no other node"),
-        (
-            lambda: MicroNetwork(LONE, LONE).remove_node(("normal", 2)),
-            "normal cell: node 2 cannot be removed: the cell has no other node",
-        ),
-        (
-            lambda: MicroNetwork(LONE, LONE).remove_node(("normal", 9)),
-            "the network has no node ('normal', 9); its nodes are normal 2, reduction 2",
-        ),
+        (lambda: PAIR.remove_node(("normal", 2)), "normal cell: node 2 cannot be removed: the cell has no other node"),
+        (lambda: PAIR.remove_node(("normal", 9)), "has no node ('normal', 9); its nodes are normal 2, reduction 2"),
+        (lambda: RNN.remove_node(1).remove_node(1), "the cell has no node 1; its nodes are 0, 2, 3, 4, 5"),
+        (lambda: replaced(RNN, "tanh", -1), "the cell has no node -1; its nodes are 0, 1, 2, 3, 4, 5"),
+        (lambda: MACRO.remove_node(1).remove_node(1), "the network has no layer 1; its layers are 0, 2, 3"),
+        (lambda: replaced(MICRO_CELL.remove_node(3), "sep3x3", 3), "the cell has no node 3; its nodes are 2, 4, 5"),
         (lambda: replaced(RNN, "swish", 0), f"unknown activation 'swish'; known: {', '.join(ACTIVATIONS)}"),
         (lambda: replaced(MACRO, "identity", 1), "unknown operation 'identity'"),
         (lambda: replaced(MICRO, "conv3x3"), "unknown operation 'conv3x3'"),
@@ -464,21 +446,3 @@ def test_edits_of_a_network_are_those_of_its_cells(network, data):
 def test_edits_that_are_refused(edit, message):
     with refused(message):
         edit()
-
-
-@pytest.mark.parametrize(
-    ("architecture", "name", "message"),
-    [
-        (RNN.remove_node(1), "tanh", "the cell has no node {}; its nodes are 0, 2, 3, 4, 5"),
-        (MACRO.remove_node(1), "conv3x3", "the network has no layer {}; its layers are 0, 2, 3"),
-        (MICRO_CELL.remove_node(3), "sep3x3", "the cell has no node {}; its nodes are 2, 4, 5"),
-    ],
-)
-@pytest.mark.parametrize("node", [1, 3, 6, -1])
-def test_a_node_that_is_not_there_is_named(architecture, name, message, node):
-    if node in architecture.nodes:
-        assert node not in architecture.remove_node(node).nodes
-        return
-    for edit in (lambda: architecture.remove_node(node), lambda: replaced(architecture, name, node)):
-        with refused(message.format(node)):
-            edit()

@@ -185,26 +185,7 @@ def test_architectures_are_sampled_as_often_as_their_probabilities_say(name, kin
 
 @every_controller
 @every_space
-def test_entropies_are_those_of_decisions_given_the_ones_before(name, kind):
-    controller, architectures = MAKERS[kind](name), listed(name)
-    scores, rows = controller.log_prob(architectures), rows_of(controller.space, architectures)
-    for index in range(len(controller.space.sizes)):
-        siblings: dict[tuple, dict[int, torch.Tensor]] = {}
-        for row, log_probs in zip(rows, scores.log_probs, strict=True):
-            if index < len(row):
-                siblings.setdefault(row[:index], {})[row[index]] = log_probs[index]
-        for row, entropy in zip(rows, scores.entropies[:, index], strict=True):
-            if index >= len(row):
-                assert entropy == 0  # the decision is not made
-                continue
-            log_probs = torch.stack(list(siblings[row[:index]].values()))
-            assert log_probs.exp().sum().item() == pytest.approx(1)
-            torch.testing.assert_close(entropy, -(log_probs.exp() * log_probs).sum())
-
-
-@every_controller
-@every_space
-def test_probabilities_are_the_distributions_that_decisions_are_drawn_from(name, kind):
+def test_probabilities_and_entropies_are_those_that_decisions_are_drawn_from(name, kind):
     controller, architectures = MAKERS[kind](name), listed(name)
     space, scores = controller.space, controller.log_prob(architectures)
     rows = rows_of(space, architectures)
@@ -215,7 +196,9 @@ def test_probabilities_are_the_distributions_that_decisions_are_drawn_from(name,
         choices = torch.tensor([row[index] for row in rows if index < len(row)])
         chosen = each[made].gather(1, choices.unsqueeze(1)).squeeze(1)
         torch.testing.assert_close(chosen, scores.log_probs[made, index].exp())
+        torch.testing.assert_close(each.sum(1), torch.ones_like(chances))
         torch.testing.assert_close(torch.special.entr(each[made]).sum(1), scores.entropies[made, index])
+        assert not scores.entropies[~made, index].any()
         marginal = chances.new_zeros(each.shape[1]).index_add(0, choices, chances[made])
         torch.testing.assert_close((chances[made].unsqueeze(1) * each[made]).sum(0), marginal)
         if kind != "lstm":

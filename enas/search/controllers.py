@@ -171,23 +171,19 @@ class RandomController(SpaceController[ArchT]):
     def _decide(self, decisions: Decisions) -> None:
         sizes, num = self.space.sizes, decisions.num
         lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
-        rows = decisions.next(len(sizes), lambda: self._drawn(num, lowest, sizes))
-        entropies = torch.tensor([math.log(size - low) for low, size in zip(lowest, sizes, strict=True)]).repeat(num, 1)
+        allowed = [size - low for low, size in zip(lowest, sizes, strict=True)]
+        draw = partial(self._balanced if self.is_balanced else torch.randint, size=(num,), generator=self.generator)
+        columns = (low + draw(count) for low, count in zip(lowest, allowed, strict=True))
+        rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
+        entropies = torch.tensor([math.log(count) for count in allowed]).repeat(num, 1)
         probabilities = [torch.full((num, size), 1 / size) for size in sizes]
         probabilities[0][:, : lowest[0]] = 0
         probabilities[0] = probabilities[0] / probabilities[0].sum(1, keepdim=True)
         decisions.add(rows, -entropies, entropies, probabilities)
 
-    def _drawn(self, num: int, lowest: list[int], sizes: list[int]) -> Tensor:
-        draw = self._balanced if self.is_balanced else torch.randint
-        columns = [
-            low + draw(size - low, (num,), generator=self.generator) for low, size in zip(lowest, sizes, strict=True)
-        ]
-        return torch.stack(columns, dim=1)
-
-    def _balanced(self, size: int, shape: tuple[int], generator: torch.Generator | None) -> Tensor:
-        (num,) = shape
-        rounds = [torch.randperm(size, generator=generator) for _ in range(-(-num // size))]
+    def _balanced(self, choices: int, size: tuple[int], generator: torch.Generator | None) -> Tensor:
+        (num,) = size
+        rounds = [torch.randperm(choices, generator=generator) for _ in range(-(-num // choices))]
         return torch.cat(rounds)[:num][torch.randperm(num, generator=generator)]
 
 

@@ -201,7 +201,7 @@ class Ranks:
         if num * self.size == 1:
             return [nullcontext()]
         seeds = torch.randint(2**62, (self.size, num))[self.rank].tolist()
-        return [_seeded(seed, device) for seed in seeds]
+        return [seeded(seed, device) for seed in seeds]
 
 
 def _added_up(tensor: Tensor) -> Tensor:
@@ -219,7 +219,8 @@ def _tried(make: Callable[[], T]) -> tuple[T | None, UserError | None]:
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw inside this block from `seed`, on the CPU and on `device`; what is drawn after it is as without it."""
     is_cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if is_cuda else []):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU, and one alone is restored
