@@ -29,12 +29,14 @@ MICRO_CELL = MicroCell(
 MICRO = MicroNetwork(MICRO_CELL, MICRO_CELL.replace_operations("max3x3"))
 SEP = ("sep3x3", "sep3x3")
 LONE = MicroCell(((0, 1),), (SEP,))
+PAIR = MicroNetwork(LONE, LONE)
 
 STRATEGIES = {RNNCell: cells, MacroNetwork: macro_networks, MicroCell: micro_cells, MicroNetwork: micro_networks}
 NAMES = {
     RNNCell: [*ACTIVATIONS], MacroNetwork: MACRO_OPERATIONS, MicroCell: MICRO_OPERATIONS, MicroNetwork: MICRO_OPERATIONS
 }  # fmt: skip
 every_kind = pytest.mark.parametrize("kind", STRATEGIES)
+every_graph = pytest.mark.parametrize("kind", [RNNCell, MacroNetwork, MicroCell])
 
 
 def refused(message: str):
@@ -49,39 +51,25 @@ def replaced(architecture, name: str, *node):
     return architecture.replace_operations(name, *node)
 
 
-def applied(architecture) -> dict:
+def applied(graph) -> dict:
     """What each node applies."""
-    if isinstance(architecture, MicroNetwork):
-        return {(name, node): part for name, cell in _cells(architecture) for node, part in applied(cell).items()}
-    parts = architecture.activations if isinstance(architecture, RNNCell) else architecture.operations
-    return dict(zip(architecture.nodes, parts, strict=True))
+    parts = graph.activations if isinstance(graph, RNNCell) else graph.operations
+    return dict(zip(graph.nodes, parts, strict=True))
 
 
-def reads(architecture) -> dict:
-    """What each node reads, as a plain graph."""
-    if isinstance(architecture, MicroNetwork):
-        return {
-            (name, node): tuple((name, label) for label in labels)
-            for name, cell in _cells(architecture)
-            for node, labels in reads(cell).items()
-        }
-    if isinstance(architecture, RNNCell):
-        return {0: (), **{node: (label,) for label, node in architecture.edges}}
-    read = architecture.skips if isinstance(architecture, MacroNetwork) else architecture.inputs
-    return dict(zip(architecture.nodes, read, strict=True))
+def reads(graph) -> dict:
+    """What each node reads."""
+    if isinstance(graph, RNNCell):
+        return {0: (), **{node: (label,) for label, node in graph.edges}}
+    read = graph.skips if isinstance(graph, MacroNetwork) else graph.inputs
+    return dict(zip(graph.nodes, read, strict=True))
 
 
-def _cells(network: MicroNetwork) -> list[tuple[str, MicroCell]]:
-    return [("normal", network.normal), ("reduction", network.reduction)]
-
-
-def removable(architecture) -> list:
+def removable(graph) -> tuple[int, ...]:
     """The nodes that may be removed."""
-    if isinstance(architecture, MicroNetwork):
-        return [(name, node) for name, cell in _cells(architecture) for node in removable(cell)]
-    if isinstance(architecture, MicroCell):
-        return list(architecture.nodes) if architecture.num_blocks > 1 else []
-    return list(architecture.nodes[1:])
+    if isinstance(graph, MicroCell):
+        return graph.nodes if graph.num_blocks > 1 else ()
+    return graph.nodes[1:]
 
 
 # What an architecture is
@@ -96,11 +84,7 @@ def test_parts_of_a_recurrent_cell():
     everything = replace(RNN, cell_output="all")
     assert (everything.loose_ends, everything.output_nodes) == ((2, 4, 5), (1, 2, 3, 4, 5))
     assert everything.remove_node(1).output_nodes == (2, 3, 4, 5)  # labels, not positions
-
-
-@pytest.mark.parametrize("cell_output", ["loose_ends", "all"])
-def test_a_lone_node_is_the_output(cell_output):
-    assert RNNCell(("ReLU",), (), cell_output).output_nodes == (0,)
+    assert [RNNCell(("ReLU",), (), output).output_nodes for output in ("loose_ends", "all")] == [(0,), (0,)]
 
 
 def test_parents_are_positions_not_labels():
@@ -109,11 +93,12 @@ def test_parents_are_positions_not_labels():
     assert cell.parents == (0, 1, 1)
 
 
-def test_parts_of_a_convolutional_cell():
+def test_parts_of_convolutional_architectures():
     assert MICRO_CELL.num_blocks == 4
     assert MICRO_CELL.nodes == (2, 3, 4, 5)
     assert MICRO_CELL.loose_ends == MICRO_CELL.output_nodes == (4, 5)
     assert replace(MICRO_CELL, cell_output="all").output_nodes == (2, 3, 4, 5)
+    assert MACRO.layers == MACRO.nodes == (0, 1, 2, 3)
     assert MICRO.nodes == tuple((name, node) for name in ("normal", "reduction") for node in (2, 3, 4, 5))
 
 
@@ -126,11 +111,6 @@ def test_every_node_is_read_or_loose(kind, data):
     assert cell.nodes[-1] in cell.loose_ends and set(cell.output_nodes) <= set(cell.nodes)
 
 
-def test_parts_of_a_macro_network():
-    assert MACRO.layers == MACRO.nodes == (0, 1, 2, 3)
-    assert MACRO.num_layers == 4
-
-
 @pytest.mark.parametrize(
     ("num_layers", "expected"), [(12, (3, 7)), (24, (7, 15)), (6, (1, 3)), (3, (0, 1)), (5, (0, 2)), (2, (0,)), (1, ())]
 )
@@ -140,28 +120,17 @@ def test_reductions_are_after_one_and_two_thirds(num_layers, expected):
 
 @every_kind
 @given(data=st.data())
-def test_lists_make_an_equal_architecture_with_an_equal_hash_that_is_frozen(kind, data):
+def test_lists_make_the_same_architecture_which_is_frozen(kind, data):
     architecture = data.draw(STRATEGIES[kind](gaps=True))
-    values = {spec.name: getattr(architecture, spec.name) for spec in fields(kind)}
-    lists = {name: _listed(value) for name, value in values.items()}
-    assert kind(**lists) == architecture and hash(kind(**lists)) == hash(architecture)
-    for name, value in values.items():
+    lists = {spec.name: _listed(getattr(architecture, spec.name)) for spec in fields(kind)}
+    assert len({architecture, kind(**lists)}) == 1
+    for spec in fields(kind):
         with pytest.raises(FrozenInstanceError):
-            setattr(architecture, name, value)
+            setattr(architecture, spec.name, getattr(architecture, spec.name))
 
 
 def _listed(value):
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
-
-
-def test_every_part_tells_cells_apart():
-    others = [
-        RNN.replace_activations("sigmoid", 0),
-        RNNCell(RNN.activations, (0, 1, 0, 3, 0)),
-        RNNCell(RNN.activations, RNN.previous, "all"),
-        RNNCell(RNN.activations, (0, 1, 0, 3, 3), nodes=(0, 1, 2, 3, 4, 7)),
-    ]
-    assert len({RNN, *others}) == 5
 
 
 CONV = ("conv3x3",)
@@ -174,47 +143,34 @@ CONV = ("conv3x3",)
         (RNNCell, (("tanh", "relu"), (0,)), f"unknown activation 'relu'; known: {', '.join(ACTIVATIONS)}"),
         (RNNCell, (("tanh", ["tanh"]), (0,)), "unknown activation ['tanh']"),
         (RNNCell, (("tanh",) * 3, (0,)), "a cell of 3 nodes needs 2 previous nodes, not 1"),
-        (RNNCell, (("tanh",) * 2, (0.0,)), "node labels and previous nodes must be integers"),
         (RNNCell, (("tanh",) * 2, (False,)), "node labels and previous nodes must be integers"),
         (RNNCell, (("tanh",) * 2, (0,), "all", (0, "1")), "node labels and previous nodes must be integers"),
         (RNNCell, (("tanh",) * 3, (0, 0), "all", (1, 2, 3)), "labels must increase from 0, one a node; got [1, 2, 3]"),
         (RNNCell, (("tanh",) * 3, (0, 0), "all", (0, 1, 1)), "labels must increase from 0, one a node; got [0, 1, 1]"),
-        (RNNCell, (("tanh",) * 3, (0, 0), "all", (0, 1)), "node labels must increase from 0, one a node; got [0, 1]"),
         (RNNCell, (("tanh",) * 4, (0, 2, 0)), "node 2 reads node 2, which is not an earlier node of the cell"),
-        (RNNCell, (("tanh",) * 4, (0, -1, 0)), "node 2 reads node -1, which is not an earlier node of the cell"),
         (RNNCell, (("tanh",) * 3, (0, 1), "all", (0, 2, 4)), "node 4 reads node 1, which is not an earlier node"),
         (RNNCell, (("tanh",), (), "mean"), "cell_output is 'mean'; it must be one of loose_ends, all"),
         (MacroNetwork, ((), ()), "a network needs at least one layer"),
         (MacroNetwork, (("conv7x7",), ((),)), "'conv7x7'; known: conv3x3, sep3x3, conv5x5, sep5x5, avg3x3, max3x3"),
-        (MacroNetwork, (("identity",), ((),)), "unknown operation 'identity'"),
         (MacroNetwork, (CONV * 2, ((),)), "a network of 2 layers needs 2 lists of skips, not 1"),
         (MacroNetwork, (CONV * 2, ((), (1,))), "layer 1 skips from layer 1, which is not an earlier layer of the"),
-        (MacroNetwork, (CONV * 2, ((), (-2,))), "layer 1 skips from layer -2"),
         (MacroNetwork, (CONV * 2, ((), (False,))), "layer 1 skips from layer False"),
         (MacroNetwork, (CONV * 3, ((), (), (1, 0))), "skips of layer 2 must increase; got [1, 0]"),
-        (MacroNetwork, (CONV * 3, ((), (), (1, 1))), "skips of layer 2 must increase; got [1, 1]"),
         (MacroNetwork, (CONV * 2, ((), ()), (1, 2), 3), "layer labels must increase from 0, one a layer; got [1, 2]"),
-        (MacroNetwork, (CONV * 2, ((), ()), (0, 0), 3), "layer labels must increase from 0, one a layer; got [0, 0]"),
-        (MacroNetwork, (CONV * 2, ((), ()), (0,), 3), "layer labels must increase from 0, one a layer; got [0]"),
-        (MacroNetwork, (CONV * 2, ((), ()), (0, 1.0), 3), "layer labels must be integers"),
+        (MacroNetwork, (CONV * 2, ((), ()), (0, True), 3), "layer labels must be integers"),
         (MacroNetwork, (CONV * 2, ((), ()), (0, 2)), "num_layers is 2, but the network has a layer 2; it must be at"),
-        (MacroNetwork, (CONV * 2, ((), ()), (), 1), "num_layers is 1, but the network has a layer 1"),
         (MacroNetwork, (CONV * 2, ((), ()), (), "3"), "num_layers is '3'"),
         (MacroNetwork, (CONV * 2, ((), (1,)), (0, 2), 3), "layer 2 skips from layer 1, which is not an earlier layer"),
         (MicroCell, ((), ()), "a cell needs at least one node"),
         (MicroCell, (((0, 1),), ()), "a cell of 1 nodes needs 1 pairs of operations, not 0"),
         (MicroCell, (((0, 2),), (SEP,)), "node 2 reads 2, which is neither a cell input (0, 1) nor an earlier node of"),
-        (MicroCell, (((0, -1),), (SEP,)), "node 2 reads -1"),
         (MicroCell, (((0, True),), (SEP,)), "node 2 reads True"),
-        (MicroCell, (((0, 1), (0, 4)), (SEP, SEP)), "node 3 reads 4"),
         (MicroCell, (((0, 1), (0, 2)), (SEP, SEP), "all", (3, 4)), "node 4 reads 2"),
         (MicroCell, (((0, 1, 1),), (SEP,)), "node 2 needs two inputs and two operations, not 3 and 2"),
         (MicroCell, (((0, 1),), (("sep3x3",),)), "node 2 needs two inputs and two operations, not 2 and 1"),
         (MicroCell, (((0, 1),), (("sep3x3", "conv3x3"),)), "'conv3x3'; known: sep3x3, sep5x5, avg3x3, max3x3, id"),
-        (MicroCell, (((0, 1),), (SEP,), "mean"), "cell_output is 'mean'; it must be one of loose_ends, all"),
         (MicroCell, (((0, 1),), (SEP,), "all", (1,)), "labels must be 2 or more and increase, one a node; got [1]"),
         (MicroCell, (((0, 1), (0, 1)), (SEP, SEP), "all", (3, 3)), "labels must be 2 or more and increase, one a node"),
-        (MicroCell, (((0, 1),), (SEP,), "all", (2, 3)), "must be 2 or more and increase, one a node; got [2, 3]"),
         (MicroCell, (((0, 1),), (SEP,), "all", ("2",)), "node labels must be integers"),
         (MicroNetwork, (MICRO_CELL, None), "the reduction cell must be a MicroCell, not NoneType"),
     ],
@@ -253,20 +209,15 @@ def test_decode_undoes_encode_whatever_the_order_of_names(kind, data):
     [
         (RNNCell, [], "a cell is an odd number of integers, 2N-1 for N nodes; got 0"),
         (RNNCell, [0, 0], "a cell is an odd number of integers, 2N-1 for N nodes; got 2"),
-        (RNNCell, [-1, 0, 0], "activation number -1 is not in 0 … 3"),
         (RNNCell, [0, 0, 4], "activation number 4 is not in 0 … 3"),
         (RNNCell, [0, 1, 0], "node 1 reads node 1, which is not an earlier node of the cell"),
         (RNNCell, [0.0], "a cell is a list of integers"),
-        (MacroNetwork, [], "a network needs at least one layer"),
         (MacroNetwork, [0, 0], "a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got 2"),
-        (MacroNetwork, [0, 0, 0, 0], "a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got 4"),
         (MacroNetwork, [6], "operation number 6 of layer 0 is not in 0 … 5"),
         (MacroNetwork, [0, -1, 0], "operation number -1 of layer 1 is not in 0 … 5"),
         (MacroNetwork, [0, 0, 2], "a skip decision of layer 1 is 2; it must be 0 or 1"),
-        (MacroNetwork, [0.0], "a network is a list of integers"),
         (MicroCell, [0, 0, 0], "a cell is four integers a node; got 3"),
         (MicroCell, [0, 5, 0, 0], "operation number 5 is not in 0 … 4"),
-        (MicroCell, [0, 0, 1.0, 0], "a cell is a list of integers"),
         (MicroNetwork, [0] * 4, "a network is two cells of four integers a node; got 4 integers"),
     ],
 )
@@ -282,9 +233,7 @@ def test_integers_that_are_no_architecture(kind, decisions, message):
         (RNN.remove_node(2), [*ACTIVATIONS], "a cell with removed nodes has no encoding; renumber() it first"),
         (MACRO, ("conv3x3", "max3x3"), "cannot encode avg3x3, sep5x5: only conv3x3, max3x3 are allowed"),
         (MACRO.remove_node(1), MACRO_OPERATIONS, "a network with removed layers has no encoding"),
-        (MACRO.remove_node(3), MACRO_OPERATIONS, "a network with removed layers has no encoding"),
         (MICRO_CELL, ("sep3x3", "max3x3", "identity"), "cannot encode avg3x3, sep5x5: only sep3x3, max3x3, identity"),
-        (MICRO_CELL.remove_node(3), MICRO_OPERATIONS, "a cell with removed nodes has no encoding; renumber() it first"),
         (MicroNetwork(MICRO_CELL, MICRO_CELL.remove_node(5)), MICRO_OPERATIONS, "cells of 4 and 3 nodes has no"),
     ],
 )
@@ -337,31 +286,20 @@ RNN_KEYS = "activations, cell_output, nodes, num_blocks, previous, type"
     [
         (RNN, {"nodes": None}, "nodes of a recurrent cell must be a list"),
         (RNN, {"activations": "tanh"}, "activations of a recurrent cell must be a list"),
-        (RNN, {"previous": {"0": 1}}, "previous of a recurrent cell must be a list"),
         (RNN, {"previous": [0, 1, 0, 3, [3]]}, "node labels and previous nodes must be integers"),
         (RNN, {"num_blocks": 5}, "num_blocks is 5, but the others make it 6"),
-        (RNN, {"num_blocks": None}, "num_blocks is None, but the others make it 6"),
         (RNN, {"nodes": []}, "nodes is [], but the others make it [0, 1, 2, 3, 4, 5]"),
         (RNN, {"type": "cnn_macro"}, "architecture type is 'cnn_macro', not 'rnn_cell'"),
         (RNN, {"type": ["rnn_cell"]}, "architecture type is ['rnn_cell'], not 'rnn_cell'"),
         (RNN, {"colour": 1}, f"{RNN_KEYS}; found activations, cell_output, colour, nodes, num_blocks, previous, type"),
-        (MACRO, {"type": "rnn_cell"}, "architecture type is 'rnn_cell', not 'cnn_macro'"),
         (MACRO, {"colour": 1}, "a macro network needs the keys layers, num_layers, operations, skips, type; found co"),
-        (MACRO, {"skips": "0"}, "skips of a macro network must be a list"),
         (MACRO, {"skips": [0, 1, 2, 3]}, "each item of skips of a macro network must be a list"),
-        (MACRO, {"layers": []}, "layers is [], but the others make it [0, 1, 2, 3]"),
-        (MACRO, {"num_layers": 0}, "num_layers is 0, but the others make it 4"),
         (MACRO, {"num_layers": True}, "num_layers is True, but"),
-        (MACRO, {"num_layers": 3}, "num_layers is 3, but the network has a layer 3"),
         (MACRO, {"operations": ["conv3x3", None, "conv3x3", "conv3x3"]}, "unknown operation None"),
         (MICRO_CELL, {"type": "cnn_micro"}, "architecture type is 'cnn_micro', not 'cnn_micro_cell'"),
-        (MICRO_CELL, {"inputs": None}, "inputs of a convolutional cell must be a list"),
         (MICRO_CELL, {"inputs": [0, 0, 0, 0]}, "each item of inputs of a convolutional cell must be a list"),
-        (MICRO_CELL, {"operations": ["sep3x3"] * 4}, "each item of operations of a convolutional cell must be a list"),
-        (MICRO_CELL, {"nodes": []}, "nodes is [], but the others make it [2, 3, 4, 5]"),
-        (MICRO_CELL, {"num_blocks": 5}, "num_blocks is 5, but the others make it 4"),
         (MICRO_CELL, {"colour": 1}, "a convolutional cell needs the keys cell_output, inputs, nodes, num_blocks, oper"),
-        (MICRO, {"type": "cnn_macro"}, "architecture type is 'cnn_macro', not 'cnn_micro'"),
+        (LONE, {"num_blocks": True}, "num_blocks is True, but the others make it 1"),
         (MICRO, {"colour": 1}, "a micro network needs the keys normal, reduction, type; found colour, normal, reduct"),
     ],
 )
@@ -374,12 +312,6 @@ def test_json_that_is_no_architecture(architecture, change, message):
             MicroNetwork.from_dict(MICRO.to_dict() | {"reduction": changed})
 
 
-@pytest.mark.parametrize(("data", "name"), [([1, 2], "list"), (None, "NoneType"), ({"type": "rnn_cell"}, "type")])
-def test_json_without_the_keys(data, name):
-    with refused(f"a recurrent cell needs the keys {RNN_KEYS}; found {name}"):
-        RNNCell.from_json(json.dumps(data))
-
-
 @pytest.mark.parametrize("name", ["absent.json", "."])
 def test_load_names_a_missing_file(tmp_path, name):
     path = tmp_path / name
@@ -390,14 +322,11 @@ def test_load_names_a_missing_file(tmp_path, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not JSON: "),
-        (RNN.to_json()[:40].encode(), "not JSON: "),
         (b"\xff\xfe\x00", ""),
-        (b"[]", "a recurrent cell needs the keys"),
-        (RNN.to_json().replace("rnn_cell", "cnn_macro").encode(), "architecture type is 'cnn_macro', not 'rnn_cell'"),
+        (b"[]", f"a recurrent cell needs the keys {RNN_KEYS}; found list"),
         (RNN.to_json().replace("tanh", "swish").encode(), "unknown activation 'swish'"),
     ],
-    ids=["empty", "truncated", "not text", "list", "type", "activation"],
+    ids=["not text", "list", "activation"],
 )
 def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path, content, message):
     path = tmp_path / "cell.json"
@@ -409,48 +338,43 @@ def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path, content, messag
 # Edited copies
 
 
-@every_kind
+@every_graph
 @given(data=st.data())
 def test_replacing_what_nodes_apply(kind, data):
     architecture = data.draw(STRATEGIES[kind](gaps=True))
     before, node = architecture.to_json(), data.draw(st.sampled_from(architecture.nodes))
     name = data.draw(st.sampled_from(NAMES[kind]))
-    part = (name, name) if kind in (MicroCell, MicroNetwork) else name
+    part = (name, name) if kind is MicroCell else name
     changed, everywhere = replaced(architecture, name, node), replaced(architecture, name)
     assert applied(changed) == applied(architecture) | {node: part}
     assert applied(everywhere) == dict.fromkeys(architecture.nodes, part)
     assert architecture.to_json() == before
     for edited in (changed, everywhere):
-        assert _without_parts(edited.to_dict()) == _without_parts(architecture.to_dict())
+        other = {key for key, value in edited.to_dict().items() if value != architecture.to_dict()[key]}
+        assert other <= {"activations", "operations"}
 
 
-def _without_parts(data: dict) -> dict:
-    rest = {name: value for name, value in data.items() if name not in ("activations", "operations")}
-    return {name: _without_parts(value) if isinstance(value, dict) else value for name, value in rest.items()}
-
-
-@every_kind
+@every_graph
 @given(data=st.data())
 def test_removing_any_node(kind, data):
     """Its readers read what it read, in its place; a layer that skipped from it skips from one layer fewer."""
-    architecture = data.draw(STRATEGIES[kind](gaps=True).filter(removable))
-    node = data.draw(st.sampled_from(removable(architecture)))
-    smaller, before = architecture.remove_node(node), reads(architecture)
-    assert smaller.nodes == tuple(label for label in architecture.nodes if label != node)
-    assert applied(smaller) == {label: part for label, part in applied(architecture).items() if label != node}
-    for label, found in reads(smaller).items():
-        if kind is MacroNetwork:
-            assert found == tuple(read for read in before[label] if read != node)
-        else:
-            expected = [before[node][place] if read == node else read for place, read in enumerate(before[label])]
-            assert found == tuple(expected)
-    if kind is MacroNetwork:
-        assert smaller.num_layers == architecture.num_layers
-    if kind in (RNNCell, MicroCell):
-        assert smaller.cell_output == architecture.cell_output
+    architecture = data.draw(STRATEGIES[kind](gaps=True))
+    before = reads(architecture)
+    for node in removable(architecture):
+        smaller = architecture.remove_node(node)
+        assert smaller.nodes == tuple(label for label in architecture.nodes if label != node)
+        assert applied(smaller) == {label: part for label, part in applied(architecture).items() if label != node}
+        for label, found in reads(smaller).items():
+            places = enumerate(before[label])
+            if kind is MacroNetwork:
+                assert found == tuple(read for _, read in places if read != node)
+            else:
+                assert found == tuple(before[node][place] if read == node else read for place, read in places)
+        rest = "num_layers" if kind is MacroNetwork else "cell_output"
+        assert getattr(smaller, rest) == getattr(architecture, rest)
 
 
-@every_kind
+@every_graph
 @given(data=st.data())
 def test_the_order_of_two_removals_is_of_no_account(kind, data):
     architecture = data.draw(STRATEGIES[kind]().filter(lambda each: len(each.nodes) > 4 and len(removable(each)) > 2))
@@ -460,7 +384,7 @@ def test_the_order_of_two_removals_is_of_no_account(kind, data):
     assert architecture.remove_node(one).remove_node(other) == architecture.remove_node(other).remove_node(one)
 
 
-@every_kind
+@every_graph
 @given(data=st.data())
 def test_copies_edited_to_the_last_node_are_still_architectures(kind, data):
     architecture = data.draw(STRATEGIES[kind](gaps=True))
@@ -468,19 +392,14 @@ def test_copies_edited_to_the_last_node_are_still_architectures(kind, data):
         architecture = architecture.remove_node(data.draw(st.sampled_from(removable(architecture))))
         architecture = replaced(architecture, data.draw(st.sampled_from(NAMES[kind])))
         assert kind.from_json(architecture.to_json()) == architecture
-    assert len(architecture.nodes) == (2 if kind is MicroNetwork else 1)
-    if kind in (RNNCell, MacroNetwork):
-        assert architecture.nodes == (0,)
+    assert len(architecture.nodes) == 1 and (kind is MicroCell or architecture.nodes == (0,))
 
 
-@pytest.mark.parametrize("kind", [RNNCell, MicroCell, MicroNetwork])
+@pytest.mark.parametrize("kind", [RNNCell, MicroCell])
 @given(data=st.data())
 def test_renumbering_changes_labels_and_nothing_else(kind, data):
     architecture = data.draw(STRATEGIES[kind](gaps=True))
     renumbered = architecture.renumber()
-    if kind is MicroNetwork:
-        assert renumbered == MicroNetwork(architecture.normal.renumber(), architecture.reduction.renumber())
-        return
     inputs, first = {RNNCell: ((), 0), MicroCell: ((0, 1), 2)}[kind]
     new = dict(zip((*inputs, *architecture.nodes), (*inputs, *renumbered.nodes), strict=True))
     assert renumbered.nodes == tuple(range(first, first + architecture.num_blocks))
@@ -494,27 +413,17 @@ def test_renumbering_changes_labels_and_nothing_else(kind, data):
     assert kind.decode(renumbered.encode(names), names, renumbered.cell_output) == renumbered
 
 
-def test_removals_worked_out_by_hand():
-    cell = RNN.remove_node(3)
-    assert cell.nodes == (0, 1, 2, 4, 5)
-    assert cell.activations == ("tanh", "ReLU", "identity", "tanh", "ReLU")
-    assert cell.edges == ((0, 1), (1, 2), (0, 4), (0, 5))
-    assert cell.loose_ends == (2, 4, 5)
-    assert RNN.remove_node(2).loose_ends == (1, 4, 5)  # the only reader of node 1
-    assert RNN.remove_node(4).loose_ends == (2, 5)  # one of two readers of node 3
-    assert RNN.remove_node(1).renumber().previous == (0, 0, 2, 2)
-    cell = MICRO_CELL.remove_node(2)  # read inputs 0 and 1; node 3 read it first, node 4 too
-    assert cell.nodes == (3, 4, 5)
-    assert cell.inputs == ((0, 0), (0, 3), (1, 1))
-    assert MICRO_CELL.remove_node(3).inputs == ((0, 1), (2, 0), (1, 1))  # node 4 read it second
-    assert MICRO_CELL.remove_node(3).loose_ends == (4, 5)
-
-
-def test_edits_of_a_network_name_the_cell():
-    smaller = MICRO.remove_node(("reduction", 3))
-    assert (smaller.normal, smaller.reduction) == (MICRO_CELL, MICRO.reduction.remove_node(3))
-    changed = MICRO.replace_operations("identity", ("normal", 4))
-    assert (changed.normal, changed.reduction) == (MICRO_CELL.replace_operations("identity", 4), MICRO.reduction)
+@given(micro_networks(gaps=True), st.data())
+def test_edits_of_a_network_are_those_of_its_cells(network, data):
+    name, node = data.draw(st.sampled_from(network.nodes))
+    cell, operation = getattr(network, name), data.draw(st.sampled_from(MICRO_OPERATIONS))
+    edited = replace(network, **{name: cell.replace_operations(operation, node)})
+    assert network.replace_operations(operation, (name, node)) == edited
+    if removable(cell):
+        assert network.remove_node((name, node)) == replace(network, **{name: cell.remove_node(node)})
+    both = (network.normal, network.reduction)
+    assert network.renumber() == MicroNetwork(*(each.renumber() for each in both))
+    assert network.replace_operations(operation) == MicroNetwork(*(each.replace_operations(operation) for each in both))
 
 
 @pytest.mark.parametrize(
@@ -523,15 +432,12 @@ def test_edits_of_a_network_name_the_cell():
         (lambda: RNN.remove_node(0), "node 0 cannot be removed: only it reads the input and the previous state"),
         (lambda: MACRO.remove_node(0), "layer 0 cannot be removed: only it reads the image"),
         (lambda: LONE.remove_node(2), "node 2 cannot be removed: the cell has no other node"),
-        (
-            lambda: MicroNetwork(LONE, LONE).remove_node(("normal", 2)),
-            "normal cell: node 2 cannot be removed: the cell has no other node",
-        ),
-        (
-            lambda: MicroNetwork(LONE, LONE).remove_node(("normal", 9)),
-            "the network has no node ('normal', 9); its nodes are normal 2, reduction 2",
-        ),
-        (lambda: replaced(RNN, "swish"), f"unknown activation 'swish'; known: {', '.join(ACTIVATIONS)}"),
+        (lambda: PAIR.remove_node(("normal", 2)), "normal cell: node 2 cannot be removed: the cell has no other node"),
+        (lambda: PAIR.remove_node(("normal", 9)), "has no node ('normal', 9); its nodes are normal 2, reduction 2"),
+        (lambda: RNN.remove_node(1).remove_node(1), "the cell has no node 1; its nodes are 0, 2, 3, 4, 5"),
+        (lambda: replaced(RNN, "tanh", -1), "the cell has no node -1; its nodes are 0, 1, 2, 3, 4, 5"),
+        (lambda: MACRO.remove_node(1).remove_node(1), "the network has no layer 1; its layers are 0, 2, 3"),
+        (lambda: replaced(MICRO_CELL.remove_node(3), "sep3x3", 3), "the cell has no node 3; its nodes are 2, 4, 5"),
         (lambda: replaced(RNN, "swish", 0), f"unknown activation 'swish'; known: {', '.join(ACTIVATIONS)}"),
         (lambda: replaced(MACRO, "identity", 1), "unknown operation 'identity'"),
         (lambda: replaced(MICRO, "conv3x3"), "unknown operation 'conv3x3'"),
@@ -540,21 +446,3 @@ def test_edits_of_a_network_name_the_cell():
 def test_edits_that_are_refused(edit, message):
     with refused(message):
         edit()
-
-
-@pytest.mark.parametrize(
-    ("architecture", "name", "message"),
-    [
-        (RNN.remove_node(1), "tanh", "the cell has no node {}; its nodes are 0, 2, 3, 4, 5"),
-        (MACRO.remove_node(1), "conv3x3", "the network has no layer {}; its layers are 0, 2, 3"),
-        (MICRO_CELL.remove_node(3), "sep3x3", "the cell has no node {}; its nodes are 2, 4, 5"),
-    ],
-)
-@pytest.mark.parametrize("node", [1, 3, 6, -1])
-def test_a_node_that_is_not_there_is_named(architecture, name, message, node):
-    if node in architecture.nodes:
-        assert node not in architecture.remove_node(node).nodes
-        return
-    for edit in (lambda: architecture.remove_node(node), lambda: replaced(architecture, name, node)):
-        with refused(message.format(node)):
-            edit()

@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
-import numpy as np
 import pytest
 import tiny
 import torch
@@ -22,7 +20,7 @@ from enas.rnn.task import LanguageTask
 from enas.runs import launch, run
 from enas.runs.opening import pick_device
 from enas.search.checkpoint import Checkpoints
-from enas.search.ranks import ALONE, BATCH, Ranks
+from enas.search.ranks import BATCH, Ranks
 
 WORKER = tiny.ROOT / "tests" / "ranks_worker.py"
 CELL = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 0))
@@ -37,11 +35,6 @@ def torchrun(*command, folder=None, num=2, **env) -> subprocess.Popen:
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num}", *command]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tiny.ROOT), **env}
     return subprocess.Popen(words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
 
 
 def searches(folder, name: str, num: int) -> dict[str, dict]:
@@ -66,7 +59,7 @@ def both(tmp_path_factory):
         settings = dict(settings)
         given = settings.pop("given", None)
         run.train(run.Config(**settings)) if given is None else run.single(run.Config(**settings), CELL)
-    status, out, err = finish(torchrun(str(WORKER), *(json.dumps(settings) for settings in together.values())))
+    status, out, err = tiny.finish(torchrun(str(WORKER), *(json.dumps(settings) for settings in together.values())))
     assert status == 0, err
     return alone, together, out
 
@@ -122,7 +115,7 @@ def test_what_two_processes_saved_one_goes_on_with_and_the_other_way_round(both,
         shutil.copytree(tiny.only_run(tiny.Path(settings["log_dir"])), copy)
         ends[name] = copy
     run.resume(ends["together"], max_epoch=3)
-    status, _, err = finish(torchrun(str(WORKER), json.dumps({"load_path": str(ends["alone"]), "max_epoch": 3})))
+    status, _, err = tiny.finish(torchrun(str(WORKER), json.dumps({"load_path": str(ends["alone"]), "max_epoch": 3})))
     assert status == 0, err
     for copy in ends.values():
         assert tiny.newest_state(copy)["progress"]["epoch"] == 3
@@ -138,7 +131,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(
         assert main(tiny.flags(settings["one"])) == 143
     runs = [settings["whole"], settings["same"] | {"stop": 3}, settings["two"] | {"stop": 3}]
     resumed = [{"load_path": str(tmp_path / name / "*")} for name in ("same", "one")]
-    status, out, err = finish(torchrun(str(WORKER), *map(json.dumps, [*runs, *resumed])))
+    status, out, err = tiny.finish(torchrun(str(WORKER), *map(json.dumps, [*runs, *resumed])))
     assert status == 0 and out.count("status 143") == 4, (out, err)
     assert state_of(settings["two"])["progress"]["shared_step"] == 3
     assert main(["--load_path", str(tiny.only_run(tmp_path / "two"))]) == 0
@@ -165,44 +158,36 @@ def at_odds(tmp_path_factory) -> dict[str, list[str]]:
     settings["changed"] = {"load_path": str(folder / "changed" / "*"), "last": {"data_dir": str(other)}}
     settings["spoiled"]["spoil"] = True
     settings["failed"]["fail"] = 3
-    status, out, err = finish(torchrun(str(WORKER), *map(json.dumps, settings.values())))
+    status, out, err = tiny.finish(torchrun(str(WORKER), *map(json.dumps, settings.values())))
     assert status == 0 and (out.count("status 2"), out.count("status 3")) == (11, 1), (out, err)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == len(kinds), err  # one for each run
     return {"folder": folder, **dict(zip(kinds, lines, strict=True))}
 
 
-def test_what_one_process_lacks_is_said_and_all_end(at_odds):
-    file = at_odds["folder"] / "missing data" / "tiny" / "valid.txt"
-    assert at_odds["missing"].startswith(f"error: rank 1 of 2: {file}: ")
-    assert not (at_odds["folder"] / "missing").exists()
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("missing", "rank 1 of 2: {}/missing data/tiny/valid.txt: "),
+        ("nowhere", "{}/nowhere data/tiny: no such dataset; "),  # which all lack is said as by one
+        ("other", "rank 1 of 2 and rank 0 differ in dataset tiny (vocabulary, train, valid, test); "),
+        ("changed", "rank 1 of 2: {}/changed/tiny_… is not the data that this run was begun with: its vocabulary ("),
+        ("spoiled", "rank 1 of 2 and rank 0 differ in the run after epoch 1 (controller); "),
+        ("failed", "rank 0 of 2: rank 1 ended: a file is gone; --load_path goes on "),
+    ],
+)
+def test_processes_at_odds_end_in_one_line(at_odds, kind, line):
+    start, _, more = f"error: {line.format(at_odds['folder'])}".partition("…")
+    assert at_odds[kind].startswith(start) and more in at_odds[kind]
+    if kind in ("missing", "other"):
+        assert not (at_odds["folder"] / kind).exists()
 
 
-def test_what_all_processes_lack_is_said_as_by_one(at_odds):
-    assert at_odds["nowhere"].startswith(f"error: {at_odds['folder']}/nowhere data/tiny: no such dataset; ")
-
-
-def test_processes_with_other_data_do_not_train_together(at_odds):
-    line = "error: rank 1 of 2 and rank 0 differ in dataset tiny (vocabulary, train, valid, test); "
-    assert at_odds["other"].startswith(line)
-    assert not (at_odds["folder"] / "other").exists()
-
-
-def test_a_run_goes_on_only_where_each_process_has_its_data(at_odds):
-    assert at_odds["changed"].startswith("error: rank 1 of 2: ")
-    assert "tiny is not the data that this run was begun with" in at_odds["changed"]
-
-
-def test_controllers_that_have_come_apart_end_the_run(at_odds):
+def test_nothing_is_made_of_controllers_that_have_come_apart(at_odds):
     """However little they differ; nothing is derived from them, and nothing saved."""
-    assert at_odds["spoiled"].startswith("error: rank 1 of 2 and rank 0 differ in the run after epoch 1 (controller); ")
     folder = tiny.only_run(at_odds["folder"] / "spoiled")
     assert tiny.newest_state(folder)["progress"]["epoch"] == 0
     assert not (folder / "architectures").exists()
-
-
-def test_a_process_that_fails_alone_is_named_with_its_reason_by_the_others(at_odds):
-    assert at_odds["failed"].startswith("error: rank 0 of 2: rank 1 ended: a file is gone; --load_path goes on ")
 
 
 @pytest.mark.parametrize(
@@ -236,19 +221,15 @@ def test_a_minibatch_that_cannot_be_divided(tmp_path):
         trainer.task.divide(Ranks(0, 3), BATCH)
 
 
-def test_more_gpus_than_one_need_torchrun(monkeypatch):
+def test_gpus_and_processes_that_do_not_fit(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(UserError, match="torchrun --nproc_per_node=3 train_scripts"):
         pick_device(3)
-
-
-def test_more_processes_than_gpus_are_refused_in_each_alike(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    for rank in "012":
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
+    for rank in "01234":
         monkeypatch.setenv("LOCAL_RANK", rank)
-        with pytest.raises(UserError, match="fewer GPUs than processes; use --nproc_per_node=2"):
+        with pytest.raises(UserError, match="fewer GPUs than processes; use --nproc_per_node=4"):
             pick_device(-1)
 
 
@@ -267,12 +248,6 @@ def test_what_runs_in_one_process_refuses_several(monkeypatch):
         launch.check_not_launched("an ablation")
 
 
-def test_one_process_sends_nothing():
-    assert ALONE.largest(3) == 3
-    assert ALONE.from_first(lambda: "x") == "x"
-    np.testing.assert_array_equal(ALONE.divided(lambda items: torch.tensor(items), [1.0, 2.0]), [1.0, 2.0])
-
-
 def _search(folder, **changes) -> list[str]:
     sizes = {"shared_max_step": 40, "max_epoch": 6, "controller_max_step": 4, **changes}
     settings = tiny.settings(folder, **sizes)
@@ -285,21 +260,13 @@ def _children(process: subprocess.Popen) -> list[int]:
     return [int(word) for word in text.split()]
 
 
-def _wait_for_epoch(folder, epoch: int) -> None:
-    for _ in range(600):
-        if list(folder.glob(f"logs/*/checkpoints/{epoch:05d}-*.pt")):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"no checkpoint of epoch {epoch} after a minute")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_process_ends_the_run_in_one_line(tmp_path, rank):
     process = torchrun(*_search(tmp_path, max_epoch=500))
-    _wait_for_epoch(tmp_path, 1)
+    tiny.wait(process, tmp_path / "logs", tiny.has_finished(1))
     os.kill(_children(process)[rank], signal.SIGKILL)
-    status, _, err = finish(process)
+    status, _, err = tiny.finish(process)
     own = [line for line in err.splitlines() if line.startswith("error: ")]
     assert status != 0
     assert own == [
@@ -312,38 +279,27 @@ def test_a_killed_process_ends_the_run_in_one_line(tmp_path, rank):
 @pytest.mark.slow
 def test_a_restarted_run_goes_on_bit_for_bit(tmp_path):
     short = {"shared_max_step": 10, "max_epoch": 4, "log_step": 100}
-    status, _, err = finish(torchrun(*_search(tmp_path / "whole", **short)))
+    status, _, err = tiny.finish(torchrun(*_search(tmp_path / "whole", **short)))
     assert status == 0, err
     process = torchrun("--max-restarts=1", *_search(tmp_path / "killed", **short))
-    _wait_for_epoch(tmp_path / "killed", 1)
+    tiny.wait(process, tmp_path / "killed" / "logs", tiny.has_finished(1))
     os.kill(_children(process)[1], signal.SIGKILL)
-    status, _, err = finish(process)
+    status, _, err = tiny.finish(process)
     assert status == 0, err
     whole, killed = (tiny.newest_state(tiny.only_run(tmp_path / name / "logs")) for name in ("whole", "killed"))
     assert distance(whole, killed) == 0
 
 
 @pytest.mark.slow
-def test_a_signal_stops_all_at_the_same_step(tmp_path):
-    process = torchrun(*_search(tmp_path, max_epoch=500))
-    _wait_for_epoch(tmp_path, 1)
-    os.kill(_children(process)[1], signal.SIGTERM)
-    status, _, err = finish(process)
-    assert status != 0
-    assert "stopped by SIGTERM; the run is saved and can be resumed" in err
-    assert main(["--load_path", str(tiny.only_run(tmp_path / "logs")), "--max_epoch", "1"]) == 0
-
-
-@pytest.mark.slow
 def test_a_process_that_hangs_is_given_up_in_time(tmp_path):
     process = torchrun(*_search(tmp_path, max_epoch=500, rank_timeout=4.0))
-    _wait_for_epoch(tmp_path, 1)
+    tiny.wait(process, tmp_path / "logs", tiny.has_finished(1))
     hung = _children(process)[1]
     os.kill(hung, signal.SIGSTOP)
     # torchrun waits half a minute for a process that it told to end; this one can end when it goes on.
     wakes = threading.Timer(10, os.kill, (hung, signal.SIGCONT))
     wakes.start()
-    status, _, err = finish(process)
+    status, _, err = tiny.finish(process)
     wakes.join()
     assert status != 0
     assert "error: rank 0 of 2: another process of the run is gone, or does not answer" in err

@@ -22,7 +22,7 @@ from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.cell import RNNCell
 from enas.search.architecture import load_architecture
-from enas.search.formats import FORMATS, read_architecture, write_architecture
+from enas.search.formats import read_architecture, write_architecture
 
 main = partial(run_command, "convert")
 
@@ -68,7 +68,6 @@ MICRO = MicroNetwork(
 )
 LOOSE_MICRO = MicroNetwork(*(replace(cell, cell_output="loose_ends") for cell in (MICRO.normal, MICRO.reduction)))
 LOOSE_END = replace(MICRO.reduction, inputs=((1, 1), (2, 2)), cell_output="loose_ends")
-STAR = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 0))
 
 
 def refused(message: str):
@@ -107,7 +106,6 @@ def test_the_file_of_a_published_cell_equals_its_string(name):
     path = REPOSITORY / "configs" / "architectures" / f"{name}.json"
     assert load_architecture(path) == read_architecture(text, format)
     assert write_architecture(load_architecture(path), format) == text
-    assert path.read_text(encoding="utf-8").startswith("{\n  ")
 
 
 def test_every_file_is_a_published_cell():
@@ -193,13 +191,6 @@ def _as_all_if_the_same(architecture):
     return everything if everything.output_nodes == architecture.output_nodes else architecture
 
 
-@pytest.mark.parametrize("cell", [STAR, LONE])
-def test_a_genotype_whose_loose_ends_are_all_nodes_reads_as_all(cell):
-    again = read_architecture(write_architecture(cell, "darts"), "darts")
-    assert again == replace(cell, cell_output="all")
-    assert again.output_nodes == cell.output_nodes
-
-
 def test_a_genotype_of_both_outputs():
     text = write_architecture(replace(MICRO, reduction=LOOSE_END), "darts_cnn")
     assert "normal_concat=[2, 3]" in text and "reduce_concat=[3]" in text
@@ -259,34 +250,21 @@ def test_an_unknown_format_is_named(convert):
 @pytest.mark.parametrize(
     ("format", "text", "message"),
     [
-        ("enas", "", "enas: a cell is an odd number of integers, 2N-1 for N nodes; got 0"),
-        ("enas", " ,\n", "enas: a cell is an odd number of integers, 2N-1 for N nodes; got 0"),
         ("enas", "0 0", "enas: a cell is an odd number of integers, 2N-1 for N nodes; got 2"),
         ("enas", "0 0 4", "enas: activation number 4 is not in 0 … 3"),
-        ("enas", "-1", "enas: activation number -1 is not in 0 … 3"),
         ("enas", "0 1 0", "enas: node 1 reads node 1, which is not an earlier node"),
-        ("enas", "0 -1 0", "enas: node 1 reads node -1, which is not an earlier node"),
         ("enas", "0 0 1.0", "enas: '1.0' is not an integer"),
-        ("enas", "0 0 tanh", "enas: 'tanh' is not an integer"),
-        ("enas", "0 0 1_0", "enas: '1_0' is not an integer"),
         ("enas", "0 0 ٣", "enas: '٣' is not an integer"),
         ("enas", "[0, 0, 1]", "enas: '[0' is not an integer"),
-        ("enas_lm", "", "enas_lm: a cell is pairs of previous node and activation, 2N-2 integers; got 0"),
         ("enas_lm", "0 2 1", "enas_lm: a cell is pairs of previous node and activation, 2N-2 integers; got 3"),
         ("enas_lm", "0 4", "enas_lm: activation number 4 is not in 0 … 3"),
-        ("enas_lm", "0 0 2 0", "enas_lm: node 2 reads node 2, which is not an earlier node"),
         ("darts", "", "darts: '' is not a genotype; it must look like Genotype(recurrent="),
         ("darts", "\0", "is not a genotype"),
         ("darts", "(" * 10_000, "is not a genotype"),
         ("darts", "a" + ".a" * 10_000 + "()", "darts: "),
-        ("darts", "V1 = Genotype(recurrent=[], concat=[])", "is not a genotype"),
         ("darts", "Cell(recurrent=[], concat=[0])", "is not a genotype"),
-        ("darts", "Genotype([], [0])", "is not a genotype"),
-        ("darts", "Genotype()", "darts: a genotype has recurrent, concat; found none of them"),
         ("darts", "Genotype(recurrent=[])", "found recurrent"),
-        ("darts", "Genotype(recurrent=3, concat=[1])", "is not a genotype"),
         ("darts", "Genotype(recurrent=open('x'), concat=[1])", "is not a genotype"),
-        ("darts", "[(relu, 0)]", "is not a genotype"),
         ("darts", "('relu', 0)", "'relu' is not a pair of activation and node like ('tanh', 0)"),
         ("darts", "[('relu', 0, 1)]", "('relu', 0, 1) is not a pair"),
         ("darts", "[('ReLU', 0)]", "unknown activation 'ReLU'; known: tanh, relu, sigmoid, identity"),
@@ -299,55 +277,29 @@ def test_an_unknown_format_is_named(convert):
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, {10**30}))", "is not a genotype"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[True, 2, 3])", "concat is [True, 2, 3]; it must name all of"),
         ("json", "0 0 1", "json: not JSON: "),
-        (
-            "json",
-            "{}",
-            "json: architecture type is None; it must be one of",
-        ),
-        ("json", "[]", "json: architecture type is None"),
-        ("json", '{"type": ["lstm"]}', "json: architecture type is ['lstm']"),
-        ("json", '{"type": "rnn_cell"}', "json: a recurrent cell needs the keys"),
+        ("json", "{}", "json: architecture type is None; it must be one of"),
         ("json", '{"type": "rnn_cell", "a\\nb": 1}', "json: a recurrent cell needs the keys"),
-        ("enas_macro", "0 x 1", "enas_macro: 'x' is not an integer; an architecture is a list of integers"),
         ("enas_macro", "0 0", "enas_macro: a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got 2"),
         ("enas_micro", "0 0 0 0; 0 0 0", "enas_micro: a cell is four integers a node; got 3"),
         ("darts_cnn", "Genotype(recurrent=[], concat=[])", "darts_cnn: a genotype has normal, normal_concat, reduce, "),
         ("darts_cnn", r"[('sep\_conv_3x3', 0)]", "is not a genotype; it must look like Genotype(normal=[…], …)"),
-        ("enas_macro", "", "at least one layer"),
-        ("enas_macro", "0 1.0 1", "'1.0' is not an integer"),
         ("enas_micro", "0 0 0", "a network is two cells of four integers a node; got 3 integers"),
         ("enas_micro", "0 0 0 0; 0 0 0 0; 0 0 0 0", "a network is two cells, normal and reduction; found 3"),
-        ("enas_micro", "", "a network is two cells, normal and reduction; found 0"),
-        ("enas_micro", "0 5 0 0; 0 0 0 0", "operation number 5 is not in 0 … 4"),
-        ("enas_micro", "0 0 2 0; 0 0 0 0", "node 2 reads 2"),
-        ("enas_micro", "0 a 0 0; 0 0 0 0", "'a' is not an integer"),
-        (
-            "darts_cnn",
-            f"Genotype(normal=[('dil_conv_3x3', 2)], {REST})",
-            "unknown operation 'dil_conv_3x3'; known: sep_",
-        ),
-        ("darts_cnn", "Genotype(", "is not a genotype; it must look like Genotype("),
-        ("darts_cnn", "__import__('os')", "is not a genotype; it must look like Genotype("),
-        (
-            "darts_cnn",
-            "Genotype(normal=[])",
-            "a genotype has normal, normal_concat, reduce, reduce_concat; found normal",
-        ),
+        ("darts_cnn", f"Genotype(normal=[('dil_conv_3x3', 2)], {REST})", "unknown operation 'dil_conv_3x3'; known: "),
+        ("darts_cnn", "Genotype(normal=[])", "has normal, normal_concat, reduce, reduce_concat; found normal"),
         ("darts_cnn", "[('skip_connect', 0)]", "a genotype has normal, normal_concat, reduce, reduce_concat; found a"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}], {REST})", "a cell is two pairs of operation and node for each"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}, 3], {REST})", "3 is not a pair of operation and node"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}, (['x'], 1)], {REST})", "unknown operation ['x']"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}, ('skip_connect', 2)], {REST})", "node 2 reads 2"),
-        ("darts_cnn", f"Genotype(normal=open('x'), {REST})", "is not a genotype"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}] * 2, {REST})", "is not a genotype"),
-        ("darts_cnn", f"Genotype(normal=3, {REST})", "is not a genotype"),
         *[
             (
                 "darts_cnn",
                 f"Genotype(normal=[{', '.join([SKIP] * 4)}], {REST.replace('[2]', concat)})",
                 "it must name all of nodes 2 3, or the loose ends 2 3, and nothing else",
             )
-            for concat in ("[3]", "[2, 3, 3]", "[]", "range(2, 900)", "[2.0, 3]", "[None]")
+            for concat in ("[3]", "[2, 3, 3]", "[2.0, 3]")
         ],
     ],
 )
@@ -364,16 +316,8 @@ def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
         ("enas_lm", LOOSE, "enas_lm: cell_output is loose_ends; this format has only all"),
         ("enas_lm", ALL.remove_node(2), "enas_lm: a cell with removed nodes has no encoding; renumber() it first"),
         ("enas_lm", replace(LONE, cell_output="all"), "enas_lm: a cell of one node has no pairs to write"),
-        (
-            "enas_lm",
-            ALL.replace_activations("ReLU", 0),
-            "enas_lm: the activation of node 0 is ReLU; this format has only tanh there",
-        ),
-        (
-            "darts",
-            ALL.replace_activations("sigmoid", 0),
-            "darts: the activation of node 0 is sigmoid; this format has only tanh there",
-        ),
+        ("enas_lm", ALL.replace_activations("ReLU", 0), "the activation of node 0 is ReLU; this format has only tanh"),
+        ("darts", ALL.replace_activations("sigmoid", 0), "node 0 is sigmoid; this format has only tanh there"),
         ("darts", ALL.remove_node(2), "darts: a cell with removed nodes has no genotype; renumber() it first"),
         ("darts", ALL.replace_activations("GELU", 1), "darts: cannot encode GELU: only tanh, ReLU, sigmoid, identity"),
         ("enas_macro", MACRO.remove_node(1), "enas_macro: a network with removed layers has no encoding"),
@@ -382,10 +326,7 @@ def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
         ("enas_micro", MICRO, "cell_output is all; this format has only loose_ends"),
         ("darts_cnn", MICRO.remove_node(("normal", 2)), "a network with removed nodes has no genotype; renumber() it"),
         ("enas", MACRO, "enas: this format has only a recurrent cell, not a macro network"),
-        ("darts", MICRO, "darts: this format has only a recurrent cell, not a micro network"),
-        ("enas_macro", MICRO, "enas_macro: this format has only a macro network, not a micro network"),
         ("enas_micro", MACRO, "enas_micro: this format has only a micro network, not a macro network"),
-        ("darts_cnn", LOOSE, "darts_cnn: this format has only a micro network, not a recurrent cell"),
         ("enas_lm", LSTMBaseline(8), "enas_lm: this format has only a recurrent cell, not an LSTM"),
     ],
 )
@@ -400,25 +341,12 @@ literals = st.recursive(
 )
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@given(text=st.text() | st.text("0123 ,-") | literals.map(repr))
-def test_any_text_is_a_cell_or_a_value_error_in_one_line(format, text):
-    _read_or_refuse(text, format)
-
-
 @given(literals, literals)
 def test_any_genotype_is_a_cell_or_a_value_error_in_one_line(recurrent, concat):
-    _read_or_refuse(f"Genotype(recurrent={recurrent!r}, concat={concat!r})", "darts")
-
-
-def _read_or_refuse(text: str, format: str) -> None:
     try:
-        cell = read_architecture(text, format)
+        assert isinstance(read_architecture(f"Genotype(recurrent={recurrent!r}, concat={concat!r})", "darts"), RNNCell)
     except ValueError as error:
-        message = str(error)
-        assert message.startswith(f"{format}: ") and len(message.splitlines()) == 1
-    else:
-        assert isinstance(cell, FORMATS[format].kind)
+        assert str(error).startswith("darts: ") and len(str(error).splitlines()) == 1
 
 
 # The converter
@@ -429,15 +357,10 @@ def _outcome(capsys, *argv: str) -> tuple[int, str, str]:
     return status, *capsys.readouterr()
 
 
-def test_the_converter_prints_json_unless_told_otherwise(capsys):
-    assert _outcome(capsys, "--from", "enas", "0 0 1 1 2 1 3") == (0, LOOSE.to_json() + "\n", "")
-
-
 @pytest.mark.parametrize("text", ["0 0 1 1 2 1 3", "0,0,1,1,2,1,3"])
-def test_one_argument_or_several(text, capsys):
-    quoted = _outcome(capsys, "--from", "enas", text, "--to", "darts")
-    assert quoted == (0, write_architecture(LOOSE, "darts") + "\n", "")
-    assert _outcome(capsys, "--from", "enas", *text.split(), "--to", "darts") == quoted
+def test_one_argument_or_several_become_json(text, capsys):
+    for words in ([text], text.split()):
+        assert _outcome(capsys, "--from", "enas", *words) == (0, LOOSE.to_json() + "\n", "")
 
 
 # enas has only loose_ends and enas_lm only all, so that no cell goes from the one to the other.
@@ -458,13 +381,6 @@ def test_the_converter_between_formats(architecture, formats, capsys):
         assert _outcome(capsys, "--from", source, "--to", target, text) == expected
 
 
-def test_the_converter_knows_every_published_string(capsys):
-    for format, text in PUBLISHED.values():
-        status, out, err = _outcome(capsys, "--from", format, text, "--to", "json")
-        assert (status, err) == (0, "")
-        assert _outcome(capsys, "--from", "json", out, "--to", format) == (0, text + "\n", "")
-
-
 def test_standard_input(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("0 1\n1 3 1 2\n"))
     assert _outcome(capsys, "--from", "enas_lm", "-") == (0, ALL.to_json() + "\n", "")
@@ -478,33 +394,12 @@ def test_a_json_file_of_any_architecture(architecture, tmp_path, capsys):
     assert _outcome(capsys, "--from", "json", str(path)) == (0, architecture.to_json() + "\n", "")
 
 
-def test_a_json_file_that_is_no_architecture_is_named(tmp_path):
-    path = tmp_path / "params.json"
-    path.write_text('{"dataset": "ptb"}', encoding="utf-8")
-    with refused(f"{path}: architecture type is None; it must be one of "):
-        load_architecture(path)
-
-
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["--from", "enas", "0 0"], "enas: a cell is an odd number of integers"),
-        (["--from", "enas", "0", "-1", "0"], "enas: node 1 reads node -1"),
         (["--from", "enas", "0", "--to", "enas_lm"], "enas_lm: cell_output is loose_ends"),
-        (
-            ["--from", "enas_micro", "0 0 1 4; 1 1 1 0", "--to", "enas"],
-            "enas: this format has only a recurrent cell, not",
-        ),
-        (
-            ["--from", "enas", "0", "--to", "darts_cnn"],
-            "darts_cnn: this format has only a micro network, not a recurrent",
-        ),
-        (
-            ["--from", "json", '{"type": "cell"}'],
-            "json: architecture type is 'cell'; it must be one of",
-        ),
         (["--from", "json", "absent.json"], "absent.json: no such file"),
-        (["--from", "json", "{"], "json: not JSON: "),
         (["--from", "nas", "0"], "argument --from: invalid choice: 'nas'"),
         (["--from", "enas"], "the following arguments are required: STRING"),
         (["0"], "--from is missing"),
@@ -523,25 +418,11 @@ def _run(*command: str) -> subprocess.CompletedProcess:
 
 def test_the_converter_as_a_program():
     done = _run("-m", "enas", "convert", "--from", "enas", "0", "0", "1", "--to", "darts")
-    assert (done.returncode, done.stdout, done.stderr) == (
-        0,
-        "Genotype(recurrent=[('relu', 0)], concat=range(1, 2))\n",
-        "",
-    )
-
-
-def test_bad_input_to_the_program():
-    done = _run("-m", "enas", "convert", "--from", "enas_lm", "0 9")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == ["error: enas_lm: activation number 9 is not in 0 … 3"]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Genotype(recurrent=[('relu', 0)], concat=range(1, 2))\n"
 
 
 def test_a_backslash_in_a_genotype_brings_no_warning_of_python():
     done = _run("-m", "enas", "convert", "--from", "darts", r"[('re\lu', 0)]")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "is not a genotype" in done.stderr
-
-
-def test_the_converter_loads_no_torch():
-    done = _run("-c", "import sys, enas.cli; print('torch' in sys.modules)")
-    assert (done.stdout, done.stderr) == ("False\n", "")

@@ -51,10 +51,6 @@ def home(tmp_path_factory):
     return folder, search, outputs
 
 
-def test_it_is_short():
-    assert len(EXAMPLE.read_text().splitlines()) < 150
-
-
 def test_it_searches_and_learns(home):
     _, search, outputs = home
     results = json.loads((search / "results.json").read_text())

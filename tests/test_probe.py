@@ -1,7 +1,9 @@
 """What a run chooses for the machine it is on, and that choosing changes nothing else."""
 
+import copy
 import json
-from unittest import mock
+import time
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -10,7 +12,6 @@ import torch
 from enas.runs import opening
 from enas.runs.commands import execute
 from enas.search import precision, probe
-from enas.search.checkpoint import random_states
 from enas.search.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -36,29 +37,38 @@ def timed(monkeypatch, *times: float):
     monkeypatch.setattr(probe, "seconds", seconds)
 
 
+CHOICES = {
+    "bfloat16 is faster": ("precision", (0.2, 0.1), "bfloat16", "200 ms in float32, 100 ms in bfloat16"),
+    "bfloat16 is slower": ("precision", (0.1, 0.2), "float32", "100 ms in float32, 200 ms in bfloat16"),
+    "bfloat16 gains little": ("precision", (0.104, 0.1), "float32", "104 ms in float32, 100 ms in bfloat16"),
+    "four threads": ("threads", (0.3, 0.2, 0.1), 4, "300 ms with 1, 200 ms with 2, 100 ms with 4"),
+    "two are about as fast": ("threads", (0.3, 0.2, 0.199), 2, "300 ms with 1, 200 ms with 2, 199 ms with 4"),
+    "one is about as fast": ("threads", (0.109, 0.1, 0.1), 1, "109 ms with 1, 100 ms with 2, 100 ms with 4"),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
 @pytest.mark.parametrize("network_type", ["rnn", "cnn"])
-@pytest.mark.parametrize(
-    ("is_there", "times", "chosen", "why"),
-    [
-        (False, (), "float32", "this processor has no other"),
-        (True, (0.2, 0.1), "bfloat16", "a step takes 200 ms in float32, 100 ms in bfloat16"),
-        (True, (0.1, 0.2), "float32", "a step takes 100 ms in float32, 200 ms in bfloat16"),
-        (True, (0.104, 0.1), "float32", "a step takes 104 ms in float32, 100 ms in bfloat16"),
-    ],
-)
-def test_less_precision_is_chosen_where_it_is_there_and_faster(
-    tmp_path, monkeypatch, network_type, is_there, times, chosen, why
-):
+def test_trials_choose_what_is_clearly_faster_and_change_nothing_else(tmp_path, monkeypatch, network_type, name):
+    what, times, chosen, why = CHOICES[name]
     trainer = tiny.trainer(tmp_path, network_type=network_type)
     trainer.train_shared()
-    before = torch.load(_saved(trainer.task.state_dict(), tmp_path / "before.pt"), weights_only=False)
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: is_there)
+    before = copy.deepcopy(tiny.without_clock(trainer.state_dict()))
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    torch.set_num_threads(4)
     timed(monkeypatch, *times)
-    state = random_states()
-    assert probe.choose_precision(trainer.task, trainer.controller, 1) == (chosen, why)
+    choose = probe.choose_precision if what == "precision" else probe.choose_threads
+    assert choose(trainer.task, trainer.controller, 1) == (chosen, f"a step takes {why}")
+    assert torch.get_num_threads() == (chosen if what == "threads" else 4)
     assert trainer.task.precision == "float32"
-    assert tiny.difference(random_states(), state) is None
-    assert tiny.difference(before, trainer.task.state_dict()) is None
+    assert tiny.difference(before, tiny.without_clock(trainer.state_dict())) is None
+    assert all(weight.grad is None for weight in trainer.task.model.parameters())
+
+
+def test_a_processor_without_bfloat16_has_no_choice(tmp_path):
+    trainer = tiny.trainer(tmp_path)
+    chosen = probe.choose_precision(trainer.task, trainer.controller, 1)
+    assert chosen == ("float32", "this processor has no other")
 
 
 def test_images_in_less_precision_are_about_the_same(tmp_path):
@@ -93,62 +103,26 @@ def test_a_processor_that_torch_cannot_ask_has_none(monkeypatch):
     assert not precision.has_bfloat16(CPU)
 
 
-def test_a_long_trial_is_not_repeated(monkeypatch):
-    calls = []
+@pytest.mark.parametrize(("long", "calls"), [(60.0, 4), (0.0, 1)])
+def test_the_first_try_of_a_short_trial_does_not_count_and_a_long_one_is_not_repeated(monkeypatch, long, calls):
+    monkeypatch.setattr(probe, "LONG", long)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(probe, "_timed", lambda action: (calls.append(action()), 2.0)[1])
-    assert probe.seconds(lambda: None) == 2.0 and len(calls) == 1
-    monkeypatch.setattr(probe, "_timed", lambda action: (calls.append(action()), 0.5 / len(calls))[1])
-    assert probe.seconds(lambda: None) == 0.5 / 5
+    naps = iter([0.2, 0.01, 0.01, 0.01])
+    seconds = probe.seconds(lambda: time.sleep(next(naps)))
+    assert len(list(naps)) == 4 - calls and (seconds >= 0.2) == (calls == 1)
 
 
 def test_beside_a_gpu_two_threads_are_enough():
     torch.set_num_threads(3)
-    task = mock.Mock(device=torch.device("cuda"))
+    task = SimpleNamespace(device=torch.device("cuda"))
     assert probe.choose_threads(task, None, 1) == (2, "beside a GPU there is only the controller to compute")
     assert torch.get_num_threads() == 2
 
 
-def test_on_a_gpu_the_first_try_does_not_count(monkeypatch):
-    """It compiles kernels and records a graph, once and for all."""
-    times = iter([5.0, 0.02, 0.01, 0.03])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(probe, "_timed", lambda action: next(times))
-    assert probe.seconds(lambda: None) == 0.01
-
-
-@pytest.mark.parametrize(
-    ("times", "chosen"), [((0.3, 0.2, 0.1), 4), ((0.3, 0.2, 0.199), 2), ((0.1, 0.2, 0.3), 1), ((0.109, 0.1, 0.1), 1)]
-)
-@pytest.mark.parametrize("network_type", ["rnn", "cnn"])
-def test_the_fewest_threads_are_chosen_that_are_about_as_fast(tmp_path, monkeypatch, network_type, times, chosen):
-    trainer = tiny.trainer(tmp_path, network_type=network_type)
-    trainer.train_shared()
-    before, states = trainer.state_dict(), random_states()
-    before = torch.load(_saved(before, tmp_path / "before.pt"), weights_only=False)
-    torch.set_num_threads(4)
-    timed(monkeypatch, *times)
-    num, why = probe.choose_threads(trainer.task, trainer.controller, 1)
-    assert num == chosen == torch.get_num_threads()
-    assert why.startswith(f"a step takes {1e3 * times[0]:.3g} ms with 1, {1e3 * times[1]:.3g} ms with 2")
-    after = trainer.state_dict()
-    for state in (before, after):
-        del state["progress"]["seconds"]
-    assert tiny.difference(before, after) is None
-    assert tiny.difference(states, random_states()) is None
-    assert all(weight.grad is None for weight in trainer.task.model.parameters())
-
-
-def _saved(state: dict, path):
-    torch.save(state, path)
-    return path
-
-
-def test_what_the_environment_says_wins(tmp_path, monkeypatch):
+def test_what_the_environment_says_wins(monkeypatch):
     monkeypatch.setenv(probe.THREADS_VARIABLE, "3")
     torch.set_num_threads(3)
-    with mock.patch.object(probe, "seconds", side_effect=AssertionError):
-        assert probe.choose_threads(None, None, 1) == (3, "OMP_NUM_THREADS is set")
+    assert probe.choose_threads(None, None, 1) == (3, "OMP_NUM_THREADS is set")
 
 
 def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):

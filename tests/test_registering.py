@@ -6,6 +6,7 @@ import json
 import pytest
 import tiny
 import torch
+from test_own_space import registering
 from torch import nn
 
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
@@ -18,11 +19,11 @@ from enas.search.architecture import architecture_from_dict
 
 
 @pytest.fixture
-def sine(monkeypatch):
+def sine():
     """A registered activation, forgotten afterwards."""
-    register_activation("sine", torch.sin, colour="#C9B7E8")
-    yield "sine"
-    del ACTIVATIONS["sine"]
+    with registering():
+        register_activation("sine", torch.sin, colour="#C9B7E8")
+        yield "sine"
 
 
 @pytest.fixture
@@ -58,41 +59,34 @@ def test_an_activation(tmp_path, sine):
 
 @pytest.mark.parametrize("space", ["macro", "micro"])
 def test_an_operation(tmp_path, dilated, space):
-    settings = tiny.settings(tmp_path, network_type="cnn", cnn_space=space, max_epoch=1)
     trainer = tiny.trainer(tmp_path, network_type="cnn", cnn_space=space)
     sampled = trainer.controller.sample(30).architectures
     assert any(dilated in json.dumps(network.to_dict()) for network in sampled)
-    everywhere = sampled[0].replace_operations(dilated)
-    loss, _ = trainer.task.shared_loss([everywhere])
+    loss, _ = trainer.task.shared_loss([sampled[0].replace_operations(dilated)])
     loss.backward()
     used = {name for name, weight in trainer.task.model.named_parameters() if weight.grad is not None}
     assert any(dilated in name for name in used)
-    execute(**settings)
+    execute(**tiny.settings(tmp_path, network_type="cnn", cnn_space=space, max_epoch=1))
     assert derived(tiny.only_run(tmp_path / "logs")).nodes
 
 
 WEIGHT = nn.Parameter(torch.tensor(0.25))
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        nn.PReLU(),
-        nn.PReLU(8),
-        nn.PReLU().requires_grad_(False),
-        nn.PReLU().forward,
-        nn.Sequential(nn.Tanh(), nn.PReLU()),
-        lambda x: x * WEIGHT,
-        functools.partial(nn.functional.prelu, weight=WEIGHT),
-    ],
-    ids=["module", "of eight", "frozen", "bound", "inside", "closure", "partial"],
-)
+PARAMETRIC = {
+    "module": nn.PReLU(),
+    "frozen": nn.PReLU().requires_grad_(False),
+    "bound": nn.PReLU(8).forward,
+    "inside": nn.Sequential(nn.Tanh(), nn.PReLU()),
+    "closure": lambda x: x * WEIGHT,
+    "partial": functools.partial(nn.functional.prelu, weight=WEIGHT),
+}
+
+
+@pytest.mark.parametrize("function", PARAMETRIC.values(), ids=PARAMETRIC)
 def test_an_activation_with_parameters_is_refused(function):
     """They would be in no optimiser and in no checkpoint."""
-    with (
-        torch.no_grad(),
-        pytest.raises(UserError, match="activation own has parameters, which no run trains or saves; "),
-    ):
+    with torch.no_grad(), pytest.raises(UserError, match="own has parameters, which no run trains or saves; "):
         register_activation("own", function)
     assert "own" not in ACTIVATIONS
 
@@ -100,8 +94,8 @@ def test_an_activation_with_parameters_is_refused(function):
 @pytest.mark.parametrize("function", [nn.Softplus(), nn.Hardswish(), torch.sin, lambda x: x * 0.5, "torch.sin"])
 def test_an_activation_without_parameters_is_taken(function):
     before = torch.get_rng_state()
-    register_activation("own", function)
-    del ACTIVATIONS["own"]
+    with registering():
+        register_activation("own", function)
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -7,7 +7,7 @@ import torch
 from test_controllers import ACTIVATIONS, listed, make_controller
 
 from enas.config import Config, effect_notes, read_variation
-from enas.rnn.cell import RNNCell, RNNSpace
+from enas.rnn.cell import RNNSpace
 from enas.rnn.controller import RNNController
 from enas.rnn.settings import RNNControllerConfig
 from enas.search.controllers import IndependentController
@@ -32,11 +32,6 @@ def test_return_of_a_decision_is_the_discounted_sum_of_what_follows():
     found = returns(torch.tensor([8.0, 4.0]), log_probs, entropy_coeff=0.1, discount=0.5)
     # 0.3 + 8 = 8.3 at the end, then 0.2 + 0.5·8.3 = 4.35 and 0.1 + 0.5·4.35 = 2.275
     torch.testing.assert_close(found, torch.tensor([[2.275, 4.35, 8.3], [1.0, 2.0, 4.0]]))
-
-
-def test_without_entropy_or_discount_each_decision_earns_the_reward():
-    found = returns(torch.tensor([8.0, 4.0]), torch.rand(2, 3), entropy_coeff=0.0, discount=1.0)
-    assert found.tolist() == [[8.0] * 3, [4.0] * 3]
 
 
 def test_returns_carry_no_gradient():
@@ -78,20 +73,8 @@ def test_advantage_is_against_the_baseline_before_these_returns():
     torch.testing.assert_close(baseline.value, torch.tensor([3.0, 4.0]))  # 0.9·2 + 0.1·12
 
 
-def test_baseline_is_an_exponential_moving_average():
-    baseline, decay = Baseline(ReinforceConfig(ema_baseline_decay=0.8)), 0.8
-    values = torch.rand(12, dtype=torch.float64)
-    for value in values:
-        baseline.advantage(value.view(1, 1))
-    weights = torch.tensor([decay**11] + [(1 - decay) * decay ** (11 - k) for k in range(1, 12)], dtype=torch.float64)
-    torch.testing.assert_close(baseline.value, (weights * values).sum().view(1))
-
-
 def test_restored_baseline_goes_on_as_the_saved_one():
-    baseline, restored = (
-        Baseline(ReinforceConfig(ema_baseline_decay=0.5)),
-        Baseline(ReinforceConfig(ema_baseline_decay=0.5)),
-    )
+    baseline, restored = (Baseline(ReinforceConfig(ema_baseline_decay=0.5)) for _ in range(2))
     restored.load_state_dict(baseline.state_dict())
     assert restored.value is None
     baseline.advantage(torch.rand(3, 2))
@@ -110,12 +93,6 @@ def test_leave_one_out_is_the_difference_to_the_mean_of_the_others():
     for row in range(3):
         others = [other for other in range(3) if other != row]
         torch.testing.assert_close(found[row], returned[row] - returned[others].mean(0))
-
-
-def test_what_is_common_to_an_update_does_not_count_with_leave_one_out():
-    returned = torch.rand(4, 3, dtype=torch.float64)
-    easy, hard = (Baseline(PAIRS).advantage(returned + difficulty) for difficulty in (0.0, 100.0))
-    torch.testing.assert_close(easy, hard)
 
 
 def test_one_architecture_alone_has_no_others():
@@ -158,12 +135,6 @@ def test_the_spread_is_a_moving_average_of_squares_and_survives_a_resume():
         torch.testing.assert_close(one.advantage(second), torch.tensor([[-4.0], [4.0]]) / spread)
 
 
-@pytest.mark.parametrize("decay", [-0.1, 1.0])
-def test_decay_outside_its_range_is_refused(decay):
-    with pytest.raises(ValueError, match="ema_baseline_decay"):
-        Baseline(ReinforceConfig(ema_baseline_decay=decay))
-
-
 # The gradient
 
 
@@ -172,16 +143,6 @@ def expected_policy_gradient(controller: RNNController, advantage: torch.Tensor)
     log_probs = controller.log_prob(CELLS).log_probs  # [16, D]
     weight = len(CELLS) * log_probs.sum(1, keepdim=True).exp().detach()
     return torch.autograd.grad(policy_loss(log_probs, weight * advantage), list(controller.parameters()))
-
-
-def gradient_of_expected_reward(controller: RNNController, rewards: torch.Tensor) -> tuple:
-    probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
-    return torch.autograd.grad(-(probabilities * rewards).sum(), list(controller.parameters()))
-
-
-def assert_same(found: tuple, expected: tuple) -> None:
-    assert max(gradient.abs().max() for gradient in expected) > 1e-3
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.fixture
@@ -194,9 +155,20 @@ def rewards(controller):
     return torch.rand(len(CELLS), dtype=torch.float64)
 
 
-def test_policy_gradient_is_the_gradient_of_the_expected_reward(controller, rewards):
-    earned = returns(rewards, torch.zeros(len(CELLS), 5, dtype=torch.float64), 0.0, 1.0)
-    assert_same(expected_policy_gradient(controller, earned), gradient_of_expected_reward(controller, rewards))
+@pytest.mark.parametrize("has_baseline", [False, True])
+@pytest.mark.parametrize("entropy_coeff", [0.0, 0.3])
+def test_the_expected_gradient_is_that_of_reward_and_entropy(controller, rewards, entropy_coeff, has_baseline):
+    """That of E[R] + coefficient · H, with H the entropy of the distribution over all 16 cells."""
+    earned = returns(rewards, controller.log_prob(CELLS).log_probs, entropy_coeff, discount=1.0)
+    if has_baseline:
+        baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.95))
+        baseline.value = torch.tensor([0.5, -3.0, 2.0, 0.1, 7.0], dtype=torch.float64)
+        earned = baseline.advantage(earned)
+    probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
+    objective = (probabilities * (rewards - entropy_coeff * probabilities.log())).sum()
+    exact = torch.autograd.grad(-objective, list(controller.parameters()))
+    assert max(gradient.abs().max() for gradient in exact) > 1e-3
+    torch.testing.assert_close(expected_policy_gradient(controller, earned), exact, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("num", [2, 3])
@@ -216,27 +188,6 @@ def test_leave_one_out_leaves_the_expected_gradient_alone(controller, rewards, n
     found = torch.autograd.grad(loss, list(controller.parameters()), retain_graph=True)
     expected = torch.autograd.grad(-(chance * rewards).sum(), list(controller.parameters()))
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-12)
-
-
-def test_a_baseline_leaves_the_expected_gradient_alone(controller, rewards):
-    baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.95))
-    baseline.value = torch.tensor([0.5, -3.0, 2.0, 0.1, 7.0], dtype=torch.float64)
-    advantage = baseline.advantage(rewards.unsqueeze(1).expand(-1, 5))
-    assert_same(expected_policy_gradient(controller, advantage), gradient_of_expected_reward(controller, rewards))
-
-
-@pytest.mark.parametrize("has_baseline", [False, True])
-def test_with_the_entropy_in_the_reward_the_gradient_is_that_of_reward_and_entropy(controller, rewards, has_baseline):
-    """That of E[R] + coefficient · H, with H the entropy of the distribution over all 16 cells."""
-    earned = returns(rewards, controller.log_prob(CELLS).log_probs, entropy_coeff=0.3, discount=1.0)
-    if has_baseline:
-        baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.95))
-        baseline.value = torch.tensor([0.5, -3.0, 2.0, 0.1, 7.0], dtype=torch.float64)
-        earned = baseline.advantage(earned)
-    probabilities = controller.log_prob(CELLS).log_probs.sum(1).exp()
-    objective = (probabilities * (rewards - 0.3 * probabilities.log())).sum()
-    exact = torch.autograd.grad(-objective, list(controller.parameters()))
-    assert_same(expected_policy_gradient(controller, earned), exact)
 
 
 def joint_entropy_gradient(controller) -> torch.Tensor:
@@ -295,14 +246,12 @@ def test_no_gradient_flows_through_the_advantage():
 # Learning
 
 
-@pytest.mark.parametrize("planted", [CELLS[0], CELLS[6], CELLS[15]])
-def test_the_best_arm_is_found(planted: RNNCell):
+def test_the_best_arm_is_found():
     torch.manual_seed(0)
+    planted = CELLS[6]
     controller = RNNController(RNNSpace(3, ACTIVATIONS), RNNControllerConfig(controller_hid=16))
-    optimizer, baseline = (
-        make_optimizer("adam", controller.parameters()),
-        Baseline(ReinforceConfig(ema_baseline_decay=0.9)),
-    )
+    optimizer = make_optimizer("adam", controller.parameters())
+    baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.9))
     set_lr(optimizer, 0.02)
     for _ in range(150):
         sample = controller.sample(8)

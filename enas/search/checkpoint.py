@@ -20,10 +20,10 @@ BEST_OF_OLD_RUNS = "best.pt"  # a copy of the best checkpoint, which earlier ver
 
 def random_states() -> dict[str, Any]:
     """The random states of Python, NumPy and torch (CPU and each GPU), as plain data."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": (name, keys.tolist(), position, has_gauss, cached),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
     }
@@ -32,8 +32,8 @@ def random_states() -> dict[str, Any]:
 def restore_random_states(states: dict[str, Any]) -> None:
     """Go on from `random_states`."""
     random.setstate(states["python"])
-    name, keys, position, has_gauss, cached = states["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(states["torch"].cpu())
     if len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
@@ -144,31 +144,18 @@ def _save(state: dict[str, Any], file: IO[bytes]) -> None:
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """The state in a checkpoint file; UserError, naming it, when it is damaged."""
-    _check_sums(path)
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (OSError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # nor are torch's of one kind
-        raise _unreadable(path, error) from None
-
-
-def _check_sums(path: Path) -> None:
-    """Raise UserError when a checksum is wrong, which torch.load does not notice."""
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()
-        except MemoryError:
+                damaged = archive.testzip()  # torch.load does not notice a wrong checksum
+            if damaged:
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+            return torch.load(path, map_location=device, weights_only=True)
+        except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # zipfile raises many kinds of error for a damaged archive
-            raise _unreadable(path, error) from None
-    if damaged:
-        raise _unreadable(path, f"{damaged} is damaged")
-
-
-def _unreadable(path: Path, reason: object) -> UserError:
-    return UserError(f"{path}: unreadable checkpoint: {next(iter(str(reason).splitlines()), type(reason).__name__)}")
+        except Exception as error:  # zipfile and torch raise many kinds of error for a damaged archive
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"{path}: unreadable checkpoint: {reason}") from None
 
 
 def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:

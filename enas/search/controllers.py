@@ -7,16 +7,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from enas.errors import UserError
+from enas.search.architecture import Architecture
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 
-ArchT = TypeVar("ArchT")
+ArchT = TypeVar("ArchT", bound=Architecture)
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,14 @@ class SpaceController(Controller[ArchT]):
 
     def _sample(self, decisions: Decisions, architectures: list[ArchT] | None = None) -> Sample[ArchT]:
         penalty = self._decide(decisions)
-        rows, *scores = (torch.cat(part, dim=1) for part in zip(*decisions.parts, strict=True))  # each [M, D]
+        rows, log_probs, entropies = (torch.cat(part, dim=1) for part in zip(*decisions.parts, strict=True))  # [M, D]
         num_made = self.space.num_made(rows[:, 0])
         if num_made is not None:
             made = torch.arange(rows.shape[1], device=rows.device) < num_made.unsqueeze(1)
-            scores = [each * made for each in scores]
+            log_probs, entropies = log_probs * made, entropies * made
         if architectures is None:
             architectures = [self.space.decode(row) for row in rows.tolist()]
-        return Sample(architectures, *scores, decisions.probabilities, penalty)
+        return Sample(architectures, log_probs, entropies, decisions.probabilities, penalty)
 
     @abstractmethod
     def _decide(self, decisions: Decisions) -> Tensor | None:
@@ -169,23 +171,19 @@ class RandomController(SpaceController[ArchT]):
     def _decide(self, decisions: Decisions) -> None:
         sizes, num = self.space.sizes, decisions.num
         lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
-        rows = decisions.next(len(sizes), lambda: self._drawn(num, lowest, sizes))
-        entropies = torch.tensor([math.log(size - low) for low, size in zip(lowest, sizes, strict=True)]).repeat(num, 1)
+        allowed = [size - low for low, size in zip(lowest, sizes, strict=True)]
+        draw = partial(self._balanced if self.is_balanced else torch.randint, size=(num,), generator=self.generator)
+        columns = (low + draw(count) for low, count in zip(lowest, allowed, strict=True))
+        rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
+        entropies = torch.tensor([math.log(count) for count in allowed]).repeat(num, 1)
         probabilities = [torch.full((num, size), 1 / size) for size in sizes]
         probabilities[0][:, : lowest[0]] = 0
         probabilities[0] = probabilities[0] / probabilities[0].sum(1, keepdim=True)
         decisions.add(rows, -entropies, entropies, probabilities)
 
-    def _drawn(self, num: int, lowest: list[int], sizes: list[int]) -> Tensor:
-        draw = self._balanced if self.is_balanced else torch.randint
-        columns = [
-            low + draw(size - low, (num,), generator=self.generator) for low, size in zip(lowest, sizes, strict=True)
-        ]
-        return torch.stack(columns, dim=1)
-
-    def _balanced(self, size: int, shape: tuple[int], generator: torch.Generator | None) -> Tensor:
-        (num,) = shape
-        rounds = [torch.randperm(size, generator=generator) for _ in range(-(-num // size))]
+    def _balanced(self, choices: int, size: tuple[int], generator: torch.Generator | None) -> Tensor:
+        (num,) = size
+        rounds = [torch.randperm(choices, generator=generator) for _ in range(-(-num // choices))]
         return torch.cat(rounds)[:num][torch.randperm(num, generator=generator)]
 
 
@@ -256,7 +254,7 @@ class LSTMController(SpaceController[ArchT]):
                 logits = logits + prior
             log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
             p = log_probs.exp()
-            chosen = decisions.next(1, lambda p=p: torch.multinomial(p, 1))
+            chosen = decisions.next(1, partial(torch.multinomial, p, 1))
             decisions.add(chosen, log_probs.gather(1, chosen), -(p * log_probs).sum(1, keepdim=True), [p])
             if index < len(self.embeddings):
                 inputs = self.embeddings[index](chosen.squeeze(1))
@@ -274,5 +272,5 @@ def start_small(controller: Any) -> None:
 def _allowed(space: Space[Any], logits: Tensor) -> Tensor:
     """Logits [..., choices] of the first decision without the choices that are never made."""
     forbidden = torch.arange(logits.shape[-1], device=logits.device) < space.first_allowed
-    # The lowest finite number: −∞ would make the entropy 0 · −∞ and every gradient NaN.
-    return logits.masked_fill(forbidden, torch.finfo(logits.dtype).min)
+    # −∞ would make the entropy 0 · −∞ and every gradient NaN, as would the lowest number times a gradient above 1.
+    return logits.masked_fill(forbidden, -1e30)

@@ -20,9 +20,6 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.parameters + other.parameters, self.multiply_adds + other.multiply_adds)
 
-    def __mul__(self, times: int) -> Cost:
-        return Cost(self.parameters * times, self.multiply_adds * times)
-
     def __str__(self) -> str:
         return f"{_short(self.parameters)} parameters, {_short(self.multiply_adds)} multiply-adds"
 

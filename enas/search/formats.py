@@ -138,9 +138,8 @@ def read_architecture(text: str, format: str) -> Architecture:
 def write_architecture(architecture: Architecture, format: str) -> str:
     """One line of text that `read_architecture` reads as `architecture`.
 
-    One exception: where the loose ends of a recurrent cell are all of nodes 1 … N−1, or node 0 is the only node, a
-    `darts` text, which lists the nodes averaged, reads as cell_output=all; so does `darts_cnn`, where all nodes are
-    loose ends. It computes the same.
+    One exception: a `darts` or `darts_cnn` text lists the output nodes, so it reads as cell_output=all when the loose
+    ends are the output nodes of cell_output=all too. The cell computes the same.
 
     Args:
         architecture: what to write.

@@ -26,9 +26,5 @@ class Metric:
 
 
 PERPLEXITY = Metric("perplexity", decimals=2, higher_is_better=False)
-
-
 ACCURACY = Metric("accuracy", decimals=4, higher_is_better=True)
-
-
 LOG_LIKELIHOOD = Metric("log_likelihood", decimals=4, higher_is_better=True)

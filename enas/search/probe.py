@@ -3,9 +3,8 @@
 import copy
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,6 +18,7 @@ TRIES = 3
 LONG = 1.0  # seconds
 BESIDE_A_GPU = 2  # threads; more made updates of a paper-size controller slower
 GAIN = 1.1  # less precision, or more threads, must be this much faster to be chosen
+Choice = TypeVar("Choice", str, int)
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -26,10 +26,10 @@ def seconds(action: Callable[[], object]) -> float:
 
     An action that takes long is tried once, but on a GPU, for which the first try compiles and records.
     """
-    times = [_timed(action)]
-    if times[0] < LONG or torch.cuda.is_available():
-        times = [_timed(action) for _ in range(TRIES)]
-    return min(times)
+    first = _timed(action)
+    if first < LONG or torch.cuda.is_available():
+        return min(_timed(action) for _ in range(TRIES))
+    return first
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -47,17 +47,12 @@ def choose_precision(task: Task, controller: Controller[Any], num_architectures:
     """
     names = [name for name in available(task.device) if name in task.precisions]
     if len(names) == 1:
-        return names[0], f"this {_kind(task.device)} has no other"
-    before, times = task.precision, {}
-    with _unchanged(task):
-        architectures = _sampled(controller, num_architectures)
-        for name in names:
-            task.precision = name
-            times[name] = seconds(lambda: task.shared_loss(architectures)[0].backward())
+        return names[0], f"this {'GPU' if task.device.type == 'cuda' else 'processor'} has no other"
+    before = task.precision
+    times = _times(task, controller, num_architectures, names, lambda name: setattr(task, "precision", name))
     task.precision = before
-    fastest = min(times, key=times.get)
-    tried = ", ".join(f"{1e3 * time:.3g} ms in {name}" for name, time in times.items())
-    return (fastest if times[names[0]] > GAIN * times[fastest] else names[0]), f"a step takes {tried}"
+    fastest = min(names, key=times.__getitem__)
+    return fastest if times[names[0]] > GAIN * times[fastest] else names[0], _why(times, "in")
 
 
 def choose_threads(task: Task, controller: Controller[Any], num_architectures: int) -> tuple[int, str]:
@@ -80,44 +75,36 @@ def choose_threads(task: Task, controller: Controller[Any], num_architectures: i
     if task.device.type != "cpu":
         torch.set_num_threads(BESIDE_A_GPU)
         return BESIDE_A_GPU, "beside a GPU there is only the controller to compute"
-    times = {}
-    with _unchanged(task):
-        architectures = _sampled(controller, num_architectures)
-        for num in _counts(most):
-            torch.set_num_threads(num)
-            times[num] = seconds(lambda: task.shared_loss(architectures)[0].backward())
+    counts = sorted({most, *(2**power for power in range(most.bit_length()))})  # 1, 2, 4 … and the most
+    times = _times(task, controller, num_architectures, counts, torch.set_num_threads)
     chosen = min(num for num, time in times.items() if time <= GAIN * min(times.values()))
     torch.set_num_threads(chosen)
-    tried = ", ".join(f"{1e3 * time:.3g} ms with {num}" for num, time in times.items())
-    return chosen, f"a step takes {tried}"
+    return chosen, _why(times, "with")
 
 
-def _sampled(controller: Controller[Any], num: int) -> list[Any]:
+def _times(
+    task: Task,
+    controller: Controller[Any],
+    num_architectures: int,
+    choices: list[Choice],
+    use: Callable[[Choice], None],
+) -> dict[Choice, float]:
+    """The seconds of a training step with each choice; the task, its model and all random states stay as they were."""
+    # Trials leave the parameters alone, which may be large: they are not copied.
+    state, parameters = task.state_dict(), dict(task.model.named_parameters())
+    kept = {id(tensor): tensor for name, tensor in state["model"].items() if name in parameters}
+    before, states, times = copy.deepcopy(state, kept), random_states(), {}
     with torch.no_grad():
-        return controller.sample(num).architectures
-
-
-@contextmanager
-def _unchanged(task: Task) -> Iterator[None]:
-    """The task, its model and all random states are as before when the block ends."""
-    before, states = _copied(task), random_states()
-    yield
+        architectures = controller.sample(num_architectures).architectures
+    for choice in choices:
+        use(choice)
+        times[choice] = seconds(lambda: task.shared_loss(architectures)[0].backward())
     task.load_state_dict(before)
     task.model.zero_grad(set_to_none=True)
     restore_random_states(states)
+    return times
 
 
-def _copied(task: Task) -> dict[str, Any]:
-    """The state of the task, copied but for the parameters, which a trial leaves alone, and which may be large."""
-    state, parameters = task.state_dict(), dict(task.model.named_parameters())
-    kept = {id(tensor): tensor for name, tensor in state["model"].items() if name in parameters}
-    return copy.deepcopy(state, kept)
-
-
-def _counts(most: int) -> list[int]:
-    """1, 2, 4 … and `most`."""
-    return sorted({most, *(2**power for power in range(most.bit_length()) if 2**power <= most)})
-
-
-def _kind(device: torch.device) -> str:
-    return "GPU" if device.type == "cuda" else "processor"
+def _why(times: dict[Choice, float], word: str) -> str:
+    tried = ", ".join(f"{1e3 * time:.3g} ms {word} {choice}" for choice, time in times.items())
+    return f"a step takes {tried}"

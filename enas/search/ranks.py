@@ -9,14 +9,13 @@ rounding, and any of them can be resumed from what the first one saves.
 import atexit
 import importlib
 import io
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -26,6 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 from enas.errors import RankLostError, UserError
 
 T = TypeVar("T")
+Piece = TypeVar("Piece", bound=Tensor | None)
 
 ENDED = "ended: rank"  # what a process that ends leaves word under
 ARCHITECTURES, BATCH = -3, -2  # dimensions of a state [M, B, H]
@@ -66,16 +66,15 @@ class Ranks:
         return self.rank == 0
 
     def part(self, dim: int) -> Part:
-        """The part of a tensor, divided along `dim`, that this process holds."""
+        """The part that this process holds of a tensor that is divided along `dim`."""
         return Part(dim, self.rank, self.size)
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """The items that this process takes: a slice, of a length that differs by one at most."""
         return items[self._bounds(len(items))]
 
-    def _bounds(self, num: int, rank: int | None = None) -> slice:
-        rank = self.rank if rank is None else rank
-        return slice(num * rank // self.size, num * (rank + 1) // self.size)
+    def _bounds(self, num: int) -> slice:
+        return slice(num * self.rank // self.size, num * (self.rank + 1) // self.size)
 
     def divided(self, score: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Tensor:
         """`score(items)`, one number an item, each computed by one process: [len(items)].
@@ -87,26 +86,18 @@ class Ranks:
             return torch.as_tensor(score(items))
         mine = self.share(items)
         scores = torch.as_tensor(score(mine or items[:1]))[: len(mine)]
-        return self._gathered(scores.double(), len(items)).to(scores)
+        everything = scores.new_zeros(len(items), dtype=torch.float64)
+        everything[self._bounds(len(items))] = scores.double()
+        return _added_up(everything).to(scores)
 
-    def _gathered(self, scores: Tensor, num: int) -> Tensor:
-        longest = -(-num // self.size)
-        padded = scores.new_zeros(longest)
-        padded[: len(scores)] = scores
-        everything = [torch.empty_like(padded) for _ in range(self.size)]
-        with _lost_ranks_named():
-            dist.all_gather(everything, padded)
-        lengths = (len(range(num)[self._bounds(num, rank)]) for rank in range(self.size))
-        return torch.cat([piece[:length] for piece, length in zip(everything, lengths, strict=True)])
-
-    def joined(self, piece: Tensor | None, dim: int) -> Tensor | None:
+    def joined(self, piece: Piece, dim: int) -> Piece:
         """The tensor whose parts along `dim`, of equal length, the processes hold; None where they hold none."""
         if self.size == 1 or piece is None:
             return piece
         everything = [torch.empty_like(piece) for _ in range(self.size)]
         with _lost_ranks_named():
             dist.all_gather(everything, piece.contiguous())
-        return torch.cat(everything, dim)
+        return cast(Piece, torch.cat(everything, dim))
 
     def average(self, model: nn.Module, *values: Tensor) -> tuple[Tensor, ...]:
         """Average the gradients of `model`, and its running statistics, over the processes, in one all-reduce.
@@ -115,36 +106,23 @@ class Ranks:
         """
         if self.size == 1:
             return values
-        parameters = self._with_gradient_somewhere(list(model.parameters()))
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-        parts = [*(parameter.grad for parameter in parameters), *buffers, *(value.detach() for value in values)]
-        flat = torch.cat([part.flatten() for part in parts])
-        with _lost_ranks_named():
-            dist.all_reduce(flat)
-        means = flat.div_(self.size).split([part.numel() for part in parts])
-        averages = [mean.view_as(part) for mean, part in zip(means, parts, strict=True)]
-        num = len(parts) - len(values)
-        for part, average in zip(parts[:num], averages, strict=False):
-            part.copy_(average)
-        return tuple(averages[num:])
-
-    def _with_gradient_somewhere(self, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-        present = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.uint8)
-        with _lost_ranks_named():
-            dist.all_reduce(present, dist.ReduceOp.MAX)
-        return [parameter for parameter, there in zip(parameters, present.tolist(), strict=True) if there]
+        parameters = list(model.parameters())
+        holders = _added_up(torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32))
+        parts: list[Tensor] = []
+        for parameter, num_holders in zip(parameters, holders.tolist(), strict=True):
+            if num_holders:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parts.append(parameter.grad)
+        parts += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        flat = torch.cat([part.flatten() for part in (*parts, *(value.detach() for value in values))])
+        means = _added_up(flat).div_(self.size).split([part.numel() for part in (*parts, *values)])
+        for part, mean in zip(parts, means, strict=False):
+            part.copy_(mean.view_as(part))
+        return tuple(mean.view_as(value) for mean, value in zip(means[len(parts) :], values, strict=True))
 
     def largest(self, number: int) -> int:
         """The largest of the processes' numbers."""
-        if self.size == 1:
-            return number
-        largest = torch.tensor(number)
-        with _lost_ranks_named():
-            dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return int(largest)
+        return int(self.joined(torch.tensor([number]), 0).max())
 
     def from_first(self, make: Callable[[], Any], device: torch.device | str = "cpu") -> Any:
         """What `make` returns in the first process, the only one that calls it: tensors, on `device`, and plain data.
@@ -154,19 +132,16 @@ class Ranks:
         """
         if self.size == 1:
             return make()
-        message: dict[str, Any] = {}
-        error = None
-        if self.is_first:
-            try:
-                message["value"] = make()
-            except UserError as raised:
-                error, message["error"] = raised, str(raised)
-        message = self._broadcast(message, device)
-        if error is not None:
-            raise error
-        if "error" in message:
-            raise UserError(message["error"])
-        return message["value"]
+        value, error = _tried(make) if self.is_first else (None, None)
+        buffer = io.BytesIO()
+        torch.save(value, buffer)
+        message = [(buffer.getvalue(), error and str(error))]
+        with _lost_ranks_named():
+            dist.broadcast_object_list(message, 0)
+        ((content, reason),) = message
+        if reason is not None:
+            raise error or UserError(reason)
+        return value if self.is_first else torch.load(io.BytesIO(content), device)
 
     def together(self, make: Callable[[], T]) -> T:
         """Wait until `make` has returned in every process, and return its value here.
@@ -176,20 +151,16 @@ class Ranks:
         """
         if self.size == 1:
             return make()
-        value, error = None, None
-        try:
-            value = make()
-        except UserError as raised:
-            error = raised
-        reasons = self.gathered("" if error is None else str(error))
+        value, error = _tried(make)
+        reasons = self._gathered(error and str(error))
         if error is not None and len({*reasons}) == 1:
             raise error
-        if any(reasons):
-            failed = (f"rank {rank} of {self.size}: {reason}" for rank, reason in enumerate(reasons) if reason)
+        failed = [f"rank {rank} of {self.size}: {reason}" for rank, reason in enumerate(reasons) if reason is not None]
+        if failed:
             raise UserError("; ".join(failed))
-        return value
+        return cast(T, value)
 
-    def check_alike(self, parts: dict[str, str], what: str, remedy: str) -> None:
+    def check_alike(self, parts: Mapping[str, str], what: str, remedy: str) -> None:
         """Check that all processes hold the same digests of what must be the same.
 
         Args:
@@ -200,37 +171,21 @@ class Ranks:
         Raises:
             UserError: in every process, naming the ranks that differ from the first, and the parts.
         """
-        first, *others = map(json.loads, self.gathered(json.dumps(parts)))
+        first, *others = self._gathered(parts)
         ranks = [str(rank) for rank, other in enumerate(others, start=1) if other != first]
         if ranks:
             names = ", ".join(name for name in first if any(other.get(name) != first[name] for other in others))
             who = f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)} of {self.size}"
             raise UserError(f"{who} and rank 0 differ in {what} ({names}); {remedy}")
 
-    def gathered(self, text: str) -> list[str]:
-        """The text that each process gives, in order of rank."""
+    def _gathered(self, value: T) -> list[T]:
+        """The value, plain data, that each process gives, in order of rank."""
         if self.size == 1:
-            return [text]
-        content = text.encode("utf-8", "surrogateescape")
-        lengths = self.joined(torch.tensor([len(content)]), 0).tolist()
-        padded = torch.tensor([*content.ljust(max(lengths) + 1, b"\0")], dtype=torch.uint8)
-        everything = bytes(self.joined(padded, 0).tolist())
-        starts = range(0, len(everything), len(padded))
-        pieces = (everything[start : start + length] for start, length in zip(starts, lengths, strict=True))
-        return [piece.decode("utf-8", "surrogateescape") for piece in pieces]
-
-    def _broadcast(self, message: dict[str, Any], device: torch.device | str) -> dict[str, Any]:
-        buffer = io.BytesIO()
-        if self.is_first:
-            torch.save(message, buffer)
-        length = torch.tensor(len(buffer.getvalue()))
+            return [value]
+        everything: list[Any] = [None] * self.size
         with _lost_ranks_named():
-            dist.broadcast(length, 0)
-            content = torch.empty(int(length), dtype=torch.uint8)
-            if self.is_first:
-                content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-            dist.broadcast(content, 0)
-        return message if self.is_first else torch.load(io.BytesIO(content.numpy().tobytes()), device)
+            dist.all_gather_object(everything, value)
+        return everything
 
     def share_device_draws(self, device: torch.device) -> None:
         """Give the GPU of each process the random state of the first one's."""
@@ -246,11 +201,26 @@ class Ranks:
         if num * self.size == 1:
             return [nullcontext()]
         seeds = torch.randint(2**62, (self.size, num))[self.rank].tolist()
-        return [_seeded(seed, device) for seed in seeds]
+        return [seeded(seed, device) for seed in seeds]
+
+
+def _added_up(tensor: Tensor) -> Tensor:
+    """The sum of the processes' tensors, in place."""
+    with _lost_ranks_named():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def _tried(make: Callable[[], T]) -> tuple[T | None, UserError | None]:
+    try:
+        return make(), None
+    except UserError as error:
+        return None, error
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw inside this block from `seed`, on the CPU and on `device`; what is drawn after it is as without it."""
     is_cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if is_cuda else []):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU, and one alone is restored
@@ -283,17 +253,14 @@ def join(num_gpu: int, timeout: float) -> Ranks:
         with _lost_ranks_named():
             store, rank, _ = next(rendezvous("env://", timeout=patience))
             # torchrun may keep one store over its restarts, with the addresses of processes that are gone.
-            store = dist.PrefixStore(f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            store = dist.distributed_c10d.PrefixStore(
+                f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store
+            )
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
         # A group that outlives the interpreter keeps threads, which now and then abort the process.
-        atexit.register(_leave)
+        atexit.register(dist.destroy_process_group)
     leave_word("")  # that of an earlier run is no reason for the end of this one
     return Ranks(dist.get_rank(), dist.get_world_size())
-
-
-def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def num_processes() -> int:
@@ -332,13 +299,13 @@ def leave_word(reason: str) -> None:
 
 def _words_of_others() -> str:
     """Why other processes ended, as far as they left word."""
-    words: dict[int, str] = {}
-    if dist.is_initialized():
-        with suppress(RuntimeError):
-            for rank in {*range(dist.get_world_size())} - {dist.get_rank()}:
-                is_there = _store().check([f"{ENDED} {rank}"])
-                words[rank] = _store().get(f"{ENDED} {rank}").decode() if is_there else ""
-    return "; ".join(f"rank {rank} ended: {word}" for rank, word in words.items() if word)
+    words = []
+    with suppress(RuntimeError, ValueError):  # a ValueError before there is a group
+        for rank in {*range(dist.get_world_size())} - {dist.get_rank()}:
+            key = f"{ENDED} {rank}"
+            word = _store().get(key).decode() if _store().check([key]) else ""
+            words += [f"rank {rank} ended: {word}"] if word else []
+    return "; ".join(words)
 
 
 def _store() -> Any:

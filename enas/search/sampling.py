@@ -1,13 +1,13 @@
 """Sampling from a policy that may have diverged."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
 from enas.errors import TrainingDivergedError
 from enas.search.controllers import Controller, Sample
+from enas.search.ranks import seeded
 
 
 def sample(controller: Controller[Any], num: int) -> Sample[Any]:
@@ -19,15 +19,12 @@ def sample(controller: Controller[Any], num: int) -> Sample[Any]:
         raise
 
 
-@contextmanager
-def apart() -> Iterator[None]:
+def apart() -> AbstractContextManager[None]:
     """Inside this block draw on the CPU from numbers of their own, the same in every block of a run.
 
     What is drawn for an evaluation then moves no draw of the training.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed((torch.initial_seed() + 1) % 2**63)  # torch.manual_seed would seed GPUs too
-        yield
+    return seeded((torch.initial_seed() + 1) % 2**63, torch.device("cpu"))
 
 
 def check_finite(controller: Controller[Any]) -> None:

@@ -26,29 +26,28 @@ class SizeBudget:
 
     def cost(self, architecture: Any) -> Cost | None:
         """Of an architecture, where it is known."""
-        return None if self._cost is None else self._cost(architecture)
+        return self._cost and self._cost(architecture)
 
     def reward(self, architectures: Sequence[Any]) -> Tensor | float:
         """What is added to the rewards of M architectures: β · Σ |cost / target − 1| over the targets, [M]; or 0."""
         if not self._targets or self.config.size_beta == 0:
             return 0.0
-        return self.config.size_beta * torch.tensor([self._distance(one) for one in architectures])
-
-    def _distance(self, architecture: Any) -> float:
-        cost = self._cost(architecture)
-        return sum(abs(getattr(cost, name) / target - 1) for name, target in self._targets.items())
+        distances = [sum(abs(found / target - 1) for found, target in self._against(one)) for one in architectures]
+        return self.config.size_beta * torch.tensor(distances)
 
     def fits(self, architecture: Any) -> bool:
         """Whether no target is exceeded."""
-        if not self._targets:
-            return True
-        cost = self._cost(architecture)
-        return all(getattr(cost, name) <= target for name, target in self._targets.items())
+        return all(found <= target for found, target in self._against(architecture))
+
+    def _against(self, architecture: Any) -> list[tuple[int, int]]:
+        """What an architecture costs, and the target, for each target."""
+        cost = self.cost(architecture) if self._targets else None
+        return [(getattr(cost, name), target) for name, target in self._targets.items()]
 
     def misfits(self, architectures: Sequence[Any]) -> str:
         """What to say where none of some architectures fits."""
         limits = " and ".join(f"max_{name} {target:,}" for name, target in self._targets.items())
-        smallest = min((self._cost(one) for one in architectures), key=lambda cost: cost.parameters)
+        smallest = min(filter(None, map(self.cost, architectures)), key=lambda cost: cost.parameters)
         return (
             f"none of {len(architectures)} samples keeps to {limits}, the one of fewest parameters has "
             f"{smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
