@@ -15,7 +15,6 @@ from enas.cnn.images import load_images
 from enas.config import Config, read_variation
 from enas.data.own import settings_for, write_dataset
 from enas.errors import UserError
-from enas.rnn import token_cache
 from enas.rnn.text import load_corpus
 from enas.runs import run
 
@@ -258,14 +257,6 @@ def test_any_name_may_be_a_label(tmp_path, odd):
     assert len(found.classes) == 2
     order = sorted(range(6), key=lambda index: (items[index][1], index))
     assert torch.equal(found.train.images, torch.stack([items[index][0] for index in order]))
-
-
-def test_the_cache_of_a_large_text_does_not_make_it_other_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    assert write_dataset("mine", [SENTENCES] * 3, tmp_path)
-    load_corpus("mine", data_dir=tmp_path)
-    assert (tmp_path / "mine" / ".tokens-word-2").is_dir()
-    assert not write_dataset("mine", [SENTENCES] * 3, tmp_path)
 
 
 def test_other_data_of_the_same_name_are_not_overwritten(tmp_path):

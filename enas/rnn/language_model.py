@@ -48,9 +48,9 @@ class LanguageModel(nn.Module, ABC):
         self.precision = config.precision
         self.part = WHOLE
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
-        self.decoder = (
-            self.embedding if config.tie_weights else nn.Parameter(torch.empty(vocab_size, config.shared_hid))
-        )
+        self.decoder = self.embedding
+        if not config.tie_weights:
+            self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_hid))
         self.decoder_bias = nn.Parameter(torch.zeros(vocab_size))
 
     @abstractmethod
@@ -101,17 +101,11 @@ class LanguageModel(nn.Module, ABC):
     ) -> tuple[Tensor, SequenceOutput]:
         """Mean cross-entropy in nats of `targets` [T, B], averaged over M architectures: a scalar with a gradient."""
         output = self(inputs, architectures, state)
-        wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3])  # [T, M, B]
-        return mean_nll(*self._decoding(output, wanted)), output
+        return mean_nll(*self._decoding(output, targets)), output
 
     @torch.no_grad()
     def score(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        architectures: Sequence[Any],
-        state: Tensor,
-        mask: Tensor | None = None,
+        self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each of M architectures on the same words, in one batched pass, without a gradient.
 
@@ -125,13 +119,12 @@ class LanguageModel(nn.Module, ABC):
             the summed cross-entropy of each in nats, [M] float64, and the state after the sequence.
         """
         output = self(inputs, architectures, state)
-        wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3])  # [T, M, B]
-        nll = token_nll(*self._decoding(output, wanted))
-        nll = nll.view(wanted.shape).double()
+        nll = token_nll(*self._decoding(output, targets)).view(output.outputs.shape[:3]).double()  # [T, M, B]
         if mask is not None:
             nll = nll * mask.unsqueeze(1)
         return nll.sum((0, 2)), output.last
 
-    def _decoding(self, output: SequenceOutput, wanted: Tensor) -> tuple[Any, ...]:
+    def _decoding(self, output: SequenceOutput, targets: Tensor) -> tuple[Any, ...]:
         hidden = output.outputs.flatten(0, 2)  # [T·M·B, H]
-        return hidden, self.decoder, self.decoder_bias, wanted.flatten(), product_dtype(self.precision)
+        wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3]).flatten()
+        return hidden, self.decoder, self.decoder_bias, wanted, product_dtype(self.precision)
