@@ -16,10 +16,8 @@ T, B, H, V = 5, 3, 4, 7
 
 def make_model(**settings) -> LSTMModel:
     torch.manual_seed(0)
-    config = LanguageModelConfig(
-        **{**tiny.CALM, "shared_embed": H, "shared_hid": H, "shared_embed_init_range": 1.0, **settings}
-    )
-    return LSTMModel(V, config).double()
+    sizes = {"shared_embed": H, "shared_hid": H, "shared_embed_init_range": 1.0}
+    return LSTMModel(V, LanguageModelConfig(**{**tiny.CALM, **sizes, **settings})).double()
 
 
 def words(steps: int = T) -> torch.Tensor:
@@ -100,12 +98,7 @@ def test_an_lstm_without_units(hidden):
 
 def test_json():
     assert LSTMBaseline.from_dict(LSTMBaseline(8).to_dict()) == LSTMBaseline(8)
-    for data in (
-        {},
-        {"type": "lstm"},
-        {"type": "rnn_cell", "hidden": 8},
-        {"type": "lstm", "hidden": 8, "x": 1},
-        8,
-    ):
+    lstm = {"type": "lstm", "hidden": 8}
+    for data in ({}, {"type": "lstm"}, {**lstm, "type": "rnn_cell"}, {**lstm, "x": 1}, 8):
         with pytest.raises(ValueError, match=r"an LSTM needs the keys|architecture type is"):
             LSTMBaseline.from_dict(data)
