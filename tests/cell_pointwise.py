@@ -54,7 +54,7 @@ def node_backward(graph: CellGraph, t: int, j: int) -> None:
     gate, value = _gate_and_value(graph, t, j)
     by_value = grad * gate
     by_gate = torch.ops.aten.sigmoid_backward(grad * (value - parent), gate)
-    slopes = {name: spec.differentiate(by_value, value) for name, spec in IN_PLACE.items()}
+    slopes = {name: differentiate(by_value, value) for name, (_, differentiate) in IN_PLACE.items()}
     graph.grad_both[j, :, t] = torch.cat([by_gate, _chosen(cells.codes[j], slopes)], dim=-1)
     graph.direct[j] = grad - by_value
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from enas.errors import UserError
 from enas.rnn.baseline import LSTMBaseline
-from enas.rnn.dropout import drop_connect
 from enas.rnn.language_model import LanguageModel
 from enas.rnn.settings import LanguageModelConfig
 
@@ -43,7 +43,7 @@ class LSTMModel(LanguageModel):
     ) -> tuple[Tensor, Tensor]:
         if list(architectures) != [LSTMBaseline(self.config.shared_hid)]:
             raise UserError(f"this model is one LSTM of {self.config.shared_hid} units, not {architectures}")
-        dropped = {"weight_hh_l0": drop_connect(self.lstm.weight_hh_l0, self.config.shared_wdrop, self.training)}
+        dropped = {"weight_hh_l0": F.dropout(self.lstm.weight_hh_l0, self.config.shared_wdrop, self.training)}
         memory = tuple(part.contiguous() for part in state.chunk(2, dim=-1))
         states, last = functional_call(self.lstm, dropped, (embedded, memory))
         return states.unsqueeze(1), torch.cat(last, dim=-1)

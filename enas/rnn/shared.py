@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
-from enas.rnn.dropout import drop_connect, dropout_mask
+from enas.rnn.dropout import dropout_mask
 from enas.rnn.fast.graph import graph_sequence, is_graphable
 from enas.rnn.fast.sequence import Plan, cell_sequence
 from enas.rnn.language_model import LanguageModel
@@ -65,7 +66,7 @@ class SharedRNN(LanguageModel):
     def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
         plan, config = Plan.of(architectures), self.config
         edges = [self.edge(*edge) for edge in plan.edges]
-        w_state = drop_connect(self.w_state, config.shared_wdrop, self.training)
+        w_state = F.dropout(self.w_state, config.shared_wdrop, self.training)  # DropConnect (Wan et al. 2013)
         mask = dropout_mask(state, config.shared_dropouth, self.training, self.part)
         arguments = (embedded @ self.w_input, state, w_state, edges, plan, config.shared_norm_bound, mask)
         if is_graphable(plan, state):
