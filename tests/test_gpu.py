@@ -41,16 +41,13 @@ def test_a_shared_model_on_a_gpu_equals_it_on_a_cpu(precision):
     for seed in range(3):
         torch.manual_seed(seed)
         inputs, targets = torch.randint(50, (2, 9, 6))
-        states = [torch.randn(3, 6, 72)]
-        states.append(states[0].cuda())
-        outcomes = []
-        for model, state in zip((cpu, gpu), states, strict=True):
-            words = inputs.to(state.device), targets.to(state.device)
+        state, outcomes = torch.randn(3, 6, 72), []
+        for model, device in ((cpu, "cpu"), (gpu, "cuda")):
             model.zero_grad()
-            loss, output = model.loss(*words, CELLS, state)
+            loss, output = model.loss(inputs.to(device), targets.to(device), CELLS, state.to(device))
             loss.backward()
             grads = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
-            scores, _ = model.score(*words, CELLS, state)
+            scores, _ = model.score(inputs.to(device), targets.to(device), CELLS, state.to(device))
             outcomes.append(((loss.detach().cpu(), output.last.detach().cpu(), scores.cpu()), grads))
         # Rounded gradients differ by more: here and there the other side of a ReLU is on.
         tolerance, of_gradients = {"float32": (1e-5, 1e-4), "tf32": (5e-3, 0.15), "bfloat16": (5e-2, 0.4)}[precision]
@@ -61,25 +58,17 @@ def test_a_shared_model_on_a_gpu_equals_it_on_a_cpu(precision):
             assert (other - grad).norm() <= of_gradients * grad.norm(), name
 
 
-def test_a_run_gives_the_random_state_of_the_gpu_back(tmp_path):
-    """And what it computes with dropout does not depend on that state."""
+def test_a_run_gives_the_random_state_of_the_gpu_back_and_does_not_depend_on_it(tmp_path):
     ends = []
     for seed in (1, 2):
         torch.cuda.manual_seed(seed)
         before = torch.cuda.get_rng_state()
         config = Config(**tiny.settings(tmp_path / str(seed), num_gpu=1, max_epoch=1))
         ends.append(run.train(config)["validation_perplexity"])
+        trainer, _ = run.restore(config, tiny.only_run(tmp_path / str(seed) / "logs"))
+        assert trainer.derive().comparison
         assert torch.equal(torch.cuda.get_rng_state(), before)
     assert_close(*ends, rtol=1e-4, atol=0)
-
-
-def test_an_evaluation_leaves_the_random_state_of_the_gpu_alone(tmp_path):
-    run.train(Config(**tiny.settings(tmp_path, num_gpu=1, max_epoch=1)))
-    folder = tiny.only_run(tmp_path / "logs")
-    trainer, _ = run.restore(run.saved_config(folder), folder)
-    before = torch.cuda.get_rng_state()
-    assert trainer.derive().comparison
-    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_the_pieces_of_a_step_draw_on_a_gpu_by_seeds_of_their_own():

@@ -116,7 +116,7 @@ def test_every_pixel_and_label_is_kept(tmp_path, kind):
     images, labels = torch.stack([one for one, _ in expected]), torch.tensor([label for _, label in expected])
     items = {
         "bytes": expected,
-        "floats": pictures(30, torch.float32),
+        "floats": [(x - 0.0019 * (x - 0.5).sign(), y) for x, y in pictures(30, torch.float32)],  # which are rounded
         "pillow": [(Image.fromarray(image.permute(1, 2, 0).numpy()), label) for image, label in expected],
         "dicts": Hub([{"img": np.asarray(image.permute(1, 2, 0)), "label": label} for image, label in expected]),
         "tensors": TensorDataset(images, labels),
@@ -127,12 +127,6 @@ def test_every_pixel_and_label_is_kept(tmp_path, kind):
     order = sorted(range(30), key=lambda index: (expected[index][1], index))
     assert torch.equal(found.train.images, torch.stack([expected[index][0] for index in order]))
     assert found.test.labels.tolist() == [expected[index][1] for index in order]
-
-
-def test_floating_point_images_are_rounded(tmp_path):
-    items = [(torch.full((3, 4, 4), 0.999), 0), (torch.full((3, 4, 4), 0.001), 1)]
-    write_dataset("mine", [items] * 3, tmp_path)
-    assert load_images("mine", data_dir=tmp_path).train.images.unique().tolist() == [0, 255]
 
 
 def test_labels_keep_their_order_whatever_classes_are_called(tmp_path):
