@@ -74,11 +74,9 @@ class Corpus:
         if self.brings_eos:
             notes.append(f"{self.name}: lines that end in an {EOS} of their own get no second one")
         if any(self.unknown.values()):
-            counts = [(split, self.unknown[split], len(getattr(self, split))) for split in SPLITS]
-            shares = ", ".join(
-                f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for split, num, total in counts
-            )
-            notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}")
+            counts = [(self.unknown[split], len(getattr(self, split)), split) for split in SPLITS]
+            shares = [f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for num, total, split in counts]
+            notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {', '.join(shares)}")
         return tuple(notes)
 
 
@@ -175,6 +173,16 @@ class TrainingBatches:
     whether this batch begins the text, so that the state carried from the batch before must be zeroed. T is `length`,
     except for the last batch of a pass, which takes what is left; so every row but the first is a target once a pass.
 
+    Args:
+        rows: [S, B] with S ≥ 2, from `to_rows`.
+        length: see above.
+        random_length: draw T for each batch (Merity et al. 2017, section 4.1), so that words do not stand at the same
+            places pass after pass: from a normal distribution of standard deviation 5 around `length`, one time in
+            twenty around half of it; never below 5, or `length` when smaller.
+        only_whole: pass over the end of a pass that is shorter than `length`, unless it is the whole text: scores of
+            single batches are compared, and a few steps from the zero state score otherwise.
+        device: where batches lie, by default where `rows` lies.
+
     Attributes:
         cursor: the row at which the next batch's inputs begin. It outlives epochs, and is all there is to save.
     """
@@ -188,15 +196,6 @@ class TrainingBatches:
         only_whole: bool = False,
         device: torch.device | str | None = None,
     ) -> None:
-        """`rows` is [S, B] with S >= 2, from `to_rows`; batches lie on `device`, by default where `rows` lies.
-
-        With `random_length`, T is drawn for each batch (Merity et al. 2017, section 4.1), so that words do not
-        stand at the same places of the same batches pass after pass: from a normal distribution of standard
-        deviation 5 around `length`, one time in twenty around half of it; never below 5, or `length` when smaller.
-
-        With `only_whole`, what is left at the end of a pass and shorter than `length` is passed over, unless it is the
-        whole text: scores of single batches are compared, and a few steps from the zero state score otherwise.
-        """
         self.rows = rows.to(device)
         self.length = length
         self.random_length = random_length
@@ -227,23 +226,17 @@ class TrainingBatches:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where `state_dict` was taken; UserError if that was on a text or batch size of another shape."""
-        saved_shape = (state["num_steps"], state["batch_size"])
-        if saved_shape != tuple(self.rows.shape):
+        saved = (state["num_steps"], state["batch_size"])
+        if saved != tuple(self.rows.shape):
+            here = "not of {} at {}; use the text and the batch size it was saved with".format(*self.rows.shape)
             raise UserError(
-                f"the saved reading position belongs to a text of {saved_shape[0]} steps at batch size "
-                f"{saved_shape[1]}, not of {self.rows.shape[0]} at {self.rows.shape[1]}; use the text and the "
-                "batch size it was saved with"
+                f"the saved reading position belongs to a text of {saved[0]} steps at batch size {saved[1]}, {here}"
             )
         self.cursor = state["cursor"]
 
 
 def evaluation_batches(
-    tokens: Tensor,
-    batch_size: int,
-    length: int,
-    *,
-    warm_up: int = 0,
-    device: torch.device | str | None = None,
+    tokens: Tensor, batch_size: int, length: int, *, warm_up: int = 0, device: torch.device | str | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
 

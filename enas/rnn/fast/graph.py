@@ -1,11 +1,9 @@
 """The cells of `cell_sequence` as data: one recorded sequence of GPU kernels runs any of them.
 
 At the sizes of the paper a GPU is done with a node's product before Python has asked for the next. Here connections
-and activations are index tensors and each node has its own copy of the weights that it uses, so that the kernels of a
-sequence are the same for all cells of a space. They are recorded once, as a CUDA graph, and then replayed, with nothing
-left for Python to do in the loop over time.
-
-Without a GPU tests run the same kernel by kernel, and compare it with the reference.
+and activations are index tensors and each node has its own copy of its weights, so that all cells of a space have the
+same kernels. They are recorded once, as a CUDA graph, and then replayed without Python. Without a GPU, tests run them
+one by one.
 
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
@@ -170,12 +168,11 @@ class CellGraph:
         self.w_state.copy_(w_state)
         # Absent nodes have weight 0 in the output, but 0 · NaN is NaN: clear what a diverged step has left.
         self.weights[len(plan.nodes) - 1 :] = 0
-        for j, node in enumerate(plan.nodes[1:]):
+        mine, theirs = [], []
+        for j, (node, weights) in enumerate(zip(plan.nodes[1:], plan.by_node(edges)[1:], strict=True)):
             if node.absent:
                 self.weights[j, node.absent] = 0
-        mine, theirs = [], []
-        for j, weights in enumerate(plan.by_node(edges)[1:]):
-            for (_, cells), weight in zip(plan.nodes[j + 1].edges, weights, strict=True):
+            for (_, cells), weight in zip(node.edges, weights, strict=True):
                 places = range(cells.start, cells.stop) if isinstance(cells, slice) else cells.tolist()
                 mine += [self.weights[j, m] for m in places]
                 theirs += [weight] * len(places)
@@ -192,11 +189,8 @@ class CellGraph:
         self.grad_states[steps:] = 0
         self._backward()
         dtype = self.shape.dtype
-        by_edge = [
-            self.grad_weights[j, cells].sum(0, dtype=dtype)
-            for j, node in enumerate(plan.nodes[1:])
-            for _, cells in node.edges
-        ]
+        nodes = zip(self.grad_weights, plan.nodes[1:], strict=False)
+        by_edge = [grads[cells].sum(0, dtype=dtype) for grads, node in nodes for _, cells in node.edges]
         grad_w_state = self.grad_w_state.to(dtype, copy=True)
         return self.grad_projected[:steps].clone(), self.grad_first.clone(), grad_w_state, by_edge
 
