@@ -49,13 +49,12 @@ class Split:
         return len(self._items)
 
     def __iter__(self) -> Iterator[Any]:
-        last = len(self) - 1
         for index in range(len(self)):
             place = f"{self.name} {index}"
             try:
                 item = self._items[index]
             except Exception as error:
-                numbers = f"items have the numbers 0 … {last}"
+                numbers = f"items have the numbers 0 … {len(self) - 1}"
                 raise UserError(f"{place} cannot be read ({_brief(error)}); {numbers}") from error
             if isinstance(item, Mapping):
                 item = _of_mapping(item, place)
@@ -88,9 +87,7 @@ def settings_for(train: Any) -> dict[str, Any]:
         UserError: there is no item, or the first is of none of the kinds.
     """
     kind = Split("train", train).kind
-    if kind == IMAGE:
-        return {"network_type": "cnn"}
-    return {"network_type": "rnn", **({"vocab_min_count": 1} if kind == IDS else {})}
+    return {"network_type": "cnn" if kind == IMAGE else "rnn"} | ({"vocab_min_count": 1} if kind == IDS else {})
 
 
 def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data") -> bool:
@@ -172,10 +169,8 @@ def _of_mapping(item: Mapping[str, Any], place: str) -> Any:
 
 
 def _is_pair(item: Any) -> bool:
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        return False
-    image, _ = item
-    return isinstance(image, Image.Image) or getattr(image, "ndim", 0) in (2, 3)
+    is_two = isinstance(item, tuple | list) and len(item) == 2
+    return is_two and (isinstance(item[0], Image.Image) or getattr(item[0], "ndim", 0) in (2, 3))
 
 
 def _kind(item: Any) -> str:
@@ -193,35 +188,33 @@ def _text(item: Any, place: str) -> str | list[str] | list[int]:
         item = item.tolist()
     if not isinstance(item, Sequence) or isinstance(item, bytes | bytearray | memoryview):
         raise UserError(f"{place} is of type {type(item).__name__}; {right}")
-    if not all(isinstance(token, str) for token in item):
+    is_text = isinstance(item, str)
+    if not is_text and not all(isinstance(token, str) for token in item):
         if any(not isinstance(token, Integral) or isinstance(token, bool) for token in item):
             types = _listed(sorted({type(token).__name__ for token in item}))
             raise UserError(f"{place} has tokens of type {types}; {right}")
         return [int(token) for token in item]
-    if not isinstance(item, str):
-        for word in item:
-            if len(word.split()) != 1:
-                raise UserError(f"{place} has the token {word!r}; tokens hold no blanks")
+    odd = None if is_text else next((word for word in item if len(word.split()) != 1), None)
+    if odd is not None:
+        raise UserError(f"{place} has the token {odd!r}; tokens hold no blanks")
     try:
-        "".join(item).encode()
+        (item if is_text else " ".join(item)).encode()
     except UnicodeEncodeError as error:
         odd = error.object[error.start]
         raise UserError(f"{place} has a character that UTF-8 cannot hold ({odd!r}); replace it") from None
-    return item if isinstance(item, str) else list(item)
+    return item if is_text else list(item)
 
 
 def _label(label: Any, place: str) -> int | str:
     value = label.tolist() if isinstance(label, torch.Tensor | np.ndarray | np.generic) else label
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if isinstance(value, str):
-        return str(value)
-    if not isinstance(value, Integral):
+    if not isinstance(value, str | Integral):
         raise UserError(
             f"{place} has the label {str(value)[:60]}; a label is an integer or a name (for one-hot labels, the place "
             "of the 1; for a quantity to predict, there is no search)"
         )
-    return int(value)
+    return str(value) if isinstance(value, str) else int(value)
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -229,11 +222,9 @@ def _label(label: Any, place: str) -> int | str:
 
 def _lines(split: Split, kind: str) -> Iterator[str]:
     for item in split.of_kind(kind):
-        if isinstance(item, str):
-            lines = item.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-            yield from (f"{line}\n" for line in lines)  # not splitlines: the reader knows line feeds alone
-        else:
-            yield f"{' '.join(map(str, item))}\n"
+        text = item if isinstance(item, str) else " ".join(map(str, item))
+        # Not splitlines: the reader knows line feeds alone.
+        yield text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n") + "\n"
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
