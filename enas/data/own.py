@@ -188,21 +188,20 @@ def _text(item: Any, place: str) -> str | list[str] | list[int]:
         item = item.tolist()
     if not isinstance(item, Sequence) or isinstance(item, bytes | bytearray | memoryview):
         raise UserError(f"{place} is of type {type(item).__name__}; {right}")
-    is_text = isinstance(item, str)
-    if not is_text and not all(isinstance(token, str) for token in item):
+    if not isinstance(item, str) and not all(isinstance(token, str) for token in item):
         if any(not isinstance(token, Integral) or isinstance(token, bool) for token in item):
             types = _listed(sorted({type(token).__name__ for token in item}))
             raise UserError(f"{place} has tokens of type {types}; {right}")
         return [int(token) for token in item]
-    odd = None if is_text else next((word for word in item if len(word.split()) != 1), None)
+    odd = None if isinstance(item, str) else next((word for word in item if len(word.split()) != 1), None)
     if odd is not None:
         raise UserError(f"{place} has the token {odd!r}; tokens hold no blanks")
     try:
-        (item if is_text else " ".join(item)).encode()
+        (item if isinstance(item, str) else " ".join(item)).encode()
     except UnicodeEncodeError as error:
         odd = error.object[error.start]
         raise UserError(f"{place} has a character that UTF-8 cannot hold ({odd!r}); replace it") from None
-    return item if is_text else list(item)
+    return item if isinstance(item, str) else list(item)
 
 
 def _label(label: Any, place: str) -> int | str:

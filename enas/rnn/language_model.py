@@ -4,9 +4,9 @@ Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,10 @@ class LanguageModel(nn.Module, ABC):
     Attributes:
         precision: of the decoder's products, see `enas.search.precision`.
         part: which part of the states [M, B, H] this process has, where several train one model.
+        state_parts: how many vectors [H] a state has.
     """
+
+    state_parts: ClassVar[int] = 1
 
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__()
@@ -53,9 +56,9 @@ class LanguageModel(nn.Module, ABC):
             self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_hid))
         self.decoder_bias = nn.Parameter(torch.zeros(vocab_size))
 
-    @abstractmethod
     def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
-        """The zero state of M architectures, [M, B, …]."""
+        """The zero state of M architectures, [M, B, H], or [M, B, 2H] where a state has two parts."""
+        return self.decoder_bias.new_zeros(num_cells, batch_size, self.state_parts * self.config.shared_hid)
 
     @abstractmethod
     def run_cells(self, embedded: Tensor, architectures: Sequence[Any], state: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,11 +68,13 @@ class LanguageModel(nn.Module, ABC):
         """Turn the states [T, M, B, H] into what the decoder reads; by default the states themselves."""
         return states
 
-    def reset_parameters(self) -> None:
-        """Initialise embedding and decoder; biases are 0."""
+    def _initialise(self, cell_weights: Iterable[nn.Parameter]) -> None:
+        """Draw the weights of cells, of the embedding and of the decoder; biases stay 0."""
+        cell_range = self.config.shared_init_range or self.config.shared_hid**-0.5
+        for weight in cell_weights:
+            nn.init.uniform_(weight, -cell_range, cell_range)
         for weight in dict.fromkeys((self.embedding, self.decoder)):
             nn.init.uniform_(weight, -self.config.shared_embed_init_range, self.config.shared_embed_init_range)
-        nn.init.zeros_(self.decoder_bias)
 
     @torch.no_grad()
     def start_from_frequencies(self, words: Tensor) -> None:

@@ -22,21 +22,12 @@ class LSTMModel(LanguageModel):
     DropConnect is on its recurrent weights (Merity et al. 2017, section 2). The state is h and c side by side.
     """
 
+    state_parts = 2
+
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__(vocab_size, config)
         self.lstm = nn.LSTM(config.shared_embed, config.shared_hid)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Initialise every weight; the LSTM's biases are uniform too, as in torch."""
-        init_range = self.config.shared_init_range or self.config.shared_hid**-0.5
-        for weight in self.lstm.parameters():
-            nn.init.uniform_(weight, -init_range, init_range)
-        super().reset_parameters()
-
-    def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
-        """The zero state [1, B, 2H]: h, then c."""
-        return self.decoder_bias.new_zeros(num_cells, batch_size, 2 * self.config.shared_hid)
+        self._initialise(self.lstm.parameters())  # its biases too, as torch has it
 
     def run_cells(
         self, embedded: Tensor, architectures: Sequence[LSTMBaseline], state: Tensor

@@ -47,21 +47,7 @@ class SharedRNN(LanguageModel):
         if config.shared_batch_norm:
             self.norm_scale = nn.Parameter(torch.ones(hidden))
             self.norm_shift = nn.Parameter(torch.zeros(hidden))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Initialise every weight; normalisation scales are 1, shifts and biases 0."""
-        init_range = self.config.shared_init_range or self.config.shared_hid**-0.5
-        for weight in (self.w_input, self.w_state, *self.edges.values()):
-            nn.init.uniform_(weight, -init_range, init_range)
-        super().reset_parameters()
-        if self.config.shared_batch_norm:
-            nn.init.ones_(self.norm_scale)
-            nn.init.zeros_(self.norm_shift)
-
-    def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
-        """The zero state [M, B, H]."""
-        return self.w_state.new_zeros(num_cells, batch_size, self.config.shared_hid)
+        self._initialise((self.w_input, self.w_state, *self.edges.values()))
 
     def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
         plan, config = Plan.of(architectures), self.config
