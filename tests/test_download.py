@@ -132,12 +132,11 @@ def data_dir(tmp_path):
 
 @pytest.fixture
 def archive(tmp_path):
-    """Return a function that writes an archive's bytes to a file."""
+    """A function that writes an archive's bytes to a file."""
 
     def write(data, name="archive.bin"):
-        path = tmp_path / name
-        path.write_bytes(data)
-        return path
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
 
     return write
 
@@ -224,43 +223,41 @@ def test_a_complete_folder_is_left_as_it_is(archive, data_dir, capsys):
 INCOMPLETE = r"toy: exists but is incomplete \(.*{}.*\); move or delete it"
 
 
-@pytest.mark.parametrize(
-    ("place", "text"),
-    [
-        ({"notes.md": b"mine"}, INCOMPLETE.format(r"train\.txt missing")),
-        ({**CONTENT, "test.txt": b""}, INCOMPLETE.format(r"test\.txt is empty")),
-        ({**CONTENT, "valid.txt": b"mine"}, INCOMPLETE.format(rf"valid\.txt has SHA-256 {sha256(b'mine')}, expected")),
-        (b"mine", "toy: exists but is not a folder; move or delete it"),
-        ("nowhere", "toy: exists but is not a folder; move or delete it"),
-    ],
-    ids=["other files", "an empty file", "a changed file", "a file", "a dangling link"],
-)
-def test_what_stands_there_is_never_touched(place, text, archive, data_dir):
+def fill(folder, **changes):
+    folder.mkdir()
+    for name, data in changes.items():
+        (folder / f"{name}.txt").write_bytes(data)
+
+
+FILES = {name.removesuffix(".txt"): data for name, data in CONTENT.items()}
+NO_FOLDER = "toy: exists but is not a folder; move or delete it"
+STANDING = {  # what makes it, and what is said of it
+    "other files": (lambda path: fill(path, notes=b"mine"), INCOMPLETE.format(r"train\.txt missing")),
+    "an empty file": (lambda path: fill(path, **FILES | {"test": b""}), INCOMPLETE.format(r"test\.txt is empty")),
+    "a changed file": (
+        lambda path: fill(path, **FILES | {"valid": b"mine"}),
+        INCOMPLETE.format(rf"valid\.txt has SHA-256 {sha256(b'mine')}, expected"),
+    ),
+    "a file": (lambda path: path.write_bytes(b"mine"), NO_FOLDER),
+    "a dangling link": (lambda path: path.symlink_to("nowhere"), NO_FOLDER),
+}
+
+
+@pytest.mark.parametrize(("make", "text"), STANDING.values(), ids=STANDING)
+def test_what_stands_there_is_never_touched(make, text, archive, data_dir):
     data_dir.mkdir()
-    path = data_dir / "toy"
-    if isinstance(place, dict):
-        path.mkdir()
-        for name, data in place.items():
-            (path / name).write_bytes(data)
-    elif isinstance(place, bytes):
-        path.write_bytes(place)
-    else:
-        path.symlink_to(place)
-    before = tiny.tree(data_dir)
+    make(data_dir / "toy")
+    before = tiny.tree(data_dir), (data_dir / "toy").is_symlink()
     with pytest.raises(UserError, match=text):
         install("toy", data_dir, archive(GOOD))
-    assert tiny.tree(data_dir) == before and path.is_symlink() == (place == "nowhere")
+    assert (tiny.tree(data_dir), (data_dir / "toy").is_symlink()) == before
 
 
 def test_a_folder_filled_in_the_meantime_is_not_overwritten(archive, data_dir, monkeypatch):
-    def fill(*_):
-        (data_dir / "toy").mkdir()
-        (data_dir / "toy" / "mine").touch()
-
-    monkeypatch.setattr(module, "_collect", fill)
+    monkeypatch.setattr(module, "_collect", lambda *_: fill(data_dir / "toy", mine=b""))
     with pytest.raises(UserError, match="not empty"):
         install("toy", data_dir, archive(GOOD))
-    assert [path.name for path in data_dir.rglob("*")] == ["toy", "mine"]
+    assert [path.name for path in data_dir.rglob("*")] == ["toy", "mine.txt"]
 
 
 # The network

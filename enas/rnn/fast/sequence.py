@@ -5,12 +5,10 @@ A node's step is a highway layer over its parent h_i (node 0: over the previous 
     [a_c, a_h] = h_i · [Wc_ij, Wh_ij]        one [H, 2H] product for all cells that use the edge
     h_j = h_i + σ(a_c) ⊙ (f_j(a_h) − h_i)    equal to c ⊙ f + (1 − c) ⊙ h_i
 
-`rnn_reference` has the same equations without the speed. Dropout of the state, one mask a sequence, is on the h_i of
-the products and not on those of the second line.
-
-The backward pass is written out because that is where the speed is: automatic differentiation would form
-each weight gradient from T small products and record a graph node for each of 10·T·N pointwise steps; here a
-weight gradient is one product over the whole sequence.
+`enas.rnn.reference` has the same equations without the speed. Dropout of the state, one mask a sequence, is on the h_i
+of the products and not on those of the second line. The backward pass is written out for speed: automatic
+differentiation would form each weight gradient from T small products, and record 10·T·N pointwise steps; here a weight
+gradient is one product over the whole sequence.
 
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
