@@ -12,7 +12,7 @@ from enas.config import Config
 from enas.errors import UserError
 from enas.files import write_json
 from enas.parser import Parser, guarded, parse_flags
-from enas.runs.run import pick_device
+from enas.runs.opening import pick_device
 
 
 @dataclass(frozen=True)

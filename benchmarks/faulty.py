@@ -23,7 +23,9 @@ from pathlib import Path
 import torch
 
 from enas import files
+from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
+from enas.search.training import Training
 
 FORMAT = "qq"  # steps, trainings
 
@@ -40,7 +42,7 @@ class Faulty:
         self.fault = fault
         self.left = fault["count"] if os.environ.get("RANK", "0") == str(fault["rank"]) else 0
         self.broken: OSError | None = None
-        self.trainer: Trainer | None = None
+        self.trainer: Training | None = None
         self.numbers = [0, 0]
         self.file = os.open(record, os.O_RDWR | os.O_CREAT) if os.environ.get("RANK", "0") == "0" else None
         if self.file is not None and os.fstat(self.file).st_size:
@@ -103,18 +105,22 @@ class Faulty:
             fsync(descriptor)
 
         os.fsync = on_fsync
-        for name, point in (("shared_step", "shared step"), ("update_controller", "controller update")):
-            self._around(Trainer, name, before=point, is_step=True)
-        self._around(Trainer, "derive", before="evaluation")
-        train = Trainer.train
+        self._around(Trainer, "update_controller", before="controller update", is_step=True)
+        for kind in (Trainer, ScratchTrainer):
+            self._around(kind, "shared_step", before="shared step", is_step=True)
+            self._around(kind, "evaluate", before="evaluation")
+            self._note_beginning(kind)
+        self.reach("start")
 
-        def begun(trainer: Trainer) -> dict:
+    def _note_beginning(self, kind: type) -> None:
+        train = kind.train
+
+        def begun(trainer: Training) -> dict:
             self.trainer = trainer
             self.note(trainer.progress.step, trainings=1)
             return train(trainer)
 
-        Trainer.train = begun
-        self.reach("start")
+        kind.train = begun
 
     def _around(self, owner, name: str, before: str, after: str = "", is_step: bool = False) -> None:
         original: Callable = getattr(owner, name)

@@ -8,7 +8,7 @@ from enas.cnn.batches import MemoryImages
 from enas.cnn.images import ImageDataset
 from enas.config import Config
 from enas.rnn.text import EOS, UNKNOWN, Corpus
-from enas.runs import run
+from enas.runs.opening import make_problem, make_trainer
 from enas.search.architecture import Architecture
 from enas.search.checkpoint import seed_everything
 from enas.search.probe import choose_precision
@@ -31,10 +31,10 @@ def trainer(
     """A search by `config` that writes nothing, or the training of one architecture from scratch."""
     seed_everything(config.random_seed)
     data = _images(config) if config.network_type == "cnn" else _text(vocabulary)
-    task, controller = run.make_problem(config, data, architecture, device, ranks)
+    task, controller = make_problem(config, data, architecture, device, ranks)
     if config.precision == "auto":
         task.precision, _ = choose_precision(task, controller, config.shared_num_sample)
-    return run.make_trainer(config, task, controller, Path("nowhere"), ranks=ranks)
+    return make_trainer(config, task, controller, Path("nowhere"), ranks=ranks)
 
 
 def _text(vocabulary: int) -> Corpus:

@@ -12,7 +12,7 @@ from benchmarks.measure import Action, seconds
 from benchmarks.problems import trainer
 from enas.config import Config
 from enas.parser import guarded, parse_flags
-from enas.runs.run import pick_device
+from enas.runs.opening import pick_device
 from enas.search.ranks import ALONE, Ranks, join
 
 ROUNDS = 10

@@ -76,6 +76,11 @@ MAX_BATCHES: Flags = {
         "help": "minibatches of each split to score on, in mode derive (default: all)",
     }
 }
+ABLATIONS = {
+    "activation_replacement": "a cell's activations are",
+    "operation_replacement": "a network's operations are",
+    "node_removal": "the nodes of a cell, or the layers of a network, are",
+}
 COMMANDS = {
     "search": Command(
         help="search an architecture, or do what --mode says", action="enas.runs.commands:execute", is_run=True
@@ -86,24 +91,12 @@ COMMANDS = {
         is_run=True,
         first=("--mode", "derive"),
     ),
-    "ablate activation_replacement": Command(
-        help="say what a cell's activations are worth",
-        action="enas.studies.ablations:activation_replacement",
-        is_run=True,
-        flags=MAX_BATCHES,
-    ),
-    "ablate operation_replacement": Command(
-        help="say what a network's operations are worth",
-        action="enas.studies.ablations:operation_replacement",
-        is_run=True,
-        flags=MAX_BATCHES,
-    ),
-    "ablate node_removal": Command(
-        help="say what the nodes of a cell, or the layers of a network, are worth",
-        action="enas.studies.ablations:node_removal",
-        is_run=True,
-        flags=MAX_BATCHES,
-    ),
+    **{
+        f"ablate {name}": Command(
+            help=f"say what {what} worth", action=f"enas.studies.ablations:{name}", is_run=True, flags=MAX_BATCHES
+        )
+        for name, what in ABLATIONS.items()
+    },
     "evaluate": Command(
         help="compare searches with random choices",
         action="enas.studies.search_evaluation:evaluate",
@@ -168,7 +161,7 @@ COMMANDS = {
         help="fetch a public dataset, check it, and install it whole or not at all",
         action="enas.data.download:install",
         flags={
-            "dataset": {"choices": (*CATALOGUE, *ALIASES), "help": "the dataset to install"},
+            "dataset": {"help": f"the dataset to install: {', '.join([*CATALOGUE, *ALIASES])}"},
             "--from": {
                 "dest": "source",
                 "metavar": "FILE_OR_URL",
@@ -194,7 +187,6 @@ COMMANDS = {
         says="{}",
     ),
 }
-ABLATE = "ablate"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -204,15 +196,13 @@ def main(argv: list[str] | None = None) -> int:
         print(usage())
         return 0
     name, *rest = words
-    known = {command.split()[0] for command in COMMANDS}
-    if name not in known:
-        return guarded(lambda: _refuse("command", name, list(dict.fromkeys(c.split()[0] for c in COMMANDS))))
-    if name == ABLATE:
-        ablations = [command.split()[1] for command in COMMANDS if command.startswith(ABLATE)]
-        ablation = rest[0] if rest else ""
-        if ablation not in ablations:
-            return guarded(lambda: _refuse("ablation", ablation, ablations))
-        name, rest = f"{ABLATE} {ablation}", rest[1:]
+    if name == "ablate":
+        ablation, *rest = rest or [""]
+        if ablation not in ABLATIONS:
+            return guarded(lambda: _refuse("ablation", ablation, ABLATIONS))
+        name = f"ablate {ablation}"
+    if name not in COMMANDS:
+        return guarded(lambda: _refuse("command", name, dict.fromkeys(command.split()[0] for command in COMMANDS)))
     return run_command(name, rest, f"enas {name}")
 
 

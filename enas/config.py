@@ -323,12 +323,16 @@ def effect_notes(names: Iterable[str], config: Config) -> list[str]:
     return [*lines, *([f"kept for runs from scratch that start from this one: {', '.join(later)}"] if later else [])]
 
 
-def read_variation(name: str) -> dict[str, Any]:
+def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """The settings of `configs/NAME.py` (or of a file path): assignments of literals, read without running them.
+
+    A line `config = "other"` makes it a variation of another one. `above` are those that start from this one.
 
     Raises:
         UserError: there is no such variation, or it holds something else than assignments of literals.
     """
+    if name in above:
+        raise UserError(f"config {name}: starts from itself")
     path = Path(name) if name.endswith(".py") else CONFIG_DIR / f"{name}.py"
     if not path.is_file():
         known = sorted(file.stem for file in CONFIG_DIR.glob("*.py"))
@@ -338,7 +342,9 @@ def read_variation(name: str) -> dict[str, Any]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a Python file: {error}") from None
-    return dict(_assignment(path, node) for node in tree.body if not _is_docstring(node))
+    own = dict(_assignment(path, node) for node in tree.body if not _is_docstring(node))
+    start = own.pop("config", None)
+    return own if start is None else {**read_variation(start, (*above, name)), **own}
 
 
 def _is_docstring(node: ast.stmt) -> bool:

@@ -25,6 +25,7 @@ from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.folder import saved_config
+from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict, load_architecture
 from enas.studies import ablations as analysis
 from enas.studies import report
@@ -192,7 +193,7 @@ def test_every_node_of_both_cells_is_removed_unless_it_is_the_only_one(network):
 def found_and_tested(folder) -> tuple[dict, float]:
     """What the search found, and its score on the test split with the newest shared weights."""
     found = json.loads((folder / "results.json").read_text())
-    trainer, _ = run.restore(saved_config(folder), folder)
+    trainer = read_run(saved_config(folder), folder)
     return found, trainer.task.evaluate(architecture_from_dict(found["architecture"]), "test")
 
 
@@ -207,7 +208,7 @@ def test_the_unedited_row_is_what_the_search_found(at_home, trained, ablation):
 
 def test_rows_are_the_scores_of_their_cells(at_home, trained):
     rows = analysis.node_removal(load_path=str(trained)) + analysis.activation_replacement(load_path=str(trained))
-    trainer, _ = run.restore(saved_config(trained), trained)
+    trainer = read_run(saved_config(trained), trained)
     for row in rows:
         cell = RNNCell.from_dict(row["architecture"])
         assert row["validation_perplexity"] == trainer.task.evaluate(cell, "valid")
@@ -246,7 +247,7 @@ def test_rows_are_the_accuracies_of_their_networks(searched, space, ablated):
         written(ablated[0], ablation, searched)["rows"] for ablation in ("operation_replacement", "node_removal")
     )
     config = saved_config(searched)
-    trainer, _ = run.restore(config, searched)
+    trainer = read_run(config, searched)
     for row in replaced + removed:
         network = architecture_from_dict(row["architecture"])
         assert row["validation_accuracy"] == trainer.task.evaluate(network, "valid")

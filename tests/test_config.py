@@ -689,3 +689,12 @@ def test_settings_that_say_where_and_how_often(tmp_path):
     assert [entry["validation_perplexity"] is None for entry in results["history"]] == [True, False]
     folder = tiny.only_run(tmp_path / "elsewhere")
     assert config_from(json.loads((folder / "params.json").read_text()), "params.json") == Config(**settings)
+
+
+def test_a_variation_starts_from_another(tmp_path):
+    for name, lines in (("a", "config = '{}/b.py'\nbatch_size = 3\n"), ("b", "batch_size = 5\nmax_epoch = 7\n")):
+        (tmp_path / f"{name}.py").write_text(lines.format(tmp_path))
+    assert read_variation(f"{tmp_path}/a.py") == {"batch_size": 3, "max_epoch": 7}
+    (tmp_path / "b.py").write_text(f"config = '{tmp_path}/a.py'\n")
+    with pytest.raises(UserError, match="starts from itself"):
+        read_variation(f"{tmp_path}/a.py")

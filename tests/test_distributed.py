@@ -20,6 +20,7 @@ from enas.errors import RankLostError, UserError
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
 from enas.runs import launch, run
+from enas.runs.opening import pick_device
 from enas.search.checkpoint import Checkpoints
 from enas.search.ranks import ALONE, BATCH, Ranks
 
@@ -239,7 +240,7 @@ def test_more_gpus_than_one_need_torchrun(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(UserError, match="torchrun --nproc_per_node=3 train_scripts"):
-        run.pick_device(3)
+        pick_device(3)
 
 
 def test_more_processes_than_gpus_are_refused_in_each_alike(monkeypatch):
@@ -248,7 +249,7 @@ def test_more_processes_than_gpus_are_refused_in_each_alike(monkeypatch):
     for rank in "012":
         monkeypatch.setenv("LOCAL_RANK", rank)
         with pytest.raises(UserError, match="fewer GPUs than processes; use --nproc_per_node=2"):
-            run.pick_device(-1)
+            pick_device(-1)
 
 
 def test_bad_input_is_one_line_for_all_processes(monkeypatch, capsys):

@@ -386,7 +386,7 @@ def test_a_signal_in_mid_transfer_leaves_nothing(number, status, serve, data_dir
     ("arguments", "text"),
     [
         (["toy", "--data_dri", "x"], "unknown flag --data_dri; did you mean --data_dir?"),
-        (["imagenet"], "invalid choice: 'imagenet' (choose from"),
+        (["imagenet"], "no download is known for dataset 'imagenet'; known: ptb, wikitext"),
         ([], "required: dataset"),
         *(
             (["toy", "--from", url], url)

@@ -12,6 +12,7 @@ from enas.rnn.cell import RNNCell
 from enas.rnn.settings import SharedRNNConfig
 from enas.rnn.shared import SharedRNN
 from enas.runs import run
+from enas.runs.opening import read_run
 from enas.search.precision import use
 from enas.search.ranks import Ranks
 
@@ -73,7 +74,7 @@ def test_a_run_gives_the_random_state_of_the_gpu_back(tmp_path):
 def test_an_evaluation_leaves_the_random_state_of_the_gpu_alone(tmp_path):
     run.train(Config(**tiny.settings(tmp_path, num_gpu=1, max_epoch=1)))
     folder = tiny.only_run(tmp_path / "logs")
-    trainer, _ = run.restore(run.saved_config(folder), folder)
+    trainer = read_run(run.saved_config(folder), folder)
     before = torch.cuda.get_rng_state()
     assert trainer.derive().comparison
     assert torch.equal(torch.cuda.get_rng_state(), before)

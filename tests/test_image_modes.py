@@ -21,6 +21,7 @@ from enas.report import animation
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.folder import saved_config
+from enas.runs.opening import read_run
 from enas.search.checkpoint import Checkpoints
 from enas.studies import ablations as analysis
 
@@ -170,7 +171,7 @@ def test_derive_and_test(copy, space):
     results = execute(**where(copy, space, mode="test"))
     path = run_of(copy, space)
     assert results_of(path) == results
-    trainer, _ = run.restore(saved_config(path), path)
+    trainer = read_run(saved_config(path), path)
     # What was derived last, or in the best epoch with the weights of then, whichever validates better.
     if results["architecture"] == derived["architecture"]:
         assert results["validation_accuracy"] == derived["validation_accuracy"]
@@ -220,7 +221,7 @@ def watched(monkeypatch) -> list:
 
 def test_only_test_and_train_scratch_read_the_test_split(copy, tmp_path, watched, monkeypatch):
     """Spoil it, unnoticed: a search, a derivation and a run of one network report the same, a test something else."""
-    monkeypatch.setattr(run, "check_same_data", lambda *args: None)
+    monkeypatch.setattr("enas.runs.opening.check_same_data", lambda *args: None)
     dag_path = tmp_path / "network.json"
     dag_path.write_text(tiny.NETWORKS["macro"].to_json())
 
@@ -282,7 +283,7 @@ def test_train_scratch_tests_the_best_epoch_once(copy, watched, space):
     assert results["best_epoch"] == 1 + scores.index(max(scores))
     path = run_of(copy, space, "train_scratch")
     config = Config(**json.loads((path / "params.json").read_text()))
-    trainer, _ = run.restore(config, path)
+    trainer = read_run(config, path)
     trainer.task.load_state_dict(Checkpoints(path / "checkpoints").load_best()["task"])
     assert trainer.task.evaluate(trainer.architecture, "test") == results["test_accuracy"]
 

@@ -7,7 +7,6 @@ from torch import nn
 from enas.config import Config, read_variation
 from enas.search.controllers import RandomController
 from enas.search.metric import ACCURACY
-from enas.search.settings import ControllerOptimConfig, DeriveConfig, ReinforceConfig, TrainerConfig
 from enas.search.task import Task
 from enas.search.trainer import Trainer
 
@@ -47,16 +46,7 @@ def learned(config: Config, seed: int) -> float:
     torch.manual_seed(seed)
     controller = config.space.problem().controllers["orig"](config)
     task = Planted(controller.space)
-    trainer = Trainer(
-        task,
-        controller,
-        config=config[TrainerConfig],
-        reinforce=config[ReinforceConfig],
-        derive=config[DeriveConfig],
-        shared_optim=config[config.space.optim],
-        controller_optim=config[ControllerOptimConfig],
-        space=controller.space,
-    )
+    trainer = Trainer(task, controller, config)
     for epoch in range(config.max_epoch):
         trainer.progress.epoch, trainer.progress.controller_sample = epoch, 0
         trainer.train_controller()

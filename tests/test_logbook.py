@@ -14,6 +14,7 @@ from tiny import main
 
 from enas.errors import UserError
 from enas.files import atomic_write, write_json
+from enas.rnn.cell import RNNCell
 from enas.runs import mirror, run
 from enas.runs.logbook import Logbook
 from enas.search.record import NoLogbook, progress_bar
@@ -143,12 +144,18 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
 
 
 def test_a_picture(tmp_path):
-    Image.new("RGBA", (9, 6), "white").save(tmp_path / "cell.png")
-    (tmp_path / "cell.dot").write_text("digraph {}")
-    logbook = Logbook(tmp_path)
-    logbook.picture("derive/best", tmp_path / "cell.png", 1)
-    logbook.picture("derive/best", tmp_path / "cell.dot", 2)
+    def draw(architecture, path, title):
+        if title == "no dot":
+            return path.with_suffix(".dot")
+        path.parent.mkdir()
+        Image.new("RGBA", (9, 6), "white").save(path)
+        return path
+
+    logbook = Logbook(tmp_path, draw=draw)
+    logbook.derived(RNNCell(("tanh",), ()), "1-1-9.0-best", "a cell", 1)
+    logbook.derived(RNNCell(("tanh",), ()), "2-2-8.0-best", "no dot", 2)
     logbook.close()
+    assert logbook.output_files["picture"].name == "2-2-8.0-best.dot"
     (image,) = EventAccumulator(str(tmp_path)).Reload().Images("derive/best")
     assert (image.step, image.width, image.height) == (1, 9, 6)
 

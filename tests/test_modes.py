@@ -11,8 +11,8 @@ from enas.config import Config
 from enas.rnn.cell import RNNCell
 from enas.rnn.problem import nearest_lstm
 from enas.rnn.task import LanguageTask
-from enas.runs import run
 from enas.runs.commands import execute
+from enas.runs.opening import read_run
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 TYPES = {
@@ -120,7 +120,7 @@ def test_test_reads_the_test_split_with_shared_weights(copy):
     assert results["mode"] == "test" and results["architecture"] == derived["architecture"]
     assert results["validation_perplexity"] == derived["validation_perplexity"]
     config = Config(**tiny.settings(copy))
-    trainer, _ = run.restore(config, run_of(copy, "train", train_type="orig"))
+    trainer = read_run(config, run_of(copy, "train", train_type="orig"))
     assert trainer.task.evaluate(RNNCell.from_dict(derived["architecture"]), "test") == results["test_perplexity"]
 
 

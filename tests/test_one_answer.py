@@ -14,6 +14,7 @@ from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.final import final_of
 from enas.runs.folder import saved_config
+from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict
 from enas.studies import report as ablation_report
 from enas.studies.ablations import node_removal
@@ -121,7 +122,7 @@ def test_derive_keeps_a_better_one_and_says_both(search, capsys):
 
 def test_one_that_validates_as_well_does_not_replace_it(search, monkeypatch):
     """On an easy dataset many networks classify all images, and the answer would change with every derivation."""
-    trainer, _ = run.restore(saved_config(search), search)
+    trainer = read_run(saved_config(search), search)
     monkeypatch.setattr(type(trainer.task), "evaluate", lambda *args: 0.5)
     other = _another(search)
     assert trainer.deriver.derive().architecture != other

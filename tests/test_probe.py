@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from enas.runs import run
+from enas.runs import opening
 from enas.runs.commands import execute
 from enas.search import precision, probe
 from enas.search.checkpoint import random_states
@@ -164,7 +164,7 @@ def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
 
 def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_anew(tmp_path, monkeypatch):
     choices = iter([("bfloat16", "first"), ("float32", "second")])
-    monkeypatch.setattr(run, "choose_precision", lambda *arguments: next(choices))
+    monkeypatch.setattr(opening, "choose_precision", lambda *arguments: next(choices))
     execute(**tiny.settings(tmp_path, precision="auto", num_threads=2))
     folder = tiny.only_run(tmp_path / "logs")
     assert "precision bfloat16: first" in (folder / "train.log").read_text()

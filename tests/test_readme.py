@@ -25,7 +25,7 @@ COMMANDS = [
     if line.startswith("python ")
 ]
 RUN = "ptb_orig_2026-11-25_12-00-00"  # the run that the README speaks of
-OTHERWISE_TESTED = ("enas.data.download", "search_evaluation.py")  # the one needs a network, the other an hour
+OTHERWISE_TESTED = ("-m enas download", "search_evaluation.py")  # the one needs a network, the other an hour
 
 
 @pytest.fixture(scope="module")

@@ -269,7 +269,7 @@ def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(ho
 
 def test_finalists_are_the_best_candidates_of_the_search(evaluated):
     (folder,) = (evaluated[0] / "results" / "searches" / "search-1").iterdir()
-    trainer, _ = search_evaluation.run.restore(search_evaluation.saved_config(folder), folder)
+    trainer = search_evaluation.read_run(search_evaluation.saved_config(folder), folder)
     found = [RNNCell.from_dict(one) for one in search_evaluation.best_candidates(str(folder.parent), 3)]
     cells = architectures_of(RNNSpace(2), 0)  # 300 samples have them all
     first = dict(zip(cells, trainer.task.rank(cells, trainer.deriver.config.derive_max_batches), strict=True))

@@ -1,6 +1,7 @@
 """A budget on size: the reward's soft target, and deriving's hard limit."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -160,7 +161,8 @@ def test_settings_that_make_no_sense(changes, words):
 
 def test_a_space_without_a_cost_has_no_limit(monkeypatch):
     space = registry.SPACES["rnn"]
-    monkeypatch.setitem(registry.SPACES, "rnn", type(space)(**{**vars(space), "cost": None}))
+    problem = replace(space.problem(), cost=None)
+    monkeypatch.setitem(registry.SPACES, "rnn", replace(space, problem=lambda: problem))
     with pytest.raises(UserError, match="search space rnn registers no cost"):
         Config(max_flops=10)
 

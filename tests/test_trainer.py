@@ -25,12 +25,15 @@ from enas.rnn.cell import PAPER_ACTIVATIONS, RNNCell
 from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
+from enas.runs.logbook import Logbook
 from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import RandomController
 from enas.search.derive import Deriver, summary
 from enas.search.metric import ACCURACY, PERPLEXITY
+from enas.search.progress import describe_comparison
 from enas.search.sampling import apart
-from enas.search.trainer import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK, Trainer, describe_comparison
+from enas.search.trainer import Trainer
+from enas.search.training import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK
 
 
 def _weights(module: torch.nn.Module) -> dict:
@@ -139,9 +142,9 @@ def test_a_share_that_rounds_to_no_epoch_is_said(tmp_path, capsys, max_epoch):
 
 def test_uniform_samples_need_a_space(tmp_path):
     made = tiny.trainer(tmp_path, controller_start=0.5)
-    parts = {name: getattr(made, name) for name in ("config", "reinforce", "shared_optim", "controller_optim")}
+    del made.controller.space
     with pytest.raises(UserError, match="controller_start needs uniform samples"):
-        Trainer(made.task, made.controller, derive=made.deriver.config, **parts)
+        Trainer(made.task, made.controller, Config(**tiny.settings(tmp_path, controller_start=0.5)))
 
 
 def test_the_controller_is_rewarded_without_dropout(tmp_path, monkeypatch):
@@ -181,7 +184,7 @@ def test_an_update_with_one_architecture_more_is_resumed_as_such(tmp_path):
     whole = tiny.trainer(tmp_path, **settings)
     whole.train_controller()
     stopped = tiny.trainer(tmp_path, **settings)
-    stopped._signal = signal.SIGTERM
+    stopped.signals.received = signal.SIGTERM
     with pytest.raises(Interrupted):
         stopped.train_controller()
     assert stopped.progress.controller_sample == 3
@@ -401,8 +404,7 @@ def test_a_shortlist_of_images_goes_by_the_measure_of_rewards(tmp_path, monkeypa
     likelihood = dict(zip(networks, trainer.task.rank(networks), strict=True))
     accuracy = {one: trainer.task.evaluate(one, "valid") for one in networks}
     assert sorted(networks, key=likelihood.get) != sorted(networks, key=accuracy.get)
-    shortlist = []
-    trainer.deriver.choose = lambda found: (shortlist.extend(found), found[0])[1]
+    shortlist = trainer.deriver.shortlist().ranking
     derived = trainer.derive()
     assert shortlist == sorted(networks, key=likelihood.get, reverse=True)
     assert (derived.architecture, derived.score) == (shortlist[0], accuracy[shortlist[0]])
@@ -616,7 +618,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr("enas.search.trainer.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("enas.search.training.time", SimpleNamespace(monotonic=lambda: self.now))
 
     def taking(self, seconds: float, action):
         """`action`, which then takes so long."""
@@ -637,7 +639,7 @@ def _timed_run(folder: Path, clock: Clock, monkeypatch, max_epoch: int) -> list[
     """The seconds of each epoch of a search that takes 10 s a step of ω, 100 s a derivation and 1000 s a picture."""
     monkeypatch.setattr(LanguageTask, "shared_loss", clock.taking(10, LanguageTask.shared_loss))
     monkeypatch.setattr(Deriver, "derive", clock.taking(100, Deriver.derive))
-    monkeypatch.setattr(Trainer, "write_architecture", clock.taking(1000, Trainer.write_architecture))
+    monkeypatch.setattr(Logbook, "derived", clock.taking(1000, Logbook.derived))
     results = execute(**tiny.settings(folder, max_epoch=max_epoch, save_epoch=2, shared_max_step=3))
     return [entry["wall_seconds"] for entry in results["history"]]
 
@@ -682,7 +684,7 @@ def test_what_was_rolled_back_took_its_time_all_the_same(tmp_path, clock):
 def test_a_search_runs_in_a_thread_of_a_notebook_or_server(tmp_path):
     """Only the main thread may handle signals."""
     with ThreadPoolExecutor(1) as pool:
-        results = pool.submit(execute, tiny.settings(tmp_path, max_epoch=1)).result()
+        results = pool.submit(execute, **tiny.settings(tmp_path, max_epoch=1)).result()
     assert results["epoch"] == 1
 
 

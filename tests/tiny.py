@@ -25,7 +25,7 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.config import Config
 from enas.data.builtin import SPLITS
-from enas.runs import run
+from enas.runs.opening import cost_of, make_problem, make_trainer
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 
 main = partial(run_command, "search")
@@ -171,8 +171,8 @@ def scratch_trainer(folder: Path, architecture, **changes):
 def _trainer(config: Config, folder: Path, architecture):
     seed_everything(config.random_seed)
     data = config.space.problem().load_data(config)
-    task, controller = run.make_problem(config, data, architecture, torch.device("cpu"))
-    return run.make_trainer(config, task, controller, folder / "run", cost=run.cost_of(config, data))
+    task, controller = make_problem(config, data, architecture, torch.device("cpu"))
+    return make_trainer(config, task, controller, folder / "run", cost=cost_of(config, data))
 
 
 def only_run(log_dir: Path) -> Path:

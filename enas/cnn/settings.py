@@ -4,12 +4,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from enas.errors import UserError
-from enas.search.settings import LSTM, TRAINED, BatchConfig, CellOutputConfig, ControllerConfig, PrecisionConfig, sgdr
+from enas.search.settings import (
+    LSTM,
+    TRAINED,
+    BatchConfig,
+    CellOutputConfig,
+    ControllerConfig,
+    PrecisionConfig,
+    SharedOptimisation,
+    sgdr,
+)
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptimConfig(Settings):
+class ImageOptimConfig(SharedOptimisation):
     """SGD with Nesterov momentum and SGDR, as for convolutional networks (paper section 3.2)."""
 
     cnn_lr_max: float = setting(0.05, "cnn: where each cosine period of the learning rate starts", above=0)

@@ -13,6 +13,7 @@ from enas.search.settings import (
     ControllerConfig,
     LengthConfig,
     PrecisionConfig,
+    SharedOptimisation,
     cosine,
 )
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
@@ -23,7 +24,7 @@ ADAM = {"shared_optim": "adam"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedOptimConfig(LengthConfig):
+class SharedOptimConfig(LengthConfig, SharedOptimisation):
     """SGD or Adam, as for language models (paper section 3.1).
 
     The learning rate has a linear warm-up, then either `shared_decay` per epoch after `shared_decay_after` epochs, or

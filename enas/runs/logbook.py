@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,23 @@ class Logbook(NoLogbook):
         purge_step: TensorBoard entries from this step on are void: a resumed run writes them again.
         curves: whether TensorBoard gets anything; the log and the results are written all the same.
         mirror: gets what TensorBoard gets.
+        draw: makes a picture of an architecture: (architecture, path, title) to the file written.
     """
 
     def __init__(
-        self, folder: Path, purge_step: int | None = None, *, curves: bool = True, mirror: Mirror | None = None
+        self,
+        folder: Path,
+        purge_step: int | None = None,
+        *,
+        curves: bool = True,
+        mirror: Mirror | None = None,
+        draw: Callable[[Any, Path, str], Path] | None = None,
     ):
+        super().__init__()
         self.folder = folder
-        self._mirror = mirror
+        self._draw = draw
         self._curves = Curves(folder, purge_step) if curves else None
+        self._pages = [page for page in (self._curves, mirror) if page]
         self._log = logging.Logger(f"enas.{folder.name}")
         file = _LogFile(folder / "train.log", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -46,19 +55,31 @@ class Logbook(NoLogbook):
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """TensorBoard curves `group/name`."""
         named = {f"{group}/{name}": value for name, value in values.items()}
-        if self._curves:
-            self._curves.scalars(named, step)
-        if self._mirror and named:
-            self._mirror.scalars(named, step)
+        for page in self._pages if named else ():
+            page.scalars(named, step)
 
-    def picture(self, tag: str, path: Path, step: int) -> None:
+    def derived(self, architecture: Any, name: str, title: str, step: int) -> None:
+        """Write an architecture as a JSON file, and a picture."""
+        path = self.folder / "architectures" / f"{name}.json"
+        write_json(path, architecture.to_dict())
+        self.output_files = {"architecture": path}
+        if self._draw is not None:
+            picture = self._draw(architecture, self.folder / "networks" / f"{name}.png", title)
+            self._picture("derive/best", picture, step)
+            self.output_files["picture"] = picture
+
+    def policy(self, space: Any, decisions: list[Any], step: int) -> None:
+        """Draw the probability of each choice, epoch by epoch; `decisions` as in `Progress`."""
+        from enas.pictures.policy import draw_policy  # loads matplotlib, which takes a second
+
+        path = draw_policy(space, decisions, self.folder / "policy.png")
+        self._picture("derive/policy", path, step)
+        self.output_files["policy"] = path
+
+    def _picture(self, tag: str, path: Path, step: int) -> None:
         """A PNG for TensorBoard; a drawing left as .dot is skipped."""
-        if path.suffix != ".png":
-            return
-        if self._curves:
-            self._curves.picture(tag, path, step)
-        if self._mirror:
-            self._mirror.picture(tag, path, step)
+        for page in self._pages if path.suffix == ".png" else ():
+            page.picture(tag, path, step)
 
     def results(self, results: dict[str, Any]) -> None:
         """Rewrite results.json."""
@@ -74,10 +95,8 @@ class Logbook(NoLogbook):
         """Flush and close every file."""
         for handler in self._log.handlers:
             handler.close()
-        if self._mirror:
-            self._mirror.close()
-        if self._curves:
-            self._curves.close()
+        for page in reversed(self._pages):
+            page.close()
 
 
 class _LogFile(logging.FileHandler):

@@ -11,71 +11,42 @@ Each function gives the caller's random states and number of threads back, and r
 import io
 import json
 import math
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from enas.config import Config, effect_notes, with_variation
-from enas.data.identity import Identity, identity_of
 from enas.data.own import settings_for, write_dataset
 from enas.errors import TrainingDivergedError, UserError
 from enas.files import write_json
 from enas.runs.final import final_of, find_final
-from enas.runs.folder import (
-    IDENTITY,
-    check_same_data,
-    config_for_scratch,
-    make_run_folder,
-    only_user,
-    run_config,
-    run_of_mode,
-    saved_config,
-)
-from enas.runs.launch import mark_launch
-from enas.runs.logbook import Logbook
-from enas.runs.mirror import Mirror, check_account
+from enas.runs.folder import config_for_scratch, run_config, run_of_mode, saved_config
+from enas.runs.opening import ARCHITECTURE, open_run
 from enas.runs.process import undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
-from enas.search.checkpoint import Checkpoints, misfit, seed_everything
-from enas.search.controllers import Controller, FixedController
-from enas.search.cost import Cost
 from enas.search.derive import ordered
-from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
-from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
-from enas.search.record import NoLogbook, format_score
+from enas.search.progress import describe_comparison
+from enas.search.record import format_score
 from enas.search.scratch import ScratchTrainer
-from enas.search.settings import (
-    CheckpointConfig,
-    ControllerOptimConfig,
-    DeriveConfig,
-    ReinforceConfig,
-    SizeConfig,
-    TrainerConfig,
-)
-from enas.search.size import SizeBudget
-from enas.search.space import Space
-from enas.search.task import Task
-from enas.search.trainer import Trainer, describe_comparison
+from enas.search.trainer import Trainer
+from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES
 
-ARCHITECTURE = "architecture.json"
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
 
 
 @undisturbed()
-def train(config: Config, notes: list[str] | None = None) -> dict[str, Any]:
+def train(config: Config, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Search: train a new run to its end; returns what its results.json holds. `notes` are logged first.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
     """
-    return _start(config, None, notes)
+    with open_run(config, notes=notes) as trainer:
+        return _finish(config, trainer)
 
 
 @undisturbed()
@@ -107,18 +78,19 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         if is_new:  # else it would stand in the way of better data
             shutil.rmtree(Path(wanted.data_dir) / dataset)
         raise
-    with _begun(wanted, None, notes) as trainer:
+    with open_run(wanted, notes=notes) as trainer:
         _finish(wanted, trainer)
         return trainer.folder
 
 
 @undisturbed()
-def single(config: Config, architecture: Architecture | None = None, notes: list[str] | None = None) -> dict[str, Any]:
+def single(config: Config, architecture: Architecture | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Train one architecture from scratch, that of `config.dag_path` unless it is given; returns the run's results.
 
     In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
     """
-    return _start(config, architecture or named_architecture(config), notes)
+    with open_run(config, architecture=architecture or named_architecture(config), notes=notes) as trainer:
+        return _finish(config, trainer)
 
 
 def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, Any]:
@@ -139,7 +111,8 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
-    return _start(config, architecture, searched=folder)
+    with open_run(config, architecture=architecture, data_of=folder) as trainer:
+        return _finish(config, trainer)
 
 
 @undisturbed()
@@ -148,7 +121,7 @@ def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, **changes})
-    with _reopened(config, folder, changes, curves=True) as trainer:
+    with open_run(config, folder, given=changes) as trainer:
         if trainer.ranks.is_first:
             write_json(folder / "params.json", config.to_dict())
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
@@ -165,11 +138,12 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """
     folder = run_of_mode(load_path, SEARCHES, changes)
     config = run_config(folder, {**changes, "mode": "derive"})
-    with _reopened(config, folder, changes) as trainer:
+    with open_run(config, folder, given=changes, has_curves=False) as trainer:
         known = trainer.progress.architecture
         incumbent = None if known is None else architecture_from_dict(known)
-        trainer.deriver.choose = _finalist_chooser(config, folder, trainer.logbook.info, incumbent)
-        derived = trainer.deriver.derive(compare=True, incumbent=incumbent)
+        found = trainer.deriver.shortlist(incumbent)
+        chosen = _best_finalist(config, folder, found.best(config.derive_finalists), trainer.logbook.info)
+        derived = trainer.deriver.derivation(found, chosen, compare=True)
         derived.required()
         trainer.record(derived)
         if derived.comparison:
@@ -192,7 +166,7 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     saved = saved_config(folder)
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
-    with _reopened(config, folder, changes) as trainer:
+    with open_run(config, folder, given=changes, has_curves=False) as trainer:
         if saved.mode in SEARCHES:
             return _test_search(trainer, searched_architecture(config, dag_path) if dag_path else None)
         if dag_path:
@@ -220,30 +194,24 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 
-def _finalist_chooser(
-    config: Config, folder: Path, report: Callable[[str], object], incumbent: Architecture | None
-) -> Callable[[list[Any]], Architecture] | None:
-    """A function that chooses among a shortlist by trainings from scratch; None where `derive_finalists` is 0."""
-    if config.derive_finalists == 0:
+def _best_finalist(
+    config: Config, folder: Path, finalists: list[Architecture], report: Callable[[str], object]
+) -> Architecture | None:
+    """The finalist that trains best from scratch; None where derive_finalists is 0, or there is none."""
+    if config.derive_finalists == 0 or not finalists:
         return None
-
-    def choose(shortlist: list[Architecture]) -> Architecture:
-        metric = config.space.metric
-        here = {name: getattr(config, name) for name in ("data_dir", "num_gpu")}
-        if config.network_type == "cnn":  # each training ends its cosine: near the highest rate it tells little
-            here["cnn_lr_period"] = config.derive_finalist_epoch
-        scores: dict[Architecture, float] = {}
-        finalists = shortlist[: config.derive_finalists]
-        finalists += [one for one in shortlist if one == incumbent and one not in finalists]
-        for finalist in finalists:
-            with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
-                changes = {**here, "max_epoch": config.derive_finalist_epoch, "log_dir": log_dir}
-                alone = config_for_scratch(folder, changes).replace(mode="single", wandb=False)
-                score = scores[finalist] = single_or_diverged(alone, finalist)[f"validation_{metric.name}"]
-            report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
-        return ordered(scores, metric)[0]
-
-    return choose
+    metric = config.space.metric
+    changes = {name: getattr(config, name) for name in ("data_dir", "num_gpu")}
+    changes["max_epoch"] = config.derive_finalist_epoch
+    if config.network_type == "cnn":  # each training ends its cosine: near the highest rate it tells little
+        changes["cnn_lr_period"] = config.derive_finalist_epoch
+    scores: dict[Any, float] = {}
+    for finalist in finalists:
+        with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
+            alone = config_for_scratch(folder, {**changes, "log_dir": log_dir}).replace(mode="single", wandb=False)
+            score = scores[finalist] = single_or_diverged(alone, finalist)[f"validation_{metric.name}"]
+        report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
+    return ordered(scores, metric)[0]
 
 
 def named_architecture(config: Config) -> Architecture:
@@ -252,12 +220,12 @@ def named_architecture(config: Config) -> Architecture:
     Raises:
         UserError: nothing is named, there is no such file, or no architecture of the search space in it.
     """
-    space = config.space
-    names = ", ".join(["its JSON file with --dag_path", *space.baselines])
+    baselines = config.space.problem().baselines
+    names = ", ".join(["its JSON file with --dag_path", *baselines])
     if not config.dag_path:
         raise UserError(f"mode single trains one given architecture: name {names.replace(', ', ', or ')}")
-    if config.dag_path in space.baselines:
-        return space.baselines[config.dag_path](config)
+    if config.dag_path in baselines:
+        return baselines[config.dag_path](config)
     return searched_architecture(config, config.dag_path)
 
 
@@ -269,203 +237,7 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
     return architecture
 
 
-def pick_device(num_gpu: int) -> torch.device:
-    """The CPU for 0, a GPU for 1, and for −1 a GPU when there is one; UserError when there are fewer.
-
-    Of several processes on a machine, each has its own GPU.
-    """
-    available, local_rank = torch.cuda.device_count(), os.environ.get("LOCAL_RANK")
-    if num_gpu > available:
-        raise UserError(f"num_gpu is {num_gpu}, but this machine has {available}; --num_gpu 0 uses the CPU")
-    if num_gpu > 1 and local_rank is None:
-        raise UserError(
-            f"num_gpu is {num_gpu}, and a process uses one GPU; begin {num_gpu} of them with "
-            f"torchrun --nproc_per_node={num_gpu} train_scripts/train_regular.py, and the other flags"
-        )
-    if not available or num_gpu == 0:
-        return torch.device("cpu")
-    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > available:
-        raise UserError(f"this machine has fewer GPUs than processes; use --nproc_per_node={available}")
-    device = torch.device("cuda", int(local_rank or 0))
-    torch.cuda.set_device(device)
-    return device
-
-
-def make_trainer(
-    config: Config,
-    task: Task,
-    controller: Controller[Any],
-    folder: Path,
-    logbook: NoLogbook | None = None,
-    ranks: Ranks = ALONE,
-    cost: Callable[[Any], Cost] | None = None,
-) -> Trainer:
-    """The loop of a search, or of a run from scratch where the controller is fixed to one architecture."""
-    parts = {
-        "config": config[TrainerConfig],
-        "reinforce": config[ReinforceConfig],
-        "derive": config[DeriveConfig],
-        "shared_optim": config[config.space.optim],
-        "controller_optim": config[ControllerOptimConfig],
-        "draw": config.space.problem().draw,
-        "header": {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")},
-        "logbook": logbook,
-        "checkpoints": Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks),
-        "folder": folder,
-        "ranks": ranks,
-        "space": getattr(controller, "space", None),
-        "draw_policy": _draw_policy,
-        "size": SizeBudget(config[SizeConfig], cost),
-    }
-    if isinstance(controller, FixedController):
-        return ScratchTrainer(task, controller.architecture, scratch=config.space.scratch(config), **parts)
-    return Trainer(task, controller, **parts)
-
-
-def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
-    """What tells the cost of an architecture that is trained from scratch with these settings, where it is known."""
-    return None if config.space.problem().cost is None else config.space.problem().cost(config, data)
-
-
-def _draw_policy(space: Space[Any], decisions: list[Any], path: Path) -> Path:
-    from enas.pictures.policy import draw_policy  # loads matplotlib, which takes a second
-
-    return draw_policy(space, decisions, path)
-
-
-def make_problem(
-    config: Config, data: Any, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
-) -> tuple[Task, Controller[Any]]:
-    """Task and controller of a search, or of one architecture from scratch where one is given."""
-    if architecture is not None:
-        task = config.space.problem().scratch_task(config, data, architecture, device)
-        task.divide(ranks, BATCH)
-        _use_precision(config, task)
-        return task, FixedController(architecture)
-    task = config.space.problem().search_task(config, data, device)
-    task.divide(ranks, ARCHITECTURES)
-    _use_precision(config, task)
-    # On the CPU always: a decision is too little work for a GPU, and the draws are then the same with and without one.
-    return task, config.space.problem().controllers[config.train_type](config)
-
-
-def _start(
-    config: Config, architecture: Architecture | None, notes: list[str] | None = None, searched: Path | None = None
-) -> dict[str, Any]:
-    with _begun(config, architecture, notes, searched) as trainer:
-        return _finish(config, trainer)
-
-
-@contextmanager
-def _begun(
-    config: Config, architecture: Architecture | None, notes: list[str] | None = None, searched: Path | None = None
-) -> Iterator[Trainer]:
-    """A new run, nothing of it trained yet; on the data of the search in `searched`, where one is given."""
-    if config.wandb:
-        check_account()
-    ranks = join(config.num_gpu, config.rank_timeout)
-    device = ranks.together(lambda: pick_device(config.num_gpu))
-    seed_everything(config.random_seed)
-    data = _load_data(config, ranks, searched)
-    task, controller = make_problem(config, data, architecture, device, ranks)
-    folder = Path(ranks.from_first(lambda: str(_new_run(config, identity_of(data)))))
-    config, precision = _agreed(ranks, *_choose_precision(config, task, controller))
-    _use_precision(config, task)
-    config, threads = _agreed(ranks, *_choose_threads(config, task, controller))
-    ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
-    with _alone_in(folder, ranks), _logbook(config, folder, ranks) as logbook:
-        for line in (*data.notes, *(notes or ()), *precision, *threads, *_without_warm_up(config, controller)):
-            logbook.info(line)
-        trainer = make_trainer(config, task, controller, folder, logbook, ranks, cost_of(config, data))
-        logbook.info(f"run {folder}: {_what(config, trainer)}, on {_where(device, ranks)}")
-        if architecture is not None and ranks.is_first:
-            _write_architecture(config, architecture, trainer)
-        yield trainer
-
-
-def _load_data(config: Config, ranks: Ranks, folder: Path | None = None) -> Any:
-    """The data, the same in every process, and what the run in `folder`, where one is given, was begun with."""
-
-    def load() -> Any:
-        data = config.space.problem().load_data(config)
-        if folder is not None:
-            check_same_data(folder, config.dataset, identity_of(data))
-        return data
-
-    data = ranks.together(load)
-    ranks.check_alike(
-        identity_of(data).short(), f"dataset {config.dataset}", "give each machine the same files in --data_dir"
-    )
-    return data
-
-
-def _agreed(ranks: Ranks, config: Config, lines: list[str]) -> tuple[Config, list[str]]:
-    """What the first process chose by trials on its machine."""
-    if ranks.size == 1:
-        return config, lines
-    settings, lines = ranks.from_first(lambda: (config.to_dict(), lines))
-    return Config(**settings), lines
-
-
-def _new_run(config: Config, identity: Identity) -> Path:
-    folder = make_run_folder(config)
-    write_json(folder / IDENTITY, identity.to_dict())
-    mark_launch(folder)
-    return folder
-
-
-def _where(device: torch.device, ranks: Ranks) -> str:
-    return f"{device}" if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
-
-
-def _what(config: Config, trainer: Trainer) -> str:
-    if not isinstance(trainer, ScratchTrainer):
-        return f"{config.train_type} search on {config.dataset}"
-    size = sum(weight.numel() for weight in trainer.task.model.parameters())
-    return f"one architecture on {config.dataset}, {size:,} parameters"
-
-
-def _write_architecture(config: Config, architecture: Architecture, trainer: Trainer) -> None:
-    write_json(trainer.folder / ARCHITECTURE, architecture.to_dict())
-    if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
-        path, cost = trainer.folder / "architecture.png", trainer.size.cost(architecture)
-        title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
-        trainer.output_files["picture"] = config.space.problem().draw(architecture, path, title)
-
-
-def _use_precision(config: Config, task: Task) -> None:
-    if config.precision in task.precisions and config.precision != "auto":
-        task.precision = config.precision
-
-
-def _choose_precision(config: Config, task: Task, controller: Controller[Any]) -> tuple[Config, list[str]]:
-    """The settings with the precision that is fastest here, where it is auto, and a line on why."""
-    if config.precision != "auto" or len(task.precisions) == 1:
-        return config, []
-    precision, reason = choose_precision(task, controller, config.shared_num_sample)
-    return config.replace(precision=precision), [f"precision {precision}: {reason}"]
-
-
-def _choose_threads(config: Config, task: Task, controller: Controller[Any]) -> tuple[Config, list[str]]:
-    """The settings with the number of threads, which the process then computes with, and a line on why."""
-    num, reason = config.num_threads, "as num_threads says"
-    if num == 0:
-        num, reason = choose_threads(task, controller, config.shared_num_sample)
-    torch.set_num_threads(num)
-    return config.replace(num_threads=num), [f"threads {num}: {reason}"]
-
-
-def _without_warm_up(config: Config, controller: Controller[Any]) -> list[str]:
-    """A log line where `controller_start` asks for less than half an epoch."""
-    if not controller.is_trained or config.controller_start == 0 or config[TrainerConfig].warm_up_epochs > 0:
-        return []
-    return [
-        f"controller_start {config.controller_start} of max_epoch {config.max_epoch} rounds to none: the controller "
-        "trains from the first epoch"
-    ]
-
-
-def _stretched(trainer: Trainer, saved: Config, config: Config) -> list[str]:
+def _stretched(trainer: Training, saved: Config, config: Config) -> list[str]:
     """A log line when a longer or shorter run moves what its schedules go by."""
     if saved.max_epoch == config.max_epoch:
         return []
@@ -476,13 +248,13 @@ def _stretched(trainer: Trainer, saved: Config, config: Config) -> list[str]:
     return [f"max_epoch {config.max_epoch} in place of {saved.max_epoch}: schedules over the whole run change{moved}"]
 
 
-def _finish(config: Config, trainer: Trainer) -> dict[str, Any]:
+def _finish(config: Config, trainer: Training) -> dict[str, Any]:
     """Train to the end, and report what was reached."""
     if not isinstance(trainer, ScratchTrainer):
         results = trainer.train()
         _say_where(trainer)
         return results
-    trainer.output_files["architecture"] = trainer.folder / ARCHITECTURE
+    trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
     results = trainer.train()
     if config.mode == "train_scratch" or not trainer.task.has_validation:
         return _test_scratch(trainer)
@@ -501,93 +273,7 @@ def _test_search(trainer: Trainer, other: Architecture | None) -> dict[str, Any]
     return _report(trainer, results, "tested", is_written=other is None)
 
 
-@contextmanager
-def _logbook(
-    config: Config, folder: Path, ranks: Ranks, purge_step: int | None = None, curves: bool = True
-) -> Iterator[NoLogbook]:
-    logbook: NoLogbook = NoLogbook()
-    if ranks.is_first:
-        mirror = Mirror(folder, config.to_dict()) if config.wandb and curves else None
-        logbook = Logbook(folder, purge_step, curves=curves, mirror=mirror)
-    try:
-        yield logbook
-    finally:
-        logbook.close()
-
-
-def _alone_in(folder: Path, ranks: Ranks) -> AbstractContextManager[Any]:
-    return only_user(folder) if ranks.is_first else nullcontext()
-
-
-@contextmanager
-def _reopened(config: Config, folder: Path, changes: dict[str, Any], curves: bool = False) -> Iterator[Trainer]:
-    """The run in `folder` as its newest checkpoint has it, with a logbook that goes on there.
-
-    Only training adds to its curves: what is derived or tested later has the step of a point that is there already.
-    """
-    if config.wandb and curves:
-        check_account()
-    ranks = join(config.num_gpu, config.rank_timeout)
-    with _alone_in(folder, ranks):
-        trainer, warnings = restore(config, folder, threads_given="num_threads" in changes)
-        with _logbook(config, folder, ranks, trainer.progress.step + 1, curves) as logbook:
-            trainer.logbook = logbook
-            for line in warnings:
-                logbook.info(line)
-            yield trainer
-
-
-def restore(config: Config, folder: Path, *, threads_given: bool = False) -> tuple[Trainer, list[str]]:
-    """The run in `folder` as its newest readable checkpoint has it, without a logbook; and log lines.
-
-    It computes with the threads that it began with, unless OMP_NUM_THREADS is set and `threads_given` is false.
-
-    Raises:
-        UserError: there is no checkpoint, none can be read, or it does not fit.
-    """
-    ranks = join(config.num_gpu, config.rank_timeout)
-    device = ranks.together(lambda: pick_device(config.num_gpu))
-    if config.num_threads and (threads_given or THREADS_VARIABLE not in os.environ):
-        torch.set_num_threads(config.num_threads)
-    data = _load_data(config, ranks, folder)
-    architecture = None
-    if saved_config(folder).mode in SCRATCH:
-        architecture = load_architecture(folder / ARCHITECTURE)
-    task, controller = make_problem(config, data, architecture, device, ranks)
-    trainer = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
-    warnings = _load_newest(trainer)
-    if architecture is None:
-        _take_final(trainer)
-    return trainer, warnings
-
-
-def _take_final(trainer: Trainer) -> None:
-    """Let the run answer with the architecture that its results.json names."""
-
-    def named() -> tuple[dict[str, Any], float | None, str] | None:
-        final = find_final(trainer.folder, trainer.task.metric.name)
-        return None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
-
-    if (final := trainer.ranks.from_first(named)) is not None:
-        progress = trainer.progress
-        progress.architecture, progress.validation, progress.measured_with = final
-
-
-def _load_newest(trainer: Trainer) -> list[str]:
-    warnings: list[str] = []
-    state = trainer.checkpoints.load_newest(warnings.append, trainer.task.device)
-    reason = misfit(trainer.state_dict(), state)
-    try:
-        if reason is None:
-            trainer.load_state_dict(state)
-    except UserError as error:  # the place in the data, which is not there
-        reason = str(error)
-    if reason is not None:
-        raise UserError(f"{trainer.folder}: its checkpoint does not fit ({reason}); start a new run")
-    return warnings
-
-
-def _report(trainer: Trainer, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:
+def _report(trainer: Training, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:
     """Log what was reached, and write it as results.json unless not `is_written`. Returns `results`."""
     if is_written:
         trainer.logbook.results(results)
@@ -604,10 +290,10 @@ def _report(trainer: Trainer, results: dict[str, Any], what: str, *, is_written:
     return results
 
 
-def _say_where(trainer: Trainer) -> None:
+def _say_where(trainer: Training) -> None:
     """Log which files the run left, and how to look at its curves."""
     folder = trainer.folder
-    places = {**trainer.output_files, "results": folder / "results.json", "log": folder / "train.log"}
+    places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
     for name, path in places.items():
         trainer.logbook.info(f"{name + ':':14}{path}")
     trainer.logbook.info(f"{'curves:':14}tensorboard --logdir {folder}")

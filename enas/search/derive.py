@@ -1,9 +1,9 @@
 """Deriving (paper section 2.2): the best of many samples of the policy; and how the policy compares with chance."""
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -49,6 +49,28 @@ class Derivation:
         return self.architecture
 
 
+@dataclass(frozen=True)
+class Shortlist:
+    """The last stage of deriving.
+
+    Attributes:
+        sampled: all samples, with their `scores` on the first few validation minibatches.
+        ranking: the best of them, in the order of what rewards measure on all of validation.
+        incumbent: the architecture that the run has, where it keeps to the size budget.
+        known: the metric on all of validation, at least of the incumbent and the first of the ranking.
+    """
+
+    sampled: Sample[Any]
+    scores: dict[Any, float]
+    ranking: list[Any]
+    incumbent: Any
+    known: dict[Any, float]
+
+    def best(self, num: int) -> list[Any]:
+        """The first `num` of the ranking, and the incumbent."""
+        return list(dict.fromkeys([*self.ranking[:num], *([] if self.incumbent is None else [self.incumbent])]))
+
+
 class Deriver:
     """Derives from a policy.
 
@@ -59,10 +81,6 @@ class Deriver:
         space: what the controller samples; None compares with nothing.
         ranks: the processes that divide the candidates among them.
         size: the budget that a derived architecture keeps to.
-
-    Attributes:
-        choose: from the shortlist, best first by what rewards measure on the whole of validation, and the incumbent,
-            to the derived architecture; by default the better of the first and the incumbent is derived.
     """
 
     def __init__(
@@ -80,73 +98,73 @@ class Deriver:
         self.controller = controller
         self.config = config
         self.space = space
-        self.choose: Callable[[list[Any]], Any] | None = None
 
     def derive(self, compare: bool = False, incumbent: Any = None) -> Derivation:
-        """Sample `derive_num_sample` architectures; take the best on the same few minibatches, stage by stage.
+        """The better of the first of the shortlist and the incumbent, which wins ties."""
+        return self.derivation(self.shortlist(incumbent), compare=compare)
 
-        Those that exceed the size budget are no candidates. `incumbent` is a candidate of the last stage, sampled or
-        not.
+    def shortlist(self, incumbent: Any = None) -> Shortlist:
+        """Sample `derive_num_sample` architectures; keep the best on the same few minibatches.
+
+        Those that exceed the size budget are no candidates. `incumbent` is one, sampled or not.
         """
         with torch.no_grad(), apart():
             sampled = sample(self.controller, self.config.derive_num_sample)
         scores = self._rank(sampled.architectures)
         candidates = {one: score for one, score in scores.items() if self.size.fits(one)}
-        shortlist = ordered(candidates, self.task.rank_metric)[: self.config.derive_shortlist]
-        ranking, known = self._ranked(shortlist)
-        chosen, known = self._chosen(ranking, known, incumbent if self._is_candidate(incumbent) else None)
-        first = ranking[0] if ranking else None
-        beaten = (first, known[first]) if first not in (None, chosen) and chosen == incumbent else None
-        score = known.get(chosen)
+        ranking, known = self._ranked(ordered(candidates, self.task.rank_metric)[: self.config.derive_shortlist])
+        if incumbent is not None and not self.size.fits(incumbent):
+            incumbent = None
+        self._evaluate(known, dict.fromkeys([incumbent, *ranking[:1]]))
+        return Shortlist(sampled, scores, ranking, incumbent, known)
+
+    def derivation(self, found: Shortlist, chosen: Any = None, compare: bool = False) -> Derivation:
+        """What deriving found, where `chosen` was taken from a shortlist; by default what `derive` says."""
+        first = found.ranking[0] if found.ranking else None
+        if chosen is None:
+            rivals = [one for one in (found.incumbent, first) if one is not None]
+            chosen = next(iter(ordered({one: found.known[one] for one in rivals}, self.task.metric)), None)
+        self._evaluate(found.known, [chosen])
+        is_beaten = first not in (None, chosen) and chosen == found.incumbent
+        beaten = (first, found.known[first]) if is_beaten else None
+        score, scores = found.known.get(chosen), found.scores
         problem = "" if chosen is not None else self.size.misfits(list(scores))
         if self.space is None or not self.controller.is_trained:
             return Derivation(chosen, score, problem=problem, beaten=beaten)
         if chosen is not None and chosen not in scores:
-            scores |= self._rank([chosen])
-        comparison = self._compare(sampled, scores, chosen) if compare else {}
-        probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in sampled.probabilities]
+            scores = scores | self._rank([chosen])
+        comparison = self._compare(found.sampled, scores, chosen) if compare else {}
+        probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in found.sampled.probabilities]
         return Derivation(chosen, score, comparison, probabilities, problem, beaten)
 
-    def _is_candidate(self, incumbent: Any) -> bool:
-        return incumbent is not None and self.size.fits(incumbent)
+    def _evaluate(self, known: dict[Any, float], some: Iterable[Any]) -> None:
+        """Add the metric of some architectures to those that are known."""
+        missing = [one for one in some if one is not None and one not in known]
+        if missing:
+            known.update(self._scores(missing, lambda part: [self.task.evaluate(one, "valid") for one in part]))
 
     def _ranked(self, shortlist: list[Any]) -> tuple[list[Any], dict[Any, float]]:
         """Order a shortlist by what rewards measure, on all of validation; return it with the metrics known by then."""
         if len(shortlist) < 2:
             return shortlist, {}
         if self.task.rank_metric is self.task.metric:
-            scores = self._evaluated(shortlist)
-            return ordered(scores, self.task.metric), scores
+            known: dict[Any, float] = {}
+            self._evaluate(known, shortlist)
+            return ordered(known, self.task.metric), known
         return ordered(self._scores(shortlist, self.task.rank), self.task.rank_metric), {}
 
-    def _chosen(self, ranking: list[Any], known: dict[Any, float], incumbent: Any) -> tuple[Any, dict[Any, float]]:
-        """Choose from a ranking and the incumbent, which wins ties; return that one, and the metrics known by then."""
-        rivals = list(dict.fromkeys([*([] if incumbent is None else [incumbent]), *ranking[:1]]))
-        if not rivals:
-            return None, known
-        known = {**known, **self._evaluated([one for one in rivals if one not in known])}
-        if self.choose is None:
-            return ordered({one: known[one] for one in rivals}, self.task.metric)[0], known
-        chosen = self.choose(list(dict.fromkeys([*ranking, *rivals])))
-        return chosen, {**known, **self._evaluated([one for one in (chosen,) if one not in known])}
-
-    def _evaluated(self, architectures: list[Any]) -> dict[str, Any]:
-        if not architectures:
-            return {}
-        return self._scores(architectures, lambda some: [self.task.evaluate(one, "valid") for one in some])
-
-    def _rank(self, architectures: list[Any]) -> dict[str, Any]:
+    def _rank(self, architectures: list[Any]) -> dict[Any, float]:
         """The score of each different architecture on the first few validation minibatches."""
         different = list(dict.fromkeys(architectures))
         return self._scores(different, lambda some: self.task.rank(some, self.config.derive_max_batches))
 
-    def _scores(self, architectures: list[Any], score: Callable[[list[Any]], list[float]]) -> dict[str, Any]:
+    def _scores(self, architectures: list[Any], score: Callable[[Sequence[Any]], list[float]]) -> dict[Any, float]:
         values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
         return dict(zip(architectures, values.tolist(), strict=True))
 
     def _compare(self, sampled: Sample[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, by draws that are none of the run's.
-        chance = RandomController(self.space, generator=torch.Generator().manual_seed(0))
+        chance = RandomController(cast("Space[Any]", self.space), generator=torch.Generator().manual_seed(0))
         uniform = chance.sample(self.config.derive_num_sample).architectures
         uniform_scores, metric = self._rank(uniform), self.task.rank_metric
         return {
@@ -159,7 +177,7 @@ class Deriver:
         }
 
 
-def ordered(scores: dict[Hashable, float], metric: Metric) -> list[Any]:
+def ordered(scores: Mapping[Any, float], metric: Metric) -> list[Any]:
     """The keys of `scores`, best first; those without a number last, and equals as they come."""
     sign = -1 if metric.higher_is_better else 1
     return sorted(scores, key=lambda one: (math.isnan(scores[one]), sign * scores[one]))

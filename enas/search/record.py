@@ -17,7 +17,14 @@ def format_score(score: float) -> str:
 
 
 class NoLogbook:
-    """Writes nothing: for tests, benchmarks, and notebooks that want only the result."""
+    """Writes nothing: for tests, benchmarks, and notebooks that want only the result.
+
+    Attributes:
+        output_files: files that the run has written, by kind.
+    """
+
+    def __init__(self) -> None:
+        self.output_files: dict[str, Path] = {}
 
     def info(self, line: str) -> None:
         """Nothing."""
@@ -25,7 +32,10 @@ class NoLogbook:
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """Nothing."""
 
-    def picture(self, tag: str, path: Path, step: int) -> None:
+    def derived(self, architecture: Any, name: str, title: str, step: int) -> None:
+        """Nothing."""
+
+    def policy(self, space: Any, decisions: list[Any], step: int) -> None:
         """Nothing."""
 
     def results(self, results: dict[str, Any]) -> None:

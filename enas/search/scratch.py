@@ -1,38 +1,55 @@
-"""Training one architecture from scratch: the search's loop, with averaging and early stopping."""
+"""Training one architecture from scratch, with averaging and early stopping."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim.swa_utils import AveragedModel
 
 from enas.errors import TrainingDivergedError
-from enas.search.controllers import FixedController
-from enas.search.derive import Derivation
-from enas.search.settings import ScratchConfig
+from enas.search.checkpoint import Checkpoints
 from enas.search.task import Task
-from enas.search.trainer import Trainer
+from enas.search.training import Training
+from enas.settings import ConfigLike
 
 
-class ScratchTrainer(Trainer):
+class ScratchTrainer(Training):
     """Trains the weights of one architecture; evaluates, and saves, after every epoch.
 
     Args:
         task: the problem, with a model that has weights for the architecture.
         architecture: what to train.
-        scratch: see `ScratchConfig`.
-        parts: as for `Trainer`.
+        config: the settings of the run; its space says when averaging begins and training ends.
+        parts: of `Training`; the processes divide each minibatch.
+
+    Attributes:
+        average: the averaged model, once there is one.
     """
 
-    def __init__(self, task: Task, architecture: Any, *, scratch: ScratchConfig, **parts: Any):
-        super().__init__(task, FixedController(architecture), **parts)
+    def __init__(self, task: Task, architecture: Any, config: ConfigLike, **parts: Any):
+        super().__init__(task, config, **parts)
         self.architecture = architecture
-        self.scratch = scratch
+        self.scratch = config.space.scratch(config)
         self.average: AveragedModel | None = None
 
+    def train(self) -> dict[str, Any]:
+        with self.signals.noted():
+            self.begin()
+            while not self.is_finished():
+                self.train_shared()
+                self.finish_epoch()
+                self.stop_if_asked()
+        return self.results()
+
+    def train_shared(self) -> None:
+        """Train for the rest of the epoch's steps."""
+        for _ in self.steps_left():
+            self.shared_step([self.architecture] * self.config.shared_num_sample)
+            self.stop_if_asked()
+
     def is_finished(self) -> bool:
-        """Whether `max_epoch` is reached, or no epoch has been better for `early_stop` of them."""
+        """Whether `max_epoch` is reached, or no epoch has been better for `scratch_early_stop` of them."""
         patience = self.scratch.scratch_early_stop
         has_stalled = patience > 0 and self.progress.epoch - self.best_epoch() >= patience
         return has_stalled or super().is_finished()
@@ -61,26 +78,20 @@ class ScratchTrainer(Trainer):
         if self.average is not None:
             self.average.update_parameters(self.task.model)
 
-    def derive(self) -> Derivation:
-        """The architecture, and its metric on validation: that of the averaged weights once there are some.
-
-        Without validation data nothing is evaluated.
-        """
-        if not self.task.has_validation:
-            return Derivation(self.architecture, None)
-        with self._averaged_weights():
-            return Derivation(self.architecture, self.task.evaluate(self.architecture, "valid"))
-
-    def record(self, derived: Derivation) -> bool:
-        """Write the score down; begin to average when validation no longer improves.
+    def evaluate(self, entry: dict[str, Any]) -> bool:
+        """Validate, with the averaged weights once there are some; begin to average when that no longer improves.
 
         Without validation data the newest weights count as the best.
         """
-        if derived.score is None:
-            self.progress.architecture = self.architecture.to_dict()
+        entry.update(self.cost(self.architecture))
+        if not self.task.has_validation:
+            self.take(self.architecture, None)
             return True
         before = self._validations()
-        is_best = super().record(derived)
+        with self._averaged_weights():
+            score = self.task.evaluate(self.architecture, "valid")
+        entry[f"validation_{self.task.metric.name}"] = score
+        is_best = self._scored(self.architecture, score)
         if self.average is None and self._nonmono_triggered(before):
             self.average = AveragedModel(self.task.model)
             self.logbook.info(f"epoch {self.progress.epoch}: no better than before; weights are averaged from here on")
@@ -91,9 +102,6 @@ class ScratchTrainer(Trainer):
         if patience == 0:
             return False
         return any(self.task.metric.is_better(score, self.progress.validation) for score in before[:-patience])
-
-    def write_architecture(self, architecture: Any, score: float) -> None:
-        """Do nothing: the architecture never changes, and is written down when the run starts."""
 
     def test(self) -> float:
         """The metric on the test split of the epoch that validated best, whose weights the model then has.
@@ -107,7 +115,7 @@ class ScratchTrainer(Trainer):
             raise TrainingDivergedError(
                 f"{self.folder}: no epoch has a finite validation {self.task.metric.name}; nothing to test"
             )
-        best = self.checkpoints.load_best(self.task.device)
+        best = cast("Checkpoints", self.checkpoints).load_best(self.task.device)
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])
         with self._averaged_weights():
@@ -138,14 +146,12 @@ class ScratchTrainer(Trainer):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the run needs to go on as if it had never stopped."""
         average = None if self.average is None else self.average.state_dict()
         return {**super().state_dict(), "average": average}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        super().load_state_dict(state)
         self._load_average(state["average"])
+        super().load_state_dict(state)
 
     def _load_average(self, state: dict[str, Any] | None) -> None:
         self.average = None

@@ -1,9 +1,10 @@
 """The settings of what every search space shares: the loop, the controller, deriving, training from scratch."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 from enas.errors import UserError
 from enas.search.architecture import CELL_OUTPUTS
@@ -230,17 +231,21 @@ class SizeConfig(Settings):
     )
 
 
-class SharedOptimisation(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class SharedOptimisation(Settings, ABC):
     """The interface of the settings that say how ω is trained."""
 
     @property
+    @abstractmethod
     def max_norm(self) -> float:
         """The largest norm of ω's gradient; 0 does not clip."""
 
     @property
+    @abstractmethod
     def optimizer(self) -> dict[str, Any]:
         """The optimiser of ω: arguments of `enas.search.optim.make_optimizer`."""
 
+    @abstractmethod
     def rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
         """The learning rate in `epoch` (first 1) at `step` of the whole run (first 0)."""
 

@@ -1,6 +1,7 @@
 """The interface between a problem and the training loop."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -78,14 +79,14 @@ class Task(ABC):
         return next(self.model.parameters()).device
 
     @abstractmethod
-    def shared_loss(self, architectures: list[Any]) -> tuple[Tensor, Tensor]:
+    def shared_loss(self, architectures: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """The loss of M architectures on the next training minibatch, and what `epoch_metric` averages: scalars."""
 
     @abstractmethod
-    def rewards(self, architectures: list[Any]) -> Tensor:
+    def rewards(self, architectures: Sequence[Any]) -> Tensor:
         """The reward of each of M architectures on the next validation minibatch, ω in evaluation mode: [M]."""
 
-    def rank(self, architectures: list[Any], max_batches: int | None = None) -> list[float]:
+    def rank(self, architectures: Sequence[Any], max_batches: int | None = None) -> list[float]:
         """`rank_metric` of each architecture on the same first `max_batches` validation minibatches, or on all."""
         return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
 

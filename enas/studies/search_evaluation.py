@@ -22,6 +22,7 @@ from enas.files import make_writable, read_json, write_json
 from enas.runs import run
 from enas.runs.folder import saved_config
 from enas.runs.launch import check_not_launched
+from enas.runs.opening import cost_of, read_run
 from enas.runs.process import undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
@@ -107,7 +108,7 @@ class _Evaluation:
         for folder in (self.folder, self.table.path.parent):
             make_writable(folder)
         data = self.budget.space.problem().load_data(self.budget)
-        identity, self.cost = identity_of(data), run.cost_of(self.budget, data)
+        identity, self.cost = identity_of(data), cost_of(self.budget, data)
         for table in (self.table, self.found, self.finalists):
             table.check_data(self.budget.dataset, identity)
         complete(self.table, self.budget, self.table.missing(self.truth_seeds), self.workers)
@@ -388,7 +389,7 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
         begun = _begun(settings)
         results = run.resume(begun[0]) if begun else run.train(Config(**settings))
         (folder,) = _begun(settings)
-        trainer, _ = run.restore(saved_config(folder), folder)
+        trainer = read_run(saved_config(folder), folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
     last = results["history"][-1]
     return {
@@ -410,16 +411,7 @@ def best_candidates(log_dir: str, num: int) -> list[dict[str, Any]]:
     (folder,) = _begun({"log_dir": log_dir})
     # Of a policy that is almost sure, most samples are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
-    trainer, _ = run.restore(config, folder)
-    found: list[Architecture] = []
-
-    def keep(shortlist: list[Architecture]) -> Architecture:
-        found.extend(shortlist)
-        return shortlist[0]
-
-    trainer.deriver.choose = keep
-    trainer.deriver.derive()
-    return [one.to_dict() for one in found]
+    return [one.to_dict() for one in read_run(config, folder).deriver.shortlist().ranking]
 
 
 def _begun(settings: dict[str, Any]) -> list[Path]:

@@ -13,6 +13,7 @@ from enas.files import read_json
 from enas.runs import run
 from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, run_config
 from enas.runs.launch import check_not_launched
+from enas.runs.opening import cost_of, read_run
 from enas.search.cost import Cost
 from enas.search.metric import Metric
 from enas.search.record import progress_bar
@@ -82,9 +83,7 @@ def _with_shared_weights(
     _check_ablation(config, ablation)
     dag_path = settings.get("dag_path", "")
     architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
-    trainer, warnings = run.restore(config, folder, threads_given="num_threads" in changes)
-    for line in warnings:
-        print(line)
+    trainer = read_run(config, folder, changes)
     trainer.task.evaluate(architecture, "valid", 1)  # one that does not fit is refused before anything is written
 
     def score(variant: Editable) -> dict[str, float]:
@@ -120,7 +119,7 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
 
     name = f"{_name(folder, dag_path)}_train_scratch"
     origin = {"data": identity_of(data).digests}
-    return Study(name, config, architecture, score, origin, run.cost_of(config, data))
+    return Study(name, config, architecture, score, origin, cost_of(config, data))
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
