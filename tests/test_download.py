@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from enas.cli import COMMANDS, run_command
+from enas.cli import run_command
 from enas.data import download as module
 from enas.data.download import CATALOGUE, DataFile, Dataset, hint, install
 from enas.errors import UserError
@@ -82,7 +82,6 @@ def catalogue(monkeypatch):
     pack = [DataFile(name, ORIGINAL[name]) for name in CONTENT]
     monkeypatch.setitem(CATALOGUE, "toy", Dataset("toy", tuple(toy)))
     monkeypatch.setitem(CATALOGUE, "pack", Dataset("pack", tuple(pack), nowhere + "pack.tgz", sha256(GOOD)))
-    monkeypatch.setitem(COMMANDS["download"].flags["dataset"], "choices", tuple(CATALOGUE))
 
 
 def free_port():
