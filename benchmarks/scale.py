@@ -160,8 +160,7 @@ def _text(folder: str, num: int) -> dict[str, dict]:
     write_text(Path(folder) / "text", num)
     sizes = {"num_blocks": 4, "shared_embed": 32, "shared_hid": 32, "shared_max_step": 10}
     return {
-        "text, first reading": apart(read_text, folder),
-        "text, from its cache": apart(read_text, folder),
+        "text": apart(read_text, folder),
         "a search on it": apart(search, folder, dataset="text", **sizes),
     }
 

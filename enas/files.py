@@ -2,7 +2,6 @@
 
 import filecmp
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -38,16 +37,11 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, taken: str = "", replace: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, taken: str = "") -> Iterator[Path]:
     """A folder to fill inside the block, which appears at `path` whole when the block ends, or not at all.
 
-    An empty folder at `path` is always replaced.
-
-    Args:
-        path: the folder; those above it are made.
-        taken: the error's text where `path` has other content; if it has the same, that is kept. Hidden files are not
-            compared.
-        replace: replace what is at `path`, whatever it has.
+    An empty folder at `path` is replaced. `taken` is the error's text if `path` has other content; if it has the same,
+    that is kept. Hidden files are not compared.
 
     Raises:
         UserError: `path` has other content, and `taken` is given.
@@ -58,8 +52,6 @@ def atomic_folder(path: Path, *, taken: str = "", replace: bool = False) -> Iter
         made = Path(around, "made")
         made.mkdir()  # open to everybody whom the umask admits, unlike the folder around it
         yield made
-        if replace and path.exists():
-            path.rename(Path(around, "old"))
         try:
             os.replace(made, path)
         except OSError:
@@ -104,16 +96,12 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """`value`, plain data, with None in the place of every number that is not finite."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Return `value`, plain data as JSON has it, with None instead of every number that is not finite."""
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; UserError, naming it, when it is missing or is not JSON."""
+    """Return the content of a JSON file; UserError, naming it, when it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -10,11 +10,6 @@ from enas.rnn.fast.cross_entropy import mean_nll, token_nll
 NUM, HIDDEN, VOCAB = 13, 5, 7
 
 
-@pytest.fixture(params=[1, VOCAB, 2 * VOCAB, 4 * VOCAB + 3, 13 * VOCAB, 1 << 22], ids=lambda size: f"chunk{size}")
-def chunked(request, monkeypatch):
-    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", request.param)
-
-
 def make_arguments(scale: float = 1.0, dtype: torch.dtype = torch.float64) -> tuple:
     torch.manual_seed(0)
     shapes = ((NUM, HIDDEN), (VOCAB, HIDDEN), (VOCAB,))
@@ -26,19 +21,17 @@ def plain(hidden, weight, bias, targets, reduction="mean"):
     return F.cross_entropy(hidden @ weight.t() + bias, targets, reduction=reduction)
 
 
-def test_values_are_those_of_pytorch(chunked):
-    arguments = make_arguments()
-    expected = plain(*arguments, reduction="none")
-    torch.testing.assert_close(token_nll(*arguments), expected.detach(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(mean_nll(*arguments), expected.mean(), rtol=1e-12, atol=1e-12)
-
-
-def test_gradients_are_those_of_pytorch(chunked):
+@pytest.mark.parametrize("elements", [1, VOCAB, 2 * VOCAB, 4 * VOCAB + 3, 13 * VOCAB, 1 << 22])
+def test_values_and_gradients_are_those_of_pytorch_whatever_the_chunks(elements, monkeypatch):
+    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", elements)
     *parts, targets = make_arguments()
+    expected = plain(*parts, targets, reduction="none")
+    each, mean = token_nll(*parts, targets), mean_nll(*parts, targets)
+    assert not each.requires_grad
+    torch.testing.assert_close((each, mean), (expected.detach(), expected.mean()), rtol=1e-12, atol=1e-12)
     factor = 3.0  # of the gradient that arrives from above
-    found = torch.autograd.grad(factor * mean_nll(*parts, targets), parts)
-    expected = torch.autograd.grad(factor * plain(*parts, targets), parts)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    found, wanted = (torch.autograd.grad(factor * loss, parts) for loss in (mean, expected.mean()))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_one_tensor_as_hidden_and_weight_gets_both_gradients():
@@ -70,7 +63,3 @@ def test_bfloat16_products_stay_close_and_gradients_stay_float32():
     for found, wanted in zip(torch.autograd.grad(loss, parts), torch.autograd.grad(expected, parts), strict=True):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.01)
-
-
-def test_token_nll_records_no_gradient():
-    assert not token_nll(*make_arguments()).requires_grad

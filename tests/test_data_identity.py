@@ -43,23 +43,21 @@ def changed(trained, tmp_path):
     return tiny.only_run(home / "logs"), data
 
 
-@pytest.mark.parametrize("mode", ["train", "derive", "test", "train_scratch"])
-def test_other_words_with_the_same_counts(changed, tmp_path, capsys, mode):
+@pytest.mark.parametrize(
+    ("command", "mode"),
+    [
+        *(("search", mode) for mode in ("train", "derive", "test", "train_scratch")),
+        *(("ablate node_removal", mode) for mode in ("derive", "train_scratch")),
+    ],
+)
+def test_other_words_with_the_same_counts(changed, tmp_path, capsys, command, mode):
     folder, data = changed
     before = tiny.tree(folder)
     argv = ["--load_path", str(folder), "--mode", mode, "--data_dir", str(data)]
-    line = tiny.refusal(argv, tmp_path, capsys)
+    line = tiny.refusal(argv, tmp_path, capsys, lambda flags: run_command(command, flags))
     assert f"{folder}: tiny is not the data that this run was begun with: " in line
     assert "its vocabulary (entry " in line or "the train split" in line
     assert tiny.tree(folder) == before
-
-
-def test_an_ablation_on_other_words(changed, tmp_path, capsys):
-    folder, data = changed
-    for mode in ("derive", "train_scratch"):
-        argv = ["--load_path", str(folder), "--data_dir", str(data), "--mode", mode]
-        line = tiny.refusal(argv, tmp_path, capsys, lambda flags: run_command("ablate node_removal", flags))
-        assert "is not the data that this run was begun with" in line
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -85,25 +83,21 @@ def test_what_the_indices_mean_is_in_the_run_folder(trained):
     assert saved["kind"] == "vocabulary" and set(saved["splits"]) == set(SPLITS)
 
 
-def test_images_that_changed_their_class(tmp_path, capsys):
+@pytest.mark.parametrize("mode", ["derive", "test"])
+def test_images_that_changed_their_class_and_a_class_that_changed_its_name(tmp_path, capsys, mode):
     run.train(run.Config(**tiny.settings(tmp_path, network_type="cnn")))
-    train = tmp_path / "data" / "tiny" / "train"
-    first, second = train / "red" / "0.png", train / "green" / "0.png"
-    content = first.read_bytes(), second.read_bytes()
-    second.write_bytes(content[0])
-    first.write_bytes(content[1])
-    folder = tiny.only_run(tmp_path / "logs")
-    line = tiny.refusal(["--load_path", str(folder), "--mode", "derive"], tmp_path, capsys)
-    assert "tiny is not the data that this run was begun with: the train split changed" in line
-
-
-def test_a_class_with_another_name(tmp_path, capsys):
-    run.train(run.Config(**tiny.settings(tmp_path, network_type="cnn")))
-    for split in SPLITS:
-        (tmp_path / "data" / "tiny" / split / "red").rename(tmp_path / "data" / "tiny" / split / "scarlet")
-    folder = tiny.only_run(tmp_path / "logs")
-    line = tiny.refusal(["--load_path", str(folder), "--mode", "test"], tmp_path, capsys)
-    assert "its classes (entry 2 was 'red' and is 'scarlet')" in line
+    data = tmp_path / "data" / "tiny"
+    if mode == "derive":
+        first, second = data / "train/red/0.png", data / "train/green/0.png"
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+    else:
+        for split in SPLITS:
+            (data / split / "red").rename(data / split / "scarlet")
+    line = tiny.refusal(["--load_path", str(tiny.only_run(tmp_path / "logs")), "--mode", mode], tmp_path, capsys)
+    says = {"derive": "the train split changed", "test": "its classes (entry 2 was 'red' and is 'scarlet')"}[mode]
+    assert f"tiny is not the data that this run was begun with: {says}" in line
 
 
 def test_images_are_the_same_in_memory_and_on_disk(tmp_path):

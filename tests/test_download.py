@@ -19,14 +19,13 @@ import tiny
 
 from enas.cli import run_command
 from enas.data import download as module
-from enas.data.download import CATALOGUE, DataFile, Dataset, download, hint, is_installed
+from enas.data.download import CATALOGUE, DataFile, Dataset, hint, install
 from enas.errors import UserError
 
 main = partial(run_command, "download")
 
 CONTENT = {f"{split}.txt": f"the {split} split\n".encode() * 50 for split in ("train", "valid", "test")}
 ORIGINAL = {name: f"toy.{name}" for name in CONTENT}
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def sha256(data):
@@ -46,16 +45,14 @@ def special(name, kind, target=""):
 
 
 def tar_bytes(members, mode="w:gz"):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+    with tarfile.open(fileobj=(buffer := io.BytesIO()), mode=mode) as tar:
         for info, data in members:
             tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
 
 
 def zip_bytes(members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members:
             archive.writestr(name, data)
     return buffer.getvalue()
@@ -80,13 +77,11 @@ GOOD = GOOD_ARCHIVES["toy.tgz"]
 def catalogue(monkeypatch):
     """Two datasets without a network: `toy` in files with sums of their own, `pack` in an archive with one."""
     monkeypatch.setenv("no_proxy", "*")
-    nowhere = f"https://127.0.0.1:{free_port()}"
-    toy_files = tuple(
-        DataFile(name, ORIGINAL[name], sha256(data), f"{nowhere}/{ORIGINAL[name]}") for name, data in CONTENT.items()
-    )
-    pack_files = tuple(DataFile(name, ORIGINAL[name]) for name in CONTENT)
-    monkeypatch.setitem(CATALOGUE, "toy", Dataset("toy", toy_files))
-    monkeypatch.setitem(CATALOGUE, "pack", Dataset("pack", pack_files, f"{nowhere}/pack.tgz", sha256(GOOD)))
+    nowhere = f"https://127.0.0.1:{free_port()}/"
+    toy = [DataFile(name, ORIGINAL[name], sha256(data), nowhere + ORIGINAL[name]) for name, data in CONTENT.items()]
+    pack = [DataFile(name, ORIGINAL[name]) for name in CONTENT]
+    monkeypatch.setitem(CATALOGUE, "toy", Dataset("toy", tuple(toy)))
+    monkeypatch.setitem(CATALOGUE, "pack", Dataset("pack", tuple(pack), nowhere + "pack.tgz", sha256(GOOD)))
 
 
 def free_port():
@@ -95,46 +90,37 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        page = self.server.pages.get(self.path)
-        if page is None:
-            self.send_error(404)
-        else:
-            page(self)
-
-    def log_message(self, *_):
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    """A loopback server; `pages` maps a path to a function that answers the request."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.pages = {}
-        self.root = f"http://127.0.0.1:{self.server_port}"
-
-    def add(self, path, data, *, announced=None):
-        def answer(request):
-            request.send_response(200)
-            request.send_header("Content-Length", str(announced or len(data)))
-            request.end_headers()
-            request.wfile.write(data)
-
-        self.pages[path] = answer
-        return self.root + path
-
-
 @pytest.fixture
-def server():
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+def serve():
+    """A function that puts a page on a loopback server, and returns its address: bytes, or what answers a request."""
+    pages = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            pages.get(self.path, lambda request: request.send_error(404))(self)
+
+        def log_message(self, *_):
+            pass
+
+        def begin(self, length):
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+
+    def put(path, page):
+        def answer(request):
+            request.begin(len(page))
+            request.wfile.write(page)
+
+        pages[path] = page if callable(page) else answer
+        return f"http://127.0.0.1:{server.server_port}{path}"
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield running
-        running.shutdown()
+        yield put
+        server.shutdown()
         thread.join()
 
 
@@ -145,12 +131,11 @@ def data_dir(tmp_path):
 
 @pytest.fixture
 def archive(tmp_path):
-    """Return a function that writes an archive's bytes to a file."""
+    """A function that writes an archive's bytes to a file."""
 
     def write(data, name="archive.bin"):
-        path = tmp_path / name
-        path.write_bytes(data)
-        return path
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
 
     return write
 
@@ -166,7 +151,7 @@ def assert_nothing_left(data_dir):
 
 def assert_refused(data_dir, source, text, name="toy"):
     with pytest.raises(UserError, match=text):
-        download(name, source=source, data_dir=data_dir)
+        install(name, data_dir, source)
     assert_nothing_left(data_dir)
 
 
@@ -194,50 +179,40 @@ def test_hint_is_the_command():
 
 @pytest.mark.parametrize("name", GOOD_ARCHIVES)
 def test_installs_from_a_local_archive(name, archive, data_dir):
-    folder = download("toy", source=archive(GOOD_ARCHIVES[name], name), data_dir=data_dir)
-    assert folder == data_dir / "toy"
-    assert_installed(folder)
+    install("toy", data_dir, archive(GOOD_ARCHIVES[name], name))
+    assert_installed(data_dir / "toy")
     assert not list(data_dir.parent.rglob("escaped"))
 
 
-def test_installs_from_a_url_quietly(server, data_dir, capsys):
-    url = server.add("/toy.tgz", GOOD)
-    assert main(["toy", "--from", url, "--data_dir", str(data_dir)]) == 0
+def test_installs_from_a_url_quietly_with_the_signals_and_the_umask_of_before(serve, data_dir, capsys):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), os.umask(0o022)
+    try:
+        assert main(["toy", "--from", serve("/toy.tgz", GOOD), "--data_dir", str(data_dir)]) == 0
+    finally:
+        os.umask(before[2])
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before[:2]
     assert capsys.readouterr() == (f"{data_dir}/toy: installed\n", "")
     assert_installed(data_dir / "toy")
+    assert [path.stat().st_mode & 0o777 for path in (data_dir / "toy", data_dir / "toy/test.txt")] == [0o755, 0o644]
 
 
-def test_installs_what_is_published_unless_it_has_changed(server, data_dir, monkeypatch):
-    url = server.add("/pack.tgz", GOOD)
-    monkeypatch.setitem(CATALOGUE, "pack", Dataset("pack", CATALOGUE["pack"].files, url, sha256(GOOD)))
-    assert_installed(download("pack", data_dir=data_dir / "one"))
-    files = [
-        DataFile(name, ORIGINAL[name], sha256(data), server.add(f"/{name}", data)) for name, data in CONTENT.items()
-    ]
-    monkeypatch.setitem(CATALOGUE, "toy", Dataset("toy", tuple(files)))
-    assert_installed(download("toy", data_dir=data_dir / "two"))
-    server.add("/test.txt", b"other")
-    assert_refused(data_dir / "three", None, rf"/test\.txt has SHA-256 {sha256(b'other')}, expected")
-
-
-def test_installed_files_follow_the_umask(archive, data_dir):
-    previous = os.umask(0o022)
-    try:
-        folder = download("toy", source=archive(GOOD), data_dir=data_dir)
-    finally:
-        os.umask(previous)
-    assert folder.stat().st_mode & 0o777 == 0o755
-    assert (folder / "train.txt").stat().st_mode & 0o777 == 0o644
+def test_installs_what_is_published_unless_it_has_changed(serve, data_dir, monkeypatch):
+    pack = Dataset("pack", CATALOGUE["pack"].files, serve("/pack.tgz", GOOD), sha256(GOOD))
+    files = [DataFile(name, ORIGINAL[name], sha256(data), serve(f"/{name}", data)) for name, data in CONTENT.items()]
+    for dataset in (pack, Dataset("toy", tuple(files))):
+        monkeypatch.setitem(CATALOGUE, dataset.name, dataset)
+        install(dataset.name, data_dir / dataset.name)
+        assert_installed(data_dir / dataset.name / dataset.name)
+    serve("/test.txt", b"other")
+    assert_refused(data_dir / "changed", None, rf"/test\.txt has SHA-256 {sha256(b'other')}, expected")
 
 
 # What already stands there
 
 
 def test_a_complete_folder_is_left_as_it_is(archive, data_dir, capsys):
-    assert not is_installed("toy", data_dir=data_dir)
     (data_dir / "toy").mkdir(parents=True)  # an empty folder is no obstacle
-    download("toy", source=archive(GOOD), data_dir=data_dir)
-    assert is_installed("toy", data_dir=data_dir)
+    install("toy", data_dir, archive(GOOD))
     before = (data_dir / "toy" / "train.txt").stat()
     assert main(["toy", "--data_dir", str(data_dir)]) == 0
     assert capsys.readouterr() == (f"{data_dir}/toy: already complete, left as it is\n", "")
@@ -247,44 +222,41 @@ def test_a_complete_folder_is_left_as_it_is(archive, data_dir, capsys):
 INCOMPLETE = r"toy: exists but is incomplete \(.*{}.*\); move or delete it"
 
 
-@pytest.mark.parametrize(
-    ("place", "text"),
-    [
-        ({"notes.md": b"mine"}, INCOMPLETE.format(r"train\.txt missing")),
-        ({**CONTENT, "test.txt": b""}, INCOMPLETE.format(r"test\.txt is empty")),
-        ({**CONTENT, "valid.txt": b"mine"}, INCOMPLETE.format(rf"valid\.txt has SHA-256 {sha256(b'mine')}, expected")),
-        (b"mine", "toy: exists but is not a folder; move or delete it"),
-        ("nowhere", "toy: exists but is not a folder; move or delete it"),
-    ],
-    ids=["other files", "an empty file", "a changed file", "a file", "a dangling link"],
-)
-def test_what_stands_there_is_never_touched(place, text, archive, data_dir):
+def fill(folder, **changes):
+    folder.mkdir()
+    for name, data in changes.items():
+        (folder / f"{name}.txt").write_bytes(data)
+
+
+FILES = {name.removesuffix(".txt"): data for name, data in CONTENT.items()}
+NO_FOLDER = "toy: exists but is not a folder; move or delete it"
+STANDING = {  # what makes it, and what is said of it
+    "other files": (lambda path: fill(path, notes=b"mine"), INCOMPLETE.format(r"train\.txt missing")),
+    "an empty file": (lambda path: fill(path, **FILES | {"test": b""}), INCOMPLETE.format(r"test\.txt is empty")),
+    "a changed file": (
+        lambda path: fill(path, **FILES | {"valid": b"mine"}),
+        INCOMPLETE.format(rf"valid\.txt has SHA-256 {sha256(b'mine')}, expected"),
+    ),
+    "a file": (lambda path: path.write_bytes(b"mine"), NO_FOLDER),
+    "a dangling link": (lambda path: path.symlink_to("nowhere"), NO_FOLDER),
+}
+
+
+@pytest.mark.parametrize(("make", "text"), STANDING.values(), ids=STANDING)
+def test_what_stands_there_is_never_touched(make, text, archive, data_dir):
     data_dir.mkdir()
-    path = data_dir / "toy"
-    if isinstance(place, dict):
-        path.mkdir()
-        for name, data in place.items():
-            (path / name).write_bytes(data)
-    elif isinstance(place, bytes):
-        path.write_bytes(place)
-    else:
-        path.symlink_to(place)
-    before = tiny.tree(data_dir)
+    make(data_dir / "toy")
+    before = tiny.tree(data_dir), (data_dir / "toy").is_symlink()
     with pytest.raises(UserError, match=text):
-        download("toy", source=archive(GOOD), data_dir=data_dir)
-    assert tiny.tree(data_dir) == before
-    assert not path.is_symlink() or os.readlink(path) == place
+        install("toy", data_dir, archive(GOOD))
+    assert (tiny.tree(data_dir), (data_dir / "toy").is_symlink()) == before
 
 
 def test_a_folder_filled_in_the_meantime_is_not_overwritten(archive, data_dir, monkeypatch):
-    def fill(*_):
-        (data_dir / "toy").mkdir()
-        (data_dir / "toy" / "mine").touch()
-
-    monkeypatch.setattr(module, "_collect", fill)
+    monkeypatch.setattr(module, "_collect", lambda *_: fill(data_dir / "toy", mine=b""))
     with pytest.raises(UserError, match="not empty"):
-        download("toy", source=archive(GOOD), data_dir=data_dir)
-    assert [path.name for path in data_dir.rglob("*")] == ["toy", "mine"]
+        install("toy", data_dir, archive(GOOD))
+    assert [path.name for path in data_dir.rglob("*")] == ["toy", "mine.txt"]
 
 
 # The network
@@ -296,15 +268,19 @@ def test_no_network_says_what_to_do_by_hand(data_dir):
     assert_refused(data_dir, None, text, name="pack")
 
 
-def test_a_silent_server_is_given_up(server, data_dir, monkeypatch):
+def test_a_silent_server_is_given_up(serve, data_dir, monkeypatch):
     released = threading.Event()
-    server.pages["/toy.tgz"] = lambda request: released.wait(10)
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
     try:
-        assert_refused(data_dir, f"{server.root}/toy.tgz", "timed out")
+        assert_refused(data_dir, serve("/toy.tgz", lambda request: released.wait(10)), "timed out")
     finally:
         released.set()
     assert socket.getdefaulttimeout() is None
+
+
+def cut_short(request):
+    request.begin(1_100)
+    request.wfile.write(GOOD[:100])
 
 
 @pytest.mark.parametrize(
@@ -318,9 +294,9 @@ def test_a_silent_server_is_given_up(server, data_dir, monkeypatch):
         ("{folder}", "there is no such file"),
     ],
 )
-def test_a_source_that_is_none_is_refused(source, text, server, data_dir, tmp_path):
-    server.add("/cut.tgz", GOOD[:100], announced=1_100)
-    assert_refused(data_dir, source.format(root=server.root, folder=tmp_path), text)
+def test_a_source_that_is_none_is_refused(source, text, serve, data_dir, tmp_path):
+    root = serve("/cut.tgz", cut_short).removesuffix("/cut.tgz")
+    assert_refused(data_dir, source.format(root=root, folder=tmp_path), text)
 
 
 # Archives that are not what they should be
@@ -365,36 +341,30 @@ def test_a_full_disk_is_said(archive, data_dir, monkeypatch):
 
     source = archive(GOOD)
     monkeypatch.setattr(Path, "open", open_on_full_disk)
-    with pytest.raises(UserError, match="No space left on device"):
-        download("toy", source=source, data_dir=data_dir)
-    assert_nothing_left(data_dir)
+    assert_refused(data_dir, source, "No space left on device")
 
 
 def test_a_data_dir_that_is_a_file_is_refused(archive, tmp_path):
     path = tmp_path / "file"
     path.touch()
     with pytest.raises(UserError, match=r"file: File exists; .*--data_dir"):
-        download("toy", source=archive(GOOD), data_dir=path)
+        install("toy", path, archive(GOOD))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_in_mid_transfer_leaves_nothing(number, status, server, data_dir):
+def test_a_signal_in_mid_transfer_leaves_nothing(number, status, serve, data_dir):
     under_way, released = threading.Event(), threading.Event()
 
     def answer(request):
-        request.send_response(200)
-        request.send_header("Content-Length", "1000000")
-        request.end_headers()
+        request.begin(1_000_000)
         request.wfile.write(bytes(1000))
         under_way.set()
         released.wait(20)
 
-    server.pages["/toy.tgz"] = answer
-    command = [sys.executable, "-m", "enas", "download", "ptb", "--from", f"{server.root}/toy.tgz"]
-    process = subprocess.Popen(
-        [*command, "--data_dir", str(data_dir)], cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    flags = ["--from", serve("/toy.tgz", answer), "--data_dir", str(data_dir)]
+    command = [sys.executable, "-m", "enas", "download", "ptb", *flags]
+    process = subprocess.Popen(command, cwd=tiny.ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert under_way.wait(60)
         assert list(data_dir.glob(".ptb-*"))
@@ -427,9 +397,3 @@ def test_a_wrong_command_line_is_one_line(arguments, text, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     assert text in tiny.refusal(arguments, tmp_path, capsys, main)
-
-
-def test_main_gives_the_signals_back(archive, data_dir):
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    main(["toy", "--from", str(archive(GOOD)), "--data_dir", str(data_dir)])
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from enas.rnn.dropout import drop_connect, embedding_dropout, locked_dropout
+from enas.rnn.dropout import embedding_dropout, locked_dropout
 
 WEIGHT = torch.arange(1.0, 2001.0).view(1000, 2)  # a vocabulary of 1000 words, no entry zero
 WORDS = torch.arange(1000).repeat(3, 1)  # every word once a step
@@ -11,7 +11,6 @@ WORDS = torch.arange(1000).repeat(3, 1)  # every word once a step
 DROPOUTS = {
     "embedding": lambda p, training: embedding_dropout(WEIGHT, WORDS, p, training),
     "locked": lambda p, training: locked_dropout(WEIGHT.repeat(3, 1, 1), p, training),
-    "connect": lambda p, training: drop_connect(WEIGHT, p, training),
 }
 
 
@@ -48,11 +47,6 @@ def test_locked_dropout_keeps_its_mask_over_time_and_nothing_else():
     assert (kept == kept[0]).all()
     rows = kept[0].flatten(0, 1)
     assert len(rows.unique(dim=0)) == len(rows)
-
-
-def test_drop_connect_drops_single_weights():
-    kept = drop_connect(WEIGHT, 0.5, True) != 0
-    assert 0.4 < (kept[:, 0] != kept[:, 1]).float().mean() < 0.6
 
 
 def test_gradient_reaches_only_words_that_were_kept():

@@ -3,10 +3,8 @@
 import contextlib
 import io
 import json
-import os
 import resource
 import string
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +18,7 @@ from enas.cnn.images import load_images
 from enas.config import Config, all_settings, read_variation
 from enas.errors import UserError
 from enas.parser import parse_flags
-from enas.rnn import token_cache
-from enas.rnn.text import Corpus, load_corpus
+from enas.rnn.text import load_corpus
 from enas.runs.folder import saved_config
 from enas.search.architecture import architecture_from_dict, parse_json
 from enas.search.checkpoint import load_checkpoint
@@ -71,104 +68,6 @@ def test_text(tmp_path, contents, unit, count):
         brought = sum(line.split()[-1:] == ["<eos>"] for line in lines) if unit == "word" else 0
         units = sum(len(line.split()) if unit == "word" else len(line.rstrip("\r\n")) for line in lines)
         assert len(tokens) == units + len(lines) - brought
-
-
-def test_the_cache_of_a_text_is_the_text(tmp_path, monkeypatch):
-    """A large text is mapped from a cache, which fits its source and its settings or is made anew."""
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    monkeypatch.setattr("enas.rnn.text.PIECE", 64)
-    tiny.write_corpus(tmp_path / "own")
-    plain = _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True)
-    assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain
-    cache = tmp_path / "own" / ".tokens-word-2"
-    assert {path.name for path in cache.iterdir()} == {"meta.json", "train.i32", "valid.i32", "test.i32"}
-    monkeypatch.setattr(token_cache, "FROM", 10**9)
-    assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    with open(tmp_path / "own" / "train.txt", "a") as file:
-        file.write("j i h g\n")
-    changed = load_corpus("own", data_dir=tmp_path)
-    assert len(changed.train) == len(plain[1]) + 5
-    for damage in (b"{}", b"no JSON", b'{"key": 3, "content": {}}'):
-        (cache / "meta.json").write_bytes(damage)
-        assert torch.equal(load_corpus("own", data_dir=tmp_path).train, changed.train)
-    (cache / "train.i32").unlink()
-    assert torch.equal(load_corpus("own", data_dir=tmp_path).train, changed.train)
-
-
-@pytest.mark.parametrize("split", ["train", "valid", "test"])
-@pytest.mark.parametrize("damage", ["emptied", "cut", "longer", "zeros", "one byte", "a folder"])
-def test_a_damaged_cache_is_made_anew(tmp_path, monkeypatch, split, damage):
-    """As a power cut or a worn disk leaves it: the sources are unchanged, and the numbers are not what was written."""
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    tiny.write_corpus(tmp_path / "own")
-    plain = _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True)
-    path = tmp_path / "own" / ".tokens-word-2" / f"{split}.i32"
-    whole = path.read_bytes()
-    path.unlink()
-    if damage == "a folder":
-        path.mkdir()
-    else:
-        changed = bytes([whole[0] ^ 1]) + whole[1:]
-        spoilt = {"emptied": b"", "cut": whole[:-8], "longer": whole + whole[:4], "zeros": bytes(len(whole))}
-        path.write_bytes(spoilt.get(damage, changed))
-    assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain
-    assert path.read_bytes() == whole
-
-
-def test_a_cache_with_another_vocabulary_is_made_anew(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    tiny.write_corpus(tmp_path / "own")
-    plain = _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True)
-    meta = tmp_path / "own" / ".tokens-word-2" / "meta.json"
-    meta.write_text(meta.read_text().replace('"a"', '"A"'))
-    assert _numbers(load_corpus("own", data_dir=tmp_path), tmp_path, cached=True) == plain
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are read from /proc")
-def test_a_cache_has_reached_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    tiny.write_corpus(tmp_path / "own")
-    synced, sizes, replace = [], [], os.replace
-
-    def record(descriptor):
-        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
-        sizes.append(os.fstat(descriptor).st_size)
-
-    def rename(source, target):
-        assert sorted(synced) == ["meta.json", "test.i32", "train.i32", "valid.i32"] and all(sizes)
-        replace(source, target)
-
-    monkeypatch.setattr(os, "fsync", record)
-    monkeypatch.setattr(os, "replace", rename)
-    load_corpus("own", data_dir=tmp_path)
-    assert synced
-
-
-def _numbers(corpus: Corpus, folder, cached: bool) -> tuple:
-    assert (folder / "own" / ".tokens-word-2").exists() is cached
-    splits = [getattr(corpus, split).tolist() for split in ("train", "valid", "test")]
-    return (corpus.vocabulary, *splits, corpus.unknown, corpus.brings_eos, corpus.identity)
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    tiny.write_corpus(tmp_path / "own")
-
-    def refuse(*_args):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("tempfile.mkdtemp", refuse)
-    assert len(load_corpus("own", data_dir=tmp_path).train) > 100
-    assert {path.name for path in (tmp_path / "own").iterdir()} == {"train.txt", "valid.txt", "test.txt"}
-
-
-def test_a_text_that_is_refused_leaves_no_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    tiny.write_corpus(tmp_path / "own")
-    (tmp_path / "own" / "valid.txt").write_bytes(b"a \xff b\n")
-    assert used(lambda: load_corpus("own", data_dir=tmp_path)) is None
-    assert {path.name for path in (tmp_path / "own").iterdir()} == {"train.txt", "valid.txt", "test.txt"}
 
 
 @pytest.mark.parametrize("unit", ["word", "character"])

@@ -42,16 +42,13 @@ def test_a_shared_model_on_a_gpu_equals_it_on_a_cpu(precision):
     for seed in range(3):
         torch.manual_seed(seed)
         inputs, targets = torch.randint(50, (2, 9, 6))
-        states = [torch.randn(3, 6, 72)]
-        states.append(states[0].cuda())
-        outcomes = []
-        for model, state in zip((cpu, gpu), states, strict=True):
-            words = inputs.to(state.device), targets.to(state.device)
+        state, outcomes = torch.randn(3, 6, 72), []
+        for model, device in ((cpu, "cpu"), (gpu, "cuda")):
             model.zero_grad()
-            loss, output = model.loss(*words, CELLS, state)
+            loss, output = model.loss(inputs.to(device), targets.to(device), CELLS, state.to(device))
             loss.backward()
             grads = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
-            scores, _ = model.score(*words, CELLS, state)
+            scores, _ = model.score(inputs.to(device), targets.to(device), CELLS, state.to(device))
             outcomes.append(((loss.detach().cpu(), output.last.detach().cpu(), scores.cpu()), grads))
         # Rounded gradients differ by more: here and there the other side of a ReLU is on.
         tolerance, of_gradients = {"float32": (1e-5, 1e-4), "tf32": (5e-3, 0.15), "bfloat16": (5e-2, 0.4)}[precision]

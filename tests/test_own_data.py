@@ -15,7 +15,6 @@ from enas.cnn.images import load_images
 from enas.config import Config, read_variation
 from enas.data.own import settings_for, write_dataset
 from enas.errors import UserError
-from enas.rnn import token_cache
 from enas.rnn.text import load_corpus
 from enas.runs import run
 
@@ -73,6 +72,12 @@ LABELS = "a label is an integer or a name"
 CONTAINERS = "it must have a length and numbered items, as a list or a torch.utils.data.Dataset has"
 
 
+def truncated() -> Image.Image:
+    whole = io.BytesIO()
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (40, 40, 3), dtype=np.uint8)).save(whole, "PNG")
+    return Image.open(io.BytesIO(whole.getvalue()[:-2000]))
+
+
 def all_three(items) -> list:
     return [items] * 3
 
@@ -117,7 +122,7 @@ def test_every_pixel_and_label_is_kept(tmp_path, kind):
     images, labels = torch.stack([one for one, _ in expected]), torch.tensor([label for _, label in expected])
     items = {
         "bytes": expected,
-        "floats": pictures(30, torch.float32),
+        "floats": [(x - 0.0019 * (x - 0.5).sign(), y) for x, y in pictures(30, torch.float32)],  # which are rounded
         "pillow": [(Image.fromarray(image.permute(1, 2, 0).numpy()), label) for image, label in expected],
         "dicts": Hub([{"img": np.asarray(image.permute(1, 2, 0)), "label": label} for image, label in expected]),
         "tensors": TensorDataset(images, labels),
@@ -128,12 +133,6 @@ def test_every_pixel_and_label_is_kept(tmp_path, kind):
     order = sorted(range(30), key=lambda index: (expected[index][1], index))
     assert torch.equal(found.train.images, torch.stack([expected[index][0] for index in order]))
     assert found.test.labels.tolist() == [expected[index][1] for index in order]
-
-
-def test_floating_point_images_are_rounded(tmp_path):
-    items = [(torch.full((3, 4, 4), 0.999), 0), (torch.full((3, 4, 4), 0.001), 1)]
-    write_dataset("mine", [items] * 3, tmp_path)
-    assert load_images("mine", data_dir=tmp_path).train.images.unique().tolist() == [0, 255]
 
 
 def test_labels_keep_their_order_whatever_classes_are_called(tmp_path):
@@ -205,6 +204,7 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         ([[(torch.zeros(3, 0, 4), 0), (torch.zeros(3, 0, 4), 1)]] * 3, "train 0: has no pixels"),
         ([[(Image.new("F", (4, 4)), 0), (Image.new("F", (4, 4)), 1)]] * 3, "train 0: is of Pillow's mode F; convert"),
         ([[(Image.new("LAB", (4, 4)), 0), (Image.new("L", (4, 4)), 1)]] * 3, "train 0: is of Pillow's mode LAB; conve"),
+        ([[(truncated(), 0), (Image.new("RGB", (40, 40)), 1)]] * 3, "train 0 cannot be read (OSError"),
         ([None, SENTENCES, SENTENCES], f"train is of type NoneType; {CONTAINERS}"),
         ([SENTENCES, (line for line in SENTENCES), SENTENCES], f"valid is of type generator; {CONTAINERS}"),
         ([SENTENCES, SENTENCES, set(SENTENCES)], f"test is of type set; {CONTAINERS}"),
@@ -225,14 +225,6 @@ def test_what_cannot_be_used_leaves_nothing(tmp_path, splits, says):
         run.search(*splits, dataset="mine", data_dir=str(tmp_path), log_dir=str(tmp_path / "logs"))
     assert len(str(error.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_image_that_cannot_be_read_is_not_blamed_on_the_folder(tmp_path):
-    whole = io.BytesIO()
-    Image.fromarray(np.random.RandomState(0).randint(0, 256, (40, 40, 3), dtype=np.uint8)).save(whole, "PNG")
-    items = [(Image.open(io.BytesIO(whole.getvalue()[:-2000])), 0), (Image.new("RGB", (40, 40)), 1)]
-    with pytest.raises(UserError, match=r"^train 0 cannot be read \(OSError"):
-        write_dataset("mine", [items] * 3, tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "RGBX"])
@@ -260,14 +252,6 @@ def test_any_name_may_be_a_label(tmp_path, odd):
     assert torch.equal(found.train.images, torch.stack([items[index][0] for index in order]))
 
 
-def test_the_cache_of_a_large_text_does_not_make_it_other_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "FROM", 0)
-    assert write_dataset("mine", [SENTENCES] * 3, tmp_path)
-    load_corpus("mine", data_dir=tmp_path)
-    assert (tmp_path / "mine" / ".tokens-word-2").is_dir()
-    assert not write_dataset("mine", [SENTENCES] * 3, tmp_path)
-
-
 def test_other_data_of_the_same_name_are_not_overwritten(tmp_path):
     write_dataset("mine", [SENTENCES] * 3, tmp_path)
     before = tiny.tree(tmp_path)
@@ -276,54 +260,39 @@ def test_other_data_of_the_same_name_are_not_overwritten(tmp_path):
     assert tiny.tree(tmp_path) == before
 
 
-def test_a_wrong_setting_is_refused_before_data_are_written(tmp_path):
-    with pytest.raises(UserError, match="num_blocks is 0"):
-        run.search(*[SENTENCES] * 3, dataset="mine", num_blocks=0, data_dir=str(tmp_path))
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [({"num_blocks": 0}, "num_blocks is 0"), ({"network_type": "cnn"}, "network_type is cnn; these data need rnn")],
+)
+def test_a_wrong_setting_is_refused_before_data_are_written(tmp_path, wrong, says):
+    with pytest.raises(UserError, match=says):
+        run.search(*all_three(SENTENCES), dataset="mine", **wrong, data_dir=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_variation_gives_the_other_settings(tmp_path, monkeypatch):
-    variation = tmp_path / "small.py"
-    variation.write_text("".join(f"{key} = {value!r}\n" for key, value in tiny.SETTINGS.items()))
-    folder = run.search(
-        *[SENTENCES] * 3, dataset="mine", config=str(variation), data_dir=str(tmp_path / "data"),
-        log_dir=str(tmp_path / "logs"), max_epoch=1,
-    )  # fmt: skip
-    params = json.loads((folder / "params.json").read_text())
-    assert (params["dataset"], params["max_epoch"], params["num_blocks"]) == ("mine", 1, 4)
-    assert params["shared_optim"] == "sgd"  # as the variation leaves it, not as `small` has it
+QUICK = {"max_epoch": 1, "shared_max_step": 2, "controller_max_step": 10, "derive_num_sample": 2}
+SMALL_IMAGES = {"cnn_num_layers": 3, "cnn_hid": 4, "batch_size": 8, "reward_batch_size": 8}
+NO_CONTROLLER = {name: value for name, value in tiny.SETTINGS.items() if not name.startswith("controller_")}
+GIVEN = {  # items, settings of the caller, and all that they lead to
+    "text": (SENTENCES, QUICK | {"num_blocks": 3, "shared_embed": 8, "shared_hid": 8}, read_variation("small")),
+    "images": (pictures(40), QUICK | SMALL_IMAGES, read_variation("small_cnn")),
+    "a variation": (SENTENCES, {"config": "{folder}/own.py", "max_epoch": 1}, tiny.SETTINGS | {"shared_optim": "sgd"}),
+    # A random search has no controller to train, and the settings of one are left out without a word.
+    "a random search": (SENTENCES, NO_CONTROLLER | {"train_type": "random", "shared_optim": "sgd"}, {}),
+}
 
 
-@pytest.mark.parametrize(
-    ("items", "name", "smaller"),
-    [
-        (SENTENCES, "small", {"num_blocks": 3, "shared_embed": 8, "shared_hid": 8}),
-        (pictures(40), "small_cnn", {"cnn_num_layers": 3, "cnn_hid": 4, "batch_size": 8, "reward_batch_size": 8}),
-    ],
-    ids=["text", "images"],
-)
-def test_own_data_start_from_settings_that_fit_small_data(tmp_path, items, name, smaller):
-    given = {
-        **smaller, "max_epoch": 1, "shared_max_step": 2, "controller_max_step": 10, "derive_num_sample": 2,
-        "num_gpu": 0, "num_threads": 1, "data_dir": str(tmp_path / "data"), "log_dir": str(tmp_path / "logs"),
-    }  # fmt: skip
-    params = json.loads((run.search(*all_three(items), dataset="mine", **given) / "params.json").read_text())
-    wanted = {**read_variation(name), **given}
+@pytest.mark.parametrize(("items", "given", "rest"), GIVEN.values(), ids=GIVEN)
+def test_settings_of_the_caller_replace_those_of_the_variation_or_of_small_data(tmp_path, items, given, rest):
+    (tmp_path / "own.py").write_text("".join(f"{key} = {value!r}\n" for key, value in tiny.SETTINGS.items()))
+    given = {"num_gpu": 0, "num_threads": 1, **given, "dataset": "mine"}
+    given |= {"data_dir": str(tmp_path / "data"), "log_dir": str(tmp_path / "logs")}
+    if "config" in given:
+        given["config"] = given["config"].format(folder=tmp_path)
+    params = json.loads((run.search(*all_three(items), **given) / "params.json").read_text())
+    given.pop("config", None)
+    wanted = {**rest, **given}
     assert {key: params[key] for key in wanted} == wanted
-
-
-def test_settings_of_the_caller_replace_those_that_fit_small_data(tmp_path):
-    """A random search has no controller to train, and the settings of one are left out without a word."""
-    given = {**small(tmp_path), "train_type": "random", "shared_optim": "sgd", "shared_lr": 5.0}
-    for name in ("controller_hid", "controller_max_step"):
-        del given[name]
-    params = json.loads((run.search(*all_three(SENTENCES), dataset="mine", **given) / "params.json").read_text())
-    assert {key: params[key] for key in given} == given
-
-
-def test_the_kind_of_the_data_is_not_for_the_caller_to_choose(tmp_path):
-    with pytest.raises(UserError, match="network_type is cnn; these data need rnn"):
-        run.search(*all_three(SENTENCES), dataset="mine", network_type="cnn", data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("space", ["macro", "micro"])
@@ -333,7 +302,6 @@ def test_the_settings_for_small_images_fit_both_spaces(space):
 
 
 def test_the_settings_of_a_variation_are_checked():
-    with pytest.raises(
-        UserError, match="config small is for another search space: num_blocks has no effect for network_type cnn"
-    ):
+    says = "config small is for another search space: num_blocks has no effect for network_type cnn"
+    with pytest.raises(UserError, match=says):
         Config.from_variation("small", network_type="cnn")

@@ -41,9 +41,8 @@ class MarkovLanguage:
     """A language of sentences, each word drawn from a distribution that the words before it in the sentence fix.
 
     A state is a pair (topic, last word). Some words name a topic, which holds until another is named or the sentence
-    ends; after some words the topic decides what may follow, after the others only the word does. So the state is
-    a function of the sentence so far, a reader who knows the language always knows the next word's distribution, and
-    the entropy rate is the mean entropy of that distribution over the states' stationary distribution.
+    ends; after some words the topic decides what may follow, after the others only the word does. So the sentence so
+    far gives the state, and the entropy rate is the mean entropy of the next word over the stationary distribution.
 
     Attributes:
         words: the vocabulary, W words; the last is `<eos>`.
@@ -140,15 +139,10 @@ def make_markov(
     """
     if num_tokens < 10:
         raise UserError(f"num_tokens is {num_tokens}; it must be at least 10, so that each split has a sentence")
-    language = markov_language(seed=seed, num_words=num_words)
-    sizes = {"train": num_tokens, "valid": num_tokens // 10, "test": num_tokens // 10}
-    _write_corpus(
-        Path(folder),
-        {
-            split: [" ".join(sentence) for sentence in language.sentences(size, random.Random(f"{split} {seed}"))]
-            for split, size in sizes.items()
-        },
-    )
+    language, splits = markov_language(seed=seed, num_words=num_words), {}
+    for split, size in zip(SPLITS, (num_tokens, num_tokens // 10, num_tokens // 10), strict=True):
+        splits[split] = [" ".join(words) for words in language.sentences(size, random.Random(f"{split} {seed}"))]
+    _write_corpus(Path(folder), splits)
 
 
 # --- pydoc: prose from the language reference that CPython ships ------------------------------------------------------
@@ -180,10 +174,8 @@ def make_pydoc(folder: str | Path) -> None:
     try:
         from pydoc_data.topics import topics
     except ImportError:
-        raise NotFoundError(
-            "pydoc: this Python has no module pydoc_data.topics to make it from; use CPython's full standard library, "
-            "or the dataset markov"
-        ) from None
+        advice = "use CPython's full standard library, or the dataset markov"
+        raise NotFoundError(f"pydoc: this Python has no module pydoc_data.topics to make it from; {advice}") from None
     _write_corpus(Path(folder), _split_topics(_unique_sentences(topics)))
 
 
@@ -227,8 +219,8 @@ def _paragraphs(topic: str) -> Iterator[str]:
 
 def _is_defined_term(first: str, second: str) -> bool:
     """Whether the first line of a block is the term that the lines indented below it define."""
-    indents = [len(line) - len(line.lstrip()) for line in (first, second)]
-    return indents[0] < indents[1] and not _BULLET.match(first.lstrip())
+    outer, inner = (len(line) - len(line.lstrip()) for line in (first, second))
+    return outer < inner and not _BULLET.match(first.lstrip())
 
 
 def _replace_literal(match: re.Match[str]) -> str:
@@ -276,14 +268,10 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
             raise UserError(f"num_images is {num_images[split]} for {split}; it must be at least {len(SHAPES)}")
         for label, name in enumerate(SHAPES):
             images = render_shapes(name, per_class, seed=(seed, number, label))
-            files |= {f"{split}/{name}/{i:04}.png": _png(image) for i, image in enumerate(images)}
+            for i, image in enumerate(images):
+                Image.fromarray(image).save(stream := io.BytesIO(), format="PNG")
+                files[f"{split}/{name}/{i:04}.png"] = stream.getvalue()
     _write_files(Path(folder), files)
-
-
-def _png(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="PNG")
-    return stream.getvalue()
 
 
 # --- all --------------------------------------------------------------------------------------------------------------

@@ -48,12 +48,9 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published dataset: its files, and the archive that holds them.
+    """A published dataset: its files, and the address and sum of the archive that holds them, if there is one.
 
-    Attributes:
-        name: the name of its data folder.
-        files: all its files.
-        archive_url, archive_sha256: where its archive is, and its sum; None when each file has its own.
+    `name` is that of its data folder.
     """
 
     name: str
@@ -67,8 +64,7 @@ class Dataset:
             sources = ", ".join(f"{file.url} as {file.installed}" for file in self.files)
             return f"with no network, put into {folder} by hand: {sources}"
         names = ", ".join(
-            file.installed if file.installed == file.original else f"{file.installed} ({file.original})"
-            for file in self.files
+            file.installed + (f" ({file.original})" if file.installed != file.original else "") for file in self.files
         )
         return (
             f"with no network, fetch {self.archive_url} elsewhere, then run '{hint(self.name)} --from FILE', "
@@ -119,43 +115,37 @@ def hint(name: str) -> str:
     return f"python -m enas download {_find(name).name}"
 
 
-def download(
-    name: str, *, source: str | os.PathLike[str] | None = None, data_dir: str | os.PathLike[str] = "data"
-) -> Path:
-    """Install dataset `name` in its folder under `data_dir`, and return that folder.
-
-    A folder that already holds the whole dataset is returned as it is, and nothing is fetched.
+def install(
+    dataset: str, data_dir: str | os.PathLike[str] = "data", source: str | os.PathLike[str] | None = None
+) -> str:
+    """Install a dataset in its folder under `data_dir`, unless that holds it already, and return a line about it.
 
     Args:
-        name: a dataset of `CATALOGUE`, or an alias.
+        dataset: a name of `CATALOGUE`, or an alias.
+        data_dir: the folder that holds one folder for each dataset; made when missing.
         source: a local archive (.tar, .tar.gz, .tar.xz or .zip) or the URL of one, instead of the published place.
             Its files carry their original or their installed names, at any depth.
-        data_dir: the folder that holds one folder for each dataset; made when missing.
 
     Raises:
         UserError: the dataset is unknown, its place is taken, there is no network, the archive is damaged or another,
             or the disk cannot be written to. Nothing is then installed.
+        Interrupted: SIGINT or SIGTERM came; nothing is half-installed.
     """
-    dataset = _find(name)
-    folder = Path(data_dir) / dataset.name
+    found = _find(dataset)
+    folder = Path(data_dir) / found.name
     advice = "make room and give permission there, or choose another place with --data_dir"
     with refusing(
         lambda error: f"{error.filename or folder}: {error.strerror or error}; {folder} was not installed; {advice}"
     ):
-        if not is_installed(name, data_dir=data_dir):
-            with atomic_folder(folder) as ready:
-                _collect(dataset, source, ready, folder)
-    return folder
+        if _is_installed(found, folder):
+            return f"{folder}: already complete, left as it is"
+        with _signals_unwind(dataset), atomic_folder(folder) as ready:
+            _collect(found, source, ready, folder)
+    return f"{folder}: installed"
 
 
-def is_installed(name: str, *, data_dir: str | os.PathLike[str] = "data") -> bool:
-    """Whether `data_dir` holds the whole dataset `name`; False when its folder does not exist.
-
-    Raises:
-        UserError: there is no such dataset, or something else stands in its place.
-    """
-    dataset = _find(name)
-    folder = Path(data_dir) / dataset.name
+def _is_installed(dataset: Dataset, folder: Path) -> bool:
+    """Whether `folder` holds the whole dataset; UserError when something else stands in its place."""
     if not os.path.lexists(folder):
         return False
     if not folder.is_dir():
@@ -182,10 +172,8 @@ def _flaw(path: Path, sha256: str | None) -> str | None:
         return "missing"
     if path.stat().st_size == 0:
         return "is empty"
-    if sha256 is None:
-        return None
     with path.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
+        found = hashlib.file_digest(content, "sha256").hexdigest() if sha256 else None
     return None if found == sha256 else f"has SHA-256 {found}, expected {sha256}"
 
 
@@ -258,15 +246,10 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Path and content of each file in an archive; links and devices are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                if not info.is_dir():
-                    yield info.filename, opened.open(info)
+            yield from ((info.filename, opened.open(info)) for info in opened.infolist() if not info.is_dir())
         return
     with tarfile.open(archive) as tar:
-        for member in tar:
-            content = tar.extractfile(member) if member.isreg() else None
-            if content is not None:
-                yield member.name, content
+        yield from ((member.name, content) for member in tar if member.isreg() and (content := tar.extractfile(member)))
 
 
 @contextmanager
@@ -285,16 +268,3 @@ def _signals_unwind(name: str) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def install(dataset: str, data_dir: str = "data", source: str | None = None) -> str:
-    """Install a dataset as `download` does, and return a line about it.
-
-    Raises:
-        UserError: as `download`.
-        Interrupted: SIGINT or SIGTERM came; nothing is half-installed.
-    """
-    is_there = is_installed(dataset, data_dir=data_dir)
-    with _signals_unwind(dataset):
-        folder = download(dataset, source=source, data_dir=data_dir)
-    return f"{folder}: already complete, left as it is" if is_there else f"{folder}: installed"

@@ -49,26 +49,24 @@ class Split:
         return len(self._items)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(len(self)))
+        for index in range(len(self)):
+            place = f"{self.name} {index}"
+            try:
+                item = self._items[index]
+            except Exception as error:
+                numbers = f"items have the numbers 0 … {len(self) - 1}"
+                raise UserError(f"{place} cannot be read ({_brief(error)}); {numbers}") from error
+            if isinstance(item, Mapping):
+                item = _of_mapping(item, place)
+            yield (item[0], _label(item[1], place)) if _is_pair(item) else _text(item, place)
 
     def of_kind(self, kind: str) -> Iterator[Any]:
-        """All items; UserError for one of another kind."""
+        """Yield all items; UserError for one of another kind."""
         for index, item in enumerate(self):
             if _kind(item) != kind and (item or kind == IMAGE):
                 found = f"{self.name} {index} has {_kind(item)}, and train 0 {kind}"
                 raise UserError(f"{found}; all items must be of one kind")
             yield item
-
-    def __getitem__(self, index: int) -> Any:
-        place = f"{self.name} {index}"
-        try:
-            item = self._items[index]
-        except Exception as error:
-            last = len(self) - 1
-            raise UserError(f"{place} cannot be read ({_brief(error)}); items have the numbers 0 … {last}") from error
-        if isinstance(item, Mapping):
-            item = _of_mapping(item, place)
-        return (item[0], _label(item[1], place)) if _is_pair(item) else _text(item, place)
 
     @property
     def kind(self) -> str:
@@ -78,8 +76,7 @@ class Split:
     @property
     def class_names(self) -> list[str]:
         """The names of labels 0, 1, …, where the data bring them, as those of torchvision and Hugging Face do."""
-        features = getattr(self._items, "features", None)
-        label = next((features[key] for key in LABEL_KEYS if key in features), None) if features else None
+        label = _first(getattr(self._items, "features", None) or {}, LABEL_KEYS)
         return [str(name) for name in getattr(label, "names", None) or getattr(self._items, "classes", None) or []]
 
 
@@ -90,9 +87,7 @@ def settings_for(train: Any) -> dict[str, Any]:
         UserError: there is no item, or the first is of none of the kinds.
     """
     kind = Split("train", train).kind
-    if kind == IMAGE:
-        return {"network_type": "cnn"}
-    return {"network_type": "rnn", **({"vocab_min_count": 1} if kind == IDS else {})}
+    return {"network_type": "cnn" if kind == IMAGE else "rnn"} | ({"vocab_min_count": 1} if kind == IDS else {})
 
 
 def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data") -> bool:
@@ -121,19 +116,14 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
         refusing(lambda error: f"{folder}: cannot be written ({error.strerror}); choose another data_dir"),
         atomic_folder(folder, taken=taken) as ready,
     ):
-        _write(name, ready, checked)
+        kind = checked[0].kind
+        names = _class_names(checked) if kind == IMAGE else {}
+        for split in checked:
+            if kind == IMAGE:
+                _write_images(name, ready / split.name, split, names)
+            else:
+                (ready / f"{split.name}.txt").write_text("".join(_lines(split, kind)), encoding="utf-8")
     return is_new
-
-
-def _write(name: str, folder: Path, splits: Sequence[Split]) -> None:
-    kind = splits[0].kind
-    if kind == IMAGE:
-        names = _class_names(splits)
-        for split in splits:
-            _write_images(name, folder / split.name, split, names)
-        return
-    for split in splits:
-        (folder / f"{split.name}.txt").write_text("".join(_lines(split, kind)), encoding="utf-8")
 
 
 # --- what is handed over ----------------------------------------------------------------------------------------------
@@ -149,13 +139,11 @@ def _flaw_of_split(items: Any) -> str:
     if hasattr(items, "iloc"):
         return f'is a table ({kind}); give one column, such as table["text"].tolist()'
     try:
-        is_empty = len(items) == 0
+        size = len(items) if hasattr(items, "__getitem__") and not isinstance(items, IterableDataset) else None
     except TypeError:
-        is_empty = None
-    if is_empty is None or isinstance(items, IterableDataset) or not hasattr(items, "__getitem__"):
-        right = "it must have a length and numbered items, as a list or a torch.utils.data.Dataset has"
-        return f"is of type {kind}; {right}"
-    return "has no items" if is_empty else ""
+        size = None
+    right = "it must have a length and numbered items, as a list or a torch.utils.data.Dataset has"
+    return f"is of type {kind}; {right}" if size is None else "" if size else "has no items"
 
 
 def _listed(names: Any) -> str:
@@ -166,22 +154,23 @@ def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
+def _first(item: Mapping[str, Any], keys: Sequence[str], missing: Any = None) -> Any:
+    return next((item[key] for key in keys if key in item), missing)
+
+
 def _of_mapping(item: Mapping[str, Any], place: str) -> Any:
     """The pair of image and label, or the text, in a dict."""
-    image, label = (next((item[key] for key in keys if key in item), None) for keys in (IMAGE_KEYS, LABEL_KEYS))
+    image, label, text = _first(item, IMAGE_KEYS), _first(item, LABEL_KEYS), _first(item, TEXT_KEYS, Ellipsis)
     if image is not None and label is not None:
         return image, label
-    key = next((key for key in TEXT_KEYS if key in item), None)
-    if key is None:
+    if text is Ellipsis:
         raise UserError(f"{place} has {_listed(item)}; it needs text, or image and label")
-    return item[key]
+    return text
 
 
 def _is_pair(item: Any) -> bool:
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        return False
-    image, _ = item
-    return isinstance(image, Image.Image) or getattr(image, "ndim", 0) in (2, 3)
+    is_two = isinstance(item, tuple | list) and len(item) == 2
+    return is_two and (isinstance(item[0], Image.Image) or getattr(item[0], "ndim", 0) in (2, 3))
 
 
 def _kind(item: Any) -> str:
@@ -190,52 +179,41 @@ def _kind(item: Any) -> str:
     return TEXT if all(isinstance(token, str) for token in item[:1]) else IDS
 
 
-def _text(item: Any, place: str) -> str | list[str | int]:
+def _text(item: Any, place: str) -> str | list[str] | list[int]:
     """A text or its tokens; UserError for what is neither."""
-    if isinstance(item, torch.Tensor | np.ndarray) and item.ndim == 1:
-        item = item.tolist()
-    flaw = _flaw_of_text(item)
-    if flaw:
-        raise UserError(f"{place} {flaw}")
-    return item if isinstance(item, str) else [token if isinstance(token, str) else int(token) for token in item]
-
-
-def _flaw_of_text(item: Any) -> str:
     right = "an item is a text, its words, its token ids, or (image, label)"
     if isinstance(item, torch.Tensor | np.ndarray):
-        return f"is a {type(item).__name__} of shape {tuple(item.shape)}; {right}"
+        if item.ndim != 1:
+            raise UserError(f"{place} is a {type(item).__name__} of shape {tuple(item.shape)}; {right}")
+        item = item.tolist()
     if not isinstance(item, Sequence) or isinstance(item, bytes | bytearray | memoryview):
-        return f"is of type {type(item).__name__}; {right}"
-    if isinstance(item, str):
-        return _flaw_of_characters(item)
-    if all(isinstance(token, str) for token in item):
-        odd = next((word for word in item if len(word.split()) != 1), None)
-        return _flaw_of_characters(" ".join(item)) if odd is None else f"has the token {odd!r}; tokens hold no blanks"
-    if any(not isinstance(token, Integral) or isinstance(token, bool) for token in item):
-        return f"has tokens of type {_listed(sorted({type(token).__name__ for token in item}))}; {right}"
-    return ""
-
-
-def _flaw_of_characters(text: str) -> str:
+        raise UserError(f"{place} is of type {type(item).__name__}; {right}")
+    if not isinstance(item, str) and not all(isinstance(token, str) for token in item):
+        if any(not isinstance(token, Integral) or isinstance(token, bool) for token in item):
+            types = _listed(sorted({type(token).__name__ for token in item}))
+            raise UserError(f"{place} has tokens of type {types}; {right}")
+        return [int(token) for token in item]
+    odd = None if isinstance(item, str) else next((word for word in item if len(word.split()) != 1), None)
+    if odd is not None:
+        raise UserError(f"{place} has the token {odd!r}; tokens hold no blanks")
     try:
-        text.encode()
+        (item if isinstance(item, str) else " ".join(item)).encode()
     except UnicodeEncodeError as error:
-        return f"has a character that UTF-8 cannot hold ({text[error.start]!r}); replace it"
-    return ""
+        odd = error.object[error.start]
+        raise UserError(f"{place} has a character that UTF-8 cannot hold ({odd!r}); replace it") from None
+    return item if isinstance(item, str) else list(item)
 
 
 def _label(label: Any, place: str) -> int | str:
     value = label.tolist() if isinstance(label, torch.Tensor | np.ndarray | np.generic) else label
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if isinstance(value, str):
-        return str(value)
-    if not isinstance(value, Integral):
+    if not isinstance(value, str | Integral):
         raise UserError(
             f"{place} has the label {str(value)[:60]}; a label is an integer or a name (for one-hot labels, the place "
             "of the 1; for a quantity to predict, there is no search)"
         )
-    return int(value)
+    return str(value) if isinstance(value, str) else int(value)
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -243,11 +221,9 @@ def _label(label: Any, place: str) -> int | str:
 
 def _lines(split: Split, kind: str) -> Iterator[str]:
     for item in split.of_kind(kind):
-        if isinstance(item, str):
-            lines = item.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
-            yield from (f"{line}\n" for line in lines)  # not splitlines: the reader knows line feeds alone
-        else:
-            yield f"{' '.join(map(str, item))}\n"
+        text = item if isinstance(item, str) else " ".join(map(str, item))
+        # Not splitlines: the reader knows line feeds alone.
+        yield text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n") + "\n"
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -293,15 +269,13 @@ def _picture(image: Any, place: str) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     is_float = np.issubdtype(pixels.dtype, np.floating)
-    is_inside = pixels.size and pixels.min() >= 0 and pixels.max() <= (1 if is_float else 255)
-    flaws = {
-        "has no pixels": pixels.size == 0,
-        "floating point images lie in 0 … 1; leave normalisation out, the run does it": is_float and not is_inside,
-        "has values outside of 0 … 255": not is_inside,
-        f"has {pixels.shape[-1]} channels; images have 1 or 3": pixels.ndim == 3 and pixels.shape[2] != 3,
-    }
-    for flaw in (flaw for flaw, holds in flaws.items() if holds):
-        raise UserError(f"{place}: {flaw}")
+    if not pixels.size:
+        raise UserError(f"{place}: has no pixels")
+    if not (pixels.min() >= 0 and pixels.max() <= (1 if is_float else 255)):  # NaN is outside too
+        of_float = "floating point images lie in 0 … 1; leave normalisation out, the run does it"
+        raise UserError(f"{place}: {of_float if is_float else 'has values outside of 0 … 255'}")
+    if pixels.ndim == 3 and pixels.shape[2] != 3:
+        raise UserError(f"{place}: has {pixels.shape[-1]} channels; images have 1 or 3")
     return Image.fromarray((pixels * 255).round().astype(np.uint8) if is_float else pixels.astype(np.uint8))
 
 

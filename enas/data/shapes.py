@@ -36,11 +36,6 @@ def _regular(x: np.ndarray, y: np.ndarray, num: int) -> np.ndarray:
     return _sides(x, y, num, np.cos(np.pi / num)) == num
 
 
-def _pentagram(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A star with five points at distance 1: each of them lies beyond one of five lines."""
-    return _sides(x, y, 5, np.cos(2 * np.pi / 5)) >= 4
-
-
 # Each says which points (x, y) belong to the figure; none reaches further than 1 from the middle, or little further.
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "arrow": _arrow,
@@ -51,7 +46,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "ring": lambda x, y: (np.hypot(x, y) < 1) & (np.hypot(x, y) > 0.58),
     "semicircle": lambda x, y: (np.hypot(x, y + 0.42) < 1) & (y > -0.42),
     "square": lambda x, y: _regular(x, y, 4),
-    "star": _pentagram,
+    "star": lambda x, y: _sides(x, y, 5, np.cos(2 * np.pi / 5)) >= 4,  # each point lies beyond one of five lines
     "triangle": lambda x, y: _regular(x, y, 3),
 }
 
@@ -78,18 +73,12 @@ def _render(figure: Callable[..., Any], unit_area: float, rng: np.random.RandomS
 
 def _cover(figure: Callable[..., Any], centre: np.ndarray, scale: float, angle: float) -> np.ndarray:
     """The share of each pixel that the figure covers: [32, 32]."""
-    row, column = _sample_points()
+    position = (np.arange(SIDE * SUPERSAMPLING, dtype=np.float32) + 0.5) / SUPERSAMPLING  # of samples, in pixels: [128]
     # Python floats, unlike NumPy's, leave the samples in float32, which is twice as fast.
     scale, cos, sin = float(scale), float(np.cos(angle)), float(np.sin(angle))
-    x, y = (column - float(centre[0])) / scale, (row - float(centre[1])) / scale
+    x, y = (position[None, :] - float(centre[0])) / scale, (position[:, None] - float(centre[1])) / scale
     inside = figure(x * cos - y * sin, x * sin + y * cos)
     return inside.reshape(SIDE, SUPERSAMPLING, SIDE, SUPERSAMPLING).mean(axis=(1, 3))
-
-
-def _sample_points() -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the samples, in pixels: [128, 1] and [1, 128]."""
-    position = (np.arange(SIDE * SUPERSAMPLING, dtype=np.float32) + 0.5) / SUPERSAMPLING
-    return position[:, None], position[None, :]
 
 
 def _gradient(start: np.ndarray, end: np.ndarray, angle: float) -> np.ndarray:

@@ -38,15 +38,13 @@ def register_activation(name: str, function: str | Callable[[Tensor], Tensor], c
 
 def _has_parameters(function: Callable[[Tensor], Tensor]) -> bool:
     owner = getattr(function, "__self__", function)  # of a bound method
-    if isinstance(owner, nn.Module) and any(True for _ in owner.parameters()):
+    if isinstance(owner, nn.Module) and next(owner.parameters(), None) is not None:
         return True
     with torch.enable_grad():
         return function(torch.zeros(1)).requires_grad
 
 
-@functools.cache
-def _found(function: str) -> Callable[[Tensor], Tensor]:
-    return pkgutil.resolve_name(function)
+_found = functools.cache(pkgutil.resolve_name)
 
 
 def activate(name: str, x: Tensor) -> Tensor:

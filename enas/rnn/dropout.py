@@ -33,8 +33,8 @@ def locked_dropout(x: Tensor, p: float, training: bool, part: Part = WHOLE) -> T
 def dropout_mask(like: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor | None:
     """What dropout multiplies a tensor of the shape of `like` by: 0, or 1/(1−p). None where it changes nothing.
 
-    Where `like` is a part of a tensor, the mask is that part of the whole one's; a tensor without the dimension that
-    is divided is the same in every process.
+    If `like` is the `part` of a tensor, the mask is that part of the whole tensor's. A tensor without the divided
+    dimension is the same in every process.
     """
     if not training or p == 0:
         return None
@@ -43,8 +43,3 @@ def dropout_mask(like: Tensor, p: float, training: bool, part: Part = WHOLE) -> 
         shape[part.dim] *= part.count
     mask = like.new_empty(shape).bernoulli_(1 - p) / (1 - p)
     return part.of(mask) if is_divided else mask
-
-
-def drop_connect(weight: Tensor, p: float, training: bool) -> Tensor:
-    """Drop single weights, once for a whole sequence: DropConnect (Wan et al. 2013)."""
-    return F.dropout(weight, p, training)

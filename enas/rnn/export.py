@@ -1,4 +1,4 @@
-"""Export a recurrent cell: `rnn_reference` is its model.py."""
+"""Export a recurrent cell: `reference.py` is its model.py."""
 
 from __future__ import annotations
 
@@ -58,13 +58,11 @@ def functions(cell: RNNCell) -> dict[str, str]:
     Raises:
         UserError: an activation is a function of the user's own, which an exported cell could not import.
     """
-    names = {}
-    for name in cell.activations:
-        function = ACTIVATIONS[name].function
+    found = {name: ACTIVATIONS[name].function for name in cell.activations}
+    for name, function in found.items():
         if not isinstance(function, str) or not function.startswith("torch."):
             raise UserError(f"activation {name} is not a function of torch; an exported cell could not import it")
-        names[name] = function
-    return names
+    return found
 
 
 def weights(cell: RNNCell, found: Mapping[str, Tensor]) -> dict[str, Tensor]:

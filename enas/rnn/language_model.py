@@ -4,9 +4,9 @@ Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,10 @@ class LanguageModel(nn.Module, ABC):
     Attributes:
         precision: of the decoder's products, see `enas.search.precision`.
         part: which part of the states [M, B, H] this process has, where several train one model.
+        state_parts: how many vectors [H] a state has.
     """
+
+    state_parts: ClassVar[int] = 1
 
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__()
@@ -48,14 +51,14 @@ class LanguageModel(nn.Module, ABC):
         self.precision = config.precision
         self.part = WHOLE
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
-        self.decoder = (
-            self.embedding if config.tie_weights else nn.Parameter(torch.empty(vocab_size, config.shared_hid))
-        )
+        self.decoder = self.embedding
+        if not config.tie_weights:
+            self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_hid))
         self.decoder_bias = nn.Parameter(torch.zeros(vocab_size))
 
-    @abstractmethod
     def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
-        """The zero state of M architectures, [M, B, …]."""
+        """The zero state of M architectures, [M, B, H], or [M, B, 2H] where a state has two parts."""
+        return self.decoder_bias.new_zeros(num_cells, batch_size, self.state_parts * self.config.shared_hid)
 
     @abstractmethod
     def run_cells(self, embedded: Tensor, architectures: Sequence[Any], state: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,11 +68,13 @@ class LanguageModel(nn.Module, ABC):
         """Turn the states [T, M, B, H] into what the decoder reads; by default the states themselves."""
         return states
 
-    def reset_parameters(self) -> None:
-        """Initialise embedding and decoder; biases are 0."""
+    def _initialise(self, cell_weights: Iterable[nn.Parameter]) -> None:
+        """Draw the weights of cells, of the embedding and of the decoder; biases stay 0."""
+        cell_range = self.config.shared_init_range or self.config.shared_hid**-0.5
+        for weight in cell_weights:
+            nn.init.uniform_(weight, -cell_range, cell_range)
         for weight in dict.fromkeys((self.embedding, self.decoder)):
             nn.init.uniform_(weight, -self.config.shared_embed_init_range, self.config.shared_embed_init_range)
-        nn.init.zeros_(self.decoder_bias)
 
     @torch.no_grad()
     def start_from_frequencies(self, words: Tensor) -> None:
@@ -101,17 +106,11 @@ class LanguageModel(nn.Module, ABC):
     ) -> tuple[Tensor, SequenceOutput]:
         """Mean cross-entropy in nats of `targets` [T, B], averaged over M architectures: a scalar with a gradient."""
         output = self(inputs, architectures, state)
-        wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3])  # [T, M, B]
-        return mean_nll(*self._decoding(output, wanted)), output
+        return mean_nll(*self._decoding(output, targets)), output
 
     @torch.no_grad()
     def score(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        architectures: Sequence[Any],
-        state: Tensor,
-        mask: Tensor | None = None,
+        self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each of M architectures on the same words, in one batched pass, without a gradient.
 
@@ -125,13 +124,12 @@ class LanguageModel(nn.Module, ABC):
             the summed cross-entropy of each in nats, [M] float64, and the state after the sequence.
         """
         output = self(inputs, architectures, state)
-        wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3])  # [T, M, B]
-        nll = token_nll(*self._decoding(output, wanted))
-        nll = nll.view(wanted.shape).double()
+        nll = token_nll(*self._decoding(output, targets)).view(output.outputs.shape[:3]).double()  # [T, M, B]
         if mask is not None:
             nll = nll * mask.unsqueeze(1)
         return nll.sum((0, 2)), output.last
 
-    def _decoding(self, output: SequenceOutput, wanted: Tensor) -> tuple[Any, ...]:
+    def _decoding(self, output: SequenceOutput, targets: Tensor) -> tuple[Any, ...]:
         hidden = output.outputs.flatten(0, 2)  # [T·M·B, H]
-        return hidden, self.decoder, self.decoder_bias, wanted.flatten(), product_dtype(self.precision)
+        wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3]).flatten()
+        return hidden, self.decoder, self.decoder_bias, wanted, product_dtype(self.precision)

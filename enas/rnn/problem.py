@@ -23,6 +23,7 @@ from enas.search.cost import Cost
 from enas.search.problem import Problem, trained, uniform
 from enas.settings import ConfigLike
 
+LSTM = (RNNController, RNNControllerConfig)
 TEST_WARM_UP = 200  # tokens; LSTM language models use about 200 (Khandelwal et al. 2018)
 
 
@@ -43,10 +44,8 @@ def scratch_task(
 ) -> LanguageTask:
     """The task with a model of one architecture: no batch normalisation, and no weights for anything else."""
     model = _prepared(config, corpus, _model_of(config, len(corpus.vocabulary), architecture), device)
-    random_length = config.scratch_random_length
-    return LanguageTask(
-        corpus, model, config[LanguageTaskConfig], random_length=random_length, test_warm_up=TEST_WARM_UP
-    )
+    lengths = {"random_length": config.scratch_random_length, "test_warm_up": TEST_WARM_UP}
+    return LanguageTask(corpus, model, config[LanguageTaskConfig], **lengths)
 
 
 def _model_of(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> LanguageModel:
@@ -69,40 +68,30 @@ def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> 
     return kind(config.num_blocks, config.shared_rnn_activations, config.cell_output, **more)
 
 
-def _flexible_cells(config: ConfigLike) -> RNNSpace:
-    return _cells(config, FlexibleRNNSpace)
-
-
-def _hardcoded_cells(config: ConfigLike) -> RNNSpace:
-    return _cells(config, HardcodedRNNSpace, shape=config.architecture)
-
-
 def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
     """The plain LSTM whose language model has about as many parameters as one of a cell of `num_blocks` nodes."""
-    vocab_size, embed, hidden = len(load_data(config).vocabulary), config.shared_embed, config.shared_hid
-    embeddings = vocab_size * embed + (0 if config.tie_weights else vocab_size * hidden) + vocab_size
-    cell = 2 * hidden * (embed + config.num_blocks * hidden)  # input, state, and an edge for each node but the first
-    return LSTMBaseline(nearest_hidden(embeddings + cell, vocab_size, embed, config.tie_weights))
+    vocab_size, embed, tie = len(load_data(config).vocabulary), config.shared_embed, config.tie_weights
+    wanted = cell_cost(config.num_blocks, vocab_size, embed, config.shared_hid, tie)
+    return LSTMBaseline(nearest_hidden(wanted.parameters, vocab_size, embed, tie))
 
 
 def cost(config: ConfigLike, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], Cost]:
-    """What tells the cost of a language model with a cell, per token."""
-    vocab_size, embed, tie_weights = len(corpus.vocabulary), config.shared_embed, config.tie_weights
+    """Return the function that gives the cost of a language model with an architecture, per token."""
+    vocab_size, embed, tie = len(corpus.vocabulary), config.shared_embed, config.tie_weights
 
     def of(architecture: RNNCell | LSTMBaseline) -> Cost:
         if isinstance(architecture, LSTMBaseline):
-            hidden = architecture.hidden
-            return lstm_cost(vocab_size, hidden if tie_weights else embed, hidden, tie_weights)
-        return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie_weights)
+            return lstm_cost(vocab_size, embed, architecture.hidden, tie)
+        return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie)
 
     return of
 
 
 PROBLEM = Problem(
     controllers={
-        "orig": trained(_cells, RNNController, RNNControllerConfig),
-        "flexible": trained(_flexible_cells, RNNController, RNNControllerConfig),
-        "hardcoded": trained(_hardcoded_cells, RNNController, RNNControllerConfig),
+        "orig": trained(_cells, *LSTM),
+        "flexible": trained(lambda config: _cells(config, FlexibleRNNSpace), *LSTM),
+        "hardcoded": trained(lambda config: _cells(config, HardcodedRNNSpace, shape=config.architecture), *LSTM),
         "random": uniform(_cells),
     },
     load_data=load_data,

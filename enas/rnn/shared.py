@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
-from enas.rnn.dropout import drop_connect, dropout_mask
+from enas.rnn.dropout import dropout_mask
 from enas.rnn.fast.graph import graph_sequence, is_graphable
 from enas.rnn.fast.sequence import Plan, cell_sequence
 from enas.rnn.language_model import LanguageModel
@@ -46,26 +47,12 @@ class SharedRNN(LanguageModel):
         if config.shared_batch_norm:
             self.norm_scale = nn.Parameter(torch.ones(hidden))
             self.norm_shift = nn.Parameter(torch.zeros(hidden))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Initialise every weight; normalisation scales are 1, shifts and biases 0."""
-        init_range = self.config.shared_init_range or self.config.shared_hid**-0.5
-        for weight in (self.w_input, self.w_state, *self.edges.values()):
-            nn.init.uniform_(weight, -init_range, init_range)
-        super().reset_parameters()
-        if self.config.shared_batch_norm:
-            nn.init.ones_(self.norm_scale)
-            nn.init.zeros_(self.norm_shift)
-
-    def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
-        """The zero state [M, B, H]."""
-        return self.w_state.new_zeros(num_cells, batch_size, self.config.shared_hid)
+        self._initialise((self.w_input, self.w_state, *self.edges.values()))
 
     def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
         plan, config = Plan.of(architectures), self.config
         edges = [self.edge(*edge) for edge in plan.edges]
-        w_state = drop_connect(self.w_state, config.shared_wdrop, self.training)
+        w_state = F.dropout(self.w_state, config.shared_wdrop, self.training)  # DropConnect (Wan et al. 2013)
         mask = dropout_mask(state, config.shared_dropouth, self.training, self.part)
         arguments = (embedded @ self.w_input, state, w_state, edges, plan, config.shared_norm_bound, mask)
         if is_graphable(plan, state):

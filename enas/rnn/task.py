@@ -3,6 +3,7 @@
 Shapes: T steps, M architectures, B batch, H hidden.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -57,10 +58,8 @@ class LanguageTask(Task):
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
         self.random_length = random_length
         self.test_warm_up = test_warm_up
-        self._reward_batch_size = config.reward_batch_size or config.batch_size
-        length = config.shared_rnn_max_length
-        self._train = self._batches("train", config.batch_size, length, random_length=random_length)
-        self._valid = self._batches("valid", self._reward_batch_size, length, only_whole=True)
+        self._train = self._batches("train", config.batch_size, random_length=random_length)
+        self._valid = self._batches("valid", config.reward_batch_size or config.batch_size, only_whole=True)
         self._state: Tensor | None = None
         self._divided = ARCHITECTURES
 
@@ -79,9 +78,9 @@ class LanguageTask(Task):
             check_divides(self.config.batch_size, ranks)
         self.ranks, self._divided, self.model.part = ranks, dim, ranks.part(dim)
 
-    def _batches(self, split: str, batch_size: int, length: int, **settings: bool) -> TrainingBatches:
+    def _batches(self, split: str, batch_size: int, **settings: bool) -> TrainingBatches:
         rows = to_rows(getattr(self.corpus, split), batch_size, name=f"{self.corpus.name}, {split}.txt")
-        return TrainingBatches(rows, length, **settings, device=self.device)
+        return TrainingBatches(rows, self.config.shared_rnn_max_length, **settings, device=self.device)
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
         """The loss of M cells on the next training minibatch with regularisers, and their cross-entropy.
@@ -120,8 +119,7 @@ class LanguageTask(Task):
         """The reward of each of M cells on the next validation minibatch, ω in evaluation mode: [M]."""
         self.model.eval()
         inputs, targets, _ = next(self._valid)
-        state = self.model.initial_state(len(cells), self._reward_batch_size)
-        nll, _ = self.model.score(inputs, targets, cells, state)
+        nll, _ = self.model.score(inputs, targets, cells, self.model.initial_state(len(cells), inputs.shape[1]))
         return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
 
     def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:
@@ -143,14 +141,11 @@ class LanguageTask(Task):
 
     def _perplexities(self, cells: Sequence[RNNCell], split: str, max_batches: int | None = None) -> list[float]:
         self.model.eval()
-        config, tokens = self.config, getattr(self.corpus, split)
+        sizes = (self.config.batch_size, self.config.shared_rnn_max_length)
         warm_up = self.test_warm_up if split == "test" else 0
-        sizes = (config.batch_size, config.shared_rnn_max_length)
-        batches = evaluation_batches(tokens, *sizes, warm_up=warm_up, device=self.device)
+        batches = evaluation_batches(getattr(self.corpus, split), *sizes, warm_up=warm_up, device=self.device)
         state, total, count = None, 0.0, 0
-        for index, (inputs, targets, mask) in enumerate(batches):
-            if index == max_batches:
-                break
+        for inputs, targets, mask in itertools.islice(batches, max_batches):
             if state is None:
                 state = self.model.initial_state(len(cells), inputs.shape[1])
             nll, state = self.model.score(inputs, targets, cells, state, mask)

@@ -4,16 +4,12 @@ Shapes: S steps in the whole split, T steps in a batch, B rows (columns of the t
 Time comes first, so that `batch[t]` is what the recurrent cell sees at step t.
 """
 
-from __future__ import annotations
-
-import io
 from array import array
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -26,9 +22,7 @@ from enas.data.dataset_folder import Kind
 from enas.data.download import CATALOGUE
 from enas.data.identity import Identity, digest_of_tensors
 from enas.errors import NotFoundError, UserError
-from enas.rnn import token_cache
-from enas.rnn.token_cache import cached
-from enas.rnn.words import EOS, UNKNOWN, Words
+from enas.rnn.words import EOS, UNKNOWN, read_tokens
 
 TEXTS = Kind(
     layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
@@ -38,7 +32,7 @@ TEXTS = Kind(
     makers=builtin.MAKERS,
     others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
 )
-PIECE = 2**18  # bytes of numbers that are read back at once
+PIECE = 2**16  # tokens that are renumbered at once
 BAR_AFTER = 5  # seconds of an evaluation
 
 
@@ -80,11 +74,9 @@ class Corpus:
         if self.brings_eos:
             notes.append(f"{self.name}: lines that end in an {EOS} of their own get no second one")
         if any(self.unknown.values()):
-            counts = [(split, self.unknown[split], len(getattr(self, split))) for split in SPLITS]
-            shares = ", ".join(
-                f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for split, num, total in counts
-            )
-            notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {shares}")
+            counts = [(self.unknown[split], len(getattr(self, split)), split) for split in SPLITS]
+            shares = [f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for num, total, split in counts]
+            notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {', '.join(shares)}")
         return tuple(notes)
 
 
@@ -98,35 +90,66 @@ def load_corpus(
     the training split. Words outside it become `<unk>`; where the training text has no `<unk>` of its own, its words
     seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can learn it.
 
-    The token ids of a large text are kept beside it, in a hidden folder, and mapped into memory the next time.
-
     Raises:
         NotFoundError: the folder or one of its files is missing; the message says how to get it.
-        UserError: `name`, `vocab_min_count` or the content of a file is unusable.
+        UserError: `name` or the content of a file is unusable.
     """
-    if vocab_min_count < 1:
-        raise UserError(f"vocab_min_count is {vocab_min_count}; it must be at least 1, which keeps every word")
     folder = TEXTS.find(name, Path(data_dir))
     files = {split: folder / f"{split}.txt" for split in SPLITS}
     for path in files.values():
         if not path.exists():
             raise NotFoundError(f"{path}: no such file{TEXTS.how_to_get(name, folder.parent)}")
-    encode = partial(_encode, {split: Words(path, text_unit) for split, path in files.items()}, vocab_min_count)
-    found = None
-    if sum(path.stat().st_size for path in files.values()) >= token_cache.FROM:
-        settings = {"text_unit": text_unit, "vocab_min_count": vocab_min_count}
-        found = cached(folder / f".tokens-{text_unit}-{vocab_min_count}", settings, files, encode)
-    if found is None:
-        memory = {split: io.BytesIO() for split in SPLITS}
-        found = encode(memory)
-        found |= {split: torch.frombuffer(each.getbuffer(), dtype=torch.int32) for split, each in memory.items()}
-    return Corpus(name=name, **{**found, "vocabulary": tuple(found["vocabulary"])})
+    numbers: defaultdict[str, int] = defaultdict()  # in the order of first appearance
+    numbers.default_factory = numbers.__len__
+    texts = {split: _read(path, text_unit, numbers) for split, path in files.items()}
+    vocabulary = _build_vocabulary(texts["train"].counts, vocab_min_count)
+    if not set(vocabulary) - {EOS, UNKNOWN}:
+        raise UserError(
+            f"{files['train']}: every word is rarer than vocab_min_count {vocab_min_count}; a text "
+            "without blanks needs --text_unit character, a short one --vocab_min_count 1"
+        )
+    known = set(vocabulary)
+    unknown = {split: sum(text.counts[word] for word in text.counts.keys() - known) for split, text in texts.items()}
+    if any(unknown.values()) and UNKNOWN not in known:
+        vocabulary = (*vocabulary, UNKNOWN)
+    index = {word: i for i, word in enumerate(vocabulary)}
+    table = torch.tensor([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=torch.int32)
+    for text in texts.values():
+        for piece in text.tokens.split(PIECE):
+            piece.copy_(table.index_select(0, piece))
+    splits = (text.tokens for text in texts.values())
+    return Corpus(name, vocabulary, *splits, unknown, any(text.brings_eos for text in texts.values()))
 
 
-def check_size(name: str, size: int) -> None:
-    """Raise UserError for a size below 1."""
-    if size < 1:
-        raise UserError(f"{name} is {size}; it must be at least 1")
+class _Text(NamedTuple):
+    """A split: its tokens' numbers, int32 [tokens], how often each token occurs, and `Corpus.brings_eos`."""
+
+    tokens: Tensor
+    counts: Counter[str]
+    brings_eos: bool
+
+
+def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> _Text:
+    found, brings_eos = array("i"), False
+    for tokens, has_own in read_tokens(path, unit):
+        found.fromlist([numbers[token] for token in tokens])
+        brings_eos |= has_own
+    tokens = torch.from_numpy(np.asarray(found))
+    occurrences = torch.bincount(tokens, minlength=len(numbers)).tolist()
+    counts = Counter({word: num for word, num in zip(numbers, occurrences, strict=True) if num})
+    if not counts.keys() - {EOS}:
+        raise UserError(f"{path}: has no words; it must be a text of at least one word")
+    return _Text(tokens, counts, brings_eos)
+
+
+def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
+    # A text with an <unk> of its own has had its vocabulary chosen already.
+    threshold = 1 if UNKNOWN in counts else min_count
+    kept: Counter[str] = Counter()
+    for word, count in counts.items():
+        kept[word if count >= threshold or word == EOS else UNKNOWN] += count
+    # Counters keep the order of first appearance and sorting is stable, which settles the ties.
+    return tuple(sorted(kept, key=kept.__getitem__, reverse=True))
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
@@ -134,14 +157,13 @@ def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tenso
 
     `name` says in an error which text was too short: UserError unless each column has an input and a target.
     """
-    check_size("batch size", batch_size)
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
         raise UserError(
             f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, which takes at least "
             f"{2 * batch_size:,}; use more text or a smaller batch size"
         )
-    return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view of what may lie on disk
+    return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view
 
 
 class TrainingBatches:
@@ -150,6 +172,16 @@ class TrainingBatches:
     Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
     whether this batch begins the text, so that the state carried from the batch before must be zeroed. T is `length`,
     except for the last batch of a pass, which takes what is left; so every row but the first is a target once a pass.
+
+    Args:
+        rows: [S, B] with S ≥ 2, from `to_rows`.
+        length: see above.
+        random_length: draw T for each batch (Merity et al. 2017, section 4.1), so that words do not stand at the same
+            places pass after pass: from a normal distribution of standard deviation 5 around `length`, one time in
+            twenty around half of it; never below 5, or `length` when smaller.
+        only_whole: pass over the end of a pass that is shorter than `length`, unless it is the whole text: scores of
+            single batches are compared, and a few steps from the zero state score otherwise.
+        device: where batches lie, by default where `rows` lies.
 
     Attributes:
         cursor: the row at which the next batch's inputs begin. It outlives epochs, and is all there is to save.
@@ -164,32 +196,13 @@ class TrainingBatches:
         only_whole: bool = False,
         device: torch.device | str | None = None,
     ) -> None:
-        """`rows` is [S, B] with S >= 2, from `to_rows`; batches lie on `device`, by default where `rows` lies.
-
-        With `random_length`, T is drawn for each batch (Merity et al. 2017, section 4.1), so that words do not
-        stand at the same places of the same batches pass after pass: from a normal distribution of standard
-        deviation 5 around `length`, one time in twenty around half of it; never below 5, or `length` when smaller.
-
-        With `only_whole`, what is left at the end of a pass and shorter than `length` is passed over, unless it is the
-        whole text: scores of single batches are compared, and a few steps from the zero state score otherwise.
-        """
-        check_size("sequence length", length)
-        if rows.dim() != 2 or len(rows) < 2:
-            raise UserError(
-                f"rows have shape {tuple(rows.shape)}; they must be [steps, batch size] with 2 steps or more"
-            )
         self.rows = rows.to(device)
         self.length = length
         self.random_length = random_length
         self.only_whole = only_whole
         self.cursor = 0
 
-    @property
-    def batches_per_pass(self) -> int:
-        """Number of batches from one `is_start` to the next, at a fixed length."""
-        return -(-(len(self.rows) - 1) // self.length)
-
-    def __iter__(self) -> TrainingBatches:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> tuple[Tensor, Tensor, bool]:
@@ -213,25 +226,17 @@ class TrainingBatches:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where `state_dict` was taken; UserError if that was on a text or batch size of another shape."""
-        saved_shape = (state["num_steps"], state["batch_size"])
-        if saved_shape != tuple(self.rows.shape):
+        saved = (state["num_steps"], state["batch_size"])
+        if saved != tuple(self.rows.shape):
+            here = "not of {} at {}; use the text and the batch size it was saved with".format(*self.rows.shape)
             raise UserError(
-                f"the saved reading position belongs to a text of {saved_shape[0]} steps at batch size "
-                f"{saved_shape[1]}, not of {self.rows.shape[0]} at {self.rows.shape[1]}; use the text and the "
-                "batch size it was saved with"
+                f"the saved reading position belongs to a text of {saved[0]} steps at batch size {saved[1]}, {here}"
             )
-        if not 0 <= state["cursor"] < len(self.rows) - 1:
-            raise UserError(f"the saved cursor {state['cursor']} lies outside the {len(self.rows)} steps of the text")
         self.cursor = state["cursor"]
 
 
 def evaluation_batches(
-    tokens: Tensor,
-    batch_size: int,
-    length: int,
-    *,
-    warm_up: int = 0,
-    device: torch.device | str | None = None,
+    tokens: Tensor, batch_size: int, length: int, *, warm_up: int = 0, device: torch.device | str | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
 
@@ -244,19 +249,8 @@ def evaluation_batches(
     read in one column a token.
 
     A progress bar on a terminal shows an evaluation that takes longer than a few seconds.
-
-    Raises UserError on an empty stream, or a batch size or length below 1.
     """
-    check_size("sequence length", length)
-    check_size("batch size", batch_size)
-    if len(tokens) == 0:
-        raise UserError("the text has no tokens; there is nothing to evaluate on")
-    return _evaluation_batches(tokens.to(device), batch_size, length, warm_up)
-
-
-def _evaluation_batches(
-    tokens: Tensor, batch_size: int, length: int, warm_up: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    tokens = tokens.to(device)
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)
     column = torch.arange(num_columns, device=tokens.device)  # [B]
@@ -272,62 +266,3 @@ def _evaluation_batches(
         # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
         targets = tokens[position.clamp(max=len(tokens) - 1)].long()
         yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token
-
-
-def _encode(words: Mapping[str, Words], min_count: int, files: Mapping[str, IO[bytes]]) -> dict[str, Any]:
-    """Write the token ids of each split into its file, int32; returns what else a `Corpus` holds."""
-    numbers = _Numbers()
-    counts = {split: _number(each, numbers, files[split]) for split, each in words.items()}
-    vocabulary = _build_vocabulary(counts["train"], min_count)
-    if not set(vocabulary) - {EOS, UNKNOWN}:
-        raise UserError(
-            f"{words['train'].path}: every word is rarer than vocab_min_count {min_count}; a text "
-            "without blanks needs --text_unit character, a short one --vocab_min_count 1"
-        )
-    unknown = {split: sum(found[word] for word in found.keys() - set(vocabulary)) for split, found in counts.items()}
-    if any(unknown.values()) and UNKNOWN not in vocabulary:
-        vocabulary = (*vocabulary, UNKNOWN)
-    index = {word: i for i, word in enumerate(vocabulary)}
-    table = np.array([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=np.int32)
-    for file in files.values():
-        for piece in _read_back(file):
-            file.seek(-piece.nbytes, io.SEEK_CUR)
-            file.write(table[piece].tobytes())
-    brings_eos = any(each.brings_eos for each in words.values())
-    return {"vocabulary": vocabulary, "unknown": unknown, "brings_eos": brings_eos}
-
-
-class _Numbers(dict[str, int]):
-    """Word -> number, in the order of first appearance."""
-
-    def __missing__(self, word: str) -> int:
-        self[word] = number = len(self)
-        return number
-
-
-def _number(words: Words, numbers: _Numbers, file: IO[bytes]) -> Counter[str]:
-    """Write the numbers of a text's tokens, int32; returns how often each token occurs in this text."""
-    for tokens in words:
-        file.write(array("i", [numbers[token] for token in tokens]))
-    found = sum(np.bincount(piece, minlength=len(numbers)) for piece in _read_back(file))
-    counts = Counter({word: num for word, num in zip(numbers, np.atleast_1d(found).tolist(), strict=False) if num})
-    if not counts.keys() - {EOS}:
-        raise UserError(f"{words.path}: has no words; it must be a text of at least one word")
-    return counts
-
-
-def _read_back(file: IO[bytes]) -> Iterator[np.ndarray]:
-    """The numbers in a file, int32, piece by piece."""
-    file.seek(0)
-    while piece := file.read(PIECE):
-        yield np.frombuffer(piece, dtype=np.int32)
-
-
-def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
-    # A text with an <unk> of its own has had its vocabulary chosen already.
-    threshold = 1 if UNKNOWN in counts else min_count
-    kept: Counter[str] = Counter()
-    for word, count in counts.items():
-        kept[word if count >= threshold or word == EOS else UNKNOWN] += count
-    # Counters keep the order of first appearance and sorting is stable, which settles the ties.
-    return tuple(sorted(kept, key=kept.__getitem__, reverse=True))

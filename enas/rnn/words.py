@@ -15,64 +15,51 @@ PIECE = 2**20  # bytes of a line that are read at once
 WITH_BAR = 20_000_000  # bytes of a file that takes so long to read that a bar is shown
 
 
-class Words:
-    """The words of a file, or its characters, and an `<eos>` after each line: lists of tokens, one or more a line.
+def read_tokens(path: Path, unit: str) -> Iterator[tuple[list[str], bool]]:
+    """Read the words of a file, or its characters where `unit` is "character", and an `<eos>` after each line.
 
-    Args:
-        path: the file.
-        unit: "word" or "character".
+    Yields one or more lists of tokens a line, each with whether the line ended in an `<eos>` of its own.
 
-    Attributes:
-        brings_eos: whether a line that was read ended in an `<eos>` of its own.
+    Raises:
+        UserError: the file is not UTF-8 text with line feeds, or cannot be read.
     """
-
-    def __init__(self, path: Path, unit: str):
-        self.path = path
-        self.unit = unit
-        self.brings_eos = False
-
-    def __iter__(self) -> Iterator[list[str]]:
-        """Raises UserError for what is not UTF-8 text with line feeds, or cannot be read."""
+    advice = "it must be a readable text file"
+    with (
+        refusing(lambda error: f"{path}: cannot be read ({error.strerror}); {advice}"),
+        open(path, "rb") as file,
+        _bar(path, file) as bar,
+    ):
         last = ""  # token of the line
-        advice = "it must be a readable text file"
-        with (
-            refusing(lambda error: f"{self.path}: cannot be read ({error.strerror}); {advice}"),
-            open(self.path, "rb") as file,
-            self._bar(file) as bar,
-        ):
-            for number, piece, ends_line in _pieces(file):
-                text = _decode(piece, f"{self.path}, line {number}")
-                tokens = text.split() if self.unit == "word" else list(text.rstrip("\r\n"))
-                last = tokens[-1] if tokens else last
-                if ends_line and self.unit == "word" and last == EOS:
-                    self.brings_eos = True
-                elif ends_line:
-                    tokens.append(EOS)
-                if ends_line:
-                    last = ""
-                bar.update(len(piece))
-                yield tokens
+        for number, piece, ends_line in _pieces(file):
+            text = _decode(piece, f"{path}, line {number}")
+            tokens = text.split() if unit == "word" else list(text.rstrip("\r\n"))
+            last = tokens[-1] if tokens else last
+            has_own = ends_line and unit == "word" and last == EOS
+            if ends_line:
+                tokens += [] if has_own else [EOS]
+                last = ""
+            bar.update(len(piece))
+            yield tokens, has_own
 
-    def _bar(self, file: IO[bytes]) -> tqdm:
-        size = os.fstat(file.fileno()).st_size
-        name = f"{self.path.parent.name}: reading {self.path.stem}"
-        return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
+
+def _bar(path: Path, file: IO[bytes]) -> tqdm:
+    size = os.fstat(file.fileno()).st_size
+    name = f"{path.parent.name}: reading {path.stem}"
+    return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
 
 
 def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
     """Lines, long ones in pieces that end at a blank: the line's number, the piece, and whether the line ends there."""
-    number, kept, is_open = 1, b"", False
+    number, kept = 1, None  # the last word of a line that goes on
     while read := file.readline(PIECE):
-        piece = kept + read
+        piece = (kept or b"") + read
         if read.endswith(b"\n") or len(read) < PIECE:  # which is the end of the file
             yield number, piece, True
-            number, kept, is_open = number + 1, b"", False
-            continue
-        whole, blank, kept = piece.rpartition(b" ")
-        if blank:
+            number, kept = number + 1, None
+        else:
+            whole, blank, kept = piece.rpartition(b" ")
             yield number, whole + blank, False
-        is_open = True
-    if is_open:
+    if kept is not None:
         yield number, kept, True
 
 

@@ -1,11 +1,9 @@
 """The cells of `cell_sequence` as data: one recorded sequence of GPU kernels runs any of them.
 
 At the sizes of the paper a GPU is done with a node's product before Python has asked for the next. Here connections
-and activations are index tensors and each node has its own copy of the weights that it uses, so that the kernels of a
-sequence are the same for all cells of a space. They are recorded once, as a CUDA graph, and then replayed, with nothing
-left for Python to do in the loop over time.
-
-Without a GPU tests run the same kernel by kernel, and compare it with the reference.
+and activations are index tensors and each node has its own copy of its weights, so that all cells of a space have the
+same kernels. They are recorded once, as a CUDA graph, and then replayed without Python. Without a GPU, tests run them
+one by one.
 
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
@@ -15,7 +13,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,12 +30,11 @@ GRAPHS_KEPT = 16  # of the last used shapes; each has its own memory
 CODES = {name: code for code, name in enumerate(IN_PLACE)}
 
 
-@dataclass(frozen=True)
-class CellTensors:
+class CellTensors(NamedTuple):
     """M cells as data.
 
     Attributes:
-        parents: index of what each node reads, [N, M] int32.
+        parents: index of what each node reads, [N, M] int32: 0 is the state before the step, and j + 1 node j.
         codes: activation of each node, as `CODES` numbers them, [N, M] int32.
         shares: share of each node in its cell's output, [N, M].
     """
@@ -85,6 +82,16 @@ class CellGraph:
 
     Attributes:
         version: how many sequences have run; the backward pass is that of the last.
+        cells: what the cells are.
+        projected: the input's share of node 0's products, [T, B, 2H].
+        mask: dropout of what products read, [M, B, H].
+        nodes: before each step the state, then the nodes, [N+1, M, T, B, H]. Scoring keeps one step of these, of
+            `reads` and of `both`. Time is the third dimension, so that a weight's gradient is one product over time
+            and batch.
+        reads: what the products read, [N, M, T, B, H]. both: the products, [N, M, T, B, 2H].
+        states: the states after each step, [T, M, B, H]. scales: the factors that bound their norms, [T, M, B].
+        grad_states, grad_both: gradients of `states` and of `both`. grad_output: of the mean of the nodes, [M, B, H].
+        direct, through: of what each node reads, past and by way of its product, [N, M, B, H].
     """
 
     def __init__(self, shape: Shape, pointwise: ModuleType):
@@ -92,20 +99,21 @@ class CellGraph:
         self.pointwise = pointwise
         self.version = 0
         steps, m, batch, hidden, n = shape.steps, shape.cells, shape.batch, shape.hidden, shape.nodes
-        kept = steps if shape.has_backward else 1
         new = functools.partial(torch.zeros, dtype=shape.dtype, device=shape.device)
         operand = functools.partial(new, dtype=shape.products)
         index = functools.partial(torch.zeros, n, m, dtype=torch.int32, device=shape.device)
+
+        def kept(new: Callable[..., Tensor], nodes: int, size: int) -> Tensor:
+            return new(nodes, m, steps if shape.has_backward else 1, batch, size).expand(-1, -1, steps, -1, -1)
+
         self.cells = CellTensors(index(), index(), new(n, m))
         self.projected = new(steps, batch, 2 * hidden)
-        self.first = new(m, batch, hidden)
         self.mask = new(m, batch, hidden) if shape.is_masked else None
         self.w_state = operand(hidden, 2 * hidden)
         self.weights = operand(n - 1, m, hidden, 2 * hidden)
-        # Time is the third dimension, so that a weight's gradient is one product over time and batch.
-        self.nodes = new(n + 1, m, kept, batch, hidden)
-        self.reads = operand(n, m, kept, batch, hidden)
-        self.both = operand(n, m, kept, batch, 2 * hidden)
+        self.nodes = kept(new, n + 1, hidden)
+        self.reads = kept(operand, n, hidden)
+        self.both = kept(operand, n, 2 * hidden)
         self.states = new(steps, m, batch, hidden)
         self.scales = new(steps, m, batch)
         self._forward = self._recorded(self._run_forward)
@@ -152,21 +160,19 @@ class CellGraph:
         steps = len(projected)
         self.projected[:steps] = projected
         self.projected[steps:] = 0
-        self.first.copy_(state)
+        self.nodes[0, :, 0] = state
         if self.mask is not None:
             self.mask.copy_(mask)
-        tensors = _tensors(plan, self.shape.nodes)
-        for mine, value in zip((self.cells.parents, self.cells.codes, self.cells.shares), tensors, strict=True):
-            mine.copy_(value, non_blocking=True)
+        for buffer, value in zip(self.cells, _tensors(plan, self.shape.nodes), strict=True):
+            buffer.copy_(value, non_blocking=True)
         self.w_state.copy_(w_state)
-        # What is not there has no part in the output, but must not be what a diverged step has left.
+        # Absent nodes have weight 0 in the output, but 0 · NaN is NaN: clear what a diverged step has left.
         self.weights[len(plan.nodes) - 1 :] = 0
-        for j, node in enumerate(plan.nodes[1:]):
+        mine, theirs = [], []
+        for j, (node, weights) in enumerate(zip(plan.nodes[1:], plan.by_node(edges)[1:], strict=True)):
             if node.absent:
                 self.weights[j, node.absent] = 0
-        mine, theirs = [], []
-        for j, weights in enumerate(plan.by_node(edges)[1:]):
-            for (_, cells), weight in zip(plan.nodes[j + 1].edges, weights, strict=True):
+            for (_, cells), weight in zip(node.edges, weights, strict=True):
                 places = range(cells.start, cells.stop) if isinstance(cells, slice) else cells.tolist()
                 mine += [self.weights[j, m] for m in places]
                 theirs += [weight] * len(places)
@@ -183,55 +189,34 @@ class CellGraph:
         self.grad_states[steps:] = 0
         self._backward()
         dtype = self.shape.dtype
-        by_edge = [
-            self.grad_weights[j, cells].sum(0, dtype=dtype)
-            for j, node in enumerate(plan.nodes[1:])
-            for _, cells in node.edges
-        ]
+        nodes = zip(self.grad_weights, plan.nodes[1:], strict=False)
+        by_edge = [grads[cells].sum(0, dtype=dtype) for grads, node in nodes for _, cells in node.edges]
         grad_w_state = self.grad_w_state.to(dtype, copy=True)
         return self.grad_projected[:steps].clone(), self.grad_first.clone(), grad_w_state, by_edge
 
     def _run_forward(self) -> None:
-        shape, cells, pointwise = self.shape, self.cells, self.pointwise
-        rows = shape.cells * shape.batch
-        self.nodes[0, :, 0] = self.first
-        self.reads[0, :, 0] = self.first if self.mask is None else self.first * self.mask
+        shape, rows = self.shape, self.shape.cells * self.shape.batch
+        first = self.nodes[0, :, 0]
+        self.reads[0, :, 0] = first if self.mask is None else first * self.mask
         for t in range(shape.steps):
-            now = t if shape.has_backward else 0
-            nodes = self.nodes[:, :, now]
             for j in range(shape.nodes):
-                both, read = self.both[j, :, now], self.reads[j, :, now]
+                both, read = self.both[j, :, t], self.reads[j, :, t]
                 if j == 0 and not shape.has_backward:
                     torch.mm(read.view(rows, -1), self.w_state, out=both.view(rows, -1))
                 else:
                     torch.bmm(read, self._weights(j), out=both)
-                read_next = self.reads[j + 1, :, now] if j + 1 < shape.nodes else None
-                pointwise.node(cells, j, nodes, both, self._input(t, j), self.mask, read_next)
-            following = (t + 1 if shape.has_backward else 0) if t + 1 < shape.steps else None
-            next_state = None if following is None else self.nodes[0, :, following]
-            read_next = None if following is None else self.reads[0, :, following]
-            pointwise.output(
-                cells, nodes, shape.norm_bound, self.mask, self.states[t], self.scales[t], next_state, read_next
-            )
+                self.pointwise.node(self, t, j)
+            self.pointwise.output(self, t)
 
     def _run_backward(self) -> None:
-        shape, cells, pointwise = self.shape, self.cells, self.pointwise
-        direct = through = None
+        shape = self.shape
         for t in reversed(range(shape.steps)):
-            pointwise.output_backward(
-                self.grad_states[t], direct, through, self.mask, self.states[t], self.scales[t], shape.norm_bound,
-                self.grad_output,
-            )  # fmt: skip
-            nodes = self.nodes[:, :, t]
+            self.pointwise.output_backward(self, t)
             for j in reversed(range(shape.nodes)):
-                grad_both = self.grad_both[j, :, t]
-                pointwise.node_backward(
-                    cells, j, nodes, self.both[j, :, t], self._input(t, j), self.mask, self.grad_output, self.direct,
-                    self.through, grad_both,
-                )  # fmt: skip
-                torch.bmm(grad_both, self._weights(j).transpose(1, 2), out=self.through[j])
-            direct, through = self.direct[0], self.through[0]
-        self.grad_first.copy_(direct + (through if self.mask is None else through * self.mask))
+                self.pointwise.node_backward(self, t, j)
+                torch.bmm(self.grad_both[j, :, t], self._weights(j).transpose(1, 2), out=self.through[j])
+        through = self.through[0]
+        self.grad_first.copy_(self.direct[0] + (through if self.mask is None else through * self.mask))
         reads, grads = self.reads.flatten(2, 3), self.grad_both.flatten(2, 3)  # [N, M, T·B, …]
         self.grad_projected.copy_(self.grad_both[0].sum(0, dtype=shape.dtype))
         torch.mm(reads[0].flatten(0, 1).t(), grads[0].flatten(0, 1), out=self.grad_w_state)
@@ -243,12 +228,9 @@ class CellGraph:
         """Those of node j's product, [M, H, 2H]."""
         return self.w_state.expand(self.shape.cells, -1, -1) if j == 0 else self.weights[j - 1]
 
-    def _input(self, t: int, j: int) -> Tensor | None:
-        return self.projected[t] if j == 0 else None
 
-
-def _tensors(plan: Plan, num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The `CellTensors` of a plan, on the CPU, filled up with nodes that read node 0 and have no share."""
+def _tensors(plan: Plan, num_nodes: int) -> CellTensors:
+    """The cells of a plan, on the CPU, filled up with nodes that read node 0 and have no share."""
     m, missing = len(plan.shares[0]), num_nodes - len(plan.nodes)
     parents = [[0] * m, *([parent + 1 for parent in node.parents] for node in plan.nodes[1:]), *[[1] * m] * missing]
     codes = torch.zeros(num_nodes, m, dtype=torch.int32)
@@ -256,7 +238,7 @@ def _tensors(plan: Plan, num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
         for name, cells in node.groups:
             codes[j, cells] = CODES[name]
     shares = torch.tensor([*plan.shares, *[[0.0] * m] * missing], dtype=torch.float64)
-    return torch.tensor(parents, dtype=torch.int32), codes, shares
+    return CellTensors(torch.tensor(parents, dtype=torch.int32), codes, shares)
 
 
 class _GraphSequence(torch.autograd.Function):

@@ -5,12 +5,10 @@ A node's step is a highway layer over its parent h_i (node 0: over the previous 
     [a_c, a_h] = h_i · [Wc_ij, Wh_ij]        one [H, 2H] product for all cells that use the edge
     h_j = h_i + σ(a_c) ⊙ (f_j(a_h) − h_i)    equal to c ⊙ f + (1 − c) ⊙ h_i
 
-`rnn_reference` has the same equations without the speed. Dropout of the state, one mask a sequence, is on the h_i of
-the products and not on those of the second line.
-
-The backward pass is written out because that is where the speed is: automatic differentiation would form
-each weight gradient from T small products and record a graph node for each of 10·T·N pointwise steps; here a
-weight gradient is one product over the whole sequence.
+`enas.rnn.reference` has the same equations without the speed. Dropout of the state, one mask a sequence, is on the h_i
+of the products and not on those of the second line. The backward pass is written out for speed: automatic
+differentiation would form each weight gradient from T small products, and record 10·T·N pointwise steps; here a weight
+gradient is one product over the whole sequence.
 
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
@@ -19,7 +17,7 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,27 +26,15 @@ from torch.autograd.function import once_differentiable
 from enas.rnn.activations import activate, differentiate
 from enas.rnn.cell import RNNCell
 
-
-class InPlace(NamedTuple):
-    """An activation whose derivative is a function of its value, so that what it is applied to can be overwritten.
-
-    Attributes:
-        activate: applies it in place.
-        differentiate: its gradient and its value, to that of its argument.
-    """
-
-    activate: Callable[[Tensor], Tensor]
-    differentiate: Callable[[Tensor, Tensor], Tensor]
-
-
-# Only for speed: any other activation uses its function and autograd, and its argument is kept.
-IN_PLACE = {
-    "tanh": InPlace(torch.tanh_, torch.ops.aten.tanh_backward),
-    "ReLU": InPlace(torch.relu_, lambda grad, value: torch.ops.aten.threshold_backward(grad, value, 0)),
-    "identity": InPlace(lambda x: x, lambda grad, value: grad),
-    "sigmoid": InPlace(torch.sigmoid_, torch.ops.aten.sigmoid_backward),
+# The activations whose derivative is a function of their value, so that what they are applied to can be overwritten:
+# the function in place, and what turns a gradient and the value into the gradient of the argument. Only for speed: any
+# other activation uses its function and autograd, and its argument is kept.
+IN_PLACE: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "tanh": (torch.tanh_, torch.ops.aten.tanh_backward),
+    "ReLU": (torch.relu_, lambda grad, value: torch.ops.aten.threshold_backward(grad, value, 0)),
+    "identity": (lambda x: x, lambda grad, value: grad),
+    "sigmoid": (torch.sigmoid_, torch.ops.aten.sigmoid_backward),
 }
-
 
 Cells = slice | Tensor  # some of M cells, a slice where they lie side by side
 Edge = tuple[int, int]  # the labels of a previous node and of the node that reads it
@@ -103,10 +89,7 @@ class NodePlan:
 
     def weight_gradients(self, parents: Tensor, grads: Tensor) -> list[Tensor]:
         """Of each edge, Σ over steps, cells and batch of parentᵀ · grad, [h, k], of [T, M, B, h] and [T, M, B, k]."""
-        return [
-            parents[:, cells].reshape(-1, parents.shape[-1]).t() @ grads[:, cells].reshape(-1, grads.shape[-1])
-            for _, cells in self.edges
-        ]
+        return [_over_time(parents[:, cells], grads[:, cells]) for _, cells in self.edges]
 
 
 @dataclass(frozen=True)
@@ -144,13 +127,14 @@ class Plan:
     @staticmethod
     def _node(cells: Sequence[RNNCell], position: int) -> NodePlan:
         present = [position < cell.num_blocks for cell in cells]
-        names = [cell.activations[position] if here else "identity" for cell, here in zip(cells, present, strict=True)]
+        pairs = list(zip(cells, present, strict=True))
+        names = _grouped([cell.activations[position] if here else "identity" for cell, here in pairs])
         absent = [m for m, here in enumerate(present) if not here]
         if position == 0:
-            return NodePlan((), _grouped(names), (), absent)
-        parents = tuple(cell.parents[position - 1] if here else 0 for cell, here in zip(cells, present, strict=True))
-        edges = [cell.edges[position - 1] if here else None for cell, here in zip(cells, present, strict=True)]
-        return NodePlan(parents, _grouped(names), _grouped(edges), absent)
+            return NodePlan((), names, (), absent)
+        parents = tuple(cell.parents[position - 1] if here else 0 for cell, here in pairs)
+        edges = [cell.edges[position - 1] if here else None for cell, here in pairs]
+        return NodePlan(parents, names, _grouped(edges), absent)
 
 
 def _grouped(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -205,9 +189,9 @@ def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument
         if name not in IN_PLACE:
             _put(value, cells, activate(name, _some(value, cells)))
         elif isinstance(cells, slice):
-            IN_PLACE[name].activate(value[cells])
+            IN_PLACE[name][0](value[cells])
         else:
-            _put(value, cells, IN_PLACE[name].activate(_some(value, cells)))
+            _put(value, cells, IN_PLACE[name][0](_some(value, cells)))
     torch.lerp(parent, value, gate, out=out)
 
 
@@ -225,7 +209,7 @@ def _highway_backward(
     for name, cells in node.groups:
         target = out[..., hidden:]
         if name in IN_PLACE:
-            _put(target, cells, IN_PLACE[name].differentiate(_some(through, cells), _some(value, cells)))
+            _put(target, cells, IN_PLACE[name][1](_some(through, cells), _some(value, cells)))
         else:
             _put(target, cells, differentiate(name, _some(through, cells), _some(argument, cells)))
     return grad - through
@@ -301,12 +285,16 @@ class _CellSequence(torch.autograd.Function):
             )
             through = _state_product(grad_both[t, 0], w_state_t, out=torch.empty_like(direct))
             carried = direct.add_(_masked(through, mask))
-        reads, grads = _masked(states[:-1], mask), grad_both[:, 0]
-        grad_w_state, grads = reads.reshape(-1, hidden).t() @ grads.reshape(-1, 2 * hidden), grads.sum(1)
+        grad_w_state, grads = _over_time(_masked(states[:-1], mask), grad_both[:, 0]), grad_both[:, 0].sum(1)
         grad_edges = []
         for j, node in enumerate(plan.nodes[1:], start=1):
             grad_edges += node.weight_gradients(_masked(node.select(values), mask), grad_both[:, j])
         return grads, carried, grad_w_state, None, None, None, None, *grad_edges
+
+
+def _over_time(reads: Tensor, grads: Tensor) -> Tensor:
+    """The gradient of a weight, [h, k], of what its product reads [T, M, B, h] and the product's gradient."""
+    return reads.reshape(-1, reads.shape[-1]).t() @ grads.reshape(-1, grads.shape[-1])
 
 
 def _state_product(x: Tensor, w_state: Tensor, out: Tensor) -> Tensor:

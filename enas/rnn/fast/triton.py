@@ -5,9 +5,8 @@
 
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from enas.rnn.fast.graph import CODES, CellTensors
+from enas.rnn.fast.graph import CODES, CellGraph
 
 BLOCK = 256  # hidden units of one program
 TANH, RELU, SIGMOID = (tl.constexpr(CODES[name]) for name in ("tanh", "ReLU", "sigmoid"))
@@ -30,12 +29,12 @@ def _slope(code, value):
 
 
 @triton.jit
-def _gate_and_value(code, both, both_m, projected, projected_m, m, b, h, inside, hidden, has_input: tl.constexpr):
+def _gate_and_value(code, both, both_m, projected, m, b, h, inside, hidden, has_input: tl.constexpr):
     at = both + m * both_m + b * 2 * hidden + h
     gate = tl.load(at, inside, 0.0).to(tl.float32)
     argument = tl.load(at + hidden, inside, 0.0).to(tl.float32)
     if has_input:
-        added = projected + m * projected_m + b * 2 * hidden + h
+        added = projected + b * 2 * hidden + h
         gate += tl.load(added, inside, 0.0)
         argument += tl.load(added + hidden, inside, 0.0)
     return tl.sigmoid(gate), _activated(code, argument)
@@ -44,7 +43,7 @@ def _gate_and_value(code, both, both_m, projected, projected_m, m, b, h, inside,
 @triton.jit
 def _node(
     parents, codes, nodes, nodes_n: tl.int64, nodes_m: tl.int64, both, both_m: tl.int64, projected,
-    projected_m: tl.int64, mask, read, read_m: tl.int64, j, cells, batch, hidden,
+    mask, read, read_m: tl.int64, j, cells, batch, hidden,
     has_input: tl.constexpr, has_mask: tl.constexpr, has_next: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
@@ -54,7 +53,7 @@ def _node(
     code = tl.load(codes + j * cells + m)
     here = nodes + m * nodes_m + b * hidden + h
     parent = tl.load(here + tl.load(parents + j * cells + m).to(tl.int64) * nodes_n, inside, 0.0)
-    gate, value = _gate_and_value(code, both, both_m, projected, projected_m, m, b, h, inside, hidden, has_input)
+    gate, value = _gate_and_value(code, both, both_m, projected, m, b, h, inside, hidden, has_input)
     result = parent + gate * (value - parent)
     tl.store(here + (j + 1) * nodes_n, result, inside)
     if has_next:
@@ -120,7 +119,7 @@ def _output_backward(
 @triton.jit
 def _node_backward(
     parents, codes, shares, nodes, nodes_n: tl.int64, nodes_m: tl.int64, both, both_m: tl.int64, projected,
-    projected_m: tl.int64, mask, grad_output, direct, through, grad_both, j, cells, batch, hidden, num_nodes,
+    mask, grad_output, direct, through, grad_both, j, cells, batch, hidden, num_nodes,
     has_input: tl.constexpr, has_mask: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
@@ -139,7 +138,7 @@ def _node_backward(
     code = tl.load(codes + j * cells + m)
     here = nodes + m * nodes_m + b * hidden + h
     parent = tl.load(here + tl.load(parents + j * cells + m).to(tl.int64) * nodes_n, inside, 0.0)
-    gate, value = _gate_and_value(code, both, both_m, projected, projected_m, m, b, h, inside, hidden, has_input)
+    gate, value = _gate_and_value(code, both, both_m, projected, m, b, h, inside, hidden, has_input)
     by_value = grad * gate
     to = grad_both + m * both_m + b * 2 * hidden + h
     tl.store(to, grad * (value - parent) * gate * (1 - gate), inside)
@@ -147,85 +146,47 @@ def _node_backward(
     tl.store(direct + j * one_node + at, grad - by_value, inside)
 
 
-def node(
-    cells: CellTensors,
-    j: int,
-    nodes: Tensor,
-    both: Tensor,
-    projected: Tensor | None,
-    mask: Tensor | None,
-    read_next: Tensor | None,
-) -> None:
+def node(graph: CellGraph, t: int, j: int) -> None:
     """As in `tests/cell_pointwise.py`."""
+    cells, nodes, both = graph.cells, graph.nodes[:, :, t], graph.both[j, :, t]
+    read = graph.reads[j + 1, :, t] if j + 1 < len(graph.reads) else None
     _, m, batch, hidden = nodes.shape
     _node[(m * batch, triton.cdiv(hidden, BLOCK))](
         cells.parents, cells.codes, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
-        projected, _per_cell(projected), mask, read_next, 0 if read_next is None else read_next.stride(0),
-        j, m, batch, hidden,
-        has_input=projected is not None, has_mask=mask is not None, has_next=read_next is not None, block=BLOCK,
+        graph.projected[t], graph.mask, read, 0 if read is None else read.stride(0), j, m, batch, hidden,
+        has_input=j == 0, has_mask=graph.mask is not None, has_next=read is not None, block=BLOCK,
     )  # fmt: skip
 
 
-def _per_cell(projected: Tensor | None) -> int:
-    """How far apart the cells' inputs lie; 0 where there is one for all of them, or none."""
-    return 0 if projected is None or projected.dim() == 2 else projected.stride(0)
-
-
-def output(
-    cells: CellTensors,
-    nodes: Tensor,
-    norm_bound: float,
-    mask: Tensor | None,
-    state: Tensor,
-    scale: Tensor,
-    next_state: Tensor | None,
-    read_next: Tensor | None,
-) -> None:
+def output(graph: CellGraph, t: int) -> None:
     """As in `tests/cell_pointwise.py`."""
+    nodes, has_next = graph.nodes[:, :, t], t + 1 < len(graph.states)
+    following, read = (graph.nodes[0, :, t + 1], graph.reads[0, :, t + 1]) if has_next else (None, None)
     size, m, batch, hidden = nodes.shape
-    has_next = next_state is not None
     _output[(m * batch,)](
-        cells.shares, nodes, nodes.stride(0), nodes.stride(1), norm_bound, mask, state, scale,
-        next_state, next_state.stride(0) if has_next else 0, read_next, read_next.stride(0) if has_next else 0,
-        m, batch, hidden, size - 1,
-        has_mask=mask is not None, has_next=has_next, block=triton.next_power_of_2(hidden),
+        graph.cells.shares, nodes, nodes.stride(0), nodes.stride(1), graph.shape.norm_bound, graph.mask,
+        graph.states[t], graph.scales[t], following, following.stride(0) if has_next else 0,
+        read, read.stride(0) if has_next else 0, m, batch, hidden, size - 1,
+        has_mask=graph.mask is not None, has_next=has_next, block=triton.next_power_of_2(hidden),
     )  # fmt: skip
 
 
-def output_backward(
-    grad_state: Tensor,
-    direct: Tensor | None,
-    through: Tensor | None,
-    mask: Tensor | None,
-    state: Tensor,
-    scale: Tensor,
-    norm_bound: float,
-    grad_output: Tensor,
-) -> None:
+def output_backward(graph: CellGraph, t: int) -> None:
     """As in `tests/cell_pointwise.py`."""
-    m, batch, hidden = grad_output.shape
+    m, batch, hidden = graph.grad_output.shape
     _output_backward[(m * batch,)](
-        grad_state, direct, through, mask, state, scale, norm_bound, grad_output, hidden,
-        has_next=direct is not None, has_mask=mask is not None, block=triton.next_power_of_2(hidden),
+        graph.grad_states[t], graph.direct, graph.through, graph.mask, graph.states[t], graph.scales[t],
+        graph.shape.norm_bound, graph.grad_output, hidden,
+        has_next=t + 1 < len(graph.states), has_mask=graph.mask is not None, block=triton.next_power_of_2(hidden),
     )  # fmt: skip
 
 
-def node_backward(
-    cells: CellTensors,
-    j: int,
-    nodes: Tensor,
-    both: Tensor,
-    projected: Tensor | None,
-    mask: Tensor | None,
-    grad_output: Tensor,
-    direct: Tensor,
-    through: Tensor,
-    grad_both: Tensor,
-) -> None:
+def node_backward(graph: CellGraph, t: int, j: int) -> None:
     """As in `tests/cell_pointwise.py`."""
+    cells, nodes, both, grad_both = graph.cells, graph.nodes[:, :, t], graph.both[j, :, t], graph.grad_both[j, :, t]
     size, m, batch, hidden = nodes.shape
     _node_backward[(m * batch, triton.cdiv(hidden, BLOCK))](
         cells.parents, cells.codes, cells.shares, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
-        projected, _per_cell(projected), mask, grad_output, direct, through, grad_both, j, m, batch, hidden, size - 1,
-        has_input=projected is not None, has_mask=mask is not None, block=BLOCK,
+        graph.projected[t], graph.mask, graph.grad_output, graph.direct, graph.through, grad_both,
+        j, m, batch, hidden, size - 1, has_input=j == 0, has_mask=graph.mask is not None, block=BLOCK,
     )  # fmt: skip
