@@ -45,9 +45,9 @@ shared_activation_reg = 0.0  # off: it hides how architectures differ; AWD uses 
 shared_temporal_activation_reg = 0.0  # off, likewise; AWD uses 1
 shared_norm_stabilizer = 0.0  # off: shared_norm_bound does this
 shared_init_range = 0.0  # 1/√shared_hid keeps the scale of activations at every size
-shared_embed_init_range = 0.05  # small, for the decoder is the same matrix
-shared_input_scale = 0.0  # √shared_embed (Vaswani et al. 2017, section 3.4): the cell must not start on tiny inputs
-shared_unigram_bias = True  # so that the first steps are not spent on learning how frequent words are
+# The cell must not start on tiny inputs (Vaswani et al. 2017, section 3.4), nor spend its first steps on learning how
+# frequent words are.
+shared_plain_start = False
 
 # Training the shared model (paper section 3.1)
 shared_rnn_max_length = 35  # the field's habit on Penn Treebank since Zaremba et al. 2014
@@ -102,7 +102,6 @@ controller_start = 0.0  # the paper trains it from the first epoch
 controller_hid = 100  # paper section 3.1
 softmax_temperature = 5.0  # paper section 3.1: flat distributions explore
 tanh_c = 2.5  # paper section 3.1: no choice becomes certain
-controller_init_range = 0.1  # paper section 3.1
 controller_near_prior = 0.0  # off: with it enas_lm finds deep cells even where they are no better
 cnn_authors_prior = False  # no operation is preferred before it has earned it
 controller_max_step = 2000  # paper section 3.1

@@ -45,7 +45,12 @@ RETIRED: dict[str, Any] = {
     "cnn_separable_start": 0.0,
     "cnn_separable_prior": 0.0,
     "cnn_operation_tanh_c": 0.0,
+    "shared_embed_init_range": 0.05,
+    "controller_init_range": 0.1,
 }
+# Two that became one: its name, and its value for each pair of theirs.
+JOINED = ("shared_input_scale", "shared_unigram_bias")
+JOINED_AS = ("shared_plain_start", {(0.0, True): False, (1.0, False): True})
 
 
 def _train_types() -> tuple[str, ...]:
@@ -253,9 +258,19 @@ def config_from(settings: object, source: str) -> Config:
     if not isinstance(settings, dict):
         raise UserError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
     try:
-        return Config(**{name: value for name, value in settings.items() if not _is_retired(name, value)})
+        return Config(**{name: value for name, value in _joined(settings).items() if not _is_retired(name, value)})
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def _joined(settings: dict[str, Any]) -> dict[str, Any]:
+    pair = tuple(settings.get(name, default) for name, default in zip(JOINED, (0.0, True), strict=True))
+    new, values = JOINED_AS
+    if not set(JOINED) & settings.keys():
+        return settings
+    if pair not in values:
+        raise UserError(f"{JOINED[0]} is {pair[0]} and {JOINED[1]} {pair[1]}; this version knows only {new}")
+    return {new: values[pair], **{name: value for name, value in settings.items() if name not in JOINED}}
 
 
 def _is_retired(name: str, value: Any) -> bool:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
+import tiny
 import torch
 from scipy.stats import chisquare
 from test_own_space import EXAMPLE, registering
@@ -74,8 +75,8 @@ def rows_of(space: Space, architectures) -> list[tuple[int, ...]]:
 def make_controller(name: str, **settings):
     """A float64 controller whose large weights prefer some architectures clearly to others."""
     torch.manual_seed(0)
-    settings = {"controller_hid": 6, "softmax_temperature": 2.0, "controller_init_range": 1.5, **settings}
-    return SPACES[name].controller(SPACES[name].space, SPACES[name].config(**settings)).double()
+    settings = {"controller_hid": 6, "softmax_temperature": 2.0, **settings}
+    return tiny.enlarged(SPACES[name].controller(SPACES[name].space, SPACES[name].config(**settings)).double(), 15)
 
 
 def make_independent(space: Space, *penalty) -> IndependentController:
@@ -292,7 +293,7 @@ def test_logits_are_divided_by_the_temperature_then_squashed(tanh_c):
 
 def test_decisions_that_a_smaller_cell_does_not_take_get_no_gradient():
     torch.manual_seed(0)
-    controller = RNNController(FlexibleRNNSpace(5, ACTIVATIONS), RNNControllerConfig(controller_init_range=1.5))
+    controller = tiny.enlarged(RNNController(FlexibleRNNSpace(5, ACTIVATIONS), RNNControllerConfig()), 15)
     sample = controller.log_prob([RNNCell(("tanh",) * 3, (0, 1))])
     (sample.log_probs.sum() + sample.entropies.sum()).backward()
     taken = [decoder.weight.grad is not None and bool(decoder.weight.grad.any()) for decoder in controller.decoders]
@@ -354,7 +355,7 @@ def test_probabilities_of_larger_cells_sum_to_one():
     """Only such cells have nodes that read other nodes."""
     torch.manual_seed(0)
     space = MicroSpace(2, ("identity",))
-    controller = MicroController(space, MicroControllerConfig(controller_hid=5, controller_init_range=1.5)).double()
+    controller = tiny.enlarged(MicroController(space, MicroControllerConfig(controller_hid=5)).double(), 15)
     networks = [space.decode(row) for row in itertools.product(*map(range, space.sizes))]
     assert len(networks) == (4 * 9) ** 2
     assert controller.log_prob(networks).log_probs.sum(1).exp().sum().item() == pytest.approx(1, abs=1e-12)
@@ -407,8 +408,7 @@ def test_the_authors_prior_prefers_separable_convolutions():
 
 def test_the_penalty_of_twelve_layers_is_the_mean_of_eleven_sums():
     """With every probability 1/2 a pair costs KL(1/2 ‖ 0.4), and the 66 pairs of 12 layers 6 times that."""
-    config = MacroControllerConfig(controller_hid=4, controller_init_range=1e-6)
-    controller = MacroController(MacroSpace(12), config).double()
+    controller = tiny.enlarged(MacroController(MacroSpace(12), MacroControllerConfig(controller_hid=4)).double(), 1e-5)
     pair = 0.5 * math.log(0.5 / 0.4) + 0.5 * math.log(0.5 / 0.6)
     assert controller.sample(1).penalty.item() == pytest.approx(66 / 11 * pair, rel=1e-6)
 

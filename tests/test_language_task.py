@@ -33,12 +33,11 @@ def make_task(
 ) -> LanguageTask:
     """A float64 task; `model` changes its shared parameters, `settings` the task itself."""
     corpus = corpus or make_corpus()
-    sizes = {"shared_embed": 4, "shared_hid": 4, "num_blocks": 3}
-    ranges = {"shared_init_range": 1.0, "shared_embed_init_range": 1.0}
+    sizes = {"shared_embed": 4, "shared_hid": 4, "num_blocks": 3, "shared_init_range": 1.0}
     torch.manual_seed(0)
-    shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**tiny.CALM, **sizes, **ranges, **(model or {})}))
+    shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**tiny.CALM, **sizes, **(model or {})}))
     config = LanguageTaskConfig(**{"batch_size": BATCH, "shared_rnn_max_length": LENGTH, **settings})
-    return LanguageTask(corpus, shared.double(), config, test_warm_up=test_warm_up)
+    return LanguageTask(corpus, tiny.with_large_embeddings(shared.double()), config, test_warm_up=test_warm_up)
 
 
 def training_batches(task: LanguageTask) -> TrainingBatches:

@@ -16,8 +16,9 @@ T, B, H, V = 5, 3, 4, 7
 
 def make_model(**settings) -> LSTMModel:
     torch.manual_seed(0)
-    sizes = {"shared_embed": H, "shared_hid": H, "shared_embed_init_range": 1.0}
-    return LSTMModel(V, LanguageModelConfig(**{**tiny.CALM, **sizes, **settings})).double()
+    sizes = {"shared_embed": H, "shared_hid": H}
+    model = LSTMModel(V, LanguageModelConfig(**{**tiny.CALM, **sizes, **settings})).double()
+    return tiny.with_large_embeddings(model)
 
 
 def words(steps: int = T) -> torch.Tensor:

@@ -54,8 +54,8 @@ def test_training_learns(tmp_path):
 
 def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_path):
     """As one stream, 5,000 words are 834 passes of 6; in 90 columns of 56 words, and 200 before them, they are 43."""
-    settings = {"shared_init_range": 0.5, "shared_embed_init_range": 0.5}
-    trainer = tiny.scratch_trainer(tmp_path, CELL, batch_size=90, **settings)
+    trainer = tiny.scratch_trainer(tmp_path, CELL, batch_size=90, shared_init_range=0.5)
+    tiny.with_large_embeddings(trainer.task.model)
     corpus = replace(trainer.task.corpus, test=trainer.task.corpus.test.repeat(100)[:5000])
     trainer.task.corpus = corpus
     passes, score = [], trainer.task.model.score

@@ -175,6 +175,23 @@ def _trainer(config: Config, folder: Path, architecture):
     return make_trainer(config, task, controller, folder / "run", cost=cost_of(config, data))
 
 
+def with_large_embeddings(model):
+    """A language model whose embeddings, and tied decoder, are as large as its other weights in tests."""
+    with torch.no_grad():
+        for weight in {model.embedding, model.decoder}:
+            weight *= 20
+    return model
+
+
+def enlarged(controller, factor: float):
+    """A controller whose weights were drawn from a larger range; biases of decoders are not drawn."""
+    with torch.no_grad():
+        for name, weight in controller.named_parameters():
+            if not (name.startswith("decoders") and name.endswith("bias")):
+                weight *= factor
+    return controller
+
+
 def only_run(log_dir: Path) -> Path:
     """The one run folder in `log_dir`."""
     (folder,) = log_dir.iterdir()

@@ -17,6 +17,8 @@ from enas.rnn.settings import LanguageModelConfig
 from enas.search.precision import product_dtype
 from enas.search.ranks import WHOLE
 
+EMBED_RANGE = 0.05  # embeddings start uniform in ±this: small, for the decoder is the same matrix
+
 
 @dataclass(frozen=True)
 class SequenceOutput:
@@ -74,7 +76,7 @@ class LanguageModel(nn.Module, ABC):
         for weight in cell_weights:
             nn.init.uniform_(weight, -cell_range, cell_range)
         for weight in dict.fromkeys((self.embedding, self.decoder)):
-            nn.init.uniform_(weight, -self.config.shared_embed_init_range, self.config.shared_embed_init_range)
+            nn.init.uniform_(weight, -EMBED_RANGE, EMBED_RANGE)
 
     @torch.no_grad()
     def start_from_frequencies(self, words: Tensor) -> None:
@@ -95,7 +97,8 @@ class LanguageModel(nn.Module, ABC):
         """
         config, training = self.config, self.training
         embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
-        embedded = embedded * (config.shared_input_scale or config.shared_embed**0.5)
+        if not config.shared_plain_start:
+            embedded = embedded * config.shared_embed**0.5
         embedded = locked_dropout(embedded, config.shared_dropouti, training, self.part)
         states, last = self.run_cells(embedded, architectures, state)  # [T, M, B, H]
         outputs = locked_dropout(self.normalise(states), config.shared_dropout, training, self.part)

@@ -59,7 +59,7 @@ def _model_of(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMB
 
 
 def _prepared(config: ConfigLike, corpus: Corpus, model: LanguageModel, device: torch.device) -> LanguageModel:
-    if config.shared_unigram_bias:
+    if not config.shared_plain_start:
         model.start_from_frequencies(corpus.train)
     return model.to(device)
 

@@ -107,9 +107,11 @@ class LanguageModelConfig(PrecisionConfig):
     shared_dropout: float = setting(0.4, "locked dropout on the output", at_least=0, below=1)
     shared_wdrop: float = setting(0.5, "DropConnect on the state's weights of node 0", at_least=0, below=1)
     shared_init_range: float = setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid", at_least=0)
-    shared_embed_init_range: float = setting(0.05, "embeddings start uniform in ±this", above=0)
-    shared_input_scale: float = setting(0.0, "embedded words are multiplied by this; 0 is √shared_embed", at_least=0)
-    shared_unigram_bias: bool = setting(True, "the decoder's bias starts at the words' log frequencies in training")
+    shared_plain_start: bool = setting(
+        False,
+        "as enas_lm: embedded words are not multiplied by √shared_embed, and the decoder's bias starts at 0, not at the "
+        "words' log frequencies",
+    )
 
     def check(self) -> None:
         if self.tie_weights and self.shared_embed != self.shared_hid:

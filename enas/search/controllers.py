@@ -18,6 +18,8 @@ from enas.search.architecture import Architecture
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 
+INIT_RANGE = 0.1  # paper section 3.1
+
 ArchT = TypeVar("ArchT", bound=Architecture)
 
 
@@ -261,10 +263,9 @@ class LSTMController(SpaceController[ArchT]):
 
 
 def start_small(controller: Any) -> None:
-    """Draw the weights of an LSTM controller anew from its `controller_init_range`; biases of decoders are zero."""
-    limit = controller.config.controller_init_range
+    """Draw the weights of an LSTM controller anew, uniform in ±`INIT_RANGE`; biases of decoders are zero."""
     for weight in controller.parameters():
-        nn.init.uniform_(weight, -limit, limit)
+        nn.init.uniform_(weight, -INIT_RANGE, INIT_RANGE)
     for decoder in controller.decoders:
         nn.init.zeros_(decoder.bias)
 

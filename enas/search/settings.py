@@ -29,7 +29,6 @@ class ControllerConfig(Settings):
     controller_hid: int = setting(100, "LSTM units of the controller", at_least=1, only=LSTM)
     softmax_temperature: float = setting(5.0, "logits are divided by this", above=0, only=LSTM)
     tanh_c: float = setting(2.5, "logits are then squashed to ±this; 0 does not squash", at_least=0, only=LSTM)
-    controller_init_range: float = setting(0.1, "controller weights start uniform in ±this", above=0, only=LSTM)
 
 
 @dataclass(frozen=True, kw_only=True)
