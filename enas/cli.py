@@ -6,17 +6,22 @@ enas export --load_path RUN --output my_cell
 
 import pkgutil
 import sys
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 from typing import Any
 
 from enas.data.download import ALIASES, CATALOGUE
 from enas.errors import UserError, did_you_mean
 from enas.parser import Parser, add_settings, guarded, parse_flags
 from enas.search.formats import FORMATS
+from enas.settings import Settings
 from enas.studies.settings import EvaluationConfig
 
-Flags = Mapping[str, Mapping[str, Any]]  # by name, the arguments of argparse's add_argument
+Flag = tuple[str, dict[str, Any]]  # its name, and the arguments of argparse's add_argument
+
+
+def _flag(name: str, help: str, **arguments: Any) -> Flag:
+    return name, {"help": help, **arguments}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Command:
         help: a line.
         action: the function that carries it out, given the flags by name: "module:function", loaded when it is called.
         flags: its own.
-        add: adds flags that a table cannot say.
+        settings: a `Settings` class whose settings are flags too.
         is_run: whether all settings of a run are flags too.
         first: what stands in front of the user's words.
         says: what is printed at the end, with the result in place of {}; nothing unless given.
@@ -35,47 +40,36 @@ class Command:
 
     help: str
     action: str
-    flags: Flags = field(default_factory=dict)
-    add: Callable[[Parser], None] = lambda parser: None
+    flags: tuple[Flag, ...] = ()
+    settings: type[Settings] = Settings
     is_run: bool = False
     first: tuple[str, ...] = ()
     says: str = ""
 
-    def given(self, argv: list[str], prog: str | None) -> dict[str, Any]:
-        """The values of the flags in `argv`; UserError for a wrong or unknown one."""
-
-        def add(parser: Parser) -> None:
-            for name, arguments in self.flags.items():
-                parser.add_argument(name, **arguments)
-            self.add(parser)
-
-        description = f"{self.help[0].upper()}{self.help[1:]}."
-        if self.is_run:
-            return parse_flags([*self.first, *argv], description, add, prog)
-        parser = Parser(description, prog=prog)
-        add(parser)
-        return parser.given(argv)
+    def _add(self, parser: Parser) -> None:
+        for name, arguments in self.flags:
+            parser.add_argument(name, **arguments)
+        add_settings(parser, {spec.name: spec for spec in fields(self.settings)})
 
     def act(self, argv: list[str], prog: str | None) -> None:
-        """Carry it out."""
-        given = self.given(argv, prog)
+        """Carry it out; UserError for a wrong or unknown flag, or what the action raises."""
+        description = f"{self.help[0].upper()}{self.help[1:]}."
+        if self.is_run:
+            given = parse_flags([*self.first, *argv], description, self._add, prog)
+        else:
+            parser = Parser(description, prog=prog)
+            self._add(parser)
+            given = parser.given(argv)
         result = pkgutil.resolve_name(self.action)(**given)
         if self.says:
             print(self.says.format(result))
 
 
-def _add_evaluation(parser: Parser) -> None:
-    add_settings(parser, {spec.name: spec for spec in fields(EvaluationConfig)})
-
-
-LOG_DIR = {"metavar": "DIR", "help": "where run folders lie (default: logs)"}
-MAX_BATCHES: Flags = {
-    "--max_batches": {
-        "type": int,
-        "metavar": "N",
-        "help": "minibatches of each split to score on, in mode derive (default: all)",
-    }
-}
+LOG_DIR = _flag("--log_dir", "where run folders lie (default: logs)", metavar="DIR")
+BATCHES = _flag(
+    "--max_batches", "minibatches of each split to score on, in mode derive (default: all)", type=int, metavar="N"
+)
+DATASETS = ", ".join([*CATALOGUE, *ALIASES])
 ABLATIONS = {
     "activation_replacement": "a cell's activations are",
     "operation_replacement": "a network's operations are",
@@ -93,7 +87,7 @@ COMMANDS = {
     ),
     **{
         f"ablate {name}": Command(
-            help=f"say what {what} worth", action=f"enas.studies.ablations:{name}", is_run=True, flags=MAX_BATCHES
+            help=f"say what {what} worth", action=f"enas.studies.ablations:{name}", is_run=True, flags=(BATCHES,)
         )
         for name, what in ABLATIONS.items()
     },
@@ -101,89 +95,75 @@ COMMANDS = {
         help="compare searches with random choices",
         action="enas.studies.search_evaluation:evaluate",
         is_run=True,
-        add=_add_evaluation,
+        settings=EvaluationConfig,
     ),
     "export": Command(
         help="write an architecture as a torch module of its own",
         action="enas.export.folder:export",
-        flags={
-            "--load_path": {
-                "required": True,
-                "metavar": "RUN",
-                "help": "the run, a search or one from scratch: its name or path",
-            },
-            "--output": {"required": True, "metavar": "DIR", "help": "the folder to make"},
-            "--dag_path": {
-                "metavar": "FILE.json",
-                "help": "another architecture of that search space, with the search's weights",
-            },
-            "--onnx": {
-                "action": "store_const",
-                "const": True,
-                "help": "write model.onnx too; needs pip install 'enas[onnx]'",
-            },
-            "--log_dir": LOG_DIR,
-        },
+        flags=(
+            _flag(
+                "--load_path", "the run, of a search or from scratch: its name or path", required=True, metavar="RUN"
+            ),
+            _flag("--output", "the folder to make", required=True, metavar="DIR"),
+            _flag("--dag_path", "another architecture, with the weights of the search", metavar="FILE.json"),
+            _flag("--onnx", "write model.onnx too; needs pip install 'enas[onnx]'", action="store_const", const=True),
+            LOG_DIR,
+        ),
         says="wrote {}",
     ),
     "report": Command(
         help="make one page about runs, to look at in a browser",
         action="enas.report.page:report",
-        flags={
-            "--load_path": {"required": True, "nargs": "+", "metavar": "RUN", "help": "the runs: their names or paths"},
-            "--output": {"required": True, "metavar": "FILE.html", "help": "where the page goes"},
-            "--log_dir": LOG_DIR,
-            "--results_dir": {
-                "metavar": "DIR",
-                "help": "where ablations and evaluations lie (default: analysis_results)",
-            },
-        },
+        flags=(
+            _flag("--load_path", "the runs: their names or paths", required=True, nargs="+", metavar="RUN"),
+            _flag("--output", "where the page goes", required=True, metavar="FILE.html"),
+            _flag("--results_dir", "where ablations and evaluations lie (default: analysis_results)", metavar="DIR"),
+            LOG_DIR,
+        ),
         says="wrote {}",
     ),
     "gif": Command(
         help="make a GIF of a search out of the pictures that its run left",
         action="enas.report.animation:animate",
-        flags={
-            "--model_name": {
-                "required": True,
-                "metavar": "RUN",
-                "help": "the run: its name in log_dir, or its path",
-            },
-            "--output": {"required": True, "metavar": "FILE.gif", "help": "where the GIF goes"},
-            "--max_frame": {"type": int, "metavar": "N", "help": "most frames, evenly spaced (default: 20)"},
-            "--title": {"metavar": "TEXT", "help": "a line above every frame (default: none)"},
-            "--fps": {"type": float, "metavar": "F", "help": "frames a second (default: 2)"},
-            "--log_dir": LOG_DIR,
-        },
+        flags=(
+            _flag("--model_name", "the run: its name in log_dir, or its path", required=True, metavar="RUN"),
+            _flag("--output", "where the GIF goes", required=True, metavar="FILE.gif"),
+            _flag("--max_frame", "most frames, evenly spaced (default: 20)", type=int, metavar="N"),
+            _flag("--title", "a line above every frame (default: none)", metavar="TEXT"),
+            _flag("--fps", "frames a second (default: 2)", type=float, metavar="F"),
+            LOG_DIR,
+        ),
         says="wrote {}",
     ),
     "download": Command(
         help="fetch a public dataset, check it, and install it whole or not at all",
         action="enas.data.download:install",
-        flags={
-            "dataset": {"help": f"the dataset to install: {', '.join([*CATALOGUE, *ALIASES])}"},
-            "--from": {
-                "dest": "source",
-                "metavar": "FILE_OR_URL",
-                "help": "a .tar, .tar.gz, .tar.xz or .zip archive to use instead of the published place",
-            },
-            "--data_dir": {"metavar": "DIR", "help": "the folder of all datasets (default: data)"},
-        },
+        flags=(
+            _flag("dataset", f"the dataset to install: {DATASETS}"),
+            _flag(
+                "--from",
+                "a .tar, .tar.gz, .tar.xz or .zip archive to use instead of the published place",
+                dest="source",
+                metavar="FILE_OR_URL",
+            ),
+            _flag("--data_dir", "the folder of all datasets (default: data)", metavar="DIR"),
+        ),
         says="{}",
     ),
     "convert": Command(
         help="convert an architecture between published formats",
         action="enas.search.formats:convert",
-        flags={
-            "--from": {"dest": "source", "required": True, "choices": FORMATS, "help": "the format of STRING"},
-            "--to": {"dest": "target", "choices": FORMATS, "help": "what to print (default: json)"},
-            "string": {
-                "nargs": "+",
-                "metavar": "STRING",
-                "help": "the architecture, in one argument or several; - reads it from standard input, and a name that "
-                "ends in .json from that file (with --from json)",
-            },
-        },
+        flags=(
+            _flag("--from", "the format of STRING", dest="source", required=True, choices=FORMATS),
+            _flag("--to", "what to print (default: json)", dest="target", choices=FORMATS),
+            _flag(
+                "string",
+                "the architecture, in one argument or several; - reads it from standard input, and a name that ends in "
+                ".json from that file (with --from json)",
+                nargs="+",
+                metavar="STRING",
+            ),
+        ),
         says="{}",
     ),
 }

@@ -109,7 +109,7 @@ class LanguageModelConfig(PrecisionConfig):
     shared_init_range: float = setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid", at_least=0)
     shared_plain_start: bool = setting(
         False,
-        "as enas_lm: embedded words are not multiplied by √shared_embed, and the decoder's bias starts at 0, not at the "
+        "as enas_lm: embedded words are not multiplied by √shared_embed; the decoder's bias starts at 0, not at the "
         "words' log frequencies",
     )
 
