@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from enas.cnn.layout import dense_gradient, relu_of_every_second_pixel
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.cnn.operations import (
     BATCH_STATISTICS,
@@ -24,11 +25,9 @@ from enas.cnn.operations import (
     Join,
     classifier,
     convolution,
-    dense_gradient,
     drop_path,
     macro_operation,
     micro_operation,
-    relu_of_every_second_pixel,
 )
 from enas.cnn.settings import MacroConfig, MicroConfig
 from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
@@ -111,11 +110,29 @@ def test_a_convolution_equals_the_dense_one_of_its_kernels(name, stride):
     assert_equal(operation(images()), dense(images(), dense_weight(operation))[:, :, ::stride, ::stride])
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [*SIZES, (9, 5), (6, 1), (1, 6)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", POOLS)
-def test_pools_leave_out_what_lies_beyond_the_edge(name, stride):
-    x = images() - 5  # negative: a zero beyond the edge would be a maximum
-    assert_equal(POOLS[name](stride)(x), plain_pool(name, x)[:, :, ::stride, ::stride])
+def test_pools_leave_out_what_lies_beyond_the_edge(name, stride, size, layout):
+    """In either layout, with a gradient and without, for which there are faster ways."""
+    x = images(*size).contiguous(memory_format=layout) - 5  # negative: a zero beyond the edge would be a maximum
+    pool, expected = POOLS[name](stride), plain_pool(name, x)[:, :, ::stride, ::stride]
+    assert_equal(pool(x), expected)
+    x.requires_grad_()
+    assert_equal(pool(x), expected)
+    weights = torch.rand_like(expected)
+    found, wanted = (
+        torch.autograd.grad((way(x) * weights).sum(), x)[0]
+        for way in (pool, lambda x: plain_pool(name, x)[:, :, ::stride, ::stride])
+    )
+    assert_equal(found, wanted)
+
+
+def test_the_greatest_of_what_is_not_a_number_is_not_a_number():
+    x = images().contiguous(memory_format=torch.channels_last)
+    x[0, 1, 2, 3] = torch.nan
+    assert torch.equal(POOLS["max3x3"](1)(x).isnan(), nn.MaxPool2d(3, 1, padding=1)(x).isnan())
 
 
 def test_convolutions_start_as_he_et_al_propose():

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from enas.cnn.layout import Sliced
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.model import CellChoices
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.cnn.operations import Sliced
 from enas.cnn.scratch import MacroCNN, MicroCNN
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
 from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
@@ -374,30 +374,26 @@ def test_the_two_inputs_of_a_node_have_weights_of_their_own():
     assert_all_differ([micro_model()(images(), network) for network in (PAIR, swapped)])
 
 
-# Many networks
+# Many networks on the same images
 
 
 @pytest.mark.parametrize("several", [[CHAIN, DENSE, CHAIN], [PAIR, MicroNetwork(PAIR.reduction, PAIR.normal)]])
-def test_logits_of_several_networks_are_those_of_each(several):
-    model = shared_model(several[0])
-    logits = model.logits(images(), several)
-    assert logits.shape == (len(several), BATCH, CLASSES)
-    for found, network in zip(logits, several, strict=True):
-        assert found.equal(model(images(), network))
-
-
-@pytest.mark.parametrize("several", [[CHAIN, DENSE], [PAIR, PAIR]])
-def test_what_networks_have_in_common_is_computed_once(several):
+def test_networks_compute_once_what_they_have_in_common(several):
     model, calls = shared_model(several[0]), collections.Counter()
-    for module in model.modules():
-        module.register_forward_hook(lambda module, *_: calls.update([module]))
-    model.logits(images(), several)
-    of_the_stem = [model.stem]
+    apart = [model(images(), network) for network in several]
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
+    hooks = [module.register_forward_hook(lambda module, *_: calls.update([module])) for module in convolutions]
+    with model.remembering():
+        together = [model(images(), network) for network in several]
+    assert all(torch.equal(found, expected) for found, expected in zip(together, apart, strict=True))
+    of_the_stem = [*model.stem]
     if several[0] is PAIR:
-        of_the_stem += [*model.cells[0].calibrations.values(), model.cells[1].calibrations["0"]]
-        assert calls[model.cells[1].calibrations["1"]] == 2
+        of_the_stem += [model.cells[0].calibrations["0"].norm, model.cells[1].calibrations["0"].norm]
+        assert calls[model.cells[1].calibrations["1"].norm] == 2
     assert [calls[module] for module in of_the_stem] == [1] * len(of_the_stem)
-    assert calls[model.classifier] == 2
+    assert not model(images() + 1, several[0]).allclose(apart[0])  # it is forgotten afterwards
+    for hook in hooks:
+        hook.remove()
 
 
 # Batch statistics

@@ -7,11 +7,13 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from enas.cnn.layout import remembering
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import CELL_INPUTS, Edge, MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
@@ -25,11 +27,8 @@ from enas.cnn.operations import (
     drop_path,
     macro_operation,
     micro_operation,
-    recalled,
     stem,
 )
-
-Known = dict[nn.Module, Tensor]  # by module, what it made of the images, or of the stem
 
 
 @dataclass(frozen=True)
@@ -128,13 +127,14 @@ class MacroGraph(nn.Module):
                 stage += 1
         self.classifier = classifier(widths[stage], num_classes, dropout)
 
-    def compute(self, images: Tensor, network: MacroNetwork, known: Known | None = None) -> Tensor:
-        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W].
+    def remembering(self) -> AbstractContextManager[None]:
+        """Inside, all networks are given the same images, and compute once what does not depend on the network."""
+        return remembering(self.stem)
 
-        `known` keeps, from network to network, what the same images give whichever network reads them.
-        """
+    def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
+        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
         choices = MacroChoices.of(network)
-        x = recalled(known, self.stem, images)
+        x = self.stem(images)
         outputs = {STEM: x}  # by label, at the present size
         for layer in range(choices.num_layers):
             if layer in choices.operations:
@@ -221,16 +221,11 @@ class Cell(nn.Module):
         for edge in choices.edges:
             self.edges[edge.key] = micro_operation(edge.operation, channels, edge.stride(stride), norm)
 
-    def forward(
-        self, older: Maps, previous: Maps, cell: MicroCell, progress: float, known: Known | None = None
-    ) -> Maps:
+    def forward(self, older: Maps, previous: Maps, cell: MicroCell, progress: float) -> Maps:
         """The output of `cell`, from those of the two cells before it; the rest as for `MicroGraph.compute`."""
         choices = CellChoices.of(cell)
         inputs = (older, previous)
-        maps = {
-            label: recalled(known if STEM in inputs[label] else None, self.calibrations[str(label)], inputs[label])
-            for label in choices.inputs
-        }
+        maps = {label: self.calibrations[str(label)](inputs[label]) for label in choices.inputs}
         for one, two in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
             maps[one.node] = self.result(one, maps[one.source], progress) + self.result(two, maps[two.source], progress)
         return {label: maps[label] for label in choices.outputs}
@@ -296,23 +291,26 @@ class MicroGraph(nn.Module):
             older, previous = previous, (choices.outputs, width)
         self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
 
-    def compute(
-        self, images: Tensor, network: MicroNetwork, progress: float = 1.0, known: Known | None = None
-    ) -> tuple[Tensor, Maps]:
+    def remembering(self) -> AbstractContextManager[None]:
+        """As `MacroGraph.remembering`: the stem, and what the first two cells make of it."""
+        places = zip(self.cells, (CELL_INPUTS, CELL_INPUTS[:1]), strict=False)
+        parts = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
+        return remembering(self.stem, *parts)
+
+    def compute(self, images: Tensor, network: MicroNetwork, progress: float = 1.0) -> tuple[Tensor, Maps]:
         """Run `network`, whose weights must be there, on images [B, 3, H, W].
 
         Args:
             progress: the share of training that is done, 0 … 1, by which the probability of dropping a path grows
                 (as in the authors' code).
-            known: as for `MacroGraph.compute`.
 
         Returns:
             logits [B, classes], and what the second reduction cell concatenates, each [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
         """
-        older = previous = {STEM: recalled(known, self.stem, images)}
+        older = previous = {STEM: self.stem(images)}
         for module, reduces in zip(self.cells, self.reduces, strict=True):
             cell = network.reduction if reduces else network.normal
-            older, previous = previous, module(older, previous, cell, progress, known)
+            older, previous = previous, module(older, previous, cell, progress)
             if reduces:
                 reduced = previous
         return self.classifier(previous), reduced

@@ -3,19 +3,19 @@
 Each choice has its own parameters, so that one that was not sampled gets no gradient, and so no weight decay and no
 update. Batches are normalised by their own statistics, in evaluation too.
 
-Shapes: M architectures, B batch, H and W height and width.
+Shapes: B batch, H and W height and width.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from enas.cnn.layout import Sliced
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
-from enas.cnn.model import CellChoices, Known, MacroChoices, MacroGraph, MicroGraph
-from enas.cnn.operations import BATCH_STATISTICS, Sliced
+from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
+from enas.cnn.operations import BATCH_STATISTICS
 from enas.cnn.settings import MacroConfig, MicroConfig, check_thirds
 from enas.errors import UserError
 
@@ -47,8 +47,8 @@ class SharedMacroCNN(MacroGraph):
             for reduction in others:
                 reduction.load_state_dict(first.state_dict())
 
-    def forward(self, images: Tensor, network: MacroNetwork, known: Known | None = None) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W]; `known` as for `MacroGraph.compute`.
+    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W].
 
         Raises:
             UserError: when the network is part of a graph of another depth.
@@ -57,12 +57,7 @@ class SharedMacroCNN(MacroGraph):
             raise UserError(
                 f"the network has {network.num_layers} layers, but the shared model has {self.config.num_layers}"
             )
-        return self.compute(images, network, known)
-
-    def logits(self, images: Tensor, networks: Sequence[MacroNetwork]) -> Tensor:
-        """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
-        known: Known = {}
-        return torch.stack([self(images, network, known) for network in networks])
+        return self.compute(images, network)
 
 
 class SharedMicroCNN(MicroGraph):
@@ -108,8 +103,8 @@ class SharedMicroCNN(MicroGraph):
                 kind = (name, int(source) in CELL_INPUTS)  # these may have another stride
                 operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 
-    def forward(self, images: Tensor, network: MicroNetwork, known: Known | None = None) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W]; `known` as for `MacroGraph.compute`.
+    def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W].
 
         Raises:
             UserError: when a cell has nodes that this model has no weights for.
@@ -119,10 +114,5 @@ class SharedMicroCNN(MicroGraph):
             node = getattr(network, name).nodes[-1]
             if node > last:
                 raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
-        logits, _ = self.compute(images, network, known=known)
+        logits, _ = self.compute(images, network)
         return logits
-
-    def logits(self, images: Tensor, networks: Sequence[MicroNetwork]) -> Tensor:
-        """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
-        known: Known = {}
-        return torch.stack([self(images, network, known) for network in networks])
