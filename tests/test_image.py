@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from pictures import pixels, write, write_folder
 from PIL import Image
 
-from enas.cnn.batches import FileImages, MemoryImages, TrainingImages, channel_statistics, evaluation_batches
+from enas.cnn.batches import MemoryImages, TrainingImages, channel_statistics, evaluation_batches
 from enas.cnn.cifar import read_cifar
-from enas.cnn.folder import read_image
+from enas.cnn.folder import FileImages, read_image
 from enas.cnn.images import ROTATIONS, load_images, stratified_choice
 from enas.data import builtin
 from enas.data.builtin import SPLITS
@@ -100,14 +100,14 @@ def write_cifar(folder: Path, dump=dump_like_python_2) -> Path:
 @pytest.mark.parametrize("place", ["cifar10", "cifar10/cifar-10-batches-py"])
 def test_official_batches_of_either_python_in_either_place(tmp_path, dump, place):
     write_cifar(tmp_path / place, dump)
-    cifar = read_cifar(tmp_path / "cifar10")
-    assert cifar.classes == tuple(NAMES)
+    classes, train, test = read_cifar(tmp_path / "cifar10")
+    assert classes == tuple(NAMES)
     expected = np.concatenate([batch(number)["data"] for number in range(5)]).reshape(-1, 3, 32, 32)
-    assert np.array_equal(cifar.train_images, expected)
-    assert np.array_equal(cifar.test_images, batch(5)["data"].reshape(-1, 3, 32, 32))
-    row, planes = batch(0)["data"][7], cifar.train_images[7]  # red, green and blue, each row by row
+    assert np.array_equal(train.images, expected)
+    assert np.array_equal(test.images, batch(5)["data"].reshape(-1, 3, 32, 32))
+    row, planes = batch(0)["data"][7], train.images[7]  # red, green and blue, each row by row
     assert planes[0, 0, 1] == row[1] and planes[0, 1, 0] == row[32] and planes[2, 3, 4] == row[2048 + 100]
-    assert cifar.train_labels.tolist() == [0, 1, 2] * 20 and cifar.test_labels.tolist() == [0, 1, 2] * 4
+    assert train.labels.tolist() == [0, 1, 2] * 20 and test.labels.tolist() == [0, 1, 2] * 4
 
 
 def test_the_fine_classes_of_cifar100(tmp_path):
