@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from enas.cnn.layout import Sliced
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroCell, MicroNetwork
-from enas.cnn.model import CellChoices
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.cnn.scratch import MacroCNN, MicroCNN
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
@@ -90,11 +89,18 @@ def shared_model(network: MacroNetwork | MicroNetwork) -> nn.Module:
 SMALL = {"scratch_cnn_hid": CHANNELS, "scratch_cnn_dropout": 0.0}
 
 
-def scratch_model(network: MacroNetwork | MicroNetwork, growth: int = 1, **settings) -> nn.Module:
+class EvenConfig(ScratchCNNConfig):
+    """The channels stay at reductions, as in a shared model."""
+
+    @property
+    def widths(self):
+        return [self.channels] * 3
+
+
+def scratch_model(network: MacroNetwork | MicroNetwork, **settings) -> nn.Module:
     torch.manual_seed(2)
     if isinstance(network, MacroNetwork):
-        config = ScratchCNNConfig(**{**SMALL, **settings})
-        return randomised(MacroCNN(network, CLASSES, config, growth))
+        return randomised(MacroCNN(network, CLASSES, EvenConfig(**{**SMALL, **settings})))
     config = MicroCNNConfig(**{**SMALL, "scratch_cnn_num_layers": 3, "scratch_cnn_drop_path": 0.0, **settings})
     return randomised(MicroCNN(network, CLASSES, config))
 
@@ -456,7 +462,7 @@ def test_two_reductions_quarter_odd_and_even_sizes(network, size, last):
     ("model", "widths"),
     [
         (lambda: macro_model(), (2, 2, 2)),
-        (lambda: scratch_model(DENSE, scratch_cnn_hid=4, growth=2), (4, 8, 16)),
+        (lambda: MacroCNN(DENSE, CLASSES, ScratchCNNConfig(scratch_cnn_hid=4)), (4, 8, 16)),
     ],
     ids=["search", "final"],
 )
@@ -491,7 +497,7 @@ def test_drop_path_rises_linearly_with_depth():
 def test_drop_path_grows_with_training():
     model = scratch_model(PAIR, scratch_cnn_drop_path=0.5)
     labels = torch.tensor([3, 0, 2])
-    expected, _ = scratch_model(PAIR).loss(images(), labels)
+    expected, _ = scratch_model(PAIR).loss(images(), labels, 1.0)
     assert model.loss(images(), labels, progress=0.0)[0].equal(expected)
     seen = []
     for cell in model.cells:
@@ -503,7 +509,7 @@ def test_drop_path_grows_with_training():
 @pytest.mark.parametrize("progress", [0.25, 1.0])
 def test_drop_path_drops_as_often_as_depth_and_progress_say(progress):
     cell = scratch_model(PAIR, scratch_cnn_drop_path=0.5).cells[2]  # 3 of 5: at the end 0.3
-    pool = CellChoices.of(PAIR.normal).edges[2]  # which leaves ones alone
+    pool = PAIR.normal.edges[2]  # which leaves ones alone
     result = cell.result(pool, torch.ones(4000, 4, 3, 3), progress)
     dropped = (result[:, 0, 0, 0] == 0).double().mean().item()
     assert dropped == pytest.approx(0.3 * progress, abs=0.03)
@@ -541,14 +547,14 @@ def test_the_loss_adds_the_weighted_auxiliary_loss():
     logits, auxiliary = model.logits_and_auxiliary(images())
     labels = torch.tensor([3, 0, 2])
     expected = F.cross_entropy(logits, labels) + 0.25 * F.cross_entropy(auxiliary, labels)
-    assert_equal(model.loss(images(), labels)[0], expected)
+    assert_equal(model.loss(images(), labels, 1.0)[0], expected)
     assert_equal(logits, model(images()))
 
 
 def test_the_loss_of_a_macro_network():
     model, labels = scratch_model(DENSE), torch.tensor([3, 0, 2])
     expected = -torch.log_softmax(model(images()), dim=1)[range(BATCH), labels].mean()
-    assert_equal(model.loss(images(), labels)[0], expected)
+    assert_equal(model.loss(images(), labels, 1.0)[0], expected)
 
 
 # Bad input

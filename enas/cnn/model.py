@@ -8,7 +8,7 @@ Shapes: B batch, C channels, H and W height and width.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,15 +31,14 @@ from enas.cnn.operations import (
 )
 
 
-@dataclass(frozen=True)
-class MacroChoices:
+class MacroChoices(NamedTuple):
     """Which weights a `MacroGraph` has.
 
     Attributes:
         num_layers: L, which says where the reductions are.
-        operations: for each layer, by label, the operations it may apply.
-        skips: for each layer, by label, the earlier layers it may skip from.
-        carried: for each layer, by label, that a reduction follows: the layers whose outputs are reduced there.
+        operations: layer -> the operations it may apply.
+        skips: layer -> the earlier layers it may skip from.
+        carried: layer that a reduction follows -> the layers whose outputs are reduced there.
     """
 
     num_layers: int
@@ -50,24 +49,17 @@ class MacroChoices:
     @classmethod
     def all(cls, num_layers: int) -> "MacroChoices":
         """Every choice of the macro space with `num_layers` layers."""
-        layers = range(num_layers)
-        return cls(
-            num_layers,
-            operations=dict.fromkeys(layers, tuple(MACRO_OPERATIONS)),
-            skips={layer: range(layer) for layer in layers},
-            carried={layer: range(layer + 1) for layer in reduction_layers(num_layers)},
-        )
+        operations = dict.fromkeys(range(num_layers), tuple(MACRO_OPERATIONS))
+        carried = {layer: range(layer + 1) for layer in reduction_layers(num_layers)}
+        return cls(num_layers, operations, {layer: range(layer) for layer in operations}, carried)
 
     @classmethod
     def of(cls, network: MacroNetwork) -> "MacroChoices":
         """The choices that `network` made."""
         skips = dict(zip(network.layers, network.skips, strict=True))
-        return cls(
-            network.num_layers,
-            operations={layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)},
-            skips=skips,
-            carried={layer: _carried(skips, layer) for layer in reduction_layers(network.num_layers)},
-        )
+        operations = {layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)}
+        carried = {layer: _carried(skips, layer) for layer in reduction_layers(network.num_layers)}
+        return cls(network.num_layers, operations, skips, carried)
 
 
 def _carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
@@ -147,40 +139,27 @@ class MacroGraph(nn.Module):
         return self.classifier(x)
 
 
-@dataclass(frozen=True)
-class CellChoices:
+class CellChoices(NamedTuple):
     """Which weights a `Cell` has.
 
     Attributes:
         edges: the operations it may apply.
-        outputs: labels of the nodes that may be concatenated.
+        output_nodes: labels of the nodes that may be concatenated.
     """
 
     edges: Sequence[Edge]
-    outputs: Sequence[int]
+    output_nodes: Sequence[int]
 
     @classmethod
     def all(cls, num_blocks: int) -> "CellChoices":
         """Every choice of a cell of `num_blocks` nodes."""
         nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + num_blocks)
-        edges = [
-            Edge(node, slot, source, operation)
-            for node in nodes
-            for slot in (0, 1)
-            for source in range(node)
-            for operation in MICRO_OPERATIONS
-        ]
-        return cls(edges, nodes)
+        places = ((node, slot, source) for node in nodes for slot in (0, 1) for source in range(node))
+        return cls([Edge(*place, operation) for place in places for operation in MICRO_OPERATIONS], nodes)
 
-    @classmethod
-    def of(cls, cell: MicroCell) -> "CellChoices":
-        """The choices that `cell` made."""
-        return cls(cell.edges, cell.output_nodes)
 
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Those of the two cell inputs that are read."""
-        return tuple(label for label in CELL_INPUTS if any(edge.source == label for edge in self.edges))
+def _inputs_read(edges: Sequence[Edge]) -> list[int]:
+    return [label for label in CELL_INPUTS if any(edge.source == label for edge in edges)]
 
 
 Maps = Mapping[int, Tensor]  # what is concatenated along the depth: maps [B, C, H, W] by label
@@ -207,7 +186,7 @@ class Cell(nn.Module):
 
     def __init__(
         self,
-        choices: CellChoices,
+        choices: CellChoices | MicroCell,
         calibrations: Sequence[CellInput],
         channels: int,
         stride: int,
@@ -216,19 +195,19 @@ class Cell(nn.Module):
     ):
         super().__init__()
         self.drop_path = drop_path
-        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in choices.inputs})
+        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(choices.edges)})
         self.edges = nn.ModuleDict()
         for edge in choices.edges:
             self.edges[edge.key] = micro_operation(edge.operation, channels, edge.stride(stride), norm)
 
     def forward(self, older: Maps, previous: Maps, cell: MicroCell, progress: float) -> Maps:
         """The output of `cell`, from those of the two cells before it; the rest as for `MicroGraph.compute`."""
-        choices = CellChoices.of(cell)
+        edges = cell.edges
         inputs = (older, previous)
-        maps = {label: self.calibrations[str(label)](inputs[label]) for label in choices.inputs}
-        for one, two in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
+        maps = {label: self.calibrations[str(label)](inputs[label]) for label in _inputs_read(edges)}
+        for one, two in zip(edges[0::2], edges[1::2], strict=True):
             maps[one.node] = self.result(one, maps[one.source], progress) + self.result(two, maps[two.source], progress)
-        return {label: maps[label] for label in choices.outputs}
+        return {label: maps[label] for label in cell.output_nodes}
 
     def result(self, edge: Edge, x: Tensor, progress: float) -> Tensor:
         """The operation of `edge` on `x`, or zeros if its path is dropped."""
@@ -266,8 +245,8 @@ class MicroGraph(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        normal: CellChoices,
-        reduction: CellChoices,
+        normal: CellChoices | MicroCell,
+        reduction: CellChoices | MicroCell,
         *,
         num_layers: int,
         channels: int,
@@ -288,7 +267,7 @@ class MicroGraph(nn.Module):
             choices = reduction if stride == 2 else normal
             dropped = drop_path * (index + 1) / len(self.reduces)
             self.cells.append(Cell(choices, calibrations, width, stride, dropped, norm))
-            older, previous = previous, (choices.outputs, width)
+            older, previous = previous, (choices.output_nodes, width)
         self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
 
     def remembering(self) -> AbstractContextManager[None]:

@@ -12,29 +12,25 @@ from torch.nn import functional as F
 
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
-from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
+from enas.cnn.model import MacroChoices, MacroGraph, MicroGraph
 from enas.cnn.operations import RUNNING_AVERAGES, convolution
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.precision import at_least_float32
 
 
 class MacroCNN(MacroGraph):
-    """One network of the macro space; its channels are multiplied by `growth` at each reduction."""
+    """One network of the macro space; its channels double at each reduction."""
 
-    def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, growth: int = 2):
-        widths = config.widths(growth)
-        super().__init__(num_classes, MacroChoices.of(network), widths, config.dropout, RUNNING_AVERAGES)
+    def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig):
+        super().__init__(num_classes, MacroChoices.of(network), config.widths, config.dropout, RUNNING_AVERAGES)
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] for images [B, 3, H, W]."""
         return self.compute(images, self.network)
 
-    def loss(self, images: Tensor, labels: Tensor, progress: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats of `labels` [B], a scalar with a gradient, and the logits.
-
-        Nothing here depends on the `progress` of training.
-        """
+    def loss(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], and the logits, whatever the `progress` of training."""
         logits = at_least_float32(self(images))
         return F.cross_entropy(logits, labels), logits
 
@@ -51,8 +47,8 @@ class MicroCNN(MicroGraph):
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
         super().__init__(
             num_classes,
-            CellChoices.of(network.normal),
-            CellChoices.of(network.reduction),
+            network.normal,
+            network.reduction,
             num_layers=config.scratch_cnn_num_layers,
             channels=config.channels,
             dropout=config.dropout,

@@ -25,7 +25,7 @@ class SharedMacroCNN(MacroGraph):
 
     def __init__(self, num_classes: int, config: MacroConfig):
         choices = MacroChoices.all(config.num_layers)
-        super().__init__(num_classes, choices, (config.filters,) * 3, config.cnn_dropout, BATCH_STATISTICS)
+        super().__init__(num_classes, choices, (config.channels,) * 3, config.cnn_dropout, BATCH_STATISTICS)
         self.config = config
         self._align()
 
