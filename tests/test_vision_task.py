@@ -1,6 +1,5 @@
 """The vision task: what it counts, what it draws on, and what it leaves alone."""
 
-import math
 from contextlib import nullcontext
 
 import pytest
@@ -136,16 +135,12 @@ def test_rank_scores_all_networks_on_the_same_batches(is_rotation, max_batches):
     task = make_task(make_dataset(is_rotation=is_rotation))
     together = task.rank(NETWORKS, max_batches)
     assert together == [task.rank([network], max_batches)[0] for network in NETWORKS]
+    task.model.seen.clear()
     assert task.rank(NETWORKS[::-1], max_batches) == together[::-1]
+    if max_batches <= 2:
+        assert len(task.model.seen) == max_batches * len(NETWORKS)
     if max_batches == 100:
         assert together == [task.evaluate(network, "valid") for network in NETWORKS]
-
-
-def test_rank_reads_no_more_than_it_is_told():
-    task = make_task()
-    task.rank(NETWORKS, 2)
-    assert len(task.model.seen) == 2 * len(NETWORKS)
-    assert sum(len(images) for images in task.model.seen[:: len(NETWORKS)]) == 10
 
 
 # Rewards
@@ -260,17 +255,6 @@ def test_training_images_without_labels_are_turned_at_random():
     torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, torch.tensor(labels)))
 
 
-def test_training_learns_what_can_be_learnt():
-    task = make_task(make_dataset(sizes=(20, 20, 20)), batch_size=20)
-    optimizer = torch.optim.SGD(task.model.parameters(), lr=0.05)
-    for _ in range(100):
-        loss, _ = task.shared_loss(NETWORKS[:1])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert task.evaluate(NETWORKS[0], "train") == 1.0
-
-
 def test_restored_task_goes_on_as_the_saved_one():
     augmented = {"cnn_crop_padding": 1, "cnn_flip": True, "cnn_cutout": 1}
     task, restored = make_task(**augmented), make_task(seed=3, **augmented)
@@ -286,33 +270,10 @@ def test_restored_task_goes_on_as_the_saved_one():
         assert torch.equal(loss, same_loss) and torch.equal(rewards, same_rewards)
 
 
-def test_state_is_plain_enough_for_a_checkpoint(tmp_path):
-    task = make_task()
-    torch.save(task.state_dict(), tmp_path / "state.pt")
-    task.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-
-
 @pytest.mark.parametrize(
-    ("sizes", "is_rotation", "says"),
-    [
-        ((5, 15, 13), False, "tiny, train: batch size is 6; it must be between 1 and the number of images, 5"),
-        ((20, 5, 13), False, "tiny, valid: batch size is 6; it must be between 1 and the number of images, 5"),
-        ((5, 15, 13), True, "tiny, train: batch size is 6; it must be between 1 and the number of images, 5"),
-    ],
+    ("sizes", "is_rotation", "split"),
+    [((5, 15, 13), False, "train"), ((20, 5, 13), False, "valid"), ((5, 15, 13), True, "train")],
 )
-def test_splits_that_fill_no_minibatch_are_named(sizes, is_rotation, says):
-    with pytest.raises(ValueError, match=says):
+def test_splits_that_fill_no_minibatch_are_named(sizes, is_rotation, split):
+    with pytest.raises(ValueError, match=f"tiny, {split}: batch size is 6; it must be between 1 and the number of"):
         make_task(make_dataset(sizes=sizes, is_rotation=is_rotation))
-
-
-# The metric
-
-
-def test_higher_accuracy_is_better():
-    is_better = VisionTask.metric.is_better
-    assert is_better(0.3, 0.2) and is_better(0.0, None) and is_better(0.2, math.nan)
-    assert not is_better(0.3, 0.3) and not is_better(math.nan, 0.3) and not is_better(math.nan, None)
-
-
-def test_metric_of_an_epoch_is_the_mean_training_accuracy():
-    assert make_task().epoch_metric(0.25) == 0.25
