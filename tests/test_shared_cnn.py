@@ -394,14 +394,14 @@ def test_shallow_networks(num_layers):
 def test_drop_path_drops_as_often_as_depth_and_progress_say(progress):
     model = scratch_model(PAIR, scratch_cnn_drop_path=0.5)
     pool = PAIR.normal.edges[2]  # which leaves ones alone
-    for depth in (2, 4):
-        result = model.cells[depth].result(pool, torch.ones(4000, 4, 3, 3), progress)
-        rate = 0.1 * (depth + 1) * progress  # at the end of training 0.5 in the last of five cells
-        assert (result[:, 0, 0, 0] == 0).double().mean().item() == pytest.approx(rate, abs=0.03)
-        torch.testing.assert_close(result.max().item(), 1 / (1 - rate))
     labels = torch.tensor([3, 0, 2])
     expected, _ = scratch_model(PAIR).loss(images(), labels, progress)
     assert model.loss(images(), labels, progress)[0].equal(expected) == (progress == 0)
+    for depth in (2, 4):
+        result = model.cells[depth].result(pool, torch.ones(4000, 4, 3, 3))
+        rate = 0.1 * (depth + 1) * progress  # at the end of training 0.5 in the last of five cells
+        assert (result[:, 0, 0, 0] == 0).double().mean().item() == pytest.approx(rate, abs=0.03)
+        torch.testing.assert_close(result.max().item(), 1 / (1 - rate))
 
 
 def test_drop_path_spares_identities_and_evaluation():

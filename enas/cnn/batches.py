@@ -68,17 +68,17 @@ class TrainingImages:
 
     Attributes:
         cursor: minibatches drawn so far. With the seed it determines all that follow, so it is the whole state.
+
+    Raises:
+        UserError: the split, which the line calls `name`, does not fill a minibatch.
     """
 
     def __init__(self, split: Images, batch_size: int, *, seed: int, name: str = "the split"):
-        """`name` says in an error which split was too small: UserError unless it fills a minibatch."""
         if not 1 <= batch_size <= len(split):
             raise UserError(
                 f"{name}: batch size is {batch_size}; it must be between 1 and the number of images, {len(split):,}"
             )
-        self.split = split
-        self.batch_size = batch_size
-        self.seed = seed
+        self.split, self.batch_size, self.seed = split, batch_size, seed
         self.cursor = 0
         self._reader: Iterator[tuple[Tensor, Tensor]] | None = None
 
@@ -100,12 +100,12 @@ class TrainingImages:
 
     def state_dict(self) -> dict[str, int]:
         """The position, as plain integers."""
-        return {"cursor": self.cursor, **self._identity()}
+        return {"cursor": self.cursor, "num_images": len(self.split), "batch_size": self.batch_size, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where `state_dict` was taken; UserError if that was with other images, batch size or seed."""
-        for key, value in self._identity().items():
-            if state[key] != value:
+        for key, value in self.state_dict().items():
+            if key != "cursor" and state[key] != value:
                 raise UserError(
                     f"the saved reading position belongs to {key} {state[key]}, not {value}; use the images, the batch "
                     "size and the seed it was saved with"
@@ -114,9 +114,6 @@ class TrainingImages:
             raise UserError(f"the saved cursor is {state['cursor']}; it must be at least 0")
         self.cursor = state["cursor"]
         self._reader = None
-
-    def _identity(self) -> dict[str, int]:
-        return {"num_images": len(self.split), "batch_size": self.batch_size, "seed": self.seed}
 
 
 def _endless(split: Images, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:

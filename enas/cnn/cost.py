@@ -106,7 +106,7 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
                 label: lambda maps, halve=halve: tally.join(operations.CellInput, maps, channels, NORM, halve)
                 for label, halve in (("0", halve), ("1", False))
             },
-            result=lambda edge, x, progress: tally.run(
+            result=lambda edge, x: tally.run(
                 operations.micro_operation, x, edge.operation, channels, edge.stride(stride), NORM
             ),
         )

@@ -180,9 +180,12 @@ class Cell(nn.Module):
         calibrations: for each cell input what brings it to C channels and to the size of the other.
         channels: C.
         stride: of the operations on cell inputs; 2 makes it a reduction cell.
-        drop_path: the probability, at the end of training, with which the result of an operation other than
-            identity is dropped.
+
+    Attributes:
+        drop_path: the probability of dropping the result of an operation other than identity.
     """
+
+    drop_path = 0.0
 
     def __init__(
         self,
@@ -190,31 +193,27 @@ class Cell(nn.Module):
         calibrations: Sequence[CellInput],
         channels: int,
         stride: int,
-        drop_path: float,
         norm: Norm,
     ):
         super().__init__()
-        self.drop_path = drop_path
         self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(choices.edges)})
         self.edges = nn.ModuleDict()
         for edge in choices.edges:
             self.edges[edge.key] = micro_operation(edge.operation, channels, edge.stride(stride), norm)
 
-    def forward(self, older: Maps, previous: Maps, cell: MicroCell, progress: float) -> Maps:
-        """The output of `cell`, from those of the two cells before it; the rest as for `MicroGraph.compute`."""
+    def forward(self, older: Maps, previous: Maps, cell: MicroCell) -> Maps:
+        """The output of `cell`, from those of the two cells before it."""
         edges = cell.edges
         inputs = (older, previous)
         maps = {label: self.calibrations[str(label)](inputs[label]) for label in _inputs_read(edges)}
         for one, two in zip(edges[0::2], edges[1::2], strict=True):
-            maps[one.node] = self.result(one, maps[one.source], progress) + self.result(two, maps[two.source], progress)
+            maps[one.node] = self.result(one, maps[one.source]) + self.result(two, maps[two.source])
         return {label: maps[label] for label in cell.output_nodes}
 
-    def result(self, edge: Edge, x: Tensor, progress: float) -> Tensor:
+    def result(self, edge: Edge, x: Tensor) -> Tensor:
         """The operation of `edge` on `x`, or zeros if its path is dropped."""
         output = self.edges[edge.key](x)
-        if edge.operation == "identity":
-            return output
-        return drop_path(output, self.drop_path * progress, self.training)
+        return output if edge.operation == "identity" else drop_path(output, self.drop_path, self.training)
 
 
 def reductions(num_layers: int) -> tuple[bool, ...]:
@@ -239,7 +238,6 @@ class MicroGraph(nn.Module):
         num_layers: the number of normal cells, 3N.
         channels: C of the first cells; the stem has three times as many.
         dropout: before the classifier.
-        drop_path: of the last cell at the end of training; that of the others falls linearly to the front.
     """
 
     def __init__(
@@ -247,11 +245,9 @@ class MicroGraph(nn.Module):
         num_classes: int,
         normal: CellChoices | MicroCell,
         reduction: CellChoices | MicroCell,
-        *,
         num_layers: int,
         channels: int,
         dropout: float,
-        drop_path: float,
         norm: Norm,
     ):
         super().__init__()
@@ -259,14 +255,10 @@ class MicroGraph(nn.Module):
         self.stem = stem(3 * channels, norm)
         older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
         self.cells = nn.ModuleList()
-        for index, (width, stride, halve) in enumerate(cell_places(self.reduces, channels)):
-            calibrations = (
-                CellInput(*older, width, norm, halve=halve),
-                CellInput(*previous, width, norm, halve=False),
-            )
+        for width, stride, halve in cell_places(self.reduces, channels):
+            calibrations = CellInput(*older, width, norm, halve), CellInput(*previous, width, norm, halve=False)
             choices = reduction if stride == 2 else normal
-            dropped = drop_path * (index + 1) / len(self.reduces)
-            self.cells.append(Cell(choices, calibrations, width, stride, dropped, norm))
+            self.cells.append(Cell(choices, calibrations, width, stride, norm))
             older, previous = previous, (choices.output_nodes, width)
         self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
 
@@ -276,12 +268,8 @@ class MicroGraph(nn.Module):
         parts = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
         return remembering(self.stem, *parts)
 
-    def compute(self, images: Tensor, network: MicroNetwork, progress: float = 1.0) -> tuple[Tensor, Maps]:
+    def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Maps]:
         """Run `network`, whose weights must be there, on images [B, 3, H, W].
-
-        Args:
-            progress: the share of training that is done, 0 … 1, by which the probability of dropping a path grows
-                (as in the authors' code).
 
         Returns:
             logits [B, classes], and what the second reduction cell concatenates, each [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
@@ -289,7 +277,7 @@ class MicroGraph(nn.Module):
         older = previous = {STEM: self.stem(images)}
         for module, reduces in zip(self.cells, self.reduces, strict=True):
             cell = network.reduction if reduces else network.normal
-            older, previous = previous, module(older, previous, cell, progress)
+            older, previous = previous, module(older, previous, cell)
             if reduces:
                 reduced = previous
         return self.classifier(previous), reduced

@@ -14,33 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from enas.cnn import network
 from enas.cnn.layout import AvgPool3x3, MaxPool3x3, PooledReLU, Sliced, concatenation, relu_of_every_second_pixel
+from enas.cnn.network import Norm, convolution
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS, Operation
 from enas.errors import UserError
-
-Norm = Callable[[int], nn.Module]
 
 # While searching, running averages would mix the statistics of different architectures.
 BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
 RUNNING_AVERAGES: Norm = nn.BatchNorm2d
-
-
-def convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution from `inputs` to `outputs` channels that keeps height and width, but for the stride.
-
-    `groups` is 1, or the number of channels: each by itself.
-    """
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return conv
-
-
-def separable_convolution(channels: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
-    """A convolution of every channel by itself, then a 1×1 convolution across channels (Chollet 2017)."""
-    return nn.Sequential(
-        convolution(channels, channels, kernel, stride=stride, groups=channels),
-        convolution(channels, channels, 1),
-    )
 
 
 def stem(channels: int, norm: Norm) -> nn.Sequential:
@@ -48,18 +30,10 @@ def stem(channels: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(convolution(3, channels, 3), norm(channels))
 
 
-# Each takes the number of channels and the stride.
-CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
-    "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride=stride),
-    "sep3x3": lambda channels, stride: separable_convolution(channels, 3, stride=stride),
-    "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride=stride),
-    "sep5x5": lambda channels, stride: separable_convolution(channels, 5, stride=stride),
-}
+# Each takes the number of channels and the stride; separable ones are those of Chollet 2017.
+CONVOLUTIONS = dict(network.CONVOLUTIONS)
 # Each takes the stride. Pixels outside the image do not count.
-POOLS: dict[str, Callable[[int], nn.Module]] = {
-    "avg3x3": AvgPool3x3,
-    "max3x3": MaxPool3x3,
-}
+POOLS: dict[str, Callable[[int], nn.Module]] = {"avg3x3": AvgPool3x3, "max3x3": MaxPool3x3}
 
 
 def register_operation(
@@ -109,14 +83,8 @@ def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
         return nn.Identity() if stride == 1 else FactorisedReduction(channels, channels, norm)
     if name in POOLS:
         return POOLS[name](stride)
-    return nn.Sequential(
-        nn.ReLU(),
-        CONVOLUTIONS[name](channels, stride),
-        norm(channels),
-        nn.ReLU(inplace=True),
-        CONVOLUTIONS[name](channels, 1),
-        norm(channels),
-    )
+    first, second = (CONVOLUTIONS[name](channels, each) for each in (stride, 1))
+    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
 
 
 def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:

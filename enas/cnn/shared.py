@@ -20,6 +20,16 @@ from enas.cnn.settings import MacroConfig, MicroConfig, check_thirds
 from enas.errors import UserError
 
 
+def align_slices(model: nn.Module) -> None:
+    """Let each `Sliced` begin with equal weights for all its sources: the identity, if the number of channels stays."""
+    for sliced in (module for module in model.modules() if isinstance(module, Sliced)):
+        first, *others = sliced.slices.values()
+        if first.dim() == 4 and first.shape[0] == first.shape[1]:
+            nn.init.dirac_(first)
+        for weight in others:
+            weight.copy_(first)
+
+
 class SharedMacroCNN(MacroGraph):
     """An image classifier whose layers' operations and skip connections are an argument."""
 
@@ -37,22 +47,17 @@ class SharedMacroCNN(MacroGraph):
         layers at one place begin with the same weights. With independent random ones every operation
         would read the others' channels in random order, and learning would start much later.
         """
+        align_slices(self)
         for layer in self.layers.values():
-            squeezes = [operation[0].weight for operation in layer.operations.values()]
-            slices = [] if layer.join is None else layer.join.slices.values()
-            for weight in (*squeezes, *slices):
-                nn.init.dirac_(weight)
+            for operation in layer.operations.values():
+                nn.init.dirac_(operation[0].weight)
         for place in self.reductions.values():
             first, *others = place.values()
             for reduction in others:
                 reduction.load_state_dict(first.state_dict())
 
     def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W].
-
-        Raises:
-            UserError: when the network is part of a graph of another depth.
-        """
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if it has another number of layers."""
         if network.num_layers != self.config.num_layers:
             raise UserError(
                 f"the network has {network.num_layers} layers, but the shared model has {self.config.num_layers}"
@@ -66,16 +71,8 @@ class SharedMicroCNN(MicroGraph):
     def __init__(self, num_classes: int, config: MicroConfig):
         check_thirds("cnn_num_layers", config.num_layers)
         choices = CellChoices.all(config.cnn_num_blocks)
-        super().__init__(
-            num_classes,
-            choices,
-            choices,
-            num_layers=config.num_layers,
-            channels=config.channels,
-            dropout=config.cnn_dropout,
-            drop_path=0.0,
-            norm=BATCH_STATISTICS,
-        )
+        sizes = config.num_layers, config.channels, config.cnn_dropout
+        super().__init__(num_classes, choices, choices, *sizes, BATCH_STATISTICS)
         self.config = config
         self._align()
 
@@ -83,16 +80,10 @@ class SharedMicroCNN(MicroGraph):
     def _align(self) -> None:
         """Initialise so that a cell's channels mean the same whichever operation made them; see `SharedMacroCNN`.
 
-        A cell's inputs and the classifier begin with the same weights for every node that may be concatenated, the
-        identity where the number of channels stays. The 1×1 convolutions of separable ones begin as the identity, and
-        an operation with the same weights on every edge of a cell.
+        The 1×1 convolutions of separable ones begin as the identity, and an operation with the same weights on every
+        edge of a cell.
         """
-        for sliced in (module for module in self.modules() if isinstance(module, Sliced)):
-            first, *others = sliced.slices.values()
-            if first.dim() == 4 and first.shape[0] == first.shape[1]:
-                nn.init.dirac_(first)
-            for weight in others:
-                weight.copy_(first)
+        align_slices(self)
         for cell in self.cells:
             first: dict[tuple[str, bool], dict[str, Any]] = {}
             for key, operation in cell.edges.items():
@@ -104,11 +95,7 @@ class SharedMicroCNN(MicroGraph):
                 operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 
     def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W].
-
-        Raises:
-            UserError: when a cell has nodes that this model has no weights for.
-        """
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if this model lacks one of its nodes."""
         last = self.config.cnn_num_blocks + 1
         for name in CELL_NAMES:
             node = getattr(network, name).nodes[-1]

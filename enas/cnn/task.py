@@ -4,6 +4,7 @@ Shapes: M architectures, B batch, C classes.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -154,9 +155,7 @@ class VisionTask(Task):
         """The metric of each network, over minibatches of about `num_images`."""
         self._train_model(False)
         total, count = torch.zeros(len(networks), device=self.device), 0
-        for index, batch in enumerate(evaluation_batches(self._splits[split], num_images)):
-            if index == max_batches:
-                break
+        for batch in islice(evaluation_batches(self._splits[split], num_images), max_batches):
             images, labels = self._examples(*batch)
             total += self._totals(networks, images, labels, metric)
             count += len(labels)
