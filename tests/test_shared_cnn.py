@@ -211,23 +211,6 @@ def test_a_final_network_can_skip_from_the_stem():
     assert not scratch_model(without)(images()).allclose(model(images()))
 
 
-@EXAMPLES
-def test_gradcheck(network):
-    """Of the pixels, and of the way along one direction of all weights in use."""
-    model = shared_model(network)
-    used = used_names(network)
-    start = {name: weight.detach() for name, weight in model.named_parameters() if name in used}
-    torch.manual_seed(3)
-    direction = {name: torch.randn_like(weight) for name, weight in start.items()}
-
-    def logits(x, way):
-        moved = {name: weight + way * direction[name] for name, weight in start.items()}
-        return torch.func.functional_call(model, moved, (x, network))
-
-    inputs = images(4, 5).requires_grad_(), torch.zeros((), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(logits, inputs, fast_mode=True)
-
-
 # Each choice has its own weights
 
 

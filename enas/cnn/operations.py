@@ -94,7 +94,7 @@ def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
     )
 
 
-class FactorisedReduction(nn.Module):
+class FactorisedReduction(network.Reduction):
     """Half the height and width: 1×1 convolutions of every second pixel, side by side with one of those between them.
 
     Each makes half of the output channels; they are concatenated and normalised. At odd sizes the second path reads
@@ -103,12 +103,6 @@ class FactorisedReduction(nn.Module):
     The pixels are picked first and then convolved with stride 1. A strided 1×1 convolution is the same sum, but
     oneDNN's kernel of its weight gradient for AVX2 writes outside its memory below 8 channels.
     """
-
-    def __init__(self, inputs: int, outputs: int, norm: Norm):
-        super().__init__()
-        self.even = convolution(inputs, outputs - outputs // 2, 1)
-        self.odd = convolution(inputs, outputs // 2, 1)
-        self.norm = norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]."""
