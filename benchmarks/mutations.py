@@ -75,8 +75,6 @@ MUTATIONS = [
     Mutation("the cross-entropy's gradient misses the target", "rnn.fast.cross_entropy _MeanNLL.forward",
              "_a.new_full(_b, -1.0)", "_a.new_full(_b, 0.0)", "cross_entropy"),
     Mutation("drop path does not scale", "cnn.operations drop_path", "_a / (1 - p)", "_a", "cnn_operations"),
-    Mutation("the variance between groups of pixels is forgotten", "cnn.narrow _BatchNormalisation.forward",
-             "_a + between", "_a", "narrow"),
     Mutation("a cell's inputs are swapped", "cnn.model Cell.forward",
              "(older, previous)", "(previous, older)", "shared_cnn"),
     Mutation("accuracy counts the worst class", "cnn.task _correct", "_a.argmax(1)", "_a.argmin(1)", "vision_task"),

@@ -10,7 +10,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from enas.cnn.cost import macro_cost, micro_cost
 from enas.cnn.macro import MacroNetwork
-from enas.cnn.model import reductions
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
 from enas.cnn.operations import CONVOLUTIONS, register_operation
 from enas.cnn.scratch import MacroCNN, MicroCNN
@@ -34,17 +33,19 @@ def whole(network: torch.nn.Module, size: tuple[int, int]) -> Cost:
 @settings(max_examples=20)
 @given(network=macro_networks(gaps=True), size=SIZES, hid=st.integers(2, 5))
 def test_a_macro_network(network, size, hid):
-    found = macro_cost(network, 7, [hid, 2 * hid, 4 * hid], size)
-    assert found == whole(MacroCNN(network, 7, ScratchCNNConfig(scratch_cnn_hid=hid)), size)
+    config = ScratchCNNConfig(scratch_cnn_hid=hid)
+    found = macro_cost(network, 7, config, size)
+    assert found == whole(MacroCNN(network, 7, config), size)
     assert found.multiply_adds > 0
 
 
 @settings(max_examples=10)
 @given(network=micro_networks(gaps=True), size=SIZES, hid=st.integers(2, 5), num_layers=st.sampled_from([3, 6]))
 def test_a_micro_network_without_its_auxiliary_head(network, size, hid, num_layers):
-    model = MicroCNN(network, 7, MicroCNNConfig(scratch_cnn_hid=hid, scratch_cnn_num_layers=num_layers))
+    config = MicroCNNConfig(scratch_cnn_hid=hid, scratch_cnn_num_layers=num_layers)
+    model = MicroCNN(network, 7, config)
     del model.auxiliary_head
-    assert micro_cost(network, 7, reductions(num_layers), hid, size) == whole(model, size)
+    assert micro_cost(network, 7, config, size) == whole(model, size)
 
 
 @given(cell=cells(gaps=True), tie=st.booleans())
@@ -79,8 +80,8 @@ def test_an_operation_of_ones_own_counts():
     register_operation("dilated", lambda channels, stride: torch.nn.Conv2d(channels, channels, 3, stride, 2, 2))
     try:
         network = MacroNetwork(("dilated",), ((),))
-        model = MacroCNN(network, 7, ScratchCNNConfig(scratch_cnn_hid=4))
-        assert macro_cost(network, 7, (4, 8, 16), (9, 9)) == whole(model, (9, 9))
+        config = ScratchCNNConfig(scratch_cnn_hid=4)
+        assert macro_cost(network, 7, config, (9, 9)) == whole(MacroCNN(network, 7, config), (9, 9))
     finally:
         for names in (MACRO_OPERATIONS, MICRO_OPERATIONS):
             names.remove("dilated")

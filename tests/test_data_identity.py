@@ -7,7 +7,8 @@ import pytest
 import tiny
 
 from enas.cli import run_command
-from enas.cnn import images as image
+from enas.cnn.batches import MemoryImages
+from enas.cnn.folder import FileImages
 from enas.cnn.images import load_images
 from enas.rnn.text import load_corpus
 from enas.runs import run
@@ -103,5 +104,5 @@ def test_images_that_changed_their_class_and_a_class_that_changed_its_name(tmp_p
 def test_images_are_the_same_in_memory_and_on_disk(tmp_path):
     tiny.write_images(tmp_path / "tiny")
     here, there = (load_images("tiny", data_dir=tmp_path, memory_limit=limit) for limit in (2**30, 0))
-    assert type(here.train) is image.MemoryImages and type(there.train) is image.FileImages
+    assert type(here.train) is MemoryImages and type(there.train) is FileImages
     assert here.identity == there.identity

@@ -14,6 +14,7 @@ import tiny
 import torch
 from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from strategies import cells as cells_of
 from tiny import main
@@ -222,13 +223,20 @@ def test_what_cannot_be_exported(runs, tmp_path, kind, changes, reason):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+CNN_SIZES = {"cnn_num_layers": 6, "cnn_hid": 4, "cnn_dropout": 0.0}
+CELL_SIZES = {"cnn_num_layers": 3, "cnn_num_blocks": 5}
+ALONE = {"scratch_cnn_hid": 4, "scratch_cnn_dropout": 0.0}
+ALONE_CELLS = {"scratch_cnn_num_layers": 3, "scratch_cnn_drop_path": 0.0}
+KINDS = {  # space -> the shared model, that of one network, and their settings
+    "macro": (SharedMacroCNN, MacroConfig(**CNN_SIZES), MacroCNN, ScratchCNNConfig(**ALONE)),
+    "micro": (SharedMicroCNN, MicroConfig(**CNN_SIZES | CELL_SIZES), MicroCNN, MicroCNNConfig(**ALONE | ALONE_CELLS)),
+}
+
+
 @functools.cache
 def shared(kind: str) -> torch.nn.Module:
     """A shared model in float64, its weights far from where they start."""
-    make, config = {
-        "macro": (SharedMacroCNN, MacroConfig(cnn_num_layers=6, cnn_hid=4, cnn_dropout=0.0)),
-        "micro": (SharedMicroCNN, MicroConfig(cnn_num_layers=3, cnn_num_blocks=5, cnn_hid=4, cnn_dropout=0.0)),
-    }[kind]
+    make, config, *_ = KINDS[kind]
     return _shaken(make(5, config))
 
 
@@ -260,35 +268,25 @@ def same(network: torch.nn.Module, model: torch.nn.Module, run) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-@given(network=macro_networks(min_layers=6, max_layers=6))
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
 @settings(max_examples=8)
-def test_a_macro_network_is_that_of_the_search(network):
-    config = Config(network_type="cnn", cnn_space="macro")
-    model = shared("macro")
-    same(exported_network(network, model, config), model, lambda model, x: model(x, network))
+def test_a_network_is_that_of_the_search(kind, data):
+    network = data.draw(macro_networks(min_layers=6, max_layers=6) if kind == "macro" else micro_networks())
+    made = exported_network(network, shared(kind), Config(network_type="cnn", cnn_space=kind))
+    same(made, shared(kind), lambda model, x: model(x, network))
 
 
-@given(network=micro_networks())
-@settings(max_examples=8)
-def test_a_micro_network_is_that_of_the_search(network):
-    config = Config(network_type="cnn", cnn_space="micro")
-    model = shared("micro")
-    same(exported_network(network, model, config), model, lambda model, x: model(x, network))
-
-
-@pytest.mark.parametrize("kind", ["macro", "micro"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_network_is_that_of_the_training_alone(kind):
-    config = Config(
-        network_type="cnn", cnn_space=kind, mode="single", scratch_cnn_hid=4, scratch_cnn_dropout=0.0,
-        **({"scratch_cnn_num_layers": 3, "scratch_cnn_drop_path": 0.0} if kind == "micro" else {}),
-    )  # fmt: skip
+    *_, make, config = KINDS[kind]
     network = tiny.NETWORKS[kind]
-    make, settings_of = (MacroCNN, ScratchCNNConfig) if kind == "macro" else (MicroCNN, MicroCNNConfig)
-    model = _shaken(make(network, 5, config[settings_of]))
-    same(exported_network(network, model, config), model, lambda model, x: model(x))
+    given = Config(network_type="cnn", cnn_space=kind, mode="single", **vars(config))
+    model = _shaken(make(network, 5, config))
+    same(exported_network(network, model, given), model, lambda model, x: model(x))
 
 
-@pytest.mark.parametrize("kind", ["macro", "micro"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_search_of_networks_is_exported(tmp_path, kind):
     made = tiny.settings(tmp_path, network_type="cnn", cnn_space=kind, max_epoch=1)
     assert main(tiny.flags(made)) == 0
@@ -335,7 +333,7 @@ def test_an_operation_of_ones_own_is_refused(monkeypatch):
         convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
 
 
-@pytest.mark.parametrize("kind", ["macro", "micro"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_torch_export_takes_a_network(kind):
     model = shared(kind)
     network = exported_network(tiny_network(kind), model, Config(network_type="cnn", cnn_space=kind)).eval()
@@ -382,14 +380,11 @@ def test_an_onnx_file_steps_like_the_cell(runs, tmp_path, onnxruntime, capsys):
     assert "`model.onnx`" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("kind", ["macro", "micro"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_onnx_file_classifies_like_the_network(tmp_path, onnxruntime, kind):
     """Images of another number and of an odd size, too."""
     torch.manual_seed(0)
-    make, config = {
-        "macro": (MacroCNN, ScratchCNNConfig(scratch_cnn_hid=4, scratch_cnn_dropout=0.0)),
-        "micro": (MicroCNN, MicroCNNConfig(scratch_cnn_hid=4, scratch_cnn_num_layers=3, scratch_cnn_dropout=0.0)),
-    }[kind]
+    *_, make, config = KINDS[kind]
     model = make(tiny_network(kind), 5, config).eval()
     run_config = Config(network_type="cnn", cnn_space=kind, mode="single")
     write_onnx(convolutional.exported(model.network, model.state_dict(), run_config), tmp_path / "model.onnx")

@@ -3,24 +3,18 @@
 import json
 import shlex
 import shutil
-import signal
 
 import pytest
 import tiny
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_image import write_cifar
 from tiny import main
 
-from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.task import VisionTask
 from enas.config import Config
-from enas.report import animation
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search.checkpoint import Checkpoints
 from enas.studies import ablations as analysis
@@ -97,50 +91,6 @@ def test_a_search_resumes_to_the_same_end(home, tmp_path, space, train_type):
     assert tiny.difference(tiny.newest_state(made), tiny.newest_state(whole)) is None
 
 
-@EACH_SPACE
-def test_a_search_stopped_within_an_epoch_resumes_to_the_same_end(home, tmp_path, monkeypatch, capsys, space):
-    calls = []
-
-    def interrupted(task, networks):
-        calls.append(networks)
-        if len(calls) == tiny.IMAGE_SETTINGS["shared_max_step"] + 2:
-            signal.raise_signal(signal.SIGTERM)
-        return shared_loss(task, networks)
-
-    shared_loss = VisionTask.shared_loss
-    monkeypatch.setattr(VisionTask, "shared_loss", interrupted)
-    settings = tiny.settings(home, network_type="cnn", cnn_space=space, log_dir=str(tmp_path / "logs"))
-    assert main(tiny.flags(settings)) == 128 + signal.SIGTERM
-    monkeypatch.undo()
-    made = tiny.only_run(tmp_path / "logs")
-    progress = tiny.newest_state(made)["progress"]
-    assert (progress["epoch"], progress["shared_step"]) == (1, 2)
-    assert main(["--load_path", str(made)]) == 0
-    assert tiny.difference(tiny.newest_state(made), tiny.newest_state(run_of(home, space))) is None
-
-
-def test_every_metric_is_logged_and_says_something(home):
-    events = EventAccumulator(str(run_of(home, "macro")), size_guidance={"scalars": 0}).Reload()
-    every = {
-        *(f"controller/{name}" for name in ("loss", "reward", "entropy", "advantage", "baseline")),
-        *(f"shared/{name}" for name in ("loss", "accuracy", "grad_norm", "lr")),
-        "eval/validation_accuracy",
-        *(f"eval/{who}_{name}" for who in ("policy", "uniform") for name in tiny.SUMMARY),
-    }
-    assert set(events.Tags()["scalars"]) == every
-    values = {tag: [event.value for event in events.Scalars(tag)] for tag in every}
-    assert len(values["shared/loss"]) == 2 * tiny.IMAGE_SETTINGS["shared_max_step"]
-    assert len(values["controller/loss"]) == 2 * tiny.IMAGE_SETTINGS["controller_max_step"]
-    compared = ("eval/policy", "eval/uniform")  # of four networks, which may score the same
-    assert all(len(set(of_tag)) > 1 for tag, of_tag in values.items() if not tag.startswith(compared))
-    assert all(0 <= share <= 1 for tag in ("shared/accuracy", "controller/reward") for share in values[tag])
-    assert values["shared/lr"][0] == pytest.approx(Config().cnn_lr_max)
-    results = results_of(run_of(home, "macro"))
-    assert values["eval/validation_accuracy"] == pytest.approx(scores_of(results)[1:])
-    assert results["history"][0]["train_accuracy"] == pytest.approx(sum(values["shared/accuracy"][:5]) / 5)
-    assert results["history"][0]["reward"] == pytest.approx(sum(values["controller/reward"][:4]) / 4)
-
-
 def test_images_without_classes_are_searched_on_by_their_rotation(tmp_path, capsys):
     tiny.write_images(tmp_path / "data" / "tiny", has_classes=False)
     results = execute(**tiny.settings(tmp_path, network_type="cnn", max_epoch=1))
@@ -165,23 +115,14 @@ def test_rotations_are_learned(tmp_path):
 
 
 @EACH_SPACE
-def test_derive_and_test(copy, space):
-    derived = execute(**where(copy, space, mode="derive"))
-    assert derived["test_accuracy"] is None
+def test_a_test_says_accuracies_to_four_digits(copy, watched, capsys, space):
+    """It alone reads the test split, once."""
+    assert execute(**where(copy, space, mode="derive"))["test_accuracy"] is None
+    assert "test" not in watched
     results = execute(**where(copy, space, mode="test"))
-    path = run_of(copy, space)
-    assert results_of(path) == results
-    trainer = read_run(saved_config(path), path)
-    # What was derived last, or in the best epoch with the weights of then, whichever validates better.
-    if results["architecture"] == derived["architecture"]:
-        assert results["validation_accuracy"] == derived["validation_accuracy"]
-    else:
-        best = Checkpoints(path / "checkpoints").load_best()
-        assert results["architecture"] == best["progress"]["architecture"]
-        assert results["validation_accuracy"] == best["progress"]["best"] >= derived["validation_accuracy"]
-        trainer.task.load_state_dict(best["task"])
-    network = SPACES[space].from_dict(results["architecture"])
-    assert trainer.task.evaluate(network, "test") == results["test_accuracy"]
+    assert watched.count("test") == 1 and results_of(run_of(copy, space)) == results
+    said = f"validation accuracy {results['validation_accuracy']:.4f}, test accuracy {results['test_accuracy']:.4f}"
+    assert f"tested, {said}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -197,18 +138,6 @@ def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
     assert rates[-1] < config.cnn_lr_min + 0.1 * config.cnn_lr_max
 
 
-def test_the_newest_run_of_the_space_that_is_asked_for(copy, capsys):
-    for space in SPACES:
-        execute(**where(copy, space, mode="derive"))
-        assert capsys.readouterr().out.startswith(f"taking the newest run, {run_of(copy, space)}\n")
-
-
-def test_accuracies_are_said_to_four_digits(copy, capsys):
-    results = execute(**where(copy, "macro", mode="test"))
-    validation, test = results["validation_accuracy"], results["test_accuracy"]
-    assert f"tested, validation accuracy {validation:.4f}, test accuracy {test:.4f}" in capsys.readouterr().out
-
-
 @pytest.fixture
 def watched(monkeypatch) -> list:
     """The split of every evaluation, as they come."""
@@ -217,41 +146,6 @@ def watched(monkeypatch) -> list:
         VisionTask, "evaluate", lambda task, network, split: (splits.append(split), evaluate(task, network, split))[1]
     )
     return splits
-
-
-def test_only_test_and_train_scratch_read_the_test_split(copy, tmp_path, watched, monkeypatch):
-    """Spoil it, unnoticed: a search, a derivation and a run of one network report the same, a test something else."""
-    monkeypatch.setattr("enas.runs.opening.check_same_data", lambda *args: None)
-    dag_path = tmp_path / "network.json"
-    dag_path.write_text(tiny.NETWORKS["macro"].to_json())
-
-    search = {"load_path": str(run_of(copy, "macro")), "data_dir": str(copy / "data")}
-    kind = {"network_type": "cnn", "max_epoch": 1, "log_dir": str(tmp_path / "new")}
-    settings = {
-        "train": tiny.settings(copy, **kind),
-        "single": tiny.settings(copy, **kind, mode="single", dag_path=str(dag_path)),
-        "derive": search,
-        "test": search,
-        "train_scratch": {**search, "max_epoch": 1, "log_dir": str(tmp_path / "new")},
-    }
-
-    def outcomes() -> dict:
-        found = {}
-        for mode, given in settings.items():
-            watched.clear()
-            results = execute(**{**given, "mode": mode})
-            found[mode] = (scores_of(results), results["test_accuracy"], watched.count("test"))
-        return found
-
-    before = outcomes()
-    for name in ("red/1.png", "red/2.png", "red/3.png", "green/1.png"):
-        (copy / "data" / "tiny" / "test" / name).unlink()
-    after = outcomes()
-    for mode, (scores, test, num_read) in before.items():
-        assert scores == after[mode][0]
-        assert (test is None) == (mode in ("train", "derive", "single"))
-        assert num_read == (0 if test is None else 1)
-    assert any(before[mode][1] != after[mode][1] for mode in ("test", "train_scratch"))
 
 
 # --- one network from scratch -----------------------------------------------------------------------------------------
@@ -272,11 +166,12 @@ def test_single_trains_a_given_network(home, tmp_path, space):
 
 
 @EACH_SPACE
-def test_train_scratch_tests_the_best_epoch_once(copy, watched, space):
+def test_train_scratch_tests_the_best_epoch_of_the_derived_network_once(copy, watched, space):
     search = run_of(copy, space)
     before = tiny.tree(search)
     results = execute(**where(copy, space, mode="train_scratch", max_epoch=4, cnn_lr_max=0.2))
     assert tiny.tree(search) == before
+    assert results["architecture"] == results_of(search)["architecture"]
     assert watched == ["valid"] * 4 + ["test"]
     scores = [entry["validation_accuracy"] for entry in results["history"]]
     assert results["validation_accuracy"] == max(scores)
@@ -286,16 +181,6 @@ def test_train_scratch_tests_the_best_epoch_once(copy, watched, space):
     trainer = read_run(config, path)
     trainer.task.load_state_dict(Checkpoints(path / "checkpoints").load_best()["task"])
     assert trainer.task.evaluate(trainer.architecture, "test") == results["test_accuracy"]
-
-
-@EACH_SPACE
-def test_train_scratch_takes_the_derived_network_and_new_weights(copy, space):
-    derived = execute(**where(copy, space, mode="derive"))
-    results = execute(**where(copy, space, mode="train_scratch", max_epoch=1, scratch_cnn_hid=6))
-    assert results["architecture"] == derived["architecture"]
-    path = run_of(copy, space, "train_scratch")
-    params = json.loads((path / "params.json").read_text())
-    assert (params["scratch_cnn_hid"], params["load_path"]) == (6, str(run_of(copy, space)))
 
 
 @EACH_SPACE
@@ -316,69 +201,6 @@ def test_train_scratch_resumes_to_the_same_end(copy, tmp_path, space):
         assert ends["whole"][1][name] == ends["parts"][1][name]
 
 
-@EACH_SPACE
-def test_from_scratch_images_are_normalised_by_running_averages(home, tmp_path, space):
-    """So what an image is taken for does not depend on those beside it; in a search it does."""
-    trainer = tiny.scratch_trainer(tmp_path, tiny.NETWORKS[space], network_type="cnn", cnn_space=space)
-    before = {name: value.clone() for name, value in trainer.task.model.named_buffers() if "running" in name}
-    trainer.train_shared()
-    after = dict(trainer.task.model.named_buffers())
-    assert before and all(not torch.equal(value, after[name]) for name, value in before.items())
-    searched = tiny.trainer(tmp_path, network_type="cnn", cnn_space=space)
-    images = torch.randn(6, 3, 16, 16)
-    for task, is_scratch in ((trainer.task, True), (searched.task, False)):
-        task.model.eval()
-        with torch.no_grad():
-            together = task.logits(images, tiny.NETWORKS[space])[:2]
-            apart = task.logits(images[:2], tiny.NETWORKS[space])
-        assert torch.allclose(together, apart, atol=1e-5) == is_scratch
-
-
-def test_cells_from_scratch_have_an_auxiliary_head_and_drop_paths(home, tmp_path):
-    changes = {"network_type": "cnn", "cnn_space": "micro", "scratch_cnn_dropout": 0.0, "num_gpu": 0}
-    losses = {}
-    for drop_path, weight in ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0)):
-        rates = {"scratch_cnn_drop_path": drop_path, "scratch_cnn_auxiliary_weight": weight}
-        task = tiny.scratch_trainer(tmp_path, tiny.NETWORKS["micro"], **changes, **rates).task
-        head = dict(task.model.auxiliary_head.named_parameters())
-        before = task.model.state_dict()
-        found = []
-        for _ in range(2):
-            task.load_state_dict(
-                {**task.state_dict(), "model": before, "train": {**task._train.state_dict(), "cursor": 0}}
-            )
-            torch.manual_seed(1)
-            loss, _ = task.shared_loss([tiny.NETWORKS["micro"]])
-            found.append(float(loss.detach()))
-        loss.backward()
-        assert found[0] == found[1]
-        assert any(bool(weight.grad.any()) for weight in head.values()) == (weight > 0)
-        losses[drop_path, weight] = found[0]
-    assert losses[0.0, 0.5] > losses[0.0, 0.0] + 0.1
-    assert losses[0.5, 0.0] != losses[0.0, 0.0]
-
-
-# --- GIF --------------------------------------------------------------------------------------------------------------
-
-
-@tiny.needs_dot
-def test_a_gif_of_a_search_says_its_accuracies(home, tmp_path, monkeypatch):
-    log_dir = str(tmp_path / "logs")
-    with tiny.rendering():
-        results = execute(**tiny.settings(home, network_type="cnn", log_dir=log_dir))
-    said = []
-    status_line = animation.status_line
-    monkeypatch.setattr(animation, "status_line", lambda *args: said.append(status_line(*args)) or said[-1])
-    made = tiny.only_run(tmp_path / "logs")
-    output = tmp_path / "search.gif"
-    assert run_command("gif", ["--model_name", made.name, "--log_dir", log_dir, "--output", str(output)]) == 0
-    assert output.is_file()
-    assert said == [
-        f"epoch {epoch}   step {5 * epoch}   accuracy {score:.4f}"
-        for epoch, score in enumerate(scores_of(results)[1:], start=1)
-    ]
-
-
 # --- no validation images ---------------------------------------------------------------------------------------------
 
 
@@ -391,12 +213,9 @@ def without_validation(tmp_path):
     return tiny.settings(tmp_path, **kind, dataset="cifar10", valid_size=0, max_epoch=3)
 
 
-def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(without_validation, tmp_path, monkeypatch):
-    evaluated = []
-    evaluate = VisionTask.evaluate
-    monkeypatch.setattr(VisionTask, "evaluate", lambda *a, **k: (evaluated.append(a[2]), evaluate(*a, **k))[1])
+def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(without_validation, tmp_path, watched):
     results = execute(**without_validation)
-    assert evaluated == ["test"]
+    assert watched == ["test"]
     assert results["best_epoch"] == results["epoch"] == 3
     assert results["validation_accuracy"] is None and 0 <= results["test_accuracy"] <= 1
     assert [entry["validation_accuracy"] for entry in results["history"]] == [None] * 3
@@ -443,13 +262,6 @@ def test_the_command_that_people_know(tmp_path, monkeypatch, capsys):
     assert "cifar10: 12 of 60 training images are held out for validation" in capsys.readouterr().out
     states = [tiny.newest_state(path) for path in ends.values()]
     assert tiny.difference(*states) is None
-
-
-@pytest.mark.parametrize("dataset", ["cifar", "cifar10"])
-def test_a_dataset_to_be_downloaded(tmp_path, capsys, monkeypatch, dataset):
-    monkeypatch.chdir(tmp_path)
-    line = tiny.refusal(["--network_type", "cnn", "--dataset", dataset], tmp_path, capsys)
-    assert "get it with: python -m enas download cifar10" in line
 
 
 def test_train_scratch_without_a_search_says_how_to_make_one(tmp_path, capsys):

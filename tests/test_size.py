@@ -11,6 +11,7 @@ from tiny import main
 
 from enas.cnn.cost import macro_cost
 from enas.cnn.macro import MacroSpace
+from enas.cnn.settings import ScratchCNNConfig
 from enas.config import Config
 from enas.errors import UserError
 from enas.search.controllers import RandomController
@@ -23,7 +24,7 @@ MACRO = {"network_type": "cnn", "cnn_num_layers": 3}
 
 
 def cost_of(network) -> Cost:
-    return macro_cost(network, 3, (4, 8, 16), (16, 16))
+    return macro_cost(network, 3, ScratchCNNConfig(scratch_cnn_hid=4), (16, 16))
 
 
 @pytest.fixture(scope="module")

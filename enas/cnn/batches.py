@@ -5,122 +5,60 @@ Shapes: N images in a split, B in a minibatch, [3, H, W] each; uint8, red, green
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from enas.cnn.folder import read_image
 from enas.errors import UserError
 
-MAX_WORKERS = 8
 STATISTICS_IMAGES = 50_000  # enough for means to three digits; reading millions of files would take long
 
 
-@dataclass(frozen=True, eq=False)
-class MemoryImages:
-    """A split that is held in memory.
+class Images(ABC):
+    """A split: N images, all of one size, and their labels, int64 [N]."""
 
-    Attributes:
-        images: uint8 [N, 3, H, W].
-        labels: int64 [N].
-    """
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Images:
+        """The split with its minibatches on `device`."""
+
+    @abstractmethod
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images [B, 3, H, W] and labels [B] for each of `batches`, int64 [B] indices into the split."""
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryImages(Images):
+    """A split that is held in memory: uint8 [N, 3, H, W]."""
 
     images: Tensor
     labels: Tensor
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
         height, width = self.images.shape[2:]
         return height, width
 
     def to(self, device: torch.device | str) -> MemoryImages:
-        """The split on `device`; its minibatches are there too."""
         return MemoryImages(self.images.to(device), self.labels.to(device))
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images [B, 3, H, W] and labels [B] for each of `batches`, int64 [B] indices into the split."""
         for index in batches:
             index = index.to(self.labels.device)
             yield self.images[index], self.labels[index]
-
-
-@dataclass(frozen=True, eq=False)
-class FileImages(Dataset[Any]):
-    """A split on disk, read ahead by worker processes: for images that do not fit in memory.
-
-    Attributes:
-        paths: N files.
-        labels: int64 [N].
-        image_size: see `read_image`.
-        device: of the minibatches.
-    """
-
-    paths: Sequence[Path]
-    labels: Tensor
-    image_size: int = 0
-    device: torch.device | str = "cpu"
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        _, height, width = read_image(self.paths[0], self.image_size).shape
-        return height, width
-
-    def to(self, device: torch.device | str) -> FileImages:
-        """The split with its minibatches on `device`."""
-        return replace(self, device=device)
-
-    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `MemoryImages.read`; `batches` is consumed some minibatches ahead.
-
-        Raises:
-            UserError: a file cannot be read.
-        """
-        loader = DataLoader(
-            self,
-            batch_sampler=(index.tolist() for index in batches),
-            num_workers=min(MAX_WORKERS, os.cpu_count() or 1),
-            collate_fn=_unchanged,
-            worker_init_fn=_ignore_interrupt,
-            generator=torch.Generator(),  # else it would draw from the global one, and change the run
-        )
-        for content in loader:
-            if isinstance(content, ValueError):
-                raise content
-            images, labels = content
-            yield images.to(self.device), labels.to(self.device)
-
-    def __getitems__(self, index: list[int]) -> tuple[Tensor, Tensor] | ValueError:
-        # An error raised in a worker would arrive with its traceback as text; one that is returned keeps its message.
-        try:
-            images = np.stack([read_image(self.paths[i], self.image_size) for i in index])
-        except UserError as error:
-            return error
-        return torch.from_numpy(images), self.labels[index]
-
-
-def _unchanged(content: Any) -> Any:
-    return content
-
-
-def _ignore_interrupt(_worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the run still needs its workers to finish the step and save.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class TrainingImages:
@@ -130,17 +68,17 @@ class TrainingImages:
 
     Attributes:
         cursor: minibatches drawn so far. With the seed it determines all that follow, so it is the whole state.
+
+    Raises:
+        UserError: the split, which the line calls `name`, does not fill a minibatch.
     """
 
-    def __init__(self, split: MemoryImages | FileImages, batch_size: int, *, seed: int, name: str = "the split"):
-        """`name` says in an error which split was too small: UserError unless it fills a minibatch."""
+    def __init__(self, split: Images, batch_size: int, *, seed: int, name: str = "the split"):
         if not 1 <= batch_size <= len(split):
             raise UserError(
                 f"{name}: batch size is {batch_size}; it must be between 1 and the number of images, {len(split):,}"
             )
-        self.split = split
-        self.batch_size = batch_size
-        self.seed = seed
+        self.split, self.batch_size, self.seed = split, batch_size, seed
         self.cursor = 0
         self._reader: Iterator[tuple[Tensor, Tensor]] | None = None
 
@@ -162,12 +100,12 @@ class TrainingImages:
 
     def state_dict(self) -> dict[str, int]:
         """The position, as plain integers."""
-        return {"cursor": self.cursor, **self._identity()}
+        return {"cursor": self.cursor, "num_images": len(self.split), "batch_size": self.batch_size, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where `state_dict` was taken; UserError if that was with other images, batch size or seed."""
-        for key, value in self._identity().items():
-            if state[key] != value:
+        for key, value in self.state_dict().items():
+            if key != "cursor" and state[key] != value:
                 raise UserError(
                     f"the saved reading position belongs to {key} {state[key]}, not {value}; use the images, the batch "
                     "size and the seed it was saved with"
@@ -177,11 +115,8 @@ class TrainingImages:
         self.cursor = state["cursor"]
         self._reader = None
 
-    def _identity(self) -> dict[str, int]:
-        return {"num_images": len(self.split), "batch_size": self.batch_size, "seed": self.seed}
 
-
-def _endless(split: MemoryImages | FileImages, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:
+def _endless(split: Images, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:
     """The images of each minibatch from the cursor on, [B] each."""
     batches_per_pass = len(split) // batch_size
     number, start = divmod(cursor, batches_per_pass)
@@ -191,7 +126,7 @@ def _endless(split: MemoryImages | FileImages, batch_size: int, seed: int, curso
         number, start = number + 1, 0
 
 
-def evaluation_batches(split: MemoryImages | FileImages, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def evaluation_batches(split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Minibatches `(images, labels)` of at most `batch_size` that hold every image once.
 
     Their sizes differ by at most one and their order is a fixed shuffle: models normalise by batch statistics, which
@@ -205,7 +140,7 @@ def evaluation_batches(split: MemoryImages | FileImages, batch_size: int) -> Ite
     return split.read(order.tensor_split(-(-len(split) // batch_size)))
 
 
-def channel_statistics(split: MemoryImages | FileImages) -> tuple[Tensor, Tensor]:
+def channel_statistics(split: Images) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each colour channel in units of 0 … 255, float32 [3] each.
 
     They are those of all pixels, or of the pixels of `STATISTICS_IMAGES` evenly spaced images where there are more.

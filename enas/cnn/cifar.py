@@ -3,118 +3,98 @@ carry.
 """
 
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import torch
 
+from enas.cnn.batches import MemoryImages
 from enas.data.download import CATALOGUE, hint
 from enas.errors import NotFoundError, UserError
 
 SIDE = 32
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How one of the two is laid out.
-
-    Attributes:
-        title: its usual name.
-        archive_folder: what its archive unpacks into.
-        labels, names: the keys of the labels, and of the names.
-    """
+class Layout(NamedTuple):
+    """How a dataset's files are laid out; `prefix` begins the keys of its labels and of its classes' names."""
 
     title: str
     archive_folder: str
-    labels: str
-    names: str
+    prefix: str = ""
 
 
 LAYOUTS = {
-    "cifar10": Layout("CIFAR-10", "cifar-10-batches-py", "labels", "label_names"),
-    "cifar100": Layout("CIFAR-100", "cifar-100-python", "fine_labels", "fine_label_names"),
+    "cifar10": Layout("CIFAR-10", "cifar-10-batches-py"),
+    "cifar100": Layout("CIFAR-100", "cifar-100-python", "fine_"),
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Cifar:
-    """All of CIFAR-10, or of CIFAR-100 with its fine labels.
-
-    Attributes:
-        classes: ten names, or a hundred.
-        train_images, test_images: uint8 [N, 3, 32, 32].
-        train_labels, test_labels: int64 [N], indices into `classes`.
-    """
-
-    classes: tuple[str, ...]
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-
-
-def read_cifar(folder: Path, name: str = "cifar10") -> Cifar:
+def read_cifar(folder: Path, name: str = "cifar10") -> tuple[tuple[str, ...], MemoryImages, MemoryImages]:
     """Read `data_batch_1` … `data_batch_5`, `test_batch` and `batches.meta`; of cifar100 `train`, `test` and `meta`.
 
     They are in `folder`, or in the folder inside it that the official archive unpacks into.
+
+    Returns:
+        the names of the classes (of cifar100, its fine ones), the training images, and the test images.
 
     Raises:
         NotFoundError: one of them is missing.
         UserError: one of them is damaged, or holds something else.
     """
-    layout = LAYOUTS[name]
-    if (folder / layout.archive_folder).is_dir():
-        folder = folder / layout.archive_folder
+    title, archive_folder, prefix = LAYOUTS[name]
+    if (folder / archive_folder).is_dir():
+        folder = folder / archive_folder
     paths = [folder / file.installed for file in CATALOGUE[name].files]
     for path in paths:
         if not path.is_file():
             raise NotFoundError(f"{path}: no such file; get it with: {hint(name)}")
-    *batches, meta = paths
+    *batches, path = paths
     try:
-        classes = _read_classes(meta, layout)
-        *train, test = [_read_batch(path, layout, len(classes)) for path in batches]
-    except _NotCifarError as error:
-        raise UserError(f"{error}; remove it, and get it with: {hint(name)}") from None
-    images, labels = zip(*train, strict=True)
-    return Cifar(classes, np.concatenate(images), np.concatenate(labels), *test)
+        classes = _classes(_unpickled(path), f"{prefix}label_names")
+        contents = []
+        for path in batches:
+            contents.append(_batch(_unpickled(path), f"{prefix}labels", len(classes)))
+    except UserError as error:
+        says = f"is not one of {title}'s Python batches ({error}); remove it, and get it with: {hint(name)}"
+        raise UserError(f"{path}: {says}") from None
+    *train, (test_images, test_labels) = contents
+    images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
+    return classes, _in_memory(images, labels), _in_memory(test_images, test_labels)
 
 
-class _NotCifarError(Exception):
-    """A file that is none of the official batches. The text names it, and says what is wrong."""
-
-    def __init__(self, path: Path, layout: Layout, reason: str):
-        super().__init__(f"{path}: is not one of {layout.title}'s Python batches ({reason})")
+def _in_memory(images: np.ndarray, labels: np.ndarray) -> MemoryImages:
+    return MemoryImages(torch.from_numpy(images), torch.from_numpy(labels))
 
 
-def _read_classes(path: Path, layout: Layout) -> tuple[str, ...]:
-    names = _unpickle(path, layout).get(layout.names)
+def _classes(content: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = content.get(key)
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, (str, bytes)) for name in names):
-        raise _NotCifarError(path, layout, f"it has no list {layout.names} of class names")
+        raise UserError(f"it has no list {key} of class names")
     return tuple(map(_text, names))
 
 
-def _read_batch(path: Path, layout: Layout, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    content = _unpickle(path, layout)
-    data, labels = content.get("data"), content.get(layout.labels)
+def _batch(content: dict[str, Any], key: str, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images, uint8 [N, 3, 32, 32], and labels, int64 [N]."""
+    data, labels = content.get("data"), content.get(key)
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE or not len(data):
-        raise _NotCifarError(path, layout, f"its data is not an array [images, {3 * SIDE * SIDE}]")
+        raise UserError(f"its data is not an array [images, {3 * SIDE * SIDE}]")
     if not isinstance(labels, list) or len(labels) != len(data):
-        raise _NotCifarError(path, layout, f"its {layout.labels} are not a list, one for each of {len(data)} images")
+        raise UserError(f"its {key} are not a list, one for each of {len(data)} images")
     if not all(type(label) is int and 0 <= label < num_classes for label in labels):
-        raise _NotCifarError(path, layout, f"its {layout.labels} are not all integers in 0 … {num_classes - 1}")
+        raise UserError(f"its {key} are not all integers in 0 … {num_classes - 1}")
     return data.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64)
 
 
-def _unpickle(path: Path, layout: Layout) -> dict[str, Any]:
+def _unpickled(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = _PlainUnpickler(file).load()
     # A damaged pickle can raise nearly any exception, and this block does nothing but unpickle.
     except Exception as error:
-        raise _NotCifarError(path, layout, str(error) or type(error).__name__) from None
+        raise UserError(str(error) or type(error).__name__) from None
     if not isinstance(content, dict):
-        raise _NotCifarError(path, layout, f"it holds a {type(content).__name__}")
+        raise UserError(f"it holds a {type(content).__name__}")
     return {_text(key): value for key, value in content.items()}
 
 

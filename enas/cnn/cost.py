@@ -9,7 +9,7 @@ activations do not.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +23,7 @@ from enas.cnn import operations
 from enas.cnn.macro import MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.operations import RUNNING_AVERAGES as NORM
+from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.cost import Cost
 
 Size = tuple[int, int]  # height and width
@@ -66,9 +67,9 @@ class Tally(list[Cost]):
         return self.run(make, x, range(len(maps)), x[0], *args)
 
 
-def macro_cost(network: MacroNetwork, num_classes: int, widths: Sequence[int], size: Size) -> Cost:
-    """The cost of a `MacroGraph` of these `widths` with the weights of `network` alone, for an image of `size`."""
-    tally = Tally()
+def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, size: Size) -> Cost:
+    """The cost of a `MacroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
+    tally, widths = Tally(), config.widths
     layer = SimpleNamespace(
         label=None,
         operations={
@@ -94,13 +95,9 @@ def macro_cost(network: MacroNetwork, num_classes: int, widths: Sequence[int], s
     return sum(tally, Cost())
 
 
-def micro_cost(network: MicroNetwork, num_classes: int, reduces: Sequence[bool], channels: int, size: Size) -> Cost:
-    """The cost of a `MicroGraph` with the weights of `network` alone, for an image of `size`.
-
-    Args:
-        reduces: for each cell, first to last, whether it is the reduction cell.
-        channels: of the first cells.
-    """
+def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: Size) -> Cost:
+    """The cost of a `MicroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
+    reduces, width = cnn.reductions(config.scratch_cnn_num_layers), config.channels
     tally = Tally()
 
     def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
@@ -109,7 +106,7 @@ def micro_cost(network: MicroNetwork, num_classes: int, reduces: Sequence[bool],
                 label: lambda maps, halve=halve: tally.join(operations.CellInput, maps, channels, NORM, halve)
                 for label, halve in (("0", halve), ("1", False))
             },
-            result=lambda edge, x, progress: tally.run(
+            result=lambda edge, x: tally.run(
                 operations.micro_operation, x, edge.operation, channels, edge.stride(stride), NORM
             ),
         )
@@ -117,8 +114,8 @@ def micro_cost(network: MicroNetwork, num_classes: int, reduces: Sequence[bool],
 
     graph = SimpleNamespace(
         reduces=reduces,
-        stem=lambda x: tally.run(operations.stem, x, 3 * channels, NORM),
-        cells=[cell(*place) for place in cnn.cell_places(reduces, channels)],
+        stem=lambda x: tally.run(operations.stem, x, 3 * width, NORM),
+        cells=[cell(*place) for place in cnn.cell_places(reduces, width)],
         classifier=lambda maps: tally.join(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
     )
     cnn.MicroGraph.compute(graph, Shape((3, *size)), network)

@@ -1,17 +1,26 @@
 """Folders of images: their files, checks that these fit together, and their pixels."""
 
+from __future__ import annotations
+
+import os
+import signal
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from enas.cnn.batches import Images, MemoryImages
 from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import RESOURCES
 from enas.errors import NotFoundError, UserError
@@ -20,34 +29,83 @@ OTHER_NAMES = {"train": ("training",), "valid": ("val", "validation", "dev"), "t
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # alone: Pillow starts Ghostscript for PostScript, whatever its name
 MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
+MAX_WORKERS = 8
 KINDS = {"1": "grey-scale", "L": "grey-scale", "P": "palette", "RGB": "colour"}
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """The image files of a dataset, all of them readable as far as their headers go.
+@dataclass(frozen=True, eq=False)
+class FileImages(Images, Dataset[Any]):
+    """A split on disk, read ahead by worker processes: for images that do not fit in memory.
 
     Attributes:
-        classes: the names of the class folders, sorted; empty when there are none.
-        paths: split -> its files, class by class, sorted by name.
-        labels: split -> the class of each file; all 0 when there are no class folders.
-        height, width: of every image, in pixels, once it is resized.
-        notes: log lines about the data.
+        paths: N files.
+        image_size: see `read_image`.
+        device: of the minibatches.
     """
 
-    classes: tuple[str, ...]
-    paths: dict[str, list[Path]]
-    labels: dict[str, list[int]]
-    height: int
-    width: int
-    notes: tuple[str, ...]
+    paths: Sequence[Path]
+    labels: Tensor
+    image_size: int = 0
+    device: torch.device | str = "cpu"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        _, height, width = read_image(self.paths[0], self.image_size).shape
+        return height, width
+
+    def to(self, device: torch.device | str) -> FileImages:
+        return replace(self, device=device)
+
+    def in_memory(self, title: str) -> MemoryImages:
+        """The split with its pixels read; `title` names the progress bar."""
+        images = np.empty((len(self), 3, *self.size), dtype=np.uint8)
+        for position, path in enumerate(tqdm(self.paths, desc=title, disable=None, leave=False)):
+            images[position] = read_image(path, self.image_size)
+        return MemoryImages(torch.from_numpy(images), self.labels)
+
+    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `Images.read`; `batches` is consumed some minibatches ahead. UserError for a file that cannot be read."""
+        loader = DataLoader(
+            self,
+            batch_sampler=(index.tolist() for index in batches),
+            num_workers=min(MAX_WORKERS, os.cpu_count() or 1),
+            collate_fn=_unchanged,
+            worker_init_fn=_ignore_interrupt,
+            generator=torch.Generator(),  # else it would draw from the global one, and change the run
+        )
+        for content in loader:
+            if isinstance(content, UserError):
+                raise content
+            images, labels = content
+            yield images.to(self.device), labels.to(self.device)
+
+    def __getitems__(self, index: list[int]) -> tuple[Tensor, Tensor] | UserError:
+        # An error raised in a worker would arrive with its traceback as text; one that is returned keeps its message.
+        try:
+            images = np.stack([read_image(self.paths[i], self.image_size) for i in index])
+        except UserError as error:
+            return error
+        return torch.from_numpy(images), self.labels[index]
 
 
-def scan_folder(folder: Path, image_size: int = 0) -> ImageFolder:
+def _unchanged(content: Any) -> Any:
+    return content
+
+
+def _ignore_interrupt(_worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the run still needs its workers to finish the step and save.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dict[str, FileImages], list[str]]:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
     Hidden files and `__MACOSX` are ignored; other files are skipped with a note. A class of `train` may be
     missing from `valid` or `test`, with a note.
+
+    Returns:
+        the names of the class folders, sorted, none if there are none; the splits, each class by class and sorted by
+        name; and notes for the log.
 
     Raises:
         NotFoundError: a split is missing.
@@ -59,16 +117,14 @@ def scan_folder(folder: Path, image_size: int = 0) -> ImageFolder:
     classes = tuple(name for name in by_class["train"] if name)
     for split in SPLITS:
         notes += _check_classes(folder / split, by_class[split], classes)
-    found = {split: [by_class[split].get(name, []) for name in classes or ("",)] for split in SPLITS}
-    paths = {split: list(chain(*files)) for split, files in found.items()}
-    labels = {split: [label for label, paths in enumerate(files) for _ in paths] for split, files in found.items()}
-    width, height, more = _check_headers([path for split in SPLITS for path in paths[split]], folder.name, image_size)
-    if not classes and width != height:
-        raise UserError(
-            f"{paths['train'][0]}: is {width} × {height} pixels; images without class folders train on rotation and "
-            "must be square; --image_size makes them so"
-        )
-    return ImageFolder(classes, paths, labels, height, width, (*notes, *more))
+    splits = {}
+    for split in SPLITS:
+        files = [by_class[split].get(name, []) for name in classes or ("",)]
+        labels = [label for label, paths in enumerate(files) for _ in paths]
+        splits[split] = FileImages([*chain(*files)], torch.tensor(labels), image_size)
+    paths = [path for split in splits.values() for path in split.paths]
+    notes += _check_headers(paths, folder.name, image_size, is_square=not classes)
+    return classes, splits, notes
 
 
 def read_image(path: Path, image_size: int = 0) -> np.ndarray:
@@ -128,10 +184,10 @@ def _advice(folder: Path) -> str:
 def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     """The visible folders, images and other files in a folder, each sorted by name."""
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != RESOURCES)
-    folders = [path for path in visible if path.is_dir()]
-    files = [path for path in visible if not path.is_dir()]
-    images = [path for path in files if path.suffix.lower() in SUFFIXES]
-    return folders, images, [path for path in files if path.suffix.lower() not in SUFFIXES]
+    kinds: tuple[list[Path], list[Path], list[Path]] = [], [], []
+    for path in visible:
+        kinds[0 if path.is_dir() else 1 if path.suffix.lower() in SUFFIXES else 2].append(path)
+    return kinds
 
 
 def _check_classes(folder: Path, by_class: dict[str, list[Path]], classes: tuple[str, ...]) -> list[str]:
@@ -154,8 +210,8 @@ def _check_classes(folder: Path, by_class: dict[str, list[Path]], classes: tuple
     return [f"{folder}: has no images of {', '.join(empty)}"] if empty else []
 
 
-def _check_headers(paths: list[Path], name: str, image_size: int) -> tuple[int, int, list[str]]:
-    """Width and height of all images, and a note where grey-scale, palette or transparent ones are mixed in."""
+def _check_headers(paths: list[Path], name: str, image_size: int, is_square: bool) -> list[str]:
+    """Check that all images have one size; returns a note if grey-scale, palette or transparent ones are mixed in."""
     kinds: Counter[str] = Counter()
     size = None
     for path in tqdm(paths, desc=f"{name}: looking", unit="image", disable=None, leave=False):
@@ -168,10 +224,14 @@ def _check_headers(paths: list[Path], name: str, image_size: int) -> tuple[int, 
                 f"{path}: is {found[0]} × {found[1]} pixels, and {paths[0]} is {size[0]} × {size[1]}; make them of one "
                 "size, or let --image_size do it"
             )
+    if is_square and size and size[0] != size[1]:
+        raise UserError(
+            f"{paths[0]}: is {size[0]} × {size[1]} pixels; images without class folders train on rotation and must be "
+            "square; --image_size makes them so"
+        )
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     white = "; what is transparent became white" if "transparent" in kinds else ""
-    height, width = size or (0, 0)
-    return height, width, [f"{name}: images of several kinds became RGB: {counts}{white}"] if len(kinds) > 1 else []
+    return [f"{name}: images of several kinds became RGB: {counts}{white}"] if len(kinds) > 1 else []
 
 
 def _kind(image: Image.Image) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from enas.cnn.batches import FileImages, MemoryImages, channel_statistics
+from enas.cnn.batches import Images, MemoryImages, channel_statistics
 from enas.cnn.cifar import LAYOUTS, read_cifar
-from enas.cnn.folder import read_image, resize, scan_folder
+from enas.cnn.folder import resize, scan_folder
 from enas.data.builtin import IMAGE_MAKERS, SPLITS
 from enas.data.dataset_folder import Kind
 from enas.data.download import ALIASES
@@ -49,9 +48,9 @@ class ImageDataset:
 
     name: str
     classes: tuple[str, ...]
-    train: MemoryImages | FileImages
-    valid: MemoryImages | FileImages
-    test: MemoryImages | FileImages
+    train: Images
+    valid: Images
+    test: Images
     mean: Tensor
     std: Tensor
     is_rotation: bool
@@ -102,31 +101,38 @@ def load_images(
 
 
 def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> ImageDataset:
-    cifar = read_cifar(folder, name)
-    num = len(cifar.train_labels)
+    classes, images, test = read_cifar(folder, name)
+    num = len(images)
     if not 0 <= valid_size < num:
         raise UserError(f"valid_size is {valid_size}; it must be between 0 and {num - 1:,}, one less than all")
     # Its own generator, so that the split does not depend on the run's seed.
     rng = random.Random(f"{name} validation")
-    is_valid = stratified_choice(cifar.train_labels, valid_size, [rng.random() for _ in range(num)])
-    train = _in_memory(cifar.train_images[~is_valid], cifar.train_labels[~is_valid], image_size)
-    valid = _in_memory(cifar.train_images[is_valid], cifar.train_labels[is_valid], image_size)
-    test = _in_memory(cifar.test_images, cifar.test_labels, image_size)
+    chosen = stratified_choice(images.labels.numpy(), valid_size, [rng.random() for _ in range(num)])
+    is_valid = torch.from_numpy(chosen)
+    train, valid = (MemoryImages(images.images[mask], images.labels[mask]) for mask in (~is_valid, is_valid))
+    splits = {split: _resized(part, image_size) for split, part in zip(SPLITS, (train, valid, test), strict=True)}
     note = f"{name}: {valid_size:,} of {num:,} training images are held out for validation"
     if valid_size == 0:
         note = f"{name}: all {num:,} images are trained on and none validates; the last epoch is tested"
-    digests = {
-        split: digest_of_tensors(images.images, images.labels)
-        for split, images in zip(SPLITS, (train, valid, test), strict=True)
-    }
-    return ImageDataset(name, cifar.classes, train, valid, test, *channel_statistics(train), False, (note,), digests)
+    digests = {split: digest_of_tensors(part.images, part.labels) for split, part in splits.items()}
+    return _dataset(name, classes, splits, (note,), digests)
 
 
-def _in_memory(images: np.ndarray, labels: np.ndarray, image_size: int) -> MemoryImages:
-    if image_size not in (0, images.shape[-1]) and len(images):
-        pictures = (Image.fromarray(image.transpose(1, 2, 0)) for image in images)
-        images = np.stack([np.asarray(resize(picture, image_size)).transpose(2, 0, 1) for picture in pictures])
-    return MemoryImages(torch.from_numpy(images), torch.from_numpy(labels))
+def _dataset(
+    name: str, classes: tuple[str, ...], splits: Mapping[str, Images], notes: Iterable[str], digests: dict[str, str]
+) -> ImageDataset:
+    """The dataset of splits whose classes have these names; without classes, rotations are told apart."""
+    statistics = channel_statistics(splits["train"])
+    is_rotation = not classes
+    return ImageDataset(name, classes or ROTATIONS, *splits.values(), *statistics, is_rotation, tuple(notes), digests)
+
+
+def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
+    if image_size in (0, split.size[1]) or not len(split):
+        return split
+    pictures = (Image.fromarray(image) for image in split.images.permute(0, 2, 3, 1).numpy())
+    images = np.stack([np.asarray(resize(picture, image_size)).transpose(2, 0, 1) for picture in pictures])
+    return MemoryImages(torch.from_numpy(images), split.labels)
 
 
 def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np.ndarray:
@@ -147,38 +153,20 @@ def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np
 
 
 def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDataset:
-    found = scan_folder(folder, image_size)
-    notes = list(found.notes)
-    num = sum(len(paths) for paths in found.paths.values())
-    num_bytes = num * 3 * found.height * found.width
-    is_large = num_bytes > memory_limit
-    if is_large:
+    classes, files, notes = scan_folder(folder, image_size)
+    height, width = files["train"].size
+    num = sum(map(len, files.values()))
+    num_bytes = num * 3 * height * width
+    splits: Mapping[str, Images] = files
+    if num_bytes > memory_limit:
         notes.append(
             f"{folder}: {num:,} images take {num_bytes / 2**30:.2g} GiB, more than the limit of "
             f"{memory_limit / 2**30:.2g} GiB; worker processes read them throughout the run"
         )
-    if not found.classes:
+    else:
+        splits = {split: part.in_memory(f"{folder.name}: decoding {split}") for split, part in files.items()}
+    if not classes:
         rotations = f"{', '.join(ROTATIONS[:-1])} and {ROTATIONS[-1]}"
         notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {rotations}")
-    files = {split: FileImages(found.paths[split], torch.tensor(found.labels[split]), image_size) for split in SPLITS}
-    splits = (
-        files if is_large else {split: _decoded(files[split], f"{folder.name}: decoding {split}") for split in files}
-    )
-    mean, std = channel_statistics(splits["train"])
-    return ImageDataset(
-        name=folder.name,
-        classes=found.classes or ROTATIONS,
-        mean=mean,
-        std=std,
-        is_rotation=not found.classes,
-        notes=tuple(notes),
-        digests={split: digest_of_files(found.paths[split], folder) for split in SPLITS},
-        **splits,
-    )
-
-
-def _decoded(split: FileImages, title: str) -> MemoryImages:
-    images = np.empty((len(split), 3, *split.size), dtype=np.uint8)
-    for position, path in enumerate(tqdm(split.paths, desc=title, disable=None, leave=False)):
-        images[position] = read_image(path, split.image_size)
-    return MemoryImages(torch.from_numpy(images), split.labels)
+    digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
+    return _dataset(folder.name, classes, splits, notes, digests)

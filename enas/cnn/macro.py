@@ -77,17 +77,14 @@ class MacroNetwork(Graph):
             )
         if len(skips) != size:
             raise UserError(f"a network of {size} layers needs {size} lists of skips, not {len(skips)}")
-        for position, layer in enumerate(self.layers):
-            self._check_skips(layer, skips[position], self.layers[:position])
-
-    def _check_skips(self, layer: int, skips: tuple[int, ...], earlier: tuple[int, ...]) -> None:
-        for label in skips:
-            if type(label) is not int or label not in (STEM, *earlier):
-                raise UserError(
-                    f"layer {layer} skips from layer {label!r}, which is not an earlier layer of the network"
-                )
-        if not increase(skips):
-            raise UserError(f"skips of layer {layer} must increase; got {list(skips)}")
+        for position, (layer, labels) in enumerate(zip(self.layers, skips, strict=True)):
+            earlier = (STEM, *self.layers[:position])
+            for label in labels:
+                if type(label) is not int or label not in earlier:
+                    where = "which is not an earlier layer of the network"
+                    raise UserError(f"layer {layer} skips from layer {label!r}, {where}")
+            if not increase(labels):
+                raise UserError(f"skips of layer {layer} must increase; got {list(labels)}")
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -100,19 +97,14 @@ class MacroNetwork(Graph):
         return any(STEM in skips for skips in self.skips)
 
     def encode(self, operations: Sequence[str] = MACRO_OPERATIONS) -> tuple[int, ...]:
-        """The controller's decisions: for each layer its operation, then 0 or 1 for each earlier layer.
-
-        These are the authors' integers.
+        """The authors' L(L+1)/2 integers: for each layer its operation, then 0 or 1 for each earlier layer.
 
         Args:
             operations: the names that the operation integers index.
 
-        Returns:
-            L(L+1)/2 integers.
-
         Raises:
-            UserError: when an operation is not among `operations`, layers were removed (the integers cannot say
-                which), or a layer skips from the stem.
+            UserError: an operation is not among `operations`, layers were removed (the integers cannot say which), or
+                a layer skips from the stem.
         """
         if self.layers != tuple(range(self.num_layers)):
             raise UserError("a network with removed layers has no encoding")
@@ -126,11 +118,7 @@ class MacroNetwork(Graph):
 
     @classmethod
     def decode(cls, decisions: Sequence[int], operations: Sequence[str] = MACRO_OPERATIONS) -> "MacroNetwork":
-        """The network that `encode` maps to `decisions` (L(L+1)/2 integers).
-
-        Raises:
-            UserError: when the integers do not make a network.
-        """
+        """The network that `encode` maps to `decisions`; UserError when the integers do not make one."""
         decisions = cls._integers(decisions)
         num_layers = (math.isqrt(8 * len(decisions) + 1) - 1) // 2
         if num_layers * (num_layers + 1) // 2 != len(decisions):
@@ -147,11 +135,7 @@ class MacroNetwork(Graph):
         return cls(tuple(names), tuple(skips))
 
     def replace_operations(self, operation: str, layer: int | None = None) -> "MacroNetwork":
-        """A copy with the operation of `layer` (a label), or of every layer, replaced.
-
-        Raises:
-            UserError: for an unknown operation or a layer that the network does not have.
-        """
+        """A copy in which `layer` (a label), or every layer, has `operation`; UserError where one is not known."""
         return self._replaced(operation, layer)
 
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
@@ -179,8 +163,8 @@ class MacroSpace(NamedSpace[MacroNetwork]):
     def encode(self, architecture: MacroNetwork) -> tuple[int, ...]:
         decisions = architecture.encode(self.operations)
         if architecture.num_layers != self.num_layers:
-            known = f"the space has networks of {self.num_layers}"
-            raise UserError(f"the network has {architecture.num_layers} layers, but {known}")
+            has = f"the network has {architecture.num_layers} layers"
+            raise UserError(f"{has}, but the space has networks of {self.num_layers}")
         return decisions
 
     def decode(self, decisions: Sequence[int]) -> MacroNetwork:

@@ -15,10 +15,6 @@ CELL_INPUTS = (0, 1)
 CELL_NAMES = ("normal", "reduction")
 
 
-def _tuples(pairs: Sequence[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
-    return tuple(tuple(pair) for pair in pairs)
-
-
 class Edge(NamedTuple):
     """What a node of a cell does with one of its two inputs.
 
@@ -78,7 +74,7 @@ class MicroCell(Cell):
     nodes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        inputs, operations = map(_tuples, (self.inputs, self.operations))
+        inputs, operations = (tuple(map(tuple, pairs)) for pairs in (self.inputs, self.operations))
         size = len(inputs)
         self._complete(size, inputs=inputs, operations=operations)
         if len(operations) != size:
@@ -113,17 +109,13 @@ class MicroCell(Cell):
         )
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
-        """The authors' integers: first input, first operation, second input, second operation of each node.
+        """The authors' 4B integers: first input, first operation, second input, second operation of each node.
 
         Args:
             operations: the names that the operation integers index.
 
-        Returns:
-            4B integers.
-
         Raises:
-            UserError: when an operation is not among `operations`, or nodes were removed (the integers cannot
-                say which).
+            UserError: an operation is not among `operations`, or nodes were removed (the integers cannot say which).
         """
         self.check_numbered("encoding")
         check_encodable({name for pair in self.operations for name in pair}, operations)
@@ -139,11 +131,7 @@ class MicroCell(Cell):
         operations: Sequence[str] = MICRO_OPERATIONS,
         cell_output: str = "loose_ends",
     ) -> "MicroCell":
-        """The cell that `encode` maps to `decisions` (4B integers).
-
-        Raises:
-            UserError: when the integers do not make a cell.
-        """
+        """The cell that `encode` maps to `decisions`; UserError when the integers do not make one."""
         decisions = cls._integers(decisions)
         if len(decisions) % 4:
             raise UserError(f"a cell is four integers a node; got {len(decisions)}")
@@ -155,11 +143,7 @@ class MicroCell(Cell):
         )
 
     def replace_operations(self, operation: str, node: int | None = None) -> "MicroCell":
-        """A copy with both operations of `node` (a label), or of every node, replaced.
-
-        Raises:
-            UserError: for an unknown operation or a node that the cell does not have.
-        """
+        """A copy in which `node` (a label), or every node, has `operation` twice; UserError where one is not known."""
         return self._replaced((operation, operation), node)
 
     def renumber(self) -> "MicroCell":
@@ -204,15 +188,14 @@ class MicroNetwork(Architecture):
 
     @property
     def nodes(self) -> tuple[tuple[str, int], ...]:
-        """The nodes of both cells: pairs of a cell's name and a label."""
+        """Pairs of a cell's name and a label."""
         return tuple((name, node) for name in CELL_NAMES for node in getattr(self, name).nodes)
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
         """The integers of the normal cell, then those of the reduction cell: 8B, see `MicroCell.encode`.
 
         Raises:
-            UserError: when a cell has no encoding, or the two differ in size (the integers cannot say where the
-                one ends).
+            UserError: a cell has no encoding, or the two differ in size (the integers cannot say where one ends).
         """
         if self.normal.num_blocks != self.reduction.num_blocks:
             sizes = f"{self.normal.num_blocks} and {self.reduction.num_blocks}"
@@ -226,11 +209,7 @@ class MicroNetwork(Architecture):
         operations: Sequence[str] = MICRO_OPERATIONS,
         cell_output: str = "loose_ends",
     ) -> "MicroNetwork":
-        """The network that `encode` maps to `decisions` (8B integers).
-
-        Raises:
-            UserError: when the integers do not make a network.
-        """
+        """The network that `encode` maps to `decisions`; UserError when the integers do not make one."""
         if len(decisions) % 8:
             raise UserError(f"a network is two cells of four integers a node; got {len(decisions)} integers")
         half = len(decisions) // 2
@@ -238,22 +217,14 @@ class MicroNetwork(Architecture):
         return cls(*cells)
 
     def replace_operations(self, operation: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
-        """A copy with both operations of `node` (a cell's name and a label), or of every node, replaced.
-
-        Raises:
-            UserError: for an unknown operation or a node that the network does not have.
-        """
+        """As `MicroCell.replace_operations`; a node is a pair of a cell's name and a label."""
         if node is None:
             return MicroNetwork(*(getattr(self, name).replace_operations(operation) for name in CELL_NAMES))
         name, label = self._known(node)
         return replace(self, **{name: getattr(self, name).replace_operations(operation, label)})
 
     def remove_node(self, node: tuple[str, int]) -> "MicroNetwork":
-        """A copy without `node` (a cell's name and a label), see `MicroCell.remove_node`.
-
-        Raises:
-            UserError: for the only node of its cell, or a node the network does not have.
-        """
+        """A copy without `node` (a pair of a cell's name and a label), see `MicroCell.remove_node`."""
         name, label = self._known(node)
         try:
             return replace(self, **{name: getattr(self, name).remove_node(label)})
@@ -282,7 +253,7 @@ class MicroSpace(NamedSpace[MicroNetwork]):
     @property
     def choices(self) -> list[list[str]]:
         choices = []
-        for cell in ("normal", "reduction"):
+        for cell in CELL_NAMES:
             for node in range(2, self.num_blocks + 2):
                 places = [f"{cell} {node}{place}" for place in "ab"]
                 choices += [[f"{place} reads {earlier}" for earlier in range(node)] for place in places]
@@ -291,9 +262,9 @@ class MicroSpace(NamedSpace[MicroNetwork]):
 
     def encode(self, architecture: MicroNetwork) -> list[int]:
         decisions = architecture.encode(self.operations)
-        if architecture.normal.num_blocks != self.num_blocks:
-            known = f"the space has cells of {self.num_blocks}"
-            raise UserError(f"the cells have {architecture.normal.num_blocks} nodes, but {known}")
+        size = architecture.normal.num_blocks
+        if size != self.num_blocks:
+            raise UserError(f"the cells have {size} nodes, but the space has cells of {self.num_blocks}")
         return _swap_inner(decisions)
 
     def decode(self, decisions: Sequence[int]) -> MicroNetwork:

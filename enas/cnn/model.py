@@ -7,11 +7,13 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from enas.cnn.layout import remembering
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import CELL_INPUTS, Edge, MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
@@ -25,22 +27,18 @@ from enas.cnn.operations import (
     drop_path,
     macro_operation,
     micro_operation,
-    recalled,
     stem,
 )
 
-Known = dict[nn.Module, Tensor]  # by module, what it made of the images, or of the stem
 
-
-@dataclass(frozen=True)
-class MacroChoices:
+class MacroChoices(NamedTuple):
     """Which weights a `MacroGraph` has.
 
     Attributes:
         num_layers: L, which says where the reductions are.
-        operations: for each layer, by label, the operations it may apply.
-        skips: for each layer, by label, the earlier layers it may skip from.
-        carried: for each layer, by label, that a reduction follows: the layers whose outputs are reduced there.
+        operations: layer -> the operations it may apply.
+        skips: layer -> the earlier layers it may skip from.
+        carried: layer that a reduction follows -> the layers whose outputs are reduced there.
     """
 
     num_layers: int
@@ -51,24 +49,17 @@ class MacroChoices:
     @classmethod
     def all(cls, num_layers: int) -> "MacroChoices":
         """Every choice of the macro space with `num_layers` layers."""
-        layers = range(num_layers)
-        return cls(
-            num_layers,
-            operations=dict.fromkeys(layers, tuple(MACRO_OPERATIONS)),
-            skips={layer: range(layer) for layer in layers},
-            carried={layer: range(layer + 1) for layer in reduction_layers(num_layers)},
-        )
+        operations = dict.fromkeys(range(num_layers), tuple(MACRO_OPERATIONS))
+        carried = {layer: range(layer + 1) for layer in reduction_layers(num_layers)}
+        return cls(num_layers, operations, {layer: range(layer) for layer in operations}, carried)
 
     @classmethod
     def of(cls, network: MacroNetwork) -> "MacroChoices":
         """The choices that `network` made."""
         skips = dict(zip(network.layers, network.skips, strict=True))
-        return cls(
-            network.num_layers,
-            operations={layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)},
-            skips=skips,
-            carried={layer: _carried(skips, layer) for layer in reduction_layers(network.num_layers)},
-        )
+        operations = {layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)}
+        carried = {layer: _carried(skips, layer) for layer in reduction_layers(network.num_layers)}
+        return cls(network.num_layers, operations, skips, carried)
 
 
 def _carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
@@ -128,13 +119,14 @@ class MacroGraph(nn.Module):
                 stage += 1
         self.classifier = classifier(widths[stage], num_classes, dropout)
 
-    def compute(self, images: Tensor, network: MacroNetwork, known: Known | None = None) -> Tensor:
-        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W].
+    def remembering(self) -> AbstractContextManager[None]:
+        """Inside, all networks are given the same images, and compute once what does not depend on the network."""
+        return remembering(self.stem)
 
-        `known` keeps, from network to network, what the same images give whichever network reads them.
-        """
+    def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
+        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
         choices = MacroChoices.of(network)
-        x = recalled(known, self.stem, images)
+        x = self.stem(images)
         outputs = {STEM: x}  # by label, at the present size
         for layer in range(choices.num_layers):
             if layer in choices.operations:
@@ -147,40 +139,27 @@ class MacroGraph(nn.Module):
         return self.classifier(x)
 
 
-@dataclass(frozen=True)
-class CellChoices:
+class CellChoices(NamedTuple):
     """Which weights a `Cell` has.
 
     Attributes:
         edges: the operations it may apply.
-        outputs: labels of the nodes that may be concatenated.
+        output_nodes: labels of the nodes that may be concatenated.
     """
 
     edges: Sequence[Edge]
-    outputs: Sequence[int]
+    output_nodes: Sequence[int]
 
     @classmethod
     def all(cls, num_blocks: int) -> "CellChoices":
         """Every choice of a cell of `num_blocks` nodes."""
         nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + num_blocks)
-        edges = [
-            Edge(node, slot, source, operation)
-            for node in nodes
-            for slot in (0, 1)
-            for source in range(node)
-            for operation in MICRO_OPERATIONS
-        ]
-        return cls(edges, nodes)
+        places = ((node, slot, source) for node in nodes for slot in (0, 1) for source in range(node))
+        return cls([Edge(*place, operation) for place in places for operation in MICRO_OPERATIONS], nodes)
 
-    @classmethod
-    def of(cls, cell: MicroCell) -> "CellChoices":
-        """The choices that `cell` made."""
-        return cls(cell.edges, cell.output_nodes)
 
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Those of the two cell inputs that are read."""
-        return tuple(label for label in CELL_INPUTS if any(edge.source == label for edge in self.edges))
+def _inputs_read(edges: Sequence[Edge]) -> list[int]:
+    return [label for label in CELL_INPUTS if any(edge.source == label for edge in edges)]
 
 
 Maps = Mapping[int, Tensor]  # what is concatenated along the depth: maps [B, C, H, W] by label
@@ -201,46 +180,40 @@ class Cell(nn.Module):
         calibrations: for each cell input what brings it to C channels and to the size of the other.
         channels: C.
         stride: of the operations on cell inputs; 2 makes it a reduction cell.
-        drop_path: the probability, at the end of training, with which the result of an operation other than
-            identity is dropped.
+
+    Attributes:
+        drop_path: the probability of dropping the result of an operation other than identity.
     """
+
+    drop_path = 0.0
 
     def __init__(
         self,
-        choices: CellChoices,
+        choices: CellChoices | MicroCell,
         calibrations: Sequence[CellInput],
         channels: int,
         stride: int,
-        drop_path: float,
         norm: Norm,
     ):
         super().__init__()
-        self.drop_path = drop_path
-        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in choices.inputs})
+        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(choices.edges)})
         self.edges = nn.ModuleDict()
         for edge in choices.edges:
             self.edges[edge.key] = micro_operation(edge.operation, channels, edge.stride(stride), norm)
 
-    def forward(
-        self, older: Maps, previous: Maps, cell: MicroCell, progress: float, known: Known | None = None
-    ) -> Maps:
-        """The output of `cell`, from those of the two cells before it; the rest as for `MicroGraph.compute`."""
-        choices = CellChoices.of(cell)
+    def forward(self, older: Maps, previous: Maps, cell: MicroCell) -> Maps:
+        """The output of `cell`, from those of the two cells before it."""
+        edges = cell.edges
         inputs = (older, previous)
-        maps = {
-            label: recalled(known if STEM in inputs[label] else None, self.calibrations[str(label)], inputs[label])
-            for label in choices.inputs
-        }
-        for one, two in zip(choices.edges[0::2], choices.edges[1::2], strict=True):
-            maps[one.node] = self.result(one, maps[one.source], progress) + self.result(two, maps[two.source], progress)
-        return {label: maps[label] for label in choices.outputs}
+        maps = {label: self.calibrations[str(label)](inputs[label]) for label in _inputs_read(edges)}
+        for one, two in zip(edges[0::2], edges[1::2], strict=True):
+            maps[one.node] = self.result(one, maps[one.source]) + self.result(two, maps[two.source])
+        return {label: maps[label] for label in cell.output_nodes}
 
-    def result(self, edge: Edge, x: Tensor, progress: float) -> Tensor:
+    def result(self, edge: Edge, x: Tensor) -> Tensor:
         """The operation of `edge` on `x`, or zeros if its path is dropped."""
         output = self.edges[edge.key](x)
-        if edge.operation == "identity":
-            return output
-        return drop_path(output, self.drop_path * progress, self.training)
+        return output if edge.operation == "identity" else drop_path(output, self.drop_path, self.training)
 
 
 def reductions(num_layers: int) -> tuple[bool, ...]:
@@ -265,19 +238,16 @@ class MicroGraph(nn.Module):
         num_layers: the number of normal cells, 3N.
         channels: C of the first cells; the stem has three times as many.
         dropout: before the classifier.
-        drop_path: of the last cell at the end of training; that of the others falls linearly to the front.
     """
 
     def __init__(
         self,
         num_classes: int,
-        normal: CellChoices,
-        reduction: CellChoices,
-        *,
+        normal: CellChoices | MicroCell,
+        reduction: CellChoices | MicroCell,
         num_layers: int,
         channels: int,
         dropout: float,
-        drop_path: float,
         norm: Norm,
     ):
         super().__init__()
@@ -285,34 +255,29 @@ class MicroGraph(nn.Module):
         self.stem = stem(3 * channels, norm)
         older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
         self.cells = nn.ModuleList()
-        for index, (width, stride, halve) in enumerate(cell_places(self.reduces, channels)):
-            calibrations = (
-                CellInput(*older, width, norm, halve=halve),
-                CellInput(*previous, width, norm, halve=False),
-            )
+        for width, stride, halve in cell_places(self.reduces, channels):
+            calibrations = CellInput(*older, width, norm, halve), CellInput(*previous, width, norm, halve=False)
             choices = reduction if stride == 2 else normal
-            dropped = drop_path * (index + 1) / len(self.reduces)
-            self.cells.append(Cell(choices, calibrations, width, stride, dropped, norm))
-            older, previous = previous, (choices.outputs, width)
+            self.cells.append(Cell(choices, calibrations, width, stride, norm))
+            older, previous = previous, (choices.output_nodes, width)
         self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
 
-    def compute(
-        self, images: Tensor, network: MicroNetwork, progress: float = 1.0, known: Known | None = None
-    ) -> tuple[Tensor, Maps]:
-        """Run `network`, whose weights must be there, on images [B, 3, H, W].
+    def remembering(self) -> AbstractContextManager[None]:
+        """As `MacroGraph.remembering`: the stem, and what the first two cells make of it."""
+        places = zip(self.cells, (CELL_INPUTS, CELL_INPUTS[:1]), strict=False)
+        parts = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
+        return remembering(self.stem, *parts)
 
-        Args:
-            progress: the share of training that is done, 0 … 1, by which the probability of dropping a path grows
-                (as in the authors' code).
-            known: as for `MacroGraph.compute`.
+    def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Maps]:
+        """Run `network`, whose weights must be there, on images [B, 3, H, W].
 
         Returns:
             logits [B, classes], and what the second reduction cell concatenates, each [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
         """
-        older = previous = {STEM: recalled(known, self.stem, images)}
+        older = previous = {STEM: self.stem(images)}
         for module, reduces in zip(self.cells, self.reduces, strict=True):
             cell = network.reduction if reduces else network.normal
-            older, previous = previous, module(older, previous, cell, progress, known)
+            older, previous = previous, module(older, previous, cell)
             if reduces:
                 reduced = previous
         return self.classifier(previous), reduced

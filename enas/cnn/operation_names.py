@@ -1,16 +1,10 @@
 """The operations of both convolutional search spaces: their names, and how drawings show them."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Operation:
-    """How an operation is drawn.
-
-    Attributes:
-        label: its name in drawings.
-        colour: of its box.
-    """
+class Operation(NamedTuple):
+    """How an operation is drawn: its name there, and the colour of its box."""
 
     label: str
     colour: str

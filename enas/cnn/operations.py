@@ -9,41 +9,20 @@ Shapes: B batch, C channels, H and W height and width. A stride of 2 makes them 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from enas.cnn.narrow import AvgPool3x3, BatchNorm2d, DepthwiseConv2d, MaxPool3x3
+from enas.cnn import network
+from enas.cnn.layout import AvgPool3x3, MaxPool3x3, PooledReLU, Sliced, concatenation, relu_of_every_second_pixel
+from enas.cnn.network import Norm, convolution
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS, Operation
 from enas.errors import UserError
 
-Norm = Callable[[int], nn.Module]
-
 # While searching, running averages would mix the statistics of different architectures.
-BATCH_STATISTICS: Norm = partial(BatchNorm2d, track_running_stats=False)
-RUNNING_AVERAGES: Norm = BatchNorm2d
-
-
-def convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution from `inputs` to `outputs` channels that keeps height and width, but for the stride.
-
-    `groups` is 1, or the number of channels: each by itself.
-    """
-    kind = DepthwiseConv2d if groups > 1 else nn.Conv2d
-    conv = kind(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    return conv
-
-
-def separable_convolution(channels: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
-    """A convolution of every channel by itself, then a 1×1 convolution across channels (Chollet 2017)."""
-    return nn.Sequential(
-        convolution(channels, channels, kernel, stride=stride, groups=channels),
-        convolution(channels, channels, 1),
-    )
+BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
+RUNNING_AVERAGES: Norm = nn.BatchNorm2d
 
 
 def stem(channels: int, norm: Norm) -> nn.Sequential:
@@ -51,18 +30,10 @@ def stem(channels: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(convolution(3, channels, 3), norm(channels))
 
 
-# Each takes the number of channels and the stride.
-CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
-    "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride=stride),
-    "sep3x3": lambda channels, stride: separable_convolution(channels, 3, stride=stride),
-    "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride=stride),
-    "sep5x5": lambda channels, stride: separable_convolution(channels, 5, stride=stride),
-}
+# Each takes the number of channels and the stride; separable ones are those of Chollet 2017.
+CONVOLUTIONS = dict(network.CONVOLUTIONS)
 # Each takes the stride. Pixels outside the image do not count.
-POOLS: dict[str, Callable[[int], nn.Module]] = {
-    "avg3x3": AvgPool3x3,
-    "max3x3": MaxPool3x3,
-}
+POOLS: dict[str, Callable[[int], nn.Module]] = {"avg3x3": AvgPool3x3, "max3x3": MaxPool3x3}
 
 
 def register_operation(
@@ -112,21 +83,8 @@ def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
         return nn.Identity() if stride == 1 else FactorisedReduction(channels, channels, norm)
     if name in POOLS:
         return POOLS[name](stride)
-    return nn.Sequential(
-        nn.ReLU(),
-        CONVOLUTIONS[name](channels, stride),
-        norm(channels),
-        nn.ReLU(inplace=True),
-        CONVOLUTIONS[name](channels, 1),
-        norm(channels),
-    )
-
-
-class PooledReLU(nn.ReLU):
-    """ReLU in front of a global pool, whose gradient is an expansion; see `dense_gradient`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return dense_gradient(super().forward(x))
+    first, second = (CONVOLUTIONS[name](channels, each) for each in (stride, 1))
+    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
 
 
 def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
@@ -136,7 +94,7 @@ def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
     )
 
 
-class FactorisedReduction(nn.Module):
+class FactorisedReduction(network.Reduction):
     """Half the height and width: 1×1 convolutions of every second pixel, side by side with one of those between them.
 
     Each makes half of the output channels; they are concatenated and normalised. At odd sizes the second path reads
@@ -146,97 +104,10 @@ class FactorisedReduction(nn.Module):
     oneDNN's kernel of its weight gradient for AVX2 writes outside its memory below 8 channels.
     """
 
-    def __init__(self, inputs: int, outputs: int, norm: Norm):
-        super().__init__()
-        self.even = convolution(inputs, outputs - outputs // 2, 1)
-        self.odd = convolution(inputs, outputs // 2, 1)
-        self.norm = norm(outputs)
-
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]."""
         even, odd = relu_of_every_second_pixel(x)
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
-
-
-class _ReluOfEverySecondPixel(torch.autograd.Function):
-    # Automatic differentiation of slices gives gradients with another order of channels, on which all that comes
-    # before is many times slower.
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = x.shape[2:]
-        even = F.relu(x[:, :, ::2, ::2])
-        odd = F.relu(x[:, :, 1::2, 1::2])
-        if height % 2 or width % 2:
-            odd = F.pad(odd, (0, width % 2, 0, height % 2)).contiguous(memory_format=_memory_format(x))
-        ctx.save_for_backward(even, odd)
-        ctx.shape, ctx.memory_format = x.shape, _memory_format(x)
-        return even, odd
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_even: Tensor, grad_odd: Tensor) -> Tensor:
-        even, odd = ctx.saved_tensors
-        grad = torch.empty(ctx.shape, dtype=even.dtype, device=even.device, memory_format=ctx.memory_format).zero_()
-        grad[:, :, ::2, ::2] = torch.ops.aten.threshold_backward(grad_even, even, 0)
-        inside = grad[:, :, 1::2, 1::2]
-        inside.copy_(torch.ops.aten.threshold_backward(grad_odd, odd, 0)[:, :, : inside.shape[2], : inside.shape[3]])
-        return grad
-
-
-def _memory_format(x: Tensor) -> torch.memory_format:
-    is_last = x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if is_last else torch.contiguous_format
-
-
-def relu_of_every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The ReLU [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places, and that at odd ones; zeros beyond the edge."""
-    return _ReluOfEverySecondPixel.apply(x)
-
-
-class _DenseGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.memory_format = _memory_format(x)
-        return x.view_as(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad.contiguous(memory_format=ctx.memory_format)
-
-
-def dense_gradient(x: Tensor) -> Tensor:
-    """`x`, whose gradient is laid out like it: on slices and expansions, elementwise kernels are many times slower."""
-    return _DenseGradient.apply(x)
-
-
-def concatenation(maps: Mapping[int, Tensor]) -> Tensor:
-    """The depth concatenation of maps [B, C, H, W] by label."""
-    return torch.cat([dense_gradient(x) for x in maps.values()], dim=1)
-
-
-class Sliced(nn.Module):
-    """A 1×1 convolution of the depth concatenation of any of several sources, or a linear layer of it.
-
-    Each source has its own slice of the weight, so that one that is not there gets no gradient.
-
-    Args:
-        sources: labels of what may be concatenated.
-        inputs: the channels of each source.
-        make: makes the layer of all of them, given the number of its inputs.
-    """
-
-    def __init__(self, sources: Iterable[int], inputs: int, make: Callable[[int], nn.Conv2d | nn.Linear]):
-        super().__init__()
-        sources = tuple(sources)
-        slices = make(inputs * len(sources)).weight.detach().split(inputs, dim=1)
-        self.slices = nn.ParameterDict(
-            {str(source): nn.Parameter(weight.clone()) for source, weight in zip(sources, slices, strict=True)}
-        )
-
-    def weight(self, sources: Iterable[int]) -> Tensor:
-        """The weight of the concatenated `sources`."""
-        return torch.cat([self.slices[str(source)] for source in sources], dim=1)
 
 
 class Join(Sliced):
@@ -307,15 +178,6 @@ class SlicedClassifier(Sliced):
         """Maps [B, inputs, H, W] by label to logits [B, classes]."""
         normalised = {source: self.norms[str(source)](x) for source, x in maps.items()}
         return F.linear(self.pool(concatenation(normalised)), self.weight(maps), self.bias)
-
-
-def recalled(known: dict[nn.Module, Tensor] | None, module: nn.Module, x: Any) -> Tensor:
-    """`module(x)`, from `known` where it is there, and kept there; None keeps nothing."""
-    if known is None:
-        return module(x)
-    if module not in known:
-        known[module] = module(x)
-    return known[module]
 
 
 def drop_path(x: Tensor, p: float, training: bool) -> Tensor:

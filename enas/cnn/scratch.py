@@ -12,29 +12,25 @@ from torch.nn import functional as F
 
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
-from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
+from enas.cnn.model import MacroChoices, MacroGraph, MicroGraph
 from enas.cnn.operations import RUNNING_AVERAGES, convolution
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.precision import at_least_float32
 
 
 class MacroCNN(MacroGraph):
-    """One network of the macro space; its channels are multiplied by `growth` at each reduction."""
+    """One network of the macro space; its channels double at each reduction."""
 
-    def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, growth: int = 2):
-        widths = config.widths(growth)
-        super().__init__(num_classes, MacroChoices.of(network), widths, config.dropout, RUNNING_AVERAGES)
+    def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig):
+        super().__init__(num_classes, MacroChoices.of(network), config.widths, config.dropout, RUNNING_AVERAGES)
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] for images [B, 3, H, W]."""
         return self.compute(images, self.network)
 
-    def loss(self, images: Tensor, labels: Tensor, progress: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats of `labels` [B], a scalar with a gradient, and the logits.
-
-        Nothing here depends on the `progress` of training.
-        """
+    def loss(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], and the logits, whatever the `progress` of training."""
         logits = at_least_float32(self(images))
         return F.cross_entropy(logits, labels), logits
 
@@ -49,18 +45,11 @@ class MicroCNN(MicroGraph):
     """
 
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
-        super().__init__(
-            num_classes,
-            CellChoices.of(network.normal),
-            CellChoices.of(network.reduction),
-            num_layers=config.scratch_cnn_num_layers,
-            channels=config.channels,
-            dropout=config.dropout,
-            drop_path=config.scratch_cnn_drop_path,
-            norm=RUNNING_AVERAGES,
-        )
+        sizes = config.scratch_cnn_num_layers, config.channels, config.dropout
+        super().__init__(num_classes, network.normal, network.reduction, *sizes, RUNNING_AVERAGES)
         self.network = network
         self.config = config
+        self._set_drop_path(1.0)
         self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -68,17 +57,23 @@ class MicroCNN(MicroGraph):
         logits, _ = self.compute(images, self.network)
         return logits
 
-    def logits_and_auxiliary(self, images: Tensor, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+    def _set_drop_path(self, progress: float) -> None:
+        """Grow with the `progress` of training, 0 … 1, and from the first cell to the last, as the authors do."""
+        for depth, cell in enumerate(self.cells, start=1):
+            cell.drop_path = self.config.scratch_cnn_drop_path * depth / len(self.cells) * progress
+
+    def logits_and_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The logits, and those of the auxiliary head, both [B, classes], for images [B, 3, H, W]."""
-        logits, reduced = self.compute(images, self.network, progress)
+        logits, reduced = self.compute(images, self.network)
         return logits, self.auxiliary_head(torch.cat([*reduced.values()], dim=1))
 
-    def loss(self, images: Tensor, labels: Tensor, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+    def loss(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy in nats of `labels` [B], plus the weighted one of the auxiliary head; and the logits.
 
-        `progress`: the share of training that is done, 0 … 1, by which drop path grows.
+        Drop path grows with the `progress` of training.
         """
-        logits, auxiliary = map(at_least_float32, self.logits_and_auxiliary(images, progress))
+        self._set_drop_path(progress)
+        logits, auxiliary = map(at_least_float32, self.logits_and_auxiliary(images))
         weight = self.config.scratch_cnn_auxiliary_weight
         return F.cross_entropy(logits, labels) + weight * F.cross_entropy(auxiliary, labels), logits
 

@@ -83,52 +83,55 @@ class VisionTaskConfig(BatchConfig, AugmentConfig, PrecisionConfig):
     )
 
 
+# The paper's sizes in each space, which settings left at 0 (a dropout at -1) stand for.
+LAYERS = {"macro": 12, "micro": 6}
+FILTERS = {"macro": 36, "micro": 20}
+FINAL_FILTERS = {"macro": 96, "micro": 36}
+FINAL_DROPOUT = {"macro": 0.5, "micro": 0.2}
+
+
 @dataclass(frozen=True, kw_only=True)
-class SharedCNNConfig(Settings):
+class MacroConfig(Settings):
     """Sizes of a shared convolutional model."""
 
+    space: ClassVar = "macro"
+
     cnn_num_layers: int = setting(
-        0, "cnn: layers, or normal cells, while searching; 0 is 12 (macro) or 6 (micro)", at_least=0, kind=SPACE
+        0,
+        f"cnn: layers, or normal cells, while searching; 0 is {LAYERS['macro']} (macro) or {LAYERS['micro']} (micro)",
+        at_least=0,
+        kind=SPACE,
     )
     cnn_hid: int = setting(
-        0, "cnn: filters while searching; 0 is 36 (macro), or 20 in the first cells (micro)", at_least=0, kind=SPACE
+        0,
+        f"cnn: filters while searching; 0 is {FILTERS['macro']} (macro), or {FILTERS['micro']} in the first cells "
+        "(micro)",
+        at_least=0,
+        kind=SPACE,
     )
     cnn_dropout: float = setting(
         0.1, "cnn: dropout before the classifier while searching", at_least=0, below=1, kind=SPACE
     )
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of a macro network, or normal cells; two reduction cells stand between their thirds."""
+        return self.cnn_num_layers or LAYERS[self.space]
+
+    @property
+    def channels(self) -> int:
+        """Channels of every layer, or of the first cells; they double in each reduction cell."""
+        return self.cnn_hid or FILTERS[self.space]
 
     def check(self) -> None:
         check_filters("cnn_hid", self.cnn_hid)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MacroConfig(SharedCNNConfig):
-    """Sizes of a `SharedMacroCNN`."""
-
-    @property
-    def num_layers(self) -> int:
-        """L."""
-        return self.cnn_num_layers or 12
-
-    @property
-    def filters(self) -> int:
-        """The channels of every layer."""
-        return self.cnn_hid or 36
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroConfig(SharedCNNConfig, MicroSpaceConfig):
+class MicroConfig(MacroConfig, MicroSpaceConfig):
     """Sizes of a `SharedMicroCNN`."""
 
-    @property
-    def num_layers(self) -> int:
-        """The number of normal cells; two reduction cells stand between its thirds."""
-        return self.cnn_num_layers or 6
-
-    @property
-    def channels(self) -> int:
-        """Channels of the first cells; they double in each reduction cell."""
-        return self.cnn_hid or 20
+    space: ClassVar = "micro"
 
 
 def check_filters(name: str, filters: int) -> None:
@@ -147,41 +150,49 @@ def check_thirds(name: str, num_layers: int) -> None:
 class ScratchCNNConfig(Settings):
     """Sizes and regularisers of one network."""
 
-    default_dropout: ClassVar[float] = 0.5
+    space: ClassVar = "macro"
 
     scratch_cnn_hid: int = setting(
         0,
-        "cnn, from scratch: filters of the first layers; 0 is 96 (macro) or 36 (micro)",
+        f"cnn, from scratch: filters of the first layers; 0 is {FINAL_FILTERS['macro']} (macro) or "
+        f"{FINAL_FILTERS['micro']} (micro)",
         at_least=0,
         only=FROM_SCRATCH,
     )
     scratch_cnn_dropout: float = setting(
         -1.0,
-        "cnn, from scratch: dropout before the classifier; -1 is 0.5 (macro) or 0.2 (micro)",
+        f"cnn, from scratch: dropout before the classifier; -1 is {FINAL_DROPOUT['macro']} (macro) or "
+        f"{FINAL_DROPOUT['micro']} (micro)",
         below=1,
         only=FROM_SCRATCH,
     )
+
+    @property
+    def channels(self) -> int:
+        """Channels of the first layers or cells; they double in each reduction."""
+        return self.scratch_cnn_hid or FINAL_FILTERS[self.space]
+
+    @property
+    def widths(self) -> list[int]:
+        """The channels of a macro network before the first reduction, between the two, and after the second."""
+        return [self.channels * 2**stage for stage in range(3)]
+
+    @property
+    def dropout(self) -> float:
+        """Dropout before the classifier."""
+        return FINAL_DROPOUT[self.space] if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
 
     def check(self) -> None:
         check_filters("scratch_cnn_hid", self.scratch_cnn_hid)
         if self.scratch_cnn_dropout != -1 and self.scratch_cnn_dropout < 0:
             raise UserError(f"scratch_cnn_dropout is {self.scratch_cnn_dropout}; it must lie in [0, 1), or be -1")
 
-    def widths(self, growth: int = 2) -> list[int]:
-        """The channels of a macro network before the first reduction, between the two, and after the second."""
-        return [(self.scratch_cnn_hid or 96) * growth**stage for stage in range(3)]
-
-    @property
-    def dropout(self) -> float:
-        """Dropout before the classifier."""
-        return self.default_dropout if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
-
 
 @dataclass(frozen=True, kw_only=True)
 class MicroCNNConfig(ScratchCNNConfig):
     """Sizes and regularisers of a `MicroCNN`."""
 
-    default_dropout: ClassVar[float] = 0.2
+    space: ClassVar = "micro"
 
     scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
     scratch_cnn_drop_path: float = setting(
@@ -194,11 +205,6 @@ class MicroCNNConfig(ScratchCNNConfig):
     scratch_cnn_auxiliary_weight: float = setting(
         0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=FROM_SCRATCH
     )
-
-    @property
-    def channels(self) -> int:
-        """Channels of the first cells; they double in each reduction cell."""
-        return self.scratch_cnn_hid or 36
 
     def check(self) -> None:
         super().check()

@@ -3,21 +3,31 @@
 Each choice has its own parameters, so that one that was not sampled gets no gradient, and so no weight decay and no
 update. Batches are normalised by their own statistics, in evaluation too.
 
-Shapes: M architectures, B batch, H and W height and width.
+Shapes: B batch, H and W height and width.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from enas.cnn.layout import Sliced
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
-from enas.cnn.model import CellChoices, Known, MacroChoices, MacroGraph, MicroGraph
-from enas.cnn.operations import BATCH_STATISTICS, Sliced
+from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
+from enas.cnn.operations import BATCH_STATISTICS
 from enas.cnn.settings import MacroConfig, MicroConfig, check_thirds
 from enas.errors import UserError
+
+
+def align_slices(model: nn.Module) -> None:
+    """Let each `Sliced` begin with equal weights for all its sources: the identity, if the number of channels stays."""
+    for sliced in (module for module in model.modules() if isinstance(module, Sliced)):
+        first, *others = sliced.slices.values()
+        if first.dim() == 4 and first.shape[0] == first.shape[1]:
+            nn.init.dirac_(first)
+        for weight in others:
+            weight.copy_(first)
 
 
 class SharedMacroCNN(MacroGraph):
@@ -25,7 +35,7 @@ class SharedMacroCNN(MacroGraph):
 
     def __init__(self, num_classes: int, config: MacroConfig):
         choices = MacroChoices.all(config.num_layers)
-        super().__init__(num_classes, choices, (config.filters,) * 3, config.cnn_dropout, BATCH_STATISTICS)
+        super().__init__(num_classes, choices, (config.channels,) * 3, config.cnn_dropout, BATCH_STATISTICS)
         self.config = config
         self._align()
 
@@ -37,32 +47,22 @@ class SharedMacroCNN(MacroGraph):
         layers at one place begin with the same weights. With independent random ones every operation
         would read the others' channels in random order, and learning would start much later.
         """
+        align_slices(self)
         for layer in self.layers.values():
-            squeezes = [operation[0].weight for operation in layer.operations.values()]
-            slices = [] if layer.join is None else layer.join.slices.values()
-            for weight in (*squeezes, *slices):
-                nn.init.dirac_(weight)
+            for operation in layer.operations.values():
+                nn.init.dirac_(operation[0].weight)
         for place in self.reductions.values():
             first, *others = place.values()
             for reduction in others:
                 reduction.load_state_dict(first.state_dict())
 
-    def forward(self, images: Tensor, network: MacroNetwork, known: Known | None = None) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W]; `known` as for `MacroGraph.compute`.
-
-        Raises:
-            UserError: when the network is part of a graph of another depth.
-        """
+    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if it has another number of layers."""
         if network.num_layers != self.config.num_layers:
             raise UserError(
                 f"the network has {network.num_layers} layers, but the shared model has {self.config.num_layers}"
             )
-        return self.compute(images, network, known)
-
-    def logits(self, images: Tensor, networks: Sequence[MacroNetwork]) -> Tensor:
-        """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
-        known: Known = {}
-        return torch.stack([self(images, network, known) for network in networks])
+        return self.compute(images, network)
 
 
 class SharedMicroCNN(MicroGraph):
@@ -71,16 +71,8 @@ class SharedMicroCNN(MicroGraph):
     def __init__(self, num_classes: int, config: MicroConfig):
         check_thirds("cnn_num_layers", config.num_layers)
         choices = CellChoices.all(config.cnn_num_blocks)
-        super().__init__(
-            num_classes,
-            choices,
-            choices,
-            num_layers=config.num_layers,
-            channels=config.channels,
-            dropout=config.cnn_dropout,
-            drop_path=0.0,
-            norm=BATCH_STATISTICS,
-        )
+        sizes = config.num_layers, config.channels, config.cnn_dropout
+        super().__init__(num_classes, choices, choices, *sizes, BATCH_STATISTICS)
         self.config = config
         self._align()
 
@@ -88,16 +80,10 @@ class SharedMicroCNN(MicroGraph):
     def _align(self) -> None:
         """Initialise so that a cell's channels mean the same whichever operation made them; see `SharedMacroCNN`.
 
-        A cell's inputs and the classifier begin with the same weights for every node that may be concatenated, the
-        identity where the number of channels stays. The 1×1 convolutions of separable ones begin as the identity, and
-        an operation with the same weights on every edge of a cell.
+        The 1×1 convolutions of separable ones begin as the identity, and an operation with the same weights on every
+        edge of a cell.
         """
-        for sliced in (module for module in self.modules() if isinstance(module, Sliced)):
-            first, *others = sliced.slices.values()
-            if first.dim() == 4 and first.shape[0] == first.shape[1]:
-                nn.init.dirac_(first)
-            for weight in others:
-                weight.copy_(first)
+        align_slices(self)
         for cell in self.cells:
             first: dict[tuple[str, bool], dict[str, Any]] = {}
             for key, operation in cell.edges.items():
@@ -108,21 +94,12 @@ class SharedMicroCNN(MicroGraph):
                 kind = (name, int(source) in CELL_INPUTS)  # these may have another stride
                 operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
 
-    def forward(self, images: Tensor, network: MicroNetwork, known: Known | None = None) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W]; `known` as for `MacroGraph.compute`.
-
-        Raises:
-            UserError: when a cell has nodes that this model has no weights for.
-        """
+    def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if this model lacks one of its nodes."""
         last = self.config.cnn_num_blocks + 1
         for name in CELL_NAMES:
             node = getattr(network, name).nodes[-1]
             if node > last:
                 raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
-        logits, _ = self.compute(images, network, known=known)
+        logits, _ = self.compute(images, network)
         return logits
-
-    def logits(self, images: Tensor, networks: Sequence[MicroNetwork]) -> Tensor:
-        """Logits [M, B, classes] of M networks for the same images [B, 3, H, W]."""
-        known: Known = {}
-        return torch.stack([self(images, network, known) for network in networks])

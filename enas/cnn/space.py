@@ -30,18 +30,6 @@ if TYPE_CHECKING:
     from enas.search.problem import Problem  # loads torch
 
 
-def _macro_problem() -> Problem:
-    from enas.cnn.problem import MACRO
-
-    return MACRO
-
-
-def _micro_problem() -> Problem:
-    from enas.cnn.problem import MICRO
-
-    return MICRO
-
-
 def check(config: ConfigLike) -> None:
     """Refuse settings of several parts that do not go together."""
     check_not_alone(config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics")
@@ -62,11 +50,18 @@ def _convolutional(name: str, operations: list[str], settings: tuple[type[Settin
         settings: the `Settings` classes that the other convolutional space does not have.
         rest: of `SearchSpace`.
     """
+
+    def problem() -> Problem:
+        from enas.cnn.problem import PROBLEMS
+
+        return PROBLEMS[name]
+
     return SearchSpace(
         name=name,
         selected_by={"network_type": "cnn", "cnn_space": name},
         settings=(ImageConfig, VisionTaskConfig, ImageOptimConfig, *settings),
         train_types=("orig", "random"),
+        problem=problem,
         optim=ImageOptimConfig,
         metric=ACCURACY,
         replacement=Replacement(
@@ -83,7 +78,6 @@ MACRO = _convolutional(
     "macro",
     MACRO_OPERATIONS,
     (MacroConfig, ScratchCNNConfig, MacroControllerConfig),
-    problem=_macro_problem,
     architecture=MacroNetwork,
     formats=MACRO_FORMATS,
     check=check,
@@ -92,7 +86,6 @@ MICRO = _convolutional(
     "micro",
     MICRO_OPERATIONS,
     (MicroSpaceConfig, MicroConfig, MicroCNNConfig, MicroControllerConfig),
-    problem=_micro_problem,
     architecture=MicroNetwork,
     formats=MICRO_FORMATS,
     check=check_micro,

@@ -4,6 +4,7 @@ Shapes: M architectures, B batch, C classes.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 from enas.cnn.augment import all_rotations, augment, normalise, rotate_randomly
 from enas.cnn.batches import TrainingImages, evaluation_batches
 from enas.cnn.images import ImageDataset
+from enas.cnn.layout import MEMORY_FORMAT
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
-from enas.cnn.model import Known
 from enas.cnn.settings import VisionTaskConfig
 from enas.data.builtin import SPLITS
 from enas.search.metric import ACCURACY, LOG_LIKELIHOOD, Metric
@@ -24,9 +25,6 @@ from enas.search.settings import PRECISIONS
 from enas.search.task import Task, check_divides
 
 Network = MacroNetwork | MicroNetwork
-
-# Convolutions, most of all the separable ones, are about twice as fast with channels innermost.
-MEMORY_FORMAT = torch.channels_last
 
 
 class VisionTask(Task):
@@ -38,8 +36,8 @@ class VisionTask(Task):
 
     Args:
         dataset: the images.
-        model: the shared parameters ω: model(images [B, 3, H, W], network, known) gives logits [B, C]; `known`, a
-            dictionary or None, may keep what several networks have in common on the same images.
+        model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; inside
+            `model.remembering()`, several networks read the same images.
         config: see `VisionTaskConfig`.
         seed: fixes the order in which images are read.
 
@@ -123,9 +121,9 @@ class VisionTask(Task):
         logits = at_least_float32(self.logits(images, network))
         return nn.functional.cross_entropy(logits, labels), logits
 
-    def logits(self, images: Tensor, network: Network, known: Known | None = None) -> Tensor:
-        """Logits [B, C] of images [B, 3, H, W]; `known` keeps what networks have in common on the same images."""
-        return self.model(images, network, known)
+    def logits(self, images: Tensor, network: Network) -> Tensor:
+        """Logits [B, C] of images [B, 3, H, W]."""
+        return self.model(images, network)
 
     @property
     def rank_metric(self) -> Metric:
@@ -157,9 +155,7 @@ class VisionTask(Task):
         """The metric of each network, over minibatches of about `num_images`."""
         self._train_model(False)
         total, count = torch.zeros(len(networks), device=self.device), 0
-        for index, batch in enumerate(evaluation_batches(self._splits[split], num_images)):
-            if index == max_batches:
-                break
+        for batch in islice(evaluation_batches(self._splits[split], num_images), max_batches):
             images, labels = self._examples(*batch)
             total += self._totals(networks, images, labels, metric)
             count += len(labels)
@@ -179,9 +175,8 @@ class VisionTask(Task):
 
     def _totals(self, networks: Sequence[Network], images: Tensor, labels: Tensor, metric: Metric) -> Tensor:
         total = _log_likelihood if metric is LOG_LIKELIHOOD else _correct
-        known: Known = {}
-        with self._rounding():
-            logits = [at_least_float32(self.logits(images, network, known)) for network in networks]
+        with self._rounding(), self.model.remembering():
+            logits = [at_least_float32(self.logits(images, network)) for network in networks]
         return torch.stack([total(each, labels) for each in logits])  # [M]
 
     def state_dict(self) -> dict[str, Any]:
@@ -211,7 +206,7 @@ class ScratchVisionTask(VisionTask):
         progress = self._train.cursor / (self.config.max_epoch * self.steps_per_epoch)
         return self.model.loss(images, labels, min(1.0, progress))
 
-    def logits(self, images: Tensor, network: Network, known: Known | None = None) -> Tensor:
+    def logits(self, images: Tensor, network: Network) -> Tensor:
         return self.model(images)
 
 

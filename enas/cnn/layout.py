@@ -1,0 +1,181 @@
+"""How convolutional networks lie in memory, and which calls are fast there: what speed adds to `operations`.
+
+Convolutions, most of all the separable ones, are about twice as fast with channels innermost. Gradients must then be
+laid out so too: on slices and expansions, elementwise kernels are many times slower. PyTorch's pools go from pixel to
+pixel, which fills vectors badly with the 12 to 80 channels of a search.
+
+Shapes: B batch, C channels, H and W height and width; a stride makes the latter h and w.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+MEMORY_FORMAT = torch.channels_last
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether the calls below are the faster ones."""
+    return (
+        x.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and x.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+class AvgPool3x3(nn.AvgPool2d):
+    """The average of the pixels around each, those outside the image not counted, as a depthwise convolution."""
+
+    def __init__(self, stride: int):
+        super().__init__(3, stride, padding=1, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C, h, w]."""
+        if not _is_plain(x):
+            return super().forward(x)
+        channels = x.shape[1]
+        ones = x.new_ones(channels, 1, 3, 3)
+        counts = F.conv2d(x.new_ones(1, 1, *x.shape[2:]), ones[:1], None, self.stride, 1)
+        return F.conv2d(x, ones, None, self.stride, 1, groups=channels) * counts.reciprocal_()
+
+
+class MaxPool3x3(nn.MaxPool2d):
+    """The greatest of the pixels around each; without a gradient, by rows and then by columns."""
+
+    def __init__(self, stride: int):
+        super().__init__(3, stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C, h, w]."""
+        needs_gradient = torch.is_grad_enabled() and x.requires_grad
+        if self.stride != 1 or needs_gradient or not _is_plain(x):
+            return super().forward(x)
+        return _greatest_of_three(_greatest_of_three(x, dim=3), dim=2)
+
+
+def _greatest_of_three(x: Tensor, dim: int) -> Tensor:
+    # Each entry and its two neighbours along `dim`.
+    rest = x.shape[dim] - 1
+    y = x.clone()
+    for mine, its in ((1, 0), (0, 1)):
+        target = y.narrow(dim, mine, rest)
+        torch.maximum(target, x.narrow(dim, its, rest), out=target)
+    return y
+
+
+class PooledReLU(nn.ReLU):
+    """ReLU in front of a global pool, whose gradient is an expansion; see `dense_gradient`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dense_gradient(super().forward(x))
+
+
+class _ReluOfEverySecondPixel(torch.autograd.Function):
+    # Automatic differentiation of slices gives gradients with another order of channels, on which all that comes
+    # before is many times slower.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = x.shape[2:]
+        even = F.relu(x[:, :, ::2, ::2])
+        odd = F.relu(x[:, :, 1::2, 1::2])
+        if height % 2 or width % 2:
+            odd = F.pad(odd, (0, width % 2, 0, height % 2)).contiguous(memory_format=_memory_format(x))
+        ctx.save_for_backward(even, odd)
+        ctx.shape, ctx.memory_format = x.shape, _memory_format(x)
+        return even, odd
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_even: Tensor, grad_odd: Tensor) -> Tensor:
+        even, odd = ctx.saved_tensors
+        grad = torch.empty(ctx.shape, dtype=even.dtype, device=even.device, memory_format=ctx.memory_format).zero_()
+        grad[:, :, ::2, ::2] = torch.ops.aten.threshold_backward(grad_even, even, 0)
+        inside = grad[:, :, 1::2, 1::2]
+        inside.copy_(torch.ops.aten.threshold_backward(grad_odd, odd, 0)[:, :, : inside.shape[2], : inside.shape[3]])
+        return grad
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    is_last = x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
+
+
+def relu_of_every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The ReLU [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places, and that at odd ones; zeros beyond the edge."""
+    return _ReluOfEverySecondPixel.apply(x)
+
+
+class _DenseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.memory_format = _memory_format(x)
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.contiguous(memory_format=ctx.memory_format)
+
+
+def dense_gradient(x: Tensor) -> Tensor:
+    """`x`, whose gradient is laid out like it: on slices and expansions, elementwise kernels are many times slower."""
+    return _DenseGradient.apply(x)
+
+
+def concatenation(maps: Mapping[int, Tensor]) -> Tensor:
+    """The depth concatenation of maps [B, C, H, W] by label."""
+    return torch.cat([dense_gradient(x) for x in maps.values()], dim=1)
+
+
+class Sliced(nn.Module):
+    """A 1×1 convolution of the depth concatenation of any of several sources, or a linear layer of it.
+
+    Each source has its own slice of the weight, so that one that is not there gets no gradient.
+
+    Args:
+        sources: labels of what may be concatenated.
+        inputs: the channels of each source.
+        make: makes the layer of all of them, given the number of its inputs.
+    """
+
+    def __init__(self, sources: Iterable[int], inputs: int, make: Callable[[int], nn.Conv2d | nn.Linear]):
+        super().__init__()
+        sources = tuple(sources)
+        slices = make(inputs * len(sources)).weight.detach().split(inputs, dim=1)
+        self.slices = nn.ParameterDict(
+            {str(source): nn.Parameter(weight.clone()) for source, weight in zip(sources, slices, strict=True)}
+        )
+
+    def weight(self, sources: Iterable[int]) -> Tensor:
+        """The weight of the concatenated `sources`."""
+        return torch.cat([self.slices[str(source)] for source in sources], dim=1)
+
+
+@contextmanager
+def remembering(*modules: nn.Module) -> Iterator[None]:
+    """Inside, each of the modules runs once and then repeats its result: for inputs that stay the same."""
+    for module in modules:
+        module.forward = _once(module.forward)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def _once(compute: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+    results: list[Tensor] = []
+
+    def repeat(x: Any) -> Tensor:
+        if not results:
+            results.append(compute(x))
+        return results[0]
+
+    return repeat
