@@ -54,13 +54,18 @@ def module_of(path: Path):
     return module
 
 
-def contents(cell: RNNCell, norm_bound: float = 25.0) -> dict:
-    """The two JSON files of an exported cell."""
-    return {"activations": recurrent.functions(cell), "norm_bound": norm_bound, "architecture": cell.to_dict()}
-
-
 def cell_of(*args, cell: RNNCell = CELL, **settings) -> Cell:
-    return Cell(*args, **settings, found=contents(cell))
+    """An exported cell: `found` is what its two JSON files say."""
+    found = {"activations": recurrent.functions(cell), "norm_bound": 25.0, "architecture": cell.to_dict()}
+    return Cell(*args, **settings, found=found)
+
+
+def run_example(folder: Path) -> str:
+    """What the example of an exported folder prints where this package is not installed."""
+    command = "import runpy, sys; sys.modules['enas'] = None; sys.path.insert(0, '.'); runpy.run_path('example.py')"
+    return subprocess.run(
+        [sys.executable, "-c", command], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def both(cell: RNNCell) -> tuple[SharedRNN, torch.nn.Module]:
@@ -129,32 +134,18 @@ def test_a_sequence_without_steps_is_refused_as_a_gru_does(batched):
         cell_of(5, 4)(inputs)
 
 
-def test_torch_export_takes_it():
-    network = cell_of(5, 4).eval()
-    inputs = torch.randn(6, 3, 5)
-    program = torch.export.export(network, (inputs,))
-    torch.testing.assert_close(program.module()(inputs), network(inputs))
-
-
-def test_an_activation_of_torch_by_its_name():
-    """One that a user registered so leaves the project, too."""
-    register_activation("softplus", "torch.nn.functional.softplus")
+def test_an_activation_that_a_user_registers_leaves_the_project_if_it_has_a_name_in_torch():
     try:
-        cell = RNNCell(("softplus",), ())
-        network, x = cell_of(5, 4, cell=cell), torch.randn(1, 3, 5)
+        register_activation("softplus", "torch.nn.functional.softplus")
+        register_activation("mine", torch.sin)
+        network, x = cell_of(5, 4, cell=RNNCell(("softplus",), ())), torch.randn(1, 3, 5)
         gate, value = (x[0] @ network.layers[0].w_input).chunk(2, -1)
         torch.testing.assert_close(network(x)[0][0], gate.sigmoid() * torch.nn.functional.softplus(value))
-    finally:
-        del ACTIVATIONS["softplus"]
-
-
-def test_an_activation_of_ones_own_is_refused():
-    register_activation("mine", torch.sin)
-    try:
         with pytest.raises(UserError, match="activation mine is not a function of torch; an exported cell could not"):
             recurrent.functions(RNNCell(("tanh", "mine"), (0,)))
     finally:
-        del ACTIVATIONS["mine"]
+        for name in ("softplus", "mine"):
+            ACTIVATIONS.pop(name, None)
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +174,7 @@ def test_what_a_run_leaves(runs, tmp_path, rendered, kind):
 
 
 def test_the_example_runs_where_this_package_is_not(runs, tmp_path):
-    folder = export(runs["search"], tmp_path / "cell")
-    command = "import runpy, sys; sys.modules['enas'] = None; sys.path.insert(0, '.'); runpy.run_path('example.py')"
-    words = [sys.executable, "-c", command]
-    out = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
+    out = run_example(export(runs["search"], tmp_path / "cell"))
     losses = [float(value) for value in re.findall(r"loss ([\d.]+)", out)]
     assert "states (35, 2, 8)" in out and losses[2] < losses[0]
 
@@ -260,19 +248,11 @@ def same(network: torch.nn.Module, model: torch.nn.Module, run) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
-@given(network=macro_networks(min_layers=6, max_layers=6))
-@settings(max_examples=8)
-def test_a_macro_network_is_that_of_the_search(network):
-    config = Config(network_type="cnn", cnn_space="macro")
-    model = shared("macro")
-    same(exported_network(network, model, config), model, lambda model, x: model(x, network))
-
-
-@given(network=micro_networks())
-@settings(max_examples=8)
-def test_a_micro_network_is_that_of_the_search(network):
-    config = Config(network_type="cnn", cnn_space="micro")
-    model = shared("micro")
+@given(network=macro_networks(min_layers=6, max_layers=6) | micro_networks())
+@settings(max_examples=16)
+def test_a_network_is_that_of_the_search(network):
+    kind = "macro" if isinstance(network, MacroNetwork) else "micro"
+    model, config = shared(kind), Config(network_type="cnn", cnn_space=kind)
     same(exported_network(network, model, config), model, lambda model, x: model(x, network))
 
 
@@ -293,10 +273,7 @@ def test_a_search_of_networks_is_exported(tmp_path, kind):
     made = tiny.settings(tmp_path, network_type="cnn", cnn_space=kind, max_epoch=1)
     assert main(tiny.flags(made)) == 0
     folder = export(tiny.only_run(tmp_path / "logs"), tmp_path / "network")
-    command = "import runpy, sys; sys.modules['enas'] = None; sys.path.insert(0, '.'); runpy.run_path('example.py')"
-    words = [sys.executable, "-c", command]
-    out = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
-    assert "features (4, " in out
+    assert "features (4, " in run_example(folder)
     make = module_of(folder / "model.py").Network
     network = make(num_classes=7, channels=(4, 5, 6), dropout=0.5) if kind == "macro" else make(7, 4, 6, 0.5)
     assert network(torch.randn(2, 3, 9, 8)).shape == (2, 7) and network.dropout.p == 0.5
@@ -335,13 +312,16 @@ def test_an_operation_of_ones_own_is_refused(monkeypatch):
         convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
 
 
-@pytest.mark.parametrize("kind", ["macro", "micro"])
-def test_torch_export_takes_a_network(kind):
-    model = shared(kind)
-    network = exported_network(tiny_network(kind), model, Config(network_type="cnn", cnn_space=kind)).eval()
-    images = torch.randn(4, 3, 9, 8, dtype=torch.float64)
-    program = torch.export.export(network, (images,))
-    torch.testing.assert_close(program.module()(images), network(images))
+@pytest.mark.parametrize("kind", ["rnn", "macro", "micro"])
+def test_torch_export_takes_it(kind):
+    if kind == "rnn":
+        network, inputs = cell_of(5, 4).eval(), torch.randn(6, 3, 5)
+    else:
+        config = Config(network_type="cnn", cnn_space=kind)
+        network = exported_network(tiny_network(kind), shared(kind), config).eval()
+        inputs = torch.randn(4, 3, 9, 8, dtype=torch.float64)
+    program = torch.export.export(network, (inputs,))
+    torch.testing.assert_close(program.module()(inputs), network(inputs))
 
 
 def tiny_network(kind: str):
@@ -420,8 +400,3 @@ def test_without_the_extra_it_says_what_to_install(runs, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=re.escape("no_such_package: not installed; pip install 'enas[onnx]'")):
         export(runs["search"], tmp_path / "cell", onnx=True)
     assert not any(tmp_path.iterdir())
-
-
-def test_a_flag_that_is_missing(capsys):
-    assert export_main(["--output", "x"]) == 2
-    assert "--load_path is missing" in capsys.readouterr().err

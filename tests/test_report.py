@@ -23,7 +23,11 @@ from enas.runs import run
 main = partial(run_command, "report")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-KINDS = {"rnn": {}, "macro": {"network_type": "cnn"}, "micro": {"network_type": "cnn", "cnn_space": "micro"}}
+KINDS = {
+    "rnn": {"train_type": "flexible", "num_blocks": 5, "derive_num_sample": 2},
+    "macro": {"network_type": "cnn"},
+    "micro": {"network_type": "cnn", "cnn_space": "micro"},
+}
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "tanh"), (0, 0, 2))
 
 
