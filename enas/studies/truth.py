@@ -59,8 +59,20 @@ class Table:
             UserError: the file is damaged, or was made with other settings.
         """
         table = cls(path, budget(config), [])
-        if path.is_file():
-            table._read(read_json(path))
+        if not path.is_file():
+            return table
+        content = read_json(path)
+        try:
+            saved, table.data = content["settings"], dict(content["data"])
+            for row in content["rows"]:
+                table.architectures.append(architecture_from_dict(row["architecture"]))
+                for one in row["runs"]:
+                    found = {name: one[name] for name in ("validation", "test", "seconds")}
+                    key = (len(table.architectures) - 1, one["seed"])
+                    table.runs[key] = {name: math.nan if value is None else value for name, value in found.items()}
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: not a table of trainings ({error!r})") from None
+        check_settings(path, saved, table.settings, "table")
         return table
 
     def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
@@ -73,20 +85,6 @@ class Table:
             )
         new = [one for one in dict.fromkeys(architectures) if one not in have]
         self.architectures += new[: num - rows] if num else new
-
-    def _read(self, content: dict[str, Any]) -> None:
-        try:
-            saved = content["settings"]
-            self.data = dict(content["data"])
-            for row in content["rows"]:
-                self.architectures.append(architecture_from_dict(row["architecture"]))
-                for one in row["runs"]:
-                    key = (len(self.architectures) - 1, one["seed"])
-                    found = {name: one[name] for name in ("validation", "test", "seconds")}
-                    self.runs[key] = {name: math.nan if value is None else value for name, value in found.items()}
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{self.path}: not a table of trainings ({error!r})") from None
-        check_settings(self.path, saved, self.settings, "table")
 
     def save(self) -> None:
         """Write the file."""
@@ -198,11 +196,7 @@ def side_by_side(
 ) -> None:
     """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended.
 
-    Args:
-        jobs: how many processes work at once.
-        backend: joblib's: loky on this machine; ray or dask on a cluster.
-        tasks, done: see above.
-        description: of the progress bar.
+    `jobs` processes work at once, by one of joblib's back ends: loky on this machine; ray or dask on a cluster.
     """
     if not tasks:
         return
@@ -224,9 +218,6 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
 
     Ray's is named by RAY_ADDRESS, Dask's by DASK_SCHEDULER_ADDRESS.
     """
-    if backend not in ("ray", "dask"):
-        yield
-        return
     if backend == "ray":
         import ray
         from ray.util.joblib import register_ray
@@ -237,12 +228,14 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-        return
-    from distributed import Client
+    elif backend == "dask":
+        from distributed import Client
 
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    local = {} if address else {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-    with Client(address, **local):
+        address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+        local = {} if address else {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+        with Client(address, **local):
+            yield
+    else:
         yield
 
 
