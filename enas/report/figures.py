@@ -34,7 +34,8 @@ def _lines(records: Sequence[Record], name: str, label: str = "", **style: Any) 
         epochs, values = record.curve(name)
         if values:
             title = " · ".join(filter(None, [label, record.name if len(records) > 1 or not label else ""]))
-            lines.append({"x": epochs, "y": values, "label": title, "color": colour, **style})
+            escaped = title.replace("$", r"\$")  # two would begin and end a formula
+            lines.append({"x": epochs, "y": values, "label": escaped, "color": colour, **style})
     return lines
 
 
@@ -58,6 +59,7 @@ def _figure(lines: Sequence[Line], y_title: str) -> Figure:
     for line in lines:
         axes.errorbar(**line, marker="o", markersize=3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.grid(alpha=0.3)
     axes.set(xlabel="epoch", ylabel=y_title)
     is_long = max(len(line["label"]) for line in lines) > 24

@@ -1,5 +1,6 @@
 """What runs, ablations and evaluations left in their folders, read for a page."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +76,11 @@ def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
         {name: value for name, value in record.config.to_dict().items() if without_effect(name, record.config) is None}
         for record in records
     ]
+    defaults = Config().to_dict()
     return [
         (name, [str(config.get(name, "–")) for config in shown])
-        for name, default in Config().to_dict().items()
-        if name not in named(USE) and any(config.get(name, default) != default for config in shown)
+        for name in dict.fromkeys(itertools.chain(*shown))
+        if name not in named(USE) and any(config.get(name, defaults[name]) != defaults[name] for config in shown)
     ]
 
 
