@@ -150,33 +150,35 @@ def test_an_activation_that_a_user_registers_leaves_the_project_if_it_has_a_name
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A search, and a training from scratch of what it derived."""
+    """A search of each space, and a training from scratch of the cell that was derived."""
     folder = tmp_path_factory.mktemp("export")
-    assert main(tiny.flags(tiny.settings(folder))) == 0
-    search = tiny.only_run(folder / "logs")
-    scratch = ["--mode", "train_scratch", "--load_path", str(search), "--log_dir", str(folder / "scratch")]
-    assert main([*scratch, "--max_epoch", "2"]) == 0
-    return {"search": search, "scratch": tiny.only_run(folder / "scratch")}
+    kinds = {"search": {}, "macro": {"network_type": "cnn"}, "micro": {"network_type": "cnn", "cnn_space": "micro"}}
+    for name, kind in kinds.items():
+        assert main(tiny.flags(tiny.settings(folder / name, **kind, max_epoch=1))) == 0
+    found = {name: tiny.only_run(folder / name / "logs") for name in kinds}
+    scratch = ["--mode", "train_scratch", "--load_path", str(found["search"]), "--log_dir", str(folder / "scratch")]
+    assert main(scratch) == 0
+    return {**found, "scratch": tiny.only_run(folder / "scratch")}
 
 
-@pytest.mark.parametrize("kind", ["search", "scratch"])
-def test_what_a_run_leaves(runs, tmp_path, rendered, kind):
-    assert export_main(["--load_path", str(runs[kind]), "--output", str(tmp_path / "cell")]) == 0
-    folder = tmp_path / "cell"
+@pytest.mark.parametrize("kind", ["search", "scratch", "macro", "micro"])
+def test_a_run_leaves_a_folder_that_works_where_this_package_is_not(runs, tmp_path, rendered, kind):
+    folder = tmp_path / "taken"
+    assert export_main(["--load_path", str(runs[kind]), "--output", str(folder)]) == 0
     names = {path.name for path in folder.iterdir()} - {"architecture.png", "architecture.svg", "architecture.dot"}
     assert names == {"model.py", "model.safetensors", "config.json", "architecture.json", "example.py", "README.md"}
     assert list(tmp_path.iterdir()) == [folder]
-    config = json.loads((folder / "config.json").read_text())
-    network = module_of(folder / "model.py").Cell(config["input_size"], config["hidden_size"])
-    network.load_state_dict(load_file(folder / "model.safetensors"))
-    cell = load_architecture(folder / "architecture.json")
-    assert cell.to_dict() == json.loads((runs[kind] / "results.json").read_text())["architecture"]
-
-
-def test_the_example_runs_where_this_package_is_not(runs, tmp_path):
-    out = run_example(export(runs["search"], tmp_path / "cell"))
-    losses = [float(value) for value in re.findall(r"loss ([\d.]+)", out)]
-    assert "states (35, 2, 8)" in out and losses[2] < losses[0]
+    found = json.loads((runs[kind] / "results.json").read_text())["architecture"]
+    assert load_architecture(folder / "architecture.json").to_dict() == found
+    out = run_example(folder)  # loads the weights
+    if kind in ("macro", "micro"):
+        assert "features (4, " in out
+        make = module_of(folder / "model.py").Network
+        network = make(num_classes=7, channels=(4, 5, 6), dropout=0.5) if kind == "macro" else make(7, 4, 6, 0.5)
+        assert network(torch.randn(2, 3, 9, 8)).shape == (2, 7) and network.dropout.p == 0.5
+    else:
+        losses = [float(value) for value in re.findall(r"loss ([\d.]+)", out)]
+        assert "states (35, 2, 8)" in out and losses[2] < losses[0]
 
 
 def test_another_architecture_with_the_weights_of_the_search(runs, tmp_path):
@@ -266,17 +268,6 @@ def test_a_network_is_that_of_the_training_alone(kind):
     make, settings_of = (MacroCNN, ScratchCNNConfig) if kind == "macro" else (MicroCNN, MicroCNNConfig)
     model = _shaken(make(network, 5, config[settings_of]))
     same(exported_network(network, model, config), model, lambda model, x: model(x))
-
-
-@pytest.mark.parametrize("kind", ["macro", "micro"])
-def test_a_search_of_networks_is_exported(tmp_path, kind):
-    made = tiny.settings(tmp_path, network_type="cnn", cnn_space=kind, max_epoch=1)
-    assert main(tiny.flags(made)) == 0
-    folder = export(tiny.only_run(tmp_path / "logs"), tmp_path / "network")
-    assert "features (4, " in run_example(folder)
-    make = module_of(folder / "model.py").Network
-    network = make(num_classes=7, channels=(4, 5, 6), dropout=0.5) if kind == "macro" else make(7, 4, 6, 0.5)
-    assert network(torch.randn(2, 3, 9, 8)).shape == (2, 7) and network.dropout.p == 0.5
 
 
 def test_weights_keep_their_names():

@@ -69,7 +69,7 @@ def test_a_table_says_what_its_rows_columns_cells_and_colours_are(higher_is_bett
     assert texts(axes.texts) == ["143.2", "52346", "140", "143.2", "143.2", "160.5"]
     assert [patch.get_xy() for patch in axes.patches] == [(-0.5, -0.5), (0.5, 1.5)]
     red, _, blue, _ = image.cmap(1.0)
-    assert (red > blue) is not higher_is_better
+    assert (red > blue) != higher_is_better
 
 
 @given(
