@@ -2,10 +2,9 @@
 
 import os
 import re
-from itertools import combinations, pairwise
+from itertools import pairwise
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
@@ -18,7 +17,7 @@ from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, OPERATIONS
 from enas.pictures.drawing import write_graph
-from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
+from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.drawing import cell_graph
 
 pytestmark = pytest.mark.usefixtures("rendered")
@@ -112,70 +111,45 @@ def test_a_micro_cell_joins_its_inputs_by_its_operations(network):
         assert concat == list(cell.output_nodes)
 
 
-# --- colours ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("colours", "in_grey"),
-    [
-        ({name: one.colour for name, one in ACTIVATIONS.items()}, [*combinations(PAPER_ACTIVATIONS, 2)]),
-        (
-            {name: one.colour for name, one in OPERATIONS.items()},
-            [("conv3x3", "conv5x5"), ("sep3x3", "sep5x5"), ("avg3x3", "max3x3")],
-        ),
-    ],
-    ids=["activations", "operations"],
-)
-def test_colours_are_legible_under_black_differ_and_are_told_apart_in_grey(colours, in_grey):
-    luminances = {name: _luminance(colour) + 0.05 for name, colour in colours.items()}
-    assert all(luminance / 0.05 >= 7 for luminance in luminances.values())  # WCAG 2.1, level AAA
-    assert len(set(colours.values())) == len(colours)
-    for one, other in in_grey:
-        darker, lighter = sorted((luminances[one], luminances[other]))
-        assert lighter / darker > 1.25
-
-
-def _luminance(colour: str) -> float:
-    """The relative luminance of a colour #RRGGBB, 0 to 1 (WCAG 2.1)."""
-    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+@pytest.mark.parametrize("parts", [ACTIVATIONS, OPERATIONS], ids=["activations", "operations"])
+def test_colours_differ(parts):
+    assert len({part.colour for part in parts.values()}) == len(parts)
 
 
 # --- where it is ------------------------------------------------------------------------------------------------------
 
 
 @needs_dot
-def test_a_cell_runs_from_top_to_bottom():
-    height = {name: y for name, (_, y) in places_of(cell_graph(STAR)).items()}
-    assert height["x[t]"] == height["h[t-1]"] == max(height.values())
-    assert height["0"] > height["1"] > height["avg"] > height["h[t]"] == min(height.values())
-    place = places_of(cell_graph(RNNCell(("tanh",) * 6, (0, 1, 2, 3, 0))))
-    assert place["5"][1] == place["1"][1]  # right below the node that both read
+@pytest.mark.parametrize(
+    ("graph", "order"),
+    [
+        (cell_graph(STAR), ["x[t]", "0", "1", "avg", "h[t]"]),
+        (micro_graph(MICRO), [f"normal {name}" for name in ("0", "2 0", "2", "3 0", "3", "concat", "output")]),
+    ],
+    ids=["cell", "micro"],
+)
+def test_cells_run_from_top_to_bottom(graph, order):
+    place = places_of(graph)
+    heights = [place[name][1] for name in order]
+    assert heights == sorted(heights, reverse=True) and len(set(heights)) == len(heights)
+    assert heights[0] == max(y for _, y in place.values()) and heights[-1] == min(y for _, y in place.values())
 
 
 @needs_dot
-def test_micro_cells_run_from_top_to_bottom_side_by_side():
+def test_the_cells_of_a_micro_network_stand_side_by_side():
     place = places_of(micro_graph(MICRO))
-    for cell in ("normal", "reduction"):
-        heights = [y for name, (_, y) in place.items() if name.startswith(cell)]
-        assert place[f"{cell} 0"][1] == place[f"{cell} 1"][1] == max(heights)
-        assert place[f"{cell} output"][1] == min(heights)
     assert max(x for name, (x, _) in place.items() if name.startswith("normal")) < place["reduction 0"][0]
 
 
 @needs_dot
-def test_layers_stand_in_a_column_and_skips_stay_clear_of_the_layers_they_pass(tmp_path):
+def test_layers_stand_in_a_column_and_skips_stay_clear_of_the_layers_they_pass():
     """A curve lies between its end points and beyond the boxes' sides: all of its control points do."""
-    svg = ElementTree.parse(write_graph(macro_graph(DENSE), tmp_path / "dense.svg"))
-    places = [(element.get("x"), float(element.get("y"))) for element in svg.iter() if element.tag.endswith("text")]
-    assert len({x for x, _ in places}) == 1
-    assert np.ptp(np.diff(sorted(y for _, y in places))) < 0.1  # evenly
     plain = macro_graph(DENSE).pipe(format="plain", encoding="utf-8", neato_no_op=2)
     boxes = {
         name: (float(x), float(y), float(width))
         for name, x, y, width in re.findall(r'^node "?([^" ]+(?: \d)?)"? (\S+) (\S+) (\S+)', plain, re.MULTILINE)
     }
+    assert len({x for x, _, _ in boxes.values()}) == 1
     skips = re.findall(r"^edge (\d+) (\d+) 4 ((?:-?[\d.]+ ){8})", plain, re.MULTILINE)
     curves = [
         (start, end, [float(number) for number in points.split()])
@@ -193,7 +167,7 @@ def test_layers_stand_in_a_column_and_skips_stay_clear_of_the_layers_they_pass(t
 
 
 @needs_dot
-@pytest.mark.parametrize("title", [TITLE, 'a "quoted" name', r"back\slash \N \G", "<b>not HTML</b>", "café 例", None])
+@pytest.mark.parametrize("title", ['a "quoted" name', r"back\slash \N \G", "<b>not HTML</b>", "café 例", None])
 def test_a_title_is_drawn_as_it_is(tmp_path, title):
     svg = write_graph(cell_graph(CELL, title=title), tmp_path / "cell.svg").read_text(encoding="utf-8")
     texts = [element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
@@ -203,10 +177,8 @@ def test_a_title_is_drawn_as_it_is(tmp_path, title):
 
 
 GRAPHS = {
-    "small": cell_graph(CELL, title=TITLE),
+    "cell": cell_graph(CELL, title=TITLE),
     "chain": cell_graph(CHAIN, title=TITLE),
-    "star": cell_graph(STAR, title=TITLE),
-    "one": cell_graph(RNNCell(("tanh",), ()), title=TITLE),
     "macro": macro_graph(MACRO, title=TITLE),
     "dense": macro_graph(DENSE, title=TITLE),
     "micro": micro_graph(MICRO, title=TITLE),
@@ -217,17 +189,13 @@ GRAPHS = {
 @pytest.mark.parametrize("name", GRAPHS)
 def test_a_picture_is_a_png_of_sensible_size(tmp_path, name):
     path = write_graph(GRAPHS[name], tmp_path / "made" / "4-1600-143.2-best.png")
-    assert path == tmp_path / "made" / "4-1600-143.2-best.png"
-    with Image.open(path) as picture:
-        picture.load()
-        assert picture.format == "PNG"
-        assert 300 < picture.width < 4000
-        assert 300 < picture.height < 4000
-    assert os.listdir(path.parent) == [path.name]
+    with Image.open(path, formats=["PNG"]) as picture:
+        assert min(picture.size) > 300 and max(picture.size) < 4000
+    assert [*(tmp_path / "made").iterdir()] == [path]
 
 
 @pytest.mark.parametrize("dot", [None, "#!/bin/sh\nexit 1\n"], ids=["missing", "broken"])
-@pytest.mark.parametrize("name", ["small", "macro", "micro"])
+@pytest.mark.parametrize("name", ["cell", "macro"])
 def test_without_graphviz_the_source_is_written(tmp_path, monkeypatch, name, dot):
     programs, path = tmp_path / "bin", tmp_path / "pictures" / "4-1600-143.2-best.png"
     programs.mkdir()
@@ -235,7 +203,7 @@ def test_without_graphviz_the_source_is_written(tmp_path, monkeypatch, name, dot
         (programs / program).write_text(dot)
         (programs / program).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs))
-    for graph in (GRAPHS["star"], GRAPHS[name]):  # the second replaces the first
+    for graph in (GRAPHS["chain"], GRAPHS[name]):  # the second replaces the first
         assert write_graph(graph, path) == path.with_suffix(".dot")
     assert path.with_suffix(".dot").read_text(encoding="utf-8") == GRAPHS[name].source
     assert TITLE in GRAPHS[name].source
@@ -244,5 +212,5 @@ def test_without_graphviz_the_source_is_written(tmp_path, monkeypatch, name, dot
 
 def test_other_suffixes_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"cell\.pdf: a picture's name must end in \.png or \.svg"):
-        write_graph(GRAPHS["small"], tmp_path / "cell.pdf")
+        write_graph(GRAPHS["cell"], tmp_path / "cell.pdf")
     assert os.listdir(tmp_path) == []

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from functools import partial
 
+import numpy as np
 import pytest
 import tiny
 from PIL import Image
@@ -22,7 +23,11 @@ from enas.runs import run
 main = partial(run_command, "report")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-KINDS = {"rnn": {}, "macro": {"network_type": "cnn"}, "micro": {"network_type": "cnn", "cnn_space": "micro"}}
+KINDS = {
+    "rnn": {"train_type": "flexible", "num_blocks": 5, "derive_num_sample": 2},
+    "macro": {"network_type": "cnn"},
+    "micro": {"network_type": "cnn", "cnn_space": "micro"},
+}
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "tanh"), (0, 0, 2))
 
 
@@ -55,27 +60,38 @@ def page(home):
 
 def test_it_needs_nothing_from_elsewhere(page):
     _, text = page
-    markup = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
-    assert not re.search(r"""(src|href)=["'](?!data:|#)""", markup) and "@import" not in markup
-    assert "<script src" not in text
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text) and "@import" not in text and "<script" not in text
 
 
 def test_the_curves_are_those_of_the_history(home):
     (record,) = read_runs([run_of(home, "rnn")], "logs")
     history = json.loads((record.folder / "results.json").read_text())["history"]
-    train, validation = figures.curves([record])[0].data
-    assert list(train.y) == [entry["train_perplexity"] for entry in history]
-    assert list(validation.y) == [entry["validation_perplexity"] for entry in history]
-    policy, uniform = figures.comparison(record).data
-    assert list(policy.y) == [entry["policy"]["median"] for entry in history]
-    for who, trace in (("policy", policy), ("uniform", uniform)):
-        above, below = trace.error_y.array, trace.error_y.arrayminus
-        assert [y + up for y, up in zip(trace.y, above, strict=True)] == pytest.approx(
-            [entry[who]["upper_quartile"] for entry in history]
-        )
-        assert [y - down for y, down in zip(trace.y, below, strict=True)] == pytest.approx(
-            [entry[who]["lower_quartile"] for entry in history]
-        )
+    shown = {figure.axes[0].get_ylabel(): drawn_in(figure) for figure in figures.curves([record])}
+    names = ("train_perplexity", "validation_perplexity", "reward", "entropy")
+    train, validation, reward, entropy = ([entry[name] for entry in history] for name in names)
+    times = [history[0]["wall_seconds"], history[1]["wall_seconds"] - history[0]["wall_seconds"]]
+    assert shown == {
+        "perplexity": {"train": train, "validation": validation},
+        "reward": {"reward": reward},
+        "entropy": {"entropy": entropy},
+        "seconds an epoch": {record.name: pytest.approx(times)},
+    }
+
+
+def drawn_in(figure) -> dict[str, list[float]]:
+    """The values of each line, by its name in the legend."""
+    return {one.get_label(): one.lines[0].get_ydata().tolist() for one in figure.axes[0].containers}
+
+
+def test_the_policy_is_compared_with_chance_by_medians_and_quartiles(home):
+    (record,) = read_runs([run_of(home, "rnn")], "logs")
+    figure, history = figures.comparison(record), record.results["history"]
+    assert figure.axes[0].get_ylabel() == history[0]["compared_by"].replace("_", " ")
+    for container in figure.axes[0].containers:
+        found = [entry[container.get_label()] for entry in history]
+        assert drawn_in(figure)[container.get_label()] == [one["median"] for one in found]
+        ends = np.array([segment[:, 1] for segment in container.lines[2][0].get_segments()])
+        assert ends == pytest.approx(np.array([[one["lower_quartile"], one["upper_quartile"]] for one in found]))
 
 
 def test_pictures_are_those_that_runs_and_ablations_wrote(page, home):
@@ -86,7 +102,8 @@ def test_pictures_are_those_that_runs_and_ablations_wrote(page, home):
     assert len(shown) == 2 * 3 + 3 + 1 + 1
     for path in shown:
         assert text.count(base64.b64encode(path.read_bytes()).decode()) == 1, path
-    assert text.count("<img ") == len(shown) and text.count('type="range"') == 3
+    # Beside four curves and one more for accuracy, and a comparison of each search.
+    assert text.count("<img ") == len(shown) + 5 + 3 and text.count('type="range"') == 3
     assert all(run_of(home, name).name in text for name in (*KINDS, "single"))
     assert "node removal · " in text and "without node 1" in text
     assert text.count("The derived architecture over time") == 4 and text.count("The controller's probabilities") == 3
@@ -95,7 +112,7 @@ def test_pictures_are_those_that_runs_and_ablations_wrote(page, home):
 def test_a_run_without_pictures_has_a_page(home, tmp_path):
     bare = shutil.copytree(run_of(home, "rnn"), tmp_path / "bare", ignore=shutil.ignore_patterns("*.png"))
     text = report(bare, tmp_path / "bare.html").read_text()
-    assert "<img " not in text and "The controller's probabilities" not in text and "median and quartiles" in text
+    assert text.count("<img ") == 4 + 1 and "The controller's probabilities" not in text
 
 
 def test_a_picture_of_a_run_that_is_postscript_starts_no_program(home, tmp_path, monkeypatch):
@@ -104,14 +121,6 @@ def test_a_picture_of_a_run_that_is_postscript_starts_no_program(home, tmp_path,
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **settings: pytest.fail("a program was started"))
     with pytest.raises(UserError, match=re.escape(f"{odd / 'policy.png'}: cannot be read as a PNG")):
         report(odd, tmp_path / "odd.html")
-
-
-def test_a_search_of_cells_of_any_size_has_a_page(tmp_path):
-    """Its first decision is the number of nodes, and the last ones may be made by few samples."""
-    with tiny.rendering():
-        run.train(run.Config(**tiny.settings(tmp_path, train_type="flexible", num_blocks=5, derive_num_sample=2)))
-    text = report(tiny.only_run(tmp_path / "logs"), tmp_path / "page.html").read_text()
-    assert "The controller" in text and "s probabilities" in text
 
 
 def test_settings_that_differ_are_listed_side_by_side(home):
@@ -133,7 +142,7 @@ def test_ablations_are_those_of_the_run(home, tmp_path):
 
 
 def test_names_cannot_put_anything_into_the_page(home, tmp_path):
-    odd = shutil.copytree(run_of(home, "rnn"), tmp_path / "<img src=x onerror=alert(1)>")
+    odd = shutil.copytree(run_of(home, "rnn"), tmp_path / r"<img src=x onerror=alert(1)>$\frac$")
     text = report(odd, tmp_path / "odd.html").read_text()
     assert "<img src=x" not in text
 
@@ -162,31 +171,23 @@ def test_what_it_refuses(home, tmp_path, capsys, monkeypatch, argv, says):
     assert says in tiny.refusal([places.get(word, word) for word in argv], tmp_path, capsys, main)
 
 
-# What a visitor does: move the slider of a run to its start, and click the first entry of a legend.
+# What a visitor does: move the slider of a run to its start.
 VISIT = """
 <script>
-window.addEventListener("load", () => setTimeout(async () => {
-  const wait = () => new Promise(done => setTimeout(done, 300));
-  const plots = [...document.querySelectorAll(".js-plotly-plot")];
+window.addEventListener("load", () => {
   const slider = document.querySelector("input[type=range]");
   const shown = () => [...slider.parentNode.querySelectorAll("img")].filter(image => image.checkVisibility());
   const before = shown();
   slider.value = 0;
   slider.dispatchEvent(new Event("input"));
   const moved = before.length === 1 && shown().length === 1 && before[0] !== shown()[0];
-  const entry = plots[0].querySelector(".legendtoggle");
-  for (const kind of ["mousedown", "mouseup", "click"])
-    entry.dispatchEvent(new MouseEvent(kind, {bubbles: true, view: window}));
-  await wait(); await wait();
   const images = [...document.images];
   const right = document.documentElement.clientWidth + 1;
-  const wide = [...plots, ...images].filter(one => one.getBoundingClientRect().right > right);
-  const found = {plots: plots.length, drawn: plots.filter(plot => plot.querySelector("svg")).length, moved: moved,
-    broken: images.filter(image => !image.naturalWidth).length, hidden: plots[0].data[0].visible, wide: wide.length,
-    errors: window.errors};
+  const found = {moved: moved, broken: images.filter(image => !image.naturalWidth).length,
+    wide: images.filter(image => image.getBoundingClientRect().right > right).length};
   document.body.innerHTML = "<pre id=found></pre>";
   document.getElementById("found").textContent = JSON.stringify(found);
-}, 500));
+});
 </script>
 """
 
@@ -196,16 +197,10 @@ window.addEventListener("load", () => setTimeout(async () => {
 @pytest.mark.parametrize("width", [500, 1400])
 def test_a_browser_shows_it(page, tmp_path, width):
     _, text = page
-    # A browser that shows nothing need not draw frames, and what waits for the next frame would wait for ever.
-    watched = (
-        "<script>window.errors = []; window.onerror = (message) => { window.errors.push(message); };"
-        "window.requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 16);</script>"
-    )
     visited = tmp_path / "visited.html"
-    visited.write_text(text.replace("<head>", f"<head>{watched}").replace("</body>", f"{VISIT}</body>"))
+    visited.write_text(text.replace("</body>", f"{VISIT}</body>"))
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
     done = subprocess.run([*command, f"file://{visited}"], capture_output=True, text=True, timeout=120, check=False)
     found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', done.stdout)[1])
-    assert found["errors"] == [] and found["plots"] == found["drawn"] == 8
-    assert (found["moved"], found["hidden"], found["wide"], found["broken"]) == (True, "legendonly", 0, 0)
+    assert found == {"moved": True, "broken": 0, "wide": 0}

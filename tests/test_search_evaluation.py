@@ -8,9 +8,7 @@ import re
 import shutil
 import statistics
 import sys
-from collections import Counter
 from functools import partial
-from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ from enas.config import Config
 from enas.errors import TrainingDivergedError
 from enas.report.page import report
 from enas.rnn.cell import RNNCell, RNNSpace
+from enas.runs.opening import read_run
 from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
 from enas.studies.settings import EXPECTED
@@ -65,25 +64,35 @@ def evaluated(home, tmp_path_factory):
         return output, evaluate(**settings(home, output))
 
 
+@pytest.fixture
+def copy(evaluated, tmp_path):
+    """The same output, to go on with."""
+    return shutil.copytree(evaluated[0], tmp_path / "copy")
+
+
+def rows_of(table) -> list[dict]:
+    return json.loads(table.read_text())["rows"]
+
+
+def cells_of(architectures) -> list[RNNCell]:
+    return [RNNCell.from_dict(one) for one in architectures]
+
+
+def refused(argv, capsys) -> str:
+    """The line that a command line ends in."""
+    assert main(argv) == 2
+    return capsys.readouterr().err
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_has_every_cell_of_a_small_space(evaluated):
     output, results = evaluated
-    rows = json.loads((output / "cells.json").read_text())["rows"]
-    cells = {RNNCell.from_dict(row["architecture"]) for row in rows}
-    assert len(cells) == len(rows) == results["architectures"] == 16
+    rows = rows_of(output / "cells.json")
+    assert len(set(cells_of(row["architecture"] for row in rows))) == len(rows) == results["architectures"] == 16
     assert all([run["seed"] for run in row["runs"]] == [1] for row in rows)
     assert len({row["runs"][0]["validation"] for row in rows}) > 10
-
-
-def test_a_training_of_the_table_is_that_of_the_command(home, evaluated, tmp_path):
-    output, _ = evaluated
-    row = json.loads((output / "cells.json").read_text())["rows"][5]
-    given = {**SIZES, "dataset": "tiny", "shared_max_step": 4, "max_epoch": 1, "precision": "float32"}
-    found = truth.train_from_scratch({**given, "data_dir": str(home / "data")}, row["architecture"], seed=1)
-    assert (found["validation"], found["test"]) == (row["runs"][0]["validation"], row["runs"][0]["test"])
-    assert found["seconds"] > 0  # however fast the machine is: the time of a search is divided by it
 
 
 def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, monkeypatch, evaluated):
@@ -98,47 +107,28 @@ def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, monkeypatch, evalu
     monkeypatch.setattr(truth, "train_from_scratch", stopped)
     with pytest.raises(KeyboardInterrupt):
         evaluate(**settings(home, tmp_path, methods=()))
-    rows = json.loads((tmp_path / "cells.json").read_text())["rows"]
-    assert sum(len(row["runs"]) for row in rows) == 3
+    assert sum(len(row["runs"]) for row in rows_of(tmp_path / "cells.json")) == 3
     evaluate(**settings(home, tmp_path, methods=()))
-    assert len(calls) == 4 + 13
-    without_time = [_without_seconds(path) for path in (tmp_path / "cells.json", evaluated[0] / "cells.json")]
-    assert without_time[0] == without_time[1]
+    assert len(calls) == 4 + 13 and without_seconds(tmp_path) == without_seconds(evaluated[0])
 
 
-def _without_seconds(path) -> dict:
-    content = json.loads(path.read_text())
-    for row in content["rows"]:
-        for run in row["runs"]:
-            del run["seconds"]
-    return content
-
-
-def test_a_table_of_another_budget_is_refused(home, evaluated, capsys, tmp_path):
-    (tmp_path / "other.py").write_text((home / "budget.py").read_text() + "shared_lr = 3.0\n")
-    argv = tiny.flags({**settings(home, evaluated[0]), "budget": str(tmp_path / "other.py")})
-    line = tiny.refusal(argv, tmp_path, capsys, main)
-    assert "cells.json: was made with shared_lr 20.0, not 3.0; name another table, or use its settings" in line
-
-
-def test_a_table_of_other_data_is_refused(home, evaluated, capsys, tmp_path):
-    data = shutil.copytree(home / "data", tmp_path / "data")
-    (data / "tiny" / "test.txt").write_text((data / "tiny" / "valid.txt").read_text())
-    argv = tiny.flags(settings(home, evaluated[0], data_dir=str(data)))
-    line = tiny.refusal(argv, tmp_path, capsys, main)
-    assert "cells.json: was made on other data: test of tiny differ; name another table, or put the data back" in line
+def without_seconds(output) -> list[dict]:
+    """The rows of a table, without the time of each training, which is never 0: that of a search is divided by it."""
+    rows = rows_of(output / "cells.json")
+    assert all(run.pop("seconds") > 0 for row in rows for run in row["runs"])
+    return rows
 
 
 def test_a_table_of_more_seeds_is_read_as_far_as_is_asked(home, copy):
     evaluate(**settings(home, copy, methods=(), truth_seeds=2))
-    rows = json.loads((copy / "cells.json").read_text())["rows"]
+    rows = rows_of(copy / "cells.json")
     assert all([run["seed"] for run in row["runs"]] == [1, 2] for row in rows)
     for num in (1, 2):
         found = evaluate(**settings(home, copy, methods=("search", "uniform"), truth_seeds=num))["methods"]
         means = [statistics.mean(run["validation"] for run in row["runs"][:num]) for row in rows]
-        cells = [RNNCell.from_dict(row["architecture"]) for row in rows]
-        searched = [RNNCell.from_dict(one) for one in found["search"]["architectures"]]
-        assert found["search"]["scores"] == pytest.approx([means[cells.index(one)] for one in searched])
+        known = dict(zip(cells_of(row["architecture"] for row in rows), means, strict=True))
+        searched = cells_of(found["search"]["architectures"])
+        assert found["search"]["scores"] == pytest.approx([known[one] for one in searched])
         assert found["uniform"]["mean"] == pytest.approx(statistics.mean(means))
 
 
@@ -146,19 +136,16 @@ def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
     """Searches score the rows that are new, and are not made again."""
     for num in (4, 5):
         results = evaluate(**settings(home, tmp_path, num_truth=num, methods=("search", "uniform")))
-        assert results["architectures"] == len(json.loads((tmp_path / "cells.json").read_text())["rows"]) == num
+        assert results["architectures"] == len(rows_of(tmp_path / "cells.json")) == num
         assert len(results["shared"]["search"]) == num
     assert len(list((tmp_path / "results" / "searches" / "search-1").iterdir())) == 1
-    argv = tiny.flags(settings(home, tmp_path, num_truth=4))
-    assert "cells.json: has 5 architectures, and num_truth is 4; give 5 or more" in tiny.refusal(
-        argv, tmp_path, capsys, main
-    )
+    line = refused(tiny.flags(settings(home, tmp_path, num_truth=4)), capsys)
+    assert "cells.json: has 5 architectures, and num_truth is 4; give 5 or more" in line
 
 
 def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys):
     """The others go on, and no figure counts it."""
-    bad = architectures_of(RNNSpace(2), 0)[3]
-    single = search_evaluation.run.single
+    bad, single = architectures_of(RNNSpace(2), 0)[3], search_evaluation.run.single
 
     def diverging(config, one):
         if one == bad:
@@ -166,38 +153,35 @@ def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypa
         return single(config, one)
 
     monkeypatch.setattr(search_evaluation.run, "single", diverging)
-    methods = ("search", "uniform", "random_budget")
-    results = evaluate(**settings(home, tmp_path, methods=methods))
+    given = settings(home, tmp_path, methods=("search", "uniform", "random_budget"))
+    results = evaluate(**given)
     assert "1 of 16 architectures diverged; controls and τ leave them out" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "cells.json").read_text())["rows"]
-    (index,) = (number for number, row in enumerate(rows) if row["architecture"] == bad.to_dict())
-    assert [(run["seed"], run["validation"], run["test"]) for run in rows[index]["runs"]] == [(1, None, None)]
-    others = [row["runs"][0]["validation"] for row in rows if row["architecture"] != bad.to_dict()]
-    assert len(others) == 15 and results["diverged"] == 1
-    assert results["methods"]["uniform"]["mean"] == pytest.approx(statistics.mean(others))
+    runs = {RNNCell.from_dict(row["architecture"]): row["runs"][0] for row in rows_of(tmp_path / "cells.json")}
+    gone = runs.pop(bad)
+    assert (gone["seed"], gone["validation"], gone["test"]) == (1, None, None)
+    assert len(runs) == 15 and results["diverged"] == 1
+    mean = statistics.mean(run["validation"] for run in runs.values())
+    assert results["methods"]["uniform"]["mean"] == pytest.approx(mean)
     assert math.isfinite(results["tau"]["search"]["tau"])
     monkeypatch.setattr(truth, "train_from_scratch", _fail)
-    again = evaluate(**settings(home, tmp_path, methods=methods))
-    assert again["methods"]["uniform"] == results["methods"]["uniform"]
+    assert evaluate(**given)["methods"]["uniform"] == results["methods"]["uniform"]
 
 
 def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(search_evaluation.run, "single", _diverge)
-    assert main(tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))) == 2
-    assert "cells.json: every training diverged; lower the learning rate in " in capsys.readouterr().err
+    def diverge(*args):
+        raise TrainingDivergedError("training diverged")
+
+    monkeypatch.setattr(search_evaluation.run, "single", diverge)
+    argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
+    assert "cells.json: every training diverged; lower the learning rate in " in refused(argv, capsys)
 
 
-def _diverge(*args):
-    raise TrainingDivergedError("training diverged")
-
-
-def test_one_seed_and_one_architecture_have_no_intervals(home, tmp_path):
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_architecture_has_no_intervals(home, tmp_path, seeds):
     methods = ("search", "uniform", "random_budget")
-    results = evaluate(**settings(home, tmp_path, num_truth=1, seeds=1, methods=methods))
-    assert all(one["interval"] is None and one["p"] is None for one in results["comparisons"])
+    results = evaluate(**settings(home, tmp_path, num_truth=1, seeds=seeds, methods=methods))
+    assert all(one["interval"] is None and (seeds > 1 or one["p"] is None) for one in results["comparisons"])
     assert results["tau"]["search"]["interval"] is None
-    results = evaluate(**settings(home, tmp_path, num_truth=1, seeds=2, methods=methods))
-    assert all(one["interval"] is None for one in results["comparisons"])
 
 
 def test_a_large_space_is_sampled_the_same_at_every_call():
@@ -229,23 +213,19 @@ def test_a_damaged_table_is_named(tmp_path, content):
 
 @pytest.mark.parametrize(("split", "prefix"), [("validation", ""), ("test", "test_")])
 def test_scores_and_ranks_are_those_of_the_table(evaluated, split, prefix):
+    """What is outside the table is trained by the same budget."""
     output, results = evaluated
-    rows = json.loads((output / "cells.json").read_text())["rows"]
-    known = {RNNCell.from_dict(row["architecture"]): row["runs"][0][split] for row in rows}
+    known = {RNNCell.from_dict(row["architecture"]): row["runs"][0][split] for row in rows_of(output / "cells.json")}
     for name in ("search", "random_shared", "finalists"):
         found = results["methods"][name]
-        cells = [RNNCell.from_dict(one) for one in found["architectures"]]
+        cells = cells_of(found["architectures"])
         assert found[f"{prefix}scores"] == [known[cell] for cell in cells]
         assert found[f"{prefix}ranks"] == [1 + sum(other < known[cell] for other in known.values()) for cell in cells]
         assert len(cells) == 2
+    (row,) = rows_of(output / "results" / "found.json")
+    assert row["architecture"]["type"] == "lstm"
+    assert results["methods"]["lstm"][f"{prefix}scores"] == [row["runs"][0][split]] * 2
     assert json.loads((output / "results" / "results.json").read_text()) == results
-
-
-def test_what_is_outside_the_table_is_trained_by_the_same_budget(evaluated):
-    output, results = evaluated
-    rows = json.loads((output / "results" / "found.json").read_text())["rows"]
-    assert [row["architecture"]["type"] for row in rows] == ["lstm"]
-    assert results["methods"]["lstm"]["test_scores"] == [rows[0]["runs"][0]["test"]] * 2
 
 
 def test_a_search_is_that_of_the_command(home, evaluated, tmp_path):
@@ -254,42 +234,25 @@ def test_a_search_is_that_of_the_command(home, evaluated, tmp_path):
     assert evaluated[1]["methods"]["search"]["architectures"][1] == results["architecture"]
 
 
-def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(home, evaluated):
+def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(evaluated):
     output, results = evaluated
-    rows = json.loads((output / "results" / "finalists.json").read_text())["rows"]
-    validation = {
-        (RNNCell.from_dict(row["architecture"]), run["seed"]): run["validation"] for row in rows for run in row["runs"]
-    }
+    rows = rows_of(output / "results" / "finalists.json")
+    runs = [(RNNCell.from_dict(row["architecture"]), run) for row in rows for run in row["runs"]]
     for seed, taken in zip((1, 2), results["methods"]["finalists"]["architectures"], strict=True):
-        scores = {cell: score for (cell, given), score in validation.items() if given == 1_000_000 + seed}
-        assert len(scores) == 3
-        assert RNNCell.from_dict(taken) == min(scores, key=scores.get)
-    assert len(validation) == 6
+        scores = {cell: run["validation"] for cell, run in runs if run["seed"] == 1_000_000 + seed}
+        assert len(scores) == 3 and RNNCell.from_dict(taken) == min(scores, key=scores.get)
+    assert len(runs) == 6
 
 
 def test_finalists_are_the_best_candidates_of_the_search(evaluated):
     (folder,) = (evaluated[0] / "results" / "searches" / "search-1").iterdir()
-    trainer = search_evaluation.read_run(search_evaluation.saved_config(folder), folder)
-    found = [RNNCell.from_dict(one) for one in search_evaluation.best_candidates(str(folder.parent), 3)]
+    trainer = read_run(search_evaluation.saved_config(folder), folder)
+    found = cells_of(search_evaluation.best_candidates(str(folder.parent), 3)["architectures"])
     cells = architectures_of(RNNSpace(2), 0)  # 300 samples have them all
     first = dict(zip(cells, trainer.task.rank(cells, trainer.deriver.config.derive_max_batches), strict=True))
     assert set(found) == set(sorted(first, key=first.get)[:3])
     scores = [trainer.task.evaluate(cell, "valid") for cell in found]
     assert scores == sorted(scores)
-
-
-def test_finalists_of_a_search_that_is_gone(home, copy, capsys, tmp_path):
-    for path in (copy / "results" / "searches").glob("finalists*"):
-        path.unlink()
-    shutil.rmtree(copy / "results" / "searches" / "search-2")
-    line = tiny.refusal(tiny.flags(settings(home, copy)), tmp_path, capsys, main)
-    assert "search-2: the search is gone; remove " in line and "search-2.json to search again" in line
-
-
-@pytest.fixture
-def copy(evaluated, tmp_path):
-    """The same output, to go on with."""
-    return shutil.copytree(evaluated[0], tmp_path / "copy")
 
 
 def test_an_evaluation_goes_on_where_it_was_stopped(home, evaluated, copy, monkeypatch):
@@ -299,40 +262,63 @@ def test_an_evaluation_goes_on_where_it_was_stopped(home, evaluated, copy, monke
     assert evaluate(**settings(home, copy)) == evaluated[1]
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"max_epoch": 2}, "search.json: was made with max_epoch 1, not 2; name another output, or use its settings"),
-        ({"derive_num_sample": 6}, "search.json: was made with derive_num_sample 5, not 6; name another output"),
-    ],
-)
-def test_searches_of_other_settings_are_not_taken_over(home, copy, capsys, changes, says):
-    assert says in tiny.refusal(tiny.flags(settings(home, copy, **changes)), copy, capsys, main)
-
-
 def test_settings_are_free_until_something_is_searched(home, tmp_path):
     for epochs in (2, 1):
         evaluate(**settings(home, tmp_path, max_epoch=epochs, methods=()))
     evaluate(**settings(home, tmp_path, methods=("search",)))
 
 
-def test_searches_on_other_data_are_not_taken_over(home, copy, capsys, tmp_path):
-    data = shutil.copytree(home / "data", tmp_path / "data")
-    (data / "tiny" / "valid.txt").write_text((data / "tiny" / "test.txt").read_text())
-    argv = tiny.flags(settings(home, copy, data_dir=str(data), table=str(copy / "other.json"), methods=("search",)))
+def _other_split(name: str, source: str):
+    def change(home, folder) -> dict:
+        data = shutil.copytree(home / "data", folder.parent / "data")
+        (data / "tiny" / f"{name}.txt").write_text((data / "tiny" / f"{source}.txt").read_text())
+        return {"data_dir": str(data)}
+
+    return change
+
+
+def _searches_alone_on_other_data(home, folder) -> dict:
     for name in ("found.json", "finalists.json"):
-        (copy / "results" / name).unlink()
-    assert main(argv) == 2
-    line = capsys.readouterr().err
-    assert (
-        "search.json: was made on other data: valid of tiny differ; name another output, or put the data back" in line
-    )
+        (folder / "results" / name).unlink()
+    return {**_other_split("valid", "test")(home, folder), "table": str(folder / "other.json"), "methods": ("search",)}
 
 
-def test_searches_of_which_nothing_is_known_are_not_taken_over(home, copy, capsys):
-    (copy / "results" / "search.json").unlink()
-    line = tiny.refusal(tiny.flags(settings(home, copy)), copy, capsys, main)
-    assert "searches: nothing says what these searches were made with; name another output" in line
+def _other_budget(home, folder) -> dict:
+    path = folder.parent / "other.py"
+    path.write_text((home / "budget.py").read_text() + "shared_lr = 3.0\n")
+    return {"budget": str(path)}
+
+
+def _without(*patterns: str):
+    def change(home, folder) -> dict:
+        for pattern in patterns:
+            for path in (folder / "results").glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return {}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_other_budget, "cells.json: was made with shared_lr 20.0, not 3.0; name another table, or use its settings"),
+        (
+            _other_split("test", "valid"),
+            "cells.json: was made on other data: test of tiny differ; name another table, or put the data back",
+        ),
+        (
+            _searches_alone_on_other_data,
+            "search.json: was made on other data: valid of tiny differ; name another output, or put the data back",
+        ),
+        (lambda *_: {"max_epoch": 2}, "search.json: was made with max_epoch 1, not 2; name another output, or use its"),
+        (lambda *_: {"derive_num_sample": 6}, "search.json: was made with derive_num_sample 5, not 6; name another"),
+        (_without("search.json"), "searches: nothing says what these searches were made with; name another output"),
+        (_without("searches/finalists*", "searches/search-2"), "search-2: the search is gone; remove "),
+    ],
+)  # fmt: skip
+def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, change, says):
+    assert says in refused(tiny.flags(settings(home, copy, **change(home, copy))), capsys)
 
 
 def _fail(*args):
@@ -344,34 +330,26 @@ def _searches_took(copy, seconds: float) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": seconds}))
 
 
-def test_the_time_of_a_search_buys_random_trainings(home, copy, monkeypatch):
-    """And one more, for what the search ends in is still to be trained."""
+@pytest.mark.parametrize(
+    ("method", "training", "drawn"),
+    [("search", 2.0, 3), ("search", 1e-9, 16), ("search", 1e9, 1), ("finalists", 1e9, 3)],
+)
+def test_the_time_of_a_search_buys_random_trainings(home, copy, monkeypatch, method, training, drawn):
+    """And one more, for what the search ends in is still to be trained; or as many as there are finalists."""
     _searches_took(copy, 5.0)
-    drawn = {}
-    for each in (2.0, 1e-9, 1e9):
-        monkeypatch.setattr(Table, "seconds", each)
-        found = evaluate(**settings(home, copy, methods=("search", "random_budget")))["methods"]["random_budget"]
-        drawn[each] = found["drawn"]
-    assert drawn[2.0] == [3, 3]
-    assert drawn[1e-9] == [16, 16] and drawn[1e9] == [1, 1]
+    monkeypatch.setattr(Table, "seconds", training)
+    found = evaluate(**settings(home, copy, methods=(method, "random_budget")))
+    assert found["methods"]["random_budget"]["drawn"] == [drawn, drawn]
 
 
-def test_finalists_buy_as_many_random_trainings(home, copy, monkeypatch):
-    """The training of the finalist that is taken is one of theirs."""
-    monkeypatch.setattr(Table, "seconds", 1e9)  # the search itself buys none
-    results = evaluate(**settings(home, copy, methods=("finalists", "random_budget")))
-    assert results["methods"]["random_budget"]["drawn"] == [3, 3]
-
-
-def brute_force(first, scores, num, higher_is_better=False) -> list[float]:
-    """The score of the best by `first` of each set of `num` architectures."""
-    sign = -1 if higher_is_better else 1
+def brute_force(first, scores, num) -> list[float]:
+    """The score of the best by `first` of each set of `num` architectures, where lower is better."""
     sets = itertools.combinations(range(len(first)), num)
-    return [scores[min(one, key=lambda row: sign * first[row])] for one in sets]
+    return [scores[min(one, key=first.__getitem__)] for one in sets]
 
 
 def test_controls_are_exact_on_a_complete_table(home, copy, monkeypatch):
-    rows = json.loads((copy / "cells.json").read_text())["rows"]
+    rows = rows_of(copy / "cells.json")
     runs = {split: [row["runs"][0][split] for row in rows] for split in ("validation", "test")}
     _searches_took(copy, 5.0)
     monkeypatch.setattr(Table, "seconds", 2.0)
@@ -394,23 +372,16 @@ def test_controls_are_exact_on_a_complete_table(home, copy, monkeypatch):
     assert results["comparisons"][0]["difference"] == pytest.approx(difference)
 
 
-def test_controls_of_the_committed_table_are_those_of_all_draws():
-    """The README's: of 128 cells, trained three times each, the best of 1 to 4 by the first training."""
-    rows = json.loads((tiny.ROOT / "ablation_studies" / "tables" / "cells3.json").read_text())["rows"]
+def test_controls_of_the_committed_table_are_those_of_the_readme():
+    """Of 128 cells, trained three times each, the best of 1 to 4 by the first training."""
+    rows = rows_of(tiny.ROOT / "ablation_studies" / "tables" / "cells3.json")
     first = [row["runs"][0]["validation"] for row in rows]
-    means = {
-        split: [statistics.mean(run[split] for run in row["runs"]) for row in rows] for split in ("validation", "test")
-    }
-    order = sorted(range(128), key=first.__getitem__)
     known = {1: (92.18, 87.18), 2: (88.60, 84.15), 3: (87.25, 82.96), 4: (86.47, 82.24)}
     for num, expected in known.items():
-        # Sets of ranks in ascending order: the first is the best one's.
-        count = Counter(map(itemgetter(0), itertools.combinations(range(128), num)))
         chances = best_of(first, num, higher_is_better=False)
-        for split, figure in zip(means, expected, strict=True):
-            by_hand = sum(times * means[split][order[rank]] for rank, times in count.items()) / count.total()
-            assert distribution(means[split], chances)["mean"] == pytest.approx(by_hand)
-            assert by_hand == pytest.approx(figure, abs=0.005)
+        for split, figure in zip(("validation", "test"), expected, strict=True):
+            means = [statistics.mean(run[split] for run in row["runs"]) for row in rows]
+            assert distribution(means, chances)["mean"] == pytest.approx(figure, abs=0.005)
 
 
 def test_equal_first_trainings_are_equally_likely_to_be_chosen():
@@ -420,7 +391,7 @@ def test_equal_first_trainings_are_equally_likely_to_be_chosen():
 def test_a_control_of_a_sampled_table_has_the_error_of_its_sample(home, tmp_path):
     """Of a larger space the table is itself a draw: for one architecture, the error of a mean."""
     results = evaluate(**settings(home, tmp_path, num_truth=8, methods=("search", "uniform", "random_budget")))
-    rows = json.loads((tmp_path / "cells.json").read_text())["rows"]
+    rows = rows_of(tmp_path / "cells.json")
     scores = [row["runs"][0]["validation"] for row in rows]
     found = results["methods"]["uniform"]
     assert len(rows) == 8 and not results["is_complete"]
@@ -449,20 +420,16 @@ def test_a_dry_run_trains_nothing(home, tmp_path, capsys, evaluated):
 def test_the_report_and_the_plots(evaluated):
     output, results = evaluated
     lines = search_evaluation.evaluation_report.report(results, Config().space.metric)
-    for name in METHODS:
-        assert any(line.startswith(f"{name} ") for line in lines)
+    assert all(any(line.startswith(f"{name} ") for line in lines) for name in METHODS)
     (line,) = (line for line in lines if line.startswith("search          validation"))
     scores = results["methods"]["search"]["scores"]
     assert line.split()[2:4] == [f"{statistics.mean(scores):.2f}", f"{statistics.stdev(scores):.2f}"]
     assert sum("(Student's t)" in line for line in lines) == 2 * (len(METHODS) - 1)
     (line,) = (line for line in lines if line.startswith("uniform         validation"))
     assert line.split()[2] == f"{results['methods']['uniform']['mean']:.2f}" and "exact, over all 16" in line
-    assert {path.name for path in (output / "results").glob("*.png")} == {
-        "scores.png", "ranking_search.png", "ranking_random_shared.png"
-    }  # fmt: skip
-    for path in (output / "results").glob("*.png"):
-        with Image.open(path) as picture:
-            assert min(picture.size) > 300
+    sizes = {path.name: Image.open(path).size for path in (output / "results").glob("*.png")}
+    assert {*sizes} == {"scores.png", "ranking_search.png", "ranking_random_shared.png"}
+    assert min(map(min, sizes.values())) > 300
 
 
 def test_the_page_of_a_search_shows_its_evaluation(evaluated, tmp_path):
@@ -481,7 +448,7 @@ def test_the_page_of_a_search_shows_its_evaluation(evaluated, tmp_path):
 
 def test_tau_of_a_search_is_that_of_its_mean_scores(evaluated):
     output, results = evaluated
-    rows = json.loads((output / "cells.json").read_text())["rows"]
+    rows = rows_of(output / "cells.json")
     validation = [row["runs"][0]["validation"] for row in rows]
     for name in ("search", "random_shared"):
         assert results["tau"][name]["tau"] == pytest.approx(kendall(results["shared"][name], validation))
@@ -573,8 +540,7 @@ def test_what_an_evaluation_refuses(home, tmp_path, capsys, changes, says):
 def test_what_an_evaluation_sets_itself_is_said(home, tmp_path, capsys):
     changes = {"dry_run": True, "mode": "derive", "load_path": "nonesuch", "random_seed": 5, "finalists": 7}
     evaluate(**settings(home, tmp_path, **changes, methods=("search", "uniform")))
-    said = capsys.readouterr().out.splitlines()
-    assert said[:2] == [
+    assert capsys.readouterr().out.splitlines()[:2] == [
         "no effect in an evaluation, which sets these itself: load_path, mode, random_seed",
         "no effect without the method finalists: finalists",
     ]
@@ -595,4 +561,4 @@ def test_a_back_end_that_is_not_installed(home, tmp_path, capsys, monkeypatch, b
 def test_two_processes_give_the_same_table(home, evaluated, tmp_path, backend):
     pytest.importorskip({"loky": "joblib", "dask": "distributed"}.get(backend, backend))
     evaluate(**settings(home, tmp_path, methods=(), backend=backend, jobs=2))
-    assert _without_seconds(tmp_path / "cells.json") == _without_seconds(evaluated[0] / "cells.json")
+    assert without_seconds(tmp_path) == without_seconds(evaluated[0])

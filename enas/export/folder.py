@@ -70,7 +70,8 @@ def export(
     output = Path(output)
     if onnx:
         check_installed()
-    _check_free(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: exists already; name a new folder")
     folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), {"log_dir": log_dir})
     config = saved_config(folder)
     make = config.space.problem().export
@@ -79,22 +80,16 @@ def export(
             f"{folder}: {config.space.architecture.title} cannot be exported; its search space registers no export"
         )
     final, state = _chosen(config, folder, dag_path)
-    architecture = final.architecture
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
-    exported = make(architecture, weights, config)
+    exported = make(final.architecture, weights, config)
     with (
         refusing(lambda error: f"{output}: cannot be made ({error.strerror}); choose another --output"),
         atomic_folder(output) as made,
     ):
         if onnx:
             write_onnx(exported, made / "model.onnx")
-        _write(made, exported, architecture, config, _score(config, final, state))
+        _write(made, exported, final.architecture, config, _score(config, final, state))
     return output
-
-
-def _check_free(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output}: exists already; name a new folder")
 
 
 def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Final, dict[str, Any]]:
@@ -104,10 +99,8 @@ def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Final, 
             raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
         return final_of(folder, config.space.metric.name), checkpoints.load_best()
     if dag_path:
-        final = Final(searched_architecture(config, dag_path), None, "")
-    else:
-        final = final_of(folder, config.space.metric.name)
-    return final, checkpoints.load_newest()
+        return Final(searched_architecture(config, dag_path), None, ""), checkpoints.load_newest()
+    return final_of(folder, config.space.metric.name), checkpoints.load_newest()
 
 
 def _score(config: Config, final: Final, state: dict[str, Any]) -> str:

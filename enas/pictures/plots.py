@@ -3,6 +3,7 @@
 Figures are made without pyplot, so that a plot keeps no global state and needs no display.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from itertools import chain, cycle
@@ -32,10 +33,17 @@ _LETTER = 0.095  # inches, about the width of one in a group's label
 _LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
 
+def png_of(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file."""
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file)
+    return file.getvalue()
+
+
 def write_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as a PNG, whole or not at all; returns `path`."""
     with atomic_write(path) as file:
-        FigureCanvasAgg(figure).print_png(file)
+        file.write(png_of(figure))
     return path
 
 

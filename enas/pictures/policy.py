@@ -13,20 +13,18 @@ WIDEST = 14.0  # inches; more evaluations get narrower columns
 
 
 def draw_policy(space: Space[Any], decisions: list[list[Any]], path: Path) -> Path:
-    """Draw the probability of every choice at every evaluation; returns the file written.
-
-    Args:
-        space: names the choices.
-        decisions: for each evaluation its epoch, and for each decision the probabilities of its choices.
-        path: of the PNG.
-    """
+    """Write `policy_figure` to `path`, a PNG; returns the file written."""
     return write_figure(policy_figure(space, decisions), path)
 
 
 def policy_figure(space: Space[Any], decisions: list[list[Any]]) -> Figure:
-    """A heat map of choices × evaluations; arguments as for `draw_policy`.
+    """A heat map of the probability of every choice at every evaluation.
 
     A decision with one choice has no row, and one between two of which the first is "no" has one.
+
+    Args:
+        space: names the choices.
+        decisions: for each evaluation its epoch, and for each decision the probabilities of its choices.
     """
     labels, rows, borders = [], [], []
     for index, names in enumerate(space.choices):

@@ -1,75 +1,67 @@
-"""The curves of a page, as plotly figures without colours of a background: the page has light and dark ones."""
+"""The curves of a page."""
 
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from enas.pictures.plots import SERIES_COLOURS
 from enas.report.record import Record
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
-CLEAR = "rgba(0,0,0,0)"
+Line = dict[str, Any]  # arguments of matplotlib's errorbar
 
 
-def curves(records: Sequence[Record]) -> list[go.Figure]:
+def curves(records: Sequence[Record]) -> list[Figure]:
     """Scores, rewards, entropy, and seconds an epoch: a figure each, the runs side by side."""
-    figures = []
+    figures = {}
     for name in dict.fromkeys(record.metric.name for record in records):
         alike = [record for record in records if record.metric.name == name]
-        lines = _lines(alike, f"train_{name}", "train", "dot") + _lines(alike, f"validation_{name}", "validation")
-        figures.append(_figure(lines, name))
-    figures += [_figure(_lines(records, name, name), name) for name in ("reward", "entropy")]
-    figures.append(_figure(_lines(records, "wall_seconds", "", difference=True), "seconds an epoch"))
-    return [figure for figure in figures if figure.data]
+        figures[name] = _lines(alike, f"train_{name}", "train", linestyle=":")
+        figures[name] += _lines(alike, f"validation_{name}", "validation")
+    figures |= {name: _lines(records, name, name) for name in ("reward", "entropy")}
+    times = _lines(records, "wall_seconds")
+    for line in times:
+        line["y"] = [end - start for start, end in itertools.pairwise([0, *line["y"]])]
+    figures["seconds an epoch"] = times
+    return [_figure(lines, name) for name, lines in figures.items() if lines]
 
 
-def _lines(
-    records: Sequence[Record], name: str, label: str, dash: str = "solid", difference: bool = False
-) -> list[go.Scatter]:
+def _lines(records: Sequence[Record], name: str, label: str = "", **style: Any) -> list[Line]:
     lines = []
-    for record, colour in zip(records, itertools.cycle(COLOURS), strict=False):
+    for record, colour in zip(records, itertools.cycle(SERIES_COLOURS), strict=False):
         epochs, values = record.curve(name)
-        if difference:
-            values = [end - start for start, end in zip([0, *values], values, strict=False)]
         if values:
             title = " · ".join(filter(None, [label, record.name if len(records) > 1 or not label else ""]))
-            lines.append(_line(epochs, values, title, {"color": colour, "dash": dash}))
+            escaped = title.replace("$", r"\$")  # two would begin and end a formula
+            lines.append({"x": epochs, "y": values, "label": escaped, "color": colour, **style})
     return lines
 
 
-def comparison(record: Record) -> go.Figure | None:
+def comparison(record: Record) -> Figure | None:
     """Median and quartiles of the policy's samples and of uniform ones over the epochs; None where there are none."""
-    traces = []
-    for who, colour in (("policy", COLOURS[0]), ("uniform", COLOURS[6])):
+    lines = []
+    for who, colour in (("policy", SERIES_COLOURS[0]), ("uniform", "0.5")):
         epochs, medians = record.curve(who, "median")
         lower, upper = (record.curve(who, f"{end}_quartile")[1] for end in ("lower", "upper"))
-        above = [end - median for end, median in zip(upper, medians, strict=True)]
         below = [median - end for end, median in zip(lower, medians, strict=True)]
+        above = [end - median for end, median in zip(upper, medians, strict=True)]
         if medians:
-            bars = {"array": above, "arrayminus": below}
-            traces.append(_line(epochs, medians, who, {"color": colour}, error_y=bars))
-    if not traces:
-        return None
-    _, compared_by = record.curve("compared_by")
-    return _figure(traces, compared_by[0].replace("_", " "))
+            line = {"x": epochs, "y": medians, "yerr": [below, above], "capsize": 3}
+            lines.append({**line, "label": who, "color": colour})
+    return _figure(lines, record.curve("compared_by")[1][0].replace("_", " ")) if lines else None
 
 
-def _line(epochs: list[int], values: list[Any], name: str, style: dict[str, str], **more: Any) -> go.Scatter:
-    return go.Scatter(x=epochs, y=values, name=name, mode="lines+markers", line=style, **more)
-
-
-def _figure(traces: Sequence[go.Scatter], y_title: str) -> go.Figure:
-    figure = go.Figure(traces)
-    epochs = [epoch for trace in traces for epoch in trace.x]
-    figure.update_xaxes(title="epoch", dtick=-(-max(epochs) // 10) if epochs else None)
-    figure.update_yaxes(title=y_title, automargin=True)
-    return figure.update_layout(
-        template="none",
-        paper_bgcolor=CLEAR,
-        plot_bgcolor=CLEAR,
-        height=360,
-        margin={"l": 60, "r": 20, "t": 40, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "font": {"size": 10}},
-        font={"family": "system-ui, sans-serif", "size": 12},
-    )
+def _figure(lines: Sequence[Line], y_title: str) -> Figure:
+    figure = Figure(figsize=(5.4, 3.8), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for line in lines:
+        axes.errorbar(**line, marker="o", markersize=3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.grid(alpha=0.3)
+    axes.set(xlabel="epoch", ylabel=y_title)
+    is_long = max(len(line["label"]) for line in lines) > 24
+    figure.legend(loc="outside upper center", ncols=1 if is_long else 2, fontsize=8)
+    return figure

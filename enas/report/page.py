@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from plotly.graph_objects import Figure
-from plotly.io import to_html
-from plotly.offline import get_plotlyjs
+from matplotlib.figure import Figure
 
 from enas.errors import UserError
 from enas.files import atomic_write
+from enas.pictures.plots import png_of
 from enas.report import figures
 from enas.report.animation import open_picture
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
@@ -57,11 +56,9 @@ def _render(records: list[Record], results_dir: Path) -> str:
     )
     environment.filters["score"] = lambda value: "–" if value is None else format_score(value)
     environment.filters["count"] = lambda value: f"{value:,}" if isinstance(value, int) else "–"
-    environment.filters["figure"] = _embed
     environment.filters["inline"] = _inline
     return environment.get_template("page.html").render(
         title=", ".join(record.name for record in records),
-        plotly=get_plotlyjs(),
         records=records,
         settings=settings_table(records),
         curves=figures.curves(records),
@@ -71,12 +68,9 @@ def _render(records: list[Record], results_dir: Path) -> str:
     )
 
 
-def _inline(picture: Path) -> str:
-    """A PNG as an address that holds all of it; UserError, naming it, when it cannot be read."""
-    open_picture(picture)
-    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
-
-
-def _embed(figure: Figure) -> str:
-    settings = {"displayModeBar": False, "responsive": True}
-    return to_html(figure, full_html=False, include_plotlyjs=False, config=settings)
+def _inline(picture: Path | Figure) -> str:
+    """A picture as an address that holds all of it; UserError, naming the file, when it is not a PNG."""
+    if isinstance(picture, Path):
+        open_picture(picture)
+    content = picture.read_bytes() if isinstance(picture, Path) else png_of(picture)
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

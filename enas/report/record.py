@@ -1,5 +1,6 @@
 """What runs, ablations and evaluations left in their folders, read for a page."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,26 +23,19 @@ class Record:
         name: what the page calls it.
         folder: where it lies.
         config: its settings.
+        metric: what its scores measure.
         results: what its results.json holds.
         pictures: of its architecture, oldest first.
+        policy: the picture of the controller's probabilities; None unless the run has a controller that learns.
     """
 
     name: str
     folder: Path
     config: Config
+    metric: Metric
     results: dict[str, Any]
     pictures: list[Path]
-
-    @property
-    def metric(self) -> Metric:
-        """What its scores measure."""
-        return self.config.space.metric
-
-    @property
-    def policy(self) -> Path | None:
-        """The picture of the controller's probabilities, if the run has a controller that learns."""
-        path = self.folder / "policy.png"
-        return path if path.is_file() else None
+    policy: Path | None
 
     def curve(self, name: str, part: str = "") -> tuple[list[int], list[Any]]:
         """Epochs, and the values of one entry of the history, or of one `part` of it, where it has them."""
@@ -65,36 +59,29 @@ def _read(folder: Path, name: str) -> Record:
     path = folder / "results.json"
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
-    results = read_json(path)
-    _check(results, config.space.metric.name, path)
-    pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
-    return Record(name, folder, config, results, pictures)
-
-
-def _check(results: Any, metric: str, path: Path) -> None:
-    needed = {"epoch", "history", "wall_seconds", f"validation_{metric}", f"test_{metric}"}
+    results, metric = read_json(path), config.space.metric
+    needed = {"epoch", "history", "wall_seconds", f"validation_{metric.name}", f"test_{metric.name}"}
     if not isinstance(results, dict) or needed - results.keys():
         raise UserError(f"{path}: is not what a run writes; it needs {', '.join(sorted(needed))}")
     history = results["history"]
     if not isinstance(history, list) or any(not isinstance(entry, dict) or "epoch" not in entry for entry in history):
         raise UserError(f"{path}: its history is not a list of epochs")
+    pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
+    return Record(name, folder, config, metric, results, pictures, next(folder.glob("policy.png"), None))
 
 
 def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     """The settings that differ from the defaults in a run, each with its value in every run."""
-    saved = [{name: value for name, value in record.config.to_dict().items() if _is_shown(name, record.config)}
-             for record in records]  # fmt: skip
-    defaults = Config().to_dict()
-    names = dict.fromkeys(name for config in saved for name in config)
-    return [
-        (name, [str(config.get(name, "–")) for config in saved])
-        for name in names
-        if any(config.get(name, defaults[name]) != defaults[name] for config in saved)
+    shown = [
+        {name: value for name, value in record.config.to_dict().items() if without_effect(name, record.config) is None}
+        for record in records
     ]
-
-
-def _is_shown(name: str, config: Config) -> bool:
-    return name not in named(USE) and without_effect(name, config) is None
+    defaults = Config().to_dict()
+    return [
+        (name, [str(config.get(name, "–")) for config in shown])
+        for name in dict.fromkeys(itertools.chain(*shown))
+        if name not in named(USE) and any(config.get(name, defaults[name]) != defaults[name] for config in shown)
+    ]
 
 
 @dataclass(frozen=True)
@@ -109,14 +96,15 @@ class Study:
 
 def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
     """The ablations of these runs, as far as they have come."""
-    found = []
     contents = {path: read_json(path) for path in sorted(results_dir.glob("*/*/results.json"))}
-    for record in records:
-        for path, content in contents.items():
-            if _is_ablation_of(record, path, content):
-                name = f"{content['ablation'].replace('_', ' ')} · {path.parent.name}"
-                found.append(Study(name, record.metric.name, content, _plots(path)))
-    return found
+    return [
+        Study(
+            f"{content['ablation'].replace('_', ' ')} · {path.parent.name}", record.metric.name, content, _plots(path)
+        )
+        for record in records
+        for path, content in contents.items()
+        if _is_ablation_of(record, path, content)
+    ]
 
 
 def _is_ablation_of(record: Record, path: Path, content: Any) -> bool:

@@ -5,10 +5,10 @@ node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from enas.errors import UserError
+from enas.files import write_json
 from enas.runs.process import undisturbed
 from enas.studies import report
 from enas.studies.edits import Variant, removals, replacements
@@ -71,10 +71,11 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dic
 def _scored(
     ablation: str, study: Study, variants: list[Variant], plot: Callable[..., Any], notes: list[str]
 ) -> list[dict[str, Any]]:
-    """The rows of all variants, printed and written as they come."""
+    """The rows of all variants, written as they come, then printed and plotted."""
     with report.opened(ablation, study) as folder:
-        save = partial(report.write_rows, folder, ablation, study)
-        rows = score_variants(study, variants, report.known(folder), save)
+        rows: list[dict[str, Any]] = []
+        for rows in score_variants(study, variants, report.known(folder)):
+            write_json(folder / "results.json", {"ablation": ablation, "run": study.name, "rows": rows})
         for line in notes:
             print(line)
         report.print_table(study, rows)

@@ -1,5 +1,6 @@
 """Variants of an architecture: one edit each."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
@@ -10,27 +11,18 @@ Node = int | tuple[str, int]
 
 
 class Editable(Protocol):
-    """What an ablation needs of an architecture.
-
-    Attributes:
-        title: what messages call the architecture.
-        node_word: what a node is called: node, or layer.
-        part_word: what a node applies: activation, or operation.
-    """
+    """An `Architecture` that an ablation can study. `remove_node` raises UserError, saying why, when it cannot."""
 
     title: str
-    node_word: str
-    part_word: str
+    node_word: str  # what a node is called: node, or layer
+    part_word: str  # what a node applies: activation, or operation
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
-        """What `remove_node` takes."""
+    def nodes(self) -> tuple[Node, ...]: ...
 
-    def remove_node(self, node: Node) -> Self:
-        """A copy without `node`; UserError, which says why, when it cannot be removed."""
+    def remove_node(self, node: Node) -> Self: ...
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -39,29 +31,29 @@ class Variant:
 
     Attributes:
         edit: in words; "unedited" for the architecture itself.
+        architecture: the outcome.
         node: the node or layer that was edited, None for all of them or none. A node of a micro network is named with
             its cell: "normal 3".
         replacement: what took the place of an activation or operation, None where nothing did.
-        architecture: the outcome.
     """
 
     edit: str
-    node: int | str | None
-    replacement: str | None
     architecture: Editable
+    node: int | str | None = None
+    replacement: str | None = None
 
 
 def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
     """List the architecture, then a copy without each node; and one line for each node that cannot be removed."""
-    variants, kept = [_unedited(architecture)], []
+    variants, kept = [Variant("unedited", architecture)], []
     for node in architecture.nodes:
         try:
             smaller = architecture.remove_node(node)
         except UserError as error:
             kept.append(str(error))
         else:
-            edit = f"without {architecture.node_word} {_label(node)}"
-            variants.append(Variant(edit, _label(node), None, smaller))
+            label = _label(node)
+            variants.append(Variant(f"without {architecture.node_word} {label}", smaller, label))
     return variants, kept
 
 
@@ -72,20 +64,12 @@ def replacements(
 
     In a micro network both operations of a node are replaced.
     """
-    word = architecture.node_word
-    return [
-        _unedited(architecture),
-        *(Variant(f"all {name}", None, name, replace(architecture, name, None)) for name in names),
-        *(
-            Variant(f"{word} {_label(node)} {name}", _label(node), name, replace(architecture, name, node))
-            for node in architecture.nodes
-            for name in names
-        ),
-    ]
-
-
-def _unedited(architecture: Editable) -> Variant:
-    return Variant("unedited", None, None, architecture)
+    variants = [Variant("unedited", architecture)]
+    variants += [Variant(f"all {name}", replace(architecture, name, None), None, name) for name in names]
+    for node, name in itertools.product(architecture.nodes, names):
+        edit = f"{architecture.node_word} {_label(node)} {name}"
+        variants.append(Variant(edit, replace(architecture, name, node), _label(node), name))
+    return variants
 
 
 def _label(node: Node) -> int | str:

@@ -27,7 +27,8 @@ def opened(ablation: str, study: Study) -> Iterator[Path]:
     Raises:
         UserError: it cannot be written to, or another process does.
     """
-    asked = json.loads(json.dumps(finite(_asked(ablation, study))))
+    what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
+    asked = json.loads(json.dumps(finite({**study.config.to_dict(), **what})))  # everything that the scores depend on
     for number in itertools.count(1):
         folder = RESULTS_DIR / ablation / (study.name if number == 1 else f"{study.name}-{number}")
         params = folder / "params.json"
@@ -36,12 +37,6 @@ def opened(ablation: str, study: Study) -> Iterator[Path]:
     with only_user(folder):
         write_json(params, asked)
         yield folder
-
-
-def _asked(ablation: str, study: Study) -> dict[str, Any]:
-    """Everything that the scores depend on."""
-    what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
-    return {**study.config.to_dict(), **what}
 
 
 def _same(saved: dict[str, Any], asked: dict[str, Any]) -> bool:
@@ -58,11 +53,6 @@ def known(folder: Path) -> list[dict[str, Any]]:
         {name: math.nan if value is None and name.startswith(scores) else value for name, value in row.items()}
         for row in rows
     ]
-
-
-def write_rows(folder: Path, ablation: str, study: Study, rows: list[dict[str, Any]]) -> None:
-    """Write the rows there are so far."""
-    write_json(folder / "results.json", {"ablation": ablation, "run": study.name, "rows": rows})
 
 
 def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -84,9 +74,8 @@ def print_table(study: Study, rows: list[dict[str, Any]]) -> None:
     titles = line.format("", "validation", "change", "test", "change", "parameters", "multiply-adds")
     print(f"{titles}   ({metric})")
     for row in rows:
-        numbers = []
-        for split in SPLITS:
-            numbers += [f"{row[f'{split}_{metric}']:.{decimals}f}", f"{row[f'{split}_change']:+.{decimals}f}"]
+        scores = [(row[f"{split}_{metric}"], row[f"{split}_change"]) for split in SPLITS]
+        numbers = [text for score, change in scores for text in (f"{score:.{decimals}f}", f"{change:+.{decimals}f}")]
         costs = [f"{row[name]:,}" for name in ("parameters", "multiply_adds") if has_cost]
         print(line.format(row["edit"], *numbers, *costs))
 
@@ -122,7 +111,7 @@ def _plot_bars(path: Path, study: Study, unedited: dict[str, Any], rows: dict[st
 def _plot_nodes(path: Path, study: Study, rows: list[dict[str, Any]], split: str) -> None:
     part, node_word, metric = study.architecture.part_word, study.architecture.node_word, study.metric
     by_edit = {(row["node"], row[part]): row for row in rows if row["node"] is not None}
-    nodes, names = (list(dict.fromkeys(key[index] for key in by_edit)) for index in (0, 1))
+    nodes, names = map(list, map(dict.fromkeys, zip(*by_edit, strict=True)))
     # A node's own part is the replacement that changed nothing.
     own = {node: name for (node, name), row in by_edit.items() if row["architecture"] == rows[0]["architecture"]}
     figure = table_figure(

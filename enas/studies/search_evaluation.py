@@ -6,10 +6,11 @@ evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/
 
 import contextlib
 import io
+import itertools
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from enas.search.derive import ordered
 from enas.studies import evaluation_report, truth
 from enas.studies.settings import CONTROLS, EXPECTED, SEARCHES, EvaluationConfig
 from enas.studies.statistics import best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import Table, Workers, architectures_of, complete
+from enas.studies.truth import Table, architectures_of, complete, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
@@ -90,13 +91,14 @@ class _Evaluation:
         self.search = search
         self.budget = budget
         self.metric = search.space.metric
-        self.workers = Workers(config.jobs, config.backend)
+        self.work = partial(side_by_side, config.jobs, config.backend)
         self.truth_seeds = range(1, config.truth_seeds + 1)
         self.seeds = range(1, config.seeds + 1)
         self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
+        self.searches, self.shortlist = self.folder / "searches", f"finalists{config.finalists}"
         space = search.space.problem().controllers["random"](search).space
         self.table = Table.open(Path(config.table), budget)
-        self.table.fill(architectures_of(space, config.num_truth), config.num_truth)
+        self.table.add(architectures_of(space, config.num_truth), config.num_truth)
         # What methods found outside of the table.
         self.found = Table.open(self.folder / "found.json", budget)
         self.finalists = Table.open(self.folder / "finalists.json", budget)
@@ -108,26 +110,25 @@ class _Evaluation:
         for folder in (self.folder, self.table.path.parent):
             make_writable(folder)
         data = self.budget.space.problem().load_data(self.budget)
-        identity, self.cost = identity_of(data), cost_of(self.budget, data)
         for table in (self.table, self.found, self.finalists):
-            table.check_data(self.budget.dataset, identity)
-        complete(self.table, self.budget, self.table.missing(self.truth_seeds), self.workers)
-        if not self._trained():
-            raise UserError(
-                f"{self.table.path}: every training diverged; lower the learning rate in {self.config.budget}"
-            )
+            table.check_data(self.budget.dataset, identity_of(data))
+        self._complete(self.table)
+        self._read_table()
+        self.cost = cost_of(self.budget, data)
         self._search_all()
         self._train_finalists()
         names = [name for name in self.config.methods if name not in EXPECTED]
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
-        self._train_found(chosen)
+        known = set(self.table.architectures)
+        self.found.add(one for found in chosen.values() for one in found if one not in known)
+        self._complete(self.found)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
-        evaluation_report.write(self.folder, results, self._truth("validation"), self.metric)
+        evaluation_report.write(self.folder, results, self.truth["validation"].tolist(), self.metric)
         return results
 
-    def _truth(self, split: str) -> list[float]:
-        return self.table.scores(split, self.truth_seeds)
+    def _complete(self, table: Table) -> None:
+        complete(table, self.budget, table.missing(self.truth_seeds), self.work)
 
     def _say_what_is_left(self) -> dict[str, Any]:
         trainings = len(self.table.missing(self.truth_seeds))
@@ -142,53 +143,47 @@ class _Evaluation:
 
     def _made_with(self) -> dict[str, Any]:
         """Settings and data of the searches in the folder; UserError where these are not the settings asked for."""
-        path, searches = self.folder / "search.json", self.folder / "searches"
-        if not any(searches.glob("*")):
+        path = self.folder / "search.json"
+        if not any(self.searches.glob("*")):
             return {}
         if not path.is_file():
-            raise UserError(f"{searches}: nothing says what these searches were made with; name another output")
+            raise UserError(f"{self.searches}: nothing says what these searches were made with; name another output")
         made_with = read_json(path)
         if not isinstance(made_with, dict) or not all(isinstance(made_with.get(key), dict) for key in MADE_WITH):
             raise UserError(f"{path}: does not say what the searches were made with; name another output")
         truth.check_settings(path, made_with["settings"], truth.budget(self.search), "output")
         return made_with
 
-    def _note_what_searches_are_made_with(self) -> None:
-        identity, path = identity_of(self.search.space.problem().load_data(self.search)), self.folder / "search.json"
+    def _search_all(self) -> None:
+        path, identity = self.folder / "search.json", identity_of(self.search.space.problem().load_data(self.search))
         if self.made_with:
             truth.check_data(path, self.made_with["data"], identity, self.search.dataset, "output")
-            return
-        write_json(path, {"settings": truth.budget(self.search), "data": identity.short()})
+        else:
+            write_json(path, {"settings": truth.budget(self.search), "data": identity.short()})
+        self.work(self._searches_left(), self._note_outcome, "searches")
 
     def _searches_left(self) -> dict[tuple[str, int], tuple[Any, ...]]:
+        """The searches that have not ended, or not scored the very rows of the table."""
         rows = [architecture.to_dict() for architecture in self.table.architectures]
+        names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
         tasks = {}
-        for name in dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods):
-            for seed in self.seeds:
-                if name in SEARCHES and not self._has_ranked(name, seed, rows):
-                    settings = {**self.search.to_dict(), **SEARCHES[name], "random_seed": seed}
-                    tasks[name, seed] = (search_and_rank, {**settings, "log_dir": self._log_dir(name, seed)}, rows)
+        for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
+            if not self._outcome_path(name, seed).is_file() or self._outcome(name, seed).get("rows") != _digest(rows):
+                changes = {**SEARCHES[name], "random_seed": seed, "log_dir": self._log_dir(name, seed)}
+                tasks[name, seed] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
 
-    def _has_ranked(self, name: str, seed: int, rows: list[dict[str, Any]]) -> bool:
-        """Whether a search has ended, and scored these very rows."""
-        return self._outcome_path(name, seed).is_file() and self._outcome(name, seed).get("rows") == _digest(rows)
-
-    def _search_all(self) -> None:
-        def done(key: tuple[str, int], outcome: dict[str, Any]) -> None:
-            write_json(self._outcome_path(*key), outcome)
-
-        self._note_what_searches_are_made_with()
-        self.workers.run(self._searches_left(), done, "searches")
-
     def _log_dir(self, name: str, seed: int) -> str:
-        return str(self.folder / "searches" / f"{name}-{seed}")
+        return str(self.searches / f"{name}-{seed}")
 
     def _outcome_path(self, name: str, seed: int) -> Path:
-        return self.folder / "searches" / f"{name}-{seed}.json"
+        return self.searches / f"{name}-{seed}.json"
 
     def _outcome(self, name: str, seed: int) -> dict[str, Any]:
         return read_json(self._outcome_path(name, seed))
+
+    def _note_outcome(self, key: tuple[str, int], outcome: dict[str, Any]) -> None:
+        write_json(self._outcome_path(*key), outcome)
 
     # --- finalists ----------------------------------------------------------------------------------------------------
 
@@ -198,31 +193,20 @@ class _Evaluation:
             return
         tasks = {}
         for seed in self.seeds:
-            if not self._finalists_path(seed).is_file():
+            if not self._outcome_path(self.shortlist, seed).is_file():
                 log_dir = self._log_dir("search", seed)
                 if not _begun({"log_dir": log_dir}):
                     raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
-                tasks[seed] = (best_candidates, log_dir, self.config.finalists)
-
-        def done(seed: int, found: list[dict[str, Any]]) -> None:
-            write_json(self._finalists_path(seed), {"architectures": found})
-
-        self.workers.run(tasks, done, "candidates")
-        for seed in self.seeds:
-            self.finalists.add(self._finalists(seed))
+                tasks[self.shortlist, seed] = (best_candidates, log_dir, self.config.finalists)
+        self.work(tasks, self._note_outcome, "candidates")
         missing = [pair for seed in self.seeds for pair in self._final_runs(seed) if pair not in self.finalists.runs]
-        complete(self.finalists, self.budget, missing, self.workers)
-
-    def _finalists_path(self, seed: int) -> Path:
-        return self.folder / "searches" / f"finalists{self.config.finalists}-{seed}.json"
-
-    def _finalists(self, seed: int) -> list[Architecture]:
-        return [architecture_from_dict(one) for one in read_json(self._finalists_path(seed))["architectures"]]
+        complete(self.finalists, self.budget, missing, self.work)
 
     def _final_runs(self, seed: int) -> list[tuple[int, int]]:
         """The (row, seed) pairs of the trainings of the finalists of a search."""
-        rows = [self.finalists.architectures.index(one) for one in self._finalists(seed)]
-        return [(row, FINALIST_SEED + seed) for row in rows]
+        found = [architecture_from_dict(one) for one in self._outcome(self.shortlist, seed)["architectures"]]
+        self.finalists.add(found)
+        return [(self.finalists.architectures.index(one), FINALIST_SEED + seed) for one in found]
 
     # --- what each method chooses -------------------------------------------------------------------------------------
 
@@ -230,13 +214,9 @@ class _Evaluation:
         if method in SEARCHES:
             return architecture_from_dict(self._outcome(method, seed)["architecture"])
         if method == "finalists":
-            row, _ = self._best(self.finalists, self._final_runs(seed))
-            return self.finalists.architectures[row]
+            scores: Any = {pair: self.finalists.runs[pair]["validation"] for pair in self._final_runs(seed)}
+            return self.finalists.architectures[ordered(scores, self.metric)[0][0]]
         return self.search.space.problem().baselines["lstm"](self.budget)
-
-    def _best(self, table: Table, trainings: list[tuple[int, int]]) -> tuple[int, int]:
-        """The (row, seed) pair that validates best."""
-        return ordered({one: table.runs[one]["validation"] for one in trainings}, self.metric)[0]
 
     def _num_drawn(self, method: str, seed: int) -> int:
         """The number of architectures, each trained once, of which a control takes the best.
@@ -250,12 +230,20 @@ class _Evaluation:
         # What finalists end in is trained already.
         return searched + (len(self._final_runs(seed)) if first == "finalists" else 1)
 
-    def _train_found(self, chosen: dict[str, list[Architecture]]) -> None:
-        known = set(self.table.architectures)
-        self.found.add(one for found in chosen.values() for one in found if one not in known)
-        complete(self.found, self.budget, self.found.missing(self.truth_seeds), self.workers)
-
     # --- figures ------------------------------------------------------------------------------------------------------
+
+    def _read_table(self) -> None:
+        """Note the scores of the table, and its rows that did not diverge: controls and τ leave the others out."""
+        self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
+        self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
+        if not self.rows.size:
+            raise UserError(
+                f"{self.table.path}: every training diverged; lower the learning rate in {self.config.budget}"
+            )
+        self.first = np.array([self.table.runs[row, self.truth_seeds[0]]["validation"] for row in self.rows.tolist()])
+        self.num = len(self.table.architectures)
+        self.tenth = max(1, round(BEST_TENTH * self.num))
+        self.is_complete = self.config.num_truth == 0  # the table then has all architectures there are
 
     def _results(self, chosen: dict[str, list[Architecture]]) -> dict[str, Any]:
         methods = {
@@ -266,107 +254,79 @@ class _Evaluation:
         return {
             "dataset": self.search.dataset,
             "metric": self.metric.name,
-            "architectures": len(self.table.architectures),
+            "architectures": self.num,
             "is_complete": self.is_complete,
-            "diverged": len(self.table.architectures) - len(self._trained()),
-            "best_tenth": self._tenth,
+            "diverged": self.num - len(self.rows),
+            "best_tenth": self.tenth,
             "training_seconds": self.table.seconds,
             "methods": methods,
             "comparisons": [self._compared(methods, first, other, split) for other in others for split in PREFIXES],
             **self._correlations(),
         }
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the table has all architectures there are."""
-        return self.config.num_truth == 0
-
-    @property
-    def _tenth(self) -> int:
-        return max(1, round(BEST_TENTH * len(self.table.architectures)))
-
     def _reached(self, found: list[Architecture]) -> dict[str, Any]:
         """Scores, ranks and costs of a method's architectures, one for each seed."""
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
-            table, known = self._truth(split), self._by_architecture(split)
+            known: dict[Architecture, float] = {}
+            for table in (self.found, self.table):
+                known |= zip(table.architectures, table.scores(split, self.truth_seeds), strict=True)
             reached[f"{prefix}scores"] = [known[one] for one in found]
-            reached[f"{prefix}ranks"] = [self._rank(known[one], table) for one in found]
-        reached["architectures"] = [one.to_dict() for one in found]
-        if self.cost is not None:
-            costs = [self.cost(one).to_dict() for one in found]
-            reached.update({key: [cost[key] for cost in costs] for key in costs[0]})
-        return reached
-
-    def _trained(self) -> list[int]:
-        """The rows of the table that did not diverge."""
-        scores = zip(*(self._truth(split) for split in PREFIXES), strict=True)
-        return [row for row, both in enumerate(scores) if np.isfinite(both).all()]
+            reached[f"{prefix}ranks"] = [self._rank(known[one], split) for one in found]
+        return {**reached, "architectures": [one.to_dict() for one in found], **self._costs(found)}
 
     def _expected(self, name: str) -> dict[str, Any]:
         """Scores of a control in expectation, over all draws of architectures that do not diverge."""
-        rows = np.array(self._trained())
-        drawn = [min(len(rows), self._num_drawn(name, seed)) for seed in self.seeds]
-        chances = np.mean([self._chances(rows, num) for num in drawn], axis=0)
+        drawn = [min(len(self.rows), self._num_drawn(name, seed)) for seed in self.seeds]
+        chances = np.mean([self._chances(num) for num in drawn], axis=0)
         expected: dict[str, Any] = {"drawn": drawn}
         for split, prefix in PREFIXES.items():
-            table = np.array(self._truth(split))
-            expected[f"{prefix}scores"] = [float(self._chances(rows, num) @ table[rows]) for num in drawn]
-            expected.update({f"{prefix}{key}": value for key, value in distribution(table[rows], chances).items()})
-            ranks = np.array([self._rank(score, table[rows]) for score in table[rows]])
-            expected[f"{prefix}in_best_tenth"] = float(chances[ranks <= self._tenth].sum())
+            scores = self.truth[split][self.rows]
+            expected[f"{prefix}scores"] = [float(self._chances(num) @ scores) for num in drawn]
+            expected |= {f"{prefix}{key}": value for key, value in distribution(scores, chances).items()}
+            ranks = np.array([self._rank(score, split) for score in scores])
+            expected[f"{prefix}in_best_tenth"] = float(chances[ranks <= self.tenth].sum())
             # A complete table holds all there is to draw; a sampled one is itself a draw.
-            expected[f"{prefix}error"] = 0.0 if self.is_complete else self._sampling_error(rows, drawn, table)
-        if self.cost is not None:
-            costs = [self.cost(self.table.architectures[row]).to_dict() for row in rows]
-            expected.update({key: round(float(chances @ [cost[key] for cost in costs])) for key in costs[0]})
-        return expected
+            expected[f"{prefix}error"] = 0.0 if self.is_complete else self._sampling_error(drawn, scores)
+        costs = self._costs([self.table.architectures[row] for row in self.rows])
+        return {**expected, **{key: round(float(chances @ each)) for key, each in costs.items()}}
 
-    def _chances(self, rows: np.ndarray, num: int) -> np.ndarray:
-        first = [self.table.runs[row, self.truth_seeds[0]]["validation"] for row in rows]
-        return best_of(first, min(num, len(rows)), self.metric.higher_is_better)
+    def _costs(self, architectures: list[Architecture]) -> dict[str, list[int]]:
+        costs = [self.cost(one).to_dict() for one in architectures] if self.cost else [{}]
+        return {key: [cost[key] for cost in costs] for key in costs[0]}
 
-    def _sampling_error(self, rows: np.ndarray, drawn: list[int], table: np.ndarray) -> float:
+    def _rank(self, score: float, split: str) -> int:
+        return 1 + sum(self.metric.is_better(other, score) for other in self.truth[split].tolist())
+
+    def _chances(self, num: int, some: Any = slice(None)) -> np.ndarray:
+        """The chance of each row, or of `some` of them, to be the best of `num` by its first training."""
+        first = self.first[some]
+        return best_of(first, min(num, len(first)), self.metric.higher_is_better)
+
+    def _sampling_error(self, drawn: list[int], scores: np.ndarray) -> float:
         """The standard error of a control's expectation, whose architectures are a sample."""
 
         def expectation(some: np.ndarray) -> float:
-            return float(np.mean([self._chances(rows[some], num) @ table[rows[some]] for num in drawn]))
+            return float(np.mean([self._chances(num, some) @ scores[some] for num in drawn]))
 
-        return standard_error(expectation, len(rows))
+        return standard_error(expectation, len(scores))
 
     def _compared(self, methods: dict[str, Any], first: str, other: str, split: str) -> dict[str, Any]:
-        key = f"{PREFIXES[split]}scores"
-        error = math.hypot(*(methods[name].get(f"{PREFIXES[split]}error", 0.0) for name in (first, other)))
-        num = len(self.table.architectures)
-        found = paired(methods[first][key], methods[other][key], error, num)
-        return {"of": first, "with": other, "split": split, **found}
-
-    def _by_architecture(self, split: str) -> dict[Architecture, float]:
-        return {
-            one: score
-            for table in (self.found, self.table)
-            for one, score in zip(table.architectures, table.scores(split, self.truth_seeds), strict=True)
-        }
-
-    def _rank(self, score: float, table: Sequence[float]) -> int:
-        return 1 + sum(self.metric.is_better(other, score) for other in table)
+        scores, error = (f"{PREFIXES[split]}{what}" for what in ("scores", "error"))
+        ours, theirs = methods[first], methods[other]
+        both = math.hypot(ours.get(error, 0.0), theirs.get(error, 0.0))
+        return {"of": first, "with": other, "split": split, **paired(ours[scores], theirs[scores], both, self.num)}
 
     def _correlations(self) -> dict[str, Any]:
-        """Kendall's τ between each search's mean scores by shared weights and the table, and its best fifth.
-
-        Architectures that diverged are left out.
-        """
-        rows = self._trained()
-        scores = np.array(self._truth("validation"))[rows]
+        """Kendall's τ between each search's mean scores by shared weights and the table, and its best fifth."""
+        scores = self.truth["validation"][self.rows]
         order = np.argsort(-scores if self.metric.higher_is_better else scores)
         best = order[: max(3, round(TOP * len(order)))]
         found: dict[str, dict[str, Any]] = {"tau": {}, "tau_top": {}, "shared": {}}
-        for name in self.config.methods:
-            if name not in SEARCHES:
-                continue
+        for name in (name for name in self.config.methods if name in SEARCHES):
             shared = np.array([self._outcome(name, seed)["shared"] for seed in self.seeds], dtype=float)
-            mean = shared.mean(0)[rows]
-            each = [tau(row[rows], scores)["tau"] for row in shared]
+            mean = shared.mean(0)[self.rows]
+            each = [tau(row[self.rows], scores)["tau"] for row in shared]
             found["tau"][name] = {**tau(mean, scores), "seeds": each}
             found["tau_top"][name] = tau(mean[best], scores[best])
             found["shared"][name] = shared.mean(0).tolist()
@@ -406,12 +366,13 @@ def _digest(rows: list[dict[str, Any]]) -> str:
 
 
 @undisturbed()
-def best_candidates(log_dir: str, num: int) -> list[dict[str, Any]]:
+def best_candidates(log_dir: str, num: int) -> dict[str, Any]:
     """Of the search in `log_dir`, the best `num` candidates or fewer, best first on the whole of validation."""
     (folder,) = _begun({"log_dir": log_dir})
     # Of a policy that is almost sure, most samples are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
-    return [one.to_dict() for one in read_run(config, folder).deriver.shortlist().ranking]
+    trainer = read_run(config, folder)
+    return {"architectures": [one.to_dict() for one in trainer.deriver.shortlist().ranking]}
 
 
 def _begun(settings: dict[str, Any]) -> list[Path]:

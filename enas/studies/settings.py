@@ -1,6 +1,7 @@
 """The settings of an evaluation of searches."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from enas.errors import UserError
 from enas.settings import Settings, setting
@@ -25,6 +26,7 @@ METHODS = (*SEARCHES, "finalists", *CONTROLS)
 
 
 BACKENDS = ("loky", "ray", "dask", "sequential")
+PACKAGES = {"ray": "ray", "dask": "distributed"}  # that back ends need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,5 +59,7 @@ class EvaluationConfig(Settings):
         for name in self.methods:
             if name not in METHODS:
                 raise UserError(f"methods: unknown method {name!r}; there are {', '.join(METHODS)}")
+        if find_spec(PACKAGES.get(self.backend, "joblib")) is None:
+            raise UserError(f"backend {self.backend} is not installed; pip install 'enas[{self.backend}]'")
         if "random_budget" in self.methods and not set(self.methods) - set(CONTROLS):
             raise UserError("methods: random_budget takes the time of a search, and there is none")

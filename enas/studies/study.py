@@ -1,7 +1,7 @@
 """The architecture that an ablation edits, and how its variants are scored."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,10 @@ class Study:
         name: of the run, or of the file, that the architecture comes from.
         config: the settings in force.
         architecture: what is studied.
-        score: its metric, and that of variants, on validation and test.
+        score: the metric of a variant on validation and test.
         origin: what else the scores depend on, JSON-ready: digests of the "data" and, with shared weights, whose they
             are.
-        cost: of the architecture or a variant, as a run from scratch trains it; None where it is not known.
+        cost: the cost of a variant, as a run from scratch trains it; None where it is not known.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Study:
     architecture: Editable
     score: Callable[[Editable], dict[str, float]]
     origin: dict[str, Any]
-    cost: Callable[[Editable], Cost] | None = None
+    cost: Callable[[Editable], Cost | None]
 
     @property
     def metric(self) -> Metric:
@@ -52,14 +52,9 @@ class Study:
 
 
 def begin(settings: dict[str, Any], max_batches: int | None = None, ablation: str | None = None) -> Study:
-    """Find the architecture, and the model to score it with.
+    """Find the architecture, and the model to score it with; see `enas.studies.ablations` for arguments and errors.
 
-    Args:
-        settings, max_batches: as for `enas.studies.ablations.activation_replacement`.
-        ablation: the replacement that the search space must have; any space will do when it is not given.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
+    `ablation` is the replacement that the search space must have; any space will do when it is not given.
     """
     check_not_launched("an ablation")
     mode = settings.get("mode", "derive")
@@ -89,11 +84,13 @@ def _with_shared_weights(
     def score(variant: Editable) -> dict[str, float]:
         return {name: trainer.task.evaluate(variant, split, max_batches) for name, split in SPLITS.items()}
 
-    data = read_json(folder / IDENTITY)["splits"]  # the data was found to be the same
-    weights = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
-    origin = {"data": data, **weights}
-    cost = None if config.space.problem().cost is None else trainer.size.cost
-    return Study(_name(folder, dag_path), config, architecture, score, origin, cost)
+    origin = {
+        "data": read_json(folder / IDENTITY)["splits"],  # the data was found to be the same
+        "weights": str(folder.resolve()),
+        "step": trainer.progress.step,
+        "max_batches": max_batches,
+    }
+    return Study(_name(folder, dag_path), config, architecture, score, origin, trainer.size.cost)
 
 
 def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: str | None) -> Study:
@@ -117,9 +114,8 @@ def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: s
         trained = run.single_or_diverged(config, variant)
         return {name: trained[f"{name}_{config.space.metric.name}"] for name in SPLITS}
 
-    name = f"{_name(folder, dag_path)}_train_scratch"
-    origin = {"data": identity_of(data).digests}
-    return Study(name, config, architecture, score, origin, cost_of(config, data))
+    name, origin = f"{_name(folder, dag_path)}_train_scratch", {"data": identity_of(data).digests}
+    return Study(name, config, architecture, score, origin, cost_of(config, data) or (lambda variant: None))
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
@@ -136,12 +132,12 @@ def _name(folder: Path | None, dag_path: str | None) -> str:
 
 
 def score_variants(
-    study: Study, variants: list[Variant], known: list[dict[str, Any]], save: Callable[[list[Any]], None]
-) -> list[dict[str, Any]]:
-    """Score each variant, one row each; the first is the unedited architecture, and changes are relative to it.
+    study: Study, variants: list[Variant], known: list[dict[str, Any]]
+) -> Iterator[list[dict[str, Any]]]:
+    """Score each variant, and yield all rows so far: the first is the unedited one, to which changes are relative.
 
-    Edits with one outcome, such as a part replaced by itself, are scored once. `known` are rows of an earlier,
-    interrupted call, which are not scored again; `save` gets all rows after each.
+    Edits with one outcome, such as a part replaced by itself, are scored once, and not again if an earlier, interrupted
+    call left them in the rows `known`.
     """
     metric = study.metric.name
     rows: list[dict[str, Any]] = []
@@ -151,8 +147,7 @@ def score_variants(
         if key not in done:
             done[key] = study.score(variant.architecture)
         rows.append(_row(study, variant, done[key], rows))
-        save(rows)
-    return rows
+        yield rows
 
 
 def _key(architecture: dict[str, Any]) -> str:
@@ -162,13 +157,13 @@ def _key(architecture: dict[str, Any]) -> str:
 def _row(study: Study, variant: Variant, scores: dict[str, float], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     metric = study.metric.name
     found = {f"{name}_{metric}": value for name, value in scores.items()}
-    base = rows[0] if rows else found
+    base, cost = rows[0] if rows else found, study.cost(variant.architecture)
     return {
         "edit": variant.edit,
         "node": variant.node,
         study.architecture.part_word: variant.replacement,
         **found,
         **{f"{name}_change": value - base[f"{name}_{metric}"] for name, value in scores.items()},
-        **({} if study.cost is None else study.cost(variant.architecture).to_dict()),
+        **(cost.to_dict() if cost else {}),
         "architecture": variant.architecture.to_dict(),
     }

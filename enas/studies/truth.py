@@ -1,7 +1,6 @@
 """Tables of architectures trained from scratch at one budget: the truth that a search is measured against."""
 
 import contextlib
-import importlib
 import io
 import itertools
 import json
@@ -9,7 +8,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,40 +59,32 @@ class Table:
             UserError: the file is damaged, or was made with other settings.
         """
         table = cls(path, budget(config), [])
-        if path.is_file():
-            table._read(read_json(path))
+        if not path.is_file():
+            return table
+        content = read_json(path)
+        try:
+            saved, table.data = content["settings"], dict(content["data"])
+            for row in content["rows"]:
+                table.architectures.append(architecture_from_dict(row["architecture"]))
+                for one in row["runs"]:
+                    found = {name: one[name] for name in ("validation", "test", "seconds")}
+                    key = (len(table.architectures) - 1, one["seed"])
+                    table.runs[key] = {name: math.nan if value is None else value for name, value in found.items()}
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: not a table of trainings ({error!r})") from None
+        check_settings(path, saved, table.settings, "table")
         return table
 
-    def fill(self, architectures: Sequence[Architecture], num: int) -> None:
-        """Add architectures until there are `num` rows, or all of them for 0; UserError where there are more rows."""
-        have = len(self.architectures)
-        if num and have > num:
+    def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
+        """Add rows for architectures without one, until there are `num`, or for all of them; UserError for too many."""
+        have, rows = set(self.architectures), len(self.architectures)
+        if num and rows > num:
             raise UserError(
-                f"{self.path}: has {have} architectures, and num_truth is {num}; give {have} or more, or name another "
+                f"{self.path}: has {rows} architectures, and num_truth is {num}; give {rows} or more, or name another "
                 "table"
             )
-        known = set(self.architectures)
-        new = [one for one in architectures if one not in known]
-        self.add(new[: num - have] if num else new)
-
-    def add(self, architectures: Iterable[Architecture]) -> None:
-        """Add rows for those that have none."""
-        have = set(self.architectures)
-        self.architectures += [one for one in dict.fromkeys(architectures) if one not in have]
-
-    def _read(self, content: dict[str, Any]) -> None:
-        try:
-            saved = content["settings"]
-            self.data = dict(content["data"])
-            for row in content["rows"]:
-                self.architectures.append(architecture_from_dict(row["architecture"]))
-                for one in row["runs"]:
-                    key = (len(self.architectures) - 1, one["seed"])
-                    found = {name: one[name] for name in ("validation", "test", "seconds")}
-                    self.runs[key] = {name: math.nan if value is None else value for name, value in found.items()}
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{self.path}: not a table of trainings ({error!r})") from None
-        check_settings(self.path, saved, self.settings, "table")
+        new = [one for one in dict.fromkeys(architectures) if one not in have]
+        self.architectures += new[: num - rows] if num else new
 
     def save(self) -> None:
         """Write the file."""
@@ -102,9 +93,8 @@ class Table:
             found = sorted((seed, scores) for (row, seed), scores in self.runs.items() if row == index)
             runs = [{"seed": seed, **scores} for seed, scores in found]
             rows.append({"architecture": architecture.to_dict(), "runs": runs})
-        lines = ",\n".join(
-            f"    {json.dumps(finite(row))}" for row in rows
-        )  # a row a line: a diff shows what was trained
+        # A row a line: a diff shows what was trained.
+        lines = ",\n".join(f"    {json.dumps(finite(row))}" for row in rows)
         settings, data = (json.dumps(content, indent=2).replace("\n", "\n  ") for content in (self.settings, self.data))
         with atomic_write(self.path) as file:
             file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
@@ -201,48 +191,25 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     return {"validation": results[f"validation_{metric}"], "test": results[f"test_{metric}"], "seconds": seconds}
 
 
-@dataclass(frozen=True)
-class Workers:
-    """Processes that work side by side.
+def side_by_side(
+    jobs: int, backend: str, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str
+) -> None:
+    """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended.
 
-    Attributes:
-        jobs: how many at once.
-        backend: joblib's: loky on this machine; ray or dask on a cluster.
-
-    Raises:
-        UserError: the package of the back end is not installed.
+    `jobs` processes work at once, by one of joblib's back ends: loky on this machine; ray or dask on a cluster.
     """
-
-    jobs: int = 1
-    backend: str = "loky"
-
-    def __post_init__(self) -> None:
-        package = {"ray": "ray", "dask": "distributed"}.get(self.backend, "joblib")
-        try:
-            importlib.import_module(package)
-        except ImportError:
-            raise UserError(f"backend {self.backend} is not installed; pip install 'enas[{self.backend}]'") from None
-
-    def run(self, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str) -> None:
-        """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended."""
-        if not tasks:
-            return
-        with _cluster(self.backend, self.jobs):
-            self._run(tasks, done, description)
-
-    def _run(self, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str) -> None:
-        calls = [joblib.delayed(_keyed)(key, *task) for key, task in tasks.items()]
-        with joblib.parallel_config(backend=self.backend, n_jobs=self.jobs):
-            for key, result in progress_bar(self._results(calls), description, len(tasks)):
-                done(key, result)
-
-    def _results(self, calls: list[Any]) -> Iterator[tuple[Any, Any]]:
-        if self.backend != "ray":
-            yield from joblib.Parallel(return_as="generator_unordered")(calls)
-            return
-        with joblib.Parallel() as parallel:  # one pool: a second one would wait for the processors of the first
-            for start in range(0, len(calls), self.jobs):  # Ray's back end gives all results of a call at once
-                yield from parallel(calls[start : start + self.jobs])
+    if not tasks:
+        return
+    calls = [joblib.delayed(_keyed)(key, *task) for key, task in tasks.items()]
+    at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
+    with (
+        _cluster(backend, jobs),
+        joblib.parallel_config(backend=backend, n_jobs=jobs),
+        joblib.Parallel(return_as="list" if backend == "ray" else "generator_unordered") as parallel,
+    ):
+        results = (pair for start in range(0, len(calls), at_once) for pair in parallel(calls[start : start + at_once]))
+        for key, result in progress_bar(results, description, len(tasks)):
+            done(key, result)
 
 
 @contextmanager
@@ -251,9 +218,6 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
 
     Ray's is named by RAY_ADDRESS, Dask's by DASK_SCHEDULER_ADDRESS.
     """
-    if backend not in ("ray", "dask"):
-        yield
-        return
     if backend == "ray":
         import ray
         from ray.util.joblib import register_ray
@@ -264,12 +228,14 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-        return
-    from distributed import Client
+    elif backend == "dask":
+        from distributed import Client
 
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-    local = {} if address else {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-    with Client(address, **local):
+        address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+        local = {} if address else {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+        with Client(address, **local):
+            yield
+    else:
         yield
 
 
@@ -278,7 +244,7 @@ def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any
     return key, function(*arguments)
 
 
-def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], workers: Workers) -> None:
+def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], work: Callable[..., None]) -> None:
     """Train the (row, seed) pairs that are missing in a table; it is saved after each training."""
     settings = {name: value for name, value in config.to_dict().items() if name != "dag_path"}
     tasks = {
@@ -289,4 +255,4 @@ def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], w
         table.runs[pair] = scores
         table.save()
 
-    workers.run(tasks, done, f"table {table.path.name}")
+    work(tasks, done, f"table {table.path.name}")
