@@ -26,8 +26,8 @@ lint: $(VENV)/develop
 	$(BIN)/lint-imports
 
 docs: $(VENV)/develop
-	$(BIN)/python -m enas.runs.reference
-	$(BIN)/pdoc --output-directory docs --docformat google \
+	$(BIN)/python -m docs.reference
+	$(BIN)/pdoc --output-directory docs/api --docformat google \
 		$$(ls -d enas/[!_]*/ enas/[!_]*.py | sed 's#/$$##; s#\.py$$##; s#/#.#g')
 
 $(VENV)/run: requirements.txt pyproject.toml

@@ -6,8 +6,9 @@ import pytest
 import tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from docs import reference
 from enas.config import Config, all_settings
-from enas.runs import reference, run
+from enas.runs import run
 
 RUNS = ({}, {"network_type": "cnn", "cnn_reward": "log_likelihood"})
 

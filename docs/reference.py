@@ -1,6 +1,6 @@
 """REFERENCE.md: every setting, and every number that a run writes, defined in one page.
 
-python -m enas.runs.reference
+python -m docs.reference
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 from enas.parser import settings_by_part
 from enas.settings import ABOVE_ZERO, ANY_OF, choices_of
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "REFERENCE.md"
+PAGE = Path(__file__).resolve().parent.parent / "REFERENCE.md"
 # METRIC is perplexity for text, accuracy for images. Curves are at the number of updates of ω and θ so far.
 CURVES = {
     "shared/loss": "what a step of ω minimises, regularisers included: nats a token or an image",
@@ -71,7 +71,7 @@ HISTORY = {
 
 def page() -> str:
     """The whole page, Markdown."""
-    lines = ["# Reference", "", "Made by `python -m enas.runs.reference` (`make docs`)."]
+    lines = ["# Reference", "", "Made by `python -m docs.reference` (`make docs`)."]
     lines += ["", "## Settings", "", "Flags of `main.py`, keyword arguments of `Config`, lines of `configs/NAME.py`."]
     for heading, specs in settings_by_part().items():
         lines += ["", f"### {heading}", "", "| setting | default | what | needs |", "|---|---|---|---|"]
