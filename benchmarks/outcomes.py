@@ -159,7 +159,7 @@ def _left(home: Path) -> dict[str, Any]:
     for folder in {path.parent for path in files if path.suffix == ".pt"}:
         newest = max(folder.glob("0*.pt"))
         state = torch.load(newest, weights_only=True)
-        model, controller = state["task"]["model"], state["controller"]
+        model, controller = state["task"]["model"], state.get("controller", {})
         shapes = {name: list(tensor.shape) for part in (model, controller) for name, tensor in part.items()}
         found[_plain(str(newest.relative_to(home)), home)] = {"shapes": shapes, "digest": _digest(model, controller)}
     return found
