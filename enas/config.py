@@ -178,11 +178,11 @@ class Config:
         for name in settings:
             if name not in known:
                 raise UserError(f"unknown setting {name}{did_you_mean(name, known)}")
-        values = {name: checked(spec, settings.get(name, spec.default)) for name, spec in known.items()}
+        values = {name: settings.get(name, spec.default) for name, spec in known.items()}
         self.space = space_for(values)
-        parts: dict[Any, Any] = {part: _filled(part, values) for part in parts_of([self.space])}
-        self._parts = parts
-        self._values = values | {name: value for part in parts.values() for name, value in vars(part).items()}
+        self._parts: dict[Any, Any] = {part: _filled(part, values) for part in parts_of([self.space])}
+        read = {name: value for part in self._parts.values() for name, value in vars(part).items()}
+        self._values = {name: read[name] if name in read else checked(known[name], values[name]) for name in known}
         self._check()
 
     @classmethod
@@ -287,7 +287,7 @@ def without_effect(name: str, config: Config) -> tuple[str, str] | None:
     A search keeps settings of runs from scratch for later, so these have an effect in mode train.
     """
     if name not in {spec.name for part in parts_of([config.space]) for spec in dataclasses.fields(part)}:
-        chosen_by = _choice_against(name, config)
+        chosen_by = _choice_against(name, config.space)
         return f"{chosen_by} {getattr(config, chosen_by)}", ""
     missing = unmet(all_settings()[name], config.values)
     if missing is None or _is_for_later(missing, config):
@@ -299,15 +299,15 @@ def without_effect(name: str, config: Config) -> tuple[str, str] | None:
     return " and ".join(f"{name} {getattr(config, name)}" for name in missing), ", or ".join(wanted)
 
 
-def _choice_against(name: str, config: Config) -> str:
-    """Find which of the settings that choose the search space leaves `name` unread."""
-    chosen = config.space.selected_by
+def _choice_against(name: str, space: SearchSpace) -> str:
+    """Find which of the settings that choose a search space leaves `name` unread."""
+    chosen = space.selected_by
     return next(
         key
         for key in chosen
         if not any(
-            space.selected_by.get(key) == chosen[key] and any(spec.name == name for spec in _fields(space))
-            for space in SPACES.values()
+            other.selected_by.get(key) == chosen[key] and any(spec.name == name for spec in _fields(other))
+            for other in SPACES.values()
         )
     )
 
@@ -391,8 +391,8 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     config_from(variation, f"config {name}")
     variation = {key: checked(known[key], value) for key, value in variation.items()}
     values = {key: spec.default for key, spec in known.items()} | variation | given
-    config = Config(**{key: values[key] for space in SPACES.values() for key in space.selected_by})
-    readable = {spec.name for part in parts_of([config.space]) for spec in dataclasses.fields(part)}
+    space = space_for(values)
+    readable = {spec.name for part in parts_of([space]) for spec in dataclasses.fields(part)}
     kept = {}
     for key, value in variation.items():
         if key in given:
@@ -400,10 +400,9 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
         if key not in readable:
             if value == known[key].default:
                 continue
-            chosen_by = _choice_against(key, config)
+            chosen_by = _choice_against(key, space)
             raise UserError(
-                f"config {name} is for another search space: {key} has no effect for "
-                f"{chosen_by} {getattr(config, chosen_by)}"
+                f"config {name} is for another search space: {key} has no effect for {chosen_by} {values[chosen_by]}"
             )
         missing = unmet(known[key], values)
         if missing is None or ("mode" in missing and values["mode"] == "train"):

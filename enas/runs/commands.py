@@ -6,12 +6,12 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, effect_notes
+from enas.config import Config, all_settings, effect_notes
 from enas.runs import run
 from enas.runs.folder import choose_run, saved_config
 from enas.runs.launch import is_restart, run_of_launch
 from enas.search.ranks import is_first_process, join
-from enas.settings import SCRATCH, SEARCHES
+from enas.settings import SCRATCH, SEARCHES, checked
 
 
 def execute(**given: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def execute(**given: Any) -> dict[str, Any]:
     Raises:
         UserError: with a line that names what is wrong and what would be right.
     """
-    mode = Config(mode=given.get("mode", "train")).mode
+    mode = checked(all_settings()["mode"], given.get("mode", "train"))
     with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()):
         begun = _begun_before(given) if is_restart() else None
         return run.resume(begun) if begun else _MODES[mode](given)
