@@ -26,6 +26,7 @@ from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.runs.opening import cost_of, make_problem, make_trainer
+from enas.search import precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 
 main = partial(run_command, "search")
@@ -125,26 +126,34 @@ def settings(folder: Path, **changes) -> dict:
 
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the Graphviz program `dot` is not installed")
-_PIPE, _PRINT = graphviz.Digraph.pipe, FigureCanvasAgg.print_png
 
 
-def no_dot(*args, **kwargs):
+def _no_dot(*args, **kwargs):
     """Graphviz as it is where `dot` is not installed."""
     raise graphviz.ExecutableNotFound(["dot"])
 
 
-def no_plot(canvas, file) -> None:
+def _no_plot(canvas, file) -> None:
     """Write a picture of one pixel instead of a plot."""
     Image.new("RGB", (1, 1)).save(file, "PNG")
 
 
+# (owner, name, the stub that tests have unless they ask for the real one)
+DRAWING = ((graphviz.Digraph, "pipe", _no_dot), (FigureCanvasAgg, "print_png", _no_plot))
+STUBS = (*DRAWING, (os, "fsync", lambda descriptor: None), (precision, "BFLOAT16_INSTRUCTIONS", ()))
+_REAL = {(owner, name): getattr(owner, name) for owner, name, _ in STUBS}
+
+
 @contextmanager
-def rendering() -> Iterator[None]:
-    """Drawings and plots are made inside this block, which takes most of the time of a small run."""
+def real(stubs: tuple = STUBS) -> Iterator[None]:
+    """Inside this block nothing is stubbed, or not these."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphviz.Digraph, "pipe", _PIPE)
-        patch.setattr(FigureCanvasAgg, "print_png", _PRINT)
+        for owner, name, _ in stubs:
+            patch.setattr(owner, name, _REAL[owner, name])
         yield
+
+
+rendering = partial(real, DRAWING)  # drawings and plots are made, which takes most of the time of a small run
 
 
 def flags(values: dict) -> list[str]:
