@@ -125,7 +125,8 @@ def settings(folder: Path, **changes) -> dict:
     return {**(IMAGE_SETTINGS if is_cnn else SETTINGS), **places, **changes}
 
 
-needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the Graphviz program `dot` is not installed")
+has_dot = shutil.which("dot") is not None
+needs_dot = pytest.mark.skipif(not has_dot, reason="the Graphviz program `dot` is not installed")
 
 
 def _no_dot(*args, **kwargs):
