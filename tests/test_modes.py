@@ -169,7 +169,8 @@ def dag_path(tmp_path):
 @pytest.mark.parametrize("kind", ["cell", "lstm"])
 def test_single_trains_a_given_architecture(home, tmp_path, dag_path, kind):
     given = {"log_dir": str(tmp_path / "logs"), "mode": "single", "dag_path": dag_path if kind == "cell" else "lstm"}
-    results = execute(**tiny.settings(home, **given))
+    regular = {"shared_activation_reg": 0.1, "shared_norm_stabilizer": 0.1}
+    results = execute(**tiny.settings(home, **given, **regular))
     path = tiny.only_run(tmp_path / "logs")
     architecture = CELL if kind == "cell" else nearest_lstm(Config(**tiny.settings(home)))
     assert load_architecture(path / "architecture.json") == architecture
