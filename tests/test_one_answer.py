@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 import tiny
@@ -12,23 +13,16 @@ from enas.report.animation import find_pictures
 from enas.report.record import read_runs
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.runs.final import final_of
 from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict
 from enas.studies import report as ablation_report
 from enas.studies.ablations import node_removal
 
-KINDS = {
-    "rnn": {},
-    "macro": {
-        "network_type": "cnn",
-        "cnn_space": "macro",
-        "cnn_num_layers": 4,
-        "derive_num_sample": 8,
-        "random_seed": 4,
-    },
-}
+MACRO = {"network_type": "cnn", "cnn_num_layers": 4, "derive_num_sample": 8, "random_seed": 4}
+KINDS = {"rnn": {}, "macro": MACRO}
+# Finds another architecture than the search did.
+derive_more = partial(run.derive, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -66,25 +60,26 @@ def _another(search):
 def _answers(search, tmp_path) -> dict[str, dict]:
     """What each part of the project says the search found."""
     here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0}
-    answers = {"results.json": _results(search)["architecture"]}
-    answers["test"] = run.test(search, **here)["architecture"]
-    answers["train_scratch"] = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)[
-        "architecture"
-    ]
-    rows = node_removal(load_path=str(search), max_batches=1, **here)
-    answers["ablation"] = rows[0]["architecture"]
     folder = export(search, tmp_path / "taken")
-    answers["export"] = json.loads((folder / "architecture.json").read_text())
     (record,) = read_runs([search], search.parent)
-    answers["report"] = record.results["architecture"]
+    answers = {
+        "results.json": _results(search)["architecture"],
+        "test": run.test(search, **here)["architecture"],
+        "train_scratch": run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)["architecture"],
+        "ablation": node_removal(load_path=str(search), max_batches=1, **here)[0]["architecture"],
+        "export": json.loads((folder / "architecture.json").read_text()),
+        "report": record.results["architecture"],
+    }
     for name, picture in {"report's picture": record.pictures[-1], "gif": find_pictures(search)[-1]}.items():
         answers[name] = json.loads((search / "architectures" / f"{picture.stem}.json").read_text())
-    card = (folder / "README.md").read_text()
-    metric = next(name for name in _results(search) if name.startswith("validation_"))
-    final = final_of(search, metric.removeprefix("validation_"))
-    score = f"{final.score:.2f}" if final.score > 1 else f"{final.score:.4f}"
-    assert f"{score} ({final.measured_with})" in card
+    results = _results(search)
+    assert f"{_said(_validation(results))} ({results['measured_with']})" in (folder / "README.md").read_text()
     return answers
+
+
+def _said(score: float) -> str:
+    """A perplexity or an accuracy, as cards have it."""
+    return f"{score:.2f}" if score > 1 else f"{score:.4f}"
 
 
 def _all_name(answers: dict[str, dict], architecture: dict) -> bool:
@@ -103,14 +98,14 @@ def test_all_name_what_was_derived_later(search, tmp_path):
     before = _results(search)
     limit = {} if before["network_type"] == "rnn" else {"max_parameters": before["parameters"] - 1}
     with tiny.rendering():
-        after = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0, **limit)
+        after = derive_more(search, **limit)
     assert after["architecture"] != before["architecture"]
     assert _all_name(_answers(search, tmp_path), after["architecture"])
 
 
 def test_derive_keeps_a_better_one_and_says_both(search, capsys):
     with tiny.rendering():
-        best = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
+        best = derive_more(search)
     files = tiny.tree(search / "architectures")
     capsys.readouterr()
     again = run.derive(search, derive_num_sample=1, num_gpu=0)
@@ -159,8 +154,7 @@ def test_the_card_of_a_run_of_an_earlier_version_says_the_score_alone(search, tm
     results = _results(search)
     del results["measured_with"]
     (search / "results.json").write_text(json.dumps(results))
-    card = (export(search, tmp_path / "taken") / "README.md").read_text()
-    assert f"{_validation(results):.2f}." in card or f"{_validation(results):.4f}." in card
+    assert f"{_said(_validation(results))}." in (export(search, tmp_path / "taken") / "README.md").read_text()
 
 
 def test_train_scratch_derives_with_other_settings_than_the_search(search, tmp_path):
@@ -171,23 +165,25 @@ def test_train_scratch_derives_with_other_settings_than_the_search(search, tmp_p
     assert _results(search)["architecture"] == trained["architecture"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"architecture": {"type": "x"}, "validation_perplexity": 3}'])
-def test_one_whose_results_are_damaged_derives_and_goes_on(search, text):
+@pytest.mark.parametrize("text", [None, "[]", '{"architecture": {"type": "x"}, "validation_perplexity": 3}'])
+def test_one_whose_results_are_missing_or_damaged_derives_and_goes_on(search, tmp_path, text):
     """What the error of every other mode advises."""
-    (search / "results.json").write_text(text)
+
+    def spoil() -> None:
+        (search / "results.json").unlink() if text is None else (search / "results.json").write_text(text)
+
+    spoil()
     assert find_pictures(search)
     with pytest.raises(UserError, match="names no architecture; a search makes one with --mode derive"):
         run.test(search, num_gpu=0)
     derived = run.derive(search, num_gpu=0)
     assert run.test(search, num_gpu=0)["architecture"] == derived["architecture"]
-    (search / "results.json").write_text(text)
+    spoil()
+    trained = (
+        run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), num_gpu=0) if text is None else derived
+    )
+    assert trained["architecture"] == derived["architecture"]
     assert run.resume(search, max_epoch=3, num_gpu=0)["epoch"] == 3
-
-
-def test_one_that_was_stopped_before_it_derived_anything_derives(search, tmp_path):
-    (search / "results.json").unlink()
-    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), num_gpu=0)
-    assert _results(search)["architecture"] == trained["architecture"]
 
 
 def test_the_card_says_when_the_weights_are_not_those_of_the_score(search, tmp_path):
@@ -200,7 +196,7 @@ def test_the_card_says_when_the_weights_are_not_those_of_the_score(search, tmp_p
 
 
 def test_a_resumed_search_answers_with_its_own_next_derivation(search):
-    run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
+    derive_more(search)
     results = run.resume(search, max_epoch=3, num_gpu=0)
     assert results["measured_with"].startswith("shared weights, epoch 3, ")
     state = tiny.newest_state(search)["progress"]
