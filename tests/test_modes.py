@@ -75,6 +75,7 @@ def test_a_train_type_leaves_cells_of_its_space(home, name):
         if name in ("chain", "tree"):
             assert cell.previous == {"chain": (0, 1, 2), "tree": (0, 0, 1)}[name]
     assert list((path / "networks").iterdir())
+    assert [entry["reward"] is None for entry in results_of(path)["history"]] == [name == "random"] * 2
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -193,11 +193,3 @@ def test_the_card_says_when_the_weights_are_not_those_of_the_score(search, tmp_p
     card = (export(search, tmp_path / "taken") / "README.md").read_text()
     weights = f"epoch 1, step {progress['total_shared_steps']}"
     assert f"({_results(search)['measured_with']}; the weights here are of {weights})" in card
-
-
-def test_a_resumed_search_answers_with_its_own_next_derivation(search):
-    derive_more(search)
-    results = run.resume(search, max_epoch=3, num_gpu=0)
-    assert results["measured_with"].startswith("shared weights, epoch 3, ")
-    state = tiny.newest_state(search)["progress"]
-    assert results["architecture"] == state["architecture"] == _results(search)["architecture"]

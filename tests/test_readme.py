@@ -96,20 +96,10 @@ def _imported(tree: ast.Module) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def test_the_commands_are_found():
-    scripts = {shlex.split(command)[1] for command in COMMANDS}
-    assert {
-        "main.py",
-        "generate_gif.py",
-        "train_scripts/train_regular.py",
-        "ablation_studies/node_removal.py",
-    } <= scripts
-    assert len(COMMANDS) > 12
-
-
 @pytest.mark.slow
 def test_every_command_runs(at_home, monkeypatch):
     """In the order of the README, since the later ones use what the earlier ones leave."""
+    assert len(COMMANDS) > 12
     first = next(command for command in COMMANDS if "--train_type orig --mode train" in command)
     with tiny.rendering():
         _run(first, monkeypatch)

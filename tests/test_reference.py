@@ -9,8 +9,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from enas.config import Config, all_settings
 from enas.runs import reference, run
 
-RUNS = ({}, {"network_type": "cnn", "cnn_reward": "log_likelihood"})
-
 
 def test_the_page_is_as_the_code_has_it(monkeypatch, tmp_path):
     monkeypatch.setattr(reference, "PAGE", tmp_path / "page.md")
@@ -22,15 +20,14 @@ def test_the_page_is_as_the_code_has_it(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(trained, tmp_path_factory):
     """A search of each kind, and a training from scratch."""
-    made = []
-    for changes in RUNS:
-        folder = tmp_path_factory.mktemp("reference")
-        run.train(Config(**tiny.settings(folder, **changes)))
-        made.append(tiny.only_run(folder / "logs"))
-        run.train_scratch(made[-1], log_dir=str(folder / "scratch"), max_epoch=1)
-        made.append(tiny.only_run(folder / "scratch"))
+    place = tmp_path_factory.mktemp("reference")
+    run.train(Config(**tiny.settings(place, network_type="cnn", cnn_reward="log_likelihood")))
+    made = [trained, tiny.only_run(place / "logs")]
+    for number, search in enumerate(made[:]):
+        run.train_scratch(search, log_dir=str(place / str(number)), max_epoch=1)
+        made.append(tiny.only_run(place / str(number)))
     return made
 
 

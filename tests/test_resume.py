@@ -172,17 +172,6 @@ def test_the_run_was_worth_comparing(undisturbed):
         assert sum(moved) > 0.8 * len(moved)
 
 
-def test_a_run_depends_on_its_seed_and_on_nothing_else(tmp_path):
-    states = []
-    for name, seed in {"first": 7, "same": 7, "other": 8}.items():
-        execute(**tiny.settings(tmp_path, log_dir=str(tmp_path / name), max_epoch=1, random_seed=seed))
-        states.append(tiny.newest_state(tiny.only_run(tmp_path / name)))
-    first, same, other = states
-    assert tiny.difference(first, same) is None
-    for part in ("task", "controller", "baseline", "progress"):
-        assert tiny.difference(first[part], other[part]), part
-
-
 def test_adam_goes_on_exactly_too(tmp_path):
     """Its moments and step counts are in the checkpoint, and so is what the cosine schedules go by."""
     changes = {"shared_optim": "adam", "shared_lr": 0.01, "shared_lr_cosine": True, "shared_lr_warmup": 15}

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import tiny
 from tiny import main
@@ -65,7 +64,8 @@ def test_a_built_in_language_is_made_on_first_use(tmp_path, monkeypatch):
 
 
 def test_derive(tmp_path, folder, trained, capsys):
-    checkpoints = tiny.tree(folder / "checkpoints")
+    checkpoints, curve = tiny.tree(folder / "checkpoints"), tiny.curve(folder, "eval/validation_perplexity")
+    assert [step for step, _ in curve] == [10, 20]
     assert main(["--mode", "derive", "--load_path", str(folder), "--derive_num_sample", "20"]) == 0
     results = json.loads((folder / "results.json").read_text())
     before = json.loads((trained / "results.json").read_text())
@@ -75,6 +75,7 @@ def test_derive(tmp_path, folder, trained, capsys):
     name = f"2-20-{results['validation_perplexity']:.4f}-best"
     assert RNNCell.load(folder / "architectures" / f"{name}.json") == cell
     assert tiny.tree(folder / "checkpoints") == checkpoints
+    assert tiny.curve(folder, "eval/validation_perplexity") == curve
     out = capsys.readouterr().out
     assert f"validation perplexity {results['validation_perplexity']:.2f}" in out
     assert json.dumps(results["architecture"]) in out
@@ -88,12 +89,15 @@ def test_derive_twice_gives_the_same(folder):
 
 
 def test_a_run_goes_on_after_a_derivation(tmp_path, folder):
-    execute(mode="derive", load_path=str(folder))
+    """As if there had been none, and answers with its own next one."""
+    execute(mode="derive", load_path=str(folder), derive_num_sample=60)
     results = execute(mode="train", load_path=str(folder), max_epoch=3)
     assert (results["mode"], results["epoch"]) == ("train", 3)
+    assert results["measured_with"].startswith("shared weights, epoch 3, ")
     whole = execute(**tiny.settings(tmp_path, log_dir=str(tmp_path / "whole"), max_epoch=3))
     assert results["architecture"] == whole["architecture"]
     assert results["validation_perplexity"] == whole["validation_perplexity"]
+    assert results["architecture"] == tiny.newest_state(folder)["progress"]["architecture"]
 
 
 # --- which run --------------------------------------------------------------------------------------------------------
@@ -109,15 +113,6 @@ def test_the_newest_run_of_dataset_and_train_type(tmp_path, capsys):
     (tmp_path / "a_orig_2026-06-01_00-00-00").mkdir()  # stopped before it had params.json
     assert run_folder.newest_run({"dataset": "a", "log_dir": str(tmp_path)}).name == "a_orig_2026-01-02_00-00-00"
     assert capsys.readouterr().out == f"taking the newest run, {tmp_path / 'a_orig_2026-01-02_00-00-00'}\n"
-
-
-def test_derive_takes_the_newest_run_and_says_which(tmp_path, folder, capsys):
-    """Settings that the run has anyway need not be repeated, and may be."""
-    shutil.copytree(folder, folder.parent / "tiny_orig_2001-01-01_00-00-00")
-    argv = ["--mode", "derive", "--dataset", "tiny", "--log_dir", str(folder.parent), "--shared_embed", "8"]
-    assert main(argv) == 0
-    assert capsys.readouterr().out.startswith(f"taking the newest run, {folder}\n")
-    assert json.loads((folder / "results.json").read_text())["mode"] == "derive"
 
 
 def test_load_path_is_a_path_or_a_name(folder):

@@ -135,24 +135,30 @@ def test_the_controller_is_rewarded_without_dropout(tmp_path, monkeypatch):
     assert modes == [False] * tiny.SETTINGS["controller_max_step"]
 
 
-def test_phases_take_as_many_steps_as_they_are_told(tmp_path):
-    trainer = tiny.trainer(tmp_path, shared_max_step=7, controller_max_step=8, controller_num_aggregate=3)
-    trainer.train_shared()
-    trainer.train_controller()
-    assert (trainer.progress.total_shared_steps, trainer.progress.controller_sample) == (7, 8)
-    assert trainer.progress.total_controller_updates == 3  # of 3, 3 and 2 architectures
-
-
-@pytest.mark.parametrize(("num", "sizes"), [(7, [3, 4]), (8, [3, 3, 2]), (9, [3, 3, 3]), (4, [4]), (2, [2])])
-def test_leave_one_out_never_scores_one_architecture_alone(tmp_path, num, sizes):
-    """One left over joins the update before it: alone it would have no advantage, and θ would move all the same."""
-    trainer = tiny.trainer(tmp_path, baseline="leave_one_out", controller_num_aggregate=3, controller_max_step=num)
-    found = []
+@pytest.mark.parametrize(
+    ("baseline", "num", "sizes"),
+    [
+        ("ema", 8, [3, 3, 2]),
+        ("ema", 7, [3, 3, 1]),
+        ("leave_one_out", 7, [3, 4]),
+        ("leave_one_out", 8, [3, 3, 2]),
+        ("leave_one_out", 9, [3, 3, 3]),
+        ("leave_one_out", 4, [4]),
+        ("leave_one_out", 2, [2]),
+    ],
+)
+def test_phases_take_as_many_steps_as_they_are_told(tmp_path, baseline, num, sizes):
+    """For leave_one_out, one left over joins the update before it: alone it would have no advantage, but move θ."""
+    changes = {"shared_max_step": 2, "controller_max_step": num, "controller_num_aggregate": 3}
+    trainer, found = tiny.trainer(tmp_path, baseline=baseline, **changes), []
     rewards = trainer.task.rewards
     trainer.task.rewards = lambda cells: (found.append(len(cells)), rewards(cells))[1]
+    trainer.train_shared()
     trainer.train_controller()
     assert found == sizes
-    assert (trainer.progress.controller_sample, trainer.progress.num_rewarded) == (num, num)
+    progress = trainer.progress
+    assert (progress.total_shared_steps, progress.controller_sample, progress.num_rewarded) == (2, num, num)
+    assert progress.total_controller_updates == len(sizes)
 
 
 def test_an_update_with_one_architecture_more_is_resumed_as_such(tmp_path):
@@ -189,15 +195,6 @@ def test_the_baseline_outlives_the_epoch(tmp_path):
     rewards_at_most = trainer.progress.reward_sum / updates * 2
     assert (trainer.baseline.value > before * decay**updates).all()
     assert (trainer.baseline.value < rewards_at_most).all()
-
-
-def test_a_random_controller_is_not_trained(tmp_path):
-    results = execute(**tiny.settings(tmp_path, train_type="random"))
-    state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
-    assert state["controller"] == {} and state["controller_optimizer"] is None
-    assert state["progress"]["total_controller_updates"] == 0
-    assert [entry["reward"] for entry in results["history"]] == [None, None]
-    assert isinstance(tiny.trainer(tmp_path, train_type="random").controller, RandomController)
 
 
 @pytest.mark.parametrize("entropy_mode", ["reward", "regularizer"])

@@ -19,6 +19,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
@@ -32,11 +33,19 @@ from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 main = partial(run_command, "search")
 ROOT = Path(__file__).resolve().parent.parent
 
-SETTINGS = {
+_EITHER = {
     "dataset": "tiny",
     "num_gpu": 0,
     "num_threads": 1,
     "precision": "float32",
+    "controller_hid": 8,
+    "max_epoch": 2,
+    "save_epoch": 1,
+    "log_step": 1,
+    "derive_max_batches": 2,
+}
+SETTINGS = {
+    **_EITHER,
     "num_blocks": 4,
     "batch_size": 4,
     "shared_embed": 8,
@@ -44,22 +53,14 @@ SETTINGS = {
     "shared_rnn_max_length": 6,
     "shared_max_step": 10,
     "shared_lr": 1.0,
-    "controller_hid": 8,
     "controller_max_step": 6,
-    "max_epoch": 2,
-    "save_epoch": 1,
-    "log_step": 1,
     "derive_num_sample": 5,
-    "derive_max_batches": 2,
 }
 # Language models without dropout, for tests of something else.
 CALM = {"shared_dropoute": 0.0, "shared_dropouti": 0.0, "shared_dropout": 0.0, "shared_wdrop": 0.0}
 IMAGE_SETTINGS = {
+    **_EITHER,
     "network_type": "cnn",
-    "dataset": "tiny",
-    "num_gpu": 0,
-    "num_threads": 1,
-    "precision": "float32",
     "cnn_num_layers": 3,
     "cnn_num_blocks": 2,
     "cnn_hid": 4,
@@ -67,13 +68,8 @@ IMAGE_SETTINGS = {
     "shared_max_step": 5,
     "scratch_cnn_hid": 4,
     "scratch_cnn_num_layers": 3,
-    "controller_hid": 8,
     "controller_max_step": 4,
-    "max_epoch": 2,
-    "save_epoch": 1,
-    "log_step": 1,
     "derive_num_sample": 4,
-    "derive_max_batches": 2,
 }
 CLASSES = ("red", "green", "blue")
 SUMMARY = ("mean", "std", "median", "lower_quartile", "upper_quartile", "best")  # of the policy, and of uniform samples
@@ -166,23 +162,21 @@ def _text(value) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def trainer(folder: Path, **changes):
+def trainer(folder: Path, architecture=None, **changes):
     """A Trainer of a tiny run that writes down nothing but its checkpoints, in `folder/run`."""
-    made = _trainer(Config(**settings(folder, **changes)), folder, None)
-    made.folder = None
+    config = Config(**settings(folder, **changes))
+    seed_everything(config.random_seed)
+    data = config.space.problem().load_data(config)
+    task, controller = make_problem(config, data, architecture, torch.device("cpu"))
+    made = make_trainer(config, task, controller, folder / "run", cost=cost_of(config, data))
+    if architecture is None:
+        made.folder = None
     return made
 
 
 def scratch_trainer(folder: Path, architecture, **changes):
     """The same for one architecture from scratch."""
-    return _trainer(Config(**settings(folder, mode="single", **changes)), folder, architecture)
-
-
-def _trainer(config: Config, folder: Path, architecture):
-    seed_everything(config.random_seed)
-    data = config.space.problem().load_data(config)
-    task, controller = make_problem(config, data, architecture, torch.device("cpu"))
-    return make_trainer(config, task, controller, folder / "run", cost=cost_of(config, data))
+    return trainer(folder, architecture, mode="single", **changes)
 
 
 def only_run(log_dir: Path) -> Path:
@@ -211,17 +205,18 @@ def difference(a, b, path: str = "state") -> str | None:
     if isinstance(a, torch.Tensor):
         same = a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
         return None if same else path
-    if isinstance(a, dict):
-        if list(a) != list(b):
-            return f"{path}: keys {list(a)} and {list(b)}"
-        return next(filter(None, (difference(a[key], b[key], f"{path}.{key}") for key in a)), None)
     if isinstance(a, (list, tuple)):
-        if len(a) != len(b):
-            return f"{path}: lengths {len(a)} and {len(b)}"
-        return next(
-            filter(None, (difference(x, y, f"{path}.{i}") for i, (x, y) in enumerate(zip(a, b, strict=True)))), None
-        )
-    return None if a == b else f"{path}: {a!r} and {b!r}"
+        a, b = dict(enumerate(a)), dict(enumerate(b))
+    if not isinstance(a, dict):
+        return None if a == b else f"{path}: {a!r} and {b!r}"
+    if list(a) != list(b):
+        return f"{path}: keys {list(a)} and {list(b)}"
+    return next(filter(None, (difference(a[key], b[key], f"{path}.{key}") for key in a)), None)
+
+
+def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
+    """The points of a curve in TensorBoard's files: step and value."""
+    return [(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars(tag)]
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
