@@ -8,13 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import tiny
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import main
 
 from enas.errors import UserError
 from enas.files import atomic_write, write_json
-from enas.rnn.cell import RNNCell
 from enas.runs import mirror, run
 from enas.runs.logbook import Logbook
 from enas.search.record import NoLogbook, progress_bar
@@ -34,7 +32,7 @@ def test_weights_and_biases_gets_what_tensorboard_gets(tmp_path, monkeypatch):
         time.sleep(0.1)
     for tag in EventAccumulator(str(folder)).Reload().Tags()["scalars"]:
         assert tag.encode() in content
-    for entry in json.loads((folder / "results.json").read_text())["history"]:
+    for entry in tiny.results(folder)["history"]:
         assert str(entry["validation_perplexity"]).encode() in content
     assert len(list(folder.glob("wandb/offline-run-*/files/media/images/derive/policy_*.png"))) == 2
     run.resume(folder, max_epoch=3)
@@ -106,23 +104,6 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
         logbook.close()
     assert tiny.curve(tmp_path, "shared/loss") == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
     assert tiny.curve(tmp_path, "shared/lr") == [(step, 0.5) for step in (1, 2, 3, 4)]
-
-
-def test_a_picture(tmp_path):
-    def draw(architecture, path, title):
-        if title == "no dot":
-            return path.with_suffix(".dot")
-        path.parent.mkdir()
-        Image.new("RGBA", (9, 6), "white").save(path)
-        return path
-
-    logbook = Logbook(tmp_path, draw=draw)
-    logbook.derived(RNNCell(("tanh",), ()), "1-1-9.0-best", "a cell", 1)
-    logbook.derived(RNNCell(("tanh",), ()), "2-2-8.0-best", "no dot", 2)
-    logbook.close()
-    assert logbook.output_files["picture"].name == "2-2-8.0-best.dot"
-    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("derive/best")
-    assert (image.step, image.width, image.height) == (1, 9, 6)
 
 
 def test_bars_and_the_logbook_that_writes_nothing_are_quiet(capsys):

@@ -22,7 +22,7 @@ from enas.studies.ablations import node_removal
 MACRO = {"network_type": "cnn", "cnn_num_layers": 4, "derive_num_sample": 8, "random_seed": 4}
 KINDS = {"rnn": {}, "macro": MACRO}
 # Finds another architecture than the search did.
-derive_more = partial(run.derive, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
+derive_more = partial(run.derive, derive_num_sample=60, derive_shortlist=60)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -43,10 +43,6 @@ def search(home, tmp_path, monkeypatch):
     return tiny.only_run(tmp_path / "home" / "logs")
 
 
-def _results(folder) -> dict:
-    return json.loads((folder / "results.json").read_text())
-
-
 def _validation(results: dict) -> float:
     return next(value for name, value in results.items() if name.startswith("validation_"))
 
@@ -54,25 +50,24 @@ def _validation(results: dict) -> float:
 def _another(search):
     """An architecture that the search derived before its last one."""
     found = (json.loads(path.read_text()) for path in (search / "architectures").iterdir())
-    return architecture_from_dict(next(one for one in found if one != _results(search)["architecture"]))
+    return architecture_from_dict(next(one for one in found if one != tiny.results(search)["architecture"]))
 
 
 def _answers(search, tmp_path) -> dict[str, dict]:
     """What each part of the project says the search found."""
-    here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0}
     folder = export(search, tmp_path / "taken")
     (record,) = read_runs([search], search.parent)
     answers = {
-        "results.json": _results(search)["architecture"],
-        "test": run.test(search, **here)["architecture"],
-        "train_scratch": run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)["architecture"],
-        "ablation": node_removal(load_path=str(search), max_batches=1, **here)[0]["architecture"],
+        "results.json": tiny.results(search)["architecture"],
+        "test": run.test(search)["architecture"],
+        "train_scratch": run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"))["architecture"],
+        "ablation": node_removal(load_path=str(search), max_batches=1)[0]["architecture"],
         "export": json.loads((folder / "architecture.json").read_text()),
         "report": record.results["architecture"],
     }
     for name, picture in {"report's picture": record.pictures[-1], "gif": find_pictures(search)[-1]}.items():
         answers[name] = json.loads((search / "architectures" / f"{picture.stem}.json").read_text())
-    results = _results(search)
+    results = tiny.results(search)
     assert f"{_said(_validation(results))} ({results['measured_with']})" in (folder / "README.md").read_text()
     return answers
 
@@ -87,15 +82,15 @@ def _all_name(answers: dict[str, dict], architecture: dict) -> bool:
 
 
 def test_all_name_what_the_search_derived(search, tmp_path):
-    found = _results(search)
+    found = tiny.results(search)
     assert _all_name(_answers(search, tmp_path), found["architecture"])
-    assert _validation(_results(search)) == _validation(found)
+    assert _validation(tiny.results(search)) == _validation(found)
     assert found["measured_with"].startswith("shared weights, epoch 2, step ")
 
 
 def test_all_name_what_was_derived_later(search, tmp_path):
     """More samples, or a limit, find another one, whose picture's name may come first in the alphabet."""
-    before = _results(search)
+    before = tiny.results(search)
     limit = {} if before["network_type"] == "rnn" else {"max_parameters": before["parameters"] - 1}
     with tiny.rendering():
         after = derive_more(search, **limit)
@@ -108,7 +103,7 @@ def test_derive_keeps_a_better_one_and_says_both(search, capsys):
         best = derive_more(search)
     files = tiny.tree(search / "architectures")
     capsys.readouterr()
-    again = run.derive(search, derive_num_sample=1, num_gpu=0)
+    again = run.derive(search, derive_num_sample=1)
     said = capsys.readouterr().out
     assert again["architecture"] == best["architecture"] and _validation(again) == _validation(best)
     assert "the best sample validates with " in said and "keeps the architecture it had, which is no worse" in said
@@ -126,12 +121,12 @@ def test_one_that_validates_as_well_does_not_replace_it(search, monkeypatch):
 
 def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):
     """A smaller one is what was asked for, however it validates. All cells of 4 nodes have one size."""
-    before = _results(search)
-    limited = {"derive_num_sample": 60, "max_parameters": before["parameters"] - 1, "num_gpu": 0}
+    before = tiny.results(search)
+    limited = {"derive_num_sample": 60, "max_parameters": before["parameters"] - 1}
     if before["network_type"] == "rnn":
         with pytest.raises(UserError, match="nothing is derived; raise the limit"):
             run.derive(search, **limited)
-        assert _results(search) == before
+        assert tiny.results(search) == before
         return
     after = run.derive(search, **limited)
     assert after["parameters"] < before["parameters"] and after["architecture"] != before["architecture"]
@@ -139,19 +134,18 @@ def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):
 
 def test_another_is_named_by_its_file(search, tmp_path, capsys):
     """It is tested and trained, and stays no more than that: the run's own is what it was."""
-    before, named = _results(search), _another(search)
+    before, named = tiny.results(search), _another(search)
     (tmp_path / "other.json").write_text(json.dumps(named.to_dict()))
-    here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0, "dag_path": str(tmp_path / "other.json")}
-    tested = run.test(search, **here)
-    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)
+    tested = run.test(search, dag_path=str(tmp_path / "other.json"))
+    trained = run.train_scratch(search, dag_path=str(tmp_path / "other.json"), log_dir=str(tmp_path / "s"), max_epoch=1)
     assert tested["architecture"] == trained["architecture"] == named.to_dict()
-    assert _results(search) == before
+    assert tiny.results(search) == before
     assert str(search / "results.json") not in capsys.readouterr().out
 
 
 def test_the_card_of_a_run_of_an_earlier_version_says_the_score_alone(search, tmp_path):
     """It did not write down which weights its score was measured with."""
-    results = _results(search)
+    results = tiny.results(search)
     del results["measured_with"]
     (search / "results.json").write_text(json.dumps(results))
     assert f"{_said(_validation(results))}." in (export(search, tmp_path / "taken") / "README.md").read_text()
@@ -159,10 +153,9 @@ def test_the_card_of_a_run_of_an_earlier_version_says_the_score_alone(search, tm
 
 def test_train_scratch_derives_with_other_settings_than_the_search(search, tmp_path):
     """And writes it down in the search, so that all go on to name the same one."""
-    trained = run.train_scratch(
-        search, max_epoch=1, derive_num_sample=60, derive_shortlist=60, log_dir=str(tmp_path / "s"), num_gpu=0
-    )
-    assert _results(search)["architecture"] == trained["architecture"]
+    more = {"derive_num_sample": 60, "derive_shortlist": 60}
+    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **more)
+    assert tiny.results(search)["architecture"] == trained["architecture"]
 
 
 @pytest.mark.parametrize("text", [None, "[]", '{"architecture": {"type": "x"}, "validation_perplexity": 3}'])
@@ -175,15 +168,13 @@ def test_one_whose_results_are_missing_or_damaged_derives_and_goes_on(search, tm
     spoil()
     assert find_pictures(search)
     with pytest.raises(UserError, match="names no architecture; a search makes one with --mode derive"):
-        run.test(search, num_gpu=0)
-    derived = run.derive(search, num_gpu=0)
-    assert run.test(search, num_gpu=0)["architecture"] == derived["architecture"]
+        run.test(search)
+    derived = run.derive(search)
+    assert run.test(search)["architecture"] == derived["architecture"]
     spoil()
-    trained = (
-        run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), num_gpu=0) if text is None else derived
-    )
+    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s")) if text is None else derived
     assert trained["architecture"] == derived["architecture"]
-    assert run.resume(search, max_epoch=3, num_gpu=0)["epoch"] == 3
+    assert run.resume(search, max_epoch=3)["epoch"] == 3
 
 
 def test_the_card_says_when_the_weights_are_not_those_of_the_score(search, tmp_path):
@@ -192,4 +183,4 @@ def test_the_card_says_when_the_weights_are_not_those_of_the_score(search, tmp_p
     progress = tiny.newest_state(search)["progress"]
     card = (export(search, tmp_path / "taken") / "README.md").read_text()
     weights = f"epoch 1, step {progress['total_shared_steps']}"
-    assert f"({_results(search)['measured_with']}; the weights here are of {weights})" in card
+    assert f"({tiny.results(search)['measured_with']}; the weights here are of {weights})" in card

@@ -67,7 +67,7 @@ def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, mon
     stopped = "stopped by SIGTERM; the run is saved and can be resumed\n"
     for epochs, signum, ends in ((1, signal.SIGKILL, (-9, "")), (2, signal.SIGTERM, (143, stopped))):
         process = tiny.start(argv, tmp_path)
-        folder = tiny.wait(process, tmp_path / "logs", tiny.has_finished(epochs))
+        folder = tiny.wait(process, tmp_path / "logs", epochs)
         time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signum)
         status, _, err = tiny.finish(process)

@@ -53,10 +53,9 @@ def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_p
     trainer = tiny.scratch_trainer(tmp_path, CELL, batch_size=90, **settings)
     corpus = replace(trainer.task.corpus, test=trainer.task.corpus.test.repeat(100)[:5000])
     trainer.task.corpus = corpus
-    passes, score = [], trainer.task.model.score
-    trainer.task.model.score = lambda inputs, *rest: passes.append(len(inputs)) or score(inputs, *rest)
+    passes = tiny.spy(trainer.task.model, "score")
     columns = trainer.task.evaluate(CELL, "test")
-    assert passes == [6] * 42 + [4]
+    assert [len(inputs) for (inputs, *_), _ in passes] == [6] * 42 + [4]
     stream = LanguageTask(corpus, trainer.task.model, replace(trainer.task.config, batch_size=1))
     assert columns == pytest.approx(stream.evaluate(CELL, "test"), rel=1e-6)
 
@@ -72,11 +71,9 @@ def as_enas_lm(tmp_path):
 
 
 def test_enas_lm_reads_embeddings_as_they_are_and_starts_without_a_bias_of_the_decoder(as_enas_lm):
-    words, read = torch.tensor([[0, 3], [2, 1]]), []
-    run_cells = as_enas_lm.run_cells
-    as_enas_lm.run_cells = lambda embedded, *rest: (read.append(embedded), run_cells(embedded, *rest))[1]
+    words, calls = torch.tensor([[0, 3], [2, 1]]), tiny.spy(as_enas_lm, "run_cells")
     as_enas_lm(words, [CELL], as_enas_lm.initial_state(1, 2))
-    assert torch.equal(read[0], as_enas_lm.embedding[words])
+    assert torch.equal(calls[0][0][0], as_enas_lm.embedding[words])
     assert not as_enas_lm.decoder_bias.any()
 
 
@@ -129,15 +126,8 @@ def test_the_average_is_the_mean_of_all_weights_since(tmp_path):
         trainer.train_shared()
         trainer.finish_epoch()
     assert trainer.average is not None
-    weights = dict(trainer.task.model.named_parameters())
-    seen = []
-    step = trainer.step_shared
-
-    def watched():
-        step()
-        seen.append({name: weight.detach().double().clone() for name, weight in weights.items()})
-
-    trainer.step_shared = watched
+    weights, step, seen = dict(trainer.task.model.named_parameters()), trainer.step_shared, []
+    trainer.step_shared = lambda: (step(), seen.append({name: one.detach().double() for name, one in weights.items()}))
     trainer.train_shared()
     assert len(seen) == tiny.SETTINGS["shared_max_step"]
     for name, average in trainer.average.module.named_parameters():
@@ -230,10 +220,10 @@ def test_the_test_split_is_one_stream(tmp_path):
 def test_the_learning_rate_follows_the_length(tmp_path, is_random):
     changes = {"shared_rnn_max_length": 20, "shared_lr": 3.0, "scratch_random_length": is_random}
     trainer = tiny.scratch_trainer(tmp_path, CELL, **changes)
-    step, loss, lengths, rates = trainer.step_shared, trainer.task.model.loss, [], []
-    trainer.task.model.loss = lambda inputs, *rest: (lengths.append(len(inputs)), loss(inputs, *rest))[1]
+    step, calls, rates = trainer.step_shared, tiny.spy(trainer.task.model, "loss"), []
     trainer.step_shared = lambda: (rates.append(trainer.shared_optimizer.param_groups[0]["lr"]), step())
     trainer.train_shared()
+    lengths = [len(inputs) for (inputs, *_), _ in calls]
     assert (len(set(lengths)) > 3) is is_random
     assert rates == pytest.approx([3.0 * length / 20 if is_random else 3.0 for length in lengths])
 

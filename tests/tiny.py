@@ -1,5 +1,6 @@
 """Runs so small that a test can afford them, and ways to look at what they left."""
 
+import json
 import os
 import random
 import runpy
@@ -153,6 +154,18 @@ def real(stubs: tuple = STUBS) -> Iterator[None]:
 rendering = partial(real, DRAWING)  # drawings and plots are made, which takes most of the time of a small run
 
 
+def spy(owner: object, name: str) -> list[tuple[tuple, object]]:
+    """Record each call of a method of an object, which goes on as before: positional arguments and result."""
+    method, calls = getattr(owner, name), []
+
+    def spied(*args, **kwargs):
+        calls.append((args, method(*args, **kwargs)))
+        return calls[-1][1]
+
+    setattr(owner, name, spied)
+    return calls
+
+
 def flags(values: dict) -> list[str]:
     """The command line that gives these settings."""
     return [word for name, value in values.items() for word in (f"--{name}", _text(value))]
@@ -183,6 +196,11 @@ def only_run(log_dir: Path) -> Path:
     """The one run folder in `log_dir`."""
     (folder,) = log_dir.iterdir()
     return folder
+
+
+def results(folder: Path) -> dict:
+    """What a run's results.json holds."""
+    return json.loads((folder / "results.json").read_text())
 
 
 def newest_state(folder: Path) -> dict:
@@ -247,14 +265,9 @@ def refusal(argv: list[str], folder: Path, capsys, command: Callable = main) -> 
 def start(argv: list[str], cwd: Path, script: str = "main.py") -> subprocess.Popen:
     """A script of the project as a process of its own, with as many threads as this one."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / script), *argv],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = [sys.executable, str(ROOT / script), *argv]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -263,19 +276,14 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def wait(process: subprocess.Popen, log_dir: Path, holds: Callable[[Path], bool]) -> Path:
-    """Wait until `holds` of the run folder; returns it."""
+def wait(process: subprocess.Popen, log_dir: Path, epochs: int) -> Path:
+    """Wait until a run has a checkpoint of that many epochs; returns its folder."""
     until = time.monotonic() + 600
     while time.monotonic() < until:
         assert process.poll() is None, finish(process)
-        folders = list(log_dir.iterdir()) if log_dir.exists() else []
-        if folders and holds(folders[0]):
-            return folders[0]
+        for path in log_dir.glob("*/checkpoints/0*.pt"):
+            if path.name >= f"{epochs:05d}":
+                return path.parent.parent
         time.sleep(0.002)
     process.kill()
     raise AssertionError("the run did not come as far as it should")
-
-
-def has_finished(epochs: int) -> Callable[[Path], bool]:
-    """For `wait`: whether a run folder holds a checkpoint of that many epochs."""
-    return lambda folder: any(path.name >= f"{epochs:05d}" for path in (folder / "checkpoints").glob("0*.pt"))
