@@ -28,7 +28,7 @@ from enas.search.ranks import Ranks
 from enas.studies import ablations, search_evaluation
 from enas.studies.truth import architectures_of
 
-CELLS = [RNNCell(("tanh", "ReLU"), (0,)), RNNCell(("ReLU", "identity"), (0,))]
+CELL = RNNCell(("tanh", "ReLU"), (0,))
 SHORT = {"max_epoch": 1, "shared_max_step": 2}
 
 
@@ -63,7 +63,7 @@ FINALISTS = {"derive_shortlist": 2, "derive_finalists": 2}
 CALLS = {
     "train": lambda home, tmp: run.train(_config(home, tmp)),
     "search": _own_data,
-    "single": lambda home, tmp: run.single(_config(home, tmp, "single"), CELLS[0]),
+    "single": lambda home, tmp: run.single(_config(home, tmp, "single"), CELL),
     "train_scratch": lambda home, tmp: run.train_scratch(_search(home), **SHORT, log_dir=str(tmp)),
     "resume": lambda home, tmp: run.resume(_search(home)),
     "derive": lambda home, tmp: run.derive(_search(home)),

@@ -175,7 +175,7 @@ def _text(value) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def trainer(folder: Path, architecture=None, **changes):
+def trainer(folder: Path, architecture=None, /, **changes):
     """A Trainer of a tiny run that writes down nothing but its checkpoints, in `folder/run`."""
     config = Config(**settings(folder, **changes))
     seed_everything(config.random_seed)
@@ -187,7 +187,7 @@ def trainer(folder: Path, architecture=None, **changes):
     return made
 
 
-def scratch_trainer(folder: Path, architecture, **changes):
+def scratch_trainer(folder: Path, architecture, /, **changes):
     """The same for one architecture from scratch."""
     return trainer(folder, architecture, mode="single", **changes)
 
