@@ -1,8 +1,6 @@
 """One thread; examples that are few and the same in every run; a finished search; and stubs of the slowest parts."""
 
-import json
 import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -55,13 +53,4 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture
 def folder(tmp_path, trained) -> Path:
     """A copy of that run and of its data, under `tmp_path`."""
-    return moved(trained.parent.parent, tmp_path) / "logs" / trained.name
-
-
-def moved(home: Path, place: Path) -> Path:
-    """A copy of `home`, with its runs and their data, in `place`."""
-    shutil.copytree(home, place, dirs_exist_ok=True)
-    for path in place.glob("logs/*/params.json"):
-        places = {"data_dir": str(place / "data"), "log_dir": str(place / "logs")}
-        path.write_text(json.dumps(json.loads(path.read_text()) | places))
-    return place
+    return tiny.moved(trained.parent.parent, tmp_path) / "logs" / trained.name

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import tiny
-from conftest import moved
 
 from enas.runs import run
 from enas.runs.commands import execute
@@ -91,7 +90,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkeypatc
 @pytest.fixture(scope="module")
 def finished(trained, tmp_path_factory) -> Path:
     """The folder of data, a search, and a run from scratch of its architecture, which nobody changes."""
-    home = moved(trained.parent.parent, tmp_path_factory.mktemp("finished"))
+    home = tiny.moved(trained.parent.parent, tmp_path_factory.mktemp("finished"))
     run.train_scratch(home / "logs" / trained.name, max_epoch=1)
     return home
 
@@ -99,7 +98,7 @@ def finished(trained, tmp_path_factory) -> Path:
 @pytest.fixture
 def runs(finished, tmp_path) -> dict[str, Path]:
     """A copy of these runs, by mode."""
-    folders = moved(finished, tmp_path / "home").glob("logs/*")
+    folders = tiny.moved(finished, tmp_path / "home").glob("logs/*")
     return {json.loads((path / "params.json").read_text())["mode"]: path for path in folders}
 
 

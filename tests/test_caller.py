@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import moved
 
 from enas.config import Config
 from enas.errors import Interrupted, TrainingDivergedError, UserError
@@ -35,7 +34,7 @@ SHORT = {"max_epoch": 1, "shared_max_step": 2}
 @pytest.fixture(scope="module")
 def home(trained, tmp_path_factory) -> Path:
     """A folder with a finished search in `logs`."""
-    return moved(trained.parent.parent, tmp_path_factory.mktemp("home"))
+    return tiny.moved(trained.parent.parent, tmp_path_factory.mktemp("home"))
 
 
 def _search(home: Path) -> Path:

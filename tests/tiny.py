@@ -242,6 +242,15 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+def moved(home: Path, place: Path) -> Path:
+    """A copy of `home`, with its runs and their data, in `place`."""
+    shutil.copytree(home, place, dirs_exist_ok=True)
+    for path in place.glob("logs/*/params.json"):
+        places = {"data_dir": str(place / "data"), "log_dir": str(place / "logs")}
+        path.write_text(json.dumps(json.loads(path.read_text()) | places))
+    return place
+
+
 def run_script(script: str | Path, argv: list[str]) -> int:
     """A script of the project in this process: its exit status."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
