@@ -84,7 +84,7 @@ def test_help_is_short_and_help_all_lists_every_setting_with_its_default(capsys)
     [
         ([], {}),
         (["--wandb", "--tie_weights", "no"], {"wandb": True, "tie_weights": False}),  # a switch may stand alone
-        (["--ppl_square", "YES", "--shared_unigram_bias", "0"], {"ppl_square": True, "shared_unigram_bias": False}),
+        (["--ppl_square", "YES", "--cnn_flip", "0"], {"ppl_square": True, "cnn_flip": False}),
         (["--shared_rnn_activations", "tanh, ReLU"], {"shared_rnn_activations": ("tanh", "ReLU")}),
         # The commands of the first ENAS code in PyTorch have a backslash and a space at some lines' ends.
         (["--dataset", "ptb", " ", "--num_blocks", "3", "", "\t"], {"dataset": "ptb", "num_blocks": 3}),

@@ -1,6 +1,5 @@
 """A run that was stopped, however roughly, and resumed is bit for bit the run that was not."""
 
-import itertools
 import json
 import os
 import random
@@ -67,7 +66,7 @@ def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, mon
     stopped = "stopped by SIGTERM; the run is saved and can be resumed\n"
     for epochs, signum, ends in ((1, signal.SIGKILL, (-9, "")), (2, signal.SIGTERM, (143, stopped))):
         process = tiny.start(argv, tmp_path)
-        folder = tiny.wait(process, tmp_path / "logs", epochs)
+        folder = tiny.wait(process, tmp_path / "logs", tiny.has_finished(epochs))
         time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signum)
         status, _, err = tiny.finish(process)
@@ -78,16 +77,17 @@ def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, mon
     _assert_same(folder, undisturbed)
 
 
-def _raise_signal_at(patch: pytest.MonkeyPatch, method: str, call: int, signum: int) -> None:
-    """Raise a signal during one of the calls (first 1) of a method of the task."""
-    action, calls = getattr(LanguageTask, method), itertools.count(1)
+class SignalAt:
+    """Calls `action`, and raises a signal during its `at`-th call."""
 
-    def act(*args):
-        if next(calls) == call:
-            signal.raise_signal(signum)
-        return action(*args)
+    def __init__(self, action: Callable, at: int, signum: int):
+        self.action, self.left, self.signum = action, at, signum
 
-    patch.setattr(LanguageTask, method, act)
+    def __call__(self, *args):
+        self.left -= 1
+        if self.left == 0:
+            signal.raise_signal(self.signum)
+        return self.action(*args)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,8 @@ def _raise_signal_at(patch: pytest.MonkeyPatch, method: str, call: int, signum: 
 def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, capsys, method, call, signum, steps):
     """In the middle of training ω, of training θ, and of deriving: the step is finished, the checkpoint exact."""
     with monkeypatch.context() as patch:
-        _raise_signal_at(patch, method, call, signum)
+        interrupting = SignalAt(getattr(LanguageTask, method), call, signum)
+        patch.setattr(LanguageTask, method, lambda *args: interrupting(*args))
         assert main(tiny.flags(tiny.settings(tmp_path, **LONG))) == 128 + signum
     assert "can be resumed" in capsys.readouterr().err
     folder = tiny.only_run(tmp_path / "logs")
@@ -139,7 +140,8 @@ def test_a_signal_during_the_last_evaluation_is_heeded(tmp_path, monkeypatch, ca
     given = {"mode": "single", "dag_path": str(tmp_path / "cell.json")} if mode == "single" else {}
     settings = tiny.settings(tmp_path, max_epoch=2, **given)
     with monkeypatch.context() as patch:
-        _raise_signal_at(patch, "evaluate", 2, signal.SIGINT)
+        interrupting = SignalAt(LanguageTask.evaluate, 2, signal.SIGINT)
+        patch.setattr(LanguageTask, "evaluate", lambda *args: interrupting(*args))
         assert main(tiny.flags(settings)) == 130
     assert "can be resumed" in capsys.readouterr().err
     folder = tiny.only_run(tmp_path / "logs")

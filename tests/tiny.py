@@ -285,14 +285,19 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def wait(process: subprocess.Popen, log_dir: Path, epochs: int) -> Path:
-    """Wait until a run has a checkpoint of that many epochs; returns its folder."""
+def wait(process: subprocess.Popen, log_dir: Path, holds: Callable[[Path], bool]) -> Path:
+    """Wait until `holds` of the run folder; returns it."""
     until = time.monotonic() + 600
     while time.monotonic() < until:
         assert process.poll() is None, finish(process)
-        for path in log_dir.glob("*/checkpoints/0*.pt"):
-            if path.name >= f"{epochs:05d}":
-                return path.parent.parent
+        found = next((path for path in log_dir.glob("*") if holds(path)), None)
+        if found is not None:
+            return found
         time.sleep(0.002)
     process.kill()
     raise AssertionError("the run did not come as far as it should")
+
+
+def has_finished(epochs: int) -> Callable[[Path], bool]:
+    """For `wait`: whether a run folder holds a checkpoint of that many epochs."""
+    return lambda folder: any(path.name >= f"{epochs:05d}" for path in (folder / "checkpoints").glob("0*.pt"))
