@@ -1,19 +1,18 @@
-"""One thread; examples that are few and the same in every run; and nothing slow that a test does not look at."""
+"""One thread; examples that are few and the same in every run; a finished search; and stubs of the slowest parts."""
 
 import os
+from pathlib import Path
 
 import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported: kernels then run on the CPU
 
-import graphviz
 import pytest
 import tiny
 from hypothesis import HealthCheck, settings
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from enas.search import precision
+from enas.runs.commands import execute
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -24,15 +23,15 @@ settings.load_profile("enas")
 
 @pytest.fixture(scope="session", autouse=True)
 def quick():
-    """Files need not survive a power cut, drawings stay .dot files, and plots stay empty; see `tiny.rendering`.
+    """Drawings stay .dot files, plots are empty, files need not survive a power cut, and no trial chooses a precision.
 
-    No trial of a few milliseconds chooses the precision.
+    Tests make hundreds of runs of 0.1 s each, which take 1 s when everything is drawn, and wait for the disk; and how
+    fast two precisions are is no matter for a test. `tiny.rendering` and `tiny.real` undo this: for tests that look at
+    drawings, and for a journey through every mode in each search space (test_printed_commands).
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(precision, "BFLOAT16_INSTRUCTIONS", ())
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        patch.setattr(graphviz.Digraph, "pipe", tiny.no_dot)
-        patch.setattr(FigureCanvasAgg, "print_png", tiny.no_plot)
+        for stub in tiny.STUBS:
+            patch.setattr(*stub)
         yield
 
 
@@ -41,3 +40,17 @@ def rendered():
     """Drawings and plots as users see them."""
     with tiny.rendering():
         yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """The folder of a finished search that nobody changes; its data lie in `data`, beside `logs`."""
+    folder = tmp_path_factory.mktemp("trained")
+    execute(**tiny.settings(folder))
+    return tiny.only_run(folder / "logs")
+
+
+@pytest.fixture
+def folder(tmp_path, trained) -> Path:
+    """A copy of that run and of its data, under `tmp_path`."""
+    return tiny.moved(trained.parent.parent, tmp_path) / "logs" / trained.name

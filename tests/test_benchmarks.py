@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny
 import torch
 
 from benchmarks import cnn, controller, ranks, rnn
@@ -14,39 +15,19 @@ from benchmarks.roofline import flops, products
 from enas.config import Config
 
 CPU = torch.device("cpu")
-TEXT = {
-    "shared_hid": 8, "shared_embed": 8, "num_blocks": 3, "batch_size": 4, "shared_rnn_max_length": 5,
-    "precision": "float32", "num_threads": 1, "num_gpu": 0,
-    "shared_dropoute": 0.0, "shared_dropouti": 0.0, "shared_dropout": 0.0, "shared_wdrop": 0.0,
-}  # fmt: skip
-IMAGES = {
-    "cnn_hid": 4, "cnn_num_layers": 3, "batch_size": 6, "num_threads": 1, "num_gpu": 0, "image_size": 8,
-    "precision": "float32",
-}  # fmt: skip
+TEXT = {name: tiny.SETTINGS[name] for name in ("shared_hid", "shared_embed", "batch_size", "precision", "num_threads")}
+TEXT |= {"num_gpu": 0, "num_blocks": 3, "shared_rnn_max_length": 5, **tiny.CALM}
+IMAGES = {name: tiny.IMAGE_SETTINGS[name] for name in ("cnn_hid", "cnn_num_layers", "batch_size", "precision")}
+IMAGES |= {"num_gpu": 0, "num_threads": 1, "image_size": 8}
 
 
-def _flags(settings: dict) -> list[str]:
-    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-
-
-def test_products_are_counted_and_repeated():
+def test_products_and_convolutions_are_counted_and_repeated():
     x, weight = torch.ones(3, 5), torch.ones(5, 7, requires_grad=True)
-
-    def step() -> None:
-        (x @ weight).relu().sum().backward()
-
-    assert flops(step) == 2 * (2 * 3 * 5 * 7)  # forward, and the gradient of the weight
-    assert flops(products(step)) == 2 * (2 * 3 * 5 * 7)
-
-
-def test_convolutions_are_repeated_with_their_layout():
     images = torch.ones(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
     layer = torch.nn.Conv2d(3, 4, 3)
-
-    def step() -> None:
-        layer(images).sum().backward()
-
-    assert flops(products(step)) == flops(step) > 0
+    product, convolution = lambda: (x @ weight).relu().sum().backward(), lambda: layer(images).sum().backward()
+    assert flops(product) == flops(products(product)) == 2 * (2 * 3 * 5 * 7)  # forward, and the gradient of the weight
+    assert flops(products(convolution)) == flops(convolution) > 0
 
 
 def test_actions_are_timed_in_turns():
@@ -77,7 +58,7 @@ def test_the_plain_implementation_computes_the_same():
 )
 def test_each_benchmark_writes_what_it_measured(tmp_path, capsys, benchmark, settings, grow):
     path = tmp_path / "figures.json"
-    assert main(benchmark, [*_flags(settings), "--rounds", "1", "--output", str(path), "--grow", grow]) == 0
+    assert main(benchmark, [*tiny.flags(settings), "--rounds", "1", "--output", str(path), "--grow", grow]) == 0
     found = json.loads(path.read_text())
     assert all(row["milliseconds"] > 0 for row in found["rows"])
     assert found["machine"]["torch"] == torch.__version__
@@ -91,14 +72,16 @@ def test_each_benchmark_writes_what_it_measured(tmp_path, capsys, benchmark, set
     assert "of it products" in capsys.readouterr().out
 
 
-def test_no_rounds_at_all(capsys):
-    assert main(rnn.BENCHMARK, ["--rounds", "0"]) == 2
-    assert capsys.readouterr().err == "error: rounds is 0; it must be at least 1\n"
-
-
-def test_a_size_that_is_not_measured(capsys):
-    assert main(rnn.BENCHMARK, ["--grow", "shared_lr"]) == 2
-    assert "grow: shared_lr is not measured; there are shared_hid" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--rounds 0", "error: rounds is 0; it must be at least 1"),
+        ("--grow shared_lr", "grow: shared_lr is not measured; there are shared_hid"),
+    ],
+)
+def test_what_cannot_be_measured(capsys, words, says):
+    assert main(rnn.BENCHMARK, words.split()) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_growth_is_drawn_with_its_exponent():
@@ -115,7 +98,7 @@ def test_growth_is_drawn_with_its_exponent():
 
 
 def test_processes_are_compared_with_one(capsys):
-    assert ranks.main(_flags(TEXT)) == 0
+    assert ranks.main(tiny.flags(TEXT)) == 0
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines()[2:]]
     assert [row[0].strip() for row in rows] == ["shared step of 1", "10 scored"]
     for _, shared, alone, faster, efficiency in rows:

@@ -4,8 +4,10 @@ import json
 import multiprocessing
 import random
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +27,14 @@ from enas.search.ranks import Ranks
 from enas.studies import ablations, search_evaluation
 from enas.studies.truth import architectures_of
 
-CELLS = [RNNCell(("tanh", "ReLU"), (0,)), RNNCell(("ReLU", "identity"), (0,))]
+CELL = RNNCell(("tanh", "ReLU"), (0,))
 SHORT = {"max_epoch": 1, "shared_max_step": 2}
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
+def home(trained, tmp_path_factory) -> Path:
     """A folder with a finished search in `logs`."""
-    folder = tmp_path_factory.mktemp("home")
-    run.train(Config(**tiny.settings(folder, **SHORT, controller_max_step=2)))
-    return folder
+    return tiny.moved(trained.parent.parent, tmp_path_factory.mktemp("home"))
 
 
 def _search(home: Path) -> Path:
@@ -47,36 +47,30 @@ def _config(home: Path, tmp_path: Path, mode: str = "train", **changes) -> Confi
 
 def _own_data(home: Path, tmp_path: Path) -> None:
     texts = [["a b c d", "b c d a", "c d"] * 10] * 3
-    sizes = {
-        name: tiny.SETTINGS[name] for name in ("batch_size", "shared_embed", "shared_hid", "num_blocks", "num_gpu")
-    }
+    names = ("batch_size", "shared_embed", "shared_hid", "num_blocks", "num_gpu", "num_threads", "derive_num_sample")
     places = {"data_dir": str(tmp_path / "data"), "log_dir": str(tmp_path / "logs")}
-    run.search(*texts, **SHORT, **sizes, **places, derive_num_sample=2, controller_max_step=2, num_threads=2)
+    sizes = {name: tiny.SETTINGS[name] for name in names}
+    run.search(*texts, **SHORT, **sizes, **places, controller_max_step=2)
 
 
-def _ablated(home: Path, tmp_path: Path) -> None:
-    ablations.node_removal(load_path=str(_search(home)), max_batches=1)
+def _ablated(ablation: Callable, home: Path, _) -> None:
+    ablation(load_path=str(_search(home)), max_batches=1)
 
 
-def _replaced(home: Path, tmp_path: Path) -> None:
-    ablations.activation_replacement(load_path=str(_search(home)), max_batches=1)
-
-
-FROM_SCRATCH = {"log_dir": "", "max_epoch": 1, "shared_max_step": 2}
 FINALISTS = {"derive_shortlist": 2, "derive_finalists": 2}
-# Everything that a user calls from Python, each with threads of its own where it takes some.
+# Everything that a user calls from Python, each with one thread.
 CALLS = {
-    "train": lambda home, tmp: run.train(_config(home, tmp, num_threads=2)),
+    "train": lambda home, tmp: run.train(_config(home, tmp)),
     "search": _own_data,
-    "single": lambda home, tmp: run.single(_config(home, tmp, "single", num_threads=2), CELLS[0]),
-    "train_scratch": lambda home, tmp: run.train_scratch(_search(home), **{**FROM_SCRATCH, "log_dir": str(tmp)}),
-    "resume": lambda home, tmp: run.resume(_search(home), num_threads=2),
-    "derive": lambda home, tmp: run.derive(_search(home), num_threads=2),
-    "finalists": lambda home, tmp: run.derive(_search(home), num_threads=2, **FINALISTS),
-    "test": lambda home, tmp: run.test(_search(home), num_threads=2),
+    "single": lambda home, tmp: run.single(_config(home, tmp, "single"), CELL),
+    "train_scratch": lambda home, tmp: run.train_scratch(_search(home), **SHORT, log_dir=str(tmp)),
+    "resume": lambda home, tmp: run.resume(_search(home)),
+    "derive": lambda home, tmp: run.derive(_search(home)),
+    "finalists": lambda home, tmp: run.derive(_search(home), **FINALISTS),
+    "test": lambda home, tmp: run.test(_search(home)),
     "architecture_of": lambda home, tmp: run.architecture_of(_search(home), derive_num_sample=7),
-    "node_removal": _ablated,
-    "activation_replacement": _replaced,
+    "node_removal": partial(_ablated, ablations.node_removal),
+    "activation_replacement": partial(_ablated, ablations.activation_replacement),
     "search_and_rank": lambda home, tmp: search_evaluation.search_and_rank(_config(home, tmp).to_dict(), []),
     "best_candidates": lambda home, tmp: search_evaluation.best_candidates(str(home / "logs"), 1),
 }
@@ -91,10 +85,10 @@ def caller(tmp_path, monkeypatch):
     @contextmanager
     def unchanged():
         random.seed(11), np.random.seed(12), torch.manual_seed(13)
-        torch.set_num_threads(3)
+        torch.set_num_threads(2)
         before = random_states()
         yield
-        assert torch.get_num_threads() == 3
+        assert torch.get_num_threads() == 2
         assert tiny.difference(random_states(), before) is None
 
     yield unchanged
@@ -107,38 +101,19 @@ def test_every_function_gives_random_states_and_threads_back(home, tmp_path, cal
         CALLS[call](home, tmp_path)
 
 
-def _fail(*args):
-    raise TrainingDivergedError("diverged")
+FAILING = ("train", "search", "single", "train_scratch", "derive", "test", "node_removal", "best_candidates")
+FAILURES = [*((call, TrainingDivergedError) for call in FAILING), ("train", Interrupted)]
 
 
-def _interrupt(*args):
-    raise Interrupted(2, "saved")
+@pytest.mark.parametrize(("call", "error"), FAILURES)
+def test_one_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call, error):
+    def fail(*args):
+        raise error(2, "failed")
 
-
-@pytest.mark.parametrize("failing", [_fail, _interrupt])
-@pytest.mark.parametrize("call", ["train", "search", "single", "train_scratch"])
-def test_a_run_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call, failing):
-    monkeypatch.setattr(LanguageTask, "shared_loss", failing)
-    with caller(), pytest.raises((TrainingDivergedError, Interrupted)):
+    for method in ("shared_loss", "rank", "evaluate"):
+        monkeypatch.setattr(LanguageTask, method, fail)
+    with caller(), pytest.raises(error):
         CALLS[call](home, tmp_path)
-
-
-@pytest.mark.parametrize("call", ["derive", "test", "architecture_of", "node_removal", "best_candidates"])
-def test_an_evaluation_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call):
-    monkeypatch.setattr(LanguageTask, "rank", _fail)
-    monkeypatch.setattr(LanguageTask, "evaluate", _fail)
-    with caller(), pytest.raises(TrainingDivergedError):
-        CALLS[call](home, tmp_path)
-
-
-def test_a_random_search_over_settings_draws_other_settings_each_time(home, tmp_path):
-    random.seed(0)
-    drawn = []
-    for trial in range(3):
-        drawn.append(random.random())
-        run.single(_config(home, tmp_path / str(trial), "single", shared_lr=drawn[-1]), CELLS[0])
-    random.seed(0)
-    assert drawn == [random.random() for _ in range(3)]
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------
@@ -206,17 +181,12 @@ def test_a_second_run_in_another_thread_is_refused_in_a_line(home, tmp_path, mon
             for name, call in CALLS.items():
                 with pytest.raises(UserError, match=r"^another thread .* in a process of its own$"):
                     call(home, tmp_path / name)
+                assert not (tmp_path / name).exists()
         finally:
             refused.set()
         beside = first.result()
     assert beside["architecture"] == alone["architecture"]
     assert beside["validation_perplexity"] == alone["validation_perplexity"]
-
-
-def test_a_refused_run_leaves_nothing(home, tmp_path):
-    with ThreadPoolExecutor(1) as pool, undisturbed(), pytest.raises(UserError, match="another thread"):
-        pool.submit(run.train, _config(home, tmp_path)).result()
-    assert not (tmp_path / "logs").exists()
 
 
 def _begin() -> None:

@@ -1,24 +1,21 @@
-"""The installed command does what the scripts do."""
+"""The installed command and the scripts: one table of commands, from whatever folder they are started in."""
 
 import os
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tiny
 
-from enas import cli as command
+from enas import cli
 from enas.config import read_variation
-from enas.search.architecture import load_architecture
 
-
-def test_the_package_installs_it():
-    project = tomllib.loads((tiny.ROOT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"enas": "enas.cli:main"}
+ABLATIONS = sorted(f"ablation_studies/{path.name}" for path in (tiny.ROOT / "ablation_studies").glob("*.py"))
+SCRIPTS = ["main.py", "train_scripts/train_regular.py", "generate_gif.py", *ABLATIONS]
 
 
 def test_what_is_installed_knows_the_variations(tmp_path):
@@ -41,46 +38,49 @@ def test_what_is_installed_knows_the_variations(tmp_path):
     file, *names = done.stdout.split()
     assert Path(file).is_relative_to(tmp_path) and names == sorted(read_variation("demo"))
     assert (tmp_path / "installed" / "enas" / "report" / "page.html").is_file()
+    (entries,) = (tmp_path / "installed").glob("*.dist-info/entry_points.txt")
+    assert entries.read_text().split() == ["[console_scripts]", "enas", "=", "enas.cli:main"]
 
 
 def test_help_names_every_command(capsys):
-    assert command.main(["--help"]) == command.main([]) == 0
+    assert cli.main(["--help"]) == cli.main([]) == 0
     out = capsys.readouterr().out
-    assert all(f"\n  {name} " in out for name in command.COMMANDS)
+    assert all(f"\n  {name} " in out for name in cli.COMMANDS)
 
 
-@pytest.mark.parametrize("name", command.COMMANDS)
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_flags(name, capsys):
-    words = [*name.split(), "--help"]
     with pytest.raises(SystemExit) as end:
-        command.main(words)
+        cli.main([*name.split(), "--help"])
     assert end.value.code == 0
     assert "usage: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("words", "line"),
+    ("words", "says"),
     [
-        (["serch"], "error: command 'serch' is unknown; did you mean search?; there are search, derive"),
-        (["ablate", "node_removel"], "error: ablation 'node_removel' is unknown; did you mean node_removal?"),
-        (["ablate"], "error: ablation '' is unknown; there are activation_replacement"),
-        (["search", "--dataste", "ptb"], "error: unknown flag --dataste"),
+        ("serch", "command 'serch' is unknown; did you mean search?; there are search, derive"),
+        ("ablate node_removel", "ablation 'node_removel' is unknown; did you mean node_removal?"),
+        ("ablate", "ablation '' is unknown; there are activation_replacement"),
+        ("search --dataste ptb", "unknown flag --dataste"),
     ],
 )
-def test_what_it_does_not_know(words, line, capsys):
-    assert command.main(words) == 2
-    assert capsys.readouterr().err.startswith(line)
+def test_commands_and_flags_that_are_not_known(words, says, tmp_path, capsys):
+    assert says in tiny.refusal(words.split(), tmp_path, capsys, cli.main)
 
 
-def test_from_search_to_export(tmp_path, monkeypatch):
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_refuses_an_unknown_flag(tmp_path, capsys, monkeypatch, script):
     monkeypatch.chdir(tmp_path)
-    assert command.main(["search", *tiny.flags(tiny.settings(tmp_path, max_epoch=1))]) == 0
-    run = str(tiny.only_run(tmp_path / "logs"))
-    places = ["--load_path", run, "--data_dir", str(tmp_path / "data")]
-    assert command.main(["derive", *places]) == 0
-    assert command.main(["ablate", "node_removal", *places, "--max_batches", "1"]) == 0
-    assert command.main(["export", "--load_path", run, "--output", "cell"]) == 0
-    assert load_architecture(tmp_path / "cell" / "architecture.json").num_blocks == 4
+    line = tiny.refusal(["--no_such_flag", "5"], tmp_path, capsys, partial(tiny.run_script, script))
+    assert line.startswith("error: unknown flag --no_such_flag")
+
+
+@pytest.mark.slow
+def test_as_a_process(tmp_path):
+    status, out, err = tiny.finish(tiny.start(["--num_blokcs", "5"], tmp_path))
+    assert (status, out, err) == (2, "", "error: unknown flag --num_blokcs; did you mean --num_blocks?\n")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["search", "evaluate", "export", "convert"])

@@ -1,11 +1,10 @@
-"""Every train type and every mode through `run.execute`: what each reads, leaves and refuses."""
+"""Every train type and every mode through `run.execute`: what each reads and leaves; see test_printed_commands too."""
 
 import json
 import shutil
 
 import pytest
 import tiny
-from tiny import main
 
 from enas.config import Config
 from enas.rnn.cell import RNNCell
@@ -13,6 +12,7 @@ from enas.rnn.problem import nearest_lstm
 from enas.rnn.task import LanguageTask
 from enas.runs.commands import execute
 from enas.runs.opening import read_run
+from enas.search.architecture import load_architecture
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 TYPES = {
@@ -56,10 +56,6 @@ def run_of(folder, mode: str, **changes):
     return path
 
 
-def results_of(path) -> dict:
-    return json.loads((path / "results.json").read_text())
-
-
 # --- train types ------------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +71,7 @@ def test_a_train_type_leaves_cells_of_its_space(home, name):
         if name in ("chain", "tree"):
             assert cell.previous == {"chain": (0, 1, 2), "tree": (0, 0, 1)}[name]
     assert list((path / "networks").iterdir())
+    assert [entry["reward"] is None for entry in tiny.results(path)["history"]] == [name == "random"] * 2
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -85,14 +82,6 @@ def test_a_train_type_resumes_to_the_same_end(home, tmp_path, name):
     execute(load_path=str(made), max_epoch=2)
     whole = tiny.newest_state(run_of(home, "train", **TYPES[name]))
     assert tiny.difference(tiny.newest_state(made), whole) is None
-
-
-@pytest.mark.parametrize("name", TYPES)
-def test_a_train_type_derives_and_trains_from_scratch(copy, name):
-    derived = execute(**where(copy, **TYPES[name], mode="derive"))
-    results = execute(**where(copy, **TYPES[name], mode="train_scratch", max_epoch=1))
-    assert results["architecture"] == derived["architecture"]
-    assert results["test_perplexity"] > 0
 
 
 def test_the_newest_of_two_shapes_is_the_one_asked_for(copy, capsys):
@@ -115,25 +104,20 @@ def test_a_cell_of_each_size_is_scored_as_if_alone(home):
 def test_test_reads_the_test_split_with_shared_weights(copy):
     derived = execute(**where(copy, mode="derive"))
     assert derived["test_perplexity"] is None
-    results = execute(**where(copy, mode="test"))
-    assert results_of(run_of(copy, "train", train_type="orig")) == results
+    results, again = (execute(**where(copy, mode="test")) for _ in range(2))
+    assert again["test_perplexity"] == results["test_perplexity"]
+    assert tiny.results(run_of(copy, "train", train_type="orig")) == again
     assert results["mode"] == "test" and results["architecture"] == derived["architecture"]
     assert results["validation_perplexity"] == derived["validation_perplexity"]
     config = Config(**tiny.settings(copy))
     trainer = read_run(config, run_of(copy, "train", train_type="orig"))
-    assert trainer.task.evaluate(RNNCell.from_dict(derived["architecture"]), "test") == results["test_perplexity"]
-
-
-def test_testing_twice_gives_the_same(copy):
-    first, second = (execute(**where(copy, mode="test")) for _ in range(2))
-    assert first["test_perplexity"] == second["test_perplexity"]
-    assert first["architecture"] == second["architecture"]
+    for split, name in {"valid": "validation_perplexity", "test": "test_perplexity"}.items():
+        assert trainer.task.evaluate(RNNCell.from_dict(derived["architecture"]), split) == results[name]
 
 
 def test_only_test_and_train_scratch_read_the_test_split(home, tmp_path, monkeypatch):
-    """Spoil it: what a search, a derivation and a single run report must not change."""
-    other = tmp_path / "other"
-    shutil.copytree(home / "data", other / "data")
+    """Spoil it: what a search and a single run report must not change; for deriving, see the finalists."""
+    other = shutil.copytree(home / "data", tmp_path / "other" / "data").parent
     (other / "data" / "tiny" / "test.txt").write_text("a b c d e f g\n" * 30)
     for mode, changes in {"train": {}, "single": {"dag_path": "lstm"}}.items():
         ends = [
@@ -142,14 +126,6 @@ def test_only_test_and_train_scratch_read_the_test_split(home, tmp_path, monkeyp
         ]
         assert ends[0]["history"][0]["validation_perplexity"] == ends[1]["history"][0]["validation_perplexity"]
         assert ends[0]["test_perplexity"] is ends[1]["test_perplexity"] is None
-
-
-@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"architecture": null}', '{"architecture": {"type": "x"}}'])
-def test_test_without_a_derived_architecture(copy, capsys, text):
-    path = run_of(copy, "train", train_type="orig") / "results.json"
-    path.unlink() if text is None else path.write_text(text)
-    assert main(tiny.flags(where(copy, mode="test"))) == 2
-    assert "names no architecture; a search makes one with --mode derive" in capsys.readouterr().err
 
 
 # --- finalists --------------------------------------------------------------------------------------------------------
@@ -171,18 +147,8 @@ def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, capsys
         (copy / "cell.json").write_text(json.dumps(architecture))
         alone = execute(**{**settings, "dag_path": str(copy / "cell.json")})
         assert f"{alone['validation_perplexity']:.2f}" == f"{scores[number]:.2f}"
-    assert (
-        execute(**where(copy, mode="train_scratch", max_epoch=1, **finalists))["architecture"]
-        == derived["architecture"]
-    )
-
-
-def test_finalists_come_from_the_shortlist(copy, capsys):
-    argv = tiny.flags(where(copy, mode="derive", derive_finalists=3))
-    before = tiny.tree(copy)
-    assert main(argv) == 2
-    assert "derive_finalists is 3; they come from the derive_shortlist, which is 1" in capsys.readouterr().err
-    assert tiny.tree(copy) == before
+    trained = execute(**where(copy, mode="train_scratch", max_epoch=1, **finalists))
+    assert trained["architecture"] == derived["architecture"]
 
 
 # --- single -----------------------------------------------------------------------------------------------------------
@@ -195,126 +161,63 @@ def dag_path(tmp_path):
     return str(path)
 
 
-def test_single_trains_a_given_cell(home, tmp_path, dag_path):
-    log_dir = str(tmp_path / "logs")
-    results = execute(**tiny.settings(home, log_dir=log_dir, mode="single", dag_path=dag_path))
+@pytest.mark.parametrize("kind", ["cell", "lstm"])
+def test_single_trains_a_given_architecture(home, tmp_path, dag_path, kind):
+    given = {"log_dir": str(tmp_path / "logs"), "mode": "single", "dag_path": dag_path if kind == "cell" else "lstm"}
+    regular = {"shared_activation_reg": 0.1, "shared_norm_stabilizer": 0.1}
+    results = execute(**tiny.settings(home, **given, **regular))
     path = tiny.only_run(tmp_path / "logs")
-    assert RNNCell.load(path / "architecture.json") == CELL == RNNCell.from_dict(results["architecture"])
-    assert (path / "architecture.png").exists() or (path / "architecture.dot").exists()
-    assert results["test_perplexity"] is None and results_of(path) == results
+    architecture = CELL if kind == "cell" else nearest_lstm(Config(**tiny.settings(home)))
+    assert load_architecture(path / "architecture.json") == architecture
+    assert results["architecture"] == architecture.to_dict()
+    assert results["test_perplexity"] is None and tiny.results(path) == results
     tested = execute(mode="test", load_path=str(path))
     assert tested["test_perplexity"] > 0 and tested["validation_perplexity"] == results["validation_perplexity"]
-    assert results_of(path)["mode"] == "test"
-
-
-def test_single_trains_an_lstm(home, tmp_path):
-    results = execute(**tiny.settings(home, log_dir=str(tmp_path / "logs"), mode="single", dag_path="lstm"))
-    config = Config(**tiny.settings(home))
-    assert results["architecture"] == nearest_lstm(config).to_dict()
-    assert execute(mode="test", load_path=str(tiny.only_run(tmp_path / "logs")))["test_perplexity"] > 0
+    assert tiny.results(path) == tested and tested["mode"] == "test"
 
 
 @pytest.mark.parametrize("mode", ["single", "train_scratch"])
 def test_a_run_of_one_architecture_resumes_to_the_same_end(copy, tmp_path, dag_path, mode):
     given = {"dag_path": dag_path} if mode == "single" else {}
     ends = {}
-    for name, epochs in {"whole": [3], "parts": [1, 3]}.items():
+    for name, first in {"whole": 3, "parts": 1}.items():
         logs = tmp_path / name
-        base = tiny.settings(copy, log_dir=str(logs), mode=mode, **given)
+        base = tiny.settings(copy, log_dir=str(logs), mode=mode, max_epoch=first, **given)
         if mode == "train_scratch":
             base["load_path"] = str(run_of(copy, "train", train_type="orig"))
-        execute(**{**base, "max_epoch": epochs[0]})
+        execute(**base)
         made = tiny.only_run(logs)
-        for epoch in epochs[1:]:
-            execute(mode=mode, load_path=str(made), max_epoch=epoch)
-        ends[name] = (tiny.newest_state(made), results_of(made))
+        if first < 3:
+            execute(mode=mode, load_path=str(made), max_epoch=3)
+        kept = ("validation_perplexity", "test_perplexity", "best_epoch", "architecture")
+        ends[name] = (tiny.newest_state(made), {key: tiny.results(made)[key] for key in kept})
         # Where the architecture came from is not forgotten.
         assert json.loads((made / "params.json").read_text())["load_path"] == base.get("load_path", "")
-    assert tiny.difference(ends["whole"][0], ends["parts"][0]) is None
-    for name in ("validation_perplexity", "test_perplexity", "best_epoch", "architecture"):
-        assert ends["whole"][1][name] == ends["parts"][1][name]
+    assert tiny.difference(ends["whole"], ends["parts"]) is None
 
 
 # --- train_scratch ----------------------------------------------------------------------------------------------------
 
 
-def test_train_scratch_takes_the_newest_search_and_says_which(copy, capsys):
+def test_train_scratch_takes_the_newest_search_and_new_settings(copy, capsys):
     search = run_of(copy, "train", train_type="orig")
     before = tiny.tree(search)
+    changes = {"shared_optim": "adam", "shared_lr": 0.01, "batch_size": 5, "shared_dropout": 0.0, "max_epoch": 1}
     for _ in range(2):  # the second time, the newest run of all is one from scratch
-        results = execute(**where(copy, mode="train_scratch", max_epoch=1))
+        results = execute(**where(copy, mode="train_scratch", **changes))
         assert capsys.readouterr().out.startswith(f"taking the newest run, {search}\n")
     assert tiny.tree(search) == before
     assert results["mode"] == "train_scratch" and results["test_perplexity"] > 0
-    made = [path for path in (copy / "logs").iterdir() if results_of(path)["mode"] == "train_scratch"]
-    params = [json.loads((path / "params.json").read_text()) for path in made]
-    assert len(made) == 2 and all(entry["load_path"] == str(search) for entry in params)
-    assert all(entry["max_epoch"] == 1 and entry["shared_hid"] == tiny.SETTINGS["shared_hid"] for entry in params)
-
-
-def test_train_scratch_takes_new_training_settings(copy):
-    changes = {"shared_optim": "adam", "shared_lr": 0.01, "batch_size": 5, "shared_dropout": 0.0, "max_epoch": 1}
-    execute(**where(copy, mode="train_scratch", **changes))
-    params = json.loads((run_of(copy, "train_scratch") / "params.json").read_text())
-    assert {name: params[name] for name in changes} == changes
+    made = [path for path in (copy / "logs").iterdir() if tiny.results(path)["mode"] == "train_scratch"]
+    assert len(made) == 2
+    for path in made:
+        params = json.loads((path / "params.json").read_text())
+        assert {name: params[name] for name in changes} == changes
+        assert (params["load_path"], params["shared_hid"]) == (str(search), tiny.SETTINGS["shared_hid"])
 
 
 def test_train_scratch_forgets_the_shared_weights(copy):
     results = execute(**where(copy, mode="train_scratch", max_epoch=1, shared_lr=0.0))
     entry = results["history"][0]
-    search = results_of(run_of(copy, "train", train_type="orig"))
+    search = tiny.results(run_of(copy, "train", train_type="orig"))
     assert entry["validation_perplexity"] > search["validation_perplexity"]
-
-
-# --- what is refused --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "says"),
-    [
-        ({"mode": "single"}, "name its JSON file with --dag_path, or lstm"),
-        ({"mode": "single", "dag_path": "nonesuch.json"}, "nonesuch.json: no such file"),
-        ({"mode": "test", "dag_path": "lstm"}, "lstm: no such file"),
-        ({"mode": "train_scratch", "train_type": "hardcoded", "dataset": "other"}, "no run of hardcoded on other"),
-        ({"mode": "test", "dataset": "other"}, "no run of orig on other; make one with: python main.py"),
-        ({"mode": "train_scratch", "num_blocks": 9}, "num_blocks is 9, but the run"),
-        ({"train_type": "flexible", "num_blocks": 2}, "num_blocks is 2; it must be at least 3 for train_type flexible"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_settings_that_cannot_be_met(home, capsys, monkeypatch, settings, says):
-    before = tiny.tree(home)
-    monkeypatch.chdir(home)
-    assert main(tiny.flags(where(home, **settings))) == 2
-    err = capsys.readouterr().err
-    assert says in err and len(err.splitlines()) == 1
-    assert tiny.tree(home) == before
-
-
-@pytest.mark.parametrize("mode", ["train", "derive", "single"])
-def test_a_run_of_another_mode(copy, capsys, mode):
-    execute(**where(copy, mode="train_scratch", max_epoch=1))
-    path = run_of(copy, "train_scratch")
-    before = tiny.tree(copy)
-    assert main(["--mode", mode, "--load_path", str(path)]) == 2
-    assert f"{path}: is a run of mode train_scratch; this needs a run of mode" in capsys.readouterr().err
-    assert tiny.tree(copy) == before
-
-
-@pytest.mark.parametrize("text", [None, "{", '{"type": "rnn_cell"}', "[]"])
-def test_a_run_whose_architecture_was_damaged(copy, capsys, text):
-    execute(**where(copy, mode="train_scratch", max_epoch=1))
-    path = run_of(copy, "train_scratch") / "architecture.json"
-    path.unlink() if text is None else path.write_text(text)
-    before = tiny.tree(copy)
-    assert main(["--mode", "test", "--load_path", str(path.parent)]) == 2
-    err = capsys.readouterr().err
-    assert "architecture.json" in err and len(err.splitlines()) == 1
-    assert tiny.tree(copy) == before
-
-
-def test_train_scratch_of_a_search_that_began_with_uniform_cells(tmp_path):
-    execute(**tiny.settings(tmp_path, max_epoch=2, controller_start=0.5))
-    found = tiny.only_run(tmp_path / "logs")
-    results = execute(mode="train_scratch", load_path=str(found), max_epoch=2)
-    assert results["epoch"] == 2

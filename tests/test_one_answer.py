@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 import tiny
@@ -12,23 +13,16 @@ from enas.report.animation import find_pictures
 from enas.report.record import read_runs
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.runs.final import final_of
 from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict
 from enas.studies import report as ablation_report
 from enas.studies.ablations import node_removal
 
-KINDS = {
-    "rnn": {},
-    "macro": {
-        "network_type": "cnn",
-        "cnn_space": "macro",
-        "cnn_num_layers": 4,
-        "derive_num_sample": 8,
-        "random_seed": 4,
-    },
-}
+MACRO = {"network_type": "cnn", "cnn_num_layers": 4, "derive_num_sample": 8, "random_seed": 4}
+KINDS = {"rnn": {}, "macro": MACRO}
+# Finds another architecture than the search did.
+derive_more = partial(run.derive, derive_num_sample=60, derive_shortlist=60)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -49,10 +43,6 @@ def search(home, tmp_path, monkeypatch):
     return tiny.only_run(tmp_path / "home" / "logs")
 
 
-def _results(folder) -> dict:
-    return json.loads((folder / "results.json").read_text())
-
-
 def _validation(results: dict) -> float:
     return next(value for name, value in results.items() if name.startswith("validation_"))
 
@@ -60,31 +50,31 @@ def _validation(results: dict) -> float:
 def _another(search):
     """An architecture that the search derived before its last one."""
     found = (json.loads(path.read_text()) for path in (search / "architectures").iterdir())
-    return architecture_from_dict(next(one for one in found if one != _results(search)["architecture"]))
+    return architecture_from_dict(next(one for one in found if one != tiny.results(search)["architecture"]))
 
 
 def _answers(search, tmp_path) -> dict[str, dict]:
     """What each part of the project says the search found."""
-    here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0}
-    answers = {"results.json": _results(search)["architecture"]}
-    answers["test"] = run.test(search, **here)["architecture"]
-    answers["train_scratch"] = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)[
-        "architecture"
-    ]
-    rows = node_removal(load_path=str(search), max_batches=1, **here)
-    answers["ablation"] = rows[0]["architecture"]
     folder = export(search, tmp_path / "taken")
-    answers["export"] = json.loads((folder / "architecture.json").read_text())
     (record,) = read_runs([search], search.parent)
-    answers["report"] = record.results["architecture"]
+    answers = {
+        "results.json": tiny.results(search)["architecture"],
+        "test": run.test(search)["architecture"],
+        "train_scratch": run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"))["architecture"],
+        "ablation": node_removal(load_path=str(search), max_batches=1)[0]["architecture"],
+        "export": json.loads((folder / "architecture.json").read_text()),
+        "report": record.results["architecture"],
+    }
     for name, picture in {"report's picture": record.pictures[-1], "gif": find_pictures(search)[-1]}.items():
         answers[name] = json.loads((search / "architectures" / f"{picture.stem}.json").read_text())
-    card = (folder / "README.md").read_text()
-    metric = next(name for name in _results(search) if name.startswith("validation_"))
-    final = final_of(search, metric.removeprefix("validation_"))
-    score = f"{final.score:.2f}" if final.score > 1 else f"{final.score:.4f}"
-    assert f"{score} ({final.measured_with})" in card
+    results = tiny.results(search)
+    assert f"{_said(_validation(results))} ({results['measured_with']})" in (folder / "README.md").read_text()
     return answers
+
+
+def _said(score: float) -> str:
+    """A perplexity or an accuracy, as cards have it."""
+    return f"{score:.2f}" if score > 1 else f"{score:.4f}"
 
 
 def _all_name(answers: dict[str, dict], architecture: dict) -> bool:
@@ -92,28 +82,28 @@ def _all_name(answers: dict[str, dict], architecture: dict) -> bool:
 
 
 def test_all_name_what_the_search_derived(search, tmp_path):
-    found = _results(search)
+    found = tiny.results(search)
     assert _all_name(_answers(search, tmp_path), found["architecture"])
-    assert _validation(_results(search)) == _validation(found)
+    assert _validation(tiny.results(search)) == _validation(found)
     assert found["measured_with"].startswith("shared weights, epoch 2, step ")
 
 
 def test_all_name_what_was_derived_later(search, tmp_path):
     """More samples, or a limit, find another one, whose picture's name may come first in the alphabet."""
-    before = _results(search)
+    before = tiny.results(search)
     limit = {} if before["network_type"] == "rnn" else {"max_parameters": before["parameters"] - 1}
     with tiny.rendering():
-        after = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0, **limit)
+        after = derive_more(search, **limit)
     assert after["architecture"] != before["architecture"]
     assert _all_name(_answers(search, tmp_path), after["architecture"])
 
 
 def test_derive_keeps_a_better_one_and_says_both(search, capsys):
     with tiny.rendering():
-        best = run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
+        best = derive_more(search)
     files = tiny.tree(search / "architectures")
     capsys.readouterr()
-    again = run.derive(search, derive_num_sample=1, num_gpu=0)
+    again = run.derive(search, derive_num_sample=1)
     said = capsys.readouterr().out
     assert again["architecture"] == best["architecture"] and _validation(again) == _validation(best)
     assert "the best sample validates with " in said and "keeps the architecture it had, which is no worse" in said
@@ -131,12 +121,12 @@ def test_one_that_validates_as_well_does_not_replace_it(search, monkeypatch):
 
 def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):
     """A smaller one is what was asked for, however it validates. All cells of 4 nodes have one size."""
-    before = _results(search)
-    limited = {"derive_num_sample": 60, "max_parameters": before["parameters"] - 1, "num_gpu": 0}
+    before = tiny.results(search)
+    limited = {"derive_num_sample": 60, "max_parameters": before["parameters"] - 1}
     if before["network_type"] == "rnn":
         with pytest.raises(UserError, match="nothing is derived; raise the limit"):
             run.derive(search, **limited)
-        assert _results(search) == before
+        assert tiny.results(search) == before
         return
     after = run.derive(search, **limited)
     assert after["parameters"] < before["parameters"] and after["architecture"] != before["architecture"]
@@ -144,50 +134,47 @@ def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):
 
 def test_another_is_named_by_its_file(search, tmp_path, capsys):
     """It is tested and trained, and stays no more than that: the run's own is what it was."""
-    before, named = _results(search), _another(search)
+    before, named = tiny.results(search), _another(search)
     (tmp_path / "other.json").write_text(json.dumps(named.to_dict()))
-    here = {"data_dir": str(tmp_path / "home" / "data"), "num_gpu": 0, "dag_path": str(tmp_path / "other.json")}
-    tested = run.test(search, **here)
-    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **here)
+    tested = run.test(search, dag_path=str(tmp_path / "other.json"))
+    trained = run.train_scratch(search, dag_path=str(tmp_path / "other.json"), log_dir=str(tmp_path / "s"), max_epoch=1)
     assert tested["architecture"] == trained["architecture"] == named.to_dict()
-    assert _results(search) == before
+    assert tiny.results(search) == before
     assert str(search / "results.json") not in capsys.readouterr().out
 
 
 def test_the_card_of_a_run_of_an_earlier_version_says_the_score_alone(search, tmp_path):
     """It did not write down which weights its score was measured with."""
-    results = _results(search)
+    results = tiny.results(search)
     del results["measured_with"]
     (search / "results.json").write_text(json.dumps(results))
-    card = (export(search, tmp_path / "taken") / "README.md").read_text()
-    assert f"{_validation(results):.2f}." in card or f"{_validation(results):.4f}." in card
+    assert f"{_said(_validation(results))}." in (export(search, tmp_path / "taken") / "README.md").read_text()
 
 
 def test_train_scratch_derives_with_other_settings_than_the_search(search, tmp_path):
     """And writes it down in the search, so that all go on to name the same one."""
-    trained = run.train_scratch(
-        search, max_epoch=1, derive_num_sample=60, derive_shortlist=60, log_dir=str(tmp_path / "s"), num_gpu=0
-    )
-    assert _results(search)["architecture"] == trained["architecture"]
+    more = {"derive_num_sample": 60, "derive_shortlist": 60}
+    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), **more)
+    assert tiny.results(search)["architecture"] == trained["architecture"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"architecture": {"type": "x"}, "validation_perplexity": 3}'])
-def test_one_whose_results_are_damaged_derives_and_goes_on(search, text):
+@pytest.mark.parametrize("text", [None, "[]", '{"architecture": {"type": "x"}, "validation_perplexity": 3}'])
+def test_one_whose_results_are_missing_or_damaged_derives_and_goes_on(search, tmp_path, text):
     """What the error of every other mode advises."""
-    (search / "results.json").write_text(text)
+
+    def spoil() -> None:
+        (search / "results.json").unlink() if text is None else (search / "results.json").write_text(text)
+
+    spoil()
     assert find_pictures(search)
     with pytest.raises(UserError, match="names no architecture; a search makes one with --mode derive"):
-        run.test(search, num_gpu=0)
-    derived = run.derive(search, num_gpu=0)
-    assert run.test(search, num_gpu=0)["architecture"] == derived["architecture"]
-    (search / "results.json").write_text(text)
-    assert run.resume(search, max_epoch=3, num_gpu=0)["epoch"] == 3
-
-
-def test_one_that_was_stopped_before_it_derived_anything_derives(search, tmp_path):
-    (search / "results.json").unlink()
-    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"), num_gpu=0)
-    assert _results(search)["architecture"] == trained["architecture"]
+        run.test(search)
+    derived = run.derive(search)
+    assert run.test(search)["architecture"] == derived["architecture"]
+    spoil()
+    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s")) if text is None else derived
+    assert trained["architecture"] == derived["architecture"]
+    assert run.resume(search, max_epoch=3)["epoch"] == 3
 
 
 def test_the_card_says_when_the_weights_are_not_those_of_the_score(search, tmp_path):
@@ -196,12 +183,4 @@ def test_the_card_says_when_the_weights_are_not_those_of_the_score(search, tmp_p
     progress = tiny.newest_state(search)["progress"]
     card = (export(search, tmp_path / "taken") / "README.md").read_text()
     weights = f"epoch 1, step {progress['total_shared_steps']}"
-    assert f"({_results(search)['measured_with']}; the weights here are of {weights})" in card
-
-
-def test_a_resumed_search_answers_with_its_own_next_derivation(search):
-    run.derive(search, derive_num_sample=60, derive_shortlist=60, num_gpu=0)
-    results = run.resume(search, max_epoch=3, num_gpu=0)
-    assert results["measured_with"].startswith("shared weights, epoch 3, ")
-    state = tiny.newest_state(search)["progress"]
-    assert results["architecture"] == state["architecture"] == _results(search)["architecture"]
+    assert f"({tiny.results(search)['measured_with']}; the weights here are of {weights})" in card

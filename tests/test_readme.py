@@ -53,8 +53,8 @@ def _arguments(words: list[str]) -> list[str]:
         return [*words, "--num_gpu", "0"]  # the sizes are those of the run
     config = words[words.index("--config") + 1] if "--config" in words else "config_ours"
     is_cnn = "cnn" in words or read_variation(config).get("network_type") == "cnn"
-    settings = {**tiny.IMAGE_SETTINGS, "valid_size": 20} if is_cnn else tiny.SETTINGS
-    settings = {**settings, "max_epoch": 1}
+    settings = {**(tiny.IMAGE_SETTINGS if is_cnn else tiny.SETTINGS), "max_epoch": 1}
+    settings |= {"valid_size": 20} if is_cnn else {}
     sizes = {name: value for name, value in settings.items() if f"--{name}" not in given}
     if "--dataset" in given or "--config" in given:
         sizes.pop("dataset", None)
@@ -62,17 +62,15 @@ def _arguments(words: list[str]) -> list[str]:
 
 
 def _run(command: str, monkeypatch) -> None:
-    words = shlex.split(command)[1:]
-    is_module = words[0] == "-m"
-    target, rest = (words[1], words[2:]) if is_module else (words[0], words[1:])
-    takes_settings = not is_module and target != "generate_gif.py"
-    if not is_module:
-        assert tiny.run_script(target, _arguments(rest) if takes_settings else rest) == 0, command
+    script, *rest = shlex.split(command)[1:]
+    if script != "-m":
+        assert tiny.run_script(script, rest if script == "generate_gif.py" else _arguments(rest)) == 0, command
         return
-    monkeypatch.setattr("sys.argv", [target, *rest])
-    monkeypatch.delitem(sys.modules, f"{target}.__main__", raising=False)  # other tests import it
+    module, *rest = rest
+    monkeypatch.setattr("sys.argv", [module, *rest])
+    monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)  # other tests import it
     with pytest.raises(SystemExit) as end:
-        runpy.run_module(target, run_name="__main__", alter_sys=False)
+        runpy.run_module(module, run_name="__main__", alter_sys=False)
     assert end.value.code == 0, command
 
 
@@ -96,20 +94,10 @@ def _imported(tree: ast.Module) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def test_the_commands_are_found():
-    scripts = {shlex.split(command)[1] for command in COMMANDS}
-    assert {
-        "main.py",
-        "generate_gif.py",
-        "train_scripts/train_regular.py",
-        "ablation_studies/node_removal.py",
-    } <= scripts
-    assert len(COMMANDS) > 12
-
-
 @pytest.mark.slow
 def test_every_command_runs(at_home, monkeypatch):
     """In the order of the README, since the later ones use what the earlier ones leave."""
+    assert len(COMMANDS) > 12
     first = next(command for command in COMMANDS if "--train_type orig --mode train" in command)
     with tiny.rendering():
         _run(first, monkeypatch)

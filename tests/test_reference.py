@@ -1,7 +1,5 @@
 """One page defines every setting and every number; this holds it to what the code has and what runs write."""
 
-import json
-
 import pytest
 import tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -9,8 +7,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from docs import reference
 from enas.config import Config, all_settings
 from enas.runs import run
-
-RUNS = ({}, {"network_type": "cnn", "cnn_reward": "log_likelihood"})
 
 
 def test_the_page_is_as_the_code_has_it(monkeypatch, tmp_path):
@@ -23,15 +19,14 @@ def test_the_page_is_as_the_code_has_it(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def folders(trained, tmp_path_factory):
     """A search of each kind, and a training from scratch."""
-    made = []
-    for changes in RUNS:
-        folder = tmp_path_factory.mktemp("reference")
-        run.train(Config(**tiny.settings(folder, **changes)))
-        made.append(tiny.only_run(folder / "logs"))
-        run.train_scratch(made[-1], log_dir=str(folder / "scratch"), max_epoch=1)
-        made.append(tiny.only_run(folder / "scratch"))
+    place = tmp_path_factory.mktemp("reference")
+    run.train(Config(**tiny.settings(place, network_type="cnn", cnn_reward="log_likelihood")))
+    made = [trained, tiny.only_run(place / "logs")]
+    for number, search in enumerate(made[:]):
+        run.train_scratch(search, log_dir=str(place / str(number)), max_epoch=1)
+        made.append(tiny.only_run(place / str(number)))
     return made
 
 
@@ -41,7 +36,7 @@ def test_every_curve_is_defined_and_drawn(folders):
 
 
 def test_every_number_of_results_is_defined_and_written(folders):
-    results = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    results = [tiny.results(folder) for folder in folders]
     entries = [entry for one in results for entry in one["history"]]
     for rows, known in ((results, reference.RESULTS), (entries, reference.HISTORY)):
         names = {name for line in known for name in line.split(", ")}

@@ -16,7 +16,6 @@ from tiny import main
 
 from enas.config import Config
 from enas.rnn.cell import RNNCell
-from enas.rnn.controller import RNNController
 from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
@@ -25,19 +24,11 @@ from enas.search.checkpoint import Checkpoints, load_checkpoint
 EPOCHS = 5
 LONG = {
     "max_epoch": EPOCHS,
-    "shared_max_step": 30,
-    "controller_max_step": 20,
+    "shared_max_step": 12,
+    "controller_max_step": 8,
     "controller_num_aggregate": 2,
     "max_save_num": 3,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_dot():
-    """Not in other processes either."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", "")
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +58,16 @@ def _names(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys):
+def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, monkeypatch):
     """As processes: killed, which loses what came after the last checkpoint, and stopped, which loses nothing."""
     rng = random.Random(1)
+    monkeypatch.setenv("PATH", "")  # they find no Graphviz, which would take most of their time
     argv = tiny.flags(tiny.settings(tmp_path, **LONG))
     stopped = "stopped by SIGTERM; the run is saved and can be resumed\n"
     for epochs, signum, ends in ((1, signal.SIGKILL, (-9, "")), (2, signal.SIGTERM, (143, stopped))):
         process = tiny.start(argv, tmp_path)
         folder = tiny.wait(process, tmp_path / "logs", tiny.has_finished(epochs))
-        time.sleep(rng.uniform(0, 0.1))
+        time.sleep(rng.uniform(0, 0.02))
         process.send_signal(signum)
         status, _, err = tiny.finish(process)
         assert (status, err) == ends
@@ -99,25 +91,23 @@ class SignalAt:
 
 
 @pytest.mark.parametrize(
-    ("method", "call", "signum"),
-    [("shared_loss", 73, signal.SIGTERM), ("rewards", 24, signal.SIGINT), ("rank", 3, signal.SIGTERM)],
+    ("method", "call", "signum", "steps"),
+    [
+        ("shared_loss", 29, signal.SIGTERM, (5, 0)),
+        ("rewards", 10, signal.SIGINT, (12, 4)),
+        ("rank", 3, signal.SIGTERM, (0, 0)),
+    ],
 )
-def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, capsys, method, call, signum):
+def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, capsys, method, call, signum, steps):
     """In the middle of training ω, of training θ, and of deriving: the step is finished, the checkpoint exact."""
     with monkeypatch.context() as patch:
-        action = getattr(LanguageTask, method)
-        interrupting = SignalAt(action, call, signum)
+        interrupting = SignalAt(getattr(LanguageTask, method), call, signum)
         patch.setattr(LanguageTask, method, lambda *args: interrupting(*args))
         assert main(tiny.flags(tiny.settings(tmp_path, **LONG))) == 128 + signum
     assert "can be resumed" in capsys.readouterr().err
     folder = tiny.only_run(tmp_path / "logs")
     progress = tiny.newest_state(folder)["progress"]
-    assert progress["epoch"] == 2
-    assert (progress["shared_step"], progress["controller_sample"]) == {
-        "shared_loss": (13, 0),
-        "rewards": (30, 8),
-        "rank": (0, 0),
-    }[method]
+    assert (progress["epoch"], progress["shared_step"], progress["controller_sample"]) == (2, *steps)
     assert main(["--load_path", str(folder)]) == 0
     _assert_same(folder, undisturbed)
 
@@ -160,21 +150,15 @@ def test_a_signal_during_the_last_evaluation_is_heeded(tmp_path, monkeypatch, ca
     assert _results(folder)["epoch"] == 2
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path, undisturbed):
-    folder = shutil.copytree(undisturbed, tmp_path / "copy")
-    results = execute(load_path=str(folder))
-    assert results["epoch"] == EPOCHS
-    _assert_same(folder, undisturbed)
-
-
-def test_resume_from_the_checkpoint_before_a_truncated_one(tmp_path, undisturbed, capsys):
+@pytest.mark.parametrize("is_truncated", [False, True])
+def test_resuming_a_finished_run_changes_nothing(tmp_path, undisturbed, capsys, is_truncated):
+    """If its newest checkpoint is damaged, it goes on from the one before."""
     folder = shutil.copytree(undisturbed, tmp_path / "copy")
     newest = Checkpoints(folder / "checkpoints").paths()[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
+    if is_truncated:
+        newest.write_bytes(newest.read_bytes()[:1000])
     assert main(["--load_path", str(folder)]) == 0
-    log = capsys.readouterr().out
-    assert f"{newest}: unreadable checkpoint" in log
-    assert f"resumed in epoch {EPOCHS}" in log
+    assert (f"{newest}: unreadable checkpoint" in capsys.readouterr().out) is is_truncated
     _assert_same(folder, undisturbed)
 
 
@@ -183,37 +167,22 @@ def test_the_run_was_worth_comparing(undisturbed):
     first = tiny.trainer(undisturbed.parent.parent, **LONG)
     state = tiny.newest_state(undisturbed)
     assert first.task.model.config.shared_dropout > 0
-    assert isinstance(first.controller, RNNController)
-    assert state["baseline"]["value"].abs().sum() > 0
-    assert state["controller_optimizer"]["state"]
-    assert state["task"]["state"].abs().sum() > 0
-    assert len(state["progress"]["history"]) == EPOCHS
+    assert state["baseline"]["value"].abs().sum() > 0 and state["task"]["state"].abs().sum() > 0
+    assert state["controller_optimizer"]["state"] and len(state["progress"]["history"]) == EPOCHS
     for before, after in ((first.controller, state["controller"]), (first.task.model, state["task"]["model"])):
         moved = [not torch.equal(weight, after[name]) for name, weight in before.state_dict().items()]
         assert sum(moved) > 0.8 * len(moved)
-
-
-def test_a_run_depends_on_its_seed_and_on_nothing_else(tmp_path):
-    states = []
-    for name, seed in {"first": 7, "same": 7, "other": 8}.items():
-        execute(**tiny.settings(tmp_path, log_dir=str(tmp_path / name), max_epoch=1, random_seed=seed))
-        states.append(tiny.newest_state(tiny.only_run(tmp_path / name)))
-    first, same, other = states
-    assert tiny.difference(first, same) is None
-    for part in ("task", "controller", "baseline", "progress"):
-        assert tiny.difference(first[part], other[part]), part
 
 
 def test_adam_goes_on_exactly_too(tmp_path):
     """Its moments and step counts are in the checkpoint, and so is what the cosine schedules go by."""
     changes = {"shared_optim": "adam", "shared_lr": 0.01, "shared_lr_cosine": True, "shared_lr_warmup": 15}
     changes |= {"controller_optim": "momentum", "controller_lr_cosine": True, "max_epoch": 3}
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    execute(**tiny.settings(whole, **changes))
-    execute(**tiny.settings(resumed, **changes))
-    expected, folder = tiny.only_run(whole / "logs"), tiny.only_run(resumed / "logs")
-    Checkpoints(folder / "checkpoints").paths()[-1].unlink()
-    Checkpoints(folder / "checkpoints").paths()[-1].unlink()
+    execute(**tiny.settings(tmp_path, **changes))
+    expected = tiny.only_run(tmp_path / "logs")
+    folder = shutil.copytree(expected, tmp_path / "resumed" / expected.name)
+    for path in Checkpoints(folder / "checkpoints").paths()[-2:]:
+        path.unlink()
     execute(load_path=str(folder))
     _assert_same(folder, expected)
     assert Checkpoints(folder / "checkpoints").load_best()["progress"]["best"] is not None
@@ -222,7 +191,7 @@ def test_adam_goes_on_exactly_too(tmp_path):
 # --- the best epoch of a killed run -----------------------------------------------------------------------------------
 
 CELL = RNNCell(("tanh", "ReLU"), (0,))
-SHORT = {"max_epoch": 5, "shared_max_step": 4, "shared_lr": 40.0, "random_seed": 2}
+SHORT = {"max_epoch": 4, "shared_max_step": 4, "shared_lr": 40.0, "random_seed": 2}
 
 
 def _trained(folder: Path, mode: str, **changes) -> Path:
@@ -233,7 +202,7 @@ def _trained(folder: Path, mode: str, **changes) -> Path:
         run.single(Config(**tiny.settings(folder, mode=mode, **SHORT, **changes)), CELL)
     made = tiny.only_run(folder / "logs")
     scores = [entry["validation_perplexity"] for entry in _results(made)["history"]]
-    assert len(set(scores)) == 5 and 0 < scores.index(min(scores)) < 4
+    assert len(set(scores)) == 4 and 0 < scores.index(min(scores)) < 3
     return made
 
 
@@ -275,7 +244,7 @@ def _tested(folder: Path) -> dict:
 def test_a_run_killed_at_any_moment_keeps_its_best_epoch(tmp_path, mode, max_save_num):
     """The resumed run tests the best epoch of the undisturbed one, with the same score."""
     photos = _photographed(tmp_path, lambda: _trained(tmp_path, mode, max_save_num=max_save_num))
-    assert len(photos) > 10
+    assert len(photos) >= 8
     expected = _tested(tiny.only_run(tmp_path / "logs"))
     for photo in photos:
         _assert_the_best_is_that_of_the_newest(Checkpoints(photo / "checkpoints"))
@@ -312,6 +281,6 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_best_epoch(tmp_path, mode)
     _as_of_an_earlier_version(copy)
     assert _tested(copy) == _tested(folder)
     for path in (folder, copy):
-        run.resume(path, max_epoch=8)
+        run.resume(path, max_epoch=6)
         _tested(path)
     assert _results(copy) == _results(folder)

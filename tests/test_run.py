@@ -1,11 +1,8 @@
-"""From settings to a run folder and back: which run is taken, what derive does, and the scripts."""
+"""From settings to a run folder and back: which run is taken, and what derive does."""
 
 import json
 import re
-import shlex
-import shutil
 
-import pytest
 import tiny
 from tiny import main
 
@@ -14,24 +11,9 @@ from enas.config import config_from
 from enas.data import builtin
 from enas.rnn.cell import RNNCell
 from enas.runs import folder as run_folder
-from enas.runs import run
 from enas.runs.commands import execute
 
 STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder of a finished run that nobody changes."""
-    folder = tmp_path_factory.mktemp("trained")
-    execute(**tiny.settings(folder))
-    return tiny.only_run(folder / "logs")
-
-
-@pytest.fixture
-def folder(tmp_path, trained):
-    """A copy of that run, in `tmp_path/logs`."""
-    return shutil.copytree(trained, tmp_path / "logs" / trained.name)
 
 
 def _made(log_dir, name: str, **params):
@@ -47,17 +29,8 @@ def _made(log_dir, name: str, **params):
 def test_the_run_folder(trained):
     assert re.fullmatch(f"tiny_orig_{STAMP}", trained.name)
     names = {path.name for path in trained.iterdir() if "tfevents" not in path.name}
-    assert names == {
-        ".lock",
-        "data.json",
-        "params.json",
-        "results.json",
-        "train.log",
-        "policy.png",
-        "networks",
-        "architectures",
-        "checkpoints",
-    }
+    files = ".lock data.json params.json results.json train.log policy.png networks architectures checkpoints"
+    assert names == set(files.split())
     params = json.loads((trained / "params.json").read_text())
     assert params == Config(**tiny.settings(trained.parent.parent)).to_dict()
     log = (trained / "train.log").read_text()
@@ -68,13 +41,6 @@ def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path):
     config = Config(log_dir=str(tmp_path))
     folders = [run_folder.make_run_folder(config) for _ in range(2)]
     assert folders[0] != folders[1] and all(folder.is_dir() for folder in folders)
-
-
-def test_train_returns_what_it_wrote(tmp_path):
-    results = run.train(Config(**tiny.settings(tmp_path, max_epoch=1)))
-    folder = tiny.only_run(tmp_path / "logs")
-    assert json.loads((folder / "results.json").read_text()).keys() == results.keys()
-    assert results["architecture"] == json.loads((folder / "results.json").read_text())["architecture"]
 
 
 def test_unknown_words_are_reported(tmp_path, capsys):
@@ -89,6 +55,8 @@ def test_a_built_in_language_is_made_on_first_use(tmp_path, monkeypatch):
     monkeypatch.setitem(builtin.MAKERS, "markov", lambda folder: maker(folder, num_tokens=1000, num_words=8))
     results = execute(**tiny.settings(tmp_path, dataset="markov", max_epoch=1))
     assert results["dataset"] == "markov"
+    written = tiny.results(tiny.only_run(tmp_path / "logs"))
+    assert written == json.loads(json.dumps(results))
     assert (tmp_path / "data" / "markov" / "train.txt").is_file()
 
 
@@ -96,16 +64,18 @@ def test_a_built_in_language_is_made_on_first_use(tmp_path, monkeypatch):
 
 
 def test_derive(tmp_path, folder, trained, capsys):
-    checkpoints = tiny.tree(folder / "checkpoints")
+    checkpoints, curve = tiny.tree(folder / "checkpoints"), tiny.curve(folder, "eval/validation_perplexity")
+    assert [step for step, _ in curve] == [16, 32]
     assert main(["--mode", "derive", "--load_path", str(folder), "--derive_num_sample", "20"]) == 0
-    results = json.loads((folder / "results.json").read_text())
-    before = json.loads((trained / "results.json").read_text())
+    results = tiny.results(folder)
+    before = tiny.results(trained)
     assert (results["mode"], results["epoch"], results["history"]) == ("derive", 2, before["history"])
     cell = RNNCell.from_dict(results["architecture"])
     assert cell.num_blocks == tiny.SETTINGS["num_blocks"]
     name = f"2-20-{results['validation_perplexity']:.4f}-best"
     assert RNNCell.load(folder / "architectures" / f"{name}.json") == cell
     assert tiny.tree(folder / "checkpoints") == checkpoints
+    assert tiny.curve(folder, "eval/validation_perplexity") == curve
     out = capsys.readouterr().out
     assert f"validation perplexity {results['validation_perplexity']:.2f}" in out
     assert json.dumps(results["architecture"]) in out
@@ -119,12 +89,15 @@ def test_derive_twice_gives_the_same(folder):
 
 
 def test_a_run_goes_on_after_a_derivation(tmp_path, folder):
-    execute(mode="derive", load_path=str(folder))
+    """As if there had been none, and answers with its own next one."""
+    execute(mode="derive", load_path=str(folder), derive_num_sample=60)
     results = execute(mode="train", load_path=str(folder), max_epoch=3)
     assert (results["mode"], results["epoch"]) == ("train", 3)
+    assert results["measured_with"].startswith("shared weights, epoch 3, ")
     whole = execute(**tiny.settings(tmp_path, log_dir=str(tmp_path / "whole"), max_epoch=3))
     assert results["architecture"] == whole["architecture"]
     assert results["validation_perplexity"] == whole["validation_perplexity"]
+    assert results["architecture"] == tiny.newest_state(folder)["progress"]["architecture"]
 
 
 # --- which run --------------------------------------------------------------------------------------------------------
@@ -142,19 +115,9 @@ def test_the_newest_run_of_dataset_and_train_type(tmp_path, capsys):
     assert capsys.readouterr().out == f"taking the newest run, {tmp_path / 'a_orig_2026-01-02_00-00-00'}\n"
 
 
-def test_derive_takes_the_newest_run_and_says_which(tmp_path, folder, capsys):
-    """Settings that the run has anyway need not be repeated, and may be."""
-    shutil.copytree(folder, folder.parent / "tiny_orig_2001-01-01_00-00-00")
-    argv = ["--mode", "derive", "--dataset", "tiny", "--log_dir", str(folder.parent), "--shared_embed", "8"]
-    assert main(argv) == 0
-    assert capsys.readouterr().out.startswith(f"taking the newest run, {folder}\n")
-    assert json.loads((folder / "results.json").read_text())["mode"] == "derive"
-
-
-@pytest.mark.parametrize("names", ["path", "name", "trailing slash"])
-def test_load_path_is_a_path_or_a_name(folder, names):
-    load_path = {"path": str(folder), "name": folder.name, "trailing slash": f"{folder}/"}[names]
-    assert run_folder.find_run(load_path, folder.parent) == folder
+def test_load_path_is_a_path_or_a_name(folder):
+    for load_path in (str(folder), folder.name, f"{folder}/"):
+        assert run_folder.find_run(load_path, folder.parent) == folder
 
 
 def test_params_of_a_resumed_run(folder):
@@ -168,34 +131,9 @@ def test_flags_that_agree_with_the_run_are_welcome(folder):
     assert run_folder.run_config(folder, settings).train_type == "orig"
 
 
-# --- the scripts ------------------------------------------------------------------------------------------------------
-
-
-def test_the_command_that_people_know(tmp_path, monkeypatch, capsys):
-    """From any folder, with sizes that make it quick."""
-    command = shlex.split(
-        "--network_type rnn --dataset tiny --controller_optim adam --controller_lr 0.00035 --shared_optim sgd "
-        "--shared_lr 20.0 --entropy_coeff 0.0001 --train_type orig --mode train"
-    )
-    tiny.write_corpus(tmp_path / "data" / "tiny")
-    sizes = {name: value for name, value in tiny.SETTINGS.items() if f"--{name}" not in command}
-    monkeypatch.chdir(tmp_path)
-    assert tiny.run_script("train_scripts/train_regular.py", [*command, *tiny.flags(sizes)]) == 0
-    results = json.loads((tiny.only_run(tmp_path / "logs") / "results.json").read_text())
-    assert (results["dataset"], results["epoch"]) == ("tiny", 2)
-    assert "epoch 2/2" in capsys.readouterr().out
-    same = execute(**tiny.settings(tmp_path, log_dir=str(tmp_path / "again"), shared_lr=20.0))
-    assert results["validation_perplexity"] == same["validation_perplexity"]
-
-
-def test_two_processes_on_one_run_are_refused_in_a_line(tmp_path, capsys):
-    execute(**tiny.settings(tmp_path, max_epoch=1))
-    folder = tiny.only_run(tmp_path / "logs")
-    before = (folder / "results.json").read_text()
-    with run_folder.only_user(folder):
-        for words in (["--mode", "derive"], ["--mode", "test"], ["--max_epoch", "2"]):
-            assert main(["--load_path", str(folder), *words]) == 2
-            line = f"error: {folder}: another process is at work on this run; wait for its end, or stop it\n"
-            assert capsys.readouterr().err == line
-    assert (folder / "results.json").read_text() == before
+def test_two_processes_on_one_run_are_refused_in_a_line(folder, capsys):
+    for words in (["--mode", "derive"], ["--mode", "test"], ["--max_epoch", "3"]):
+        with run_folder.only_user(folder):
+            line = tiny.refusal(["--load_path", str(folder), *words], folder, capsys)
+        assert line == f"error: {folder}: another process is at work on this run; wait for its end, or stop it\n"
     assert main(["--load_path", str(folder), "--mode", "derive"]) == 0

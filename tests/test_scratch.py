@@ -1,5 +1,6 @@
 """One architecture from scratch: its own weights, averaged SGD, early stop, the best epoch tested, exact resume."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -33,18 +34,12 @@ def test_the_model_is_the_architecture_and_no_more(tmp_path):
     assert not model.config.shared_batch_norm and not hasattr(model, "norm_scale")
 
 
-def test_a_cell_with_a_removed_node_is_trained_as_it_is(tmp_path):
+def test_a_cell_with_a_removed_node_learns(tmp_path):
     cell = RNNCell(("tanh", "ReLU", "identity", "tanh"), (0, 1, 2)).remove_node(2)
-    trainer = tiny.scratch_trainer(tmp_path, cell, max_epoch=1)
-    assert set(trainer.task.model.edges) == {"0_1", "1_3"}
-    assert math.isfinite(trainer.train()["validation_perplexity"])
-
-
-def test_training_learns(tmp_path):
     settings = {"shared_optim": "adam", "shared_lr": 0.01, "shared_max_step": 60, "max_epoch": 3}
-    calm = {"shared_dropoute": 0.0, "shared_dropouti": 0.0, "shared_dropout": 0.0, "shared_wdrop": 0.0}
-    results = tiny.scratch_trainer(tmp_path, CELL, **settings, **calm).train()
-    scores = [entry["validation_perplexity"] for entry in results["history"]]
+    trainer = tiny.scratch_trainer(tmp_path, cell, **settings, **tiny.CALM)
+    assert set(trainer.task.model.edges) == {"0_1", "1_3"}
+    scores = [entry["validation_perplexity"] for entry in trainer.train()["history"]]
     # The text follows the alphabet four times in five, within sentences of random starts: well under its ten words.
     assert scores == sorted(scores, reverse=True) and scores[-1] < 6
 
@@ -58,10 +53,9 @@ def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_p
     tiny.with_large_embeddings(trainer.task.model)
     corpus = replace(trainer.task.corpus, test=trainer.task.corpus.test.repeat(100)[:5000])
     trainer.task.corpus = corpus
-    passes, score = [], trainer.task.model.score
-    trainer.task.model.score = lambda inputs, *rest: passes.append(len(inputs)) or score(inputs, *rest)
+    passes = tiny.spy(trainer.task.model, "score")
     columns = trainer.task.evaluate(CELL, "test")
-    assert passes == [6] * 42 + [4]
+    assert [len(inputs) for (inputs, *_), _ in passes] == [6] * 42 + [4]
     stream = LanguageTask(corpus, trainer.task.model, replace(trainer.task.config, batch_size=1))
     assert columns == pytest.approx(stream.evaluate(CELL, "test"), rel=1e-6)
 
@@ -76,15 +70,10 @@ def as_enas_lm(tmp_path):
     return tiny.scratch_trainer(tmp_path, CELL, **{**read_variation("ptb_final"), **sizes}).task.model.eval()
 
 
-def test_enas_lm_reads_embeddings_as_they_are(as_enas_lm):
-    words, read = torch.tensor([[0, 3], [2, 1]]), []
-    run_cells = as_enas_lm.run_cells
-    as_enas_lm.run_cells = lambda embedded, *rest: (read.append(embedded), run_cells(embedded, *rest))[1]
+def test_enas_lm_reads_embeddings_as_they_are_and_starts_without_a_bias_of_the_decoder(as_enas_lm):
+    words, calls = torch.tensor([[0, 3], [2, 1]]), tiny.spy(as_enas_lm, "run_cells")
     as_enas_lm(words, [CELL], as_enas_lm.initial_state(1, 2))
-    assert torch.equal(read[0], as_enas_lm.embedding[words])
-
-
-def test_enas_lm_starts_without_a_bias_of_the_decoder(as_enas_lm):
+    assert torch.equal(calls[0][0][0], as_enas_lm.embedding[words])
     assert not as_enas_lm.decoder_bias.any()
 
 
@@ -120,16 +109,15 @@ def test_enas_lm_bounds_no_state(as_enas_lm):
 )
 def test_when_averaging_begins(tmp_path, patience, scores, begins):
     """Merity et al. 2017, algorithm 1: after epoch t when v_t > min(v_0 … v_{t−n−1})."""
-    trainer = tiny.scratch_trainer(tmp_path, CELL, shared_max_step=1, scratch_asgd_patience=patience)
-    scripted(trainer, scores)
-    found = None
-    for epoch in range(1, len(scores) + 1):
+    trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, shared_max_step=1, scratch_asgd_patience=patience), scores)
+    averages = []
+    for _ in scores:
         trainer.train_shared()
         trainer.finish_epoch()
-        if trainer.average is not None and found is None:
-            found = epoch
+        averages.append(trainer.average is not None)
+    assert averages == [begins is not None and epoch >= begins for epoch in range(1, len(scores) + 1)]
     expected = next((t + 1 for t in range(patience + 1, len(scores)) if scores[t] > min(scores[: t - patience])), None)
-    assert found == begins == (expected if patience else None)
+    assert begins == (expected if patience else None)
 
 
 def test_the_average_is_the_mean_of_all_weights_since(tmp_path):
@@ -138,15 +126,8 @@ def test_the_average_is_the_mean_of_all_weights_since(tmp_path):
         trainer.train_shared()
         trainer.finish_epoch()
     assert trainer.average is not None
-    weights = dict(trainer.task.model.named_parameters())
-    seen = []
-    step = trainer.step_shared
-
-    def watched():
-        step()
-        seen.append({name: weight.detach().double().clone() for name, weight in weights.items()})
-
-    trainer.step_shared = watched
+    weights, step, seen = dict(trainer.task.model.named_parameters()), trainer.step_shared, []
+    trainer.step_shared = lambda: (step(), seen.append({name: one.detach().double() for name, one in weights.items()}))
     trainer.train_shared()
     assert len(seen) == tiny.SETTINGS["shared_max_step"]
     for name, average in trainer.average.module.named_parameters():
@@ -158,15 +139,14 @@ def test_the_average_is_the_mean_of_all_weights_since(tmp_path):
 def test_evaluation_reads_the_average_and_training_goes_on_with_the_weights(tmp_path):
     trainer = tiny.scratch_trainer(tmp_path, CELL)
     model = trainer.task.model
+    own = copy.deepcopy(dict(model.state_dict()))
     trainer.average = torch.optim.swa_utils.AveragedModel(model)
-    own = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    with torch.no_grad():
-        for weight in trainer.average.module.parameters():
-            weight.zero_()
+    for weight in trainer.average.module.parameters():
+        weight.data.zero_()
     entry = {}
     trainer.evaluate(entry)  # all-zero weights: every word is as likely
     assert entry["validation_perplexity"] == pytest.approx(model.vocab_size)
-    assert all(torch.equal(weight, own[name]) for name, weight in model.named_parameters())
+    assert tiny.difference(dict(model.state_dict()), own) is None
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -199,9 +179,7 @@ def test_the_best_epoch_is_reported_and_tested(tmp_path):
     assert best["progress"]["epoch"] == 2
     trainer.task.evaluate = evaluate
     score = trainer.test()
-    assert all(
-        torch.equal(value, best["task"]["model"][name]) for name, value in trainer.task.model.state_dict().items()
-    )
+    assert tiny.difference(dict(trainer.task.model.state_dict()), dict(best["task"]["model"])) is None
     assert score == evaluate(CELL, "test")
     assert results["num_parameters"] == sum(weight.numel() for weight in trainer.task.model.parameters())
 
@@ -238,37 +216,24 @@ def test_the_test_split_is_one_stream(tmp_path):
 # --- random lengths ---------------------------------------------------------------------------------------------------
 
 
-def test_the_learning_rate_follows_the_length(tmp_path):
-    trainer = tiny.scratch_trainer(tmp_path, CELL, shared_rnn_max_length=20, shared_lr=3.0)
-    shared_loss, lengths, rates = trainer.task.shared_loss, [], []
-    cursors = trainer.task._train
-
-    def watched(architectures):
-        start = cursors.cursor
-        out = shared_loss(architectures)
-        lengths.append((cursors.cursor or len(cursors.rows) - 1) - start)
-        return out
-
-    step = trainer.step_shared
-    trainer.task.shared_loss = watched
+@pytest.mark.parametrize("is_random", [True, False])
+def test_the_learning_rate_follows_the_length(tmp_path, is_random):
+    changes = {"shared_rnn_max_length": 20, "shared_lr": 3.0, "scratch_random_length": is_random}
+    trainer = tiny.scratch_trainer(tmp_path, CELL, **changes)
+    step, calls, rates = trainer.step_shared, tiny.spy(trainer.task.model, "loss"), []
     trainer.step_shared = lambda: (rates.append(trainer.shared_optimizer.param_groups[0]["lr"]), step())
     trainer.train_shared()
-    assert len(set(lengths)) > 3
-    assert rates == pytest.approx([3.0 * length / 20 for length in lengths])
-
-
-def test_a_fixed_length_leaves_the_learning_rate_alone(tmp_path):
-    trainer = tiny.scratch_trainer(tmp_path, CELL, shared_lr=3.0, scratch_random_length=False)
-    trainer.train_shared()
-    assert trainer.task.lr_scale == 1.0 and trainer.shared_optimizer.param_groups[0]["lr"] == 3.0
+    lengths = [len(inputs) for (inputs, *_), _ in calls]
+    assert (len(set(lengths)) > 3) is is_random
+    assert rates == pytest.approx([3.0 * length / 20 if is_random else 3.0 for length in lengths])
 
 
 # --- resume -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("patience", [0, 1], ids=["weights", "average"])
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, patience):
-    settings = {"max_epoch": 5, "shared_lr": 30.0, "scratch_asgd_patience": patience}
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path):
+    """Its average goes on too."""
+    settings = {"max_epoch": 5, "shared_lr": 30.0, "scratch_asgd_patience": 1}
     whole = tiny.scratch_trainer(tmp_path / "whole", CELL, **settings)
     whole.train()
     first = tiny.scratch_trainer(tmp_path / "parts", CELL, **settings)
@@ -279,7 +244,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, patience):
     second.train()
     states = [tiny.without_clock(trainer.state_dict()) for trainer in (whole, second)]
     assert tiny.difference(*states) is None
-    assert (states[0]["average"] is None) == (patience == 0)
+    assert states[0]["average"] is not None
 
 
 # --- the LSTM ---------------------------------------------------------------------------------------------------------
@@ -289,26 +254,16 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path, patience):
 def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     sizes = {"shared_embed": 12, "shared_hid": 12} if tie_weights else {"shared_embed": 10, "shared_hid": 14}
     config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
-    corpus = load_data(config)
-    lstm = nearest_lstm(config)
-    task = scratch_task(config, corpus, lstm, torch.device("cpu"))
-    cell = scratch_task(config, corpus, CELL, torch.device("cpu"))
-    wanted, found = (sum(weight.numel() for weight in made.model.parameters()) for made in (cell, task))
-    others = [
-        LSTMModel(
-            len(corpus.vocabulary),
-            LanguageModelConfig(shared_embed=hidden if tie_weights else 10, shared_hid=hidden, tie_weights=tie_weights),
-        )
-        for hidden in (lstm.hidden - 1, lstm.hidden + 1)
-    ]
-    for other in others:
-        assert abs(found - wanted) <= abs(sum(weight.numel() for weight in other.parameters()) - wanted)
+    corpus, lstm = load_data(config), nearest_lstm(config)
 
+    def size(model: torch.nn.Module) -> int:
+        return sum(weight.numel() for weight in model.parameters())
 
-def test_an_lstm_trains_and_is_tested(tmp_path):
-    config = Config(**tiny.settings(tmp_path))
-    lstm = nearest_lstm(config)
-    trainer = tiny.scratch_trainer(tmp_path, lstm, max_epoch=2, shared_activation_reg=0.1, shared_norm_stabilizer=0.1)
-    results = trainer.train()
-    assert results["architecture"] == lstm.to_dict()
-    assert math.isfinite(results["validation_perplexity"]) and math.isfinite(trainer.test())
+    def other(hidden: int) -> LSTMModel:
+        embed = hidden if tie_weights else 10
+        part = LanguageModelConfig(shared_embed=embed, shared_hid=hidden, tie_weights=tie_weights)
+        return LSTMModel(len(corpus.vocabulary), part)
+
+    wanted, found = (size(scratch_task(config, corpus, one, torch.device("cpu")).model) for one in (CELL, lstm))
+    for hidden in (lstm.hidden - 1, lstm.hidden + 1):
+        assert abs(found - wanted) <= abs(size(other(hidden)) - wanted)

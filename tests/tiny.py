@@ -1,5 +1,6 @@
 """Runs so small that a test can afford them, and ways to look at what they left."""
 
+import json
 import os
 import random
 import runpy
@@ -19,6 +20,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
@@ -26,16 +28,25 @@ from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.runs.opening import cost_of, make_problem, make_trainer
+from enas.search import precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 
 main = partial(run_command, "search")
 ROOT = Path(__file__).resolve().parent.parent
 
-SETTINGS = {
+_EITHER = {
     "dataset": "tiny",
     "num_gpu": 0,
     "num_threads": 1,
     "precision": "float32",
+    "controller_hid": 8,
+    "max_epoch": 2,
+    "save_epoch": 1,
+    "log_step": 1,
+    "derive_max_batches": 2,
+}
+SETTINGS = {
+    **_EITHER,
     "num_blocks": 4,
     "batch_size": 4,
     "shared_embed": 8,
@@ -43,22 +54,14 @@ SETTINGS = {
     "shared_rnn_max_length": 6,
     "shared_max_step": 10,
     "shared_lr": 1.0,
-    "controller_hid": 8,
     "controller_max_step": 6,
-    "max_epoch": 2,
-    "save_epoch": 1,
-    "log_step": 1,
     "derive_num_sample": 5,
-    "derive_max_batches": 2,
 }
 # Language models without dropout, for tests of something else.
 CALM = {"shared_dropoute": 0.0, "shared_dropouti": 0.0, "shared_dropout": 0.0, "shared_wdrop": 0.0}
 IMAGE_SETTINGS = {
+    **_EITHER,
     "network_type": "cnn",
-    "dataset": "tiny",
-    "num_gpu": 0,
-    "num_threads": 1,
-    "precision": "float32",
     "cnn_num_layers": 3,
     "cnn_num_blocks": 2,
     "cnn_hid": 4,
@@ -66,13 +69,8 @@ IMAGE_SETTINGS = {
     "shared_max_step": 5,
     "scratch_cnn_hid": 4,
     "scratch_cnn_num_layers": 3,
-    "controller_hid": 8,
     "controller_max_step": 4,
-    "max_epoch": 2,
-    "save_epoch": 1,
-    "log_step": 1,
     "derive_num_sample": 4,
-    "derive_max_batches": 2,
 }
 CLASSES = ("red", "green", "blue")
 SUMMARY = ("mean", "std", "median", "lower_quartile", "upper_quartile", "best")  # of the policy, and of uniform samples
@@ -124,27 +122,48 @@ def settings(folder: Path, **changes) -> dict:
     return {**(IMAGE_SETTINGS if is_cnn else SETTINGS), **places, **changes}
 
 
-needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="the Graphviz program `dot` is not installed")
-_PIPE, _PRINT = graphviz.Digraph.pipe, FigureCanvasAgg.print_png
+has_dot = shutil.which("dot") is not None
+needs_dot = pytest.mark.skipif(not has_dot, reason="the Graphviz program `dot` is not installed")
 
 
-def no_dot(*args, **kwargs):
+def _no_dot(*args, **kwargs):
     """Graphviz as it is where `dot` is not installed."""
     raise graphviz.ExecutableNotFound(["dot"])
 
 
-def no_plot(canvas, file) -> None:
+def _no_plot(canvas, file) -> None:
     """Write a picture of one pixel instead of a plot."""
     Image.new("RGB", (1, 1)).save(file, "PNG")
 
 
+# (owner, name, the stub that tests have unless they ask for the real one)
+DRAWING = ((graphviz.Digraph, "pipe", _no_dot), (FigureCanvasAgg, "print_png", _no_plot))
+STUBS = (*DRAWING, (os, "fsync", lambda descriptor: None), (precision, "BFLOAT16_INSTRUCTIONS", ()))
+_REAL = {(owner, name): getattr(owner, name) for owner, name, _ in STUBS}
+
+
 @contextmanager
-def rendering() -> Iterator[None]:
-    """Drawings and plots are made inside this block, which takes most of the time of a small run."""
+def real(stubs: tuple = STUBS) -> Iterator[None]:
+    """Inside this block nothing is stubbed, or not these."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphviz.Digraph, "pipe", _PIPE)
-        patch.setattr(FigureCanvasAgg, "print_png", _PRINT)
+        for owner, name, _ in stubs:
+            patch.setattr(owner, name, _REAL[owner, name])
         yield
+
+
+rendering = partial(real, DRAWING)  # drawings and plots are made, which takes most of the time of a small run
+
+
+def spy(owner: object, name: str) -> list[tuple[tuple, object]]:
+    """Record each call of a method of an object, which goes on as before: positional arguments and result."""
+    method, calls = getattr(owner, name), []
+
+    def spied(*args, **kwargs):
+        calls.append((args, method(*args, **kwargs)))
+        return calls[-1][1]
+
+    setattr(owner, name, spied)
+    return calls
 
 
 def flags(values: dict) -> list[str]:
@@ -156,23 +175,21 @@ def _text(value) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def trainer(folder: Path, **changes):
+def trainer(folder: Path, architecture=None, /, **changes):
     """A Trainer of a tiny run that writes down nothing but its checkpoints, in `folder/run`."""
-    made = _trainer(Config(**settings(folder, **changes)), folder, None)
-    made.folder = None
-    return made
-
-
-def scratch_trainer(folder: Path, architecture, **changes):
-    """The same for one architecture from scratch."""
-    return _trainer(Config(**settings(folder, mode="single", **changes)), folder, architecture)
-
-
-def _trainer(config: Config, folder: Path, architecture):
+    config = Config(**settings(folder, **changes))
     seed_everything(config.random_seed)
     data = config.space.problem().load_data(config)
     task, controller = make_problem(config, data, architecture, torch.device("cpu"))
-    return make_trainer(config, task, controller, folder / "run", cost=cost_of(config, data))
+    made = make_trainer(config, task, controller, folder / "run", cost=cost_of(config, data))
+    if architecture is None:
+        made.folder = None
+    return made
+
+
+def scratch_trainer(folder: Path, architecture, /, **changes):
+    """The same for one architecture from scratch."""
+    return trainer(folder, architecture, mode="single", **changes)
 
 
 def with_large_embeddings(model):
@@ -198,6 +215,11 @@ def only_run(log_dir: Path) -> Path:
     return folder
 
 
+def results(folder: Path) -> dict:
+    """What a run's results.json holds."""
+    return json.loads((folder / "results.json").read_text())
+
+
 def newest_state(folder: Path) -> dict:
     """The newest checkpoint of a run, without the clock's readings."""
     return without_clock(load_checkpoint(Checkpoints(folder / "checkpoints").paths()[-1]))
@@ -218,22 +240,32 @@ def difference(a, b, path: str = "state") -> str | None:
     if isinstance(a, torch.Tensor):
         same = a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
         return None if same else path
-    if isinstance(a, dict):
-        if list(a) != list(b):
-            return f"{path}: keys {list(a)} and {list(b)}"
-        return next(filter(None, (difference(a[key], b[key], f"{path}.{key}") for key in a)), None)
     if isinstance(a, (list, tuple)):
-        if len(a) != len(b):
-            return f"{path}: lengths {len(a)} and {len(b)}"
-        return next(
-            filter(None, (difference(x, y, f"{path}.{i}") for i, (x, y) in enumerate(zip(a, b, strict=True)))), None
-        )
-    return None if a == b else f"{path}: {a!r} and {b!r}"
+        a, b = dict(enumerate(a)), dict(enumerate(b))
+    if not isinstance(a, dict):
+        return None if a == b else f"{path}: {a!r} and {b!r}"
+    if list(a) != list(b):
+        return f"{path}: keys {list(a)} and {list(b)}"
+    return next(filter(None, (difference(a[key], b[key], f"{path}.{key}") for key in a)), None)
+
+
+def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
+    """The points of a curve in TensorBoard's files: step and value."""
+    return [(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars(tag)]
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything under a folder: paths and contents, None for a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def moved(home: Path, place: Path) -> Path:
+    """A copy of `home`, with its runs and their data, in `place`."""
+    shutil.copytree(home, place, dirs_exist_ok=True)
+    for path in place.glob("logs/*/params.json"):
+        places = {"data_dir": str(place / "data"), "log_dir": str(place / "logs")}
+        path.write_text(json.dumps(json.loads(path.read_text()) | places))
+    return place
 
 
 def run_script(script: str | Path, argv: list[str]) -> int:
@@ -259,14 +291,9 @@ def refusal(argv: list[str], folder: Path, capsys, command: Callable = main) -> 
 def start(argv: list[str], cwd: Path, script: str = "main.py") -> subprocess.Popen:
     """A script of the project as a process of its own, with as many threads as this one."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / script), *argv],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = [sys.executable, str(ROOT / script), *argv]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -280,9 +307,9 @@ def wait(process: subprocess.Popen, log_dir: Path, holds: Callable[[Path], bool]
     until = time.monotonic() + 600
     while time.monotonic() < until:
         assert process.poll() is None, finish(process)
-        folders = list(log_dir.iterdir()) if log_dir.exists() else []
-        if folders and holds(folders[0]):
-            return folders[0]
+        found = next((path for path in log_dir.glob("*") if holds(path)), None)
+        if found is not None:
+            return found
         time.sleep(0.002)
     process.kill()
     raise AssertionError("the run did not come as far as it should")
