@@ -70,9 +70,8 @@ def table_figure(
         columns: the activations or operations, C of them.
         values: the scores, [R, C].
         own: for each row the column of the node's own activation, which is outlined; None outlines none.
-        baseline: the unedited score; where it is not finite, all of the table is grey.
-        metric: what the scores measure.
-        higher_is_better: whether more of it is.
+        baseline: the unedited score; if it is not finite, the whole table is grey.
+        metric, higher_is_better: what the scores measure.
         names: what a row is, and what a column is, such as "node" and "activation".
         title: above the plot.
     """
@@ -105,9 +104,8 @@ def table_figure(
 
 def _difference_norm(scores: np.ndarray, baseline: float) -> Normalize:
     """From differences to the baseline to colours, 0 to the middle one."""
-    sizes = np.abs(scores - baseline)
-    is_finite = np.isfinite(sizes)
-    finite, sizes = scores[is_finite], sizes[is_finite]
+    finite = scores[np.isfinite(scores - baseline)]
+    sizes = np.abs(finite - baseline)
     largest = sizes.max(initial=0) or 1.0
     if not sizes.any() or not _needs_log([*finite, baseline]):
         return CenteredNorm(halfrange=largest)

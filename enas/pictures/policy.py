@@ -1,20 +1,13 @@
 """The policy of a controller over the epochs of a run: a heat map of the probability of each choice."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from enas.pictures.plots import write_figure
 from enas.search.space import Space
 
 WIDEST = 14.0  # inches; more evaluations get narrower columns
-
-
-def draw_policy(space: Space[Any], decisions: list[list[Any]], path: Path) -> Path:
-    """Write `policy_figure` to `path`, a PNG; returns the file written."""
-    return write_figure(policy_figure(space, decisions), path)
 
 
 def policy_figure(space: Space[Any], decisions: list[list[Any]]) -> Figure:

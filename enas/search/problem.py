@@ -18,10 +18,7 @@ from enas.settings import ConfigLike
 
 
 class Data(Protocol):
-    """What `SearchSpace.load_data` returns.
-
-    Where it has an `identity` too (`enas.data.identity`), a run refuses to go on with other data.
-    """
+    """Data; if it has an `identity` too (`enas.data.identity`), a run refuses to go on with other data."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -60,23 +57,21 @@ def trained(
     part: type[ControllerConfig],
     independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
 ) -> Callable[[ConfigLike], Controller[Any]]:
-    """What makes the trained controller of a space, of the type that controller_type says.
+    """Return the maker of a space's trained controller, of the type that controller_type says.
 
     Args:
-        space: makes what is sampled.
+        space: makes the space.
         lstm: (space, settings of `part`) to a controller, for controller_type lstm.
         part: the `Settings` class of that controller.
         independent: (space, settings) to a controller, for controller_type independent.
     """
-
-    def make(config: ConfigLike) -> Controller[Any]:
-        if config.controller_type == "independent":
-            return independent(space(config), config)
-        return lstm(space(config), config[part])
-
-    return make
+    return lambda config: (
+        independent(space(config), config)
+        if config.controller_type == "independent"
+        else lstm(space(config), config[part])
+    )
 
 
 def uniform(space: Callable[[ConfigLike], Space[Any]]) -> Callable[[ConfigLike], Controller[Any]]:
-    """What makes the controller of train_type random."""
+    """Return the maker of the controller of train_type random."""
     return lambda config: RandomController(space(config), config.shared_balanced)

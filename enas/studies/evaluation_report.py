@@ -41,11 +41,9 @@ def report(results: dict[str, Any], metric: Metric) -> list[str]:
             lines.append(_LINE.format(name, split, f"{mean:.{decimals}f}", deviation, what, inside))
     for name, found in results["methods"].items():
         if "parameters" in found:
-            average = Cost(*(round(np.mean(found[key])) for key in ("parameters", "multiply_adds")))
-            lines.append(f"{name:15} {average}")
+            lines.append(f"{name:15} {Cost(*(round(np.mean(found[key])) for key in ('parameters', 'multiply_adds')))}")
     for one in results["comparisons"]:
-        interval = _interval(one["interval"], f"+.{decimals}f")
-        difference = f"{one['difference']:+.{decimals}f}{interval}"
+        difference = f"{one['difference']:+.{decimals}f}{_interval(one['interval'], f'+.{decimals}f')}"
         p = "" if one["p"] is None else f", p = {one['p']:.2g} (Student's t)"
         lines.append(f"{one['of']} − {one['with']}, {one['split']}: {difference}{p}")
     for name, all_of_it in results["tau"].items():
