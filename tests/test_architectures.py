@@ -312,13 +312,6 @@ def test_json_that_is_no_architecture(architecture, change, message):
             MicroNetwork.from_dict(MICRO.to_dict() | {"reduction": changed})
 
 
-@pytest.mark.parametrize("name", ["absent.json", "."])
-def test_load_names_a_missing_file(tmp_path, name):
-    path = tmp_path / name
-    with pytest.raises(FileNotFoundError, match=re.escape(f"{path}: no such file")):
-        RNNCell.load(path)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -333,6 +326,9 @@ def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path, content, messag
     path.write_bytes(content)
     with refused(f"{path}: {message}"):
         RNNCell.load(path)
+    for missing in (tmp_path / "absent.json", tmp_path):
+        with pytest.raises(FileNotFoundError, match=re.escape(f"{missing}: no such file")):
+            load_architecture(missing)
 
 
 # Edited copies
