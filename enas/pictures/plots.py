@@ -6,7 +6,7 @@ Figures are made without pyplot, so that a plot keeps no global state and needs 
 import io
 import math
 from collections.abc import Sequence
-from itertools import chain, cycle
+from itertools import chain
 from pathlib import Path
 
 import matplotlib
@@ -27,10 +27,15 @@ COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
 # The Okabe-Ito palette, without black.
 SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 
-_DPI = 150
 _LETTER = 0.095  # inches, about the width of one in a group's label
 # Keeps the line of the unedited one out of the numbers.
 _LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+
+
+def new_figure(width: float, height: float, dpi: int = 150) -> tuple[Figure, Axes]:
+    """A figure of this size in inches, and its axes."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def png_of(figure: Figure) -> bytes:
@@ -79,10 +84,7 @@ def table_figure(
     differences = np.ma.masked_invalid(scores - baseline)
     norm = _difference_norm(scores, baseline)
 
-    figure = Figure(
-        figsize=(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows))), dpi=_DPI, layout="constrained"
-    )
-    axes = figure.add_subplot()
+    figure, axes = new_figure(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows)))
     colour_map = COLOUR_MAP.reversed() if higher_is_better else COLOUR_MAP
     image = axes.imshow(differences, cmap=colour_map, norm=norm, aspect="auto")
     axes.set_xticks(range(len(columns)), columns)
@@ -155,10 +157,10 @@ def bars_figure(
         texts = [text if math.isfinite(score) else f"{text}\n{name}: {score}" for text, score in pairs]
     longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
     group = max(0.4 * len(values), _LETTER * (longest + 2))
-    figure = Figure(figsize=(max(6.4, 1.5 + group * len(labels)), 4.8), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_figure(max(6.4, 1.5 + group * len(labels)), 4.8)
     width = 0.8 / len(values)
-    for index, ((name, scores), colour) in enumerate(zip(values.items(), cycle(SERIES_COLOURS), strict=False)):
+    for index, (name, scores) in enumerate(values.items()):
+        colour = SERIES_COLOURS[index]
         places = np.arange(len(labels)) + (index - (len(values) - 1) / 2) * width
         bars = axes.bar(places, _shown(scores), width, color=colour, alpha=0.6, label=name)
         numbers = [_text(score) if math.isfinite(score) else "" for score in scores]

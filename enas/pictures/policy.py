@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from enas.pictures.plots import new_figure
 from enas.search.space import Space
 
 WIDEST = 14.0  # inches; more evaluations get narrower columns
@@ -28,9 +29,8 @@ def policy_figure(space: Space[Any], decisions: list[list[Any]]) -> Figure:
         rows += [[chances[index][choice] for _, chances in decisions] for choice in range(first, len(names))]
         borders.append(len(rows) - 0.5)
     epochs = [epoch for epoch, _ in decisions]
-    size = (min(WIDEST, max(4.0, 2.6 + 0.25 * len(epochs))), max(2.4, 1.2 + 0.17 * len(rows)))
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
-    axes = figure.add_subplot()
+    width, height = min(WIDEST, max(4.0, 2.6 + 0.25 * len(epochs))), max(2.4, 1.2 + 0.17 * len(rows))
+    figure, axes = new_figure(width, height, dpi=100)
     image = axes.imshow(np.array(rows), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     for border in borders[:-1]:
         axes.axhline(border, color="0.3", linewidth=0.6)

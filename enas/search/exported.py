@@ -19,7 +19,7 @@ class Exported:
         weights: of the module, by name.
         settings: its arguments, and all else in config.json that model.py or a reader needs.
         title, summary: for the model card.
-        make: given model.py as a module, make the network without its weights.
+        make: (model.py as a module) to the network without its weights.
         inputs: examples of inputs by name, to trace it.
         dynamic: for each input, the names of the dimensions that may have any size.
         outputs: the names of the outputs.

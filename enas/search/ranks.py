@@ -71,23 +71,20 @@ class Ranks:
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """The items that this process takes: a slice, of a length that differs by one at most."""
-        return items[self._bounds(len(items))]
-
-    def _bounds(self, num: int) -> slice:
-        return slice(num * self.rank // self.size, num * (self.rank + 1) // self.size)
+        start, end = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return items[start:end]
 
     def divided(self, score: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Tensor:
         """`score(items)`, one number an item, each computed by one process: [len(items)].
 
-        `score` is called in every process, also where there are fewer items than processes, because it may move on in
-        the data.
+        Every process calls `score`, even with fewer items than processes, because it may move on in the data.
         """
         if self.size == 1:
             return torch.as_tensor(score(items))
         mine = self.share(items)
         scores = torch.as_tensor(score(mine or items[:1]))[: len(mine)]
         everything = scores.new_zeros(len(items), dtype=torch.float64)
-        everything[self._bounds(len(items))] = scores.double()
+        everything[list(self.share(range(len(items))))] = scores.double()
         return _added_up(everything).to(scores)
 
     def joined(self, piece: Piece, dim: int) -> Piece:
@@ -287,7 +284,7 @@ def _ask(others: Callable[..., T], *args: Any, **settings: Any) -> T:
 
 
 def leave_word(reason: str) -> None:
-    """Tell the other processes of the run, where there are some, why this one ends."""
+    """Tell the other processes of the run, if there are some, why this one ends."""
     if dist.is_initialized():
         with suppress(RuntimeError):  # the store may be gone with the process that kept it
             _store().set(f"{ENDED} {dist.get_rank()}", reason)
