@@ -263,58 +263,40 @@ def test_settings_are_free_until_something_is_searched(home, tmp_path):
     evaluate(**settings(home, tmp_path, methods=("search",)))
 
 
-def _other_split(name: str, source: str):
-    def change(home, folder) -> dict:
-        data = shutil.copytree(home / "data", folder.parent / "data")
-        (data / "tiny" / f"{name}.txt").write_text((data / "tiny" / f"{source}.txt").read_text())
-        return {"data_dir": str(data)}
-
-    return change
-
-
-def _searches_alone_on_other_data(home, folder) -> dict:
-    for name in ("found.json", "finalists.json"):
-        (folder / "results" / name).unlink()
-    return {**_other_split("valid", "test")(home, folder), "table": str(folder / "other.json"), "methods": ("search",)}
-
-
-def _other_budget(home, folder) -> dict:
-    path = folder.parent / "other.py"
-    path.write_text((home / "budget.py").read_text() + "shared_lr = 3.0\n")
-    return {"budget": str(path)}
-
-
-def _without(*patterns: str):
-    def change(home, folder) -> dict:
-        for pattern in patterns:
-            for path in (folder / "results").glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return {}
-
-    return change
-
-
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("name", "part", "change", "says"),
     [
-        (_other_budget, "cells.json: was made with shared_lr 20.0, not 3.0; name another table, or use its settings"),
         (
-            _other_split("test", "valid"),
-            "cells.json: was made on other data: test of tiny differ; name another table, or put the data back",
+            "cells",
+            "settings",
+            {"shared_lr": 3.0},
+            "cells.json: was made with shared_lr 3.0, not 20.0; name another table",
         ),
+        ("cells", "data", {"test": ""}, "cells.json: was made on other data: test of tiny differ; name another table"),
+        ("results/search", "settings", {"max_epoch": 2}, "search.json: was made with max_epoch 2, not 1; name another"),
         (
-            _searches_alone_on_other_data,
-            "search.json: was made on other data: valid of tiny differ; name another output, or put the data back",
+            "results/search",
+            "settings",
+            {"derive_num_sample": 6},
+            "search.json: was made with derive_num_sample 6, not 5",
         ),
-        (lambda *_: {"max_epoch": 2}, "search.json: was made with max_epoch 1, not 2; name another output, or use its"),
-        (lambda *_: {"derive_num_sample": 6}, "search.json: was made with derive_num_sample 5, not 6; name another"),
-        (_without("search.json"), "searches: nothing says what these searches were made with; name another output"),
-        (_without("searches/finalists*", "searches/search-2"), "search-2: the search is gone; remove "),
+        ("results/search", "data", {"valid": ""}, "search.json: was made on other data: valid of tiny differ; name an"),
+        ("results/search", "data", None, "searches: nothing says what these searches were made with; name another out"),
     ],
-)  # fmt: skip
-def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, change, says):
-    assert main(tiny.flags(settings(home, copy, **change(home, copy)))) == 2
+)
+def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, name, part, change, says):
+    path = copy / f"{name}.json"
+    content = json.loads(path.read_text())
+    content[part] = change and {**content[part], **change}
+    path.write_text(json.dumps(content))
+    assert main(tiny.flags(settings(home, copy))) == 2
     assert says in capsys.readouterr().err
+
+
+def test_finalists_of_a_search_that_is_gone(home, copy, capsys):
+    shutil.rmtree(copy / "results" / "searches" / "search-2")
+    assert main(tiny.flags(settings(home, copy, finalists=2))) == 2
+    assert "search-2: the search is gone; remove " in capsys.readouterr().err
 
 
 def _fail(*args):
