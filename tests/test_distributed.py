@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_resume import SignalAt
 from tiny import main
 
-from enas.errors import RankLostError, UserError
+from enas.errors import UserError
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
 from enas.runs import launch, run
@@ -186,23 +186,6 @@ def test_nothing_is_made_of_controllers_that_have_come_apart(at_odds):
     folder = tiny.only_run(at_odds["folder"] / "spoiled")
     assert tiny.newest_state(folder)["progress"]["epoch"] == 0
     assert not (folder / "architectures").exists()
-
-
-@pytest.mark.parametrize(
-    ("message", "kind"),
-    [
-        ("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:62701", RankLostError),
-        ("ProcessGroupGloo::allgather: invalid tensor size at index 0 (expected (4), got (3))", RuntimeError),
-    ],
-)
-def test_a_mistake_is_not_told_as_a_lost_process(monkeypatch, message, kind):
-    def gather(*args):
-        raise RuntimeError(message)
-
-    monkeypatch.setattr(torch.distributed, "all_gather", gather)
-    with pytest.raises(RuntimeError) as error:
-        Ranks(0, 2).joined(torch.zeros(4), 0)
-    assert error.type is kind
 
 
 @given(num_ranks=st.integers(1, 9), num_items=st.integers(0, 30))

@@ -295,18 +295,6 @@ def test_an_operation_of_ones_own_is_refused(monkeypatch):
         convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
 
 
-@pytest.mark.parametrize("kind", ["rnn", "macro", "micro"])
-def test_torch_export_takes_it(kind):
-    if kind == "rnn":
-        network, inputs = cell_of(5, 4).eval(), torch.randn(6, 3, 5)
-    else:
-        config = Config(network_type="cnn", cnn_space=kind)
-        network = exported_network(tiny_network(kind), shared(kind), config).eval()
-        inputs = torch.randn(4, 3, 9, 8, dtype=torch.float64)
-    program = torch.export.export(network, (inputs,))
-    torch.testing.assert_close(program.module()(inputs), network(inputs))
-
-
 def tiny_network(kind: str):
     """A network that fits `shared`."""
     if kind == "micro":

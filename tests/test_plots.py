@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from enas.cnn.macro import MacroSpace
-from enas.pictures.plots import bars_figure, table_figure, write_figure
-from enas.pictures.policy import policy_figure
+from enas.pictures.plots import bars_figure, policy_figure, table_figure, write_figure
 from enas.rnn.cell import RNNSpace
 
 pytestmark = pytest.mark.usefixtures("rendered")
@@ -171,17 +170,17 @@ def test_a_plot_is_a_png_and_the_same_one_again(tmp_path, figure):
 def test_a_policy_has_a_row_for_each_choice_and_a_column_for_each_evaluation():
     """A decision without a choice has no row, and one of two whether something is there has one."""
     evaluations = [[2, [[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]]], [4, [[0.1, 0.9], [0.4, 0.6], [0.7, 0.3]]]]
-    axes = policy_figure(MacroSpace(2, ("conv3x3", "max3x3")), evaluations).axes[0]
+    axes = policy_figure(MacroSpace(2, ("conv3x3", "max3x3")).choices, evaluations).axes[0]
     assert texts(axes.get_yticklabels()) == ["0 conv3x3", "0 max3x3", "1 conv3x3", "1 max3x3", "1 skips from 0"]
     shown = np.array(axes.images[0].get_array())
     assert shown.T.tolist() == [[0.2, 0.8, 0.5, 0.5, 0.1], [0.1, 0.9, 0.4, 0.6, 0.3]]
     assert texts(axes.get_xticklabels()) == ["2", "4"]
-    found = texts(policy_figure(RNNSpace(2), [[1, CHANCES]]).axes[0].get_yticklabels())
+    found = texts(policy_figure(RNNSpace(2).choices, [[1, CHANCES]]).axes[0].get_yticklabels())
     assert len(found) == 8 and "1 reads 0" not in found
 
 
 def test_a_long_run_has_a_picture_of_its_policy_no_wider_than_a_screen():
-    wide, wider = (policy_figure(RNNSpace(2), [[epoch, CHANCES] for epoch in range(num)]) for num in (100, 400))
+    wide, wider = (policy_figure(RNNSpace(2).choices, [[epoch, CHANCES] for epoch in range(num)]) for num in (100, 400))
     assert wide.get_size_inches().tolist() == wider.get_size_inches().tolist()
     assert len(wider.axes[0].get_xticklabels()) <= 20
 

@@ -16,7 +16,7 @@ from enas.runs.folder import run_of_mode, saved_config
 from enas.runs.run import searched_architecture
 from enas.search.architecture import Architecture
 from enas.search.checkpoint import Checkpoints
-from enas.search.exported import Exported
+from enas.search.problem import Exported
 from enas.settings import SCRATCH, SEARCHES
 
 EXAMPLES = Path(__file__).with_name("examples")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.search.exported import Exported
+from enas.search.problem import Exported
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-5  # of the largest value of an output

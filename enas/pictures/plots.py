@@ -1,4 +1,4 @@
-"""Plots of an ablation: a table of the scores with one part replaced, and bars with the unedited score as a line.
+"""Plots: for an ablation a table of scores, and bars with the unedited score as a line; and the policy of a controller.
 
 Figures are made without pyplot, so that a plot keeps no global state and needs no display.
 """
@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -28,6 +29,7 @@ COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
 SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 
 _LETTER = 0.095  # inches, about the width of one in a group's label
+_WIDEST = 14.0  # inches of a policy; more evaluations get narrower columns
 # Keeps the line of the unedited one out of the numbers.
 _LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 
@@ -197,3 +199,36 @@ def _scale_values(axes: Axes, numbers: Sequence[float], metric: str) -> None:
     axes.set_ylim(start, (high + 0.25 * (high - start)) or 1.0)
     if start > 0:
         axes.set_ylabel(f"{metric} (the axis does not start at 0)")
+
+
+def policy_figure(choices: Sequence[Sequence[str]], decisions: Sequence[Sequence[Any]]) -> Figure:
+    """A heat map of the probability of every choice at every evaluation.
+
+    A decision with one choice has no row, and one between two of which the first is "no" has one.
+
+    Args:
+        choices: the names of each decision's choices; see `Space.choices`.
+        decisions: for each evaluation its epoch, and for each decision the probabilities of its choices.
+    """
+    labels: list[str] = []
+    rows, borders = [], []
+    for index, names in enumerate(choices):
+        if len(names) == 1:
+            continue
+        first = 0 if len(names) != 2 or names[0] else 1
+        labels += names[first:]
+        rows += [[chances[index][choice] for _, chances in decisions] for choice in range(first, len(names))]
+        borders.append(len(rows) - 0.5)
+    epochs = [epoch for epoch, _ in decisions]
+    width, height = min(_WIDEST, max(4.0, 2.6 + 0.25 * len(epochs))), max(2.4, 1.2 + 0.17 * len(rows))
+    figure, axes = new_figure(width, height, dpi=100)
+    image = axes.imshow(np.array(rows), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    for border in borders[:-1]:
+        axes.axhline(border, color="0.3", linewidth=0.6)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    every = -(-len(epochs) // 20)
+    axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]], fontsize=7)
+    axes.set_xlabel("epoch")
+    axes.set_title("probability of each choice", fontsize=9)
+    figure.colorbar(image, ax=axes)
+    return figure

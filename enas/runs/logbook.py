@@ -70,10 +70,9 @@ class Logbook(NoLogbook):
 
     def policy(self, space: Any, decisions: list[Any], step: int) -> None:
         """Draw the probability of each choice, epoch by epoch; `decisions` as in `Progress`."""
-        from enas.pictures.plots import write_figure  # loads matplotlib, which takes a second
-        from enas.pictures.policy import policy_figure
+        from enas.pictures.plots import policy_figure, write_figure  # loads matplotlib, which takes a second
 
-        path = write_figure(policy_figure(space, decisions), self.folder / "policy.png")
+        path = write_figure(policy_figure(space.choices, decisions), self.folder / "policy.png")
         self._picture("derive/policy", path, step)
         self.output_files["policy"] = path
 

@@ -53,14 +53,10 @@ def temper(config: ControllerConfig, logits: Tensor, tanh_c: float | None = None
 
 
 class Controller(nn.Module, ABC, Generic[ArchT]):
-    """Samples architectures.
+    """Samples architectures."""
 
-    Attributes:
-        penalty_weight: of the mean `Sample.penalty` in the controller's loss.
-    """
-
-    penalty_weight: float = 0.0
-    space: Space[Any]  # what it samples, where it makes decisions
+    penalty_weight: float = 0.0  # of the mean `Sample.penalty` in the controller's loss
+    space: Space[Any]  # of its decisions, if it makes any
 
     @property
     def is_trained(self) -> bool:
@@ -88,7 +84,7 @@ class FixedController(Controller[ArchT]):
 
     def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
         nothing = torch.zeros(len(architectures), 0)
-        return Sample(list(architectures), nothing, nothing, [])
+        return Sample([*architectures], nothing, nothing, [])
 
 
 def sample(controller: Controller[ArchT], num: int) -> Sample[ArchT]:
@@ -200,8 +196,7 @@ class IndependentController(SpaceController[ArchT]):
     """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020).
 
     Args:
-        penalty: from `Sample.probabilities` to `Sample.penalty`.
-        penalty_weight: see `Controller`.
+        penalty: (`Sample.probabilities`) to `Sample.penalty`, weighted by `penalty_weight`.
     """
 
     def __init__(

@@ -11,8 +11,7 @@ from enas.errors import UserError
 from enas.files import read_json, write_json
 from enas.runs.process import undisturbed
 from enas.studies import report
-from enas.studies.edits import Variant, removals, replacements
-from enas.studies.study import Study, begin, score_variants
+from enas.studies.study import Study, Variant, begin, removals, replacements, score_variants
 
 Rows = list[dict[str, Any]]
 

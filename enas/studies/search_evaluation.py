@@ -273,7 +273,8 @@ class _Evaluation:
             ranks = np.array([self._rank(score, split) for score in scores])
             expected[f"{prefix}in_best_tenth"] = float(chances[ranks <= self.tenth].sum())
             # A complete table holds all there is to draw; a sampled one is itself a draw.
-            expected[f"{prefix}error"] = 0.0 if self.is_complete else self._sampling_error(drawn, scores)
+            error = 0.0 if self.is_complete else standard_error(partial(self._expectation, drawn, scores), len(scores))
+            expected[f"{prefix}error"] = error
         costs = self._costs([self.table.architectures[row] for row in self.rows])
         return {**expected, **{key: round(float(chances @ each)) for key, each in costs.items()}}
 
@@ -289,13 +290,9 @@ class _Evaluation:
         first = self.first[some]
         return best_of(first, min(num, len(first)), self.metric.higher_is_better)
 
-    def _sampling_error(self, drawn: list[int], scores: np.ndarray) -> float:
-        """The standard error of a control's expectation, whose architectures are a sample."""
-
-        def expectation(some: np.ndarray) -> float:
-            return float(np.mean([self._chances(num, some) @ scores[some] for num in drawn]))
-
-        return standard_error(expectation, len(scores))
+    def _expectation(self, drawn: list[int], scores: np.ndarray, some: np.ndarray) -> float:
+        """The mean over draws of the expected score, among `some` rows."""
+        return float(np.mean([self._chances(num, some) @ scores[some] for num in drawn]))
 
     def _compared(self, methods: dict[str, Any], first: str, other: str, split: str) -> dict[str, Any]:
         scores, error = (f"{PREFIXES[split]}{what}" for what in ("scores", "error"))

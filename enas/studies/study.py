@@ -1,10 +1,11 @@
-"""The architecture that an ablation edits, and how its variants are scored."""
+"""The architecture that an ablation edits, its variants, one edit each, and how they are scored."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from enas.config import Config, effect_notes
 from enas.data.identity import identity_of
@@ -19,12 +20,43 @@ from enas.search.cost import Cost
 from enas.search.metric import Metric
 from enas.search.record import progress_bar
 from enas.settings import SEARCHES
-from enas.studies.edits import Editable, Variant
 
 SPLITS = {"validation": "valid", "test": "test"}
 MODES = ("derive", "train_scratch")
+Node = int | tuple[str, int]
+
+
+class Editable(Protocol):
+    """An `Architecture` that an ablation can study. `remove_node` raises UserError, saying why, when it cannot."""
+
+    title: str
+    node_word: str  # what a node is called: node, or layer
+    part_word: str  # what a node applies: activation, or operation
+
+    @property
+    def nodes(self) -> tuple[Node, ...]: ...
+
+    def remove_node(self, node: Node) -> Self: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
 Score = Callable[[Editable], dict[str, float]]
 ToCost = Callable[[Editable], Cost | None]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The outcome of an edit, which `edit` says in words; "unedited" is the architecture that is studied.
+
+    `node` is the node or layer that was edited, "normal 3" in a micro network; None for all of them or none.
+    `replacement` is its new activation or operation, if any.
+    """
+
+    edit: str
+    architecture: Editable
+    node: int | str | None = None
+    replacement: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +159,34 @@ def _check_ablation(config: Config, ablation: str | None) -> None:
         return
     right = f", which takes ablation_studies/{replacement.ablation}.py" if replacement else ""
     raise UserError(f"network_type is {config.network_type}{right}; ablation_studies/{ablation}.py is for another")
+
+
+def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
+    """List the architecture, then a copy without each node; and one line for each node that cannot be removed."""
+    variants, kept = [Variant("unedited", architecture)], []
+    for node in architecture.nodes:
+        edit = f"without {architecture.node_word} {_label(node)}"
+        try:
+            variants.append(Variant(edit, architecture.remove_node(node), _label(node)))
+        except UserError as error:
+            kept.append(str(error))
+    return variants, kept
+
+
+def replacements(
+    architecture: Editable, replace: Callable[[Editable, str, Node | None], Editable], names: Sequence[str]
+) -> list[Variant]:
+    """List the architecture, then copies with the parts of all nodes replaced by each of `names`, then of one node."""
+    variants = [Variant("unedited", architecture)]
+    variants += [Variant(f"all {name}", replace(architecture, name, None), None, name) for name in names]
+    for node, name in itertools.product(architecture.nodes, names):
+        edit = f"{architecture.node_word} {_label(node)} {name}"
+        variants.append(Variant(edit, replace(architecture, name, node), _label(node), name))
+    return variants
+
+
+def _label(node: Node) -> int | str:
+    return node if isinstance(node, int) else " ".join(map(str, node))
 
 
 def score_variants(
