@@ -101,23 +101,27 @@ def begin(settings: dict[str, Any], max_batches: int | None = None, ablation: st
     if is_trained and max_batches is not None:
         print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
     changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
-    folder: Any = None
-    if is_trained and dag_path and not settings.get("load_path"):
+    folder, config = _settled(settings, changes, mode)
+    _check_ablation(config, ablation)
+    if is_trained and not config.space.has_validation(config):
+        raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
+    architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
+    name = "_".join(filter(None, (folder and folder.resolve().name, dag_path and Path(dag_path).stem)))
+    if is_trained:
+        return Study(f"{name}_{mode}", config, architecture, *_from_scratch(config, folder))
+    return Study(name, config, architecture, *_by_shared_weights(config, folder, architecture, changes, max_batches))
+
+
+def _settled(settings: dict[str, Any], changes: dict[str, Any], mode: str) -> tuple[Any, Config]:
+    """The folder of the search that is studied, None for a given architecture alone, and the settings in force."""
+    if mode == "train_scratch" and settings.get("dag_path") and not settings.get("load_path"):
         config = Config(**settings)
         for line in effect_notes(changes, config):
             print(line)
-    else:
-        folder = choose_run(settings, SEARCHES)
-        config = config_for_scratch(folder, changes) if is_trained else run_config(folder, {**changes, "mode": mode})
-    _check_ablation(config, ablation)
-    architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
-    parts = (folder and folder.resolve().name, dag_path and Path(dag_path).stem, is_trained and mode)
-    scored = (
-        _from_scratch(config, folder)
-        if is_trained
-        else _by_shared_weights(config, folder, architecture, changes, max_batches)
-    )
-    return Study("_".join(filter(None, parts)), config, architecture, *scored)
+        return None, config
+    folder = choose_run(settings, SEARCHES)
+    is_derived = mode == "derive"
+    return folder, run_config(folder, {**changes, "mode": mode}) if is_derived else config_for_scratch(folder, changes)
 
 
 def _by_shared_weights(
@@ -139,8 +143,6 @@ def _by_shared_weights(
 
 
 def _from_scratch(config: Config, folder: Path | None) -> tuple[Score, dict[str, Any], ToCost]:
-    if not config.space.has_validation(config):
-        raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
     data = config.space.problem().load_data(config)
     if folder is not None:
         check_same_data(folder, config.dataset, identity_of(data))
