@@ -29,7 +29,7 @@ from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict, load_architecture
 from enas.studies import ablations as analysis
 from enas.studies import report
-from enas.studies.edits import removals, replacements
+from enas.studies.study import removals, replacements
 
 # Given architectures, of the size that the small runs have.
 GIVEN = {
@@ -212,13 +212,6 @@ def test_rows_are_the_scores_of_their_architectures(searched, space, replaced, r
     assert [row["node"] for row in removed] == [None, *(node for node in nodes if node != 0)]
 
 
-def test_an_edit_changes_the_score_and_none_does_not(space, replaced, removed):
-    if space == "rnn":
-        for row in replaced + removed:
-            assert (row["validation_change"] == 0) == (row["architecture"] == replaced[0]["architecture"])
-    assert len({tuple(row[f"{split}_{METRICS[space]}"] for split in SPLITS) for row in replaced + removed}) > 1
-
-
 def test_a_given_architecture_is_studied_and_a_split_can_be_shortened(at_home, searched, space):
     (at_home / "given.json").write_text(GIVEN[space].to_json())
     settings = {"load_path": str(searched), "dag_path": "given.json"}
@@ -382,18 +375,6 @@ def test_rows_of_other_data_are_not_taken_over(at_home, monkeypatch):
     monkeypatch.setattr(run, "single", None)  # what is known of a data set is taken over, wherever it lies
     shutil.copytree(at_home / "other", at_home / "moved")
     assert analysis.node_removal(**{**usual, "data_dir": str(at_home / "moved")}) == found["other"]
-
-
-@pytest.mark.parametrize("more", [{}, BUDGET], ids=["derive", "train_scratch"])
-def test_rows_whose_data_nobody_noted_are_not_taken_over(at_home, trained, more):
-    settings = {"load_path": str(trained), **more}
-    analysis.node_removal(**settings)
-    (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
-    noted = json.loads((folder / "params.json").read_text())
-    assert set(noted.pop("data")) == {"train", "valid", "test"}
-    (folder / "params.json").write_text(json.dumps(noted))
-    analysis.node_removal(**settings)
-    assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}-2"}
 
 
 def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained, monkeypatch):

@@ -126,24 +126,18 @@ def test_a_run_by_name_as_a_command(run, tmp_path, capsys):
     ("wrong", "says"),
     [
         ("--max_frame=0", "max_frame is 0; it must be at least 1"),
-        ("--max_frame=two", "--max_frame: invalid int value: 'two'"),
         ("--fps=0", "fps is 0.0; it must lie in (0, 50]"),
         ("--fps=nan", "fps is nan; it must lie in (0, 50]"),
-        ("--max_frames=3", "unknown flag --max_frames; did you mean --max_frame?"),
         ("--output=search.png", "output is search.png; its name must end in .gif"),
         ("--output=.gif", "output is .gif; its name must end in .gif"),
         ("--output=RUN/params.json/search.gif", "/params.json/search.gif: cannot be written ("),
         ("--model_name=nonesuch", "model_name nonesuch: no such run, neither as a path nor in logs"),
         ("--model_name=RUN/networks", "not a run folder: params.json is missing"),
-        ("-model_name", "--model_name is missing; --help"),
-        ("-output", "--output is missing; --help"),
     ],
 )
 def test_what_it_refuses(run, tmp_path, capsys, monkeypatch, wrong, says):
     monkeypatch.chdir(tmp_path)
     argv = [*flags(run, tmp_path / "search.gif"), wrong.replace("RUN", str(run))]
-    if not wrong.startswith("--"):  # leaves out a flag
-        argv = [word for word in argv if wrong not in word]
     assert says in tiny.refusal(argv, tmp_path, capsys, main)
 
 

@@ -16,7 +16,6 @@ from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given, settings
 from safetensors.torch import load_file
 from strategies import cells as cells_of
-from tiny import main
 
 from enas.cli import run_command
 from enas.cnn import export as convolutional
@@ -38,6 +37,8 @@ from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.reference import Cell
 from enas.rnn.settings import SharedRNNConfig
 from enas.rnn.shared import SharedRNN
+from enas.runs.commands import execute
+from enas.runs.run import train_scratch
 from enas.search.architecture import load_architecture
 
 export_main = partial(run_command, "export")
@@ -55,7 +56,7 @@ def module_of(path: Path):
 
 
 def cell_of(*args, cell: RNNCell = CELL, **settings) -> Cell:
-    """An exported cell: `found` is what its two JSON files say."""
+    """An exported cell."""
     found = {"activations": recurrent.functions(cell), "norm_bound": 25.0, "architecture": cell.to_dict()}
     return Cell(*args, **settings, found=found)
 
@@ -118,20 +119,13 @@ def test_sequences_are_independent_of_their_neighbours_and_of_how_they_are_cut()
     torch.testing.assert_close(end, last)
 
 
-def test_packed_sequences_are_refused():
-    network = cell_of(5, 4)
+def test_packed_sequences_and_those_without_steps_are_refused():
     packed = torch.nn.utils.rnn.pack_sequence([torch.randn(3, 5), torch.randn(2, 5)])
     with pytest.raises(TypeError, match="packed sequences are not supported; pad them"):
-        network(packed)
-
-
-@pytest.mark.parametrize("batched", [True, False])
-def test_a_sequence_without_steps_is_refused_as_a_gru_does(batched):
-    inputs = torch.zeros((0, 2, 5) if batched else (0, 5))
-    with pytest.raises(RuntimeError):
-        torch.nn.GRU(5, 3)(inputs)
-    with pytest.raises(ValueError, match="the sequence has no steps"):
-        cell_of(5, 4)(inputs)
+        cell_of(5, 4)(packed)
+    for shape in ((0, 2, 5), (0, 5)):
+        with pytest.raises(ValueError, match="the sequence has no steps"):
+            cell_of(5, 4)(torch.zeros(shape))
 
 
 def test_an_activation_that_a_user_registers_leaves_the_project_if_it_has_a_name_in_torch():
@@ -154,10 +148,9 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     kinds = {"search": {}, "macro": {"network_type": "cnn"}, "micro": {"network_type": "cnn", "cnn_space": "micro"}}
     for name, kind in kinds.items():
-        assert main(tiny.flags(tiny.settings(folder / name, **kind, max_epoch=1))) == 0
+        execute(**tiny.settings(folder / name, **kind, max_epoch=1))
     found = {name: tiny.only_run(folder / name / "logs") for name in kinds}
-    scratch = ["--mode", "train_scratch", "--load_path", str(found["search"]), "--log_dir", str(folder / "scratch")]
-    assert main(scratch) == 0
+    train_scratch(found["search"], log_dir=str(folder / "scratch"))
     return {**found, "scratch": tiny.only_run(folder / "scratch")}
 
 
@@ -182,9 +175,8 @@ def test_a_run_leaves_a_folder_that_works_where_this_package_is_not(runs, tmp_pa
 
 
 def test_another_architecture_with_the_weights_of_the_search(runs, tmp_path):
-    path = tmp_path / "other.json"
-    path.write_text(CELL.to_json())
-    folder = export(runs["search"], tmp_path / "cell", dag_path=path)
+    (tmp_path / "other.json").write_text(CELL.to_json())
+    folder = export(runs["search"], tmp_path / "cell", dag_path=tmp_path / "other.json")
     assert load_architecture(folder / "architecture.json") == CELL
 
 
@@ -301,18 +293,6 @@ def test_an_operation_of_ones_own_is_refused(monkeypatch):
     network = MacroNetwork(("mine", *["conv3x3"] * 5), ((),) * 6)
     with pytest.raises(UserError, match="operation mine is not one of avg3x3, max3x3, conv3x3"):
         convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
-
-
-@pytest.mark.parametrize("kind", ["rnn", "macro", "micro"])
-def test_torch_export_takes_it(kind):
-    if kind == "rnn":
-        network, inputs = cell_of(5, 4).eval(), torch.randn(6, 3, 5)
-    else:
-        config = Config(network_type="cnn", cnn_space=kind)
-        network = exported_network(tiny_network(kind), shared(kind), config).eval()
-        inputs = torch.randn(4, 3, 9, 8, dtype=torch.float64)
-    program = torch.export.export(network, (inputs,))
-    torch.testing.assert_close(program.module()(inputs), network(inputs))
 
 
 def tiny_network(kind: str):

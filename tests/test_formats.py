@@ -1,16 +1,15 @@
 """Published architectures: what each format reads and writes, what it refuses, and the converter."""
 
 import io
-import itertools
 import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
+import tiny
 from cnn_strategies import macro_networks, micro_cells, micro_networks
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +25,7 @@ from enas.search.formats import read_architecture, write_architecture
 
 main = partial(run_command, "convert")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+PUBLISHED_FILES = tiny.ROOT / "configs" / "architectures"
 
 # name of the file in configs/architectures: format, text as published
 # Of each of 24 layers its operation, then a digit for each layer before it, or for the stem and the layers but one.
@@ -75,20 +74,16 @@ def refused(message: str):
     return pytest.raises(ValueError, match=rf"\A.*{re.escape(message)}.*\Z")
 
 
-def _rooted(cell: RNNCell) -> RNNCell:
-    return cell.replace_activations("tanh", 0)
-
-
 def _shifted(network: MacroNetwork) -> MacroNetwork:
     return replace(network, skips=[[label - 1 for label in labels] for labels in network.skips])
 
 
 EXPRESSIBLE = {
     "enas": cells().map(lambda cell: replace(cell, cell_output="loose_ends")),
-    "enas_lm": cells(min_blocks=2).map(lambda cell: replace(_rooted(cell), cell_output="all")),
-    "darts": cells().map(_rooted),
+    "enas_lm": cells(min_blocks=2).map(lambda cell: replace(cell.replace_activations("tanh", 0), cell_output="all")),
+    "darts": cells().map(lambda cell: cell.replace_activations("tanh", 0)),
     "enas_macro": macro_networks(),
-    "enas_macro_code": macro_networks().map(lambda network: _shifted(network)),
+    "enas_macro_code": macro_networks().map(_shifted),
     "enas_micro": micro_networks(cell_outputs=("loose_ends",)),
     "darts_cnn": micro_networks(),
     "json": st.one_of(
@@ -103,14 +98,13 @@ EXPRESSIBLE = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_file_of_a_published_cell_equals_its_string(name):
     format, text = PUBLISHED[name]
-    path = REPOSITORY / "configs" / "architectures" / f"{name}.json"
+    path = PUBLISHED_FILES / f"{name}.json"
     assert load_architecture(path) == read_architecture(text, format)
     assert write_architecture(load_architecture(path), format) == text
 
 
 def test_every_file_is_a_published_cell():
-    files = (REPOSITORY / "configs" / "architectures").glob("*.json")
-    assert sorted(file.stem for file in files) == sorted(PUBLISHED)
+    assert {file.stem for file in PUBLISHED_FILES.glob("*.json")} == {*PUBLISHED}
 
 
 def test_the_cell_of_the_paper():
@@ -205,11 +199,10 @@ def test_cells_may_be_parted_in_several_ways(separator):
     assert read_architecture(text.replace("; ", separator) + "\n", format) == read_architecture(text, format)
 
 
-@given(EXPRESSIBLE["enas"], st.lists(st.sampled_from([" ", ",", ", ", "\n", "\t", "  "]), min_size=23, max_size=23))
-def test_white_space_and_commas_separate_integers(cell, separators):
-    words = write_architecture(cell, "enas").split()
-    text = "".join(word + separator for word, separator in zip(words, separators, strict=False))
-    assert read_architecture(text, "enas") == cell
+@pytest.mark.parametrize("separator", [" ", ",", ", ", "\n", "\t", "  "])
+def test_white_space_and_commas_separate_integers(separator):
+    format, text = PUBLISHED["enas_ptb"]
+    assert read_architecture(text.replace(" ", separator), format) == read_architecture(text, format)
 
 
 PAIRS = "[('relu', 0), ('identity', 1), ('sigmoid', 1)]"
@@ -251,11 +244,8 @@ def test_an_unknown_format_is_named(convert):
     ("format", "text", "message"),
     [
         ("enas", "0 0", "enas: a cell is an odd number of integers, 2N-1 for N nodes; got 2"),
-        ("enas", "0 0 4", "enas: activation number 4 is not in 0 … 3"),
-        ("enas", "0 1 0", "enas: node 1 reads node 1, which is not an earlier node"),
         ("enas", "0 0 1.0", "enas: '1.0' is not an integer"),
         ("enas", "0 0 ٣", "enas: '٣' is not an integer"),
-        ("enas", "[0, 0, 1]", "enas: '[0' is not an integer"),
         ("enas_lm", "0 2 1", "enas_lm: a cell is pairs of previous node and activation, 2N-2 integers; got 3"),
         ("enas_lm", "0 4", "enas_lm: activation number 4 is not in 0 … 3"),
         ("darts", "", "darts: '' is not a genotype; it must look like Genotype(recurrent="),
@@ -263,25 +253,20 @@ def test_an_unknown_format_is_named(convert):
         ("darts", "(" * 10_000, "is not a genotype"),
         ("darts", "a" + ".a" * 10_000 + "()", "darts: "),
         ("darts", "Cell(recurrent=[], concat=[0])", "is not a genotype"),
-        ("darts", "Genotype(recurrent=[])", "found recurrent"),
         ("darts", "Genotype(recurrent=open('x'), concat=[1])", "is not a genotype"),
         ("darts", "('relu', 0)", "'relu' is not a pair of activation and node like ('tanh', 0)"),
         ("darts", "[('relu', 0, 1)]", "('relu', 0, 1) is not a pair"),
         ("darts", "[('ReLU', 0)]", "unknown activation 'ReLU'; known: tanh, relu, sigmoid, identity"),
-        ("darts", "[(['relu'], 0)]", "unknown activation ['relu']"),
         ("darts", "[('relu', 1)]", "darts: node 1 reads node 1, which is not an earlier node"),
         ("darts", "[('relu', '0')]", "node labels and previous nodes must be integers"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[3])", "concat is [3]; it must name all of nodes 1 2 3, or"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[2, 2, 3])", "or the loose ends 2 3, and nothing else"),
-        ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, 5))", "concat is [1, 2, 3, 4]; it must name all of"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, {10**30}))", "is not a genotype"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[True, 2, 3])", "concat is [True, 2, 3]; it must name all of"),
         ("json", "0 0 1", "json: not JSON: "),
         ("json", "{}", "json: architecture type is None; it must be one of"),
         ("json", '{"type": "rnn_cell", "a\\nb": 1}', "json: a recurrent cell needs the keys"),
-        ("enas_macro", "0 0", "enas_macro: a network is 1, 3, 6 … L(L+1)/2 integers for L layers; got 2"),
         ("enas_micro", "0 0 0 0; 0 0 0", "enas_micro: a cell is four integers a node; got 3"),
-        ("darts_cnn", "Genotype(recurrent=[], concat=[])", "darts_cnn: a genotype has normal, normal_concat, reduce, "),
         ("darts_cnn", r"[('sep\_conv_3x3', 0)]", "is not a genotype; it must look like Genotype(normal=[…], …)"),
         ("enas_micro", "0 0 0", "a network is two cells of four integers a node; got 3 integers"),
         ("enas_micro", "0 0 0 0; 0 0 0 0; 0 0 0 0", "a network is two cells, normal and reduction; found 3"),
@@ -289,10 +274,7 @@ def test_an_unknown_format_is_named(convert):
         ("darts_cnn", "Genotype(normal=[])", "has normal, normal_concat, reduce, reduce_concat; found normal"),
         ("darts_cnn", "[('skip_connect', 0)]", "a genotype has normal, normal_concat, reduce, reduce_concat; found a"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}], {REST})", "a cell is two pairs of operation and node for each"),
-        ("darts_cnn", f"Genotype(normal=[{SKIP}, 3], {REST})", "3 is not a pair of operation and node"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}, (['x'], 1)], {REST})", "unknown operation ['x']"),
-        ("darts_cnn", f"Genotype(normal=[{SKIP}, ('skip_connect', 2)], {REST})", "node 2 reads 2"),
-        ("darts_cnn", f"Genotype(normal=[{SKIP}] * 2, {REST})", "is not a genotype"),
         *[
             (
                 "darts_cnn",
@@ -312,7 +294,6 @@ def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
     ("format", "cell", "message"),
     [
         ("enas", ALL, "enas: cell_output is all; this format has only loose_ends"),
-        ("enas", LOOSE.remove_node(2), "enas: a cell with removed nodes has no encoding; renumber() it first"),
         ("enas_lm", LOOSE, "enas_lm: cell_output is loose_ends; this format has only all"),
         ("enas_lm", ALL.remove_node(2), "enas_lm: a cell with removed nodes has no encoding; renumber() it first"),
         ("enas_lm", replace(LONE, cell_output="all"), "enas_lm: a cell of one node has no pairs to write"),
@@ -320,13 +301,11 @@ def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
         ("darts", ALL.replace_activations("sigmoid", 0), "node 0 is sigmoid; this format has only tanh there"),
         ("darts", ALL.remove_node(2), "darts: a cell with removed nodes has no genotype; renumber() it first"),
         ("darts", ALL.replace_activations("GELU", 1), "darts: cannot encode GELU: only tanh, ReLU, sigmoid, identity"),
-        ("enas_macro", MACRO.remove_node(1), "enas_macro: a network with removed layers has no encoding"),
         ("enas_macro", _shifted(MACRO), "enas_macro: a network that skips from the stem has no encoding"),
         ("enas_macro_code", MACRO, "layer 1 skips from layer 0, for which this format has no digit"),
         ("enas_micro", MICRO, "cell_output is all; this format has only loose_ends"),
         ("darts_cnn", MICRO.remove_node(("normal", 2)), "a network with removed nodes has no genotype; renumber() it"),
         ("enas", MACRO, "enas: this format has only a recurrent cell, not a macro network"),
-        ("enas_micro", MACRO, "enas_micro: this format has only a micro network, not a macro network"),
         ("enas_lm", LSTMBaseline(8), "enas_lm: this format has only a recurrent cell, not an LSTM"),
     ],
 )
@@ -357,33 +336,15 @@ def _outcome(capsys, *argv: str) -> tuple[int, str, str]:
     return status, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("text", ["0 0 1 1 2 1 3", "0,0,1,1,2,1,3"])
-def test_one_argument_or_several_become_json(text, capsys):
-    for words in ([text], text.split()):
-        assert _outcome(capsys, "--from", "enas", *words) == (0, LOOSE.to_json() + "\n", "")
-
-
-# enas has only loose_ends and enas_lm only all, so that no cell goes from the one to the other.
-@pytest.mark.parametrize(
-    ("architecture", "formats"),
-    [
-        (LOOSE, ("enas", "darts", "json")),
-        (ALL, ("enas_lm", "darts", "json")),
-        (MACRO, ("enas_macro", "json")),
-        (LOOSE_MICRO, ("enas_micro", "darts_cnn", "json")),
-        (MICRO, ("darts_cnn", "json")),
-    ],
-)
-def test_the_converter_between_formats(architecture, formats, capsys):
-    for source, target in itertools.product(formats, repeat=2):
-        expected = (0, write_architecture(architecture, target) + "\n", "")
-        text = write_architecture(architecture, source)
-        assert _outcome(capsys, "--from", source, "--to", target, text) == expected
+@pytest.mark.parametrize("words", [["0 0 1 1 2 1 3"], ["0,0,1,1,2,1,3"], ["0", "0", "1", "1", "2", "1", "3"]])
+def test_one_argument_or_several_become_json(words, capsys):
+    assert _outcome(capsys, "--from", "enas", *words) == (0, LOOSE.to_json() + "\n", "")
 
 
 def test_standard_input(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("0 1\n1 3 1 2\n"))
-    assert _outcome(capsys, "--from", "enas_lm", "-") == (0, ALL.to_json() + "\n", "")
+    expected = (0, write_architecture(ALL, "darts") + "\n", "")
+    assert _outcome(capsys, "--from", "enas_lm", "--to", "darts", "-") == expected
 
 
 @pytest.mark.parametrize("architecture", [LOOSE, MACRO, MICRO, MICRO.normal, LSTMBaseline(8)])
@@ -400,29 +361,15 @@ def test_a_json_file_of_any_architecture(architecture, tmp_path, capsys):
         (["--from", "enas", "0 0"], "enas: a cell is an odd number of integers"),
         (["--from", "enas", "0", "--to", "enas_lm"], "enas_lm: cell_output is loose_ends"),
         (["--from", "json", "absent.json"], "absent.json: no such file"),
-        (["--from", "nas", "0"], "argument --from: invalid choice: 'nas'"),
         (["--from", "enas"], "the following arguments are required: STRING"),
-        (["0"], "--from is missing"),
-        (["--from", "enas", "0", "--too", "json"], "unknown flag --too; did you mean --to?"),
     ],
 )
-def test_bad_input_ends_in_one_line_and_status_2(argv, message, capsys):
-    status, out, err = _outcome(capsys, *argv)
-    assert (status, out, len(err.splitlines())) == (2, "", 1)
-    assert err.startswith("error: ") and message in err
-
-
-def _run(*command: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *command], cwd=REPOSITORY, capture_output=True, text=True)
-
-
-def test_the_converter_as_a_program():
-    done = _run("-m", "enas", "convert", "--from", "enas", "0", "0", "1", "--to", "darts")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Genotype(recurrent=[('relu', 0)], concat=range(1, 2))\n"
+def test_bad_input_ends_in_one_line_and_status_2(argv, message, tmp_path, capsys):
+    assert message in tiny.refusal(argv, tmp_path, capsys, main)
 
 
 def test_a_backslash_in_a_genotype_brings_no_warning_of_python():
-    done = _run("-m", "enas", "convert", "--from", "darts", r"[('re\lu', 0)]")
+    command = [sys.executable, "-m", "enas", "convert", "--from", "darts", r"[('re\lu', 0)]"]
+    done = subprocess.run(command, cwd=tiny.ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "is not a genotype" in done.stderr

@@ -20,7 +20,7 @@ from enas.errors import UserError
 from enas.parser import parse_flags
 from enas.rnn.text import load_corpus
 from enas.runs.folder import saved_config
-from enas.search.architecture import architecture_from_dict, parse_json
+from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.checkpoint import load_checkpoint
 from enas.search.formats import FORMATS, read_architecture, write_architecture
 
@@ -138,7 +138,7 @@ def test_architectures(data):
 @FUZZ
 @given(text=st.one_of(st.text(max_size=40), st.sampled_from(["[" * 100_000, '{"a":' * 50_000, "1" * 5000, "NaN"])))
 def test_text_that_may_be_json(text):
-    used(lambda: parse_json(text))
+    used(lambda: Architecture.from_json(text))
 
 
 @FUZZ

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from enas.pictures.plots import bars_figure, table_figure, write_figure
+from enas.cnn.macro import MacroSpace
+from enas.pictures.plots import bars_figure, policy_figure, table_figure, write_figure
+from enas.rnn.cell import RNNSpace
 
 pytestmark = pytest.mark.usefixtures("rendered")
 
@@ -28,6 +30,7 @@ TABLE = {
 }
 LABELS = ["node 1", "node 2", "node 3"]
 SERIES = {"validation": [150.0, 145.0, 160.0], "test": [146.0, 141.0, 157.0]}
+CHANCES = [[0.25] * 4, [1.0], [0.25] * 4]  # a policy of cells of two nodes
 BARS = {"baseline": {"validation": 143.2, "test": 139.5}, "metric": "perplexity", "title": TABLE["title"]}
 
 
@@ -162,6 +165,24 @@ def test_a_plot_is_a_png_and_the_same_one_again(tmp_path, figure):
     with Image.open(path, formats=["PNG"]) as picture:
         assert min(picture.size) > 400 and max(picture.size) < 3000
     assert write_figure(figure(), path).read_bytes() == first and [*path.parent.iterdir()] == [path]
+
+
+def test_a_policy_has_a_row_for_each_choice_and_a_column_for_each_evaluation():
+    """A decision without a choice has no row, and one of two whether something is there has one."""
+    evaluations = [[2, [[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]]], [4, [[0.1, 0.9], [0.4, 0.6], [0.7, 0.3]]]]
+    axes = policy_figure(MacroSpace(2, ("conv3x3", "max3x3")).choices, evaluations).axes[0]
+    assert texts(axes.get_yticklabels()) == ["0 conv3x3", "0 max3x3", "1 conv3x3", "1 max3x3", "1 skips from 0"]
+    shown = np.array(axes.images[0].get_array())
+    assert shown.T.tolist() == [[0.2, 0.8, 0.5, 0.5, 0.1], [0.1, 0.9, 0.4, 0.6, 0.3]]
+    assert texts(axes.get_xticklabels()) == ["2", "4"]
+    found = texts(policy_figure(RNNSpace(2).choices, [[1, CHANCES]]).axes[0].get_yticklabels())
+    assert len(found) == 8 and "1 reads 0" not in found
+
+
+def test_a_long_run_has_a_picture_of_its_policy_no_wider_than_a_screen():
+    wide, wider = (policy_figure(RNNSpace(2).choices, [[epoch, CHANCES] for epoch in range(num)]) for num in (100, 400))
+    assert wide.get_size_inches().tolist() == wider.get_size_inches().tolist()
+    assert len(wider.axes[0].get_xticklabels()) <= 20
 
 
 def test_pyplot_and_its_state_stay_out():

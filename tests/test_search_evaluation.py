@@ -78,12 +78,6 @@ def cells_of(architectures) -> list[RNNCell]:
     return [RNNCell.from_dict(one) for one in architectures]
 
 
-def refused(argv, capsys) -> str:
-    """The line that a command line ends in."""
-    assert main(argv) == 2
-    return capsys.readouterr().err
-
-
 # --- the table --------------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +133,7 @@ def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
         assert results["architectures"] == len(rows_of(tmp_path / "cells.json")) == num
         assert len(results["shared"]["search"]) == num
     assert len(list((tmp_path / "results" / "searches" / "search-1").iterdir())) == 1
-    line = refused(tiny.flags(settings(home, tmp_path, num_truth=4)), capsys)
+    line = tiny.refusal(tiny.flags(settings(home, tmp_path, num_truth=4)), tmp_path, capsys, main)
     assert "cells.json: has 5 architectures, and num_truth is 4; give 5 or more" in line
 
 
@@ -173,7 +167,8 @@ def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, monkeypatch, c
 
     monkeypatch.setattr(search_evaluation.run, "single", diverge)
     argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
-    assert "cells.json: every training diverged; lower the learning rate in " in refused(argv, capsys)
+    assert main(argv) == 2
+    assert "cells.json: every training diverged; lower the learning rate in " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -268,57 +263,40 @@ def test_settings_are_free_until_something_is_searched(home, tmp_path):
     evaluate(**settings(home, tmp_path, methods=("search",)))
 
 
-def _other_split(name: str, source: str):
-    def change(home, folder) -> dict:
-        data = shutil.copytree(home / "data", folder.parent / "data")
-        (data / "tiny" / f"{name}.txt").write_text((data / "tiny" / f"{source}.txt").read_text())
-        return {"data_dir": str(data)}
-
-    return change
-
-
-def _searches_alone_on_other_data(home, folder) -> dict:
-    for name in ("found.json", "finalists.json"):
-        (folder / "results" / name).unlink()
-    return {**_other_split("valid", "test")(home, folder), "table": str(folder / "other.json"), "methods": ("search",)}
-
-
-def _other_budget(home, folder) -> dict:
-    path = folder.parent / "other.py"
-    path.write_text((home / "budget.py").read_text() + "shared_lr = 3.0\n")
-    return {"budget": str(path)}
-
-
-def _without(*patterns: str):
-    def change(home, folder) -> dict:
-        for pattern in patterns:
-            for path in (folder / "results").glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return {}
-
-    return change
-
-
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("name", "part", "change", "says"),
     [
-        (_other_budget, "cells.json: was made with shared_lr 20.0, not 3.0; name another table, or use its settings"),
         (
-            _other_split("test", "valid"),
-            "cells.json: was made on other data: test of tiny differ; name another table, or put the data back",
+            "cells",
+            "settings",
+            {"shared_lr": 3.0},
+            "cells.json: was made with shared_lr 3.0, not 20.0; name another table",
         ),
+        ("cells", "data", {"test": ""}, "cells.json: was made on other data: test of tiny differ; name another table"),
+        ("results/search", "settings", {"max_epoch": 2}, "search.json: was made with max_epoch 2, not 1; name another"),
         (
-            _searches_alone_on_other_data,
-            "search.json: was made on other data: valid of tiny differ; name another output, or put the data back",
+            "results/search",
+            "settings",
+            {"derive_num_sample": 6},
+            "search.json: was made with derive_num_sample 6, not 5",
         ),
-        (lambda *_: {"max_epoch": 2}, "search.json: was made with max_epoch 1, not 2; name another output, or use its"),
-        (lambda *_: {"derive_num_sample": 6}, "search.json: was made with derive_num_sample 5, not 6; name another"),
-        (_without("search.json"), "searches: nothing says what these searches were made with; name another output"),
-        (_without("searches/finalists*", "searches/search-2"), "search-2: the search is gone; remove "),
+        ("results/search", "data", {"valid": ""}, "search.json: was made on other data: valid of tiny differ; name an"),
+        ("results/search", "data", None, "searches: nothing says what these searches were made with; name another out"),
     ],
-)  # fmt: skip
-def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, change, says):
-    assert says in refused(tiny.flags(settings(home, copy, **change(home, copy))), capsys)
+)
+def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, name, part, change, says):
+    path = copy / f"{name}.json"
+    content = json.loads(path.read_text())
+    content[part] = change and {**content[part], **change}
+    path.write_text(json.dumps(content))
+    assert main(tiny.flags(settings(home, copy))) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_finalists_of_a_search_that_is_gone(home, copy, capsys):
+    shutil.rmtree(copy / "results" / "searches" / "search-2")
+    assert main(tiny.flags(settings(home, copy, finalists=2))) == 2
+    assert "search-2: the search is gone; remove " in capsys.readouterr().err
 
 
 def _fail(*args):
@@ -484,11 +462,8 @@ def test_intervals_of_tau_cover_it_at_least_as_often_as_they_say(num, correlatio
     assert covered / times >= 0.93
 
 
-def test_a_comparison_of_equal_methods_finds_nothing():
-    assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == {"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0}
-
-
 def test_a_comparison_is_that_of_students_t():
+    assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == {"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0}
     ours, theirs = np.array([3.0, 5.0, 4.0, 4.5]), np.array([1.0, 2.5, 3.0, 0.5])
     expected = scipy.stats.ttest_rel(ours, theirs)
     found = paired(ours, theirs)
@@ -529,10 +504,14 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"backend": "slurm"}, "--backend: invalid choice: 'slurm'"),
         ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),
         ({"num_truth": 40}, "num_truth is 40, but the space has 16 architectures"),
+        ({"backend": "ray"}, "backend ray is not installed; pip install 'enas[ray]'"),
+        ({"backend": "dask"}, "backend dask is not installed; pip install 'enas[dask]'"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value,
 )
-def test_what_an_evaluation_refuses(home, tmp_path, capsys, changes, says):
+def test_what_an_evaluation_refuses(home, tmp_path, capsys, monkeypatch, changes, says):
+    for package in ("ray", "distributed"):
+        monkeypatch.setitem(sys.modules, package, None)
     argv = tiny.flags(settings(home, tmp_path, **changes))
     assert says in tiny.refusal(argv, tmp_path, capsys, main)
 
@@ -544,16 +523,6 @@ def test_what_an_evaluation_sets_itself_is_said(home, tmp_path, capsys):
         "no effect in an evaluation, which sets these itself: load_path, mode, random_seed",
         "no effect without the method finalists: finalists",
     ]
-
-
-@pytest.mark.parametrize("backend", ["ray", "dask"])
-def test_a_back_end_that_is_not_installed(home, tmp_path, capsys, monkeypatch, backend):
-    for package in ("ray", "distributed"):
-        monkeypatch.setitem(sys.modules, package, None)
-    argv = tiny.flags(settings(home, tmp_path, backend=backend))
-    assert f"backend {backend} is not installed; pip install 'enas[{backend}]'" in tiny.refusal(
-        argv, tmp_path, capsys, main
-    )
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from enas.config import Config
 from enas.errors import UserError
 from enas.search.controllers import RandomController
 from enas.search.cost import Cost
-from enas.search.sampling import apart
+from enas.search.ranks import apart
 from enas.search.settings import SizeConfig
 from enas.search.size import SizeBudget
 

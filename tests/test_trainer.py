@@ -26,7 +26,7 @@ from enas.search.controllers import RandomController
 from enas.search.derive import summary
 from enas.search.metric import ACCURACY, PERPLEXITY
 from enas.search.progress import describe_comparison
-from enas.search.sampling import apart
+from enas.search.ranks import apart
 from enas.search.trainer import Trainer
 from enas.search.training import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK
 

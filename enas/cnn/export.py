@@ -16,7 +16,7 @@ from enas.cnn.micro import MicroNetwork
 from enas.cnn.model import MacroChoices, reductions
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.errors import UserError
-from enas.search.exported import Exported
+from enas.search.problem import Exported
 from enas.settings import ConfigLike
 
 Sources = Callable[[str], list[str]]  # the weights of a model, by name, that make one of the exported network

@@ -16,7 +16,7 @@ from enas.runs.folder import run_of_mode, saved_config
 from enas.runs.run import searched_architecture
 from enas.search.architecture import Architecture
 from enas.search.checkpoint import Checkpoints
-from enas.search.exported import Exported
+from enas.search.problem import Exported
 from enas.settings import SCRATCH, SEARCHES
 
 EXAMPLES = Path(__file__).with_name("examples")
@@ -56,13 +56,10 @@ def export(
 
     Args:
         load_path: a search or a run from scratch.
-        output: the folder; it must not exist, or be empty.
+        output: the folder, which is returned; it must not exist, or be empty.
         dag_path: another architecture of the search space, with the shared weights of the search.
         onnx: write model.onnx too; of a recurrent cell it computes one step.
         log_dir: where run folders lie.
-
-    Returns:
-        the folder.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
@@ -93,28 +90,23 @@ def export(
 
 
 def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Final, dict[str, Any]]:
-    checkpoints = Checkpoints(folder / "checkpoints")
-    if config.mode in SCRATCH:
-        if dag_path:
-            raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-        return final_of(folder, config.space.metric.name), checkpoints.load_best()
-    if dag_path:
-        return Final(searched_architecture(config, dag_path), None, ""), checkpoints.load_newest()
-    return final_of(folder, config.space.metric.name), checkpoints.load_newest()
+    is_scratch, checkpoints = config.mode in SCRATCH, Checkpoints(folder / "checkpoints")
+    if is_scratch and dag_path:
+        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
+    named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
+    final = named or final_of(folder, config.space.metric.name)
+    return final, checkpoints.load_best() if is_scratch else checkpoints.load_newest()
 
 
 def _score(config: Config, final: Final, state: dict[str, Any]) -> str:
     if final.score is None:
         return ""
-    metric = config.space.metric
-    score = f": validation {metric.name} {final.score:.{metric.decimals}f}"
-    if not final.measured_with:  # runs of earlier versions do not say
-        return score
-    progress = state["progress"]
+    metric, progress = config.space.metric, state["progress"]
     step = "" if config.mode in SCRATCH else f", step {progress['total_shared_steps']}"
     here = f"epoch {progress['epoch']}{step}"
     others = "" if final.measured_with.endswith(here) else f"; the weights here are of {here}"
-    return f"{score} ({final.measured_with}{others})"
+    measured = f" ({final.measured_with}{others})" if final.measured_with else ""  # earlier versions do not say
+    return f": validation {metric.name} {final.score:.{metric.decimals}f}{measured}"
 
 
 def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:
@@ -127,9 +119,9 @@ def _write(folder: Path, exported: Exported, architecture: Architecture, config:
     write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
     for suffix in (".png", ".svg"):
         config.space.problem().draw(architecture, folder / f"architecture{suffix}", config.dataset)
-    has_onnx = (folder / "model.onnx").exists()
+    onnx = "\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |"
     card = CARD.format(
-        onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if has_onnx else "",
+        onnx=onnx if (folder / "model.onnx").exists() else "",
         title=exported.title,
         summary=exported.summary,
         dataset=config.dataset,

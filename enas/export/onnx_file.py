@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from enas.errors import UserError
-from enas.search.exported import Exported
+from enas.search.problem import Exported
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-5  # of the largest value of an output
@@ -75,8 +75,7 @@ def _silence() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(before)

@@ -43,19 +43,12 @@ def new_graph(name: str, title: str | None = None) -> graphviz.Digraph:
 
 
 def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
-    """Write a graph as a PNG or SVG, or its .dot source if `dot` cannot make one.
+    """Write a graph as a PNG or SVG, or its .dot source if `dot` cannot make one; returns the file written.
 
     The file is written whole or not at all; a missing folder is made.
 
-    Args:
-        graph: the drawing.
-        path: where the picture goes; ends in .png or .svg.
-
-    Returns:
-        The file written: `path`, or the same name ending in .dot.
-
     Raises:
-        UserError: `path` ends in something else, or cannot be written.
+        UserError: `path` does not end in .png or .svg, or cannot be written.
     """
     path = Path(path)
     if path.suffix not in (".png", ".svg"):

@@ -1,4 +1,4 @@
-"""Plots of an ablation: a table of the scores with one part replaced, and bars with the unedited score as a line.
+"""Plots: for an ablation a table of scores, and bars with the unedited score as a line; and the policy of a controller.
 
 Figures are made without pyplot, so that a plot keeps no global state and needs no display.
 """
@@ -6,8 +6,9 @@ Figures are made without pyplot, so that a plot keeps no global state and needs 
 import io
 import math
 from collections.abc import Sequence
-from itertools import chain, cycle
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,10 +28,16 @@ COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
 # The Okabe-Ito palette, without black.
 SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 
-_DPI = 150
 _LETTER = 0.095  # inches, about the width of one in a group's label
+_WIDEST = 14.0  # inches of a policy; more evaluations get narrower columns
 # Keeps the line of the unedited one out of the numbers.
 _LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+
+
+def new_figure(width: float, height: float, dpi: int = 150) -> tuple[Figure, Axes]:
+    """A figure of this size in inches, and its axes."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def png_of(figure: Figure) -> bytes:
@@ -70,9 +77,8 @@ def table_figure(
         columns: the activations or operations, C of them.
         values: the scores, [R, C].
         own: for each row the column of the node's own activation, which is outlined; None outlines none.
-        baseline: the unedited score; where it is not finite, all of the table is grey.
-        metric: what the scores measure.
-        higher_is_better: whether more of it is.
+        baseline: the unedited score; if it is not finite, the whole table is grey.
+        metric, higher_is_better: what the scores measure.
         names: what a row is, and what a column is, such as "node" and "activation".
         title: above the plot.
     """
@@ -80,10 +86,7 @@ def table_figure(
     differences = np.ma.masked_invalid(scores - baseline)
     norm = _difference_norm(scores, baseline)
 
-    figure = Figure(
-        figsize=(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows))), dpi=_DPI, layout="constrained"
-    )
-    axes = figure.add_subplot()
+    figure, axes = new_figure(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows)))
     colour_map = COLOUR_MAP.reversed() if higher_is_better else COLOUR_MAP
     image = axes.imshow(differences, cmap=colour_map, norm=norm, aspect="auto")
     axes.set_xticks(range(len(columns)), columns)
@@ -105,9 +108,8 @@ def table_figure(
 
 def _difference_norm(scores: np.ndarray, baseline: float) -> Normalize:
     """From differences to the baseline to colours, 0 to the middle one."""
-    sizes = np.abs(scores - baseline)
-    is_finite = np.isfinite(sizes)
-    finite, sizes = scores[is_finite], sizes[is_finite]
+    finite = scores[np.isfinite(scores - baseline)]
+    sizes = np.abs(finite - baseline)
     largest = sizes.max(initial=0) or 1.0
     if not sizes.any() or not _needs_log([*finite, baseline]):
         return CenteredNorm(halfrange=largest)
@@ -157,10 +159,10 @@ def bars_figure(
         texts = [text if math.isfinite(score) else f"{text}\n{name}: {score}" for text, score in pairs]
     longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
     group = max(0.4 * len(values), _LETTER * (longest + 2))
-    figure = Figure(figsize=(max(6.4, 1.5 + group * len(labels)), 4.8), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_figure(max(6.4, 1.5 + group * len(labels)), 4.8)
     width = 0.8 / len(values)
-    for index, ((name, scores), colour) in enumerate(zip(values.items(), cycle(SERIES_COLOURS), strict=False)):
+    for index, (name, scores) in enumerate(values.items()):
+        colour = SERIES_COLOURS[index]
         places = np.arange(len(labels)) + (index - (len(values) - 1) / 2) * width
         bars = axes.bar(places, _shown(scores), width, color=colour, alpha=0.6, label=name)
         numbers = [_text(score) if math.isfinite(score) else "" for score in scores]
@@ -197,3 +199,36 @@ def _scale_values(axes: Axes, numbers: Sequence[float], metric: str) -> None:
     axes.set_ylim(start, (high + 0.25 * (high - start)) or 1.0)
     if start > 0:
         axes.set_ylabel(f"{metric} (the axis does not start at 0)")
+
+
+def policy_figure(choices: Sequence[Sequence[str]], decisions: Sequence[Sequence[Any]]) -> Figure:
+    """A heat map of the probability of every choice at every evaluation.
+
+    A decision with one choice has no row, and one between two of which the first is "no" has one.
+
+    Args:
+        choices: the names of each decision's choices; see `Space.choices`.
+        decisions: for each evaluation its epoch, and for each decision the probabilities of its choices.
+    """
+    labels: list[str] = []
+    rows, borders = [], []
+    for index, names in enumerate(choices):
+        if len(names) == 1:
+            continue
+        first = 0 if len(names) != 2 or names[0] else 1
+        labels += names[first:]
+        rows += [[chances[index][choice] for _, chances in decisions] for choice in range(first, len(names))]
+        borders.append(len(rows) - 0.5)
+    epochs = [epoch for epoch, _ in decisions]
+    width, height = min(_WIDEST, max(4.0, 2.6 + 0.25 * len(epochs))), max(2.4, 1.2 + 0.17 * len(rows))
+    figure, axes = new_figure(width, height, dpi=100)
+    image = axes.imshow(np.array(rows), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    for border in borders[:-1]:
+        axes.axhline(border, color="0.3", linewidth=0.6)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    every = -(-len(epochs) // 20)
+    axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]], fontsize=7)
+    axes.set_xlabel("epoch")
+    axes.set_title("probability of each choice", fontsize=9)
+    figure.colorbar(image, ax=axes)
+    return figure

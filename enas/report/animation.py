@@ -41,15 +41,11 @@ def animate(
 
     Args:
         model_name: the run: its name in `log_dir`, or its path.
-        output: where the GIF goes; ends in .gif.
-        max_frame: with more pictures than this, that many are taken, evenly spaced, the first and the last among
-            them; of one, the last.
+        output: where the GIF goes, which is returned; ends in .gif.
+        max_frame: see `select`.
         title: a line above every frame.
         fps: frames a second, at most 50.
         log_dir: where run folders lie.
-
-    Returns:
-        `output`.
 
     Raises:
         UserError: an argument is wrong, there is no such run, it has no pictures, one of them is damaged, or `output`
@@ -67,8 +63,8 @@ def animate(
     first, *others = render(pictures, saved_config(folder).space.metric.name, title)
     duration = 10 * round(100 / fps)  # milliseconds, in the steps that a GIF knows
     durations = [duration] * len(others) + [LAST_FRAME_HOLDS * duration]
+    held = durations if others else durations[0]  # Pillow takes no list of one
     with atomic_write(output) as file:
-        held = durations if others else durations[0]  # Pillow takes no list of one
         first.save(file, "GIF", save_all=True, append_images=others, duration=held, loop=0)
     return output
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from enas.pictures.plots import SERIES_COLOURS
+from enas.pictures.plots import SERIES_COLOURS, new_figure
 from enas.report.record import Record
 
 Line = dict[str, Any]  # arguments of matplotlib's errorbar
@@ -54,8 +54,7 @@ def comparison(record: Record) -> Figure | None:
 
 
 def _figure(lines: Sequence[Line], y_title: str) -> Figure:
-    figure = Figure(figsize=(5.4, 3.8), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_figure(5.4, 3.8)
     for line in lines:
         axes.errorbar(**line, marker="o", markersize=3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -30,12 +30,9 @@ def report(
 
     Args:
         load_path: a run or several, searches or from scratch: their names in `log_dir`, or their paths.
-        output: where the page goes; ends in .html. A page that is there is replaced.
+        output: where the page goes, which is returned; ends in .html. A page that is there is replaced.
         log_dir: where run folders lie.
         results_dir: where ablations and evaluations lie.
-
-    Returns:
-        `output`.
 
     Raises:
         UserError: there is no such run, it has no results yet, or `output` cannot be written.

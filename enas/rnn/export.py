@@ -13,7 +13,7 @@ from enas.rnn import reference as rnn_reference
 from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.shared import edge_name
-from enas.search.exported import Exported
+from enas.search.problem import Exported
 from enas.settings import ConfigLike
 
 

@@ -70,9 +70,9 @@ class Logbook(NoLogbook):
 
     def policy(self, space: Any, decisions: list[Any], step: int) -> None:
         """Draw the probability of each choice, epoch by epoch; `decisions` as in `Progress`."""
-        from enas.pictures.policy import draw_policy  # loads matplotlib, which takes a second
+        from enas.pictures.plots import policy_figure, write_figure  # loads matplotlib, which takes a second
 
-        path = draw_policy(space, decisions, self.folder / "policy.png")
+        path = write_figure(policy_figure(space.choices, decisions), self.folder / "policy.png")
         self._picture("derive/policy", path, step)
         self.output_files["policy"] = path
 

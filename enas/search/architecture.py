@@ -2,10 +2,10 @@
 
 import json
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, cast, get_args, get_origin, get_type_hints
 
 from enas.errors import NotFoundError, UserError
 
@@ -13,8 +13,6 @@ CELL_OUTPUTS = ("loose_ends", "all")
 
 # Every architecture class, by the type in its JSON.
 KINDS: dict[str, type["Architecture"]] = {}
-
-Read = TypeVar("Read")
 
 
 class Architecture:
@@ -41,11 +39,16 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """The architecture of a dictionary made by `to_dict`.
+        """The architecture of a dictionary made by `to_dict`; `Architecture.from_dict` reads every class.
 
         Raises:
             UserError: when a key is missing, unknown, or has a wrong value.
         """
+        if not hasattr(cls, "type_name"):
+            kind = data.get("type") if isinstance(data, dict) else None
+            if kind not in tuple(KINDS):  # not by its hash: JSON may hold a list here
+                raise UserError(f"architecture type is {reprlib.repr(kind)}; it must be one of {', '.join(KINDS)}")
+            return cast(Self, KINDS[kind].from_dict(data))
         wanted = {"type", *cls.keys}
         if not isinstance(data, dict) or set(data) != wanted:
             found = ", ".join(sorted(map(str, data))) if isinstance(data, dict) else type(data).__name__
@@ -67,12 +70,26 @@ class Architecture:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The architecture of JSON text made by `to_json`; UserError when it is not one."""
-        return cls.from_dict(parse_json(text))
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:  # numbers without end are a ValueError
+            raise UserError(f"not JSON: {error}") from None
+        return cls.from_dict(data)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """The architecture in a JSON file; UserError, naming the file, when there is no such architecture."""
-        return read_file(path, cls.from_json)
+        path = Path(path)
+        if not path.is_file():
+            raise NotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (UserError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: {error}") from None
+
+
+architecture_from_dict = Architecture.from_dict
+load_architecture = Architecture.load
 
 
 def _plain(value: Any) -> Any:
@@ -91,38 +108,6 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
     if not isinstance(value, list):
         raise UserError(f"{name} must be a list")
     return tuple(_typed(item, get_args(hint)[0], f"each item of {name}") for item in value)
-
-
-def architecture_from_dict(data: object) -> Architecture:
-    """The architecture, of whichever class, of a dictionary made by `to_dict`; UserError when it is not one."""
-    kind = data.get("type") if isinstance(data, dict) else None
-    if kind not in tuple(KINDS):  # not by its hash: JSON may hold a list here
-        raise UserError(f"architecture type is {reprlib.repr(kind)}; it must be one of {', '.join(KINDS)}")
-    return KINDS[kind].from_dict(data)
-
-
-def load_architecture(path: str | Path) -> Architecture:
-    """The architecture, of whichever class, in a JSON file; UserError, naming the file, when there is none."""
-    return read_file(path, lambda text: architecture_from_dict(parse_json(text)))
-
-
-def parse_json(text: str) -> Any:
-    """What JSON text holds; UserError when it is not JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # numbers without end are a ValueError
-        raise UserError(f"not JSON: {error}") from None
-
-
-def read_file(path: str | Path, read: Callable[[str], Read]) -> Read:
-    """What `read` makes of a file's text; UserError, naming the file, when that fails."""
-    path = Path(path)
-    if not path.is_file():
-        raise NotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
-    try:
-        return read(path.read_text(encoding="utf-8"))
-    except (UserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def check_encodable(names: Iterable[str], allowed: Sequence[str]) -> None:

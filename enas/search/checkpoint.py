@@ -66,20 +66,14 @@ class Checkpoints:
     def save(self, state: dict[str, Any], name: str, bests: Sequence[str] = ()) -> None:
         """Write a checkpoint, then remove all but the newest `max_save_num` and the best one before them.
 
-        Args:
-            state: tensors and plain data.
-            name: see `checkpoint_name`.
-            bests: `progress.bests` of the state.
+        `name` is a `checkpoint_name`, and `bests` are `progress.bests` of the state.
         """
         if not self.ranks.is_first:
             return
         with atomic_write(self.folder / name) as file:
             _save(state, file)
-        self._prune(name, bests)
-
-    def _prune(self, newest: str, bests: Sequence[str]) -> None:
         # After a fallback to an older checkpoint, delete the later ones: load_newest would pick them.
-        kept = [path for path in self.paths() if path.name <= newest][-self.max_save_num :]
+        kept = [path for path in self.paths() if path.name <= name][-self.max_save_num :]
         # A run whose newer checkpoints are damaged goes on from the oldest, which names an older best one.
         best = ([name for name in bests if name <= kept[0].name] or [BEST_OF_OLD_RUNS])[-1]
         unfinished = self.folder.glob(".*.pt.*")  # by a run that was killed while it wrote
@@ -165,10 +159,8 @@ def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
     """
     if expected.keys() - found.keys():
         return f"it holds {', '.join(found)}, not {', '.join(expected)}"
-    weights = [(expected["task"]["model"], found["task"]["model"])]
-    if "controller" in expected:
-        weights.append((expected["controller"], found["controller"]))
-    for mine, saved in weights:
+    pairs = [(state["task"]["model"], state.get("controller", {})) for state in (expected, found)]
+    for mine, saved in zip(*pairs, strict=True):
         if mine.keys() != saved.keys():
             return f"other weights: {', '.join(sorted(mine.keys() ^ saved.keys())[:3])}"
         for name, weight in mine.items():

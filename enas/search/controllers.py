@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from enas.errors import UserError
+from enas.errors import TrainingDivergedError
 from enas.search.architecture import Architecture
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
@@ -53,14 +53,10 @@ def temper(config: ControllerConfig, logits: Tensor, tanh_c: float | None = None
 
 
 class Controller(nn.Module, ABC, Generic[ArchT]):
-    """Samples architectures.
+    """Samples architectures."""
 
-    Attributes:
-        penalty_weight: of the mean `Sample.penalty` in the controller's loss.
-    """
-
-    penalty_weight: float = 0.0
-    space: Space[Any]  # what it samples, where it makes decisions
+    penalty_weight: float = 0.0  # of the mean `Sample.penalty` in the controller's loss
+    space: Space[Any]  # of its decisions, if it makes any
 
     @property
     def is_trained(self) -> bool:
@@ -77,11 +73,7 @@ class Controller(nn.Module, ABC, Generic[ArchT]):
 
 
 class FixedController(Controller[ArchT]):
-    """Always samples the same architecture, for training it from scratch. It has no parameters.
-
-    Args:
-        architecture: what to draw.
-    """
+    """Always samples the same architecture, for training it from scratch. It has no parameters."""
 
     def __init__(self, architecture: ArchT):
         super().__init__()
@@ -91,11 +83,27 @@ class FixedController(Controller[ArchT]):
         return self.log_prob([self.architecture] * num)
 
     def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
-        for architecture in architectures:
-            if architecture != self.architecture:
-                raise UserError(f"this controller draws only {self.architecture}, not {architecture}")
         nothing = torch.zeros(len(architectures), 0)
-        return Sample(list(architectures), nothing, nothing, [])
+        return Sample([*architectures], nothing, nothing, [])
+
+
+def sample(controller: Controller[ArchT], num: int) -> Sample[ArchT]:
+    """`num` architectures; TrainingDivergedError where the controller's parameters give no probabilities."""
+    try:
+        return controller.sample(num)
+    except RuntimeError:  # what torch says of probabilities that are not numbers
+        check_finite(controller)
+        raise
+
+
+def check_finite(controller: Controller[Any]) -> None:
+    """Raise TrainingDivergedError unless the controller's parameters are finite."""
+    # Their norm: parameters may be finite, and so large that what is computed with them is not.
+    if not torch.isfinite(nn.utils.get_total_norm(list(controller.parameters()))):
+        raise TrainingDivergedError(
+            "training diverged: the controller's parameters are not finite; lower controller_lr (with "
+            "controller_lr_cosine controller_lr_max), or controller_grad_clip"
+        )
 
 
 class Decisions:
@@ -120,11 +128,7 @@ class Decisions:
 
 
 class SpaceController(Controller[ArchT]):
-    """Makes the decisions of a space; a subclass says how.
-
-    Args:
-        space: what is sampled.
-    """
+    """Makes the decisions of `space`; a subclass says how."""
 
     def __init__(self, space: Space[ArchT]):
         super().__init__()
@@ -159,7 +163,6 @@ class RandomController(SpaceController[ArchT]):
     """Makes every decision uniformly: the control that a search has to beat. It has no parameters.
 
     Args:
-        space: what is sampled.
         is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
             where their number is not a multiple of the choices (Chu et al. 2021, FairNAS).
         generator: where the random numbers come from; torch's own generator of the CPU by default.
@@ -193,9 +196,7 @@ class IndependentController(SpaceController[ArchT]):
     """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020).
 
     Args:
-        space: what is sampled.
-        penalty: from `Sample.probabilities` to `Sample.penalty`.
-        penalty_weight: see `Controller`.
+        penalty: (`Sample.probabilities`) to `Sample.penalty`, weighted by `penalty_weight`.
     """
 
     def __init__(
@@ -226,10 +227,6 @@ class LSTMController(SpaceController[ArchT]):
     """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
 
     Every decision has its own decoder and its own embeddings.
-
-    Args:
-        space: what is sampled.
-        config: see `ControllerConfig`.
     """
 
     def __init__(self, space: Space[ArchT], config: ControllerConfig):
@@ -251,8 +248,7 @@ class LSTMController(SpaceController[ArchT]):
         for index, decoder in enumerate(self.decoders):
             state = self.lstm(inputs, state)
             logits = temper(self.config, decoder(state[0]))
-            prior = self.prior(index)
-            if prior is not None:
+            if (prior := self.prior(index)) is not None:
                 logits = logits + prior
             log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
             p = log_probs.exp()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Cost:
 
     def to_dict(self) -> dict[str, int]:
         """JSON-ready."""
-        return {"parameters": self.parameters, "multiply_adds": self.multiply_adds}
+        return asdict(self)
 
 
 def _short(number: int) -> str:

@@ -8,10 +8,9 @@ from typing import Any, cast
 import torch
 
 from enas.errors import UserError
-from enas.search.controllers import Controller, RandomController, Sample
+from enas.search.controllers import Controller, RandomController, Sample, sample
 from enas.search.metric import Metric
-from enas.search.ranks import ALONE, Ranks
-from enas.search.sampling import apart, sample
+from enas.search.ranks import ALONE, Ranks, apart
 from enas.search.settings import DeriveConfig
 from enas.search.size import UNLIMITED, SizeBudget
 from enas.search.space import Space

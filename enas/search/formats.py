@@ -9,18 +9,13 @@ import re
 import reprlib
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from enas.errors import UserError
-from enas.search.architecture import (
-    Architecture,
-    architecture_from_dict,
-    check_encodable,
-    load_architecture,
-    parse_json,
-)
+from enas.search.architecture import Architecture, check_encodable
 from enas.search.graph import Cell
 
 _RANGE = re.compile(r"\brange\(\s*(\d{1,3})\s*,\s*(\d{1,3})\s*\)")  # no cell has a thousand nodes
@@ -81,10 +76,7 @@ def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list[An
 
 
 def unzipped(pairs: list[Any], names: Mapping[str, str], what: str) -> tuple[list[str], list[Any]]:
-    """Our names, and the labels, of a genotype's pairs of name and label; UserError for other pairs or names.
-
-    `what` says what the names are of.
-    """
+    """Our names, and the labels, of a genotype's pairs of name and label; UserError, with `what` they are, else."""
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             example = (next(iter(names)), 0)
@@ -123,16 +115,13 @@ def with_only(cell_output: str, cell: CellT) -> CellT:
 
 
 def read_architecture(text: str, format: str) -> Architecture:
-    """The architecture that `text` describes.
-
-    Args:
-        text: a published architecture. Integers are separated by white space or commas.
-        format: a name from `FORMATS`.
+    """The architecture that `text` describes in a format, one of `FORMATS`.
 
     Raises:
         UserError: in one line that names the format, when it is unknown or the text does not fit it.
     """
-    return _converted(format, _find(format).read, text)
+    with _named(format) as known:
+        return known.read(text)
 
 
 def write_architecture(architecture: Architecture, format: str) -> str:
@@ -141,48 +130,38 @@ def write_architecture(architecture: Architecture, format: str) -> str:
     One exception: a `darts` or `darts_cnn` text lists the output nodes, so it reads as cell_output=all when the loose
     ends are the output nodes of cell_output=all too. The cell computes the same.
 
-    Args:
-        architecture: what to write.
-        format: a name from `FORMATS`.
-
     Raises:
         UserError: in one line that names the format, when it is unknown or cannot express the architecture.
     """
-    known = _find(format)
-    if not isinstance(architecture, known.kind):
-        raise UserError(f"{format}: this format has only {known.kind.title}, not {architecture.title}")
-    return _converted(format, known.write, architecture)
+    with _named(format) as known:
+        if not isinstance(architecture, known.kind):
+            raise UserError(f"this format has only {known.kind.title}, not {architecture.title}")
+        return known.write(architecture)
 
 
-def _find(format: str) -> Format:
+@contextmanager
+def _named(format: str) -> Iterator[Format]:
+    """The format, which is named in the errors inside the block."""
     if format not in FORMATS:
         raise UserError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}")
-    return FORMATS[format]
-
-
-def _converted(format: str, convert: Callable[[Any], Any], source: Any) -> Any:
     try:
-        return convert(source)
+        yield FORMATS[format]
     except UserError as error:
         raise UserError(f"{format}: {' '.join(str(error).split())}") from None
 
 
-FORMATS = {
-    "json": Format(Architecture, lambda text: architecture_from_dict(parse_json(text)), Architecture.to_json),
-}
+FORMATS = {"json": Format(Architecture, Architecture.from_json, Architecture.to_json)}
 
 
 def convert(string: Sequence[str], source: str, target: str = "json") -> str:
     """The text that `target` has for the architecture that `string` describes in the format `source`.
 
-    Args:
-        string: words of the text; "-" is standard input, and with json a name that ends in .json a file.
-        source, target: names from `FORMATS`.
+    `string` is words of the text; "-" is standard input, and with json a name that ends in .json a file.
 
     Raises:
         UserError: as `read_architecture` and `write_architecture`.
     """
     text = " ".join(string)
     if source == "json" and text.endswith(".json"):
-        return write_architecture(load_architecture(text), target)
+        return write_architecture(Architecture.load(text), target)
     return write_architecture(read_architecture(sys.stdin.read() if text == "-" else text, source), target)

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor, nn
 
 from enas.search.architecture import Architecture
 from enas.search.controllers import Controller, IndependentController, RandomController
 from enas.search.cost import Cost
-from enas.search.exported import Exported
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 from enas.search.task import Task
@@ -18,14 +19,39 @@ from enas.settings import ConfigLike
 
 
 class Data(Protocol):
-    """What `SearchSpace.load_data` returns.
-
-    Where it has an `identity` too (`enas.data.identity`), a run refuses to go on with other data.
-    """
+    """Data; if it has an `identity` too (`enas.data.identity`), a run refuses to go on with other data."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What to log about the data, one line each."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An architecture as a module that needs torch alone.
+
+    Attributes:
+        source: the file that is copied as model.py; it reads architecture.json and config.json beside it.
+        example: the file of enas/export/examples that is copied as example.py, which loads model.py.
+        weights: of the module, by name.
+        settings: its arguments, and all else in config.json that model.py or a reader needs.
+        title, summary: for the model card.
+        make: (model.py as a module) to the network without its weights.
+        inputs: examples of inputs by name, to trace it.
+        dynamic: for each input, the names of the dimensions that may have any size.
+        outputs: the names of the outputs.
+    """
+
+    source: Path
+    example: str
+    weights: dict[str, Tensor]
+    settings: dict[str, Any]
+    title: str
+    summary: str
+    make: Callable[[ModuleType], nn.Module]
+    inputs: dict[str, Tensor]
+    dynamic: tuple[dict[int, str], ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +76,7 @@ class Problem:
     scratch_task: Callable[[ConfigLike, Any, Any, torch.device], Task]
     draw: Callable[[Any, Path, str], Path]
     cost: Callable[[ConfigLike, Any], Callable[[Any], Cost]] | None = None
-    export: Callable[[Any, Mapping[str, torch.Tensor], ConfigLike], Exported] | None = None
+    export: Callable[[Any, Mapping[str, Tensor], ConfigLike], Exported] | None = None
     baselines: Mapping[str, Callable[[ConfigLike], Architecture]] = field(default_factory=dict)
 
 
@@ -60,23 +86,21 @@ def trained(
     part: type[ControllerConfig],
     independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
 ) -> Callable[[ConfigLike], Controller[Any]]:
-    """What makes the trained controller of a space, of the type that controller_type says.
+    """Return the maker of a space's trained controller, of the type that controller_type says.
 
     Args:
-        space: makes what is sampled.
+        space: makes the space.
         lstm: (space, settings of `part`) to a controller, for controller_type lstm.
         part: the `Settings` class of that controller.
         independent: (space, settings) to a controller, for controller_type independent.
     """
-
-    def make(config: ConfigLike) -> Controller[Any]:
-        if config.controller_type == "independent":
-            return independent(space(config), config)
-        return lstm(space(config), config[part])
-
-    return make
+    return lambda config: (
+        independent(space(config), config)
+        if config.controller_type == "independent"
+        else lstm(space(config), config[part])
+    )
 
 
 def uniform(space: Callable[[ConfigLike], Space[Any]]) -> Callable[[ConfigLike], Controller[Any]]:
-    """What makes the controller of train_type random."""
+    """Return the maker of the controller of train_type random."""
     return lambda config: RandomController(space(config), config.shared_balanced)

@@ -27,7 +27,7 @@ from enas.errors import RankLostError, UserError
 T = TypeVar("T")
 Piece = TypeVar("Piece", bound=Tensor | None)
 
-ENDED = "ended: rank"  # what a process that ends leaves word under
+ENDED = "ended: rank"  # key of the word that a process leaves at its end
 ARCHITECTURES, BATCH = -3, -2  # dimensions of a state [M, B, H]
 
 
@@ -48,6 +48,7 @@ class Part:
 WHOLE = Part()
 
 
+@dataclass(frozen=True)
 class Ranks:
     """The processes of a run; by default there is one, and nothing is divided or sent.
 
@@ -56,9 +57,8 @@ class Ranks:
         size: how many there are.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1):
-        self.rank = rank
-        self.size = size
+    rank: int = 0
+    size: int = 1
 
     @property
     def is_first(self) -> bool:
@@ -71,23 +71,20 @@ class Ranks:
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """The items that this process takes: a slice, of a length that differs by one at most."""
-        return items[self._bounds(len(items))]
-
-    def _bounds(self, num: int) -> slice:
-        return slice(num * self.rank // self.size, num * (self.rank + 1) // self.size)
+        start, end = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return items[start:end]
 
     def divided(self, score: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Tensor:
         """`score(items)`, one number an item, each computed by one process: [len(items)].
 
-        `score` is called in every process, also where there are fewer items than processes, because it may move on in
-        the data.
+        Every process calls `score`, even with fewer items than processes, because it may move on in the data.
         """
         if self.size == 1:
             return torch.as_tensor(score(items))
         mine = self.share(items)
         scores = torch.as_tensor(score(mine or items[:1]))[: len(mine)]
         everything = scores.new_zeros(len(items), dtype=torch.float64)
-        everything[self._bounds(len(items))] = scores.double()
+        everything[list(self.share(range(len(items))))] = scores.double()
         return _added_up(everything).to(scores)
 
     def joined(self, piece: Piece, dim: int) -> Piece:
@@ -95,8 +92,7 @@ class Ranks:
         if self.size == 1 or piece is None:
             return piece
         everything = [torch.empty_like(piece) for _ in range(self.size)]
-        with _lost_ranks_named():
-            dist.all_gather(everything, piece.contiguous())
+        _ask(dist.all_gather, everything, piece.contiguous())
         return cast(Piece, torch.cat(everything, dim))
 
     def average(self, model: nn.Module, *values: Tensor) -> tuple[Tensor, ...]:
@@ -136,8 +132,7 @@ class Ranks:
         buffer = io.BytesIO()
         torch.save(value, buffer)
         message = [(buffer.getvalue(), error and str(error))]
-        with _lost_ranks_named():
-            dist.broadcast_object_list(message, 0)
+        _ask(dist.broadcast_object_list, message, 0)
         ((content, reason),) = message
         if reason is not None:
             raise error or UserError(reason)
@@ -161,15 +156,10 @@ class Ranks:
         return cast(T, value)
 
     def check_alike(self, parts: Mapping[str, str], what: str, remedy: str) -> None:
-        """Check that all processes hold the same digests of what must be the same.
-
-        Args:
-            parts: digests by name.
-            what: they are digests of.
-            remedy: the end of the error's text.
+        """Check that all processes hold the same digests, by name, of `what` must be the same.
 
         Raises:
-            UserError: in every process, naming the ranks that differ from the first, and the parts.
+            UserError: in every process, naming the ranks that differ from the first, and the parts; ends in `remedy`.
         """
         first, *others = self._gathered(parts)
         ranks = [str(rank) for rank, other in enumerate(others, start=1) if other != first]
@@ -183,8 +173,7 @@ class Ranks:
         if self.size == 1:
             return [value]
         everything: list[Any] = [None] * self.size
-        with _lost_ranks_named():
-            dist.all_gather_object(everything, value)
+        _ask(dist.all_gather_object, everything, value)
         return everything
 
     def share_device_draws(self, device: torch.device) -> None:
@@ -194,7 +183,7 @@ class Ranks:
             torch.cuda.set_rng_state(state.cpu(), device)
 
     def draws(self, num: int, device: torch.device) -> list[AbstractContextManager[Any]]:
-        """For each of this process's `num` pieces of a step, what gives it random draws that no other piece shares.
+        """For each of this process's `num` pieces of a step, a block of random draws that no other piece shares.
 
         The states that the processes share move on by the same in each. A step of one piece draws as ever.
         """
@@ -206,8 +195,7 @@ class Ranks:
 
 def _added_up(tensor: Tensor) -> Tensor:
     """The sum of the processes' tensors, in place."""
-    with _lost_ranks_named():
-        dist.all_reduce(tensor)
+    _ask(dist.all_reduce, tensor)
     return tensor
 
 
@@ -230,6 +218,14 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+def apart() -> AbstractContextManager[None]:
+    """Inside this block draw on the CPU from numbers of their own, the same in every block of a run.
+
+    Draws for an evaluation then move no draw of the training.
+    """
+    return seeded((torch.initial_seed() + 1) % 2**63, torch.device("cpu"))
+
+
 ALONE = Ranks()
 
 
@@ -247,16 +243,13 @@ def join(num_gpu: int, timeout: float) -> Ranks:
         # CPU tensors, which carry what no kernel has to wait for, always go by Gloo.
         backend = "cpu:gloo,cuda:nccl" if num_gpu != 0 and torch.cuda.is_available() else "gloo"
         patience = timedelta(seconds=timeout)
-        # Optimisers import it, and imported after the group it keeps the group, and its threads, until after the end
-        # of the interpreter.
+        # Optimisers import it; imported after the group, it keeps the group's threads beyond the interpreter's end.
         importlib.import_module("torch._dynamo")
-        with _lost_ranks_named():
-            store, rank, _ = next(rendezvous("env://", timeout=patience))
-            # torchrun may keep one store over its restarts, with the addresses of processes that are gone.
-            store = dist.distributed_c10d.PrefixStore(
-                f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store
-            )
-            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+        store, rank, _ = _ask(lambda: next(rendezvous("env://", timeout=patience)))
+        # torchrun may keep one store over its restarts, with the addresses of processes that are gone.
+        restart = f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        store = dist.distributed_c10d.PrefixStore(restart, store)
+        _ask(dist.init_process_group, backend, store=store, rank=rank, world_size=size, timeout=patience)
         # A group that outlives the interpreter keeps threads, which now and then abort the process.
         atexit.register(dist.destroy_process_group)
     leave_word("")  # that of an earlier run is no reason for the end of this one
@@ -276,11 +269,11 @@ def is_first_process() -> bool:
 _OF_A_CONNECTION = re.compile("gloo/transport|connect|socket|time ?out|timed out", re.IGNORECASE)
 
 
-@contextmanager
-def _lost_ranks_named() -> Iterator[None]:
+def _ask(others: Callable[..., T], *args: Any, **settings: Any) -> T:
+    """Call a function that needs the other processes; RankLostError when one of them is gone."""
     try:
-        yield
-    except RuntimeError as error:  # what torch.distributed says of it differs from backend to backend
+        return others(*args, **settings)
+    except RuntimeError as error:  # its text differs from backend to backend
         if not isinstance(error, dist.DistError) and not _OF_A_CONNECTION.search(str(error)):
             raise  # a mistake of ours, such as tensors of other shapes
         reason = _words_of_others() or "another process of the run is gone, or does not answer"
@@ -291,7 +284,7 @@ def _lost_ranks_named() -> Iterator[None]:
 
 
 def leave_word(reason: str) -> None:
-    """Tell the other processes of the run, where there are some, why this one ends."""
+    """Tell the other processes of the run, if there are some, why this one ends."""
     if dist.is_initialized():
         with suppress(RuntimeError):  # the store may be gone with the process that kept it
             _store().set(f"{ENDED} {dist.get_rank()}", reason)

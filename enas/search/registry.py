@@ -26,7 +26,7 @@ class Replacement:
 
     Attributes:
         ablation: its name, and that of its script.
-        names: what there is to replace by, given the settings of the run.
+        names: the replacements, given the settings of the run.
         apply: (architecture, name, node or None for all nodes) to the edited copy.
     """
 
@@ -42,16 +42,14 @@ class SearchSpace:
     Attributes:
         name: what messages call it.
         settings: the `Settings` classes of its parts, in addition to those of every run.
-        architecture: its class of architectures.
         train_types: the values of train_type.
         problem: returns the part that needs torch, which is imported then: commands that only read flags do without.
         optim: the `Settings` class that says how the models are trained.
         selected_by: the settings, by name, that choose it, such as {"network_type": "cnn", "cnn_space": "macro"}; by
             default network_type with the name of the space.
         scratch: when averaging begins and training ends, for one architecture from scratch.
-        metric: what scores measure.
         formats: published formats of its architectures, by name.
-        replacement: the ablation that replaces what nodes apply; None where there is none.
+        replacement: None if no ablation replaces what nodes apply.
         has_validation: whether runs with these settings have validation data; a search needs it.
         check: raises UserError for settings that do not go together in this space.
     """

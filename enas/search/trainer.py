@@ -12,12 +12,11 @@ import torch
 from enas.data.identity import digest
 from enas.errors import UserError
 from enas.search.architecture import architecture_from_dict
-from enas.search.controllers import Controller, RandomController, Sample
+from enas.search.controllers import Controller, RandomController, Sample, check_finite, sample
 from enas.search.derive import Derivation, Deriver
 from enas.search.optim import clip_gradient, make_optimizer, set_lr
 from enas.search.record import LARGEST_WRITTEN_OUT, format_score
 from enas.search.reinforce import Baseline, policy_loss, returns
-from enas.search.sampling import check_finite, sample
 from enas.search.settings import ControllerOptimConfig, DeriveConfig, ReinforceConfig
 from enas.search.space import Space
 from enas.search.task import Task

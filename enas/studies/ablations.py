@@ -4,20 +4,20 @@ from enas.studies.ablations import node_removal
 node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from enas.errors import UserError
-from enas.files import write_json
+from enas.files import read_json, write_json
 from enas.runs.process import undisturbed
 from enas.studies import report
-from enas.studies.edits import Variant, removals, replacements
-from enas.studies.report import plot_removals, plot_replacements
-from enas.studies.study import Study, begin, score_variants
+from enas.studies.study import Study, Variant, begin, removals, replacements, score_variants
+
+Rows = list[dict[str, Any]]
 
 
 @undisturbed()
-def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
+def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> Rows:
     """Score the cell with all its activations replaced by each in turn, then with those of single nodes replaced.
 
     Args:
@@ -38,7 +38,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
 
 
 @undisturbed()
-def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
+def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> Rows:
     """Score the network with all its operations replaced by each in turn, then with those of single layers or nodes.
 
     A micro network's nodes have two operations; both are replaced. Arguments, files and errors are those of
@@ -47,15 +47,15 @@ def operation_replacement(*, max_batches: int | None = None, **settings: Any) ->
     return _replacement("operation_replacement", settings, max_batches)
 
 
-def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> list[dict[str, Any]]:
+def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> Rows:
     study = begin(settings, max_batches, ablation)
     replacement = study.config.space.replacement
     variants = replacements(study.architecture, replacement.apply, replacement.names(study.config))
-    return _scored(ablation, study, variants, plot_replacements, [])
+    return _scored(ablation, study, variants, report.plot_replacements)
 
 
 @undisturbed()
-def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dict[str, Any]]:
+def node_removal(*, max_batches: int | None = None, **settings: Any) -> Rows:
     """Score the architecture without each of its nodes, or layers, in turn.
 
     Nodes that read the removed node read its input instead, through the shared weights of that pair; see `remove_node`
@@ -65,17 +65,18 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[dic
     variants, kept = removals(study.architecture)
     if len(variants) == 1:
         raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(kept)}")
-    return _scored("node_removal", study, variants, plot_removals, kept)
+    return _scored("node_removal", study, variants, report.plot_removals, kept)
 
 
 def _scored(
-    ablation: str, study: Study, variants: list[Variant], plot: Callable[..., Any], notes: list[str]
-) -> list[dict[str, Any]]:
+    ablation: str, study: Study, variants: list[Variant], plot: Callable[..., None], notes: Sequence[str] = ()
+) -> Rows:
     """The rows of all variants, written as they come, then printed and plotted."""
     with report.opened(ablation, study) as folder:
-        rows: list[dict[str, Any]] = []
-        for rows in score_variants(study, variants, report.known(folder)):
-            write_json(folder / "results.json", {"ablation": ablation, "run": study.name, "rows": rows})
+        path, rows = folder / "results.json", []
+        known = read_json(path)["rows"] if path.is_file() else []
+        for rows in score_variants(study, variants, known):
+            write_json(path, {"ablation": ablation, "run": study.name, "rows": rows})
         for line in notes:
             print(line)
         report.print_table(study, rows)

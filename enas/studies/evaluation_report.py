@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from enas.pictures.plots import SERIES_COLOURS, write_figure
+from enas.pictures.plots import SERIES_COLOURS, new_figure, write_figure
 from enas.search.cost import Cost
 from enas.search.metric import Metric
 
@@ -41,11 +41,9 @@ def report(results: dict[str, Any], metric: Metric) -> list[str]:
             lines.append(_LINE.format(name, split, f"{mean:.{decimals}f}", deviation, what, inside))
     for name, found in results["methods"].items():
         if "parameters" in found:
-            average = Cost(*(round(np.mean(found[key])) for key in ("parameters", "multiply_adds")))
-            lines.append(f"{name:15} {average}")
+            lines.append(f"{name:15} {Cost(*(round(np.mean(found[key])) for key in ('parameters', 'multiply_adds')))}")
     for one in results["comparisons"]:
-        interval = _interval(one["interval"], f"+.{decimals}f")
-        difference = f"{one['difference']:+.{decimals}f}{interval}"
+        difference = f"{one['difference']:+.{decimals}f}{_interval(one['interval'], f'+.{decimals}f')}"
         p = "" if one["p"] is None else f", p = {one['p']:.2g} (Student's t)"
         lines.append(f"{one['of']} − {one['with']}, {one['split']}: {difference}{p}")
     for name, all_of_it in results["tau"].items():
@@ -81,8 +79,7 @@ def _interval(ends: list[float] | None, style: str) -> str:
 def scores_figure(results: dict[str, Any], truth: list[float], metric: Metric) -> Figure:
     """Scores of each method, a dot for each seed, beside all of the table; for an expectation, its quartiles."""
     methods = results["methods"]
-    figure = Figure(figsize=(1.8 + 1.2 * (1 + len(methods)), 4.8), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_figure(1.8 + 1.2 * (1 + len(methods)), 4.8)
     rng = np.random.default_rng(0)
     columns = {f"all {len(truth)}": {"scores": truth}}
     columns |= {name.replace("_", "\n"): found for name, found in methods.items()}
@@ -104,8 +101,7 @@ def scores_figure(results: dict[str, Any], truth: list[float], metric: Metric) -
 
 def ranking_figure(results: dict[str, Any], truth: list[float], metric: Metric, name: str) -> Figure:
     """Each architecture of the table: its score by the shared weights of a method against that from scratch."""
-    figure = Figure(figsize=(5.2, 4.8), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = new_figure(5.2, 4.8)
     axes.scatter(truth, results["shared"][name], s=14, color=SERIES_COLOURS[0], alpha=0.7)
     axes.set_xlabel(f"validation {metric.name} from scratch")
     axes.set_ylabel(f"by the shared weights of {name}")

@@ -3,8 +3,6 @@
 import csv
 import io
 import itertools
-import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,31 +26,17 @@ def opened(ablation: str, study: Study) -> Iterator[Path]:
         UserError: it cannot be written to, or another process does.
     """
     what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
-    asked = json.loads(json.dumps(finite({**study.config.to_dict(), **what})))  # everything that the scores depend on
+    asked = finite({**study.config.to_dict(), **what})  # everything that the scores depend on
+    here = (named(USE) - {"mode"}) | {"dag_path"}
     for number in itertools.count(1):
         folder = RESULTS_DIR / ablation / (study.name if number == 1 else f"{study.name}-{number}")
         params = folder / "params.json"
-        if not params.is_file() or _same(read_json(params), asked):
+        saved = read_json(params) if params.is_file() else asked
+        if isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here):
             break
     with only_user(folder):
         write_json(params, asked)
         yield folder
-
-
-def _same(saved: dict[str, Any], asked: dict[str, Any]) -> bool:
-    here = (named(USE) - {"mode"}) | {"dag_path"}
-    return isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here)
-
-
-def known(folder: Path) -> list[dict[str, Any]]:
-    """The rows that an earlier call wrote there."""
-    path = folder / "results.json"
-    rows = read_json(path)["rows"] if path.is_file() else []
-    scores = tuple(f"{split}_" for split in SPLITS)
-    return [
-        {name: math.nan if value is None and name.startswith(scores) else value for name, value in row.items()}
-        for row in rows
-    ]
 
 
 def write_table(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -35,7 +35,6 @@ from enas.studies.truth import Table, architectures_of, complete, side_by_side
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
 BEST_TENTH = 0.1
-MADE_WITH = ("settings", "data")
 OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # of a search, which an evaluation sets itself
 PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by split
 # Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
@@ -51,36 +50,31 @@ def evaluate(**settings: Any) -> dict[str, Any]:
 
     Returns:
         what results.json holds: for each method "scores", the validation metric from scratch (a mean over
-        `truth_seeds`), "ranks" among the table, 1 for the best, the same of the test split as "test_scores" and
-        "test_ranks", "architectures", and their "parameters" and "multiply_adds". The controls uniform and
-        random_budget are no draws but expectations over the table: "drawn", of how many architectures the best by its
-        first training is taken, "scores", the expectation for each seed, and "mean", "std", "quartiles" and
-        "in_best_tenth" of what a draw reaches; they are exact where the table "is_complete". Further "tau" and
-        "tau_top" between the ranking by the shared weights and that from scratch, overall and within the best fifth;
-        and "comparisons" of the first method with the others, on the test split too.
+        `truth_seeds`), "ranks" among the table, 1 for the best, both for the test split too, "architectures", and their
+        "parameters" and "multiply_adds". The controls uniform and random_budget are expectations over the table, exact
+        if it "is_complete": "drawn", of how many architectures the best by its first training is taken, "scores", the
+        expectation for each seed, and "mean", "std", "quartiles" and "in_best_tenth" of what a draw reaches. "tau" and
+        "tau_top" compare the ranking by shared weights with that from scratch, overall and within the best fifth;
+        "comparisons" are of the first method with the others.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
     """
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
-    names = {spec.name: spec for spec in fields(EvaluationConfig)}
+    names = {spec.name for spec in fields(EvaluationConfig)}
     evaluation = EvaluationConfig(**{name: value for name, value in settings.items() if name in names})
-    given = with_variation({name: value for name, value in settings.items() if name not in (*names, *OWN)})
+    given = with_variation({name: value for name, value in settings.items() if name not in {*names, *OWN}})
     search = Config(**given)
-    for line in (*_idle(settings, evaluation), *effect_notes(given, search)):
+    own = [name for name in OWN if name in settings and settings[name] != getattr(Config(), name)]
+    if own:
+        print(f"no effect in an evaluation, which sets these itself: {', '.join(own)}")
+    if "finalists" in settings and "finalists" not in evaluation.methods:
+        print("no effect without the method finalists: finalists")
+    for line in effect_notes(given, search):
         print(line)
     places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
     budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
     return _Evaluation(evaluation, search, budget).run()
-
-
-def _idle(settings: dict[str, Any], evaluation: EvaluationConfig) -> list[str]:
-    """Log lines on what an evaluation does not read."""
-    own = [name for name in OWN if name in settings and settings[name] != getattr(Config(), name)]
-    lines = [f"no effect in an evaluation, which sets these itself: {', '.join(own)}"] if own else []
-    if "finalists" in settings and "finalists" not in evaluation.methods:
-        lines.append("no effect without the method finalists: finalists")
-    return lines
 
 
 class _Evaluation:
@@ -99,10 +93,9 @@ class _Evaluation:
         space = search.space.problem().controllers["random"](search).space
         self.table = Table.open(Path(config.table), budget)
         self.table.add(architectures_of(space, config.num_truth), config.num_truth)
-        # What methods found outside of the table.
-        self.found = Table.open(self.folder / "found.json", budget)
+        self.found = Table.open(self.folder / "found.json", budget)  # what methods found outside of the table
         self.finalists = Table.open(self.folder / "finalists.json", budget)
-        self.made_with = self._made_with()
+        self.search_data = self._search_data()
 
     def run(self) -> dict[str, Any]:
         if self.config.dry_run:
@@ -139,27 +132,27 @@ class _Evaluation:
         print(f"{trainings} trainings of {self.table.path}{hours}; {searches} searches{finalists}; then what they find")
         return {"trainings": trainings, "searches": searches}
 
-    # --- searches -----------------------------------------------------------------------------------------------------
-
-    def _made_with(self) -> dict[str, Any]:
-        """Settings and data of the searches in the folder; UserError where these are not the settings asked for."""
+    def _search_data(self) -> dict[str, str] | None:
+        """The data of the searches in the folder, None where there are none; UserError for other settings' searches."""
         path = self.folder / "search.json"
         if not any(self.searches.glob("*")):
-            return {}
-        if not path.is_file():
-            raise UserError(f"{self.searches}: nothing says what these searches were made with; name another output")
-        made_with = read_json(path)
-        if not isinstance(made_with, dict) or not all(isinstance(made_with.get(key), dict) for key in MADE_WITH):
-            raise UserError(f"{path}: does not say what the searches were made with; name another output")
-        truth.check_settings(path, made_with["settings"], truth.budget(self.search), "output")
-        return made_with
+            return None
+        try:
+            made_with = read_json(path)
+            settings, data = dict(made_with["settings"]), dict(made_with["data"])
+        except (UserError, KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{self.searches}: nothing says what these searches were made with; name another output"
+            ) from None
+        truth.check_settings(path, settings, truth.budget(self.search), "output")
+        return data
 
     def _search_all(self) -> None:
         path, identity = self.folder / "search.json", identity_of(self.search.space.problem().load_data(self.search))
-        if self.made_with:
-            truth.check_data(path, self.made_with["data"], identity, self.search.dataset, "output")
-        else:
+        if self.search_data is None:
             write_json(path, {"settings": truth.budget(self.search), "data": identity.short()})
+        else:
+            truth.check_data(path, self.search_data, identity, self.search.dataset, "output")
         self.work(self._searches_left(), self._note_outcome, "searches")
 
     def _searches_left(self) -> dict[tuple[str, int], tuple[Any, ...]]:
@@ -168,24 +161,21 @@ class _Evaluation:
         names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
         tasks = {}
         for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
-            if not self._outcome_path(name, seed).is_file() or self._outcome(name, seed).get("rows") != _digest(rows):
-                changes = {**SEARCHES[name], "random_seed": seed, "log_dir": self._log_dir(name, seed)}
+            if self._outcome(name, seed).get("rows") != _digest(rows):
+                changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self._place(name, seed))}
                 tasks[name, seed] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
 
-    def _log_dir(self, name: str, seed: int) -> str:
-        return str(self.searches / f"{name}-{seed}")
-
-    def _outcome_path(self, name: str, seed: int) -> Path:
-        return self.searches / f"{name}-{seed}.json"
+    def _place(self, name: str, seed: int, suffix: str = "") -> Path:
+        return self.searches / f"{name}-{seed}{suffix}"
 
     def _outcome(self, name: str, seed: int) -> dict[str, Any]:
-        return read_json(self._outcome_path(name, seed))
+        """The outcome of a search, or of choosing finalists; empty before its end."""
+        path = self._place(name, seed, ".json")
+        return read_json(path) if path.is_file() else {}
 
     def _note_outcome(self, key: tuple[str, int], outcome: dict[str, Any]) -> None:
-        write_json(self._outcome_path(*key), outcome)
-
-    # --- finalists ----------------------------------------------------------------------------------------------------
+        write_json(self._place(*key, ".json"), outcome)
 
     def _train_finalists(self) -> None:
         """Of each search, the best candidates by its shared weights; each is trained once."""
@@ -193,9 +183,9 @@ class _Evaluation:
             return
         tasks = {}
         for seed in self.seeds:
-            if not self._outcome_path(self.shortlist, seed).is_file():
-                log_dir = self._log_dir("search", seed)
-                if not _begun({"log_dir": log_dir}):
+            if not self._outcome(self.shortlist, seed):
+                log_dir = str(self._place("search", seed))
+                if not _begun(log_dir):
                     raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
                 tasks[self.shortlist, seed] = (best_candidates, log_dir, self.config.finalists)
         self.work(tasks, self._note_outcome, "candidates")
@@ -207,8 +197,6 @@ class _Evaluation:
         found = [architecture_from_dict(one) for one in self._outcome(self.shortlist, seed)["architectures"]]
         self.finalists.add(found)
         return [(self.finalists.architectures.index(one), FINALIST_SEED + seed) for one in found]
-
-    # --- what each method chooses -------------------------------------------------------------------------------------
 
     def _chosen(self, method: str, seed: int) -> Architecture:
         if method in SEARCHES:
@@ -229,8 +217,6 @@ class _Evaluation:
         searched = int(self._outcome("search" if first == "finalists" else first, seed)["seconds"] / self.table.seconds)
         # What finalists end in is trained already.
         return searched + (len(self._final_runs(seed)) if first == "finalists" else 1)
-
-    # --- figures ------------------------------------------------------------------------------------------------------
 
     def _read_table(self) -> None:
         """Note the scores of the table, and its rows that did not diverge: controls and τ leave the others out."""
@@ -287,7 +273,8 @@ class _Evaluation:
             ranks = np.array([self._rank(score, split) for score in scores])
             expected[f"{prefix}in_best_tenth"] = float(chances[ranks <= self.tenth].sum())
             # A complete table holds all there is to draw; a sampled one is itself a draw.
-            expected[f"{prefix}error"] = 0.0 if self.is_complete else self._sampling_error(drawn, scores)
+            error = 0.0 if self.is_complete else standard_error(partial(self._expectation, drawn, scores), len(scores))
+            expected[f"{prefix}error"] = error
         costs = self._costs([self.table.architectures[row] for row in self.rows])
         return {**expected, **{key: round(float(chances @ each)) for key, each in costs.items()}}
 
@@ -303,13 +290,9 @@ class _Evaluation:
         first = self.first[some]
         return best_of(first, min(num, len(first)), self.metric.higher_is_better)
 
-    def _sampling_error(self, drawn: list[int], scores: np.ndarray) -> float:
-        """The standard error of a control's expectation, whose architectures are a sample."""
-
-        def expectation(some: np.ndarray) -> float:
-            return float(np.mean([self._chances(num, some) @ scores[some] for num in drawn]))
-
-        return standard_error(expectation, len(scores))
+    def _expectation(self, drawn: list[int], scores: np.ndarray, some: np.ndarray) -> float:
+        """The mean over draws of the expected score, among `some` rows."""
+        return float(np.mean([self._chances(num, some) @ scores[some] for num in drawn]))
 
     def _compared(self, methods: dict[str, Any], first: str, other: str, split: str) -> dict[str, Any]:
         scores, error = (f"{PREFIXES[split]}{what}" for what in ("scores", "error"))
@@ -342,13 +325,13 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
         architectures: as `to_dict` gives them.
 
     Returns:
-        "architecture", the derived one; "seconds"; "policy" and "uniform" of the last evaluation, where there are; and
-        "shared", the metric of each of `architectures` on all of validation, and "rows", the digest of these.
+        "architecture", the derived one; "seconds"; what the last evaluation says of the policy; "shared", the metric of
+        each of `architectures` on all of validation; and "rows", their digest.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        begun = _begun(settings)
+        begun = _begun(settings["log_dir"])
         results = run.resume(begun[0]) if begun else run.train(Config(**settings))
-        (folder,) = _begun(settings)
+        (folder,) = _begun(settings["log_dir"])
         trainer = read_run(saved_config(folder), folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
     last = results["history"][-1]
@@ -368,13 +351,13 @@ def _digest(rows: list[dict[str, Any]]) -> str:
 @undisturbed()
 def best_candidates(log_dir: str, num: int) -> dict[str, Any]:
     """Of the search in `log_dir`, the best `num` candidates or fewer, best first on the whole of validation."""
-    (folder,) = _begun({"log_dir": log_dir})
+    (folder,) = _begun(log_dir)
     # Of a policy that is almost sure, most samples are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
     trainer = read_run(config, folder)
     return {"architectures": [one.to_dict() for one in trainer.deriver.shortlist().ranking]}
 
 
-def _begun(settings: dict[str, Any]) -> list[Path]:
+def _begun(log_dir: str) -> list[Path]:
     """The run in the log_dir of a search, where it has saved something."""
-    return [path for path in Path(settings["log_dir"]).glob("*") if any(path.glob("checkpoints/*.pt"))]
+    return [path for path in Path(log_dir).glob("*") if any(path.glob("checkpoints/*.pt"))]

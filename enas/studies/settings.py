@@ -13,18 +13,10 @@ SEARCHES = {
     "independent": {"controller_type": "independent"},
     "random_shared": {"train_type": "random"},
 }
-
-
 # Controls that are expectations over the table: a draw of a few seeds would be luck.
 EXPECTED = ("uniform", "random_budget")
-
-
 CONTROLS = (*EXPECTED, "lstm")
-
-
 METHODS = (*SEARCHES, "finalists", *CONTROLS)
-
-
 BACKENDS = ("loky", "ray", "dask", "sequential")
 PACKAGES = {"ray": "ray", "dask": "distributed"}  # that back ends need
 

@@ -17,9 +17,8 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
     """Compare two methods seed by seed.
 
     Args:
-        ours, theirs: the scores of each seed; those of an expectation may be the same for all seeds.
-        error: standard error of `theirs` besides what differs from seed to seed; see `standard_error`.
-        num: how many architectures that error comes from.
+        ours, theirs: the scores of each seed.
+        error: standard error of `theirs` besides what differs from seed to seed, from `num` architectures.
 
     Returns:
         "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an error, by Welch's degrees
@@ -79,9 +78,8 @@ def standard_error(statistic: Callable[[np.ndarray], float], num: int) -> float:
 def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
     """Kendall's τ between two scorings of the same architectures, with a 95 % "interval".
 
-    The interval is by the jackknife over architectures on Fisher's scale, with Student's t: what τ would be among other
-    architectures drawn like these. There is none below `FEWEST_FOR_TAU`, nor where τ is not a number, nor where it is
-    the same whichever architecture is left out, as for equal rankings: then nothing tells its error.
+    The interval is by the jackknife over architectures on Fisher's scale, with Student's t. There is none below
+    `FEWEST_FOR_TAU`, nor where τ is not a number, nor where it is the same whichever architecture is left out.
     """
     one, other = np.asarray(ours, dtype=float), np.asarray(truth, dtype=float)
     found, num = _tau(one, other), len(one)

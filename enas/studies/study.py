@@ -1,10 +1,11 @@
-"""The architecture that an ablation edits, and how its variants are scored."""
+"""The architecture that an ablation edits, its variants, one edit each, and how they are scored."""
 
-import json
+import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from enas.config import Config, effect_notes
 from enas.data.identity import identity_of
@@ -14,14 +15,48 @@ from enas.runs import run
 from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, run_config
 from enas.runs.launch import check_not_launched
 from enas.runs.opening import cost_of, read_run
+from enas.search.architecture import architecture_from_dict
 from enas.search.cost import Cost
 from enas.search.metric import Metric
 from enas.search.record import progress_bar
 from enas.settings import SEARCHES
-from enas.studies.edits import Editable, Variant
 
 SPLITS = {"validation": "valid", "test": "test"}
 MODES = ("derive", "train_scratch")
+Node = int | tuple[str, int]
+
+
+class Editable(Protocol):
+    """An `Architecture` that an ablation can study. `remove_node` raises UserError, saying why, when it cannot."""
+
+    title: str
+    node_word: str  # what a node is called: node, or layer
+    part_word: str  # what a node applies: activation, or operation
+
+    @property
+    def nodes(self) -> tuple[Node, ...]: ...
+
+    def remove_node(self, node: Node) -> Self: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+Score = Callable[[Editable], dict[str, float]]
+ToCost = Callable[[Editable], Cost | None]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The outcome of an edit, which `edit` says in words; "unedited" is the architecture that is studied.
+
+    `node` is the node or layer that was edited, "normal 3" in a micro network; None for all of them or none.
+    `replacement` is its new activation or operation, if any.
+    """
+
+    edit: str
+    architecture: Editable
+    node: int | str | None = None
+    replacement: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,9 +76,9 @@ class Study:
     name: str
     config: Config
     architecture: Editable
-    score: Callable[[Editable], dict[str, float]]
+    score: Score
     origin: dict[str, Any]
-    cost: Callable[[Editable], Cost | None]
+    cost: ToCost
 
     @property
     def metric(self) -> Metric:
@@ -57,27 +92,41 @@ def begin(settings: dict[str, Any], max_batches: int | None = None, ablation: st
     `ablation` is the replacement that the search space must have; any space will do when it is not given.
     """
     check_not_launched("an ablation")
-    mode = settings.get("mode", "derive")
+    mode, dag_path = settings.get("mode", "derive"), settings.get("dag_path", "")
     if mode not in MODES:
         raise UserError(f"mode is {mode!r}; an ablation takes {' or '.join(MODES)}")
     if max_batches is not None and max_batches < 1:
         raise UserError(f"max_batches is {max_batches}; it must be at least 1")
-    changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
-    if mode == "derive":
-        return _with_shared_weights(settings, changes, max_batches, ablation)
-    if max_batches is not None:
+    is_trained = mode == "train_scratch"
+    if is_trained and max_batches is not None:
         print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
-    return _from_scratch(settings, changes, ablation)
-
-
-def _with_shared_weights(
-    settings: dict[str, Any], changes: dict[str, Any], max_batches: int | None, ablation: str | None
-) -> Study:
-    folder = choose_run(settings, SEARCHES)
-    config = run_config(folder, {**changes, "mode": "derive"})
+    changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
+    folder, config = _settled(settings, changes, mode)
     _check_ablation(config, ablation)
-    dag_path = settings.get("dag_path", "")
+    if is_trained and not config.space.has_validation(config):
+        raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
     architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
+    name = "_".join(filter(None, (folder and folder.resolve().name, dag_path and Path(dag_path).stem)))
+    if is_trained:
+        return Study(f"{name}_{mode}", config, architecture, *_from_scratch(config, folder))
+    return Study(name, config, architecture, *_by_shared_weights(config, folder, architecture, changes, max_batches))
+
+
+def _settled(settings: dict[str, Any], changes: dict[str, Any], mode: str) -> tuple[Any, Config]:
+    """The folder of the search that is studied, None for a given architecture alone, and the settings in force."""
+    if mode == "train_scratch" and settings.get("dag_path") and not settings.get("load_path"):
+        config = Config(**settings)
+        for line in effect_notes(changes, config):
+            print(line)
+        return None, config
+    folder = choose_run(settings, SEARCHES)
+    is_derived = mode == "derive"
+    return folder, run_config(folder, {**changes, "mode": mode}) if is_derived else config_for_scratch(folder, changes)
+
+
+def _by_shared_weights(
+    config: Config, folder: Path, architecture: Any, changes: dict[str, Any], max_batches: int | None
+) -> tuple[Score, dict[str, Any], ToCost]:
     trainer = read_run(config, folder, changes)
     trainer.task.evaluate(architecture, "valid", 1)  # one that does not fit is refused before anything is written
 
@@ -90,32 +139,19 @@ def _with_shared_weights(
         "step": trainer.progress.step,
         "max_batches": max_batches,
     }
-    return Study(_name(folder, dag_path), config, architecture, score, origin, trainer.size.cost)
+    return score, origin, trainer.size.cost
 
 
-def _from_scratch(settings: dict[str, Any], changes: dict[str, Any], ablation: str | None) -> Study:
-    dag_path, folder = settings.get("dag_path", ""), None
-    if dag_path and not settings.get("load_path"):
-        config = Config(**settings)
-        for line in effect_notes(changes, config):
-            print(line)
-    else:
-        folder = choose_run(settings, SEARCHES)
-        config = config_for_scratch(folder, changes)
-    _check_ablation(config, ablation)
-    if not config.space.has_validation(config):
-        raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
+def _from_scratch(config: Config, folder: Path | None) -> tuple[Score, dict[str, Any], ToCost]:
     data = config.space.problem().load_data(config)
     if folder is not None:
         check_same_data(folder, config.dataset, identity_of(data))
-    architecture = run.searched_architecture(config, dag_path) if dag_path else run.architecture_of(folder, **changes)
 
-    def score(variant: Editable) -> dict[str, float]:
+    def score(variant: Any) -> dict[str, float]:
         trained = run.single_or_diverged(config, variant)
         return {name: trained[f"{name}_{config.space.metric.name}"] for name in SPLITS}
 
-    name, origin = f"{_name(folder, dag_path)}_train_scratch", {"data": identity_of(data).digests}
-    return Study(name, config, architecture, score, origin, cost_of(config, data) or (lambda variant: None))
+    return score, {"data": identity_of(data).digests}, cost_of(config, data) or (lambda variant: None)
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
@@ -127,8 +163,32 @@ def _check_ablation(config: Config, ablation: str | None) -> None:
     raise UserError(f"network_type is {config.network_type}{right}; ablation_studies/{ablation}.py is for another")
 
 
-def _name(folder: Path | None, dag_path: str | None) -> str:
-    return "_".join([part for part in (folder and folder.resolve().name, dag_path and Path(dag_path).stem) if part])
+def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
+    """List the architecture, then a copy without each node; and one line for each node that cannot be removed."""
+    variants, kept = [Variant("unedited", architecture)], []
+    for node in architecture.nodes:
+        edit = f"without {architecture.node_word} {_label(node)}"
+        try:
+            variants.append(Variant(edit, architecture.remove_node(node), _label(node)))
+        except UserError as error:
+            kept.append(str(error))
+    return variants, kept
+
+
+def replacements(
+    architecture: Editable, replace: Callable[[Editable, str, Node | None], Editable], names: Sequence[str]
+) -> list[Variant]:
+    """List the architecture, then copies with the parts of all nodes replaced by each of `names`, then of one node."""
+    variants = [Variant("unedited", architecture)]
+    variants += [Variant(f"all {name}", replace(architecture, name, None), None, name) for name in names]
+    for node, name in itertools.product(architecture.nodes, names):
+        edit = f"{architecture.node_word} {_label(node)} {name}"
+        variants.append(Variant(edit, replace(architecture, name, node), _label(node), name))
+    return variants
+
+
+def _label(node: Node) -> int | str:
+    return node if isinstance(node, int) else " ".join(map(str, node))
 
 
 def score_variants(
@@ -139,31 +199,18 @@ def score_variants(
     Edits with one outcome, such as a part replaced by itself, are scored once, and not again if an earlier, interrupted
     call left them in the rows `known`.
     """
-    metric = study.metric.name
-    rows: list[dict[str, Any]] = []
-    done = {_key(row["architecture"]): {name: row[f"{name}_{metric}"] for name in SPLITS} for row in known}
+    keys, rows = {split: f"{split}_{study.metric.name}" for split in SPLITS}, []
+    done: dict[Any, dict[str, float]] = {}
+    for row in known:
+        scores = {split: math.nan if row[key] is None else row[key] for split, key in keys.items()}
+        done[architecture_from_dict(row["architecture"])] = scores
     for variant in progress_bar(variants, "variants"):
-        key = _key(variant.architecture.to_dict())
-        if key not in done:
-            done[key] = study.score(variant.architecture)
-        rows.append(_row(study, variant, done[key], rows))
+        if variant.architecture not in done:
+            done[variant.architecture] = study.score(variant.architecture)
+        scores, cost = done[variant.architecture], study.cost(variant.architecture)
+        base = rows[0] if rows else {key: scores[split] for split, key in keys.items()}
+        row = {"edit": variant.edit, "node": variant.node, study.architecture.part_word: variant.replacement}
+        row |= {key: scores[split] for split, key in keys.items()}
+        row |= {f"{split}_change": scores[split] - base[key] for split, key in keys.items()}
+        rows.append({**row, **(cost.to_dict() if cost else {}), "architecture": variant.architecture.to_dict()})
         yield rows
-
-
-def _key(architecture: dict[str, Any]) -> str:
-    return json.dumps(architecture, sort_keys=True)
-
-
-def _row(study: Study, variant: Variant, scores: dict[str, float], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    metric = study.metric.name
-    found = {f"{name}_{metric}": value for name, value in scores.items()}
-    base, cost = rows[0] if rows else found, study.cost(variant.architecture)
-    return {
-        "edit": variant.edit,
-        "node": variant.node,
-        study.architecture.part_word: variant.replacement,
-        **found,
-        **{f"{name}_change": value - base[f"{name}_{metric}"] for name, value in scores.items()},
-        **(cost.to_dict() if cost else {}),
-        "architecture": variant.architecture.to_dict(),
-    }

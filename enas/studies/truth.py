@@ -53,23 +53,19 @@ class Table:
 
     @classmethod
     def open(cls, path: Path, config: Config) -> "Table":
-        """The table in a file; a new one where there is no file.
-
-        Raises:
-            UserError: the file is damaged, or was made with other settings.
-        """
+        """The table in a file, or a new one; UserError when the file is damaged, or was made with other settings."""
         table = cls(path, budget(config), [])
         if not path.is_file():
             return table
         content = read_json(path)
         try:
             saved, table.data = content["settings"], dict(content["data"])
-            for row in content["rows"]:
+            for index, row in enumerate(content["rows"]):
                 table.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
                     found = {name: one[name] for name in ("validation", "test", "seconds")}
-                    key = (len(table.architectures) - 1, one["seed"])
-                    table.runs[key] = {name: math.nan if value is None else value for name, value in found.items()}
+                    found = {name: math.nan if value is None else value for name, value in found.items()}
+                    table.runs[index, one["seed"]] = found
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: not a table of trainings ({error!r})") from None
         check_settings(path, saved, table.settings, "table")
@@ -88,11 +84,9 @@ class Table:
 
     def save(self) -> None:
         """Write the file."""
-        rows = []
-        for index, architecture in enumerate(self.architectures):
-            found = sorted((seed, scores) for (row, seed), scores in self.runs.items() if row == index)
-            runs = [{"seed": seed, **scores} for seed, scores in found]
-            rows.append({"architecture": architecture.to_dict(), "runs": runs})
+        rows: list[dict[str, Any]] = [{"architecture": one.to_dict(), "runs": []} for one in self.architectures]
+        for (row, seed), scores in sorted(self.runs.items()):
+            rows[row]["runs"].append({"seed": seed, **scores})
         # A row a line: a diff shows what was trained.
         lines = ",\n".join(f"    {json.dumps(finite(row))}" for row in rows)
         settings, data = (json.dumps(content, indent=2).replace("\n", "\n  ") for content in (self.settings, self.data))
@@ -123,7 +117,7 @@ class Table:
 
 
 def check_settings(path: Path, saved: dict[str, Any], ours: dict[str, Any], what: str) -> None:
-    """Raise UserError, naming the first setting that differs, where a file was made with others than `budget` gives."""
+    """Raise UserError, naming the first setting that differs, where a file was made with others than `ours`."""
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
             default = all_settings()[name].default if name in all_settings() else None
@@ -174,11 +168,7 @@ def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
 
 
 def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, float]:
-    """Train an architecture from scratch, and test it, in silence; nothing but the scores is left.
-
-    Args:
-        settings: of the training, by name.
-        architecture: as `to_dict` gives it.
+    """Train an architecture, as `to_dict` gives it, from scratch, in silence, and keep nothing but the scores.
 
     Returns:
         "validation" and "test", the scores of the best epoch, NaN where it diverged, and the "seconds".
@@ -194,9 +184,9 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
 def side_by_side(
     jobs: int, backend: str, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str
 ) -> None:
-    """Call each of `tasks`, key → (function, arguments …); `done(key, result)` is told as soon as one has ended.
+    """Call each of `tasks`, key → (function, arguments …), and `done(key, result)` as soon as one has ended.
 
-    `jobs` processes work at once, by one of joblib's back ends: loky on this machine; ray or dask on a cluster.
+    `jobs` processes work at once, by one of joblib's back ends.
     """
     if not tasks:
         return
@@ -214,10 +204,7 @@ def side_by_side(
 
 @contextmanager
 def _cluster(backend: str, jobs: int) -> Iterator[None]:
-    """The back end known to joblib: a cluster that the environment names, or else a local one of `jobs` processes.
-
-    Ray's is named by RAY_ADDRESS, Dask's by DASK_SCHEDULER_ADDRESS.
-    """
+    """Begin the cluster that RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names, or else a local one of `jobs` processes."""
     if backend == "ray":
         import ray
         from ray.util.joblib import register_ray
@@ -246,10 +233,9 @@ def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any
 
 def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], work: Callable[..., None]) -> None:
     """Train the (row, seed) pairs that are missing in a table; it is saved after each training."""
-    settings = {name: value for name, value in config.to_dict().items() if name != "dag_path"}
-    tasks = {
-        (row, seed): (train_from_scratch, settings, table.architectures[row].to_dict(), seed) for row, seed in missing
-    }
+    settings = config.replace(dag_path="").to_dict()
+    rows = [one.to_dict() for one in table.architectures]
+    tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in missing}
 
     def done(pair: tuple[int, int], scores: dict[str, float]) -> None:
         table.runs[pair] = scores
