@@ -78,15 +78,15 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
         },
         join=lambda maps: tally.join(operations.Join, maps, NORM),
     )
-
-    def reductions(*channels: int) -> Mapping[str, Callable[[Shape], Shape]]:
-        return defaultdict(lambda: lambda x: tally.run(operations.FactorisedReduction, x, *channels, NORM))
-
     graph = SimpleNamespace(
         stem=lambda x: tally.run(operations.stem, x, widths[0], NORM),
         layers=defaultdict(lambda: partial(cnn.MacroLayer.forward, layer)),
         reductions={
-            str(after): reductions(*widths[stage : stage + 2])
+            str(after): defaultdict(
+                lambda pair=widths[stage : stage + 2]: (
+                    lambda x: tally.run(operations.FactorisedReduction, x, *pair, NORM)
+                )
+            )
             for stage, after in enumerate(reduction_layers(network.num_layers))
         },
         classifier=lambda x: tally.run(operations.classifier, x, x[0], num_classes, 0.0),
@@ -97,8 +97,8 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
 
 def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: Size) -> Cost:
     """The cost of a `MicroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
-    reduces, width = cnn.reductions(config.scratch_cnn_num_layers), config.channels
-    tally = Tally()
+    tally, width = Tally(), config.channels
+    places = [*cnn.cell_places(config.scratch_cnn_num_layers, width)]
 
     def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
         parts = SimpleNamespace(
@@ -113,9 +113,9 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
         return partial(cnn.Cell.forward, parts)
 
     graph = SimpleNamespace(
-        reduces=reduces,
+        reduces=[stride == 2 for _, stride, _ in places],
         stem=lambda x: tally.run(operations.stem, x, 3 * width, NORM),
-        cells=[cell(*place) for place in cnn.cell_places(reduces, width)],
+        cells=[cell(*place) for place in places],
         classifier=lambda maps: tally.join(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
     )
     cnn.MicroGraph.compute(graph, Shape((3, *size)), network)

@@ -19,7 +19,7 @@ from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptimConfig(SharedOptimisation):
-    """SGD with Nesterov momentum and SGDR, as for convolutional networks (paper section 3.2)."""
+    """SGD with Nesterov momentum and SGDR (paper section 3.2)."""
 
     cnn_lr_max: float = setting(0.05, "cnn: where each cosine period of the learning rate starts", above=0)
     cnn_lr_min: float = setting(0.001, "cnn: where it ends", at_least=0)
@@ -132,6 +132,10 @@ class MicroConfig(MacroConfig, MicroSpaceConfig):
     """Sizes of a `SharedMicroCNN`."""
 
     space: ClassVar = "micro"
+
+    def check(self) -> None:
+        super().check()
+        check_thirds("cnn_num_layers", self.num_layers)
 
 
 def check_filters(name: str, filters: int) -> None:

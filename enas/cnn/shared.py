@@ -16,7 +16,7 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
 from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
 from enas.cnn.operations import BATCH_STATISTICS
-from enas.cnn.settings import MacroConfig, MicroConfig, check_thirds
+from enas.cnn.settings import MacroConfig, MicroConfig
 from enas.errors import UserError
 
 
@@ -69,7 +69,6 @@ class SharedMicroCNN(MicroGraph):
     """An image classifier whose normal and reduction cell are an argument. Each of its cells has its own weights."""
 
     def __init__(self, num_classes: int, config: MicroConfig):
-        check_thirds("cnn_num_layers", config.num_layers)
         choices = CellChoices.all(config.cnn_num_blocks)
         sizes = config.num_layers, config.channels, config.cnn_dropout
         super().__init__(num_classes, choices, choices, *sizes, BATCH_STATISTICS)

@@ -53,7 +53,7 @@ class VisionTask(Task):
         self.model = model.to(memory_format=MEMORY_FORMAT)
         self.config = config
         self.seed = seed
-        self._precision = config.precision
+        self.precision = config.precision
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
         # All four rotations of an image make one minibatch of about the usual size.
@@ -68,25 +68,14 @@ class VisionTask(Task):
         self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
         self._divided = ARCHITECTURES
 
-    @property
-    def precision(self) -> str:
-        return self._precision
-
-    @precision.setter
-    def precision(self, name: str) -> None:
-        self._precision = name
-        use(name, self.device)
-
     def _rounding(self) -> torch.autocast:
         """Inside, convolutions and products round their operands as `precision` says."""
-        dtype = product_dtype(self._precision)
+        use(self.precision, self.device)
+        dtype = product_dtype(self.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def divide(self, ranks: Ranks, dim: int) -> None:
-        """Share the work of `shared_loss`: networks, or images of the minibatch where there is one network.
-
-        Batch normalisation is then by the statistics of each part.
-        """
+        """Share the work of `shared_loss`: networks, or, of one network, images, normalised part by part."""
         if dim == BATCH:
             check_divides(self.config.batch_size, ranks)
         self.ranks, self._divided = ranks, dim
@@ -138,14 +127,11 @@ class VisionTask(Task):
         return self._totals(networks, images, labels, self.rank_metric) / len(labels)
 
     def rank(self, networks: Sequence[Network], max_batches: int | None = None) -> list[float]:
-        """`rank_metric` of each network on the same first `max_batches` validation minibatches, or on all.
-
-        They have the size of those that rewards are measured on.
-        """
+        """As `Task.rank`, on minibatches of the size that rewards are measured on."""
         return self._means(networks, "valid", self.rank_metric, self._reward_images, max_batches)
 
     def evaluate(self, network: Network, split: str, max_batches: int | None = None) -> float:
-        """Accuracy on a split, every image counted once; `max_batches` shortens it to its first minibatches."""
+        """As `Task.evaluate`: accuracy, every image counted once."""
         return self._means([network], split, ACCURACY, self._images_at_once, max_batches)[0]
 
     @torch.no_grad()
@@ -180,7 +166,6 @@ class VisionTask(Task):
         return torch.stack([total(each, labels) for each in logits])  # [M]
 
     def state_dict(self) -> dict[str, Any]:
-        """Model and cursors."""
         return {
             "model": self.model.state_dict(),
             "train": self._train.state_dict(),
@@ -188,7 +173,6 @@ class VisionTask(Task):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
         self.model.load_state_dict(state["model"])
         self._train.load_state_dict(state["train"])
         if self._valid:
