@@ -32,13 +32,11 @@ ROTATIONS = ("0°", "90°", "180°", "270°")
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """An image dataset.
+    """An image dataset and its three splits.
 
     Attributes:
-        name: the dataset's name, also that of its folder.
         classes: label -> name. Those of images without labels are `ROTATIONS`, and as the files hold them all images
             have label 0.
-        train, valid, test: the splits.
         mean, std: of each colour channel of the training split, in units of 0 … 255, float32 [3].
         is_rotation: whether the images have no labels, so that rotations by quarter turns are to be told apart
             (Liu et al. 2020, "Are Labels Necessary for Neural Architecture Search?").
@@ -76,8 +74,6 @@ def load_images(
     `shapes` is made on first use.
 
     Args:
-        name: the dataset.
-        data_dir: the folder of all datasets.
         image_size: side in pixels that images are brought to: the shorter side is resized, the longer one cut around
             the middle. 0 leaves them as they are, and all must then be of one size.
         valid_size: how many of CIFAR's training images are held out for validation, the same ones always, as many
@@ -87,11 +83,9 @@ def load_images(
 
     Raises:
         NotFoundError: the dataset or a part of it is missing; the message says how to get it.
-        UserError: an argument or the content of a file is unusable; see also `scan_folder`.
+        UserError: an argument or a file is unusable; see also `scan_folder`.
     """
     name = ALIASES.get(name, name)
-    if image_size < 0:
-        raise UserError(f"image_size is {image_size}; it must be at least 0, which leaves images as they are")
     folder = IMAGES.find(name, Path(data_dir))
     if name in LAYOUTS:
         return _load_cifar(name, folder, image_size, valid_size)
@@ -136,13 +130,7 @@ def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
 
 
 def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np.ndarray:
-    """Mark `num` examples, the same share of each class: bool [N].
-
-    Args:
-        labels: integers [N].
-        num: how many to mark.
-        keys: a random number for each example; within a class, those with the lowest are marked.
-    """
+    """Mark `num` of N labelled examples, the same share of each class, those of the lowest random `keys`: bool [N]."""
     order = np.lexsort((np.asarray(keys), labels))  # class by class, by key within each
     _, first, count = np.unique(labels[order], return_index=True, return_counts=True)
     rank = np.arange(len(labels)) - np.repeat(first, count)
