@@ -5,12 +5,10 @@ import itertools
 import graphviz
 
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
-from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
+from enas.cnn.micro import CELL_INPUTS, MicroCell, MicroNetwork
 from enas.cnn.operation_names import OPERATIONS
 from enas.pictures.drawing import LIGHT_EDGE_STYLE, new_graph
 
-MICRO_INPUTS = ("h[i-1]", "h[i]")
-MICRO_OUTPUT = "h[i+1]"
 _SKIP_EDGE_STYLE = {"color": "#8FA3B8", "penwidth": "1.2", "arrowsize": "0.7"}
 _REDUCTION_STYLE = {
     "label": "reduce",
@@ -80,16 +78,16 @@ def _arc(top: float, bottom: float, side: int) -> str:
 def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.Digraph:
     """The drawing of a micro network as a Graphviz graph, which a notebook shows as it is."""
     graph = new_graph("network", title)
-    for name in CELL_NAMES:
+    for name, cell in network.cells.items():
         with graph.subgraph(name=f"cluster_{name}", graph_attr=_CELL_STYLE) as cluster:
             cluster.attr(label=f"{name} cell")
-            _add_micro_cell(cluster, f"{name} ", getattr(network, name))
+            _add_micro_cell(cluster, f"{name} ", cell)
     return graph
 
 
 def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> None:
     with graph.subgraph(graph_attr={"rank": "source"}) as top:
-        for label, name in zip(CELL_INPUTS, MICRO_INPUTS, strict=True):
+        for label, name in zip(CELL_INPUTS, ("h[i-1]", "h[i]"), strict=True):
             top.node(f"{prefix}{label}", label=name)
     for node, slot, source, operation in cell.edges:
         if slot == 0:
@@ -101,5 +99,5 @@ def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> No
     graph.node(f"{prefix}concat", label="concat")
     for node in cell.output_nodes:
         graph.edge(f"{prefix}{node}", f"{prefix}concat", **LIGHT_EDGE_STYLE)
-    graph.node(f"{prefix}output", label=MICRO_OUTPUT)
+    graph.node(f"{prefix}output", label="h[i+1]")
     graph.edge(f"{prefix}concat", f"{prefix}output")

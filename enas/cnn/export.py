@@ -105,7 +105,7 @@ def _micro(network: MicroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str
     cells = [network.reduction if stride == 2 else network.normal for _, stride, _ in cell_places(num_layers, 1)]
     keys = [{f"{edge.node}_{edge.slot}": edge.key for edge in cell.edges} for cell in cells]
     outputs = [(STEM,), (STEM,), *(cell.output_nodes for cell in cells)]  # cell k reads those at k and k + 1
-    for cell in (network.normal, network.reduction):
+    for cell in network.cells.values():
         for edge in cell.edges:
             _check(edge.operation, (*readable.POOLS, "identity", "sep3x3", "sep5x5"))
 

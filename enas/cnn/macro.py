@@ -99,12 +99,9 @@ class MacroNetwork(Graph):
     def encode(self, operations: Sequence[str] = MACRO_OPERATIONS) -> tuple[int, ...]:
         """The authors' L(L+1)/2 integers: for each layer its operation, then 0 or 1 for each earlier layer.
 
-        Args:
-            operations: the names that the operation integers index.
-
         Raises:
-            UserError: an operation is not among `operations`, layers were removed (the integers cannot say which), or
-                a layer skips from the stem.
+            UserError: an operation is not among `operations`, whose index encodes it, layers were removed (the integers
+                cannot say which), or a layer skips from the stem.
         """
         if self.layers != tuple(range(self.num_layers)):
             raise UserError("a network with removed layers has no encoding")
@@ -134,9 +131,7 @@ class MacroNetwork(Graph):
             skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
         return cls(tuple(names), tuple(skips))
 
-    def replace_operations(self, operation: str, layer: int | None = None) -> "MacroNetwork":
-        """A copy in which `layer` (a label), or every layer, has `operation`; UserError where one is not known."""
-        return self._replaced(operation, layer)
+    replace_operations = Graph.replace_part
 
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
         rest = self.skips[:position] + self.skips[position + 1 :]

@@ -47,13 +47,10 @@ def register_operation(
     """Add an operation to the convolutional search spaces.
 
     Args:
-        name: what JSON files call it; letters and digits.
+        name: what JSON files call it; letters and digits. UserError if it is taken, or has other characters.
         make: given the number of channels and the stride, the module; it keeps the channels.
         spaces: the lists of `enas.cnn.operation_names` that it joins.
         label, colour: in drawings.
-
-    Raises:
-        UserError: the name is taken, or has other characters.
     """
     if name in OPERATIONS or not name.isalnum():
         raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters and digits")
@@ -87,11 +84,14 @@ def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Mod
     return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
 
 
+def pooled(dropout: float) -> nn.Sequential:
+    """ReLU, global average pool and dropout: [B, C, H, W] to [B, C]."""
+    return nn.Sequential(PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+
+
 def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
-    """ReLU, global average pool, dropout and a linear layer: [B, inputs, H, W] to logits [B, classes]."""
-    return nn.Sequential(
-        PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
-    )
+    """What is `pooled`, and a linear layer: [B, inputs, H, W] to logits [B, classes]."""
+    return nn.Sequential(*pooled(dropout), nn.Linear(inputs, num_classes))
 
 
 class FactorisedReduction(network.Reduction):
@@ -111,13 +111,7 @@ class FactorisedReduction(network.Reduction):
 
 
 class Join(Sliced):
-    """Depth concatenation, 1×1 convolution and batch normalisation of any of several sources (paper section 2.3).
-
-    Args:
-        sources: labels of what may be joined.
-        channels: of each source, and of the result.
-        norm: makes the normalisation.
-    """
+    """Depth concatenation, 1×1 convolution and batch normalisation of any of several sources (paper section 2.3)."""
 
     def __init__(self, sources: Iterable[int], channels: int, norm: Norm):
         super().__init__(sources, channels, lambda total: convolution(total, channels, 1))
@@ -129,14 +123,9 @@ class Join(Sliced):
 
 
 class CellInput(nn.Module):
-    """What a cell of the micro space makes of the output of an earlier one: a `Join` of its ReLU.
+    """A `Join` of the ReLU of an earlier cell's nodes, of `inputs` channels each.
 
-    With `halve`, for a cell before a reduction, it is a `FactorisedReduction` of the concatenation.
-
-    Args:
-        sources: labels of the nodes that may be concatenated.
-        inputs: the channels of each.
-        channels: those of the result.
+    With `halve`, for a cell before a reduction, it is a `FactorisedReduction` of their concatenation.
     """
 
     def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm, halve: bool):
@@ -160,19 +149,13 @@ class SlicedClassifier(Sliced):
 
     The authors' final network has no normalisation here. Without it the scale of what the classifier reads differs from
     architecture to architecture, and shared weights learn much more slowly.
-
-    Args:
-        sources: labels of what may be concatenated.
-        inputs: the channels of each source.
-        dropout: of the pooled channels.
-        norm: makes the normalisation of a source.
     """
 
     def __init__(self, sources: Iterable[int], inputs: int, num_classes: int, dropout: float, norm: Norm):
         super().__init__(sources, inputs, lambda total: nn.Linear(total, num_classes))
         self.norms = nn.ModuleDict({source: norm(inputs) for source in self.slices})
         self.bias = nn.Parameter(torch.zeros(num_classes))
-        self.pool = nn.Sequential(PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+        self.pool = pooled(dropout)
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Maps [B, inputs, H, W] by label to logits [B, classes]."""

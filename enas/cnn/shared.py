@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from enas.cnn.layout import Sliced
 from enas.cnn.macro import MacroNetwork
-from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
+from enas.cnn.micro import CELL_INPUTS, MicroNetwork
 from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
 from enas.cnn.operations import BATCH_STATISTICS
 from enas.cnn.settings import MacroConfig, MicroConfig
@@ -96,9 +96,7 @@ class SharedMicroCNN(MicroGraph):
     def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
         """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if this model lacks one of its nodes."""
         last = self.config.cnn_num_blocks + 1
-        for name in CELL_NAMES:
-            node = getattr(network, name).nodes[-1]
-            if node > last:
-                raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
-        logits, _ = self.compute(images, network)
-        return logits
+        for name, cell in network.cells.items():
+            if cell.nodes[-1] > last:
+                raise UserError(f"the {name} cell has node {cell.nodes[-1]}, but the shared model has nodes 2 … {last}")
+        return self.compute(images, network)[0]
