@@ -22,6 +22,7 @@ from enas.cnn import model as cnn
 from enas.cnn import operations
 from enas.cnn.macro import MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroNetwork
+from enas.cnn.network import cell_places
 from enas.cnn.operations import RUNNING_AVERAGES as NORM
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.cost import Cost
@@ -98,7 +99,7 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
 def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: Size) -> Cost:
     """The cost of a `MicroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
     tally, width = Tally(), config.channels
-    places = [*cnn.cell_places(config.scratch_cnn_num_layers, width)]
+    places = [*cell_places(config.scratch_cnn_num_layers, width)]
 
     def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
         parts = SimpleNamespace(

@@ -13,7 +13,7 @@ from torch import Tensor
 from enas.cnn import network as readable
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroNetwork
-from enas.cnn.model import MacroChoices, cell_places
+from enas.cnn.model import MacroChoices
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.errors import UserError
 from enas.search.exported import Exported
@@ -102,7 +102,9 @@ def _macro(network: MacroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str
 def _micro(network: MicroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str, Any], Sources]:
     """The sizes of the network, and the sources of its weights."""
     num_layers = len({name.split(".")[1] for name in found if name.startswith("cells.")}) - 2
-    cells = [network.reduction if stride == 2 else network.normal for _, stride, _ in cell_places(num_layers, 1)]
+    cells = [
+        network.reduction if stride == 2 else network.normal for _, stride, _ in readable.cell_places(num_layers, 1)
+    ]
     keys = [{f"{edge.node}_{edge.slot}": edge.key for edge in cell.edges} for cell in cells]
     outputs = [(STEM,), (STEM,), *(cell.output_nodes for cell in cells)]  # cell k reads those at k and k + 1
     for cell in network.cells.values():

@@ -112,21 +112,12 @@ def relu_of_every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
     return _ReluOfEverySecondPixel.apply(x)
 
 
-class _DenseGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.memory_format = _memory_format(x)
-        return x.view_as(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad.contiguous(memory_format=ctx.memory_format)
-
-
 def dense_gradient(x: Tensor) -> Tensor:
     """`x`, whose gradient is laid out like it: on slices and expansions, elementwise kernels are many times slower."""
-    return _DenseGradient.apply(x)
+    y, layout = x.view_as(x), _memory_format(x)
+    if y.requires_grad:
+        y.register_hook(lambda grad: grad.contiguous(memory_format=layout))
+    return y
 
 
 def concatenation(maps: Mapping[int, Tensor]) -> Tensor:

@@ -5,7 +5,7 @@
 Shapes: B batch, C channels, H and W height and width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from enas.cnn.layout import remembering
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import CELL_INPUTS, Edge, MicroCell, MicroNetwork
+from enas.cnn.network import Norm, carried, cell_places
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.cnn.operations import (
     CellInput,
     FactorisedReduction,
     Join,
-    Norm,
     SlicedClassifier,
     classifier,
     drop_path,
@@ -57,18 +57,8 @@ class MacroChoices(NamedTuple):
         """The choices that `network` made."""
         skips = dict(zip(network.layers, network.skips, strict=True))
         operations = {layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)}
-        carried = {layer: _carried(skips, layer) for layer in reduction_layers(network.num_layers)}
-        return cls(network.num_layers, operations, skips, carried)
-
-
-def _carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
-    """The layers up to `reduction` whose outputs are read after it: the last of them, and those skipped from.
-
-    The stem counts as a layer where it is skipped from.
-    """
-    before = [STEM, *(layer for layer in skips if layer <= reduction)]
-    wanted = {before[-1]}.union(*(labels for layer, labels in skips.items() if layer > reduction))
-    return [layer for layer in before if layer in wanted]
+        reduced = {layer: carried(skips, layer) for layer in reduction_layers(network.num_layers)}
+        return cls(network.num_layers, operations, skips, reduced)
 
 
 class MacroLayer(nn.Module):
@@ -197,18 +187,6 @@ class Cell(nn.Module):
         """The operation of `edge` on `x`, or zeros if its path is dropped."""
         output = self.edges[edge.key](x)
         return output if edge.operation == "identity" else drop_path(output, self.drop_path, self.training)
-
-
-def cell_places(num_layers: int, channels: int) -> Iterator[tuple[int, int, bool]]:
-    """For each cell: its channels, its stride, and whether its older input is twice as large as its previous one.
-
-    The first of the `num_layers` normal cells have `channels`; a stride of 2 is a reduction cell's.
-    """
-    stage = (1,) * (num_layers // 3)
-    strides = (*stage, 2, *stage, 2, *stage)
-    for stride, before in zip(strides, (1, *strides), strict=False):
-        channels *= stride
-        yield channels, stride, before == 2
 
 
 class MicroGraph(nn.Module):

@@ -7,7 +7,7 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,13 @@ def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-# Pools take the stride, convolutions the number of channels and the stride.
-POOLS: dict[str, Callable[[int], nn.Module]] = {
+Pools = Mapping[str, Callable[[int], nn.Module]]  # by name; they take the stride
+Convolutions = Mapping[str, Callable[[int, int], nn.Module]]  # by name; they take the number of channels and the stride
+POOLS: Pools = {
     "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
     "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
 }
-CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
+CONVOLUTIONS: Convolutions = {
     "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride),
     "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride),
     "sep3x3": lambda channels, stride: separable(channels, 3, stride),
@@ -125,7 +126,7 @@ class MacroNetwork(Classifier):
         self.stem = nn.Sequential(convolution(3, width, 3), norm(width))
         for layer in range(self.num_layers):
             if layer in operations:
-                self.add_module(f"layer{layer}", _layer(operations[layer], width, norm))
+                self.add_module(f"layer{layer}", macro_operation(operations[layer], width, norm))
                 if self.skips[layer]:
                     join = convolution((len(self.skips[layer]) + 1) * width, width, 1)
                     self.add_module(f"join{layer}", nn.Sequential(join, norm(width)))
@@ -137,11 +138,7 @@ class MacroNetwork(Classifier):
 
     def _carried(self, layer: int) -> list[int]:
         """If a reduction follows `layer`, at one or two thirds of the depth: labels of the outputs read after it."""
-        if layer + 1 not in (self.num_layers // 3, 2 * self.num_layers // 3):
-            return []
-        before = [STEM, *(label for label in self.skips if label <= layer)]
-        read_later = {label for reader, labels in self.skips.items() if reader > layer for label in labels}
-        return [label for label in before if label in read_later or label == before[-1]]
+        return carried(self.skips, layer) if layer + 1 in (self.num_layers // 3, 2 * self.num_layers // 3) else []
 
     def maps(self, images: Tensor) -> Tensor:
         """The output of the last layer, [B, C, H, W]."""
@@ -159,10 +156,21 @@ class MacroNetwork(Classifier):
         return x
 
 
-def _layer(name: str, channels: int, norm: Norm) -> nn.Sequential:
+def carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
+    """Labels of the outputs up to layer `reduction` that are read after it: the last, and those skipped from."""
+    before = [STEM, *(label for label in skips if label <= reduction)]
+    read_later = {label for reader, labels in skips.items() if reader > reduction for label in labels}
+    return [label for label in before if label in read_later or label == before[-1]]
+
+
+def macro_operation(
+    name: str, channels: int, norm: Norm, pools: Pools = POOLS, convolutions: Convolutions = CONVOLUTIONS
+) -> nn.Sequential:
     """A 1×1 convolution, then the operation; normalisation and ReLU follow each convolution."""
-    operation = [POOLS[name](1)] if name in POOLS else [CONVOLUTIONS[name](channels, 1), norm(channels), nn.ReLU()]
-    return nn.Sequential(convolution(channels, channels, 1), norm(channels), nn.ReLU(), *operation)
+    squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU(inplace=True)]
+    if name in pools:
+        return nn.Sequential(*squeeze, pools[name](1))
+    return nn.Sequential(*squeeze, convolutions[name](channels, 1), norm(channels), nn.ReLU(inplace=True))
 
 
 def _reduce(layer: int, label: int) -> str:
@@ -190,16 +198,13 @@ class MicroNetwork(Classifier):
         found: Mapping[str, Any] | None = None,
     ):
         super().__init__(found, num_classes=num_classes, channels=channels, num_layers=num_layers, dropout=dropout)
-        norm, width = self.new_norm, self.config["channels"]
-        stage = ("normal",) * (self.config["num_layers"] // 3)
-        kinds = (*stage, "reduction", *stage, "reduction", *stage)
-        self.stem = nn.Sequential(convolution(3, 3 * width, 3), norm(3 * width))
-        older = previous = 3 * width
+        norm, first = self.new_norm, self.config["channels"]
+        self.stem = nn.Sequential(convolution(3, 3 * first, 3), norm(3 * first))
+        older = previous = 3 * first
         self.cells = nn.ModuleList()
-        for kind, before in zip(kinds, ("", *kinds), strict=False):
-            width, stride = (2 * width, 2) if kind == "reduction" else (width, 1)
-            found_cell = self.config["architecture"][kind]
-            cell = Cell(found_cell, older, previous, width, stride, before == "reduction", norm)
+        for width, stride, halve in cell_places(self.config["num_layers"], first):
+            found_cell = self.config["architecture"]["reduction" if stride == 2 else "normal"]
+            cell = Cell(found_cell, older, previous, width, stride, halve, norm)
             self.cells.append(cell)
             older, previous = previous, len(cell.outputs) * width
         self.norm = norm(previous)
@@ -211,6 +216,18 @@ class MicroNetwork(Classifier):
         for cell in self.cells:
             older, previous = previous, cell(older, previous)
         return self.norm(previous)
+
+
+def cell_places(num_layers: int, channels: int) -> Iterator[tuple[int, int, bool]]:
+    """For each cell: its channels, its stride, and whether its older input is twice as large as its previous one.
+
+    The first of the `num_layers` normal cells have `channels`; a stride of 2 is a reduction cell's.
+    """
+    stage = (1,) * (num_layers // 3)
+    strides = (*stage, 2, *stage, 2, *stage)
+    for stride, before in zip(strides, (1, *strides), strict=False):
+        channels *= stride
+        yield channels, stride, before == 2
 
 
 class Cell(nn.Module):
@@ -236,7 +253,7 @@ class Cell(nn.Module):
             self.add_module(f"input{label}", Input((older, previous)[label], channels, halve and label == 0, norm))
         for (node, labels), names in zip(self.inputs.items(), cell["operations"], strict=True):
             for slot, (label, name) in enumerate(zip(labels, names, strict=True)):
-                operation = _operation(name, channels, stride if label in (0, 1) else 1, norm)
+                operation = micro_operation(name, channels, stride if label in (0, 1) else 1, norm)
                 self.add_module(f"edge{node}_{slot}", operation)
 
     def forward(self, older: Tensor, previous: Tensor) -> Tensor:
@@ -261,14 +278,22 @@ class Input(nn.Module):
         return self.norm(self.conv(F.relu(x))) if self.reduction is None else self.reduction(x)
 
 
-def _operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
+def micro_operation(
+    name: str,
+    channels: int,
+    stride: int,
+    norm: Norm,
+    pools: Pools = POOLS,
+    convolutions: Convolutions = CONVOLUTIONS,
+    reduction: type[Reduction] = Reduction,
+) -> nn.Module:
     """A pool, an identity, or a convolution that is applied twice, the first time with the stride."""
     if name == "identity":
-        return nn.Identity() if stride == 1 else Reduction(channels, channels, norm)
-    if name in POOLS:
-        return POOLS[name](stride)
-    first, second = (CONVOLUTIONS[name](channels, each) for each in (stride, 1))
-    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(), second, norm(channels))
+        return nn.Identity() if stride == 1 else reduction(channels, channels, norm)
+    if name in pools:
+        return pools[name](stride)
+    first, second = (convolutions[name](channels, each) for each in (stride, 1))
+    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
 
 
 NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}

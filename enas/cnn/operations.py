@@ -30,10 +30,8 @@ def stem(channels: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(convolution(3, channels, 3), norm(channels))
 
 
-# Each takes the number of channels and the stride; separable ones are those of Chollet 2017.
-CONVOLUTIONS = dict(network.CONVOLUTIONS)
-# Each takes the stride. Pixels outside the image do not count.
-POOLS: dict[str, Callable[[int], nn.Module]] = {"avg3x3": AvgPool3x3, "max3x3": MaxPool3x3}
+CONVOLUTIONS = {**network.CONVOLUTIONS}
+POOLS: network.Pools = {"avg3x3": AvgPool3x3, "max3x3": MaxPool3x3}
 
 
 def register_operation(
@@ -60,30 +58,6 @@ def register_operation(
         operations.append(name)
 
 
-def macro_operation(name: str, channels: int, norm: Norm) -> nn.Sequential:
-    """An operation of the macro space: a 1×1 convolution, then the convolution or pool (paper section 2.3).
-
-    Batch normalisation and ReLU follow each convolution; the result is not negative.
-    """
-    squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU(inplace=True)]
-    if name in POOLS:
-        return nn.Sequential(*squeeze, POOLS[name](1))
-    return nn.Sequential(*squeeze, CONVOLUTIONS[name](channels, 1), norm(channels), nn.ReLU(inplace=True))
-
-
-def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
-    """An operation of the micro space (paper section 2.4): separable convolutions are applied twice.
-
-    The first application takes the stride. An identity of stride 2 is a `FactorisedReduction`.
-    """
-    if name == "identity":
-        return nn.Identity() if stride == 1 else FactorisedReduction(channels, channels, norm)
-    if name in POOLS:
-        return POOLS[name](stride)
-    first, second = (CONVOLUTIONS[name](channels, each) for each in (stride, 1))
-    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
-
-
 def pooled(dropout: float) -> nn.Sequential:
     """ReLU, global average pool and dropout: [B, C, H, W] to [B, C]."""
     return nn.Sequential(PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
@@ -108,6 +82,13 @@ class FactorisedReduction(network.Reduction):
         """[B, inputs, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]."""
         even, odd = relu_of_every_second_pixel(x)
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
+
+
+# The operations of either space (paper sections 2.3 and 2.4), the user's own ones among them.
+macro_operation = partial(network.macro_operation, pools=POOLS, convolutions=CONVOLUTIONS)
+micro_operation = partial(
+    network.micro_operation, pools=POOLS, convolutions=CONVOLUTIONS, reduction=FactorisedReduction
+)
 
 
 class Join(Sliced):
