@@ -297,22 +297,15 @@ def test_searching_uses_batch_statistics_in_evaluation_too(network):
 
 
 @EXAMPLES
-def test_a_final_network_reads_each_image_by_itself_in_evaluation(network):
+def test_a_final_network_averages_its_statistics_and_reads_each_image_by_itself_in_evaluation(network):
     model = scratch_model(network)
-    model(images())
-    model.eval()
-    assert_equal(model(images())[:1], model(images()[:1]))
-
-
-@EXAMPLES
-def test_a_final_network_averages_its_statistics(network):
-    model = scratch_model(network)
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = 1.0  # the average is the last batch
     many = images(batch=64)
     expected = model(many)
-    torch.testing.assert_close(model.eval()(many), expected, rtol=0.05, atol=0.05)
+    found = model.eval()(many)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    assert_equal(model(many[:1]), found[:1])
 
 
 # Sizes
@@ -342,21 +335,11 @@ def test_two_reductions_quarter_odd_and_even_sizes(network, size, last):
     assert shapes == [last]
 
 
-@pytest.mark.parametrize(
-    ("model", "widths"),
-    [
-        (lambda: macro_model(), (2, 2, 2)),
-        (lambda: MacroCNN(DENSE, CLASSES, ScratchCNNConfig(scratch_cnn_hid=4)), (4, 8, 16)),
-    ],
-    ids=["search", "final"],
-)
-def test_filters_stay_while_searching_and_double_in_the_final_network(model, widths):
-    model = model()
-    found = [model.layers[str(layer)].join.norm.num_features for layer in (1, 3, 5)]
-    assert (*found, model.classifier[-1].in_features) == (*widths, widths[-1])
-
-
-def test_channels_of_cells_double_in_reduction_cells():
+def test_channels_stay_while_searching_and_double_at_the_reductions_of_a_final_network():
+    final = MacroCNN(DENSE, CLASSES, ScratchCNNConfig(scratch_cnn_hid=4))
+    for model, widths in ((macro_model(), [2, 2, 2]), (final, [4, 8, 16])):
+        assert [model.layers[str(layer)].join.norm.num_features for layer in (1, 3, 5)] == widths
+        assert model.classifier[-1].in_features == widths[-1]
     model = MicroCNN(PAIR, CLASSES, MicroCNNConfig(scratch_cnn_num_layers=6, scratch_cnn_hid=4))
     assert [cell.calibrations["1"].norm.num_features for cell in model.cells] == [4, 4, 8, 8, 8, 16, 16, 16]
     assert list(model.reduces) == [False, False, True, False, False, True, False, False]
@@ -404,24 +387,16 @@ def test_dropout_before_the_classifier(network):
     assert not model(images()).allclose(model(images()))
 
 
-def test_the_auxiliary_head_reads_the_second_reduction_and_trains_what_is_before_it():
-    model = scratch_model(PAIR)
-    _, auxiliary = model.logits_and_auxiliary(images())
-    loss_of(auxiliary).backward()
-    trained = {int(name.split(".")[1]) for name in with_gradient(model) if name.startswith("cells.")}
-    assert trained == {0, 1, 2, 3}
-    model.zero_grad()
-    loss_of(model(images())).backward()
-    assert not any(name.startswith("auxiliary_head") for name in with_gradient(model))
-
-
-def test_the_loss_adds_the_weighted_auxiliary_loss():
+def test_the_auxiliary_head_reads_the_second_reduction_and_adds_its_weighted_loss():
     model = scratch_model(PAIR, scratch_cnn_auxiliary_weight=0.25)
-    logits, auxiliary = model.logits_and_auxiliary(images())
     labels = torch.tensor([3, 0, 2])
+    logits, auxiliary = model.logits_and_auxiliary(images())
     expected = F.cross_entropy(logits, labels) + 0.25 * F.cross_entropy(auxiliary, labels)
     assert_equal(model.loss(images(), labels, 1.0)[0], expected)
     assert_equal(logits, model(images()))
+    loss_of(auxiliary).backward()
+    trained = {int(name.split(".")[1]) for name in with_gradient(model) if name.startswith("cells.")}
+    assert trained == {0, 1, 2, 3}
 
 
 # Bad input
@@ -431,16 +406,13 @@ def refused(message: str):
     return pytest.raises(ValueError, match=f"^{re.escape(message)}$")
 
 
-def test_a_network_of_another_depth_is_refused():
+def test_networks_that_do_not_fit_the_shared_model_are_refused():
     with refused("the network has 3 layers, but the shared model has 6"):
         macro_model()(images(), MacroNetwork(("conv3x3",) * 3, ((),) * 3))
-
-
-@pytest.mark.parametrize("name", ["normal", "reduction"])
-def test_a_cell_with_more_nodes_is_refused(name):
     larger = MicroCell(((0, 1),) * 3, (("identity", "identity"),) * 3)
-    with refused(f"the {name} cell has node 4, but the shared model has nodes 2 … 3"):
-        micro_model()(images(), MicroNetwork(**{"normal": PAIR.normal, "reduction": PAIR.reduction, name: larger}))
+    for name in ("normal", "reduction"):
+        with refused(f"the {name} cell has node 4, but the shared model has nodes 2 … 3"):
+            micro_model()(images(), MicroNetwork(**{**PAIR.cells, name: larger}))
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 7])
