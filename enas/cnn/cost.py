@@ -1,9 +1,8 @@
 """The cost of using an architecture: its parameters, and the multiply-adds of a token or an image.
 
 A graph's own `compute` runs over stand-ins for its parts, which return the shape of their result and add their cost.
-Each part is built once without memory and measured by torch's own FLOP counter, so that a search can ask for the cost
-of every sample, and a user's own operations are counted too. Products and convolutions count; normalisation, pools and
-activations do not.
+Torch's FLOP counter measures each part once, a user's own operation too. Products and convolutions count;
+normalisation, pools and activations do not.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
         return partial(cnn.Cell.forward, parts)
 
     graph = SimpleNamespace(
-        reduces=[stride == 2 for _, stride, _ in places],
+        places=places,
         stem=lambda x: tally.run(operations.stem, x, 3 * width, NORM),
         cells=[cell(*place) for place in places],
         classifier=lambda maps: tally.join(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),

@@ -90,26 +90,25 @@ def _ignore_interrupt(_worker: int) -> None:
 def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dict[str, FileImages], list[str]]:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
-    Hidden files and `__MACOSX` are ignored; other files are skipped with a note. A class of `train` may be
-    missing from `valid` or `test`, with a note.
+    Hidden files and `__MACOSX` are ignored. Other files, and a class of `train` missing from `valid` or `test`, give a
+    note.
 
     Returns:
         the names of the class folders, sorted, none if there are none; the splits, each class by class and sorted by
         name; and notes for the log.
 
     Raises:
-        NotFoundError: a split is missing.
-        UserError: a split or a class is empty, class folders and loose images are mixed, there is one class only, a
-            class is missing from `train`, or an image is unreadable or differs in size; the line names the file.
+        UserError: a split is missing (a NotFoundError), a split or a class is empty, class folders and loose images are
+            mixed, there is one class only, a class is missing from `train`, or an image is unreadable or differs in
+            size; the line names the file.
     """
     notes: list[str] = []
     by_class = {split: _read_split(folder / split, notes) for split in SPLITS}
     classes = tuple(name for name in by_class["train"] if name)
-    for split in SPLITS:
-        notes += _check_classes(folder / split, by_class[split], classes)
     splits = {}
-    for split in SPLITS:
-        files = [by_class[split].get(name, []) for name in classes or ("",)]
+    for split, found in by_class.items():
+        notes += _check_classes(folder / split, found, classes)
+        files = [found.get(name, []) for name in classes or ("",)]
         labels = [label for label, paths in enumerate(files) for _ in paths]
         splits[split] = FileImages([*chain(*files)], torch.tensor(labels), image_size)
     paths = [path for split in splits.values() for path in split.paths]

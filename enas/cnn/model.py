@@ -33,14 +33,11 @@ from enas.cnn.operations import (
 class MacroChoices(NamedTuple):
     """Which weights a `MacroGraph` has.
 
-    Attributes:
-        num_layers: L, which says where the reductions are.
-        operations: layer -> the operations it may apply.
-        skips: layer -> the earlier layers it may skip from.
-        carried: layer that a reduction follows -> the layers whose outputs are reduced there.
+    Layer by layer: the operations it may apply, the earlier layers it may skip from, and, if a reduction follows it,
+    those whose outputs are reduced there.
     """
 
-    num_layers: int
+    num_layers: int  # L, which says where the reductions are
     operations: Mapping[int, Sequence[str]]
     skips: Mapping[int, Sequence[int]]
     carried: Mapping[int, Sequence[int]]
@@ -207,12 +204,11 @@ class MicroGraph(nn.Module):
         norm: Norm,
     ):
         super().__init__()
-        places = [*cell_places(num_layers, channels)]
-        self.reduces = [stride == 2 for _, stride, _ in places]
+        self.places = [*cell_places(num_layers, channels)]
         self.stem = stem(3 * channels, norm)
         older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
         self.cells = nn.ModuleList()
-        for width, stride, halve in places:
+        for width, stride, halve in self.places:
             calibrations = CellInput(*older, width, norm, halve), CellInput(*previous, width, norm, halve=False)
             choices = reduction if stride == 2 else normal
             self.cells.append(Cell(choices, calibrations, width, stride, norm))
@@ -226,15 +222,13 @@ class MicroGraph(nn.Module):
         return remembering(self.stem, *parts)
 
     def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Maps]:
-        """Run `network`, whose weights must be there, on images [B, 3, H, W].
-
-        Returns:
-            logits [B, classes], and what the second reduction cell concatenates, each [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
+        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]; and the maps [B, 4C,
+        ⌈H/4⌉, ⌈W/4⌉] that the second reduction cell concatenates.
         """
         older = previous = {STEM: self.stem(images)}
-        for module, reduces in zip(self.cells, self.reduces, strict=True):
-            cell = network.reduction if reduces else network.normal
+        for module, (_, stride, _) in zip(self.cells, self.places, strict=True):
+            cell = network.reduction if stride == 2 else network.normal
             older, previous = previous, module(older, previous, cell)
-            if reduces:
+            if stride == 2:
                 reduced = previous
         return self.classifier(previous), reduced

@@ -35,10 +35,8 @@ class VisionTask(Task):
     evaluation, in the same minibatch.
 
     Args:
-        dataset: the images.
         model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; inside
             `model.remembering()`, several networks read the same images.
-        config: see `VisionTaskConfig`.
         seed: fixes the order in which images are read.
 
     Raises:
@@ -56,12 +54,10 @@ class VisionTask(Task):
         self.precision = config.precision
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
-        # All four rotations of an image make one minibatch of about the usual size.
-        self._images_at_once = max(1, config.batch_size // 4) if dataset.is_rotation else config.batch_size
-        self._reward_images = self._images_at_once
+        turns = 4 if dataset.is_rotation else 1  # all of an image make one minibatch of about the usual size
+        self._images_at_once = self._reward_images = max(1, config.batch_size // turns)
         if config.reward_batch_size:
-            wanted = config.reward_batch_size // (4 if dataset.is_rotation else 1)
-            self._reward_images = max(1, min(wanted, len(dataset.valid)))
+            self._reward_images = max(1, min(config.reward_batch_size // turns, len(dataset.valid)))
         self._train = self._endless("train", config.batch_size)
         self.has_validation = len(dataset.valid) > 0
         self._valid = self._endless("valid", self._reward_images) if self.has_validation else None
@@ -85,10 +81,7 @@ class VisionTask(Task):
         return TrainingImages(self._splits[split], batch_size, seed=self.seed, name=name)
 
     def shared_loss(self, networks: Sequence[Network]) -> tuple[Tensor, Tensor]:
-        """The loss of M networks on the next training minibatch, augmented, and their accuracy on it.
-
-        Both are scalars, averaged over M: the cross-entropy in nats an image, and a share of the images.
-        """
+        """The mean cross-entropy (nats) of M networks on the next training minibatch, and their mean accuracy on it."""
         self._train_model(True)
         images, labels = next(self._train)
         images = augment(images, self._mean, self._std, self.config)
@@ -136,7 +129,7 @@ class VisionTask(Task):
 
     @torch.no_grad()
     def _means(
-        self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None = None
+        self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None
     ) -> list[float]:
         """The metric of each network, over minibatches of about `num_images`."""
         self._train_model(False)
@@ -180,10 +173,8 @@ class VisionTask(Task):
 
 
 class ScratchVisionTask(VisionTask):
-    """One network from scratch: its model, of `enas.cnn.scratch`, has its own loss.
-
-    Args as for `VisionTask`, but for the model: model(images) gives logits, and model.loss(images, labels, progress)
-    both its loss, that of an auxiliary head included, and the logits; `progress` is the share of training done.
+    """One network from scratch: model(images) gives logits, and model.loss(images, labels, progress) the loss with
+    that of an auxiliary head, and the logits; `progress` is the share of training done.
     """
 
     def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
