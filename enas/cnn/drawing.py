@@ -19,10 +19,7 @@ _REDUCTION_STYLE = {
 }
 _ADD_STYLE = {"shape": "ellipse", "style": "filled", "margin": "0.02"}
 _CELL_STYLE = {"color": "#BBBBBB", "style": "rounded", "margin": "16"}
-# Of a macro network, in points: the distance from box to box, and the width of a box.
-_ROW = 56
-_BOX_WIDTH = 136
-_POINTS_PER_INCH = 72
+_ROW, _BOX_WIDTH = 56, 136  # of a macro network, in points: the distance from box to box, and the width of a box
 
 
 def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.Digraph:
@@ -35,7 +32,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
     chain = _chain(network)
     heights = {name: -_ROW * row for row, (name, _) in enumerate(chain)}
     for name, style in chain:
-        graph.node(name, pos=f"0,{heights[name]}", width=f"{_BOX_WIDTH / _POINTS_PER_INCH}", **style)
+        graph.node(name, pos=f"0,{heights[name]}", width=f"{_BOX_WIDTH / 72}", **style)
     for (above, _), (below, _) in itertools.pairwise(chain):
         graph.edge(above, below)
     for layer, skips in zip(network.layers, network.skips, strict=True):
@@ -68,11 +65,9 @@ def _arc(top: float, bottom: float, side: int) -> str:
     It leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and outgoing
     skips of a layer apart. Longer skips swing further out.
     """
-    top, bottom = top - _ROW / 12, bottom + _ROW / 12
-    edge = _BOX_WIDTH / 2
-    out = side * (edge + 20 + 0.42 * (top - bottom))
-    tip, end = side * edge, side * (edge + 8)
-    return f"e,{tip:g},{bottom:g} {side * edge:g},{top:g} {out:g},{top:g} {out:g},{bottom:g} {end:g},{bottom:g}"
+    top, bottom, edge = top - _ROW / 12, bottom + _ROW / 12, _BOX_WIDTH / 2
+    tip, end, out = (side * (edge + beyond) for beyond in (0, 8, 20 + 0.42 * (top - bottom)))
+    return f"e,{tip:g},{bottom:g} {tip:g},{top:g} {out:g},{top:g} {out:g},{bottom:g} {end:g},{bottom:g}"
 
 
 def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.Digraph:

@@ -25,8 +25,7 @@ Sources = Callable[[str], list[str]]  # the weights of a model, by name, that ma
 def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
     """The network with those weights of a model, searched or trained alone, that it uses.
 
-    Raises:
-        UserError: an operation is of the user's own, or the model has no weights for a choice of the network.
+    UserError if an operation is of the user's own, or the model has no weights for a choice of the network.
     """
     make: Callable[..., readable.Classifier]
     if isinstance(network, MacroNetwork):

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,8 @@ IMAGES = Kind(
     downloads=LAYOUTS,
     makers=IMAGE_MAKERS,
 )
+# Names of classes, splits by name, notes, and digests of splits.
+Parts = tuple[tuple[str, ...], Mapping[str, Images], list[str], dict[str, str]]
 ROTATIONS = ("0°", "90°", "180°", "270°")
 
 
@@ -87,14 +89,17 @@ def load_images(
     """
     name = ALIASES.get(name, name)
     folder = IMAGES.find(name, Path(data_dir))
-    if name in LAYOUTS:
-        return _load_cifar(name, folder, image_size, valid_size)
     if memory_limit is None:
         memory_limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return _load_folder(folder, image_size, memory_limit)
+    if name in LAYOUTS:
+        classes, splits, notes, digests = _load_cifar(name, folder, image_size, valid_size)
+    else:
+        classes, splits, notes, digests = _load_folder(folder, image_size, memory_limit)
+    statistics = channel_statistics(splits["train"])
+    return ImageDataset(name, classes or ROTATIONS, *splits.values(), *statistics, not classes, tuple(notes), digests)
 
 
-def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> ImageDataset:
+def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Parts:
     classes, images, test = read_cifar(folder, name)
     num = len(images)
     if not 0 <= valid_size < num:
@@ -109,16 +114,7 @@ def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Im
     if valid_size == 0:
         note = f"{name}: all {num:,} images are trained on and none validates; the last epoch is tested"
     digests = {split: digest_of_tensors(part.images, part.labels) for split, part in splits.items()}
-    return _dataset(name, classes, splits, (note,), digests)
-
-
-def _dataset(
-    name: str, classes: tuple[str, ...], splits: Mapping[str, Images], notes: Iterable[str], digests: dict[str, str]
-) -> ImageDataset:
-    """The dataset of splits whose classes have these names; without classes, rotations are told apart."""
-    statistics = channel_statistics(splits["train"])
-    is_rotation = not classes
-    return ImageDataset(name, classes or ROTATIONS, *splits.values(), *statistics, is_rotation, tuple(notes), digests)
+    return classes, splits, [note], digests
 
 
 def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
@@ -140,7 +136,7 @@ def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np
     return chosen
 
 
-def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDataset:
+def _load_folder(folder: Path, image_size: int, memory_limit: int) -> Parts:
     classes, files, notes = scan_folder(folder, image_size)
     height, width = files["train"].size
     num = sum(map(len, files.values()))
@@ -157,4 +153,4 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
         rotations = f"{', '.join(ROTATIONS[:-1])} and {ROTATIONS[-1]}"
         notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {rotations}")
     digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
-    return _dataset(folder.name, classes, splits, notes, digests)
+    return classes, splits, notes, digests

@@ -74,7 +74,10 @@ class Reduction(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Images [B, 3, H, W], each colour with mean 0 and standard deviation 1, to logits [B, classes]."""
+    """Images [B, 3, H, W], each colour with mean 0 and standard deviation 1, to logits [B, classes].
+
+    Arguments that are not given are those of config.json, or of `found`, which is what `read` returns of a folder.
+    """
 
     maps: Callable[[Tensor], Tensor]  # images to the last maps
     classifier: nn.Linear
@@ -83,7 +86,7 @@ class Classifier(nn.Module):
         super().__init__()
         given = {name: value for name, value in arguments.items() if value is not None}
         self.config = {**(read() if found is None else found), **given}
-        self.dropout = nn.Dropout(self.config["dropout"])
+        self.dropout = nn.Dropout(self.config["dropout"])  # before the classifier
 
     def new_norm(self, channels: int) -> nn.BatchNorm2d:
         """Normalise by the statistics of the batch, in evaluation too, if the weights were trained so."""
@@ -99,13 +102,9 @@ class Classifier(nn.Module):
 
 
 class MacroNetwork(Classifier):
-    """A chain of layers, which may join their output with those of earlier layers.
+    """A chain of layers, which may join their output with those of earlier layers; see `Classifier`.
 
-    Args:
-        num_classes: how many there are; like all arguments, by default that of config.json.
-        channels: before the first reduction, between the two, and after the second.
-        dropout: before the classifier.
-        found: what `read` returns of another folder.
+    `channels` are those before the first reduction, between the two, and after the second.
     """
 
     def __init__(
@@ -178,14 +177,10 @@ def _reduce(layer: int, label: int) -> str:
 
 
 class MicroNetwork(Classifier):
-    """Normal cells in three stages, with a reduction cell between two stages; each cell reads the two before it.
+    """Normal cells in three stages, with a reduction cell between two stages; see `Classifier`.
 
-    Args:
-        num_classes: how many there are; like all arguments, by default that of config.json.
-        channels: of the first cells; they double in each reduction cell.
-        num_layers: normal cells; a reduction cell stands after each third of them but the last.
-        dropout: before the classifier.
-        found: what `read` returns of another folder.
+    Each cell reads the two before it. The first have `channels`, which double in each reduction cell; `num_layers` are
+    the normal ones.
     """
 
     def __init__(
@@ -233,12 +228,8 @@ def cell_places(num_layers: int, channels: int) -> Iterator[tuple[int, int, bool
 class Cell(nn.Module):
     """A cell: each node adds two operations on two earlier labels, of which 0 and 1 are the outputs of earlier cells.
 
-    Args:
-        cell: as architecture.json has it.
-        older, previous: channels of the two cells' outputs.
-        channels: C, of each node.
-        stride: of the operations on labels 0 and 1.
-        halve: the older output is twice as high and wide as the previous one.
+    Its nodes have `channels` C, the outputs of the two cells before it `older` and `previous`. Operations on labels 0
+    and 1 have the stride; `halve` says that the older output is twice as high and wide as the previous one.
     """
 
     def __init__(

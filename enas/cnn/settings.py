@@ -40,13 +40,6 @@ class ImageOptimConfig(SharedOptimisation):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicroSpaceConfig(CellOutputConfig):
-    """The micro search space (paper section 2.4)."""
-
-    cnn_num_blocks: int = setting(5, "cnn, micro: nodes of a cell", at_least=1, kind=SPACE)
-
-
-@dataclass(frozen=True, kw_only=True)
 class ImageConfig(Settings):
     """How images are read."""
 
@@ -128,10 +121,12 @@ class MacroConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicroConfig(MacroConfig, MicroSpaceConfig):
-    """Sizes of a `SharedMicroCNN`."""
+class MicroConfig(MacroConfig, CellOutputConfig):
+    """The cells of the micro space (paper section 2.4), and sizes of a `SharedMicroCNN`."""
 
     space: ClassVar = "micro"
+
+    cnn_num_blocks: int = setting(5, "cnn, micro: nodes of a cell", at_least=1, kind=SPACE)
 
     def check(self) -> None:
         super().check()

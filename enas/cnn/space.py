@@ -16,7 +16,6 @@ from enas.cnn.settings import (
     MicroCNNConfig,
     MicroConfig,
     MicroControllerConfig,
-    MicroSpaceConfig,
     ScratchCNNConfig,
     VisionTaskConfig,
 )
@@ -68,7 +67,7 @@ MACRO = _convolutional(
 MICRO = _convolutional(
     "micro",
     MICRO_OPERATIONS,
-    (MicroSpaceConfig, MicroConfig, MicroCNNConfig, MicroControllerConfig),
+    (MicroConfig, MicroCNNConfig, MicroControllerConfig),
     architecture=MicroNetwork,
     formats=MICRO_FORMATS,
 )
