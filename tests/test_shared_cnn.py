@@ -297,69 +297,45 @@ def test_searching_uses_batch_statistics_in_evaluation_too(network):
 
 
 @EXAMPLES
-def test_a_final_network_reads_each_image_by_itself_in_evaluation(network):
+def test_a_final_network_averages_its_statistics_and_reads_each_image_by_itself_in_evaluation(network):
     model = scratch_model(network)
-    model(images())
-    model.eval()
-    assert_equal(model(images())[:1], model(images()[:1]))
-
-
-@EXAMPLES
-def test_a_final_network_averages_its_statistics(network):
-    model = scratch_model(network)
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
         norm.momentum = 1.0  # the average is the last batch
     many = images(batch=64)
     expected = model(many)
-    torch.testing.assert_close(model.eval()(many), expected, rtol=0.05, atol=0.05)
+    found = model.eval()(many)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    assert_equal(model(many[:1]), found[:1])
 
 
 # Sizes
 
 
 @EXAMPLES
-@pytest.mark.parametrize("size", [(8, 8), (7, 7), (5, 9)])
-def test_every_pixel_of_an_image_has_an_influence(network, size):
+@pytest.mark.parametrize(("size", "last"), [((8, 8), (2, 2)), ((7, 7), (2, 2)), ((9, 5), (3, 2)), ((1, 1), (1, 1))])
+def test_every_pixel_of_an_image_has_an_influence_and_two_reductions_quarter_its_sides(network, size, last):
     network = network.replace_operations(network.operations[0] if network is CHAIN else "avg3x3")
     model = scratch_model(network).eval()  # batch statistics would spread any influence
     with torch.no_grad():
         for weight in model.parameters():
             weight.abs_()  # else a ReLU of so few channels may be dead
-    x = images(*size).abs().requires_grad_()
-    (gradient,) = torch.autograd.grad(model(x)[:, 0].sum(), x)
-    assert (gradient.abs().sum((0, 1)) > 0).all()
-
-
-@EXAMPLES
-@pytest.mark.parametrize(("size", "last"), [((8, 8), (2, 2)), ((9, 5), (3, 2)), ((1, 1), (1, 1))])
-def test_two_reductions_quarter_odd_and_even_sizes(network, size, last):
-    model = scratch_model(network).eval()
     shapes = []
     pool = next(module for module in model.classifier.modules() if isinstance(module, nn.AdaptiveAvgPool2d))
     pool.register_forward_hook(lambda module, inputs, output: shapes.append(inputs[0].shape[2:]))
-    model(images(*size))
+    x = images(*size).abs().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x)[:, 0].sum(), x)
+    assert (gradient.abs().sum((0, 1)) > 0).all()
     assert shapes == [last]
 
 
-@pytest.mark.parametrize(
-    ("model", "widths"),
-    [
-        (lambda: macro_model(), (2, 2, 2)),
-        (lambda: MacroCNN(DENSE, CLASSES, ScratchCNNConfig(scratch_cnn_hid=4)), (4, 8, 16)),
-    ],
-    ids=["search", "final"],
-)
-def test_filters_stay_while_searching_and_double_in_the_final_network(model, widths):
-    model = model()
-    found = [model.layers[str(layer)].join.norm.num_features for layer in (1, 3, 5)]
-    assert (*found, model.classifier[-1].in_features) == (*widths, widths[-1])
-
-
-def test_channels_of_cells_double_in_reduction_cells():
+def test_channels_stay_while_searching_and_double_at_the_reductions_of_a_final_network():
+    final = MacroCNN(DENSE, CLASSES, ScratchCNNConfig(scratch_cnn_hid=4))
+    for model, widths in ((macro_model(), [2, 2, 2]), (final, [4, 8, 16])):
+        assert [model.layers[str(layer)].join.norm.num_features for layer in (1, 3, 5)] == widths
+        assert model.classifier[-1].in_features == widths[-1]
     model = MicroCNN(PAIR, CLASSES, MicroCNNConfig(scratch_cnn_num_layers=6, scratch_cnn_hid=4))
     assert [cell.calibrations["1"].norm.num_features for cell in model.cells] == [4, 4, 8, 8, 8, 16, 16, 16]
-    assert list(model.reduces) == [False, False, True, False, False, True, False, False]
+    assert [stride for _, stride, _ in model.places] == [1, 1, 2, 1, 1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -388,12 +364,14 @@ def test_drop_path_drops_as_often_as_depth_and_progress_say(progress):
 
 
 def test_drop_path_spares_identities_and_evaluation():
-    model = scratch_model(PAIR, scratch_cnn_drop_path=0.5)
-    assert not model(images()).allclose(model(images()))
+    labels = torch.tensor([3, 0, 2])
+    model, identities = (
+        scratch_model(pair, scratch_cnn_drop_path=0.5) for pair in (PAIR, PAIR.replace_operations("identity"))
+    )
+    one, two, same, as_well = (each.loss(images(), labels, 1.0)[1] for each in (model, model, identities, identities))
+    assert not one.allclose(two) and same.equal(as_well)
     model.eval()
     assert model(images()).equal(model(images()))
-    identities = scratch_model(PAIR.replace_operations("identity"), scratch_cnn_drop_path=0.5)
-    assert identities(images()).equal(identities(images()))
 
 
 @EXAMPLES
@@ -402,24 +380,16 @@ def test_dropout_before_the_classifier(network):
     assert not model(images()).allclose(model(images()))
 
 
-def test_the_auxiliary_head_reads_the_second_reduction_and_trains_what_is_before_it():
-    model = scratch_model(PAIR)
-    _, auxiliary = model.logits_and_auxiliary(images())
-    loss_of(auxiliary).backward()
-    trained = {int(name.split(".")[1]) for name in with_gradient(model) if name.startswith("cells.")}
-    assert trained == {0, 1, 2, 3}
-    model.zero_grad()
-    loss_of(model(images())).backward()
-    assert not any(name.startswith("auxiliary_head") for name in with_gradient(model))
-
-
-def test_the_loss_adds_the_weighted_auxiliary_loss():
+def test_the_auxiliary_head_reads_the_second_reduction_and_adds_its_weighted_loss():
     model = scratch_model(PAIR, scratch_cnn_auxiliary_weight=0.25)
-    logits, auxiliary = model.logits_and_auxiliary(images())
     labels = torch.tensor([3, 0, 2])
+    logits, auxiliary = model.logits_and_auxiliary(images())
     expected = F.cross_entropy(logits, labels) + 0.25 * F.cross_entropy(auxiliary, labels)
     assert_equal(model.loss(images(), labels, 1.0)[0], expected)
     assert_equal(logits, model(images()))
+    loss_of(auxiliary).backward()
+    trained = {int(name.split(".")[1]) for name in with_gradient(model) if name.startswith("cells.")}
+    assert trained == {0, 1, 2, 3}
 
 
 # Bad input
@@ -429,16 +399,13 @@ def refused(message: str):
     return pytest.raises(ValueError, match=f"^{re.escape(message)}$")
 
 
-def test_a_network_of_another_depth_is_refused():
+def test_networks_that_do_not_fit_the_shared_model_are_refused():
     with refused("the network has 3 layers, but the shared model has 6"):
         macro_model()(images(), MacroNetwork(("conv3x3",) * 3, ((),) * 3))
-
-
-@pytest.mark.parametrize("name", ["normal", "reduction"])
-def test_a_cell_with_more_nodes_is_refused(name):
     larger = MicroCell(((0, 1),) * 3, (("identity", "identity"),) * 3)
-    with refused(f"the {name} cell has node 4, but the shared model has nodes 2 … 3"):
-        micro_model()(images(), MicroNetwork(**{"normal": PAIR.normal, "reduction": PAIR.reduction, name: larger}))
+    for name in ("normal", "reduction"):
+        with refused(f"the {name} cell has node 4, but the shared model has nodes 2 … 3"):
+            micro_model()(images(), MicroNetwork(**{**PAIR.cells, name: larger}))
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 7])
@@ -455,24 +422,20 @@ def test_layers_that_do_not_divide_in_three_are_refused(num_layers):
 
 def test_a_macro_join_starts_as_the_sum_and_squeezes_as_the_identity():
     model = SharedMacroCNN(10, MacroConfig(cnn_num_layers=4, cnn_hid=4))
-    layer = model.layers["3"]
-    maps = {label: torch.randn(2, 4, 5, 5) for label in (0, 2, 3)}
-    expected = torch.nn.functional.batch_norm(sum(maps.values()), None, None, training=True)
-    torch.testing.assert_close(layer.join(maps), expected)
-    for operation in layer.operations.values():
+    maps = {label: torch.randn(2, 4, 6, 6) for label in (0, 2, 3)}
+    expected = F.batch_norm(sum(maps.values()), None, None, training=True)
+    torch.testing.assert_close(model.layers["3"].join(maps), expected)
+    for operation in model.layers["3"].operations.values():
         torch.testing.assert_close(operation[0](maps[0]), maps[0])
-    x = torch.randn(2, 4, 6, 6)
-    reductions = [reduce(x) for place in model.reductions.values() for reduce in place.values()]
-    assert len(reductions) == 1 + 2
-    assert all(torch.equal(reduced, reductions[1]) for reduced in reductions[2:])
+    first, *others = (reduce(maps[0]) for reduce in model.reductions["1"].values())
+    assert len(others) == 1 and torch.equal(others[0], first)
 
 
 def test_a_cell_input_starts_as_a_sum_of_the_nodes_it_reads():
     model = SharedMicroCNN(10, MicroConfig(cnn_num_layers=6, cnn_hid=4, cnn_num_blocks=2))
-    inputs = model.cells[4].calibrations  # between the reductions: the older comes from one of them, twice as wide
     maps = {label: torch.randn(2, 8, 6, 6) for label in (2, 3)}
     expected = F.batch_norm(sum(x.clamp(min=0) for x in maps.values()), None, None, training=True)
-    torch.testing.assert_close(inputs["1"](maps), expected)
+    torch.testing.assert_close(model.cells[4].calibrations["1"](maps), expected)
     for sliced in (module for module in model.modules() if isinstance(module, Sliced)):
         first, *others = sliced.slices.values()
         assert all(torch.equal(weight, first) for weight in others)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from enas.cnn.settings import AugmentConfig
-from enas.errors import UserError
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -35,15 +34,8 @@ def augment(images: Tensor, mean: Tensor, std: Tensor, config: AugmentConfig) ->
 
 
 def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
-    """Turn each of [B, C, H, H] counter-clockwise by its number of quarter turns: integers 0 … 3, [B].
-
-    Raises:
-        UserError: when the images are not square.
-    """
-    height, width = images.shape[-2:]
-    if height != width:
-        raise UserError(f"images of {height} × {width} pixels cannot be turned by 90 degrees; they must be square")
-    upright = torch.arange(height * width, device=images.device).view(height, width)
+    """Turn each of [B, C, H, H] counter-clockwise by its number of quarter turns: integers 0 … 3, [B]."""
+    upright = torch.arange(images[0, 0].numel(), device=images.device).view(images.shape[-2:])
     table = torch.stack([upright.rot90(turns) for turns in range(4)])  # [4, H, H]: where each pixel comes from
     return _gather(images, table[quarter_turns])
 

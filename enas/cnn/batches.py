@@ -49,8 +49,7 @@ class MemoryImages(Images):
 
     @property
     def size(self) -> tuple[int, int]:
-        height, width = self.images.shape[2:]
-        return height, width
+        return self.images.shape[2], self.images.shape[3]
 
     def to(self, device: torch.device | str) -> MemoryImages:
         return MemoryImages(self.images.to(device), self.labels.to(device))
@@ -67,6 +66,7 @@ class TrainingImages:
     The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass.
 
     Attributes:
+        batches_per_pass: number of minibatches from one order of the images to the next.
         cursor: minibatches drawn so far. With the seed it determines all that follow, so it is the whole state.
 
     Raises:
@@ -79,13 +79,9 @@ class TrainingImages:
                 f"{name}: batch size is {batch_size}; it must be between 1 and the number of images, {len(split):,}"
             )
         self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.batches_per_pass = len(split) // batch_size
         self.cursor = 0
         self._reader: Iterator[tuple[Tensor, Tensor]] | None = None
-
-    @property
-    def batches_per_pass(self) -> int:
-        """Number of minibatches from one order of the images to the next."""
-        return len(self.split) // self.batch_size
 
     def __iter__(self) -> TrainingImages:
         return self
@@ -110,10 +106,7 @@ class TrainingImages:
                     f"the saved reading position belongs to {key} {state[key]}, not {value}; use the images, the batch "
                     "size and the seed it was saved with"
                 )
-        if state["cursor"] < 0:
-            raise UserError(f"the saved cursor is {state['cursor']}; it must be at least 0")
-        self.cursor = state["cursor"]
-        self._reader = None
+        self.cursor, self._reader = state["cursor"], None
 
 
 def _endless(split: Images, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:
@@ -131,11 +124,7 @@ def evaluation_batches(split: Images, batch_size: int) -> Iterator[tuple[Tensor,
 
     Their sizes differ by at most one and their order is a fixed shuffle: models normalise by batch statistics, which
     those of a few left-over images, or of one class after the other, would distort.
-
-    Raises UserError for a batch size below 1.
     """
-    if batch_size < 1:
-        raise UserError(f"batch size is {batch_size}; it must be at least 1")
     order = _shuffled(len(split), 0).to(split.labels.device)
     return split.read(order.tensor_split(-(-len(split) // batch_size)))
 

@@ -1,13 +1,12 @@
-"""CIFAR-10 and CIFAR-100 in their official Python batches (Krizhevsky 2009), read without running what a pickle may
-carry.
-"""
+"""CIFAR-10 and CIFAR-100 in their official Python batches (Krizhevsky 2009), read without running what they hold."""
 
 import pickle
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from enas.cnn.batches import MemoryImages
 from enas.data.download import CATALOGUE, hint
@@ -39,8 +38,7 @@ def read_cifar(folder: Path, name: str = "cifar10") -> tuple[tuple[str, ...], Me
         the names of the classes (of cifar100, its fine ones), the training images, and the test images.
 
     Raises:
-        NotFoundError: one of them is missing.
-        UserError: one of them is damaged, or holds something else.
+        UserError: a file is missing (a NotFoundError), damaged, or holds something else.
     """
     title, archive_folder, prefix = LAYOUTS[name]
     if (folder / archive_folder).is_dir():
@@ -58,13 +56,8 @@ def read_cifar(folder: Path, name: str = "cifar10") -> tuple[tuple[str, ...], Me
     except UserError as error:
         says = f"is not one of {title}'s Python batches ({error}); remove it, and get it with: {hint(name)}"
         raise UserError(f"{path}: {says}") from None
-    *train, (test_images, test_labels) = contents
-    images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
-    return classes, _in_memory(images, labels), _in_memory(test_images, test_labels)
-
-
-def _in_memory(images: np.ndarray, labels: np.ndarray) -> MemoryImages:
-    return MemoryImages(torch.from_numpy(images), torch.from_numpy(labels))
+    *train, test = contents
+    return classes, MemoryImages(*map(torch.cat, zip(*train, strict=True))), MemoryImages(*test)
 
 
 def _classes(content: dict[str, Any], key: str) -> tuple[str, ...]:
@@ -74,7 +67,7 @@ def _classes(content: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(map(_text, names))
 
 
-def _batch(content: dict[str, Any], key: str, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _batch(content: dict[str, Any], key: str, num_classes: int) -> tuple[Tensor, Tensor]:
     """Images, uint8 [N, 3, 32, 32], and labels, int64 [N]."""
     data, labels = content.get("data"), content.get(key)
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE or not len(data):
@@ -83,13 +76,13 @@ def _batch(content: dict[str, Any], key: str, num_classes: int) -> tuple[np.ndar
         raise UserError(f"its {key} are not a list, one for each of {len(data)} images")
     if not all(type(label) is int and 0 <= label < num_classes for label in labels):
         raise UserError(f"its {key} are not all integers in 0 … {num_classes - 1}")
-    return data.reshape(-1, 3, SIDE, SIDE), np.array(labels, dtype=np.int64)
+    return torch.from_numpy(data).reshape(-1, 3, SIDE, SIDE), torch.tensor(labels)
 
 
 def _unpickled(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            content = _PlainUnpickler(file).load()
+            content = _PlainUnpickler(file, encoding="bytes").load()  # the official files come from Python 2
     # A damaged pickle can raise nearly any exception, and this block does nothing but unpickle.
     except Exception as error:
         raise UserError(str(error) or type(error).__name__) from None
@@ -104,10 +97,6 @@ def _text(name: str | bytes) -> str:
 
 class _PlainUnpickler(pickle.Unpickler):
     """Unpickler for plain containers, numbers, text and arrays of bytes; it refuses any other class."""
-
-    def __init__(self, file: BinaryIO):
-        # The official files come from Python 2, whose strings are bytes.
-        super().__init__(file, encoding="bytes")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:

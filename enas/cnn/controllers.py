@@ -60,8 +60,6 @@ class AnchorController(SpaceController[ArchT]):
     the softmax over anchors, so that every node would prefer the same one.
 
     Args:
-        space: what is sampled.
-        config: see `ControllerConfig`.
         num_starts: number of learned vectors that the LSTM starts from.
         num_choices: how many operations are chosen, and how often attention chooses.
     """
@@ -104,10 +102,6 @@ class MacroController(AnchorController[MacroNetwork]):
     `Sample.penalty` pulls the skip rate to `cnn_skip_target`: KL(Bernoulli(probability of the skip) ‖
     Bernoulli(cnn_skip_target)), summed over the skips of a layer and averaged over the layers that have any, as in the
     authors' code.
-
-    Args:
-        space: what is sampled.
-        config: see `MacroControllerConfig`.
     """
 
     def __init__(self, space: MacroSpace, config: MacroControllerConfig):
@@ -137,10 +131,6 @@ class MicroController(AnchorController[MicroNetwork]):
 
     The anchors of a cell are those of its two inputs and of its earlier nodes. The anchor chosen, or the embedding of
     the operation chosen, is the LSTM's next input.
-
-    Args:
-        space: what is sampled.
-        config: see `MicroControllerConfig`.
     """
 
     def __init__(self, space: MicroSpace, config: MicroControllerConfig):
@@ -169,9 +159,8 @@ class MicroController(AnchorController[MicroNetwork]):
     def _decide_cell(self, starts: Tensor, pairs: list[list[int]], decisions: Decisions, state: State) -> State:
         """Decide a cell, from the LSTM's state before it to the one after it.
 
-        Args:
-            starts: what deciding each of its inputs and nodes starts from, [B + 2, H].
-            pairs: for each node the numbers of its two choices of an input, and of its two of an operation.
+        Each of `starts` [B + 2, H] begins the decision of an input or a node. `pairs` number each node's two choices of
+        an input, and likewise its two choices of an operation.
         """
         starts = starts.unsqueeze(1).expand(-1, decisions.num, -1)  # [B + 2, M, H]
         older = self.lstm(starts[0], state)
@@ -180,15 +169,12 @@ class MicroController(AnchorController[MicroNetwork]):
         for inputs, pair in zip(starts[2:], pairs, strict=True):
             for choice in pair:
                 state = self.lstm(inputs, state)
-                inputs = self._choose_anchor(choice, state[0], anchors, decisions)
+                logits = self._attend(choice, state[0], anchors)  # [M, K]
+                chosen = _make(decisions, Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
+                inputs = anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)
             for choice in pair:
                 state = self.lstm(inputs, state)
                 inputs = self._choose_operation(choice, state[0], decisions)
             state = self.lstm(inputs, state)
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
         return state
-
-    def _choose_anchor(self, choice: int, hidden: Tensor, anchors: Tensor, decisions: Decisions) -> Tensor:
-        """Decide in state `hidden` [M, H] which of the anchors [M, K, H] a node reads; returns that anchor, [M, H]."""
-        chosen = _make(decisions, Categorical(logits=self._attend(choice, hidden, anchors).unsqueeze(1)))  # [M, 1]
-        return anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)

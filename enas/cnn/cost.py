@@ -1,9 +1,8 @@
 """The cost of using an architecture: its parameters, and the multiply-adds of a token or an image.
 
 A graph's own `compute` runs over stand-ins for its parts, which return the shape of their result and add their cost.
-Each part is built once without memory and measured by torch's own FLOP counter, so that a search can ask for the cost
-of every sample, and a user's own operations are counted too. Products and convolutions count; normalisation, pools and
-activations do not.
+Torch's FLOP counter measures each part once, a user's own operation too. Products and convolutions count;
+normalisation, pools and activations do not.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from enas.cnn import model as cnn
 from enas.cnn import operations
 from enas.cnn.macro import MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroNetwork
+from enas.cnn.network import cell_places
 from enas.cnn.operations import RUNNING_AVERAGES as NORM
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.cost import Cost
@@ -78,15 +78,15 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
         },
         join=lambda maps: tally.join(operations.Join, maps, NORM),
     )
-
-    def reductions(*channels: int) -> Mapping[str, Callable[[Shape], Shape]]:
-        return defaultdict(lambda: lambda x: tally.run(operations.FactorisedReduction, x, *channels, NORM))
-
     graph = SimpleNamespace(
         stem=lambda x: tally.run(operations.stem, x, widths[0], NORM),
         layers=defaultdict(lambda: partial(cnn.MacroLayer.forward, layer)),
         reductions={
-            str(after): reductions(*widths[stage : stage + 2])
+            str(after): defaultdict(
+                lambda pair=widths[stage : stage + 2]: (
+                    lambda x: tally.run(operations.FactorisedReduction, x, *pair, NORM)
+                )
+            )
             for stage, after in enumerate(reduction_layers(network.num_layers))
         },
         classifier=lambda x: tally.run(operations.classifier, x, x[0], num_classes, 0.0),
@@ -97,8 +97,8 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
 
 def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: Size) -> Cost:
     """The cost of a `MicroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
-    reduces, width = cnn.reductions(config.scratch_cnn_num_layers), config.channels
-    tally = Tally()
+    tally, width = Tally(), config.channels
+    places = [*cell_places(config.scratch_cnn_num_layers, width)]
 
     def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
         parts = SimpleNamespace(
@@ -113,9 +113,9 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
         return partial(cnn.Cell.forward, parts)
 
     graph = SimpleNamespace(
-        reduces=reduces,
+        places=places,
         stem=lambda x: tally.run(operations.stem, x, 3 * width, NORM),
-        cells=[cell(*place) for place in cnn.cell_places(reduces, width)],
+        cells=[cell(*place) for place in places],
         classifier=lambda maps: tally.join(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
     )
     cnn.MicroGraph.compute(graph, Shape((3, *size)), network)

@@ -5,12 +5,10 @@ import itertools
 import graphviz
 
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
-from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroCell, MicroNetwork
+from enas.cnn.micro import CELL_INPUTS, MicroCell, MicroNetwork
 from enas.cnn.operation_names import OPERATIONS
 from enas.pictures.drawing import LIGHT_EDGE_STYLE, new_graph
 
-MICRO_INPUTS = ("h[i-1]", "h[i]")
-MICRO_OUTPUT = "h[i+1]"
 _SKIP_EDGE_STYLE = {"color": "#8FA3B8", "penwidth": "1.2", "arrowsize": "0.7"}
 _REDUCTION_STYLE = {
     "label": "reduce",
@@ -21,10 +19,7 @@ _REDUCTION_STYLE = {
 }
 _ADD_STYLE = {"shape": "ellipse", "style": "filled", "margin": "0.02"}
 _CELL_STYLE = {"color": "#BBBBBB", "style": "rounded", "margin": "16"}
-# Of a macro network, in points: the distance from box to box, and the width of a box.
-_ROW = 56
-_BOX_WIDTH = 136
-_POINTS_PER_INCH = 72
+_ROW, _BOX_WIDTH = 56, 136  # of a macro network, in points: the distance from box to box, and the width of a box
 
 
 def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.Digraph:
@@ -37,7 +32,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
     chain = _chain(network)
     heights = {name: -_ROW * row for row, (name, _) in enumerate(chain)}
     for name, style in chain:
-        graph.node(name, pos=f"0,{heights[name]}", width=f"{_BOX_WIDTH / _POINTS_PER_INCH}", **style)
+        graph.node(name, pos=f"0,{heights[name]}", width=f"{_BOX_WIDTH / 72}", **style)
     for (above, _), (below, _) in itertools.pairwise(chain):
         graph.edge(above, below)
     for layer, skips in zip(network.layers, network.skips, strict=True):
@@ -70,26 +65,24 @@ def _arc(top: float, bottom: float, side: int) -> str:
     It leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and outgoing
     skips of a layer apart. Longer skips swing further out.
     """
-    top, bottom = top - _ROW / 12, bottom + _ROW / 12
-    edge = _BOX_WIDTH / 2
-    out = side * (edge + 20 + 0.42 * (top - bottom))
-    tip, end = side * edge, side * (edge + 8)
-    return f"e,{tip:g},{bottom:g} {side * edge:g},{top:g} {out:g},{top:g} {out:g},{bottom:g} {end:g},{bottom:g}"
+    top, bottom, edge = top - _ROW / 12, bottom + _ROW / 12, _BOX_WIDTH / 2
+    tip, end, out = (side * (edge + beyond) for beyond in (0, 8, 20 + 0.42 * (top - bottom)))
+    return f"e,{tip:g},{bottom:g} {tip:g},{top:g} {out:g},{top:g} {out:g},{bottom:g} {end:g},{bottom:g}"
 
 
 def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.Digraph:
     """The drawing of a micro network as a Graphviz graph, which a notebook shows as it is."""
     graph = new_graph("network", title)
-    for name in CELL_NAMES:
+    for name, cell in network.cells.items():
         with graph.subgraph(name=f"cluster_{name}", graph_attr=_CELL_STYLE) as cluster:
             cluster.attr(label=f"{name} cell")
-            _add_micro_cell(cluster, f"{name} ", getattr(network, name))
+            _add_micro_cell(cluster, f"{name} ", cell)
     return graph
 
 
 def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> None:
     with graph.subgraph(graph_attr={"rank": "source"}) as top:
-        for label, name in zip(CELL_INPUTS, MICRO_INPUTS, strict=True):
+        for label, name in zip(CELL_INPUTS, ("h[i-1]", "h[i]"), strict=True):
             top.node(f"{prefix}{label}", label=name)
     for node, slot, source, operation in cell.edges:
         if slot == 0:
@@ -101,5 +94,5 @@ def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> No
     graph.node(f"{prefix}concat", label="concat")
     for node in cell.output_nodes:
         graph.edge(f"{prefix}{node}", f"{prefix}concat", **LIGHT_EDGE_STYLE)
-    graph.node(f"{prefix}output", label=MICRO_OUTPUT)
+    graph.node(f"{prefix}output", label="h[i+1]")
     graph.edge(f"{prefix}concat", f"{prefix}output")

@@ -13,7 +13,7 @@ from torch import Tensor
 from enas.cnn import network as readable
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroNetwork
-from enas.cnn.model import MacroChoices, reductions
+from enas.cnn.model import MacroChoices
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.errors import UserError
 from enas.search.problem import Exported
@@ -25,8 +25,7 @@ Sources = Callable[[str], list[str]]  # the weights of a model, by name, that ma
 def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
     """The network with those weights of a model, searched or trained alone, that it uses.
 
-    Raises:
-        UserError: an operation is of the user's own, or the model has no weights for a choice of the network.
+    UserError if an operation is of the user's own, or the model has no weights for a choice of the network.
     """
     make: Callable[..., readable.Classifier]
     if isinstance(network, MacroNetwork):
@@ -102,10 +101,12 @@ def _macro(network: MacroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str
 def _micro(network: MicroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str, Any], Sources]:
     """The sizes of the network, and the sources of its weights."""
     num_layers = len({name.split(".")[1] for name in found if name.startswith("cells.")}) - 2
-    cells = [network.reduction if reduces else network.normal for reduces in reductions(num_layers)]
+    cells = [
+        network.reduction if stride == 2 else network.normal for _, stride, _ in readable.cell_places(num_layers, 1)
+    ]
     keys = [{f"{edge.node}_{edge.slot}": edge.key for edge in cell.edges} for cell in cells]
     outputs = [(STEM,), (STEM,), *(cell.output_nodes for cell in cells)]  # cell k reads those at k and k + 1
-    for cell in (network.normal, network.reduction):
+    for cell in network.cells.values():
         for edge in cell.edges:
             _check(edge.operation, (*readable.POOLS, "identity", "sep3x3", "sep5x5"))
 

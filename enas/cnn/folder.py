@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_convert
 from tqdm import tqdm
 
 from enas.cnn.batches import Images, MemoryImages
@@ -35,13 +35,7 @@ KINDS = {"1": "grey-scale", "L": "grey-scale", "P": "palette", "RGB": "colour"}
 
 @dataclass(frozen=True, eq=False)
 class FileImages(Images, Dataset[Any]):
-    """A split on disk, read ahead by worker processes: for images that do not fit in memory.
-
-    Attributes:
-        paths: N files.
-        image_size: see `read_image`.
-        device: of the minibatches.
-    """
+    """A split on disk, read ahead by worker processes: for images that do not fit in memory."""
 
     paths: Sequence[Path]
     labels: Tensor
@@ -69,7 +63,7 @@ class FileImages(Images, Dataset[Any]):
             self,
             batch_sampler=(index.tolist() for index in batches),
             num_workers=min(MAX_WORKERS, os.cpu_count() or 1),
-            collate_fn=_unchanged,
+            collate_fn=default_convert,
             worker_init_fn=_ignore_interrupt,
             generator=torch.Generator(),  # else it would draw from the global one, and change the run
         )
@@ -88,10 +82,6 @@ class FileImages(Images, Dataset[Any]):
         return torch.from_numpy(images), self.labels[index]
 
 
-def _unchanged(content: Any) -> Any:
-    return content
-
-
 def _ignore_interrupt(_worker: int) -> None:
     # Ctrl-C reaches every process of the terminal; the run still needs its workers to finish the step and save.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -100,26 +90,25 @@ def _ignore_interrupt(_worker: int) -> None:
 def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dict[str, FileImages], list[str]]:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
-    Hidden files and `__MACOSX` are ignored; other files are skipped with a note. A class of `train` may be
-    missing from `valid` or `test`, with a note.
+    Hidden files and `__MACOSX` are ignored. Other files, and a class of `train` missing from `valid` or `test`, give a
+    note.
 
     Returns:
         the names of the class folders, sorted, none if there are none; the splits, each class by class and sorted by
         name; and notes for the log.
 
     Raises:
-        NotFoundError: a split is missing.
-        UserError: a split or a class is empty, class folders and loose images are mixed, there is one class only, a
-            class is missing from `train`, or an image is unreadable or differs in size; the line names the file.
+        UserError: a split is missing (a NotFoundError), a split or a class is empty, class folders and loose images are
+            mixed, there is one class only, a class is missing from `train`, or an image is unreadable or differs in
+            size; the line names the file.
     """
     notes: list[str] = []
     by_class = {split: _read_split(folder / split, notes) for split in SPLITS}
     classes = tuple(name for name in by_class["train"] if name)
-    for split in SPLITS:
-        notes += _check_classes(folder / split, by_class[split], classes)
     splits = {}
-    for split in SPLITS:
-        files = [by_class[split].get(name, []) for name in classes or ("",)]
+    for split, found in by_class.items():
+        notes += _check_classes(folder / split, found, classes)
+        files = [found.get(name, []) for name in classes or ("",)]
         labels = [label for label, paths in enumerate(files) for _ in paths]
         splits[split] = FileImages([*chain(*files)], torch.tensor(labels), image_size)
     paths = [path for split in splits.values() for path in split.paths]
@@ -130,14 +119,14 @@ def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dic
 def read_image(path: Path, image_size: int = 0) -> np.ndarray:
     """The pixels of a file, uint8 [3, H, W], turned as its EXIF orientation says.
 
-    Grey-scale, palette and CMYK images become RGB, and what is transparent becomes white. Of an animation, the first
-    frame is read.
-
-    Raises:
-        UserError: the file is not a readable image.
+    Other kinds become RGB, and transparent pixels white. Of an animation, the first frame is read. UserError if the
+    file is not a readable image.
     """
     with _opened(path) as image:
-        pixels = resize(_to_rgb(image), image_size)
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+        pixels = resize(image.convert("RGB"), image_size)
     return np.asarray(pixels).transpose(2, 0, 1)  # [3, H, W]
 
 
@@ -157,7 +146,6 @@ def _read_split(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
             "or have no class folders at all, to train on rotation"
         )
     by_class = {"": loose} if loose else {}
-    more: list[Path]
     for class_folder in folders:
         inner, by_class[class_folder.name], more = _entries(class_folder)
         if inner:
@@ -166,7 +154,7 @@ def _read_split(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     if not any(by_class.values()):
         raise UserError(f"{folder}: has no images; they end in {', '.join(SUFFIXES)}")
     if others:
-        besides = f" and {len(others) - 1:,} more files" if len(others) > 1 else ""
+        besides = f" and {len(others) - 1:,} more files" if others[1:] else ""
         notes.append(f"{others[0]}{besides}: skipped, not an image")
     return by_class
 
@@ -216,7 +204,7 @@ def _check_headers(paths: list[Path], name: str, image_size: int, is_square: boo
     size = None
     for path in tqdm(paths, desc=f"{name}: looking", unit="image", disable=None, leave=False):
         with _opened(path) as image:
-            kinds[_kind(image)] += 1
+            kinds["transparent" if image.has_transparency_data else KINDS.get(image.mode, image.mode)] += 1
             found = (image_size, image_size) if image_size else image.size
         size = size or found
         if found != size:
@@ -232,19 +220,6 @@ def _check_headers(paths: list[Path], name: str, image_size: int, is_square: boo
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     white = "; what is transparent became white" if "transparent" in kinds else ""
     return [f"{name}: images of several kinds became RGB: {counts}{white}"] if len(kinds) > 1 else []
-
-
-def _kind(image: Image.Image) -> str:
-    if image.has_transparency_data:
-        return "transparent"
-    return KINDS.get(image.mode, image.mode)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
 
 
 @contextmanager
@@ -268,7 +243,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except UserError:
         raise
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: is not a readable image; replace or remove it") from None
     except Exception as error:
-        raise UserError(f"{path}: is not a readable image ({error}); replace or remove it") from None
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise UserError(f"{path}: is not a readable image{why}; replace or remove it") from None

@@ -63,7 +63,7 @@ def _read_micro(text: str) -> MicroNetwork:
 
 
 def _write_micro(network: MicroNetwork) -> str:
-    cells = [with_only("loose_ends", cell) for cell in (network.normal, network.reduction)]
+    cells = [with_only("loose_ends", cell) for cell in network.cells.values()]
     return "; ".join(joined(cell.encode(ENAS_MICRO_OPERATIONS)) for cell in cells)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,18 +27,18 @@ IMAGES = Kind(
     downloads=LAYOUTS,
     makers=IMAGE_MAKERS,
 )
+# Names of classes, splits by name, notes, and digests of splits.
+Parts = tuple[tuple[str, ...], Mapping[str, Images], list[str], dict[str, str]]
 ROTATIONS = ("0°", "90°", "180°", "270°")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """An image dataset.
+    """An image dataset and its three splits.
 
     Attributes:
-        name: the dataset's name, also that of its folder.
         classes: label -> name. Those of images without labels are `ROTATIONS`, and as the files hold them all images
             have label 0.
-        train, valid, test: the splits.
         mean, std: of each colour channel of the training split, in units of 0 … 255, float32 [3].
         is_rotation: whether the images have no labels, so that rotations by quarter turns are to be told apart
             (Liu et al. 2020, "Are Labels Necessary for Neural Architecture Search?").
@@ -76,8 +76,6 @@ def load_images(
     `shapes` is made on first use.
 
     Args:
-        name: the dataset.
-        data_dir: the folder of all datasets.
         image_size: side in pixels that images are brought to: the shorter side is resized, the longer one cut around
             the middle. 0 leaves them as they are, and all must then be of one size.
         valid_size: how many of CIFAR's training images are held out for validation, the same ones always, as many
@@ -87,20 +85,21 @@ def load_images(
 
     Raises:
         NotFoundError: the dataset or a part of it is missing; the message says how to get it.
-        UserError: an argument or the content of a file is unusable; see also `scan_folder`.
+        UserError: an argument or a file is unusable; see also `scan_folder`.
     """
     name = ALIASES.get(name, name)
-    if image_size < 0:
-        raise UserError(f"image_size is {image_size}; it must be at least 0, which leaves images as they are")
     folder = IMAGES.find(name, Path(data_dir))
-    if name in LAYOUTS:
-        return _load_cifar(name, folder, image_size, valid_size)
     if memory_limit is None:
         memory_limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return _load_folder(folder, image_size, memory_limit)
+    if name in LAYOUTS:
+        classes, splits, notes, digests = _load_cifar(name, folder, image_size, valid_size)
+    else:
+        classes, splits, notes, digests = _load_folder(folder, image_size, memory_limit)
+    statistics = channel_statistics(splits["train"])
+    return ImageDataset(name, classes or ROTATIONS, *splits.values(), *statistics, not classes, tuple(notes), digests)
 
 
-def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> ImageDataset:
+def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Parts:
     classes, images, test = read_cifar(folder, name)
     num = len(images)
     if not 0 <= valid_size < num:
@@ -115,16 +114,7 @@ def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Im
     if valid_size == 0:
         note = f"{name}: all {num:,} images are trained on and none validates; the last epoch is tested"
     digests = {split: digest_of_tensors(part.images, part.labels) for split, part in splits.items()}
-    return _dataset(name, classes, splits, (note,), digests)
-
-
-def _dataset(
-    name: str, classes: tuple[str, ...], splits: Mapping[str, Images], notes: Iterable[str], digests: dict[str, str]
-) -> ImageDataset:
-    """The dataset of splits whose classes have these names; without classes, rotations are told apart."""
-    statistics = channel_statistics(splits["train"])
-    is_rotation = not classes
-    return ImageDataset(name, classes or ROTATIONS, *splits.values(), *statistics, is_rotation, tuple(notes), digests)
+    return classes, splits, [note], digests
 
 
 def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
@@ -136,13 +126,7 @@ def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
 
 
 def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np.ndarray:
-    """Mark `num` examples, the same share of each class: bool [N].
-
-    Args:
-        labels: integers [N].
-        num: how many to mark.
-        keys: a random number for each example; within a class, those with the lowest are marked.
-    """
+    """Mark `num` of N labelled examples, the same share of each class, those of the lowest random `keys`: bool [N]."""
     order = np.lexsort((np.asarray(keys), labels))  # class by class, by key within each
     _, first, count = np.unique(labels[order], return_index=True, return_counts=True)
     rank = np.arange(len(labels)) - np.repeat(first, count)
@@ -152,7 +136,7 @@ def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np
     return chosen
 
 
-def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDataset:
+def _load_folder(folder: Path, image_size: int, memory_limit: int) -> Parts:
     classes, files, notes = scan_folder(folder, image_size)
     height, width = files["train"].size
     num = sum(map(len, files.values()))
@@ -169,4 +153,4 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
         rotations = f"{', '.join(ROTATIONS[:-1])} and {ROTATIONS[-1]}"
         notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {rotations}")
     digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
-    return _dataset(folder.name, classes, splits, notes, digests)
+    return classes, splits, notes, digests

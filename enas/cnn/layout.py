@@ -112,21 +112,12 @@ def relu_of_every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
     return _ReluOfEverySecondPixel.apply(x)
 
 
-class _DenseGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.memory_format = _memory_format(x)
-        return x.view_as(x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad.contiguous(memory_format=ctx.memory_format)
-
-
 def dense_gradient(x: Tensor) -> Tensor:
     """`x`, whose gradient is laid out like it: on slices and expansions, elementwise kernels are many times slower."""
-    return _DenseGradient.apply(x)
+    y, layout = x.view_as(x), _memory_format(x)
+    if y.requires_grad:
+        y.register_hook(lambda grad: grad.contiguous(memory_format=layout))
+    return y
 
 
 def concatenation(maps: Mapping[int, Tensor]) -> Tensor:
@@ -137,21 +128,15 @@ def concatenation(maps: Mapping[int, Tensor]) -> Tensor:
 class Sliced(nn.Module):
     """A 1×1 convolution of the depth concatenation of any of several sources, or a linear layer of it.
 
-    Each source has its own slice of the weight, so that one that is not there gets no gradient.
-
-    Args:
-        sources: labels of what may be concatenated.
-        inputs: the channels of each source.
-        make: makes the layer of all of them, given the number of its inputs.
+    Each source, of `inputs` channels, has its own slice of the weight, so that one that is not there gets no gradient.
+    `make` makes the layer of all sources, given the number of its inputs.
     """
 
     def __init__(self, sources: Iterable[int], inputs: int, make: Callable[[int], nn.Conv2d | nn.Linear]):
         super().__init__()
-        sources = tuple(sources)
-        slices = make(inputs * len(sources)).weight.detach().split(inputs, dim=1)
-        self.slices = nn.ParameterDict(
-            {str(source): nn.Parameter(weight.clone()) for source, weight in zip(sources, slices, strict=True)}
-        )
+        names = [*map(str, sources)]
+        slices = make(inputs * len(names)).weight.detach().split(inputs, dim=1)
+        self.slices = nn.ParameterDict({n: nn.Parameter(w.clone()) for n, w in zip(names, slices, strict=True)})
 
     def weight(self, sources: Iterable[int]) -> Tensor:
         """The weight of the concatenated `sources`."""

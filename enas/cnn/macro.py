@@ -27,13 +27,11 @@ def reduction_layers(num_layers: int) -> tuple[int, ...]:
 class MacroNetwork(Graph):
     """A chain of layers inside the large graph of the search space, with skip connections.
 
-    Layer k applies its operation to the output of layer k−1; layer 0 applies it to the stem's. "Up to k−1 mutually
-    distinct previous indices are sampled, leading to 2^{k−1} possible decisions at layer k", says the paper, counting
-    from 1; their outputs are concatenated "along their depth dimension and sent to layer k". What it leaves open is
-    read here as the authors' code has it: the operation's own output and those of the skipped-from layers are
-    concatenated, and a 1×1 convolution with batch normalisation brings them back to the layer's number of filters.
-    That is the output of layer k. With no skip, the operation's output is, with no projection. The layer just before
-    is one of the earlier layers: skipping from it joins its output to what the operation made of it.
+    Layer k applies its operation to the output of layer k−1; layer 0 applies it to the stem's. The outputs of the
+    layers it skips from, any of the earlier ones, are concatenated "along their depth dimension and sent to layer k",
+    says the paper. What it leaves open is read as the authors' code has it: they are concatenated with the operation's
+    output, and a 1×1 convolution with batch normalisation brings them back to the layer's number of filters. With no
+    skip, the operation's output is the layer's, with no projection.
 
     When a layer is removed, the next one reads the one before it, no layer skips from it, and the reductions stay.
 
@@ -99,12 +97,9 @@ class MacroNetwork(Graph):
     def encode(self, operations: Sequence[str] = MACRO_OPERATIONS) -> tuple[int, ...]:
         """The authors' L(L+1)/2 integers: for each layer its operation, then 0 or 1 for each earlier layer.
 
-        Args:
-            operations: the names that the operation integers index.
-
         Raises:
-            UserError: an operation is not among `operations`, layers were removed (the integers cannot say which), or
-                a layer skips from the stem.
+            UserError: an operation is not among `operations`, whose index encodes it, layers were removed (the integers
+                cannot say which), or a layer skips from the stem.
         """
         if self.layers != tuple(range(self.num_layers)):
             raise UserError("a network with removed layers has no encoding")
@@ -134,9 +129,7 @@ class MacroNetwork(Graph):
             skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
         return cls(tuple(names), tuple(skips))
 
-    def replace_operations(self, operation: str, layer: int | None = None) -> "MacroNetwork":
-        """A copy in which `layer` (a label), or every layer, has `operation`; UserError where one is not known."""
-        return self._replaced(operation, layer)
+    replace_operations = Graph.replace_part
 
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
         rest = self.skips[:position] + self.skips[position + 1 :]

@@ -1,4 +1,4 @@
-"""The micro search space (paper section 2.4): what a convolutional cell is, and the pair of them that is searched."""
+"""The micro search space (paper section 2.4): convolutional cells, and the pairs of them that are searched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,7 @@ CELL_NAMES = ("normal", "reduction")
 
 
 class Edge(NamedTuple):
-    """What a node of a cell does with one of its two inputs.
-
-    Attributes:
-        node: the node's label.
-        slot: 0 for its first input, 1 for its second.
-        source: the label it reads there.
-        operation: what it applies.
-    """
+    """The operation that a node applies to its first (slot 0) or second input (slot 1), the label of the source."""
 
     node: int
     slot: int
@@ -74,26 +67,24 @@ class MicroCell(Cell):
     nodes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        inputs, operations = (tuple(map(tuple, pairs)) for pairs in (self.inputs, self.operations))
-        size = len(inputs)
-        self._complete(size, inputs=inputs, operations=operations)
+        pairs, operations = (tuple(map(tuple, pairs)) for pairs in (self.inputs, self.operations))
+        size = len(pairs)
+        self._complete(size, inputs=pairs, operations=operations)
         if len(operations) != size:
             raise UserError(f"a cell of {size} nodes needs {size} pairs of operations, not {len(operations)}")
         self._check_labels(size)
-        for position, node in enumerate(self.nodes):
-            self._check_node(node, inputs[position], operations[position], CELL_INPUTS + self.nodes[:position])
+        known = CELL_INPUTS
+        for node, inputs, names in zip(self.nodes, pairs, operations, strict=True):
+            if len(inputs) != 2 or len(names) != 2:
+                counts = f"{len(inputs)} and {len(names)}"
+                raise UserError(f"node {node} needs two inputs and two operations, not {counts}")
+            for label in inputs:
+                if type(label) is not int or label not in known:
+                    where = "neither a cell input (0, 1) nor an earlier node of the cell"
+                    raise UserError(f"node {node} reads {label!r}, which is {where}")
+            self._check_parts(names)
+            known += (node,)
         self._check_output()
-
-    def _check_node(self, node: int, inputs: Sequence[int], operations: Sequence[str], known: Sequence[int]) -> None:
-        if len(inputs) != 2 or len(operations) != 2:
-            counts = f"{len(inputs)} and {len(operations)}"
-            raise UserError(f"node {node} needs two inputs and two operations, not {counts}")
-        for label in inputs:
-            if type(label) is not int or label not in known:
-                raise UserError(
-                    f"node {node} reads {label!r}, which is neither a cell input (0, 1) nor an earlier node of the cell"
-                )
-        self._check_parts(operations)
 
     @property
     def _read(self) -> set[int]:
@@ -111,18 +102,13 @@ class MicroCell(Cell):
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
         """The authors' 4B integers: first input, first operation, second input, second operation of each node.
 
-        Args:
-            operations: the names that the operation integers index.
-
         Raises:
-            UserError: an operation is not among `operations`, or nodes were removed (the integers cannot say which).
+            UserError: an operation is not among `operations`, whose index encodes it, or nodes were removed (the
+                integers cannot say which).
         """
         self.check_numbered("encoding")
-        check_encodable({name for pair in self.operations for name in pair}, operations)
-        decisions = []
-        for inputs, names in zip(self.inputs, self.operations, strict=True):
-            decisions += [inputs[0], operations.index(names[0]), inputs[1], operations.index(names[1])]
-        return tuple(decisions)
+        check_encodable({edge.operation for edge in self.edges}, operations)
+        return tuple(code for edge in self.edges for code in (edge.source, operations.index(edge.operation)))
 
     @classmethod
     def decode(
@@ -143,8 +129,8 @@ class MicroCell(Cell):
         )
 
     def replace_operations(self, operation: str, node: int | None = None) -> "MicroCell":
-        """A copy in which `node` (a label), or every node, has `operation` twice; UserError where one is not known."""
-        return self._replaced((operation, operation), node)
+        """As `Graph.replace_part`, for both operations of a node."""
+        return self.replace_part((operation, operation), node)
 
     def renumber(self) -> "MicroCell":
         """The same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
@@ -182,21 +168,22 @@ class MicroNetwork(Architecture):
     reduction: MicroCell
 
     def __post_init__(self) -> None:
-        for name in CELL_NAMES:
-            if not isinstance(getattr(self, name), MicroCell):
-                raise UserError(f"the {name} cell must be a MicroCell, not {type(getattr(self, name)).__name__}")
+        for name, cell in self.cells.items():
+            if not isinstance(cell, MicroCell):
+                raise UserError(f"the {name} cell must be a MicroCell, not {type(cell).__name__}")
+
+    @property
+    def cells(self) -> dict[str, MicroCell]:
+        """Both cells by name."""
+        return {"normal": self.normal, "reduction": self.reduction}
 
     @property
     def nodes(self) -> tuple[tuple[str, int], ...]:
         """Pairs of a cell's name and a label."""
-        return tuple((name, node) for name in CELL_NAMES for node in getattr(self, name).nodes)
+        return tuple((name, node) for name, cell in self.cells.items() for node in cell.nodes)
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
-        """The integers of the normal cell, then those of the reduction cell: 8B, see `MicroCell.encode`.
-
-        Raises:
-            UserError: a cell has no encoding, or the two differ in size (the integers cannot say where one ends).
-        """
+        """The integers of both cells, see `MicroCell.encode`; UserError when one has none or they differ in size."""
         if self.normal.num_blocks != self.reduction.num_blocks:
             sizes = f"{self.normal.num_blocks} and {self.reduction.num_blocks}"
             raise UserError(f"a network of cells of {sizes} nodes has no encoding; both must have as many")
@@ -219,15 +206,15 @@ class MicroNetwork(Architecture):
     def replace_operations(self, operation: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
         """As `MicroCell.replace_operations`; a node is a pair of a cell's name and a label."""
         if node is None:
-            return MicroNetwork(*(getattr(self, name).replace_operations(operation) for name in CELL_NAMES))
+            return MicroNetwork(*(cell.replace_operations(operation) for cell in self.cells.values()))
         name, label = self._known(node)
-        return replace(self, **{name: getattr(self, name).replace_operations(operation, label)})
+        return replace(self, **{name: self.cells[name].replace_operations(operation, label)})
 
     def remove_node(self, node: tuple[str, int]) -> "MicroNetwork":
         """A copy without `node` (a pair of a cell's name and a label), see `MicroCell.remove_node`."""
         name, label = self._known(node)
         try:
-            return replace(self, **{name: getattr(self, name).remove_node(label)})
+            return replace(self, **{name: self.cells[name].remove_node(label)})
         except UserError as error:
             raise UserError(f"{name} cell: {error}") from None
 

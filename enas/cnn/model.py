@@ -1,12 +1,11 @@
-"""What a convolutional network of either search space computes, with all weights of its space or only its own.
+"""What a convolutional network of either search space computes.
 
-`shared_cnn` builds these graphs with the weights of every choice, `scratch_cnn` with those of one network. The code
-that computes is the same, and so are the names of the parameters.
+`enas.cnn.shared` builds these graphs with the weights of every choice, `enas.cnn.scratch` with those of one network.
 
 Shapes: B batch, C channels, H and W height and width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -16,12 +15,12 @@ from torch.nn import functional as F
 from enas.cnn.layout import remembering
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import CELL_INPUTS, Edge, MicroCell, MicroNetwork
+from enas.cnn.network import Norm, carried, cell_places
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.cnn.operations import (
     CellInput,
     FactorisedReduction,
     Join,
-    Norm,
     SlicedClassifier,
     classifier,
     drop_path,
@@ -34,14 +33,11 @@ from enas.cnn.operations import (
 class MacroChoices(NamedTuple):
     """Which weights a `MacroGraph` has.
 
-    Attributes:
-        num_layers: L, which says where the reductions are.
-        operations: layer -> the operations it may apply.
-        skips: layer -> the earlier layers it may skip from.
-        carried: layer that a reduction follows -> the layers whose outputs are reduced there.
+    Layer by layer: the operations it may apply, the earlier layers it may skip from, and, if a reduction follows it,
+    those whose outputs are reduced there.
     """
 
-    num_layers: int
+    num_layers: int  # L, which says where the reductions are
     operations: Mapping[int, Sequence[str]]
     skips: Mapping[int, Sequence[int]]
     carried: Mapping[int, Sequence[int]]
@@ -58,25 +54,12 @@ class MacroChoices(NamedTuple):
         """The choices that `network` made."""
         skips = dict(zip(network.layers, network.skips, strict=True))
         operations = {layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)}
-        carried = {layer: _carried(skips, layer) for layer in reduction_layers(network.num_layers)}
-        return cls(network.num_layers, operations, skips, carried)
-
-
-def _carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
-    """The layers up to `reduction` whose outputs are read after it: the last of them, and those skipped from.
-
-    The stem counts as a layer where it is skipped from.
-    """
-    before = [STEM, *(layer for layer in skips if layer <= reduction)]
-    wanted = {before[-1]}.union(*(labels for layer, labels in skips.items() if layer > reduction))
-    return [layer for layer in before if layer in wanted]
+        reduced = {layer: carried(skips, layer) for layer in reduction_layers(network.num_layers)}
+        return cls(network.num_layers, operations, skips, reduced)
 
 
 class MacroLayer(nn.Module):
-    """A layer of the macro space: an operation, and a join of its output with those of earlier layers.
-
-    The join is a 1×1 convolution, batch normalisation and ReLU (paper, appendix on the macro space).
-    """
+    """An operation, then a `Join` with earlier layers' outputs and ReLU (paper, appendix on the macro space)."""
 
     def __init__(self, label: int, operations: Sequence[str], skips: Sequence[int], channels: int, norm: Norm):
         super().__init__()
@@ -85,7 +68,7 @@ class MacroLayer(nn.Module):
         self.join = Join((*skips, label), channels, norm) if skips else None
 
     def forward(self, x: Tensor, operation: str, skipped: Mapping[int, Tensor]) -> Tensor:
-        """`x` and the `skipped` outputs of earlier layers, by label, are [B, C, H, W], as is the result."""
+        """The output [B, C, H, W] for `x` and the `skipped` outputs of earlier layers, by label, all of that shape."""
         output = self.operations[operation](x)
         if not skipped:
             return output
@@ -95,11 +78,8 @@ class MacroLayer(nn.Module):
 class MacroGraph(nn.Module):
     """The macro space (paper section 2.3): a stem, L layers, two reductions, and a classifier.
 
-    A reduction applies a factorised reduction to the outputs of all earlier layers that are still to be read.
-
-    Args:
-        widths: C before the first reduction, between the two, and after the second.
-        dropout: before the classifier.
+    A reduction halves the outputs of all earlier layers that are still to be read. `widths` are C before the first
+    reduction, between the two, and after the second.
     """
 
     def __init__(self, num_classes: int, choices: MacroChoices, widths: Sequence[int], dropout: float, norm: Norm):
@@ -120,7 +100,7 @@ class MacroGraph(nn.Module):
         self.classifier = classifier(widths[stage], num_classes, dropout)
 
     def remembering(self) -> AbstractContextManager[None]:
-        """Inside, all networks are given the same images, and compute once what does not depend on the network."""
+        """Inside, all networks are given the same images and compute only once what they have in common."""
         return remembering(self.stem)
 
     def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
@@ -140,12 +120,7 @@ class MacroGraph(nn.Module):
 
 
 class CellChoices(NamedTuple):
-    """Which weights a `Cell` has.
-
-    Attributes:
-        edges: the operations it may apply.
-        output_nodes: labels of the nodes that may be concatenated.
-    """
+    """Which weights a `Cell` has: the operations it may apply, and the nodes that may be concatenated."""
 
     edges: Sequence[Edge]
     output_nodes: Sequence[int]
@@ -154,7 +129,7 @@ class CellChoices(NamedTuple):
     def all(cls, num_blocks: int) -> "CellChoices":
         """Every choice of a cell of `num_blocks` nodes."""
         nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + num_blocks)
-        places = ((node, slot, source) for node in nodes for slot in (0, 1) for source in range(node))
+        places = [(node, slot, source) for node in nodes for slot in (0, 1) for source in range(node)]
         return cls([Edge(*place, operation) for place in places for operation in MICRO_OPERATIONS], nodes)
 
 
@@ -168,17 +143,12 @@ Maps = Mapping[int, Tensor]  # what is concatenated along the depth: maps [B, C,
 class Cell(nn.Module):
     """A cell of the micro space (paper section 2.4): each node adds two operations on two earlier labels.
 
-    Its output is the concatenation of its loose ends. Each of the next two cells brings that to C channels on its way
-    in, by ReLU, a 1×1 convolution and batch normalisation, as the authors' final network does. Their search has the
-    convolution on the way out instead, once for both readers. Here search and final network are the same.
-
-    Every edge has its own weights: an operation's depend on the node, on whether it is the node's first or second
-    input, and on the label read, as in the authors' code. The paper leaves it open.
+    Its output is the concatenation of its loose ends. Each of the next two cells brings that to C channels by a
+    `CellInput`, as the authors' final network does; their search has one convolution on the way out instead. Every edge
+    has its own weights, as in the authors' code; the paper leaves it open.
 
     Args:
-        choices: which weights the cell has.
         calibrations: for each cell input what brings it to C channels and to the size of the other.
-        channels: C.
         stride: of the operations on cell inputs; 2 makes it a reduction cell.
 
     Attributes:
@@ -216,28 +186,11 @@ class Cell(nn.Module):
         return output if edge.operation == "identity" else drop_path(output, self.drop_path, self.training)
 
 
-def reductions(num_layers: int) -> tuple[bool, ...]:
-    """For each cell of a micro network of `num_layers` normal cells, first to last, whether it is a reduction cell."""
-    stage = (False,) * (num_layers // 3)
-    return (*stage, True, *stage, True, *stage)
-
-
-def cell_places(reduces: Sequence[bool], channels: int) -> Iterator[tuple[int, int, bool]]:
-    """For each cell: its channels, its stride, and whether its older input is twice as large as its previous one."""
-    for index, is_reduction in enumerate(reduces):
-        channels *= 2 if is_reduction else 1
-        yield channels, 2 if is_reduction else 1, index > 0 and reduces[index - 1]
-
-
 class MicroGraph(nn.Module):
     """The micro space (paper section 2.4): a stem, then N normal cells, a reduction cell, N, a reduction cell, N.
 
-    Each cell reads the outputs of the two before it (the first ones the stem's). Channels double in reduction cells.
-
-    Args:
-        num_layers: the number of normal cells, 3N.
-        channels: C of the first cells; the stem has three times as many.
-        dropout: before the classifier.
+    Each cell reads the outputs of the two before it (the first ones the stem's). There are `num_layers` = 3N normal
+    cells. The first ones have `channels`, which double in reduction cells; the stem has three times as many.
     """
 
     def __init__(
@@ -251,11 +204,11 @@ class MicroGraph(nn.Module):
         norm: Norm,
     ):
         super().__init__()
-        self.reduces = reductions(num_layers)
+        self.places = [*cell_places(num_layers, channels)]
         self.stem = stem(3 * channels, norm)
         older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
         self.cells = nn.ModuleList()
-        for width, stride, halve in cell_places(self.reduces, channels):
+        for width, stride, halve in self.places:
             calibrations = CellInput(*older, width, norm, halve), CellInput(*previous, width, norm, halve=False)
             choices = reduction if stride == 2 else normal
             self.cells.append(Cell(choices, calibrations, width, stride, norm))
@@ -263,21 +216,19 @@ class MicroGraph(nn.Module):
         self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
 
     def remembering(self) -> AbstractContextManager[None]:
-        """As `MacroGraph.remembering`: the stem, and what the first two cells make of it."""
+        """As `MacroGraph.remembering`, for the stem and what the first two cells make of it."""
         places = zip(self.cells, (CELL_INPUTS, CELL_INPUTS[:1]), strict=False)
         parts = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
         return remembering(self.stem, *parts)
 
     def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Maps]:
-        """Run `network`, whose weights must be there, on images [B, 3, H, W].
-
-        Returns:
-            logits [B, classes], and what the second reduction cell concatenates, each [B, 4C, ⌈H/4⌉, ⌈W/4⌉].
+        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]; and the maps [B, 4C,
+        ⌈H/4⌉, ⌈W/4⌉] that the second reduction cell concatenates.
         """
         older = previous = {STEM: self.stem(images)}
-        for module, reduces in zip(self.cells, self.reduces, strict=True):
-            cell = network.reduction if reduces else network.normal
+        for module, (_, stride, _) in zip(self.cells, self.places, strict=True):
+            cell = network.reduction if stride == 2 else network.normal
             older, previous = previous, module(older, previous, cell)
-            if reduces:
+            if stride == 2:
                 reduced = previous
         return self.classifier(previous), reduced

@@ -7,7 +7,7 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,13 @@ def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-# Pools take the stride, convolutions the number of channels and the stride.
-POOLS: dict[str, Callable[[int], nn.Module]] = {
+Pools = Mapping[str, Callable[[int], nn.Module]]  # by name; they take the stride
+Convolutions = Mapping[str, Callable[[int, int], nn.Module]]  # by name; they take the number of channels and the stride
+POOLS: Pools = {
     "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
     "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
 }
-CONVOLUTIONS: dict[str, Callable[[int, int], nn.Module]] = {
+CONVOLUTIONS: Convolutions = {
     "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride),
     "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride),
     "sep3x3": lambda channels, stride: separable(channels, 3, stride),
@@ -73,7 +74,10 @@ class Reduction(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Images [B, 3, H, W], each colour with mean 0 and standard deviation 1, to logits [B, classes]."""
+    """Images [B, 3, H, W], each colour with mean 0 and standard deviation 1, to logits [B, classes].
+
+    Arguments that are not given are those of config.json, or of `found`, which is what `read` returns of a folder.
+    """
 
     maps: Callable[[Tensor], Tensor]  # images to the last maps
     classifier: nn.Linear
@@ -82,7 +86,7 @@ class Classifier(nn.Module):
         super().__init__()
         given = {name: value for name, value in arguments.items() if value is not None}
         self.config = {**(read() if found is None else found), **given}
-        self.dropout = nn.Dropout(self.config["dropout"])
+        self.dropout = nn.Dropout(self.config["dropout"])  # before the classifier
 
     def new_norm(self, channels: int) -> nn.BatchNorm2d:
         """Normalise by the statistics of the batch, in evaluation too, if the weights were trained so."""
@@ -98,13 +102,9 @@ class Classifier(nn.Module):
 
 
 class MacroNetwork(Classifier):
-    """A chain of layers, which may join their output with those of earlier layers.
+    """A chain of layers, which may join their output with those of earlier layers; see `Classifier`.
 
-    Args:
-        num_classes: how many there are; like all arguments, by default that of config.json.
-        channels: before the first reduction, between the two, and after the second.
-        dropout: before the classifier.
-        found: what `read` returns of another folder.
+    `channels` are those before the first reduction, between the two, and after the second.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class MacroNetwork(Classifier):
         self.stem = nn.Sequential(convolution(3, width, 3), norm(width))
         for layer in range(self.num_layers):
             if layer in operations:
-                self.add_module(f"layer{layer}", _layer(operations[layer], width, norm))
+                self.add_module(f"layer{layer}", macro_operation(operations[layer], width, norm))
                 if self.skips[layer]:
                     join = convolution((len(self.skips[layer]) + 1) * width, width, 1)
                     self.add_module(f"join{layer}", nn.Sequential(join, norm(width)))
@@ -137,11 +137,7 @@ class MacroNetwork(Classifier):
 
     def _carried(self, layer: int) -> list[int]:
         """If a reduction follows `layer`, at one or two thirds of the depth: labels of the outputs read after it."""
-        if layer + 1 not in (self.num_layers // 3, 2 * self.num_layers // 3):
-            return []
-        before = [STEM, *(label for label in self.skips if label <= layer)]
-        read_later = {label for reader, labels in self.skips.items() if reader > layer for label in labels}
-        return [label for label in before if label in read_later or label == before[-1]]
+        return carried(self.skips, layer) if layer + 1 in (self.num_layers // 3, 2 * self.num_layers // 3) else []
 
     def maps(self, images: Tensor) -> Tensor:
         """The output of the last layer, [B, C, H, W]."""
@@ -159,10 +155,21 @@ class MacroNetwork(Classifier):
         return x
 
 
-def _layer(name: str, channels: int, norm: Norm) -> nn.Sequential:
+def carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
+    """Labels of the outputs up to layer `reduction` that are read after it: the last, and those skipped from."""
+    before = [STEM, *(label for label in skips if label <= reduction)]
+    read_later = {label for reader, labels in skips.items() if reader > reduction for label in labels}
+    return [label for label in before if label in read_later or label == before[-1]]
+
+
+def macro_operation(
+    name: str, channels: int, norm: Norm, pools: Pools = POOLS, convolutions: Convolutions = CONVOLUTIONS
+) -> nn.Sequential:
     """A 1×1 convolution, then the operation; normalisation and ReLU follow each convolution."""
-    operation = [POOLS[name](1)] if name in POOLS else [CONVOLUTIONS[name](channels, 1), norm(channels), nn.ReLU()]
-    return nn.Sequential(convolution(channels, channels, 1), norm(channels), nn.ReLU(), *operation)
+    squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU(inplace=True)]
+    if name in pools:
+        return nn.Sequential(*squeeze, pools[name](1))
+    return nn.Sequential(*squeeze, convolutions[name](channels, 1), norm(channels), nn.ReLU(inplace=True))
 
 
 def _reduce(layer: int, label: int) -> str:
@@ -170,14 +177,10 @@ def _reduce(layer: int, label: int) -> str:
 
 
 class MicroNetwork(Classifier):
-    """Normal cells in three stages, with a reduction cell between two stages; each cell reads the two before it.
+    """Normal cells in three stages, with a reduction cell between two stages; see `Classifier`.
 
-    Args:
-        num_classes: how many there are; like all arguments, by default that of config.json.
-        channels: of the first cells; they double in each reduction cell.
-        num_layers: normal cells; a reduction cell stands after each third of them but the last.
-        dropout: before the classifier.
-        found: what `read` returns of another folder.
+    Each cell reads the two before it. The first have `channels`, which double in each reduction cell; `num_layers` are
+    the normal ones.
     """
 
     def __init__(
@@ -190,16 +193,13 @@ class MicroNetwork(Classifier):
         found: Mapping[str, Any] | None = None,
     ):
         super().__init__(found, num_classes=num_classes, channels=channels, num_layers=num_layers, dropout=dropout)
-        norm, width = self.new_norm, self.config["channels"]
-        stage = ("normal",) * (self.config["num_layers"] // 3)
-        kinds = (*stage, "reduction", *stage, "reduction", *stage)
-        self.stem = nn.Sequential(convolution(3, 3 * width, 3), norm(3 * width))
-        older = previous = 3 * width
+        norm, first = self.new_norm, self.config["channels"]
+        self.stem = nn.Sequential(convolution(3, 3 * first, 3), norm(3 * first))
+        older = previous = 3 * first
         self.cells = nn.ModuleList()
-        for kind, before in zip(kinds, ("", *kinds), strict=False):
-            width, stride = (2 * width, 2) if kind == "reduction" else (width, 1)
-            found_cell = self.config["architecture"][kind]
-            cell = Cell(found_cell, older, previous, width, stride, before == "reduction", norm)
+        for width, stride, halve in cell_places(self.config["num_layers"], first):
+            found_cell = self.config["architecture"]["reduction" if stride == 2 else "normal"]
+            cell = Cell(found_cell, older, previous, width, stride, halve, norm)
             self.cells.append(cell)
             older, previous = previous, len(cell.outputs) * width
         self.norm = norm(previous)
@@ -213,15 +213,23 @@ class MicroNetwork(Classifier):
         return self.norm(previous)
 
 
+def cell_places(num_layers: int, channels: int) -> Iterator[tuple[int, int, bool]]:
+    """For each cell: its channels, its stride, and whether its older input is twice as large as its previous one.
+
+    The first of the `num_layers` normal cells have `channels`; a stride of 2 is a reduction cell's.
+    """
+    stage = (1,) * (num_layers // 3)
+    strides = (*stage, 2, *stage, 2, *stage)
+    for stride, before in zip(strides, (1, *strides), strict=False):
+        channels *= stride
+        yield channels, stride, before == 2
+
+
 class Cell(nn.Module):
     """A cell: each node adds two operations on two earlier labels, of which 0 and 1 are the outputs of earlier cells.
 
-    Args:
-        cell: as architecture.json has it.
-        older, previous: channels of the two cells' outputs.
-        channels: C, of each node.
-        stride: of the operations on labels 0 and 1.
-        halve: the older output is twice as high and wide as the previous one.
+    Its nodes have `channels` C, the outputs of the two cells before it `older` and `previous`. Operations on labels 0
+    and 1 have the stride; `halve` says that the older output is twice as high and wide as the previous one.
     """
 
     def __init__(
@@ -236,7 +244,7 @@ class Cell(nn.Module):
             self.add_module(f"input{label}", Input((older, previous)[label], channels, halve and label == 0, norm))
         for (node, labels), names in zip(self.inputs.items(), cell["operations"], strict=True):
             for slot, (label, name) in enumerate(zip(labels, names, strict=True)):
-                operation = _operation(name, channels, stride if label in (0, 1) else 1, norm)
+                operation = micro_operation(name, channels, stride if label in (0, 1) else 1, norm)
                 self.add_module(f"edge{node}_{slot}", operation)
 
     def forward(self, older: Tensor, previous: Tensor) -> Tensor:
@@ -261,14 +269,22 @@ class Input(nn.Module):
         return self.norm(self.conv(F.relu(x))) if self.reduction is None else self.reduction(x)
 
 
-def _operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
+def micro_operation(
+    name: str,
+    channels: int,
+    stride: int,
+    norm: Norm,
+    pools: Pools = POOLS,
+    convolutions: Convolutions = CONVOLUTIONS,
+    reduction: type[Reduction] = Reduction,
+) -> nn.Module:
     """A pool, an identity, or a convolution that is applied twice, the first time with the stride."""
     if name == "identity":
-        return nn.Identity() if stride == 1 else Reduction(channels, channels, norm)
-    if name in POOLS:
-        return POOLS[name](stride)
-    first, second = (CONVOLUTIONS[name](channels, each) for each in (stride, 1))
-    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(), second, norm(channels))
+        return nn.Identity() if stride == 1 else reduction(channels, channels, norm)
+    if name in pools:
+        return pools[name](stride)
+    first, second = (convolutions[name](channels, each) for each in (stride, 1))
+    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
 
 
 NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}

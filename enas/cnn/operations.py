@@ -30,10 +30,8 @@ def stem(channels: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(convolution(3, channels, 3), norm(channels))
 
 
-# Each takes the number of channels and the stride; separable ones are those of Chollet 2017.
-CONVOLUTIONS = dict(network.CONVOLUTIONS)
-# Each takes the stride. Pixels outside the image do not count.
-POOLS: dict[str, Callable[[int], nn.Module]] = {"avg3x3": AvgPool3x3, "max3x3": MaxPool3x3}
+CONVOLUTIONS = {**network.CONVOLUTIONS}
+POOLS: network.Pools = {"avg3x3": AvgPool3x3, "max3x3": MaxPool3x3}
 
 
 def register_operation(
@@ -47,13 +45,10 @@ def register_operation(
     """Add an operation to the convolutional search spaces.
 
     Args:
-        name: what JSON files call it; letters and digits.
+        name: what JSON files call it; letters and digits. UserError if it is taken, or has other characters.
         make: given the number of channels and the stride, the module; it keeps the channels.
         spaces: the lists of `enas.cnn.operation_names` that it joins.
         label, colour: in drawings.
-
-    Raises:
-        UserError: the name is taken, or has other characters.
     """
     if name in OPERATIONS or not name.isalnum():
         raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters and digits")
@@ -63,35 +58,14 @@ def register_operation(
         operations.append(name)
 
 
-def macro_operation(name: str, channels: int, norm: Norm) -> nn.Sequential:
-    """An operation of the macro space: a 1×1 convolution, then the convolution or pool (paper section 2.3).
-
-    Batch normalisation and ReLU follow each convolution; the result is not negative.
-    """
-    squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU(inplace=True)]
-    if name in POOLS:
-        return nn.Sequential(*squeeze, POOLS[name](1))
-    return nn.Sequential(*squeeze, CONVOLUTIONS[name](channels, 1), norm(channels), nn.ReLU(inplace=True))
-
-
-def micro_operation(name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
-    """An operation of the micro space (paper section 2.4): separable convolutions are applied twice.
-
-    The first application takes the stride. An identity of stride 2 is a `FactorisedReduction`.
-    """
-    if name == "identity":
-        return nn.Identity() if stride == 1 else FactorisedReduction(channels, channels, norm)
-    if name in POOLS:
-        return POOLS[name](stride)
-    first, second = (CONVOLUTIONS[name](channels, each) for each in (stride, 1))
-    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
+def pooled(dropout: float) -> nn.Sequential:
+    """ReLU, global average pool and dropout: [B, C, H, W] to [B, C]."""
+    return nn.Sequential(PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
 
 
 def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
-    """ReLU, global average pool, dropout and a linear layer: [B, inputs, H, W] to logits [B, classes]."""
-    return nn.Sequential(
-        PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs, num_classes)
-    )
+    """What is `pooled`, and a linear layer: [B, inputs, H, W] to logits [B, classes]."""
+    return nn.Sequential(*pooled(dropout), nn.Linear(inputs, num_classes))
 
 
 class FactorisedReduction(network.Reduction):
@@ -110,14 +84,15 @@ class FactorisedReduction(network.Reduction):
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
 
 
-class Join(Sliced):
-    """Depth concatenation, 1×1 convolution and batch normalisation of any of several sources (paper section 2.3).
+# The operations of either space (paper sections 2.3 and 2.4), the user's own ones among them.
+macro_operation = partial(network.macro_operation, pools=POOLS, convolutions=CONVOLUTIONS)
+micro_operation = partial(
+    network.micro_operation, pools=POOLS, convolutions=CONVOLUTIONS, reduction=FactorisedReduction
+)
 
-    Args:
-        sources: labels of what may be joined.
-        channels: of each source, and of the result.
-        norm: makes the normalisation.
-    """
+
+class Join(Sliced):
+    """Depth concatenation, 1×1 convolution and batch normalisation of any of several sources (paper section 2.3)."""
 
     def __init__(self, sources: Iterable[int], channels: int, norm: Norm):
         super().__init__(sources, channels, lambda total: convolution(total, channels, 1))
@@ -129,14 +104,9 @@ class Join(Sliced):
 
 
 class CellInput(nn.Module):
-    """What a cell of the micro space makes of the output of an earlier one: a `Join` of its ReLU.
+    """A `Join` of the ReLU of an earlier cell's nodes, of `inputs` channels each.
 
-    With `halve`, for a cell before a reduction, it is a `FactorisedReduction` of the concatenation.
-
-    Args:
-        sources: labels of the nodes that may be concatenated.
-        inputs: the channels of each.
-        channels: those of the result.
+    With `halve`, for a cell before a reduction, it is a `FactorisedReduction` of their concatenation.
     """
 
     def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm, halve: bool):
@@ -160,19 +130,13 @@ class SlicedClassifier(Sliced):
 
     The authors' final network has no normalisation here. Without it the scale of what the classifier reads differs from
     architecture to architecture, and shared weights learn much more slowly.
-
-    Args:
-        sources: labels of what may be concatenated.
-        inputs: the channels of each source.
-        dropout: of the pooled channels.
-        norm: makes the normalisation of a source.
     """
 
     def __init__(self, sources: Iterable[int], inputs: int, num_classes: int, dropout: float, norm: Norm):
         super().__init__(sources, inputs, lambda total: nn.Linear(total, num_classes))
         self.norms = nn.ModuleDict({source: norm(inputs) for source in self.slices})
         self.bias = nn.Parameter(torch.zeros(num_classes))
-        self.pool = nn.Sequential(PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
+        self.pool = pooled(dropout)
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Maps [B, inputs, H, W] by label to logits [B, classes]."""

@@ -30,7 +30,7 @@ from enas.cnn.task import ScratchVisionTask, VisionTask
 from enas.errors import UserError
 from enas.pictures.drawing import write_graph
 from enas.search.architecture import Architecture
-from enas.search.controllers import Controller, IndependentController
+from enas.search.controllers import IndependentController
 from enas.search.cost import Cost
 from enas.search.problem import Problem, trained, uniform
 from enas.search.space import Space
@@ -39,9 +39,11 @@ from enas.settings import ConfigLike, Settings
 
 def _convolutional(
     space: Callable[[ConfigLike], Space[Any]],
-    controller: Callable[[ConfigLike], Controller[Any]],
-    shared: tuple[Callable[[int, Any], Module], type[Settings]],
-    scratch: tuple[Callable[[Any, int, Any], Module], type[Settings]],
+    controller: tuple[Any, ...],
+    shared_model: Callable[[int, Any], Module],
+    shared_sizes: type[Settings],
+    scratch_model: Callable[[Any, int, Any], Module],
+    scratch_sizes: type[Settings],
     cost: Callable[..., Cost],
     draw: Callable[..., Digraph],
 ) -> Problem:
@@ -49,14 +51,12 @@ def _convolutional(
 
     Args:
         space: makes what is sampled.
-        controller: makes the trained controller.
-        shared: (number of classes, settings) to the shared model, and the class of these settings.
-        scratch: (network, number of classes, settings) to the model of one network, of its final size; likewise.
-        cost: the cost of a network, given the settings of its final size.
+        controller: the other arguments of `trained`.
+        shared_model: (number of classes, `shared_sizes`) to the model with the weights of every network.
+        scratch_model: (network, number of classes, `scratch_sizes`) to the model of one network.
+        cost: the cost of that model.
         draw: (network, title=…) to its picture.
     """
-    shared_model, shared_sizes = shared
-    scratch_model, scratch_sizes = scratch
 
     def load_data(config: ConfigLike) -> ImageDataset:
         sizes = {"image_size": config.image_size, "valid_size": config.valid_size}
@@ -75,7 +75,7 @@ def _convolutional(
         return ScratchVisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
 
     return Problem(
-        controllers={"orig": controller, "random": uniform(space)},
+        controllers={"orig": trained(space, *controller), "random": uniform(space)},
         load_data=load_data,
         search_task=search_task,
         scratch_task=scratch_task,
@@ -87,32 +87,28 @@ def _convolutional(
     )
 
 
-def _macro_space(config: ConfigLike) -> MacroSpace:
-    return MacroSpace(config[MacroConfig].num_layers)
-
-
-def _micro_space(config: ConfigLike) -> MicroSpace:
-    return MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output)
-
-
 def _independent_macro(space: MacroSpace, config: ConfigLike) -> IndependentController[MacroNetwork]:
     return IndependentController(space, skip_penalty(space, config.cnn_skip_target), config.cnn_skip_weight)
 
 
 PROBLEMS = {
     "macro": _convolutional(
-        _macro_space,
-        trained(_macro_space, MacroController, MacroControllerConfig, _independent_macro),
-        shared=(SharedMacroCNN, MacroConfig),
-        scratch=(MacroCNN, ScratchCNNConfig),
+        lambda config: MacroSpace(config[MacroConfig].num_layers),
+        (MacroController, MacroControllerConfig, _independent_macro),
+        SharedMacroCNN,
+        MacroConfig,
+        MacroCNN,
+        ScratchCNNConfig,
         cost=macro_cost,
         draw=macro_graph,
     ),
     "micro": _convolutional(
-        _micro_space,
-        trained(_micro_space, MicroController, MicroControllerConfig),
-        shared=(SharedMicroCNN, MicroConfig),
-        scratch=(MicroCNN, MicroCNNConfig),
+        lambda config: MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output),
+        (MicroController, MicroControllerConfig),
+        SharedMicroCNN,
+        MicroConfig,
+        MicroCNN,
+        MicroCNNConfig,
         cost=micro_cost,
         draw=micro_graph,
     ),

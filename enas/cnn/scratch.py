@@ -49,18 +49,11 @@ class MicroCNN(MicroGraph):
         super().__init__(num_classes, network.normal, network.reduction, *sizes, RUNNING_AVERAGES)
         self.network = network
         self.config = config
-        self._set_drop_path(1.0)
         self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] for images [B, 3, H, W]."""
-        logits, _ = self.compute(images, self.network)
-        return logits
-
-    def _set_drop_path(self, progress: float) -> None:
-        """Grow with the `progress` of training, 0 … 1, and from the first cell to the last, as the authors do."""
-        for depth, cell in enumerate(self.cells, start=1):
-            cell.drop_path = self.config.scratch_cnn_drop_path * depth / len(self.cells) * progress
+        return self.compute(images, self.network)[0]
 
     def logits_and_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The logits, and those of the auxiliary head, both [B, classes], for images [B, 3, H, W]."""
@@ -70,9 +63,10 @@ class MicroCNN(MicroGraph):
     def loss(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy in nats of `labels` [B], plus the weighted one of the auxiliary head; and the logits.
 
-        Drop path grows with the `progress` of training.
+        Drop path grows with the `progress` of training, 0 … 1, and from the first cell to the last, as the authors do.
         """
-        self._set_drop_path(progress)
+        for depth, cell in enumerate(self.cells, start=1):
+            cell.drop_path = self.config.scratch_cnn_drop_path * depth / len(self.cells) * progress
         logits, auxiliary = map(at_least_float32, self.logits_and_auxiliary(images))
         weight = self.config.scratch_cnn_auxiliary_weight
         return F.cross_entropy(logits, labels) + weight * F.cross_entropy(auxiliary, labels), logits

@@ -19,7 +19,7 @@ from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptimConfig(SharedOptimisation):
-    """SGD with Nesterov momentum and SGDR, as for convolutional networks (paper section 3.2)."""
+    """SGD with Nesterov momentum and SGDR (paper section 3.2)."""
 
     cnn_lr_max: float = setting(0.05, "cnn: where each cosine period of the learning rate starts", above=0)
     cnn_lr_min: float = setting(0.001, "cnn: where it ends", at_least=0)
@@ -37,13 +37,6 @@ class ImageOptimConfig(SharedOptimisation):
 
     def rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
         return sgdr(step / steps_per_epoch, self.cnn_lr_period, self.cnn_lr_max, self.cnn_lr_min)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroSpaceConfig(CellOutputConfig):
-    """The micro search space (paper section 2.4)."""
-
-    cnn_num_blocks: int = setting(5, "cnn, micro: nodes of a cell", at_least=1, kind=SPACE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +121,16 @@ class MacroConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicroConfig(MacroConfig, MicroSpaceConfig):
-    """Sizes of a `SharedMicroCNN`."""
+class MicroConfig(MacroConfig, CellOutputConfig):
+    """The cells of the micro space (paper section 2.4), and sizes of a `SharedMicroCNN`."""
 
     space: ClassVar = "micro"
+
+    cnn_num_blocks: int = setting(5, "cnn, micro: nodes of a cell", at_least=1, kind=SPACE)
+
+    def check(self) -> None:
+        super().check()
+        check_thirds("cnn_num_layers", self.num_layers)
 
 
 def check_filters(name: str, filters: int) -> None:

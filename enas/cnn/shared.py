@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from enas.cnn.layout import Sliced
 from enas.cnn.macro import MacroNetwork
-from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, MicroNetwork
+from enas.cnn.micro import CELL_INPUTS, MicroNetwork
 from enas.cnn.model import CellChoices, MacroChoices, MacroGraph, MicroGraph
 from enas.cnn.operations import BATCH_STATISTICS
-from enas.cnn.settings import MacroConfig, MicroConfig, check_thirds
+from enas.cnn.settings import MacroConfig, MicroConfig
 from enas.errors import UserError
 
 
@@ -69,7 +69,6 @@ class SharedMicroCNN(MicroGraph):
     """An image classifier whose normal and reduction cell are an argument. Each of its cells has its own weights."""
 
     def __init__(self, num_classes: int, config: MicroConfig):
-        check_thirds("cnn_num_layers", config.num_layers)
         choices = CellChoices.all(config.cnn_num_blocks)
         sizes = config.num_layers, config.channels, config.cnn_dropout
         super().__init__(num_classes, choices, choices, *sizes, BATCH_STATISTICS)
@@ -97,9 +96,7 @@ class SharedMicroCNN(MicroGraph):
     def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
         """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if this model lacks one of its nodes."""
         last = self.config.cnn_num_blocks + 1
-        for name in CELL_NAMES:
-            node = getattr(network, name).nodes[-1]
-            if node > last:
-                raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {last}")
-        logits, _ = self.compute(images, network)
-        return logits
+        for name, cell in network.cells.items():
+            if cell.nodes[-1] > last:
+                raise UserError(f"the {name} cell has node {cell.nodes[-1]}, but the shared model has nodes 2 … {last}")
+        return self.compute(images, network)[0]

@@ -16,40 +16,20 @@ from enas.cnn.settings import (
     MicroCNNConfig,
     MicroConfig,
     MicroControllerConfig,
-    MicroSpaceConfig,
     ScratchCNNConfig,
     VisionTaskConfig,
-    check_thirds,
 )
 from enas.search.metric import ACCURACY
 from enas.search.registry import Replacement, SearchSpace
 from enas.search.settings import check_not_alone
-from enas.settings import ConfigLike, Settings
+from enas.settings import Settings
 
 if TYPE_CHECKING:
     from enas.search.problem import Problem  # loads torch
 
 
-def check(config: ConfigLike) -> None:
-    """Refuse settings of several parts that do not go together."""
-    check_not_alone(config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics")
-
-
-def check_micro(config: ConfigLike) -> None:
-    """As `check`; and the normal cells must divide in three."""
-    check(config)
-    check_thirds("cnn_num_layers", config[MicroConfig].num_layers)
-
-
 def _convolutional(name: str, operations: list[str], settings: tuple[type[Settings], ...], **rest: Any) -> SearchSpace:
-    """The search space that cnn_space `name` chooses.
-
-    Args:
-        name: of it.
-        operations: what nodes choose among.
-        settings: the `Settings` classes that the other convolutional space does not have.
-        rest: of `SearchSpace`.
-    """
+    """The search space that cnn_space `name` chooses; `settings` are those that the other one does not have."""
 
     def problem() -> Problem:
         from enas.cnn.problem import PROBLEMS
@@ -70,6 +50,9 @@ def _convolutional(name: str, operations: list[str], settings: tuple[type[Settin
             apply=lambda network, operation, node: network.replace_operations(operation, node),
         ),
         has_validation=lambda config: config.valid_size > 0,
+        check=lambda config: check_not_alone(
+            config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics"
+        ),
         **rest,
     )
 
@@ -80,13 +63,11 @@ MACRO = _convolutional(
     (MacroConfig, ScratchCNNConfig, MacroControllerConfig),
     architecture=MacroNetwork,
     formats=MACRO_FORMATS,
-    check=check,
 )
 MICRO = _convolutional(
     "micro",
     MICRO_OPERATIONS,
-    (MicroSpaceConfig, MicroConfig, MicroCNNConfig, MicroControllerConfig),
+    (MicroConfig, MicroCNNConfig, MicroControllerConfig),
     architecture=MicroNetwork,
     formats=MICRO_FORMATS,
-    check=check_micro,
 )

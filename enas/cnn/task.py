@@ -35,10 +35,8 @@ class VisionTask(Task):
     evaluation, in the same minibatch.
 
     Args:
-        dataset: the images.
         model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; inside
             `model.remembering()`, several networks read the same images.
-        config: see `VisionTaskConfig`.
         seed: fixes the order in which images are read.
 
     Raises:
@@ -53,40 +51,27 @@ class VisionTask(Task):
         self.model = model.to(memory_format=MEMORY_FORMAT)
         self.config = config
         self.seed = seed
-        self._precision = config.precision
+        self.precision = config.precision
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
-        # All four rotations of an image make one minibatch of about the usual size.
-        self._images_at_once = max(1, config.batch_size // 4) if dataset.is_rotation else config.batch_size
-        self._reward_images = self._images_at_once
+        turns = 4 if dataset.is_rotation else 1  # all of an image make one minibatch of about the usual size
+        self._images_at_once = self._reward_images = max(1, config.batch_size // turns)
         if config.reward_batch_size:
-            wanted = config.reward_batch_size // (4 if dataset.is_rotation else 1)
-            self._reward_images = max(1, min(wanted, len(dataset.valid)))
+            self._reward_images = max(1, min(config.reward_batch_size // turns, len(dataset.valid)))
         self._train = self._endless("train", config.batch_size)
         self.has_validation = len(dataset.valid) > 0
         self._valid = self._endless("valid", self._reward_images) if self.has_validation else None
         self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
         self._divided = ARCHITECTURES
 
-    @property
-    def precision(self) -> str:
-        return self._precision
-
-    @precision.setter
-    def precision(self, name: str) -> None:
-        self._precision = name
-        use(name, self.device)
-
     def _rounding(self) -> torch.autocast:
         """Inside, convolutions and products round their operands as `precision` says."""
-        dtype = product_dtype(self._precision)
+        use(self.precision, self.device)
+        dtype = product_dtype(self.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def divide(self, ranks: Ranks, dim: int) -> None:
-        """Share the work of `shared_loss`: networks, or images of the minibatch where there is one network.
-
-        Batch normalisation is then by the statistics of each part.
-        """
+        """Share the work of `shared_loss`: networks, or, of one network, images, normalised part by part."""
         if dim == BATCH:
             check_divides(self.config.batch_size, ranks)
         self.ranks, self._divided = ranks, dim
@@ -96,10 +81,7 @@ class VisionTask(Task):
         return TrainingImages(self._splits[split], batch_size, seed=self.seed, name=name)
 
     def shared_loss(self, networks: Sequence[Network]) -> tuple[Tensor, Tensor]:
-        """The loss of M networks on the next training minibatch, augmented, and their accuracy on it.
-
-        Both are scalars, averaged over M: the cross-entropy in nats an image, and a share of the images.
-        """
+        """The mean cross-entropy (nats) of M networks on the next training minibatch, and their mean accuracy on it."""
         self._train_model(True)
         images, labels = next(self._train)
         images = augment(images, self._mean, self._std, self.config)
@@ -138,19 +120,16 @@ class VisionTask(Task):
         return self._totals(networks, images, labels, self.rank_metric) / len(labels)
 
     def rank(self, networks: Sequence[Network], max_batches: int | None = None) -> list[float]:
-        """`rank_metric` of each network on the same first `max_batches` validation minibatches, or on all.
-
-        They have the size of those that rewards are measured on.
-        """
+        """As `Task.rank`, on minibatches of the size that rewards are measured on."""
         return self._means(networks, "valid", self.rank_metric, self._reward_images, max_batches)
 
     def evaluate(self, network: Network, split: str, max_batches: int | None = None) -> float:
-        """Accuracy on a split, every image counted once; `max_batches` shortens it to its first minibatches."""
+        """As `Task.evaluate`: accuracy, every image counted once."""
         return self._means([network], split, ACCURACY, self._images_at_once, max_batches)[0]
 
     @torch.no_grad()
     def _means(
-        self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None = None
+        self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None
     ) -> list[float]:
         """The metric of each network, over minibatches of about `num_images`."""
         self._train_model(False)
@@ -180,7 +159,6 @@ class VisionTask(Task):
         return torch.stack([total(each, labels) for each in logits])  # [M]
 
     def state_dict(self) -> dict[str, Any]:
-        """Model and cursors."""
         return {
             "model": self.model.state_dict(),
             "train": self._train.state_dict(),
@@ -188,7 +166,6 @@ class VisionTask(Task):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
         self.model.load_state_dict(state["model"])
         self._train.load_state_dict(state["train"])
         if self._valid:
@@ -196,10 +173,8 @@ class VisionTask(Task):
 
 
 class ScratchVisionTask(VisionTask):
-    """One network from scratch: its model, of `enas.cnn.scratch`, has its own loss.
-
-    Args as for `VisionTask`, but for the model: model(images) gives logits, and model.loss(images, labels, progress)
-    both its loss, that of an auxiliary head included, and the logits; `progress` is the share of training done.
+    """One network from scratch: model(images) gives logits, and model.loss(images, labels, progress) the loss with
+    that of an auxiliary head, and the logits; `progress` is the share of training done.
     """
 
     def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:

@@ -141,7 +141,7 @@ class RNNCell(Cell):
         Raises:
             UserError: for an unknown activation or a node that the cell does not have.
         """
-        return self._replaced(activation, node)
+        return self.replace_part(activation, node)
 
     def renumber(self) -> "RNNCell":
         """The same cell with labels 0 … N−1, for training it from scratch after nodes were removed."""

@@ -85,7 +85,7 @@ class Graph(Architecture):
             raise UserError(f"{cls.part_word} number {code}{where} is not in 0 … {len(names) - 1}")
         return names[code]
 
-    def _replaced(self, part: Any, node: int | None) -> Self:
+    def replace_part(self, part: Any, node: int | None = None) -> Self:
         """A copy in which `node` (a label), or every node, has `part`; UserError for an unknown node or part."""
         parts = (part,) * len(self._parts)
         if node is not None:

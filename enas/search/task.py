@@ -30,6 +30,7 @@ class Task(ABC):
         steps_per_epoch: shared-parameter steps of an epoch.
         has_validation: whether there is validation data; only one architecture from scratch can do without.
         lr_scale: factor on the learning rate of the minibatch that `shared_loss` read last.
+        precision: of the products and convolutions of `shared_loss`, `rewards`, `rank` and `evaluate`.
         precisions: the values that `precision` may have.
         ranks: the processes that share the work of `shared_loss`, see `divide`.
     """
@@ -39,25 +40,15 @@ class Task(ABC):
     steps_per_epoch: int
     has_validation: bool = True
     lr_scale: float = 1.0
+    precision: str = "float32"
     precisions: tuple[str, ...] = ("float32",)
     ranks: Ranks = ALONE
-
-    @property
-    def precision(self) -> str:
-        """Of the products and convolutions of `shared_loss`, `rewards`, `rank` and `evaluate`."""
-        return "float32"
-
-    @precision.setter
-    def precision(self, name: str) -> None:
-        if name not in self.precisions:
-            raise UserError(f"precision is {name}; this task knows {', '.join(self.precisions)}")
 
     def divide(self, ranks: Ranks, dim: int) -> None:
         """Share the work of `shared_loss` among processes, of which each then computes a part.
 
         Args:
-            precisions: the values that `precision` may have.
-        ranks: the processes.
+            ranks: the processes.
             dim: what is divided: ARCHITECTURES, each process being given its own, or BATCH, where there is one
                 architecture, and each process takes its part of the minibatch.
 
