@@ -127,13 +127,11 @@ def _is_installed(dataset: Dataset, folder: Path) -> bool:
         return False
     if not folder.is_dir():
         raise UserError(f"{folder}: exists but is not a folder; move or delete it")
-    if not any(folder.iterdir()):
-        return False
-    for file in dataset.files:
-        flaw = _flaw(folder / file.installed, file.sha256)
-        if flaw:
-            raise UserError(f"{folder}: exists but is incomplete ({file.installed} {flaw}); move or delete it")
-    return True
+    found = ((file, _flaw(folder / file.installed, file.sha256)) for file in dataset.files)
+    flaw = next((f"{file.installed} {flaw}" for file, flaw in found if flaw), None)
+    if flaw and any(folder.iterdir()):
+        raise UserError(f"{folder}: exists but is incomplete ({flaw}); move or delete it")
+    return flaw is None
 
 
 def _find(name: str) -> Dataset:

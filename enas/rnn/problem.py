@@ -1,7 +1,7 @@
 """The recurrent search space on text: data, models, controllers (paper section 2.1)."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,16 +75,11 @@ def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
     return LSTMBaseline(nearest_hidden(wanted.parameters, vocab_size, embed, tie))
 
 
-def cost(config: ConfigLike, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], Cost]:
-    """Return the function that gives the cost of a language model with an architecture, per token."""
-    vocab_size, embed, tie = len(corpus.vocabulary), config.shared_embed, config.tie_weights
-
-    def of(architecture: RNNCell | LSTMBaseline) -> Cost:
-        if isinstance(architecture, LSTMBaseline):
-            return lstm_cost(vocab_size, embed, architecture.hidden, tie)
-        return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie)
-
-    return of
+def _cost(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> Cost:
+    embed, tie = config.shared_embed, config.tie_weights
+    if isinstance(architecture, LSTMBaseline):
+        return lstm_cost(vocab_size, embed, architecture.hidden, tie)
+    return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie)
 
 
 PROBLEM = Problem(
@@ -98,7 +93,7 @@ PROBLEM = Problem(
     search_task=search_task,
     scratch_task=scratch_task,
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),
-    cost=cost,
+    cost=lambda config, corpus: partial(_cost, config, len(corpus.vocabulary)),
     export=exported,
     baselines={"lstm": nearest_lstm},
 )
