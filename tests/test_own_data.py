@@ -87,11 +87,6 @@ def labelled(labels) -> list:
     return all_three([(image, labels[index % 3]) for index, (image, _) in enumerate(pictures(6))])
 
 
-def small(folder, **changes) -> dict:
-    usual = {name: value for name, value in tiny.SETTINGS.items() if name != "dataset"}
-    return {**usual, "data_dir": str(folder / "data"), "log_dir": str(folder / "logs"), **changes}
-
-
 LINES = " <eos> ".join([*SENTENCES, ""])
 IDS = [[7, 3, 3, 900], [5, 7]]
 TEXTS = {  # items, how they are to be read, and the words that are read
@@ -147,17 +142,13 @@ def test_labels_keep_their_order_whatever_classes_are_called(tmp_path):
 
 @pytest.mark.parametrize("is_image", [False, True], ids=["text", "images"])
 def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
-    if is_image:
-        splits = [pictures(num) for num in (24, 12, 12)]
-        given = tiny.settings(tmp_path, network_type="cnn")
-        del given["dataset"]
-    else:
-        splits, given = [SENTENCES, SENTENCES[:40], SENTENCES[:50]], small(tmp_path)
-    folder = run.search(*splits, dataset="mine", **given)
+    given = tiny.settings(tmp_path, network_type="cnn" if is_image else "rnn", dataset="mine")
+    splits = [pictures(num) if is_image else SENTENCES[: 2 * num] for num in (45, 24, 24)]
+    folder = run.search(*splits, **given)
     assert folder == tiny.only_run(tmp_path / "logs")
     results = run.test(folder)
     assert results["test_accuracy" if is_image else "test_perplexity"] is not None
-    assert run.search(*splits, dataset="mine", **given) != folder  # the same data, written already
+    assert run.search(*splits, **given) != folder  # the same data, written already
     assert run.resume(folder, max_epoch=3)["epoch"] == 3
 
 

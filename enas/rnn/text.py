@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -151,7 +150,7 @@ def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tenso
     return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view
 
 
-class TrainingBatches:
+class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
     """Endless minibatches for truncated back-propagation, reading the rows from top to bottom, again and again.
 
     Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
@@ -176,9 +175,6 @@ class TrainingBatches:
         self.random_length = random_length
         self.only_whole = only_whole
         self.cursor = 0
-
-    def __iter__(self) -> Self:
-        return self
 
     def __next__(self) -> tuple[Tensor, Tensor, bool]:
         start, last_target = self.cursor, len(self.rows) - 1
