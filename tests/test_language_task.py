@@ -29,16 +29,14 @@ def make_corpus(vocab_size: int = VOCAB, num_test: int = 23) -> Corpus:
     return Corpus("tiny", vocabulary, train, valid, test, unknown={"train": 0, "valid": 0, "test": 0})
 
 
-def make_task(
-    corpus: Corpus | None = None, *, model: dict | None = None, test_warm_up: int = 0, **settings
-) -> LanguageTask:
+def make_task(corpus: Corpus | None = None, *, model: dict | None = None, **settings) -> LanguageTask:
     """A float64 task; `model` changes its shared parameters, `settings` the task itself."""
     corpus = corpus or make_corpus()
     sizes = {"shared_embed": 4, "shared_hid": 4, "num_blocks": 3, "shared_init_range": 1.0}
     torch.manual_seed(0)
     shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**tiny.CALM, **sizes, **(model or {})}))
     config = LanguageTaskConfig(**{"batch_size": BATCH, "shared_rnn_max_length": LENGTH, **settings})
-    return LanguageTask(corpus, tiny.with_large_embeddings(shared.double()), config, test_warm_up=test_warm_up)
+    return LanguageTask(corpus, tiny.with_large_embeddings(shared.double()), config)
 
 
 def training_batches(task: LanguageTask) -> TrainingBatches:
@@ -70,7 +68,8 @@ def test_perplexity_of_a_uniform_model_is_the_vocabulary_size(vocab_size, num_to
 @pytest.mark.parametrize("batch_size, length", [(1, 1), (1, 30), (3, 4), (5, 7), (4, 100), (20, 2)])
 def test_every_token_counts_after_the_state_that_the_tokens_before_its_column_leave(batch_size, length, warm_up):
     sizes = {"batch_size": batch_size, "shared_rnn_max_length": length}
-    task = make_task(model={"shared_batch_norm": False}, test_warm_up=warm_up, **sizes)
+    task = make_task(model={"shared_batch_norm": False}, **sizes)
+    task.test_warm_up = warm_up
     tokens, total = task.corpus.test, 0.0
     for own in torch.arange(23).tensor_split(batch_size):
         state = task.model.initial_state(1, 1)
@@ -82,7 +81,8 @@ def test_every_token_counts_after_the_state_that_the_tokens_before_its_column_le
 
 
 def test_evaluation_reads_its_split_without_dropout_and_only_the_test_split_with_a_warm_up():
-    task, other = make_task(), make_task(model=DROPOUTS, test_warm_up=20)
+    task, other = make_task(), make_task(model=DROPOUTS)
+    other.test_warm_up = 20
     first, again, warm = ([one.evaluate(CELL, split) for split in SPLITS] for one in (task, task, other))
     assert first == again and len(set(first)) == 3
     assert first[:2] == warm[:2] and first[2] != warm[2]

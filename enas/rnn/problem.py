@@ -24,7 +24,6 @@ from enas.search.problem import Problem, trained, uniform
 from enas.settings import ConfigLike
 
 LSTM = (RNNController, RNNControllerConfig)
-TEST_WARM_UP = 200  # tokens; LSTM language models use about 200 (Khandelwal et al. 2018)
 
 
 def load_data(config: ConfigLike) -> Corpus:
@@ -44,8 +43,7 @@ def scratch_task(
 ) -> LanguageTask:
     """The task with a model of one architecture: no batch normalisation, and no weights for anything else."""
     model = _prepared(config, corpus, _model_of(config, len(corpus.vocabulary), architecture), device)
-    lengths = {"random_length": config.scratch_random_length, "test_warm_up": TEST_WARM_UP}
-    return LanguageTask(corpus, model, config[LanguageTaskConfig], **lengths)
+    return LanguageTask(corpus, model, config[LanguageTaskConfig], from_scratch=True)
 
 
 def _model_of(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> LanguageModel:

@@ -24,6 +24,7 @@ from enas.search.task import Task, check_divides
 
 STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
 STABLE_NORM = 5.0  # of states, for the norm stabiliser
+TEST_WARM_UP = 200  # uncounted tokens before each column; LSTMs use about 200 (Khandelwal et al. 2018)
 CELLS_AT_ONCE = 10  # bounds the memory of scoring many cells
 
 
@@ -34,29 +35,20 @@ class LanguageTask(Task):
     Args:
         corpus, config: the text, and the settings of the task.
         model: the shared parameters ω, or a model of one architecture.
-        random_length: draw the length of back-propagation for each training minibatch, see `TrainingBatches`.
-        test_warm_up: tokens that each column of the test split reads, uncounted, before its own.
+        from_scratch: train with random lengths of back-propagation, if `config` says so; test with a warm-up.
     """
 
     metric = PERPLEXITY
     precisions = PRECISIONS
     model: LanguageModel
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        model: LanguageModel,
-        config: LanguageTaskConfig,
-        *,
-        random_length: bool = False,
-        test_warm_up: int = 0,
-    ):
+    def __init__(self, corpus: Corpus, model: LanguageModel, config: LanguageTaskConfig, *, from_scratch: bool = False):
         self.corpus = corpus
         self.model = model
         self.config = config
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
-        self.random_length = random_length
-        self.test_warm_up = test_warm_up
+        self.test_warm_up = TEST_WARM_UP if from_scratch else 0
+        random_length = from_scratch and config.scratch_random_length
         self._train = self._batches("train", config.batch_size, random_length=random_length)
         self._valid = self._batches("valid", config.reward_batch_size or config.batch_size, only_whole=True)
         self._state: Tensor | None = None
@@ -87,7 +79,7 @@ class LanguageTask(Task):
         if self._divided == BATCH:
             columns = self.ranks.part(-1)
             inputs, targets = columns.of(inputs), columns.of(targets)
-        if self.random_length:  # Merity et al. 2017, section 4.1
+        if self._train.random_length:  # Merity et al. 2017, section 4.1
             self.lr_scale = len(targets) / self.config.shared_rnn_max_length
         if is_start or self._state is None or len(self._state) != len(cells):
             self._state = self.model.initial_state(len(cells), inputs.shape[1])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from enas.rnn.fast.sequence import IN_PLACE, Plan
+from enas.rnn.fast.sequence import IN_PLACE, Plan, masked
 
 # Sequences, and cells smaller than the largest, are filled up to a multiple, so that fewer sizes need their own graph.
 STEPS_MULTIPLE = 5
@@ -166,8 +166,7 @@ class CellGraph:
 
     def _run_forward(self) -> None:
         shape, rows = self.shape, self.shape.cells * self.shape.batch
-        first = self.nodes[0, :, 0]
-        self.reads[0, :, 0] = first if self.mask is None else first * self.mask
+        self.reads[0, :, 0] = masked(self.nodes[0, :, 0], self.mask)
         for t in range(shape.steps):
             for j in range(shape.nodes):
                 both, read = self.both[j, :, t], self.reads[j, :, t]
@@ -185,8 +184,7 @@ class CellGraph:
             for j in reversed(range(shape.nodes)):
                 self.pointwise.node_backward(self, t, j)
                 torch.bmm(self.grad_both[j, :, t], self._weights(j).transpose(1, 2), out=self.through[j])
-        through = self.through[0]
-        self.grad_first.copy_(self.direct[0] + (through if self.mask is None else through * self.mask))
+        self.grad_first.copy_(self.direct[0] + masked(self.through[0], self.mask))
         reads, grads = self.reads.flatten(2, 3), self.grad_both.flatten(2, 3)  # [N, M, T·B, …]
         self.grad_projected.copy_(self.grad_both[0].sum(0, dtype=shape.dtype))
         torch.mm(reads[0].flatten(0, 1).t(), grads[0].flatten(0, 1), out=self.grad_w_state)

@@ -156,7 +156,7 @@ def _share(cell: RNNCell, position: int) -> float:
     return 1 / len(outputs) if used else 0.0
 
 
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
     """`x` [..., M, B, H] as the products read it: times the mask [M, B, H] where there is one."""
     return x if mask is None else x * mask
 
@@ -213,7 +213,7 @@ class _CellSequence(torch.autograd.Function):
             now_arguments = [None] * n if arguments is None else arguments[t % kept_steps]
             for j, node in enumerate(plan.nodes):
                 parent = node.select(now) if j else states[t]
-                node.multiply(_masked(parent, mask), by_node[j], out=now_both[j])
+                node.multiply(masked(parent, mask), by_node[j], out=now_both[j])
                 if j == 0:
                     now_both[j] += projected[t]
                 _highway(parent, now_both[j], node, out=now[j], argument=now_arguments[j])
@@ -242,13 +242,13 @@ class _CellSequence(torch.autograd.Function):
             for j, node in reversed(list(enumerate(plan.nodes))):
                 parent = node.select(values[t]) if j else states[t]
                 direct = _highway_backward(grad_nodes[j], parent, grad_both[t, j], node, now_arguments[j])
-                direct += _masked(node.multiply(grad_both[t, j], by_node[j], torch.empty_like(direct)), mask)
+                direct += masked(node.multiply(grad_both[t, j], by_node[j], torch.empty_like(direct)), mask)
                 if j > 0:
                     node.add_to_parents(grad_nodes, direct)
             carried = direct
         grad_weights = []
         for j, node in enumerate(plan.nodes):
-            reads = _masked(node.select(values) if j else states[:-1], mask)
+            reads = masked(node.select(values) if j else states[:-1], mask)
             grad_weights += [_over_time(reads[:, cells], grad_both[:, j, cells]) for _, cells in node.edges]
         return None, None, None, None, grad_both[:, 0].sum(1), carried, *grad_weights
 
