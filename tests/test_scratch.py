@@ -13,7 +13,7 @@ from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
 from enas.rnn.lstm import LSTMModel
-from enas.rnn.problem import load_data, nearest_lstm, scratch_task
+from enas.rnn.problem import PROBLEM, load_data, nearest_lstm
 from enas.rnn.settings import LanguageModelConfig
 from enas.rnn.task import LanguageTask
 
@@ -291,8 +291,8 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
     corpus = load_data(config)
     lstm = nearest_lstm(config)
-    task = scratch_task(config, corpus, lstm, torch.device("cpu"))
-    cell = scratch_task(config, corpus, CELL, torch.device("cpu"))
+    task = PROBLEM.scratch_task(config, corpus, lstm, torch.device("cpu"))
+    cell = PROBLEM.scratch_task(config, corpus, CELL, torch.device("cpu"))
     wanted, found = (sum(weight.numel() for weight in made.model.parameters()) for made in (cell, task))
     others = [
         LSTMModel(
