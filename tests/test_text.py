@@ -109,27 +109,16 @@ def test_penn_treebank_has_its_published_size():
 
 RETURN = "has a carriage return inside; save the file with line feeds alone"
 CONTENTS = [  # a split, what its file holds, what is said of it
-    (
-        "train",
-        "a b\nb a\n".encode("utf-16-le"),
-        ", line 1: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as",
-    ),
+    ("train", "a b\nb a\n".encode("utf-16-le"), ", line 1: holds NUL characters, as UTF-16 read as UTF-8 does"),
     ("train", b"a b\rb a\ra\r", f", line 1: {RETURN}"),
     ("train", b"\na b\rb a\ra", f", line 2: {RETURN}"),
     ("train", b"a b\nb a\n" * 9 + b"a\rb\r\n", f", line 19: {RETURN}"),
     ("train", b"\r".join([b"a b"] * 300) + b"\n", f", line 1: {RETURN}"),
-    (
-        "train",
-        "日本語\n学校\n".encode(),
-        ": every word is rarer than vocab_min_count 2; a text without blanks needs --text_unit",
-    ),
+    ("train", "日本語\n学校\n".encode(), ": every word is rarer than vocab_min_count 2; a text without blanks needs"),
     ("test", "a\nna\xefve\n".encode("latin-1"), ", line 2: byte 0xef is not UTF-8"),
     ("valid", b"", ": has no words"),
     ("train", b"\n \n", ": has no words"),
-    *(
-        (split, None, ": no such file; for text of your own, put train.txt, valid.txt and test.txt into {}/own")
-        for split in SPLITS
-    ),
+    *((split, None, ": no such file; for text of your own, put train.txt, valid.txt and test.t") for split in SPLITS),
     ("valid", "a folder", ": cannot be read (Is a directory); it must be a readable text file"),
 ]
 NAMES = [  # a dataset that is not there -> the end of what is said
