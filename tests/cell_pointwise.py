@@ -9,7 +9,7 @@ from torch import Tensor
 
 from enas.rnn.activations import activate
 from enas.rnn.fast.graph import CODES, CellGraph
-from enas.rnn.fast.sequence import IN_PLACE
+from enas.rnn.fast.sequence import IN_PLACE, masked
 
 
 def node(graph: CellGraph, t: int, j: int) -> None:
@@ -19,7 +19,7 @@ def node(graph: CellGraph, t: int, j: int) -> None:
     gate, value = _gate_and_value(graph, t, j)
     nodes[j + 1] = torch.lerp(parent, value, gate)
     if j + 1 < len(parents):
-        graph.reads[j + 1, :, t] = _masked(_selected(nodes, parents[j + 1]), graph.mask)
+        graph.reads[j + 1, :, t] = masked(_selected(nodes, parents[j + 1]), graph.mask)
 
 
 def output(graph: CellGraph, t: int) -> None:
@@ -30,14 +30,14 @@ def output(graph: CellGraph, t: int) -> None:
     graph.states[t] = state = mean * graph.scales[t].unsqueeze(-1)
     if t + 1 < len(graph.states):
         graph.nodes[0, :, t + 1] = state
-        graph.reads[0, :, t + 1] = _masked(state, graph.mask)
+        graph.reads[0, :, t + 1] = masked(state, graph.mask)
 
 
 def output_backward(graph: CellGraph, t: int) -> None:
     """Write the gradient of the mean of the nodes to `grad_output`; node 0 of the next step reads the state too."""
     grad, state = graph.grad_states[t], graph.states[t]
     if t + 1 < len(graph.states):
-        grad = grad + graph.direct[0] + _masked(graph.through[0], graph.mask)
+        grad = grad + graph.direct[0] + masked(graph.through[0], graph.mask)
     along = (grad * state).sum(-1, keepdim=True) / graph.shape.norm_bound**2
     scale = graph.scales[t].unsqueeze(-1)
     graph.grad_output.copy_(scale * (grad - torch.where(scale < 1, along, 0) * state))
@@ -49,7 +49,7 @@ def node_backward(graph: CellGraph, t: int, j: int) -> None:
     grad = cells.shares[j].view(-1, 1, 1) * graph.grad_output
     for child in range(j + 1, len(graph.direct)):
         is_child = (cells.parents[child] == j + 1).view(-1, 1, 1)
-        grad = grad + torch.where(is_child, graph.direct[child] + _masked(graph.through[child], graph.mask), 0)
+        grad = grad + torch.where(is_child, graph.direct[child] + masked(graph.through[child], graph.mask), 0)
     parent = _selected(graph.nodes[:, :, t], cells.parents[j])
     gate, value = _gate_and_value(graph, t, j)
     by_value = grad * gate
@@ -61,10 +61,6 @@ def node_backward(graph: CellGraph, t: int, j: int) -> None:
 
 def _selected(nodes: Tensor, indices: Tensor) -> Tensor:
     return nodes[indices, torch.arange(nodes.shape[1], device=nodes.device)]
-
-
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    return x if mask is None else x * mask
 
 
 def _gate_and_value(graph: CellGraph, t: int, j: int) -> tuple[Tensor, Tensor]:

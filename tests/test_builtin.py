@@ -6,6 +6,7 @@ import statistics
 import sys
 from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -15,10 +16,6 @@ import tiny
 from enas.data.builtin import (
     SPLITS,
     MarkovLanguage,
-    _paragraphs,
-    _sentences,
-    _split_topics,
-    _unique_sentences,
     make_markov,
     make_pydoc,
     make_shapes,
@@ -50,12 +47,6 @@ def mean_nll(language, sentences):
             costs.append(-math.log(language.probabilities[state, word]))
             state = language.next_state[state, word]
     return statistics.fmean(costs)
-
-
-def test_rows_are_distributions_and_eos_begins_anew(language):
-    assert np.allclose(language.probabilities.sum(axis=1), 1, atol=1e-12)
-    assert (language.next_state[:, -1] == 0).all()
-    assert language.words[-1] == "<eos>" and len(set(language.words)) == len(language.words)
 
 
 def test_entropy_rate_by_hand():
@@ -105,6 +96,7 @@ def test_text_costs_its_entropy_rate_within_sampling_error(language):
 
 def test_floor_asks_for_memory_but_not_much(language):
     """A perfect bigram model, which forgets the topic, stays 15 to 30 % above the floor."""
+    assert np.allclose(language.probabilities.sum(axis=1), 1, atol=1e-12) and not language.next_state[:, -1].any()
     last_word = [len(language.words) - 1] + [i // 3 for i in range(len(language.probabilities) - 1)]
     pairs = np.zeros((len(language.words), len(language.words)))
     np.add.at(pairs, last_word, language.stationary()[:, None] * language.probabilities)
@@ -118,20 +110,13 @@ def test_floor_asks_for_memory_but_not_much(language):
 # --- markov: its text -------------------------------------------------------------------------------------------------
 
 
-def test_markov_text_follows_from_its_seed(tmp_path):
-    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
-        make_markov(tmp_path / folder, seed=seed, num_tokens=2_000, num_words=20)
-    first, again, other = (tiny.tree(tmp_path / folder) for folder in "abc")
-    assert first == again != other
-
-
 def test_markov_splits_have_their_sizes_and_differ(tmp_path):
     make_markov(tmp_path / "markov", num_tokens=5_000, num_words=20)
     lines = read_lines(tmp_path / "markov")
     for split, size in {"train": 5_000, "valid": 500, "test": 500}.items():
         num_tokens = sum(len(line.split()) + 1 for line in lines[split])
         assert size <= num_tokens < size + 200
-    assert lines["valid"][:20] != lines["test"][:20] != lines["train"][:20] != lines["valid"][:20]
+    assert len({tuple(lines[split][:20]) for split in SPLITS}) == 3
     assert mean_nll(markov_language(num_words=20), map(str.split, lines["train"])) < math.log(20)
 
 
@@ -210,11 +195,6 @@ def test_pydoc_is_prose_in_lower_case_without_punctuation_or_repetition(pydoc_li
     assert tokens["the"] / tokens.total() == pytest.approx(0.075, abs=0.025)
 
 
-def test_pydoc_is_the_same_each_time(pydoc_lines, tmp_path):
-    make_pydoc(tmp_path / "pydoc")
-    assert read_lines(tmp_path / "pydoc") == pydoc_lines
-
-
 def test_pydoc_without_its_source_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(FileNotFoundError, match=r"pydoc_data\.topics"):
@@ -222,8 +202,8 @@ def test_pydoc_without_its_source_says_so(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_prose_is_taken_from_a_topic():
-    topic = """The "pass" statement
+TOPICS = {
+    "pass": """The "pass" statement
 ********************
 
    pass_stmt ::= "pass"
@@ -249,37 +229,36 @@ object.method(self[, ...])
 
 Terms
    What a term means is told here.
-"""
-    assert list(_paragraphs(topic)) == [
-        "pass is a null operation — when it is executed, nothing happens. It is useful as a place-holder, for example:",
-        "It returns <code> for any *x*.",
-        "a bullet, which goes on here;",
-        "What a term means is told here.",
-    ]
+""",
+    "style": """It works. They don’t, e.g. on 3.11. The class’s name cannot change in Python 3.
+A (short) 8-bit UTF-8 string!
+
+One is here. (Two is there.) Three is gone.
+
+See __init__ and sys.argv, and/or "x + 1".""",
+    "long": "It is shared by all. It is in the long one.",
+    "short": "It is shared by all.",
+}
 
 
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("It works. They don’t, e.g. on 3.11.", ["they do n't e.g. on N"]),
-        ("The class’s name cannot change in Python 3.", ["the class 's name can not change in python N"]),
-        ("A (short) 8-bit UTF-8 string!", ["a short N-bit utf-8 string"]),
-        ("One is here. (Two is there.) Three is gone.", ["one is here", "two is there", "three is gone"]),
-        ("See __init__ and sys.argv, and/or <code>.", ["see __init__ and sys.argv and or <code>"]),
-    ],
-)
-def test_sentences_are_in_treebank_style(text, expected):
-    assert list(_sentences(text)) == expected
-
-
-def test_shared_sentence_belongs_to_the_shortest_topic():
-    topics = {"long": "It is shared by all. It is in the long one.", "short": "It is shared by all."}
-    assert _unique_sentences(topics) == [["it is shared by all"], ["it is in the long one"]]
-
-
-def test_a_topic_is_never_divided():
-    topics = [[f"{topic} {i}" for i in range(size)] for topic, size in enumerate([50, 30, 9, 8, 2, 1])]
-    splits = _split_topics(topics)
-    for topic in topics:
-        assert any(set(topic) <= set(lines) for lines in splits.values())
-    assert sum(map(len, splits.values())) == 100
+def test_pydoc_takes_whole_topics_of_prose_in_treebank_style_and_no_sentence_twice(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", SimpleNamespace(topics=TOPICS))
+    make_pydoc(tmp_path / "pydoc")
+    assert read_lines(tmp_path / "pydoc") == {
+        "train": [
+            "they do n't e.g. on N",
+            "the class 's name can not change in python N",
+            "a short N-bit utf-8 string",
+            "one is here",
+            "two is there",
+            "three is gone",
+            "see __init__ and sys.argv and or <code>",
+            "pass is a null operation when it is executed nothing happens",
+            "it is useful as a place-holder for example",
+            "it returns <code> for any x",
+            "a bullet which goes on here",
+            "what a term means is told here",
+        ],
+        "valid": ["it is in the long one"],
+        "test": ["it is shared by all"],
+    }

@@ -1,4 +1,4 @@
-"""Cells as index tensors: equal to the plain equations, whatever runs them."""
+"""Cells as index tensors: equal to `cell_sequence`, which `test_shared_rnn` holds against the plain equations."""
 
 import functools
 import importlib
@@ -6,15 +6,13 @@ import importlib
 import cell_pointwise
 import pytest
 import torch
-from strategies import nodes
 from torch.testing import assert_close
 
-from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
-from enas.rnn.fast import graph as cell_graph
+from enas.rnn.fast import graph
 from enas.rnn.fast.sequence import Plan, cell_sequence
 
-graph_sequence = functools.partial(cell_graph.graph_sequence, pointwise=cell_pointwise)
+graph_sequence = functools.partial(graph.graph_sequence, pointwise=cell_pointwise)
 ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
 CASES = pytest.mark.parametrize(
     ("norm_bound", "is_masked"), [(25.0, False), (0.5, True)], ids=["loose and plain", "bounded and masked"]
@@ -60,28 +58,15 @@ def run(function, cells, tensors, mask, towards, norm_bound=25.0):
     return states.detach(), {name: tensor.grad for name, tensor in own.items()}
 
 
-def by_reference(cells):
-    def function(projected, state, w_state, edges, plan, norm_bound, mask):
-        edges = dict(zip(plan.edges, edges, strict=True))
-        masks = [None] * len(cells) if mask is None else mask
-        each = [
-            rnn_reference.sequence(nodes(cell), projected, h, w_state, edges, norm_bound, mask=dropped)
-            for cell, h, dropped in zip(cells, state, masks, strict=True)
-        ]
-        return torch.stack(each, dim=1)
-
-    return function
+def assert_equal(cells, tensors, mask, towards, norm_bound=25.0, function=graph_sequence):
+    given = (cells, tensors, mask, towards, norm_bound)
+    assert_close(run(function, *given), run(cell_sequence, *given))
 
 
-def assert_equal_to_the_reference(function, cells, *given):
-    assert_close(run(function, cells, *given), run(by_reference(cells), cells, *given))
-
-
-@pytest.mark.parametrize("function", [graph_sequence, cell_sequence], ids=["as data", "on processors"])
 @CASES
-def test_cells_equal_the_reference_forward_and_backward(function, norm_bound, is_masked):
+def test_cells_equal_those_of_the_processors_forward_and_backward(norm_bound, is_masked):
     tensors, mask, towards = make_tensors()
-    assert_equal_to_the_reference(function, random_cells(1), tensors, mask if is_masked else None, towards, norm_bound)
+    assert_equal(random_cells(1), tensors, mask if is_masked else None, towards, norm_bound)
 
 
 def test_scoring_equals_training():
@@ -95,18 +80,14 @@ def test_scoring_equals_training():
     assert_close(scored, trained)
 
 
-def test_one_graph_serves_all_cells_and_shorter_sequences_and_forgets_what_diverged():
-    cell_graph._graph.cache_clear()
+def test_a_graph_serves_all_cells_and_shorter_sequences_and_forgets_what_diverged():
     padded = functools.partial(graph_sequence, largest=5)
-    for seed, sizes in enumerate([(5, 5, 5, 5, 5), (5, 2, 5, 1, 3), (1, 2, 5, 2, 1)]):
+    for seed, sizes in enumerate([(5, 5, 5, 5, 5), (5, 2, 5, 1, 3), (1, 2, 5, 2, 1), (1, 2, 1, 2, 1)]):
         for steps in (10, 7, 6):
             tensors, mask, towards = make_tensors(steps=steps)
             diverged = {name: torch.full_like(tensor, torch.nan) for name, tensor in tensors.items()}
             run(padded, random_cells(9, (5, 5, 5, 5, 5)), diverged, mask, towards)
-            assert_equal_to_the_reference(padded, random_cells(seed, sizes), tensors, mask, towards)
-    assert cell_graph._graph.cache_info().misses == 1
-    assert_equal_to_the_reference(padded, random_cells(3, (1, 2, 1, 2, 1)), tensors, mask, towards)
-    assert cell_graph._graph.cache_info().misses == 2  # of 4 nodes or fewer
+            assert_equal(random_cells(seed, sizes), tensors, mask, towards, function=padded)
 
 
 def test_gradients_after_another_sequence_are_refused():

@@ -16,6 +16,7 @@ from PIL import Image
 
 from enas.cnn.images import load_images
 from enas.config import Config, all_settings, read_variation
+from enas.data.builtin import SPLITS
 from enas.errors import UserError
 from enas.parser import parse_flags
 from enas.rnn.text import load_corpus
@@ -52,14 +53,14 @@ BYTES = st.one_of(st.binary(max_size=60), LINES, st.builds(bytes.__add__, LINES,
 def test_text(tmp_path, contents, unit, count):
     folder = tmp_path / "own"
     folder.mkdir(exist_ok=True)
-    for split, content in zip(("train", "valid", "test"), contents, strict=True):
+    for split, content in zip(SPLITS, contents, strict=True):
         (folder / f"{split}.txt").write_bytes(content)
     corpus = used(lambda: load_corpus("own", data_dir=tmp_path, vocab_min_count=count, text_unit=unit))
     assert {path.name for path in tmp_path.rglob("*")} == {"own", "train.txt", "valid.txt", "test.txt"}
     if corpus is None:
         return
     num = len(corpus.vocabulary)
-    for split, content in zip(("train", "valid", "test"), contents, strict=True):
+    for split, content in zip(SPLITS, contents, strict=True):
         tokens = getattr(corpus, split)
         assert len(tokens) and 0 <= int(tokens.min()) <= int(tokens.max()) < num
         lines = content.decode("utf-8").split("\n")
@@ -234,10 +235,10 @@ NAMES = st.sampled_from(
 
 
 @settings(FUZZ, max_examples=40)
-@given(files=st.dictionaries(st.tuples(st.sampled_from(["train", "valid", "test"]), NAMES), IMAGES, max_size=9))
+@given(files=st.dictionaries(st.tuples(st.sampled_from(SPLITS), NAMES), IMAGES, max_size=9))
 def test_image_folders(tmp_path_factory, files):
     folder = tmp_path_factory.mktemp("images")
-    for split in ("train", "valid", "test"):
+    for split in SPLITS:
         for name in ("a/0.png", "b/0.png"):
             files.setdefault((split, name), PNG)
     for (split, name), content in files.items():

@@ -59,25 +59,17 @@ def test_a_shared_model_on_a_gpu_equals_it_on_a_cpu(precision):
             assert (other - grad).norm() <= of_gradients * grad.norm(), name
 
 
-def test_a_run_gives_the_random_state_of_the_gpu_back(tmp_path):
-    """And what it computes with dropout does not depend on that state."""
+def test_a_run_and_an_evaluation_neither_change_nor_depend_on_the_random_state_of_the_gpu(tmp_path):
     ends = []
     for seed in (1, 2):
         torch.cuda.manual_seed(seed)
         before = torch.cuda.get_rng_state()
         config = Config(**tiny.settings(tmp_path / str(seed), num_gpu=1, max_epoch=1))
         ends.append(run.train(config)["validation_perplexity"])
+        folder = tiny.only_run(tmp_path / str(seed) / "logs")
+        assert read_run(run.saved_config(folder), folder).derive().comparison
         assert torch.equal(torch.cuda.get_rng_state(), before)
     assert_close(*ends, rtol=1e-4, atol=0)
-
-
-def test_an_evaluation_leaves_the_random_state_of_the_gpu_alone(tmp_path):
-    run.train(Config(**tiny.settings(tmp_path, num_gpu=1, max_epoch=1)))
-    folder = tiny.only_run(tmp_path / "logs")
-    trainer = read_run(run.saved_config(folder), folder)
-    before = torch.cuda.get_rng_state()
-    assert trainer.derive().comparison
-    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def test_the_pieces_of_a_step_draw_on_a_gpu_by_seeds_of_their_own():

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enas.data.builtin import SPLITS
 from enas.rnn.cell import RNNCell
 from enas.rnn.settings import LanguageTaskConfig, SharedRNNConfig
 from enas.rnn.shared import SharedRNN
@@ -28,16 +29,14 @@ def make_corpus(vocab_size: int = VOCAB, num_test: int = 23) -> Corpus:
     return Corpus("tiny", vocabulary, train, valid, test, unknown={"train": 0, "valid": 0, "test": 0})
 
 
-def make_task(
-    corpus: Corpus | None = None, *, model: dict | None = None, test_warm_up: int = 0, **settings
-) -> LanguageTask:
+def make_task(corpus: Corpus | None = None, *, model: dict | None = None, **settings) -> LanguageTask:
     """A float64 task; `model` changes its shared parameters, `settings` the task itself."""
     corpus = corpus or make_corpus()
     sizes = {"shared_embed": 4, "shared_hid": 4, "num_blocks": 3, "shared_init_range": 1.0}
     torch.manual_seed(0)
     shared = SharedRNN(len(corpus.vocabulary), SharedRNNConfig(**{**tiny.CALM, **sizes, **(model or {})}))
     config = LanguageTaskConfig(**{"batch_size": BATCH, "shared_rnn_max_length": LENGTH, **settings})
-    return LanguageTask(corpus, tiny.with_large_embeddings(shared.double()), config, test_warm_up=test_warm_up)
+    return LanguageTask(corpus, tiny.with_large_embeddings(shared.double()), config)
 
 
 def training_batches(task: LanguageTask) -> TrainingBatches:
@@ -69,7 +68,8 @@ def test_perplexity_of_a_uniform_model_is_the_vocabulary_size(vocab_size, num_to
 @pytest.mark.parametrize("batch_size, length", [(1, 1), (1, 30), (3, 4), (5, 7), (4, 100), (20, 2)])
 def test_every_token_counts_after_the_state_that_the_tokens_before_its_column_leave(batch_size, length, warm_up):
     sizes = {"batch_size": batch_size, "shared_rnn_max_length": length}
-    task = make_task(model={"shared_batch_norm": False}, test_warm_up=warm_up, **sizes)
+    task = make_task(model={"shared_batch_norm": False}, **sizes)
+    task.test_warm_up = warm_up
     tokens, total = task.corpus.test, 0.0
     for own in torch.arange(23).tensor_split(batch_size):
         state = task.model.initial_state(1, 1)
@@ -80,21 +80,14 @@ def test_every_token_counts_after_the_state_that_the_tokens_before_its_column_le
     assert task.evaluate(CELL, "test") == close(math.exp(total / 23))
 
 
-def test_only_the_test_split_is_read_with_a_warm_up():
-    for split in ("train", "valid"):
-        assert make_task(test_warm_up=20).evaluate(CELL, split) == make_task().evaluate(CELL, split)
-    assert make_task(test_warm_up=20).evaluate(CELL, "test") != make_task().evaluate(CELL, "test")
-
-
-def test_evaluation_reads_the_split_it_is_asked_for():
-    task = make_task()
-    perplexities = [task.evaluate(CELL, split) for split in ("train", "valid", "test")]
-    assert len(set(perplexities)) == 3
-    assert [task.evaluate(CELL, split) for split in ("train", "valid", "test")] == perplexities
-
-
-def test_evaluation_leaves_dropout_off():
-    assert make_task(model=DROPOUTS).evaluate(CELL, "valid") == make_task().evaluate(CELL, "valid")
+def test_evaluation_reads_its_split_without_dropout_and_only_the_test_split_with_a_warm_up():
+    task, other = make_task(), make_task(model=DROPOUTS)
+    other.test_warm_up = 20
+    first, again, warm = ([one.evaluate(CELL, split) for split in SPLITS] for one in (task, task, other))
+    assert first == again and len(set(first)) == 3
+    assert first[:2] == warm[:2] and first[2] != warm[2]
+    other.test_warm_up = 0
+    assert first[2] == other.evaluate(CELL, "test")
 
 
 # Ranking
@@ -124,20 +117,16 @@ def test_rank_reads_the_first_validation_batches_and_carries_the_state():
 # Rewards
 
 
-@pytest.mark.parametrize("settings", [{"reward_c": 7.0}, {"reward_batch_size": 2}], ids=["C", "batch size"])
+@pytest.mark.parametrize("settings", [{"reward_c": 7.0}, {"reward_batch_size": 2}, {"ppl_square": True}], ids=str)
 def test_reward_is_c_over_the_perplexity_of_the_next_whole_validation_batch(settings):
     task, size = make_task(**settings), settings.get("reward_batch_size", BATCH)
+    power = 2 if "ppl_square" in settings else 1
     rows = to_rows(task.corpus.valid, size)
     for start in [*range(0, len(rows) - LENGTH, LENGTH)] * 2:
         inputs, targets = rows[start : start + LENGTH].long(), rows[start + 1 : start + 1 + LENGTH].long()
         for cell, reward in zip(CELLS[:3], task.rewards(CELLS[:3]).tolist(), strict=True):
             loss, _ = task.model.loss(inputs, targets, [cell], task.model.initial_state(1, size))
-            assert reward == pytest.approx(settings.get("reward_c", 80.0) / math.exp(loss.item()), rel=1e-6)
-
-
-def test_squared_reward():
-    reward, squared = (make_task(ppl_square=square).rewards(CELLS[:4]) for square in (False, True))
-    torch.testing.assert_close(squared, reward**2 / 80)
+            assert reward == pytest.approx(settings.get("reward_c", 80.0) / math.exp(loss.item()) ** power, rel=1e-6)
 
 
 def test_rewards_know_nothing_of_dropout_and_leave_the_model_and_its_training_alone():
@@ -167,26 +156,15 @@ def test_state_is_carried_from_batch_to_batch_and_zeroed_where_the_text_starts()
         state = output.states[-1].detach()
         loss, nll = task.shared_loss([CELL])
         assert torch.equal(nll, expected.detach()) and torch.equal(loss, expected)
-
-
-def test_back_propagation_stops_at_the_batch():
-    task = make_task()
-    for _ in range(2):
-        loss, _ = task.shared_loss([CELL])
         loss.backward()  # would fail the second time, were the first batch's graph still attached
-    assert not task._state.requires_grad
 
 
-@pytest.mark.parametrize("forget", [True, False])
-def test_next_state_is_zero_once_it_is_forgotten(forget):
+def test_next_state_is_zero_once_it_is_forgotten():
     task = make_task()
     task.shared_loss([CELL])
-    carried = task._state
-    if forget:
-        task.forget_state()
+    task.forget_state()
     _, (inputs, targets, _) = islice(training_batches(task), 2)
-    state = task.model.initial_state(1, BATCH) if forget else carried
-    expected, _ = task.model.loss(inputs, targets, [CELL], state)
+    expected, _ = task.model.loss(inputs, targets, [CELL], task.model.initial_state(1, BATCH))
     assert torch.equal(task.shared_loss([CELL])[1], expected.detach())
 
 

@@ -95,11 +95,3 @@ def test_no_other_size_is_nearer(num_wanted, vocab_size, embed, tie_weights):
 def test_an_lstm_without_units(hidden):
     with pytest.raises(ValueError, match="hidden of an LSTM is"):
         LSTMBaseline(hidden)
-
-
-def test_json():
-    assert LSTMBaseline.from_dict(LSTMBaseline(8).to_dict()) == LSTMBaseline(8)
-    lstm = {"type": "lstm", "hidden": 8}
-    for data in ({}, {"type": "lstm"}, {**lstm, "type": "rnn_cell"}, {**lstm, "x": 1}, 8):
-        with pytest.raises(ValueError, match=r"an LSTM needs the keys|architecture type is"):
-            LSTMBaseline.from_dict(data)

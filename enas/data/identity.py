@@ -15,17 +15,11 @@ BYTES = 16  # of a digest
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same when trained weights are used again.
+    """What must be the same when trained weights are used again."""
 
-    Attributes:
-        kind: what `names` are: "vocabulary" or "classes".
-        names: what each index of the data means.
-        digests: split -> digest of its content.
-    """
-
-    kind: str
-    names: tuple[str, ...]
-    digests: dict[str, str]
+    kind: str  # "vocabulary" or "classes"
+    names: tuple[str, ...]  # what each index of the data means
+    digests: dict[str, str]  # split -> digest of its content
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -31,12 +31,7 @@ LONGEST_NAME = 60  # letters of a label in the name of a folder
 
 
 class Split:
-    """The items of a split, each checked when it is read: a text, a list of words or token ids, or (image, label).
-
-    Raises:
-        UserError: `items` has no length or no numbered items; or, when an item is read, it is of none of these kinds.
-            The line names the item, its type and what is right.
-    """
+    """The items of a split, each checked when it is read: a text, a list of words or token ids, or (image, label)."""
 
     def __init__(self, name: str, items: Any):
         self.name = name
@@ -81,11 +76,7 @@ class Split:
 
 
 def settings_for(train: Any) -> dict[str, Any]:
-    """How a run reads such items: "network_type", and for token ids "vocab_min_count", so that rare ones are kept.
-
-    Raises:
-        UserError: there is no item, or the first is of none of the kinds.
-    """
+    """How a run reads such items: "network_type", and for token ids "vocab_min_count", so that rare ones are kept."""
     kind = Split("train", train).kind
     return {"network_type": "cnn" if kind == IMAGE else "rnn"} | ({"vocab_min_count": 1} if kind == IDS else {})
 
@@ -94,15 +85,7 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     """Write train, valid and test as the dataset folder `data_dir/name`, whole or not at all.
 
     Images are stored as PNG, so that every pixel is kept; where they are floating point, 0 … 1 is the range. Labels are
-    integers, or names; their order is kept.
-
-    Args:
-        name: of the dataset.
-        splits: three of what the module says.
-        data_dir: the folder of all datasets.
-
-    Returns:
-        whether the folder is new; it may hold the same data already.
+    integers, or names; their order is kept. Returns whether the folder is new; it may hold the same data already.
 
     Raises:
         UserError: a split is empty, an item is of none of these kinds, or the folder holds other data already.
@@ -126,16 +109,13 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     return is_new
 
 
-# --- what is handed over ----------------------------------------------------------------------------------------------
-
-
 def _flaw_of_split(items: Any) -> str:
     """What keeps `items` from being a split, as the end of a sentence; empty for nothing."""
     kind = type(items).__name__
     if isinstance(items, str | bytes):
         return "is one string; give a list of texts, such as the lines of a file"
     if isinstance(items, Mapping):
-        return f"is a {kind} of {_listed(items)}; give the one that is meant"
+        return f"is a {kind} of {', '.join(map(str, items))}; give the one that is meant"
     if hasattr(items, "iloc"):
         return f'is a table ({kind}); give one column, such as table["text"].tolist()'
     try:
@@ -144,10 +124,6 @@ def _flaw_of_split(items: Any) -> str:
         size = None
     right = "it must have a length and numbered items, as a list or a torch.utils.data.Dataset has"
     return f"is of type {kind}; {right}" if size is None else "" if size else "has no items"
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(map(str, names))
 
 
 def _brief(error: Exception) -> str:
@@ -164,7 +140,7 @@ def _of_mapping(item: Mapping[str, Any], place: str) -> Any:
     if image is not None and label is not None:
         return image, label
     if text is Ellipsis:
-        raise UserError(f"{place} has {_listed(item)}; it needs text, or image and label")
+        raise UserError(f"{place} has {', '.join(map(str, item))}; it needs text, or image and label")
     return text
 
 
@@ -190,18 +166,19 @@ def _text(item: Any, place: str) -> str | list[str] | list[int]:
         raise UserError(f"{place} is of type {type(item).__name__}; {right}")
     if not isinstance(item, str) and not all(isinstance(token, str) for token in item):
         if any(not isinstance(token, Integral) or isinstance(token, bool) for token in item):
-            types = _listed(sorted({type(token).__name__ for token in item}))
+            types = ", ".join(sorted({type(token).__name__ for token in item}))
             raise UserError(f"{place} has tokens of type {types}; {right}")
         return [int(token) for token in item]
-    odd = None if isinstance(item, str) else next((word for word in item if len(word.split()) != 1), None)
-    if odd is not None:
-        raise UserError(f"{place} has the token {odd!r}; tokens hold no blanks")
+    item = item if isinstance(item, str) else list(item)
+    for word in () if isinstance(item, str) else item:
+        if len(word.split()) != 1:
+            raise UserError(f"{place} has the token {word!r}; tokens hold no blanks")
     try:
-        (item if isinstance(item, str) else " ".join(item)).encode()
+        "".join(item).encode()
     except UnicodeEncodeError as error:
         odd = error.object[error.start]
         raise UserError(f"{place} has a character that UTF-8 cannot hold ({odd!r}); replace it") from None
-    return item if isinstance(item, str) else list(item)
+    return item
 
 
 def _label(label: Any, place: str) -> int | str:
@@ -216,17 +193,11 @@ def _label(label: Any, place: str) -> int | str:
     return str(value) if isinstance(value, str) else int(value)
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
-
-
 def _lines(split: Split, kind: str) -> Iterator[str]:
     for item in split.of_kind(kind):
         text = item if isinstance(item, str) else " ".join(map(str, item))
         # Not splitlines: the reader knows line feeds alone.
         yield text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n") + "\n"
-
-
-# --- images -----------------------------------------------------------------------------------------------------------
 
 
 def _class_names(splits: Sequence[Split]) -> dict[int | str, str]:
@@ -252,10 +223,9 @@ def _as_folder_name(name: str) -> str:
 
 
 def _write_images(name: str, folder: Path, split: Split, names: dict[Any, str]) -> None:
-    width = len(str(len(split)))
     bar = tqdm(split, desc=f"{name}: writing {split.name}", disable=None, leave=False)
     for index, (image, label) in enumerate(bar):
-        path = folder / names[label] / f"{index:0{width}d}.png"
+        path = folder / names[label] / f"{index:0{len(str(len(split)))}d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         _picture(image, f"{split.name} {index}").save(path)
 

@@ -18,13 +18,8 @@ from enas.rnn.cell import ACTIVATIONS, Activation
 def register_activation(name: str, function: str | Callable[[Tensor], Tensor], colour: str = "white") -> None:
     """Let cells have one more activation, named in `--shared_rnn_activations`.
 
-    Args:
-        name: what flags, JSON files and drawings call it.
-        function: elementwise and differentiable by autograd; or the dotted name of such a function.
-        colour: of its nodes in drawings.
-
-    Raises:
-        UserError: the name is taken, or the function has parameters.
+    `function` is elementwise and differentiable by autograd, or the dotted name of such a function; `colour` is that of
+    its nodes in drawings. UserError when the name is taken, or the function has parameters.
     """
     if name in ACTIVATIONS:
         raise UserError(f"activation {name} is registered already; choose another name")

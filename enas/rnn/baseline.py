@@ -9,14 +9,7 @@ from enas.search.architecture import Architecture
 
 @dataclass(frozen=True)
 class LSTMBaseline(Architecture):
-    """A plain LSTM of one layer.
-
-    Attributes:
-        hidden: its units.
-
-    Raises:
-        UserError: when it is not a positive integer.
-    """
+    """A plain LSTM of one layer with `hidden` units; UserError when that is not a positive integer."""
 
     type_name: ClassVar = "lstm"
     title: ClassVar = "an LSTM"

@@ -12,12 +12,7 @@ from enas.search.space import NamedSpace
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation of the recurrent search space.
-
-    Attributes:
-        function: what it computes of a tensor; or the name of such a function, found when it is first used.
-        colour: of its nodes in drawings.
-    """
+    """An activation of the recurrent search space: a function, or its dotted name, and the colour of its nodes."""
 
     function: str | Callable[..., Any]
     colour: str
@@ -103,14 +98,10 @@ class RNNCell(Cell):
         return super().output_nodes if self.cell_output == "loose_ends" else self.nodes[1:] or self.nodes
 
     def encode(self, activations: Sequence[str] = PAPER_ACTIVATIONS) -> tuple[int, ...]:
-        """The controller's decisions: activation of node 0, then previous and activation of each.
+        """The controller's decisions: activation of node 0, then previous and activation of each other node.
 
-        Args:
-            activations: the names that the activation integers index.
-
-        Raises:
-            UserError: when an activation is not among `activations`, or nodes were removed (the
-                integers cannot say which).
+        Activations are indices into `activations`. UserError for one that is not there, or when nodes were removed,
+        because the integers cannot say which.
         """
         self.check_numbered("encoding")
         check_encodable(self.activations, activations)
@@ -124,11 +115,7 @@ class RNNCell(Cell):
         activations: Sequence[str] = PAPER_ACTIVATIONS,
         cell_output: str = "loose_ends",
     ) -> "RNNCell":
-        """The cell that `encode` maps to `decisions` (2N−1 integers).
-
-        Raises:
-            UserError: when the integers do not make a cell.
-        """
+        """The cell that `encode` maps to `decisions` (2N−1 integers); UserError when they do not make a cell."""
         decisions = cls._integers(decisions)
         if len(decisions) % 2 == 0:
             raise UserError(f"a cell is an odd number of integers, 2N-1 for N nodes; got {len(decisions)}")
@@ -136,11 +123,7 @@ class RNNCell(Cell):
         return cls(names, tuple(decisions[1::2]), cell_output)
 
     def replace_activations(self, activation: str, node: int | None = None) -> "RNNCell":
-        """A copy with the activation of `node` (a label), or of every node, replaced.
-
-        Raises:
-            UserError: for an unknown activation or a node that the cell does not have.
-        """
+        """A copy with the activation of `node` (a label), or of every node, replaced; UserError for an unknown one."""
         return self.replace_part(activation, node)
 
     def renumber(self) -> "RNNCell":
@@ -154,13 +137,7 @@ class RNNCell(Cell):
 
 
 MIN_BLOCKS = 3  # nodes of the smallest cell of a FlexibleRNNSpace
-
-
-# The node that node j reads, for each shape of a hardcoded cell.
-SHAPES = {
-    "chain": lambda node: node - 1,
-    "tree": lambda node: (node - 1) // 2,
-}
+SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2}  # what node j of a hardcoded cell reads
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,7 @@ from enas.search.ranks import WHOLE, Part
 
 
 def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -> Tensor:
-    """Look `words` up in `weight` [V, E], with whole words of the vocabulary dropped.
-
-    A dropped word is zero wherever it stands in the batch; the others are scaled by 1/(1−p).
-    The result has the shape of `words` with E added.
-    """
+    """Look `words` […] up in `weight` [V, E]: […, E], with dropped words zero wherever they stand, others over 1−p."""
     embedded = F.embedding(words, weight)
     if not training or p == 0:
         return embedded
@@ -31,7 +27,7 @@ def locked_dropout(x: Tensor, p: float, training: bool, part: Part = WHOLE) -> T
 
 
 def dropout_mask(like: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor | None:
-    """What dropout multiplies a tensor of the shape of `like` by: 0, or 1/(1−p). None where it changes nothing.
+    """What dropout multiplies a tensor like `like` by: 0, or 1/(1−p). None where it changes nothing.
 
     If `like` is the `part` of a tensor, the mask is that part of the whole tensor's. A tensor without the divided
     dimension is the same in every process.

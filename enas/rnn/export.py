@@ -18,11 +18,7 @@ from enas.settings import ConfigLike
 
 
 def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
-    """The cell with those weights of a model, searched or trained alone, that it uses.
-
-    Raises:
-        UserError: the cell is an LSTM, or has an activation of the user's own, or an edge without weights.
-    """
+    """The cell with those weights of a model, searched or trained alone, that it uses; UserError for an LSTM."""
     if isinstance(cell, LSTMBaseline):
         raise UserError("an LSTM need not be exported: torch.nn.LSTM is it")
     input_size, hidden_size = found["w_input"].shape[0], found["w_state"].shape[0]
@@ -53,11 +49,7 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
 
 
 def functions(cell: RNNCell) -> dict[str, str]:
-    """The dotted names of the cell's activations in torch.
-
-    Raises:
-        UserError: an activation is a function of the user's own, which an exported cell could not import.
-    """
+    """The dotted names of the cell's activations in torch; UserError for a function of the user's own."""
     found = {name: ACTIVATIONS[name].function for name in cell.activations}
     for name, function in found.items():
         if not isinstance(function, str) or not function.startswith("torch."):
@@ -66,11 +58,7 @@ def functions(cell: RNNCell) -> dict[str, str]:
 
 
 def weights(cell: RNNCell, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of an exported `Cell`, by name, out of those of the model that was searched or trained.
-
-    Raises:
-        UserError: the model has none for an edge of the cell.
-    """
+    """The weights of an exported `Cell` by name, from a model's; UserError when it has none for an edge of the cell."""
     names = {"w_input": "w_input", "w_state": "w_state"}
     names |= {f"w_{previous}_{node}": f"edges.{edge_name(previous, node)}" for previous, node in cell.edges}
     missing = [name for name in names.values() if name not in found]

@@ -5,8 +5,7 @@ Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +19,12 @@ from enas.search.ranks import WHOLE
 EMBED_RANGE = 0.05  # embeddings start uniform in ±this: small, for the decoder is the same matrix
 
 
-@dataclass(frozen=True)
-class SequenceOutput:
-    """The output of a sequence.
+class SequenceOutput(NamedTuple):
+    """The output of a sequence."""
 
-    Attributes:
-        states: the cells' states, [T, M, B, H].
-        outputs: what the decoder reads (normalised, output dropout applied), [T, M, B, H].
-        last: the state to carry into the next sequence, shaped like `LanguageModel.initial_state`.
-    """
-
-    states: Tensor
-    outputs: Tensor
-    last: Tensor
+    states: Tensor  # the cells' states, [T, M, B, H]
+    outputs: Tensor  # what the decoder reads (normalised, output dropout applied), [T, M, B, H]
+    last: Tensor  # the state to carry into the next sequence, shaped like `LanguageModel.initial_state`
 
 
 class LanguageModel(nn.Module, ABC):
@@ -85,15 +77,9 @@ class LanguageModel(nn.Module, ABC):
         self.decoder_bias.copy_(counts.log() - counts.sum().log())
 
     def forward(self, inputs: Tensor, architectures: Sequence[Any], state: Tensor) -> SequenceOutput:
-        """Run M architectures over the same words.
+        """Run M architectures over the same words, numbers [T, B], from a state as `initial_state` shapes it.
 
-        Args:
-            inputs: word numbers, [T, B].
-            architectures: M of them.
-            state: the state before the sequence, as `initial_state` shapes it.
-
-        Raises:
-            UserError: when the model has no weights for an architecture.
+        UserError when the model has no weights for an architecture.
         """
         config, training = self.config, self.training
         embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
@@ -115,16 +101,10 @@ class LanguageModel(nn.Module, ABC):
     def score(
         self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each of M architectures on the same words, in one batched pass, without a gradient.
+        """Cross-entropy of each of M architectures on the same words [T, B], without a gradient.
 
-        Args:
-            inputs, targets: word numbers, [T, B].
-            architectures: M of them.
-            state: as `initial_state` shapes it.
-            mask: [T, B], false where a target is padding and does not count.
-
-        Returns:
-            the summed cross-entropy of each in nats, [M] float64, and the state after the sequence.
+        `mask` [T, B] is false where a target does not count. Returns the sums in nats, [M] float64, and the state after
+        the sequence.
         """
         output = self(inputs, architectures, state)
         nll = token_nll(*self._decoding(output, targets)).view(output.outputs.shape[:3]).double()  # [T, M, B]

@@ -1,7 +1,7 @@
 """The recurrent search space on text: data, models, controllers (paper section 2.1)."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from enas.search.problem import Problem, trained, uniform
 from enas.settings import ConfigLike
 
 LSTM = (RNNController, RNNControllerConfig)
-TEST_WARM_UP = 200  # tokens; LSTM language models use about 200 (Khandelwal et al. 2018)
+Alone = RNNCell | LSTMBaseline  # what is trained from scratch
 
 
 def load_data(config: ConfigLike) -> Corpus:
@@ -33,35 +33,23 @@ def load_data(config: ConfigLike) -> Corpus:
     return load_corpus(config.dataset, data_dir=config.data_dir, **reading)
 
 
-def search_task(config: ConfigLike, corpus: Corpus, device: torch.device) -> LanguageTask:
-    """The task with the shared model."""
-    model = SharedRNN(len(corpus.vocabulary), config[SharedRNNConfig])
-    return LanguageTask(corpus, _prepared(config, corpus, model, device), config[LanguageTaskConfig])
+def _task(config: ConfigLike, corpus: Corpus, device: torch.device, alone: Alone | None = None) -> LanguageTask:
+    """The task with the shared model, or with that of one architecture alone, from scratch."""
+    model = _model(config, len(corpus.vocabulary), alone)
+    if not config.shared_plain_start:
+        model.start_from_frequencies(corpus.train)
+    return LanguageTask(corpus, model.to(device), config[LanguageTaskConfig], from_scratch=alone is not None)
 
 
-def scratch_task(
-    config: ConfigLike, corpus: Corpus, architecture: RNNCell | LSTMBaseline, device: torch.device
-) -> LanguageTask:
-    """The task with a model of one architecture: no batch normalisation, and no weights for anything else."""
-    model = _prepared(config, corpus, _model_of(config, len(corpus.vocabulary), architecture), device)
-    lengths = {"random_length": config.scratch_random_length, "test_warm_up": TEST_WARM_UP}
-    return LanguageTask(corpus, model, config[LanguageTaskConfig], **lengths)
-
-
-def _model_of(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> LanguageModel:
+def _model(config: ConfigLike, vocab_size: int, architecture: Alone | None) -> LanguageModel:
+    if architecture is None:
+        return SharedRNN(vocab_size, config[SharedRNNConfig])
     if isinstance(architecture, LSTMBaseline):
         embed = architecture.hidden if config.tie_weights else config.shared_embed
         sizes = replace(config[LanguageModelConfig], shared_embed=embed, shared_hid=architecture.hidden)
         return LSTMModel(vocab_size, sizes)
-    size = architecture.nodes[-1] + 1
-    sizes = replace(config[SharedRNNConfig], num_blocks=size, shared_batch_norm=False)
+    sizes = replace(config[SharedRNNConfig], num_blocks=architecture.nodes[-1] + 1, shared_batch_norm=False)
     return SharedRNN(vocab_size, sizes, architecture.edges)
-
-
-def _prepared(config: ConfigLike, corpus: Corpus, model: LanguageModel, device: torch.device) -> LanguageModel:
-    if not config.shared_plain_start:
-        model.start_from_frequencies(corpus.train)
-    return model.to(device)
 
 
 def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> RNNSpace:
@@ -75,16 +63,11 @@ def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
     return LSTMBaseline(nearest_hidden(wanted.parameters, vocab_size, embed, tie))
 
 
-def cost(config: ConfigLike, corpus: Corpus) -> Callable[[RNNCell | LSTMBaseline], Cost]:
-    """Return the function that gives the cost of a language model with an architecture, per token."""
-    vocab_size, embed, tie = len(corpus.vocabulary), config.shared_embed, config.tie_weights
-
-    def of(architecture: RNNCell | LSTMBaseline) -> Cost:
-        if isinstance(architecture, LSTMBaseline):
-            return lstm_cost(vocab_size, embed, architecture.hidden, tie)
-        return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie)
-
-    return of
+def _cost(config: ConfigLike, vocab_size: int, architecture: Alone) -> Cost:
+    embed, tie = config.shared_embed, config.tie_weights
+    if isinstance(architecture, LSTMBaseline):
+        return lstm_cost(vocab_size, embed, architecture.hidden, tie)
+    return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie)
 
 
 PROBLEM = Problem(
@@ -95,10 +78,10 @@ PROBLEM = Problem(
         "random": uniform(_cells),
     },
     load_data=load_data,
-    search_task=search_task,
-    scratch_task=scratch_task,
+    search_task=_task,
+    scratch_task=lambda config, corpus, architecture, device: _task(config, corpus, device, architecture),
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),
-    cost=cost,
+    cost=lambda config, corpus: partial(_cost, config, len(corpus.vocabulary)),
     export=exported,
     baselines={"lstm": nearest_lstm},
 )

@@ -93,6 +93,7 @@ class RNNSpaceConfig(CellOutputConfig):
         if not set(names) <= set(ACTIVATIONS) or len(set(names)) < len(names):
             rule = f"it must be different names out of {', '.join(ACTIVATIONS)}"
             raise UserError(f"shared_rnn_activations is {names!r}; {rule}")
+        super().check()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,7 @@ class LanguageModelConfig(PrecisionConfig):
                 f"tie_weights needs equal sizes, but shared_embed is {self.shared_embed} and shared_hid "
                 f"{self.shared_hid}; make them equal, or set tie_weights to false"
             )
+        super().check()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +136,6 @@ class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
         only={"mode": ("train", "derive", "test")},
     )
     shared_norm_bound: float = setting(25.0, "largest norm of a hidden state", above=0)
-
-    def check(self) -> None:
-        LanguageModelConfig.check(self)
-        RNNSpaceConfig.check(self)
 
 
 @dataclass(frozen=True, kw_only=True)

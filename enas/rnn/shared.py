@@ -25,11 +25,7 @@ class SharedRNN(LanguageModel):
     Each ordered pair of nodes has its own parameter [H, 2H] (gate and hidden weights side by side), so that a
     pair that no sampled cell uses gets no gradient, and so no weight decay and no update.
 
-    Args:
-        vocab_size: V.
-        config: see `SharedRNNConfig`.
-        edges: the (previous, node) pairs to have weights for, all of them unless given; those of one cell to
-            train it from scratch.
+    `edges` are the (previous, node) pairs to have weights for: all, unless one cell is trained from scratch.
     """
 
     config: SharedRNNConfig
@@ -41,9 +37,7 @@ class SharedRNN(LanguageModel):
         hidden = config.shared_hid
         self.w_input = nn.Parameter(torch.empty(config.shared_embed, 2 * hidden))
         self.w_state = nn.Parameter(torch.empty(hidden, 2 * hidden))
-        self.edges = nn.ParameterDict(
-            {edge_name(*edge): nn.Parameter(torch.empty(hidden, 2 * hidden)) for edge in edges}
-        )
+        self.edges = nn.ParameterDict({edge_name(*edge): torch.empty(hidden, 2 * hidden) for edge in edges})
         if config.shared_batch_norm:
             self.norm_scale = nn.Parameter(torch.ones(hidden))
             self.norm_shift = nn.Parameter(torch.zeros(hidden))

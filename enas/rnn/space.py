@@ -1,8 +1,7 @@
 """The recurrent search space on text (paper section 2.1)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from functools import partial
+from pkgutil import resolve_name
 
 from enas.rnn.cell import FlexibleRNNSpace, RNNCell
 from enas.rnn.formats import RNN_FORMATS
@@ -18,15 +17,6 @@ from enas.search.metric import PERPLEXITY
 from enas.search.registry import Replacement, SearchSpace
 from enas.search.settings import ScratchConfig, check_not_alone
 from enas.settings import ConfigLike
-
-if TYPE_CHECKING:
-    from enas.search.problem import Problem  # loads torch
-
-
-def _problem() -> Problem:
-    from enas.rnn.problem import PROBLEM
-
-    return PROBLEM
 
 
 def check(config: ConfigLike) -> None:
@@ -54,7 +44,7 @@ RNN = SearchSpace(
     ),
     architecture=RNNCell,
     train_types=("orig", "flexible", "hardcoded", "random"),
-    problem=_problem,
+    problem=partial(resolve_name, "enas.rnn.problem:PROBLEM"),  # loads torch
     optim=SharedOptimConfig,
     scratch=lambda config: config[ScratchConfig],
     metric=PERPLEXITY,

@@ -24,6 +24,7 @@ from enas.search.task import Task, check_divides
 
 STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
 STABLE_NORM = 5.0  # of states, for the norm stabiliser
+TEST_WARM_UP = 200  # uncounted tokens before each column; LSTMs use about 200 (Khandelwal et al. 2018)
 CELLS_AT_ONCE = 10  # bounds the memory of scoring many cells
 
 
@@ -32,32 +33,22 @@ class LanguageTask(Task):
     where it is carried over from minibatch to minibatch as long as the text goes on.
 
     Args:
-        corpus: the text.
+        corpus, config: the text, and the settings of the task.
         model: the shared parameters ω, or a model of one architecture.
-        config: see `LanguageTaskConfig`.
-        random_length: draw the length of back-propagation for each training minibatch, see `TrainingBatches`.
-        test_warm_up: tokens that each column of the test split reads, uncounted, before its own.
+        from_scratch: train with random lengths of back-propagation, if `config` says so; test with a warm-up.
     """
 
     metric = PERPLEXITY
     precisions = PRECISIONS
     model: LanguageModel
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        model: LanguageModel,
-        config: LanguageTaskConfig,
-        *,
-        random_length: bool = False,
-        test_warm_up: int = 0,
-    ):
+    def __init__(self, corpus: Corpus, model: LanguageModel, config: LanguageTaskConfig, *, from_scratch: bool = False):
         self.corpus = corpus
         self.model = model
         self.config = config
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
-        self.random_length = random_length
-        self.test_warm_up = test_warm_up
+        self.test_warm_up = TEST_WARM_UP if from_scratch else 0
+        random_length = from_scratch and config.scratch_random_length
         self._train = self._batches("train", config.batch_size, random_length=random_length)
         self._valid = self._batches("valid", config.reward_batch_size or config.batch_size, only_whole=True)
         self._state: Tensor | None = None
@@ -73,26 +64,22 @@ class LanguageTask(Task):
         use(name, self.device)
 
     def divide(self, ranks: Ranks, dim: int) -> None:
-        """Share the work of `shared_loss`: cells, or columns of the minibatch where there is one cell."""
         if dim == BATCH:
             check_divides(self.config.batch_size, ranks)
         self.ranks, self._divided, self.model.part = ranks, dim, ranks.part(dim)
 
     def _batches(self, split: str, batch_size: int, **settings: bool) -> TrainingBatches:
         rows = to_rows(getattr(self.corpus, split), batch_size, name=f"{self.corpus.name}, {split}.txt")
-        return TrainingBatches(rows, self.config.shared_rnn_max_length, **settings, device=self.device)
+        return TrainingBatches(rows.to(self.device), self.config.shared_rnn_max_length, **settings)
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
-        """The loss of M cells on the next training minibatch with regularisers, and their cross-entropy.
-
-        Both are scalars in nats a token, averaged over M.
-        """
+        """The loss of M cells on the next minibatch with regularisers, and their cross-entropy: nats a token, means."""
         self.model.train()
         inputs, targets, is_start = next(self._train)
         if self._divided == BATCH:
             columns = self.ranks.part(-1)
             inputs, targets = columns.of(inputs), columns.of(targets)
-        if self.random_length:  # Merity et al. 2017, section 4.1
+        if self._train.random_length:  # Merity et al. 2017, section 4.1
             self.lr_scale = len(targets) / self.config.shared_rnn_max_length
         if is_start or self._state is None or len(self._state) != len(cells):
             self._state = self.model.initial_state(len(cells), inputs.shape[1])
@@ -101,7 +88,6 @@ class LanguageTask(Task):
         return nll + self._regularisation(output), nll.detach()
 
     def forget_state(self) -> None:
-        """Begin the next training minibatch from the zero state, after one that gave no finite loss."""
         self._state = None
 
     def _regularisation(self, output: SequenceOutput) -> Tensor | float:
@@ -116,34 +102,26 @@ class LanguageTask(Task):
         return penalty
 
     def rewards(self, cells: Sequence[RNNCell]) -> Tensor:
-        """The reward of each of M cells on the next validation minibatch, ω in evaluation mode: [M]."""
         self.model.eval()
         inputs, targets, _ = next(self._valid)
         nll, _ = self.model.score(inputs, targets, cells, self.model.initial_state(len(cells), inputs.shape[1]))
         return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
 
     def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:
-        """Perplexity of each cell on the same first `max_batches` validation minibatches, or on all of validation.
-
-        The state is carried over.
-        """
         scores: list[float] = []
         for start in range(0, len(cells), CELLS_AT_ONCE):
             scores += self._perplexities(cells[start : start + CELLS_AT_ONCE], "valid", max_batches)
         return scores
 
     def evaluate(self, cell: RNNCell, split: str, max_batches: int | None = None) -> float:
-        """Perplexity on a split: exp(total cross-entropy / total tokens), every token counted once.
-
-        `max_batches` shortens it to the split's first minibatches.
-        """
+        """Perplexity on a split: exp(total cross-entropy / total tokens), every token counted once."""
         return self._perplexities([cell], split, max_batches)[0]
 
     def _perplexities(self, cells: Sequence[RNNCell], split: str, max_batches: int | None = None) -> list[float]:
         self.model.eval()
         sizes = (self.config.batch_size, self.config.shared_rnn_max_length)
         warm_up = self.test_warm_up if split == "test" else 0
-        batches = evaluation_batches(getattr(self.corpus, split), *sizes, warm_up=warm_up, device=self.device)
+        batches = evaluation_batches(getattr(self.corpus, split).to(self.device), *sizes, warm_up=warm_up)
         state, total, count = None, 0.0, 0
         for inputs, targets, mask in itertools.islice(batches, max_batches):
             if state is None:
@@ -153,23 +131,19 @@ class LanguageTask(Task):
         return (total / count).exp().tolist()
 
     def epoch_metric(self, mean_loss: float) -> float:
-        """The perplexity that a mean cross-entropy in nats stands for."""
         return math.exp(min(mean_loss, 700.0))
 
     def state_dict(self) -> dict[str, Any]:
-        """Model, cursors and carried state."""
         return {
             "model": self.model.state_dict(),
-            "train": self._train.state_dict(),
-            "valid": self._valid.state_dict(),
+            "train": {"cursor": self._train.cursor},
+            "valid": {"cursor": self._valid.cursor},
             "state": self.ranks.joined(self._state, self._divided),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
         self.model.load_state_dict(state["model"])
-        self._train.load_state_dict(state["train"])
-        self._valid.load_state_dict(state["valid"])
+        self._train.cursor, self._valid.cursor = state["train"]["cursor"], state["valid"]["cursor"]
         self._state = None
         # A run that goes on in another number of processes may have states that cannot be divided.
         if state["state"] is not None and state["state"].shape[self._divided] % self.ranks.size == 0:

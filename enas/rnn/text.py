@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -41,7 +40,6 @@ class Corpus:
     """A text dataset, its words replaced by their indices in the vocabulary.
 
     Attributes:
-        name: the dataset's name, also that of its folder.
         vocabulary: index -> word, the most frequent of the training split first, ties by first appearance.
         train, valid, test: int32 [tokens], each line's words followed by `<eos>`.
         unknown: split -> number of its tokens that stand outside the vocabulary and were replaced by `<unk>`.
@@ -55,11 +53,6 @@ class Corpus:
     test: Tensor
     unknown: dict[str, int]
     brings_eos: bool = False
-
-    @property
-    def eos(self) -> int:
-        """Index of `<eos>`."""
-        return self.vocabulary.index(EOS)
 
     @property
     def identity(self) -> Identity:
@@ -86,13 +79,9 @@ def load_corpus(
     """Read `data_dir/name/{train,valid,test}.txt`; a built-in corpus is made there on first use.
 
     Words are what white space separates, and every line, a blank one too, ends in `<eos>`. With `text_unit` "character"
-    every character of a line, blanks included, is what a word is otherwise. The vocabulary is that of
-    the training split. Words outside it become `<unk>`; where the training text has no `<unk>` of its own, its words
-    seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can learn it.
-
-    Raises:
-        NotFoundError: the folder or one of its files is missing; the message says how to get it.
-        UserError: `name` or the content of a file is unusable.
+    every character of a line, blanks included, is a word. The vocabulary is that of the training split. Other words
+    become `<unk>`; where the training text has no `<unk>` of its own, its words seen fewer than `vocab_min_count` times
+    become `<unk>` too, so that a model can learn it. UserError when `name` or a file is missing or unusable.
     """
     folder = TEXTS.find(name, Path(data_dir))
     files = {split: folder / f"{split}.txt" for split in SPLITS}
@@ -101,35 +90,30 @@ def load_corpus(
             raise NotFoundError(f"{path}: no such file{TEXTS.how_to_get(name, folder.parent)}")
     numbers: defaultdict[str, int] = defaultdict()  # in the order of first appearance
     numbers.default_factory = numbers.__len__
-    texts = {split: _read(path, text_unit, numbers) for split, path in files.items()}
-    vocabulary = _build_vocabulary(texts["train"].counts, vocab_min_count)
+    texts, counts, brings_eos = {}, {}, False
+    for split, path in files.items():
+        texts[split], counts[split], has_own = _read(path, text_unit, numbers)
+        brings_eos |= has_own
+    vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
     if not set(vocabulary) - {EOS, UNKNOWN}:
         raise UserError(
             f"{files['train']}: every word is rarer than vocab_min_count {vocab_min_count}; a text "
             "without blanks needs --text_unit character, a short one --vocab_min_count 1"
         )
     known = set(vocabulary)
-    unknown = {split: sum(text.counts[word] for word in text.counts.keys() - known) for split, text in texts.items()}
+    unknown = {split: sum(found[word] for word in found.keys() - known) for split, found in counts.items()}
     if any(unknown.values()) and UNKNOWN not in known:
         vocabulary = (*vocabulary, UNKNOWN)
     index = {word: i for i, word in enumerate(vocabulary)}
     table = torch.tensor([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=torch.int32)
-    for text in texts.values():
-        for piece in text.tokens.split(PIECE):
+    for tokens in texts.values():
+        for piece in tokens.split(PIECE):
             piece.copy_(table.index_select(0, piece))
-    splits = (text.tokens for text in texts.values())
-    return Corpus(name, vocabulary, *splits, unknown, any(text.brings_eos for text in texts.values()))
+    return Corpus(name, vocabulary, **texts, unknown=unknown, brings_eos=brings_eos)
 
 
-class _Text(NamedTuple):
+def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor, Counter[str], bool]:
     """A split: its tokens' numbers, int32 [tokens], how often each token occurs, and `Corpus.brings_eos`."""
-
-    tokens: Tensor
-    counts: Counter[str]
-    brings_eos: bool
-
-
-def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> _Text:
     found, brings_eos = array("i"), False
     for tokens, has_own in read_tokens(path, unit):
         found.fromlist([numbers[token] for token in tokens])
@@ -139,7 +123,7 @@ def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> _Text:
     counts = Counter({word: num for word, num in zip(numbers, occurrences, strict=True) if num})
     if not counts.keys() - {EOS}:
         raise UserError(f"{path}: has no words; it must be a text of at least one word")
-    return _Text(tokens, counts, brings_eos)
+    return tokens, counts, brings_eos
 
 
 def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
@@ -166,7 +150,7 @@ def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tenso
     return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view
 
 
-class TrainingBatches:
+class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
     """Endless minibatches for truncated back-propagation, reading the rows from top to bottom, again and again.
 
     Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
@@ -175,35 +159,22 @@ class TrainingBatches:
 
     Args:
         rows: [S, B] with S ≥ 2, from `to_rows`.
-        length: see above.
         random_length: draw T for each batch (Merity et al. 2017, section 4.1), so that words do not stand at the same
             places pass after pass: from a normal distribution of standard deviation 5 around `length`, one time in
             twenty around half of it; never below 5, or `length` when smaller.
         only_whole: pass over the end of a pass that is shorter than `length`, unless it is the whole text: scores of
             single batches are compared, and a few steps from the zero state score otherwise.
-        device: where batches lie, by default where `rows` lies.
 
     Attributes:
         cursor: the row at which the next batch's inputs begin. It outlives epochs, and is all there is to save.
     """
 
-    def __init__(
-        self,
-        rows: Tensor,
-        length: int,
-        *,
-        random_length: bool = False,
-        only_whole: bool = False,
-        device: torch.device | str | None = None,
-    ) -> None:
-        self.rows = rows.to(device)
+    def __init__(self, rows: Tensor, length: int, *, random_length: bool = False, only_whole: bool = False) -> None:
+        self.rows = rows
         self.length = length
         self.random_length = random_length
         self.only_whole = only_whole
         self.cursor = 0
-
-    def __iter__(self) -> Self:
-        return self
 
     def __next__(self) -> tuple[Tensor, Tensor, bool]:
         start, last_target = self.cursor, len(self.rows) - 1
@@ -220,23 +191,9 @@ class TrainingBatches:
         mean = self.length if float(torch.rand(())) < 0.95 else self.length / 2
         return max(min(5, self.length), int(torch.normal(torch.tensor(float(mean)), 5.0)))
 
-    def state_dict(self) -> dict[str, int]:
-        """Where the reading stands, as plain integers."""
-        return {"cursor": self.cursor, "num_steps": self.rows.shape[0], "batch_size": self.rows.shape[1]}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` was taken; UserError if that was on a text or batch size of another shape."""
-        saved = (state["num_steps"], state["batch_size"])
-        if saved != tuple(self.rows.shape):
-            here = "not of {} at {}; use the text and the batch size it was saved with".format(*self.rows.shape)
-            raise UserError(
-                f"the saved reading position belongs to a text of {saved[0]} steps at batch size {saved[1]}, {here}"
-            )
-        self.cursor = state["cursor"]
-
 
 def evaluation_batches(
-    tokens: Tensor, batch_size: int, length: int, *, warm_up: int = 0, device: torch.device | str | None = None
+    tokens: Tensor, batch_size: int, length: int, *, warm_up: int = 0
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
 
@@ -244,13 +201,9 @@ def evaluation_batches(
     from batch to batch. Each column first reads the `warm_up` tokens before its own, as many as there are, so that its
     state knows them. The input of a token is the token before it in the stream, across columns too; that of the
     very first is the stream's last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False where a
-    column warms up, and where a shorter column is padded: count only where it is True, and `mask.sum()` over all
-    batches is `len(tokens)`. T is `length` but for a shorter last batch; a text of fewer than `batch_size` tokens is
-    read in one column a token.
-
-    A progress bar on a terminal shows an evaluation that takes longer than a few seconds.
+    column warms up, and where a shorter column is padded. T is `length` but for a shorter last batch; a text of fewer
+    than `batch_size` tokens is read in one column a token.
     """
-    tokens = tokens.to(device)
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)
     column = torch.arange(num_columns, device=tokens.device)  # [B]

@@ -18,10 +18,8 @@ WITH_BAR = 20_000_000  # bytes of a file that takes so long to read that a bar i
 def read_tokens(path: Path, unit: str) -> Iterator[tuple[list[str], bool]]:
     """Read the words of a file, or its characters where `unit` is "character", and an `<eos>` after each line.
 
-    Yields one or more lists of tokens a line, each with whether the line ended in an `<eos>` of its own.
-
-    Raises:
-        UserError: the file is not UTF-8 text with line feeds, or cannot be read.
+    Yields one or more lists of tokens a line, each with whether the line ended in an `<eos>` of its own. UserError
+    unless the file is UTF-8 text with line feeds.
     """
     advice = "it must be a readable text file"
     with (

@@ -11,7 +11,6 @@ Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 import functools
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -19,57 +18,38 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from enas.rnn.fast.sequence import IN_PLACE, Plan
+from enas.rnn.fast.sequence import IN_PLACE, Plan, masked
 
 # Sequences, and cells smaller than the largest, are filled up to a multiple, so that fewer sizes need their own graph.
 STEPS_MULTIPLE = 5
 NODES_MULTIPLE = 4
 GRAPHS_KEPT = 16  # of the last used shapes; each has its own memory
 
-
 CODES = {name: code for code, name in enumerate(IN_PLACE)}
 
 
 class CellTensors(NamedTuple):
-    """M cells as data.
+    """M cells as data, [N, M] each."""
 
-    Attributes:
-        parents: index of what each node reads, [N, M] int32: 0 is the state before the step, and j + 1 node j.
-        codes: activation of each node, as `CODES` numbers them, [N, M] int32.
-        shares: share of each node in its cell's output, [N, M].
-    """
-
-    parents: Tensor
-    codes: Tensor
-    shares: Tensor
+    parents: Tensor  # index of what a node reads, int32: 0 is the state before the step, and j + 1 node j
+    codes: Tensor  # its activation, as `CODES` numbers them, int32
+    shares: Tensor  # its share in its cell's output
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a graph is made for.
-
-    Attributes:
-        steps, cells, batch, hidden, nodes: T, M, B, H and N.
-        is_masked: whether there is dropout of the state.
-        has_backward: whether what the backward pass needs is kept.
-        norm_bound: see `cell_sequence`.
-        dtype: of states and of sums.
-        products: type of the operands of products.
-        allows_tf32: whether these may be rounded to TF32; noted because the kernels of a graph are chosen by it.
-        device: where everything lies.
-    """
+class Shape(NamedTuple):
+    """The sizes T, M, B, H and N of a graph, and all else that decides its kernels and its memory."""
 
     steps: int
     cells: int
     batch: int
     hidden: int
     nodes: int
-    is_masked: bool
-    has_backward: bool
+    is_masked: bool  # whether there is dropout of the state
+    has_backward: bool  # whether what the backward pass needs is kept
     norm_bound: float
-    dtype: torch.dtype
-    products: torch.dtype
-    allows_tf32: bool
+    dtype: torch.dtype  # of states and of sums
+    products: torch.dtype  # of the operands of products
+    allows_tf32: bool  # whether operands may be rounded to TF32
     device: torch.device
 
 
@@ -144,18 +124,8 @@ class CellGraph:
         return graph.replay
 
     @torch.no_grad()
-    def forward(
-        self,
-        projected: Tensor,
-        state: Tensor,
-        w_state: Tensor,
-        edges: Sequence[Tensor],
-        plan: Plan,
-        mask: Tensor | None,
-    ) -> Tensor:
-        """The states of the cells, [T, M, B, H]; `edges` are in the order of `plan.edges`, the rest as for a
-        `cell_sequence`, whose T may be smaller than that of the shape.
-        """
+    def forward(self, plan: Plan, mask: Tensor | None, projected: Tensor, state: Tensor, *weights: Tensor) -> Tensor:
+        """The states of the cells, [T, M, B, H], from what `cell_sequence` takes; T may be smaller than the shape's."""
         self.version += 1
         steps = len(projected)
         self.projected[:steps] = projected
@@ -165,14 +135,14 @@ class CellGraph:
             self.mask.copy_(mask)
         for buffer, value in zip(self.cells, _tensors(plan, self.shape.nodes), strict=True):
             buffer.copy_(value, non_blocking=True)
-        self.w_state.copy_(w_state)
+        self.w_state.copy_(weights[0])
         # Absent nodes have weight 0 in the output, but 0 · NaN is NaN: clear what a diverged step has left.
         self.weights[len(plan.nodes) - 1 :] = 0
         mine, theirs = [], []
-        for j, (node, weights) in enumerate(zip(plan.nodes[1:], plan.by_node(edges)[1:], strict=True)):
+        for j, (node, of_edges) in enumerate(zip(plan.nodes[1:], plan.by_node(weights)[1:], strict=True)):
             if node.absent:
                 self.weights[j, node.absent] = 0
-            for (_, cells), weight in zip(node.edges, weights, strict=True):
+            for (_, cells), weight in zip(node.edges, of_edges, strict=True):
                 places = range(cells.start, cells.stop) if isinstance(cells, slice) else cells.tolist()
                 mine += [self.weights[j, m] for m in places]
                 theirs += [weight] * len(places)
@@ -182,8 +152,8 @@ class CellGraph:
         return self.states[:steps].clone()
 
     @torch.no_grad()
-    def backward(self, grad_states: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """The gradients of `projected`, `state`, `w_state` and `edges`, after a `forward` of `plan`."""
+    def backward(self, grad_states: Tensor, plan: Plan) -> tuple[Tensor, ...]:
+        """The gradients of `projected`, `state` and `weights`, after a `forward` of `plan`."""
         steps = len(grad_states)
         self.grad_states[:steps] = grad_states
         self.grad_states[steps:] = 0
@@ -192,12 +162,11 @@ class CellGraph:
         nodes = zip(self.grad_weights, plan.nodes[1:], strict=False)
         by_edge = [grads[cells].sum(0, dtype=dtype) for grads, node in nodes for _, cells in node.edges]
         grad_w_state = self.grad_w_state.to(dtype, copy=True)
-        return self.grad_projected[:steps].clone(), self.grad_first.clone(), grad_w_state, by_edge
+        return self.grad_projected[:steps].clone(), self.grad_first.clone(), grad_w_state, *by_edge
 
     def _run_forward(self) -> None:
         shape, rows = self.shape, self.shape.cells * self.shape.batch
-        first = self.nodes[0, :, 0]
-        self.reads[0, :, 0] = first if self.mask is None else first * self.mask
+        self.reads[0, :, 0] = masked(self.nodes[0, :, 0], self.mask)
         for t in range(shape.steps):
             for j in range(shape.nodes):
                 both, read = self.both[j, :, t], self.reads[j, :, t]
@@ -215,8 +184,7 @@ class CellGraph:
             for j in reversed(range(shape.nodes)):
                 self.pointwise.node_backward(self, t, j)
                 torch.bmm(self.grad_both[j, :, t], self._weights(j).transpose(1, 2), out=self.through[j])
-        through = self.through[0]
-        self.grad_first.copy_(self.direct[0] + (through if self.mask is None else through * self.mask))
+        self.grad_first.copy_(self.direct[0] + masked(self.through[0], self.mask))
         reads, grads = self.reads.flatten(2, 3), self.grad_both.flatten(2, 3)  # [N, M, T·B, …]
         self.grad_projected.copy_(self.grad_both[0].sum(0, dtype=shape.dtype))
         torch.mm(reads[0].flatten(0, 1).t(), grads[0].flatten(0, 1), out=self.grad_w_state)
@@ -243,17 +211,8 @@ def _tensors(plan: Plan, num_nodes: int) -> CellTensors:
 
 class _GraphSequence(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        projected: Tensor,
-        state: Tensor,
-        w_state: Tensor,
-        graph: CellGraph,
-        plan: Plan,
-        mask: Tensor | None,
-        *edges: Tensor,
-    ) -> Tensor:
-        states = graph.forward(projected, state, w_state, edges, plan, mask)
+    def forward(ctx: Any, graph: CellGraph, plan: Plan, mask: Tensor | None, *operands: Tensor) -> Tensor:
+        states = graph.forward(plan, mask, *operands)
         ctx.graph, ctx.plan, ctx.version = graph, plan, graph.version
         return states
 
@@ -262,8 +221,10 @@ class _GraphSequence(torch.autograd.Function):
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.version != ctx.graph.version:
             raise RuntimeError("another sequence of the same shape has run since; take gradients before the next")
-        projected, state, w_state, edges = ctx.graph.backward(grad_states, ctx.plan)
-        return projected, state, w_state, None, None, None, *edges
+        return None, None, None, *ctx.graph.backward(grad_states, ctx.plan)
+
+
+_graph = functools.lru_cache(maxsize=GRAPHS_KEPT)(CellGraph)
 
 
 def graph_sequence(
@@ -278,11 +239,9 @@ def graph_sequence(
     largest: int = 0,
     pointwise: ModuleType | None = None,
 ) -> Tensor:
-    """What `cell_sequence` computes, by the graph of its shape, which is made when it is first needed.
+    """What `cell_sequence` computes of the first arguments, by the graph of its shape, made when it is first needed.
 
     Args:
-        projected, state, w_state, plan, norm_bound, mask: as for `cell_sequence`.
-        edges: in the order of `plan.edges`.
         products: type of the operands of products; None is that of the arguments.
         largest: nodes that a cell can have; 0 is as many as those of `plan`.
         pointwise: as for `CellGraph`; None is `cell_triton`.
@@ -299,16 +258,11 @@ def graph_sequence(
         products or state.dtype, torch.backends.cuda.matmul.allow_tf32, state.device,
     )  # fmt: skip
     graph = _graph(shape, pointwise or importlib.import_module("enas.rnn.fast.triton"))
-    return _GraphSequence.apply(projected, state, w_state, graph, plan, mask, *edges)
+    return _GraphSequence.apply(graph, plan, mask, *operands)
 
 
 def _up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
-
-
-@functools.lru_cache(maxsize=GRAPHS_KEPT)
-def _graph(shape: Shape, pointwise: ModuleType) -> CellGraph:
-    return CellGraph(shape, pointwise)
 
 
 def is_graphable(plan: Plan, state: Tensor) -> bool:

@@ -38,6 +38,7 @@ IN_PLACE: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor],
 
 Cells = slice | Tensor  # some of M cells, a slice where they lie side by side
 Edge = tuple[int, int]  # the labels of a previous node and of the node that reads it
+STATE = (-1, 0)  # node 0 reads the state
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class NodePlan:
     Attributes:
         parents: position of the node that each cell's node reads; empty for node 0.
         groups: (activation, cells that use it).
-        edges: (edge, cells that use it), in the order of `Plan.edges`.
+        edges: (edge, cells that use it), in the order of `Plan.edges`; for node 0 that of the state, which all use.
         absent: the cells that have no such node.
     """
 
@@ -87,10 +88,6 @@ class NodePlan:
             out[self.absent] = 0
         return out
 
-    def weight_gradients(self, parents: Tensor, grads: Tensor) -> list[Tensor]:
-        """Of each edge, Σ over steps, cells and batch of parentᵀ · grad, [h, k], of [T, M, B, h] and [T, M, B, k]."""
-        return [_over_time(parents[:, cells], grads[:, cells]) for _, cells in self.edges]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -105,17 +102,12 @@ class Plan:
     @property
     def edges(self) -> tuple[Edge, ...]:
         """The edges whose weights are needed, those of node 1 first; one may occur at two positions."""
-        return tuple(edge for node in self.nodes for edge, _ in node.edges)
+        return tuple(edge for node in self.nodes[1:] for edge, _ in node.edges)
 
     def by_node(self, weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
-        """What lies in the order of `edges`, node by node."""
+        """The weights of the state and of `edges`, node by node."""
         remaining = iter(weights)
         return [list(itertools.islice(remaining, len(node.edges))) for node in self.nodes]
-
-    @property
-    def keeps_arguments(self) -> bool:
-        """Whether an activation's derivative is taken at its argument, which must then be kept."""
-        return any(name not in IN_PLACE for node in self.nodes for name, _ in node.groups)
 
     @classmethod
     def of(cls, cells: Sequence[RNNCell]) -> "Plan":
@@ -126,27 +118,23 @@ class Plan:
 
     @staticmethod
     def _node(cells: Sequence[RNNCell], position: int) -> NodePlan:
-        present = [position < cell.num_blocks for cell in cells]
-        pairs = list(zip(cells, present, strict=True))
-        names = _grouped([cell.activations[position] if here else "identity" for cell, here in pairs])
-        absent = [m for m, here in enumerate(present) if not here]
+        present = [cell if position < cell.num_blocks else None for cell in cells]
+        names = _grouped([cell.activations[position] if cell else "identity" for cell in present])
+        absent = [m for m, cell in enumerate(present) if not cell]
         if position == 0:
-            return NodePlan((), names, (), absent)
-        parents = tuple(cell.parents[position - 1] if here else 0 for cell, here in pairs)
-        edges = [cell.edges[position - 1] if here else None for cell, here in pairs]
-        return NodePlan(parents, names, _grouped(edges), absent)
+            return NodePlan((), names, ((STATE, slice(0, len(cells))),), absent)
+        parents = tuple(cell.parents[position - 1] if cell else 0 for cell in present)
+        return NodePlan(parents, names, _grouped([cell and cell.edges[position - 1] for cell in present]), absent)
 
 
 def _grouped(values: Sequence[Any]) -> tuple[Any, ...]:
     """(value, cells that have it) for each value but None."""
-    members = {value: [m for m, other in enumerate(values) if other == value] for value in dict.fromkeys(values)}
-    members.pop(None, None)
-    return tuple((value, _together(cells)) for value, cells in members.items())
-
-
-def _together(cells: list[int]) -> Cells:
-    is_run = cells[-1] - cells[0] == len(cells) - 1
-    return slice(cells[0], cells[-1] + 1) if is_run else torch.tensor(cells)
+    groups: list[tuple[Any, Cells]] = []
+    for value in dict.fromkeys(value for value in values if value is not None):
+        cells = [m for m, other in enumerate(values) if other == value]
+        is_run = cells[-1] - cells[0] == len(cells) - 1
+        groups.append((value, slice(cells[0], cells[-1] + 1) if is_run else torch.tensor(cells)))
+    return tuple(groups)
 
 
 def _some(x: Tensor, cells: Cells) -> Tensor:
@@ -168,18 +156,14 @@ def _share(cell: RNNCell, position: int) -> float:
     return 1 / len(outputs) if used else 0.0
 
 
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
     """`x` [..., M, B, H] as the products read it: times the mask [M, B, H] where there is one."""
     return x if mask is None else x * mask
 
 
 def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument: Tensor | None) -> None:
-    """Apply gate and activation to `both` [M, B, 2H] in place; write h_j to `out` [M, B, H].
-
-    `argument` [M, B, H] takes what the activation is applied to; None where that is not needed.
-    """
-    hidden = parent.shape[-1]
-    gate, value = both[..., :hidden], both[..., hidden:]
+    """Apply gate and activation to `both` [M, B, 2H] in place; write h_j to `out`, f_j's argument to `argument`."""
+    gate, value = both.chunk(2, dim=-1)
     gate.sigmoid_()
     if argument is not None:
         argument.copy_(value)
@@ -195,112 +179,83 @@ def _highway(parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument
     torch.lerp(parent, value, gate, out=out)
 
 
-def _highway_backward(
-    grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan, out: Tensor, argument: Tensor | None
-) -> Tensor:
-    """Write the gradient before gate and activation to `out` [M, B, 2H]; return the direct one of the parent.
-
-    `out` may be `both`.
-    """
-    hidden = parent.shape[-1]
-    gate, value = both[..., :hidden], both[..., hidden:]
+def _highway_backward(grad: Tensor, parent: Tensor, both: Tensor, node: NodePlan, argument: Tensor | None) -> Tensor:
+    """Overwrite `both` [M, B, 2H] by the gradient before gate and activation; return the direct one of the parent."""
+    gate, value = both.chunk(2, dim=-1)
     through = grad * gate
-    out[..., :hidden] = torch.ops.aten.sigmoid_backward(grad * (value - parent), gate)
+    gate.copy_(torch.ops.aten.sigmoid_backward(grad * (value - parent), gate))
     for name, cells in node.groups:
-        target = out[..., hidden:]
         if name in IN_PLACE:
-            _put(target, cells, IN_PLACE[name][1](_some(through, cells), _some(value, cells)))
+            _put(value, cells, IN_PLACE[name][1](_some(through, cells), _some(value, cells)))
         else:
-            _put(target, cells, differentiate(name, _some(through, cells), _some(argument, cells)))
+            _put(value, cells, differentiate(name, _some(through, cells), _some(argument, cells)))
     return grad - through
 
 
 class _CellSequence(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        projected: Tensor,
-        state: Tensor,
-        w_state: Tensor,
-        plan: Plan,
-        norm_bound: float,
-        mask: Tensor | None,
-        grad_enabled: bool,
-        *edges: Tensor,
-    ) -> Tensor:
-        steps, batch, hidden = projected.shape[0], state.shape[1], state.shape[-1]
-        m, n = state.shape[0], len(plan.nodes)
-        keep = grad_enabled and any(ctx.needs_input_grad)
+    def forward(ctx: Any, plan: Plan, norm_bound: float, mask: Tensor | None, keep: bool, *operands: Tensor) -> Tensor:
+        projected, state, *weights = operands
+        steps, n, (m, batch, hidden) = len(projected), len(plan.nodes), state.shape
+        keep = keep and any(ctx.needs_input_grad)
         kept_steps = steps if keep else 1
         values = state.new_empty(kept_steps, n, m, batch, hidden)
         both = state.new_empty(kept_steps, n, m, batch, 2 * hidden)
-        arguments = torch.empty_like(values) if plan.keeps_arguments else None
+        keeps_arguments = any(name not in IN_PLACE for node in plan.nodes for name, _ in node.groups)
+        arguments = torch.empty_like(values) if keeps_arguments else None  # for derivatives by autograd
         states = state.new_empty(steps + 1, m, batch, hidden)
         scales = state.new_empty(steps, m, batch, 1)
         shares = state.new_tensor(plan.shares).view(n, m, 1, 1)
-        weights = plan.by_node(edges)
+        by_node = plan.by_node(weights)
         states[0] = state
         for t in range(steps):
             now, now_both = values[t % kept_steps], both[t % kept_steps]
             now_arguments = [None] * n if arguments is None else arguments[t % kept_steps]
-            previous = states[t]
-            _state_product(_masked(previous, mask), w_state, out=now_both[0])
-            now_both[0] += projected[t]
-            _highway(previous, now_both[0], plan.nodes[0], out=now[0], argument=now_arguments[0])
-            for j in range(1, n):
-                parent = plan.nodes[j].select(now)
-                plan.nodes[j].multiply(_masked(parent, mask), weights[j], out=now_both[j])
-                _highway(parent, now_both[j], plan.nodes[j], out=now[j], argument=now_arguments[j])
+            for j, node in enumerate(plan.nodes):
+                parent = node.select(now) if j else states[t]
+                node.multiply(masked(parent, mask), by_node[j], out=now_both[j])
+                if j == 0:
+                    now_both[j] += projected[t]
+                _highway(parent, now_both[j], node, out=now[j], argument=now_arguments[j])
             output = (now * shares).sum(0)
             norm = torch.linalg.vector_norm(output, dim=-1, keepdim=True)
             scales[t] = (norm_bound / norm.clamp_min(1e-12)).clamp_max_(1)
             torch.mul(output, scales[t], out=states[t + 1])
         if keep:
             ctx.plan, ctx.norm_bound, ctx.shares = plan, norm_bound, shares
-            ctx.save_for_backward(values, both, arguments, states, scales, mask, w_state, *edges)
+            ctx.save_for_backward(values, both, arguments, states, scales, mask, *weights)
         return states[1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
-        values, both, arguments, states, scales, mask, w_state, *edges = ctx.saved_tensors
-        steps, n, m, batch, hidden = values.shape
-        plan = ctx.plan
-        grad_both = both  # overwritten node by node: it is the largest tensor of a step
+        # The products are overwritten by their gradients, node by node: they are the largest tensor of a step.
+        values, grad_both, arguments, states, scales, mask, *weights = ctx.saved_tensors
+        plan, (steps, n) = ctx.plan, values.shape[:2]
         carried = torch.zeros_like(states[0])
-        grad_nodes = values.new_empty(n, m, batch, hidden)
-        w_state_t, weights_t = w_state.mT, plan.by_node([edge.t() for edge in edges])
+        grad_nodes = torch.empty_like(values[0])
+        by_node = plan.by_node([weight.t() for weight in weights])
         for t in reversed(range(steps)):
             now_arguments = [None] * n if arguments is None else arguments[t]
             grad = _norm_bound_backward(grad_states[t] + carried, states[t + 1], scales[t], ctx.norm_bound)
             torch.mul(grad, ctx.shares, out=grad_nodes)
-            for j in range(n - 1, 0, -1):
-                node = plan.nodes[j]
-                parent = node.select(values[t])
-                direct = _highway_backward(grad_nodes[j], parent, both[t, j], node, grad_both[t, j], now_arguments[j])
-                through = _masked(node.multiply(grad_both[t, j], weights_t[j], torch.empty_like(direct)), mask)
-                node.add_to_parents(grad_nodes, direct.add_(through))
-            direct = _highway_backward(
-                grad_nodes[0], states[t], both[t, 0], plan.nodes[0], grad_both[t, 0], now_arguments[0]
-            )
-            through = _state_product(grad_both[t, 0], w_state_t, out=torch.empty_like(direct))
-            carried = direct.add_(_masked(through, mask))
-        grad_w_state, grads = _over_time(_masked(states[:-1], mask), grad_both[:, 0]), grad_both[:, 0].sum(1)
-        grad_edges = []
-        for j, node in enumerate(plan.nodes[1:], start=1):
-            grad_edges += node.weight_gradients(_masked(node.select(values), mask), grad_both[:, j])
-        return grads, carried, grad_w_state, None, None, None, None, *grad_edges
+            for j, node in reversed(list(enumerate(plan.nodes))):
+                parent = node.select(values[t]) if j else states[t]
+                direct = _highway_backward(grad_nodes[j], parent, grad_both[t, j], node, now_arguments[j])
+                direct += masked(node.multiply(grad_both[t, j], by_node[j], torch.empty_like(direct)), mask)
+                if j > 0:
+                    node.add_to_parents(grad_nodes, direct)
+            carried = direct
+        grad_weights = []
+        for j, node in enumerate(plan.nodes):
+            reads = masked(node.select(values) if j else states[:-1], mask)
+            grad_weights += [_over_time(reads[:, cells], grad_both[:, j, cells]) for _, cells in node.edges]
+        return None, None, None, None, grad_both[:, 0].sum(1), carried, *grad_weights
 
 
 def _over_time(reads: Tensor, grads: Tensor) -> Tensor:
     """The gradient of a weight, [h, k], of what its product reads [T, M, B, h] and the product's gradient."""
     return reads.reshape(-1, reads.shape[-1]).t() @ grads.reshape(-1, grads.shape[-1])
-
-
-def _state_product(x: Tensor, w_state: Tensor, out: Tensor) -> Tensor:
-    """Write x · w_state to `out`, for x [M, B, h], w_state [h, k], and out [M, B, k]."""
-    torch.mm(x.reshape(-1, x.shape[-1]), w_state, out=out.view(-1, out.shape[-1]))
-    return out
 
 
 def _norm_bound_backward(grad: Tensor, bounded: Tensor, scale: Tensor, norm_bound: float) -> Tensor:
@@ -317,7 +272,7 @@ def cell_sequence(
     norm_bound: float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The states of M cells over a sequence.
+    """The states of M cells over a sequence, [T, M, B, H], differentiable once: backward overwrites what it reads.
 
     Args:
         projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells.
@@ -326,11 +281,7 @@ def cell_sequence(
         edges: the weights [Wc, Wh] of each edge, [H, 2H], in the order of `plan.edges`.
         plan: what the cells are.
         norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.
-        mask: what the previous state is multiplied by where node 0 reads it, and a node's state where an edge does,
-            the same at every step, [M, B, H]; None changes nothing.
-
-    Returns:
-        [T, M, B, H]; differentiable in every tensor argument, once: the backward pass overwrites what it read.
+        mask: dropout of every state that a product reads, the same at every step, [M, B, H].
     """
     # Grad mode is off inside forward(); record it here.
-    return _CellSequence.apply(projected, state, w_state, plan, norm_bound, mask, torch.is_grad_enabled(), *edges)
+    return _CellSequence.apply(plan, norm_bound, mask, torch.is_grad_enabled(), projected, state, w_state, *edges)
