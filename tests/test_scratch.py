@@ -206,7 +206,7 @@ def test_the_test_split_is_one_stream(tmp_path):
     trainer = tiny.scratch_trainer(tmp_path, CELL)
     task, model = trainer.task, trainer.task.model.eval()
     tokens = task.corpus.test
-    state, total, previous = model.initial_state(1, 1), 0.0, task.corpus.eos
+    state, total, previous = model.initial_state(1, 1), 0.0, task.corpus.vocabulary.index("<eos>")
     for word in tokens.tolist():
         nll, state = model.score(torch.tensor([[previous]]), torch.tensor([[word]]), [CELL], state)
         total, previous = total + float(nll), word
