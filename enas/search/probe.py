@@ -63,7 +63,7 @@ def choose_threads(task: Task, controller: Controller[Any], num_architectures: i
     process computes with the chosen threads.
 
     Args:
-        task: see `enas.search.trainer.Task`.
+        task: see `enas.search.task.Task`.
         controller: what samples.
         num_architectures: of a step.
     """
