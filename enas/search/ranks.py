@@ -233,7 +233,7 @@ def join(num_gpu: int, timeout: float) -> Ranks:
     """The processes that torchrun began together; `ALONE` where it did not, or began one.
 
     Args:
-        num_gpu: 0 for CPUs; see `enas.runs.run.pick_device`.
+        num_gpu: 0 for CPUs; see `enas.runs.opening.pick_device`.
         timeout: seconds after which a process that does not answer is given up.
     """
     size = num_processes()
