@@ -377,21 +377,14 @@ def test_rows_of_other_data_are_not_taken_over(at_home, monkeypatch):
     assert analysis.node_removal(**{**usual, "data_dir": str(at_home / "moved")}) == found["other"]
 
 
-def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained, monkeypatch):
-    argv, train, calls = [f"--load_path={trained}", *tiny.flags(BUDGET)], run.single, []
-
-    def interrupted(config, architecture):
-        calls.append(architecture)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return train(config, architecture)
-
-    monkeypatch.setattr(run, "single", interrupted)
-    assert node_removal(argv) == 130
+def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained):
+    argv = [f"--load_path={trained}", *tiny.flags(BUDGET)]
     folder = at_home / "analysis_results" / "node_removal" / f"{trained.name}_train_scratch"
-    kept = rows_of(folder)
-    assert [row["architecture"] for row in kept] == [one.to_dict() for one in calls[:2]]
-    assert node_removal(argv) == 0
+    with tiny.in_call(run, "single", 3, tiny.interrupt) as calls:
+        assert node_removal(argv) == 130
+        kept = rows_of(folder)
+        assert [row["architecture"] for row in kept] == [one.to_dict() for _, one in calls[:2]]
+        assert node_removal(argv) == 0
     assert rows_of(folder)[:2] == kept and len(calls) == 1 + len(rows_of(folder))
     assert len(list(folder.parent.iterdir())) == 1
 

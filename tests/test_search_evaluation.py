@@ -89,20 +89,12 @@ def test_the_table_has_every_cell_of_a_small_space(evaluated):
     assert len({row["runs"][0]["validation"] for row in rows}) > 10
 
 
-def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, monkeypatch, evaluated):
-    train, calls = truth.train_from_scratch, []
-
-    def stopped(*args):
-        calls.append(args)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return train(*args)
-
-    monkeypatch.setattr(truth, "train_from_scratch", stopped)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, evaluated):
+    with tiny.in_call(truth, "train_from_scratch", 4, tiny.interrupt) as calls:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(**settings(home, tmp_path, methods=()))
+        assert sum(len(row["runs"]) for row in rows_of(tmp_path / "cells.json")) == 3
         evaluate(**settings(home, tmp_path, methods=()))
-    assert sum(len(row["runs"]) for row in rows_of(tmp_path / "cells.json")) == 3
-    evaluate(**settings(home, tmp_path, methods=()))
     assert len(calls) == 4 + 13 and without_seconds(tmp_path) == without_seconds(evaluated[0])
 
 

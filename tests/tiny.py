@@ -166,6 +166,27 @@ def spy(owner: object, name: str) -> list[tuple[tuple, object]]:
     return calls
 
 
+@contextmanager
+def in_call(owner: object, name: str, number: int, action: Callable[[], object]) -> Iterator[list[tuple]]:
+    """Inside this block the number-th call of a method begins with `action`; gives the arguments of all its calls."""
+    method, calls = getattr(owner, name), []
+
+    def acting(*args):
+        calls.append(args)
+        if len(calls) == number:
+            action()
+        return method(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, acting)
+        yield calls
+
+
+def interrupt() -> None:
+    """What Ctrl-C does where nothing handles it."""
+    raise KeyboardInterrupt
+
+
 def flags(values: dict) -> list[str]:
     """The command line that gives these settings."""
     return [word for name, value in values.items() for word in (f"--{name}", _text(value))]
@@ -233,20 +254,23 @@ def without_clock(state: dict) -> dict:
     return state
 
 
-def difference(a, b, path: str = "state") -> str | None:
-    """Where two nested values first differ by as much as a bit; None when they do not."""
+def difference(a, b, path: str = "state", *, within: float = 0.0) -> str | None:
+    """Where two nested values first differ by as much as a bit, or `within` of 1 + their size; None if nowhere."""
     if type(a) is not type(b):
         return f"{path}: {type(a).__name__} and {type(b).__name__}"
     if isinstance(a, torch.Tensor):
         same = a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+        if not same and within and a.shape == b.shape and a.is_floating_point():
+            same = torch.allclose(a, b, within, within, equal_nan=True)
         return None if same else path
     if isinstance(a, (list, tuple)):
         a, b = dict(enumerate(a)), dict(enumerate(b))
     if not isinstance(a, dict):
-        return None if a == b else f"{path}: {a!r} and {b!r}"
+        same = a == b or (isinstance(a, float) and abs(a - b) < within * (1 + abs(a)))
+        return None if same else f"{path}: {a!r} and {b!r}"
     if list(a) != list(b):
         return f"{path}: keys {list(a)} and {list(b)}"
-    return next(filter(None, (difference(a[key], b[key], f"{path}.{key}") for key in a)), None)
+    return next(filter(None, (difference(a[key], b[key], f"{path}.{key}", within=within) for key in a)), None)
 
 
 def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
