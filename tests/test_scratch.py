@@ -201,18 +201,6 @@ def test_nothing_finite_is_nothing_to_test(tmp_path):
         trainer.test()
 
 
-def test_the_test_split_is_one_stream(tmp_path):
-    """With a batch of 1 every word is read with all that came before it: perplexity by a loop over single words."""
-    trainer = tiny.scratch_trainer(tmp_path, CELL)
-    task, model = trainer.task, trainer.task.model.eval()
-    tokens = task.corpus.test
-    state, total, previous = model.initial_state(1, 1), 0.0, task.corpus.vocabulary.index("<eos>")
-    for word in tokens.tolist():
-        nll, state = model.score(torch.tensor([[previous]]), torch.tensor([[word]]), [CELL], state)
-        total, previous = total + float(nll), word
-    assert task.evaluate(CELL, "test") == pytest.approx(math.exp(total / len(tokens)), rel=1e-6)
-
-
 # --- random lengths ---------------------------------------------------------------------------------------------------
 
 
@@ -226,25 +214,6 @@ def test_the_learning_rate_follows_the_length(tmp_path, is_random):
     lengths = [len(inputs) for (inputs, *_), _ in calls]
     assert (len(set(lengths)) > 3) is is_random
     assert rates == pytest.approx([3.0 * length / 20 if is_random else 3.0 for length in lengths])
-
-
-# --- resume -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path):
-    """Its average goes on too."""
-    settings = {"max_epoch": 5, "shared_lr": 30.0, "scratch_asgd_patience": 1}
-    whole = tiny.scratch_trainer(tmp_path / "whole", CELL, **settings)
-    whole.train()
-    first = tiny.scratch_trainer(tmp_path / "parts", CELL, **settings)
-    first.config = replace(first.config, max_epoch=3)
-    first.train()
-    second = tiny.scratch_trainer(tmp_path / "parts", CELL, **{**settings, "random_seed": 99})
-    second.load_state_dict(second.checkpoints.load_newest())
-    second.train()
-    states = [tiny.without_clock(trainer.state_dict()) for trainer in (whole, second)]
-    assert tiny.difference(*states) is None
-    assert states[0]["average"] is not None
 
 
 # --- the LSTM ---------------------------------------------------------------------------------------------------------

@@ -120,16 +120,6 @@ def test_uniform_samples_need_a_space(tmp_path):
         Trainer(made.task, made.controller, Config(**tiny.settings(tmp_path, controller_start=0.5)))
 
 
-def test_the_controller_is_rewarded_without_dropout(tmp_path):
-    """The same minibatch of validation gives the same reward, whatever dropout would have drawn."""
-    trainer = tiny.trainer(tmp_path)
-    trainer.train_shared()
-    cells, state = trainer.controller.sample(2).architectures, copy.deepcopy(trainer.task.state_dict())
-    first = trainer.task.rewards(cells)
-    trainer.task.load_state_dict(state)
-    assert torch.equal(trainer.task.rewards(cells), first)
-
-
 @pytest.mark.parametrize(
     ("baseline", "num", "sizes"),
     [

@@ -25,11 +25,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
+from enas.cnn.operations import CONVOLUTIONS
 from enas.config import Config
 from enas.data.builtin import SPLITS
+from enas.rnn.cell import ACTIVATIONS
 from enas.runs.opening import cost_of, make_problem, make_trainer
 from enas.search import precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
+from enas.search.registry import SPACES
 
 main = partial(run_command, "search")
 ROOT = Path(__file__).resolve().parent.parent
@@ -185,6 +189,19 @@ def in_call(owner: object, name: str, number: int, action: Callable[[], object])
 def interrupt() -> None:
     """What Ctrl-C does where nothing handles it."""
     raise KeyboardInterrupt
+
+
+@contextmanager
+def registering() -> Iterator[None]:
+    """What is registered inside this block is forgotten after it."""
+    tables = (SPACES, ACTIVATIONS, OPERATIONS, CONVOLUTIONS, MACRO_OPERATIONS, MICRO_OPERATIONS)
+    before = [table.copy() for table in tables]
+    try:
+        yield
+    finally:
+        for table, entries in zip(tables, before, strict=True):
+            table.clear()
+            (table.update if isinstance(table, dict) else table.extend)(entries)
 
 
 def flags(values: dict) -> list[str]:
