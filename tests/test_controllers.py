@@ -239,7 +239,6 @@ ONE_NODE = MicroCell(((0, 1),), (("sep3x3",) * 2,))
     ("name", "architecture", "message"),
     [
         ("cells", RNNCell(("ReLU",) * 2, (0,)), "the cell has 2 nodes, but the space has cells of 3"),
-        ("cells", RNNCell(("ReLU",) * 4, (0, 0, 0)), "the cell has 4 nodes, but the space has cells of 3"),
         ("cells", RNNCell(("ReLU", "tanh", "sigmoid"), (0, 0)), "cannot encode sigmoid"),
         ("cells", RNNCell(("ReLU",) * 4, (0, 0, 0)).remove_node(1), "a cell with removed nodes has no encoding"),
         ("flexible", RNNCell(("ReLU",) * 2, (0,)), "the cell has 2 nodes, but the space has cells of 3 to 4"),

@@ -493,7 +493,6 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"budget": "nonesuch"}, "config nonesuch: no such variation"),
         ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, ema"),
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
-        ({"backend": "slurm"}, "--backend: invalid choice: 'slurm'"),
         ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),
         ({"num_truth": 40}, "num_truth is 40, but the space has 16 architectures"),
         ({"backend": "ray"}, "backend ray is not installed; pip install 'enas[ray]'"),

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import runpy
 import shutil
 import subprocess
@@ -315,6 +316,11 @@ def run_script(script: str | Path, argv: list[str]) -> int:
         patch.setattr("sys.argv", [str(script), *argv])
         runpy.run_path(str(ROOT / script), run_name="__main__")
     return end.value.code
+
+
+def refused(message: str, kind: type[Exception] = ValueError):
+    """An error of one line whose text contains `message`, word for word."""
+    return pytest.raises(kind, match=r"\A(?=[^\n]*\Z).*" + re.escape(message))
 
 
 def refusal(argv: list[str], folder: Path, capsys, command: Callable = main) -> str:
