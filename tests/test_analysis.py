@@ -11,16 +11,15 @@ from functools import partial
 import pictures
 import pytest
 import tiny
-from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from strategies import cells
+from strategies import cells, macro_networks, micro_networks
 
 from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.errors import TrainingDivergedError, UserError
+from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
 from enas.runs import run
 from enas.runs.commands import execute
@@ -388,16 +387,9 @@ def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained):
 
 
 def test_a_variant_that_diverges_leaves_a_row_that_says_so(at_home, monkeypatch):
-    bad, single = GIVEN["rnn"].remove_node(2), run.single
-
-    def diverging(config, architecture):
-        if architecture == bad:
-            raise TrainingDivergedError("training diverged")
-        return single(config, architecture)
-
-    monkeypatch.setattr(run, "single", diverging)
-    settings = settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
-    scores = [row["test_perplexity"] for row in analysis.node_removal(**settings)]
+    bad, settings = GIVEN["rnn"].remove_node(2), settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
+    with tiny.in_call(run, "single", lambda _, architecture: architecture == bad, tiny.diverge):
+        scores = [row["test_perplexity"] for row in analysis.node_removal(**settings)]
     assert [math.isnan(score) for score in scores] == [False, False, True, False]
     (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
     written = [row["test_perplexity"] for row in rows_of(folder)]

@@ -6,10 +6,9 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
 import tiny
-from cnn_strategies import macro_networks, micro_cells, micro_networks
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import cells
+from strategies import cells, macro_networks, micro_cells, micro_networks
 
 from enas.cnn.macro import MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroCell, MicroNetwork

@@ -3,10 +3,9 @@
 import pytest
 import tiny
 import torch
-from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import cells
+from strategies import cells, macro_networks, micro_networks
 from torch.utils.flop_counter import FlopCounterMode
 
 from enas.cnn.cost import macro_cost, micro_cost

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given, settings
 from safetensors.torch import load_file
 from strategies import cells as cells_of
+from strategies import macro_networks, micro_networks
 
 from enas.cli import run_command
 from enas.cnn import export as convolutional

@@ -9,10 +9,9 @@ from functools import partial
 
 import pytest
 import tiny
-from cnn_strategies import macro_networks, micro_cells, micro_networks
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import cells
+from strategies import cells, macro_networks, micro_cells, micro_networks
 
 from enas.cli import run_command
 from enas.cnn.macro import STEM, MacroNetwork

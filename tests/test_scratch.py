@@ -13,9 +13,8 @@ from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
-from enas.rnn.lstm import LSTMModel
+from enas.rnn.cost import nearest_hidden
 from enas.rnn.problem import PROBLEM, load_data, nearest_lstm
-from enas.rnn.settings import LanguageModelConfig
 from enas.rnn.task import LanguageTask
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
@@ -223,16 +222,8 @@ def test_the_learning_rate_follows_the_length(tmp_path, is_random):
 def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     sizes = {"shared_embed": 12, "shared_hid": 12} if tie_weights else {"shared_embed": 10, "shared_hid": 14}
     config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
-    corpus, lstm = load_data(config), nearest_lstm(config)
-
-    def size(model: torch.nn.Module) -> int:
-        return sum(weight.numel() for weight in model.parameters())
-
-    def other(hidden: int) -> LSTMModel:
-        embed = hidden if tie_weights else 10
-        part = LanguageModelConfig(shared_embed=embed, shared_hid=hidden, tie_weights=tie_weights)
-        return LSTMModel(len(corpus.vocabulary), part)
-
-    wanted, found = (size(PROBLEM.scratch_task(config, corpus, one, torch.device("cpu")).model) for one in (CELL, lstm))
-    for hidden in (lstm.hidden - 1, lstm.hidden + 1):
-        assert abs(found - wanted) <= abs(size(other(hidden)) - wanted)
+    corpus = load_data(config)
+    model = PROBLEM.scratch_task(config, corpus, CELL, torch.device("cpu")).model
+    size = sum(weight.numel() for weight in model.parameters())
+    expected = nearest_hidden(size, len(corpus.vocabulary), sizes["shared_embed"], tie_weights)
+    assert nearest_lstm(config).hidden == expected

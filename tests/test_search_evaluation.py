@@ -19,7 +19,6 @@ from PIL import Image
 from enas.cli import run_command
 from enas.cnn.macro import MacroSpace
 from enas.config import Config
-from enas.errors import TrainingDivergedError
 from enas.report.page import report
 from enas.rnn.cell import RNNCell, RNNSpace
 from enas.runs.opening import read_run
@@ -131,16 +130,10 @@ def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
 
 def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys):
     """The others go on, and no figure counts it."""
-    bad, single = architectures_of(RNNSpace(2), 0)[3], search_evaluation.run.single
-
-    def diverging(config, one):
-        if one == bad:
-            raise TrainingDivergedError("training diverged")
-        return single(config, one)
-
-    monkeypatch.setattr(search_evaluation.run, "single", diverging)
+    bad = architectures_of(RNNSpace(2), 0)[3]
     given = settings(home, tmp_path, methods=("search", "uniform", "random_budget"))
-    results = evaluate(**given)
+    with tiny.in_call(search_evaluation.run, "single", lambda _, one: one == bad, tiny.diverge):
+        results = evaluate(**given)
     assert "1 of 16 architectures diverged; controls and τ leave them out" in capsys.readouterr().out
     runs = {RNNCell.from_dict(row["architecture"]): row["runs"][0] for row in rows_of(tmp_path / "cells.json")}
     gone = runs.pop(bad)
@@ -153,13 +146,10 @@ def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypa
     assert evaluate(**given)["methods"]["uniform"] == results["methods"]["uniform"]
 
 
-def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, monkeypatch, capsys):
-    def diverge(*args):
-        raise TrainingDivergedError("training diverged")
-
-    monkeypatch.setattr(search_evaluation.run, "single", diverge)
+def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, capsys):
     argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
-    assert main(argv) == 2
+    with tiny.in_call(search_evaluation.run, "single", lambda *_: True, tiny.diverge):
+        assert main(argv) == 2
     assert "cells.json: every training diverged; lower the learning rate in " in capsys.readouterr().err
 
 

@@ -30,6 +30,7 @@ from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATI
 from enas.cnn.operations import CONVOLUTIONS
 from enas.config import Config
 from enas.data.builtin import SPLITS
+from enas.errors import TrainingDivergedError
 from enas.rnn.cell import ACTIVATIONS
 from enas.runs.opening import cost_of, make_problem, make_trainer
 from enas.search import precision
@@ -172,13 +173,13 @@ def spy(owner: object, name: str) -> list[tuple[tuple, object]]:
 
 
 @contextmanager
-def in_call(owner: object, name: str, number: int, action: Callable[[], object]) -> Iterator[list[tuple]]:
-    """Inside this block the number-th call of a method begins with `action`; gives the arguments of all its calls."""
+def in_call(owner: object, name: str, when: int | Callable, action: Callable[[], object]) -> Iterator[list[tuple]]:
+    """Let the `when`-th call of a method, or each whose arguments `when` holds for, begin with `action`; gives all."""
     method, calls = getattr(owner, name), []
 
     def acting(*args):
         calls.append(args)
-        if len(calls) == number:
+        if when(*args) if callable(when) else when == len(calls):
             action()
         return method(*args)
 
@@ -190,6 +191,11 @@ def in_call(owner: object, name: str, number: int, action: Callable[[], object])
 def interrupt() -> None:
     """What Ctrl-C does where nothing handles it."""
     raise KeyboardInterrupt
+
+
+def diverge() -> None:
+    """What training ends in whose losses stay not finite."""
+    raise TrainingDivergedError("training diverged")
 
 
 @contextmanager
