@@ -466,7 +466,8 @@ def test_files_give_the_same_minibatches_as_memory(both):
             assert torch.equal(images, same_images) and torch.equal(labels, same_labels)
 
 
-def test_reading_ahead_does_not_move_the_cursor(both):
+def test_reading_ahead_moves_neither_the_cursor_nor_global_random_states(both):
+    before = torch.get_rng_state()
     expected = [images for images, _ in itertools.islice(TrainingImages(both[0].train, 5, seed=3), 6)]
     batches, resumed = (TrainingImages(both[1].train, 5, seed=3) for _ in range(2))
     for _ in range(3):
@@ -474,12 +475,6 @@ def test_reading_ahead_does_not_move_the_cursor(both):
     assert batches.state_dict()["cursor"] == 3
     resumed.load_state_dict(batches.state_dict())
     assert all(torch.equal(next(resumed)[0], images) for images in expected[3:])
-
-
-def test_workers_leave_global_random_states_alone(both):
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    next(TrainingImages(both[1].train, 5, seed=3))
     assert torch.equal(torch.get_rng_state(), before)
 
 

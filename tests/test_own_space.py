@@ -37,14 +37,14 @@ def home(tmp_path_factory):
     return folder, search, outputs
 
 
-def test_it_searches_and_learns(home):
+def test_it_searches_learns_and_resumes(home):
     _, search, outputs = home
     results = json.loads((search / "results.json").read_text())
     scores = [entry["validation_accuracy"] for entry in results["history"]]
     assert results["network_type"] == "table" and results["epoch"] == 4
     assert scores[-1] > 0.6  # of three spirals; chance is a third
     assert all(math.isfinite(entry["reward"]) for entry in results["history"])
-    assert "1,500 points to train on" in outputs[0]
+    assert "1,500 points to train on" in outputs[0] and "resumed in epoch 4" in outputs[3]
 
 
 def test_it_derives_draws_and_trains_from_scratch(home):
@@ -57,10 +57,6 @@ def test_it_derives_draws_and_trains_from_scratch(home):
     assert results["mode"] == "train_scratch" and results["test_accuracy"] > 0.5
     assert json.loads((scratch / "params.json").read_text())["table_layers"] == 4
     assert {path.suffix for path in scratch.glob("architecture.*")} in ({".json", ".png"}, {".json", ".dot"})
-
-
-def test_it_resumes(home):
-    assert "resumed in epoch 4" in home[2][3]
 
 
 def test_its_own_settings_are_flags_with_bounds(tmp_path, capsys):
