@@ -14,9 +14,11 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 
 import pytest
+import tiny
 import torch
 import torch.distributed as dist
 
@@ -41,18 +43,6 @@ def start(settings: dict) -> None:
         run.train(Config(**settings))
 
 
-def in_step(step: int, action: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
-    calls, shared_loss = [], LanguageTask.shared_loss
-
-    def acting(self, cells):
-        calls.append(cells)
-        if len(calls) == step:
-            action()
-        return shared_loss(self, cells)
-
-    patch.setattr(LanguageTask, "shared_loss", acting)
-
-
 def fail() -> None:
     raise UserError("a file is gone")
 
@@ -73,11 +63,10 @@ for text in sys.argv[1:]:
     settings = json.loads(text)
     stop, fails = settings.pop("stop", 0), settings.pop("fail", 0)
     spoils, last = settings.pop("spoil", False), settings.pop("last", {})
-    with pytest.MonkeyPatch.context() as patch:
-        if stop and IS_LAST:
-            in_step(stop, lambda: signal.raise_signal(signal.SIGTERM), patch)
-        if fails and IS_LAST:
-            in_step(fails, fail, patch)
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as acting:
+        if IS_LAST:
+            for step, action in ((stop, partial(signal.raise_signal, signal.SIGTERM)), (fails, fail)):
+                acting.enter_context(tiny.in_call(LanguageTask, "shared_loss", step, action))
         if spoils and IS_LAST:
             spoil(patch)
         status = guarded(lambda given={**settings, **(last if IS_LAST else {})}: start(given))

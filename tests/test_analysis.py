@@ -11,16 +11,15 @@ from functools import partial
 import pictures
 import pytest
 import tiny
-from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from strategies import cells
+from strategies import cells, macro_networks, micro_networks
 
 from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.errors import TrainingDivergedError, UserError
+from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
 from enas.runs import run
 from enas.runs.commands import execute
@@ -319,7 +318,6 @@ FILES = {
         ("rnn", "--load_path nonesuch", "load_path nonesuch: no such run"),
         ("rnn", "--mode single", "mode is 'single'; an ablation takes derive or train_scratch"),
         ("rnn", "--max_batches 0", "max_batches is 0; it must be at least 1"),
-        ("rnn", "--max_batch 3", "unknown flag --max_batch; did you mean --max_batches?"),
         ("rnn", "--dag_path nonesuch.json", "nonesuch.json: no such file"),
         ("rnn", "--dag_path one.json", "a recurrent cell with nothing to remove: node 0 cannot be removed: only it"),
         ("rnn", "--dag_path lstm", "lstm: no such file; an architecture is a JSON file"),
@@ -327,7 +325,6 @@ FILES = {
         ("rnn", "--dag_path long.json", "the cell has node 4, but the shared model has nodes 0 … 3"),
         ("macro", "--mode train_scratch --dag_path layer.json", "a macro network with nothing to remove: layer 0"),
         ("macro", "--dag_path deep.json", "the network has 4 layers, but the shared model has 3"),
-        ("macro", "--dag_path micro.json", "micro.json: is a micro network; a macro network is needed here"),
         ("micro", "--dag_path lone.json", "a micro network with nothing to remove: normal cell: node 2 cannot be"),
         ("micro", "--dag_path large.json", "the normal cell has node 4, but the shared model has nodes 2 … 3"),
         ("micro", "--network_type rnn", "network_type is 'rnn', but the run "),
@@ -377,36 +374,22 @@ def test_rows_of_other_data_are_not_taken_over(at_home, monkeypatch):
     assert analysis.node_removal(**{**usual, "data_dir": str(at_home / "moved")}) == found["other"]
 
 
-def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained, monkeypatch):
-    argv, train, calls = [f"--load_path={trained}", *tiny.flags(BUDGET)], run.single, []
-
-    def interrupted(config, architecture):
-        calls.append(architecture)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return train(config, architecture)
-
-    monkeypatch.setattr(run, "single", interrupted)
-    assert node_removal(argv) == 130
+def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained):
+    argv = [f"--load_path={trained}", *tiny.flags(BUDGET)]
     folder = at_home / "analysis_results" / "node_removal" / f"{trained.name}_train_scratch"
-    kept = rows_of(folder)
-    assert [row["architecture"] for row in kept] == [one.to_dict() for one in calls[:2]]
-    assert node_removal(argv) == 0
+    with tiny.in_call(run, "single", 3, tiny.interrupt) as calls:
+        assert node_removal(argv) == 130
+        kept = rows_of(folder)
+        assert [row["architecture"] for row in kept] == [one.to_dict() for _, one in calls[:2]]
+        assert node_removal(argv) == 0
     assert rows_of(folder)[:2] == kept and len(calls) == 1 + len(rows_of(folder))
     assert len(list(folder.parent.iterdir())) == 1
 
 
 def test_a_variant_that_diverges_leaves_a_row_that_says_so(at_home, monkeypatch):
-    bad, single = GIVEN["rnn"].remove_node(2), run.single
-
-    def diverging(config, architecture):
-        if architecture == bad:
-            raise TrainingDivergedError("training diverged")
-        return single(config, architecture)
-
-    monkeypatch.setattr(run, "single", diverging)
-    settings = settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
-    scores = [row["test_perplexity"] for row in analysis.node_removal(**settings)]
+    bad, settings = GIVEN["rnn"].remove_node(2), settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
+    with tiny.in_call(run, "single", lambda _, architecture: architecture == bad, tiny.diverge):
+        scores = [row["test_perplexity"] for row in analysis.node_removal(**settings)]
     assert [math.isnan(score) for score in scores] == [False, False, True, False]
     (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
     written = [row["test_perplexity"] for row in rows_of(folder)]

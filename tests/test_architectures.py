@@ -5,10 +5,10 @@ import re
 from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
-from cnn_strategies import macro_networks, micro_cells, micro_networks
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import cells
+from strategies import cells, macro_networks, micro_cells, micro_networks
 
 from enas.cnn.macro import MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroCell, MicroNetwork
@@ -37,11 +37,6 @@ NAMES = {
 }  # fmt: skip
 every_kind = pytest.mark.parametrize("kind", STRATEGIES)
 every_graph = pytest.mark.parametrize("kind", [RNNCell, MacroNetwork, MicroCell])
-
-
-def refused(message: str):
-    """A ValueError whose text contains `message`, word for word."""
-    return pytest.raises(ValueError, match=re.escape(message))
 
 
 def replaced(architecture, name: str, *node):
@@ -176,7 +171,7 @@ CONV = ("conv3x3",)
     ],
 )
 def test_what_is_no_architecture(kind, parts, message):
-    with refused(message):
+    with tiny.refused(message):
         kind(*parts)
 
 
@@ -208,7 +203,6 @@ def test_decode_undoes_encode_whatever_the_order_of_names(kind, data):
     ("kind", "decisions", "message"),
     [
         (RNNCell, [], "a cell is an odd number of integers, 2N-1 for N nodes; got 0"),
-        (RNNCell, [0, 0], "a cell is an odd number of integers, 2N-1 for N nodes; got 2"),
         (RNNCell, [0, 0, 4], "activation number 4 is not in 0 … 3"),
         (RNNCell, [0, 1, 0], "node 1 reads node 1, which is not an earlier node of the cell"),
         (RNNCell, [0.0], "a cell is a list of integers"),
@@ -222,7 +216,7 @@ def test_decode_undoes_encode_whatever_the_order_of_names(kind, data):
     ],
 )
 def test_integers_that_are_no_architecture(kind, decisions, message):
-    with refused(message):
+    with tiny.refused(message):
         kind.decode(decisions)
 
 
@@ -238,7 +232,7 @@ def test_integers_that_are_no_architecture(kind, decisions, message):
     ],
 )
 def test_what_the_integers_cannot_say(architecture, names, message):
-    with refused(message):
+    with tiny.refused(message):
         architecture.encode(names)
 
 
@@ -255,7 +249,7 @@ def test_json_and_files_come_back(kind, data, tmp_path_factory):
     path = tmp_path_factory.mktemp("architectures") / "architecture.json"
     path.write_text(text, encoding="utf-8")
     assert kind.load(path) == kind.load(str(path)) == load_architecture(path) == architecture
-    with refused("not JSON: "):
+    with tiny.refused("not JSON: "):
         kind.from_json(text[: data.draw(st.integers(0, len(text) - 1))])
 
 
@@ -280,16 +274,15 @@ RNN_KEYS = "activations, cell_output, nodes, num_blocks, previous, type"
         (MICRO_CELL, {"type": "cnn_micro"}, "architecture type is 'cnn_micro', not 'cnn_micro_cell'"),
         (MICRO_CELL, {"inputs": [0, 0, 0, 0]}, "each item of inputs of a convolutional cell must be a list"),
         (MICRO_CELL, {"colour": 1}, "a convolutional cell needs the keys cell_output, inputs, nodes, num_blocks, oper"),
-        (LONE, {"num_blocks": True}, "num_blocks is True, but the others make it 1"),
         (MICRO, {"colour": 1}, "a micro network needs the keys normal, reduction, type; found colour, normal, reduct"),
     ],
 )
 def test_json_that_is_no_architecture(architecture, change, message):
     changed = architecture.to_dict() | change
-    with refused(message):
+    with tiny.refused(message):
         type(architecture).from_json(json.dumps(changed))
     if architecture is MICRO_CELL:
-        with refused(message):
+        with tiny.refused(message):
             MicroNetwork.from_dict(MICRO.to_dict() | {"reduction": changed})
 
 
@@ -305,7 +298,7 @@ def test_json_that_is_no_architecture(architecture, change, message):
 def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path, content, message):
     path = tmp_path / "cell.json"
     path.write_bytes(content)
-    with refused(f"{path}: {message}"):
+    with tiny.refused(f"{path}: {message}"):
         RNNCell.load(path)
     for missing in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(FileNotFoundError, match=re.escape(f"{missing}: no such file")):
@@ -410,5 +403,5 @@ def test_edits_of_a_network_are_those_of_its_cells(network, data):
     ],
 )
 def test_edits_that_are_refused(edit, message):
-    with refused(message):
+    with tiny.refused(message):
         edit()

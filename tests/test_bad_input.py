@@ -26,35 +26,25 @@ def _flags(folder: Path, **changes) -> list[str]:
         ("--num_blokcs 5", "unknown flag --num_blokcs; did you mean --num_blocks?"),
         ("--num_block 5", "unknown flag --num_block; did you mean --num_blocks?"),  # flags are not abbreviated
         ("train", "unexpected argument 'train'"),
-        ("--num_blocks 0", "num_blocks is 0; it must be at least 1"),
         ("--num_blocks many", "--num_blocks: invalid int value: 'many'"),
         ("--num_blocks", "--num_blocks: expected one argument"),
         ("--tie_weights rue", "--tie_weights: 'rue' is not true or false"),
-        ("--tie_weights none", "--tie_weights: 'none' is not true or false"),
         ("--shared_optim adagrad", "--shared_optim: invalid choice: 'adagrad' (choose from"),
         ("--network_type gnn", "--network_type: invalid choice: 'gnn'"),
-        ("--shared_rnn_activations ,", "shared_rnn_activations is ()"),
         ("--num_gpu 99", "num_gpu is 99, but this machine has"),
         ("--num_gpu -2", "num_gpu is -2"),
-        ("--shared_embed 16", "shared_embed is 16 and shared_hid 8; make them equal, or set tie_weights to false"),
         ("--train_type flexible --num_blocks 2", "num_blocks is 2; it must be at least 3 for train_type flexible"),
-        ("--config config_our", "did you mean config_ours?"),
-        ("--config {folder}/code.py", "code.py, line 1: a config file holds lines like batch_size = 64"),
         # The data; the tests of each kind of data have the other errors.
         ("--batch_size 100000", "tiny, train.txt: "),
         ("--dataset tinyy", "did you mean tiny?"),
-        ("--dataset ../tiny", "dataset name '../tiny' is not a plain name"),
         ("--dataset mine", "put train.txt, valid.txt and test.txt into {folder}/data/mine"),
-        ("--dataset file", "{folder}/data/file: is a file"),
         ("--dataset ptb", "get it with: python -m enas download ptb"),
-        ("--dataset wikitext", "get it with: python -m enas download wikitext"),
         # Other runs and architectures.
         ("--log_dir {folder}/data/file", "choose another --log_dir"),
         ("--load_path nonesuch", "load_path nonesuch: no such run, neither as a path nor in "),
         ("--load_path {folder}/data/file", "{folder}/data/file: not a run folder"),
         ("--mode derive", "no run of orig on tiny; make one with: python main.py --dataset tiny --train_type orig"),
         ("--mode test --dataset other", "no run of orig on other; make one with: python main.py"),
-        ("--mode train_scratch --train_type hardcoded", "no run of hardcoded on tiny"),
         ("--mode single", "name its JSON file with --dag_path, or lstm"),
         ("--mode single --dag_path nonesuch.json", "nonesuch.json: no such file"),
     ],
@@ -62,7 +52,6 @@ def _flags(folder: Path, **changes) -> list[str]:
 def test_a_command_line(tmp_path, capsys, wrong, says):
     argv = _flags(tmp_path)
     (tmp_path / "data" / "file").write_text("a b c")
-    (tmp_path / "code.py").write_text("import os\nos.mkdir('x')")
     line = tiny.refusal([*argv, *wrong.format(folder=tmp_path).split()], tmp_path, capsys)
     assert says.format(folder=tmp_path) in line
     assert not (tmp_path / "logs").exists()
@@ -138,7 +127,6 @@ GOING_ON = ("train", "derive")
         (GOING_ON, _spoilt("params.json", b"\xff\xfe"), "params.json: not JSON"),
         (GOING_ON, _spoilt("params.json", b"[]"), "params.json: holds a list"),
         (GOING_ON, _spoilt("params.json", b'{"num_blokcs": 3}'), "did you mean num_blocks?"),
-        (GOING_ON, _spoilt("params.json", b'{"num_blocks": "3"}'), "num_blocks is '3'; it must be of type int"),
         (GOING_ON, _spoilt("params.json", None), "not a run folder: params.json is missing"),
         (GOING_ON, _spoilt("data.json", None), "data.json: cannot be read"),
         (GOING_ON, _spoilt("data.json", b"{}"), "data.json: does not say what the data was"),
@@ -173,10 +161,8 @@ def test_a_run_of_another_mode(capsys, runs):
     ("modes", "wrong", "says"),
     [
         (GOING_ON, "--num_blocks 5", "num_blocks is 5, but the run"),
-        (GOING_ON, "--train_type random", "train_type is 'random', but the run"),
         (GOING_ON, "--shared_lr 2", "shared_lr is 2.0, but the run"),
         (GOING_ON, "--derive_num_sample 0", "derive_num_sample is 0; it must be at least 1"),
-        (GOING_ON, "--num_gpu 99", "num_gpu is 99"),
         (("train_scratch",), "--num_blocks 9", "num_blocks is 9, but the run"),
         (("derive",), "--derive_finalists 3", "derive_finalists is 3; they come from the derive_shortlist, which is 1"),
         (("test",), "--dag_path lstm", "lstm: no such file"),

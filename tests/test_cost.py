@@ -1,17 +1,16 @@
 """The cost of an architecture is what torch counts in the whole network that is trained from scratch."""
 
 import pytest
+import tiny
 import torch
-from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import cells
+from strategies import cells, macro_networks, micro_networks
 from torch.utils.flop_counter import FlopCounterMode
 
 from enas.cnn.cost import macro_cost, micro_cost
 from enas.cnn.macro import MacroNetwork
-from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
-from enas.cnn.operations import CONVOLUTIONS, register_operation
+from enas.cnn.operations import register_operation
 from enas.cnn.scratch import MacroCNN, MicroCNN
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.rnn.cost import cell_cost, lstm_cost
@@ -77,12 +76,8 @@ def test_an_lstm(tie):
 
 
 def test_an_operation_of_ones_own_counts():
-    register_operation("dilated", lambda channels, stride: torch.nn.Conv2d(channels, channels, 3, stride, 2, 2))
-    try:
+    with tiny.registering():
+        register_operation("dilated", lambda channels, stride: torch.nn.Conv2d(channels, channels, 3, stride, 2, 2))
         network = MacroNetwork(("dilated",), ((),))
         config = ScratchCNNConfig(scratch_cnn_hid=4)
         assert macro_cost(network, 7, config, (9, 9)) == whole(MacroCNN(network, 7, config), (9, 9))
-    finally:
-        for names in (MACRO_OPERATIONS, MICRO_OPERATIONS):
-            names.remove("dilated")
-        del OPERATIONS["dilated"], CONVOLUTIONS["dilated"]

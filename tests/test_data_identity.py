@@ -16,32 +16,21 @@ from enas.runs import run
 SPLITS = ("train", "valid", "test")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A finished search on text, in a home of its own."""
-    home = tmp_path_factory.mktemp("trained")
-    with tiny.rendering():
-        run.train(run.Config(**tiny.settings(home)))
-    return home
-
-
 def swapped(text: str, one: str, other: str) -> str:
     """Two words in each other's place: the counts and the lengths stay."""
     return " ".join({one: other, other: one}.get(word, word) for word in text.split(" "))
 
 
 @pytest.fixture
-def changed(trained, tmp_path):
+def changed(folder, tmp_path):
     """The run, and the folder of a text where the two most frequent words have changed places."""
-    home = shutil.copytree(trained, tmp_path / "home")
-    data = tmp_path / "other"
-    shutil.copytree(home / "data", data)
+    data = shutil.copytree(tmp_path / "data", tmp_path / "other")
     for split in SPLITS:
         path = data / "tiny" / f"{split}.txt"
         lines = path.read_text().splitlines()
-        words = [word for word in load_corpus("tiny", data_dir=home / "data").vocabulary if "<" not in word][:2]
+        words = [word for word in load_corpus("tiny", data_dir=tmp_path / "data").vocabulary if "<" not in word][:2]
         path.write_text("".join(swapped(line, *words) + "\n" for line in lines))
-    return tiny.only_run(home / "logs"), data
+    return folder, data
 
 
 @pytest.mark.parametrize(
@@ -62,25 +51,22 @@ def test_other_words_with_the_same_counts(changed, tmp_path, capsys, command, mo
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_one_line_of_one_split_more(trained, tmp_path, capsys, split):
-    home = shutil.copytree(trained, tmp_path / "home")
-    path = home / "data" / "tiny" / f"{split}.txt"
+def test_one_line_of_one_split_more(folder, tmp_path, capsys, split):
+    path = tmp_path / "data" / "tiny" / f"{split}.txt"
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
-    argv = ["--load_path", str(tiny.only_run(home / "logs")), "--mode", "test", "--data_dir", str(home / "data")]
-    line = tiny.refusal(argv, tmp_path, capsys)
+    line = tiny.refusal(["--load_path", str(folder), "--mode", "test"], tmp_path, capsys)
     assert f"the {split} split changed; put it back, name it" in line or (split == "train" and "vocabulary" in line)
 
 
-def test_the_same_data_in_another_place_is_the_same(trained, tmp_path):
-    home = shutil.copytree(trained, tmp_path / "home")
-    (home / "data").rename(tmp_path / "moved")
-    found = run.test(tiny.only_run(home / "logs"), data_dir=str(tmp_path / "moved"))
+def test_the_same_data_in_another_place_is_the_same(folder, tmp_path):
+    (tmp_path / "data").rename(tmp_path / "moved")
+    found = run.test(folder, data_dir=str(tmp_path / "moved"))
     assert found["test_perplexity"] > 1
 
 
 def test_what_the_indices_mean_is_in_the_run_folder(trained):
-    saved = json.loads((tiny.only_run(trained / "logs") / "data.json").read_text())
-    assert tuple(saved["names"]) == load_corpus("tiny", data_dir=trained / "data").vocabulary
+    saved = json.loads((trained / "data.json").read_text())
+    assert tuple(saved["names"]) == load_corpus("tiny", data_dir=trained.parent.parent / "data").vocabulary
     assert saved["kind"] == "vocabulary" and set(saved["splits"]) == set(SPLITS)
 
 

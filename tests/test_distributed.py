@@ -2,18 +2,17 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_resume import SignalAt
 from tiny import main
 
 from enas.errors import UserError
@@ -72,29 +71,12 @@ def state_of(settings: dict) -> dict:
     return tiny.newest_state(folder_of(settings))
 
 
-def distance(one, other) -> float:
-    """The largest difference between two states, relative to 1 + the size of the numbers; NaN equals NaN."""
-    if isinstance(one, torch.Tensor):
-        if not one.is_floating_point():
-            return float(not torch.equal(one, other))
-        return float(((one - other).abs() / (1 + one.abs())).nan_to_num().max()) if one.numel() else 0.0
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        return max((distance(one[key], other[key]) for key in one), default=0.0)
-    if isinstance(one, (list, tuple)):
-        assert len(one) == len(other)
-        return max((distance(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
-    if isinstance(one, float):
-        return abs(one - other) / (1 + abs(one))
-    return float(one != other)
-
-
 @pytest.mark.parametrize("kind", ["search", "macro", "scratch"])
 def test_two_processes_train_as_one_does(both, kind):
     alone, together, _ = both
     one, two = state_of(alone[kind]), state_of(together[kind])
     # The state of the text, the place in it, every random state, the optimisers, the baseline and the history.
-    assert distance(one, two) < 1e-4
+    assert tiny.difference(one, two, within=1e-4) is None
 
 
 def test_the_first_process_alone_speaks_and_writes(both):
@@ -106,26 +88,11 @@ def test_the_first_process_alone_speaks_and_writes(both):
         assert out.count(f"{folder}/results.json") == 1
 
 
-def test_what_two_processes_saved_one_goes_on_with_and_the_other_way_round(both, tmp_path):
-    alone, together, _ = both
-    one, two = (
-        shutil.copytree(folder_of(settings["search"]), tmp_path / name)
-        for name, settings in (("one", alone), ("two", together))
-    )
-    run.resume(two, max_epoch=3)
-    status, _, err = tiny.finish(torchrun(str(WORKER), json.dumps({"load_path": str(one), "max_epoch": 3})))
-    assert status == 0, err
-    for copy in (one, two):
-        assert tiny.newest_state(copy)["progress"]["epoch"] == 3
-
-
-def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(tmp_path, monkeypatch):
+def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(tmp_path):
     """The architectures of its next step, and the states that they go on from, were those of another number."""
     names = ("one", "two", "whole", "same")
     settings = {name: tiny.settings(tmp_path / "text", log_dir=str(tmp_path / name)) for name in names}
-    with monkeypatch.context() as patch:
-        interrupting = SignalAt(LanguageTask.shared_loss, 3, signal.SIGTERM)
-        patch.setattr(LanguageTask, "shared_loss", lambda *args: interrupting(*args))
+    with tiny.in_call(LanguageTask, "shared_loss", 3, partial(signal.raise_signal, signal.SIGTERM)):
         assert main(tiny.flags(settings["one"])) == 143
     runs = [settings["whole"], settings["same"] | {"stop": 3}, settings["two"] | {"stop": 3}]
     resumed = [{"load_path": str(tmp_path / name / "*")} for name in ("same", "one")]
@@ -266,7 +233,7 @@ def test_a_restarted_run_goes_on_bit_for_bit(tmp_path):
     status, _, err = tiny.finish(process)
     assert status == 0, err
     whole, killed = (tiny.newest_state(tiny.only_run(tmp_path / name / "logs")) for name in ("whole", "killed"))
-    assert distance(whole, killed) == 0
+    assert tiny.difference(whole, killed) is None
 
 
 @pytest.mark.slow

@@ -71,17 +71,11 @@ GOOD = GOOD_ARCHIVES["toy.tgz"]
 def catalogue(monkeypatch):
     """Two datasets without a network: `toy` in files with sums of their own, `pack` in an archive with one."""
     monkeypatch.setenv("no_proxy", "*")
-    nowhere = f"https://127.0.0.1:{free_port()}/"
+    nowhere = "https://127.0.0.1:9/"  # where nobody listens
     toy = [DataFile(name, ORIGINAL[name], sha256(data), nowhere + ORIGINAL[name]) for name, data in CONTENT.items()]
     pack = [DataFile(name, ORIGINAL[name]) for name in CONTENT]
     monkeypatch.setitem(CATALOGUE, "toy", Dataset("toy", tuple(toy)))
     monkeypatch.setitem(CATALOGUE, "pack", Dataset("pack", tuple(pack), nowhere + "pack.tgz", sha256(GOOD)))
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

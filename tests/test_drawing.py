@@ -6,10 +6,9 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given
 from PIL import Image
-from strategies import cells
+from strategies import cells, macro_networks, micro_networks
 from tiny import needs_dot
 
 from enas.cnn.drawing import macro_graph, micro_graph

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from cnn_strategies import macro_networks, micro_networks
 from hypothesis import given, settings
 from safetensors.torch import load_file
 from strategies import cells as cells_of
+from strategies import macro_networks, micro_networks
 
 from enas.cli import run_command
 from enas.cnn import export as convolutional
@@ -33,7 +33,7 @@ from enas.export.onnx_file import PACKAGES, write_onnx
 from enas.rnn import export as recurrent
 from enas.rnn import reference as rnn_reference
 from enas.rnn.activations import register_activation
-from enas.rnn.cell import ACTIVATIONS, RNNCell
+from enas.rnn.cell import RNNCell
 from enas.rnn.reference import Cell
 from enas.rnn.settings import SharedRNNConfig
 from enas.rnn.shared import SharedRNN
@@ -129,7 +129,7 @@ def test_packed_sequences_and_those_without_steps_are_refused():
 
 
 def test_an_activation_that_a_user_registers_leaves_the_project_if_it_has_a_name_in_torch():
-    try:
+    with tiny.registering():
         register_activation("softplus", "torch.nn.functional.softplus")
         register_activation("mine", torch.sin)
         network, x = cell_of(5, 4, cell=RNNCell(("softplus",), ())), torch.randn(1, 3, 5)
@@ -137,9 +137,6 @@ def test_an_activation_that_a_user_registers_leaves_the_project_if_it_has_a_name
         torch.testing.assert_close(network(x)[0][0], gate.sigmoid() * torch.nn.functional.softplus(value))
         with pytest.raises(UserError, match="activation mine is not a function of torch; an exported cell could not"):
             recurrent.functions(RNNCell(("tanh", "mine"), (0,)))
-    finally:
-        for name in ("softplus", "mine"):
-            ACTIVATIONS.pop(name, None)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import io
 import itertools
 import pickle
 import random
-import re
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +22,6 @@ from enas.cnn.folder import FileImages, read_image
 from enas.cnn.images import ROTATIONS, load_images, stratified_choice
 from enas.data import builtin
 from enas.data.builtin import SPLITS
-
-
-def refused(message: str, kind: type[Exception] = ValueError):
-    """An error of one line whose text contains `message`, word for word."""
-    return pytest.raises(kind, match=r"\A(?=[^\n]*\Z).*" + re.escape(message))
 
 
 def load(folder: Path, name: str = "mine", **settings):
@@ -119,7 +114,9 @@ def test_the_fine_classes_of_cifar100(tmp_path):
     assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (9, 3, 12)
     assert sorted(dataset.valid.labels.tolist()) == [0, 1, 2]
     (folder / "meta").write_bytes(dump_like_python_2({"label_names": NAMES}))
-    with refused("meta: is not one of CIFAR-100's Python batches (it has no list fine_label_names of class names)"):
+    with tiny.refused(
+        "meta: is not one of CIFAR-100's Python batches (it has no list fine_label_names of class names)"
+    ):
         load_images("cifar100", data_dir=tmp_path)
 
 
@@ -175,7 +172,6 @@ NO_ARRAY, NO_LABELS = "its data is not an array [images, 3072]", "its labels are
 NO_NAMES = "it has no list label_names of class names"
 NO_CIFAR = [  # a file, what it holds, what is wrong with it
     ("data_batch_3", b"", "Ran out of input"),
-    ("data_batch_3", b"not a pickle", ""),
     ("data_batch_3", dump_like_python_2(batch(0))[:-1000], ""),
     ("data_batch_3", dump_like_python_2([1, 2]), "it holds a list"),
     ("data_batch_3", dump_like_python_2({}), NO_ARRAY),
@@ -198,7 +194,7 @@ NO_CIFAR = [  # a file, what it holds, what is wrong with it
 def test_a_file_that_is_not_of_cifar(tmp_path, file, content, says):
     path = write_cifar(tmp_path / "cifar10") / file
     path.write_bytes(content)
-    with refused(f"{path}: is not one of CIFAR-10's Python batches (") as caught:
+    with tiny.refused(f"{path}: is not one of CIFAR-10's Python batches (") as caught:
         load(tmp_path, "cifar10", valid_size=15)
     assert f"({says}" in str(caught.value)
     assert str(caught.value).endswith("remove it, and get it with: python -m enas download cifar10")
@@ -239,7 +235,9 @@ def test_rotation_alone_needs_square_images(tmp_path):
         for name in "ab":
             write(tmp_path / "sorted" / split / name / "0.png", pixels(0, 6, 8))
     assert load(tmp_path, "sorted").train.images.shape == (2, 3, 6, 8)
-    with refused("train/0.png: is 8 × 6 pixels; images without class folders train on rotation and must be square"):
+    with tiny.refused(
+        "train/0.png: is 8 × 6 pixels; images without class folders train on rotation and must be square"
+    ):
         load(tmp_path)
     assert load(tmp_path, image_size=5).train.images.shape == (1, 3, 5, 5)
 
@@ -276,7 +274,7 @@ def test_an_image_too_large_for_memory_is_refused_by_its_header(tmp_path, side):
     Image.new("1", (side, side)).save(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with refused(f"{path}: is {side:,} × {side:,} pixels; images may have 67,108,864: make it smaller"):
+        with tiny.refused(f"{path}: is {side:,} × {side:,} pixels; images may have 67,108,864: make it smaller"):
             read_image(path, image_size=8)
 
 
@@ -387,7 +385,6 @@ NO_DATASET = {  # what is done to a folder -> what is said of it
         for kind in ("EPS", "TIFF", "PPM", "PCX")
     },
     "empty": (lambda at: at("train/dog/1.png").write_bytes(b""), f"train/dog/1.png: {UNREADABLE}; replace or remove"),
-    "text": (lambda at: at("train/dog/1.png").write_text("no"), f"train/dog/1.png: {UNREADABLE}; replace or remove"),
     "cut": (lambda at: patch(at("valid/dog/1.png"), slice(-60, None), b""), f"valid/dog/1.png: {UNREADABLE} ("),
     "garbled": (lambda at: patch(at("valid/dog/1.png"), slice(60, 90), bytes(30)), f"valid/dog/1.png: {UNREADABLE} ("),
     "depth": (
@@ -410,7 +407,7 @@ def test_a_folder_that_is_no_dataset(tmp_path, spoil, says):
     assert load(tmp_path).notes == ()
     spoil(folder.joinpath)
     kind = FileNotFoundError if "no such" in says else ValueError
-    with refused(f"{folder}/{says.format(folder=folder)}", kind):
+    with tiny.refused(f"{folder}/{says.format(folder=folder)}", kind):
         load(tmp_path)
 
 
@@ -431,7 +428,7 @@ def test_what_cannot_be_loaded(tmp_path, name, settings, says):
     (tmp_path / "file").touch()
     if name.startswith("cifar1"):
         write_cifar(tmp_path / name)
-    with refused(says, FileNotFoundError if "no such" in says else ValueError):
+    with tiny.refused(says, FileNotFoundError if "no such" in says else ValueError):
         load(tmp_path, name, **settings)
 
 
@@ -469,7 +466,8 @@ def test_files_give_the_same_minibatches_as_memory(both):
             assert torch.equal(images, same_images) and torch.equal(labels, same_labels)
 
 
-def test_reading_ahead_does_not_move_the_cursor(both):
+def test_reading_ahead_moves_neither_the_cursor_nor_global_random_states(both):
+    before = torch.get_rng_state()
     expected = [images for images, _ in itertools.islice(TrainingImages(both[0].train, 5, seed=3), 6)]
     batches, resumed = (TrainingImages(both[1].train, 5, seed=3) for _ in range(2))
     for _ in range(3):
@@ -477,12 +475,6 @@ def test_reading_ahead_does_not_move_the_cursor(both):
     assert batches.state_dict()["cursor"] == 3
     resumed.load_state_dict(batches.state_dict())
     assert all(torch.equal(next(resumed)[0], images) for images in expected[3:])
-
-
-def test_workers_leave_global_random_states_alone(both):
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    next(TrainingImages(both[1].train, 5, seed=3))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -491,7 +483,7 @@ def test_a_file_that_breaks_later_is_one_line_too(tmp_path):
     dataset = load(tmp_path, memory_limit=0)
     path = tmp_path / "mine" / "valid" / "cat" / "0.png"
     path.write_bytes(b"gone")
-    with refused(f"{path}: is not a readable image; replace or remove it"):
+    with tiny.refused(f"{path}: is not a readable image; replace or remove it"):
         list(evaluation_batches(dataset.valid, 2))
 
 
@@ -547,7 +539,7 @@ def test_minibatches_know_no_global_random_state():
 )
 def test_a_position_in_other_images_is_refused(num, size, seed, says):
     state = TrainingImages(split_of(10), 3, seed=0).state_dict()
-    with refused(says):
+    with tiny.refused(says):
         TrainingImages(split_of(num), size, seed=seed, name="mine, valid").load_state_dict(state)
 
 

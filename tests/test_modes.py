@@ -1,35 +1,48 @@
-"""Every train type and every mode through `run.execute`: what each reads and leaves; see test_printed_commands too."""
+"""Every kind of search through every mode, by `execute`: what each reads and leaves; see test_printed_commands too."""
 
 import json
 import shutil
 
 import pytest
 import tiny
+from test_image import write_cifar
 
+from enas.cnn.macro import MacroNetwork
+from enas.cnn.micro import MicroNetwork
+from enas.cnn.task import VisionTask
 from enas.config import Config
 from enas.rnn.cell import RNNCell
 from enas.rnn.problem import nearest_lstm
 from enas.rnn.task import LanguageTask
+from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.opening import read_run
 from enas.search.architecture import load_architecture
+from enas.search.checkpoint import Checkpoints
+from enas.studies import ablations as analysis
 
-CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
-TYPES = {
-    "orig": {"train_type": "orig"},
-    "flexible": {"train_type": "flexible"},
-    "chain": {"train_type": "hardcoded", "architecture": "chain"},
-    "tree": {"train_type": "hardcoded", "architecture": "tree"},
-    "random": {"train_type": "random"},
+KINDS = {
+    "orig": {"network_type": "rnn", "train_type": "orig"},
+    "flexible": {"network_type": "rnn", "train_type": "flexible"},
+    "chain": {"network_type": "rnn", "train_type": "hardcoded", "architecture": "chain"},
+    "tree": {"network_type": "rnn", "train_type": "hardcoded", "architecture": "tree"},
+    "random": {"network_type": "rnn", "train_type": "random"},
+    "macro": {"network_type": "cnn", "cnn_space": "macro", "train_type": "orig"},
+    "random macro": {"network_type": "cnn", "cnn_space": "macro", "train_type": "random"},
+    "micro": {"network_type": "cnn", "cnn_space": "micro", "train_type": "orig"},
 }
+EACH_KIND = pytest.mark.parametrize("kind", KINDS)
+EACH_SPACE = pytest.mark.parametrize("kind", ["orig", "macro", "micro"])
+TYPES = {"macro": MacroNetwork, "random macro": MacroNetwork, "micro": MicroNetwork}
+GIVEN = {**tiny.NETWORKS, "orig": RNNCell(("tanh", "ReLU", "identity"), (0, 0))}
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with one finished run of each train type."""
+    """A folder with one finished search of each kind, those on text and those on images apart."""
     folder = tmp_path_factory.mktemp("home")
-    for changes in TYPES.values():
-        execute(**tiny.settings(folder, **changes))
+    for kind in KINDS:
+        execute(**settings(folder, kind))
     return folder
 
 
@@ -39,89 +52,142 @@ def copy(home, tmp_path):
     return shutil.copytree(home, tmp_path / "copy")
 
 
-def where(folder, **settings) -> dict:
-    return {
-        "dataset": "tiny", "num_gpu": 0, "data_dir": str(folder / "data"), "log_dir": str(folder / "logs"), **settings
-    }  # fmt: skip
+@pytest.fixture
+def watched(monkeypatch) -> list:
+    """The split of every evaluation, as they come."""
+    splits = []
+
+    def watch(task: type, evaluate) -> None:
+        monkeypatch.setattr(task, "evaluate", lambda *args: (splits.append(args[2]), evaluate(*args))[1])
+
+    for task in (LanguageTask, VisionTask):
+        watch(task, task.evaluate)
+    return splits
 
 
-def run_of(folder, mode: str, **changes):
-    """The one run of a mode whose settings are these."""
-    found = []
-    for path in (folder / "logs").iterdir():
-        params = json.loads((path / "params.json").read_text())
-        if params["mode"] == mode and all(params[name] == value for name, value in changes.items()):
-            found.append(path)
-    (path,) = found
+def part(home, kind: str):
+    """Where the searches of a kind and their data are."""
+    return home / KINDS[kind]["network_type"]
+
+
+def settings(home, kind: str, **changes) -> dict:
+    """Settings of a tiny run of a kind."""
+    return tiny.settings(part(home, kind), **{**KINDS[kind], **changes})
+
+
+def where(home, kind: str, **changes) -> dict:
+    """Settings that name the newest run of a kind, and where it lies."""
+    places = {"data_dir": str(part(home, kind) / "data"), "log_dir": str(part(home, kind) / "logs")}
+    return {"dataset": "tiny", "num_gpu": 0, **KINDS[kind], **places, **changes}
+
+
+def run_of(home, kind: str, mode: str = "train"):
+    """The one run of a kind."""
+    (path,) = (path for path in (part(home, kind) / "logs").iterdir() if has(path, KINDS[kind] | {"mode": mode}))
     return path
 
 
-# --- train types ------------------------------------------------------------------------------------------------------
+def params_of(path) -> dict:
+    return json.loads((path / "params.json").read_text())
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_a_train_type_leaves_cells_of_its_space(home, name):
-    path = run_of(home, "train", **TYPES[name])
-    for file in (path / "architectures").iterdir():
-        cell = RNNCell.load(file)
-        if name == "flexible":
-            assert 3 <= cell.num_blocks <= 4
-        else:
-            assert cell.num_blocks == 4
-        if name in ("chain", "tree"):
-            assert cell.previous == {"chain": (0, 1, 2), "tree": (0, 0, 1)}[name]
-    assert list((path / "networks").iterdir())
-    assert [entry["reward"] is None for entry in tiny.results(path)["history"]] == [name == "random"] * 2
+def has(path, wanted: dict) -> bool:
+    """Whether these are among the settings of a run."""
+    params = params_of(path)
+    return {name: params[name] for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_a_train_type_resumes_to_the_same_end(home, tmp_path, name):
-    settings = tiny.settings(home, **TYPES[name], log_dir=str(tmp_path / "logs"), max_epoch=1)
-    execute(**settings)
+def measure(kind: str, split: str = "validation") -> str:
+    return f"{split}_{'accuracy' if kind in TYPES else 'perplexity'}"
+
+
+def validated(kind: str, results: dict) -> list:
+    return [entry[measure(kind)] for entry in results["history"]]
+
+
+def best(kind: str, results: dict) -> float:
+    return (max if kind in TYPES else min)(validated(kind, results))
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+@EACH_KIND
+def test_a_search_leaves_architectures_of_its_space(home, kind):
+    path = run_of(home, kind)
+    found = [TYPES.get(kind, RNNCell).load(file) for file in (path / "architectures").iterdir()]
+    assert len(found) == len(list((path / "networks").iterdir())) == 2
+    for cell in found if kind not in TYPES else []:
+        assert cell.num_blocks in ((3, 4) if kind == "flexible" else (4,))
+        assert cell.previous == {"chain": (0, 1, 2), "tree": (0, 0, 1)}.get(kind, cell.previous)
+    results = tiny.results(path)
+    assert TYPES.get(kind, RNNCell).from_dict(results["architecture"]) in found
+    assert results[measure(kind, "test")] is None
+    if kind in TYPES:  # of 12 images
+        assert all(12 * score == pytest.approx(round(12 * score)) for score in validated(kind, results))
+    assert [entry["reward"] is None for entry in results["history"]] == [kind.startswith("random")] * 2
+
+
+@EACH_KIND
+def test_a_search_resumes_to_the_same_end(home, tmp_path, kind):
+    execute(**settings(home, kind, log_dir=str(tmp_path / "logs"), max_epoch=1))
     made = tiny.only_run(tmp_path / "logs")
     execute(load_path=str(made), max_epoch=2)
-    whole = tiny.newest_state(run_of(home, "train", **TYPES[name]))
-    assert tiny.difference(tiny.newest_state(made), whole) is None
+    assert tiny.difference(tiny.newest_state(made), tiny.newest_state(run_of(home, kind))) is None
 
 
 def test_the_newest_of_two_shapes_is_the_one_asked_for(copy, capsys):
-    for shape in ("chain", "tree"):
-        execute(**where(copy, **TYPES[shape], mode="derive"))
-        assert capsys.readouterr().out.startswith(f"taking the newest run, {run_of(copy, 'train', **TYPES[shape])}\n")
+    for kind in ("chain", "tree"):
+        execute(**where(copy, kind, mode="derive"))
+        assert capsys.readouterr().out.startswith(f"taking the newest run, {run_of(copy, kind)}\n")
 
 
 def test_a_cell_of_each_size_is_scored_as_if_alone(home):
-    trainer = tiny.trainer(home, train_type="flexible", num_blocks=6)
+    trainer = tiny.trainer(home / "rnn", train_type="flexible", num_blocks=6)
     cells = trainer.controller.sample(12).architectures
     assert len({cell.num_blocks for cell in cells}) > 1
     together = trainer.task.rank(cells, 2)
     assert together == pytest.approx([trainer.task.rank([cell], 2)[0] for cell in cells], rel=1e-5)
 
 
-# --- test -------------------------------------------------------------------------------------------------------------
+def test_images_without_classes_are_searched_on_by_their_rotation(tmp_path, capsys):
+    tiny.write_images(tmp_path / "cnn" / "data" / "tiny", has_classes=False)
+    results = execute(**settings(tmp_path, "macro", max_epoch=1))
+    assert "has no class folders; the search trains on telling rotations by 0°, 90°, 180°" in capsys.readouterr().out
+    assert 48 * results["validation_accuracy"] == pytest.approx(round(48 * results["validation_accuracy"]))
+    assert 0 <= execute(**where(tmp_path, "macro", mode="test"))["test_accuracy"] <= 1
+    scratch = execute(**where(tmp_path, "macro", mode="train_scratch"))
+    assert MacroNetwork.from_dict(scratch["architecture"]) and 0 <= scratch["test_accuracy"] <= 1
 
 
-def test_test_reads_the_test_split_with_shared_weights(copy):
-    derived = execute(**where(copy, mode="derive"))
-    assert derived["test_perplexity"] is None
-    results, again = (execute(**where(copy, mode="test")) for _ in range(2))
-    assert again["test_perplexity"] == results["test_perplexity"]
-    assert tiny.results(run_of(copy, "train", train_type="orig")) == again
+# --- derive and test --------------------------------------------------------------------------------------------------
+
+
+@EACH_SPACE
+def test_test_alone_reads_the_test_split_with_shared_weights(copy, watched, capsys, kind):
+    derived = execute(**where(copy, kind, mode="derive"))
+    assert derived[measure(kind, "test")] is None and "test" not in watched
+    results, again = (execute(**where(copy, kind, mode="test")) for _ in range(2))
+    assert watched.count("test") == 2 and again[measure(kind, "test")] == results[measure(kind, "test")]
+    assert tiny.results(run_of(copy, kind)) == again
     assert results["mode"] == "test" and results["architecture"] == derived["architecture"]
-    assert results["validation_perplexity"] == derived["validation_perplexity"]
-    config = Config(**tiny.settings(copy))
-    trainer = read_run(config, run_of(copy, "train", train_type="orig"))
-    for split, name in {"valid": "validation_perplexity", "test": "test_perplexity"}.items():
-        assert trainer.task.evaluate(RNNCell.from_dict(derived["architecture"]), split) == results[name]
+    assert results[measure(kind)] == derived[measure(kind)]
+    trainer = read_run(Config(**settings(copy, kind)), run_of(copy, kind))
+    architecture = type(GIVEN[kind]).from_dict(derived["architecture"])
+    for split, name in {"valid": "validation", "test": "test"}.items():
+        assert trainer.task.evaluate(architecture, split) == results[measure(kind, name)]
+    if kind in TYPES:
+        said = "validation accuracy {validation_accuracy:.4f}, test accuracy {test_accuracy:.4f}"
+        assert f"tested, {said.format(**results)}" in capsys.readouterr().out
 
 
-def test_only_test_and_train_scratch_read_the_test_split(home, tmp_path, monkeypatch):
+def test_only_test_and_train_scratch_read_the_test_split(home, tmp_path):
     """Spoil it: what a search and a single run report must not change; for deriving, see the finalists."""
-    other = shutil.copytree(home / "data", tmp_path / "other" / "data").parent
-    (other / "data" / "tiny" / "test.txt").write_text("a b c d e f g\n" * 30)
+    other = shutil.copytree(home / "rnn" / "data", tmp_path / "other" / "rnn" / "data").parent.parent
+    (other / "rnn" / "data" / "tiny" / "test.txt").write_text("a b c d e f g\n" * 30)
     for mode, changes in {"train": {}, "single": {"dag_path": "lstm"}}.items():
         ends = [
-            execute(**tiny.settings(folder, log_dir=str(tmp_path / name), mode=mode, max_epoch=1, **changes))
+            execute(**settings(folder, "orig", log_dir=str(tmp_path / name), mode=mode, max_epoch=1, **changes))
             for name, folder in {"a": home, "b": other}.items()
         ]
         assert ends[0]["history"][0]["validation_perplexity"] == ends[1]["history"][0]["validation_perplexity"]
@@ -131,93 +197,173 @@ def test_only_test_and_train_scratch_read_the_test_split(home, tmp_path, monkeyp
 # --- finalists --------------------------------------------------------------------------------------------------------
 
 
-def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, capsys, monkeypatch):
+def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, watched, capsys):
     """The first is the one that is derived without them; its training is that of mode single, and no test is read."""
-    evaluate, splits = LanguageTask.evaluate, []
-    monkeypatch.setattr(LanguageTask, "evaluate", lambda *args: (splits.append(args[2]), evaluate(*args))[1])
     finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_finalist_epoch": 2}
-    first = execute(**where(copy, mode="derive", derive_shortlist=3))
-    derived = execute(**where(copy, mode="derive", **finalists))
-    assert set(splits) == {"valid"}
+    first = execute(**where(copy, "orig", mode="derive", derive_shortlist=3))
+    derived = execute(**where(copy, "orig", mode="derive", **finalists))
+    assert set(watched) == {"valid"}
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("finalist ")]
     scores = [float(line.split()[4]) for line in lines]
     assert len(scores) == 3
-    settings = {**tiny.settings(copy, max_epoch=2), "log_dir": str(copy / "single"), "mode": "single"}
+    single = settings(copy, "orig", max_epoch=2, log_dir=str(copy / "single"), mode="single")
     for number, architecture in ((scores.index(min(scores)), derived["architecture"]), (0, first["architecture"])):
         (copy / "cell.json").write_text(json.dumps(architecture))
-        alone = execute(**{**settings, "dag_path": str(copy / "cell.json")})
+        alone = execute(**single, dag_path=str(copy / "cell.json"))
         assert f"{alone['validation_perplexity']:.2f}" == f"{scores[number]:.2f}"
-    trained = execute(**where(copy, mode="train_scratch", max_epoch=1, **finalists))
+    trained = execute(**where(copy, "orig", mode="train_scratch", max_epoch=1, **finalists))
     assert trained["architecture"] == derived["architecture"]
 
 
-# --- single -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
+    """A finalist judged near the highest learning rate would be judged by noise."""
+    shown, single = [], run.single_or_diverged
+    monkeypatch.setattr(run, "single_or_diverged", lambda config, one: shown.append(config) or single(config, one))
+    finalists = {"derive_shortlist": 2, "derive_finalists": 1, "derive_finalist_epoch": epochs}
+    execute(**where(copy, "macro", mode="derive", **finalists))
+    config = shown[0]
+    rates = [config[config.space.optim].rate(1 + step // 5, step, 5) for step in range(5 * epochs)]
+    assert rates[0] == config.cnn_lr_max and rates == sorted(rates, reverse=True)
+    assert rates[-1] < config.cnn_lr_min + 0.1 * config.cnn_lr_max
 
 
-@pytest.fixture
-def dag_path(tmp_path):
-    path = tmp_path / "cell.json"
-    path.write_text(CELL.to_json())
-    return str(path)
+# --- one architecture from scratch ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["cell", "lstm"])
-def test_single_trains_a_given_architecture(home, tmp_path, dag_path, kind):
-    given = {"log_dir": str(tmp_path / "logs"), "mode": "single", "dag_path": dag_path if kind == "cell" else "lstm"}
-    regular = {"shared_activation_reg": 0.1, "shared_norm_stabilizer": 0.1}
-    results = execute(**tiny.settings(home, **given, **regular))
+def given(folder, kind: str) -> str:
+    """The path of a file of one architecture."""
+    (folder / "given.json").write_text(GIVEN[kind].to_json())
+    return str(folder / "given.json")
+
+
+@pytest.mark.parametrize("kind", ["orig", "lstm", "macro", "micro"])
+def test_single_trains_a_given_architecture(home, tmp_path, kind):
+    is_lstm, kind = kind == "lstm", "orig" if kind == "lstm" else kind
+    changes = {} if kind in TYPES else {"shared_activation_reg": 0.1, "shared_norm_stabilizer": 0.1}
+    changes |= {"mode": "single", "dag_path": "lstm" if is_lstm else given(tmp_path, kind)}
+    results = execute(**settings(home, kind, **changes, log_dir=str(tmp_path / "logs")))
     path = tiny.only_run(tmp_path / "logs")
-    architecture = CELL if kind == "cell" else nearest_lstm(Config(**tiny.settings(home)))
+    architecture = nearest_lstm(Config(**settings(home, kind))) if is_lstm else GIVEN[kind]
     assert load_architecture(path / "architecture.json") == architecture
     assert results["architecture"] == architecture.to_dict()
-    assert results["test_perplexity"] is None and tiny.results(path) == results
+    assert results[measure(kind, "test")] is None and tiny.results(path) == results
     tested = execute(mode="test", load_path=str(path))
-    assert tested["test_perplexity"] > 0 and tested["validation_perplexity"] == results["validation_perplexity"]
+    assert tested[measure(kind)] == results[measure(kind)] == best(kind, results)
+    assert tested[measure(kind, "test")] >= 0
     assert tiny.results(path) == tested and tested["mode"] == "test"
 
 
-@pytest.mark.parametrize("mode", ["single", "train_scratch"])
-def test_a_run_of_one_architecture_resumes_to_the_same_end(copy, tmp_path, dag_path, mode):
-    given = {"dag_path": dag_path} if mode == "single" else {}
+@pytest.mark.parametrize(("kind", "mode"), [("orig", "single"), *((kind, "train_scratch") for kind in GIVEN)])
+def test_a_run_of_one_architecture_resumes_to_the_same_end(copy, tmp_path, kind, mode):
+    changes = {"dag_path": given(tmp_path, kind)} if mode == "single" else {"load_path": str(run_of(copy, kind))}
+    # The average goes on too; drop path grows until max_epoch, which is another one for the first part.
+    own = {"orig": {"shared_lr": 30.0, "scratch_asgd_patience": 1}, "micro": {"scratch_cnn_drop_path": 0.0}}
+    changes |= own.get(kind, {})
     ends = {}
-    for name, first in {"whole": 3, "parts": 1}.items():
-        logs = tmp_path / name
-        base = tiny.settings(copy, log_dir=str(logs), mode=mode, max_epoch=first, **given)
-        if mode == "train_scratch":
-            base["load_path"] = str(run_of(copy, "train", train_type="orig"))
-        execute(**base)
-        made = tiny.only_run(logs)
-        if first < 3:
-            execute(mode=mode, load_path=str(made), max_epoch=3)
-        kept = ("validation_perplexity", "test_perplexity", "best_epoch", "architecture")
+    for name, first in {"whole": 5, "parts": 3}.items():
+        execute(**settings(copy, kind, log_dir=str(tmp_path / name), mode=mode, max_epoch=first, **changes))
+        made = tiny.only_run(tmp_path / name)
+        if first < 5:
+            execute(mode=mode, load_path=str(made), max_epoch=5)
+        kept = (measure(kind), measure(kind, "test"), "best_epoch", "architecture")
         ends[name] = (tiny.newest_state(made), {key: tiny.results(made)[key] for key in kept})
         # Where the architecture came from is not forgotten.
-        assert json.loads((made / "params.json").read_text())["load_path"] == base.get("load_path", "")
+        assert params_of(made)["load_path"] == changes.get("load_path", "")
     assert tiny.difference(ends["whole"], ends["parts"]) is None
+    assert mode != "single" or ends["whole"][0]["average"] is not None
 
 
-# --- train_scratch ----------------------------------------------------------------------------------------------------
+@EACH_SPACE
+def test_train_scratch_tests_the_best_epoch_of_the_derived_architecture_once(copy, watched, kind):
+    search = run_of(copy, kind)
+    before = tiny.tree(search)
+    rate = {"cnn_lr_max": 0.2} if kind in TYPES else {}
+    results = execute(**where(copy, kind, mode="train_scratch", max_epoch=4, **rate))
+    assert tiny.tree(search) == before
+    assert results["architecture"] == tiny.results(search)["architecture"]
+    assert watched == ["valid"] * 4 + ["test"]
+    assert results[measure(kind)] == best(kind, results)
+    assert results["best_epoch"] == 1 + validated(kind, results).index(best(kind, results))
+    path = run_of(copy, kind, "train_scratch")
+    trainer = read_run(Config(**params_of(path)), path)
+    trainer.task.load_state_dict(Checkpoints(path / "checkpoints").load_best()["task"])
+    assert trainer.task.evaluate(trainer.architecture, "test") == results[measure(kind, "test")]
 
 
 def test_train_scratch_takes_the_newest_search_and_new_settings(copy, capsys):
-    search = run_of(copy, "train", train_type="orig")
-    before = tiny.tree(search)
+    search = run_of(copy, "orig")
     changes = {"shared_optim": "adam", "shared_lr": 0.01, "batch_size": 5, "shared_dropout": 0.0, "max_epoch": 1}
     for _ in range(2):  # the second time, the newest run of all is one from scratch
-        results = execute(**where(copy, mode="train_scratch", **changes))
+        results = execute(**where(copy, "orig", mode="train_scratch", **changes))
         assert capsys.readouterr().out.startswith(f"taking the newest run, {search}\n")
-    assert tiny.tree(search) == before
-    assert results["mode"] == "train_scratch" and results["test_perplexity"] > 0
-    made = [path for path in (copy / "logs").iterdir() if tiny.results(path)["mode"] == "train_scratch"]
+    assert results["mode"] == "train_scratch"
+    made = [path for path in search.parent.iterdir() if tiny.results(path)["mode"] == "train_scratch"]
     assert len(made) == 2
     for path in made:
-        params = json.loads((path / "params.json").read_text())
-        assert {name: params[name] for name in changes} == changes
-        assert (params["load_path"], params["shared_hid"]) == (str(search), tiny.SETTINGS["shared_hid"])
+        expected = {**changes, "load_path": str(search), "shared_hid": tiny.SETTINGS["shared_hid"]}
+        assert has(path, expected)
 
 
 def test_train_scratch_forgets_the_shared_weights(copy):
-    results = execute(**where(copy, mode="train_scratch", max_epoch=1, shared_lr=0.0))
-    entry = results["history"][0]
-    search = tiny.results(run_of(copy, "train", train_type="orig"))
-    assert entry["validation_perplexity"] > search["validation_perplexity"]
+    results = execute(**where(copy, "orig", mode="train_scratch", max_epoch=1, shared_lr=0.0))
+    search = tiny.results(run_of(copy, "orig"))
+    assert results["history"][0]["validation_perplexity"] > search["validation_perplexity"]
+
+
+# --- no validation images ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def without_validation(tmp_path):
+    """Settings of a network trained on all of a tiny CIFAR-10."""
+    write_cifar(tmp_path / "data" / "cifar10" / "cifar-10-batches-py")
+    kind = {**KINDS["macro"], "mode": "single", "dag_path": given(tmp_path, "macro")}
+    return tiny.settings(tmp_path, **kind, dataset="cifar10", valid_size=0, max_epoch=3)
+
+
+def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(without_validation, tmp_path, watched):
+    results = execute(**without_validation)
+    assert watched == ["test"]
+    assert results["best_epoch"] == results["epoch"] == 3
+    assert results["validation_accuracy"] is None and 0 <= results["test_accuracy"] <= 1
+    assert validated("macro", results) == [None] * 3
+    folder = tiny.only_run(tmp_path / "logs")
+    assert Checkpoints(folder / "checkpoints").load_best()["progress"]["epoch"] == 3
+    again = execute(mode="test", load_path=str(folder), data_dir=without_validation["data_dir"])
+    assert again["test_accuracy"] == results["test_accuracy"]
+
+
+def test_a_search_and_an_ablation_need_validation_images(without_validation, tmp_path):
+    with pytest.raises(ValueError, match="valid_size is 0; a search rewards networks"):
+        execute(**{**without_validation, "mode": "train", "dag_path": ""})
+    says = "an ablation compares validation scores, and there is no validation data; valid_size is 0"
+    with pytest.raises(ValueError, match=says):
+        analysis.node_removal(**{**without_validation, "mode": "train_scratch"})
+    assert not (tmp_path / "logs").exists()
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_train_scratch_without_a_search_says_how_to_make_one(tmp_path, capsys):
+    argv = tiny.flags(where(tmp_path, "micro", mode="train_scratch", dataset="shapes"))
+    line = tiny.refusal(argv, tmp_path, capsys)
+    assert "python main.py --network_type cnn --cnn_space micro --dataset shapes --train_type orig --mode train" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"mode": "single", "dag_path": "lstm"}, "lstm: no such file"),
+        ({"mode": "single", "dag_path": "micro.json"}, "micro.json"),
+        ({"mode": "derive", "cnn_hid": 6}, "cnn_hid is 6, but the run"),
+        ({"mode": "train_scratch", "cnn_num_layers": 6}, "cnn_num_layers is 6, but the run"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_that_cannot_be_met(home, tmp_path, capsys, monkeypatch, changes, says):
+    (tmp_path / "micro.json").write_text(tiny.NETWORKS["micro"].to_json())
+    monkeypatch.chdir(tmp_path)
+    base = settings(home, "macro") if "dag_path" in changes else where(home, "macro", load_path=run_of(home, "macro"))
+    assert says in tiny.refusal(tiny.flags({**base, **changes}), home, capsys)

@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
 from enas.cnn.images import load_images
 from enas.config import Config, read_variation
@@ -161,13 +161,10 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         ([["all words differ here"]] * 3, "every word is rarer than vocab_min_count 2"),
         (all_three([["a b", "c"]]), "train 0 has the token 'a b'; tokens hold no blanks"),
         (all_three([object()]), f"train 0 is of type object; {ITEMS}"),
-        (all_three([b"a b"]), f"train 0 is of type bytes; {ITEMS}"),
-        (all_three([["a"], None]), f"train 1 is of type NoneType; {ITEMS}"),
         ([SENTENCES, [{"text": 3}], SENTENCES], f"valid 0 is of type int; {ITEMS}"),
         (all_three([("good", 1), ("bad", 0)]), f"train 0 has tokens of type int, str; {ITEMS}"),
         (all_three([[1, 2.5]]), f"train 0 has tokens of type float, int; {ITEMS}"),
         (all_three([[True, False]]), f"train 0 has tokens of type bool; {ITEMS}"),
-        (all_three([[[1, 2], [3, 4]]]), f"train 0 has tokens of type list; {ITEMS}"),
         (all_three(torch.zeros(2, 3, 8, 8)), f"train 0 is a Tensor of shape (3, 8, 8); {ITEMS}"),
         (all_three((np.zeros((9, 8, 8)), np.zeros(9))), f"train 0 is a ndarray of shape (9, 8, 8); {ITEMS}"),
         (all_three(["a b", [1, 2]]), "train 1 has token ids, and train 0 text; all items must be of one kind"),
@@ -180,7 +177,6 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         (labelled(torch.tensor([0.0, 0.37, 0.74])), f"train 0 has the label 0.0; {LABELS}"),
         (labelled(np.eye(3, dtype=int)), f"train 0 has the label [1, 0, 0]; {LABELS}"),
         (labelled([0, None, 1]), f"train 1 has the label None; {LABELS}"),
-        (labelled([b"cat", b"dog", b"cow"]), f"train 0 has the label b'cat'; {LABELS}"),
         (labelled([0, "dog", 1]), "labels are integers, and names such as 'dog'; they must all be the one or the"),
         ([[(torch.full((3, 4, 4), 2.0), 0), (torch.zeros(3, 4, 4), 1)]] * 3, "floating point images lie in 0 … 1"),
         ([[(torch.full((3, 4, 4), 300), 0), (torch.zeros(3, 4, 4), 1)]] * 3, "has values outside of 0 … 255"),
@@ -192,7 +188,6 @@ def test_a_search_on_own_data_is_a_run_like_any_other(tmp_path, is_image):
         ([None, SENTENCES, SENTENCES], f"train is of type NoneType; {CONTAINERS}"),
         ([SENTENCES, (line for line in SENTENCES), SENTENCES], f"valid is of type generator; {CONTAINERS}"),
         (all_three(Endless()), f"train is of type Endless; {CONTAINERS}"),
-        (all_three(DataLoader(SENTENCES)), f"train is of type DataLoader; {CONTAINERS}"),
         (all_three(torch.tensor(3)), f"train is of type Tensor; {CONTAINERS}"),
         (all_three({"train": SENTENCES, "test": []}), "train is a dict of train, test; give the one that is meant"),
         (all_three(Table(SENTENCES)), 'train is a table (Table); give one column, such as table["text"].to'),

@@ -11,30 +11,16 @@ import tiny
 import torch
 
 from enas.config import Config
-from enas.rnn.cell import ACTIVATIONS
-from enas.search.registry import SPACES
 
 EXAMPLE = tiny.ROOT / "examples" / "own_space.py"
 SIZES = {"shared_max_step": 60, "max_epoch": 3, "save_epoch": 1, "shared_optim": "adam", "shared_lr": 0.02}
 SIZES |= {"controller_max_step": 40, "controller_num_aggregate": 10, "num_gpu": 0, "num_threads": 1}
 
 
-@contextlib.contextmanager
-def registering():
-    """What is registered inside this block is forgotten after it."""
-    tables = [(table, dict(table)) for table in (SPACES, ACTIVATIONS)]
-    try:
-        yield
-    finally:
-        for table, before in tables:
-            table.clear()
-            table.update(before)
-
-
 def run(folder, **settings) -> str:
     """The example as a script; returns what it prints."""
     argv = tiny.flags({"network_type": "table", "dataset": "spirals", **settings})
-    with registering(), contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as out:
+    with tiny.registering(), contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as out:
         assert tiny.run_script(EXAMPLE, argv) == 0
     return out.getvalue()
 
@@ -51,14 +37,14 @@ def home(tmp_path_factory):
     return folder, search, outputs
 
 
-def test_it_searches_and_learns(home):
+def test_it_searches_learns_and_resumes(home):
     _, search, outputs = home
     results = json.loads((search / "results.json").read_text())
     scores = [entry["validation_accuracy"] for entry in results["history"]]
     assert results["network_type"] == "table" and results["epoch"] == 4
     assert scores[-1] > 0.6  # of three spirals; chance is a third
     assert all(math.isfinite(entry["reward"]) for entry in results["history"])
-    assert "1,500 points to train on" in outputs[0]
+    assert "1,500 points to train on" in outputs[0] and "resumed in epoch 4" in outputs[3]
 
 
 def test_it_derives_draws_and_trains_from_scratch(home):
@@ -73,19 +59,15 @@ def test_it_derives_draws_and_trains_from_scratch(home):
     assert {path.suffix for path in scratch.glob("architecture.*")} in ({".json", ".png"}, {".json", ".dot"})
 
 
-def test_it_resumes(home):
-    assert "resumed in epoch 4" in home[2][3]
-
-
 def test_its_own_settings_are_flags_with_bounds(tmp_path, capsys):
-    with registering():
+    with tiny.registering():
         argv = ["--network_type", "table", "--table_layers", "0"]
         line = tiny.refusal(argv, tmp_path, capsys, lambda argv: tiny.run_script(EXAMPLE, argv))
     assert line == "error: table_layers is 0; it must be at least 1\n"
 
 
 def test_its_networks_compute_what_they_say():
-    with registering():
+    with tiny.registering():
         names = runpy.run_path(str(EXAMPLE))
         config = Config(network_type="table", table_layers=2)
         network = names["TableNetwork"](((0, "sine"), (1, "tanh")))

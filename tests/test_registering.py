@@ -6,11 +6,9 @@ import json
 import pytest
 import tiny
 import torch
-from test_own_space import registering
 from torch import nn
 
-from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
-from enas.cnn.operations import CONVOLUTIONS, register_operation
+from enas.cnn.operations import register_operation
 from enas.errors import UserError
 from enas.rnn.activations import activate, register_activation
 from enas.rnn.cell import ACTIVATIONS, RNNCell
@@ -18,27 +16,29 @@ from enas.runs.commands import execute
 from enas.search.architecture import architecture_from_dict
 
 
+@pytest.fixture(autouse=True)
+def forgotten():
+    """What a test registers is forgotten afterwards."""
+    with tiny.registering():
+        yield
+
+
 @pytest.fixture
 def sine():
-    """A registered activation, forgotten afterwards."""
-    with registering():
-        register_activation("sine", torch.sin, colour="#C9B7E8")
-        yield "sine"
+    """A registered activation."""
+    register_activation("sine", torch.sin, colour="#C9B7E8")
+    return "sine"
 
 
 @pytest.fixture
 def dilated():
-    """A registered operation, forgotten afterwards."""
+    """A registered operation."""
 
     def make(channels: int, stride: int) -> nn.Module:
         return nn.Conv2d(channels, channels, 3, stride, padding=2, dilation=2, bias=False)
 
     register_operation("dil3x3", make, label="dilated 3x3")
-    yield "dil3x3"
-    for table in (OPERATIONS, CONVOLUTIONS):
-        del table["dil3x3"]
-    for operations in (MACRO_OPERATIONS, MICRO_OPERATIONS):
-        operations.remove("dil3x3")
+    return "dil3x3"
 
 
 def derived(folder):
@@ -94,8 +94,7 @@ def test_an_activation_with_parameters_is_refused(function):
 @pytest.mark.parametrize("function", [nn.Softplus(), nn.Hardswish(), torch.sin, lambda x: x * 0.5, "torch.sin"])
 def test_an_activation_without_parameters_is_taken(function):
     before = torch.get_rng_state()
-    with registering():
-        register_activation("own", function)
+    register_activation("own", function)
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,19 +78,6 @@ def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, mon
     _assert_same(folder, undisturbed)
 
 
-class SignalAt:
-    """Calls `action`, and raises a signal during its `at`-th call."""
-
-    def __init__(self, action: Callable, at: int, signum: int):
-        self.action, self.left, self.signum = action, at, signum
-
-    def __call__(self, *args):
-        self.left -= 1
-        if self.left == 0:
-            signal.raise_signal(self.signum)
-        return self.action(*args)
-
-
 @pytest.mark.parametrize(
     ("method", "call", "signum", "steps"),
     [
@@ -98,25 +86,15 @@ class SignalAt:
         ("rank", 3, signal.SIGTERM, (0, 0)),
     ],
 )
-def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, monkeypatch, capsys, method, call, signum, steps):
+def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, capsys, method, call, signum, steps):
     """In the middle of training ω, of training θ, and of deriving: the step is finished, the checkpoint exact."""
-    with monkeypatch.context() as patch:
-        interrupting = SignalAt(getattr(LanguageTask, method), call, signum)
-        patch.setattr(LanguageTask, method, lambda *args: interrupting(*args))
+    with tiny.in_call(LanguageTask, method, call, partial(signal.raise_signal, signum)):
         assert main(tiny.flags(tiny.settings(tmp_path, **LONG))) == 128 + signum
     assert "can be resumed" in capsys.readouterr().err
     folder = tiny.only_run(tmp_path / "logs")
     progress = tiny.newest_state(folder)["progress"]
     assert (progress["epoch"], progress["shared_step"], progress["controller_sample"]) == (2, *steps)
     assert main(["--load_path", str(folder)]) == 0
-    _assert_same(folder, undisturbed)
-
-
-def test_a_finished_run_can_be_made_longer(tmp_path, undisturbed):
-    execute(**tiny.settings(tmp_path, **LONG | {"max_epoch": 2}))
-    folder = tiny.only_run(tmp_path / "logs")
-    results = execute(load_path=folder.name, log_dir=str(tmp_path / "logs"), max_epoch=EPOCHS)
-    assert results["epoch"] == EPOCHS
     _assert_same(folder, undisturbed)
 
 
@@ -134,14 +112,12 @@ def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("mode", ["train", "single"])
-def test_a_signal_during_the_last_evaluation_is_heeded(tmp_path, monkeypatch, capsys, mode):
+def test_a_signal_during_the_last_evaluation_is_heeded(tmp_path, capsys, mode):
     """The run is whole and saved; what would come next, such as a test, waits for the same command."""
     (tmp_path / "cell.json").write_text(RNNCell(("tanh", "ReLU"), (0,)).to_json())
     given = {"mode": "single", "dag_path": str(tmp_path / "cell.json")} if mode == "single" else {}
     settings = tiny.settings(tmp_path, max_epoch=2, **given)
-    with monkeypatch.context() as patch:
-        interrupting = SignalAt(LanguageTask.evaluate, 2, signal.SIGINT)
-        patch.setattr(LanguageTask, "evaluate", lambda *args: interrupting(*args))
+    with tiny.in_call(LanguageTask, "evaluate", 2, partial(signal.raise_signal, signal.SIGINT)):
         assert main(tiny.flags(settings)) == 130
     assert "can be resumed" in capsys.readouterr().err
     folder = tiny.only_run(tmp_path / "logs")

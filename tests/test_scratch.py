@@ -13,9 +13,8 @@ from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
-from enas.rnn.lstm import LSTMModel
+from enas.rnn.cost import nearest_hidden
 from enas.rnn.problem import PROBLEM, load_data, nearest_lstm
-from enas.rnn.settings import LanguageModelConfig
 from enas.rnn.task import LanguageTask
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
@@ -201,18 +200,6 @@ def test_nothing_finite_is_nothing_to_test(tmp_path):
         trainer.test()
 
 
-def test_the_test_split_is_one_stream(tmp_path):
-    """With a batch of 1 every word is read with all that came before it: perplexity by a loop over single words."""
-    trainer = tiny.scratch_trainer(tmp_path, CELL)
-    task, model = trainer.task, trainer.task.model.eval()
-    tokens = task.corpus.test
-    state, total, previous = model.initial_state(1, 1), 0.0, task.corpus.vocabulary.index("<eos>")
-    for word in tokens.tolist():
-        nll, state = model.score(torch.tensor([[previous]]), torch.tensor([[word]]), [CELL], state)
-        total, previous = total + float(nll), word
-    assert task.evaluate(CELL, "test") == pytest.approx(math.exp(total / len(tokens)), rel=1e-6)
-
-
 # --- random lengths ---------------------------------------------------------------------------------------------------
 
 
@@ -228,25 +215,6 @@ def test_the_learning_rate_follows_the_length(tmp_path, is_random):
     assert rates == pytest.approx([3.0 * length / 20 if is_random else 3.0 for length in lengths])
 
 
-# --- resume -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path):
-    """Its average goes on too."""
-    settings = {"max_epoch": 5, "shared_lr": 30.0, "scratch_asgd_patience": 1}
-    whole = tiny.scratch_trainer(tmp_path / "whole", CELL, **settings)
-    whole.train()
-    first = tiny.scratch_trainer(tmp_path / "parts", CELL, **settings)
-    first.config = replace(first.config, max_epoch=3)
-    first.train()
-    second = tiny.scratch_trainer(tmp_path / "parts", CELL, **{**settings, "random_seed": 99})
-    second.load_state_dict(second.checkpoints.load_newest())
-    second.train()
-    states = [tiny.without_clock(trainer.state_dict()) for trainer in (whole, second)]
-    assert tiny.difference(*states) is None
-    assert states[0]["average"] is not None
-
-
 # --- the LSTM ---------------------------------------------------------------------------------------------------------
 
 
@@ -254,16 +222,8 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path):
 def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     sizes = {"shared_embed": 12, "shared_hid": 12} if tie_weights else {"shared_embed": 10, "shared_hid": 14}
     config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
-    corpus, lstm = load_data(config), nearest_lstm(config)
-
-    def size(model: torch.nn.Module) -> int:
-        return sum(weight.numel() for weight in model.parameters())
-
-    def other(hidden: int) -> LSTMModel:
-        embed = hidden if tie_weights else 10
-        part = LanguageModelConfig(shared_embed=embed, shared_hid=hidden, tie_weights=tie_weights)
-        return LSTMModel(len(corpus.vocabulary), part)
-
-    wanted, found = (size(PROBLEM.scratch_task(config, corpus, one, torch.device("cpu")).model) for one in (CELL, lstm))
-    for hidden in (lstm.hidden - 1, lstm.hidden + 1):
-        assert abs(found - wanted) <= abs(size(other(hidden)) - wanted)
+    corpus = load_data(config)
+    model = PROBLEM.scratch_task(config, corpus, CELL, torch.device("cpu")).model
+    size = sum(weight.numel() for weight in model.parameters())
+    expected = nearest_hidden(size, len(corpus.vocabulary), sizes["shared_embed"], tie_weights)
+    assert nearest_lstm(config).hidden == expected

@@ -19,7 +19,6 @@ from PIL import Image
 from enas.cli import run_command
 from enas.cnn.macro import MacroSpace
 from enas.config import Config
-from enas.errors import TrainingDivergedError
 from enas.report.page import report
 from enas.rnn.cell import RNNCell, RNNSpace
 from enas.runs.opening import read_run
@@ -89,20 +88,12 @@ def test_the_table_has_every_cell_of_a_small_space(evaluated):
     assert len({row["runs"][0]["validation"] for row in rows}) > 10
 
 
-def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, monkeypatch, evaluated):
-    train, calls = truth.train_from_scratch, []
-
-    def stopped(*args):
-        calls.append(args)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return train(*args)
-
-    monkeypatch.setattr(truth, "train_from_scratch", stopped)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_table_goes_on_where_it_was_stopped(home, tmp_path, evaluated):
+    with tiny.in_call(truth, "train_from_scratch", 4, tiny.interrupt) as calls:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(**settings(home, tmp_path, methods=()))
+        assert sum(len(row["runs"]) for row in rows_of(tmp_path / "cells.json")) == 3
         evaluate(**settings(home, tmp_path, methods=()))
-    assert sum(len(row["runs"]) for row in rows_of(tmp_path / "cells.json")) == 3
-    evaluate(**settings(home, tmp_path, methods=()))
     assert len(calls) == 4 + 13 and without_seconds(tmp_path) == without_seconds(evaluated[0])
 
 
@@ -139,16 +130,10 @@ def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
 
 def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys):
     """The others go on, and no figure counts it."""
-    bad, single = architectures_of(RNNSpace(2), 0)[3], search_evaluation.run.single
-
-    def diverging(config, one):
-        if one == bad:
-            raise TrainingDivergedError("training diverged")
-        return single(config, one)
-
-    monkeypatch.setattr(search_evaluation.run, "single", diverging)
+    bad = architectures_of(RNNSpace(2), 0)[3]
     given = settings(home, tmp_path, methods=("search", "uniform", "random_budget"))
-    results = evaluate(**given)
+    with tiny.in_call(search_evaluation.run, "single", lambda _, one: one == bad, tiny.diverge):
+        results = evaluate(**given)
     assert "1 of 16 architectures diverged; controls and τ leave them out" in capsys.readouterr().out
     runs = {RNNCell.from_dict(row["architecture"]): row["runs"][0] for row in rows_of(tmp_path / "cells.json")}
     gone = runs.pop(bad)
@@ -161,13 +146,10 @@ def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypa
     assert evaluate(**given)["methods"]["uniform"] == results["methods"]["uniform"]
 
 
-def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, monkeypatch, capsys):
-    def diverge(*args):
-        raise TrainingDivergedError("training diverged")
-
-    monkeypatch.setattr(search_evaluation.run, "single", diverge)
+def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, capsys):
     argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
-    assert main(argv) == 2
+    with tiny.in_call(search_evaluation.run, "single", lambda *_: True, tiny.diverge):
+        assert main(argv) == 2
     assert "cells.json: every training diverged; lower the learning rate in " in capsys.readouterr().err
 
 
@@ -501,7 +483,6 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"budget": "nonesuch"}, "config nonesuch: no such variation"),
         ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, ema"),
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
-        ({"backend": "slurm"}, "--backend: invalid choice: 'slurm'"),
         ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),
         ({"num_truth": 40}, "num_truth is 40, but the space has 16 architectures"),
         ({"backend": "ray"}, "backend ray is not installed; pip install 'enas[ray]'"),

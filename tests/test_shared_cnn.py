@@ -9,9 +9,9 @@ from functools import cache
 
 import pytest
 import torch
-from cnn_strategies import macro_networks, micro_cells
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from strategies import macro_networks, micro_cells
 from torch import nn
 from torch.nn import functional as F
 

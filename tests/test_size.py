@@ -6,7 +6,7 @@ import runpy
 import pytest
 import tiny
 import torch
-from test_own_space import EXAMPLE, registering
+from test_own_space import EXAMPLE
 from tiny import main
 
 from enas.cnn.cost import macro_cost
@@ -137,7 +137,7 @@ def test_a_run_from_scratch_has_the_parameters_it_says(tmp_path):
 
 
 def test_a_space_without_a_cost_has_no_limit():
-    with registering():
+    with tiny.registering():
         runpy.run_path(str(EXAMPLE))
         with pytest.raises(UserError, match="search space table registers no cost"):
             Config(network_type="table", max_flops=10)

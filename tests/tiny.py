@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import runpy
 import shutil
 import subprocess
@@ -25,11 +26,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
+from enas.cnn.operations import CONVOLUTIONS
 from enas.config import Config
 from enas.data.builtin import SPLITS
+from enas.errors import TrainingDivergedError
+from enas.rnn.cell import ACTIVATIONS
 from enas.runs.opening import cost_of, make_problem, make_trainer
 from enas.search import precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
+from enas.search.registry import SPACES
 
 main = partial(run_command, "search")
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,6 +172,45 @@ def spy(owner: object, name: str) -> list[tuple[tuple, object]]:
     return calls
 
 
+@contextmanager
+def in_call(owner: object, name: str, when: int | Callable, action: Callable[[], object]) -> Iterator[list[tuple]]:
+    """Let the `when`-th call of a method, or each whose arguments `when` holds for, begin with `action`; gives all."""
+    method, calls = getattr(owner, name), []
+
+    def acting(*args):
+        calls.append(args)
+        if when(*args) if callable(when) else when == len(calls):
+            action()
+        return method(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, acting)
+        yield calls
+
+
+def interrupt() -> None:
+    """What Ctrl-C does where nothing handles it."""
+    raise KeyboardInterrupt
+
+
+def diverge() -> None:
+    """What training ends in whose losses stay not finite."""
+    raise TrainingDivergedError("training diverged")
+
+
+@contextmanager
+def registering() -> Iterator[None]:
+    """What is registered inside this block is forgotten after it."""
+    tables = (SPACES, ACTIVATIONS, OPERATIONS, CONVOLUTIONS, MACRO_OPERATIONS, MICRO_OPERATIONS)
+    before = [table.copy() for table in tables]
+    try:
+        yield
+    finally:
+        for table, entries in zip(tables, before, strict=True):
+            table.clear()
+            (table.update if isinstance(table, dict) else table.extend)(entries)
+
+
 def flags(values: dict) -> list[str]:
     """The command line that gives these settings."""
     return [word for name, value in values.items() for word in (f"--{name}", _text(value))]
@@ -233,20 +278,23 @@ def without_clock(state: dict) -> dict:
     return state
 
 
-def difference(a, b, path: str = "state") -> str | None:
-    """Where two nested values first differ by as much as a bit; None when they do not."""
+def difference(a, b, path: str = "state", *, within: float = 0.0) -> str | None:
+    """Where two nested values first differ by as much as a bit, or `within` of 1 + their size; None if nowhere."""
     if type(a) is not type(b):
         return f"{path}: {type(a).__name__} and {type(b).__name__}"
     if isinstance(a, torch.Tensor):
         same = a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
+        if not same and within and a.shape == b.shape and a.is_floating_point():
+            same = torch.allclose(a, b, within, within, equal_nan=True)
         return None if same else path
     if isinstance(a, (list, tuple)):
         a, b = dict(enumerate(a)), dict(enumerate(b))
     if not isinstance(a, dict):
-        return None if a == b else f"{path}: {a!r} and {b!r}"
+        same = a == b or (isinstance(a, float) and abs(a - b) < within * (1 + abs(a)))
+        return None if same else f"{path}: {a!r} and {b!r}"
     if list(a) != list(b):
         return f"{path}: keys {list(a)} and {list(b)}"
-    return next(filter(None, (difference(a[key], b[key], f"{path}.{key}") for key in a)), None)
+    return next(filter(None, (difference(a[key], b[key], f"{path}.{key}", within=within) for key in a)), None)
 
 
 def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -274,6 +322,11 @@ def run_script(script: str | Path, argv: list[str]) -> int:
         patch.setattr("sys.argv", [str(script), *argv])
         runpy.run_path(str(ROOT / script), run_name="__main__")
     return end.value.code
+
+
+def refused(message: str, kind: type[Exception] = ValueError):
+    """An error of one line whose text contains `message`, word for word."""
+    return pytest.raises(kind, match=r"\A(?=[^\n]*\Z).*" + re.escape(message))
 
 
 def refusal(argv: list[str], folder: Path, capsys, command: Callable = main) -> str:
