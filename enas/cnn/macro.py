@@ -129,8 +129,6 @@ class MacroNetwork(Graph):
             skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
         return cls(tuple(names), tuple(skips))
 
-    replace_operations = Graph.replace_part
-
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
         rest = self.skips[:position] + self.skips[position + 1 :]
         return {"skips": tuple(tuple(label for label in labels if label != node) for labels in rest)}
@@ -155,9 +153,7 @@ class MacroSpace(NamedSpace[MacroNetwork]):
 
     def encode(self, architecture: MacroNetwork) -> tuple[int, ...]:
         decisions = architecture.encode(self.operations)
-        if architecture.num_layers != self.num_layers:
-            has = f"the network has {architecture.num_layers} layers"
-            raise UserError(f"{has}, but the space has networks of {self.num_layers}")
+        self.check_size(architecture.num_layers)
         return decisions
 
     def decode(self, decisions: Sequence[int]) -> MacroNetwork:

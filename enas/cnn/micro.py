@@ -128,9 +128,9 @@ class MicroCell(Cell):
             cell_output,
         )
 
-    def replace_operations(self, operation: str, node: int | None = None) -> "MicroCell":
+    def replace_part(self, part: str, node: int | None = None) -> "MicroCell":
         """As `Graph.replace_part`, for both operations of a node."""
-        return self.replace_part((operation, operation), node)
+        return super().replace_part((part, part), node)
 
     def renumber(self) -> "MicroCell":
         """The same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
@@ -203,12 +203,12 @@ class MicroNetwork(Architecture):
         cells = (MicroCell.decode(part, operations, cell_output) for part in (decisions[:half], decisions[half:]))
         return cls(*cells)
 
-    def replace_operations(self, operation: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
-        """As `MicroCell.replace_operations`; a node is a pair of a cell's name and a label."""
+    def replace_part(self, part: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
+        """As `MicroCell.replace_part`; a node is a pair of a cell's name and a label."""
         if node is None:
-            return MicroNetwork(*(cell.replace_operations(operation) for cell in self.cells.values()))
+            return MicroNetwork(*(cell.replace_part(part) for cell in self.cells.values()))
         name, label = self._known(node)
-        return replace(self, **{name: self.cells[name].replace_operations(operation, label)})
+        return replace(self, **{name: self.cells[name].replace_part(part, label)})
 
     def remove_node(self, node: tuple[str, int]) -> "MicroNetwork":
         """A copy without `node` (a pair of a cell's name and a label), see `MicroCell.remove_node`."""
@@ -249,9 +249,7 @@ class MicroSpace(NamedSpace[MicroNetwork]):
 
     def encode(self, architecture: MicroNetwork) -> list[int]:
         decisions = architecture.encode(self.operations)
-        size = architecture.normal.num_blocks
-        if size != self.num_blocks:
-            raise UserError(f"the cells have {size} nodes, but the space has cells of {self.num_blocks}")
+        self.check_size(architecture.normal.num_blocks)
         return _swap_inner(decisions)
 
     def decode(self, decisions: Sequence[int]) -> MicroNetwork:

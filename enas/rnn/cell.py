@@ -122,10 +122,6 @@ class RNNCell(Cell):
         names = tuple(cls._named(code, activations) for code in decisions[:1] + decisions[2::2])
         return cls(names, tuple(decisions[1::2]), cell_output)
 
-    def replace_activations(self, activation: str, node: int | None = None) -> "RNNCell":
-        """A copy with the activation of `node` (a label), or of every node, replaced; UserError for an unknown one."""
-        return self.replace_part(activation, node)
-
     def renumber(self) -> "RNNCell":
         """The same cell with labels 0 … N−1, for training it from scratch after nodes were removed."""
         return replace(self, previous=self.parents, nodes=())
@@ -158,8 +154,7 @@ class RNNSpace(NamedSpace[RNNCell]):
 
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
         decisions = architecture.encode(self.activations)
-        if architecture.num_blocks != self.num_blocks:
-            raise _other_size(architecture, self.num_blocks)
+        self.check_size(architecture.num_blocks)
         return decisions
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
@@ -182,9 +177,7 @@ class FlexibleRNNSpace(RNNSpace):
         return [[f"{num} nodes" for num in range(1, self.num_blocks + 1)], *super().choices]
 
     def encode(self, architecture: RNNCell) -> tuple[int, ...]:
-        if not MIN_BLOCKS <= architecture.num_blocks <= self.num_blocks:
-            raise _other_size(architecture, f"{MIN_BLOCKS} to {self.num_blocks}")
-        return (architecture.num_blocks - 1, *architecture.encode(self.activations))
+        return (architecture.num_blocks - 1, *super().encode(architecture))
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return super().decode(decisions[1 : self.num_made(decisions[0])])
@@ -222,7 +215,3 @@ class HardcodedRNNSpace(RNNSpace):
 
     def connection(self, index: int) -> int | None:
         return None
-
-
-def _other_size(cell: RNNCell, known: object) -> UserError:
-    return UserError(f"the cell has {cell.num_blocks} nodes, but the space has cells of {known}")

@@ -49,10 +49,6 @@ RNN = SearchSpace(
     scratch=lambda config: config[ScratchConfig],
     metric=PERPLEXITY,
     formats=RNN_FORMATS,
-    replacement=Replacement(
-        ablation="activation_replacement",
-        names=lambda config: config.shared_rnn_activations,
-        apply=RNNCell.replace_activations,
-    ),
+    replacement=Replacement(ablation="activation_replacement", names=lambda config: config.shared_rnn_activations),
     check=check,
 )

@@ -63,16 +63,14 @@ def pictures_of(folder: Path) -> list[Path]:
     """
     results = _content(folder / "results.json")
     final = results.get("architecture") if isinstance(results, dict) else None
-    found = [path for path in (folder / "networks").glob("*.png") if path.stem.split("-")[0].isdigit()]
-    return sorted(found, key=lambda path: (*_moment(path), _drawn(folder, path) == final, path.name))
 
+    def order(path: Path) -> Any:
+        moment = [int(part) for part in path.stem.split("-")[:2] if part.isdigit()]
+        return moment, _content(folder / "architectures" / f"{path.stem}.json") == final, path.name
 
-def _moment(picture: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in picture.stem.split("-")[:2] if part.isdigit())
-
-
-def _drawn(folder: Path, picture: Path) -> Any:
-    return _content(folder / "architectures" / f"{picture.stem}.json")
+    return sorted(
+        (path for path in (folder / "networks").glob("*.png") if path.stem.split("-")[0].isdigit()), key=order
+    )
 
 
 def _content(path: Path) -> Any:

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from enas.config import Config, all_settings, config_from, effect_notes, named, without_effect
 from enas.data.identity import Identity
-from enas.errors import NotFoundError, UserError
+from enas.errors import NotFoundError, UserError, refusing
 from enas.files import make_writable, read_json
 from enas.settings import SEARCHES, SPACE
 
@@ -26,39 +26,28 @@ def make_run_folder(config: Config) -> Path:
     Where a run has started in the same second, the name ends in -2, -3 …
     """
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    log_dir, name = Path(config.log_dir), f"{config.dataset}_{config.train_type}_{stamp}"
-    try:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        return _first_free(log_dir, name)
-    except OSError as error:
-        raise UserError(
-            f"{log_dir / name}: the run folder cannot be made ({error.strerror}); choose another --log_dir"
-        ) from None
-
-
-def _first_free(log_dir: Path, name: str) -> Path:
-    number = 1
-    while True:
-        folder = log_dir / (name if number == 1 else f"{name}-{number}")
-        with suppress(FileExistsError):
-            folder.mkdir()
-            return folder
-        number += 1
+    first = Path(config.log_dir) / f"{config.dataset}_{config.train_type}_{stamp}"
+    folder, number = first, 1
+    with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
+        first.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+            number += 1
+            folder = first.with_name(f"{first.name}-{number}")
 
 
 @contextmanager
 def only_user(folder: Path) -> Iterator[None]:
     """Nobody else writes into the run folder inside this block; UserError where somebody does already."""
     make_writable(folder)
-    lock = FileLock(folder / ".lock", blocking=False)
     try:
-        lock.acquire()
+        lock = FileLock(folder / ".lock", blocking=False).acquire()
     except Timeout:
         raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:

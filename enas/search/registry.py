@@ -22,17 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Replacement:
-    """The ablation that replaces what nodes apply.
+    """The ablation that replaces what nodes apply, by `replace_part` of the architecture, see `enas.search.graph`.
 
     Attributes:
         ablation: its name, and that of its script.
         names: the replacements, given the settings of the run.
-        apply: (architecture, name, node or None for all nodes) to the edited copy.
     """
 
     ablation: str
     names: Callable[[ConfigLike], tuple[str, ...]]
-    apply: Callable[[Any, str, Any], Architecture]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,14 @@ class NamedSpace(Space[ArchT]):
         if size < self.smallest:
             raise UserError(f"{self.size_field} is {size}; it must be at least {self.smallest}{self.smallest_for}")
 
+    def check_size(self, size: int) -> None:
+        """Raise UserError for an architecture of a size that the space does not have."""
+        most = getattr(self, self.size_field)
+        least = self.smallest if self.first_allowed else most
+        if not least <= size <= most:
+            known = most if least == most else f"{least} to {most}"
+            raise UserError(f"{self.size_field} is {size}, but the space has {known}")
+
     @cached_property
     def sizes(self) -> list[int]:
         return [len(names) for names in self.choices]

@@ -49,8 +49,7 @@ def operation_replacement(*, max_batches: int | None = None, **settings: Any) ->
 
 def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> Rows:
     study = begin(settings, max_batches, ablation)
-    replacement = study.config.space.replacement
-    variants = replacements(study.architecture, replacement.apply, replacement.names(study.config))
+    variants = replacements(study.architecture, study.config.space.replacement.names(study.config))
     return _scored(ablation, study, variants, report.plot_replacements)
 
 

@@ -38,6 +38,8 @@ class Editable(Protocol):
 
     def remove_node(self, node: Node) -> Self: ...
 
+    def replace_part(self, part: str, node: Node | None = None) -> Self: ...
+
     def to_dict(self) -> dict[str, Any]: ...
 
 
@@ -175,15 +177,13 @@ def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
     return variants, kept
 
 
-def replacements(
-    architecture: Editable, replace: Callable[[Editable, str, Node | None], Editable], names: Sequence[str]
-) -> list[Variant]:
+def replacements(architecture: Editable, names: Sequence[str]) -> list[Variant]:
     """List the architecture, then copies with the parts of all nodes replaced by each of `names`, then of one node."""
     variants = [Variant("unedited", architecture)]
-    variants += [Variant(f"all {name}", replace(architecture, name, None), None, name) for name in names]
+    variants += [Variant(f"all {name}", architecture.replace_part(name), None, name) for name in names]
     for node, name in itertools.product(architecture.nodes, names):
         edit = f"{architecture.node_word} {_label(node)} {name}"
-        variants.append(Variant(edit, replace(architecture, name, node), _label(node), name))
+        variants.append(Variant(edit, architecture.replace_part(name, node), _label(node), name))
     return variants
 
 
