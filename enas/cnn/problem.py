@@ -50,11 +50,9 @@ def _convolutional(
     """One of the two problems.
 
     Args:
-        space: makes what is sampled.
-        controller: the other arguments of `trained`.
+        controller: the arguments of `trained` besides `space`.
         shared_model: (number of classes, `shared_sizes`) to the model with the weights of every network.
-        scratch_model: (network, number of classes, `scratch_sizes`) to the model of one network.
-        cost: the cost of that model.
+        scratch_model: (network, number of classes, `scratch_sizes`) to the model of one network, of that `cost`.
         draw: (network, title=…) to its picture.
     """
 

@@ -20,7 +20,7 @@ from enas.cnn.settings import (
     VisionTaskConfig,
 )
 from enas.search.metric import ACCURACY
-from enas.search.registry import Replacement, SearchSpace
+from enas.search.registry import SearchSpace
 from enas.search.settings import check_not_alone
 from enas.settings import Settings
 
@@ -35,7 +35,7 @@ def _convolutional(name: str, operations: list[str], settings: tuple[type[Settin
         problem=partial(resolve_name, f"enas.cnn.problem:{name.upper()}"),  # loads torch
         optim=ImageOptimConfig,
         metric=ACCURACY,
-        replacement=Replacement(ablation="operation_replacement", names=lambda config: tuple(operations)),
+        parts=lambda config: tuple(operations),
         has_validation=lambda config: config.valid_size > 0,
         check=lambda config: check_not_alone(
             config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics"

@@ -38,9 +38,6 @@ class VisionTask(Task):
         model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; inside
             `model.remembering()`, several networks read the same images.
         seed: fixes the order in which images are read.
-
-    Raises:
-        UserError: the training or validation split does not fill a minibatch.
     """
 
     metric = ACCURACY
@@ -154,15 +151,15 @@ class VisionTask(Task):
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
-            "train": self._train.state_dict(),
-            "valid": self._valid.state_dict() if self._valid else None,
+            "train": {"cursor": self._train.cursor},
+            "valid": {"cursor": self._valid.cursor} if self._valid else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self._train.load_state_dict(state["train"])
+        self._train.go_to(state["train"]["cursor"])
         if self._valid:
-            self._valid.load_state_dict(state["valid"])
+            self._valid.go_to(state["valid"]["cursor"])
 
 
 class ScratchVisionTask(VisionTask):

@@ -45,11 +45,8 @@ def animate(
         max_frame: see `select`.
         title: a line above every frame.
         fps: frames a second, at most 50.
-        log_dir: where run folders lie.
 
-    Raises:
-        UserError: an argument is wrong, there is no such run, it has no pictures, one of them is damaged, or `output`
-            cannot be written.
+    UserError for a wrong argument, for no such run, no pictures or a damaged one, or when `output` cannot be written.
     """
     output = Path(output)
     if output.suffix.lower() != ".gif":
@@ -93,10 +90,7 @@ def render(pictures: Sequence[Path], metric: str, title: str = "") -> list[Image
     """The frames: each picture centred under a header with the title, the epoch, the step and the score.
 
     All are scaled by the same factor, so that boxes keep their size from frame to frame; the longest side of a frame
-    is at most `LONGEST_SIDE`.
-
-    Raises:
-        UserError: a picture cannot be read.
+    is at most `LONGEST_SIDE`. UserError when a picture cannot be read.
     """
     status = [status_line(picture, metric) for picture in pictures]
     header = _MARGIN + _LINE * (2 if title else 1)
@@ -127,11 +121,7 @@ def status_line(picture: Path, metric: str) -> str:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The picture in a PNG file with its transparency, which `paste` takes as its mask.
-
-    Raises:
-        UserError: it is not a PNG.
-    """
+    """The picture in a PNG file with its transparency, which `paste` takes as its mask; UserError for another file."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return image.convert("RGBA")

@@ -31,11 +31,9 @@ def report(
     Args:
         load_path: a run or several, searches or from scratch: their names in `log_dir`, or their paths.
         output: where the page goes, which is returned; ends in .html. A page that is there is replaced.
-        log_dir: where run folders lie.
         results_dir: where ablations and evaluations lie.
 
-    Raises:
-        UserError: there is no such run, it has no results yet, or `output` cannot be written.
+    UserError when there is no such run, it has no results yet, or `output` cannot be written.
     """
     output = Path(output)
     if output.suffix.lower() not in (".html", ".htm"):

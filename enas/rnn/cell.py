@@ -46,9 +46,6 @@ class RNNCell(Cell):
             "all" averages nodes 1 … N−1 (node 0 in a cell of one node), as later authors' code does.
         nodes: the label of each node in the large graph, which names its shared weights.
             Labels increase and start at 0. They are 0 … N−1 unless nodes were removed.
-
-    Raises:
-        UserError: when the parts do not form a cell.
     """
 
     type_name: ClassVar = "rnn_cell"
@@ -140,6 +137,8 @@ SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2} 
 class RNNSpace(NamedSpace[RNNCell]):
     """Cells of `num_blocks` nodes: activation of node 0, then previous node and activation of each further node."""
 
+    parts_field = "activations"
+
     num_blocks: int
     activations: tuple[str, ...] = PAPER_ACTIVATIONS
     cell_output: str = "loose_ends"
@@ -151,11 +150,6 @@ class RNNSpace(NamedSpace[RNNCell]):
             choices += [[f"{node} reads {earlier}" for earlier in range(node)]] if node else []
             choices.append([f"{node} {name}" for name in self.activations])
         return choices
-
-    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
-        decisions = architecture.encode(self.activations)
-        self.check_size(architecture.num_blocks)
-        return decisions
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell.decode(decisions, self.activations, self.cell_output)
@@ -176,7 +170,7 @@ class FlexibleRNNSpace(RNNSpace):
     def choices(self) -> list[list[str]]:
         return [[f"{num} nodes" for num in range(1, self.num_blocks + 1)], *super().choices]
 
-    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
+    def encode(self, architecture: RNNCell) -> Sequence[int]:
         return (architecture.num_blocks - 1, *super().encode(architecture))
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
@@ -204,7 +198,7 @@ class HardcodedRNNSpace(RNNSpace):
     def choices(self) -> list[list[str]]:
         return super().choices[::2]
 
-    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
+    def encode(self, architecture: RNNCell) -> Sequence[int]:
         decisions = super().encode(architecture)
         if architecture.previous != self.previous:
             raise UserError(f"the cell is not a {self.shape}: its nodes read {list(architecture.previous)}")

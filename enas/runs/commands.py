@@ -17,11 +17,7 @@ from enas.settings import SCRATCH, SEARCHES, checked
 def execute(**given: Any) -> dict[str, Any]:
     """Do what flags ask for: a new run, or the named (or the newest fitting) run that they go on from.
 
-    Returns:
-        what the run's results.json holds.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
+    Returns what the run's results.json holds.
     """
     mode = checked(all_settings()["mode"], given.get("mode", "train"))
     with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()):

@@ -13,11 +13,9 @@ from enas.search.architecture import Architecture, architecture_from_dict
 
 @dataclass(frozen=True)
 class Final:
-    """The architecture of a run.
+    """The architecture of a run: derived last, by `derive` or the search itself, or the one trained from scratch.
 
     Attributes:
-        architecture: what `derive` wrote down last, or else what the search itself derived last; from scratch, the one
-            that is trained.
         score: its metric on all of validation.
         measured_with: the weights that it was measured with, in words.
     """
