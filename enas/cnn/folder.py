@@ -93,9 +93,8 @@ def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dic
     Hidden files and `__MACOSX` are ignored. Other files, and a class of `train` missing from `valid` or `test`, give a
     note. UserError, naming the file or folder, for what does not fit together; NotFoundError for a missing split.
 
-    Returns:
-        the names of the class folders, sorted, none if there are none; the splits, each class by class and sorted by
-        name; and notes for the log.
+    Returns the names of the class folders, sorted, none if there are none; the splits, each class by class and sorted
+    by name; and notes for the log.
     """
     notes: list[str] = []
     by_class = {split: _read_split(folder / split, notes) for split in SPLITS}

@@ -38,6 +38,7 @@ def animate(
     """Make a GIF, which repeats for ever, of the pictures in a run's networks/, in order of epoch and step.
 
     The file is written whole or not at all; a missing folder is made. The last frame lasts three times as long.
+    UserError for a wrong argument, for no such run, no pictures or a damaged one, or when `output` cannot be written.
 
     Args:
         model_name: the run: its name in `log_dir`, or its path.
@@ -45,8 +46,6 @@ def animate(
         max_frame: see `select`.
         title: a line above every frame.
         fps: frames a second, at most 50.
-
-    UserError for a wrong argument, for no such run, no pictures or a damaged one, or when `output` cannot be written.
     """
     output = Path(output)
     if output.suffix.lower() != ".gif":
@@ -69,8 +68,7 @@ def animate(
 def find_pictures(folder: Path) -> list[Path]:
     """The pictures of the run in `folder`, see `pictures_of`; UserError, saying why, when there are none."""
     networks = folder / "networks"
-    pictures = [path for path in pictures_of(folder) if _NAME.fullmatch(path.stem)]
-    if pictures:
+    if pictures := [path for path in pictures_of(folder) if _NAME.fullmatch(path.stem)]:
         return pictures
     if any(networks.glob("*.dot")):
         raise UserError(
