@@ -151,13 +151,10 @@ def without_parts(data: dict) -> dict:
 
 @given(cells(max_blocks=5, gaps=True) | macro_networks(max_layers=4, gaps=True) | micro_networks(gaps=True))
 def test_every_part_of_every_node_is_tried(architecture):
-    replace, names = {
-        RNNCell: (RNNCell.replace_activations, [*ACTIVATIONS]),
-        MacroNetwork: (MacroNetwork.replace_operations, MACRO_OPERATIONS),
-        MicroNetwork: (MicroNetwork.replace_operations, MICRO_OPERATIONS),
-    }[type(architecture)]
+    known = {RNNCell: [*ACTIVATIONS], MacroNetwork: MACRO_OPERATIONS, MicroNetwork: MICRO_OPERATIONS}
+    names = known[type(architecture)]
     own, pair = parts_of(architecture), lambda name: (name, name) if isinstance(architecture, MicroNetwork) else name
-    unedited, *variants = replacements(architecture, replace, names)
+    unedited, *variants = replacements(architecture, names)
     assert (unedited.architecture, unedited.edit) == (architecture, "unedited")
     assert all(without_parts(one.architecture.to_dict()) == without_parts(architecture.to_dict()) for one in variants)
     edited = {(one.node, one.replacement): parts_of(one.architecture) for one in variants}

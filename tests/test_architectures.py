@@ -26,7 +26,7 @@ MICRO_CELL = MicroCell(
     ((0, 1), (2, 0), (2, 3), (1, 1)),
     (("sep3x3", "max3x3"), ("identity", "sep5x5"), ("avg3x3", "sep3x3"), ("sep5x5", "identity")),
 )
-MICRO = MicroNetwork(MICRO_CELL, MICRO_CELL.replace_operations("max3x3"))
+MICRO = MicroNetwork(MICRO_CELL, MICRO_CELL.replace_part("max3x3"))
 SEP = ("sep3x3", "sep3x3")
 LONE = MicroCell(((0, 1),), (SEP,))
 PAIR = MicroNetwork(LONE, LONE)
@@ -37,13 +37,6 @@ NAMES = {
 }  # fmt: skip
 every_kind = pytest.mark.parametrize("kind", STRATEGIES)
 every_graph = pytest.mark.parametrize("kind", [RNNCell, MacroNetwork, MicroCell])
-
-
-def replaced(architecture, name: str, *node):
-    """A copy in which all nodes, or one, apply `name`."""
-    if isinstance(architecture, RNNCell):
-        return architecture.replace_activations(name, *node)
-    return architecture.replace_operations(name, *node)
 
 
 def applied(graph) -> dict:
@@ -315,7 +308,7 @@ def test_replacing_what_nodes_apply(kind, data):
     before, node = architecture.to_json(), data.draw(st.sampled_from(architecture.nodes))
     name = data.draw(st.sampled_from(NAMES[kind]))
     part = (name, name) if kind is MicroCell else name
-    changed, everywhere = replaced(architecture, name, node), replaced(architecture, name)
+    changed, everywhere = architecture.replace_part(name, node), architecture.replace_part(name)
     assert applied(changed) == applied(architecture) | {node: part}
     assert applied(everywhere) == dict.fromkeys(architecture.nodes, part)
     assert architecture.to_json() == before
@@ -376,13 +369,13 @@ def test_renumbering_changes_labels_and_nothing_else(kind, data):
 def test_edits_of_a_network_are_those_of_its_cells(network, data):
     name, node = data.draw(st.sampled_from(network.nodes))
     cell, operation = getattr(network, name), data.draw(st.sampled_from(MICRO_OPERATIONS))
-    edited = replace(network, **{name: cell.replace_operations(operation, node)})
-    assert network.replace_operations(operation, (name, node)) == edited
+    edited = replace(network, **{name: cell.replace_part(operation, node)})
+    assert network.replace_part(operation, (name, node)) == edited
     if removable(cell):
         assert network.remove_node((name, node)) == replace(network, **{name: cell.remove_node(node)})
     both = (network.normal, network.reduction)
     assert network.renumber() == MicroNetwork(*(each.renumber() for each in both))
-    assert network.replace_operations(operation) == MicroNetwork(*(each.replace_operations(operation) for each in both))
+    assert network.replace_part(operation) == MicroNetwork(*(each.replace_part(operation) for each in both))
 
 
 @pytest.mark.parametrize(
@@ -394,12 +387,12 @@ def test_edits_of_a_network_are_those_of_its_cells(network, data):
         (lambda: PAIR.remove_node(("normal", 2)), "normal cell: node 2 cannot be removed: the cell has no other node"),
         (lambda: PAIR.remove_node(("normal", 9)), "has no node ('normal', 9); its nodes are normal 2, reduction 2"),
         (lambda: RNN.remove_node(1).remove_node(1), "the cell has no node 1; its nodes are 0, 2, 3, 4, 5"),
-        (lambda: replaced(RNN, "tanh", -1), "the cell has no node -1; its nodes are 0, 1, 2, 3, 4, 5"),
+        (lambda: RNN.replace_part("tanh", -1), "the cell has no node -1; its nodes are 0, 1, 2, 3, 4, 5"),
         (lambda: MACRO.remove_node(1).remove_node(1), "the network has no layer 1; its layers are 0, 2, 3"),
-        (lambda: replaced(MICRO_CELL.remove_node(3), "sep3x3", 3), "the cell has no node 3; its nodes are 2, 4, 5"),
-        (lambda: replaced(RNN, "swish", 0), f"unknown activation 'swish'; known: {', '.join(ACTIVATIONS)}"),
-        (lambda: replaced(MACRO, "identity", 1), "unknown operation 'identity'"),
-        (lambda: replaced(MICRO, "conv3x3"), "unknown operation 'conv3x3'"),
+        (lambda: MICRO_CELL.remove_node(3).replace_part("sep3x3", 3), "the cell has no node 3; its nodes are 2, 4, 5"),
+        (lambda: RNN.replace_part("swish", 0), f"unknown activation 'swish'; known: {', '.join(ACTIVATIONS)}"),
+        (lambda: MACRO.replace_part("identity", 1), "unknown operation 'identity'"),
+        (lambda: MICRO.replace_part("conv3x3"), "unknown operation 'conv3x3'"),
     ],
 )
 def test_edits_that_are_refused(edit, message):

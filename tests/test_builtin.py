@@ -20,7 +20,6 @@ from enas.data.builtin import (
     make_pydoc,
     make_shapes,
     markov_language,
-    markov_perplexity_floor,
 )
 from enas.errors import UserError
 
@@ -102,7 +101,7 @@ def test_floor_asks_for_memory_but_not_much(language):
     np.add.at(pairs, last_word, language.stationary()[:, None] * language.probabilities)
     conditional = pairs / pairs.sum(axis=1, keepdims=True)
     bigram_entropy = -(pairs * np.log(conditional, out=np.zeros_like(pairs), where=pairs > 0)).sum()
-    floor = markov_perplexity_floor()
+    floor = math.exp(markov_language().entropy_rate())
     assert floor == pytest.approx(math.exp(language.entropy_rate())) and 5 < floor < 12
     assert 1.15 < math.exp(bigram_entropy) / floor < 1.3
 

@@ -58,7 +58,7 @@ def test_a_recurrent_cell(cell, tie):
     with FlopCounterMode(display=False) as counter:
         model.score(words, words, [cell], model.initial_state(1, 1))
     expected = Cost(sum(weight.numel() for weight in model.parameters()), counter.get_total_flops() // 2)
-    assert cell_cost(cell.num_blocks, 11, 6, config.shared_hid, tie) == expected
+    assert cell_cost(config, 11, cell.num_blocks) == expected
 
 
 @pytest.mark.parametrize("tie", [True, False])
@@ -72,7 +72,7 @@ def test_an_lstm(tie):
         torch.nn.functional.linear(torch.zeros(1, hidden), model.lstm.weight_hh_l0)
         torch.nn.functional.linear(torch.zeros(1, hidden), model.decoder)
     expected = Cost(sum(weight.numel() for weight in model.parameters()), counter.get_total_flops() // 2)
-    assert lstm_cost(11, embed, hidden, tie) == expected
+    assert lstm_cost(config, 11, hidden) == expected
 
 
 def test_an_operation_of_ones_own_counts():

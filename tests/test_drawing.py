@@ -28,7 +28,7 @@ STAR = RNNCell(("sigmoid",) * 12, (0,) * 11)
 DENSE = MacroNetwork(MACRO_OPERATIONS * 2, tuple(tuple(range(layer)) for layer in range(12)))
 MACRO = MacroNetwork(("conv3x3", "max3x3", "sep5x5"), ((), (0,), (0,)))
 CONVOLUTIONAL = MicroCell(((0, 1), (2, 0)), (("sep3x3", "max3x3"), ("identity", "avg3x3")))
-MICRO = MicroNetwork(CONVOLUTIONAL, CONVOLUTIONAL.replace_operations("sep5x5"))
+MICRO = MicroNetwork(CONVOLUTIONAL, CONVOLUTIONAL.replace_part("sep5x5"))
 
 
 def edges_of(graph) -> list[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """The plain LSTM against its equations, and against a searched cell in the number of parameters."""
 
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
@@ -84,10 +86,12 @@ def test_another_architecture_is_refused():
 @settings(deadline=None)
 @given(st.integers(1, 100_000), st.integers(2, 500), st.integers(1, 60), st.booleans())
 def test_no_other_size_is_nearer(num_wanted, vocab_size, embed, tie_weights):
-    def distance(hidden: int) -> int:
-        return abs(lstm_cost(vocab_size, embed, hidden, tie_weights).parameters - num_wanted)
+    config = SimpleNamespace(shared_embed=embed, tie_weights=tie_weights)
 
-    found = nearest_hidden(num_wanted, vocab_size, embed, tie_weights)
+    def distance(hidden: int) -> int:
+        return abs(lstm_cost(config, vocab_size, hidden).parameters - num_wanted)
+
+    found = nearest_hidden(config, vocab_size, num_wanted)
     assert found >= 1 and distance(found) == min(distance(hidden) for hidden in range(1, 200))
 
 

@@ -62,7 +62,7 @@ def test_an_operation(tmp_path, dilated, space):
     trainer = tiny.trainer(tmp_path, network_type="cnn", cnn_space=space)
     sampled = trainer.controller.sample(30).architectures
     assert any(dilated in json.dumps(network.to_dict()) for network in sampled)
-    loss, _ = trainer.task.shared_loss([sampled[0].replace_operations(dilated)])
+    loss, _ = trainer.task.shared_loss([sampled[0].replace_part(dilated)])
     loss.backward()
     used = {name for name, weight in trainer.task.model.named_parameters() if weight.grad is not None}
     assert any(dilated in name for name in used)

@@ -314,7 +314,7 @@ def test_a_final_network_averages_its_statistics_and_reads_each_image_by_itself_
 @EXAMPLES
 @pytest.mark.parametrize(("size", "last"), [((8, 8), (2, 2)), ((7, 7), (2, 2)), ((9, 5), (3, 2)), ((1, 1), (1, 1))])
 def test_every_pixel_of_an_image_has_an_influence_and_two_reductions_quarter_its_sides(network, size, last):
-    network = network.replace_operations(network.operations[0] if network is CHAIN else "avg3x3")
+    network = network.replace_part(network.operations[0] if network is CHAIN else "avg3x3")
     model = scratch_model(network).eval()  # batch statistics would spread any influence
     with torch.no_grad():
         for weight in model.parameters():
@@ -366,7 +366,7 @@ def test_drop_path_drops_as_often_as_depth_and_progress_say(progress):
 def test_drop_path_spares_identities_and_evaluation():
     labels = torch.tensor([3, 0, 2])
     model, identities = (
-        scratch_model(pair, scratch_cnn_drop_path=0.5) for pair in (PAIR, PAIR.replace_operations("identity"))
+        scratch_model(pair, scratch_cnn_drop_path=0.5) for pair in (PAIR, PAIR.replace_part("identity"))
     )
     one, two, same, as_well = (each.loss(images(), labels, 1.0)[1] for each in (model, model, identities, identities))
     assert not one.allclose(two) and same.equal(as_well)

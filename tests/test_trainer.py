@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import main
 
 from enas.config import Config
-from enas.data.builtin import make_markov, markov_perplexity_floor
+from enas.data.builtin import make_markov, markov_language
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.rnn.cell import PAPER_ACTIVATIONS, RNNCell
 from enas.rnn.task import LanguageTask
@@ -475,7 +475,7 @@ def test_the_seconds_of_a_run(tmp_path, monkeypatch, mode):
 
 @pytest.mark.slow
 def test_a_search_comes_near_the_floor_of_a_known_language(tmp_path):
-    words, floor = 12, markov_perplexity_floor(num_words=12)
+    words, floor = 12, math.exp(markov_language(num_words=12).entropy_rate())
     make_markov(tmp_path / "data" / "tiny", num_tokens=60_000, num_words=words)
     changes = {
         **tiny.CALM,

@@ -60,17 +60,16 @@ class MemoryImages(Images):
             yield self.images[index], self.labels[index]
 
 
-class TrainingImages:
+class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
     """Endless minibatches `(images, labels)`: pass after pass, each in a fresh random order.
 
     The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass.
 
     Attributes:
         batches_per_pass: number of minibatches from one order of the images to the next.
-        cursor: minibatches drawn so far. With the seed it determines all that follow, so it is the whole state.
+        cursor: minibatches drawn so far. With the seed it determines all that follow, so it is all there is to save.
 
-    Raises:
-        UserError: the split, which the line calls `name`, does not fill a minibatch.
+    UserError when the split, which the line calls `name`, does not fill a minibatch.
     """
 
     def __init__(self, split: Images, batch_size: int, *, seed: int, name: str = "the split"):
@@ -83,9 +82,6 @@ class TrainingImages:
         self.cursor = 0
         self._reader: Iterator[tuple[Tensor, Tensor]] | None = None
 
-    def __iter__(self) -> TrainingImages:
-        return self
-
     def __next__(self) -> tuple[Tensor, Tensor]:
         if self._reader is None:
             # Not a method's generator: a cycle of references through the worker processes would delay their end.
@@ -94,19 +90,9 @@ class TrainingImages:
         self.cursor += 1
         return batch
 
-    def state_dict(self) -> dict[str, int]:
-        """The position, as plain integers."""
-        return {"cursor": self.cursor, "num_images": len(self.split), "batch_size": self.batch_size, "seed": self.seed}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` was taken; UserError if that was with other images, batch size or seed."""
-        for key, value in self.state_dict().items():
-            if key != "cursor" and state[key] != value:
-                raise UserError(
-                    f"the saved reading position belongs to {key} {state[key]}, not {value}; use the images, the batch "
-                    "size and the seed it was saved with"
-                )
-        self.cursor, self._reader = state["cursor"], None
+    def go_to(self, cursor: int) -> None:
+        """Go on with the minibatch after the first `cursor` ones."""
+        self.cursor, self._reader = cursor, None
 
 
 def _endless(split: Images, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:

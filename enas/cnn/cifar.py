@@ -34,11 +34,8 @@ def read_cifar(folder: Path, name: str = "cifar10") -> tuple[tuple[str, ...], Me
 
     They are in `folder`, or in the folder inside it that the official archive unpacks into.
 
-    Returns:
-        the names of the classes (of cifar100, its fine ones), the training images, and the test images.
-
-    Raises:
-        UserError: a file is missing (a NotFoundError), damaged, or holds something else.
+    Returns the names of the classes (of cifar100, its fine ones), the training images, and the test images. UserError
+    when a file is missing (a NotFoundError), damaged, or holds something else.
     """
     title, archive_folder, prefix = LAYOUTS[name]
     if (folder / archive_folder).is_dir():

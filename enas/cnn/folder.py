@@ -91,16 +91,10 @@ def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dic
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
     Hidden files and `__MACOSX` are ignored. Other files, and a class of `train` missing from `valid` or `test`, give a
-    note.
+    note. UserError, naming the file or folder, for what does not fit together; NotFoundError for a missing split.
 
-    Returns:
-        the names of the class folders, sorted, none if there are none; the splits, each class by class and sorted by
-        name; and notes for the log.
-
-    Raises:
-        UserError: a split is missing (a NotFoundError), a split or a class is empty, class folders and loose images are
-            mixed, there is one class only, a class is missing from `train`, or an image is unreadable or differs in
-            size; the line names the file.
+    Returns the names of the class folders, sorted, none if there are none; the splits, each class by class and sorted
+    by name; and notes for the log.
     """
     notes: list[str] = []
     by_class = {split: _read_split(folder / split, notes) for split in SPLITS}

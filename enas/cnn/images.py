@@ -29,6 +29,7 @@ IMAGES = Kind(
 )
 # Names of classes, splits by name, notes, and digests of splits.
 Parts = tuple[tuple[str, ...], Mapping[str, Images], list[str], dict[str, str]]
+HALF_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # bytes
 ROTATIONS = ("0°", "90°", "180°", "270°")
 
 
@@ -69,7 +70,7 @@ def load_images(
     data_dir: str | Path = "data",
     image_size: int = 0,
     valid_size: int = 5000,
-    memory_limit: int | None = None,
+    memory_limit: int = HALF_MEMORY,
 ) -> ImageDataset:
     """Read CIFAR-10 (`cifar10` or `cifar`), CIFAR-100 (`cifar100`), or `data_dir/name/{train,valid,test}`.
 
@@ -81,16 +82,13 @@ def load_images(
         valid_size: how many of CIFAR's training images are held out for validation, the same ones always, as many
             of each class (paper section 3.2: 5,000); 0 holds none out, so that `valid` is empty.
         memory_limit: bytes. A folder whose pixels take more is left on the disk, and worker processes read it
-            throughout the run. By default half of the machine's memory.
+            throughout the run.
 
-    Raises:
-        NotFoundError: the dataset or a part of it is missing; the message says how to get it.
-        UserError: an argument or a file is unusable; see also `scan_folder`.
+    NotFoundError, which says how to get it, when the dataset or a part of it is missing; UserError when an argument or
+    a file is unusable, see also `scan_folder`.
     """
     name = ALIASES.get(name, name)
     folder = IMAGES.find(name, Path(data_dir))
-    if memory_limit is None:
-        memory_limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     if name in LAYOUTS:
         classes, splits, notes, digests = _load_cifar(name, folder, image_size, valid_size)
     else:

@@ -44,9 +44,6 @@ class MacroNetwork(Graph):
             Labels increase and start at 0. They are 0 … L−1 unless layers were removed.
         num_layers: the number of layers L of the large graph, so that the reductions of `reduction_layers` stay
             where they are when a layer is removed. The number of `operations` when left at 0.
-
-    Raises:
-        UserError: when the parts do not form a network.
     """
 
     type_name: ClassVar = "cnn_macro"
@@ -97,9 +94,8 @@ class MacroNetwork(Graph):
     def encode(self, operations: Sequence[str] = MACRO_OPERATIONS) -> tuple[int, ...]:
         """The authors' L(L+1)/2 integers: for each layer its operation, then 0 or 1 for each earlier layer.
 
-        Raises:
-            UserError: an operation is not among `operations`, whose index encodes it, layers were removed (the integers
-                cannot say which), or a layer skips from the stem.
+        UserError when an operation is not among `operations`, whose index encodes it, when layers were removed (the
+        integers cannot say which), or when a layer skips from the stem.
         """
         if self.layers != tuple(range(self.num_layers)):
             raise UserError("a network with removed layers has no encoding")
@@ -129,8 +125,6 @@ class MacroNetwork(Graph):
             skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
         return cls(tuple(names), tuple(skips))
 
-    replace_operations = Graph.replace_part
-
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
         rest = self.skips[:position] + self.skips[position + 1 :]
         return {"skips": tuple(tuple(label for label in labels if label != node) for labels in rest)}
@@ -152,13 +146,6 @@ class MacroSpace(NamedSpace[MacroNetwork]):
             choices.append([f"{layer} {name}" for name in self.operations])
             choices += [["", f"{layer} skips from {earlier}"] for earlier in range(layer)]
         return choices
-
-    def encode(self, architecture: MacroNetwork) -> tuple[int, ...]:
-        decisions = architecture.encode(self.operations)
-        if architecture.num_layers != self.num_layers:
-            has = f"the network has {architecture.num_layers} layers"
-            raise UserError(f"{has}, but the space has networks of {self.num_layers}")
-        return decisions
 
     def decode(self, decisions: Sequence[int]) -> MacroNetwork:
         return MacroNetwork.decode(decisions, self.operations)

@@ -50,9 +50,6 @@ class MicroCell(Cell):
             "all" concatenates all nodes, as DARTS does. A cell input is never concatenated.
         nodes: the label of each node in the large graph, which names its shared weights.
             Labels increase. They are 2 … B+1 unless nodes were removed.
-
-    Raises:
-        UserError: when the parts do not form a cell.
     """
 
     type_name: ClassVar = "cnn_micro_cell"
@@ -102,9 +99,7 @@ class MicroCell(Cell):
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
         """The authors' 4B integers: first input, first operation, second input, second operation of each node.
 
-        Raises:
-            UserError: an operation is not among `operations`, whose index encodes it, or nodes were removed (the
-                integers cannot say which).
+        UserError when an operation is not among `operations`, or nodes were removed (the integers cannot say which).
         """
         self.check_numbered("encoding")
         check_encodable({edge.operation for edge in self.edges}, operations)
@@ -128,9 +123,9 @@ class MicroCell(Cell):
             cell_output,
         )
 
-    def replace_operations(self, operation: str, node: int | None = None) -> "MicroCell":
+    def replace_part(self, part: str, node: int | None = None) -> "MicroCell":
         """As `Graph.replace_part`, for both operations of a node."""
-        return self.replace_part((operation, operation), node)
+        return super().replace_part((part, part), node)
 
     def renumber(self) -> "MicroCell":
         """The same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
@@ -153,9 +148,6 @@ class MicroNetwork(Architecture):
     Attributes:
         normal: the cell that keeps height and width.
         reduction: the cell that halves them: its operations on the cell's inputs have stride 2.
-
-    Raises:
-        UserError: when a part is not a cell.
     """
 
     type_name: ClassVar = "cnn_micro"
@@ -176,6 +168,11 @@ class MicroNetwork(Architecture):
     def cells(self) -> dict[str, MicroCell]:
         """Both cells by name."""
         return {"normal": self.normal, "reduction": self.reduction}
+
+    @property
+    def num_blocks(self) -> int:
+        """The number of nodes of the normal cell."""
+        return self.normal.num_blocks
 
     @property
     def nodes(self) -> tuple[tuple[str, int], ...]:
@@ -203,12 +200,12 @@ class MicroNetwork(Architecture):
         cells = (MicroCell.decode(part, operations, cell_output) for part in (decisions[:half], decisions[half:]))
         return cls(*cells)
 
-    def replace_operations(self, operation: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
-        """As `MicroCell.replace_operations`; a node is a pair of a cell's name and a label."""
+    def replace_part(self, part: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
+        """As `MicroCell.replace_part`; a node is a pair of a cell's name and a label."""
         if node is None:
-            return MicroNetwork(*(cell.replace_operations(operation) for cell in self.cells.values()))
+            return MicroNetwork(*(cell.replace_part(part) for cell in self.cells.values()))
         name, label = self._known(node)
-        return replace(self, **{name: self.cells[name].replace_operations(operation, label)})
+        return replace(self, **{name: self.cells[name].replace_part(part, label)})
 
     def remove_node(self, node: tuple[str, int]) -> "MicroNetwork":
         """A copy without `node` (a pair of a cell's name and a label), see `MicroCell.remove_node`."""
@@ -248,11 +245,7 @@ class MicroSpace(NamedSpace[MicroNetwork]):
         return choices
 
     def encode(self, architecture: MicroNetwork) -> list[int]:
-        decisions = architecture.encode(self.operations)
-        size = architecture.normal.num_blocks
-        if size != self.num_blocks:
-            raise UserError(f"the cells have {size} nodes, but the space has cells of {self.num_blocks}")
-        return _swap_inner(decisions)
+        return _swap_inner(super().encode(architecture))
 
     def decode(self, decisions: Sequence[int]) -> MicroNetwork:
         return MicroNetwork.decode(_swap_inner(decisions), self.operations, self.cell_output)

@@ -50,11 +50,9 @@ def _convolutional(
     """One of the two problems.
 
     Args:
-        space: makes what is sampled.
-        controller: the other arguments of `trained`.
+        controller: the arguments of `trained` besides `space`.
         shared_model: (number of classes, `shared_sizes`) to the model with the weights of every network.
-        scratch_model: (network, number of classes, `scratch_sizes`) to the model of one network.
-        cost: the cost of that model.
+        scratch_model: (network, number of classes, `scratch_sizes`) to the model of one network, of that `cost`.
         draw: (network, title=…) to its picture.
     """
 
@@ -91,25 +89,23 @@ def _independent_macro(space: MacroSpace, config: ConfigLike) -> IndependentCont
     return IndependentController(space, skip_penalty(space, config.cnn_skip_target), config.cnn_skip_weight)
 
 
-PROBLEMS = {
-    "macro": _convolutional(
-        lambda config: MacroSpace(config[MacroConfig].num_layers),
-        (MacroController, MacroControllerConfig, _independent_macro),
-        SharedMacroCNN,
-        MacroConfig,
-        MacroCNN,
-        ScratchCNNConfig,
-        cost=macro_cost,
-        draw=macro_graph,
-    ),
-    "micro": _convolutional(
-        lambda config: MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output),
-        (MicroController, MicroControllerConfig),
-        SharedMicroCNN,
-        MicroConfig,
-        MicroCNN,
-        MicroCNNConfig,
-        cost=micro_cost,
-        draw=micro_graph,
-    ),
-}
+MACRO = _convolutional(
+    lambda config: MacroSpace(config[MacroConfig].num_layers),
+    (MacroController, MacroControllerConfig, _independent_macro),
+    SharedMacroCNN,
+    MacroConfig,
+    MacroCNN,
+    ScratchCNNConfig,
+    cost=macro_cost,
+    draw=macro_graph,
+)
+MICRO = _convolutional(
+    lambda config: MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output),
+    (MicroController, MicroControllerConfig),
+    SharedMicroCNN,
+    MicroConfig,
+    MicroCNN,
+    MicroCNNConfig,
+    cost=micro_cost,
+    draw=micro_graph,
+)

@@ -1,8 +1,8 @@
 """The convolutional search spaces on images: whole networks (paper section 2.3) and cells (section 2.4)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pkgutil import resolve_name
+from typing import Any
 
 from enas.cnn.formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.cnn.macro import MacroNetwork
@@ -20,35 +20,22 @@ from enas.cnn.settings import (
     VisionTaskConfig,
 )
 from enas.search.metric import ACCURACY
-from enas.search.registry import Replacement, SearchSpace
+from enas.search.registry import SearchSpace
 from enas.search.settings import check_not_alone
 from enas.settings import Settings
-
-if TYPE_CHECKING:
-    from enas.search.problem import Problem  # loads torch
 
 
 def _convolutional(name: str, operations: list[str], settings: tuple[type[Settings], ...], **rest: Any) -> SearchSpace:
     """The search space that cnn_space `name` chooses; `settings` are those that the other one does not have."""
-
-    def problem() -> Problem:
-        from enas.cnn.problem import PROBLEMS
-
-        return PROBLEMS[name]
-
     return SearchSpace(
         name=name,
         selected_by={"network_type": "cnn", "cnn_space": name},
         settings=(ImageConfig, VisionTaskConfig, ImageOptimConfig, *settings),
         train_types=("orig", "random"),
-        problem=problem,
+        problem=partial(resolve_name, f"enas.cnn.problem:{name.upper()}"),  # loads torch
         optim=ImageOptimConfig,
         metric=ACCURACY,
-        replacement=Replacement(
-            ablation="operation_replacement",
-            names=lambda config: tuple(operations),
-            apply=lambda network, operation, node: network.replace_operations(operation, node),
-        ),
+        parts=lambda config: tuple(operations),
         has_validation=lambda config: config.valid_size > 0,
         check=lambda config: check_not_alone(
             config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics"

@@ -20,9 +20,9 @@ from enas.cnn.settings import VisionTaskConfig
 from enas.data.builtin import SPLITS
 from enas.search.metric import ACCURACY, LOG_LIKELIHOOD, Metric
 from enas.search.precision import at_least_float32, product_dtype, use
-from enas.search.ranks import ARCHITECTURES, BATCH, Ranks
+from enas.search.ranks import BATCH
 from enas.search.settings import PRECISIONS
-from enas.search.task import Task, check_divides
+from enas.search.task import Task
 
 Network = MacroNetwork | MicroNetwork
 
@@ -38,9 +38,6 @@ class VisionTask(Task):
         model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; inside
             `model.remembering()`, several networks read the same images.
         seed: fixes the order in which images are read.
-
-    Raises:
-        UserError: the training or validation split does not fill a minibatch.
     """
 
     metric = ACCURACY
@@ -50,7 +47,7 @@ class VisionTask(Task):
         self.dataset = dataset
         self.model = model.to(memory_format=MEMORY_FORMAT)
         self.config = config
-        self.seed = seed
+        self.seed, self.divisible_batch = seed, config.batch_size
         self.precision = config.precision
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
@@ -62,19 +59,12 @@ class VisionTask(Task):
         self.has_validation = len(dataset.valid) > 0
         self._valid = self._endless("valid", self._reward_images) if self.has_validation else None
         self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
-        self._divided = ARCHITECTURES
 
     def _rounding(self) -> torch.autocast:
         """Inside, convolutions and products round their operands as `precision` says."""
         use(self.precision, self.device)
         dtype = product_dtype(self.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
-
-    def divide(self, ranks: Ranks, dim: int) -> None:
-        """Share the work of `shared_loss`: networks, or, of one network, images, normalised part by part."""
-        if dim == BATCH:
-            check_divides(self.config.batch_size, ranks)
-        self.ranks, self._divided = ranks, dim
 
     def _endless(self, split: str, batch_size: int) -> TrainingImages:
         name = f"{self.dataset.name}, {split}"
@@ -87,7 +77,7 @@ class VisionTask(Task):
         images = augment(images, self._mean, self._std, self.config)
         if self.dataset.is_rotation:
             images, labels = rotate_randomly(images)
-        if self._divided == BATCH:
+        if self.divided == BATCH:
             images, labels = self.ranks.part(-4).of(images), self.ranks.part(-1).of(labels)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
         losses, accuracies = [], []
@@ -161,15 +151,15 @@ class VisionTask(Task):
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
-            "train": self._train.state_dict(),
-            "valid": self._valid.state_dict() if self._valid else None,
+            "train": {"cursor": self._train.cursor},
+            "valid": {"cursor": self._valid.cursor} if self._valid else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self._train.load_state_dict(state["train"])
+        self._train.go_to(state["train"]["cursor"])
         if self._valid:
-            self._valid.load_state_dict(state["valid"])
+            self._valid.go_to(state["valid"]["cursor"])
 
 
 class ScratchVisionTask(VisionTask):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +57,7 @@ class MarkovLanguage:
         return visits / visits.sum()
 
     def entropy_rate(self) -> float:
-        """Entropy of the next token given all before it, in nats, `<eos>` counted as a token."""
+        """Entropy of the next token given all before it, in nats; its exp is the lowest perplexity to reach."""
         p = self.probabilities
         row_entropy = -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)  # [S]
         return float(self.stationary() @ row_entropy)
@@ -112,11 +111,6 @@ def _successor_row(rng: random.Random, num_words: int, *, may_end: bool) -> np.n
     row[successors] = (1 - end_probability) * weights / weights.sum()
     row[num_words] = end_probability
     return row
-
-
-def markov_perplexity_floor(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> float:
-    """The perplexity that no model of the language can beat on enough text: exp of the entropy rate."""
-    return math.exp(markov_language(seed=seed, num_words=num_words).entropy_rate())
 
 
 def make_markov(

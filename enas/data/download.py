@@ -100,13 +100,9 @@ def install(
 ) -> str:
     """Install a dataset in its folder under `data_dir`, unless that holds it already, and return a line about it.
 
-    Args:
-        dataset: a name of `CATALOGUE`, or an alias.
-        data_dir: the folder that holds one folder for each dataset; made when missing.
-        source: a local archive (.tar, .tar.gz, .tar.xz or .zip) or the URL of one, instead of the published place.
-            Its files carry their original or their installed names, at any depth.
-
-    UserError when that fails, and Interrupted on SIGINT and SIGTERM; nothing is then installed.
+    `source` is a local archive (.tar, .tar.gz, .tar.xz or .zip) or the URL of one, instead of the published place. Its
+    files carry their original or their installed names, at any depth. UserError when that fails, and Interrupted on
+    SIGINT and SIGTERM; nothing is then installed.
     """
     found = _find(dataset)
     folder = Path(data_dir) / found.name
@@ -153,8 +149,7 @@ def _flaw(path: Path, sha256: str | None) -> str | None:
 
 
 def _require(path: Path, sha256: str | None, called: object) -> None:
-    flaw = _flaw(path, sha256)
-    if flaw:
+    if flaw := _flaw(path, sha256):
         raise UserError(f"{called} {flaw}")
 
 

@@ -1,7 +1,7 @@
 """What a dataset is, in a few digests: what a model has learned means nothing on other data."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,17 @@ class Identity:
     def changes_since(self, saved: dict[str, Any]) -> list[str]:
         """What differs from an identity that `to_dict` gave, a phrase each."""
         names, splits = saved["names"], saved["splits"]
-        if list(self.names) != names:  # splits hold indices into them, and differ then anyway
-            return [f"its {self.kind} {_difference(names, self.names)}"]
+        if len(self.names) != len(names):  # splits hold indices into them, and differ then anyway
+            return [f"its {self.kind} ({len(names):,} entries then, {len(self.names):,} now)"]
+        for index, (old, new) in enumerate(zip(names, self.names, strict=True)):
+            if old != new:
+                return [f"its {self.kind} (entry {index} was {old!r} and is {new!r})"]
         return [f"the {name} split" for name in self.digests if self.digests[name] != splits.get(name)]
 
 
 def identity_of(data: Any) -> Identity:
     """The identity of what a search space loads; one without digests where the space knows none."""
     return getattr(data, "identity", Identity("names", (), {}))
-
-
-def _difference(old: Sequence[str], new: Sequence[str]) -> str:
-    if len(old) != len(new):
-        return f"({len(old):,} entries then, {len(new):,} now)"
-    index = next(index for index, pair in enumerate(zip(old, new, strict=True)) if pair[0] != pair[1])
-    return f"(entry {index} was {old[index]!r} and is {new[index]!r})"
 
 
 def digest(*parts: bytes | np.ndarray) -> str:

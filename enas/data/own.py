@@ -36,8 +36,7 @@ class Split:
     def __init__(self, name: str, items: Any):
         self.name = name
         self._items = items.tolist() if getattr(items, "ndim", 0) == 1 and hasattr(items, "iloc") else items
-        flaw = _flaw_of_split(self._items)
-        if flaw:
+        if flaw := _flaw_of_split(self._items):
             raise UserError(f"{name} {flaw}")
 
     def __len__(self) -> int:
@@ -86,9 +85,7 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
 
     Images are stored as PNG, so that every pixel is kept; where they are floating point, 0 … 1 is the range. Labels are
     integers, or names; their order is kept. Returns whether the folder is new; it may hold the same data already.
-
-    Raises:
-        UserError: a split is empty, an item is of none of these kinds, or the folder holds other data already.
+    UserError when a split is empty, an item is of none of these kinds, or the folder holds other data already.
     """
     check_plain(name, Path(data_dir))
     checked = [Split(split, items) for split, items in zip(SPLITS, splits, strict=True)]

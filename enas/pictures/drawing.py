@@ -45,10 +45,8 @@ def new_graph(name: str, title: str | None = None) -> graphviz.Digraph:
 def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
     """Write a graph as a PNG or SVG, or its .dot source if `dot` cannot make one; returns the file written.
 
-    The file is written whole or not at all; a missing folder is made.
-
-    Raises:
-        UserError: `path` does not end in .png or .svg, or cannot be written.
+    The file is written whole or not at all; a missing folder is made. UserError for another ending,
+    or when it cannot be written.
     """
     path = Path(path)
     if path.suffix not in (".png", ".svg"):

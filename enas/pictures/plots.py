@@ -73,14 +73,11 @@ def table_figure(
     finite is grey.
 
     Args:
-        rows: the nodes, R of them.
-        columns: the activations or operations, C of them.
+        rows, columns: the R nodes, and the C activations or operations.
         values: the scores, [R, C].
         own: for each row the column of the node's own activation, which is outlined; None outlines none.
         baseline: the unedited score; if it is not finite, the whole table is grey.
-        metric, higher_is_better: what the scores measure.
         names: what a row is, and what a column is, such as "node" and "activation".
-        title: above the plot.
     """
     scores = np.array(values, dtype=float)  # [R, C]
     differences = np.ma.masked_invalid(scores - baseline)
@@ -150,8 +147,6 @@ def bars_figure(
         labels: of the groups, G of them.
         values: the scores of each series, such as validation and test, G each; none is negative.
         baseline: the unedited score of each series.
-        metric: what the scores measure.
-        title: above the plot.
     """
     texts = list(labels)
     for name, scores in values.items():

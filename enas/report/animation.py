@@ -38,6 +38,7 @@ def animate(
     """Make a GIF, which repeats for ever, of the pictures in a run's networks/, in order of epoch and step.
 
     The file is written whole or not at all; a missing folder is made. The last frame lasts three times as long.
+    UserError for a wrong argument, for no such run, no pictures or a damaged one, or when `output` cannot be written.
 
     Args:
         model_name: the run: its name in `log_dir`, or its path.
@@ -45,11 +46,6 @@ def animate(
         max_frame: see `select`.
         title: a line above every frame.
         fps: frames a second, at most 50.
-        log_dir: where run folders lie.
-
-    Raises:
-        UserError: an argument is wrong, there is no such run, it has no pictures, one of them is damaged, or `output`
-            cannot be written.
     """
     output = Path(output)
     if output.suffix.lower() != ".gif":
@@ -72,8 +68,7 @@ def animate(
 def find_pictures(folder: Path) -> list[Path]:
     """The pictures of the run in `folder`, see `pictures_of`; UserError, saying why, when there are none."""
     networks = folder / "networks"
-    pictures = [path for path in pictures_of(folder) if _NAME.fullmatch(path.stem)]
-    if pictures:
+    if pictures := [path for path in pictures_of(folder) if _NAME.fullmatch(path.stem)]:
         return pictures
     if any(networks.glob("*.dot")):
         raise UserError(
@@ -93,10 +88,7 @@ def render(pictures: Sequence[Path], metric: str, title: str = "") -> list[Image
     """The frames: each picture centred under a header with the title, the epoch, the step and the score.
 
     All are scaled by the same factor, so that boxes keep their size from frame to frame; the longest side of a frame
-    is at most `LONGEST_SIDE`.
-
-    Raises:
-        UserError: a picture cannot be read.
+    is at most `LONGEST_SIDE`. UserError when a picture cannot be read.
     """
     status = [status_line(picture, metric) for picture in pictures]
     header = _MARGIN + _LINE * (2 if title else 1)
@@ -127,11 +119,7 @@ def status_line(picture: Path, metric: str) -> str:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The picture in a PNG file with its transparency, which `paste` takes as its mask.
-
-    Raises:
-        UserError: it is not a PNG.
-    """
+    """The picture in a PNG file with its transparency, which `paste` takes as its mask; UserError for another file."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return image.convert("RGBA")

@@ -26,16 +26,13 @@ def report(
     """Write a page about runs, which needs nothing but a browser: no network, no other file.
 
     It shows what differs from the default settings, the curves, the architecture over time, the controller's
-    probabilities, the time of each epoch, and the ablations and evaluations that belong to the runs.
+    probabilities, the time of each epoch, and the ablations and evaluations that belong to the runs. UserError when
+    there is no such run, it has no results yet, or `output` cannot be written.
 
     Args:
         load_path: a run or several, searches or from scratch: their names in `log_dir`, or their paths.
         output: where the page goes, which is returned; ends in .html. A page that is there is replaced.
-        log_dir: where run folders lie.
         results_dir: where ablations and evaluations lie.
-
-    Raises:
-        UserError: there is no such run, it has no results yet, or `output` cannot be written.
     """
     output = Path(output)
     if output.suffix.lower() not in (".html", ".htm"):

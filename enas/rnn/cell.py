@@ -46,9 +46,6 @@ class RNNCell(Cell):
             "all" averages nodes 1 … N−1 (node 0 in a cell of one node), as later authors' code does.
         nodes: the label of each node in the large graph, which names its shared weights.
             Labels increase and start at 0. They are 0 … N−1 unless nodes were removed.
-
-    Raises:
-        UserError: when the parts do not form a cell.
     """
 
     type_name: ClassVar = "rnn_cell"
@@ -122,10 +119,6 @@ class RNNCell(Cell):
         names = tuple(cls._named(code, activations) for code in decisions[:1] + decisions[2::2])
         return cls(names, tuple(decisions[1::2]), cell_output)
 
-    def replace_activations(self, activation: str, node: int | None = None) -> "RNNCell":
-        """A copy with the activation of `node` (a label), or of every node, replaced; UserError for an unknown one."""
-        return self.replace_part(activation, node)
-
     def renumber(self) -> "RNNCell":
         """The same cell with labels 0 … N−1, for training it from scratch after nodes were removed."""
         return replace(self, previous=self.parents, nodes=())
@@ -144,6 +137,8 @@ SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2} 
 class RNNSpace(NamedSpace[RNNCell]):
     """Cells of `num_blocks` nodes: activation of node 0, then previous node and activation of each further node."""
 
+    parts_field = "activations"
+
     num_blocks: int
     activations: tuple[str, ...] = PAPER_ACTIVATIONS
     cell_output: str = "loose_ends"
@@ -155,12 +150,6 @@ class RNNSpace(NamedSpace[RNNCell]):
             choices += [[f"{node} reads {earlier}" for earlier in range(node)]] if node else []
             choices.append([f"{node} {name}" for name in self.activations])
         return choices
-
-    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
-        decisions = architecture.encode(self.activations)
-        if architecture.num_blocks != self.num_blocks:
-            raise _other_size(architecture, self.num_blocks)
-        return decisions
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell.decode(decisions, self.activations, self.cell_output)
@@ -181,10 +170,8 @@ class FlexibleRNNSpace(RNNSpace):
     def choices(self) -> list[list[str]]:
         return [[f"{num} nodes" for num in range(1, self.num_blocks + 1)], *super().choices]
 
-    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
-        if not MIN_BLOCKS <= architecture.num_blocks <= self.num_blocks:
-            raise _other_size(architecture, f"{MIN_BLOCKS} to {self.num_blocks}")
-        return (architecture.num_blocks - 1, *architecture.encode(self.activations))
+    def encode(self, architecture: RNNCell) -> Sequence[int]:
+        return (architecture.num_blocks - 1, *super().encode(architecture))
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return super().decode(decisions[1 : self.num_made(decisions[0])])
@@ -211,7 +198,7 @@ class HardcodedRNNSpace(RNNSpace):
     def choices(self) -> list[list[str]]:
         return super().choices[::2]
 
-    def encode(self, architecture: RNNCell) -> tuple[int, ...]:
+    def encode(self, architecture: RNNCell) -> Sequence[int]:
         decisions = super().encode(architecture)
         if architecture.previous != self.previous:
             raise UserError(f"the cell is not a {self.shape}: its nodes read {list(architecture.previous)}")
@@ -222,7 +209,3 @@ class HardcodedRNNSpace(RNNSpace):
 
     def connection(self, index: int) -> int | None:
         return None
-
-
-def _other_size(cell: RNNCell, known: object) -> UserError:
-    return UserError(f"the cell has {cell.num_blocks} nodes, but the space has cells of {known}")

@@ -58,16 +58,15 @@ def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> 
 
 def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
     """The plain LSTM whose language model has about as many parameters as one of a cell of `num_blocks` nodes."""
-    vocab_size, embed, tie = len(load_data(config).vocabulary), config.shared_embed, config.tie_weights
-    wanted = cell_cost(config.num_blocks, vocab_size, embed, config.shared_hid, tie)
-    return LSTMBaseline(nearest_hidden(wanted.parameters, vocab_size, embed, tie))
+    vocab_size = len(load_data(config).vocabulary)
+    wanted = cell_cost(config, vocab_size, config.num_blocks)
+    return LSTMBaseline(nearest_hidden(config, vocab_size, wanted.parameters))
 
 
 def _cost(config: ConfigLike, vocab_size: int, architecture: Alone) -> Cost:
-    embed, tie = config.shared_embed, config.tie_weights
     if isinstance(architecture, LSTMBaseline):
-        return lstm_cost(vocab_size, embed, architecture.hidden, tie)
-    return cell_cost(architecture.num_blocks, vocab_size, embed, config.shared_hid, tie)
+        return lstm_cost(config, vocab_size, architecture.hidden)
+    return cell_cost(config, vocab_size, architecture.num_blocks)
 
 
 PROBLEM = Problem(

@@ -14,7 +14,7 @@ from enas.rnn.settings import (
     TextConfig,
 )
 from enas.search.metric import PERPLEXITY
-from enas.search.registry import Replacement, SearchSpace
+from enas.search.registry import SearchSpace
 from enas.search.settings import ScratchConfig, check_not_alone
 from enas.settings import ConfigLike
 
@@ -49,10 +49,6 @@ RNN = SearchSpace(
     scratch=lambda config: config[ScratchConfig],
     metric=PERPLEXITY,
     formats=RNN_FORMATS,
-    replacement=Replacement(
-        ablation="activation_replacement",
-        names=lambda config: config.shared_rnn_activations,
-        apply=RNNCell.replace_activations,
-    ),
+    parts=lambda config: config.shared_rnn_activations,
     check=check,
 )

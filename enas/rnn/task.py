@@ -17,10 +17,10 @@ from enas.rnn.settings import LanguageTaskConfig
 from enas.rnn.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.search.metric import PERPLEXITY
 from enas.search.precision import use
-from enas.search.ranks import ARCHITECTURES, BATCH, Ranks
+from enas.search.ranks import BATCH, Ranks
 from enas.search.reinforce import perplexity_reward
 from enas.search.settings import PRECISIONS
-from enas.search.task import Task, check_divides
+from enas.search.task import Task
 
 STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
 STABLE_NORM = 5.0  # of states, for the norm stabiliser
@@ -45,14 +45,13 @@ class LanguageTask(Task):
     def __init__(self, corpus: Corpus, model: LanguageModel, config: LanguageTaskConfig, *, from_scratch: bool = False):
         self.corpus = corpus
         self.model = model
-        self.config = config
+        self.config, self.divisible_batch = config, config.batch_size
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
         self.test_warm_up = TEST_WARM_UP if from_scratch else 0
         random_length = from_scratch and config.scratch_random_length
         self._train = self._batches("train", config.batch_size, random_length=random_length)
         self._valid = self._batches("valid", config.reward_batch_size or config.batch_size, only_whole=True)
         self._state: Tensor | None = None
-        self._divided = ARCHITECTURES
 
     @property
     def precision(self) -> str:
@@ -64,9 +63,8 @@ class LanguageTask(Task):
         use(name, self.device)
 
     def divide(self, ranks: Ranks, dim: int) -> None:
-        if dim == BATCH:
-            check_divides(self.config.batch_size, ranks)
-        self.ranks, self._divided, self.model.part = ranks, dim, ranks.part(dim)
+        super().divide(ranks, dim)
+        self.model.part = ranks.part(dim)
 
     def _batches(self, split: str, batch_size: int, **settings: bool) -> TrainingBatches:
         rows = to_rows(getattr(self.corpus, split), batch_size, name=f"{self.corpus.name}, {split}.txt")
@@ -76,7 +74,7 @@ class LanguageTask(Task):
         """The loss of M cells on the next minibatch with regularisers, and their cross-entropy: nats a token, means."""
         self.model.train()
         inputs, targets, is_start = next(self._train)
-        if self._divided == BATCH:
+        if self.divided == BATCH:
             columns = self.ranks.part(-1)
             inputs, targets = columns.of(inputs), columns.of(targets)
         if self._train.random_length:  # Merity et al. 2017, section 4.1
@@ -138,7 +136,7 @@ class LanguageTask(Task):
             "model": self.model.state_dict(),
             "train": {"cursor": self._train.cursor},
             "valid": {"cursor": self._valid.cursor},
-            "state": self.ranks.joined(self._state, self._divided),
+            "state": self.ranks.joined(self._state, self.divided),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -146,5 +144,5 @@ class LanguageTask(Task):
         self._train.cursor, self._valid.cursor = state["train"]["cursor"], state["valid"]["cursor"]
         self._state = None
         # A run that goes on in another number of processes may have states that cannot be divided.
-        if state["state"] is not None and state["state"].shape[self._divided] % self.ranks.size == 0:
+        if state["state"] is not None and state["state"].shape[self.divided] % self.ranks.size == 0:
             self._state = self.model.part.of(state["state"])

@@ -1,7 +1,7 @@
 """From flags to the functions of `enas.runs.run`."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,7 @@ from enas.settings import SCRATCH, SEARCHES, checked
 def execute(**given: Any) -> dict[str, Any]:
     """Do what flags ask for: a new run, or the named (or the newest fitting) run that they go on from.
 
-    Returns:
-        what the run's results.json holds.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
+    Returns what the run's results.json holds.
     """
     mode = checked(all_settings()["mode"], given.get("mode", "train"))
     with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()):
@@ -36,17 +32,11 @@ def _begun_before(given: Mapping[str, Any]) -> str | None:
     return found or None
 
 
-def _train(given: dict[str, Any]) -> dict[str, Any]:
+def _begin(given: dict[str, Any], modes: Collection[str], new: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     if given.get("load_path"):
-        return run.resume(choose_run(given, SEARCHES), **_changes(given))
-    return run.train(*_new(given))
-
-
-def _single(given: dict[str, Any]) -> dict[str, Any]:
-    if given.get("load_path"):
-        return run.resume(choose_run(given, ("single",)), **_changes(given))
-    config, notes = _new(given)
-    return run.single(config, notes=notes)
+        return run.resume(choose_run(given, modes), **_changes(given))
+    config = Config(**given)
+    return new(config, notes=effect_notes(given, config))
 
 
 def _train_scratch(given: dict[str, Any]) -> dict[str, Any]:
@@ -58,20 +48,13 @@ def _train_scratch(given: dict[str, Any]) -> dict[str, Any]:
     return run.train_scratch(found, **_changes(given))
 
 
-def _derive(given: dict[str, Any]) -> dict[str, Any]:
-    return run.derive(choose_run(given, SEARCHES), **_changes(given))
-
-
-def _test(given: dict[str, Any]) -> dict[str, Any]:
-    return run.test(choose_run(given, (*SEARCHES, *SCRATCH)), **_changes(given))
-
-
-_MODES = {"train": _train, "derive": _derive, "test": _test, "single": _single, "train_scratch": _train_scratch}
-
-
-def _new(given: dict[str, Any]) -> tuple[Config, list[str]]:
-    config = Config(**given)
-    return config, effect_notes(given, config)
+_MODES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "train": lambda given: _begin(given, SEARCHES, run.train),
+    "derive": lambda given: run.derive(choose_run(given, SEARCHES), **_changes(given)),
+    "test": lambda given: run.test(choose_run(given, (*SEARCHES, *SCRATCH)), **_changes(given)),
+    "single": lambda given: _begin(given, ("single",), run.single),
+    "train_scratch": _train_scratch,
+}
 
 
 def _changes(given: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ tensorboardX's own writer has a thread, which a full disk ends in a traceback, a
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,15 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from enas.errors import UserError
+from enas.errors import refusing
 
 SECONDS_BETWEEN_FLUSHES = 30
 
 
 class Curves:
-    """Events of one run.
+    """Events of one run, in its folder; every method raises UserError when nothing can be written there.
 
-    Args:
-        folder: the run folder, which exists.
-        purge_step: entries from this step on are void: a resumed run writes them again.
-
-    Raises:
-        UserError: nothing can be written there, in any method.
+    Entries from `purge_step` on are void: a resumed run writes them again.
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None):
@@ -68,9 +63,5 @@ class Curves:
         if time.monotonic() - self._flushed_at > SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.folder}: its curves cannot be written ({error.strerror}); make room") from None
+    def _guarded(self) -> AbstractContextManager[None]:
+        return refusing(lambda error: f"{self.folder}: its curves cannot be written ({error.strerror}); make room")

@@ -13,11 +13,9 @@ from enas.search.architecture import Architecture, architecture_from_dict
 
 @dataclass(frozen=True)
 class Final:
-    """The architecture of a run.
+    """The architecture of a run: derived last, by `derive` or the search itself, or the one trained from scratch.
 
     Attributes:
-        architecture: what `derive` wrote down last, or else what the search itself derived last; from scratch, the one
-            that is trained.
         score: its metric on all of validation.
         measured_with: the weights that it was measured with, in words.
     """
@@ -63,16 +61,14 @@ def pictures_of(folder: Path) -> list[Path]:
     """
     results = _content(folder / "results.json")
     final = results.get("architecture") if isinstance(results, dict) else None
-    found = [path for path in (folder / "networks").glob("*.png") if path.stem.split("-")[0].isdigit()]
-    return sorted(found, key=lambda path: (*_moment(path), _drawn(folder, path) == final, path.name))
 
+    def order(path: Path) -> Any:
+        moment = [int(part) for part in path.stem.split("-")[:2] if part.isdigit()]
+        return moment, _content(folder / "architectures" / f"{path.stem}.json") == final, path.name
 
-def _moment(picture: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in picture.stem.split("-")[:2] if part.isdigit())
-
-
-def _drawn(folder: Path, picture: Path) -> Any:
-    return _content(folder / "architectures" / f"{picture.stem}.json")
+    return sorted(
+        (path for path in (folder / "networks").glob("*.png") if path.stem.split("-")[0].isdigit()), key=order
+    )
 
 
 def _content(path: Path) -> Any:

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from enas.config import Config, all_settings, config_from, effect_notes, named, without_effect
 from enas.data.identity import Identity
-from enas.errors import NotFoundError, UserError
+from enas.errors import NotFoundError, UserError, refusing
 from enas.files import make_writable, read_json
 from enas.settings import SEARCHES, SPACE
 
@@ -26,47 +26,32 @@ def make_run_folder(config: Config) -> Path:
     Where a run has started in the same second, the name ends in -2, -3 …
     """
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    log_dir, name = Path(config.log_dir), f"{config.dataset}_{config.train_type}_{stamp}"
-    try:
-        log_dir.mkdir(parents=True, exist_ok=True)
-        return _first_free(log_dir, name)
-    except OSError as error:
-        raise UserError(
-            f"{log_dir / name}: the run folder cannot be made ({error.strerror}); choose another --log_dir"
-        ) from None
-
-
-def _first_free(log_dir: Path, name: str) -> Path:
-    number = 1
-    while True:
-        folder = log_dir / (name if number == 1 else f"{name}-{number}")
-        with suppress(FileExistsError):
-            folder.mkdir()
-            return folder
-        number += 1
+    first = Path(config.log_dir) / f"{config.dataset}_{config.train_type}_{stamp}"
+    folder, number = first, 1
+    with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
+        first.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+            number += 1
+            folder = first.with_name(f"{first.name}-{number}")
 
 
 @contextmanager
 def only_user(folder: Path) -> Iterator[None]:
     """Nobody else writes into the run folder inside this block; UserError where somebody does already."""
     make_writable(folder)
-    lock = FileLock(folder / ".lock", blocking=False)
     try:
-        lock.acquire()
+        lock = FileLock(folder / ".lock", blocking=False).acquire()
     except Timeout:
         raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
-    """The run of one of `modes` that `settings` name by load_path, or else the newest of their kind.
-
-    Raises:
-        UserError: there is none, or it is of another mode.
-    """
+    """The run of one of `modes` that `settings` name by load_path, or else the newest of their kind; UserError else."""
     if settings.get("load_path"):
         return run_of_mode(settings["load_path"], modes, settings)
     return newest_run(settings, modes)
@@ -82,10 +67,7 @@ def run_of_mode(load_path: str | Path, modes: Collection[str], settings: Mapping
 
 
 def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path") -> Path:
-    """The run folder that `load_path` names: a path, or the name of a run in `log_dir`; UserError when there is none.
-
-    `flag` is what the user knows `load_path` as.
-    """
+    """The run folder that `load_path` names, a path or a run's name in `log_dir`; UserError, naming `flag`, else."""
     candidates = [Path(load_path), Path(log_dir) / load_path]
     for folder in candidates:
         if (folder / "params.json").is_file():
@@ -97,12 +79,9 @@ def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "l
 
 
 def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -> Path:
-    """The newest run of the same dataset and train type, of one of `modes`.
+    """The newest run of one of `modes` with the dataset, train type, search space and shape that `settings` give.
 
-    So are the search space and the shape of hardcoded cells, where `settings` give them.
-
-    Raises:
-        NotFoundError: there is none; the line says how to make one.
+    NotFoundError when there is none; the line says how to make one.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
     kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
@@ -148,12 +127,9 @@ def saved_config(folder: Path) -> Config:
 
 
 def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
-    """The settings of the run in `folder`, with those of `settings` that may change put in.
+    """The settings of the run in `folder`, with those of `settings` that may change put in; UserError for others.
 
     Those without an effect are said in a line each, and left out.
-
-    Raises:
-        UserError: params.json is unreadable, or `settings` contradict what the run is.
     """
     saved, known = saved_config(folder), all_settings()
     given = saved.replace(**settings)
@@ -170,7 +146,7 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
             taken[name] = settings[name]
         else:
             print(f"no effect in mode {given.mode}: {name}")
-    _say(effect_notes(idle, given))
+    say(effect_notes(idle, given))
     return saved.replace(**{**taken, "load_path": saved.load_path, "log_dir": str(folder.parent)})
 
 
@@ -178,10 +154,7 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """The settings of a run from scratch that takes its architecture from the search in `folder`.
 
     They are those of the search, with `settings` put in, and load_path says where the search is. Settings without an
-    effect are said in a line.
-
-    Raises:
-        UserError: params.json is unreadable, or `settings` contradict the space that was searched.
+    effect are said in a line. UserError when `settings` contradict the space that was searched.
     """
     saved = saved_config(folder)
     given = saved.replace(**{**MACHINE, "mode": "train_scratch", **settings})
@@ -189,12 +162,13 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     for name in sorted(named(SPACE) & set(changed)):
         if without_effect(name, given) is None:
             raise _contradiction(name, given, folder, saved)
-    _say(effect_notes(changed, given))
+    say(effect_notes(changed, given))
     places = {"log_dir": settings.get("log_dir", str(folder.parent)), "dag_path": settings.get("dag_path", "")}
     return given.replace(load_path=str(folder), **places)
 
 
-def _say(lines: Iterable[str]) -> None:
+def say(lines: Iterable[str]) -> None:
+    """Print lines, if there are any."""
     for line in lines:
         print(line)
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,11 @@ from enas.search.record import NoLogbook, progress_bar
 
 
 class Logbook(NoLogbook):
-    """The written record of a run, in its folder.
+    """The written record of a run, in its folder, which exists.
 
     Args:
-        folder: the run folder, which exists.
-        purge_step: TensorBoard entries from this step on are void: a resumed run writes them again.
-        curves: whether TensorBoard gets anything; the log and the results are written all the same.
-        mirror: gets what TensorBoard gets.
+        purge_step: see `Curves`.
+        curves: whether TensorBoard gets anything; `mirror` gets what TensorBoard gets.
         draw: makes a picture of an architecture: (architecture, path, title) to the file written.
     """
 
@@ -87,12 +85,9 @@ class Logbook(NoLogbook):
         if self._curves:
             self._curves.flush()
 
-    def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
-        """`steps` with a progress bar, on a terminal; `total` is their number where they cannot tell it."""
-        return progress_bar(steps, description, total)
+    progress = staticmethod(progress_bar)
 
     def close(self) -> None:
-        """Flush and close every file."""
         for handler in self._log.handlers:
             handler.close()
         for page in reversed(self._pages):

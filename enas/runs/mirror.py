@@ -18,13 +18,9 @@ def check_account() -> None:
 
 
 class Mirror:
-    """A run of Weights & Biases that is named like the run folder, and lies in it.
+    """`Curves` in a run of Weights & Biases, with these settings, that is named like the run folder, and lies in it.
 
     With WANDB_MODE=offline everything stays on this machine; `wandb sync` uploads it later.
-
-    Args:
-        folder: the run folder.
-        settings: of the run, by name.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]):
@@ -44,13 +40,10 @@ class Mirror:
         self._run.define_metric("*", step_metric="step")
 
     def scalars(self, values: dict[str, float], step: int) -> None:
-        """Points of curves, by name."""
         self._run.log({**values, "step": step})
 
     def picture(self, tag: str, path: Path, step: int) -> None:
-        """A PNG."""
         self._run.log({tag: self._wandb.Image(str(path)), "step": step})
 
     def close(self) -> None:
-        """End the run there."""
         self._run.finish()

@@ -16,7 +16,7 @@ KINDS: dict[str, type["Architecture"]] = {}
 
 
 class Architecture:
-    """An immutable architecture that validates itself: a frozen dataclass.
+    """An immutable architecture, a frozen dataclass; making one of parts that do not fit together is a UserError.
 
     Attributes:
         type_name: what tells its JSON from that of other architectures.

@@ -21,21 +21,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replacement:
-    """The ablation that replaces what nodes apply.
-
-    Attributes:
-        ablation: its name, and that of its script.
-        names: the replacements, given the settings of the run.
-        apply: (architecture, name, node or None for all nodes) to the edited copy.
-    """
-
-    ablation: str
-    names: Callable[[ConfigLike], tuple[str, ...]]
-    apply: Callable[[Any, str, Any], Architecture]
-
-
-@dataclass(frozen=True, kw_only=True)
 class SearchSpace:
     """A search space, and everything that the package does with it.
 
@@ -49,7 +34,8 @@ class SearchSpace:
             default network_type with the name of the space.
         scratch: when averaging begins and training ends, for one architecture from scratch.
         formats: published formats of its architectures, by name.
-        replacement: None if no ablation replaces what nodes apply.
+        parts: (settings) to the names that the ablation {part_word}_replacement tries by `replace_part`, see
+            `enas.search.graph`; None if there is no such ablation.
         has_validation: whether runs with these settings have validation data; a search needs it.
         check: raises UserError for settings that do not go together in this space.
     """
@@ -64,7 +50,7 @@ class SearchSpace:
     selected_by: Mapping[str, str] = field(default_factory=dict)
     scratch: Callable[[ConfigLike], ScratchConfig] = lambda config: TO_THE_END
     formats: Mapping[str, Format] = field(default_factory=dict)
-    replacement: Replacement | None = None
+    parts: Callable[[ConfigLike], tuple[str, ...]] | None = None
     has_validation: Callable[[ConfigLike], bool] = lambda config: True
     check: Callable[[ConfigLike], None] = lambda config: None
 

@@ -51,11 +51,13 @@ class NamedSpace(Space[ArchT]):
     """A space in which `choices` names what is chosen among; a dataclass one of whose fields is its size.
 
     Attributes:
-        size_field: the name of that field.
+        size_field: the name of that field, and of the property of architectures that must have the same value.
+        parts_field: the name of the field with the names of the parts that nodes may have.
         smallest: the least that it may be, with `smallest_for` saying when.
     """
 
     size_field: ClassVar[str] = "num_blocks"
+    parts_field: ClassVar[str] = "operations"
     smallest: ClassVar[int] = 1
     smallest_for: ClassVar[str] = ""
 
@@ -63,6 +65,15 @@ class NamedSpace(Space[ArchT]):
         size = getattr(self, self.size_field)
         if size < self.smallest:
             raise UserError(f"{self.size_field} is {size}; it must be at least {self.smallest}{self.smallest_for}")
+
+    def encode(self, architecture: Any) -> Sequence[int]:
+        decisions = architecture.encode(getattr(self, self.parts_field))
+        size, most = getattr(architecture, self.size_field), getattr(self, self.size_field)
+        least = self.smallest if self.first_allowed else most
+        if not least <= size <= most:
+            known = most if least == most else f"{least} to {most}"
+            raise UserError(f"{self.size_field} is {size}, but the space has {known}")
+        return decisions
 
     @cached_property
     def sizes(self) -> list[int]:

@@ -9,16 +9,7 @@ from torch import Tensor, nn
 
 from enas.errors import UserError
 from enas.search.metric import Metric
-from enas.search.ranks import ALONE, BATCH, Ranks
-
-
-def check_divides(batch_size: int, ranks: Ranks) -> None:
-    """Raise UserError unless each process can take an equal part of a minibatch."""
-    if batch_size % ranks.size:
-        raise UserError(
-            f"batch_size is {batch_size}; {ranks.size} processes train one architecture on equal parts of it, so it "
-            f"must be a multiple of {ranks.size}"
-        )
+from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks
 
 
 class Task(ABC):
@@ -32,7 +23,8 @@ class Task(ABC):
         lr_scale: factor on the learning rate of the minibatch that `shared_loss` read last.
         precision: of the products and convolutions of `shared_loss`, `rewards`, `rank` and `evaluate`.
         precisions: the values that `precision` may have.
-        ranks: the processes that share the work of `shared_loss`, see `divide`.
+        divisible_batch: the size of a minibatch that processes may share; 0 when they cannot share one.
+        ranks, divided: the processes that share the work of `shared_loss`, and how, see `divide`.
     """
 
     metric: ClassVar[Metric]
@@ -42,7 +34,9 @@ class Task(ABC):
     lr_scale: float = 1.0
     precision: str = "float32"
     precisions: tuple[str, ...] = ("float32",)
+    divisible_batch: int = 0
     ranks: Ranks = ALONE
+    divided: int = ARCHITECTURES
 
     def divide(self, ranks: Ranks, dim: int) -> None:
         """Share the work of `shared_loss` among processes, of which each then computes a part.
@@ -53,11 +47,16 @@ class Task(ABC):
                 architecture, and each process takes its part of the minibatch.
 
         Raises:
-            UserError: the minibatch cannot be divided; by default none can.
+            UserError: the minibatch cannot be divided into equal parts.
         """
-        if dim == BATCH and ranks.size > 1:
+        if dim == BATCH and ranks.size > 1 and not self.divisible_batch:
             raise UserError("this task does not divide its minibatches among processes; train it in one")
-        self.ranks = ranks
+        if dim == BATCH and self.divisible_batch % ranks.size:
+            raise UserError(
+                f"batch_size is {self.divisible_batch}; {ranks.size} processes train one architecture on equal parts "
+                f"of it, so it must be a multiple of {ranks.size}"
+            )
+        self.ranks, self.divided = ranks, dim
 
     @property
     def rank_metric(self) -> Metric:

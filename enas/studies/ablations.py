@@ -9,6 +9,7 @@ from typing import Any
 
 from enas.errors import UserError
 from enas.files import read_json, write_json
+from enas.runs.folder import say
 from enas.runs.process import undisturbed
 from enas.studies import report
 from enas.studies.study import Study, Variant, begin, removals, replacements, score_variants
@@ -30,9 +31,6 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
         the rows of results.json, written to analysis_results/activation_replacement/RUN/ with plots and a table. Mode
         train_scratch has a folder RUN_train_scratch. Rows are written as they come, and the same call goes on after the
         last one; with other settings or data, or more of the search trained, it takes a folder RUN-2 and so on.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
     """
     return _replacement("activation_replacement", settings, max_batches)
 
@@ -41,7 +39,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
 def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> Rows:
     """Score the network with all its operations replaced by each in turn, then with those of single layers or nodes.
 
-    A micro network's nodes have two operations; both are replaced. Arguments, files and errors are those of
+    A micro network's nodes have two operations; both are replaced. Arguments and files are those of
     `activation_replacement`.
     """
     return _replacement("operation_replacement", settings, max_batches)
@@ -49,8 +47,7 @@ def operation_replacement(*, max_batches: int | None = None, **settings: Any) ->
 
 def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> Rows:
     study = begin(settings, max_batches, ablation)
-    replacement = study.config.space.replacement
-    variants = replacements(study.architecture, replacement.apply, replacement.names(study.config))
+    variants = replacements(study.architecture, study.config.space.parts(study.config))
     return _scored(ablation, study, variants, report.plot_replacements)
 
 
@@ -59,7 +56,7 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> Rows:
     """Score the architecture without each of its nodes, or layers, in turn.
 
     Nodes that read the removed node read its input instead, through the shared weights of that pair; see `remove_node`
-    of each architecture. Arguments, files and errors are those of `activation_replacement`.
+    of each architecture. Arguments and files are those of `activation_replacement`.
     """
     study = begin(settings, max_batches)
     variants, kept = removals(study.architecture)
@@ -77,8 +74,7 @@ def _scored(
         known = read_json(path)["rows"] if path.is_file() else []
         for rows in score_variants(study, variants, known):
             write_json(path, {"ablation": ablation, "run": study.name, "rows": rows})
-        for line in notes:
-            print(line)
+        say(notes)
         report.print_table(study, rows)
         report.write_table(folder, rows)
         plot(folder, study, rows)

@@ -15,8 +15,7 @@ _LINE = "{:15} {:10} {:>9} {:>8}  {:36} {}"
 
 def write(folder: Path, results: dict[str, Any], truth: list[float], metric: Metric) -> None:
     """Print the results as a table, and plot them into `folder`; `truth` is the validation score of each row."""
-    for line in report(results, metric):
-        print(line)
+    print(*report(results, metric), sep="\n")
     if results["methods"]:
         write_figure(scores_figure(results, truth, metric), folder / "scores.png")
     for name in results["tau"]:

@@ -22,8 +22,7 @@ RESULTS_DIR = Path("analysis_results")
 def opened(ablation: str, study: Study) -> Iterator[Path]:
     """The folder `RESULTS_DIR`/ABLATION/STUDY of this ablation, or STUDY-2 and so on where another one lies there.
 
-    Raises:
-        UserError: it cannot be written to, or another process does.
+    UserError when it cannot be written to, or another process writes there.
     """
     what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
     asked = finite({**study.config.to_dict(), **what})  # everything that the scores depend on

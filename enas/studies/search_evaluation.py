@@ -21,7 +21,7 @@ from enas.data.identity import digest, identity_of
 from enas.errors import UserError
 from enas.files import make_writable, read_json, write_json
 from enas.runs import run
-from enas.runs.folder import saved_config
+from enas.runs.folder import saved_config, say
 from enas.runs.launch import check_not_launched
 from enas.runs.opening import cost_of, read_run
 from enas.runs.process import undisturbed
@@ -56,9 +56,6 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         expectation for each seed, and "mean", "std", "quartiles" and "in_best_tenth" of what a draw reaches. "tau" and
         "tau_top" compare the ranking by shared weights with that from scratch, overall and within the best fifth;
         "comparisons" are of the first method with the others.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
     """
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name for spec in fields(EvaluationConfig)}
@@ -70,8 +67,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         print(f"no effect in an evaluation, which sets these itself: {', '.join(own)}")
     if "finalists" in settings and "finalists" not in evaluation.methods:
         print("no effect without the method finalists: finalists")
-    for line in effect_notes(given, search):
-        print(line)
+    say(effect_notes(given, search))
     places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
     budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
     return _Evaluation(evaluation, search, budget).run()
@@ -318,11 +314,7 @@ class _Evaluation:
 
 @undisturbed()
 def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]]) -> dict[str, Any]:
-    """Search, or go on with the search in `log_dir`, and score architectures with the shared weights.
-
-    Args:
-        settings: of the search; log_dir is its alone.
-        architectures: as `to_dict` gives them.
+    """Search, or go on with the search in `log_dir`, and score architectures (dictionaries) by shared weights.
 
     Returns:
         "architecture", the derived one; "seconds"; what the last evaluation says of the policy; "shared", the metric of

@@ -5,14 +5,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 from enas.config import Config, effect_notes
 from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import read_json
 from enas.runs import run
-from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, run_config
+from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, run_config, say
 from enas.runs.launch import check_not_launched
 from enas.runs.opening import cost_of, read_run
 from enas.search.architecture import architecture_from_dict
@@ -23,24 +23,10 @@ from enas.settings import SEARCHES
 
 SPLITS = {"validation": "valid", "test": "test"}
 MODES = ("derive", "train_scratch")
-Node = int | tuple[str, int]
 
 
-class Editable(Protocol):
-    """An `Architecture` that an ablation can study. `remove_node` raises UserError, saying why, when it cannot."""
-
-    title: str
-    node_word: str  # what a node is called: node, or layer
-    part_word: str  # what a node applies: activation, or operation
-
-    @property
-    def nodes(self) -> tuple[Node, ...]: ...
-
-    def remove_node(self, node: Node) -> Self: ...
-
-    def to_dict(self) -> dict[str, Any]: ...
-
-
+# An `Architecture` with the `nodes`, `node_word`, `part_word`, `remove_node` and `replace_part` of `enas.search.graph`.
+Editable = Any
 Score = Callable[[Editable], dict[str, float]]
 ToCost = Callable[[Editable], Cost | None]
 
@@ -66,10 +52,8 @@ class Study:
     Attributes:
         name: of the run, or of the file, that the architecture comes from.
         config: the settings in force.
-        architecture: what is studied.
         score: the metric of a variant on validation and test.
-        origin: what else the scores depend on, JSON-ready: digests of the "data" and, with shared weights, whose they
-            are.
+        origin: what else the scores depend on, JSON-ready: digests of the "data", and whose the shared weights are.
         cost: the cost of a variant, as a run from scratch trains it; None where it is not known.
     """
 
@@ -87,7 +71,7 @@ class Study:
 
 
 def begin(settings: dict[str, Any], max_batches: int | None = None, ablation: str | None = None) -> Study:
-    """Find the architecture, and the model to score it with; see `enas.studies.ablations` for arguments and errors.
+    """Find the architecture, and the model to score it with; see `enas.studies.ablations` for the arguments.
 
     `ablation` is the replacement that the search space must have; any space will do when it is not given.
     """
@@ -116,8 +100,7 @@ def _settled(settings: dict[str, Any], changes: dict[str, Any], mode: str) -> tu
     """The folder of the search that is studied, None for a given architecture alone, and the settings in force."""
     if mode == "train_scratch" and settings.get("dag_path") and not settings.get("load_path"):
         config = Config(**settings)
-        for line in effect_notes(changes, config):
-            print(line)
+        say(effect_notes(changes, config))
         return None, config
     folder = choose_run(settings, SEARCHES)
     is_derived = mode == "derive"
@@ -156,10 +139,11 @@ def _from_scratch(config: Config, folder: Path | None) -> tuple[Score, dict[str,
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
     """Refuse a replacement that belongs to another search space."""
-    replacement = config.space.replacement
-    if ablation is None or (replacement is not None and replacement.ablation == ablation):
+    space: Any = config.space
+    known = f"{space.architecture.part_word}_replacement" if space.parts else None
+    if ablation in (None, known):
         return
-    right = f", which takes ablation_studies/{replacement.ablation}.py" if replacement else ""
+    right = f", which takes ablation_studies/{known}.py" if known else ""
     raise UserError(f"network_type is {config.network_type}{right}; ablation_studies/{ablation}.py is for another")
 
 
@@ -175,19 +159,17 @@ def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
     return variants, kept
 
 
-def replacements(
-    architecture: Editable, replace: Callable[[Editable, str, Node | None], Editable], names: Sequence[str]
-) -> list[Variant]:
+def replacements(architecture: Editable, names: Sequence[str]) -> list[Variant]:
     """List the architecture, then copies with the parts of all nodes replaced by each of `names`, then of one node."""
     variants = [Variant("unedited", architecture)]
-    variants += [Variant(f"all {name}", replace(architecture, name, None), None, name) for name in names]
+    variants += [Variant(f"all {name}", architecture.replace_part(name), None, name) for name in names]
     for node, name in itertools.product(architecture.nodes, names):
         edit = f"{architecture.node_word} {_label(node)} {name}"
-        variants.append(Variant(edit, replace(architecture, name, node), _label(node), name))
+        variants.append(Variant(edit, architecture.replace_part(name, node), _label(node), name))
     return variants
 
 
-def _label(node: Node) -> int | str:
+def _label(node: int | tuple[str, int]) -> int | str:
     return node if isinstance(node, int) else " ".join(map(str, node))
 
 

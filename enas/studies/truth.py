@@ -38,9 +38,7 @@ class Table:
     """Architectures, each trained from scratch with some seeds at one budget, in a JSON file.
 
     Attributes:
-        path: the file; rewritten whole after each training.
         settings: of every training, those that differ from the defaults.
-        architectures: the rows.
         data: digests of the data of every training; see `enas.data.identity`. Empty where nothing is trained yet.
         runs: by (row, seed) what the training reached: "validation" and "test", NaN where it diverged, and "seconds".
     """
@@ -150,8 +148,7 @@ def budget(config: Config) -> dict[str, Any]:
 def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
     """All architectures of a space for 0, else `num` different ones drawn uniformly, the same at every call.
 
-    Raises:
-        UserError: the space is too large to be listed, or has fewer than `num`.
+    UserError when the space is too large to be listed, or has fewer than `num`.
     """
     size = math.prod(space.sizes)
     if num == 0:
@@ -170,8 +167,7 @@ def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
 def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, float]:
     """Train an architecture, as `to_dict` gives it, from scratch, in silence, and keep nothing but the scores.
 
-    Returns:
-        "validation" and "test", the scores of the best epoch, NaN where it diverged, and the "seconds".
+    These are "validation" and "test" of the best epoch, NaN where it diverged, and the "seconds".
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -184,10 +180,7 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
 def side_by_side(
     jobs: int, backend: str, tasks: dict[Any, tuple[Any, ...]], done: Callable[[Any, Any], None], description: str
 ) -> None:
-    """Call each of `tasks`, key → (function, arguments …), and `done(key, result)` as soon as one has ended.
-
-    `jobs` processes work at once, by one of joblib's back ends.
-    """
+    """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
     calls = [joblib.delayed(_keyed)(key, *task) for key, task in tasks.items()]
@@ -209,12 +202,9 @@ def _cluster(backend: str, jobs: int) -> Iterator[None]:
         import ray
         from ray.util.joblib import register_ray
 
-        ray.init(ignore_reinit_error=True, num_cpus=None if "RAY_ADDRESS" in os.environ else jobs)
-        register_ray()
-        try:
+        with ray.init(ignore_reinit_error=True, num_cpus=None if "RAY_ADDRESS" in os.environ else jobs):
+            register_ray()
             yield
-        finally:
-            ray.shutdown()
     elif backend == "dask":
         from distributed import Client
 
