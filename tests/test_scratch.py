@@ -225,5 +225,5 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     corpus = load_data(config)
     model = PROBLEM.scratch_task(config, corpus, CELL, torch.device("cpu")).model
     size = sum(weight.numel() for weight in model.parameters())
-    expected = nearest_hidden(size, len(corpus.vocabulary), sizes["shared_embed"], tie_weights)
+    expected = nearest_hidden(config, len(corpus.vocabulary), size)
     assert nearest_lstm(config).hidden == expected
