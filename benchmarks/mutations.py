@@ -1,4 +1,4 @@
-"""Do tests notice mistakes? Wrong versions of what matters most, each of which some test must catch.
+"""Do tests notice mistakes? Each entry is a wrong version of something important, and some test must catch it.
 
 python -m benchmarks.mutations --only "leave one out,drop path"
 
@@ -154,7 +154,7 @@ def caught_by(mutation: Mutation, project: Path) -> str:
 
 
 def _left_out(folder: str, names: list[str]) -> list[str]:
-    """What a copy of the project does without."""
+    """The names that a copy of the project leaves out."""
     return [name for name in names if Path(folder) == ROOT and name in (".git", ".venv", "docs", "logs", "data")]
 
 

@@ -1,4 +1,4 @@
-"""The command line: a table of commands, of which each script is one.
+"""The command line: a table of commands. Each script runs one of them.
 
 enas search --dataset ptb
 enas export --load_path RUN --output my_cell
