@@ -159,6 +159,7 @@ def test_values_of_different_sizes_stand_on_a_logarithmic_axis_with_plain_number
         lambda: bars({"test": [math.nan] * 3}, baseline={"test": math.nan})[0],
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_a_plot_is_a_png_and_the_same_one_again(tmp_path, figure):
     path = write_figure(figure(), tmp_path / "made" / "plot.png")
     first = path.read_bytes()

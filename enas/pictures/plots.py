@@ -80,8 +80,9 @@ def table_figure(
         names: what a row is, and what a column is, such as "node" and "activation".
     """
     scores = np.array(values, dtype=float)  # [R, C]
-    differences = np.ma.masked_invalid(scores - baseline)
-    norm = _difference_norm(scores, baseline)
+    with np.errstate(invalid="ignore"):  # what diverged less what diverged
+        differences = np.ma.masked_invalid(scores - baseline)
+    norm = _difference_norm(scores[~np.ma.getmaskarray(differences)], baseline)
 
     figure, axes = new_figure(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows)))
     colour_map = COLOUR_MAP.reversed() if higher_is_better else COLOUR_MAP
@@ -103,9 +104,8 @@ def table_figure(
     return figure
 
 
-def _difference_norm(scores: np.ndarray, baseline: float) -> Normalize:
-    """From differences to the baseline to colours, 0 to the middle one."""
-    finite = scores[np.isfinite(scores - baseline)]
+def _difference_norm(finite: np.ndarray, baseline: float) -> Normalize:
+    """From differences of finite scores to the baseline to colours, 0 to the middle one."""
     sizes = np.abs(finite - baseline)
     largest = sizes.max(initial=0) or 1.0
     if not sizes.any() or not _needs_log([*finite, baseline]):
