@@ -177,7 +177,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     name, *rest = words
     if name == "ablate":
-        ablation, *rest = rest or [""]
+        ablation, *rest = rest or ["--help"]
+        if ablation in ("-h", "--help"):
+            print(usage())
+            return 0
         if ablation not in ABLATIONS:
             return guarded(lambda: _refuse("ablation", ablation, ABLATIONS))
         name = f"ablate {ablation}"

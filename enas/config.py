@@ -258,9 +258,14 @@ def config_from(settings: object, source: str) -> Config:
     if not isinstance(settings, dict):
         raise UserError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
     try:
-        return Config(**{name: value for name, value in _joined(settings).items() if not _is_retired(name, value)})
+        return Config(**_of_today(settings))
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def _of_today(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that a file of an earlier version may hold, as this version has them."""
+    return {name: value for name, value in _joined(settings).items() if not _is_retired(name, value)}
 
 
 def _joined(settings: dict[str, Any]) -> dict[str, Any]:
@@ -389,7 +394,7 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
         return given
     variation, known = read_variation(name), all_settings()
     config_from(variation, f"config {name}")
-    variation = {key: checked(known[key], value) for key, value in variation.items()}
+    variation = {key: checked(known[key], value) for key, value in _of_today(variation).items()}
     values = {key: spec.default for key, spec in known.items()} | variation | given
     space = space_for(values)
     readable = {spec.name for part in parts_of([space]) for spec in dataclasses.fields(part)}

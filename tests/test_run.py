@@ -1,6 +1,7 @@
 """From settings to a run folder and back: which run is taken, and what derive does."""
 
 import json
+import math
 import re
 
 import tiny
@@ -11,6 +12,7 @@ from enas.config import config_from
 from enas.data import builtin
 from enas.rnn.cell import RNNCell
 from enas.runs import folder as run_folder
+from enas.runs import run
 from enas.runs.commands import execute
 
 STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
@@ -35,6 +37,7 @@ def test_the_run_folder(trained):
     assert params == Config(**tiny.settings(trained.parent.parent)).to_dict()
     log = (trained / "train.log").read_text()
     assert "orig search on tiny, on cpu" in log and "epoch 2/2, train perplexity" in log
+    assert f"policy:       {trained}/policy.png" in log and f"picture:      {trained}/networks/" in log
 
 
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path):
@@ -137,3 +140,8 @@ def test_two_processes_on_one_run_are_refused_in_a_line(folder, capsys):
             line = tiny.refusal(["--load_path", str(folder), *words], folder, capsys)
         assert line == f"error: {folder}: another process is at work on this run; wait for its end, or stop it\n"
     assert main(["--load_path", str(folder), "--mode", "derive"]) == 0
+
+
+def test_a_training_without_a_finite_validation_scores_nan(monkeypatch):
+    monkeypatch.setattr(run, "single", lambda config, architecture: {"validation_perplexity": None})
+    assert math.isnan(run.single_or_diverged(Config(), RNNCell(("tanh",), ()))["validation_perplexity"])

@@ -22,7 +22,10 @@ def execute(**given: Any) -> dict[str, Any]:
     mode = checked(all_settings()["mode"], given.get("mode", "train"))
     with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()):
         begun = _begun_before(given) if is_restart() else None
-        return run.resume(begun) if begun else _MODES[mode](given)
+        # Several commands may share a launch, as in one job of SLURM.
+        if begun and saved_config(Path(begun)).mode == mode:
+            return run.resume(begun)
+        return _MODES[mode](given)
 
 
 def _begun_before(given: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run writes down: TensorBoard, train.log, params.json, results.json, pictures and progress bars."""
+"""What a run writes down as it goes: TensorBoard, train.log, results.json, pictures and progress bars."""
 
 import logging
 import sys
@@ -60,7 +60,7 @@ class Logbook(NoLogbook):
         """Write an architecture as a JSON file, and a picture."""
         path = self.folder / "architectures" / f"{name}.json"
         write_json(path, architecture.to_dict())
-        self.output_files = {"architecture": path}
+        self.output_files["architecture"] = path
         if self._draw is not None:
             picture = self._draw(architecture, self.folder / "networks" / f"{name}.png", title)
             self._picture("derive/best", picture, step)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -287,8 +287,7 @@ def _logbook(config: Config, folder: Path, purge_step: int | None, has_curves: b
 def _load_newest(training: Training) -> list[str]:
     """Go on from the newest readable checkpoint; returns log lines on those that are not."""
     warnings: list[str] = []
-    checkpoints = Checkpoints(training.folder / "checkpoints", ranks=training.ranks)
-    state = checkpoints.load_newest(warnings.append, training.task.device)
+    state = cast(Checkpoints, training.checkpoints).load_newest(warnings.append, training.task.device)
     reason = misfit(training.state_dict(), state)
     try:
         if reason is None:

@@ -95,11 +95,13 @@ def single(config: Config, architecture: Architecture | None = None, notes: Sequ
 
 def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, Any]:
     """Like `single`, with scores of NaN where the training diverges."""
+    validation = f"validation_{config.space.metric.name}"
     try:
-        return single(config, architecture)
+        results = single(config, architecture)
     except TrainingDivergedError:
-        diverged = {f"{split}_{config.space.metric.name}": math.nan for split in ("validation", "test")}
+        diverged = {validation: math.nan, f"test_{config.space.metric.name}": math.nan}
         return {"architecture": architecture.to_dict(), **diverged}
+    return {**results, validation: math.nan if results[validation] is None else results[validation]}
 
 
 @undisturbed()
@@ -190,7 +192,8 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     final = None if asked else find_final(folder, saved.space.metric.name)
     if final is not None:
         return final.architecture
-    here = {name: changes[name] for name in ("data_dir", "num_gpu") if name in changes}
+    places = ("data_dir", "num_gpu", "num_threads", "rank_timeout")
+    here = {name: changes[name] for name in places if name in changes}
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 

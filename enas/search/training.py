@@ -37,7 +37,7 @@ class Training(ABC):
         config: the settings of the run.
         logbook: where the run is written down.
         checkpoints: where it is saved; without them it is not, and cannot recover.
-        folder: of the run, for messages.
+        folder: of the run.
         ranks: the processes that train together.
         size: what architectures cost, and may cost.
 
