@@ -11,6 +11,7 @@ import tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import main
 
+from enas.config import Config
 from enas.errors import UserError
 from enas.files import atomic_write, write_json
 from enas.runs import mirror, run
@@ -134,3 +135,10 @@ def test_the_folder_of_a_renamed_file_is_synced_too(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
     write_json(tmp_path / "x.json", {})
     assert len(synced) == 2 and synced[1] == str(tmp_path)
+
+
+def test_a_space_without_a_choice_has_no_policy_to_draw(tmp_path):
+    only = {"num_blocks": 1, "shared_rnn_activations": ("tanh",), "max_epoch": 1}
+    with tiny.rendering():
+        run.train(Config(**tiny.settings(tmp_path, **only)))
+    assert not (tiny.only_run(tmp_path / "logs") / "policy.png").exists()

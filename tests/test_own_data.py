@@ -274,3 +274,21 @@ def test_settings_of_the_caller_replace_those_of_the_variation_or_of_small_data(
 def test_the_settings_for_small_images_fit_both_spaces(space):
     config = Config.from_variation("small_cnn", cnn_space=space, cnn_hid=8)
     assert (config.cnn_space, config.cnn_hid, config.cnn_reward) == (space, 8, "log_likelihood")
+
+
+class Attributed(list):
+    """Items with attributes of a user's own, by names that libraries use for the classes."""
+
+    features, classes = torch.ones(3), 10
+
+
+@pytest.mark.parametrize(
+    ("pixel", "stored"),
+    [(torch.tensor(1.0, dtype=torch.bfloat16), 255), (torch.tensor(1.0, requires_grad=True), 255), (True, 255)],
+)
+def test_images_of_rarer_types(tmp_path, pixel, stored):
+    image = torch.stack([torch.as_tensor(pixel)] * 36).view(6, 6)
+    items = Attributed([(image if isinstance(pixel, torch.Tensor) else image.numpy(), label) for label in (0, 1)])
+    write_dataset("mine", (items, items, items), tmp_path)
+    (first, *_) = sorted((tmp_path / "mine" / "train").rglob("*.png"))
+    assert (np.asarray(Image.open(first)) == stored).all()

@@ -5,7 +5,7 @@ an image and its label; or a dict of these, as Hugging Face datasets give them (
 A `torch.utils.data.Dataset`, a list, a column of a table, or anything else with a length and numbered items will do.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,10 @@ class Split:
     @property
     def class_names(self) -> list[str]:
         """The names of labels 0, 1, …, where the data bring them, as those of torchvision and Hugging Face do."""
-        label = _first(getattr(self._items, "features", None) or {}, LABEL_KEYS)
-        return [str(name) for name in getattr(label, "names", None) or getattr(self._items, "classes", None) or []]
+        features = getattr(self._items, "features", None)
+        label = _first(features, LABEL_KEYS) if isinstance(features, Mapping) else None
+        found = (getattr(label, "names", None), getattr(self._items, "classes", None))
+        return [str(name) for name in next((names for names in found if isinstance(names, Iterable)), ())]
 
 
 def settings_for(train: Any) -> dict[str, Any]:
@@ -230,7 +232,11 @@ def _write_images(name: str, folder: Path, split: Split, names: dict[Any, str]) 
 def _picture(image: Any, place: str) -> Image.Image:
     if isinstance(image, Image.Image):
         return _storable(image, place)
-    pixels = np.asarray(image.cpu() if isinstance(image, torch.Tensor) else image)
+    if isinstance(image, torch.Tensor):
+        image = image.detach().cpu()
+        image = image.float() if image.is_floating_point() else image  # NumPy has no bfloat16
+    pixels = np.asarray(image)
+    pixels = pixels.astype(np.float32) if pixels.dtype == bool else pixels
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3):  # torch's order
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim == 3 and pixels.shape[2] == 1:

@@ -199,7 +199,7 @@ def _scale_values(axes: Axes, numbers: Sequence[float], metric: str) -> None:
 def policy_figure(choices: Sequence[Sequence[str]], decisions: Sequence[Sequence[Any]]) -> Figure:
     """A heat map of the probability of every choice at every evaluation.
 
-    A decision with one choice has no row, and one between two of which the first is "no" has one.
+    A decision with one choice has no row, and one between two of which the first is "" has one.
 
     Args:
         choices: the names of each decision's choices; see `Space.choices`.

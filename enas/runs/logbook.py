@@ -67,7 +67,9 @@ class Logbook(NoLogbook):
             self.output_files["picture"] = picture
 
     def policy(self, space: Any, decisions: list[Any], step: int) -> None:
-        """Draw the probability of each choice, epoch by epoch; `decisions` as in `Progress`."""
+        """Draw the probability of each choice, epoch by epoch, if there is one; `decisions` as in `Progress`."""
+        if all(len(names) == 1 for names in space.choices):
+            return
         from enas.pictures.plots import policy_figure, write_figure  # loads matplotlib, which takes a second
 
         path = write_figure(policy_figure(space.choices, decisions), self.folder / "policy.png")

@@ -58,7 +58,7 @@ class CellGraph:
 
     Args:
         shape: the sizes.
-        pointwise: what is done between the products: the functions of `cell_triton`, or others that do the same.
+        pointwise: what is done between the products: those of `enas.rnn.fast.triton`, or others.
 
     Attributes:
         version: how many sequences have run; the backward pass is that of the last.
@@ -244,7 +244,7 @@ def graph_sequence(
     Args:
         products: type of the operands of products; None is that of the arguments.
         largest: nodes that a cell can have; 0 is as many as those of `plan`.
-        pointwise: as for `CellGraph`; None is `cell_triton`.
+        pointwise: as for `CellGraph`; None is `enas.rnn.fast.triton`.
 
     Raises:
         RuntimeError: by the backward pass, when another sequence of the same shape ran in between.
