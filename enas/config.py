@@ -265,7 +265,10 @@ def config_from(settings: object, source: str) -> Config:
 
 def _of_today(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that a file of an earlier version may hold, as this version has them."""
-    return {name: value for name, value in _joined(settings).items() if not _is_retired(name, value)}
+    for name, value in settings.items():
+        if RETIRED.get(name) not in (None, value):
+            raise UserError(f"{name} is {value}; this version has no such setting, and acts as with {RETIRED[name]}")
+    return {name: value for name, value in _joined(settings).items() if name not in RETIRED}
 
 
 def _joined(settings: dict[str, Any]) -> dict[str, Any]:
@@ -276,14 +279,6 @@ def _joined(settings: dict[str, Any]) -> dict[str, Any]:
     if pair not in values:
         raise UserError(f"{JOINED[0]} is {pair[0]} and {JOINED[1]} {pair[1]}; this version knows only {new}")
     return {new: values[pair], **{name: value for name, value in settings.items() if name not in JOINED}}
-
-
-def _is_retired(name: str, value: Any) -> bool:
-    if name not in RETIRED:
-        return False
-    if RETIRED[name] not in (None, value):
-        raise UserError(f"{name} is {value}; this version has no such setting, and acts as with {RETIRED[name]}")
-    return True
 
 
 def without_effect(name: str, config: Config) -> tuple[str, str] | None:

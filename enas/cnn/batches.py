@@ -56,7 +56,6 @@ class MemoryImages(Images):
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for index in batches:
-            index = index.to(self.labels.device)
             yield self.images[index], self.labels[index]
 
 

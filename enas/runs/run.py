@@ -146,7 +146,8 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         found = trainer.deriver.shortlist(incumbent)
         chosen = _best_finalist(config, folder, found.best(config.derive_finalists), trainer.logbook.info)
         derived = trainer.deriver.derivation(found, chosen, compare=True)
-        derived.required()
+        if derived.architecture is None:
+            raise UserError(f"{derived.problem}; raise the limit, or derive_num_sample")
         trainer.record(derived)
         if derived.comparison:
             trainer.logbook.info(describe_comparison(derived.comparison))

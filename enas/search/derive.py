@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import torch
 
-from enas.errors import UserError
 from enas.search.controllers import Controller, RandomController, Sample, sample
 from enas.search.metric import Metric
 from enas.search.ranks import ALONE, Ranks, apart
@@ -40,12 +39,6 @@ class Derivation:
     probabilities: list[list[float]] = field(default_factory=list)
     problem: str = ""
     beaten: tuple[Any, float] | None = None
-
-    def required(self) -> Any:
-        """The architecture; UserError where nothing was derived."""
-        if self.architecture is None:
-            raise UserError(f"{self.problem}; raise the limit, or derive_num_sample")
-        return self.architecture
 
 
 @dataclass(frozen=True)
