@@ -6,6 +6,7 @@ setup(
     packages=[*find_packages(include=["enas*"]), "enas.configs"],
     package_dir={"enas.configs": "configs"},
     package_data={
+        "enas": ["py.typed"],
         "enas.configs": ["architectures/*.json"],
         "enas.report": ["page.html"],
         "enas.export": ["examples/*.py"],

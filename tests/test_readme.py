@@ -1,11 +1,10 @@
-"""Every command and every line of Python in the README runs, on a tiny text in the place of Penn Treebank."""
+"""Every command and every line of Python in README.md and docs/ runs, with a tiny text instead of Penn Treebank."""
 
 import ast
 import json
 import re
 import runpy
 import shlex
-import shutil
 import sys
 import tomllib
 
@@ -17,26 +16,45 @@ from test_image import write_cifar
 from enas.config import read_variation
 from enas.rnn.text import load_corpus
 
-README = (tiny.ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line
-    for block in re.findall(r"^```\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    for line in block.splitlines()
-    if line.startswith("python ")
-]
-RUN = "ptb_orig_2026-11-25_12-00-00"  # the run that the README speaks of
+PAGES = {
+    path.relative_to(tiny.ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (tiny.ROOT / "README.md", *sorted((tiny.ROOT / "docs").glob("*.md")))
+}
+RUN = "ptb_orig_2026-11-25_12-00-00"  # the run that the pages speak of
 OTHERWISE_TESTED = ("-m enas download", "search_evaluation.py")  # the one needs a network, the other an hour
+
+
+def _commands(page: str) -> list[str]:
+    """The commands of a page: lines of code blocks, and code in the cells of its tables."""
+    blocks = re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    cells = [code for line in page.splitlines() if line.startswith("|") for code in re.findall(r"`([^`]*)`", line)]
+    lines = [
+        line.replace(" RUN", f" {RUN}")
+        for line in [*"".join(blocks).splitlines(), *cells]
+        if line.startswith("python ")
+    ]
+    return [line.replace(" SEED", " 1") for line in lines if not any(name in line for name in OTHERWISE_TESTED)]
+
+
+COMMANDS = [*dict.fromkeys(command for page in PAGES.values() for command in _commands(page))]
+SNIPPETS = [
+    code for page in PAGES.values() for code in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A working folder with the texts that the README names, and the run that it speaks of."""
+    """A working folder with the datasets that the pages name, and the run that they speak of."""
     folder = tmp_path_factory.mktemp("home")
     for name in ("ptb", "pydoc", "tiny"):
         tiny.write_corpus(folder / "data" / name)
     tiny.write_images(folder / "data" / "shapes")
     write_cifar(folder / "data" / "cifar10")
     (folder / "configs").symlink_to(tiny.ROOT / "configs")
+    with tiny.rendering(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert tiny.run_script("main.py", tiny.flags({**tiny.SETTINGS, "max_epoch": 1, "dataset": "ptb"})) == 0
+    tiny.only_run(folder / "logs").rename(folder / "logs" / RUN)
     return folder
 
 
@@ -95,26 +113,17 @@ def _imported(tree: ast.Module) -> set[str]:
 
 
 @pytest.mark.slow
-def test_every_command_runs(at_home, monkeypatch):
-    """In the order of the README, since the later ones use what the earlier ones leave."""
-    assert len(COMMANDS) > 12
-    first = next(command for command in COMMANDS if "--train_type orig --mode train" in command)
-    with tiny.rendering():
-        _run(first, monkeypatch)
-    (made,) = (at_home / "logs").iterdir()
-    shutil.copytree(made, at_home / "logs" / RUN)
-    for command in COMMANDS:
-        if command != first and not any(name in command for name in OTHERWISE_TESTED):
-            _run(command, monkeypatch)
-    assert (at_home / "search.gif").is_file()
-    assert {path.name for path in (at_home / "analysis_results").iterdir()} == {
-        "activation_replacement",
-        "node_removal",
-    }
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs_as_it_is_printed(at_home, monkeypatch, command):
+    _run(command, monkeypatch)
+
+
+def test_the_pages_have_commands_and_python():
+    assert len(COMMANDS) > 25 and len(SNIPPETS) > 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+@pytest.mark.parametrize("code", SNIPPETS)
 def test_the_python_runs_and_learns(at_home, code):
     """As it is printed; a search that it makes knows more than how frequent words are."""
     before = set((at_home / "logs").glob("*"))
@@ -124,6 +133,20 @@ def test_the_python_runs_and_learns(at_home, code):
     for folder in made:
         params, results = (json.loads((folder / f"{name}.json").read_text()) for name in ("params", "results"))
         assert results["validation_perplexity"] < perplexity_of_frequencies(load_corpus(params["dataset"])) / 2
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_to_files_and_headings_that_exist(name):
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[name]):
+        if target.startswith("https:"):
+            continue
+        path, _, heading = target.partition("#")
+        linked = (tiny.ROOT / name).parent / path
+        assert linked.exists(), target
+        headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
+        assert not heading or heading in {
+            re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings
+        }, target
 
 
 def perplexity_of_frequencies(corpus) -> float:
