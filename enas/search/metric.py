@@ -1,4 +1,4 @@
-"""What scores measure."""
+"""Metrics: what scores measure, and how they are printed."""
 
 import math
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: what scores measure, and how they are printed.
+    """A metric.
 
     Attributes:
-        name: in results, curves and messages.
+        name: its name in results, curves and messages.
         decimals: digits after the point in tables.
         higher_is_better: whether a higher score is better.
     """
