@@ -39,10 +39,9 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Return the architecture of a dictionary made by `to_dict`; `Architecture.from_dict` reads every class.
+        """Return the architecture of a dictionary made by `to_dict`; UserError for a wrong key or value.
 
-        Raises:
-            UserError: when a key is missing, unknown, or has a wrong value.
+        `Architecture.from_dict` reads every class.
         """
         if not hasattr(cls, "type_name"):
             kind = data.get("type") if isinstance(data, dict) else None

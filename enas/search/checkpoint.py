@@ -95,9 +95,7 @@ class Checkpoints:
     def load_newest(self, report: Callable[[str], object] = lambda line: None) -> dict[str, Any]:
         """Return the newest checkpoint that can be read; `report` gets a line on each newer one that cannot.
 
-        Raises:
-            NotFoundError: there is no checkpoint.
-            UserError: no checkpoint can be read.
+        NotFoundError if there is no checkpoint, UserError if none can be read.
         """
 
         def newest() -> dict[str, Any]:
@@ -113,12 +111,7 @@ class Checkpoints:
         return self.ranks.from_first(newest)
 
     def load_best(self) -> dict[str, Any]:
-        """Return the best checkpoint, as the newest readable one names it.
-
-        Raises:
-            NotFoundError: the newest one names none, or the file is gone.
-            UserError: it is damaged.
-        """
+        """Return the best checkpoint, as the newest readable one names it; UserError if it is missing or damaged."""
         bests = self.load_newest()["progress"].get("bests")
         path = self.folder / (bests[-1] if bests else BEST_OF_OLD_RUNS)
         if not self.ranks.from_first(path.is_file):

@@ -22,6 +22,7 @@ from enas.search.space import Space
 INIT_RANGE = 0.1  # paper section 3.1
 
 ArchT = TypeVar("ArchT", bound=Architecture)
+Penalty = Callable[[list[Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,12 @@ class Controller(nn.Module, ABC, Generic[ArchT]):
             )
 
 
-class FixedController(nn.Module, Generic[ArchT]):
+class FixedController(Generic[ArchT]):
     """Always samples the same architecture, for training it from scratch."""
 
     is_trained = False
 
     def __init__(self, architecture: ArchT):
-        super().__init__()
         self.architecture = architecture
 
     def sample(self, num: int) -> Sample[ArchT]:
@@ -151,16 +151,17 @@ class RandomController(Controller[ArchT]):
         sizes, num = self.space.sizes, decisions.num
         lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
         allowed = [(low, size - low) for low, size in zip(lowest, sizes, strict=True)]
-        draw = partial(self._balanced if self.is_balanced else torch.randint, size=(num,), generator=self.generator)
-        columns = (low + draw(count) for low, count in allowed)
+        columns = (low + self._draw(count, num) for low, count in allowed)
         rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
         entropies = torch.tensor([math.log(count) for _, count in allowed]).repeat(num, 1)
         decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
 
-    def _balanced(self, choices: int, size: tuple[int], generator: torch.Generator | None) -> Tensor:
-        (num,) = size
-        rounds = [torch.randperm(choices, generator=generator) for _ in range(-(-num // choices))]
-        return torch.cat(rounds)[:num][torch.randperm(num, generator=generator)]
+    def _draw(self, count: int, num: int) -> Tensor:
+        """Draw `num` of `count` choices, [num]."""
+        if not self.is_balanced:
+            return torch.randint(count, (num,), generator=self.generator)
+        rounds = [torch.randperm(count, generator=self.generator) for _ in range(-(-num // count))]
+        return torch.cat(rounds)[:num][torch.randperm(num, generator=self.generator)]
 
 
 class IndependentController(Controller[ArchT]):
@@ -170,12 +171,7 @@ class IndependentController(Controller[ArchT]):
         penalty: (`Sample.probabilities`) to `Sample.penalty`, weighted by `penalty_weight`.
     """
 
-    def __init__(
-        self,
-        space: Space[ArchT],
-        penalty: Callable[[list[Tensor]], Tensor] | None = None,
-        penalty_weight: float = 0.0,
-    ):
+    def __init__(self, space: Space[ArchT], penalty: Penalty | None = None, penalty_weight: float = 0.0):
         super().__init__(space)
         self.penalty = penalty
         self.penalty_weight = penalty_weight

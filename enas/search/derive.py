@@ -14,7 +14,7 @@ from enas.search.ranks import ALONE, Ranks, apart
 from enas.search.settings import DeriveConfig
 from enas.search.task import Task
 
-QUARTILES = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+QUARTILES = {"median": 0.5, "lower_quartile": 0.25, "upper_quartile": 0.75}
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,11 @@ class Shortlist:
         return [one for one in dict.fromkeys([*self.ranking[:num], self.incumbent]) if one is not None]
 
 
+@dataclass
 class Deriver:
     """Derives from a policy.
 
-    Args:
+    Attributes:
         task: scores architectures.
         controller: the policy.
         config: see `DeriveConfig`.
@@ -73,19 +74,11 @@ class Deriver:
         size: the budget that a derived architecture keeps to.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        controller: Controller[Any],
-        config: DeriveConfig,
-        ranks: Ranks = ALONE,
-        size: SizeBudget = UNLIMITED,
-    ):
-        self.task = task
-        self.ranks = ranks
-        self.size = size
-        self.controller = controller
-        self.config = config
+    task: Task
+    controller: Controller[Any]
+    config: DeriveConfig
+    ranks: Ranks = ALONE
+    size: SizeBudget = UNLIMITED
 
     def derive(self, compare: bool = False, incumbent: Any = None) -> Derivation:
         """Derive the better of the shortlist's first and the incumbent, which wins ties."""
@@ -149,15 +142,11 @@ class Deriver:
         # The same uniform architectures at every evaluation, drawn without the run's random numbers.
         chance = RandomController(self.controller.space, generator=torch.Generator().manual_seed(0))
         uniform = chance.sample(self.config.derive_num_sample).architectures
-        uniform_scores, metric = self._rank(uniform), self.task.rank_metric
-        return {
-            "policy": summary([scores[one] for one in sampled.architectures], metric),
-            "uniform": summary([uniform_scores[one] for one in uniform], metric),
-            "compared_by": metric.name,
-            "place": None
-            if derived is None
-            else 1 + sum(metric.is_better(uniform_scores[one], scores[derived]) for one in uniform),
-        }
+        known, metric = self._rank(uniform), self.task.rank_metric
+        by_chance = [known[one] for one in uniform]
+        place = None if derived is None else 1 + sum(metric.is_better(score, scores[derived]) for score in by_chance)
+        policy = summary([scores[one] for one in sampled.architectures], metric)
+        return {"policy": policy, "uniform": summary(by_chance, metric), "compared_by": metric.name, "place": place}
 
 
 def ordered(scores: Mapping[Any, float], metric: Metric) -> list[Any]:
@@ -175,13 +164,6 @@ def summary(scores: list[float], metric: Metric) -> dict[str, float]:
     values = torch.tensor(scores, dtype=torch.float64)
     worst = -math.inf if metric.higher_is_better else math.inf
     comparable = values.nan_to_num(worst, math.inf, -math.inf)
-    lower, median, upper = torch.quantile(comparable, QUARTILES, interpolation="nearest").tolist()
+    quartiles = {name: comparable.quantile(rank, interpolation="nearest").item() for name, rank in QUARTILES.items()}
     best = comparable.max() if metric.higher_is_better else comparable.min()
-    return {
-        "mean": float(values.mean()),
-        "std": float(values.std(correction=0)),
-        "median": median,
-        "lower_quartile": lower,
-        "upper_quartile": upper,
-        "best": float(best),
-    }
+    return {"mean": values.mean().item(), "std": values.std(correction=0).item(), **quartiles, "best": best.item()}

@@ -55,8 +55,7 @@ def joined(numbers: Iterable[int]) -> str:
 def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list[Any]]:
     """Read the parts `names` of `Genotype(name=[…], …)` without running it; a bare list is the first part only.
 
-    Raises:
-        UserError: the text is not a genotype, which looks like `example`, or has other parts.
+    UserError if the text is not a genotype, which looks like `example`, or has other parts.
     """
     written_out = _RANGE.sub(lambda match: str([*range(int(match[1]), int(match[2]))]), text.strip())
     try:
@@ -118,11 +117,7 @@ def with_only(cell_output: str, cell: CellT) -> CellT:
 
 
 def read_architecture(text: str, format: str) -> Architecture:
-    """Return the architecture that `text` describes in a format, one of `FORMATS`.
-
-    Raises:
-        UserError: in one line that names the format, if it is unknown or the text does not fit.
-    """
+    """Return the architecture that `text` describes; UserError if the format is unknown, or the text does not fit."""
     with _named(format) as known:
         return known.read(text)
 
@@ -133,8 +128,7 @@ def write_architecture(architecture: Architecture, format: str) -> str:
     One exception: a `darts` or `darts_cnn` text lists the output nodes. If the loose ends are the output nodes of
     cell_output=all too, the text reads as cell_output=all. The cell computes the same.
 
-    Raises:
-        UserError: in one line that names the format, if it is unknown or cannot express the architecture.
+    UserError if the format is unknown or cannot express the architecture.
     """
     with _named(format) as known:
         if not isinstance(architecture, known.kind):

@@ -41,12 +41,9 @@ class Graph(Architecture):
     def _parts(self) -> tuple[Any, ...]:
         return getattr(self, f"{self.part_word}s")
 
-    def _numbered(self, count: int) -> tuple[int, ...]:
-        return tuple(range(self.first_label, self.first_label + count))
-
     def _complete(self, count: int, **fields: Any) -> None:
         """Set fields, and number the `count` nodes unless they have labels; UserError if there is no node."""
-        labels = tuple(self._labels) or self._numbered(count)
+        labels = tuple(self._labels) or tuple(range(self.first_label, self.first_label + count))
         for name, value in {**fields, f"{self.node_word}s": labels}.items():
             object.__setattr__(self, name, value)
         if not count:
@@ -68,7 +65,7 @@ class Graph(Architecture):
 
     def check_numbered(self, what: str) -> None:
         """Raise UserError if nodes were removed, in which case the graph has no `what`."""
-        if self._labels != self._numbered(len(self._labels)):
+        if self._labels[-1] != self.first_label + len(self._labels) - 1:
             raise UserError(f"a {self.whole} with removed nodes has no {what}; renumber() it first")
 
     @classmethod
@@ -95,10 +92,8 @@ class Graph(Architecture):
     def remove_node(self, node: int) -> Self:
         """Return a copy without `node` (a label); the subclass says what the nodes that read `node` read instead.
 
-        The other nodes keep their labels, which name their shared weights.
-
-        Raises:
-            UserError: `node` is unknown, the graph's only node, or the only one that reads the input.
+        The other nodes keep their labels, which name their shared weights. UserError if `node` is unknown, the only
+        node, or the only one that reads the input.
         """
         position = self._position(node)
         if self.root_reads and position == 0:
@@ -139,8 +134,7 @@ class Cell(Graph):
     @property
     def loose_ends(self) -> tuple[int, ...]:
         """Labels of the nodes that no node reads, increasing."""
-        read = self._read
-        return tuple(label for label in self.nodes if label not in read)
+        return tuple(label for label in self.nodes if label not in self._read)
 
     @property
     def output_nodes(self) -> tuple[int, ...]:

@@ -6,16 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric.
+    """A metric."""
 
-    Attributes:
-        name: its name in results, curves and messages.
-        decimals: digits after the point in tables.
-        higher_is_better: whether a higher score is better.
-    """
-
-    name: str
-    decimals: int
+    name: str  # in results, curves and messages
+    decimals: int  # digits after the point in tables
     higher_is_better: bool
 
     def is_better(self, score: float, than: float | None) -> bool:

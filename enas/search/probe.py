@@ -62,10 +62,7 @@ def choose_threads(task: Task, controller: Controller[Any], num_architectures: i
     the shortest step's time, which leaves cores to other runs. Afterwards the task, its model and all random states are
     as before; the process computes with the chosen number of threads.
 
-    Args:
-        task: with the model to train.
-        controller: samples the architectures.
-        num_architectures: architectures of a training step.
+    The controller samples the step's `num_architectures` architectures.
     """
     most = torch.get_num_threads()
     if THREADS_VARIABLE in os.environ:

@@ -79,13 +79,9 @@ def trained(
     part: type[ControllerConfig],
     independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
 ) -> Callable[[ConfigLike], Controller[Any]]:
-    """Return the maker of a space's trained controller, of the type that controller_type says.
+    """Return the maker of the trained controller of a `space`: for controller_type lstm or independent.
 
-    Args:
-        space: makes the space.
-        lstm: (space, settings of `part`) to the controller of controller_type lstm.
-        part: the `Settings` class of the LSTM controller.
-        independent: (space, settings) to the controller of controller_type independent.
+    `lstm` takes the space and the settings of its `part`, `independent` the space and all settings.
     """
     return lambda config: (
         independent(space(config), config)

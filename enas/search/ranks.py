@@ -49,15 +49,10 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run; by default there is one, and nothing is divided or sent.
+    """The processes of a run; by default there is one, and nothing is divided or sent."""
 
-    Attributes:
-        rank: the number of this process, from 0.
-        size: the number of processes.
-    """
-
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # the number of this process
+    size: int = 1  # the number of processes
 
     @property
     def is_first(self) -> bool:
@@ -122,8 +117,7 @@ class Ranks:
     def from_first(self, make: Callable[[], T]) -> T:
         """Call `make` in the first process only, and return its value, plain data and CPU tensors, in every process.
 
-        Raises:
-            UserError: in every process, if it is raised in the first.
+        A UserError in the first process is raised in every process.
         """
         if self.size == 1:
             return make()
@@ -137,8 +131,7 @@ class Ranks:
     def together(self, make: Callable[[], T]) -> T:
         """Wait until `make` has returned in every process, and return its value here.
 
-        Raises:
-            UserError: in every process, if it is raised in any; names the ranks unless all have the same error.
+        A UserError in any process is raised in every one; it names the ranks unless all have the same error.
         """
         if self.size == 1:
             return make()
@@ -152,10 +145,9 @@ class Ranks:
         return cast(T, value)
 
     def check_alike(self, parts: Mapping[str, str], what: str, remedy: str) -> None:
-        """Check that all processes hold the same digests, by name, of the parts of `what`.
+        """Raise UserError in every process unless all hold the same digests, by name, of the parts of `what`.
 
-        Raises:
-            UserError: in every process; names the ranks that differ from the first, and the parts; ends in `remedy`.
+        It names the ranks that differ from the first, and the parts, and ends in `remedy`.
         """
         first, *others = self._gathered(parts)
         ranks = [str(rank) for rank, other in enumerate(others, start=1) if other != first]
@@ -225,9 +217,7 @@ ALONE = Ranks()
 def join(num_gpu: int, timeout: float) -> Ranks:
     """Return the processes that torchrun began together; `ALONE` if there is one.
 
-    Args:
-        num_gpu: 0 for CPUs; see `enas.runs.opening.pick_device`.
-        timeout: seconds after which a process that does not answer is given up.
+    `num_gpu` is 0 for CPUs. A process that does not answer for `timeout` seconds is given up.
     """
     size = num_processes()
     if size == 1:
@@ -259,6 +249,7 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+_store = dist.distributed_c10d._get_default_store
 _OF_A_CONNECTION = re.compile("gloo/transport|connect|socket|time ?out|timed out", re.IGNORECASE)
 
 
@@ -270,10 +261,8 @@ def _ask(others: Callable[..., T], *args: Any, **settings: Any) -> T:
         if not isinstance(error, dist.DistError) and not _OF_A_CONNECTION.search(str(error)):
             raise  # a mistake of ours, such as tensors of other shapes
         reason = _words_of_others() or "another process of the run is gone, or does not answer"
-        raise RankLostError(
-            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: {reason}; --load_path goes on from the "
-            "newest checkpoint"
-        ) from None
+        who = f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
+        raise RankLostError(f"{who}: {reason}; --load_path goes on from the newest checkpoint") from None
 
 
 def leave_word(reason: str) -> None:
@@ -292,7 +281,3 @@ def _words_of_others() -> str:
             word = _store().get(key).decode() if _store().check([key]) else ""
             words += [f"rank {rank} ended: {word}"] if word else []
     return "; ".join(words)
-
-
-def _store() -> Any:
-    return dist.distributed_c10d._get_default_store()

@@ -66,13 +66,10 @@ class NoLogbook:
     """Writes nothing: for tests, benchmarks, and notebooks that want only the result.
 
     `enas.runs.logbook` has the one that writes.
-
-    Attributes:
-        output_files: files that the run has written, by kind.
     """
 
     def __init__(self) -> None:
-        self.output_files: dict[str, Path] = {}
+        self.output_files: dict[str, Path] = {}  # files that the run has written, by kind
 
     def info(self, line: str) -> None:
         """Write a log line."""
@@ -132,7 +129,5 @@ def _short(value: float) -> str:
 
 
 def _spread(values: dict[str, float]) -> str:
-    short = {name: _short(value) for name, value in values.items()}
-    return (
-        f"{short['median']} (quartiles {short['lower_quartile']} and {short['upper_quartile']}, best {short['best']})"
-    )
+    quartiles = f"quartiles {_short(values['lower_quartile'])} and {_short(values['upper_quartile'])}"
+    return f"{_short(values['median'])} ({quartiles}, best {_short(values['best'])})"

@@ -39,9 +39,6 @@ def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: f
 class Baseline:
     """Turns returns into advantages; kept for the whole run.
 
-    Args:
-        config: see `ReinforceConfig`.
-
     Attributes:
         value: the moving average of returns, [D]; with leave_one_out their mean in the newest update.
     """
@@ -49,7 +46,7 @@ class Baseline:
     def __init__(self, config: ReinforceConfig):
         self.config = config
         self.value: Tensor | None = None
-        self._square: Tensor | None = None  # of advantages, a moving average
+        self._square: Tensor | None = None  # the moving average of squared advantages, a scalar
 
     def advantage(self, returns: Tensor) -> Tensor:
         """Subtract the baseline from returns [M, D], update it with them, and scale the difference: [M, D]."""

@@ -19,21 +19,15 @@ from enas.settings import ConfigLike
 class ScratchTrainer(Training):
     """Trains the weights of one architecture; evaluates, and saves, after every epoch.
 
-    Args:
-        task: the problem, with a model that has weights for the architecture.
-        architecture: the architecture.
-        config: the settings of the run; its space says when averaging begins and training ends.
-        parts: keyword arguments of `Training`; the processes divide each minibatch.
-
-    Attributes:
-        average: the averaged model, once there is one.
+    The arguments are those of `Training`, and the architecture. The task's model has weights for it, and the space of
+    `config` says when averaging begins and training ends. Processes divide each minibatch.
     """
 
     def __init__(self, task: Task, architecture: Any, config: ConfigLike, **parts: Any):
         super().__init__(task, config, **parts)
         self.architecture = architecture
         self.scratch = config.space.scratch(config)
-        self.average: AveragedModel | None = None
+        self.average: AveragedModel | None = None  # once averaging has begun
 
     def train(self) -> dict[str, Any]:
         with self.signals.noted():
@@ -103,10 +97,7 @@ class ScratchTrainer(Training):
     def test(self) -> float:
         """Return the metric on the test split of the epoch that validated best, and leave its weights in the model.
 
-        Without validation data that is the last epoch.
-
-        Raises:
-            TrainingDivergedError: no epoch validated with a finite number.
+        Without validation data that is the last epoch. TrainingDivergedError if no epoch has a finite validation.
         """
         if self.task.has_validation and self.progress.best is None:
             raise TrainingDivergedError(

@@ -14,9 +14,12 @@ from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRA
 SEARCHING = {"mode": "train"}
 TRAINED = {"train_type": ("orig", "flexible", "hardcoded"), **SEARCHING}
 LSTM = TRAINED | {"controller_type": "lstm"}
+UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO}}
+WITH_EMA = TRAINED | {"baseline": "ema"}
 WITH_ENTROPY = TRAINED | {"entropy_coeff": ABOVE_ZERO}
-CONTROLLER_ADAM = TRAINED | {"controller_optim": "adam"}
-CONTROLLER_COSINE = TRAINED | {"controller_lr_cosine": True}
+ADAM = TRAINED | {"controller_optim": "adam"}
+CONSTANT = TRAINED | {"controller_lr_cosine": False}
+COSINE = TRAINED | {"controller_lr_cosine": True}
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
 WITH_FINALISTS = FINALISTS | {"derive_finalists": ABOVE_ZERO}
@@ -32,10 +35,7 @@ class ControllerConfig(Settings):
     """Shape of a trained controller."""
 
     controller_type: str = setting(
-        "lstm",
-        "controller: an LSTM whose decisions depend on earlier ones, or a vector of logits for each decision",
-        choices=("lstm", "independent"),
-        only=TRAINED,
+        "lstm", "controller: an LSTM, or logits for each decision alone", choices=("lstm", "independent"), only=TRAINED
     )
     controller_hid: int = setting(100, "LSTM units of the controller", at_least=1, only=LSTM)
     softmax_temperature: float = setting(5.0, "divisor of the controller's logits", above=0, only=LSTM)
@@ -65,10 +65,7 @@ class BatchConfig(LengthConfig):
 
     batch_size: int = setting(64, "sequences or images in a minibatch, in training and in evaluation", at_least=1)
     reward_batch_size: int = setting(
-        0,
-        "sequences or images in a minibatch of rewards, at most all images; 0 is batch_size",
-        at_least=0,
-        only=TRAINED,
+        0, "sequences or images in a minibatch of rewards; 0 is batch_size", at_least=0, only=TRAINED
     )
 
 
@@ -89,24 +86,18 @@ class TrainerConfig(LengthConfig):
     log_step: int = setting(50, "steps from one point of a TensorBoard curve to the next", at_least=1, again=TRAINING)
     shared_num_sample: int = setting(1, "architectures in a step of the shared parameters", at_least=1)
     shared_balanced: bool = setting(
-        False,
-        "choose each option of a decision equally often among a step's uniform architectures",
-        only={**SEARCHING, ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO}},
+        False, "choose each option of a decision equally often among a step's uniform architectures", only=UNIFORM
     )
     controller_start: float = setting(
-        0.0,
-        "share of the epochs that train the shared parameters on uniform architectures, before the controller trains",
-        at_least=0,
-        below=1,
-        only=TRAINED,
+        0.0, "share of epochs on uniform architectures, before the controller trains", at_least=0, below=1, only=TRAINED
     )
     controller_max_step: int = setting(
-        2000, "architectures an epoch that the controller samples and learns from", at_least=0, only=TRAINED
+        2000, "architectures an epoch that train the controller", at_least=0, only=TRAINED
     )
 
     @property
     def warm_up_epochs(self) -> int:
-        """The epochs before the controller trains: `controller_start` of all epochs, rounded."""
+        """Number of epochs before the controller trains: `controller_start` of all epochs, rounded."""
         return round(self.controller_start * self.max_epoch)
 
 
@@ -140,28 +131,24 @@ class DeriveConfig(Settings):
 class ReinforceConfig(Settings):
     """How rewards become advantages, and entropy is kept up.
 
-    With `entropy_mode` "regularizer" each decision's entropy enters the loss, given the decisions drawn before it. That
-    leaves out how those decisions change it, so for the LSTM the gradient is not that of the entropy: over ten
-    controllers of 8 units that prefer some cells, it has 0.85 to 1.17 of the length, and a cosine of 0.96 or more.
-    For independent decisions it is that of the entropy.
+    With `entropy_mode` "regularizer" the loss has the entropy of each decision, given the decisions before it. The
+    LSTM's gradient then leaves out how those decisions change it: over ten controllers of 8 units that prefer some
+    cells, it has 0.85 to 1.17 of the length of the entropy's gradient, and a cosine of 0.96 or more. Independent
+    decisions have the entropy's gradient.
     """
 
     controller_num_aggregate: int = setting(1, "architectures in an update of the controller", at_least=1, only=TRAINED)
     baseline: str = setting(
         "ema",
-        "baseline of advantages: moving average of returns, or mean of the update's other returns",
+        "moving average of returns, or mean of the other returns",
         choices=("ema", "leave_one_out"),
         only=TRAINED,
     )
     ema_baseline_decay: float = setting(
-        0.95, "share of the baseline that an update keeps", at_least=0, below=1, only=TRAINED | {"baseline": "ema"}
+        0.95, "decay of the moving-average baseline", at_least=0, below=1, only=WITH_EMA
     )
     advantage_spread_decay: float = setting(
-        0.0,
-        "divide advantages by their root mean square, a moving average with this decay; 0 does not divide",
-        at_least=0,
-        below=1,
-        only=TRAINED,
+        0.0, "decay of the running RMS that divides advantages; 0 does not divide", at_least=0, below=1, only=TRAINED
     )
     entropy_coeff: float = setting(1e-4, "weight of the controller's entropy", at_least=0, only=TRAINED)
     entropy_mode: str = setting(
@@ -170,9 +157,7 @@ class ReinforceConfig(Settings):
         choices=("reward", "regularizer"),
         only=WITH_ENTROPY,
     )
-    discount: float = setting(
-        1.0, "discount of the reward from decision to decision", at_least=0, at_most=1, only=TRAINED
-    )
+    discount: float = setting(1.0, "discount of rewards from decision to decision", at_least=0, at_most=1, only=TRAINED)
 
     def updates(self, num: int) -> list[int]:
         """Return how many of `num` architectures each update takes: `controller_num_aggregate`, and the last the rest.
@@ -190,22 +175,15 @@ class ReinforceConfig(Settings):
 class SizeConfig(Settings):
     """How large an architecture may be, as a run from scratch trains it.
 
-    The soft target is the absolute reward of Bender et al. 2020, section 4: R + β · |cost / target − 1|.
+    A limit is also a target of the absolute reward R + β · |cost / limit − 1| (Bender et al. 2020, section 4). An input
+    is a token or an image. A multiply-add is two FLOPs.
     """
 
     max_parameters: int = setting(
-        0,
-        "largest derived architecture, in parameters, and target of rewards; 0 is no limit",
-        at_least=0,
-        only=DERIVING,
-        again=("derive",),
+        0, "most parameters of a derived architecture; 0 is no limit", at_least=0, only=DERIVING, again=("derive",)
     )
     max_flops: int = setting(
-        0,
-        "largest derived architecture, in FLOPs a token or image (2 a multiply-add), and target of rewards; 0 is none",
-        at_least=0,
-        only=DERIVING,
-        again=("derive",),
+        0, "most FLOPs per input of a derived architecture; 0 is no limit", at_least=0, only=DERIVING, again=("derive",)
     )
     size_beta: float = setting(
         BETA, "weight in rewards of the distance from max_parameters and max_flops", at_most=0, only=WITH_LIMIT
@@ -235,27 +213,15 @@ class SharedOptimisation(Settings, ABC):
 class ControllerOptimConfig(Settings):
     """How θ is trained; with `controller_lr_cosine` by SGDR, epoch by epoch."""
 
-    controller_optim: str = setting(
-        "adam", "optimiser of the controller", choices=("adam", "momentum", "sgd"), only=TRAINED
-    )
-    controller_lr: float = setting(
-        3.5e-4, "learning rate of the controller", at_least=0, only=TRAINED | {"controller_lr_cosine": False}
-    )
-    controller_adam_beta1: float = setting(
-        0.9, "Adam's decay of the mean gradient, for the controller", at_least=0, below=1, only=CONTROLLER_ADAM
-    )
-    controller_adam_eps: float = setting(1e-8, "Adam's epsilon, for the controller", above=0, only=CONTROLLER_ADAM)
-    controller_lr_cosine: bool = setting(
-        False, "schedule the controller's learning rate by cosines with restarts, not by controller_lr", only=TRAINED
-    )
-    controller_lr_max: float = setting(
-        0.05, "the controller's learning rate where a cosine starts", above=0, only=CONTROLLER_COSINE
-    )
-    controller_lr_min: float = setting(
-        0.001, "the controller's learning rate where a cosine ends", at_least=0, only=CONTROLLER_COSINE
-    )
+    controller_optim: str = setting("adam", "controller's optimiser", choices=("adam", "momentum", "sgd"), only=TRAINED)
+    controller_lr: float = setting(3.5e-4, "controller's learning rate", at_least=0, only=CONSTANT)
+    controller_adam_beta1: float = setting(0.9, "beta1 of the controller's Adam", at_least=0, below=1, only=ADAM)
+    controller_adam_eps: float = setting(1e-8, "epsilon of the controller's Adam", above=0, only=ADAM)
+    controller_lr_cosine: bool = setting(False, "cosine schedule with restarts, instead of controller_lr", only=TRAINED)
+    controller_lr_max: float = setting(0.05, "controller's learning rate where a cosine starts", above=0, only=COSINE)
+    controller_lr_min: float = setting(0.001, "controller's learning rate where a cosine ends", at_least=0, only=COSINE)
     controller_grad_clip: float = setting(
-        0.0, "largest norm of the controller's gradient; 0 does not clip", at_least=0, only=TRAINED
+        0.0, "controller's largest gradient norm; 0 clips none", at_least=0, only=TRAINED
     )
 
     @property
@@ -295,9 +261,7 @@ class PrecisionConfig(Settings):
     """How products are computed."""
 
     precision: str = setting(
-        "auto",
-        "precision of convolutions and the decoder's products, on a GPU of all products; auto tries which is fastest",
-        choices=PRECISIONS,
+        "auto", "precision of convolutions and decoder, on a GPU of all products; auto tries them", choices=PRECISIONS
     )
 
 

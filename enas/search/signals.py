@@ -7,14 +7,10 @@ from contextlib import contextmanager
 
 
 class Signals:
-    """Notes signals inside `noted`.
-
-    Attributes:
-        received: the number of the signal that has come; 0 for none.
-    """
+    """Notes signals inside `noted`."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received = 0  # the number of the signal that has come; 0 for none
 
     @contextmanager
     def noted(self) -> Iterator[None]:

@@ -23,18 +23,11 @@ from enas.settings import ConfigLike
 
 
 class Trainer(Training):
-    """Trains ω and θ in turn.
+    """Trains ω and θ in turn (paper section 2.2).
 
-    Args:
-        task: the problem, with the shared model.
-        controller: samples architectures; without parameters it is not trained. Uniform samples of its space train ω
-            before `controller_start`, and are what the policy is compared with.
-        config: the settings of the run.
-        parts: keyword arguments of `Training`; each process has its own `shared_num_sample` architectures of a step.
-
-    Attributes:
-        deriver: derives, see `enas.search.derive`.
-        drawn: the architectures of the next step of ω, of all processes, if they are sampled already.
+    The arguments are those of `Training`, and the controller, which is trained if it has parameters. Uniform samples of
+    its space train ω before `controller_start`, and the policy is compared with others. Each process has its own
+    `shared_num_sample` architectures of a step.
     """
 
     def __init__(self, task: Task, controller: Controller[Any], config: ConfigLike, **parts: Any):
@@ -42,14 +35,12 @@ class Trainer(Training):
         self.controller = controller
         self.reinforce = config[ReinforceConfig]
         self.deriver = Deriver(task, controller, config[DeriveConfig], self.ranks, self.size)
-        self.controller_optim = config[ControllerOptimConfig]
-        self.controller_optimizer: torch.optim.Optimizer | None = None
-        if controller.is_trained:
-            self.controller_optimizer = make_optimizer(
-                parameters=controller.parameters(), **self.controller_optim.optimizer
-            )
+        self.controller_optim = optim = config[ControllerOptimConfig]
+        weights = list(controller.parameters())
+        self.controller_optimizer = make_optimizer(parameters=weights, **optim.optimizer) if weights else None
         self.baseline = Baseline(self.reinforce)
-        self.drawn: list[Any] = []
+        self.num_shared = self.config.shared_num_sample * self.ranks.size  # architectures of a step, all processes'
+        self.drawn: list[Any] = []  # the architectures of the next step, if they are sampled already
 
     def train(self) -> dict[str, Any]:
         with self.signals.noted():
@@ -153,12 +144,7 @@ class Trainer(Training):
         if self.is_warming_up():
             source = RandomController(self.controller.space, self.config.shared_balanced)
         with torch.no_grad():
-            self.drawn = source.sample(self._num_shared).architectures
-
-    @property
-    def _num_shared(self) -> int:
-        """The number of architectures in a step of ω, over all processes."""
-        return self.config.shared_num_sample * self.ranks.size
+            self.drawn = source.sample(self.num_shared).architectures
 
     def derive(self) -> Derivation:
         """Derive from the policy as it is, and compare it with uniform sampling."""
@@ -216,5 +202,5 @@ class Trainer(Training):
         super().load_state_dict(state)
         drawn = state["drawn"] or []
         # Another number of processes needs another number of architectures: the next step samples them anew.
-        fits = len(drawn) == self._num_shared
+        fits = len(drawn) == self.num_shared
         self.drawn = [architecture_from_dict(one) for one in drawn] if fits else []

@@ -25,7 +25,6 @@ from enas.settings import ConfigLike
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
-HEADER = ("network_type", "dataset", "train_type", "mode")  # settings that results.json repeats
 
 
 class Training(ABC):
@@ -58,7 +57,7 @@ class Training(ABC):
     ):
         self.task = task
         self.config = config[TrainerConfig]
-        self.header = {name: getattr(config, name) for name in HEADER}
+        self.header = {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")}
         self.logbook = logbook or NoLogbook()
         self.checkpoints = checkpoints
         self.folder = folder
