@@ -164,7 +164,7 @@ def test_a_run_of_another_mode(capsys, runs):
         (GOING_ON, "--shared_lr 2", "shared_lr is 2.0, but the run"),
         (GOING_ON, "--derive_num_sample 0", "derive_num_sample is 0; it must be at least 1"),
         (("train_scratch",), "--num_blocks 9", "num_blocks is 9, but the run"),
-        (("derive",), "--derive_finalists 3", "derive_finalists is 3; they come from the derive_shortlist, which is 1"),
+        (("derive",), "--derive_finalists 3", "derive_finalists is 3; it must be at most derive_shortlist, which is 1"),
         (("test",), "--dag_path lstm", "lstm: no such file"),
     ],
 )

@@ -15,10 +15,9 @@ from enas.cnn.settings import ScratchCNNConfig
 from enas.config import Config
 from enas.errors import UserError
 from enas.search.controllers import RandomController
-from enas.search.cost import Cost
+from enas.search.cost import Cost, SizeBudget
 from enas.search.ranks import apart
 from enas.search.settings import SizeConfig
-from enas.search.size import SizeBudget
 
 MACRO = {"network_type": "cnn", "cnn_num_layers": 3}
 
@@ -57,7 +56,7 @@ def test_the_controller_learns_the_target(tmp_path):
     trainer = tiny.trainer(tmp_path, **{**MACRO, "cnn_num_layers": 6}, controller_max_step=1500, controller_lr=0.02,
                            controller_num_aggregate=10, advantage_spread_decay=0.9, baseline="leave_one_out",
                            entropy_coeff=0.0)  # fmt: skip
-    uniform = RandomController(trainer.deriver.space).sample(300).architectures
+    uniform = RandomController(trainer.controller.space).sample(300).architectures
     target = sorted(trainer.size.cost(one).flops for one in uniform)[30]
     cost = trainer.size.cost
     trainer.size = SizeBudget(SizeConfig(max_flops=target), cost)
@@ -130,7 +129,7 @@ def test_the_cost_is_in_results_and_log(tmp_path):
 def test_a_run_from_scratch_has_the_parameters_it_says(tmp_path):
     for kind in ({}, MACRO):
         folder = tmp_path / str(len(kind))
-        architecture = RandomController(tiny.trainer(folder, **kind).deriver.space).sample(1).architectures[0]
+        architecture = RandomController(tiny.trainer(folder, **kind).controller.space).sample(1).architectures[0]
         trainer = tiny.scratch_trainer(folder, architecture, **kind)
         counted = sum(weight.numel() for weight in trainer.task.model.parameters())
         assert trainer.size.cost(architecture).parameters == counted

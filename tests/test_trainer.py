@@ -16,7 +16,7 @@ from tiny import main
 
 from enas.config import Config
 from enas.data.builtin import make_markov, markov_language
-from enas.errors import Interrupted, TrainingDivergedError, UserError
+from enas.errors import Interrupted, TrainingDivergedError
 from enas.rnn.cell import PAPER_ACTIVATIONS, RNNCell
 from enas.rnn.task import LanguageTask
 from enas.runs import run
@@ -25,8 +25,8 @@ from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import RandomController
 from enas.search.derive import summary
 from enas.search.metric import ACCURACY, PERPLEXITY
-from enas.search.progress import describe_comparison
 from enas.search.ranks import apart
+from enas.search.record import describe_comparison
 from enas.search.trainer import Trainer
 from enas.search.training import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK
 
@@ -111,13 +111,6 @@ def test_a_share_that_rounds_to_no_epoch_is_said(tmp_path, capsys):
     execute(**tiny.settings(tmp_path, max_epoch=1, controller_start=0.25))
     line = "controller_start 0.25 of max_epoch 1 rounds to none: the controller trains from the first epoch"
     assert line in capsys.readouterr().out.splitlines()
-
-
-def test_uniform_samples_need_a_space(tmp_path):
-    made = tiny.trainer(tmp_path, controller_start=0.5)
-    del made.controller.space
-    with pytest.raises(UserError, match="controller_start needs uniform samples"):
-        Trainer(made.task, made.controller, Config(**tiny.settings(tmp_path, controller_start=0.5)))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +277,7 @@ def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
     comparison = trainer.derive().comparison
     sampled = _candidates(trainer, 20)
     torch.manual_seed(0)
-    uniform = RandomController(trainer.deriver.space).sample(20).architectures
+    uniform = RandomController(trainer.controller.space).sample(20).architectures
     for name, cells in {"policy": sampled, "uniform": uniform}.items():
         scores = np.array([trainer.task.rank([cell], 1)[0] for cell in cells])
         lower, median, upper = np.sort(scores)[[5, 10, 14]]  # the nearest of the sorted scores to 4.75, 9.5, 14.25
@@ -524,7 +517,7 @@ def test_entropy_alone_makes_the_policy_uniform(tmp_path, mode, controller_type)
             if weight.dim() == 1 and not name.startswith("lstm"):  # logits, or their biases
                 weight.copy_(torch.linspace(-2, 2, len(weight)))
     trainer.task.rewards = lambda some: torch.zeros(len(some))
-    largest = sum(math.log(size) for size in trainer.deriver.space.sizes)
+    largest = sum(math.log(size) for size in trainer.controller.space.sizes)
 
     def entropy() -> float:
         with torch.no_grad():

@@ -13,7 +13,7 @@ from torch.distributions import Bernoulli, Categorical, Distribution, kl_diverge
 from enas.cnn.macro import MacroNetwork, MacroSpace
 from enas.cnn.micro import MicroNetwork, MicroSpace
 from enas.cnn.settings import MacroControllerConfig, MicroControllerConfig
-from enas.search.controllers import ArchT, Decisions, SpaceController, start_small, temper
+from enas.search.controllers import ArchT, Controller, Decisions, start_small, temper
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 
@@ -51,7 +51,7 @@ def _make(decisions: Decisions, distribution: Distribution) -> Tensor:
     return chosen
 
 
-class AnchorController(SpaceController[ArchT]):
+class AnchorController(Controller[ArchT]):
     """An LSTM that chooses operations by softmax and connections by attention over anchors.
 
     Each layer, and each input and operation of a node, has parameters of its own where the authors' code shares

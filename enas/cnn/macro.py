@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.errors import UserError
 from enas.search.architecture import check_encodable
-from enas.search.graph import Graph, increase
+from enas.search.graph import Graph
 from enas.search.space import NamedSpace
 
 # The label of the stem, for networks that skip from it; the search space has none.
@@ -78,7 +78,7 @@ class MacroNetwork(Graph):
                 if type(label) is not int or label not in earlier:
                     where = "which is not an earlier layer of the network"
                     raise UserError(f"layer {layer} skips from layer {label!r}, {where}")
-            if not increase(labels):
+            if list(labels) != sorted({*labels}):
                 raise UserError(f"skips of layer {layer} must increase; got {list(labels)}")
 
     @property

@@ -145,4 +145,4 @@ class LanguageTask(Task):
         self._state = None
         # A run that goes on in another number of processes may have states that cannot be divided.
         if state["state"] is not None and state["state"].shape[self.divided] % self.ranks.size == 0:
-            self._state = self.model.part.of(state["state"])
+            self._state = self.model.part.of(state["state"]).to(self.device)

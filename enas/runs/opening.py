@@ -20,12 +20,11 @@ from enas.runs.mirror import Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
 from enas.search.checkpoint import Checkpoints, misfit, seed_everything
 from enas.search.controllers import Controller, FixedController
-from enas.search.cost import Cost
+from enas.search.cost import Cost, SizeBudget
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
 from enas.search.scratch import ScratchTrainer
 from enas.search.settings import CheckpointConfig, SizeConfig, TrainerConfig
-from enas.search.size import SizeBudget
 from enas.search.task import Task
 from enas.search.trainer import Trainer
 from enas.search.training import Training
@@ -171,7 +170,7 @@ def _load_data(config: Config, ranks: Ranks, folder: Path | None) -> Any:
 
 def make_problem(
     config: Config, data: Any, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
-) -> tuple[Task, Controller[Any]]:
+) -> tuple[Task, Any]:
     """Task and controller of a search, or of one architecture from scratch where one is given."""
     problem = config.space.problem()
     if architecture is not None:
@@ -287,7 +286,7 @@ def _logbook(config: Config, folder: Path, purge_step: int | None, has_curves: b
 def _load_newest(training: Training) -> list[str]:
     """Go on from the newest readable checkpoint; returns log lines on those that are not."""
     warnings: list[str] = []
-    state = cast(Checkpoints, training.checkpoints).load_newest(warnings.append, training.task.device)
+    state = cast(Checkpoints, training.checkpoints).load_newest(warnings.append)
     reason = misfit(training.state_dict(), state)
     try:
         if reason is None:

@@ -28,8 +28,7 @@ from enas.runs.opening import ARCHITECTURE, open_run
 from enas.runs.process import undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.derive import ordered
-from enas.search.progress import describe_comparison
-from enas.search.record import format_score
+from enas.search.record import describe_comparison, format_score
 from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
 from enas.search.training import Training

@@ -1,4 +1,4 @@
-"""What every architecture has in common: it goes to JSON and comes back."""
+"""Architectures: frozen dataclasses that go to JSON and come back."""
 
 import json
 import reprlib
@@ -19,8 +19,8 @@ class Architecture:
     """An immutable architecture, a frozen dataclass; making one of parts that do not fit together is a UserError.
 
     Attributes:
-        type_name: what tells its JSON from that of other architectures.
-        title: what messages call it.
+        type_name: tells its JSON from that of other classes.
+        title: its name in messages.
         keys: the keys of its dictionary besides the type: its fields, and properties that must agree with them.
     """
 
@@ -34,15 +34,14 @@ class Architecture:
             KINDS[cls.type_name] = cls
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary that `from_dict` reads."""
-        return {"type": self.type_name, **{key: _plain(getattr(self, key)) for key in self.keys}}
+        """Return a JSON-ready dictionary that `from_dict` reads."""
+        return json.loads(self.to_json())
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """The architecture of a dictionary made by `to_dict`; `Architecture.from_dict` reads every class.
+        """Return the architecture of a dictionary made by `to_dict`; UserError for a wrong key or value.
 
-        Raises:
-            UserError: when a key is missing, unknown, or has a wrong value.
+        `Architecture.from_dict` reads every class.
         """
         if not hasattr(cls, "type_name"):
             kind = data.get("type") if isinstance(data, dict) else None
@@ -59,26 +58,28 @@ class Architecture:
         names = [spec.name for spec in fields(cast(Any, cls))]
         made = cls(**{name: _typed(data[name], hints[name], f"{name} of {cls.title}") for name in names})
         for key, value in made.to_dict().items():
-            if json.dumps(value) != json.dumps(data[key]):  # which tells 1 from true
+            if json.dumps(value) != json.dumps(data[key]):  # unlike ==, JSON tells 1 from true
                 raise UserError(f"{key} is {data[key]!r}, but the others make it {value!r}")
         return made
 
     def to_json(self) -> str:
-        """The architecture as JSON text, one line."""
-        return json.dumps(self.to_dict())
+        """Return the architecture as JSON text, one line."""
+        return json.dumps(
+            self, default=lambda one: {"type": one.type_name} | {key: getattr(one, key) for key in one.keys}
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The architecture of JSON text made by `to_json`; UserError when it is not one."""
+        """Return the architecture of JSON text made by `to_json`; UserError if the text is not one."""
         try:
             data = json.loads(text)
-        except (ValueError, RecursionError) as error:  # numbers without end are a ValueError
+        except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
             raise UserError(f"not JSON: {error}") from None
         return cls.from_dict(data)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The architecture in a JSON file; UserError, naming the file, when there is no such architecture."""
+        """Return the architecture in a JSON file; UserError, naming the file, if there is none."""
         path = Path(path)
         if not path.is_file():
             raise NotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
@@ -92,15 +93,8 @@ architecture_from_dict = Architecture.from_dict
 load_architecture = Architecture.load
 
 
-def _plain(value: Any) -> Any:
-    """Tuples become lists, and architectures dictionaries."""
-    if isinstance(value, Architecture):
-        return value.to_dict()
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
 def _typed(value: Any, hint: Any, name: str) -> Any:
-    """Undo `_plain` where a field's type says so; UserError, with `name`, where a list should be and is not."""
+    """Make a tuple or an architecture of JSON's list or dictionary if `hint` says so; UserError, with `name`."""
     if isinstance(hint, type) and issubclass(hint, Architecture):
         return hint.from_dict(value)
     if get_origin(hint) is not tuple:
@@ -111,7 +105,7 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
 
 
 def check_encodable(names: Iterable[str], allowed: Sequence[str]) -> None:
-    """Raise UserError, naming those that are not, unless all `names` are among `allowed`, whose index encodes them."""
+    """Raise UserError unless all `names` are among `allowed`, whose index encodes them; the error lists the others."""
     unknown = set(names) - set(allowed)
     if unknown:
         raise UserError(f"cannot encode {', '.join(sorted(unknown))}: only {', '.join(allowed)} are allowed")

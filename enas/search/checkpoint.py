@@ -1,4 +1,7 @@
-"""Complete, atomic checkpoints: everything that a run needs to go on exactly where it was."""
+"""Complete, atomic checkpoints: everything that a run needs to go on exactly where it was.
+
+A checkpoint is loaded on the CPU, wherever it was saved; `load_state_dict` copies it to where the run computes.
+"""
 
 import random
 import re
@@ -6,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ BEST_OF_OLD_RUNS = "best.pt"  # a copy of the best checkpoint, which earlier ver
 
 
 def random_states() -> dict[str, Any]:
-    """The random states of Python, NumPy and torch (CPU and each GPU), as plain data."""
+    """Return the random states of Python, NumPy and torch (CPU and each GPU), as tensors and plain data."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -34,9 +37,9 @@ def restore_random_states(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(states["torch"].cpu())
+    torch.set_rng_state(states["torch"])
     if len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def seed_everything(seed: int) -> None:
@@ -49,13 +52,13 @@ def seed_everything(seed: int) -> None:
 class Checkpoints:
     """The checkpoints of a run, `EPOCH-STEP.pt` in one folder.
 
-    Each names, in `progress.bests`, those that were the best of the run when they were written. So one rename makes a
-    checkpoint the newest and the best, and a kill at any moment leaves the two in agreement.
+    Each names, in `progress.bests`, the checkpoints that were the run's best when they were written. So one rename
+    makes a checkpoint both the newest and the best, and a run killed at any moment leaves the two in agreement.
 
     Args:
         folder: made when the first checkpoint is saved.
-        max_save_num: how many of the newest to keep.
-        ranks: the processes of the run, of which the first alone reads and writes.
+        max_save_num: number of newest checkpoints to keep.
+        ranks: the processes of the run; only the first one reads and writes.
     """
 
     def __init__(self, folder: Path, max_save_num: int = 1, ranks: Ranks = ALONE):
@@ -71,7 +74,12 @@ class Checkpoints:
         if not self.ranks.is_first:
             return
         with atomic_write(self.folder / name) as file:
-            _save(state, file)
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # torch could not close the archive that it could not write
+                    raise error.__context__ from None
+                raise
         # After a fallback to an older checkpoint, delete the later ones: load_newest would pick them.
         kept = [path for path in self.paths() if path.name <= name][-self.max_save_num :]
         # A run whose newer checkpoints are damaged goes on from the oldest, which names an older best one.
@@ -81,81 +89,61 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def paths(self) -> list[Path]:
-        """The checkpoints, oldest first."""
+        """Return the files of the checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("*.pt") if re.fullmatch(r"\d+-\d+\.pt", path.name))
 
-    def load_newest(
-        self, report: Callable[[str], object] = lambda line: None, device: str | torch.device = "cpu"
-    ) -> dict[str, Any]:
-        """The newest checkpoint that can be read; each newer one that cannot is told to `report`.
+    def load_newest(self, report: Callable[[str], object] = lambda line: None) -> dict[str, Any]:
+        """Return the newest checkpoint that can be read; `report` gets a line on each newer one that cannot.
 
-        Raises:
-            NotFoundError: there is none.
-            UserError: there are some, and none can be read.
+        NotFoundError if there is no checkpoint, UserError if none can be read.
         """
-        return self.ranks.from_first(lambda: self._load_newest(report, device), device)
 
-    def load_best(self, device: str | torch.device = "cpu") -> dict[str, Any]:
-        """The best checkpoint, as the newest one that can be read names it.
+        def newest() -> dict[str, Any]:
+            paths = self.paths()
+            if not paths:
+                raise NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
+            for path in reversed(paths):
+                with suppress(UserError):
+                    return load_checkpoint(path)
+                report(f"{path}: unreadable checkpoint (truncated or damaged); trying the one before it")
+            raise UserError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
 
-        Raises:
-            NotFoundError: the newest one names none, or the file is gone.
-            UserError: it is damaged.
-        """
-        return self.ranks.from_first(lambda: self._load_best(device), device)
+        return self.ranks.from_first(newest)
 
-    def _load_best(self, device: str | torch.device) -> dict[str, Any]:
-        bests = self._load_newest(lambda line: None, "cpu")["progress"].get("bests")
+    def load_best(self) -> dict[str, Any]:
+        """Return the best checkpoint, as the newest readable one names it; UserError if it is missing or damaged."""
+        bests = self.load_newest()["progress"].get("bests")
         path = self.folder / (bests[-1] if bests else BEST_OF_OLD_RUNS)
-        if not path.is_file():
+        if not self.ranks.from_first(path.is_file):
             raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
-        return load_checkpoint(path, device)
-
-    def _load_newest(self, report: Callable[[str], object], device: str | torch.device) -> dict[str, Any]:
-        paths = self.paths()
-        if not paths:
-            raise NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
-        for path in reversed(paths):
-            with suppress(UserError):
-                return load_checkpoint(path, device)
-            report(f"{path}: unreadable checkpoint (truncated or damaged); trying the one before it")
-        raise UserError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
+        return self.ranks.from_first(lambda: load_checkpoint(path))
 
 
 def checkpoint_name(epoch: int, step: int) -> str:
-    """The file name of a checkpoint; later ones sort after earlier ones."""
+    """Return the file name of a checkpoint; later ones sort after earlier ones."""
     return f"{epoch:05d}-{step:08d}.pt"
 
 
-def _save(state: dict[str, Any], file: IO[bytes]) -> None:
-    try:
-        torch.save(state, file)
-    except RuntimeError as error:  # what torch says when it closes an archive that could not be written
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
-
-
-def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """The state in a checkpoint file; UserError, naming it, when it is damaged."""
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the state in a checkpoint file; UserError, naming the file, if it is damaged."""
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 damaged = archive.testzip()  # torch.load does not notice a wrong checksum
             if damaged:
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
-            return torch.load(path, map_location=device, weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # zipfile and torch raise many kinds of error for a damaged archive
+        except Exception as error:  # zipfile and torch raise errors of many types
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path}: unreadable checkpoint: {reason}") from None
 
 
 def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """Why a state cannot be loaded in place of `expected`: what is missing or has another shape; None when it fits.
+    """Return why the state `found` cannot be loaded by a run whose state is `expected`; None if it can.
 
-    Only models and controllers are compared by shape; cursors and optimisers check themselves.
+    Models and controllers are compared, by names and shapes; cursors and optimisers check themselves.
     """
     if expected.keys() - found.keys():
         return f"it holds {', '.join(found)}, not {', '.join(expected)}"

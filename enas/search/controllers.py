@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from enas.errors import TrainingDivergedError
 from enas.search.architecture import Architecture
@@ -21,6 +22,7 @@ from enas.search.space import Space
 INIT_RANGE = 0.1  # paper section 3.1
 
 ArchT = TypeVar("ArchT", bound=Architecture)
+Penalty = Callable[[list[Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Sample(Generic[ArchT]):
     Attributes:
         architectures: M of them.
         log_probs: log-probability of each decision in nats, [M, D]; zero for a decision that was not made.
-        entropies: entropy of the distribution that each decision was drawn from in nats, [M, D]; zero too.
+        entropies: entropy of each decision's distribution in nats, [M, D]; zero for a decision that was not made.
         probabilities: the distribution of each decision, D tensors [M, choices], without gradients.
-        penalty: what the search space adds to the controller's loss, in nats, [M]; None where it adds nothing.
+        penalty: the search space's own term of the controller's loss, in nats, [M]; None if it has none.
     """
 
     architectures: list[ArchT]
@@ -40,70 +42,6 @@ class Sample(Generic[ArchT]):
     entropies: Tensor
     probabilities: list[Tensor]
     penalty: Tensor | None = None
-
-
-def temper(config: ControllerConfig, logits: Tensor, tanh_c: float | None = None) -> Tensor:
-    """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code.
-
-    `tanh_c` overrides `config.tanh_c`.
-    """
-    tanh_c = config.tanh_c if tanh_c is None else tanh_c
-    logits = logits / config.softmax_temperature
-    return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits
-
-
-class Controller(nn.Module, ABC, Generic[ArchT]):
-    """Samples architectures."""
-
-    penalty_weight: float = 0.0  # of the mean `Sample.penalty` in the controller's loss
-    space: Space[Any]  # of its decisions, if it makes any
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether there are parameters θ to train."""
-        return any(True for _ in self.parameters())
-
-    @abstractmethod
-    def sample(self, num: int) -> Sample[ArchT]:
-        """Draw `num` architectures, from one batched pass."""
-
-    @abstractmethod
-    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
-        """Score given architectures: the log-probabilities and entropies that drawing them would have had."""
-
-
-class FixedController(Controller[ArchT]):
-    """Always samples the same architecture, for training it from scratch. It has no parameters."""
-
-    def __init__(self, architecture: ArchT):
-        super().__init__()
-        self.architecture = architecture
-
-    def sample(self, num: int) -> Sample[ArchT]:
-        return self.log_prob([self.architecture] * num)
-
-    def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
-        nothing = torch.zeros(len(architectures), 0)
-        return Sample([*architectures], nothing, nothing, [])
-
-
-def sample(controller: Controller[ArchT], num: int) -> Sample[ArchT]:
-    """`num` architectures; TrainingDivergedError where the controller's parameters give no probabilities."""
-    try:
-        return controller.sample(num)
-    except RuntimeError:  # what torch says of probabilities that are not numbers
-        check_finite(controller)
-        raise
-
-
-def check_finite(controller: Controller[Any]) -> None:
-    """Raise TrainingDivergedError unless the controller's parameters are finite."""
-    # Their norm: parameters may be finite, and so large that what is computed with them is not.
-    if not torch.isfinite(nn.utils.get_total_norm(list(controller.parameters()))):
-        raise TrainingDivergedError(
-            "training diverged: the controller's parameters are not finite; lower controller_lr (with "
-            "controller_lr_cosine controller_lr_max), or controller_grad_clip"
-        )
 
 
 class Decisions:
@@ -117,7 +55,7 @@ class Decisions:
         self.probabilities: list[Tensor] = []
 
     def next(self, num: int, draw: Callable[[], Tensor]) -> Tensor:
-        """The next `num` decisions, integers [M, num]: what `draw` returns, or those given."""
+        """Return the next `num` decisions, integers [M, num]: those that `draw` returns, or the given ones."""
         return draw() if self.given is None else self.given[:, self.num_made : self.num_made + num]
 
     def add(self, chosen: Tensor, log_probs: Tensor, entropies: Tensor, probabilities: Sequence[Tensor]) -> None:
@@ -127,24 +65,37 @@ class Decisions:
         self.probabilities += [each.detach() for each in probabilities]
 
 
-class SpaceController(Controller[ArchT]):
-    """Makes the decisions of `space`; a subclass says how."""
+class Controller(nn.Module, ABC, Generic[ArchT]):
+    """Samples architectures: makes the decisions of `space` in turn; a subclass says how."""
+
+    penalty_weight: float = 0.0  # of the mean `Sample.penalty` in the controller's loss
 
     def __init__(self, space: Space[ArchT]):
         super().__init__()
         self.space = space
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether there are parameters θ to train."""
+        return any(True for _ in self.parameters())
+
     def sample(self, num: int) -> Sample[ArchT]:
+        """Draw `num` architectures, from one batched pass; TrainingDivergedError if θ gives no probabilities."""
         return self._sample(Decisions(num))
 
     def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
+        """Score given architectures: the log-probabilities and entropies that drawing them would have had."""
         sizes, rows = self.space.sizes, [self.space.encode(architecture) for architecture in architectures]
         padded = [[*row, *[0] * (len(sizes) - len(row))] for row in rows]  # 0 for decisions that were not made
         device = next((weight.device for weight in self.parameters()), None)
         return self._sample(Decisions(len(rows), torch.tensor(padded, device=device)), list(architectures))
 
     def _sample(self, decisions: Decisions, architectures: list[ArchT] | None = None) -> Sample[ArchT]:
-        penalty = self._decide(decisions)
+        try:
+            penalty = self._decide(decisions)
+        except RuntimeError:  # torch refuses probabilities that are not numbers
+            self.check_finite()
+            raise
         rows, log_probs, entropies = (torch.cat(part, dim=1) for part in zip(*decisions.parts, strict=True))  # [M, D]
         num_made = self.space.num_made(rows[:, 0])
         if num_made is not None:
@@ -156,15 +107,38 @@ class SpaceController(Controller[ArchT]):
 
     @abstractmethod
     def _decide(self, decisions: Decisions) -> Tensor | None:
-        """Make all decisions in turn; returns `Sample.penalty`."""
+        """Make all decisions in turn, and return `Sample.penalty`."""
+
+    def check_finite(self) -> None:
+        """Raise TrainingDivergedError unless θ is finite."""
+        # The norm: parameters may be finite, and so large that the numbers computed with them are not.
+        if not torch.isfinite(nn.utils.get_total_norm(list(self.parameters()))):
+            raise TrainingDivergedError(
+                "training diverged: the controller's parameters are not finite; lower controller_lr (with "
+                "controller_lr_cosine controller_lr_max), or controller_grad_clip"
+            )
 
 
-class RandomController(SpaceController[ArchT]):
+class FixedController(Generic[ArchT]):
+    """Always samples the same architecture, for training it from scratch."""
+
+    is_trained = False
+
+    def __init__(self, architecture: ArchT):
+        self.architecture = architecture
+
+    def sample(self, num: int) -> Sample[ArchT]:
+        """Return the architecture `num` times."""
+        nothing = torch.zeros(num, 0)
+        return Sample([self.architecture] * num, nothing, nothing, [])
+
+
+class RandomController(Controller[ArchT]):
     """Makes every decision uniformly: the control that a search has to beat. It has no parameters.
 
     Args:
         is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
-            where their number is not a multiple of the choices (Chu et al. 2021, FairNAS).
+            if their number is not a multiple of the choices (Chu et al. 2021, FairNAS).
         generator: where the random numbers come from; torch's own generator of the CPU by default.
     """
 
@@ -176,35 +150,28 @@ class RandomController(SpaceController[ArchT]):
     def _decide(self, decisions: Decisions) -> None:
         sizes, num = self.space.sizes, decisions.num
         lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
-        allowed = [size - low for low, size in zip(lowest, sizes, strict=True)]
-        draw = partial(self._balanced if self.is_balanced else torch.randint, size=(num,), generator=self.generator)
-        columns = (low + draw(count) for low, count in zip(lowest, allowed, strict=True))
+        allowed = [(low, size - low) for low, size in zip(lowest, sizes, strict=True)]
+        columns = (low + self._draw(count, num) for low, count in allowed)
         rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
-        entropies = torch.tensor([math.log(count) for count in allowed]).repeat(num, 1)
-        probabilities = [torch.full((num, size), 1 / size) for size in sizes]
-        probabilities[0][:, : lowest[0]] = 0
-        probabilities[0] = probabilities[0] / probabilities[0].sum(1, keepdim=True)
-        decisions.add(rows, -entropies, entropies, probabilities)
+        entropies = torch.tensor([math.log(count) for _, count in allowed]).repeat(num, 1)
+        decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
 
-    def _balanced(self, choices: int, size: tuple[int], generator: torch.Generator | None) -> Tensor:
-        (num,) = size
-        rounds = [torch.randperm(choices, generator=generator) for _ in range(-(-num // choices))]
-        return torch.cat(rounds)[:num][torch.randperm(num, generator=generator)]
+    def _draw(self, count: int, num: int) -> Tensor:
+        """Draw `num` of `count` choices, [num]."""
+        if not self.is_balanced:
+            return torch.randint(count, (num,), generator=self.generator)
+        rounds = [torch.randperm(count, generator=self.generator) for _ in range(-(-num // count))]
+        return torch.cat(rounds)[:num][torch.randperm(num, generator=self.generator)]
 
 
-class IndependentController(SpaceController[ArchT]):
+class IndependentController(Controller[ArchT]):
     """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020).
 
     Args:
         penalty: (`Sample.probabilities`) to `Sample.penalty`, weighted by `penalty_weight`.
     """
 
-    def __init__(
-        self,
-        space: Space[ArchT],
-        penalty: Callable[[list[Tensor]], Tensor] | None = None,
-        penalty_weight: float = 0.0,
-    ):
+    def __init__(self, space: Space[ArchT], penalty: Penalty | None = None, penalty_weight: float = 0.0):
         super().__init__(space)
         self.penalty = penalty
         self.penalty_weight = penalty_weight
@@ -223,7 +190,7 @@ class IndependentController(SpaceController[ArchT]):
         return self.penalty(probabilities) if self.penalty else None
 
 
-class LSTMController(SpaceController[ArchT]):
+class LSTMController(Controller[ArchT]):
     """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
 
     Every decision has its own decoder and its own embeddings.
@@ -239,7 +206,7 @@ class LSTMController(SpaceController[ArchT]):
         start_small(self)
 
     def prior(self, index: int) -> Tensor | None:
-        """What is added to the logits of decision `index` and not trained, [choices]; None adds nothing."""
+        """Return constants to add to the logits of decision `index`, [choices]; None adds nothing."""
         return None
 
     def _decide(self, decisions: Decisions) -> None:
@@ -266,8 +233,18 @@ def start_small(controller: Any) -> None:
         nn.init.zeros_(decoder.bias)
 
 
+def temper(config: ControllerConfig, logits: Tensor, tanh_c: float | None = None) -> Tensor:
+    """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code.
+
+    `tanh_c` overrides `config.tanh_c`.
+    """
+    tanh_c = config.tanh_c if tanh_c is None else tanh_c
+    logits = logits / config.softmax_temperature
+    return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits
+
+
 def _allowed(space: Space[Any], logits: Tensor) -> Tensor:
-    """Logits [..., choices] of the first decision without the choices that are never made."""
+    """Mask, in the logits [..., choices] of the first decision, the choices that are never made."""
     forbidden = torch.arange(logits.shape[-1], device=logits.device) < space.first_allowed
     # −∞ would make the entropy 0 · −∞ and every gradient NaN, as would the lowest number times a gradient above 1.
     return logits.masked_fill(forbidden, -1e30)

@@ -1,17 +1,24 @@
-"""What an architecture costs when it is used."""
+"""The cost of using an architecture, and a budget on it: soft in the reward, hard in deriving."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from enas.search.settings import SizeConfig
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one architecture, or a part of it.
+    """The cost of one architecture, or of a part of it.
 
     Attributes:
-        parameters: how many numbers are trained, those of heads that only training uses left out.
-        multiply_adds: of the forward pass of one token or image.
+        parameters: number of trained parameters, without those of heads that only training uses.
+        multiply_adds: in the forward pass of one token or image.
     """
 
     parameters: int = 0
@@ -29,7 +36,7 @@ class Cost:
         return 2 * self.multiply_adds
 
     def to_dict(self) -> dict[str, int]:
-        """JSON-ready."""
+        """Return the cost as JSON has it."""
         return asdict(self)
 
 
@@ -38,3 +45,46 @@ def _short(number: int) -> str:
         if number >= unit:
             return f"{number / unit:.3g}{letter}"
     return str(number)
+
+
+class SizeBudget:
+    """Limits on the cost of architectures.
+
+    Args:
+        config: see `SizeConfig`.
+        cost: an architecture's cost; None if costs are not known, and then nothing is limited.
+    """
+
+    def __init__(self, config: SizeConfig, cost: Callable[[Any], Cost | None] | None = None):
+        self.cost = cost or (lambda architecture: None)
+        self._beta = config.size_beta
+        targets = {"parameters": config.max_parameters, "flops": config.max_flops}
+        self._targets = {name: target for name, target in targets.items() if target and cost is not None}
+
+    def reward(self, architectures: Sequence[Any]) -> Tensor | float:
+        """Return a term of the rewards of M architectures: β · Σ |cost / target − 1| over the targets, [M]; or 0."""
+        if not self._targets or self._beta == 0:
+            return 0.0
+        distances = [sum(abs(found / target - 1) for found, target in self._against(one)) for one in architectures]
+        return self._beta * torch.tensor(distances)
+
+    def fits(self, architecture: Any) -> bool:
+        """Whether no target is exceeded."""
+        return all(found <= target for found, target in self._against(architecture))
+
+    def _against(self, architecture: Any) -> list[tuple[int, int]]:
+        """Return the architecture's cost and the target, for each target."""
+        cost = self.cost(architecture) if self._targets else None
+        return [(getattr(cost, name), target) for name, target in self._targets.items()]
+
+    def misfits(self, architectures: Sequence[Any]) -> str:
+        """Return the message that no architecture of several fits."""
+        limits = " and ".join(f"max_{name} {target:,}" for name, target in self._targets.items())
+        smallest = min(filter(None, map(self.cost, architectures)), key=lambda cost: cost.parameters)
+        return (
+            f"none of {len(architectures)} samples keeps to {limits}, the one of fewest parameters has "
+            f"{smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
+        )
+
+
+UNLIMITED = SizeBudget(SizeConfig())

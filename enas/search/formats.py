@@ -1,7 +1,7 @@
-"""Published formats of architectures: text in, text out; and what they have in common.
+"""Published formats of architectures, text in, text out; and the parts that several formats use.
 
-`FORMATS` has those of registered spaces (`enas.rnn.formats`, `enas.cnn.formats`) and `json`, which is what `to_json` of
-any architecture writes. None runs what it reads.
+`FORMATS` has the formats of registered spaces (`enas.rnn.formats`, `enas.cnn.formats`) and `json`, the text of
+`Architecture.to_json`. No format runs the text that it reads.
 """
 
 import ast
@@ -29,8 +29,8 @@ class Format:
 
     Attributes:
         kind: the class of the architectures that it can express.
-        read: text → architecture; UserError when the text does not fit.
-        write: architecture → text that `read` takes; UserError when the format cannot express it.
+        read: text → architecture; UserError if the text does not fit.
+        write: architecture → text that `read` takes; UserError if the format cannot express it.
     """
 
     kind: type[Architecture]
@@ -39,7 +39,7 @@ class Format:
 
 
 def integers(text: str) -> list[int]:
-    """The integers of a text, separated by white space or commas; UserError for anything else."""
+    """Return the integers of a text, separated by white space or commas; UserError for anything else."""
     words = text.replace(",", " ").split()
     for word in words:
         if not re.fullmatch("-?[0-9]+", word):
@@ -48,15 +48,14 @@ def integers(text: str) -> list[int]:
 
 
 def joined(numbers: Iterable[int]) -> str:
-    """The text that `integers` reads."""
+    """Return the text that `integers` reads."""
     return " ".join(map(str, numbers))
 
 
 def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list[Any]]:
-    """The parts `names` of `Genotype(name=[…], …)`, read without running anything; a bare list is the first part only.
+    """Read the parts `names` of `Genotype(name=[…], …)` without running it; a bare list is the first part only.
 
-    Raises:
-        UserError: the text is not a genotype, which looks like `example`, or has other parts.
+    UserError if the text is not a genotype, which looks like `example`, or has other parts.
     """
     written_out = _RANGE.sub(lambda match: str([*range(int(match[1]), int(match[2]))]), text.strip())
     try:
@@ -76,7 +75,10 @@ def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list[An
 
 
 def unzipped(pairs: list[Any], names: Mapping[str, str], what: str) -> tuple[list[str], list[Any]]:
-    """Our names, and the labels, of a genotype's pairs of name and label; UserError, with `what` they are, else."""
+    """Split a genotype's pairs of name and label into our names and the labels; UserError for other names or items.
+
+    `what` is what the names name, for the error.
+    """
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             example = (next(iter(names)), 0)
@@ -87,16 +89,16 @@ def unzipped(pairs: list[Any], names: Mapping[str, str], what: str) -> tuple[lis
 
 
 def zipped(parts: Sequence[str], labels: Iterable[int], names: Mapping[str, str]) -> list[tuple[str, int]]:
-    """The pairs that `unzipped` takes apart; UserError for parts that have no published name."""
+    """Return the pairs that `unzipped` takes apart; UserError for parts that have no published name."""
     check_encodable(parts, [*names.values()])
     published = {ours: theirs for theirs, ours in names.items()}
     return [(published[part], label) for part, label in zip(parts, labels, strict=True)]
 
 
 def with_output(concat: list[Any], cell: CellT) -> CellT:
-    """`cell`, of cell_output=all, with the output nodes that `concat` lists; UserError when it can have no such output.
+    """Return `cell`, of cell_output=all, with the output nodes that `concat` lists; UserError if no cell_output fits.
 
-    Where both outputs fit, the cell is one of cell_output=all, as every cell that DARTS found.
+    If both do, the cell keeps cell_output=all, as every cell that DARTS found.
     """
     for made in (cell, type(cell).from_dict({**cell.to_dict(), "cell_output": "loose_ends"})):
         if all(type(label) is int for label in concat) and tuple(sorted(concat)) == made.output_nodes:
@@ -108,30 +110,25 @@ def with_output(concat: list[Any], cell: CellT) -> CellT:
 
 
 def with_only(cell_output: str, cell: CellT) -> CellT:
-    """`cell`; UserError unless its output is the only one that a format has."""
+    """Return `cell`; UserError unless it has the format's only `cell_output`."""
     if cell.cell_output != cell_output:
         raise UserError(f"cell_output is {cell.cell_output}; this format has only {cell_output}")
     return cell
 
 
 def read_architecture(text: str, format: str) -> Architecture:
-    """The architecture that `text` describes in a format, one of `FORMATS`.
-
-    Raises:
-        UserError: in one line that names the format, when it is unknown or the text does not fit it.
-    """
+    """Return the architecture that `text` describes; UserError if the format is unknown, or the text does not fit."""
     with _named(format) as known:
         return known.read(text)
 
 
 def write_architecture(architecture: Architecture, format: str) -> str:
-    """One line of text that `read_architecture` reads as `architecture`.
+    """Return one line of text that `read_architecture` reads as `architecture`.
 
-    One exception: a `darts` or `darts_cnn` text lists the output nodes, so it reads as cell_output=all when the loose
-    ends are the output nodes of cell_output=all too. The cell computes the same.
+    One exception: a `darts` or `darts_cnn` text lists the output nodes. If the loose ends are the output nodes of
+    cell_output=all too, the text reads as cell_output=all. The cell computes the same.
 
-    Raises:
-        UserError: in one line that names the format, when it is unknown or cannot express the architecture.
+    UserError if the format is unknown or cannot express the architecture.
     """
     with _named(format) as known:
         if not isinstance(architecture, known.kind):
@@ -141,7 +138,7 @@ def write_architecture(architecture: Architecture, format: str) -> str:
 
 @contextmanager
 def _named(format: str) -> Iterator[Format]:
-    """The format, which is named in the errors inside the block."""
+    """Yield the format of that name, and put the name before the errors inside the block."""
     if format not in FORMATS:
         raise UserError(f"format is {format!r}; it must be one of {', '.join(FORMATS)}")
     try:
@@ -154,12 +151,9 @@ FORMATS = {"json": Format(Architecture, Architecture.from_json, Architecture.to_
 
 
 def convert(string: Sequence[str], source: str, target: str = "json") -> str:
-    """The text that `target` has for the architecture that `string` describes in the format `source`.
+    """Return, in the format `target`, the architecture that `string` describes in the format `source`; errors as above.
 
-    `string` is words of the text; "-" is standard input, and with json a name that ends in .json a file.
-
-    Raises:
-        UserError: as `read_architecture` and `write_architecture`.
+    `string` is the words of the text. "-" is standard input; with json, a name that ends in .json is a file.
     """
     text = " ".join(string)
     if source == "json" and text.endswith(".json"):

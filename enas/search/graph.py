@@ -1,6 +1,5 @@
 """Architectures of labelled nodes: what recurrent cells, convolutional cells and macro networks have in common."""
 
-import itertools
 import operator
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
@@ -15,16 +14,16 @@ from enas.search.architecture import CELL_OUTPUTS, Architecture
 class Graph(Architecture):
     """Nodes inside the large graph of a search space; each has a label there, and applies a named part.
 
-    A label names shared weights, so the other labels stay when a node is removed. Two fields have the plural of
-    `node_word`, for the labels, and of `part_word`, for the parts.
+    A label names shared weights, so the other labels stay when a node is removed. The plurals of `node_word` and of
+    `part_word` are the names of two fields: the labels and the parts.
 
     Attributes:
-        whole: what messages call it: cell, or network.
-        node_word: what a node is called: node, or layer.
-        part_word: what a node applies: activation, or operation.
+        whole: the graph's name in messages: cell, or network.
+        node_word: the name of a node: node, or layer.
+        part_word: the name of a part: activation, or operation.
         known_parts: the names that parts may have.
-        first_label: the label of the first node when none was removed.
-        root_reads: what only the first node reads, which cannot be removed then; "" when any node may read it.
+        first_label: the label of the first node if none was removed.
+        root_reads: the input that only the first node reads, which then cannot be removed; "" if any node may read it.
     """
 
     whole: ClassVar[str] = "cell"
@@ -42,12 +41,9 @@ class Graph(Architecture):
     def _parts(self) -> tuple[Any, ...]:
         return getattr(self, f"{self.part_word}s")
 
-    def _numbered(self, count: int) -> tuple[int, ...]:
-        return tuple(range(self.first_label, self.first_label + count))
-
     def _complete(self, count: int, **fields: Any) -> None:
-        """Set fields, and number the `count` nodes where they have no labels; UserError when there is no node."""
-        labels = tuple(self._labels) or self._numbered(count)
+        """Set fields, and number the `count` nodes unless they have labels; UserError if there is no node."""
+        labels = tuple(self._labels) or tuple(range(self.first_label, self.first_label + count))
         for name, value in {**fields, f"{self.node_word}s": labels}.items():
             object.__setattr__(self, name, value)
         if not count:
@@ -63,13 +59,13 @@ class Graph(Architecture):
         if any(type(label) is not int for label in labels):
             raise UserError(f"{word} labels must be integers")
         starts_right = labels[0] == first if self.root_reads else labels[0] >= first
-        if len(labels) != count or not starts_right or not increase(labels):
+        if len(labels) != count or not starts_right or list(labels) != sorted({*labels}):
             rule = f"increase from {first}" if self.root_reads else f"be {first} or more and increase"
             raise UserError(f"{word} labels must {rule}, one a {word}; got {list(labels)}")
 
     def check_numbered(self, what: str) -> None:
-        """Raise UserError, saying that there is no `what` then, when nodes were removed."""
-        if self._labels != self._numbered(len(self._labels)):
+        """Raise UserError if nodes were removed, in which case the graph has no `what`."""
+        if self._labels[-1] != self.first_label + len(self._labels) - 1:
             raise UserError(f"a {self.whole} with removed nodes has no {what}; renumber() it first")
 
     @classmethod
@@ -86,7 +82,7 @@ class Graph(Architecture):
         return names[code]
 
     def replace_part(self, part: Any, node: int | None = None) -> Self:
-        """A copy in which `node` (a label), or every node, has `part`; UserError for an unknown node or part."""
+        """Return a copy in which `node` (a label), or every node, has `part`; UserError for an unknown node or part."""
         parts = (part,) * len(self._parts)
         if node is not None:
             position = self._position(node)
@@ -94,12 +90,10 @@ class Graph(Architecture):
         return replace(self, **{f"{self.part_word}s": parts})
 
     def remove_node(self, node: int) -> Self:
-        """A copy without `node` (a label); its class says what the nodes that read it read instead.
+        """Return a copy without `node` (a label); the subclass says what the nodes that read `node` read instead.
 
-        The other labels stay, so that what remains keeps naming its own shared weights.
-
-        Raises:
-            UserError: for the only node that reads the input, the only node there is, or one that is not there.
+        The other nodes keep their labels, which name their shared weights. UserError if `node` is unknown, the only
+        node, or the only one that reads the input.
         """
         position = self._position(node)
         if self.root_reads and position == 0:
@@ -112,7 +106,7 @@ class Graph(Architecture):
 
     @abstractmethod
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
-        """The fields that say what nodes read, by name, when `node` is removed, the one at `position`."""
+        """Return the fields that say what nodes read, by name, without `node`, which is at `position`."""
 
     def _position(self, node: int) -> int:
         if type(node) is not int or node not in self._labels:
@@ -122,7 +116,7 @@ class Graph(Architecture):
 
 
 class Cell(Graph):
-    """A graph whose output is made of several nodes, as `cell_output` says."""
+    """A graph whose output is made of several nodes: `cell_output` says of which."""
 
     cell_output: str
     nodes: tuple[int, ...]
@@ -140,8 +134,7 @@ class Cell(Graph):
     @property
     def loose_ends(self) -> tuple[int, ...]:
         """Labels of the nodes that no node reads, increasing."""
-        read = self._read
-        return tuple(label for label in self.nodes if label not in read)
+        return tuple(label for label in self.nodes if label not in self._read)
 
     @property
     def output_nodes(self) -> tuple[int, ...]:
@@ -151,8 +144,3 @@ class Cell(Graph):
     def _check_output(self) -> None:
         if self.cell_output not in CELL_OUTPUTS:
             raise UserError(f"cell_output is {self.cell_output!r}; it must be one of {', '.join(CELL_OUTPUTS)}")
-
-
-def increase(labels: Sequence[int]) -> bool:
-    """Whether each label is above the one before it."""
-    return all(a < b for a, b in itertools.pairwise(labels))

@@ -1,4 +1,4 @@
-"""What scores measure."""
+"""Metrics: what scores measure, and how they are printed."""
 
 import math
 from dataclasses import dataclass
@@ -6,16 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: what scores measure, and how they are printed.
+    """A metric."""
 
-    Attributes:
-        name: in results, curves and messages.
-        decimals: digits after the point in tables.
-        higher_is_better: whether a higher score is better.
-    """
-
-    name: str
-    decimals: int
+    name: str  # in results, curves and messages
+    decimals: int  # digits after the point in tables
     higher_is_better: bool
 
     def is_better(self, score: float, than: float | None) -> bool:

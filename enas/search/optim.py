@@ -17,10 +17,9 @@ def make_optimizer(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
-    """SGD, Nesterov momentum 0.9 or Adam; `set_lr` gives the learning rate before each step.
+    """Make SGD ("sgd"), SGD with Nesterov momentum 0.9 ("momentum") or "adam"; UserError for another name.
 
-    Raises:
-        UserError: for another name.
+    `set_lr` gives the learning rate before each step.
     """
     if name == "adam":
         return torch.optim.Adam(parameters, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
@@ -38,5 +37,5 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def clip_gradient(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
-    """Scale the gradient down to `max_norm` (0: leave it); returns the norm it had."""
+    """Scale the gradient down to `max_norm`; 0 leaves it. Return the norm that it had, a scalar."""
     return nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else math.inf)

@@ -1,31 +1,30 @@
-"""The precision of matrix products and convolutions; sums, softmax and what is updated are always in float32."""
+"""The precision of matrix products and convolutions. Sums, softmax, parameters and updates are always float32."""
 
 import torch
 
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # on x86, x86 and Arm
-TF32_CAPABILITY = (8, 0)  # of NVIDIA GPUs
+TF32_CAPABILITY = (8, 0)  # the first NVIDIA GPUs that have it
 
 
 def product_dtype(precision: str) -> torch.dtype | None:
-    """What operands are rounded to; None leaves them. What is "auto", and not chosen yet, is exact."""
+    """Return the type that operands are rounded to, or None for none; "auto" is exact until a precision is chosen."""
     return torch.bfloat16 if precision == "bfloat16" else None
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """`x` as sums and softmax want it."""
+    """Return `x` in the precision of sums and softmax."""
     return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def use(precision: str, device: torch.device) -> None:
     """Let a GPU round the operands of float32 products to TF32, or not; a CPU has no such switch."""
-    if device.type != "cuda":
-        return
-    allowed = precision in ("tf32", "bfloat16")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    if device.type == "cuda":
+        allowed = precision in ("tf32", "bfloat16")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def available(device: torch.device) -> list[str]:
-    """The precisions that the device has instructions for, the exact one first."""
+    """Return the precisions that the device has instructions for, the exact one first."""
     found = ["float32"]
     if device.type == "cuda" and torch.cuda.get_device_capability(device) >= TF32_CAPABILITY:
         found.append("tf32")

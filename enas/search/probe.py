@@ -16,15 +16,15 @@ from enas.search.task import Task
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 TRIES = 3
 LONG = 1.0  # seconds
-BESIDE_A_GPU = 2  # threads; more made updates of a paper-size controller slower
-GAIN = 1.1  # less precision, or more threads, must be this much faster to be chosen
+BESIDE_A_GPU = 2  # threads; with more, updates of a paper-size controller are slower
+GAIN = 1.1  # less precision, or more threads, must be this many times as fast to be chosen
 Choice = TypeVar("Choice", str, int)
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """The shortest time that `action` takes, of a few tries after one to warm up.
+    """Return the seconds that `action` takes: the shortest of a few tries, after a first one that does not count.
 
-    An action that takes long is tried once, but on a GPU, for which the first try compiles and records.
+    A long action is tried once, except beside a GPU, where the first try compiles.
     """
     first = _timed(action)
     if first < LONG or torch.cuda.is_available():
@@ -41,9 +41,9 @@ def _timed(action: Callable[[], object]) -> float:
 
 
 def choose_precision(task: Task, controller: Controller[Any], num_architectures: int) -> tuple[str, str]:
-    """The precision in which a training step is fastest, and why, in words; the exact one unless it loses `GAIN`.
+    """Return the precision in which a training step is fastest, and why, in words; the exact one unless `GAIN` is won.
 
-    Args: as for `choose_threads`; the task is left as it was, and its precision is to be set.
+    The arguments are those of `choose_threads`. The task's precision is as before.
     """
     names = [name for name in available(task.device) if name in task.precisions]
     if len(names) == 1:
@@ -56,16 +56,13 @@ def choose_precision(task: Task, controller: Controller[Any], num_architectures:
 
 
 def choose_threads(task: Task, controller: Controller[Any], num_architectures: int) -> tuple[int, str]:
-    """How many threads train fastest, and why, in words.
+    """Return the number of threads that train fastest, and why, in words.
 
-    `OMP_NUM_THREADS` wins. Otherwise the fewest threads are chosen whose training step takes at most `GAIN` times the
-    shortest, which leaves cores to other runs. Afterwards the task, its model and all random states are as before; the
-    process computes with the chosen threads.
+    `OMP_NUM_THREADS` wins. Otherwise this is the smallest number with which a training step takes at most `GAIN` times
+    the shortest step's time, which leaves cores to other runs. Afterwards the task, its model and all random states are
+    as before; the process computes with the chosen number of threads.
 
-    Args:
-        task: see `enas.search.task.Task`.
-        controller: what samples.
-        num_architectures: of a step.
+    The controller samples the step's `num_architectures` architectures.
     """
     most = torch.get_num_threads()
     if THREADS_VARIABLE in os.environ:
@@ -89,8 +86,8 @@ def _times(
     choices: list[Choice],
     use: Callable[[Choice], None],
 ) -> dict[Choice, float]:
-    """The seconds of a training step with each choice; the task, its model and all random states stay as they were."""
-    # Trials leave the parameters alone, which may be large: they are not copied.
+    """Return the seconds of a training step with each choice; task, model and random states are as before."""
+    # Parameters, which may be large, are not copied: trials leave them alone.
     state, parameters = task.state_dict(), dict(task.model.named_parameters())
     kept = {id(tensor): tensor for name, tensor in state["model"].items() if name in parameters}
     before, states, times = copy.deepcopy(state, kept), random_states(), {}

@@ -1,10 +1,10 @@
-"""What a search space needs torch for: its data, its models, its controllers, and what is made of them."""
+"""The part of a search space that needs torch: its data, models and controllers, and what is made of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +18,6 @@ from enas.search.task import Task
 from enas.settings import ConfigLike
 
 
-class Data(Protocol):
-    """Data; if it has an `identity` too (`enas.data.identity`), a run refuses to go on with other data."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What to log about the data, one line each."""
-
-
 @dataclass(frozen=True)
 class Exported:
     """An architecture as a module that needs torch alone.
@@ -33,11 +25,11 @@ class Exported:
     Attributes:
         source: the file that is copied as model.py; it reads architecture.json and config.json beside it.
         example: the file of enas/export/examples that is copied as example.py, which loads model.py.
-        weights: of the module, by name.
-        settings: its arguments, and all else in config.json that model.py or a reader needs.
+        weights: the module's weights, by name.
+        settings: the content of config.json: the module's arguments, and all else that model.py or a reader needs.
         title, summary: for the model card.
         make: (model.py as a module) to the network without its weights.
-        inputs: examples of inputs by name, to trace it.
+        inputs: example inputs by name, to trace the network.
         dynamic: for each input, the names of the dimensions that may have any size.
         outputs: the names of the outputs.
     """
@@ -59,19 +51,20 @@ class Problem:
     """The other half of a `SearchSpace`.
 
     Attributes:
-        controllers: by train type, what makes the controller.
-        load_data: reads the data.
-        search_task: makes the problem with the shared model; given settings, data and device.
-        scratch_task: makes the problem with a model of one architecture; given settings, data, architecture and device.
+        controllers: makers of the controller, by train type.
+        load_data: reads the data. A run logs its `notes`, a tuple of lines. If the data has an `identity`
+            (`enas.data.identity`), a run refuses to go on with other data.
+        search_task: (settings, data, device) to the task with the shared model.
+        scratch_task: (settings, data, architecture, device) to the task with a model of one architecture.
         draw: (architecture, path, title) to the picture written.
-        cost: (settings, data) to what tells the cost of an architecture as a run from scratch trains it; None where
-            that is not known.
-        export: (architecture, weights by name, settings) to what `enas.export` writes; None where it cannot.
-        baselines: by name, what makes an architecture that is not searched but can be trained in the place of one.
+        cost: (settings, data) to a function from an architecture to its cost when trained from scratch; None if costs
+            are not known.
+        export: (architecture, weights by name, settings) to the content of an export; None if there is none.
+        baselines: makers, by name, of architectures that are not searched but can be trained from scratch.
     """
 
     controllers: Mapping[str, Callable[[ConfigLike], Controller[Any]]]
-    load_data: Callable[[ConfigLike], Data]
+    load_data: Callable[[ConfigLike], Any]
     search_task: Callable[[ConfigLike, Any, torch.device], Task]
     scratch_task: Callable[[ConfigLike, Any, Any, torch.device], Task]
     draw: Callable[[Any, Path, str], Path]
@@ -86,13 +79,9 @@ def trained(
     part: type[ControllerConfig],
     independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
 ) -> Callable[[ConfigLike], Controller[Any]]:
-    """Return the maker of a space's trained controller, of the type that controller_type says.
+    """Return the maker of the trained controller of a `space`: for controller_type lstm or independent.
 
-    Args:
-        space: makes the space.
-        lstm: (space, settings of `part`) to a controller, for controller_type lstm.
-        part: the `Settings` class of that controller.
-        independent: (space, settings) to a controller, for controller_type independent.
+    `lstm` takes the space and the settings of its `part`, `independent` the space and all settings.
     """
     return lambda config: (
         independent(space(config), config)

@@ -1,14 +1,13 @@
 """One run on several processes, begun by torchrun (torch.distributed): NCCL between GPUs, Gloo between CPUs.
 
-Every process holds the same parameters, the same random states and the same place in the data, and takes every
-decision of the run itself. Only the work is divided: the architectures of a step, of an update of the controller and of
-a derivation, or the minibatch where there is one architecture. So a run does the same on any number of processes, to
-rounding, and any of them can be resumed from what the first one saves.
+Every process holds the same parameters, random states and place in the data, and takes every decision of the run
+itself. Only work is divided: the architectures of a step, of an update of the controller and of a derivation, or the
+minibatch of a single architecture. So a run gives the same result on any number of processes, to rounding, and any
+number can go on from the checkpoints of the first process.
 """
 
 import atexit
 import importlib
-import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,20 +26,20 @@ from enas.errors import RankLostError, UserError
 T = TypeVar("T")
 Piece = TypeVar("Piece", bound=Tensor | None)
 
-ENDED = "ended: rank"  # key of the word that a process leaves at its end
+ENDED = "ended: rank"  # begins the key of the word that a process leaves at its end
 ARCHITECTURES, BATCH = -3, -2  # dimensions of a state [M, B, H]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of `count` equal parts of a tensor along `dim`, which is negative: one process of several holds it."""
+    """One of `count` equal parts of a tensor along `dim`, which is negative: the part of one process of several."""
 
     dim: int = -1
     index: int = 0
     count: int = 1
 
     def of(self, whole: Tensor) -> Tensor:
-        """This part of `whole`: a view."""
+        """Return this part of `whole`, a view."""
         length = whole.shape[self.dim] // self.count
         return whole.narrow(self.dim, self.index * length, length)
 
@@ -50,15 +49,10 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes of a run; by default there is one, and nothing is divided or sent.
+    """The processes of a run; by default there is one, and nothing is divided or sent."""
 
-    Attributes:
-        rank: which of them this is.
-        size: how many there are.
-    """
-
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # the number of this process
+    size: int = 1  # the number of processes
 
     @property
     def is_first(self) -> bool:
@@ -66,16 +60,16 @@ class Ranks:
         return self.rank == 0
 
     def part(self, dim: int) -> Part:
-        """The part that this process holds of a tensor that is divided along `dim`."""
+        """Return this process's part of a tensor that is divided along `dim`."""
         return Part(dim, self.rank, self.size)
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
-        """The items that this process takes: a slice, of a length that differs by one at most."""
+        """Return this process's items: a slice; the lengths of the processes differ by one at most."""
         start, end = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
         return items[start:end]
 
     def divided(self, score: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Tensor:
-        """`score(items)`, one number an item, each computed by one process: [len(items)].
+        """Return `score(items)`, one number an item, each computed by one process: [len(items)].
 
         Every process calls `score`, even with fewer items than processes, because it may move on in the data.
         """
@@ -88,7 +82,7 @@ class Ranks:
         return _added_up(everything).to(scores)
 
     def joined(self, piece: Piece, dim: int) -> Piece:
-        """The tensor whose parts along `dim`, of equal length, the processes hold; None where they hold none."""
+        """Join the processes' pieces, of equal size, along `dim`; None if they hold none."""
         if self.size == 1 or piece is None:
             return piece
         everything = [torch.empty_like(piece) for _ in range(self.size)]
@@ -96,9 +90,9 @@ class Ranks:
         return cast(Piece, torch.cat(everything, dim))
 
     def average(self, model: nn.Module, *values: Tensor) -> tuple[Tensor, ...]:
-        """Average the gradients of `model`, and its running statistics, over the processes, in one all-reduce.
+        """Average the gradients and running statistics of `model` over the processes, in one all-reduce.
 
-        A parameter that has no gradient in any process gets none. Returns the averages of `values`, scalars.
+        A parameter without a gradient in any process gets none. Returns the averages of `values`, scalars.
         """
         if self.size == 1:
             return values
@@ -117,32 +111,27 @@ class Ranks:
         return tuple(mean.view_as(value) for mean, value in zip(means[len(parts) :], values, strict=True))
 
     def largest(self, number: int) -> int:
-        """The largest of the processes' numbers."""
+        """Return the largest of the processes' numbers."""
         return int(self.joined(torch.tensor([number]), 0).max())
 
-    def from_first(self, make: Callable[[], Any], device: torch.device | str = "cpu") -> Any:
-        """What `make` returns in the first process, the only one that calls it: tensors, on `device`, and plain data.
+    def from_first(self, make: Callable[[], T]) -> T:
+        """Call `make` in the first process only, and return its value, plain data and CPU tensors, in every process.
 
-        Raises:
-            UserError: in every process, when it does in the first.
+        A UserError in the first process is raised in every process.
         """
         if self.size == 1:
             return make()
-        value, error = _tried(make) if self.is_first else (None, None)
-        buffer = io.BytesIO()
-        torch.save(value, buffer)
-        message = [(buffer.getvalue(), error and str(error))]
+        message = [_tried(make) if self.is_first else (None, None)]
         _ask(dist.broadcast_object_list, message, 0)
-        ((content, reason),) = message
-        if reason is not None:
-            raise error or UserError(reason)
-        return value if self.is_first else torch.load(io.BytesIO(content), device)
+        ((value, error),) = message
+        if error is not None:
+            raise error
+        return cast(T, value)
 
     def together(self, make: Callable[[], T]) -> T:
         """Wait until `make` has returned in every process, and return its value here.
 
-        Raises:
-            UserError: in every process, when it does in any; names the ranks unless it is the same error in all.
+        A UserError in any process is raised in every one; it names the ranks unless all have the same error.
         """
         if self.size == 1:
             return make()
@@ -156,10 +145,9 @@ class Ranks:
         return cast(T, value)
 
     def check_alike(self, parts: Mapping[str, str], what: str, remedy: str) -> None:
-        """Check that all processes hold the same digests, by name, of `what` must be the same.
+        """Raise UserError in every process unless all hold the same digests, by name, of the parts of `what`.
 
-        Raises:
-            UserError: in every process, naming the ranks that differ from the first, and the parts; ends in `remedy`.
+        It names the ranks that differ from the first, and the parts, and ends in `remedy`.
         """
         first, *others = self._gathered(parts)
         ranks = [str(rank) for rank, other in enumerate(others, start=1) if other != first]
@@ -169,7 +157,7 @@ class Ranks:
             raise UserError(f"{who} and rank 0 differ in {what} ({names}); {remedy}")
 
     def _gathered(self, value: T) -> list[T]:
-        """The value, plain data, that each process gives, in order of rank."""
+        """Return the processes' values, plain data, in order of rank."""
         if self.size == 1:
             return [value]
         everything: list[Any] = [None] * self.size
@@ -183,9 +171,9 @@ class Ranks:
             torch.cuda.set_rng_state(state.cpu(), device)
 
     def draws(self, num: int, device: torch.device) -> list[AbstractContextManager[Any]]:
-        """For each of this process's `num` pieces of a step, a block of random draws that no other piece shares.
+        """Return a context manager for each of this process's `num` pieces of a step; each draws other random numbers.
 
-        The states that the processes share move on by the same in each. A step of one piece draws as ever.
+        The random states that the processes share move on alike. A step of one piece draws as it would without this.
         """
         if num * self.size == 1:
             return [nullcontext()]
@@ -194,7 +182,7 @@ class Ranks:
 
 
 def _added_up(tensor: Tensor) -> Tensor:
-    """The sum of the processes' tensors, in place."""
+    """Return the sum of the processes' tensors, in place."""
     _ask(dist.all_reduce, tensor)
     return tensor
 
@@ -208,7 +196,7 @@ def _tried(make: Callable[[], T]) -> tuple[T | None, UserError | None]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw inside this block from `seed`, on the CPU and on `device`; what is drawn after it is as without it."""
+    """Draw from `seed` inside this block, on the CPU and on `device`; draws after the block are as without it."""
     is_cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if is_cuda else []):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU, and one alone is restored
@@ -219,10 +207,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def apart() -> AbstractContextManager[None]:
-    """Inside this block draw on the CPU from numbers of their own, the same in every block of a run.
-
-    Draws for an evaluation then move no draw of the training.
-    """
+    """Draw on the CPU, inside this block, without moving the training's random numbers: every block draws the same."""
     return seeded((torch.initial_seed() + 1) % 2**63, torch.device("cpu"))
 
 
@@ -230,34 +215,32 @@ ALONE = Ranks()
 
 
 def join(num_gpu: int, timeout: float) -> Ranks:
-    """The processes that torchrun began together; `ALONE` where it did not, or began one.
+    """Return the processes that torchrun began together; `ALONE` if there is one.
 
-    Args:
-        num_gpu: 0 for CPUs; see `enas.runs.opening.pick_device`.
-        timeout: seconds after which a process that does not answer is given up.
+    `num_gpu` is 0 for CPUs. A process that does not answer for `timeout` seconds is given up.
     """
     size = num_processes()
     if size == 1:
         return ALONE
     if not dist.is_initialized():
-        # CPU tensors, which carry what no kernel has to wait for, always go by Gloo.
+        # CPU tensors always go by Gloo: no kernel waits for them.
         backend = "cpu:gloo,cuda:nccl" if num_gpu != 0 and torch.cuda.is_available() else "gloo"
         patience = timedelta(seconds=timeout)
-        # Optimisers import it; imported after the group, it keeps the group's threads beyond the interpreter's end.
+        # Optimisers import this module. If it is imported after the group, the group's threads outlive the interpreter.
         importlib.import_module("torch._dynamo")
         store, rank, _ = _ask(lambda: next(rendezvous("env://", timeout=patience)))
-        # torchrun may keep one store over its restarts, with the addresses of processes that are gone.
+        # torchrun may keep one store over its restarts, with addresses of processes that are gone.
         restart = f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         store = dist.distributed_c10d.PrefixStore(restart, store)
         _ask(dist.init_process_group, backend, store=store, rank=rank, world_size=size, timeout=patience)
-        # A group that outlives the interpreter keeps threads, which now and then abort the process.
+        # Threads of a group that outlives the interpreter abort the process now and then.
         atexit.register(dist.destroy_process_group)
-    leave_word("")  # that of an earlier run is no reason for the end of this one
+    leave_word("")  # an earlier run's word does not explain this run's end
     return Ranks(dist.get_rank(), dist.get_world_size())
 
 
 def num_processes() -> int:
-    """How many processes torchrun began together; 1 where it did not."""
+    """Return the number of processes that torchrun began together; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -266,40 +249,35 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+_store = dist.distributed_c10d._get_default_store
 _OF_A_CONNECTION = re.compile("gloo/transport|connect|socket|time ?out|timed out", re.IGNORECASE)
 
 
 def _ask(others: Callable[..., T], *args: Any, **settings: Any) -> T:
-    """Call a function that needs the other processes; RankLostError when one of them is gone."""
+    """Call a function that needs the other processes; RankLostError if one of them is gone."""
     try:
         return others(*args, **settings)
-    except RuntimeError as error:  # its text differs from backend to backend
+    except RuntimeError as error:  # each backend has its own text
         if not isinstance(error, dist.DistError) and not _OF_A_CONNECTION.search(str(error)):
             raise  # a mistake of ours, such as tensors of other shapes
         reason = _words_of_others() or "another process of the run is gone, or does not answer"
-        raise RankLostError(
-            f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}: {reason}; --load_path goes on from the "
-            "newest checkpoint"
-        ) from None
+        who = f"rank {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')}"
+        raise RankLostError(f"{who}: {reason}; --load_path goes on from the newest checkpoint") from None
 
 
 def leave_word(reason: str) -> None:
-    """Tell the other processes of the run, if there are some, why this one ends."""
+    """Tell the run's other processes, if there are any, why this one ends."""
     if dist.is_initialized():
         with suppress(RuntimeError):  # the store may be gone with the process that kept it
             _store().set(f"{ENDED} {dist.get_rank()}", reason)
 
 
 def _words_of_others() -> str:
-    """Why other processes ended, as far as they left word."""
+    """Return why other processes ended, as far as they left word."""
     words = []
-    with suppress(RuntimeError, ValueError):  # a ValueError before there is a group
+    with suppress(RuntimeError, ValueError):  # without a group, torch raises ValueError
         for rank in {*range(dist.get_world_size())} - {dist.get_rank()}:
             key = f"{ENDED} {rank}"
             word = _store().get(key).decode() if _store().check([key]) else ""
             words += [f"rank {rank} ended: {word}"] if word else []
     return "; ".join(words)
-
-
-def _store() -> Any:
-    return dist.distributed_c10d._get_default_store()

@@ -25,18 +25,18 @@ class SearchSpace:
     """A search space, and everything that the package does with it.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         settings: the `Settings` classes of its parts, in addition to those of every run.
         train_types: the values of train_type.
-        problem: returns the part that needs torch, which is imported then: commands that only read flags do without.
+        problem: returns the part that needs torch, and imports it: commands that only read flags do without.
         optim: the `Settings` class that says how the models are trained.
         selected_by: the settings, by name, that choose it, such as {"network_type": "cnn", "cnn_space": "macro"}; by
             default network_type with the name of the space.
-        scratch: when averaging begins and training ends, for one architecture from scratch.
+        scratch: (settings) to when averaging begins and training ends, for one architecture from scratch.
         formats: published formats of its architectures, by name.
         parts: (settings) to the names that the ablation {part_word}_replacement tries by `replace_part`, see
             `enas.search.graph`; None if there is no such ablation.
-        has_validation: whether runs with these settings have validation data; a search needs it.
+        has_validation: (settings) to whether there is validation data, which a search needs.
         check: raises UserError for settings that do not go together in this space.
     """
 
@@ -62,7 +62,7 @@ SPACES: dict[str, SearchSpace] = {}
 
 
 def register(space: SearchSpace) -> SearchSpace:
-    """Add a search space to those that flags can choose; UserError when its name is taken. Returns it."""
+    """Add a search space to those that flags can choose, and return it; UserError if its name is taken."""
     if space.name in SPACES:
         raise UserError(f"search space {space.name} is registered already; choose another name")
     SPACES[space.name] = space
@@ -71,12 +71,12 @@ def register(space: SearchSpace) -> SearchSpace:
 
 
 def network_types() -> tuple[str, ...]:
-    """The values of --network_type."""
+    """Return the values of --network_type."""
     return tuple(dict.fromkeys(space.selected_by["network_type"] for space in SPACES.values()))
 
 
 def space_for(settings: Mapping[str, Any]) -> SearchSpace:
-    """The search space that settings choose; UserError when none is registered for them."""
+    """Return the search space that settings choose; UserError if none is registered for them."""
     for space in SPACES.values():
         if all(settings[name] == value for name, value in space.selected_by.items()):
             return space

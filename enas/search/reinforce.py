@@ -12,22 +12,19 @@ from enas.search.settings import ReinforceConfig
 
 
 def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:
-    """R = c / validation perplexity (paper section 2.2), or c / its square (Zoph & Le 2017): same shape."""
+    """Return R = c / validation perplexity (paper section 2.2), or c / its square (Zoph & Le 2017): same shape."""
     return c / (perplexity**2 if square else perplexity)
 
 
 def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:
-    """The return of each decision: the discounted sum of the rewards of it and of later decisions.
+    """Return the return of each decision, [M, D]: the discounted sum of its own reward and those of later decisions.
 
-    The reward comes with the last decision; each decision earns `entropy_coeff` × its sampled entropy, −log p of the
-    choice, at once (paper section 3.1). Its expectation is the entropy, and so is that of its gradient at discount 1,
-    which the full entropy of the decision, having the same value for every choice, would not have.
+    The reward comes with the last decision. Each decision earns `entropy_coeff` × its sampled entropy, −log p of the
+    choice, at once (paper section 3.1). Its expectation is the entropy, and at discount 1 the expected gradient is the
+    entropy's. The full entropy of a decision, the same for every choice, would not give that gradient.
 
     Args:
         reward: [M]. log_probs: of the choices in nats, [M, D], detached by this function.
-
-    Returns:
-        [M, D].
     """
     immediate = -entropy_coeff * log_probs.detach()
     total = reward.to(immediate)
@@ -40,10 +37,7 @@ def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: f
 
 
 class Baseline:
-    """What advantages are measured from; kept for the whole run.
-
-    Args:
-        config: see `ReinforceConfig`.
+    """Turns returns into advantages; kept for the whole run.
 
     Attributes:
         value: the moving average of returns, [D]; with leave_one_out their mean in the newest update.
@@ -52,7 +46,7 @@ class Baseline:
     def __init__(self, config: ReinforceConfig):
         self.config = config
         self.value: Tensor | None = None
-        self._square: Tensor | None = None  # of advantages, a moving average
+        self._square: Tensor | None = None  # the moving average of squared advantages, a scalar
 
     def advantage(self, returns: Tensor) -> Tensor:
         """Subtract the baseline from returns [M, D], update it with them, and scale the difference: [M, D]."""
@@ -73,24 +67,19 @@ class Baseline:
         return returns - before
 
     def _leave_one_out(self, returns: Tensor) -> Tensor:
-        """Each return less the mean of the others (Kool et al. 2019): M/(M−1) times the difference to the mean."""
+        """Subtract the mean of the other returns (Kool et al. 2019): M/(M−1) times the difference to the mean."""
         self.value = returns.mean(0)
         return (returns - self.value) * len(returns) / max(1, len(returns) - 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages: [D], and a scalar; None before the first update or where there is none."""
+        """Return the averages, [D] and a scalar; None if there is none yet, or none is kept."""
         return {"value": self.value, "square": self._square}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.value = _on_cpu(state["value"])
-        self._square = _on_cpu(state["square"])
-
-
-def _on_cpu(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.cpu()
+        self.value, self._square = state["value"], state["square"]
 
 
 def policy_loss(log_probs: Tensor, advantage: Tensor) -> Tensor:
-    """−Σ_d log π(decision d) · advantage d, averaged over M: both arguments are [M, D]."""
+    """Return −Σ_d log π(decision d) · advantage d, averaged over M, a scalar: both arguments are [M, D]."""
     return -(log_probs * advantage.detach()).sum(1).mean()

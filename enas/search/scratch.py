@@ -1,14 +1,16 @@
 """Training one architecture from scratch, with averaging and early stopping."""
 
-from collections.abc import Iterable, Iterator
+import copy
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import torch
 from torch.optim.swa_utils import AveragedModel
 
 from enas.errors import TrainingDivergedError
 from enas.search.checkpoint import Checkpoints
+from enas.search.derive import ordered
 from enas.search.task import Task
 from enas.search.training import Training
 from enas.settings import ConfigLike
@@ -17,21 +19,15 @@ from enas.settings import ConfigLike
 class ScratchTrainer(Training):
     """Trains the weights of one architecture; evaluates, and saves, after every epoch.
 
-    Args:
-        task: the problem, with a model that has weights for the architecture.
-        architecture: what to train.
-        config: the settings of the run; its space says when averaging begins and training ends.
-        parts: of `Training`; the processes divide each minibatch.
-
-    Attributes:
-        average: the averaged model, once there is one.
+    The arguments are those of `Training`, and the architecture. The task's model has weights for it, and the space of
+    `config` says when averaging begins and training ends. Processes divide each minibatch.
     """
 
     def __init__(self, task: Task, architecture: Any, config: ConfigLike, **parts: Any):
         super().__init__(task, config, **parts)
         self.architecture = architecture
         self.scratch = config.space.scratch(config)
-        self.average: AveragedModel | None = None
+        self.average: AveragedModel | None = None  # once averaging has begun
 
     def train(self) -> dict[str, Any]:
         with self.signals.noted():
@@ -49,7 +45,7 @@ class ScratchTrainer(Training):
             self.stop_if_asked()
 
     def is_finished(self) -> bool:
-        """Whether `max_epoch` is reached, or no epoch has been better for `scratch_early_stop` of them."""
+        """Whether `max_epoch` is reached, or the last `scratch_early_stop` epochs were no better than one before."""
         patience = self.scratch.scratch_early_stop
         has_stalled = patience > 0 and self.progress.epoch - self.best_epoch() >= patience
         return has_stalled or super().is_finished()
@@ -59,14 +55,14 @@ class ScratchTrainer(Training):
         return True
 
     def best_epoch(self) -> int:
-        """The epoch that validated best, the first of equals; 0 before there is one. The newest without validation."""
+        """Return the epoch that validated best, the first of equals; without validation data, the newest epoch.
+
+        It is 0 while no epoch has a score.
+        """
         if not self.task.has_validation:
             return self.progress.epoch
-        best, chosen = None, 0
-        for epoch, score in enumerate(self._validations(), start=1):
-            if self.task.metric.is_better(score, best):
-                best, chosen = score, epoch
-        return chosen
+        scores = {epoch: score for epoch, score in enumerate(self._validations(), start=1) if not math.isnan(score)}
+        return next(iter(ordered(scores, self.task.metric)), 0)
 
     def _validations(self) -> list[float]:
         scores = [entry[f"validation_{self.task.metric.name}"] for entry in self.progress.history]
@@ -79,7 +75,7 @@ class ScratchTrainer(Training):
             self.average.update_parameters(self.task.model)
 
     def evaluate(self, entry: dict[str, Any]) -> bool:
-        """Validate, with the averaged weights once there are some; begin to average when that no longer improves.
+        """Validate with the averaged weights, once there are some; begin to average when the score stops improving.
 
         Without validation data the newest weights count as the best.
         """
@@ -91,31 +87,23 @@ class ScratchTrainer(Training):
         with self._averaged_weights():
             score = self.task.evaluate(self.architecture, "valid")
         entry[f"validation_{self.task.metric.name}"] = score
-        is_best = self._scored(self.architecture, score)
-        if self.average is None and self._nonmono_triggered(before):
+        patience = self.scratch.scratch_asgd_patience
+        earlier = before[:-patience] if patience else []
+        if self.average is None and any(self.task.metric.is_better(one, score) for one in earlier):
             self.average = AveragedModel(self.task.model)
             self.logbook.info(f"epoch {self.progress.epoch}: no better than before; weights are averaged from here on")
-        return is_best
-
-    def _nonmono_triggered(self, before: list[float]) -> bool:
-        patience = self.scratch.scratch_asgd_patience
-        if patience == 0:
-            return False
-        return any(self.task.metric.is_better(score, self.progress.validation) for score in before[:-patience])
+        return self.take(self.architecture, score)
 
     def test(self) -> float:
-        """The metric on the test split of the epoch that validated best, whose weights the model then has.
+        """Return the metric on the test split of the epoch that validated best, and leave its weights in the model.
 
-        Without validation data that is the last epoch.
-
-        Raises:
-            TrainingDivergedError: no epoch validated with a finite number.
+        Without validation data that is the last epoch. TrainingDivergedError if no epoch has a finite validation.
         """
         if self.task.has_validation and self.progress.best is None:
             raise TrainingDivergedError(
                 f"{self.folder}: no epoch has a finite validation {self.task.metric.name}; nothing to test"
             )
-        best = cast("Checkpoints", self.checkpoints).load_best(self.task.device)
+        best = cast("Checkpoints", self.checkpoints).load_best()
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])
         with self._averaged_weights():
@@ -123,20 +111,19 @@ class ScratchTrainer(Training):
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:
-        """The model holds its averaged weights inside this block."""
+        """Let the model have its averaged weights, if there are any, inside this block."""
         if self.average is None:
             yield
             return
-        weights = list(self.task.model.parameters())
-        own = [weight.detach().clone() for weight in weights]
-        _assign(weights, self.average.module.parameters())
+        own = copy.deepcopy(self.task.model.state_dict())
+        self.task.model.load_state_dict(self.average.module.state_dict())
         try:
             yield
         finally:
-            _assign(weights, own)
+            self.task.model.load_state_dict(own)
 
     def results(self) -> dict[str, Any]:
-        """What results.json holds; `validation_…` is of the best epoch, `best_epoch`."""
+        """Return the content of results.json; `validation_…` is the score of the best epoch, `best_epoch`."""
         return {
             **super().results(),
             f"validation_{self.task.metric.name}": self.progress.best,
@@ -146,8 +133,7 @@ class ScratchTrainer(Training):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        average = None if self.average is None else self.average.state_dict()
-        return {**super().state_dict(), "average": average}
+        return {**super().state_dict(), "average": self.average and self.average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._load_average(state["average"])
@@ -158,9 +144,3 @@ class ScratchTrainer(Training):
         if state is not None:
             self.average = AveragedModel(self.task.model)
             self.average.load_state_dict(state)
-
-
-@torch.no_grad()
-def _assign(weights: Iterable[torch.Tensor], values: Iterable[torch.Tensor]) -> None:
-    for weight, value in zip(weights, values, strict=True):
-        weight.copy_(value)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run after the step in progress, with everything saved."""
+"""SIGINT and SIGTERM end a run after the current step, with everything saved."""
 
 import signal
 import threading
@@ -7,18 +7,14 @@ from contextlib import contextmanager
 
 
 class Signals:
-    """Notes signals inside `noted`.
-
-    Attributes:
-        received: the number of the signal that has come; 0 for none.
-    """
+    """Notes signals inside `noted`."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received = 0  # the number of the signal that has come; 0 for none
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Inside this block a signal is noted; a second one of a kind ends the process at once."""
+        """Note signals inside this block; a second signal of a kind ends the process at once."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread can handle signals
             return

@@ -15,7 +15,7 @@ class Space(ABC, Generic[ArchT]):
     """Architectures as rows of D decisions.
 
     Attributes:
-        first_allowed: choices of the first decision below this one are never made.
+        first_allowed: the lowest choice of the first decision that is ever made.
     """
 
     first_allowed: int = 0
@@ -27,33 +27,33 @@ class Space(ABC, Generic[ArchT]):
 
     @abstractmethod
     def encode(self, architecture: ArchT) -> Sequence[int]:
-        """The decisions that make `architecture`; UserError when it is outside the space."""
+        """Return the decisions that make `architecture`; UserError if it is outside the space."""
 
     @abstractmethod
     def decode(self, decisions: Sequence[int]) -> ArchT:
-        """The architecture that D decisions make."""
+        """Return the architecture that D decisions make."""
 
     @property
     def choices(self) -> list[list[str]]:
-        """What pictures call the choices of each decision: D lists; "" for that of leaving something out."""
+        """Names of the choices of each decision, for pictures: D lists; "" is the choice to leave something out."""
         return [[f"decision {index}: {choice}" for choice in range(size)] for index, size in enumerate(self.sizes)]
 
     def num_made(self, first: Any) -> Any:
-        """How many decisions are made, given the first one (an integer or a tensor of them); None means all D."""
-        return
+        """Return the number of decisions made, given the first one (integers or a tensor of them); None means all D."""
+        return None
 
     def connection(self, index: int) -> int | None:
-        """The node whose input decision `index` chooses among the nodes before it; None for any other decision."""
+        """Return the node whose input, an earlier node, decision `index` chooses; None for any other decision."""
         return None
 
 
 class NamedSpace(Space[ArchT]):
-    """A space in which `choices` names what is chosen among; a dataclass one of whose fields is its size.
+    """A dataclass that defines `choices`, and has fields for its size and for the names of parts.
 
     Attributes:
-        size_field: the name of that field, and of the property of architectures that must have the same value.
+        size_field: the name of the size's field, and of the property of architectures that must have the same value.
         parts_field: the name of the field with the names of the parts that nodes may have.
-        smallest: the least that it may be, with `smallest_for` saying when.
+        smallest, smallest_for: the smallest size, and the case that the error about it names.
     """
 
     size_field: ClassVar[str] = "num_blocks"

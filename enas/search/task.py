@@ -13,18 +13,18 @@ from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks
 
 
 class Task(ABC):
-    """A problem: a model with the shared parameters ω (or those of one architecture), and data to train it on.
+    """A problem: a model with the shared parameters ω (or the weights of one architecture), and data to train it on.
 
     Attributes:
-        metric: what `evaluate` measures.
-        model: the parameters ω.
-        steps_per_epoch: shared-parameter steps of an epoch.
+        metric: the metric that `evaluate` returns.
+        model: holds the parameters ω.
+        steps_per_epoch: steps of ω in an epoch.
         has_validation: whether there is validation data; only one architecture from scratch can do without.
-        lr_scale: factor on the learning rate of the minibatch that `shared_loss` read last.
-        precision: of the products and convolutions of `shared_loss`, `rewards`, `rank` and `evaluate`.
+        lr_scale: factor on the learning rate, for the minibatch that `shared_loss` read last.
+        precision: the precision of products and convolutions in `shared_loss`, `rewards`, `rank` and `evaluate`.
         precisions: the values that `precision` may have.
-        divisible_batch: the size of a minibatch that processes may share; 0 when they cannot share one.
-        ranks, divided: the processes that share the work of `shared_loss`, and how, see `divide`.
+        divisible_batch: the size of a minibatch that processes may share; 0 if they cannot share one.
+        ranks, divided: the processes that share the work of `shared_loss`, and the dimension that is divided.
     """
 
     metric: ClassVar[Metric]
@@ -39,15 +39,10 @@ class Task(ABC):
     divided: int = ARCHITECTURES
 
     def divide(self, ranks: Ranks, dim: int) -> None:
-        """Share the work of `shared_loss` among processes, of which each then computes a part.
+        """Share the work of `shared_loss` among processes.
 
-        Args:
-            ranks: the processes.
-            dim: what is divided: ARCHITECTURES, each process being given its own, or BATCH, where there is one
-                architecture, and each process takes its part of the minibatch.
-
-        Raises:
-            UserError: the minibatch cannot be divided into equal parts.
+        With `dim` ARCHITECTURES each process is given its own architectures. With BATCH there is one architecture, and
+        each process takes its part of the minibatch; UserError if it has no equal parts.
         """
         if dim == BATCH and ranks.size > 1 and not self.divisible_batch:
             raise UserError("this task does not divide its minibatches among processes; train it in one")
@@ -60,32 +55,32 @@ class Task(ABC):
 
     @property
     def rank_metric(self) -> Metric:
-        """What `rank` measures; by default `metric`."""
+        """The metric that `rank` returns; by default `metric`."""
         return self.metric
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The device of the model."""
         return next(self.model.parameters()).device
 
     @abstractmethod
     def shared_loss(self, architectures: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """The loss of M architectures on the next training minibatch, and what `epoch_metric` averages: scalars."""
+        """Return M architectures' loss on the next training minibatch, and the value for `epoch_metric`: scalars."""
 
     @abstractmethod
     def rewards(self, architectures: Sequence[Any]) -> Tensor:
-        """The reward of each of M architectures on the next validation minibatch, ω in evaluation mode: [M]."""
+        """Return each of M architectures' reward on the next validation minibatch, ω in evaluation mode: [M]."""
 
     def rank(self, architectures: Sequence[Any], max_batches: int | None = None) -> list[float]:
-        """`rank_metric` of each architecture on the same first `max_batches` validation minibatches, or on all."""
+        """Return each architecture's `rank_metric` on the first `max_batches` validation minibatches, or on all."""
         return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
 
     @abstractmethod
     def evaluate(self, architecture: Any, split: str, max_batches: int | None = None) -> float:
-        """The metric on a split, "train", "valid" or "test"; `max_batches` shortens it to its first minibatches."""
+        """Return the metric on a split, "train", "valid" or "test", or on its first `max_batches` minibatches."""
 
     def epoch_metric(self, mean_value: float) -> float:
-        """The training metric that a mean of `shared_loss`'s second value stands for; by default that mean."""
+        """Return the training metric, given the mean of `shared_loss`'s second value; by default that mean."""
         return mean_value
 
     def forget_state(self) -> None:
@@ -93,9 +88,9 @@ class Task(ABC):
         return
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly: the model under "model", and other tensors and plain data."""
+        """Return everything needed to go on exactly: the model under "model", and other tensors and plain data."""
         return {"model": self.model.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`, with its tensors on the CPU."""
         self.model.load_state_dict(state["model"])

@@ -10,53 +10,37 @@ from typing import Any, cast
 import torch
 
 from enas.data.identity import digest
-from enas.errors import UserError
 from enas.search.architecture import architecture_from_dict
-from enas.search.controllers import Controller, RandomController, Sample, check_finite, sample
+from enas.search.controllers import Controller, RandomController, Sample
 from enas.search.derive import Derivation, Deriver
 from enas.search.optim import clip_gradient, make_optimizer, set_lr
 from enas.search.record import LARGEST_WRITTEN_OUT, format_score
 from enas.search.reinforce import Baseline, policy_loss, returns
 from enas.search.settings import ControllerOptimConfig, DeriveConfig, ReinforceConfig
-from enas.search.space import Space
 from enas.search.task import Task
 from enas.search.training import Training
 from enas.settings import ConfigLike
 
 
 class Trainer(Training):
-    """Trains ω and θ in turn.
+    """Trains ω and θ in turn (paper section 2.2).
 
-    Args:
-        task: the problem, with the shared model.
-        controller: what samples; one without parameters is not trained. Uniform samples of its space are what ω trains
-            on before `controller_start`, and what the policy is compared with; one without a space does neither.
-        config: the settings of the run.
-        parts: of `Training`; each process has its own `shared_num_sample` architectures of a step.
-
-    Attributes:
-        deriver: derives, see `enas.search.derive`.
-        drawn: the architectures of the next shared step, of all processes, where they are sampled already.
+    The arguments are those of `Training`, and the controller, which is trained if it has parameters. Uniform samples of
+    its space train ω before `controller_start`, and the policy is compared with others. Each process has its own
+    `shared_num_sample` architectures of a step.
     """
 
     def __init__(self, task: Task, controller: Controller[Any], config: ConfigLike, **parts: Any):
         super().__init__(task, config, **parts)
         self.controller = controller
         self.reinforce = config[ReinforceConfig]
-        space = getattr(controller, "space", None)
-        if space is None and controller.is_trained and self.config.controller_start > 0:
-            raise UserError(
-                "controller_start needs uniform samples, and the controller names no space to draw them from"
-            )
-        self.deriver = Deriver(task, controller, config[DeriveConfig], space, self.ranks, self.size)
-        self.controller_optim = config[ControllerOptimConfig]
-        self.controller_optimizer: torch.optim.Optimizer | None = None
-        if controller.is_trained:
-            self.controller_optimizer = make_optimizer(
-                parameters=controller.parameters(), **self.controller_optim.optimizer
-            )
+        self.deriver = Deriver(task, controller, config[DeriveConfig], self.ranks, self.size)
+        self.controller_optim = optim = config[ControllerOptimConfig]
+        weights = list(controller.parameters())
+        self.controller_optimizer = make_optimizer(parameters=weights, **optim.optimizer) if weights else None
         self.baseline = Baseline(self.reinforce)
-        self.drawn: list[Any] | None = None
+        self.num_shared = self.config.shared_num_sample * self.ranks.size  # architectures of a step, all processes'
+        self.drawn: list[Any] = []  # the architectures of the next step, if they are sampled already
 
     def train(self) -> dict[str, Any]:
         with self.signals.noted():
@@ -71,9 +55,11 @@ class Trainer(Training):
     def train_shared(self) -> None:
         """Train ω for the rest of the epoch's steps, each on freshly sampled architectures and the next minibatch."""
         for _ in self.steps_left():
-            architectures, self.drawn = self.drawn or self._sampled(), None
+            if not self.drawn:
+                self._draw()
+            architectures, self.drawn = self.ranks.share(self.drawn), []
             is_last = self.progress.shared_step + 1 == self.task.steps_per_epoch
-            self.shared_step(self.ranks.share(architectures), None if is_last else self._draw)
+            self.shared_step(architectures, None if is_last else self._draw)
             self.stop_if_asked()
 
     def train_controller(self) -> None:
@@ -88,9 +74,9 @@ class Trainer(Training):
             self.stop_if_asked()
 
     def update_controller(self, num: int) -> None:
-        """One update of θ by `num` sampled architectures, scored on the next validation minibatch."""
+        """Update θ once by `num` sampled architectures, scored on the next validation minibatch."""
         optimizer = cast("torch.optim.Optimizer", self.controller_optimizer)
-        sampled = sample(self.controller, num)
+        sampled = self.controller.sample(num)
         rewards = self.rewards(sampled.architectures)
         if not torch.isfinite(rewards).all():
             self._skip_update("a reward")
@@ -103,15 +89,15 @@ class Trainer(Training):
             self._skip_update("the gradient")
             return
         optimizer.step()
-        check_finite(self.controller)
+        self.controller.check_finite()
         self._note_update(sampled, rewards, loss, advantage)
 
     def rewards(self, architectures: Sequence[Any]) -> torch.Tensor:
-        """The reward of each of M architectures, [M]: what the task measures, and what their size adds."""
+        """Return the reward of each of M architectures, [M]: the task's, and a term for their size."""
         return self.ranks.divided(self.task.rewards, architectures).cpu() + self.size.reward(architectures)
 
     def controller_loss(self, sampled: Sample[Any], rewards: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What an update of θ minimises, a scalar, and the advantage of each decision [M, D]."""
+        """Return the loss of an update of θ, a scalar, and the advantage of each decision [M, D]."""
         as_reward = self.reinforce.entropy_mode == "reward"
         entropy_weight = self.reinforce.entropy_coeff
         gains = returns(rewards, sampled.log_probs, entropy_weight if as_reward else 0.0, self.reinforce.discount)
@@ -147,32 +133,18 @@ class Trainer(Training):
         self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
 
     def is_warming_up(self) -> bool:
-        """Whether ω still trains on uniform architectures, and θ not at all."""
-        return self.controller.is_trained and self.progress.epoch < self._warm_up_epochs()
-
-    def _warm_up_epochs(self) -> int:
-        """Epochs before θ trained, whatever the run's length has become since; as planned where it has not trained."""
-        progress = self.progress
-        if progress.total_controller_updates == 0:
-            return self.config.warm_up_epochs
-        finished = (epoch for epoch, entry in enumerate(progress.history) if entry["reward"] is not None)
-        return next(finished, progress.epoch)
+        """Whether ω still trains on uniform architectures, and θ does not train yet."""
+        if not self.controller.is_trained or self.progress.total_controller_updates > 0:
+            return False
+        return self.progress.epoch < self.config.warm_up_epochs
 
     def _draw(self) -> None:
-        self.drawn = self._sampled()
-
-    def _sampled(self) -> list[Any]:
-        """The architectures of the next shared step."""
+        """Sample the architectures of the next step of ω."""
         source = self.controller
         if self.is_warming_up():
-            source = RandomController(cast("Space[Any]", self.deriver.space), self.config.shared_balanced)
+            source = RandomController(self.controller.space, self.config.shared_balanced)
         with torch.no_grad():
-            return sample(source, self._num_shared).architectures
-
-    @property
-    def _num_shared(self) -> int:
-        """Architectures of a shared step, those of all processes."""
-        return self.config.shared_num_sample * self.ranks.size
+            self.drawn = source.sample(self.num_shared).architectures
 
     def derive(self) -> Derivation:
         """Derive from the policy as it is, and compare it with uniform sampling."""
@@ -185,7 +157,7 @@ class Trainer(Training):
         return self.record(derived)
 
     def record(self, derived: Derivation) -> bool:
-        """Write down what was derived, and return whether it is the best of the run so far."""
+        """Write down the derived architecture, and return whether it is the best of the run so far."""
         progress = self.progress
         compared = {
             f"{who}_{name}": value
@@ -196,20 +168,17 @@ class Trainer(Training):
         if derived.probabilities:
             earlier = [entry for entry in progress.decisions if entry[0] < progress.epoch]
             progress.decisions = [*earlier, [progress.epoch, derived.probabilities]]
-            self.logbook.policy(self.deriver.space, progress.decisions, progress.step)
+            self.logbook.policy(self.controller.space, progress.decisions, progress.step)
         if derived.architecture is None or derived.score is None:
             self.logbook.info(derived.problem)
             return False
-        self._write(derived.architecture, derived.score)
-        return self._scored(derived.architecture, derived.score)
-
-    def _write(self, architecture: Any, score: float) -> None:
-        progress, cost = self.progress, self.size.cost(architecture)
+        score, cost = derived.score, self.size.cost(derived.architecture)
         short = f"{score:.4f}" if abs(score) < LARGEST_WRITTEN_OUT else f"{score:.4e}"
         name = f"{progress.epoch}-{progress.total_shared_steps}-{short}-best"
         title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, "
         title += f"{self.task.metric.name} {format_score(score)}" + (f"\n{cost}" if cost is not None else "")
-        self.logbook.derived(architecture, name, title, progress.step)
+        self.logbook.derived(derived.architecture, name, title, progress.step)
+        return self.take(derived.architecture, score)
 
     def alike(self) -> dict[str, str]:
         weights = (weight.cpu().numpy() for weight in self.controller.state_dict().values())
@@ -222,7 +191,7 @@ class Trainer(Training):
             "controller": self.controller.state_dict(),
             "controller_optimizer": optimizer.state_dict() if optimizer else None,
             "baseline": self.baseline.state_dict(),
-            "drawn": None if self.drawn is None else [one.to_dict() for one in self.drawn],
+            "drawn": [one.to_dict() for one in self.drawn] or None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -233,5 +202,5 @@ class Trainer(Training):
         super().load_state_dict(state)
         drawn = state["drawn"] or []
         # Another number of processes needs another number of architectures: the next step samples them anew.
-        fits = len(drawn) == self._num_shared
-        self.drawn = [architecture_from_dict(one) for one in drawn] if fits else None
+        fits = len(drawn) == self.num_shared
+        self.drawn = [architecture_from_dict(one) for one in drawn] if fits else []

@@ -1,10 +1,10 @@
-"""What a search and a run from scratch share: the step of ω, what happens where it diverges, and checkpoints."""
+"""The common part of a search and of a run from scratch: steps of ω, recovery from divergence, epochs, checkpoints."""
 
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,17 @@ from enas.data.identity import digest
 from enas.errors import Interrupted, TrainingDivergedError
 from enas.search.architecture import architecture_from_dict
 from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
+from enas.search.cost import UNLIMITED, SizeBudget
 from enas.search.optim import clip_gradient, make_optimizer, set_lr
-from enas.search.progress import Progress, describe
 from enas.search.ranks import ALONE, Ranks
-from enas.search.record import NoLogbook
+from enas.search.record import NoLogbook, Progress, describe
 from enas.search.settings import TrainerConfig
 from enas.search.signals import Signals
-from enas.search.size import UNLIMITED, SizeBudget
 from enas.search.task import Task
 from enas.settings import ConfigLike
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
-HEADER = ("network_type", "dataset", "train_type", "mode")  # what results.json says of a run besides its results
 
 
 class Training(ABC):
@@ -35,15 +33,15 @@ class Training(ABC):
     Args:
         task: the problem, with the model.
         config: the settings of the run.
-        logbook: where the run is written down.
-        checkpoints: where it is saved; without them it is not, and cannot recover.
-        folder: of the run.
+        logbook: records the run.
+        checkpoints: save the run; without them, it cannot recover from divergence.
+        folder: the run folder.
         ranks: the processes that train together.
-        size: what architectures cost, and may cost.
+        size: the cost of architectures, and the limits on it.
 
     Attributes:
-        progress: how far it is.
-        signals: ask it to stop.
+        progress: how far the run is.
+        signals: ask the run to stop.
     """
 
     def __init__(
@@ -59,14 +57,14 @@ class Training(ABC):
     ):
         self.task = task
         self.config = config[TrainerConfig]
-        self.header = {name: getattr(config, name) for name in HEADER}
+        self.header = {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")}
         self.logbook = logbook or NoLogbook()
         self.checkpoints = checkpoints
         self.folder = folder
         self.ranks = ranks
         self.size = size
         self.shared_optim = config[config.space.optim]
-        self.shared_parameters = list(task.model.parameters())  # looking for them takes half a step of a micro network
+        self.shared_parameters = list(task.model.parameters())  # walking the model takes half a step of a micro network
         self.shared_optimizer = make_optimizer(parameters=self.shared_parameters, **self.shared_optim.optimizer)
         self.progress = Progress()
         self.signals = Signals()
@@ -74,44 +72,41 @@ class Training(ABC):
 
     @abstractmethod
     def train(self) -> dict[str, Any]:
-        """Run to the end; returns what results.json holds.
+        """Run to the end, and return the content of results.json.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came, and everything is saved.
-            TrainingDivergedError: see there.
+            TrainingDivergedError: losses stayed non-finite after several returns to the last checkpoint.
         """
 
     @abstractmethod
     def evaluate(self, entry: dict[str, Any]) -> bool:
-        """Evaluate, and write the scores into the epoch's entry; returns whether they are the best of the run."""
+        """Evaluate, write the scores into the epoch's entry, and return whether they are the best of the run."""
 
     def is_finished(self) -> bool:
         """Whether training is over."""
         return self.progress.epoch >= self.config.max_epoch
 
     def is_time_to_evaluate(self) -> bool:
-        """Whether the epoch just finished is one to evaluate, draw and save after."""
+        """Whether to evaluate, draw and save after the epoch just finished."""
         return self.progress.epoch % self.config.save_epoch == 0 or self.is_finished()
 
     def begin(self) -> None:
-        """Save a run that has not begun: one that diverges at once has something to return to."""
+        """Save a new run, so that it has something to return to if it diverges at once."""
         if self.progress == Progress():
             self.save()
 
-    def steps_left(self) -> Iterator[None]:
-        """Once for each step of ω that is left in the epoch, with a progress bar."""
-
-        def left() -> Iterator[None]:
-            # A return to the last checkpoint replaces self.progress, and the count goes on from there.
-            while self.progress.shared_step < self.task.steps_per_epoch:
-                yield
-
-        yield from self.logbook.progress(left(), "shared", self.task.steps_per_epoch - self.progress.shared_step)
+    def steps_left(self) -> Iterable[bool]:
+        """Yield once for each step of ω that is left in the epoch, with a progress bar."""
+        steps = self.task.steps_per_epoch
+        # A return to the last checkpoint replaces self.progress, and the count goes on from there.
+        left = iter(lambda: self.progress.shared_step < steps, False)
+        return self.logbook.progress(left, "shared", steps - self.progress.shared_step)
 
     def shared_step(self, architectures: Sequence[Any], meanwhile: Callable[[], None] | None = None) -> None:
-        """One step of ω on the next minibatch, with architectures of this process.
+        """Update ω once on the next minibatch, with this process's architectures; skip a step that is not finite.
 
-        `meanwhile` is called while a GPU, where there is one, still works at the gradient.
+        `meanwhile` is called while a GPU, if there is one, still works at the gradient.
         """
         progress = self.progress
         loss, value = self.task.shared_loss(architectures)
@@ -124,7 +119,7 @@ class Training(ABC):
         norm = clip_gradient(trained, self.shared_optim.max_norm)
         if meanwhile is not None:
             meanwhile()
-        # All at once: each number that is read makes Python wait for the GPU.
+        # All at once: reading a number makes Python wait for the GPU.
         loss, norm, value = torch.stack([loss.detach(), norm, value]).tolist()
         progress.shared_step += 1
         progress.total_shared_steps += 1
@@ -157,20 +152,19 @@ class Training(ABC):
             self._roll_back()
 
     def _roll_back(self) -> None:
-        skipped, rollbacks, lr_scale = self.progress.skipped, self.progress.rollbacks + 1, self.progress.lr_scale / 2
-        seconds = self.wall_seconds()
-        if rollbacks > ROLLBACKS_BEFORE_END or self.checkpoints is None:
+        before, seconds = self.progress, self.wall_seconds()
+        if before.rollbacks == ROLLBACKS_BEFORE_END or self.checkpoints is None:
             raise TrainingDivergedError(
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
-                f"{rollbacks - 1} returns to the last checkpoint; lower the shared learning rate or gradient clip"
+                f"{before.rollbacks} returns to the last checkpoint; lower the shared learning rate or gradient clip"
             )
-        self.load_state_dict(self.checkpoints.load_newest(self.logbook.info, self.task.device))
-        self.progress.skipped, self.progress.rollbacks, self.progress.lr_scale = skipped, rollbacks, lr_scale
-        self.progress.seconds = seconds
-        self.logbook.info(f"back to the last checkpoint, shared learning rate × {lr_scale}")
+        self.load_state_dict(self.checkpoints.load_newest(self.logbook.info))
+        self.progress = replace(self.progress, skipped=before.skipped, rollbacks=before.rollbacks + 1, seconds=seconds)
+        self.progress.lr_scale = before.lr_scale / 2
+        self.logbook.info(f"back to the last checkpoint, shared learning rate × {self.progress.lr_scale}")
 
     def finish_epoch(self) -> None:
-        """Add the epoch to the history; evaluate, write and save when it is time."""
+        """Add the epoch to the history; evaluate, write and save if it is time to."""
         progress, metric = self.progress, self.task.metric.name
         train = self.task.epoch_metric(progress.value_sum / progress.value_count) if progress.value_count else None
         entry = progress.close_epoch(metric, train)
@@ -185,25 +179,23 @@ class Training(ABC):
             self.save(is_best)
 
     def take(self, architecture: Any, score: float | None) -> bool:
-        """Make an architecture that of the run; `score` is its metric on all of validation, with the weights of now.
+        """Make `architecture` the run's, and return whether its score is the best so far.
 
-        Returns whether the score is the best so far.
+        `score` is its metric on all of validation, with the current weights; None without validation data.
         """
         progress, metric = self.progress, self.task.metric
         progress.architecture, progress.validation = architecture.to_dict(), score
         progress.measured_with = f"shared weights, epoch {progress.epoch}, step {progress.total_shared_steps}"
-        return score is not None and metric.is_better(score, progress.best)
-
-    def _scored(self, architecture: Any, score: float) -> bool:
-        """As `take`, and write the score down, and that it is the best."""
-        is_best = self.take(architecture, score)
-        self.logbook.scalars("eval", {f"validation_{self.task.metric.name}": score}, self.progress.step)
+        if score is None:
+            return False
+        self.logbook.scalars("eval", {f"validation_{metric.name}": score}, progress.step)
+        is_best = metric.is_better(score, progress.best)
         if is_best:
-            self.progress.best = score
+            progress.best = score
         return is_best
 
     def cost(self, architecture: Any) -> dict[str, int]:
-        """What results.json says of the size of an architecture; nothing where that is not known."""
+        """Return the entries of results.json on the size of an architecture; none if its cost is not known."""
         cost = None if architecture is None else self.size.cost(architecture)
         return {} if cost is None else cost.to_dict()
 
@@ -226,7 +218,7 @@ class Training(ABC):
         }
 
     def wall_seconds(self) -> float:
-        """Seconds of training and evaluating, those before a resume included."""
+        """Return the seconds of training and evaluating, including those before a resume."""
         return self.progress.seconds + time.monotonic() - self._resumed_at
 
     def save(self, is_best: bool = False) -> None:
@@ -240,17 +232,17 @@ class Training(ABC):
         self.checkpoints.save(self.state_dict(), name, self.progress.bests)
 
     def stop_if_asked(self) -> None:
-        """Save and raise Interrupted where a signal has come, in any of the processes."""
+        """Save and raise Interrupted if a signal has come, in any of the processes."""
         if signum := self.ranks.largest(self.signals.received):  # all stop at the same step
             self.save()
             raise Interrupted(signum, "the run is saved and can be resumed")
 
     def alike(self) -> dict[str, str]:
-        """Digests, by name, of what must be the same in all processes."""
+        """Return digests, by name, of the states that must be the same in all processes."""
         return {"random numbers": digest(torch.get_rng_state().numpy())}
 
     def check_ranks(self) -> None:
-        """Raise UserError, naming the ranks, where the processes differ in what must be alike."""
+        """Raise UserError, naming the ranks, if the processes' `alike` differ."""
         if self.ranks.size > 1:
             self.ranks.check_alike(
                 self.alike(),
@@ -259,7 +251,7 @@ class Training(ABC):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the run needs to go on as if it had never stopped."""
+        """Return everything that the run needs to go on as if it had never stopped."""
         return {
             "task": self.task.state_dict(),
             "shared_optimizer": self.shared_optimizer.state_dict(),
@@ -268,7 +260,7 @@ class Training(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`, with its tensors on the CPU."""
         self.task.load_state_dict(state["task"])
         self.shared_optimizer.load_state_dict(state["shared_optimizer"])
         self.progress = Progress(**state["progress"])
