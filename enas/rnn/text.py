@@ -1,7 +1,6 @@
 """Text as token streams: reading a corpus, and cutting it into batches for training and for evaluation.
 
-Shapes: S steps in the whole split, T steps in a batch, B rows (columns of the tensors) read side by side.
-Time comes first, so that `batch[t]` is what the recurrent cell sees at step t.
+Shapes: S steps in the whole split, T steps in a batch, B columns read side by side.
 """
 
 from array import array
@@ -42,8 +41,7 @@ class Corpus:
     Attributes:
         vocabulary: index -> word, the most frequent of the training split first, ties by first appearance.
         train, valid, test: int32 [tokens], each line's words followed by `<eos>`.
-        unknown: split -> number of its tokens that stand outside the vocabulary and were replaced by `<unk>`.
-        brings_eos: whether lines end in an `<eos>` of their own, which then get no second one.
+        notes: remarks for the log.
     """
 
     name: str
@@ -51,26 +49,13 @@ class Corpus:
     train: Tensor
     valid: Tensor
     test: Tensor
-    unknown: dict[str, int]
-    brings_eos: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def identity(self) -> Identity:
-        """What another reading of the text must have in common with this one."""
+        """The digests that another reading of the text must have in common with this one."""
         splits = {split: digest_of_tensors(getattr(self, split)) for split in SPLITS}
         return Identity("vocabulary", self.vocabulary, splits)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is to be said of the text: how many tokens became `<unk>`, and that it brings its own `<eos>`."""
-        notes = []
-        if self.brings_eos:
-            notes.append(f"{self.name}: lines that end in an {EOS} of their own get no second one")
-        if any(self.unknown.values()):
-            counts = [(self.unknown[split], len(getattr(self, split)), split) for split in SPLITS]
-            shares = [f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for num, total, split in counts]
-            notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {', '.join(shares)}")
-        return tuple(notes)
 
 
 def load_corpus(
@@ -78,10 +63,10 @@ def load_corpus(
 ) -> Corpus:
     """Read `data_dir/name/{train,valid,test}.txt`; a built-in corpus is made there on first use.
 
-    Words are what white space separates, and every line, a blank one too, ends in `<eos>`. With `text_unit` "character"
-    every character of a line, blanks included, is a word. The vocabulary is that of the training split. Other words
-    become `<unk>`; where the training text has no `<unk>` of its own, its words seen fewer than `vocab_min_count` times
-    become `<unk>` too, so that a model can learn it. UserError when `name` or a file is missing or unusable.
+    White space separates words, and every line, a blank one too, ends in one `<eos>`. With `text_unit` "character"
+    every character of a line, blanks included, is a word. Words that the training split lacks become `<unk>`. If it has
+    no `<unk>` of its own, its words seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can
+    learn it. UserError if `name` or a file is missing or unusable.
     """
     folder = TEXTS.find(name, Path(data_dir))
     files = {split: folder / f"{split}.txt" for split in SPLITS}
@@ -100,20 +85,24 @@ def load_corpus(
             f"{files['train']}: every word is rarer than vocab_min_count {vocab_min_count}; a text "
             "without blanks needs --text_unit character, a short one --vocab_min_count 1"
         )
+    notes = [f"{name}: lines that end in an {EOS} of their own get no second one"] if brings_eos else []
     known = set(vocabulary)
     unknown = {split: sum(found[word] for word in found.keys() - known) for split, found in counts.items()}
-    if any(unknown.values()) and UNKNOWN not in known:
-        vocabulary = (*vocabulary, UNKNOWN)
+    if any(unknown.values()):
+        rows = [(num, len(texts[split]), split) for split, num in unknown.items()]
+        shares = [f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for num, total, split in rows]
+        notes.append(f"{name}: words outside the vocabulary became {UNKNOWN}: {', '.join(shares)}")
+        vocabulary = vocabulary if UNKNOWN in known else (*vocabulary, UNKNOWN)
     index = {word: i for i, word in enumerate(vocabulary)}
     table = torch.tensor([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=torch.int32)
     for tokens in texts.values():
         for piece in tokens.split(PIECE):
             piece.copy_(table.index_select(0, piece))
-    return Corpus(name, vocabulary, **texts, unknown=unknown, brings_eos=brings_eos)
+    return Corpus(name, vocabulary, **texts, notes=tuple(notes))
 
 
 def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor, Counter[str], bool]:
-    """A split: its tokens' numbers, int32 [tokens], how often each token occurs, and `Corpus.brings_eos`."""
+    """Read a split: its tokens' numbers, int32 [tokens], each token's count, and whether a line brings its `<eos>`."""
     found, brings_eos = array("i"), False
     for tokens, has_own in read_tokens(path, unit):
         found.fromlist([numbers[token] for token in tokens])
@@ -127,19 +116,19 @@ def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor
 
 
 def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
-    # A text with an <unk> of its own has had its vocabulary chosen already.
+    # The vocabulary of a text with an <unk> of its own has been chosen before.
     threshold = 1 if UNKNOWN in counts else min_count
     kept: Counter[str] = Counter()
     for word, count in counts.items():
         kept[word if count >= threshold or word == EOS else UNKNOWN] += count
-    # Counters keep the order of first appearance and sorting is stable, which settles the ties.
+    # Ties keep the order of first appearance: a Counter keeps it, and sorting is stable.
     return tuple(sorted(kept, key=kept.__getitem__, reverse=True))
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
     """Lay [tokens] out as [S, B]: column b is the b-th contiguous piece of the text, and the remainder is dropped.
 
-    `name` says in an error which text was too short: UserError unless each column has an input and a target.
+    UserError, with the `name` of the text, unless each column has an input and a target.
     """
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
@@ -154,19 +143,19 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
     """Endless minibatches for truncated back-propagation, reading the rows from top to bottom, again and again.
 
     Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
-    whether this batch begins the text, so that the state carried from the batch before must be zeroed. T is `length`,
-    except for the last batch of a pass, which takes what is left; so every row but the first is a target once a pass.
+    whether this batch begins the text, so that the state must be zero. T is `length`, except that the last batch of a
+    pass takes the rows that are left; so every row but the first is a target once a pass.
 
     Args:
         rows: [S, B] with S ≥ 2, from `to_rows`.
-        random_length: draw T for each batch (Merity et al. 2017, section 4.1), so that words do not stand at the same
-            places pass after pass: from a normal distribution of standard deviation 5 around `length`, one time in
-            twenty around half of it; never below 5, or `length` when smaller.
-        only_whole: pass over the end of a pass that is shorter than `length`, unless it is the whole text: scores of
-            single batches are compared, and a few steps from the zero state score otherwise.
+        random_length: draw T for each batch (Merity et al. 2017, section 4.1), so that words change places from pass to
+            pass: normal with standard deviation 5 around `length`, one time in twenty around half of it; never below 5,
+            or below `length` if that is smaller.
+        only_whole: skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches
+            are compared, and a few steps from the zero state score differently.
 
     Attributes:
-        cursor: the row at which the next batch's inputs begin. It outlives epochs, and is all there is to save.
+        cursor: the row at which the next batch's inputs begin; the only state to save.
     """
 
     def __init__(self, rows: Tensor, length: int, *, random_length: bool = False, only_whole: bool = False) -> None:
@@ -197,12 +186,12 @@ def evaluation_batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
 
-    The stream is cut into B contiguous columns whose lengths differ by at most one. State starts at zero and is carried
-    from batch to batch. Each column first reads the `warm_up` tokens before its own, as many as there are, so that its
-    state knows them. The input of a token is the token before it in the stream, across columns too; that of the
-    very first is the stream's last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False where a
-    column warms up, and where a shorter column is padded. T is `length` but for a shorter last batch; a text of fewer
-    than `batch_size` tokens is read in one column a token.
+    The text is cut into B contiguous columns whose lengths differ by at most one. The state starts at zero and is
+    carried from batch to batch. Each column first reads the `warm_up` tokens before its own, or as many as there are,
+    so that its state knows them. The input of a token is the token before it in the text, across columns too; the input
+    of the first is the text's last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False while a
+    column warms up and where a shorter column is padded. T is `length`, or less in the last batch; a text of fewer
+    than `batch_size` tokens has one column a token.
     """
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)
@@ -216,6 +205,6 @@ def evaluation_batches(
         step = torch.arange(begin, min(begin + length, num_steps), device=tokens.device).unsqueeze(1)  # [T, 1]
         position = start + step  # [T, B]
         mask = (position >= first) & (position < end)  # [T, B]
-        # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
+        # A padded step reads the next column, whose tokens suit batch statistics as well as any.
         targets = tokens[position.clamp(max=len(tokens) - 1)].long()
         yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token

@@ -12,18 +12,17 @@ from enas.errors import UserError, refusing
 EOS = "<eos>"
 UNKNOWN = "<unk>"
 PIECE = 2**20  # bytes of a line that are read at once
-WITH_BAR = 20_000_000  # bytes of a file that takes so long to read that a bar is shown
+WITH_BAR = 20_000_000  # bytes from which on a file takes so long to read that a bar is shown
 
 
 def read_tokens(path: Path, unit: str) -> Iterator[tuple[list[str], bool]]:
-    """Read the words of a file, or its characters where `unit` is "character", and an `<eos>` after each line.
+    """Read the words of a file, or its characters if `unit` is "character", and an `<eos>` after each line.
 
     Yields one or more lists of tokens a line, each with whether the line ended in an `<eos>` of its own. UserError
     unless the file is UTF-8 text with line feeds.
     """
-    advice = "it must be a readable text file"
     with (
-        refusing(lambda error: f"{path}: cannot be read ({error.strerror}); {advice}"),
+        refusing(lambda error: f"{path}: cannot be read ({error.strerror}); it must be a readable text file"),
         open(path, "rb") as file,
         _bar(path, file) as bar,
     ):
@@ -33,9 +32,9 @@ def read_tokens(path: Path, unit: str) -> Iterator[tuple[list[str], bool]]:
             tokens = text.split() if unit == "word" else list(text.rstrip("\r\n"))
             last = tokens[-1] if tokens else last
             has_own = ends_line and unit == "word" and last == EOS
-            if ends_line:
-                tokens += [] if has_own else [EOS]
-                last = ""
+            if ends_line and not has_own:
+                tokens.append(EOS)
+            last = "" if ends_line else last
             bar.update(len(piece))
             yield tokens, has_own
 
@@ -51,7 +50,7 @@ def _pieces(file: IO[bytes]) -> Iterator[tuple[int, bytes, bool]]:
     number, kept = 1, None  # the last word of a line that goes on
     while read := file.readline(PIECE):
         piece = (kept or b"") + read
-        if read.endswith(b"\n") or len(read) < PIECE:  # which is the end of the file
+        if read.endswith(b"\n") or len(read) < PIECE:  # the end of the line, or of the file
             yield number, piece, True
             number, kept = number + 1, None
         else:
