@@ -13,11 +13,8 @@ from enas.search.ranks import WHOLE, Part
 
 def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -> Tensor:
     """Look `words` […] up in `weight` [V, E]: […, E], with dropped words zero wherever they stand, others over 1−p."""
-    embedded = F.embedding(words, weight)
-    if not training or p == 0:
-        return embedded
-    kept = weight.new_empty(weight.shape[0]).bernoulli_(1 - p) / (1 - p)  # [V]
-    return embedded * kept[words].unsqueeze(-1)
+    embedded, mask = F.embedding(words, weight), dropout_mask(weight[:, 0], p, training)  # mask is [V]
+    return embedded if mask is None else embedded * mask[words].unsqueeze(-1)
 
 
 def locked_dropout(x: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor:
@@ -27,10 +24,10 @@ def locked_dropout(x: Tensor, p: float, training: bool, part: Part = WHOLE) -> T
 
 
 def dropout_mask(like: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor | None:
-    """What dropout multiplies a tensor like `like` by: 0, or 1/(1−p). None where it changes nothing.
+    """Draw the factors 0 and 1/(1−p) by which dropout multiplies a tensor like `like`; None if it changes nothing.
 
-    If `like` is the `part` of a tensor, the mask is that part of the whole tensor's. A tensor without the divided
-    dimension is the same in every process.
+    If `like` is the `part` of a tensor, the mask is this part of the whole tensor's mask. A tensor without the divided
+    dimension has the same mask in every process.
     """
     if not training or p == 0:
         return None

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from enas.errors import UserError
 from enas.rnn import reference as rnn_reference
-from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.cell import ACTIVATIONS, RNNCell
+from enas.rnn.lstm import LSTMBaseline
 from enas.rnn.shared import edge_name
 from enas.search.problem import Exported
 from enas.settings import ConfigLike

@@ -1,4 +1,4 @@
-"""The part that all language models share: embedding, dropout, decoder and cross-entropy; subclasses bring the cell.
+"""The part that all language models share: embedding, dropout, decoder and cross-entropy.
 
 Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """
@@ -31,19 +31,16 @@ class LanguageModel(nn.Module, ABC):
     """Embedding → recurrent cells → decoder. Subclasses bring the cells.
 
     Attributes:
-        precision: of the decoder's products, see `enas.search.precision`.
-        part: which part of the states [M, B, H] this process has, where several train one model.
-        state_parts: how many vectors [H] a state has.
+        precision: precision of the decoder's products, see `enas.search.precision`.
+        part: the part of the states [M, B, H] that this process has, if several train one model.
+        state_parts: the number of vectors [H] of a state.
     """
 
     state_parts: ClassVar[int] = 1
 
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__()
-        self.config = config
-        self.vocab_size = vocab_size
-        self.precision = config.precision
-        self.part = WHOLE
+        self.config, self.precision, self.part = config, config.precision, WHOLE
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
         self.decoder = self.embedding
         if not config.tie_weights:
@@ -51,7 +48,7 @@ class LanguageModel(nn.Module, ABC):
         self.decoder_bias = nn.Parameter(torch.zeros(vocab_size))
 
     def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
-        """The zero state of M architectures, [M, B, H], or [M, B, 2H] where a state has two parts."""
+        """Return the zero state of M architectures, [M, B, H], or [M, B, 2H] if a state has two parts."""
         return self.decoder_bias.new_zeros(num_cells, batch_size, self.state_parts * self.config.shared_hid)
 
     @abstractmethod
@@ -59,7 +56,7 @@ class LanguageModel(nn.Module, ABC):
         """Run M architectures over the embedded words [T, B, E]: states [T, M, B, H], and the state to carry on."""
 
     def normalise(self, states: Tensor) -> Tensor:
-        """Turn the states [T, M, B, H] into what the decoder reads; by default the states themselves."""
+        """Normalise the states [T, M, B, H] for the decoder; by default return them unchanged."""
         return states
 
     def _initialise(self, cell_weights: Iterable[nn.Parameter]) -> None:
@@ -72,14 +69,14 @@ class LanguageModel(nn.Module, ABC):
 
     @torch.no_grad()
     def start_from_frequencies(self, words: Tensor) -> None:
-        """Set the decoder's bias to the log frequencies of `words` [tokens], each word of V counted once more."""
-        counts = torch.bincount(words, minlength=self.vocab_size).double() + 1
+        """Set the decoder's bias to the log frequencies of `words` [tokens], with one more of each word of V."""
+        counts = torch.bincount(words, minlength=len(self.decoder_bias)).double() + 1
         self.decoder_bias.copy_(counts.log() - counts.sum().log())
 
     def forward(self, inputs: Tensor, architectures: Sequence[Any], state: Tensor) -> SequenceOutput:
-        """Run M architectures over the same words, numbers [T, B], from a state as `initial_state` shapes it.
+        """Run M architectures over the same words, numbers [T, B], from a state shaped like `initial_state`.
 
-        UserError when the model has no weights for an architecture.
+        UserError if the model has no weights for an architecture.
         """
         config, training = self.config, self.training
         embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
@@ -93,7 +90,7 @@ class LanguageModel(nn.Module, ABC):
     def loss(
         self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor
     ) -> tuple[Tensor, SequenceOutput]:
-        """Mean cross-entropy in nats of `targets` [T, B], averaged over M architectures: a scalar with a gradient."""
+        """Return the mean cross-entropy of `targets` [T, B] and M architectures in nats, with a gradient."""
         output = self(inputs, architectures, state)
         return mean_nll(*self._decoding(output, targets)), output
 
@@ -101,10 +98,10 @@ class LanguageModel(nn.Module, ABC):
     def score(
         self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each of M architectures on the same words [T, B], without a gradient.
+        """Return the cross-entropy of each of M architectures on the same words, and the state after the sequence.
 
-        `mask` [T, B] is false where a target does not count. Returns the sums in nats, [M] float64, and the state after
-        the sequence.
+        The cross-entropy, [M] float64, is a sum in nats, without a gradient; `mask` [T, B] is false for targets that do
+        not count.
         """
         output = self(inputs, architectures, state)
         nll = token_nll(*self._decoding(output, targets)).view(output.outputs.shape[:3]).double()  # [T, M, B]
