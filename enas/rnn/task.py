@@ -67,7 +67,7 @@ class LanguageTask(Task):
         return TrainingBatches(rows.to(self.device), self.config.shared_rnn_max_length, **settings)
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
-        """Return the loss of M cells with regularisers on the next minibatch, and their cross-entropy, in nats a token."""
+        """Return the mean loss of M cells with regularisers, and their mean cross-entropy, in nats a token."""
         self.model.train()
         inputs, targets, is_start = next(self._train)
         if self.divided == BATCH:
