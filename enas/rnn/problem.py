@@ -49,20 +49,19 @@ def _task(
     config: ConfigLike, corpus: Corpus, alone: RNNCell | LSTMBaseline | None, device: torch.device
 ) -> LanguageTask:
     """Make the task with the shared model, or with the model of one architecture `alone`, from scratch."""
-    model = _model(config, len(corpus.vocabulary), alone)
+    model: LanguageModel
+    vocab_size, shared = len(corpus.vocabulary), config[SharedRNNConfig]
+    if alone is None:
+        model = SharedRNN(vocab_size, shared)
+    elif isinstance(alone, LSTMBaseline):
+        sizes = {"shared_embed": alone.embed(config), "shared_hid": alone.hidden}
+        model = LSTMModel(vocab_size, replace(config[LanguageModelConfig], **sizes))
+    else:
+        sizes = {"num_blocks": alone.nodes[-1] + 1, "shared_batch_norm": False}
+        model = SharedRNN(vocab_size, replace(shared, **sizes), alone.edges)
     if not config.shared_plain_start:
         model.start_from_frequencies(corpus.train)
     return LanguageTask(corpus, model.to(device), config[LanguageTaskConfig], from_scratch=alone is not None)
-
-
-def _model(config: ConfigLike, vocab_size: int, alone: RNNCell | LSTMBaseline | None) -> LanguageModel:
-    if alone is None:
-        return SharedRNN(vocab_size, config[SharedRNNConfig])
-    if isinstance(alone, LSTMBaseline):
-        sizes = {"shared_embed": alone.embed(config), "shared_hid": alone.hidden}
-        return LSTMModel(vocab_size, replace(config[LanguageModelConfig], **sizes))
-    sizes = {"num_blocks": alone.nodes[-1] + 1, "shared_batch_norm": False}
-    return SharedRNN(vocab_size, replace(config[SharedRNNConfig], **sizes), alone.edges)
 
 
 def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> RNNSpace:

@@ -56,12 +56,6 @@ class NodePlan:
     edges: tuple[tuple[Edge, Cells], ...]
     absent: list[int]
 
-    @classmethod
-    def of(cls, parents: tuple[int, ...], names: Sequence[str], edges: Sequence[Edge | None]) -> "NodePlan":
-        """Group the cells of one node position by activation and by edge; None is the edge of an absent node."""
-        absent = [m for m, edge in enumerate(edges) if edge is None]
-        return cls(parents, _grouped(names), _grouped(edges), absent)
-
     @functools.cached_property
     def _places(self) -> Tensor:
         """The parents' places among all nodes of all cells, [M]: node · M + cell."""
@@ -120,7 +114,10 @@ class Plan:
         names = zip_longest(*(cell.activations for cell in cells), fillvalue="identity")
         parents = zip_longest(*(cell.parents for cell in cells), fillvalue=0)
         edges = zip_longest(*((STATE, *cell.edges) for cell in cells))
-        nodes = tuple(map(NodePlan.of, [(), *parents], names, edges))
+        nodes = tuple(
+            NodePlan(read, _grouped(used), _grouped(pairs), [m for m, pair in enumerate(pairs) if pair is None])
+            for read, used, pairs in zip([(), *parents], names, edges, strict=True)
+        )
         return cls(nodes, tuple(zip_longest(*map(_shares, cells), fillvalue=0.0)))
 
 
