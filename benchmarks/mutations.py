@@ -71,7 +71,7 @@ MUTATIONS = [
              "_a.parents", "_a.parents[:1] + _a.parents[:-1]", "shared_rnn"),
     Mutation("the norm bound has no gradient", "rnn.fast.sequence _norm_bound_backward",
              "_a - torch.where(_b, _c, 0) * bounded", "_a", "shared_rnn"),
-    Mutation("dropout does not scale", "rnn.dropout dropout_mask", "_a / (1 - p)", "_a", "dropout"),
+    Mutation("dropout does not scale", "rnn.language_model dropout_mask", "_a / (1 - p)", "_a", "dropout"),
     Mutation("the cross-entropy's gradient misses the target", "rnn.fast.cross_entropy _MeanNLL.forward",
              "_a.new_full(_b, -1.0)", "_a.new_full(_b, 0.0)", "cross_entropy"),
     Mutation("drop path does not scale", "cnn.operations drop_path", "_a / (1 - p)", "_a", "cnn_operations"),

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
-from enas.rnn.dropout import dropout_mask
 from enas.rnn.fast.graph import graph_sequence, is_graphable
 from enas.rnn.fast.sequence import Plan, cell_sequence
-from enas.rnn.language_model import LanguageModel
+from enas.rnn.language_model import LanguageModel, dropout_mask
 from enas.rnn.settings import SharedRNNConfig
 from enas.search.precision import product_dtype
 
