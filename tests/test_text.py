@@ -90,7 +90,7 @@ def test_vocabulary_goes_by_count_then_by_first_appearance(tmp_path):
 
 @pytest.mark.parametrize("place", range(3, 12))
 def test_a_carriage_return_is_found_wherever_a_long_line_is_cut(tmp_path, monkeypatch, place):
-    monkeypatch.setattr("enas.rnn.words.PIECE", 4)
+    monkeypatch.setattr("enas.rnn.text.LINE_PIECE", 4)
     line = list("a b a b a b a b")
     line[place] = "\r"
     write_corpus(tmp_path, train=("".join(line) + " \r\nb\n").encode())

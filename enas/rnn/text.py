@@ -3,11 +3,13 @@
 Shapes: S steps in the whole split, T steps in a batch, B columns read side by side.
 """
 
+import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -19,8 +21,7 @@ from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import Kind
 from enas.data.download import CATALOGUE
 from enas.data.identity import Identity, digest_of_tensors
-from enas.errors import NotFoundError, UserError
-from enas.rnn.words import EOS, UNKNOWN, read_tokens
+from enas.errors import NotFoundError, UserError, refusing
 
 TEXTS = Kind(
     layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
@@ -30,6 +31,9 @@ TEXTS = Kind(
     makers=builtin.MAKERS,
     others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
 )
+EOS, UNKNOWN = "<eos>", "<unk>"
+LINE_PIECE = 2**20  # bytes of a line that are read at once
+WITH_BAR = 20_000_000  # bytes from which on a file takes so long to read that a bar is shown
 PIECE = 2**16  # tokens that are renumbered at once
 BAR_AFTER = 5  # seconds of an evaluation
 
@@ -103,16 +107,60 @@ def load_corpus(
 
 def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor, Counter[str], bool]:
     """Read a split: its tokens' numbers, int32 [tokens], each token's count, and whether a line brings its `<eos>`."""
-    found, brings_eos = array("i"), False
-    for tokens, has_own in read_tokens(path, unit):
+    found, last, brings_eos = array("i"), "", False  # `last` is the last token of the line so far
+    for text, ends_line in _pieces(path):
+        tokens = text.split() if unit == "word" else list(text.rstrip("\r\n"))
+        last = tokens[-1] if tokens else last
+        if ends_line:
+            has_own = unit == "word" and last == EOS
+            brings_eos |= has_own
+            tokens += [] if has_own else [EOS]
+            last = ""
         found.fromlist([numbers[token] for token in tokens])
-        brings_eos |= has_own
-    tokens = torch.from_numpy(np.asarray(found))
-    occurrences = torch.bincount(tokens, minlength=len(numbers)).tolist()
+    numbered = torch.from_numpy(np.asarray(found))
+    occurrences = torch.bincount(numbered, minlength=len(numbers)).tolist()
     counts = Counter({word: num for word, num in zip(numbers, occurrences, strict=True) if num})
     if not counts.keys() - {EOS}:
         raise UserError(f"{path}: has no words; it must be a text of at least one word")
-    return tokens, counts, brings_eos
+    return numbered, counts, brings_eos
+
+
+def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the lines of a file, long ones in pieces that end at a blank, each with whether the line ends there."""
+    number, kept = 1, b""  # of the line: its number, and its word that a piece cuts
+    with (
+        refusing(lambda error: f"{path}: cannot be read ({error.strerror}); it must be a readable text file"),
+        open(path, "rb") as file,
+        _bar(path, file) as bar,
+    ):
+        while read := file.readline(LINE_PIECE):
+            bar.update(len(read))
+            ends_line = read.endswith(b"\n") or not file.peek(1)
+            piece, kept = kept + read, b""
+            if not ends_line:
+                whole, blank, kept = piece.rpartition(b" ")
+                piece = whole + blank
+            yield _decode(piece, f"{path}, line {number}"), ends_line
+            number += ends_line
+
+
+def _bar(path: Path, file: IO[bytes]) -> tqdm:
+    size = os.fstat(file.fileno()).st_size
+    name = f"{path.parent.name}: reading {path.stem}"
+    return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
+
+
+def _decode(line: bytes, place: str) -> str:
+    if b"\r" in line.removesuffix(b"\n").rstrip(b"\r"):
+        raise UserError(f"{place}: has a carriage return inside; save the file with line feeds alone")
+    if b"\0" in line:
+        raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
+    try:
+        # "-sig" drops the byte order mark that some editors put in front of the first word.
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
 
 
 def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
