@@ -13,8 +13,8 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.operations import register_operation
 from enas.cnn.scratch import MacroCNN, MicroCNN
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
-from enas.rnn.cost import cost
 from enas.rnn.lstm import LSTMBaseline, LSTMModel
+from enas.rnn.problem import cost
 from enas.rnn.settings import LanguageModelConfig, SharedRNNConfig
 from enas.rnn.shared import SharedRNN
 from enas.search.cost import Cost

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enas.rnn.cost import cost, nearest_lstm
 from enas.rnn.lstm import LSTMBaseline, LSTMModel
+from enas.rnn.problem import cost, lstm_of_size
 from enas.rnn.settings import LanguageModelConfig
+from enas.search.cost import Cost
 
 T, B, H, V = 5, 3, 4, 7
 
@@ -90,7 +91,7 @@ def test_no_other_size_is_nearer(num_wanted, vocab_size, embed, tie_weights):
     def distance(hidden: int) -> int:
         return abs(cost(config, vocab_size, LSTMBaseline(hidden)).parameters - num_wanted)
 
-    found = nearest_lstm(config, vocab_size, num_wanted).hidden
+    found = lstm_of_size(config, vocab_size, Cost(num_wanted)).hidden
     assert found >= 1 and distance(found) == min(distance(hidden) for hidden in range(1, 200))
 
 

@@ -11,11 +11,11 @@ from strategies import nodes
 
 from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
-from enas.rnn import cost
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
-from enas.rnn.problem import PROBLEM, load_data, nearest_lstm
+from enas.rnn.problem import PROBLEM, load_data, lstm_of_size, nearest_lstm
 from enas.rnn.task import LanguageTask
+from enas.search.cost import Cost
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
@@ -225,4 +225,4 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     corpus = load_data(config)
     model = PROBLEM.scratch_task(config, corpus, CELL, torch.device("cpu")).model
     size = sum(weight.numel() for weight in model.parameters())
-    assert nearest_lstm(config) == cost.nearest_lstm(config, len(corpus.vocabulary), size)
+    assert nearest_lstm(config) == lstm_of_size(config, len(corpus.vocabulary), Cost(size))

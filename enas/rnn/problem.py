@@ -1,5 +1,6 @@
 """The recurrent search space on text: data, models, controllers (paper section 2.1)."""
 
+from bisect import bisect_left
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -8,7 +9,6 @@ import torch
 from torch import Tensor
 
 from enas.pictures.drawing import write_graph
-from enas.rnn import cost
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
 from enas.rnn.drawing import cell_graph
 from enas.rnn.export import exported
@@ -19,6 +19,7 @@ from enas.rnn.shared import SharedRNN
 from enas.rnn.task import LanguageTask
 from enas.rnn.text import Corpus, load_corpus
 from enas.search.controllers import LSTMController
+from enas.search.cost import Cost
 from enas.search.problem import Problem, trained, uniform
 from enas.settings import ConfigLike
 
@@ -68,11 +69,33 @@ def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> 
     return kind(config.num_blocks, config.shared_rnn_activations, config.cell_output, **more)
 
 
+def cost(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> Cost:
+    """Return the cost per token of the language model that a run from scratch trains of an architecture."""
+    embed, hidden = config.shared_embed, config.shared_hid
+    if isinstance(architecture, LSTMBaseline):
+        embed, hidden = architecture.embed(config), architecture.hidden
+        products, biases = 4 * hidden * (embed + hidden), 8 * hidden
+    else:  # gates and values, of the input, the state and the edges
+        products, biases = 2 * hidden * (embed + architecture.num_blocks * hidden), 0
+    embedding, decoder = vocab_size * embed, vocab_size * hidden
+    tied = embedding if config.tie_weights else embedding + decoder
+    return Cost(products + biases + tied + vocab_size, products + decoder)
+
+
 def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
     """Return the plain LSTM whose language model is about as large as that of a cell of `num_blocks` nodes."""
     vocab_size, num = len(load_data(config).vocabulary), config.num_blocks
-    wanted = cost.cost(config, vocab_size, RNNCell(("tanh",) * num, (0,) * (num - 1)))
-    return cost.nearest_lstm(config, vocab_size, wanted.parameters)
+    return lstm_of_size(config, vocab_size, cost(config, vocab_size, RNNCell(("tanh",) * num, (0,) * (num - 1))))
+
+
+def lstm_of_size(config: ConfigLike, vocab_size: int, wanted: Cost) -> LSTMBaseline:
+    """Return the plain LSTM whose language model has a number of parameters nearest to that of `wanted`."""
+
+    def count(hidden: int) -> int:
+        return cost(config, vocab_size, LSTMBaseline(hidden)).parameters
+
+    above = bisect_left(range(wanted.parameters), wanted.parameters, lo=1, key=count)
+    return LSTMBaseline(min(max(1, above - 1), above, key=lambda hidden: abs(count(hidden) - wanted.parameters)))
 
 
 PROBLEM = Problem(
@@ -86,7 +109,7 @@ PROBLEM = Problem(
     search_task=lambda config, corpus, device: _task(config, corpus, None, device),
     scratch_task=_task,
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),
-    cost=lambda config, corpus: partial(cost.cost, config, len(corpus.vocabulary)),
+    cost=lambda config, corpus: partial(cost, config, len(corpus.vocabulary)),
     export=exported,
     baselines={"lstm": nearest_lstm},
 )
