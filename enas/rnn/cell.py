@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from enas.errors import UserError
 from enas.search.architecture import check_encodable
@@ -10,8 +10,7 @@ from enas.search.graph import Cell
 from enas.search.space import NamedSpace
 
 
-@dataclass(frozen=True)
-class Activation:
+class Activation(NamedTuple):
     """An activation of nodes: a function, or its dotted name, and the colour of the nodes in drawings."""
 
     function: str | Callable[..., Any]

@@ -22,8 +22,8 @@ EMBED_RANGE = 0.05  # embeddings start uniform in ±this: small, for the decoder
 class SequenceOutput(NamedTuple):
     """The output of a sequence."""
 
-    states: Tensor  # the cells' states, [T, M, B, H]
-    outputs: Tensor  # what the decoder reads (normalised, output dropout applied), [T, M, B, H]
+    states: Tensor  # of the cells, [T, M, B, H]
+    outputs: Tensor  # states that the decoder reads, normalised and with output dropout, [T, M, B, H]
     last: Tensor  # the state to carry into the next sequence, shaped like `LanguageModel.initial_state`
 
 
@@ -41,8 +41,7 @@ class LanguageModel(nn.Module, ABC):
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__()
         self.config, self.precision, self.part = config, config.precision, WHOLE
-        self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
-        self.decoder = self.embedding
+        self.embedding = self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
         if not config.tie_weights:
             self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_hid))
         self.decoder_bias = nn.Parameter(torch.zeros(vocab_size))

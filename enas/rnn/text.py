@@ -3,13 +3,11 @@
 Shapes: S steps in the whole split, T steps in a batch, B columns read side by side.
 """
 
-import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -85,10 +83,8 @@ def load_corpus(
         brings_eos |= has_own
     vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
     if not set(vocabulary) - {EOS, UNKNOWN}:
-        raise UserError(
-            f"{files['train']}: every word is rarer than vocab_min_count {vocab_min_count}; a text "
-            "without blanks needs --text_unit character, a short one --vocab_min_count 1"
-        )
+        advice = "a text without blanks needs --text_unit character, a short one --vocab_min_count 1"
+        raise UserError(f"{files['train']}: every word is rarer than vocab_min_count {vocab_min_count}; {advice}")
     notes = [f"{name}: lines that end in an {EOS} of their own get no second one"] if brings_eos else []
     known = set(vocabulary)
     unknown = {split: sum(found[word] for word in found.keys() - known) for split, found in counts.items()}
@@ -131,7 +127,7 @@ def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
     with (
         refusing(lambda error: f"{path}: cannot be read ({error.strerror}); it must be a readable text file"),
         open(path, "rb") as file,
-        _bar(path, file) as bar,
+        _bar(path) as bar,
     ):
         while read := file.readline(LINE_PIECE):
             bar.update(len(read))
@@ -144,9 +140,8 @@ def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
             number += ends_line
 
 
-def _bar(path: Path, file: IO[bytes]) -> tqdm:
-    size = os.fstat(file.fileno()).st_size
-    name = f"{path.parent.name}: reading {path.stem}"
+def _bar(path: Path) -> tqdm:
+    name, size = f"{path.parent.name}: reading {path.stem}", path.stat().st_size
     return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
 
 
@@ -169,8 +164,7 @@ def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
     kept: Counter[str] = Counter()
     for word, count in counts.items():
         kept[word if count >= threshold or word == EOS else UNKNOWN] += count
-    # Ties keep the order of first appearance: a Counter keeps it, and sorting is stable.
-    return tuple(sorted(kept, key=kept.__getitem__, reverse=True))
+    return tuple(word for word, _ in kept.most_common())  # ties in the order of first appearance
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
@@ -180,10 +174,8 @@ def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tenso
     """
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
-        raise UserError(
-            f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, which takes at least "
-            f"{2 * batch_size:,}; use more text or a smaller batch size"
-        )
+        rule = f"which takes at least {2 * batch_size:,}; use more text or a smaller batch size"
+        raise UserError(f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, {rule}")
     return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view
 
 
@@ -248,8 +240,7 @@ def evaluation_batches(
     end = first + shortest + (column < num_longer)  # [B]
     start = (first - warm_up).clamp(min=0)  # [B]
     num_steps = int((end - start).max())
-    begins = range(0, num_steps, length)
-    for begin in tqdm(begins, desc="evaluating", delay=BAR_AFTER, disable=None, leave=False):
+    for begin in tqdm(range(0, num_steps, length), desc="evaluating", delay=BAR_AFTER, disable=None, leave=False):
         step = torch.arange(begin, min(begin + length, num_steps), device=tokens.device).unsqueeze(1)  # [T, 1]
         position = start + step  # [T, B]
         mask = (position >= first) & (position < end)  # [T, B]

@@ -56,6 +56,7 @@ class CellGraph:
         parents: index of the vector that a node reads, [N, M]: 0 is the state before the step, and j + 1 node j.
         codes, shares: each node's activation by its number in `CODES`, and its share of its cell's output, [N, M].
         projected, mask: the input's share of node 0's products, [T, B, 2H]; dropout of the state, [M, B, H].
+        operands: the weights of each node's product, N tensors [M, H, 2H].
         nodes: the state before each step, then the nodes, [N+1, M, T, B, H]. Time is the third dimension, so that a
             weight's gradient is one product over time and batch. Scoring keeps one step of nodes, reads and both.
         reads, both: the operands of the products, [N, M, T, B, H], and the products, [N, M, T, B, 2H].
@@ -81,6 +82,7 @@ class CellGraph:
         self.mask = new(m, batch, hidden) if shape.is_masked else None
         self.w_state = operand(hidden, 2 * hidden)
         self.weights = operand(n - 1, m, hidden, 2 * hidden)
+        self.operands = [self.w_state.expand(m, -1, -1), *self.weights]
         self.nodes = kept(new, n + 1, hidden)
         self.reads = kept(operand, n, hidden)
         self.both = kept(operand, n, 2 * hidden)
@@ -164,7 +166,7 @@ class CellGraph:
                 if j == 0 and not shape.has_backward:
                     torch.mm(read.view(rows, -1), self.w_state, out=both.view(rows, -1))
                 else:
-                    torch.bmm(read, self._weights(j), out=both)
+                    torch.bmm(read, self.operands[j], out=both)
                 self.pointwise.node(self, t, j)
             self.pointwise.output(self, t)
 
@@ -174,7 +176,7 @@ class CellGraph:
             self.pointwise.output_backward(self, t)
             for j in reversed(range(shape.nodes)):
                 self.pointwise.node_backward(self, t, j)
-                torch.bmm(self.grad_both[j, :, t], self._weights(j).transpose(1, 2), out=self.through[j])
+                torch.bmm(self.grad_both[j, :, t], self.operands[j].transpose(1, 2), out=self.through[j])
         self.grad_first.copy_(self.direct[0] + masked(self.through[0], self.mask))
         reads, grads = self.reads.flatten(2, 3), self.grad_both.flatten(2, 3)  # [N, M, T·B, …]
         self.grad_projected.copy_(self.grad_both[0].sum(0, dtype=shape.dtype))
@@ -182,10 +184,6 @@ class CellGraph:
         if shape.nodes > 1:
             reads, grads = reads[1:].flatten(0, 1), grads[1:].flatten(0, 1)
             torch.bmm(reads.transpose(1, 2), grads, out=self.grad_weights.flatten(0, 1))
-
-    def _weights(self, j: int) -> Tensor:
-        """The weights of node j's product, [M, H, 2H]."""
-        return self.w_state.expand(self.shape.cells, -1, -1) if j == 0 else self.weights[j - 1]
 
 
 def _tensors(plan: Plan, num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
