@@ -1,5 +1,7 @@
 """The part that all language models share: embedding, dropouts, decoder and cross-entropy.
 
+The dropouts (Merity et al. 2017, sections 2, 4.2, 4.3) are the identity if p is 0 or `training` is False.
+
 Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """
 
@@ -28,19 +30,15 @@ class SequenceOutput(NamedTuple):
 
 
 class LanguageModel(nn.Module, ABC):
-    """Embedding → recurrent cells → decoder. Subclasses bring the cells.
+    """Embedding → recurrent cells → decoder. Subclasses bring the cells."""
 
-    Attributes:
-        precision: precision of the decoder's products, see `enas.search.precision`.
-        part: the part of the states [M, B, H] that this process has, if several train one model.
-        state_parts: the number of vectors [H] of a state.
-    """
-
-    state_parts: ClassVar[int] = 1
+    state_parts: ClassVar[int] = 1  # vectors [H] of a state
 
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__()
-        self.config, self.precision, self.part = config, config.precision, WHOLE
+        self.config = config
+        self.precision = config.precision  # of products, see `enas.search.precision`
+        self.part = WHOLE  # the part of the states [M, B, H] that this process has, if several train one model
         self.embedding = self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
         if not config.tie_weights:
             self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_hid))
@@ -112,9 +110,6 @@ class LanguageModel(nn.Module, ABC):
         hidden = output.outputs.flatten(0, 2)  # [T·M·B, H]
         wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3]).flatten()
         return hidden, self.decoder, self.decoder_bias, wanted, product_dtype(self.precision)
-
-
-# Dropouts (Merity et al. 2017, sections 2, 4.2, 4.3): the identity if p is 0 or `training` is False.
 
 
 def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -> Tensor:

@@ -24,17 +24,11 @@ HERE = Path(__file__).resolve().parent
 
 
 class Nodes(NamedTuple):
-    """The nodes of a cell.
+    """The nodes of a cell."""
 
-    Attributes:
-        activations: f_0, f_1, ….
-        edges: (i, j) for each node j but the first, which reads node i.
-        outputs: the labels of the output nodes.
-    """
-
-    activations: list[Callable[[Tensor], Tensor]]
-    edges: list[tuple[int, int]]
-    outputs: list[int]
+    activations: list[Callable[[Tensor], Tensor]]  # f_0, f_1, …
+    edges: list[tuple[int, int]]  # (i, j) for each node j but the first, which reads node i
+    outputs: list[int]  # the labels of the output nodes
 
     @classmethod
     def of(cls, cell: Mapping[str, Any], functions: Mapping[str, str]) -> "Nodes":
@@ -98,14 +92,8 @@ def sequence(cell: Nodes, projected: Tensor, state: Tensor, *weights: Any, **set
 class Cell(nn.Module):
     """The recurrent network; arguments and results are those of torch.nn.GRU.
 
-    Each weight holds the weights of a gate and of a value side by side.
-
-    Args:
-        input_size, hidden_size: E and H.
-        num_layers: the number of layers, each of which reads the states of the layer below.
-        batch_first: inputs and outputs are [B, T, …] instead of [T, B, …].
-        dropout: the dropout on the inputs of each layer but the first.
-        found: the result of `read` for another folder.
+    Each weight holds the weights of a gate and of a value side by side. `found` is the result of `read` for another
+    folder.
     """
 
     def __init__(
@@ -132,14 +120,11 @@ class Cell(nn.Module):
             nn.init.uniform_(weight, -(hidden_size**-0.5), hidden_size**-0.5)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run over sequences.
+        """Return the states of the last layer, [T, B, H] like the input, and the last state of each layer, like `hx`.
 
         Args:
             input: [T, B, E], with batch_first [B, T, E], or one sequence [T, E].
             hx: the state of each layer before the sequences, [num_layers, B, H] or [num_layers, H]; by default zeros.
-
-        Returns:
-            the states of the last layer, [T, B, H] like the input, and the last state of each layer, shaped like hx.
         """
         if not isinstance(input, Tensor):
             raise TypeError("packed sequences are not supported; pad them, and leave the padding out of the loss")

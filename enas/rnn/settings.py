@@ -27,11 +27,7 @@ CONNECTING = LSTM | {"train_type": ("orig", "flexible")}
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOptimConfig(LengthConfig, SharedOptimisation):
-    """SGD or Adam for language models (paper section 3.1).
-
-    The learning rate rises linearly from 0, then is multiplied by `shared_decay` per epoch after `shared_decay_after`
-    epochs, or follows a cosine from `shared_lr` to `shared_lr_min` over `max_epoch` epochs (Loshchilov & Hutter 2017).
-    """
+    """SGD or Adam for language models (paper section 3.1); the cosine is that of Loshchilov & Hutter 2017."""
 
     shared_optim: str = setting("sgd", "optimiser of the shared parameters", choices=("sgd", "adam"))
     shared_lr: float = setting(20.0, "learning rate of the shared parameters", at_least=0)

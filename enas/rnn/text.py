@@ -38,20 +38,14 @@ BAR_AFTER = 5  # seconds of an evaluation
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text dataset, its words replaced by their indices in the vocabulary.
-
-    Attributes:
-        vocabulary: index -> word, the most frequent of the training split first, ties by first appearance.
-        train, valid, test: int32 [tokens], each line's words followed by `<eos>`.
-        notes: remarks for the log.
-    """
+    """A text dataset, its words replaced by their indices in the vocabulary."""
 
     name: str
-    vocabulary: tuple[str, ...]
-    train: Tensor
+    vocabulary: tuple[str, ...]  # the most frequent word of the training split first, ties by first appearance
+    train: Tensor  # int32 [tokens], as the other splits: each line's words followed by `<eos>`
     valid: Tensor
     test: Tensor
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # remarks for the log
 
     @property
     def identity(self) -> Identity:
@@ -188,9 +182,8 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
 
     Args:
         rows: [S, B] with S ≥ 2, from `to_rows`.
-        random_length: draw T for each batch (Merity et al. 2017, section 4.1), so that words change places from pass to
-            pass: normal with standard deviation 5 around `length`, one time in twenty around half of it; never below 5,
-            or below `length` if that is smaller.
+        random_length: draw T around `length` for each batch (Merity et al. 2017, section 4.1), so that words change
+            places from pass to pass.
         only_whole: skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches
             are compared, and a few steps from the zero state score differently.
 
@@ -209,16 +202,14 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
         start, last_target = self.cursor, len(self.rows) - 1
         if self.only_whole and last_target - start < self.length:
             start = 0
-        stop = min(start + self._next_length(), last_target)
+        length = self.length
+        if self.random_length:
+            mean = length if float(torch.rand(())) < 0.95 else length / 2
+            length = max(min(5, length), int(torch.normal(torch.tensor(float(mean)), 5.0)))
+        stop = min(start + length, last_target)
         self.cursor = stop if stop < last_target else 0
         read = self.rows[start : stop + 1].long().contiguous()
         return read[:-1], read[1:], start == 0
-
-    def _next_length(self) -> int:
-        if not self.random_length:
-            return self.length
-        mean = self.length if float(torch.rand(())) < 0.95 else self.length / 2
-        return max(min(5, self.length), int(torch.normal(torch.tensor(float(mean)), 5.0)))
 
 
 def evaluation_batches(
@@ -226,12 +217,11 @@ def evaluation_batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
 
-    The text is cut into B contiguous columns whose lengths differ by at most one. The state starts at zero and is
-    carried from batch to batch. Each column first reads the `warm_up` tokens before its own, or as many as there are,
-    so that its state knows them. The input of a token is the token before it in the text, across columns too; the input
-    of the first is the text's last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False while a
-    column warms up and where a shorter column is padded. T is `length`, or less in the last batch; a text of fewer
-    than `batch_size` tokens has one column a token.
+    The text is cut into B contiguous columns whose lengths differ by at most one, or a column a token if it is shorter.
+    The state starts at zero and is carried from batch to batch. Each column first reads the `warm_up` tokens before its
+    own, or as many as there are, for its state. The input of a token is the token before it in the text; the input of
+    the first is the last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False while a column warms
+    up and where a shorter column is padded. T is `length`, or less in the last batch.
     """
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)

@@ -9,6 +9,7 @@ Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 
 import functools
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ class CellGraph:
         version: how many sequences have run; the backward pass belongs to the last one.
         parents: index of the vector that a node reads, [N, M]: 0 is the state before the step, and j + 1 node j.
         codes, shares: each node's activation by its number in `CODES`, and its share of its cell's output, [N, M].
-        projected, mask: the input's share of node 0's products, [T, B, 2H]; dropout of the state, [M, B, H].
+        projected, mask: as for `cell_sequence`.
         operands: the weights of each node's product, N tensors [M, H, 2H].
         nodes: the state before each step, then the nodes, [N+1, M, T, B, H]. Time is the third dimension, so that a
             weight's gradient is one product over time and batch. Scoring keeps one step of nodes, reads and both.
@@ -187,7 +188,7 @@ class CellGraph:
 
 
 def _tensors(plan: Plan, num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The parents, codes and shares of a plan, filled up with nodes that read node 0 and have no share."""
+    """Return the parents, codes and shares of a plan, filled up with nodes that read node 0 and have no share."""
     m, missing = len(plan.shares[0]), num_nodes - len(plan.nodes)
     parents = [[0] * m, *([parent + 1 for parent in node.parents] for node in plan.nodes[1:]), *[[1] * m] * missing]
     codes = torch.zeros(num_nodes, m, dtype=torch.int32)
@@ -239,8 +240,9 @@ def graph_sequence(
         RuntimeError: in the backward pass, if another sequence of the same shape ran in between.
     """
     operands = (projected, state, w_state, *edges)
-    steps = _up(len(projected), STEPS_MULTIPLE)
-    nodes = max(len(plan.nodes), min(_up(len(plan.nodes), NODES_MULTIPLE), largest))
+    steps = math.ceil(len(projected) / STEPS_MULTIPLE) * STEPS_MULTIPLE
+    nodes = math.ceil(len(plan.nodes) / NODES_MULTIPLE) * NODES_MULTIPLE
+    nodes = max(len(plan.nodes), min(nodes, largest))
     has_backward = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
     shape = Shape(
         steps, *state.shape, nodes, mask is not None, has_backward, norm_bound, state.dtype,
@@ -248,10 +250,6 @@ def graph_sequence(
     )  # fmt: skip
     graph = _graph(shape, pointwise or importlib.import_module("enas.rnn.fast.triton"))
     return _GraphSequence.apply(graph, plan, mask, *operands)
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
 
 
 def is_graphable(plan: Plan, state: Tensor) -> bool:

@@ -42,19 +42,12 @@ STATE = (-1, 0)  # node 0 reads the state
 
 @dataclass(frozen=True)
 class NodePlan:
-    """One node position of M cells.
+    """One node position of M cells."""
 
-    Attributes:
-        parents: position of the node that each cell's node reads; empty for node 0.
-        groups: (activation, cells that use it).
-        edges: (edge, cells that use it), in the order of `Plan.edges`; node 0 of all cells has the edge `STATE`.
-        absent: the cells that have no such node.
-    """
-
-    parents: tuple[int, ...]
-    groups: tuple[tuple[str, Cells], ...]
-    edges: tuple[tuple[Edge, Cells], ...]
-    absent: list[int]
+    parents: tuple[int, ...]  # position of the node that each cell's node reads; empty for node 0
+    groups: tuple[tuple[str, Cells], ...]  # (activation, cells that use it)
+    edges: tuple[tuple[Edge, Cells], ...]  # (edge, cells that use it), in the order of `Plan.edges`; node 0 has `STATE`
+    absent: list[int]  # the cells that have no such node
 
     @functools.cached_property
     def _places(self) -> Tensor:
@@ -262,14 +255,8 @@ def cell_sequence(
 ) -> Tensor:
     """Return the states of M cells over a sequence, [T, M, B, H], differentiable once: backward overwrites its inputs.
 
-    Args:
-        projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells.
-        state: the state before the sequence, [M, B, H].
-        w_state: [Whc, Whh] of node 0, [H, 2H].
-        edges: the weights [Wc, Wh] of each edge, [H, 2H], in the order of `plan.edges`.
-        plan: the cells.
-        norm_bound: a state of a larger Euclidean norm is scaled down to it.
-        mask: dropout of every state that a product reads, the same at every step, [M, B, H].
+    Arguments are those of `enas.rnn.reference.sequence`, but `state` and `mask` are [M, B, H], and `edges` has the
+    weights of `plan.edges`, in this order.
     """
     # Grad mode is off inside forward(); record it here.
     return _CellSequence.apply(plan, norm_bound, mask, torch.is_grad_enabled(), projected, state, w_state, *edges)
