@@ -40,7 +40,7 @@ def trainer(
 def _text(vocabulary: int) -> Corpus:
     words = (EOS, UNKNOWN, *(f"word{number}" for number in range(vocabulary - 2)))
     splits = {split: torch.randint(vocabulary, (NUM_TOKENS,)) for split in ("train", "valid", "test")}
-    return Corpus("random", words, **splits, unknown=dict.fromkeys(splits, 0))
+    return Corpus("random", words, **splits)
 
 
 def _images(config: Config) -> ImageDataset:

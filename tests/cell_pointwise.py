@@ -14,7 +14,7 @@ from enas.rnn.fast.sequence import IN_PLACE, masked
 
 def node(graph: CellGraph, t: int, j: int) -> None:
     """Write node `j` to `nodes`, and what the next node's product reads to `reads`."""
-    nodes, parents = graph.nodes[:, :, t], graph.cells.parents
+    nodes, parents = graph.nodes[:, :, t], graph.parents
     parent = _selected(nodes, parents[j])
     gate, value = _gate_and_value(graph, t, j)
     nodes[j + 1] = torch.lerp(parent, value, gate)
@@ -24,7 +24,7 @@ def node(graph: CellGraph, t: int, j: int) -> None:
 
 def output(graph: CellGraph, t: int) -> None:
     """Write the state after a step to `states`, the factor of its norm to `scales`, and what the next step reads."""
-    mean = torch.einsum("nm,nmbh->mbh", graph.cells.shares, graph.nodes[1:, :, t])
+    mean = torch.einsum("nm,nmbh->mbh", graph.shares, graph.nodes[1:, :, t])
     norm = torch.linalg.vector_norm(mean, dim=-1)
     graph.scales[t] = (graph.shape.norm_bound / norm.clamp_min(1e-12)).clamp_max(1)
     graph.states[t] = state = mean * graph.scales[t].unsqueeze(-1)
@@ -45,17 +45,16 @@ def output_backward(graph: CellGraph, t: int) -> None:
 
 def node_backward(graph: CellGraph, t: int, j: int) -> None:
     """Write the gradient of node `j`'s product to `grad_both`, and its parent's, past the product, to `direct`."""
-    cells = graph.cells
-    grad = cells.shares[j].view(-1, 1, 1) * graph.grad_output
+    grad = graph.shares[j].view(-1, 1, 1) * graph.grad_output
     for child in range(j + 1, len(graph.direct)):
-        is_child = (cells.parents[child] == j + 1).view(-1, 1, 1)
+        is_child = (graph.parents[child] == j + 1).view(-1, 1, 1)
         grad = grad + torch.where(is_child, graph.direct[child] + masked(graph.through[child], graph.mask), 0)
-    parent = _selected(graph.nodes[:, :, t], cells.parents[j])
+    parent = _selected(graph.nodes[:, :, t], graph.parents[j])
     gate, value = _gate_and_value(graph, t, j)
     by_value = grad * gate
     by_gate = torch.ops.aten.sigmoid_backward(grad * (value - parent), gate)
     slopes = {name: differentiate(by_value, value) for name, (_, differentiate) in IN_PLACE.items()}
-    graph.grad_both[j, :, t] = torch.cat([by_gate, _chosen(cells.codes[j], slopes)], dim=-1)
+    graph.grad_both[j, :, t] = torch.cat([by_gate, _chosen(graph.codes[j], slopes)], dim=-1)
     graph.direct[j] = grad - by_value
 
 
@@ -66,7 +65,7 @@ def _selected(nodes: Tensor, indices: Tensor) -> Tensor:
 def _gate_and_value(graph: CellGraph, t: int, j: int) -> tuple[Tensor, Tensor]:
     both = graph.both[j, :, t].to(graph.shape.dtype)
     gate, argument = (both + graph.projected[t] if j == 0 else both).chunk(2, dim=-1)
-    return gate.sigmoid(), _chosen(graph.cells.codes[j], {name: activate(name, argument) for name in IN_PLACE})
+    return gate.sigmoid(), _chosen(graph.codes[j], {name: activate(name, argument) for name in IN_PLACE})
 
 
 def _chosen(codes: Tensor, values: dict[str, Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from enas.cnn.micro import MicroCell, MicroNetwork, MicroSpace
 from enas.cnn.settings import MacroControllerConfig, MicroControllerConfig
 from enas.config import Config
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
-from enas.rnn.controller import RNNController
+from enas.rnn.problem import RNNController
 from enas.rnn.settings import RNNControllerConfig
 from enas.search import registry
 from enas.search.controllers import IndependentController, LSTMController, RandomController

@@ -13,8 +13,8 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.operations import register_operation
 from enas.cnn.scratch import MacroCNN, MicroCNN
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
-from enas.rnn.cost import cell_cost, lstm_cost
-from enas.rnn.lstm import LSTMModel
+from enas.rnn.lstm import LSTMBaseline, LSTMModel
+from enas.rnn.problem import cost
 from enas.rnn.settings import LanguageModelConfig, SharedRNNConfig
 from enas.rnn.shared import SharedRNN
 from enas.search.cost import Cost
@@ -58,7 +58,7 @@ def test_a_recurrent_cell(cell, tie):
     with FlopCounterMode(display=False) as counter:
         model.score(words, words, [cell], model.initial_state(1, 1))
     expected = Cost(sum(weight.numel() for weight in model.parameters()), counter.get_total_flops() // 2)
-    assert cell_cost(config, 11, cell.num_blocks) == expected
+    assert cost(config, 11, cell) == expected
 
 
 @pytest.mark.parametrize("tie", [True, False])
@@ -72,7 +72,7 @@ def test_an_lstm(tie):
         torch.nn.functional.linear(torch.zeros(1, hidden), model.lstm.weight_hh_l0)
         torch.nn.functional.linear(torch.zeros(1, hidden), model.decoder)
     expected = Cost(sum(weight.numel() for weight in model.parameters()), counter.get_total_flops() // 2)
-    assert lstm_cost(config, 11, hidden) == expected
+    assert cost(config, 11, LSTMBaseline(hidden)) == expected
 
 
 def test_an_operation_of_ones_own_counts():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from enas.rnn.dropout import embedding_dropout, locked_dropout
+from enas.rnn.language_model import embedding_dropout, locked_dropout
 
 WEIGHT = torch.arange(1.0, 2001.0).view(1000, 2)  # a vocabulary of 1000 words, no entry zero
 WORDS = torch.arange(1000).repeat(3, 1)  # every word once a step

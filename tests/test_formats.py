@@ -16,8 +16,8 @@ from strategies import cells, macro_networks, micro_cells, micro_networks
 from enas.cli import run_command
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
-from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.cell import RNNCell
+from enas.rnn.lstm import LSTMBaseline
 from enas.search.architecture import load_architecture
 from enas.search.formats import read_architecture, write_architecture
 

@@ -80,7 +80,7 @@ def test_one_long_line_is_read_in_pieces(tmp_path, monkeypatch, unit, blank):
     (tmp_path / "own" / "train.txt").write_text(f"{line}\nshort ab\n{line}", encoding="utf-8")
     whole = load_corpus("own", data_dir=tmp_path, text_unit=unit, vocab_min_count=1)
     for piece in (1, 7, 100, 4096):
-        monkeypatch.setattr("enas.rnn.words.PIECE", piece)
+        monkeypatch.setattr("enas.rnn.text.LINE_PIECE", piece)
         found = load_corpus("own", data_dir=tmp_path, text_unit=unit, vocab_min_count=1)
         assert found.vocabulary == whole.vocabulary and torch.equal(found.train, whole.train)
 

@@ -26,7 +26,7 @@ def make_corpus(vocab_size: int = VOCAB, num_test: int = 23) -> Corpus:
     torch.manual_seed(2)
     vocabulary = ("<eos>", *(f"word{number}" for number in range(1, vocab_size)))
     train, valid, test = (torch.randint(vocab_size, (size,)) for size in (50, 41, num_test))
-    return Corpus("tiny", vocabulary, train, valid, test, unknown={"train": 0, "valid": 0, "test": 0})
+    return Corpus("tiny", vocabulary, train, valid, test)
 
 
 def make_task(corpus: Corpus | None = None, *, model: dict | None = None, **settings) -> LanguageTask:

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enas.rnn.baseline import LSTMBaseline
-from enas.rnn.cost import lstm_cost, nearest_hidden
-from enas.rnn.lstm import LSTMModel
+from enas.rnn.lstm import LSTMBaseline, LSTMModel
+from enas.rnn.problem import cost, lstm_of_size
 from enas.rnn.settings import LanguageModelConfig
+from enas.search.cost import Cost
 
 T, B, H, V = 5, 3, 4, 7
 
@@ -86,12 +86,12 @@ def test_another_architecture_is_refused():
 @settings(deadline=None)
 @given(st.integers(1, 100_000), st.integers(2, 500), st.integers(1, 60), st.booleans())
 def test_no_other_size_is_nearer(num_wanted, vocab_size, embed, tie_weights):
-    config = SimpleNamespace(shared_embed=embed, tie_weights=tie_weights)
+    config = SimpleNamespace(shared_embed=embed, shared_hid=0, tie_weights=tie_weights)
 
     def distance(hidden: int) -> int:
-        return abs(lstm_cost(config, vocab_size, hidden).parameters - num_wanted)
+        return abs(cost(config, vocab_size, LSTMBaseline(hidden)).parameters - num_wanted)
 
-    found = nearest_hidden(config, vocab_size, num_wanted)
+    found = lstm_of_size(config, vocab_size, Cost(num_wanted)).hidden
     assert found >= 1 and distance(found) == min(distance(hidden) for hidden in range(1, 200))
 
 

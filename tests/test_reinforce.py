@@ -9,7 +9,7 @@ from test_controllers import ACTIVATIONS, listed, make_controller
 
 from enas.config import Config, effect_notes, read_variation
 from enas.rnn.cell import RNNSpace
-from enas.rnn.controller import RNNController
+from enas.rnn.problem import RNNController
 from enas.rnn.settings import RNNControllerConfig
 from enas.search.controllers import IndependentController
 from enas.search.optim import make_optimizer, set_lr

@@ -13,9 +13,9 @@ from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
-from enas.rnn.cost import nearest_hidden
-from enas.rnn.problem import PROBLEM, load_data, nearest_lstm
+from enas.rnn.problem import PROBLEM, load_data, lstm_of_size, nearest_lstm
 from enas.rnn.task import LanguageTask
+from enas.search.cost import Cost
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
@@ -144,7 +144,7 @@ def test_evaluation_reads_the_average_and_training_goes_on_with_the_weights(tmp_
         weight.data.zero_()
     entry = {}
     trainer.evaluate(entry)  # all-zero weights: every word is as likely
-    assert entry["validation_perplexity"] == pytest.approx(model.vocab_size)
+    assert entry["validation_perplexity"] == pytest.approx(len(model.decoder_bias))
     assert tiny.difference(dict(model.state_dict()), own) is None
 
 
@@ -225,5 +225,4 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     corpus = load_data(config)
     model = PROBLEM.scratch_task(config, corpus, CELL, torch.device("cpu")).model
     size = sum(weight.numel() for weight in model.parameters())
-    expected = nearest_hidden(config, len(corpus.vocabulary), size)
-    assert nearest_lstm(config).hidden == expected
+    assert nearest_lstm(config) == lstm_of_size(config, len(corpus.vocabulary), Cost(size))

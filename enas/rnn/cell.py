@@ -1,8 +1,8 @@
-"""The recurrent search space (paper section 2.1): what a recurrent cell is."""
+"""The recurrent search space (paper section 2.1): cells, and spaces of cells."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from enas.errors import UserError
 from enas.search.architecture import check_encodable
@@ -10,17 +10,15 @@ from enas.search.graph import Cell
 from enas.search.space import NamedSpace
 
 
-@dataclass(frozen=True)
-class Activation:
-    """An activation of the recurrent search space: a function, or its dotted name, and the colour of its nodes."""
+class Activation(NamedTuple):
+    """An activation of nodes: a function, or its dotted name, and the colour of the nodes in drawings."""
 
     function: str | Callable[..., Any]
     colour: str
 
 
-# Every activation that a cell may have; a new one needs an entry here and nothing else. The colours are blue, yellow,
-# near white and vermilion of the Okabe-Ito palette, lightened for black text; their lightness differs too, so that they
-# stay apart for colour-blind readers and in a grey print.
+# A new activation needs an entry here and nothing else. The first colours are of the Okabe-Ito palette, lightened for
+# black text; their lightness differs too, for colour-blind readers and grey prints.
 ACTIVATIONS = {
     "tanh": Activation("torch.tanh", "#7CC0EE"),
     "ReLU": Activation("torch.relu", "#FFD24D"),
@@ -36,16 +34,16 @@ PAPER_ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
 class RNNCell(Cell):
     """A recurrent cell: a tree of nodes inside the complete graph of the search space.
 
-    Node 0 reads the input and the previous state; every other node reads one earlier node. When a node is removed, the
-    nodes that read it read the node that it read.
+    Node 0 reads the input and the previous state; every other node reads one earlier node. When a node is removed, its
+    readers read the node that it read.
 
     Attributes:
         activations: the activation of each node, N names from `ACTIVATIONS`.
         previous: the node that each of nodes 1 … N−1 reads, N−1 labels.
-        cell_output: "loose_ends" averages the nodes that no node reads (the paper);
-            "all" averages nodes 1 … N−1 (node 0 in a cell of one node), as later authors' code does.
-        nodes: the label of each node in the large graph, which names its shared weights.
-            Labels increase and start at 0. They are 0 … N−1 unless nodes were removed.
+        cell_output: "loose_ends" averages the nodes that no node reads (the paper); "all" averages nodes 1 … N−1 (node
+            0 in a cell of one node), as the authors' later code does.
+        nodes: the label of each node in the large graph, which names its shared weights. Labels start at 0 and
+            increase; they are 0 … N−1 unless nodes were removed.
     """
 
     type_name: ClassVar = "rnn_cell"
@@ -82,7 +80,7 @@ class RNNCell(Cell):
 
     @property
     def parents(self) -> tuple[int, ...]:
-        """For each of nodes 1 … N−1 the position (not label) of the node it reads."""
+        """The position (not label) of the node that each of nodes 1 … N−1 reads."""
         return tuple(self.nodes.index(label) for label in self.previous)
 
     @property
@@ -95,10 +93,9 @@ class RNNCell(Cell):
         return super().output_nodes if self.cell_output == "loose_ends" else self.nodes[1:] or self.nodes
 
     def encode(self, activations: Sequence[str] = PAPER_ACTIVATIONS) -> tuple[int, ...]:
-        """The controller's decisions: activation of node 0, then previous and activation of each other node.
+        """Return the controller's decisions: activation of node 0, then previous and activation of each other node.
 
-        Activations are indices into `activations`. UserError for one that is not there, or when nodes were removed,
-        because the integers cannot say which.
+        An activation is its index in `activations`. UserError if that has no such activation, or if nodes were removed.
         """
         self.check_numbered("encoding")
         check_encodable(self.activations, activations)
@@ -107,12 +104,9 @@ class RNNCell(Cell):
 
     @classmethod
     def decode(
-        cls,
-        decisions: Sequence[int],
-        activations: Sequence[str] = PAPER_ACTIVATIONS,
-        cell_output: str = "loose_ends",
+        cls, decisions: Sequence[int], activations: Sequence[str] = PAPER_ACTIVATIONS, cell_output: str = "loose_ends"
     ) -> "RNNCell":
-        """The cell that `encode` maps to `decisions` (2N−1 integers); UserError when they do not make a cell."""
+        """Return the cell that `encode` maps to `decisions` (2N−1 integers); UserError if they do not make a cell."""
         decisions = cls._integers(decisions)
         if len(decisions) % 2 == 0:
             raise UserError(f"a cell is an odd number of integers, 2N-1 for N nodes; got {len(decisions)}")
@@ -120,7 +114,7 @@ class RNNCell(Cell):
         return cls(names, tuple(decisions[1::2]), cell_output)
 
     def renumber(self) -> "RNNCell":
-        """The same cell with labels 0 … N−1, for training it from scratch after nodes were removed."""
+        """Return the cell with labels 0 … N−1, for training from scratch after nodes were removed."""
         return replace(self, previous=self.parents, nodes=())
 
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
@@ -130,7 +124,7 @@ class RNNCell(Cell):
 
 
 MIN_BLOCKS = 3  # nodes of the smallest cell of a FlexibleRNNSpace
-SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2}  # what node j of a hardcoded cell reads
+SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2}  # the node that a hardcoded one reads
 
 
 @dataclass(frozen=True)
@@ -147,9 +141,9 @@ class RNNSpace(NamedSpace[RNNCell]):
     def choices(self) -> list[list[str]]:
         choices = []
         for node in range(self.num_blocks):
-            choices += [[f"{node} reads {earlier}" for earlier in range(node)]] if node else []
+            choices.append([f"{node} reads {earlier}" for earlier in range(node)])
             choices.append([f"{node} {name}" for name in self.activations])
-        return choices
+        return choices[1:]  # node 0 reads no node
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell.decode(decisions, self.activations, self.cell_output)
@@ -177,7 +171,7 @@ class FlexibleRNNSpace(RNNSpace):
         return super().decode(decisions[1 : self.num_made(decisions[0])])
 
     def num_made(self, first: Any) -> Any:
-        return 2 * (first + 1)  # the size, and 2n−1 decisions for n nodes
+        return 2 * (first + 1)  # the number n of nodes, and 2n−1 decisions
 
     def connection(self, index: int) -> int | None:
         return super().connection(index - 1) if index else None
@@ -185,7 +179,7 @@ class FlexibleRNNSpace(RNNSpace):
 
 @dataclass(frozen=True)
 class HardcodedRNNSpace(RNNSpace):
-    """Cells whose connections are given by a shape, "chain" or "tree": only the activations are chosen."""
+    """Cells of one shape, "chain" or "tree": only the activations are chosen."""
 
     shape: str = field(kw_only=True)
 

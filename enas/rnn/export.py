@@ -1,7 +1,5 @@
 """Export a recurrent cell: `reference.py` is its model.py."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,26 +8,22 @@ from torch import Tensor
 
 from enas.errors import UserError
 from enas.rnn import reference as rnn_reference
-from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.cell import ACTIVATIONS, RNNCell
+from enas.rnn.lstm import LSTMBaseline
 from enas.rnn.shared import edge_name
 from enas.search.problem import Exported
 from enas.settings import ConfigLike
 
 
 def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
-    """The cell with those weights of a model, searched or trained alone, that it uses; UserError for an LSTM."""
+    """Return the cell with the weights that it uses of a model; UserError for an LSTM."""
     if isinstance(cell, LSTMBaseline):
         raise UserError("an LSTM need not be exported: torch.nn.LSTM is it")
     input_size, hidden_size = found["w_input"].shape[0], found["w_state"].shape[0]
-    settings = {
-        "input_size": input_size,
-        "hidden_size": hidden_size,
-        "num_layers": 1,
-        "norm_bound": config.shared_norm_bound,
-        "activations": functions(cell),
-    }
-    title, generator = f"A recurrent cell of {cell.num_blocks} nodes", torch.Generator().manual_seed(0)
+    settings = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": 1}
+    settings |= {"norm_bound": config.shared_norm_bound, "activations": functions(cell)}
+    title, sizes = f"A recurrent cell of {cell.num_blocks} nodes", {"input": input_size, "hx": hidden_size}
+    generator = torch.Generator().manual_seed(0)
     return Exported(
         source=Path(rnn_reference.__file__),
         example="cell.py",
@@ -39,17 +33,14 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
         summary=f"{title} and {hidden_size} units that is called like `torch.nn.GRU`.",
         make=lambda model: model.Cell(input_size, hidden_size, found={**settings, "architecture": cell.to_dict()}),
         # One step, from state to state: a format without loops over time can then run sequences of any length.
-        inputs={
-            name: torch.randn(1, 3, size, generator=generator)
-            for name, size in (("input", input_size), ("hx", hidden_size))
-        },
+        inputs={name: torch.randn(1, 3, size, generator=generator) for name, size in sizes.items()},
         dynamic=({1: "batch"}, {1: "batch"}),
         outputs=("output", "state"),
     )
 
 
 def functions(cell: RNNCell) -> dict[str, str]:
-    """The dotted names of the cell's activations in torch; UserError for a function of the user's own."""
+    """Return the dotted names of the cell's activations in torch; UserError for a function of the user's own."""
     found = {name: ACTIVATIONS[name].function for name in cell.activations}
     for name, function in found.items():
         if not isinstance(function, str) or not function.startswith("torch."):
@@ -58,7 +49,7 @@ def functions(cell: RNNCell) -> dict[str, str]:
 
 
 def weights(cell: RNNCell, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of an exported `Cell` by name, from a model's; UserError when it has none for an edge of the cell."""
+    """Return an exported `Cell`'s weights by name, from a model's; UserError if the model has no such edge."""
     names = {"w_input": "w_input", "w_state": "w_state"}
     names |= {f"w_{previous}_{node}": f"edges.{edge_name(previous, node)}" for previous, node in cell.edges}
     missing = [name for name in names.values() if name not in found]

@@ -1,21 +1,18 @@
 """Recurrent cells as others publish them: text in, text out.
 
-| format | text | source |
-|---|---|---|
-| `enas` | integers: activation of node 0, then previous node and activation of each node | Pham et al. 2018 |
-| `enas_lm` | integers: previous node and activation of each node after node 0 | their later code |
-| `darts` | `Genotype(recurrent=[('relu', 0), …], concat=range(1, 9))` | Liu et al. 2019 |
+`enas` (Pham et al. 2018) is integers: the activation of node 0, then previous node and activation of each other node.
+`enas_lm`, the authors' later code, leaves node 0 out. `darts` (Liu et al. 2019) is a genotype.
 """
 
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
 from enas.search.formats import Format, genotype, integers, joined, unzipped, with_only, with_output, zipped
 
-# The numbers and names of activations belong to each published format; the order of ACTIVATIONS is our own.
+# Each format has numbers or names of its own for activations.
 ENAS_ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
 ENAS_LM_ACTIVATIONS = ("tanh", "ReLU", "sigmoid", "identity")
 DARTS_ACTIVATIONS = {"tanh": "tanh", "relu": "ReLU", "sigmoid": "sigmoid", "identity": "identity"}
-FIXED_ROOT = "tanh"  # node 0 of enas_lm and darts, which their texts do not mention
+FIXED_ROOT = "tanh"  # the activation of node 0 in enas_lm and darts, whose texts leave it out
 EXAMPLE_GENOTYPE = "Genotype(recurrent=[('relu', 0), ('tanh', 1)], concat=range(1, 3))"
 
 
@@ -45,8 +42,8 @@ def _write_darts(cell: RNNCell) -> str:
     _require_root(cell)
     cell.check_numbered("genotype")
     pairs = zipped(cell.activations[1:], cell.previous, DARTS_ACTIVATIONS)
-    everything = range(1, cell.num_blocks)
-    concat = everything if cell.output_nodes == tuple(everything) else list(cell.output_nodes)
+    everything, outputs = range(1, cell.num_blocks), cell.output_nodes
+    concat = everything if outputs == tuple(everything) else list(outputs)
     return f"Genotype(recurrent={pairs!r}, concat={concat!r})"
 
 

@@ -1,4 +1,6 @@
-"""The part that all language models share: embedding, dropout, decoder and cross-entropy; subclasses bring the cell.
+"""The part that all language models share: embedding, dropouts, decoder and cross-entropy.
+
+The dropouts (Merity et al. 2017, sections 2, 4.2, 4.3) are the identity if p is 0 or `training` is False.
 
 Shapes: T steps, M architectures, B batch, E embedding, H hidden, V vocabulary.
 """
@@ -9,12 +11,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from enas.rnn.dropout import embedding_dropout, locked_dropout
 from enas.rnn.fast.cross_entropy import mean_nll, token_nll
 from enas.rnn.settings import LanguageModelConfig
 from enas.search.precision import product_dtype
-from enas.search.ranks import WHOLE
+from enas.search.ranks import WHOLE, Part
 
 EMBED_RANGE = 0.05  # embeddings start uniform in ±this: small, for the decoder is the same matrix
 
@@ -22,36 +24,28 @@ EMBED_RANGE = 0.05  # embeddings start uniform in ±this: small, for the decoder
 class SequenceOutput(NamedTuple):
     """The output of a sequence."""
 
-    states: Tensor  # the cells' states, [T, M, B, H]
-    outputs: Tensor  # what the decoder reads (normalised, output dropout applied), [T, M, B, H]
+    states: Tensor  # of the cells, [T, M, B, H]
+    outputs: Tensor  # states that the decoder reads, normalised and with output dropout, [T, M, B, H]
     last: Tensor  # the state to carry into the next sequence, shaped like `LanguageModel.initial_state`
 
 
 class LanguageModel(nn.Module, ABC):
-    """Embedding → recurrent cells → decoder. Subclasses bring the cells.
+    """Embedding → recurrent cells → decoder. Subclasses bring the cells."""
 
-    Attributes:
-        precision: of the decoder's products, see `enas.search.precision`.
-        part: which part of the states [M, B, H] this process has, where several train one model.
-        state_parts: how many vectors [H] a state has.
-    """
-
-    state_parts: ClassVar[int] = 1
+    state_parts: ClassVar[int] = 1  # vectors [H] of a state
 
     def __init__(self, vocab_size: int, config: LanguageModelConfig):
         super().__init__()
         self.config = config
-        self.vocab_size = vocab_size
-        self.precision = config.precision
-        self.part = WHOLE
-        self.embedding = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
-        self.decoder = self.embedding
+        self.precision = config.precision  # of products, see `enas.search.precision`
+        self.part = WHOLE  # the part of the states [M, B, H] that this process has, if several train one model
+        self.embedding = self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
         if not config.tie_weights:
             self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_hid))
         self.decoder_bias = nn.Parameter(torch.zeros(vocab_size))
 
     def initial_state(self, num_cells: int, batch_size: int) -> Tensor:
-        """The zero state of M architectures, [M, B, H], or [M, B, 2H] where a state has two parts."""
+        """Return the zero state of M architectures, [M, B, H], or [M, B, 2H] if a state has two parts."""
         return self.decoder_bias.new_zeros(num_cells, batch_size, self.state_parts * self.config.shared_hid)
 
     @abstractmethod
@@ -59,7 +53,7 @@ class LanguageModel(nn.Module, ABC):
         """Run M architectures over the embedded words [T, B, E]: states [T, M, B, H], and the state to carry on."""
 
     def normalise(self, states: Tensor) -> Tensor:
-        """Turn the states [T, M, B, H] into what the decoder reads; by default the states themselves."""
+        """Normalise the states [T, M, B, H] for the decoder; by default return them unchanged."""
         return states
 
     def _initialise(self, cell_weights: Iterable[nn.Parameter]) -> None:
@@ -72,14 +66,14 @@ class LanguageModel(nn.Module, ABC):
 
     @torch.no_grad()
     def start_from_frequencies(self, words: Tensor) -> None:
-        """Set the decoder's bias to the log frequencies of `words` [tokens], each word of V counted once more."""
-        counts = torch.bincount(words, minlength=self.vocab_size).double() + 1
+        """Set the decoder's bias to the log frequencies of `words` [tokens], with one more of each word of V."""
+        counts = torch.bincount(words, minlength=len(self.decoder_bias)).double() + 1
         self.decoder_bias.copy_(counts.log() - counts.sum().log())
 
     def forward(self, inputs: Tensor, architectures: Sequence[Any], state: Tensor) -> SequenceOutput:
-        """Run M architectures over the same words, numbers [T, B], from a state as `initial_state` shapes it.
+        """Run M architectures over the same words, numbers [T, B], from a state shaped like `initial_state`.
 
-        UserError when the model has no weights for an architecture.
+        UserError if the model has no weights for an architecture.
         """
         config, training = self.config, self.training
         embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
@@ -93,7 +87,7 @@ class LanguageModel(nn.Module, ABC):
     def loss(
         self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor
     ) -> tuple[Tensor, SequenceOutput]:
-        """Mean cross-entropy in nats of `targets` [T, B], averaged over M architectures: a scalar with a gradient."""
+        """Return the mean cross-entropy of `targets` [T, B] and M architectures in nats, with a gradient."""
         output = self(inputs, architectures, state)
         return mean_nll(*self._decoding(output, targets)), output
 
@@ -101,10 +95,10 @@ class LanguageModel(nn.Module, ABC):
     def score(
         self, inputs: Tensor, targets: Tensor, architectures: Sequence[Any], state: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each of M architectures on the same words [T, B], without a gradient.
+        """Return the cross-entropy of each of M architectures on the same words, and the state after the sequence.
 
-        `mask` [T, B] is false where a target does not count. Returns the sums in nats, [M] float64, and the state after
-        the sequence.
+        The cross-entropy, [M] float64, is a sum in nats, without a gradient; `mask` [T, B] is false for targets that do
+        not count.
         """
         output = self(inputs, architectures, state)
         nll = token_nll(*self._decoding(output, targets)).view(output.outputs.shape[:3]).double()  # [T, M, B]
@@ -116,3 +110,30 @@ class LanguageModel(nn.Module, ABC):
         hidden = output.outputs.flatten(0, 2)  # [T·M·B, H]
         wanted = targets.unsqueeze(1).expand(output.outputs.shape[:3]).flatten()
         return hidden, self.decoder, self.decoder_bias, wanted, product_dtype(self.precision)
+
+
+def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -> Tensor:
+    """Look `words` […] up in `weight` [V, E]: […, E], with dropped words zero wherever they stand, others over 1−p."""
+    embedded, mask = F.embedding(words, weight), dropout_mask(weight[:, 0], p, training)  # mask is [V]
+    return embedded if mask is None else embedded * mask[words].unsqueeze(-1)
+
+
+def locked_dropout(x: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor:
+    """Drop the same units at every step of `x` [T, …]: variational dropout (Gal & Ghahramani 2016)."""
+    mask = dropout_mask(x[0], p, training, part)
+    return x if mask is None else x * mask
+
+
+def dropout_mask(like: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor | None:
+    """Draw the factors 0 and 1/(1−p) by which dropout multiplies a tensor like `like`; None if it changes nothing.
+
+    If `like` is the `part` of a tensor, the mask is this part of the whole tensor's mask. A tensor without the divided
+    dimension has the same mask in every process.
+    """
+    if not training or p == 0:
+        return None
+    shape, is_divided = list(like.shape), -part.dim <= like.dim()
+    if is_divided:
+        shape[part.dim] *= part.count
+    mask = like.new_empty(shape).bernoulli_(1 - p) / (1 - p)
+    return part.of(mask) if is_divided else mask

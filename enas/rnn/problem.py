@@ -1,72 +1,101 @@
 """The recurrent search space on text: data, models, controllers (paper section 2.1)."""
 
-from dataclasses import replace
+from bisect import bisect_left
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from enas.pictures.drawing import write_graph
-from enas.rnn.baseline import LSTMBaseline
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
-from enas.rnn.controller import RNNController
-from enas.rnn.cost import cell_cost, lstm_cost, nearest_hidden
 from enas.rnn.drawing import cell_graph
 from enas.rnn.export import exported
 from enas.rnn.language_model import LanguageModel
-from enas.rnn.lstm import LSTMModel
-from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, RNNControllerConfig, SharedRNNConfig
+from enas.rnn.lstm import LSTMBaseline, LSTMModel
+from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, RNNControllerConfig, SharedRNNConfig, TextConfig
 from enas.rnn.shared import SharedRNN
 from enas.rnn.task import LanguageTask
 from enas.rnn.text import Corpus, load_corpus
+from enas.search.controllers import LSTMController
 from enas.search.cost import Cost
 from enas.search.problem import Problem, trained, uniform
 from enas.settings import ConfigLike
 
+
+class RNNController(LSTMController[RNNCell]):
+    """An LSTM controller of recurrent cells that can prefer near nodes; its `Space` decides which cells."""
+
+    config: RNNControllerConfig
+
+    def prior(self, index: int) -> Tensor | None:
+        """Return −controller_near_prior · d² for each node at distance d; None unless a connection is decided."""
+        node, weight = self.space.connection(index), self.config.controller_near_prior
+        if node is None or weight == 0:
+            return None
+        bias = self.decoders[index].bias
+        return -weight * (node - torch.arange(node, device=bias.device, dtype=bias.dtype)) ** 2
+
+
 LSTM = (RNNController, RNNControllerConfig)
-Alone = RNNCell | LSTMBaseline  # what is trained from scratch
 
 
 def load_data(config: ConfigLike) -> Corpus:
-    """The text."""
-    reading = {"vocab_min_count": config.vocab_min_count, "text_unit": config.text_unit}
-    return load_corpus(config.dataset, data_dir=config.data_dir, **reading)
+    """Read the text."""
+    return load_corpus(config.dataset, data_dir=config.data_dir, **asdict(config[TextConfig]))
 
 
-def _task(config: ConfigLike, corpus: Corpus, device: torch.device, alone: Alone | None = None) -> LanguageTask:
-    """The task with the shared model, or with that of one architecture alone, from scratch."""
-    model = _model(config, len(corpus.vocabulary), alone)
+def _task(
+    config: ConfigLike, corpus: Corpus, alone: RNNCell | LSTMBaseline | None, device: torch.device
+) -> LanguageTask:
+    """Make the task with the shared model, or with the model of one architecture `alone`, from scratch."""
+    model: LanguageModel
+    vocab_size, shared = len(corpus.vocabulary), config[SharedRNNConfig]
+    if alone is None:
+        model = SharedRNN(vocab_size, shared)
+    elif isinstance(alone, LSTMBaseline):
+        sizes = {"shared_embed": alone.embed(config), "shared_hid": alone.hidden}
+        model = LSTMModel(vocab_size, replace(config[LanguageModelConfig], **sizes))
+    else:
+        sizes = {"num_blocks": alone.nodes[-1] + 1, "shared_batch_norm": False}
+        model = SharedRNN(vocab_size, replace(shared, **sizes), alone.edges)
     if not config.shared_plain_start:
         model.start_from_frequencies(corpus.train)
     return LanguageTask(corpus, model.to(device), config[LanguageTaskConfig], from_scratch=alone is not None)
-
-
-def _model(config: ConfigLike, vocab_size: int, architecture: Alone | None) -> LanguageModel:
-    if architecture is None:
-        return SharedRNN(vocab_size, config[SharedRNNConfig])
-    if isinstance(architecture, LSTMBaseline):
-        embed = architecture.hidden if config.tie_weights else config.shared_embed
-        sizes = replace(config[LanguageModelConfig], shared_embed=embed, shared_hid=architecture.hidden)
-        return LSTMModel(vocab_size, sizes)
-    sizes = replace(config[SharedRNNConfig], num_blocks=architecture.nodes[-1] + 1, shared_batch_norm=False)
-    return SharedRNN(vocab_size, sizes, architecture.edges)
 
 
 def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> RNNSpace:
     return kind(config.num_blocks, config.shared_rnn_activations, config.cell_output, **more)
 
 
-def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
-    """The plain LSTM whose language model has about as many parameters as one of a cell of `num_blocks` nodes."""
-    vocab_size = len(load_data(config).vocabulary)
-    wanted = cell_cost(config, vocab_size, config.num_blocks)
-    return LSTMBaseline(nearest_hidden(config, vocab_size, wanted.parameters))
-
-
-def _cost(config: ConfigLike, vocab_size: int, architecture: Alone) -> Cost:
+def cost(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> Cost:
+    """Return the cost per token of the language model that a run from scratch trains of an architecture."""
+    embed, hidden = config.shared_embed, config.shared_hid
     if isinstance(architecture, LSTMBaseline):
-        return lstm_cost(config, vocab_size, architecture.hidden)
-    return cell_cost(config, vocab_size, architecture.num_blocks)
+        embed, hidden = architecture.embed(config), architecture.hidden
+        products, biases = 4 * hidden * (embed + hidden), 8 * hidden
+    else:  # gates and values, of the input, the state and the edges
+        products, biases = 2 * hidden * (embed + architecture.num_blocks * hidden), 0
+    embedding, decoder = vocab_size * embed, vocab_size * hidden
+    tied = embedding if config.tie_weights else embedding + decoder
+    return Cost(products + biases + tied + vocab_size, products + decoder)
+
+
+def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
+    """Return the plain LSTM whose language model is about as large as that of a cell of `num_blocks` nodes."""
+    vocab_size, num = len(load_data(config).vocabulary), config.num_blocks
+    return lstm_of_size(config, vocab_size, cost(config, vocab_size, RNNCell(("tanh",) * num, (0,) * (num - 1))))
+
+
+def lstm_of_size(config: ConfigLike, vocab_size: int, wanted: Cost) -> LSTMBaseline:
+    """Return the plain LSTM whose language model has a number of parameters nearest to that of `wanted`."""
+
+    def count(hidden: int) -> int:
+        return cost(config, vocab_size, LSTMBaseline(hidden)).parameters
+
+    above = bisect_left(range(wanted.parameters), wanted.parameters, lo=1, key=count)
+    return LSTMBaseline(min(max(1, above - 1), above, key=lambda hidden: abs(count(hidden) - wanted.parameters)))
 
 
 PROBLEM = Problem(
@@ -77,10 +106,10 @@ PROBLEM = Problem(
         "random": uniform(_cells),
     },
     load_data=load_data,
-    search_task=_task,
-    scratch_task=lambda config, corpus, architecture, device: _task(config, corpus, device, architecture),
+    search_task=lambda config, corpus, device: _task(config, corpus, None, device),
+    scratch_task=_task,
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),
-    cost=lambda config, corpus: partial(_cost, config, len(corpus.vocabulary)),
+    cost=lambda config, corpus: partial(cost, config, len(corpus.vocabulary)),
     export=exported,
     baselines={"lstm": nearest_lstm},
 )

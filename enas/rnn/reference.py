@@ -1,11 +1,11 @@
-"""A recurrent cell found by neural architecture search (ENAS), as loops over time and nodes; it needs torch alone.
+"""A recurrent cell found by neural architecture search (ENAS), as loops over time and nodes. Needs torch only.
 
     c_0 = σ(x·Wxc + h·Whc)        h_0 = c_0 ⊙ f_0(x·Wxh + h·Whh) + (1 − c_0) ⊙ h
     c_j = σ(h_i·Wc_ij)            h_j = c_j ⊙ f_j(h_i·Wh_ij) + (1 − c_j) ⊙ h_i
 
 The output, which is the next state, is the mean of the cell's output nodes (Pham et al. 2018, section 2.1). A copy of
 this file is the model.py of an exported cell: its `Cell` has the nodes of architecture.json beside it. In the package
-`enas`, tests and benchmarks compare the fast path, `cell_sequence`, with `sequence`.
+`enas`, tests and benchmarks compare `sequence` with the fast path, `cell_sequence`.
 
 Shapes: T steps, B batch, E input, H hidden.
 """
@@ -24,21 +24,15 @@ HERE = Path(__file__).resolve().parent
 
 
 class Nodes(NamedTuple):
-    """The nodes of a cell.
+    """The nodes of a cell."""
 
-    Attributes:
-        activations: f_0, f_1, ….
-        edges: the (i, j) labels of each node but the first: j reads i.
-        outputs: the labels of the output nodes.
-    """
-
-    activations: list[Callable[[Tensor], Tensor]]
-    edges: list[tuple[int, int]]
-    outputs: list[int]
+    activations: list[Callable[[Tensor], Tensor]]  # f_0, f_1, …
+    edges: list[tuple[int, int]]  # (i, j) for each node j but the first, which reads node i
+    outputs: list[int]  # the labels of the output nodes
 
     @classmethod
     def of(cls, cell: Mapping[str, Any], functions: Mapping[str, str]) -> "Nodes":
-        """The nodes of a `cell` as architecture.json has it; `functions` are the dotted names of activations."""
+        """Read the nodes of architecture.json; `functions` are the dotted names of activations."""
         nodes, previous = cell["nodes"], cell["previous"]
         outputs = [node for node in nodes if node not in previous]
         if cell["cell_output"] == "all":
@@ -48,7 +42,7 @@ class Nodes(NamedTuple):
 
 
 def highway(parent: Tensor, products: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    """C ⊙ f(a_h) + (1 − c) ⊙ parent, c = σ(a_c): `parent` [B, H] and `products` [a_c, a_h] [B, 2H] give [B, H]."""
+    """Return c ⊙ f(a_h) + (1 − c) ⊙ parent, [B, H], with c = σ(a_c) and `products` = [a_c, a_h], [B, 2H]."""
     gate, value = products.chunk(2, dim=-1)
     return torch.lerp(parent, activation(value), torch.sigmoid(gate))
 
@@ -62,7 +56,7 @@ def step(
     norm_bound: float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The state [B, H] after one step.
+    """Return the state [B, H] after one step.
 
     Args:
         cell: its nodes.
@@ -71,7 +65,7 @@ def step(
         w_state: [Whc, Whh], [H, 2H].
         edges: [Wc_ij, Wh_ij] of each edge of the cell, [H, 2H].
         norm_bound: a state of a larger Euclidean norm is scaled down to it, because some activations grow without end.
-        mask: dropout of the state where a product reads it, [B, H].
+        mask: dropout of the states that products read, [B, H].
     """
 
     def product(h: Tensor, weight: Tensor) -> Tensor:
@@ -87,7 +81,7 @@ def step(
 
 
 def sequence(cell: Nodes, projected: Tensor, state: Tensor, *weights: Any, **settings: Any) -> Tensor:
-    """The states [T, B, H] over a sequence: `projected` is [T, B, 2H], the rest as for `step`."""
+    """Return the states [T, B, H] over a sequence: `projected` is [T, B, 2H], the rest as for `step`."""
     states = []
     for inputs in projected.unbind(0):
         state = step(cell, inputs, state, *weights, **settings)
@@ -95,41 +89,11 @@ def sequence(cell: Nodes, projected: Tensor, state: Tensor, *weights: Any, **set
     return torch.stack(states)
 
 
-class Layer(nn.Module):
-    """The cell over one sequence. Each weight holds those of a gate and those of a value side by side."""
-
-    def __init__(self, input_size: int, hidden_size: int, cell: Nodes, norm_bound: float):
-        super().__init__()
-        self.cell, self.norm_bound = cell, norm_bound
-        self.w_input = nn.Parameter(torch.empty(input_size, 2 * hidden_size))
-        self.w_state = nn.Parameter(torch.empty(hidden_size, 2 * hidden_size))
-        for previous, node in cell.edges:
-            weight = nn.Parameter(torch.empty(hidden_size, 2 * hidden_size))
-            self.register_parameter(f"w_{previous}_{node}", weight)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw every weight anew."""
-        bound = self.w_state.shape[0] ** -0.5
-        for weight in self.parameters():
-            nn.init.uniform_(weight, -bound, bound)
-
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """The states [T, B, H] over inputs [T, B, E], beginning at a state [B, H]."""
-        edges = {(i, j): getattr(self, f"w_{i}_{j}") for i, j in self.cell.edges}
-        return sequence(self.cell, inputs @ self.w_input, state, self.w_state, edges, self.norm_bound)
-
-
 class Cell(nn.Module):
     """The recurrent network; arguments and results are those of torch.nn.GRU.
 
-    Args:
-        input_size: the size of an input, E.
-        hidden_size: the size of a state, H.
-        num_layers: how many are stacked, each reading the states of the one below.
-        batch_first: inputs and outputs are [B, T, …] instead of [T, B, …].
-        dropout: of what each layer but the first reads.
-        found: what `read` returns of another folder.
+    Each weight holds the weights of a gate and of a value side by side. `found` is the result of `read` for another
+    folder.
     """
 
     def __init__(
@@ -144,21 +108,23 @@ class Cell(nn.Module):
     ):
         super().__init__()
         found = read() if found is None else found
-        cell = Nodes.of(found["architecture"], found["activations"])
+        self.cell, self.norm_bound = Nodes.of(found["architecture"], found["activations"]), found["norm_bound"]
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.dropout = batch_first, dropout
-        sizes = [input_size] + [hidden_size] * (num_layers - 1)
-        self.layers = nn.ModuleList(Layer(size, hidden_size, cell, found["norm_bound"]) for size in sizes)
+        self.layers = nn.ModuleList()
+        for size in [input_size] + [hidden_size] * (num_layers - 1):
+            rows = {"w_input": size, "w_state": hidden_size, **{f"w_{i}_{j}": hidden_size for i, j in self.cell.edges}}
+            weights = [(name, torch.empty(num, 2 * hidden_size)) for name, num in rows.items()]
+            self.layers.append(nn.ParameterDict(weights))
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -(hidden_size**-0.5), hidden_size**-0.5)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run over sequences.
+        """Return the states of the last layer, [T, B, H] like the input, and the last state of each layer, like `hx`.
 
         Args:
             input: [T, B, E], with batch_first [B, T, E], or one sequence [T, E].
-            hx: the states before them, one a layer, [num_layers, B, H], or [num_layers, H]; zeros by default.
-
-        Returns:
-            the states of the last layer, [T, B, H] like the input, and the last ones of all layers, shaped like hx.
+            hx: the state of each layer before the sequences, [num_layers, B, H] or [num_layers, H]; by default zeros.
         """
         if not isinstance(input, Tensor):
             raise TypeError("packed sequences are not supported; pad them, and leave the padding out of the loss")
@@ -176,7 +142,9 @@ class Cell(nn.Module):
         for number, layer in enumerate(self.layers):
             if number > 0:
                 inputs = nn.functional.dropout(inputs, self.dropout, self.training)
-            inputs = layer(inputs, hx[number])
+            edges = {(i, j): layer[f"w_{i}_{j}"] for i, j in self.cell.edges}
+            projected = inputs @ layer["w_input"]
+            inputs = sequence(self.cell, projected, hx[number], layer["w_state"], edges, self.norm_bound)
             last.append(inputs[-1])
         output, states = inputs, torch.stack(last)
         if not is_batched:
@@ -185,7 +153,7 @@ class Cell(nn.Module):
 
 
 def read(folder: Path = HERE) -> dict[str, Any]:
-    """The contents of an exported folder's config.json, and those of its architecture.json as "architecture"."""
+    """Read an exported folder's config.json, with its architecture.json as "architecture"."""
     names = ("config.json", "architecture.json")
     config, architecture = (json.loads((folder / name).read_text(encoding="utf-8")) for name in names)
     return {**config, "architecture": architecture}

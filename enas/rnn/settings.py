@@ -18,31 +18,27 @@ from enas.search.settings import (
 )
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
-DECAY = {"shared_lr_cosine": False}
-COSINE = {"shared_lr_cosine": True}
+DECAY, COSINE = {"shared_lr_cosine": False}, {"shared_lr_cosine": True}
 ADAM = {"shared_optim": "adam"}
+HARDCODED = {"train_type": "hardcoded"}
+WITH_SHARED = {"mode": ("train", "derive", "test")}
+CONNECTING = LSTM | {"train_type": ("orig", "flexible")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOptimConfig(LengthConfig, SharedOptimisation):
-    """SGD or Adam, as for language models (paper section 3.1).
-
-    The learning rate has a linear warm-up, then either `shared_decay` per epoch after `shared_decay_after` epochs, or
-    a cosine from `shared_lr` to `shared_lr_min` over all `max_epoch` epochs (Loshchilov & Hutter 2017).
-    """
+    """SGD or Adam for language models (paper section 3.1); the cosine is that of Loshchilov & Hutter 2017."""
 
     shared_optim: str = setting("sgd", "optimiser of the shared parameters", choices=("sgd", "adam"))
     shared_lr: float = setting(20.0, "learning rate of the shared parameters", at_least=0)
-    shared_decay: float = setting(0.96, "factor on it an epoch", above=0, only=DECAY)
-    shared_decay_after: int = setting(15, "epochs before that decay begins", at_least=0, only=DECAY)
-    shared_lr_warmup: int = setting(0, "steps over which it rises from 0", at_least=0)
-    shared_lr_cosine: bool = setting(False, "cosine schedule over max_epoch, in place of the decay")
-    shared_lr_min: float = setting(0.0, "where the cosine schedule ends", at_least=0, only=COSINE)
-    shared_adam_beta2: float = setting(
-        0.999, "Adam's decay of the squared gradient average", at_least=0, below=1, only=ADAM
-    )
-    shared_l2_reg: float = setting(1e-7, "weight decay", at_least=0)
-    shared_grad_clip: float = setting(0.25, "largest gradient norm; 0 does not clip", at_least=0)
+    shared_decay: float = setting(0.96, "factor on shared_lr per epoch", above=0, only=DECAY)
+    shared_decay_after: int = setting(15, "epochs before shared_lr decays", at_least=0, only=DECAY)
+    shared_lr_warmup: int = setting(0, "steps over which shared_lr rises from 0", at_least=0)
+    shared_lr_cosine: bool = setting(False, "shared_lr follows a cosine over max_epoch instead of decaying")
+    shared_lr_min: float = setting(0.0, "last learning rate of the cosine", at_least=0, only=COSINE)
+    shared_adam_beta2: float = setting(0.999, "Adam's decay of squared gradients", at_least=0, below=1, only=ADAM)
+    shared_l2_reg: float = setting(1e-7, "weight decay of the shared parameters", at_least=0)
+    shared_grad_clip: float = setting(0.25, "largest norm of the shared gradient; 0 does not clip", at_least=0)
 
     @property
     def max_norm(self) -> float:
@@ -64,34 +60,25 @@ class TextConfig(Settings):
     """How a text is read."""
 
     text_unit: str = setting(
-        "word",
-        "what a token is: what white space separates, or a character, blanks included",
-        choices=("word", "character"),
-        kind=SPACE,
+        "word", "a token is a word, or a character, blanks included", choices=("word", "character"), kind=SPACE
     )
-    vocab_min_count: int = setting(
-        2, "rarer words become <unk>, where the text has none of its own", at_least=1, kind=SPACE
-    )
+    vocab_min_count: int = setting(2, "rarer words become <unk>, unless the text has its own", at_least=1, kind=SPACE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RNNSpaceConfig(CellOutputConfig):
     """The recurrent search space (paper section 2.1)."""
 
-    num_blocks: int = setting(12, "nodes of a cell", at_least=1, kind=SPACE)
-    shared_rnn_activations: tuple[str, ...] = setting(
-        PAPER_ACTIVATIONS, "activations to choose from, separated by commas", kind=SPACE
-    )
+    num_blocks: int = setting(12, "nodes of a recurrent cell", at_least=1, kind=SPACE)
+    shared_rnn_activations: tuple[str, ...] = setting(PAPER_ACTIVATIONS, "activations, separated by commas", kind=SPACE)
     architecture: str = setting(
-        "chain", "connections of a hardcoded cell", choices=tuple(SHAPES), only={"train_type": "hardcoded"}, kind=SPACE
+        "chain", "connections of a hardcoded cell", choices=tuple(SHAPES), only=HARDCODED, kind=SPACE
     )
 
     def check(self) -> None:
         names = self.shared_rnn_activations
-        if not names:
-            raise UserError("shared_rnn_activations is (); it must name at least one")
-        if not set(names) <= set(ACTIVATIONS) or len(set(names)) < len(names):
-            rule = f"it must be different names out of {', '.join(ACTIVATIONS)}"
+        if not names or not set(names) <= set(ACTIVATIONS) or len(set(names)) < len(names):
+            rule = f"it must be one or more different names out of {', '.join(ACTIVATIONS)}"
             raise UserError(f"shared_rnn_activations is {names!r}; {rule}")
         super().check()
 
@@ -110,31 +97,22 @@ class LanguageModelConfig(PrecisionConfig):
     shared_init_range: float = setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid", at_least=0)
     shared_plain_start: bool = setting(
         False,
-        "as enas_lm: embedded words are not multiplied by √shared_embed; the decoder's bias starts at 0, not at the "
-        "words' log frequencies",
+        "as enas_lm: no factor √shared_embed on embeddings; the decoder's bias starts at 0, not at log frequencies",
     )
 
     def check(self) -> None:
         if self.tie_weights and self.shared_embed != self.shared_hid:
-            raise UserError(
-                f"tie_weights needs equal sizes, but shared_embed is {self.shared_embed} and shared_hid "
-                f"{self.shared_hid}; make them equal, or set tie_weights to false"
-            )
+            sizes = f"shared_embed is {self.shared_embed} and shared_hid {self.shared_hid}"
+            raise UserError(f"tie_weights needs equal sizes, but {sizes}; make them equal, or set tie_weights to false")
         super().check()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
-    """Sizes and regularisers of a `SharedRNN`: those of a `LanguageModel`, the largest cell's, and its own."""
+    """Sizes and regularisers of a `SharedRNN`."""
 
-    shared_dropouth: float = setting(
-        0.0, "locked dropout of the state, at node 0 and at every edge (enas_lm's drop_l)", at_least=0, below=1
-    )
-    shared_batch_norm: bool = setting(
-        True,
-        "normalise the output by batch statistics while searching",
-        only={"mode": ("train", "derive", "test")},
-    )
+    shared_dropouth: float = setting(0.0, "locked dropout of the state at node 0 and every edge", at_least=0, below=1)
+    shared_batch_norm: bool = setting(True, "normalise the shared model's output by batch statistics", only=WITH_SHARED)
     shared_norm_bound: float = setting(25.0, "largest norm of a hidden state", above=0)
 
 
@@ -142,33 +120,26 @@ class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
 class LanguageTaskConfig(BatchConfig):
     """Batches, regularisers and reward of a `LanguageTask`.
 
-    AR and TAR are those of Merity et al. 2017, section 4.6: mean squares of the dropped-out output, and of the
-    difference of successive states. The norm stabiliser is that of Krueger & Memisevic 2016, with a fixed point in
-    place of the previous norm.
+    AR and TAR (Merity et al. 2017, section 4.6) are mean squares of the dropped-out output and of the difference of
+    successive states. The norm stabiliser (Krueger & Memisevic 2016) has a fixed point instead of the previous norm.
     """
 
     shared_rnn_max_length: int = setting(35, "tokens of truncated back-propagation", at_least=1)
     shared_activation_reg: float = setting(0.0, "coefficient of the squared outputs (AR)", at_least=0)
     shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
-    shared_norm_stabilizer: float = setting(
-        0.0, "coefficient of the squared distance of state norms to a fixed point", at_least=0
-    )
+    shared_norm_stabilizer: float = setting(0.0, "coefficient of (norm of a state − a constant)²", at_least=0)
     reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=TRAINED)
     ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=TRAINED)
-    scratch_random_length: bool = setting(
-        True,
-        "from scratch: draw the length of back-propagation for each minibatch",
-        only=FROM_SCRATCH,
-    )
+    scratch_random_length: bool = setting(True, "from scratch: random lengths of back-propagation", only=FROM_SCRATCH)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RNNControllerConfig(ControllerConfig):
-    """Settings of a `RNNController`."""
+    """Settings of an `RNNController`."""
 
     controller_near_prior: float = setting(
-        0.0,
-        "this × squared distance is taken off a connection's logit after the squash; enas_lm: 1/6",
-        at_least=0,
-        only=LSTM | {"train_type": ("orig", "flexible")},
+        0.0, "this × squared distance lowers a connection's squashed logit; enas_lm: 1/6", at_least=0, only=CONNECTING
     )
+
+
+PARTS = (TextConfig, RNNSpaceConfig, SharedRNNConfig, LanguageTaskConfig, SharedOptimConfig, RNNControllerConfig)

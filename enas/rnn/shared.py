@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
-from enas.rnn.dropout import dropout_mask
 from enas.rnn.fast.graph import graph_sequence, is_graphable
 from enas.rnn.fast.sequence import Plan, cell_sequence
-from enas.rnn.language_model import LanguageModel
+from enas.rnn.language_model import LanguageModel, dropout_mask
 from enas.rnn.settings import SharedRNNConfig
 from enas.search.precision import product_dtype
 
@@ -22,10 +21,8 @@ from enas.search.precision import product_dtype
 class SharedRNN(LanguageModel):
     """A language model whose recurrent cell is an argument.
 
-    Each ordered pair of nodes has its own parameter [H, 2H] (gate and hidden weights side by side), so that a
-    pair that no sampled cell uses gets no gradient, and so no weight decay and no update.
-
-    `edges` are the (previous, node) pairs to have weights for: all, unless one cell is trained from scratch.
+    Each (previous, node) pair of `edges`, by default all, has its own parameter [H, 2H] (gate and hidden weights side
+    by side), so that a pair that no sampled cell uses gets no gradient, and so no weight decay and no update.
     """
 
     config: SharedRNNConfig
@@ -56,13 +53,12 @@ class SharedRNN(LanguageModel):
         return states, states[-1]
 
     def edge(self, previous: int, node: int) -> Tensor:
-        """The weights of `node` where it reads `previous`; UserError where the model has none."""
-        name = edge_name(previous, node)
+        """Return the weights of `node` when it reads `previous`; UserError if the model has none."""
+        name, last = edge_name(previous, node), self.config.num_blocks - 1
         if name in self.edges:
             return self.edges[name]
-        if node >= self.config.num_blocks:
-            known = f"nodes 0 … {self.config.num_blocks - 1}"
-            raise UserError(f"the cell has node {node}, but the shared model has {known}")
+        if node > last:
+            raise UserError(f"the cell has node {node}, but the shared model has nodes 0 … {last}")
         raise UserError(f"node {node} of the cell reads node {previous}; this model has no weights for that pair")
 
     def normalise(self, states: Tensor) -> Tensor:
@@ -76,5 +72,5 @@ class SharedRNN(LanguageModel):
 
 
 def edge_name(previous: int, node: int) -> str:
-    """The key of the weights that `node` uses when it reads `previous`, such as "0_3"."""
+    """Return the key of the weights that `node` uses when it reads `previous`, such as "0_3"."""
     return f"{previous}_{node}"

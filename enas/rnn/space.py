@@ -5,14 +5,7 @@ from pkgutil import resolve_name
 
 from enas.rnn.cell import FlexibleRNNSpace, RNNCell
 from enas.rnn.formats import RNN_FORMATS
-from enas.rnn.settings import (
-    LanguageTaskConfig,
-    RNNControllerConfig,
-    RNNSpaceConfig,
-    SharedOptimConfig,
-    SharedRNNConfig,
-    TextConfig,
-)
+from enas.rnn.settings import PARTS, SharedOptimConfig
 from enas.search.metric import PERPLEXITY
 from enas.search.registry import SearchSpace
 from enas.search.settings import ScratchConfig, check_not_alone
@@ -24,24 +17,13 @@ def check(config: ConfigLike) -> None:
     if config.train_type == "flexible":
         FlexibleRNNSpace(config.num_blocks)
     if config.shared_batch_norm:
-        check_not_alone(
-            config.values,
-            "shared_batch_norm normalises by the statistics of a batch and needs at least 2, or set shared_batch_norm "
-            "to false",
-        )
+        rule = "shared_batch_norm takes the statistics of at least 2; use as many, or set shared_batch_norm to false"
+        check_not_alone(config.values, rule)
 
 
 RNN = SearchSpace(
     name="rnn",
-    settings=(
-        TextConfig,
-        RNNSpaceConfig,
-        SharedRNNConfig,
-        LanguageTaskConfig,
-        SharedOptimConfig,
-        RNNControllerConfig,
-        ScratchConfig,
-    ),
+    settings=(*PARTS, ScratchConfig),
     architecture=RNNCell,
     train_types=("orig", "flexible", "hardcoded", "random"),
     problem=partial(resolve_name, "enas.rnn.problem:PROBLEM"),  # loads torch

@@ -23,19 +23,16 @@ from enas.search.settings import PRECISIONS
 from enas.search.task import Task
 
 STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
-STABLE_NORM = 5.0  # of states, for the norm stabiliser
+STABLE_NORM = 5.0  # the fixed point of the norm stabiliser
 TEST_WARM_UP = 200  # uncounted tokens before each column; LSTMs use about 200 (Khandelwal et al. 2018)
 CELLS_AT_ONCE = 10  # bounds the memory of scoring many cells
 
 
 class LanguageTask(Task):
-    """A recurrent model on a corpus. Evaluations leave dropout off; every state starts at zero except in training,
-    where it is carried over from minibatch to minibatch as long as the text goes on.
+    """A recurrent model on a corpus. Dropout is off in evaluations. Every state starts at zero, but training carries it
+    from minibatch to minibatch until the text ends.
 
-    Args:
-        corpus, config: the text, and the settings of the task.
-        model: the shared parameters ω, or a model of one architecture.
-        from_scratch: train with random lengths of back-propagation, if `config` says so; test with a warm-up.
+    `from_scratch` trains with random lengths of back-propagation, if `config` says so, and tests with a warm-up.
     """
 
     metric = PERPLEXITY
@@ -43,9 +40,8 @@ class LanguageTask(Task):
     model: LanguageModel
 
     def __init__(self, corpus: Corpus, model: LanguageModel, config: LanguageTaskConfig, *, from_scratch: bool = False):
-        self.corpus = corpus
-        self.model = model
-        self.config, self.divisible_batch = config, config.batch_size
+        self.corpus, self.model, self.config = corpus, model, config
+        self.divisible_batch = config.batch_size
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
         self.test_warm_up = TEST_WARM_UP if from_scratch else 0
         random_length = from_scratch and config.scratch_random_length
@@ -71,7 +67,7 @@ class LanguageTask(Task):
         return TrainingBatches(rows.to(self.device), self.config.shared_rnn_max_length, **settings)
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
-        """The loss of M cells on the next minibatch with regularisers, and their cross-entropy: nats a token, means."""
+        """Return the mean loss of M cells with regularisers, and their mean cross-entropy, in nats a token."""
         self.model.train()
         inputs, targets, is_start = next(self._train)
         if self.divided == BATCH:
@@ -106,13 +102,11 @@ class LanguageTask(Task):
         return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
 
     def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:
-        scores: list[float] = []
-        for start in range(0, len(cells), CELLS_AT_ONCE):
-            scores += self._perplexities(cells[start : start + CELLS_AT_ONCE], "valid", max_batches)
-        return scores
+        parts = (cells[start : start + CELLS_AT_ONCE] for start in range(0, len(cells), CELLS_AT_ONCE))
+        return [score for part in parts for score in self._perplexities(part, "valid", max_batches)]
 
     def evaluate(self, cell: RNNCell, split: str, max_batches: int | None = None) -> float:
-        """Perplexity on a split: exp(total cross-entropy / total tokens), every token counted once."""
+        """Return the perplexity on a split: exp(total cross-entropy / total tokens), every token counted once."""
         return self._perplexities([cell], split, max_batches)[0]
 
     def _perplexities(self, cells: Sequence[RNNCell], split: str, max_batches: int | None = None) -> list[float]:
@@ -143,6 +137,6 @@ class LanguageTask(Task):
         self.model.load_state_dict(state["model"])
         self._train.cursor, self._valid.cursor = state["train"]["cursor"], state["valid"]["cursor"]
         self._state = None
-        # A run that goes on in another number of processes may have states that cannot be divided.
+        # Another number of processes may not divide the states.
         if state["state"] is not None and state["state"].shape[self.divided] % self.ranks.size == 0:
             self._state = self.model.part.of(state["state"]).to(self.device)

@@ -1,7 +1,6 @@
 """Text as token streams: reading a corpus, and cutting it into batches for training and for evaluation.
 
-Shapes: S steps in the whole split, T steps in a batch, B rows (columns of the tensors) read side by side.
-Time comes first, so that `batch[t]` is what the recurrent cell sees at step t.
+Shapes: S steps in the whole split, T steps in a batch, B columns read side by side.
 """
 
 from array import array
@@ -20,8 +19,7 @@ from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import Kind
 from enas.data.download import CATALOGUE
 from enas.data.identity import Identity, digest_of_tensors
-from enas.errors import NotFoundError, UserError
-from enas.rnn.words import EOS, UNKNOWN, read_tokens
+from enas.errors import NotFoundError, UserError, refusing
 
 TEXTS = Kind(
     layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
@@ -31,46 +29,29 @@ TEXTS = Kind(
     makers=builtin.MAKERS,
     others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
 )
+EOS, UNKNOWN = "<eos>", "<unk>"
+LINE_PIECE = 2**20  # bytes of a line that are read at once
+WITH_BAR = 20_000_000  # bytes from which on a file takes so long to read that a bar is shown
 PIECE = 2**16  # tokens that are renumbered at once
 BAR_AFTER = 5  # seconds of an evaluation
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text dataset, its words replaced by their indices in the vocabulary.
-
-    Attributes:
-        vocabulary: index -> word, the most frequent of the training split first, ties by first appearance.
-        train, valid, test: int32 [tokens], each line's words followed by `<eos>`.
-        unknown: split -> number of its tokens that stand outside the vocabulary and were replaced by `<unk>`.
-        brings_eos: whether lines end in an `<eos>` of their own, which then get no second one.
-    """
+    """A text dataset, its words replaced by their indices in the vocabulary."""
 
     name: str
-    vocabulary: tuple[str, ...]
-    train: Tensor
+    vocabulary: tuple[str, ...]  # the most frequent word of the training split first, ties by first appearance
+    train: Tensor  # int32 [tokens], as the other splits: each line's words followed by `<eos>`
     valid: Tensor
     test: Tensor
-    unknown: dict[str, int]
-    brings_eos: bool = False
+    notes: tuple[str, ...] = ()  # remarks for the log
 
     @property
     def identity(self) -> Identity:
-        """What another reading of the text must have in common with this one."""
+        """The digests that another reading of the text must have in common with this one."""
         splits = {split: digest_of_tensors(getattr(self, split)) for split in SPLITS}
         return Identity("vocabulary", self.vocabulary, splits)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is to be said of the text: how many tokens became `<unk>`, and that it brings its own `<eos>`."""
-        notes = []
-        if self.brings_eos:
-            notes.append(f"{self.name}: lines that end in an {EOS} of their own get no second one")
-        if any(self.unknown.values()):
-            counts = [(self.unknown[split], len(getattr(self, split)), split) for split in SPLITS]
-            shares = [f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for num, total, split in counts]
-            notes.append(f"{self.name}: words outside the vocabulary became {UNKNOWN}: {', '.join(shares)}")
-        return tuple(notes)
 
 
 def load_corpus(
@@ -78,10 +59,10 @@ def load_corpus(
 ) -> Corpus:
     """Read `data_dir/name/{train,valid,test}.txt`; a built-in corpus is made there on first use.
 
-    Words are what white space separates, and every line, a blank one too, ends in `<eos>`. With `text_unit` "character"
-    every character of a line, blanks included, is a word. The vocabulary is that of the training split. Other words
-    become `<unk>`; where the training text has no `<unk>` of its own, its words seen fewer than `vocab_min_count` times
-    become `<unk>` too, so that a model can learn it. UserError when `name` or a file is missing or unusable.
+    White space separates words, and every line, a blank one too, ends in one `<eos>`. With `text_unit` "character"
+    every character of a line, blanks included, is a word. Words that the training split lacks become `<unk>`. If it has
+    no `<unk>` of its own, its words seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can
+    learn it. UserError if `name` or a file is missing or unusable.
     """
     folder = TEXTS.find(name, Path(data_dir))
     files = {split: folder / f"{split}.txt" for split in SPLITS}
@@ -96,57 +77,99 @@ def load_corpus(
         brings_eos |= has_own
     vocabulary = _build_vocabulary(counts["train"], vocab_min_count)
     if not set(vocabulary) - {EOS, UNKNOWN}:
-        raise UserError(
-            f"{files['train']}: every word is rarer than vocab_min_count {vocab_min_count}; a text "
-            "without blanks needs --text_unit character, a short one --vocab_min_count 1"
-        )
+        advice = "a text without blanks needs --text_unit character, a short one --vocab_min_count 1"
+        raise UserError(f"{files['train']}: every word is rarer than vocab_min_count {vocab_min_count}; {advice}")
+    notes = [f"{name}: lines that end in an {EOS} of their own get no second one"] if brings_eos else []
     known = set(vocabulary)
     unknown = {split: sum(found[word] for word in found.keys() - known) for split, found in counts.items()}
-    if any(unknown.values()) and UNKNOWN not in known:
-        vocabulary = (*vocabulary, UNKNOWN)
+    if any(unknown.values()):
+        rows = [(num, len(texts[split]), split) for split, num in unknown.items()]
+        shares = [f"{num:,} of {total:,} {split} tokens ({num / total:.1%})" for num, total, split in rows]
+        notes.append(f"{name}: words outside the vocabulary became {UNKNOWN}: {', '.join(shares)}")
+        vocabulary = vocabulary if UNKNOWN in known else (*vocabulary, UNKNOWN)
     index = {word: i for i, word in enumerate(vocabulary)}
     table = torch.tensor([index.get(word, index.get(UNKNOWN, -1)) for word in numbers], dtype=torch.int32)
     for tokens in texts.values():
         for piece in tokens.split(PIECE):
             piece.copy_(table.index_select(0, piece))
-    return Corpus(name, vocabulary, **texts, unknown=unknown, brings_eos=brings_eos)
+    return Corpus(name, vocabulary, **texts, notes=tuple(notes))
 
 
 def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor, Counter[str], bool]:
-    """A split: its tokens' numbers, int32 [tokens], how often each token occurs, and `Corpus.brings_eos`."""
-    found, brings_eos = array("i"), False
-    for tokens, has_own in read_tokens(path, unit):
+    """Read a split: its tokens' numbers, int32 [tokens], each token's count, and whether a line brings its `<eos>`."""
+    found, last, brings_eos = array("i"), "", False  # `last` is the last token of the line so far
+    for text, ends_line in _pieces(path):
+        tokens = text.split() if unit == "word" else list(text.rstrip("\r\n"))
+        last = tokens[-1] if tokens else last
+        if ends_line:
+            has_own = unit == "word" and last == EOS
+            brings_eos |= has_own
+            tokens += [] if has_own else [EOS]
+            last = ""
         found.fromlist([numbers[token] for token in tokens])
-        brings_eos |= has_own
-    tokens = torch.from_numpy(np.asarray(found))
-    occurrences = torch.bincount(tokens, minlength=len(numbers)).tolist()
+    numbered = torch.from_numpy(np.asarray(found))
+    occurrences = torch.bincount(numbered, minlength=len(numbers)).tolist()
     counts = Counter({word: num for word, num in zip(numbers, occurrences, strict=True) if num})
     if not counts.keys() - {EOS}:
         raise UserError(f"{path}: has no words; it must be a text of at least one word")
-    return tokens, counts, brings_eos
+    return numbered, counts, brings_eos
+
+
+def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield the lines of a file, long ones in pieces that end at a blank, each with whether the line ends there."""
+    number, kept = 1, b""  # of the line: its number, and its word that a piece cuts
+    with (
+        refusing(lambda error: f"{path}: cannot be read ({error.strerror}); it must be a readable text file"),
+        open(path, "rb") as file,
+        _bar(path) as bar,
+    ):
+        while read := file.readline(LINE_PIECE):
+            bar.update(len(read))
+            ends_line = read.endswith(b"\n") or not file.peek(1)
+            piece, kept = kept + read, b""
+            if not ends_line:
+                whole, blank, kept = piece.rpartition(b" ")
+                piece = whole + blank
+            yield _decode(piece, f"{path}, line {number}"), ends_line
+            number += ends_line
+
+
+def _bar(path: Path) -> tqdm:
+    name, size = f"{path.parent.name}: reading {path.stem}", path.stat().st_size
+    return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
+
+
+def _decode(line: bytes, place: str) -> str:
+    if b"\r" in line.removesuffix(b"\n").rstrip(b"\r"):
+        raise UserError(f"{place}: has a carriage return inside; save the file with line feeds alone")
+    if b"\0" in line:
+        raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
+    try:
+        # "-sig" drops the byte order mark that some editors put in front of the first word.
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
 
 
 def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
-    # A text with an <unk> of its own has had its vocabulary chosen already.
+    # The vocabulary of a text with an <unk> of its own has been chosen before.
     threshold = 1 if UNKNOWN in counts else min_count
     kept: Counter[str] = Counter()
     for word, count in counts.items():
         kept[word if count >= threshold or word == EOS else UNKNOWN] += count
-    # Counters keep the order of first appearance and sorting is stable, which settles the ties.
-    return tuple(sorted(kept, key=kept.__getitem__, reverse=True))
+    return tuple(word for word, _ in kept.most_common())  # ties in the order of first appearance
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
     """Lay [tokens] out as [S, B]: column b is the b-th contiguous piece of the text, and the remainder is dropped.
 
-    `name` says in an error which text was too short: UserError unless each column has an input and a target.
+    UserError, with the `name` of the text, unless each column has an input and a target.
     """
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
-        raise UserError(
-            f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, which takes at least "
-            f"{2 * batch_size:,}; use more text or a smaller batch size"
-        )
+        rule = f"which takes at least {2 * batch_size:,}; use more text or a smaller batch size"
+        raise UserError(f"{name}: {len(tokens):,} tokens are too few for batch size {batch_size}, {rule}")
     return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view
 
 
@@ -154,19 +177,18 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
     """Endless minibatches for truncated back-propagation, reading the rows from top to bottom, again and again.
 
     Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
-    whether this batch begins the text, so that the state carried from the batch before must be zeroed. T is `length`,
-    except for the last batch of a pass, which takes what is left; so every row but the first is a target once a pass.
+    whether this batch begins the text, so that the state must be zero. T is `length`, except that the last batch of a
+    pass takes the rows that are left; so every row but the first is a target once a pass.
 
     Args:
         rows: [S, B] with S ≥ 2, from `to_rows`.
-        random_length: draw T for each batch (Merity et al. 2017, section 4.1), so that words do not stand at the same
-            places pass after pass: from a normal distribution of standard deviation 5 around `length`, one time in
-            twenty around half of it; never below 5, or `length` when smaller.
-        only_whole: pass over the end of a pass that is shorter than `length`, unless it is the whole text: scores of
-            single batches are compared, and a few steps from the zero state score otherwise.
+        random_length: draw T around `length` for each batch (Merity et al. 2017, section 4.1), so that words change
+            places from pass to pass.
+        only_whole: skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches
+            are compared, and a few steps from the zero state score differently.
 
     Attributes:
-        cursor: the row at which the next batch's inputs begin. It outlives epochs, and is all there is to save.
+        cursor: the row at which the next batch's inputs begin; the only state to save.
     """
 
     def __init__(self, rows: Tensor, length: int, *, random_length: bool = False, only_whole: bool = False) -> None:
@@ -180,16 +202,14 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
         start, last_target = self.cursor, len(self.rows) - 1
         if self.only_whole and last_target - start < self.length:
             start = 0
-        stop = min(start + self._next_length(), last_target)
+        length = self.length
+        if self.random_length:
+            mean = length if float(torch.rand(())) < 0.95 else length / 2
+            length = max(min(5, length), int(torch.normal(torch.tensor(float(mean)), 5.0)))
+        stop = min(start + length, last_target)
         self.cursor = stop if stop < last_target else 0
         read = self.rows[start : stop + 1].long().contiguous()
         return read[:-1], read[1:], start == 0
-
-    def _next_length(self) -> int:
-        if not self.random_length:
-            return self.length
-        mean = self.length if float(torch.rand(())) < 0.95 else self.length / 2
-        return max(min(5, self.length), int(torch.normal(torch.tensor(float(mean)), 5.0)))
 
 
 def evaluation_batches(
@@ -197,12 +217,11 @@ def evaluation_batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Batches `(inputs, targets, mask)`, each [T, B], that count every token as a target exactly once.
 
-    The stream is cut into B contiguous columns whose lengths differ by at most one. State starts at zero and is carried
-    from batch to batch. Each column first reads the `warm_up` tokens before its own, as many as there are, so that its
-    state knows them. The input of a token is the token before it in the stream, across columns too; that of the
-    very first is the stream's last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False where a
-    column warms up, and where a shorter column is padded. T is `length` but for a shorter last batch; a text of fewer
-    than `batch_size` tokens is read in one column a token.
+    The text is cut into B contiguous columns whose lengths differ by at most one, or a column a token if it is shorter.
+    The state starts at zero and is carried from batch to batch. Each column first reads the `warm_up` tokens before its
+    own, or as many as there are, for its state. The input of a token is the token before it in the text; the input of
+    the first is the last token, which in a split of a Corpus is `<eos>`. The mask (bool) is False while a column warms
+    up and where a shorter column is padded. T is `length`, or less in the last batch.
     """
     num_columns = min(batch_size, len(tokens))
     shortest, num_longer = divmod(len(tokens), num_columns)
@@ -211,11 +230,10 @@ def evaluation_batches(
     end = first + shortest + (column < num_longer)  # [B]
     start = (first - warm_up).clamp(min=0)  # [B]
     num_steps = int((end - start).max())
-    begins = range(0, num_steps, length)
-    for begin in tqdm(begins, desc="evaluating", delay=BAR_AFTER, disable=None, leave=False):
+    for begin in tqdm(range(0, num_steps, length), desc="evaluating", delay=BAR_AFTER, disable=None, leave=False):
         step = torch.arange(begin, min(begin + length, num_steps), device=tokens.device).unsqueeze(1)  # [T, 1]
         position = start + step  # [T, B]
         mask = (position >= first) & (position < end)  # [T, B]
-        # A padded step goes on into the next column, whose tokens are as lifelike as any to batch statistics.
+        # A padded step reads the next column, whose tokens suit batch statistics as well as any.
         targets = tokens[position.clamp(max=len(tokens) - 1)].long()
         yield tokens[position - 1].long(), targets, mask  # the first token's input is the last token

@@ -1,12 +1,12 @@
 """Decoder and cross-entropy together, without ever holding the logits of a whole minibatch.
 
-A language model spends most of its time on the [n, V] logits. Rows are taken a chunk at a time, small enough
-for the cache, and the gradient is computed while the chunk is still there. On a GPU, whose cache is too small for any
-chunk that keeps it busy, chunks only bound the memory.
+A language model spends most of its time on the [n, V] logits. Here a chunk of rows fits the cache, and its gradient is
+computed while it is there. On a GPU, whose cache is smaller than any chunk that keeps it busy, chunks bound the memory.
 
 Shapes: n predictions, H hidden, V vocabulary. All losses are in nats.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,10 +17,13 @@ CHUNK_ELEMENTS = 1 << 22  # logits at a time: 16 MB in float32
 GPU_CHUNK_ELEMENTS = 1 << 25
 
 
-def _chunks(hidden: Tensor, weight: Tensor) -> list[slice]:
+def _chunks(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield the rows of a chunk, r of them, with their targets [r, 1] and their log softmax [r, V]."""
     elements = GPU_CHUNK_ELEMENTS if hidden.device.type == "cuda" else CHUNK_ELEMENTS
-    rows = max(1, elements // weight.shape[0])
-    return [slice(start, start + rows) for start in range(0, hidden.shape[0], rows)]
+    num_rows = max(1, elements // weight.shape[0])
+    for start in range(0, hidden.shape[0], num_rows):
+        rows = slice(start, start + num_rows)
+        yield rows, targets[rows].unsqueeze(1), torch.log_softmax(_logits(hidden[rows], weight, bias), 1)
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -28,7 +31,7 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.addmm(bias, hidden, weight.t())
     products = torch.mm(hidden, weight.t())
     if products.device.type == "cuda":
-        return products + bias  # one pass, which on a CPU takes longer than the two
+        return products + bias  # one pass; on a CPU two passes are faster
     return products.to(bias.dtype).add_(bias)
 
 
@@ -36,20 +39,16 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def token_nll(
     hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
 ) -> Tensor:
-    """−log softmax(hidden·weightᵀ + bias)[target] of each prediction, without a gradient.
+    """Return −log softmax(hidden·weightᵀ + bias)[target] of each prediction, [n], without a gradient.
 
     Args:
         hidden: [n, H]. weight: [V, H]. bias: [V]. targets: [n] integers.
-        precision: of the matrix products; None keeps that of the arguments. The softmax is always in theirs.
-
-    Returns:
-        [n], in nats.
+        precision: type of the operands of matrix products, by default theirs. The softmax keeps the type of `bias`.
     """
     hidden, weight = hidden.to(precision or hidden.dtype), weight.to(precision or weight.dtype)
     nll = bias.new_empty(hidden.shape[0])
-    for rows in _chunks(hidden, weight):
-        log_probs = torch.log_softmax(_logits(hidden[rows], weight, bias), 1)
-        nll[rows] = -log_probs.gather(1, targets[rows].unsqueeze(1)).squeeze(1)
+    for rows, chosen, log_probs in _chunks(hidden, weight, bias, targets):
+        nll[rows] = -log_probs.gather(1, chosen).squeeze(1)
     return nll
 
 
@@ -62,9 +61,7 @@ class _MeanNLL(torch.autograd.Function):
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         grad_hidden, grad_weight, grad_bias = torch.empty_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)
         total = hidden.new_zeros(())
-        for rows in _chunks(hidden, weight):
-            chosen = targets[rows].unsqueeze(1)
-            log_probs = torch.log_softmax(_logits(low_hidden[rows], low_weight, bias), 1)
+        for rows, chosen, log_probs in _chunks(low_hidden, low_weight, bias, targets):
             total -= log_probs.gather(1, chosen).sum()
             # The gradient of the mean is (softmax − one-hot) / n; dividing the small factors by n is cheaper.
             grad_logits = log_probs.exp_()
@@ -82,12 +79,12 @@ class _MeanNLL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # In place: at the size of the paper a second copy of the decoder's gradient is the peak of a step's memory.
+        # In place: at the paper's size, memory peaks where there is a second copy of the decoder's gradient.
         return (*(part.mul_(grad) for part in ctx.saved_tensors), None, None)
 
 
 def mean_nll(
     hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, precision: torch.dtype | None = None
 ) -> Tensor:
-    """The mean of `token_nll`, a scalar with gradients for hidden, weight and bias, which can be taken once."""
+    """Return the mean of `token_nll`, a scalar with gradients for hidden, weight and bias, which can be taken once."""
     return _MeanNLL.apply(hidden, weight, bias, targets, precision)

@@ -1,15 +1,15 @@
 """The cells of `cell_sequence` as data: one recorded sequence of GPU kernels runs any of them.
 
-At the sizes of the paper a GPU is done with a node's product before Python has asked for the next. Here connections
-and activations are index tensors and each node has its own copy of its weights, so that all cells of a space have the
-same kernels. They are recorded once, as a CUDA graph, and then replayed without Python. Without a GPU, tests run them
-one by one.
+At the sizes of the paper a GPU finishes a node's product before Python asks for the next. Here connections and
+activations are index tensors and each node has its own copy of its weights, so that all cells of a space run the same
+kernels, which are recorded once, as a CUDA graph, and replayed without Python. Tests run them one by one on a CPU.
 
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
 
 import functools
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,20 +20,12 @@ from torch.autograd.function import once_differentiable
 
 from enas.rnn.fast.sequence import IN_PLACE, Plan, masked
 
-# Sequences, and cells smaller than the largest, are filled up to a multiple, so that fewer sizes need their own graph.
+# Steps and nodes are filled up to a multiple, so that fewer sizes need their own graph.
 STEPS_MULTIPLE = 5
 NODES_MULTIPLE = 4
-GRAPHS_KEPT = 16  # of the last used shapes; each has its own memory
+GRAPHS_KEPT = 16  # the last used ones; each has its own memory
 
 CODES = {name: code for code, name in enumerate(IN_PLACE)}
-
-
-class CellTensors(NamedTuple):
-    """M cells as data, [N, M] each."""
-
-    parents: Tensor  # index of what a node reads, int32: 0 is the state before the step, and j + 1 node j
-    codes: Tensor  # its activation, as `CODES` numbers them, int32
-    shares: Tensor  # its share in its cell's output
 
 
 class Shape(NamedTuple):
@@ -58,20 +50,20 @@ class CellGraph:
 
     Args:
         shape: the sizes.
-        pointwise: what is done between the products: those of `enas.rnn.fast.triton`, or others.
+        pointwise: the module with the kernels between the products: `enas.rnn.fast.triton`, or another.
 
     Attributes:
-        version: how many sequences have run; the backward pass is that of the last.
-        cells: what the cells are.
-        projected: the input's share of node 0's products, [T, B, 2H].
-        mask: dropout of what products read, [M, B, H].
-        nodes: before each step the state, then the nodes, [N+1, M, T, B, H]. Scoring keeps one step of these, of
-            `reads` and of `both`. Time is the third dimension, so that a weight's gradient is one product over time
-            and batch.
-        reads: what the products read, [N, M, T, B, H]. both: the products, [N, M, T, B, 2H].
-        states: the states after each step, [T, M, B, H]. scales: the factors that bound their norms, [T, M, B].
-        grad_states, grad_both: gradients of `states` and of `both`. grad_output: of the mean of the nodes, [M, B, H].
-        direct, through: of what each node reads, past and by way of its product, [N, M, B, H].
+        version: how many sequences have run; the backward pass belongs to the last one.
+        parents: index of the vector that a node reads, [N, M]: 0 is the state before the step, and j + 1 node j.
+        codes, shares: each node's activation by its number in `CODES`, and its share of its cell's output, [N, M].
+        projected, mask: as for `cell_sequence`.
+        operands: the weights of each node's product, N tensors [M, H, 2H].
+        nodes: the state before each step, then the nodes, [N+1, M, T, B, H]. Time is the third dimension, so that a
+            weight's gradient is one product over time and batch. Scoring keeps one step of nodes, reads and both.
+        reads, both: the operands of the products, [N, M, T, B, H], and the products, [N, M, T, B, 2H].
+        states, scales: the states after each step, [T, M, B, H], and the factors that bound their norms, [T, M, B].
+        grad_NAME: the gradient of NAME. grad_output: the gradient of the mean of the nodes, [M, B, H].
+        direct, through: the gradients of the vector that each node reads, past and through its product, [N, M, B, H].
     """
 
     def __init__(self, shape: Shape, pointwise: ModuleType):
@@ -81,16 +73,17 @@ class CellGraph:
         steps, m, batch, hidden, n = shape.steps, shape.cells, shape.batch, shape.hidden, shape.nodes
         new = functools.partial(torch.zeros, dtype=shape.dtype, device=shape.device)
         operand = functools.partial(new, dtype=shape.products)
-        index = functools.partial(torch.zeros, n, m, dtype=torch.int32, device=shape.device)
+        index = functools.partial(new, n, m, dtype=torch.int32)
 
         def kept(new: Callable[..., Tensor], nodes: int, size: int) -> Tensor:
             return new(nodes, m, steps if shape.has_backward else 1, batch, size).expand(-1, -1, steps, -1, -1)
 
-        self.cells = CellTensors(index(), index(), new(n, m))
+        self.parents, self.codes, self.shares = index(), index(), new(n, m)
         self.projected = new(steps, batch, 2 * hidden)
         self.mask = new(m, batch, hidden) if shape.is_masked else None
         self.w_state = operand(hidden, 2 * hidden)
         self.weights = operand(n - 1, m, hidden, 2 * hidden)
+        self.operands = [self.w_state.expand(m, -1, -1), *self.weights]
         self.nodes = kept(new, n + 1, hidden)
         self.reads = kept(operand, n, hidden)
         self.both = kept(operand, n, 2 * hidden)
@@ -115,7 +108,7 @@ class CellGraph:
         with torch.cuda.device(self.shape.device):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # what is compiled or allocated at first use, before it is recorded
+            with torch.cuda.stream(stream):  # the first use compiles and allocates, which cannot be recorded
                 run()
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
@@ -125,7 +118,7 @@ class CellGraph:
 
     @torch.no_grad()
     def forward(self, plan: Plan, mask: Tensor | None, projected: Tensor, state: Tensor, *weights: Tensor) -> Tensor:
-        """The states of the cells, [T, M, B, H], from what `cell_sequence` takes; T may be smaller than the shape's."""
+        """Return the states [T, M, B, H] for arguments of `cell_sequence`; T may be smaller than the shape's."""
         self.version += 1
         steps = len(projected)
         self.projected[:steps] = projected
@@ -133,10 +126,11 @@ class CellGraph:
         self.nodes[0, :, 0] = state
         if self.mask is not None:
             self.mask.copy_(mask)
-        for buffer, value in zip(self.cells, _tensors(plan, self.shape.nodes), strict=True):
+        cells = self.parents, self.codes, self.shares
+        for buffer, value in zip(cells, _tensors(plan, self.shape.nodes), strict=True):
             buffer.copy_(value, non_blocking=True)
         self.w_state.copy_(weights[0])
-        # Absent nodes have weight 0 in the output, but 0 · NaN is NaN: clear what a diverged step has left.
+        # Absent nodes have no share of the output, but 0 · NaN is NaN: clear the values of a diverged step.
         self.weights[len(plan.nodes) - 1 :] = 0
         mine, theirs = [], []
         for j, (node, of_edges) in enumerate(zip(plan.nodes[1:], plan.by_node(weights)[1:], strict=True)):
@@ -153,7 +147,7 @@ class CellGraph:
 
     @torch.no_grad()
     def backward(self, grad_states: Tensor, plan: Plan) -> tuple[Tensor, ...]:
-        """The gradients of `projected`, `state` and `weights`, after a `forward` of `plan`."""
+        """Return the gradients of `projected`, `state` and `weights`, after a `forward` of `plan`."""
         steps = len(grad_states)
         self.grad_states[:steps] = grad_states
         self.grad_states[steps:] = 0
@@ -173,7 +167,7 @@ class CellGraph:
                 if j == 0 and not shape.has_backward:
                     torch.mm(read.view(rows, -1), self.w_state, out=both.view(rows, -1))
                 else:
-                    torch.bmm(read, self._weights(j), out=both)
+                    torch.bmm(read, self.operands[j], out=both)
                 self.pointwise.node(self, t, j)
             self.pointwise.output(self, t)
 
@@ -183,7 +177,7 @@ class CellGraph:
             self.pointwise.output_backward(self, t)
             for j in reversed(range(shape.nodes)):
                 self.pointwise.node_backward(self, t, j)
-                torch.bmm(self.grad_both[j, :, t], self._weights(j).transpose(1, 2), out=self.through[j])
+                torch.bmm(self.grad_both[j, :, t], self.operands[j].transpose(1, 2), out=self.through[j])
         self.grad_first.copy_(self.direct[0] + masked(self.through[0], self.mask))
         reads, grads = self.reads.flatten(2, 3), self.grad_both.flatten(2, 3)  # [N, M, T·B, …]
         self.grad_projected.copy_(self.grad_both[0].sum(0, dtype=shape.dtype))
@@ -192,13 +186,9 @@ class CellGraph:
             reads, grads = reads[1:].flatten(0, 1), grads[1:].flatten(0, 1)
             torch.bmm(reads.transpose(1, 2), grads, out=self.grad_weights.flatten(0, 1))
 
-    def _weights(self, j: int) -> Tensor:
-        """Those of node j's product, [M, H, 2H]."""
-        return self.w_state.expand(self.shape.cells, -1, -1) if j == 0 else self.weights[j - 1]
 
-
-def _tensors(plan: Plan, num_nodes: int) -> CellTensors:
-    """The cells of a plan, on the CPU, filled up with nodes that read node 0 and have no share."""
+def _tensors(plan: Plan, num_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the parents, codes and shares of a plan, filled up with nodes that read node 0 and have no share."""
     m, missing = len(plan.shares[0]), num_nodes - len(plan.nodes)
     parents = [[0] * m, *([parent + 1 for parent in node.parents] for node in plan.nodes[1:]), *[[1] * m] * missing]
     codes = torch.zeros(num_nodes, m, dtype=torch.int32)
@@ -206,7 +196,7 @@ def _tensors(plan: Plan, num_nodes: int) -> CellTensors:
         for name, cells in node.groups:
             codes[j, cells] = CODES[name]
     shares = torch.tensor([*plan.shares, *[[0.0] * m] * missing], dtype=torch.float64)
-    return CellTensors(torch.tensor(parents, dtype=torch.int32), codes, shares)
+    return torch.tensor(parents, dtype=torch.int32), codes, shares
 
 
 class _GraphSequence(torch.autograd.Function):
@@ -239,19 +229,20 @@ def graph_sequence(
     largest: int = 0,
     pointwise: ModuleType | None = None,
 ) -> Tensor:
-    """What `cell_sequence` computes of the first arguments, by the graph of its shape, made when it is first needed.
+    """Return the same as `cell_sequence` by the graph of this shape, which is recorded at its first use.
 
     Args:
-        products: type of the operands of products; None is that of the arguments.
-        largest: nodes that a cell can have; 0 is as many as those of `plan`.
+        products: type of the operands of products; None is the type of the arguments.
+        largest: nodes that a cell can have; 0 means as many as in `plan`.
         pointwise: as for `CellGraph`; None is `enas.rnn.fast.triton`.
 
     Raises:
-        RuntimeError: by the backward pass, when another sequence of the same shape ran in between.
+        RuntimeError: in the backward pass, if another sequence of the same shape ran in between.
     """
     operands = (projected, state, w_state, *edges)
-    steps = _up(len(projected), STEPS_MULTIPLE)
-    nodes = max(len(plan.nodes), min(_up(len(plan.nodes), NODES_MULTIPLE), largest))
+    steps = math.ceil(len(projected) / STEPS_MULTIPLE) * STEPS_MULTIPLE
+    nodes = math.ceil(len(plan.nodes) / NODES_MULTIPLE) * NODES_MULTIPLE
+    nodes = max(len(plan.nodes), min(nodes, largest))
     has_backward = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
     shape = Shape(
         steps, *state.shape, nodes, mask is not None, has_backward, norm_bound, state.dtype,
@@ -261,11 +252,7 @@ def graph_sequence(
     return _GraphSequence.apply(graph, plan, mask, *operands)
 
 
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
 def is_graphable(plan: Plan, state: Tensor) -> bool:
-    """Whether a graph can run the cells: on a GPU with Triton, in float32, with activations that the kernels know."""
+    """Return whether a graph can run the cells: on a GPU with Triton, in float32, with activations in `CODES`."""
     is_here = state.device.type == "cuda" and state.dtype == torch.float32 and importlib.util.find_spec("triton")
     return bool(is_here) and all(name in CODES for node in plan.nodes for name, _ in node.groups)

@@ -6,17 +6,16 @@ A node's step is a highway layer over its parent h_i (node 0: over the previous 
     h_j = h_i + σ(a_c) ⊙ (f_j(a_h) − h_i)    equal to c ⊙ f + (1 − c) ⊙ h_i
 
 `enas.rnn.reference` has the same equations without the speed. Dropout of the state, one mask a sequence, is on the h_i
-of the products and not on those of the second line. The backward pass is written out for speed: automatic
-differentiation would form each weight gradient from T small products, and record 10·T·N pointwise steps; here a weight
-gradient is one product over the whole sequence.
+of the products and not on the h_i of the second line. The backward pass is written out for speed: a weight gradient is
+one product over the whole sequence. Autograd would add T small products and record 10·T·N pointwise steps.
 
 Shapes: T steps, M architectures, B batch, H hidden, N nodes.
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 from typing import Any
 
 import torch
@@ -26,9 +25,9 @@ from torch.autograd.function import once_differentiable
 from enas.rnn.activations import activate, differentiate
 from enas.rnn.cell import RNNCell
 
-# The activations whose derivative is a function of their value, so that what they are applied to can be overwritten:
-# the function in place, and what turns a gradient and the value into the gradient of the argument. Only for speed: any
-# other activation uses its function and autograd, and its argument is kept.
+# For speed: activations whose derivative is a function of their value, so that the value can overwrite the argument.
+# Each is a function in place, and a function of a gradient and the value that gives the gradient of the argument.
+# Autograd differentiates every other activation, whose argument is kept.
 IN_PLACE: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "tanh": (torch.tanh_, torch.ops.aten.tanh_backward),
     "ReLU": (torch.relu_, lambda grad, value: torch.ops.aten.threshold_backward(grad, value, 0)),
@@ -36,35 +35,28 @@ IN_PLACE: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor],
     "sigmoid": (torch.sigmoid_, torch.ops.aten.sigmoid_backward),
 }
 
-Cells = slice | Tensor  # some of M cells, a slice where they lie side by side
+Cells = slice | Tensor  # some of M cells, a slice if they lie side by side
 Edge = tuple[int, int]  # the labels of a previous node and of the node that reads it
 STATE = (-1, 0)  # node 0 reads the state
 
 
 @dataclass(frozen=True)
 class NodePlan:
-    """One node position of M cells: what each of them does there.
+    """One node position of M cells."""
 
-    Attributes:
-        parents: position of the node that each cell's node reads; empty for node 0.
-        groups: (activation, cells that use it).
-        edges: (edge, cells that use it), in the order of `Plan.edges`; for node 0 that of the state, which all use.
-        absent: the cells that have no such node.
-    """
-
-    parents: tuple[int, ...]
-    groups: tuple[tuple[str, Cells], ...]
-    edges: tuple[tuple[Edge, Cells], ...]
-    absent: list[int]
+    parents: tuple[int, ...]  # position of the node that each cell's node reads; empty for node 0
+    groups: tuple[tuple[str, Cells], ...]  # (activation, cells that use it)
+    edges: tuple[tuple[Edge, Cells], ...]  # (edge, cells that use it), in the order of `Plan.edges`; node 0 has `STATE`
+    absent: list[int]  # the cells that have no such node
 
     @functools.cached_property
     def _places(self) -> Tensor:
-        """Of the parents among all nodes of all cells, [M]: node · M + cell."""
+        """The parents' places among all nodes of all cells, [M]: node · M + cell."""
         num_cells = len(self.parents)
         return torch.tensor([parent * num_cells + m for m, parent in enumerate(self.parents)])
 
     def select(self, nodes: Tensor) -> Tensor:
-        """The parents' values [..., M, B, H] among `nodes` [..., N, M, B, H]: a view where the cells agree."""
+        """Return the parents' values [..., M, B, H] among `nodes` [..., N, M, B, H]: a view if the cells agree."""
         if len(set(self.parents)) == 1:
             return nodes.select(-4, self.parents[0])
         return nodes.flatten(-4, -3).index_select(-3, self._places.to(nodes.device))
@@ -105,26 +97,21 @@ class Plan:
         return tuple(edge for node in self.nodes[1:] for edge, _ in node.edges)
 
     def by_node(self, weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
-        """The weights of the state and of `edges`, node by node."""
+        """Split the weights of the state and of `edges` by node."""
         remaining = iter(weights)
-        return [list(itertools.islice(remaining, len(node.edges))) for node in self.nodes]
+        return [list(islice(remaining, len(node.edges))) for node in self.nodes]
 
     @classmethod
     def of(cls, cells: Sequence[RNNCell]) -> "Plan":
-        """The plan of M ≥ 1 cells, of any sizes."""
-        size = max(cell.num_blocks for cell in cells)
-        nodes = tuple(cls._node(cells, position) for position in range(size))
-        return cls(nodes, tuple(tuple(_share(cell, position) for cell in cells) for position in range(size)))
-
-    @staticmethod
-    def _node(cells: Sequence[RNNCell], position: int) -> NodePlan:
-        present = [cell if position < cell.num_blocks else None for cell in cells]
-        names = _grouped([cell.activations[position] if cell else "identity" for cell in present])
-        absent = [m for m, cell in enumerate(present) if not cell]
-        if position == 0:
-            return NodePlan((), names, ((STATE, slice(0, len(cells))),), absent)
-        parents = tuple(cell.parents[position - 1] if cell else 0 for cell in present)
-        return NodePlan(parents, names, _grouped([cell and cell.edges[position - 1] for cell in present]), absent)
+        """Lay M ≥ 1 cells of any sizes side by side."""
+        names = zip_longest(*(cell.activations for cell in cells), fillvalue="identity")
+        parents = zip_longest(*(cell.parents for cell in cells), fillvalue=0)
+        edges = zip_longest(*((STATE, *cell.edges) for cell in cells))
+        nodes = tuple(
+            NodePlan(read, _grouped(used), _grouped(pairs), [m for m, pair in enumerate(pairs) if pair is None])
+            for read, used, pairs in zip([(), *parents], names, edges, strict=True)
+        )
+        return cls(nodes, tuple(zip_longest(*map(_shares, cells), fillvalue=0.0)))
 
 
 def _grouped(values: Sequence[Any]) -> tuple[Any, ...]:
@@ -150,14 +137,13 @@ def _put(x: Tensor, cells: Cells, values: Tensor) -> None:
         x.index_copy_(0, cells.to(x.device), values)
 
 
-def _share(cell: RNNCell, position: int) -> float:
+def _shares(cell: RNNCell) -> list[float]:
     outputs = cell.output_nodes
-    used = position < cell.num_blocks and cell.nodes[position] in outputs
-    return 1 / len(outputs) if used else 0.0
+    return [1 / len(outputs) if node in outputs else 0.0 for node in cell.nodes]
 
 
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
-    """`x` [..., M, B, H] as the products read it: times the mask [M, B, H] where there is one."""
+    """Multiply `x` [..., M, B, H], which a product reads, by the mask [M, B, H] if there is one."""
     return x if mask is None else x * mask
 
 
@@ -197,8 +183,7 @@ class _CellSequence(torch.autograd.Function):
     def forward(ctx: Any, plan: Plan, norm_bound: float, mask: Tensor | None, keep: bool, *operands: Tensor) -> Tensor:
         projected, state, *weights = operands
         steps, n, (m, batch, hidden) = len(projected), len(plan.nodes), state.shape
-        keep = keep and any(ctx.needs_input_grad)
-        kept_steps = steps if keep else 1
+        kept_steps = steps if keep and any(ctx.needs_input_grad) else 1
         values = state.new_empty(kept_steps, n, m, batch, hidden)
         both = state.new_empty(kept_steps, n, m, batch, 2 * hidden)
         keeps_arguments = any(name not in IN_PLACE for node in plan.nodes for name, _ in node.groups)
@@ -221,9 +206,8 @@ class _CellSequence(torch.autograd.Function):
             norm = torch.linalg.vector_norm(output, dim=-1, keepdim=True)
             scales[t] = (norm_bound / norm.clamp_min(1e-12)).clamp_max_(1)
             torch.mul(output, scales[t], out=states[t + 1])
-        if keep:
-            ctx.plan, ctx.norm_bound, ctx.shares = plan, norm_bound, shares
-            ctx.save_for_backward(values, both, arguments, states, scales, mask, *weights)
+        ctx.plan, ctx.norm_bound, ctx.shares = plan, norm_bound, shares
+        ctx.save_for_backward(values, both, arguments, states, scales, mask, *weights)
         return states[1:]
 
     @staticmethod
@@ -249,13 +233,10 @@ class _CellSequence(torch.autograd.Function):
         grad_weights = []
         for j, node in enumerate(plan.nodes):
             reads = masked(node.select(values) if j else states[:-1], mask)
-            grad_weights += [_over_time(reads[:, cells], grad_both[:, j, cells]) for _, cells in node.edges]
+            for _, cells in node.edges:
+                read, grad = reads[:, cells].flatten(0, 2), grad_both[:, j, cells].flatten(0, 2)
+                grad_weights.append(read.t() @ grad)
         return None, None, None, None, grad_both[:, 0].sum(1), carried, *grad_weights
-
-
-def _over_time(reads: Tensor, grads: Tensor) -> Tensor:
-    """The gradient of a weight, [h, k], of what its product reads [T, M, B, h] and the product's gradient."""
-    return reads.reshape(-1, reads.shape[-1]).t() @ grads.reshape(-1, grads.shape[-1])
 
 
 def _norm_bound_backward(grad: Tensor, bounded: Tensor, scale: Tensor, norm_bound: float) -> Tensor:
@@ -272,16 +253,10 @@ def cell_sequence(
     norm_bound: float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """The states of M cells over a sequence, [T, M, B, H], differentiable once: backward overwrites what it reads.
+    """Return the states of M cells over a sequence, [T, M, B, H], differentiable once: backward overwrites its inputs.
 
-    Args:
-        projected: the input's share x·[Wxc, Wxh] of node 0, [T, B, 2H], the same for all cells.
-        state: the state before the sequence, [M, B, H].
-        w_state: [Whc, Whh] of node 0, [H, 2H].
-        edges: the weights [Wc, Wh] of each edge, [H, 2H], in the order of `plan.edges`.
-        plan: what the cells are.
-        norm_bound: a state whose Euclidean norm exceeds this is scaled down to it.
-        mask: dropout of every state that a product reads, the same at every step, [M, B, H].
+    Arguments are those of `enas.rnn.reference.sequence`, but `state` and `mask` are [M, B, H], and `edges` has the
+    weights of `plan.edges`, in this order.
     """
     # Grad mode is off inside forward(); record it here.
     return _CellSequence.apply(plan, norm_bound, mask, torch.is_grad_enabled(), projected, state, w_state, *edges)

@@ -1,6 +1,6 @@
-"""What a recurrent cell does between its matrix products, one Triton kernel each, for NVIDIA GPUs.
+"""Triton kernels for the steps of a recurrent cell between its matrix products, on NVIDIA GPUs.
 
-`tests/cell_pointwise.py` has the same in PyTorch, and says what each computes.
+`tests/cell_pointwise.py` has the same functions in PyTorch, and says what each computes.
 """
 
 import triton
@@ -148,11 +148,11 @@ def _node_backward(
 
 def node(graph: CellGraph, t: int, j: int) -> None:
     """As in `tests/cell_pointwise.py`."""
-    cells, nodes, both = graph.cells, graph.nodes[:, :, t], graph.both[j, :, t]
+    nodes, both = graph.nodes[:, :, t], graph.both[j, :, t]
     read = graph.reads[j + 1, :, t] if j + 1 < len(graph.reads) else None
     _, m, batch, hidden = nodes.shape
     _node[(m * batch, triton.cdiv(hidden, BLOCK))](
-        cells.parents, cells.codes, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
+        graph.parents, graph.codes, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
         graph.projected[t], graph.mask, read, 0 if read is None else read.stride(0), j, m, batch, hidden,
         has_input=j == 0, has_mask=graph.mask is not None, has_next=read is not None, block=BLOCK,
     )  # fmt: skip
@@ -164,7 +164,7 @@ def output(graph: CellGraph, t: int) -> None:
     following, read = (graph.nodes[0, :, t + 1], graph.reads[0, :, t + 1]) if has_next else (None, None)
     size, m, batch, hidden = nodes.shape
     _output[(m * batch,)](
-        graph.cells.shares, nodes, nodes.stride(0), nodes.stride(1), graph.shape.norm_bound, graph.mask,
+        graph.shares, nodes, nodes.stride(0), nodes.stride(1), graph.shape.norm_bound, graph.mask,
         graph.states[t], graph.scales[t], following, following.stride(0) if has_next else 0,
         read, read.stride(0) if has_next else 0, m, batch, hidden, size - 1,
         has_mask=graph.mask is not None, has_next=has_next, block=triton.next_power_of_2(hidden),
@@ -183,10 +183,10 @@ def output_backward(graph: CellGraph, t: int) -> None:
 
 def node_backward(graph: CellGraph, t: int, j: int) -> None:
     """As in `tests/cell_pointwise.py`."""
-    cells, nodes, both, grad_both = graph.cells, graph.nodes[:, :, t], graph.both[j, :, t], graph.grad_both[j, :, t]
+    nodes, both, grad_both = graph.nodes[:, :, t], graph.both[j, :, t], graph.grad_both[j, :, t]
     size, m, batch, hidden = nodes.shape
     _node_backward[(m * batch, triton.cdiv(hidden, BLOCK))](
-        cells.parents, cells.codes, cells.shares, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
+        graph.parents, graph.codes, graph.shares, nodes, nodes.stride(0), nodes.stride(1), both, both.stride(0),
         graph.projected[t], graph.mask, graph.grad_output, graph.direct, graph.through, grad_both,
         j, m, batch, hidden, size - 1, has_input=j == 0, has_mask=graph.mask is not None, block=BLOCK,
     )  # fmt: skip
