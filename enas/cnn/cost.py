@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from enas.cnn import model as cnn
 from enas.cnn import operations
-from enas.cnn.macro import MacroNetwork, reduction_layers
+from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.network import cell_places
 from enas.cnn.operations import RUNNING_AVERAGES as NORM
@@ -44,7 +44,7 @@ class Shape(tuple[int, ...]):
 
 @cache
 def _part(make: Callable[..., nn.Module], x: Shape, *args: object) -> tuple[Cost, Shape]:
-    """The cost of `make(*args)`, and the shape of its result on `x`, or on maps like `x` that a first range labels."""
+    """Return the cost of `make(*args)` and the shape of its result on `x`, or on maps like `x` in a range of labels."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module, empty = make(*args).eval(), torch.empty(1, *x)
         result = module(dict.fromkeys(args[0], empty) if isinstance(args[0], range) else empty)
@@ -56,20 +56,24 @@ class Tally(list[Cost]):
     """The costs of parts that were run on shapes."""
 
     def run(self, make: Callable[..., nn.Module], x: Shape, *args: object) -> Shape:
-        """The shape of the result of `make(*args)` on `x`."""
+        """Return the shape of the result of `make(*args)` on `x`."""
         cost, result = _part(make, x, *args)
         self.append(cost)
         return result
 
     def join(self, make: Callable[..., nn.Module], maps: Mapping[int, Shape], *args: object) -> Shape:
-        """The shape of the result of `make(labels, channels, *args)` on maps of one shape by label."""
+        """Return the shape of the result of `make(labels, channels, *args)` on maps of one shape by label."""
         x = next(iter(maps.values()))
         return self.run(make, x, range(len(maps)), x[0], *args)
 
 
 def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, size: Size) -> Cost:
-    """The cost of a `MacroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
-    tally, widths = Tally(), config.widths
+    """Return the cost of a `MacroCNN` of `network` with these settings, for an image of `size`."""
+    tally = Tally()
+
+    def halve(x: Shape) -> Shape:
+        return tally.run(operations.FactorisedReduction, x, x[0], 2 * x[0], NORM)
+
     layer = SimpleNamespace(
         label=None,
         operations={
@@ -79,16 +83,9 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
         join=lambda maps: tally.join(operations.Join, maps, NORM),
     )
     graph = SimpleNamespace(
-        stem=lambda x: tally.run(operations.stem, x, widths[0], NORM),
+        stem=lambda x: tally.run(operations.stem, x, config.channels, NORM),
         layers=defaultdict(lambda: partial(cnn.MacroLayer.forward, layer)),
-        reductions={
-            str(after): defaultdict(
-                lambda pair=widths[stage : stage + 2]: (
-                    lambda x: tally.run(operations.FactorisedReduction, x, *pair, NORM)
-                )
-            )
-            for stage, after in enumerate(reduction_layers(network.num_layers))
-        },
+        reductions=defaultdict(lambda: defaultdict(lambda: halve)),
         classifier=lambda x: tally.run(operations.classifier, x, x[0], num_classes, 0.0),
     )
     cnn.MacroGraph.compute(graph, Shape((3, *size)), network)
@@ -96,7 +93,7 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
 
 
 def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: Size) -> Cost:
-    """The cost of a `MicroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
+    """Return the cost of a `MicroCNN` of `network` with these settings, without its head, for an image of `size`."""
     tally, width = Tally(), config.channels
     places = [*cell_places(config.scratch_cnn_num_layers, width)]
 

@@ -15,7 +15,7 @@ from enas.cnn.export import exported
 from enas.cnn.images import ImageDataset, load_images
 from enas.cnn.macro import MacroNetwork, MacroSpace
 from enas.cnn.micro import MicroSpace
-from enas.cnn.scratch import MacroCNN, MicroCNN
+from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
 from enas.cnn.settings import (
     MacroConfig,
     MacroControllerConfig,
@@ -25,7 +25,6 @@ from enas.cnn.settings import (
     ScratchCNNConfig,
     VisionTaskConfig,
 )
-from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
 from enas.cnn.task import ScratchVisionTask, VisionTask
 from enas.errors import UserError
 from enas.pictures.drawing import write_graph
