@@ -334,7 +334,7 @@ def test_channels_stay_while_searching_and_double_at_the_reductions_of_a_final_n
         assert model.classifier[-1].in_features == widths[-1]
     model = MicroCNN(PAIR, CLASSES, MicroCNNConfig(scratch_cnn_num_layers=6, scratch_cnn_hid=4))
     assert [cell.calibrations["1"].norm.num_features for cell in model.cells] == [4, 4, 8, 8, 8, 16, 16, 16]
-    assert [stride for _, stride, _ in model.places] == [1, 1, 2, 1, 1, 2, 1, 1]
+    assert [stride for _, _, stride, _ in model.places] == [1, 1, 2, 1, 1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])

@@ -1,4 +1,4 @@
-"""The cost of using an architecture: its parameters, and the multiply-adds of a token or an image.
+"""The cost of a convolutional network: its parameters, and the multiply-adds of an image.
 
 A graph's own `compute` runs over stand-ins for its parts, which return the shape of their result and add their cost.
 Torch's FLOP counter measures each part once, a user's own operation too. Products and convolutions count;
@@ -18,10 +18,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from enas.cnn import model as cnn
+from enas.cnn import network as readable
 from enas.cnn import operations
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
-from enas.cnn.network import cell_places
 from enas.cnn.operations import RUNNING_AVERAGES as NORM
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.cost import Cost
@@ -83,7 +83,7 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
         join=lambda maps: tally.join(operations.Join, maps, NORM),
     )
     graph = SimpleNamespace(
-        stem=lambda x: tally.run(operations.stem, x, config.channels, NORM),
+        stem=lambda x: tally.run(readable.stem, x, config.channels, NORM),
         layers=defaultdict(lambda: partial(cnn.MacroLayer.forward, layer)),
         reductions=defaultdict(lambda: defaultdict(lambda: halve)),
         classifier=lambda x: tally.run(operations.classifier, x, x[0], num_classes, 0.0),
@@ -95,7 +95,7 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
 def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: Size) -> Cost:
     """Return the cost of a `MicroCNN` of `network` with these settings, without its head, for an image of `size`."""
     tally, width = Tally(), config.channels
-    places = [*cell_places(config.scratch_cnn_num_layers, width)]
+    places = [*readable.cell_places(config.scratch_cnn_num_layers, width)]
 
     def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
         parts = SimpleNamespace(
@@ -111,8 +111,8 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
 
     graph = SimpleNamespace(
         places=places,
-        stem=lambda x: tally.run(operations.stem, x, 3 * width, NORM),
-        cells=[cell(*place) for place in places],
+        stem=lambda x: tally.run(readable.stem, x, 3 * width, NORM),
+        cells=[cell(*place) for _, *place in places],
         classifier=lambda maps: tally.join(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
     )
     cnn.MicroGraph.compute(graph, Shape((3, *size)), network)

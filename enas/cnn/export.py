@@ -98,8 +98,8 @@ def _micro(network: MicroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str
     sources = {}
     num_layers = len({name.split(".")[1] for name in found if name.startswith("cells.")}) - 2
     older = previous = (STEM,)  # labels of the maps that are concatenated
-    for index, (_, stride, _) in enumerate(readable.cell_places(num_layers, 1)):
-        cell = network.reduction if stride == 2 else network.normal
+    for index, (cell_name, *_) in enumerate(readable.cell_places(num_layers, 1)):
+        cell = network.cells[cell_name]
         for edge in cell.edges:
             _check(edge.operation, (*readable.POOLS, "identity", "sep3x3", "sep5x5"))
             sources[f"cells.{index}.edge{edge.node}_{edge.slot}"] = [f"cells.{index}.edges.{edge.key}"]

@@ -18,25 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from enas.cnn import operations as parts
 from enas.cnn.layout import Sliced, remembering
 from enas.cnn.macro import STEM, MacroNetwork
-from enas.cnn.micro import CELL_INPUTS, Edge, MicroCell, MicroNetwork
-from enas.cnn.network import Norm, cell_places, macro_layers
+from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, Edge, MicroCell, MicroNetwork
+from enas.cnn.network import Norm, cell_places, convolution, macro_layers, stem
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.cnn.operations import (
-    BATCH_STATISTICS,
-    RUNNING_AVERAGES,
-    CellInput,
-    FactorisedReduction,
-    Join,
-    SlicedClassifier,
-    classifier,
-    convolution,
-    drop_path,
-    macro_operation,
-    micro_operation,
-    stem,
-)
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
 from enas.errors import UserError
 from enas.search.precision import at_least_float32
@@ -48,8 +35,8 @@ class MacroLayer(nn.Module):
     def __init__(self, label: int, operations: Sequence[str], skips: Sequence[int], channels: int, norm: Norm):
         super().__init__()
         self.label = label
-        self.operations = nn.ModuleDict({name: macro_operation(name, channels, norm) for name in operations})
-        self.join = Join((*skips, label), channels, norm) if skips else None
+        self.operations = nn.ModuleDict({name: parts.macro_operation(name, channels, norm) for name in operations})
+        self.join = parts.Join((*skips, label), channels, norm) if skips else None
 
     def forward(self, x: Tensor, operation: str, skipped: Mapping[int, Tensor]) -> Tensor:
         """Apply the operation to `x` and join the `skipped` outputs, by label; all are [B, C, H, W]."""
@@ -71,13 +58,7 @@ class MacroGraph(nn.Module):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        most: MacroNetwork,
-        operations: Sequence[str],
-        widths: Sequence[int],
-        dropout: float,
-        norm: Norm,
+        self, num_classes: int, most: MacroNetwork, operations: list[str], widths: list[int], dropout: float, norm: Norm
     ):
         super().__init__()
         self.stem = stem(widths[0], norm)
@@ -89,10 +70,10 @@ class MacroGraph(nn.Module):
                 self.layers[str(layer)] = MacroLayer(layer, operations or [operation], skips, widths[stage], norm)
             if reduced:
                 pair = widths[stage : stage + 2]
-                reductions = {str(label): FactorisedReduction(*pair, norm) for label in reduced}
+                reductions = {str(label): parts.FactorisedReduction(*pair, norm) for label in reduced}
                 self.reductions[str(layer)] = nn.ModuleDict(reductions)
                 stage += 1
-        self.classifier = classifier(widths[stage], num_classes, dropout)
+        self.classifier = parts.classifier(widths[stage], num_classes, dropout)
 
     def remembering(self) -> AbstractContextManager[None]:
         """Inside, all networks are given the same images and compute only once what they have in common."""
@@ -125,8 +106,8 @@ class SharedMacroCNN(MacroGraph):
     def __init__(self, num_classes: int, config: MacroConfig):
         skips = tuple(tuple(range(layer)) for layer in range(config.num_layers))
         most = MacroNetwork(tuple(MACRO_OPERATIONS[:1] * len(skips)), skips)
-        widths = (config.channels,) * 3
-        super().__init__(num_classes, most, MACRO_OPERATIONS, widths, config.cnn_dropout, BATCH_STATISTICS)
+        widths = [config.channels] * 3
+        super().__init__(num_classes, most, MACRO_OPERATIONS, widths, config.cnn_dropout, parts.BATCH_STATISTICS)
         self.num_layers = config.num_layers
         align_slices(self)
         for layer in self.layers.values():
@@ -159,7 +140,7 @@ class MacroCNN(MacroGraph):
     """One network of the macro space; its channels double at each reduction."""
 
     def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig):
-        super().__init__(num_classes, network, (), config.widths, config.dropout, RUNNING_AVERAGES)
+        super().__init__(num_classes, network, [], config.widths, config.dropout, parts.RUNNING_AVERAGES)
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
@@ -177,6 +158,9 @@ class CellChoices(NamedTuple):
 
     edges: Sequence[Edge]
     output_nodes: Sequence[int]
+
+
+Choices = CellChoices | MicroCell  # a MicroCell has its own edges and output nodes only
 
 
 def _inputs_read(edges: Sequence[Edge]) -> list[int]:
@@ -203,19 +187,12 @@ class Cell(nn.Module):
 
     drop_path = 0.0
 
-    def __init__(
-        self,
-        choices: CellChoices | MicroCell,
-        calibrations: Sequence[CellInput],
-        channels: int,
-        stride: int,
-        norm: Norm,
-    ):
+    def __init__(self, choices: Choices, calibrations: Sequence[nn.Module], channels: int, stride: int, norm: Norm):
         super().__init__()
         self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(choices.edges)})
         self.edges = nn.ModuleDict()
         for edge in choices.edges:
-            self.edges[edge.key] = micro_operation(edge.operation, channels, edge.stride(stride), norm)
+            self.edges[edge.key] = parts.micro_operation(edge.operation, channels, edge.stride(stride), norm)
 
     def forward(self, older: Maps, previous: Maps, cell: MicroCell) -> Maps:
         """Return the output of `cell`, given the outputs of the two cells before it."""
@@ -229,7 +206,7 @@ class Cell(nn.Module):
     def result(self, edge: Edge, x: Tensor) -> Tensor:
         """Apply the operation of `edge` to `x`; the result is zeros if its path is dropped."""
         output = self.edges[edge.key](x)
-        return output if edge.operation == "identity" else drop_path(output, self.drop_path, self.training)
+        return output if edge.operation == "identity" else parts.drop_path(output, self.drop_path, self.training)
 
 
 class MicroGraph(nn.Module):
@@ -240,42 +217,33 @@ class MicroGraph(nn.Module):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        normal: CellChoices | MicroCell,
-        reduction: CellChoices | MicroCell,
-        num_layers: int,
-        channels: int,
-        dropout: float,
-        norm: Norm,
+        self, num_classes: int, cells: dict[str, Choices], num_layers: int, channels: int, dropout: float, norm: Norm
     ):
         super().__init__()
         self.places = [*cell_places(num_layers, channels)]
         self.stem = stem(3 * channels, norm)
         older = previous = ((STEM,), 3 * channels)  # labels of the maps that are concatenated, and channels of each
         self.cells = nn.ModuleList()
-        for width, stride, halve in self.places:
-            calibrations = CellInput(*older, width, norm, halve), CellInput(*previous, width, norm, halve=False)
-            choices = reduction if stride == 2 else normal
-            self.cells.append(Cell(choices, calibrations, width, stride, norm))
-            older, previous = previous, (choices.output_nodes, width)
-        self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
+        for name, width, stride, halve in self.places:
+            calibrations = [parts.CellInput(*older, width, norm, halve), parts.CellInput(*previous, width, norm, False)]
+            self.cells.append(Cell(cells[name], calibrations, width, stride, norm))
+            older, previous = previous, (cells[name].output_nodes, width)
+        self.classifier = parts.SlicedClassifier(*previous, num_classes, dropout, norm)
 
     def remembering(self) -> AbstractContextManager[None]:
         """As `MacroGraph.remembering`, for the stem and the inputs that the first two cells make of it."""
         places = zip(self.cells, (CELL_INPUTS, CELL_INPUTS[:1]), strict=False)
-        parts = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
-        return remembering(self.stem, *parts)
+        inputs = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
+        return remembering(self.stem, *inputs)
 
     def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Maps]:
         """Return logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W], and the maps
         [B, 4C, ⌈H/4⌉, ⌈W/4⌉] that the second reduction cell concatenates.
         """
         older = previous = {STEM: self.stem(images)}
-        for module, (_, stride, _) in zip(self.cells, self.places, strict=True):
-            cell = network.reduction if stride == 2 else network.normal
-            older, previous = previous, module(older, previous, cell)
-            if stride == 2:
+        for module, (name, *_) in zip(self.cells, self.places, strict=True):
+            older, previous = previous, module(older, previous, network.cells[name])
+            if name == "reduction":
                 reduced = previous
         return self.classifier(previous), reduced
 
@@ -293,7 +261,7 @@ class SharedMicroCNN(MicroGraph):
         places = [(node, slot, source) for node in nodes for slot in (0, 1) for source in range(node)]
         choices = CellChoices([Edge(*place, name) for place in places for name in MICRO_OPERATIONS], nodes)
         sizes = config.num_layers, config.channels, config.cnn_dropout
-        super().__init__(num_classes, choices, choices, *sizes, BATCH_STATISTICS)
+        super().__init__(num_classes, dict.fromkeys(CELL_NAMES, choices), *sizes, parts.BATCH_STATISTICS)
         self.last_node = nodes[-1]
         align_slices(self)
         for cell in self.cells:
@@ -325,7 +293,7 @@ class MicroCNN(MicroGraph):
 
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
         sizes = config.scratch_cnn_num_layers, config.channels, config.dropout
-        super().__init__(num_classes, network.normal, network.reduction, *sizes, RUNNING_AVERAGES)
+        super().__init__(num_classes, network.cells, *sizes, parts.RUNNING_AVERAGES)
         self.network = network
         self.config = config
         self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)

@@ -36,6 +36,11 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups:
     return conv
 
 
+def stem(channels: int, norm: Norm) -> nn.Sequential:
+    """Make `channels` maps of an image's three colours."""
+    return nn.Sequential(convolution(3, channels, 3), norm(channels))
+
+
 def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Make a convolution of each channel alone, then a 1×1 convolution across channels."""
     depthwise = convolution(channels, channels, kernel, stride, groups=channels)
@@ -119,7 +124,7 @@ class MacroNetwork(Classifier):
         norm, widths = self.new_norm, iter(self.config["channels"])
         width = next(widths)
         self.layers = [*macro_layers(self.config["architecture"])]
-        self.stem = nn.Sequential(convolution(3, width, 3), norm(width))
+        self.stem = stem(width, norm)
         for layer, operation, skips, reduced in self.layers:
             if operation:
                 self.add_module(f"layer{layer}", macro_operation(operation, width, norm))
@@ -200,12 +205,11 @@ class MicroNetwork(Classifier):
     ):
         super().__init__(found, num_classes=num_classes, channels=channels, num_layers=num_layers, dropout=dropout)
         norm, first = self.new_norm, self.config["channels"]
-        self.stem = nn.Sequential(convolution(3, 3 * first, 3), norm(3 * first))
+        self.stem = stem(3 * first, norm)
         older = previous = 3 * first
         self.cells = nn.ModuleList()
-        for width, stride, halve in cell_places(self.config["num_layers"], first):
-            found_cell = self.config["architecture"]["reduction" if stride == 2 else "normal"]
-            cell = Cell(found_cell, older, previous, width, stride, halve, norm)
+        for name, width, stride, halve in cell_places(self.config["num_layers"], first):
+            cell = Cell(self.config["architecture"][name], older, previous, width, stride, halve, norm)
             self.cells.append(cell)
             older, previous = previous, len(cell.outputs) * width
         self.norm = norm(previous)
@@ -219,16 +223,17 @@ class MicroNetwork(Classifier):
         return self.norm(previous)
 
 
-def cell_places(num_layers: int, channels: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield each cell's channels, its stride, and whether its older input is twice as large as its previous one.
+def cell_places(num_layers: int, channels: int) -> Iterator[tuple[str, int, int, bool]]:
+    """Yield each cell's name, channels and stride, and whether its older input is twice as large as its previous one.
 
-    The first of the `num_layers` normal cells have `channels`; a stride of 2 is a reduction cell's.
+    The first of the `num_layers` normal cells have `channels`.
     """
-    stage = (1,) * (num_layers // 3)
-    strides = (*stage, 2, *stage, 2, *stage)
-    for stride, before in zip(strides, (1, *strides), strict=False):
+    stage = ["normal"] * (num_layers // 3)
+    names = [*stage, "reduction", *stage, "reduction", *stage]
+    for name, before in zip(names, ["normal", *names], strict=False):
+        stride = 2 if name == "reduction" else 1
         channels *= stride
-        yield channels, stride, before == 2
+        yield name, channels, stride, before == "reduction"
 
 
 class Cell(nn.Module):

@@ -55,11 +55,6 @@ def register_operation(
         operations.append(name)
 
 
-def stem(channels: int, norm: Norm) -> nn.Sequential:
-    """Make `channels` maps of an image's three colours."""
-    return nn.Sequential(convolution(3, channels, 3), norm(channels))
-
-
 def pooled(dropout: float) -> nn.Sequential:
     """ReLU, global average pool and dropout: [B, C, H, W] to [B, C]."""
     return nn.Sequential(PooledReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))

@@ -8,6 +8,7 @@ import torch
 from graphviz import Digraph
 from torch.nn import Module
 
+from enas.cnn import settings
 from enas.cnn.controllers import MacroController, MicroController, skip_penalty
 from enas.cnn.cost import macro_cost, micro_cost
 from enas.cnn.drawing import macro_graph, micro_graph
@@ -16,15 +17,6 @@ from enas.cnn.images import ImageDataset, load_images
 from enas.cnn.macro import MacroNetwork, MacroSpace
 from enas.cnn.micro import MicroSpace
 from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
-from enas.cnn.settings import (
-    MacroConfig,
-    MacroControllerConfig,
-    MicroCNNConfig,
-    MicroConfig,
-    MicroControllerConfig,
-    ScratchCNNConfig,
-    VisionTaskConfig,
-)
 from enas.cnn.task import ScratchVisionTask, VisionTask
 from enas.errors import UserError
 from enas.pictures.drawing import write_graph
@@ -53,17 +45,17 @@ def _convolutional(
         cost: (network, …) to the cost of the model `alone`.
         draw: (network, title=…) to its picture.
     """
-    (make_shared, shared_settings), (make_alone, settings) = shared, alone
+    (make_shared, shared_sizes), (make_alone, sizes) = shared, alone
 
     def search_task(config: ConfigLike, images: ImageDataset, device: torch.device) -> VisionTask:
         if len(images.valid) == 0:
             raise UserError("valid_size is 0; a search rewards networks for their accuracy on held-out images")
-        model = make_shared(len(images.classes), config[shared_settings])
-        return VisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
+        model = make_shared(len(images.classes), config[shared_sizes])
+        return VisionTask(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)
 
     def scratch_task(config: ConfigLike, images: ImageDataset, network: Any, device: torch.device) -> ScratchVisionTask:
-        model = make_alone(network, len(images.classes), config[settings])
-        return ScratchVisionTask(images, model.to(device), config[VisionTaskConfig], config.random_seed)
+        model = make_alone(network, len(images.classes), config[sizes])
+        return ScratchVisionTask(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)
 
     return Problem(
         controllers={"orig": trained(space, *controller), "random": uniform(space)},
@@ -74,7 +66,7 @@ def _convolutional(
         scratch_task=scratch_task,
         draw=lambda network, path, title: write_graph(draw(network, title=title), path),
         cost=lambda config, images: partial(
-            cost, num_classes=len(images.classes), config=config[settings], size=images.train.size
+            cost, num_classes=len(images.classes), config=config[sizes], size=images.train.size
         ),
         export=exported,
     )
@@ -85,18 +77,18 @@ def _independent_macro(space: MacroSpace, config: ConfigLike) -> IndependentCont
 
 
 MACRO = _convolutional(
-    lambda config: MacroSpace(config[MacroConfig].num_layers),
-    (MacroController, MacroControllerConfig, _independent_macro),
-    (SharedMacroCNN, MacroConfig),
-    (MacroCNN, ScratchCNNConfig),
+    lambda config: MacroSpace(config[settings.MacroConfig].num_layers),
+    (MacroController, settings.MacroControllerConfig, _independent_macro),
+    (SharedMacroCNN, settings.MacroConfig),
+    (MacroCNN, settings.ScratchCNNConfig),
     macro_cost,
     macro_graph,
 )
 MICRO = _convolutional(
     lambda config: MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output),
-    (MicroController, MicroControllerConfig),
-    (SharedMicroCNN, MicroConfig),
-    (MicroCNN, MicroCNNConfig),
+    (MicroController, settings.MicroControllerConfig),
+    (SharedMicroCNN, settings.MicroConfig),
+    (MicroCNN, settings.MicroCNNConfig),
     micro_cost,
     micro_graph,
 )

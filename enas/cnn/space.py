@@ -4,21 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 from pkgutil import resolve_name
 
+from enas.cnn import settings as cnn
 from enas.cnn.formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.cnn.settings import (
-    ImageConfig,
-    ImageOptimConfig,
-    MacroConfig,
-    MacroControllerConfig,
-    MicroCNNConfig,
-    MicroConfig,
-    MicroControllerConfig,
-    ScratchCNNConfig,
-    VisionTaskConfig,
-)
 from enas.search.architecture import Architecture
 from enas.search.formats import Format
 from enas.search.metric import ACCURACY
@@ -28,19 +18,19 @@ from enas.settings import Settings
 
 
 def _convolutional(
-    architecture: type[Architecture], operations: list[str], formats: Mapping[str, Format], *settings: type[Settings]
+    architecture: type[Architecture], operations: list[str], formats: Mapping[str, Format], *parts: type[Settings]
 ) -> SearchSpace:
-    """Return one of the two search spaces; `settings` are those that the other one does not have."""
+    """Return one of the two search spaces; `parts` are settings that the other one does not have."""
     name = architecture.type_name.removeprefix("cnn_")
     return SearchSpace(
         name=name,
         selected_by={"network_type": "cnn", "cnn_space": name},
-        settings=(ImageConfig, VisionTaskConfig, ImageOptimConfig, *settings),
+        settings=(cnn.ImageConfig, cnn.VisionTaskConfig, cnn.ImageOptimConfig, *parts),
         architecture=architecture,
         formats=formats,
         train_types=("orig", "random"),
         problem=partial(resolve_name, f"enas.cnn.problem:{name.upper()}"),  # loads torch
-        optim=ImageOptimConfig,
+        optim=cnn.ImageOptimConfig,
         metric=ACCURACY,
         parts=lambda config: tuple(operations),
         has_validation=lambda config: config.valid_size > 0,
@@ -51,8 +41,8 @@ def _convolutional(
 
 
 MACRO = _convolutional(
-    MacroNetwork, MACRO_OPERATIONS, MACRO_FORMATS, MacroConfig, ScratchCNNConfig, MacroControllerConfig
+    MacroNetwork, MACRO_OPERATIONS, MACRO_FORMATS, cnn.MacroConfig, cnn.ScratchCNNConfig, cnn.MacroControllerConfig
 )
 MICRO = _convolutional(
-    MicroNetwork, MICRO_OPERATIONS, MICRO_FORMATS, MicroConfig, MicroCNNConfig, MicroControllerConfig
+    MicroNetwork, MICRO_OPERATIONS, MICRO_FORMATS, cnn.MicroConfig, cnn.MicroCNNConfig, cnn.MicroControllerConfig
 )
