@@ -32,9 +32,9 @@ def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], T
     is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
 
     def penalty(probabilities: list[Tensor]) -> Tensor:
-        none = probabilities[0].new_zeros(len(probabilities[0]), 0)
         skips = [each[:, 1:] for each, skips in zip(probabilities, is_skip, strict=True) if skips]
-        return _divergence(Bernoulli(probs=torch.cat([none, *skips], dim=1)), target) / max(1, space.num_layers - 1)
+        skips = torch.cat([probabilities[0][:, :0], *skips], dim=1)  # [M, n], n 0 if there is one layer
+        return _divergence(Bernoulli(probs=skips), target) / max(1, space.num_layers - 1)
 
     return penalty
 
@@ -103,7 +103,6 @@ class MacroController(AnchorController[MacroNetwork]):
 
     def __init__(self, space: MacroSpace, config: MacroControllerConfig):
         super().__init__(space, config, num_starts=space.num_layers, num_choices=space.num_layers)
-        self.skip_target = config.cnn_skip_target
         self.penalty_weight = config.cnn_skip_weight
 
     def _decide(self, decisions: Decisions) -> Tensor:
@@ -116,7 +115,7 @@ class MacroController(AnchorController[MacroNetwork]):
             state = self.lstm((start + read) / (1 + num_read), state)
             state = self.lstm(self._choose_operation(layer, state[0], decisions), state)
             skip = Bernoulli(logits=2 * self._attend(layer, state[0], anchors))  # softmax of (−s, s) is sigmoid(2s)
-            penalty = penalty + _divergence(skip, self.skip_target)
+            penalty = penalty + _divergence(skip, self.config.cnn_skip_target)
             skips = _make(decisions, skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
             read, num_read = (skips @ anchors).squeeze(1), skips.sum(2)
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)

@@ -5,13 +5,11 @@ Torch's FLOP counter measures each part once, a user's own operation too. Produc
 normalisation, pools and activations do not.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -34,7 +32,7 @@ class Shape(tuple[int, ...]):
 
     __slots__ = ()
 
-    def __add__(self, other: tuple[Any, ...]) -> Shape:
+    def __add__(self, other: tuple[Any, ...]) -> Self:
         return self
 
     @classmethod
@@ -74,17 +72,16 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
     def halve(x: Shape) -> Shape:
         return tally.run(operations.FactorisedReduction, x, x[0], 2 * x[0], NORM)
 
-    layer = SimpleNamespace(
-        label=None,
-        operations={
+    layer = {
+        "operations": {
             name: lambda x, name=name: tally.run(operations.macro_operation, x, name, x[0], NORM)
             for name in network.operations
         },
-        join=lambda maps: tally.join(operations.Join, maps, NORM),
-    )
+        "join": lambda maps: tally.join(operations.Join, maps, NORM),
+    }
     graph = SimpleNamespace(
         stem=lambda x: tally.run(readable.stem, x, config.channels, NORM),
-        layers=defaultdict(lambda: partial(cnn.MacroLayer.forward, layer)),
+        layers=defaultdict(lambda: layer),
         reductions=defaultdict(lambda: defaultdict(lambda: halve)),
         classifier=lambda x: tally.run(operations.classifier, x, x[0], num_classes, 0.0),
     )

@@ -1,7 +1,5 @@
 """Export a convolutional network: `network` is its model.py."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

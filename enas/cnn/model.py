@@ -2,10 +2,9 @@
 
 A graph is what networks compute. A shared model is a graph with one set of weights ω for every network of its space.
 Each choice has its own parameters, so that a choice that was not sampled gets no gradient, and so no weight decay and
-no update. Batches are normalised by their own statistics, in evaluation too.
-
-The model of one network, to be trained from scratch, has the weights of its own choices only, under the names that they
-have in the shared model. It keeps running averages of its batch statistics.
+no update. Batches are normalised by their own statistics, in evaluation too. The model of one network, to be trained
+from scratch, has the weights of its own choices, under their names in the shared model, and running averages of its
+batch statistics.
 
 Shapes: B batch, C channels, H and W height and width.
 """
@@ -29,27 +28,11 @@ from enas.errors import UserError
 from enas.search.precision import at_least_float32
 
 
-class MacroLayer(nn.Module):
-    """An operation, then a `Join` with earlier layers' outputs and ReLU (paper, appendix on the macro space)."""
-
-    def __init__(self, label: int, operations: Sequence[str], skips: Sequence[int], channels: int, norm: Norm):
-        super().__init__()
-        self.label = label
-        self.operations = nn.ModuleDict({name: parts.macro_operation(name, channels, norm) for name in operations})
-        self.join = parts.Join((*skips, label), channels, norm) if skips else None
-
-    def forward(self, x: Tensor, operation: str, skipped: Mapping[int, Tensor]) -> Tensor:
-        """Apply the operation to `x` and join the `skipped` outputs, by label; all are [B, C, H, W]."""
-        output = self.operations[operation](x)
-        if not skipped:
-            return output
-        return F.relu_(self.join({**skipped, self.label: output}))
-
-
 class MacroGraph(nn.Module):
     """The macro space (paper section 2.3): a stem, L layers, two reductions, and a classifier.
 
-    A reduction halves the outputs of all earlier layers that are still to be read.
+    A layer is an operation, then a `Join` with earlier layers' outputs and ReLU (appendix on the macro space). A
+    reduction halves the outputs of all earlier layers that are still to be read.
 
     Args:
         most: a network with every skip that there are weights for.
@@ -67,7 +50,10 @@ class MacroGraph(nn.Module):
         stage = 0
         for layer, operation, skips, reduced in macro_layers(vars(most)):
             if operation:
-                self.layers[str(layer)] = MacroLayer(layer, operations or [operation], skips, widths[stage], norm)
+                names, width = operations or [operation], widths[stage]
+                made = nn.ModuleDict({name: parts.macro_operation(name, width, norm) for name in names})
+                join = {"join": parts.Join((*skips, layer), width, norm)} if skips else {}
+                self.layers[str(layer)] = nn.ModuleDict({"operations": made, **join})
             if reduced:
                 pair = widths[stage : stage + 2]
                 reductions = {str(label): parts.FactorisedReduction(*pair, norm) for label in reduced}
@@ -85,8 +71,12 @@ class MacroGraph(nn.Module):
         outputs = {STEM: x}  # by label, at the present size
         for layer, operation, skips, reduced in macro_layers(vars(network)):
             if operation:
-                skipped = {label: outputs[label] for label in skips}
-                x = outputs[layer] = self.layers[str(layer)](x, operation, skipped)
+                module = self.layers[str(layer)]
+                x = module["operations"][operation](x)
+                if skips:
+                    skipped = {label: outputs[label] for label in skips}
+                    x = F.relu_(module["join"]({**skipped, layer: x}))
+                outputs[layer] = x
             if reduced:
                 reduce = self.reductions[str(layer)]
                 outputs = {label: reduce[str(label)](outputs[label]) for label in reduced}
@@ -97,10 +87,9 @@ class MacroGraph(nn.Module):
 class SharedMacroCNN(MacroGraph):
     """An image classifier whose layers' operations and skip connections are an argument.
 
-    A layer's channels mean the same at the start whichever operation made them, to every reader. Squeezing convolutions
-    and joins begin as the identity, so that a join is the sum; the reductions of all layers at one place begin with the
-    same weights. With independent random ones every operation would read the others' channels in random order, and
-    learning would start much later.
+    At the start a layer's channels mean the same to every reader, whichever operation made them. Squeezing convolutions
+    and joins begin as the identity, so that a join is the sum; the reductions at one place begin with the same weights.
+    If these were random, operations would read others' channels in random order, and learn much later.
     """
 
     def __init__(self, num_classes: int, config: MacroConfig):
@@ -111,7 +100,7 @@ class SharedMacroCNN(MacroGraph):
         self.num_layers = config.num_layers
         align_slices(self)
         for layer in self.layers.values():
-            for operation in layer.operations.values():
+            for operation in layer["operations"].values():
                 nn.init.dirac_(operation[0].weight)
         for place in self.reductions.values():
             first, *others = place.values()
@@ -173,13 +162,13 @@ Maps = Mapping[int, Tensor]  # maps [B, C, H, W] by label, which are concatenate
 class Cell(nn.Module):
     """A cell of the micro space (paper section 2.4): each node adds two operations on two earlier labels.
 
-    Its output is the concatenation of its loose ends. Each of the next two cells brings that to C channels by a
-    `CellInput`, as the authors' final network does; their search has one convolution on the way out instead. Every edge
-    has its own weights, as in the authors' code; the paper leaves it open.
+    Each of the next two cells brings the output to C channels by a `CellInput`, as the authors' final network does;
+    their search has one convolution on the way out instead. Every edge has its own weights, as in the authors' code;
+    the paper leaves it open.
 
     Args:
         calibrations: for each cell input the module that brings it to C channels and to the size of the other.
-        stride: of the operations on cell inputs; 2 makes it a reduction cell.
+        stride: the stride of the operations on cell inputs; 2 makes it a reduction cell.
 
     Attributes:
         drop_path: the probability of dropping the result of an operation other than identity.
@@ -237,9 +226,7 @@ class MicroGraph(nn.Module):
         return remembering(self.stem, *inputs)
 
     def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Maps]:
-        """Return logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W], and the maps
-        [B, 4C, ⌈H/4⌉, ⌈W/4⌉] that the second reduction cell concatenates.
-        """
+        """As `MacroGraph.compute`, and the maps [B, 4C, ⌈H/4⌉, ⌈W/4⌉] that the second reduction cell concatenates."""
         older = previous = {STEM: self.stem(images)}
         for module, (name, *_) in zip(self.cells, self.places, strict=True):
             older, previous = previous, module(older, previous, network.cells[name])
@@ -251,9 +238,8 @@ class MicroGraph(nn.Module):
 class SharedMicroCNN(MicroGraph):
     """An image classifier whose normal and reduction cell are an argument. Each of its cells has its own weights.
 
-    A cell's channels mean the same at the start whichever operation made them, as in `SharedMacroCNN`: the 1×1
-    convolutions of separable ones begin as the identity, and an operation with the same weights on every edge of a
-    cell.
+    Channels mean the same at the start, as in `SharedMacroCNN`: the 1×1 convolutions of separable ones begin as the
+    identity, and an operation begins with the same weights on every edge of a cell.
     """
 
     def __init__(self, num_classes: int, config: MicroConfig):
@@ -322,5 +308,5 @@ def auxiliary_head(inputs: int, num_classes: int) -> nn.Sequential:
     """
     whole = nn.Linear(128 * 2 * 2, 768, bias=False)
     nn.init.kaiming_normal_(whole.weight, nonlinearity="relu")
-    pool = [nn.ReLU(), nn.AdaptiveAvgPool2d(2), convolution(inputs, 128, 1), nn.BatchNorm2d(128), nn.ReLU()]
-    return nn.Sequential(*pool, nn.Flatten(), whole, nn.BatchNorm1d(768), nn.ReLU(), nn.Linear(768, num_classes))
+    maps = [nn.ReLU(), nn.AdaptiveAvgPool2d(2), convolution(inputs, 128, 1), nn.BatchNorm2d(128), nn.ReLU()]
+    return nn.Sequential(*maps, nn.Flatten(), whole, nn.BatchNorm1d(768), nn.ReLU(), nn.Linear(768, num_classes))

@@ -149,17 +149,16 @@ class MacroNetwork(Classifier):
                 x = F.relu(getattr(self, f"join{layer}")(joined))
             outputs[layer] = x
             if reduced:
-                halve = {label: getattr(self, reduction_name(layer, label)) for label in reduced}
-                outputs = {label: halve[label](outputs[label]) for label in reduced}
+                outputs = {label: getattr(self, reduction_name(layer, label))(outputs[label]) for label in reduced}
                 x = outputs[reduced[-1]]
         return x
 
 
 def macro_layers(network: Mapping[str, Any]) -> Iterator[tuple[int, str, Sequence[int], list[int]]]:
-    """Yield each layer's label, its operation ("" if the layer was removed) and the labels that it skips from.
+    """Yield each layer's label, its operation ("" if the layer was removed), and the labels that it skips from.
 
-    The last item is for the layers at one and two thirds of the depth, which a reduction follows: the labels of the
-    outputs that are read after it, which are the last one and those skipped from.
+    Fourth, for the layers at one and two thirds of the depth, which a reduction follows: the labels of the outputs that
+    are read after it, the last one and those skipped from.
     """
     operations, skips = (dict(zip(network["layers"], network[key], strict=True)) for key in ("operations", "skips"))
     num_layers = network["num_layers"]
