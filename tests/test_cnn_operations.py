@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from enas.cnn.layout import dense_gradient, relu_of_every_second_pixel
+from enas.cnn.model import SharedMacroCNN, SharedMicroCNN
 from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.cnn.operations import (
     BATCH_STATISTICS,
@@ -25,7 +26,6 @@ from enas.cnn.operations import (
     micro_operation,
 )
 from enas.cnn.settings import MacroConfig, MicroConfig
-from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
 
 CHANNELS = 4
 SIZES = [(6, 6), (7, 7), (5, 8), (1, 1)]

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from enas.cnn.cost import macro_cost, micro_cost
 from enas.cnn.macro import MacroNetwork
+from enas.cnn.model import MacroCNN, MicroCNN
 from enas.cnn.operations import register_operation
-from enas.cnn.scratch import MacroCNN, MicroCNN
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.rnn.lstm import LSTMBaseline, LSTMModel
 from enas.rnn.problem import cost

@@ -21,10 +21,9 @@ from enas.cli import run_command
 from enas.cnn import export as convolutional
 from enas.cnn import network as network_module
 from enas.cnn.macro import MacroNetwork
+from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
 from enas.cnn.operation_names import MACRO_OPERATIONS
-from enas.cnn.scratch import MacroCNN, MicroCNN
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
-from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
 from enas.config import Config
 from enas.errors import UserError
 from enas.export import onnx_file

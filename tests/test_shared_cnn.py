@@ -18,10 +18,9 @@ from torch.nn import functional as F
 from enas.cnn.layout import Sliced
 from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
 from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
 from enas.cnn.operation_names import MACRO_OPERATIONS
-from enas.cnn.scratch import MacroCNN, MicroCNN
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
-from enas.cnn.shared import SharedMacroCNN, SharedMicroCNN
 
 CLASSES, BATCH, CHANNELS, LAYERS, BLOCKS = 4, 3, 2, 6, 2
 CHAIN = MacroNetwork(tuple(MACRO_OPERATIONS), ((),) * LAYERS)
@@ -335,7 +334,7 @@ def test_channels_stay_while_searching_and_double_at_the_reductions_of_a_final_n
         assert model.classifier[-1].in_features == widths[-1]
     model = MicroCNN(PAIR, CLASSES, MicroCNNConfig(scratch_cnn_num_layers=6, scratch_cnn_hid=4))
     assert [cell.calibrations["1"].norm.num_features for cell in model.cells] == [4, 4, 8, 8, 8, 16, 16, 16]
-    assert [stride for _, stride, _ in model.places] == [1, 1, 2, 1, 1, 2, 1, 1]
+    assert [stride for _, _, stride, _ in model.places] == [1, 1, 2, 1, 1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -383,7 +382,8 @@ def test_dropout_before_the_classifier(network):
 def test_the_auxiliary_head_reads_the_second_reduction_and_adds_its_weighted_loss():
     model = scratch_model(PAIR, scratch_cnn_auxiliary_weight=0.25)
     labels = torch.tensor([3, 0, 2])
-    logits, auxiliary = model.logits_and_auxiliary(images())
+    logits, reduced = model.compute(images(), PAIR)
+    auxiliary = model.auxiliary_head(torch.cat([*reduced.values()], dim=1))
     expected = F.cross_entropy(logits, labels) + 0.25 * F.cross_entropy(auxiliary, labels)
     assert_equal(model.loss(images(), labels, 1.0)[0], expected)
     assert_equal(logits, model(images()))

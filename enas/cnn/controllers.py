@@ -17,11 +17,9 @@ from enas.search.controllers import ArchT, Controller, Decisions, start_small, t
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 
-# What the authors' code has in favour of separable convolutions; see `cnn_authors_prior`.
+# The authors' code favours separable convolutions; see `cnn_authors_prior`.
 SEPARABLE = ("sep3x3", "sep5x5")
 SEPARABLE_START, SEPARABLE_PRIOR, OPERATION_TANH_C = 10.0, 0.25, 0.44
-
-State = tuple[Tensor, Tensor] | None  # of the LSTM: hidden and cell, each [M, H]; None is zeros
 
 
 def _divergence(skips: Bernoulli, target: float) -> Tensor:
@@ -30,19 +28,19 @@ def _divergence(skips: Bernoulli, target: float) -> Tensor:
 
 
 def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], Tensor]:
-    """From the probabilities of each decision to `Sample.penalty` of a `MacroController`."""
+    """Return the function from `Sample.probabilities` to `Sample.penalty`, as a `MacroController` has it."""
     is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
 
     def penalty(probabilities: list[Tensor]) -> Tensor:
-        none = probabilities[0].new_zeros(len(probabilities[0]), 0)
         skips = [each[:, 1:] for each, skips in zip(probabilities, is_skip, strict=True) if skips]
-        return _divergence(Bernoulli(probs=torch.cat([none, *skips], dim=1)), target) / max(1, space.num_layers - 1)
+        skips = torch.cat([probabilities[0][:, :0], *skips], dim=1)  # [M, n], n 0 if there is one layer
+        return _divergence(Bernoulli(probs=skips), target) / max(1, space.num_layers - 1)
 
     return penalty
 
 
 def _make(decisions: Decisions, distribution: Distribution) -> Tensor:
-    """Make the next n decisions, from a batch [M, n] of independent distributions; returns integers [M, n]."""
+    """Make the next n decisions, integers [M, n], by a batch [M, n] of independent distributions."""
     chosen = decisions.next(distribution.batch_shape[1], lambda: distribution.sample().long())
     log_probs = distribution.log_prob(chosen.to(distribution.logits.dtype))
     p = distribution.probs  # [M, n, choices], or [M, n] of a Bernoulli
@@ -54,14 +52,14 @@ def _make(decisions: Decisions, distribution: Distribution) -> Tensor:
 class AnchorController(Controller[ArchT]):
     """An LSTM that chooses operations by softmax and connections by attention over anchors.
 
-    Each layer, and each input and operation of a node, has parameters of its own where the authors' code shares
-    them: the vector that deciding it starts from, its decoder, its embeddings, and the v of its attention. W_prev
-    and W_curr are shared. With one v the state that asks would, to first order in small weights, drop out of
-    the softmax over anchors, so that every node would prefer the same one.
+    Each layer, and each input and operation of a node, has parameters of its own, which the authors' code shares: the
+    vector that deciding it starts from, its decoder, its embeddings, and the v of its attention. W_prev and W_curr are
+    shared. With one v the state that asks would, to first order in small weights, drop out of the softmax over anchors,
+    so that every node would prefer the same one.
 
     Args:
         num_starts: number of learned vectors that the LSTM starts from.
-        num_choices: how many operations are chosen, and how often attention chooses.
+        num_choices: number of choices of an operation, and of choices by attention.
     """
 
     def __init__(self, space: Space[ArchT], config: ControllerConfig, num_starts: int, num_choices: int):
@@ -78,7 +76,7 @@ class AnchorController(Controller[ArchT]):
         start_small(self)
 
     def _choose_operation(self, choice: int, hidden: Tensor, decisions: Decisions) -> Tensor:
-        """Decide an operation in state `hidden` [M, H]; returns its embedding, [M, H]."""
+        """Decide an operation in state `hidden` [M, H], and return its embedding [M, H]."""
         logits = self._operation_logits(choice, hidden)  # [M, operations]
         chosen = _make(decisions, Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
         return self.embeddings[choice, chosen.squeeze(1)]
@@ -87,7 +85,7 @@ class AnchorController(Controller[ArchT]):
         return temper(self.config, self.decoders[choice](hidden))
 
     def _attend(self, choice: int, hidden: Tensor, anchors: Tensor) -> Tensor:
-        """Logits of the anchors [M, K, H] in state `hidden` [M, H]: vᵀ tanh(W_prev·h_j + W_curr·h_k), [M, K]."""
+        """Score the anchors [M, K, H] in state `hidden` [M, H]: logits [M, K], vᵀ tanh(W_prev·h_j + W_curr·h_k)."""
         logits = torch.tanh(self.key(anchors) + self.query(hidden).unsqueeze(1)) @ self.scores[choice]
         return temper(self.config, logits)
 
@@ -96,17 +94,15 @@ class MacroController(AnchorController[MacroNetwork]):
     """Samples macro networks: layer by layer its operation, then whether it skips from each earlier layer.
 
     The probability of a skip is the softmax of two logits −s and s, with s the attention's, as in the authors' code;
-    the paper writes sigmoid(s). The next layer starts from the mean of a vector of its own and the anchors of the
-    layers skipped from; from that vector when there are none.
+    the paper writes sigmoid(s). The next layer starts from the mean of a vector of its own and the anchors, if any, of
+    the layers skipped from.
 
     `Sample.penalty` pulls the skip rate to `cnn_skip_target`: KL(Bernoulli(probability of the skip) ‖
-    Bernoulli(cnn_skip_target)), summed over the skips of a layer and averaged over the layers that have any, as in the
-    authors' code.
+    Bernoulli(cnn_skip_target)), summed over a layer's skips and averaged over layers with any, as in the authors' code.
     """
 
     def __init__(self, space: MacroSpace, config: MacroControllerConfig):
         super().__init__(space, config, num_starts=space.num_layers, num_choices=space.num_layers)
-        self.skip_target = config.cnn_skip_target
         self.penalty_weight = config.cnn_skip_weight
 
     def _decide(self, decisions: Decisions) -> Tensor:
@@ -119,7 +115,7 @@ class MacroController(AnchorController[MacroNetwork]):
             state = self.lstm((start + read) / (1 + num_read), state)
             state = self.lstm(self._choose_operation(layer, state[0], decisions), state)
             skip = Bernoulli(logits=2 * self._attend(layer, state[0], anchors))  # softmax of (−s, s) is sigmoid(2s)
-            penalty = penalty + _divergence(skip, self.skip_target)
+            penalty = penalty + _divergence(skip, self.config.cnn_skip_target)
             skips = _make(decisions, skip).to(anchors.dtype).unsqueeze(1)  # [M, 1, K]
             read, num_read = (skips @ anchors).squeeze(1), skips.sum(2)
             anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
@@ -151,30 +147,21 @@ class MicroController(AnchorController[MicroNetwork]):
         return logits + torch.where(self._is_separable, SEPARABLE_PRIOR, -SEPARABLE_PRIOR)
 
     def _decide(self, decisions: Decisions) -> None:
-        choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # [cell, node, 2]
+        choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # of inputs and operations: [cell, node, 2]
         state = None
         for starts, pairs in zip(self.starts.chunk(2), choices, strict=True):
-            state = self._decide_cell(starts, pairs, decisions, state)
-
-    def _decide_cell(self, starts: Tensor, pairs: list[list[int]], decisions: Decisions, state: State) -> State:
-        """Decide a cell, from the LSTM's state before it to the one after it.
-
-        Each of `starts` [B + 2, H] begins the decision of an input or a node. `pairs` number each node's two choices of
-        an input, and likewise its two choices of an operation.
-        """
-        starts = starts.unsqueeze(1).expand(-1, decisions.num, -1)  # [B + 2, M, H]
-        older = self.lstm(starts[0], state)
-        state = self.lstm(starts[1], older)
-        anchors = torch.stack([older[0], state[0]], dim=1)  # [M, K, H]
-        for inputs, pair in zip(starts[2:], pairs, strict=True):
-            for choice in pair:
+            older_start, start, *node_starts = starts.unsqueeze(1).expand(-1, decisions.num, -1)  # each [M, H]
+            older = self.lstm(older_start, state)
+            state = self.lstm(start, older)
+            anchors = torch.stack([older[0], state[0]], dim=1)  # [M, K, H]
+            for inputs, pair in zip(node_starts, pairs, strict=True):
+                for choice in pair:
+                    state = self.lstm(inputs, state)
+                    logits = self._attend(choice, state[0], anchors)  # [M, K]
+                    chosen = _make(decisions, Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
+                    inputs = anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)
+                for choice in pair:
+                    state = self.lstm(inputs, state)
+                    inputs = self._choose_operation(choice, state[0], decisions)
                 state = self.lstm(inputs, state)
-                logits = self._attend(choice, state[0], anchors)  # [M, K]
-                chosen = _make(decisions, Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
-                inputs = anchors.take_along_dim(chosen.unsqueeze(2), dim=1).squeeze(1)
-            for choice in pair:
-                state = self.lstm(inputs, state)
-                inputs = self._choose_operation(choice, state[0], decisions)
-            state = self.lstm(inputs, state)
-            anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)
-        return state
+                anchors = torch.cat([anchors, state[0].unsqueeze(1)], dim=1)

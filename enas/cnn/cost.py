@@ -1,27 +1,25 @@
-"""The cost of using an architecture: its parameters, and the multiply-adds of a token or an image.
+"""The cost of a convolutional network: its parameters, and the multiply-adds of an image.
 
 A graph's own `compute` runs over stand-ins for its parts, which return the shape of their result and add their cost.
 Torch's FLOP counter measures each part once, a user's own operation too. Products and convolutions count;
 normalisation, pools and activations do not.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from enas.cnn import model as cnn
+from enas.cnn import network as readable
 from enas.cnn import operations
-from enas.cnn.macro import MacroNetwork, reduction_layers
+from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
-from enas.cnn.network import cell_places
 from enas.cnn.operations import RUNNING_AVERAGES as NORM
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.cost import Cost
@@ -34,7 +32,7 @@ class Shape(tuple[int, ...]):
 
     __slots__ = ()
 
-    def __add__(self, other: tuple[Any, ...]) -> Shape:
+    def __add__(self, other: tuple[Any, ...]) -> Self:
         return self
 
     @classmethod
@@ -44,7 +42,7 @@ class Shape(tuple[int, ...]):
 
 @cache
 def _part(make: Callable[..., nn.Module], x: Shape, *args: object) -> tuple[Cost, Shape]:
-    """The cost of `make(*args)`, and the shape of its result on `x`, or on maps like `x` that a first range labels."""
+    """Return the cost of `make(*args)` and the shape of its result on `x`, or on maps like `x` in a range of labels."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         module, empty = make(*args).eval(), torch.empty(1, *x)
         result = module(dict.fromkeys(args[0], empty) if isinstance(args[0], range) else empty)
@@ -56,39 +54,35 @@ class Tally(list[Cost]):
     """The costs of parts that were run on shapes."""
 
     def run(self, make: Callable[..., nn.Module], x: Shape, *args: object) -> Shape:
-        """The shape of the result of `make(*args)` on `x`."""
+        """Return the shape of the result of `make(*args)` on `x`."""
         cost, result = _part(make, x, *args)
         self.append(cost)
         return result
 
     def join(self, make: Callable[..., nn.Module], maps: Mapping[int, Shape], *args: object) -> Shape:
-        """The shape of the result of `make(labels, channels, *args)` on maps of one shape by label."""
+        """Return the shape of the result of `make(labels, channels, *args)` on maps of one shape by label."""
         x = next(iter(maps.values()))
         return self.run(make, x, range(len(maps)), x[0], *args)
 
 
 def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, size: Size) -> Cost:
-    """The cost of a `MacroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
-    tally, widths = Tally(), config.widths
-    layer = SimpleNamespace(
-        label=None,
-        operations={
+    """Return the cost of a `MacroCNN` of `network` with these settings, for an image of `size`."""
+    tally = Tally()
+
+    def halve(x: Shape) -> Shape:
+        return tally.run(operations.FactorisedReduction, x, x[0], 2 * x[0], NORM)
+
+    layer = {
+        "operations": {
             name: lambda x, name=name: tally.run(operations.macro_operation, x, name, x[0], NORM)
             for name in network.operations
         },
-        join=lambda maps: tally.join(operations.Join, maps, NORM),
-    )
+        "join": lambda maps: tally.join(operations.Join, maps, NORM),
+    }
     graph = SimpleNamespace(
-        stem=lambda x: tally.run(operations.stem, x, widths[0], NORM),
-        layers=defaultdict(lambda: partial(cnn.MacroLayer.forward, layer)),
-        reductions={
-            str(after): defaultdict(
-                lambda pair=widths[stage : stage + 2]: (
-                    lambda x: tally.run(operations.FactorisedReduction, x, *pair, NORM)
-                )
-            )
-            for stage, after in enumerate(reduction_layers(network.num_layers))
-        },
+        stem=lambda x: tally.run(readable.stem, x, config.channels, NORM),
+        layers=defaultdict(lambda: layer),
+        reductions=defaultdict(lambda: defaultdict(lambda: halve)),
         classifier=lambda x: tally.run(operations.classifier, x, x[0], num_classes, 0.0),
     )
     cnn.MacroGraph.compute(graph, Shape((3, *size)), network)
@@ -96,9 +90,9 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
 
 
 def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: Size) -> Cost:
-    """The cost of a `MicroGraph` of these sizes with the weights of `network` alone, for an image of `size`."""
+    """Return the cost of a `MicroCNN` of `network` with these settings, without its head, for an image of `size`."""
     tally, width = Tally(), config.channels
-    places = [*cell_places(config.scratch_cnn_num_layers, width)]
+    places = [*readable.cell_places(config.scratch_cnn_num_layers, width)]
 
     def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
         parts = SimpleNamespace(
@@ -114,8 +108,8 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
 
     graph = SimpleNamespace(
         places=places,
-        stem=lambda x: tally.run(operations.stem, x, 3 * width, NORM),
-        cells=[cell(*place) for place in places],
+        stem=lambda x: tally.run(readable.stem, x, 3 * width, NORM),
+        cells=[cell(*place) for _, *place in places],
         classifier=lambda maps: tally.join(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
     )
     cnn.MicroGraph.compute(graph, Shape((3, *size)), network)

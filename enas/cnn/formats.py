@@ -14,6 +14,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from enas.cnn.macro import MacroNetwork
@@ -21,7 +22,7 @@ from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.errors import UserError
 from enas.search.formats import Format, genotype, integers, joined, unzipped, with_only, with_output, zipped
 
-# The numbers and names of operations belong to each published format; the order of MACRO_OPERATIONS is our own.
+# The operations of each published format, in the order of its numbers; the order of MACRO_OPERATIONS is our own.
 ENAS_MACRO_OPERATIONS = ("conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3")
 ENAS_MICRO_OPERATIONS = ("sep3x3", "sep5x5", "avg3x3", "max3x3", "identity")
 DARTS_OPERATIONS = {
@@ -34,23 +35,18 @@ DARTS_OPERATIONS = {
 GENOTYPE_PARTS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
-def _read_macro(text: str) -> MacroNetwork:
-    return MacroNetwork.decode(integers(text), ENAS_MACRO_OPERATIONS)
+def _read_macro(text: str, shift: int = 0) -> MacroNetwork:
+    """Read a network in which digit j of a layer is the skip from layer j + shift."""
+    network = MacroNetwork.decode(integers(text), ENAS_MACRO_OPERATIONS)
+    return replace(network, skips=tuple(tuple(digit + shift for digit in digits) for digits in network.skips))
 
 
-def _write_macro(network: MacroNetwork) -> str:
-    return joined(network.encode(ENAS_MACRO_OPERATIONS))
-
-
-def _shifted(network: MacroNetwork, by: int) -> MacroNetwork:
-    return replace(network, skips=tuple(tuple(label + by for label in labels) for labels in network.skips))
-
-
-def _write_macro_code(network: MacroNetwork) -> str:
+def _write_macro(network: MacroNetwork, shift: int = 0) -> str:
     for layer, skips in zip(network.layers, network.skips, strict=True):
-        if layer - 1 in skips and layer > 0:
-            raise UserError(f"layer {layer} skips from layer {layer - 1}, for which this format has no digit")
-    return _write_macro(_shifted(network, 1))
+        if layer + shift in skips:
+            raise UserError(f"layer {layer} skips from layer {layer + shift}, for which this format has no digit")
+    digits = tuple(tuple(label - shift for label in labels) for labels in network.skips)
+    return joined(replace(network, skips=digits).encode(ENAS_MACRO_OPERATIONS))
 
 
 def _read_micro(text: str) -> MicroNetwork:
@@ -94,7 +90,7 @@ def _write_darts(network: MicroNetwork) -> str:
 
 MACRO_FORMATS = {
     "enas_macro": Format(MacroNetwork, _read_macro, _write_macro),
-    "enas_macro_code": Format(MacroNetwork, lambda text: _shifted(_read_macro(text), -1), _write_macro_code),
+    "enas_macro_code": Format(MacroNetwork, partial(_read_macro, shift=-1), partial(_write_macro, shift=-1)),
 }
 MICRO_FORMATS = {
     "enas_micro": Format(MicroNetwork, _read_micro, _write_micro),

@@ -1,14 +1,15 @@
-"""How convolutional networks lie in memory, and which calls are fast there: what speed adds to `operations`.
+"""How convolutional networks lie in memory, and which calls are fast there.
 
 Convolutions, most of all the separable ones, are about twice as fast with channels innermost. Gradients must then be
 laid out so too: on slices and expansions, elementwise kernels are many times slower. PyTorch's pools go from pixel to
 pixel, which fills vectors badly with the 12 to 80 channels of a search.
 
-Shapes: B batch, C channels, H and W height and width; a stride makes the latter h and w.
+Shapes: B batch, C channels, H and W height and width, which a stride makes h and w.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ MEMORY_FORMAT = torch.channels_last
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether the calls below are the faster ones."""
+    """Whether the pools below are faster than PyTorch's."""
     return (
         x.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
@@ -31,10 +32,7 @@ def _is_plain(x: Tensor) -> bool:
 
 
 class AvgPool3x3(nn.AvgPool2d):
-    """The average of the pixels around each, those outside the image not counted, as a depthwise convolution."""
-
-    def __init__(self, stride: int):
-        super().__init__(3, stride, padding=1, count_include_pad=False)
+    """The average of the 3×3 pixels around each, those outside the image not counted, as a depthwise convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, h, w]."""
@@ -47,10 +45,7 @@ class AvgPool3x3(nn.AvgPool2d):
 
 
 class MaxPool3x3(nn.MaxPool2d):
-    """The greatest of the pixels around each; without a gradient, by rows and then by columns."""
-
-    def __init__(self, stride: int):
-        super().__init__(3, stride, padding=1)
+    """The greatest of the 3×3 pixels around each; without a gradient, by rows and then by columns."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] to [B, C, h, w]."""
@@ -61,7 +56,7 @@ class MaxPool3x3(nn.MaxPool2d):
 
 
 def _greatest_of_three(x: Tensor, dim: int) -> Tensor:
-    # Each entry and its two neighbours along `dim`.
+    """Return the maximum of each entry and its two neighbours along `dim`."""
     rest = x.shape[dim] - 1
     y = x.clone()
     for mine, its in ((1, 0), (0, 1)):
@@ -78,8 +73,7 @@ class PooledReLU(nn.ReLU):
 
 
 class _ReluOfEverySecondPixel(torch.autograd.Function):
-    # Automatic differentiation of slices gives gradients with another order of channels, on which all that comes
-    # before is many times slower.
+    # The gradient that autograd makes of slices has another layout, on which all earlier parts are many times slower.
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         height, width = x.shape[2:]
@@ -108,12 +102,12 @@ def _memory_format(x: Tensor) -> torch.memory_format:
 
 
 def relu_of_every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The ReLU [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places, and that at odd ones; zeros beyond the edge."""
+    """Return the ReLU [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places and at odd places; zeros beyond the edge."""
     return _ReluOfEverySecondPixel.apply(x)
 
 
 def dense_gradient(x: Tensor) -> Tensor:
-    """`x`, whose gradient is laid out like it: on slices and expansions, elementwise kernels are many times slower."""
+    """Return `x`; its gradient will be laid out like `x` itself."""
     y, layout = x.view_as(x), _memory_format(x)
     if y.requires_grad:
         y.register_hook(lambda grad: grad.contiguous(memory_format=layout))
@@ -121,15 +115,15 @@ def dense_gradient(x: Tensor) -> Tensor:
 
 
 def concatenation(maps: Mapping[int, Tensor]) -> Tensor:
-    """The depth concatenation of maps [B, C, H, W] by label."""
+    """Concatenate maps [B, C, H, W], by label, along the depth."""
     return torch.cat([dense_gradient(x) for x in maps.values()], dim=1)
 
 
 class Sliced(nn.Module):
-    """A 1×1 convolution of the depth concatenation of any of several sources, or a linear layer of it.
+    """The weight of a 1×1 convolution or a linear layer that reads the depth concatenation of any of several sources.
 
-    Each source, of `inputs` channels, has its own slice of the weight, so that one that is not there gets no gradient.
-    `make` makes the layer of all sources, given the number of its inputs.
+    Each source, of `inputs` channels, has its own slice, so that an absent source gets no gradient. `make` makes the
+    layer of all sources, given the number of its inputs.
     """
 
     def __init__(self, sources: Iterable[int], inputs: int, make: Callable[[int], nn.Conv2d | nn.Linear]):
@@ -139,28 +133,24 @@ class Sliced(nn.Module):
         self.slices = nn.ParameterDict({n: nn.Parameter(w.clone()) for n, w in zip(names, slices, strict=True)})
 
     def weight(self, sources: Iterable[int]) -> Tensor:
-        """The weight of the concatenated `sources`."""
+        """Return the weight for the concatenation of these sources."""
         return torch.cat([self.slices[str(source)] for source in sources], dim=1)
 
 
 @contextmanager
 def remembering(*modules: nn.Module) -> Iterator[None]:
     """Inside, each of the modules runs once and then repeats its result: for inputs that stay the same."""
+    results: dict[nn.Module, Tensor] = {}
+
+    def once(module: nn.Module, compute: Callable[[Any], Tensor], x: Any) -> Tensor:
+        if module not in results:
+            results[module] = compute(x)
+        return results[module]
+
     for module in modules:
-        module.forward = _once(module.forward)
+        module.forward = partial(once, module, module.forward)
     try:
         yield
     finally:
         for module in modules:
             del module.forward
-
-
-def _once(compute: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-    results: list[Tensor] = []
-
-    def repeat(x: Any) -> Tensor:
-        if not results:
-            results.append(compute(x))
-        return results[0]
-
-    return repeat

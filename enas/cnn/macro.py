@@ -1,4 +1,4 @@
-"""The macro search space (paper section 2.3): what a whole convolutional network is."""
+"""The macro search space (paper section 2.3): whole convolutional networks."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ STEM = -1
 
 
 def reduction_layers(num_layers: int) -> tuple[int, ...]:
-    """Labels of the layers after which height and width are halved: at one third and two thirds of the depth.
+    """Labels of the layers, at one and two thirds of the depth, after which height and width are halved.
 
-    12 layers: after layers 3 and 7. One layer has no such place, and two have one.
+    In 12 layers these are layers 3 and 7. One layer has no such place, and two layers have one.
     """
     return tuple(count - 1 for count in (num_layers // 3, 2 * num_layers // 3) if count > 0)
 
@@ -28,22 +28,20 @@ class MacroNetwork(Graph):
     """A chain of layers inside the large graph of the search space, with skip connections.
 
     Layer k applies its operation to the output of layer k−1; layer 0 applies it to the stem's. The outputs of the
-    layers it skips from, any of the earlier ones, are concatenated "along their depth dimension and sent to layer k",
-    says the paper. What it leaves open is read as the authors' code has it: they are concatenated with the operation's
-    output, and a 1×1 convolution with batch normalisation brings them back to the layer's number of filters. With no
-    skip, the operation's output is the layer's, with no projection.
+    earlier layers that it skips from are concatenated "along their depth dimension and sent to layer k", says the
+    paper, and leaves the rest open. As in the authors' code, they are concatenated with the operation's output, and a
+    1×1 convolution with batch normalisation brings them back to the layer's number of filters. With no skip, the
+    operation's output is the layer's, with no projection.
 
     When a layer is removed, the next one reads the one before it, no layer skips from it, and the reductions stay.
 
     Attributes:
         operations: the operation of each layer, names from `MACRO_OPERATIONS`.
-        skips: for each layer the labels of the earlier layers whose outputs are joined to its own, increasing.
-            `STEM` among them is the stem's output: no network that is sampled skips from it, but the authors'
-            published one does, as their code reads it.
-        layers: the label of each layer in the large graph, which names its shared weights.
-            Labels increase and start at 0. They are 0 … L−1 unless layers were removed.
-        num_layers: the number of layers L of the large graph, so that the reductions of `reduction_layers` stay
-            where they are when a layer is removed. The number of `operations` when left at 0.
+        skips: for each layer the labels of the earlier layers whose outputs are joined to its own, increasing. `STEM`
+            is the stem's output: no sampled network skips from it, but the authors' published one, in their code, does.
+        layers: the label of each layer in the large graph, which names its shared weights. Labels increase from 0; they
+            are 0 … L−1 unless layers were removed.
+        num_layers: the number of layers L of the large graph, which places the reductions; if 0, that of `operations`.
     """
 
     type_name: ClassVar = "cnn_macro"
@@ -67,9 +65,8 @@ class MacroNetwork(Graph):
         self._check_labels(size)
         last = self.layers[-1]
         if type(self.num_layers) is not int or self.num_layers <= last:
-            raise UserError(
-                f"num_layers is {self.num_layers!r}, but the network has a layer {last}; it must be at least {last + 1}"
-            )
+            rule = f"but the network has a layer {last}; it must be at least {last + 1}"
+            raise UserError(f"num_layers is {self.num_layers!r}, {rule}")
         if len(skips) != size:
             raise UserError(f"a network of {size} layers needs {size} lists of skips, not {len(skips)}")
         for position, (layer, labels) in enumerate(zip(self.layers, skips, strict=True)):
@@ -83,7 +80,7 @@ class MacroNetwork(Graph):
 
     @property
     def nodes(self) -> tuple[int, ...]:
-        """The labels of the layers, which are this graph's nodes."""
+        """The labels of the layers."""
         return self.layers
 
     @property
@@ -92,10 +89,10 @@ class MacroNetwork(Graph):
         return any(STEM in skips for skips in self.skips)
 
     def encode(self, operations: Sequence[str] = MACRO_OPERATIONS) -> tuple[int, ...]:
-        """The authors' L(L+1)/2 integers: for each layer its operation, then 0 or 1 for each earlier layer.
+        """Return the authors' L(L+1)/2 integers: for each layer its operation, then 0 or 1 for each earlier layer.
 
-        UserError when an operation is not among `operations`, whose index encodes it, when layers were removed (the
-        integers cannot say which), or when a layer skips from the stem.
+        UserError if an operation is not among `operations`, whose index encodes it, if layers were removed (the
+        integers cannot say which), or if a layer skips from the stem.
         """
         if self.layers != tuple(range(self.num_layers)):
             raise UserError("a network with removed layers has no encoding")
@@ -109,7 +106,7 @@ class MacroNetwork(Graph):
 
     @classmethod
     def decode(cls, decisions: Sequence[int], operations: Sequence[str] = MACRO_OPERATIONS) -> "MacroNetwork":
-        """The network that `encode` maps to `decisions`; UserError when the integers do not make one."""
+        """Return the network that `encode` maps to `decisions`; UserError if the integers do not make one."""
         decisions = cls._integers(decisions)
         num_layers = (math.isqrt(8 * len(decisions) + 1) - 1) // 2
         if num_layers * (num_layers + 1) // 2 != len(decisions):

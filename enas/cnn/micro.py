@@ -29,7 +29,7 @@ class Edge(NamedTuple):
         return "_".join(map(str, self))
 
     def stride(self, of_cell: int) -> int:
-        """The operation's stride in a cell of stride `of_cell`, which only operations on cell inputs have."""
+        """Return the operation's stride in a cell of stride `of_cell`, which only operations on cell inputs have."""
         return of_cell if self.source in CELL_INPUTS else 1
 
 
@@ -40,16 +40,16 @@ class MicroCell(Cell):
     Labels 0 and 1 are the cell's inputs, the outputs of the two cells before it, the older one first; node k has label
     k+2. The output of a node is operations[k][0](inputs[k][0]) + operations[k][1](inputs[k][1]).
 
-    When a node is removed, a node that read it as its first input reads its first input, and as its second input its
-    second, so that what both of them brought stays in the cell.
+    When a node is removed, a node that read it as its first input reads its first input instead, and a node that read
+    it as its second input its second, so that both stay in the cell.
 
     Attributes:
-        inputs: the pair of labels that each node reads, B pairs; both may be the same.
-        operations: the pair of operations applied to them, B pairs of names from `MICRO_OPERATIONS`.
+        inputs: B pairs of the labels that a node reads; both may be the same.
+        operations: B pairs of the operations applied to these, names from `MICRO_OPERATIONS`.
         cell_output: "loose_ends" concatenates, along the depth, the nodes that no node reads (the paper);
             "all" concatenates all nodes, as DARTS does. A cell input is never concatenated.
-        nodes: the label of each node in the large graph, which names its shared weights.
-            Labels increase. They are 2 … B+1 unless nodes were removed.
+        nodes: the label of each node in the large graph, which names its shared weights. Labels increase; they are
+            2 … B+1 unless nodes were removed.
     """
 
     type_name: ClassVar = "cnn_micro_cell"
@@ -72,9 +72,9 @@ class MicroCell(Cell):
         self._check_labels(size)
         known = CELL_INPUTS
         for node, inputs, names in zip(self.nodes, pairs, operations, strict=True):
-            if len(inputs) != 2 or len(names) != 2:
-                counts = f"{len(inputs)} and {len(names)}"
-                raise UserError(f"node {node} needs two inputs and two operations, not {counts}")
+            counts = len(inputs), len(names)
+            if counts != (2, 2):
+                raise UserError(f"node {node} needs two inputs and two operations, not {counts[0]} and {counts[1]}")
             for label in inputs:
                 if type(label) is not int or label not in known:
                     where = "neither a cell input (0, 1) nor an earlier node of the cell"
@@ -97,9 +97,9 @@ class MicroCell(Cell):
         )
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
-        """The authors' 4B integers: first input, first operation, second input, second operation of each node.
+        """Return the authors' 4B integers: first input, first operation, second input, second operation of each node.
 
-        UserError when an operation is not among `operations`, or nodes were removed (the integers cannot say which).
+        UserError if an operation is not among `operations`, or if nodes were removed (the integers cannot say which).
         """
         self.check_numbered("encoding")
         check_encodable({edge.operation for edge in self.edges}, operations)
@@ -107,31 +107,24 @@ class MicroCell(Cell):
 
     @classmethod
     def decode(
-        cls,
-        decisions: Sequence[int],
-        operations: Sequence[str] = MICRO_OPERATIONS,
-        cell_output: str = "loose_ends",
+        cls, decisions: Sequence[int], operations: Sequence[str] = MICRO_OPERATIONS, cell_output: str = "loose_ends"
     ) -> "MicroCell":
-        """The cell that `encode` maps to `decisions`; UserError when the integers do not make one."""
+        """Return the cell that `encode` maps to `decisions`; UserError if the integers do not make one."""
         decisions = cls._integers(decisions)
         if len(decisions) % 4:
             raise UserError(f"a cell is four integers a node; got {len(decisions)}")
         names = [cls._named(code, operations) for code in decisions[1::2]]
-        return cls(
-            tuple(zip(decisions[0::4], decisions[2::4], strict=True)),
-            tuple(zip(names[0::2], names[1::2], strict=True)),
-            cell_output,
-        )
+        pairs = (tuple(zip(each[0::2], each[1::2], strict=True)) for each in (decisions[0::2], names))
+        return cls(*pairs, cell_output)
 
     def replace_part(self, part: str, node: int | None = None) -> "MicroCell":
         """As `Graph.replace_part`, for both operations of a node."""
         return super().replace_part((part, part), node)
 
     def renumber(self) -> "MicroCell":
-        """The same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
+        """Return the same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
         labels = CELL_INPUTS + self.nodes
-        inputs = tuple((labels.index(first), labels.index(second)) for first, second in self.inputs)
-        return replace(self, inputs=inputs, nodes=())
+        return replace(self, inputs=tuple(tuple(map(labels.index, pair)) for pair in self.inputs), nodes=())
 
     def _bridged(self, node: int, position: int) -> dict[str, Any]:
         one, other = self.inputs[position]
@@ -141,13 +134,11 @@ class MicroCell(Cell):
 
 @dataclass(frozen=True)
 class MicroNetwork(Architecture):
-    """The two cells that a network of the micro space is built of.
-
-    A node of the network is named by the cell and its label in it: ("normal", 3).
+    """The two cells that a network of the micro space is built of; a node is named by its cell, too: ("normal", 3).
 
     Attributes:
         normal: the cell that keeps height and width.
-        reduction: the cell that halves them: its operations on the cell's inputs have stride 2.
+        reduction: the cell that halves height and width: its operations on the cell's inputs have stride 2.
     """
 
     type_name: ClassVar = "cnn_micro"
@@ -176,11 +167,11 @@ class MicroNetwork(Architecture):
 
     @property
     def nodes(self) -> tuple[tuple[str, int], ...]:
-        """Pairs of a cell's name and a label."""
+        """All nodes: pairs of a cell's name and a label."""
         return tuple((name, node) for name, cell in self.cells.items() for node in cell.nodes)
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
-        """The integers of both cells, see `MicroCell.encode`; UserError when one has none or they differ in size."""
+        """Return the integers of both cells, see `MicroCell.encode`; UserError if the cells differ in size."""
         if self.normal.num_blocks != self.reduction.num_blocks:
             sizes = f"{self.normal.num_blocks} and {self.reduction.num_blocks}"
             raise UserError(f"a network of cells of {sizes} nodes has no encoding; both must have as many")
@@ -188,17 +179,13 @@ class MicroNetwork(Architecture):
 
     @classmethod
     def decode(
-        cls,
-        decisions: Sequence[int],
-        operations: Sequence[str] = MICRO_OPERATIONS,
-        cell_output: str = "loose_ends",
+        cls, decisions: Sequence[int], operations: Sequence[str] = MICRO_OPERATIONS, cell_output: str = "loose_ends"
     ) -> "MicroNetwork":
-        """The network that `encode` maps to `decisions`; UserError when the integers do not make one."""
+        """Return the network that `encode` maps to `decisions`; UserError if the integers do not make one."""
         if len(decisions) % 8:
             raise UserError(f"a network is two cells of four integers a node; got {len(decisions)} integers")
         half = len(decisions) // 2
-        cells = (MicroCell.decode(part, operations, cell_output) for part in (decisions[:half], decisions[half:]))
-        return cls(*cells)
+        return cls(*(MicroCell.decode(part, operations, cell_output) for part in (decisions[:half], decisions[half:])))
 
     def replace_part(self, part: str, node: tuple[str, int] | None = None) -> "MicroNetwork":
         """As `MicroCell.replace_part`; a node is a pair of a cell's name and a label."""
@@ -208,7 +195,7 @@ class MicroNetwork(Architecture):
         return replace(self, **{name: self.cells[name].replace_part(part, label)})
 
     def remove_node(self, node: tuple[str, int]) -> "MicroNetwork":
-        """A copy without `node` (a pair of a cell's name and a label), see `MicroCell.remove_node`."""
+        """As `MicroCell.remove_node`; a node is a pair of a cell's name and a label."""
         name, label = self._known(node)
         try:
             return replace(self, **{name: self.cells[name].remove_node(label)})
@@ -216,7 +203,7 @@ class MicroNetwork(Architecture):
             raise UserError(f"{name} cell: {error}") from None
 
     def renumber(self) -> "MicroNetwork":
-        """The same network with labels 2 … B+1 in each cell, for training it from scratch after nodes were removed."""
+        """As `MicroCell.renumber`, for both cells."""
         return MicroNetwork(self.normal.renumber(), self.reduction.renumber())
 
     def _known(self, node: tuple[str, int]) -> tuple[str, int]:
@@ -252,5 +239,5 @@ class MicroSpace(NamedSpace[MicroNetwork]):
 
 
 def _swap_inner(decisions: Sequence[int]) -> list[int]:
-    """From input, operation, input, operation of each node to its inputs, then its operations; and back."""
+    """Turn input, operation, input, operation of each node into its inputs, then its operations, and back."""
     return [decisions[index + offset] for index in range(0, len(decisions), 4) for offset in (0, 2, 1, 3)]

@@ -1,155 +1,174 @@
-"""What a convolutional network of either search space computes.
+"""The convolutional models of both search spaces (paper sections 2.3, 2.4, 3.2).
 
-`enas.cnn.shared` builds these graphs with the weights of every choice, `enas.cnn.scratch` with those of one network.
+A graph is what networks compute. A shared model is a graph with one set of weights ω for every network of its space.
+Each choice has its own parameters, so that a choice that was not sampled gets no gradient, and so no weight decay and
+no update. Batches are normalised by their own statistics, in evaluation too. The model of one network, to be trained
+from scratch, has the weights of its own choices, under their names in the shared model, and running averages of its
+batch statistics.
 
 Shapes: B batch, C channels, H and W height and width.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from enas.cnn.layout import remembering
-from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
-from enas.cnn.micro import CELL_INPUTS, Edge, MicroCell, MicroNetwork
-from enas.cnn.network import Norm, carried, cell_places
+from enas.cnn import operations as parts
+from enas.cnn.layout import Sliced, remembering
+from enas.cnn.macro import STEM, MacroNetwork
+from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, Edge, MicroCell, MicroNetwork
+from enas.cnn.network import Norm, cell_places, convolution, macro_layers, stem
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.cnn.operations import (
-    CellInput,
-    FactorisedReduction,
-    Join,
-    SlicedClassifier,
-    classifier,
-    drop_path,
-    macro_operation,
-    micro_operation,
-    stem,
-)
-
-
-class MacroChoices(NamedTuple):
-    """Which weights a `MacroGraph` has.
-
-    Layer by layer: the operations it may apply, the earlier layers it may skip from, and, if a reduction follows it,
-    those whose outputs are reduced there.
-    """
-
-    num_layers: int  # L, which says where the reductions are
-    operations: Mapping[int, Sequence[str]]
-    skips: Mapping[int, Sequence[int]]
-    carried: Mapping[int, Sequence[int]]
-
-    @classmethod
-    def all(cls, num_layers: int) -> "MacroChoices":
-        """Every choice of the macro space with `num_layers` layers."""
-        operations = dict.fromkeys(range(num_layers), tuple(MACRO_OPERATIONS))
-        carried = {layer: range(layer + 1) for layer in reduction_layers(num_layers)}
-        return cls(num_layers, operations, {layer: range(layer) for layer in operations}, carried)
-
-    @classmethod
-    def of(cls, network: MacroNetwork) -> "MacroChoices":
-        """The choices that `network` made."""
-        skips = dict(zip(network.layers, network.skips, strict=True))
-        operations = {layer: (name,) for layer, name in zip(network.layers, network.operations, strict=True)}
-        reduced = {layer: carried(skips, layer) for layer in reduction_layers(network.num_layers)}
-        return cls(network.num_layers, operations, skips, reduced)
-
-
-class MacroLayer(nn.Module):
-    """An operation, then a `Join` with earlier layers' outputs and ReLU (paper, appendix on the macro space)."""
-
-    def __init__(self, label: int, operations: Sequence[str], skips: Sequence[int], channels: int, norm: Norm):
-        super().__init__()
-        self.label = label
-        self.operations = nn.ModuleDict({name: macro_operation(name, channels, norm) for name in operations})
-        self.join = Join((*skips, label), channels, norm) if skips else None
-
-    def forward(self, x: Tensor, operation: str, skipped: Mapping[int, Tensor]) -> Tensor:
-        """The output [B, C, H, W] for `x` and the `skipped` outputs of earlier layers, by label, all of that shape."""
-        output = self.operations[operation](x)
-        if not skipped:
-            return output
-        return F.relu_(self.join({**skipped, self.label: output}))
+from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
+from enas.errors import UserError
+from enas.search.precision import at_least_float32
 
 
 class MacroGraph(nn.Module):
     """The macro space (paper section 2.3): a stem, L layers, two reductions, and a classifier.
 
-    A reduction halves the outputs of all earlier layers that are still to be read. `widths` are C before the first
-    reduction, between the two, and after the second.
+    A layer is an operation, then a `Join` with earlier layers' outputs and ReLU (appendix on the macro space). A
+    reduction halves the outputs of all earlier layers that are still to be read.
+
+    Args:
+        most: a network with every skip that there are weights for.
+        operations: names of the operations that every layer has; if there are none, each has its own in `most`.
+        widths: C before the first reduction, between the two, and after the second.
     """
 
-    def __init__(self, num_classes: int, choices: MacroChoices, widths: Sequence[int], dropout: float, norm: Norm):
+    def __init__(
+        self, num_classes: int, most: MacroNetwork, operations: list[str], widths: list[int], dropout: float, norm: Norm
+    ):
         super().__init__()
         self.stem = stem(widths[0], norm)
         self.layers = nn.ModuleDict()
         self.reductions = nn.ModuleDict()
         stage = 0
-        for layer in range(choices.num_layers):
-            if layer in choices.operations:
-                parts = choices.operations[layer], choices.skips[layer]
-                self.layers[str(layer)] = MacroLayer(layer, *parts, widths[stage], norm)
-            if layer in choices.carried:
-                self.reductions[str(layer)] = nn.ModuleDict(
-                    {str(s): FactorisedReduction(*widths[stage : stage + 2], norm) for s in choices.carried[layer]}
-                )
+        for layer, operation, skips, reduced in macro_layers(vars(most)):
+            if operation:
+                names, width = operations or [operation], widths[stage]
+                made = nn.ModuleDict({name: parts.macro_operation(name, width, norm) for name in names})
+                join = {"join": parts.Join((*skips, layer), width, norm)} if skips else {}
+                self.layers[str(layer)] = nn.ModuleDict({"operations": made, **join})
+            if reduced:
+                pair = widths[stage : stage + 2]
+                reductions = {str(label): parts.FactorisedReduction(*pair, norm) for label in reduced}
+                self.reductions[str(layer)] = nn.ModuleDict(reductions)
                 stage += 1
-        self.classifier = classifier(widths[stage], num_classes, dropout)
+        self.classifier = parts.classifier(widths[stage], num_classes, dropout)
 
     def remembering(self) -> AbstractContextManager[None]:
         """Inside, all networks are given the same images and compute only once what they have in common."""
         return remembering(self.stem)
 
     def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
-        choices = MacroChoices.of(network)
+        """Return logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
         x = self.stem(images)
         outputs = {STEM: x}  # by label, at the present size
-        for layer in range(choices.num_layers):
-            if layer in choices.operations:
-                skipped = {label: outputs[label] for label in choices.skips[layer]}
-                x = outputs[layer] = self.layers[str(layer)](x, *choices.operations[layer], skipped)
-            if layer in choices.carried:
+        for layer, operation, skips, reduced in macro_layers(vars(network)):
+            if operation:
+                module = self.layers[str(layer)]
+                x = module["operations"][operation](x)
+                if skips:
+                    skipped = {label: outputs[label] for label in skips}
+                    x = F.relu_(module["join"]({**skipped, layer: x}))
+                outputs[layer] = x
+            if reduced:
                 reduce = self.reductions[str(layer)]
-                outputs = {label: reduce[str(label)](outputs[label]) for label in choices.carried[layer]}
-                x = outputs[max(outputs)]
+                outputs = {label: reduce[str(label)](outputs[label]) for label in reduced}
+                x = outputs[reduced[-1]]
         return self.classifier(x)
 
 
+class SharedMacroCNN(MacroGraph):
+    """An image classifier whose layers' operations and skip connections are an argument.
+
+    At the start a layer's channels mean the same to every reader, whichever operation made them. Squeezing convolutions
+    and joins begin as the identity, so that a join is the sum; the reductions at one place begin with the same weights.
+    If these were random, operations would read others' channels in random order, and learn much later.
+    """
+
+    def __init__(self, num_classes: int, config: MacroConfig):
+        skips = tuple(tuple(range(layer)) for layer in range(config.num_layers))
+        most = MacroNetwork(tuple(MACRO_OPERATIONS[:1] * len(skips)), skips)
+        widths = [config.channels] * 3
+        super().__init__(num_classes, most, MACRO_OPERATIONS, widths, config.cnn_dropout, parts.BATCH_STATISTICS)
+        self.num_layers = config.num_layers
+        align_slices(self)
+        for layer in self.layers.values():
+            for operation in layer["operations"].values():
+                nn.init.dirac_(operation[0].weight)
+        for place in self.reductions.values():
+            first, *others = place.values()
+            for reduction in others:
+                reduction.load_state_dict(first.state_dict())
+
+    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if it has another number of layers."""
+        if network.num_layers != self.num_layers:
+            raise UserError(f"the network has {network.num_layers} layers, but the shared model has {self.num_layers}")
+        return self.compute(images, network)
+
+
+@torch.no_grad()
+def align_slices(model: nn.Module) -> None:
+    """Let each `Sliced` begin with equal weights for all its sources: the identity, if the number of channels stays."""
+    for sliced in (module for module in model.modules() if isinstance(module, Sliced)):
+        first, *others = sliced.slices.values()
+        if first.dim() == 4 and first.shape[0] == first.shape[1]:
+            nn.init.dirac_(first)
+        for weight in others:
+            weight.copy_(first)
+
+
+class MacroCNN(MacroGraph):
+    """One network of the macro space; its channels double at each reduction."""
+
+    def __init__(self, network: MacroNetwork, num_classes: int, config: ScratchCNNConfig):
+        super().__init__(num_classes, network, [], config.widths, config.dropout, parts.RUNNING_AVERAGES)
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] for images [B, 3, H, W]."""
+        return self.compute(images, self.network)
+
+    def loss(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], and the logits, whatever the `progress` of training."""
+        logits = at_least_float32(self(images))
+        return F.cross_entropy(logits, labels), logits
+
+
 class CellChoices(NamedTuple):
-    """Which weights a `Cell` has: the operations it may apply, and the nodes that may be concatenated."""
+    """Which weights a `Cell` has: edges that networks may have, and nodes that may be concatenated."""
 
     edges: Sequence[Edge]
     output_nodes: Sequence[int]
 
-    @classmethod
-    def all(cls, num_blocks: int) -> "CellChoices":
-        """Every choice of a cell of `num_blocks` nodes."""
-        nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + num_blocks)
-        places = [(node, slot, source) for node in nodes for slot in (0, 1) for source in range(node)]
-        return cls([Edge(*place, operation) for place in places for operation in MICRO_OPERATIONS], nodes)
+
+Choices = CellChoices | MicroCell  # a MicroCell has its own edges and output nodes only
 
 
 def _inputs_read(edges: Sequence[Edge]) -> list[int]:
     return [label for label in CELL_INPUTS if any(edge.source == label for edge in edges)]
 
 
-Maps = Mapping[int, Tensor]  # what is concatenated along the depth: maps [B, C, H, W] by label
+Maps = Mapping[int, Tensor]  # maps [B, C, H, W] by label, which are concatenated along the depth
 
 
 class Cell(nn.Module):
     """A cell of the micro space (paper section 2.4): each node adds two operations on two earlier labels.
 
-    Its output is the concatenation of its loose ends. Each of the next two cells brings that to C channels by a
-    `CellInput`, as the authors' final network does; their search has one convolution on the way out instead. Every edge
-    has its own weights, as in the authors' code; the paper leaves it open.
+    Each of the next two cells brings the output to C channels by a `CellInput`, as the authors' final network does;
+    their search has one convolution on the way out instead. Every edge has its own weights, as in the authors' code;
+    the paper leaves it open.
 
     Args:
-        calibrations: for each cell input what brings it to C channels and to the size of the other.
-        stride: of the operations on cell inputs; 2 makes it a reduction cell.
+        calibrations: for each cell input the module that brings it to C channels and to the size of the other.
+        stride: the stride of the operations on cell inputs; 2 makes it a reduction cell.
 
     Attributes:
         drop_path: the probability of dropping the result of an operation other than identity.
@@ -157,22 +176,15 @@ class Cell(nn.Module):
 
     drop_path = 0.0
 
-    def __init__(
-        self,
-        choices: CellChoices | MicroCell,
-        calibrations: Sequence[CellInput],
-        channels: int,
-        stride: int,
-        norm: Norm,
-    ):
+    def __init__(self, choices: Choices, calibrations: Sequence[nn.Module], channels: int, stride: int, norm: Norm):
         super().__init__()
         self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(choices.edges)})
         self.edges = nn.ModuleDict()
         for edge in choices.edges:
-            self.edges[edge.key] = micro_operation(edge.operation, channels, edge.stride(stride), norm)
+            self.edges[edge.key] = parts.micro_operation(edge.operation, channels, edge.stride(stride), norm)
 
     def forward(self, older: Maps, previous: Maps, cell: MicroCell) -> Maps:
-        """The output of `cell`, from those of the two cells before it."""
+        """Return the output of `cell`, given the outputs of the two cells before it."""
         edges = cell.edges
         inputs = (older, previous)
         maps = {label: self.calibrations[str(label)](inputs[label]) for label in _inputs_read(edges)}
@@ -181,9 +193,9 @@ class Cell(nn.Module):
         return {label: maps[label] for label in cell.output_nodes}
 
     def result(self, edge: Edge, x: Tensor) -> Tensor:
-        """The operation of `edge` on `x`, or zeros if its path is dropped."""
+        """Apply the operation of `edge` to `x`; the result is zeros if its path is dropped."""
         output = self.edges[edge.key](x)
-        return output if edge.operation == "identity" else drop_path(output, self.drop_path, self.training)
+        return output if edge.operation == "identity" else parts.drop_path(output, self.drop_path, self.training)
 
 
 class MicroGraph(nn.Module):
@@ -194,41 +206,107 @@ class MicroGraph(nn.Module):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        normal: CellChoices | MicroCell,
-        reduction: CellChoices | MicroCell,
-        num_layers: int,
-        channels: int,
-        dropout: float,
-        norm: Norm,
+        self, num_classes: int, cells: dict[str, Choices], num_layers: int, channels: int, dropout: float, norm: Norm
     ):
         super().__init__()
         self.places = [*cell_places(num_layers, channels)]
         self.stem = stem(3 * channels, norm)
-        older = previous = ((STEM,), 3 * channels)  # labels of what is concatenated, and the channels of each
+        older = previous = ((STEM,), 3 * channels)  # labels of the maps that are concatenated, and channels of each
         self.cells = nn.ModuleList()
-        for width, stride, halve in self.places:
-            calibrations = CellInput(*older, width, norm, halve), CellInput(*previous, width, norm, halve=False)
-            choices = reduction if stride == 2 else normal
-            self.cells.append(Cell(choices, calibrations, width, stride, norm))
-            older, previous = previous, (choices.output_nodes, width)
-        self.classifier = SlicedClassifier(*previous, num_classes, dropout, norm)
+        for name, width, stride, halve in self.places:
+            calibrations = [parts.CellInput(*older, width, norm, halve), parts.CellInput(*previous, width, norm, False)]
+            self.cells.append(Cell(cells[name], calibrations, width, stride, norm))
+            older, previous = previous, (cells[name].output_nodes, width)
+        self.classifier = parts.SlicedClassifier(*previous, num_classes, dropout, norm)
 
     def remembering(self) -> AbstractContextManager[None]:
-        """As `MacroGraph.remembering`, for the stem and what the first two cells make of it."""
+        """As `MacroGraph.remembering`, for the stem and the inputs that the first two cells make of it."""
         places = zip(self.cells, (CELL_INPUTS, CELL_INPUTS[:1]), strict=False)
-        parts = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
-        return remembering(self.stem, *parts)
+        inputs = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
+        return remembering(self.stem, *inputs)
 
     def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Maps]:
-        """Logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]; and the maps [B, 4C,
-        ⌈H/4⌉, ⌈W/4⌉] that the second reduction cell concatenates.
-        """
+        """As `MacroGraph.compute`, and the maps [B, 4C, ⌈H/4⌉, ⌈W/4⌉] that the second reduction cell concatenates."""
         older = previous = {STEM: self.stem(images)}
-        for module, (_, stride, _) in zip(self.cells, self.places, strict=True):
-            cell = network.reduction if stride == 2 else network.normal
-            older, previous = previous, module(older, previous, cell)
-            if stride == 2:
+        for module, (name, *_) in zip(self.cells, self.places, strict=True):
+            older, previous = previous, module(older, previous, network.cells[name])
+            if name == "reduction":
                 reduced = previous
         return self.classifier(previous), reduced
+
+
+class SharedMicroCNN(MicroGraph):
+    """An image classifier whose normal and reduction cell are an argument. Each of its cells has its own weights.
+
+    Channels mean the same at the start, as in `SharedMacroCNN`: the 1×1 convolutions of separable ones begin as the
+    identity, and an operation begins with the same weights on every edge of a cell.
+    """
+
+    def __init__(self, num_classes: int, config: MicroConfig):
+        nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + config.cnn_num_blocks)
+        places = [(node, slot, source) for node in nodes for slot in (0, 1) for source in range(node)]
+        choices = CellChoices([Edge(*place, name) for place in places for name in MICRO_OPERATIONS], nodes)
+        sizes = config.num_layers, config.channels, config.cnn_dropout
+        super().__init__(num_classes, dict.fromkeys(CELL_NAMES, choices), *sizes, parts.BATCH_STATISTICS)
+        self.last_node = nodes[-1]
+        align_slices(self)
+        for cell in self.cells:
+            first: dict[tuple[str, bool], dict[str, Any]] = {}
+            for edge in choices.edges:
+                operation = cell.edges[edge.key]
+                for module in operation.modules():
+                    if isinstance(module, nn.Conv2d) and module.weight.shape[:2] == (module.out_channels,) * 2:
+                        nn.init.dirac_(module.weight)
+                kind = (edge.operation, edge.source in CELL_INPUTS)  # these may have another stride
+                operation.load_state_dict(first.setdefault(kind, operation.state_dict()))
+
+    def forward(self, images: Tensor, network: MicroNetwork) -> Tensor:
+        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if this model lacks one of its nodes."""
+        for name, cell in network.cells.items():
+            if (node := cell.nodes[-1]) > self.last_node:
+                raise UserError(f"the {name} cell has node {node}, but the shared model has nodes 2 … {self.last_node}")
+        return self.compute(images, network)[0]
+
+
+class MicroCNN(MicroGraph):
+    """One pair of cells of the micro space, as a network with an auxiliary head at two thirds of its depth.
+
+    The authors' published pair has 3.73 million parameters at 15 layers and 36 channels, without the head. The paper
+    has 4.6; the network that the authors' code builds has 3.89, with a second 1×1 convolution on the newer cell input.
+
+    The head reads the output of the second reduction cell and is used in training only.
+    """
+
+    def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
+        sizes = config.scratch_cnn_num_layers, config.channels, config.dropout
+        super().__init__(num_classes, network.cells, *sizes, parts.RUNNING_AVERAGES)
+        self.network = network
+        self.config = config
+        self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] for images [B, 3, H, W]."""
+        return self.compute(images, self.network)[0]
+
+    def loss(self, images: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Mean cross-entropy in nats of `labels` [B], plus the weighted one of the auxiliary head; and the logits.
+
+        Drop path grows with the `progress` of training, 0 … 1, and from the first cell to the last, as the authors do.
+        """
+        for depth, cell in enumerate(self.cells, start=1):
+            cell.drop_path = self.config.scratch_cnn_drop_path * depth / len(self.cells) * progress
+        logits, reduced = self.compute(images, self.network)
+        auxiliary = at_least_float32(self.auxiliary_head(torch.cat([*reduced.values()], dim=1)))
+        logits, weight = at_least_float32(logits), self.config.scratch_cnn_auxiliary_weight
+        return F.cross_entropy(logits, labels) + weight * F.cross_entropy(auxiliary, labels), logits
+
+
+def auxiliary_head(inputs: int, num_classes: int) -> nn.Sequential:
+    """Make a small classifier of maps [B, inputs, H, W] (Szegedy et al. 2015, section 5).
+
+    The pool makes 2×2 maps from any H and W; the first linear layer is a convolution over the whole of them.
+    """
+    whole = nn.Linear(128 * 2 * 2, 768, bias=False)
+    nn.init.kaiming_normal_(whole.weight, nonlinearity="relu")
+    maps = [nn.ReLU(), nn.AdaptiveAvgPool2d(2), convolution(inputs, 128, 1), nn.BatchNorm2d(128), nn.ReLU()]
+    return nn.Sequential(*maps, nn.Flatten(), whole, nn.BatchNorm1d(768), nn.ReLU(), nn.Linear(768, num_classes))

@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HERE = Path(__file__).resolve().parent
-STEM = -1  # the label of the stem's output among those of layers
+STEM = -1  # the label of the stem's output among the labels of layers
 
-Norm = Callable[[int], nn.Module]  # makes the normalisation of so many channels
+Norm = Callable[[int], nn.Module]  # given the number of channels, makes their normalisation
 
 
 def read(folder: Path = HERE) -> dict[str, Any]:
-    """The contents of an exported folder's config.json, and those of its architecture.json as "architecture"."""
+    """Return the contents of an exported folder's config.json, with architecture.json's as "architecture"."""
     names = ("config.json", "architecture.json")
     config, architecture = (json.loads((folder / name).read_text(encoding="utf-8")) for name in names)
     return {**config, "architecture": architecture}
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution that keeps height and width, except for the stride."""
+    """Make a convolution that keeps height and width, except for the stride."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     return conv
 
 
+def stem(channels: int, norm: Norm) -> nn.Sequential:
+    """Make `channels` maps of an image's three colours."""
+    return nn.Sequential(convolution(3, channels, 3), norm(channels))
+
+
 def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """A convolution of each channel alone, then a 1×1 convolution across channels."""
-    return nn.Sequential(
-        convolution(channels, channels, kernel, stride, groups=channels), convolution(channels, channels, 1)
-    )
+    """Make a convolution of each channel alone, then a 1×1 convolution across channels."""
+    depthwise = convolution(channels, channels, kernel, stride, groups=channels)
+    return nn.Sequential(depthwise, convolution(channels, channels, 1))
 
 
 Pools = Mapping[str, Callable[[int], nn.Module]]  # by name; they take the stride
@@ -57,7 +62,7 @@ CONVOLUTIONS: Convolutions = {
 
 
 class Reduction(nn.Module):
-    """Half the height and width: 1×1 convolutions of every second pixel, and of those between them."""
+    """Half the height and width: 1×1 convolutions of every second pixel, and of the pixels between them."""
 
     def __init__(self, inputs: int, outputs: int, norm: Norm):
         super().__init__()
@@ -93,7 +98,7 @@ class Classifier(nn.Module):
         return nn.BatchNorm2d(channels, track_running_stats=not self.config["batch_statistics"])
 
     def features(self, images: Tensor) -> Tensor:
-        """What the classifier reads, [B, C]."""
+        """Return what the classifier reads, [B, C]."""
         return F.relu(self.maps(images)).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -102,7 +107,7 @@ class Classifier(nn.Module):
 
 
 class MacroNetwork(Classifier):
-    """A chain of layers, which may join their output with those of earlier layers; see `Classifier`.
+    """A chain of layers, which may join their output with outputs of earlier layers; see `Classifier`.
 
     `channels` are those before the first reduction, between the two, and after the second.
     """
@@ -116,64 +121,69 @@ class MacroNetwork(Classifier):
         found: Mapping[str, Any] | None = None,
     ):
         super().__init__(found, num_classes=num_classes, channels=channels, dropout=dropout)
-        network, norm = self.config["architecture"], self.new_norm
-        widths = iter(self.config["channels"])
+        norm, widths = self.new_norm, iter(self.config["channels"])
         width = next(widths)
-        self.num_layers: int = network["num_layers"]
-        self.skips: dict[int, list[int]] = dict(zip(network["layers"], network["skips"], strict=True))
-        operations = dict(zip(network["layers"], network["operations"], strict=True))
-        self.stem = nn.Sequential(convolution(3, width, 3), norm(width))
-        for layer in range(self.num_layers):
-            if layer in operations:
-                self.add_module(f"layer{layer}", macro_operation(operations[layer], width, norm))
-                if self.skips[layer]:
-                    join = convolution((len(self.skips[layer]) + 1) * width, width, 1)
-                    self.add_module(f"join{layer}", nn.Sequential(join, norm(width)))
-            if carried := self._carried(layer):
+        self.layers = [*macro_layers(self.config["architecture"])]
+        self.stem = stem(width, norm)
+        for layer, operation, skips, reduced in self.layers:
+            if operation:
+                self.add_module(f"layer{layer}", macro_operation(operation, width, norm))
+            if skips:
+                join = convolution((len(skips) + 1) * width, width, 1)
+                self.add_module(f"join{layer}", nn.Sequential(join, norm(width)))
+            if reduced:
                 inputs, width = width, next(widths)
-                for label in carried:
-                    self.add_module(_reduce(layer, label), Reduction(inputs, width, norm))
+                for label in reduced:
+                    self.add_module(reduction_name(layer, label), Reduction(inputs, width, norm))
         self.classifier = nn.Linear(width, self.config["num_classes"])
 
-    def _carried(self, layer: int) -> list[int]:
-        """If a reduction follows `layer`, at one or two thirds of the depth: labels of the outputs read after it."""
-        return carried(self.skips, layer) if layer + 1 in (self.num_layers // 3, 2 * self.num_layers // 3) else []
-
     def maps(self, images: Tensor) -> Tensor:
-        """The output of the last layer, [B, C, H, W]."""
+        """Return the output of the last layer, [B, C, H, W]."""
         x = self.stem(images)
         outputs = {STEM: x}
-        for layer in range(self.num_layers):
-            if layer in self.skips:
+        for layer, operation, skips, reduced in self.layers:
+            if operation:
                 x = getattr(self, f"layer{layer}")(x)
-                if skipped := [outputs[label] for label in self.skips[layer]]:
-                    x = F.relu(getattr(self, f"join{layer}")(torch.cat([*skipped, x], dim=1)))
-                outputs[layer] = x
-            if carried := self._carried(layer):
-                outputs = {label: getattr(self, _reduce(layer, label))(outputs[label]) for label in carried}
-                x = outputs[carried[-1]]
+            if skips:
+                joined = torch.cat([*(outputs[label] for label in skips), x], dim=1)
+                x = F.relu(getattr(self, f"join{layer}")(joined))
+            outputs[layer] = x
+            if reduced:
+                outputs = {label: getattr(self, reduction_name(layer, label))(outputs[label]) for label in reduced}
+                x = outputs[reduced[-1]]
         return x
 
 
-def carried(skips: Mapping[int, Sequence[int]], reduction: int) -> list[int]:
-    """Labels of the outputs up to layer `reduction` that are read after it: the last, and those skipped from."""
-    before = [STEM, *(label for label in skips if label <= reduction)]
-    read_later = {label for reader, labels in skips.items() if reader > reduction for label in labels}
-    return [label for label in before if label in read_later or label == before[-1]]
+def macro_layers(network: Mapping[str, Any]) -> Iterator[tuple[int, str, Sequence[int], list[int]]]:
+    """Yield each layer's label, its operation ("" if the layer was removed), and the labels that it skips from.
+
+    Fourth, for the layers at one and two thirds of the depth, which a reduction follows: the labels of the outputs that
+    are read after it, the last one and those skipped from.
+    """
+    operations, skips = (dict(zip(network["layers"], network[key], strict=True)) for key in ("operations", "skips"))
+    num_layers = network["num_layers"]
+    for layer in range(num_layers):
+        reduced = []
+        if layer + 1 in (num_layers // 3, 2 * num_layers // 3):
+            before = [STEM, *(label for label in skips if label <= layer)]
+            read_later = {label for reader, labels in skips.items() if reader > layer for label in labels}
+            reduced = [label for label in before if label in read_later or label == before[-1]]
+        yield layer, operations.get(layer, ""), skips.get(layer, ()), reduced
+
+
+def reduction_name(layer: int, label: int) -> str:
+    """Return the name of the module that halves the output `label` after `layer`."""
+    return f"reduce{layer}_{'stem' if label == STEM else f'h{label}'}"
 
 
 def macro_operation(
     name: str, channels: int, norm: Norm, pools: Pools = POOLS, convolutions: Convolutions = CONVOLUTIONS
 ) -> nn.Sequential:
-    """A 1×1 convolution, then the operation; normalisation and ReLU follow each convolution."""
+    """Make a 1×1 convolution, then the operation; normalisation and ReLU follow each convolution."""
     squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU(inplace=True)]
     if name in pools:
         return nn.Sequential(*squeeze, pools[name](1))
     return nn.Sequential(*squeeze, convolutions[name](channels, 1), norm(channels), nn.ReLU(inplace=True))
-
-
-def _reduce(layer: int, label: int) -> str:
-    return f"reduce{layer}_{'stem' if label == STEM else f'h{label}'}"
 
 
 class MicroNetwork(Classifier):
@@ -194,35 +204,35 @@ class MicroNetwork(Classifier):
     ):
         super().__init__(found, num_classes=num_classes, channels=channels, num_layers=num_layers, dropout=dropout)
         norm, first = self.new_norm, self.config["channels"]
-        self.stem = nn.Sequential(convolution(3, 3 * first, 3), norm(3 * first))
+        self.stem = stem(3 * first, norm)
         older = previous = 3 * first
         self.cells = nn.ModuleList()
-        for width, stride, halve in cell_places(self.config["num_layers"], first):
-            found_cell = self.config["architecture"]["reduction" if stride == 2 else "normal"]
-            cell = Cell(found_cell, older, previous, width, stride, halve, norm)
+        for name, width, stride, halve in cell_places(self.config["num_layers"], first):
+            cell = Cell(self.config["architecture"][name], older, previous, width, stride, halve, norm)
             self.cells.append(cell)
             older, previous = previous, len(cell.outputs) * width
         self.norm = norm(previous)
         self.classifier = nn.Linear(previous, self.config["num_classes"])
 
     def maps(self, images: Tensor) -> Tensor:
-        """The normalised output of the last cell, [B, C, H, W]."""
+        """Return the normalised output of the last cell, [B, C, H, W]."""
         older = previous = self.stem(images)
         for cell in self.cells:
             older, previous = previous, cell(older, previous)
         return self.norm(previous)
 
 
-def cell_places(num_layers: int, channels: int) -> Iterator[tuple[int, int, bool]]:
-    """For each cell: its channels, its stride, and whether its older input is twice as large as its previous one.
+def cell_places(num_layers: int, channels: int) -> Iterator[tuple[str, int, int, bool]]:
+    """Yield each cell's name, channels and stride, and whether its older input is twice as large as its previous one.
 
-    The first of the `num_layers` normal cells have `channels`; a stride of 2 is a reduction cell's.
+    The first of the `num_layers` normal cells have `channels`.
     """
-    stage = (1,) * (num_layers // 3)
-    strides = (*stage, 2, *stage, 2, *stage)
-    for stride, before in zip(strides, (1, *strides), strict=False):
+    stage = ["normal"] * (num_layers // 3)
+    names = [*stage, "reduction", *stage, "reduction", *stage]
+    for name, before in zip(names, ["normal", *names], strict=False):
+        stride = 2 if name == "reduction" else 1
         channels *= stride
-        yield channels, stride, before == 2
+        yield name, channels, stride, before == "reduction"
 
 
 class Cell(nn.Module):
@@ -241,32 +251,25 @@ class Cell(nn.Module):
         self.outputs = [node for node in self.inputs if cell["cell_output"] == "all" or node not in read]
         self.reads = [label for label in (0, 1) if label in read]
         for label in self.reads:
-            self.add_module(f"input{label}", Input((older, previous)[label], channels, halve and label == 0, norm))
+            self.add_module(f"input{label}", cell_input((older, previous)[label], channels, halve and label == 0, norm))
         for (node, labels), names in zip(self.inputs.items(), cell["operations"], strict=True):
             for slot, (label, name) in enumerate(zip(labels, names, strict=True)):
                 operation = micro_operation(name, channels, stride if label in (0, 1) else 1, norm)
                 self.add_module(f"edge{node}_{slot}", operation)
 
     def forward(self, older: Tensor, previous: Tensor) -> Tensor:
-        """The outputs of two earlier cells to that of this one, [B, outputs · C, H, W]."""
+        """Return [B, outputs · C, H, W], given the outputs of the two cells before."""
         h = {label: getattr(self, f"input{label}")((older, previous)[label]) for label in self.reads}
         for node, (first, second) in self.inputs.items():
             h[node] = getattr(self, f"edge{node}_0")(h[first]) + getattr(self, f"edge{node}_1")(h[second])
         return torch.cat([h[node] for node in self.outputs], dim=1)
 
 
-class Input(nn.Module):
-    """Bring the output of an earlier cell to a cell's channels and, if it is larger, to half its size."""
-
-    def __init__(self, inputs: int, channels: int, halve: bool, norm: Norm):
-        super().__init__()
-        self.reduction = Reduction(inputs, channels, norm) if halve else None
-        self.conv = nn.Identity() if halve else convolution(inputs, channels, 1)
-        self.norm = nn.Identity() if halve else norm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, inputs, H, W] to [B, channels, H, W], or to ⌈H/2⌉ and ⌈W/2⌉."""
-        return self.norm(self.conv(F.relu(x))) if self.reduction is None else self.reduction(x)
+def cell_input(inputs: int, channels: int, halve: bool, norm: Norm) -> nn.Sequential:
+    """Bring the output of an earlier cell to a cell's channels and, with `halve`, to half its height and width."""
+    if halve:
+        return nn.Sequential(OrderedDict(reduction=Reduction(inputs, channels, norm)))
+    return nn.Sequential(OrderedDict(relu=nn.ReLU(), conv=convolution(inputs, channels, 1), norm=norm(channels)))
 
 
 def micro_operation(
@@ -278,7 +281,7 @@ def micro_operation(
     convolutions: Convolutions = CONVOLUTIONS,
     reduction: type[Reduction] = Reduction,
 ) -> nn.Module:
-    """A pool, an identity, or a convolution that is applied twice, the first time with the stride."""
+    """Make a pool, an identity, or a convolution that is applied twice, the first time with the stride."""
     if name == "identity":
         return nn.Identity() if stride == 1 else reduction(channels, channels, norm)
     if name in pools:
@@ -288,5 +291,5 @@ def micro_operation(
 
 
 NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}
-if (HERE / "architecture.json").exists():  # they do not stand in the package that this file is copied from
+if (HERE / "architecture.json").exists():  # the package that this file is copied from has none
     Network = NETWORKS[read()["architecture"]["type"]]

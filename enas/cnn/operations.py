@@ -1,8 +1,8 @@
 """The operations of both convolutional search spaces, and the other parts that convolutional networks share.
 
 One table serves the search and the final network. Convolutions have no bias, because batch normalisation follows
-each of them, and start as He et al. 2015 propose. Their order is ReLU, convolution, normalisation (paper, appendix
-on the convolutional search spaces).
+each of them, and start as He et al. 2015 propose. The order is ReLU, convolution, normalisation in the micro space
+(paper, appendix on the convolutional search spaces), and convolution, normalisation, ReLU in the macro space.
 
 Shapes: B batch, C channels, H and W height and width. A stride of 2 makes them ⌈H/2⌉ and ⌈W/2⌉.
 """
@@ -24,14 +24,11 @@ from enas.errors import UserError
 BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
 RUNNING_AVERAGES: Norm = nn.BatchNorm2d
 
-
-def stem(channels: int, norm: Norm) -> nn.Sequential:
-    """Make `channels` maps of an image's three colours."""
-    return nn.Sequential(convolution(3, channels, 3), norm(channels))
-
-
 CONVOLUTIONS = {**network.CONVOLUTIONS}
-POOLS: network.Pools = {"avg3x3": AvgPool3x3, "max3x3": MaxPool3x3}
+POOLS: network.Pools = {
+    "avg3x3": partial(AvgPool3x3, 3, padding=1, count_include_pad=False),
+    "max3x3": partial(MaxPool3x3, 3, padding=1),
+}
 
 
 def register_operation(
@@ -45,10 +42,10 @@ def register_operation(
     """Add an operation to the convolutional search spaces.
 
     Args:
-        name: what JSON files call it; letters and digits. UserError if it is taken, or has other characters.
-        make: given the number of channels and the stride, the module; it keeps the channels.
+        name: its name in JSON files, letters and digits; UserError if it is taken, or has other characters.
+        make: (number of channels, stride) to a module that keeps the channels.
         spaces: the lists of `enas.cnn.operation_names` that it joins.
-        label, colour: in drawings.
+        label, colour: how drawings show it.
     """
     if name in OPERATIONS or not name.isalnum():
         raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters and digits")
@@ -64,15 +61,12 @@ def pooled(dropout: float) -> nn.Sequential:
 
 
 def classifier(inputs: int, num_classes: int, dropout: float) -> nn.Sequential:
-    """What is `pooled`, and a linear layer: [B, inputs, H, W] to logits [B, classes]."""
+    """Make the layers of `pooled` and a linear one: [B, inputs, H, W] to logits [B, classes]."""
     return nn.Sequential(*pooled(dropout), nn.Linear(inputs, num_classes))
 
 
 class FactorisedReduction(network.Reduction):
-    """Half the height and width: 1×1 convolutions of every second pixel, side by side with one of those between them.
-
-    Each makes half of the output channels; they are concatenated and normalised. At odd sizes the second path reads
-    zeros beyond the edge.
+    """A `network.Reduction` with a fast gradient.
 
     The pixels are picked first and then convolved with stride 1. A strided 1×1 convolution is the same sum, but
     oneDNN's kernel of its weight gradient for AVX2 writes outside its memory below 8 channels.
@@ -85,10 +79,9 @@ class FactorisedReduction(network.Reduction):
 
 
 # The operations of either space (paper sections 2.3 and 2.4), the user's own ones among them.
-macro_operation = partial(network.macro_operation, pools=POOLS, convolutions=CONVOLUTIONS)
-micro_operation = partial(
-    network.micro_operation, pools=POOLS, convolutions=CONVOLUTIONS, reduction=FactorisedReduction
-)
+TABLES = {"pools": POOLS, "convolutions": CONVOLUTIONS}
+macro_operation = partial(network.macro_operation, **TABLES)
+micro_operation = partial(network.micro_operation, **TABLES, reduction=FactorisedReduction)
 
 
 class Join(Sliced):
@@ -104,10 +97,7 @@ class Join(Sliced):
 
 
 class CellInput(nn.Module):
-    """A `Join` of the ReLU of an earlier cell's nodes, of `inputs` channels each.
-
-    With `halve`, for a cell before a reduction, it is a `FactorisedReduction` of their concatenation.
-    """
+    """A `Join` of the ReLU of an earlier cell's nodes, of `inputs` channels each; to halve, a `FactorisedReduction`."""
 
     def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm, halve: bool):
         super().__init__()
@@ -118,7 +108,7 @@ class CellInput(nn.Module):
         self.norm = norm(channels)
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
-        """Maps [B, inputs, H, W] by label to [B, channels, H, W], or ⌈H/2⌉ and ⌈W/2⌉."""
+        """Bring maps [B, inputs, H, W], by label, to [B, channels, H, W], or to ⌈H/2⌉ and ⌈W/2⌉."""
         x = concatenation(maps)
         grids = relu_of_every_second_pixel(x) if len(self.paths) == 2 else (F.relu_(x),)
         paths = [F.conv2d(grid, path.weight(maps)) for path, grid in zip(self.paths, grids, strict=True)]
@@ -139,7 +129,7 @@ class SlicedClassifier(Sliced):
         self.pool = pooled(dropout)
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
-        """Maps [B, inputs, H, W] by label to logits [B, classes]."""
+        """Make logits [B, classes] of maps [B, inputs, H, W] by label."""
         normalised = {source: self.norms[str(source)](x) for source, x in maps.items()}
         return F.linear(self.pool(concatenation(normalised)), self.weight(maps), self.bias)
 

@@ -4,26 +4,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from enas.errors import UserError
-from enas.search.settings import (
-    LSTM,
-    TRAINED,
-    BatchConfig,
-    CellOutputConfig,
-    ControllerConfig,
-    PrecisionConfig,
-    SharedOptimisation,
-    sgdr,
-)
+from enas.search import settings as search
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptimConfig(SharedOptimisation):
+class ImageOptimConfig(search.SharedOptimisation):
     """SGD with Nesterov momentum and SGDR (paper section 3.2)."""
 
-    cnn_lr_max: float = setting(0.05, "cnn: where each cosine period of the learning rate starts", above=0)
-    cnn_lr_min: float = setting(0.001, "cnn: where it ends", at_least=0)
-    cnn_lr_period: int = setting(10, "cnn: epochs of the first period; each further one is twice as long", at_least=1)
+    cnn_lr_max: float = setting(0.05, "cnn: learning rate at the start of each cosine period", above=0)
+    cnn_lr_min: float = setting(0.001, "cnn: learning rate at the end of each cosine period", at_least=0)
+    cnn_lr_period: int = setting(10, "cnn: epochs of the first cosine period; each later one doubles", at_least=1)
     cnn_l2_reg: float = setting(1e-4, "cnn: weight decay", at_least=0)
     cnn_grad_clip: float = setting(5.0, "cnn: largest gradient norm; 0 does not clip", at_least=0)
 
@@ -36,20 +27,16 @@ class ImageOptimConfig(SharedOptimisation):
         return {"name": "momentum", "weight_decay": self.cnn_l2_reg}
 
     def rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
-        return sgdr(step / steps_per_epoch, self.cnn_lr_period, self.cnn_lr_max, self.cnn_lr_min)
+        return search.sgdr(step / steps_per_epoch, self.cnn_lr_period, self.cnn_lr_max, self.cnn_lr_min)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig(Settings):
     """How images are read."""
 
-    image_size: int = setting(
-        0, "cnn: side in pixels that images are brought to; 0 leaves them as they are", at_least=0
-    )
+    image_size: int = setting(0, "cnn: resize images to this side in pixels; 0 leaves them as they are", at_least=0)
     valid_size: int = setting(
-        5000,
-        "cnn: training images of CIFAR held out for validation; from scratch, 0 trains on all and tests the last epoch",
-        at_least=0,
+        5000, "cnn: training images of CIFAR held out for validation; from scratch, 0 tests the last epoch", at_least=0
     )
 
 
@@ -57,30 +44,32 @@ class ImageConfig(Settings):
 class AugmentConfig(Settings):
     """How training images are varied (paper section 3.2; cutout: DeVries & Taylor 2017, 16 for CIFAR-10)."""
 
-    cnn_crop_padding: int = setting(4, "cnn: training images are shifted by up to this many pixels", at_least=0)
-    cnn_flip: bool = setting(True, "cnn: half of the training images are mirrored left to right")
-    cnn_cutout: int = setting(
-        0, "cnn: side in pixels of a square blanked out of training images; 0 blanks none", at_least=0
-    )
+    cnn_crop_padding: int = setting(4, "cnn: shift training images by up to this many pixels", at_least=0)
+    cnn_flip: bool = setting(True, "cnn: mirror half of the training images left to right")
+    cnn_cutout: int = setting(0, "cnn: side in pixels of a square blanked in training images; 0 is none", at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionTaskConfig(BatchConfig, AugmentConfig, PrecisionConfig):
+class VisionTaskConfig(search.BatchConfig, AugmentConfig, search.PrecisionConfig):
     """Minibatches of a `VisionTask`, its reward and precision, and how training images are varied."""
 
     cnn_reward: str = setting(
         "accuracy",
-        "cnn: what rewards networks and ranks candidates: accuracy, or the mean log-likelihood of the labels",
+        "cnn: measure that rewards networks and ranks candidates; log_likelihood is the mean over the labels",
         choices=("accuracy", "log_likelihood"),
-        only={"mode": ("train", "derive", "train_scratch")},
+        only=search.DERIVING,
     )
 
 
-# The paper's sizes in each space, which settings left at 0 (a dropout at -1) stand for.
+# The paper's sizes in each space, for settings left at 0 (a dropout at -1).
 LAYERS = {"macro": 12, "micro": 6}
 FILTERS = {"macro": 36, "micro": 20}
 FINAL_FILTERS = {"macro": 96, "micro": 36}
-FINAL_DROPOUT = {"macro": 0.5, "micro": 0.2}
+FINAL_DROP = {"macro": 0.5, "micro": 0.2}
+
+
+def _both(sizes: dict[str, Any]) -> str:
+    return f"{sizes['macro']} (macro) or {sizes['micro']} (micro)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,25 +79,16 @@ class MacroConfig(Settings):
     space: ClassVar = "macro"
 
     cnn_num_layers: int = setting(
-        0,
-        f"cnn: layers, or normal cells, while searching; 0 is {LAYERS['macro']} (macro) or {LAYERS['micro']} (micro)",
-        at_least=0,
-        kind=SPACE,
+        0, f"cnn, searching: layers (macro) or normal cells (micro); 0 is {_both(LAYERS)}", at_least=0, kind=SPACE
     )
     cnn_hid: int = setting(
-        0,
-        f"cnn: filters while searching; 0 is {FILTERS['macro']} (macro), or {FILTERS['micro']} in the first cells "
-        "(micro)",
-        at_least=0,
-        kind=SPACE,
+        0, f"cnn, searching: filters of the first layers; 0 is {_both(FILTERS)}", at_least=0, kind=SPACE
     )
-    cnn_dropout: float = setting(
-        0.1, "cnn: dropout before the classifier while searching", at_least=0, below=1, kind=SPACE
-    )
+    cnn_dropout: float = setting(0.1, "cnn, searching: dropout before the classifier", at_least=0, below=1, kind=SPACE)
 
     @property
     def num_layers(self) -> int:
-        """Layers of a macro network, or normal cells; two reduction cells stand between their thirds."""
+        """Layers of a macro network, or normal cells; reduction cells stand between the thirds of these."""
         return self.cnn_num_layers or LAYERS[self.space]
 
     @property
@@ -121,7 +101,7 @@ class MacroConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicroConfig(MacroConfig, CellOutputConfig):
+class MicroConfig(MacroConfig, search.CellOutputConfig):
     """The cells of the micro space (paper section 2.4), and sizes of a `SharedMicroCNN`."""
 
     space: ClassVar = "micro"
@@ -134,14 +114,14 @@ class MicroConfig(MacroConfig, CellOutputConfig):
 
 
 def check_filters(name: str, filters: int) -> None:
-    """Raise UserError unless there are two filters or more, which a factorised reduction needs; 0 is a default."""
+    """Raise UserError for one filter: a factorised reduction needs two; 0 is a default."""
     if filters == 1:
         raise UserError(f"{name} is 1; it must be at least 2, or 0 for the default")
 
 
 def check_thirds(name: str, num_layers: int) -> None:
     """Raise UserError unless `num_layers` normal cells can be divided in three."""
-    if num_layers < 3 or num_layers % 3:
+    if num_layers % 3:
         raise UserError(f"{name} is {num_layers}; it must be a multiple of 3: reduction cells stand between thirds")
 
 
@@ -152,18 +132,10 @@ class ScratchCNNConfig(Settings):
     space: ClassVar = "macro"
 
     scratch_cnn_hid: int = setting(
-        0,
-        f"cnn, from scratch: filters of the first layers; 0 is {FINAL_FILTERS['macro']} (macro) or "
-        f"{FINAL_FILTERS['micro']} (micro)",
-        at_least=0,
-        only=FROM_SCRATCH,
+        0, f"cnn, from scratch: filters of the first layers; 0 is {_both(FINAL_FILTERS)}", at_least=0, only=FROM_SCRATCH
     )
     scratch_cnn_dropout: float = setting(
-        -1.0,
-        f"cnn, from scratch: dropout before the classifier; -1 is {FINAL_DROPOUT['macro']} (macro) or "
-        f"{FINAL_DROPOUT['micro']} (micro)",
-        below=1,
-        only=FROM_SCRATCH,
+        -1.0, f"cnn, from scratch: dropout before the classifier; -1 is {_both(FINAL_DROP)}", below=1, only=FROM_SCRATCH
     )
 
     @property
@@ -179,7 +151,7 @@ class ScratchCNNConfig(Settings):
     @property
     def dropout(self) -> float:
         """Dropout before the classifier."""
-        return FINAL_DROPOUT[self.space] if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
+        return FINAL_DROP[self.space] if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
 
     def check(self) -> None:
         check_filters("scratch_cnn_hid", self.scratch_cnn_hid)
@@ -196,7 +168,7 @@ class MicroCNNConfig(ScratchCNNConfig):
     scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
     scratch_cnn_drop_path: float = setting(
         0.4,
-        "cnn, micro, from scratch: probability of dropping a path of the last cell at the end of training",
+        "cnn, micro, from scratch: probability that a path is dropped, in the last cell at the end of training",
         at_least=0,
         below=1,
         only=FROM_SCRATCH,
@@ -211,24 +183,24 @@ class MicroCNNConfig(ScratchCNNConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MacroControllerConfig(ControllerConfig):
+class MacroControllerConfig(search.ControllerConfig):
     """Shape of a `MacroController`, and the pull on its skip rate."""
 
     cnn_skip_target: float = setting(
-        0.4, "cnn, macro: the skip rate that the controller is drawn to", above=0, below=1, only=TRAINED
+        0.4, "cnn, macro: skip rate that the controller's loss draws to", above=0, below=1, only=search.TRAINED
     )
     cnn_skip_weight: float = setting(
-        0.8, "cnn, macro: weight of that pull in the controller's loss", at_least=0, only=TRAINED
+        0.8, "cnn, macro: weight of the skip rate in the controller's loss", at_least=0, only=search.TRAINED
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class MicroControllerConfig(ControllerConfig):
+class MicroControllerConfig(search.ControllerConfig):
     """Shape of a `MicroController`, and the authors' preference for separable convolutions."""
 
     cnn_authors_prior: bool = setting(
         False,
-        "cnn, micro: prefer separable convolutions as the authors do: biases start at 10, normal cells add 0.25 and "
-        "take it off other operations, and tanh_c of operations is 0.44",
-        only=LSTM,
+        "cnn, micro: prefer separable convolutions as the authors do: their biases start at 10, in normal cells their "
+        "logits gain 0.25 and others lose 0.25, and tanh_c of operations is 0.44",
+        only=search.LSTM,
     )

@@ -1,60 +1,48 @@
 """The convolutional search spaces on images: whole networks (paper section 2.3) and cells (section 2.4)."""
 
+from collections.abc import Mapping
 from functools import partial
 from pkgutil import resolve_name
-from typing import Any
 
+from enas.cnn import settings as cnn
 from enas.cnn.formats import MACRO_FORMATS, MICRO_FORMATS
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.cnn.settings import (
-    ImageConfig,
-    ImageOptimConfig,
-    MacroConfig,
-    MacroControllerConfig,
-    MicroCNNConfig,
-    MicroConfig,
-    MicroControllerConfig,
-    ScratchCNNConfig,
-    VisionTaskConfig,
-)
+from enas.search.architecture import Architecture
+from enas.search.formats import Format
 from enas.search.metric import ACCURACY
 from enas.search.registry import SearchSpace
 from enas.search.settings import check_not_alone
 from enas.settings import Settings
 
 
-def _convolutional(name: str, operations: list[str], settings: tuple[type[Settings], ...], **rest: Any) -> SearchSpace:
-    """The search space that cnn_space `name` chooses; `settings` are those that the other one does not have."""
+def _convolutional(
+    architecture: type[Architecture], operations: list[str], formats: Mapping[str, Format], *parts: type[Settings]
+) -> SearchSpace:
+    """Return one of the two search spaces; `parts` are settings that the other one does not have."""
+    name = architecture.type_name.removeprefix("cnn_")
     return SearchSpace(
         name=name,
         selected_by={"network_type": "cnn", "cnn_space": name},
-        settings=(ImageConfig, VisionTaskConfig, ImageOptimConfig, *settings),
+        settings=(cnn.ImageConfig, cnn.VisionTaskConfig, cnn.ImageOptimConfig, *parts),
+        architecture=architecture,
+        formats=formats,
         train_types=("orig", "random"),
         problem=partial(resolve_name, f"enas.cnn.problem:{name.upper()}"),  # loads torch
-        optim=ImageOptimConfig,
+        optim=cnn.ImageOptimConfig,
         metric=ACCURACY,
         parts=lambda config: tuple(operations),
         has_validation=lambda config: config.valid_size > 0,
         check=lambda config: check_not_alone(
             config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics"
         ),
-        **rest,
     )
 
 
 MACRO = _convolutional(
-    "macro",
-    MACRO_OPERATIONS,
-    (MacroConfig, ScratchCNNConfig, MacroControllerConfig),
-    architecture=MacroNetwork,
-    formats=MACRO_FORMATS,
+    MacroNetwork, MACRO_OPERATIONS, MACRO_FORMATS, cnn.MacroConfig, cnn.ScratchCNNConfig, cnn.MacroControllerConfig
 )
 MICRO = _convolutional(
-    "micro",
-    MICRO_OPERATIONS,
-    (MicroConfig, MicroCNNConfig, MicroControllerConfig),
-    architecture=MicroNetwork,
-    formats=MICRO_FORMATS,
+    MicroNetwork, MICRO_OPERATIONS, MICRO_FORMATS, cnn.MicroConfig, cnn.MicroCNNConfig, cnn.MicroControllerConfig
 )
