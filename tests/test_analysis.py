@@ -27,7 +27,6 @@ from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict, load_architecture
 from enas.studies import ablations as analysis
-from enas.studies import report
 from enas.studies.study import removals, replacements
 
 # Given architectures, of the size that the small runs have.
@@ -154,10 +153,10 @@ def test_every_part_of_every_node_is_tried(architecture):
     known = {RNNCell: [*ACTIVATIONS], MacroNetwork: MACRO_OPERATIONS, MicroNetwork: MICRO_OPERATIONS}
     names = known[type(architecture)]
     own, pair = parts_of(architecture), lambda name: (name, name) if isinstance(architecture, MicroNetwork) else name
-    unedited, *variants = replacements(architecture, names)
-    assert (unedited.architecture, unedited.edit) == (architecture, "unedited")
-    assert all(without_parts(one.architecture.to_dict()) == without_parts(architecture.to_dict()) for one in variants)
-    edited = {(one.node, one.replacement): parts_of(one.architecture) for one in variants}
+    (unedited, same), *variants = replacements(architecture, names)
+    assert (same, unedited["edit"]) == (architecture, "unedited")
+    assert all(without_parts(one.to_dict()) == without_parts(architecture.to_dict()) for _, one in variants)
+    edited = {(row["node"], row[architecture.part_word]): parts_of(one) for row, one in variants}
     assert edited == {
         **{(None, name): dict.fromkeys(own, pair(name)) for name in names},
         **{(node, name): {**own, node: pair(name)} for node in own for name in names},
@@ -166,8 +165,8 @@ def test_every_part_of_every_node_is_tried(architecture):
 
 @given(cells(max_blocks=6, gaps=True) | macro_networks(max_layers=5, gaps=True) | micro_networks(gaps=True))
 def test_every_node_is_removed_but_those_without_which_nothing_is_left(architecture):
-    (unedited, *variants), kept = removals(architecture)
-    assert unedited.architecture == architecture
+    ((_, unedited), *variants), kept = removals(architecture)
+    assert unedited == architecture
     nodes, word = list(parts_of(architecture)), architecture.node_word
     if not isinstance(architecture, MicroNetwork):
         assert [line.split(":")[0] for line in kept] == [f"{word} 0 cannot be removed"]
@@ -178,9 +177,9 @@ def test_every_node_is_removed_but_those_without_which_nothing_is_left(architect
         nodes = []
     else:
         assert kept == []
-    assert [(one.node, one.edit) for one in variants] == [(node, f"without {word} {node}") for node in nodes]
-    for one in variants:
-        assert parts_of(architecture).keys() - parts_of(one.architecture).keys() == {one.node}
+    assert [(row["node"], row["edit"]) for row, _ in variants] == [(node, f"without {word} {node}") for node in nodes]
+    for row, one in variants:
+        assert parts_of(architecture).keys() - parts_of(one).keys() == {row["node"]}
 
 
 # --- what they score --------------------------------------------------------------------------------------------------
@@ -395,9 +394,28 @@ def test_a_variant_that_diverges_leaves_a_row_that_says_so(at_home, monkeypatch)
     assert str([row["test_perplexity"] for row in analysis.node_removal(**settings)]) == str(scores)
 
 
+def test_an_infinite_score_is_taken_over_as_it_was(at_home, monkeypatch):
+    """JSON has no infinity: readers of results.json find null, as for a score that is not a number."""
+    single, bad = run.single_or_diverged, GIVEN["rnn"].remove_node(2)
+
+    def infinite(config, architecture):
+        results = single(config, architecture)
+        return {**results, "test_perplexity": math.inf} if architecture == bad else results
+
+    monkeypatch.setattr(run, "single_or_diverged", infinite)
+    settings = settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
+    rows = analysis.node_removal(**settings)
+    assert [row["test_change"] for row in rows].count(math.inf) == 1
+    (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
+    assert [row["test_perplexity"] for row in rows_of(folder)].count(None) == 1
+    files = tiny.tree(folder)
+    monkeypatch.setattr(run, "single_or_diverged", None)
+    assert analysis.node_removal(**settings) == rows and tiny.tree(folder) == files
+
+
 def test_where_results_go_is_checked_before_the_work(at_home, trained, capsys, monkeypatch):
     (at_home / "analysis_results").write_text("in the way")
-    monkeypatch.setattr("enas.studies.ablations.score_variants", None)
+    monkeypatch.setattr(analysis, "progress_bar", None)
     line = tiny.refusal([f"--load_path={trained}"], at_home, capsys, node_removal)
     assert f"{trained.name}: cannot be written to (Not a directory); choose another place" in line
 
@@ -406,7 +424,7 @@ def test_a_full_disk_leaves_the_table_on_the_screen(at_home, trained, capsys, mo
     def full(path, *args):
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
-    monkeypatch.setattr(report, "write_table", full)
+    monkeypatch.setattr(analysis, "_write_table", full)
     assert node_removal([f"--load_path={trained}"]) == 2
     out, err = capsys.readouterr()
     assert "perplexity" in out and "unedited" in out and err.count("\n") == 1

@@ -16,7 +16,7 @@ from enas.runs.commands import execute
 from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict
-from enas.studies import report as ablation_report
+from enas.studies import ablations
 from enas.studies.ablations import node_removal
 
 MACRO = {"network_type": "cnn", "cnn_num_layers": 4, "derive_num_sample": 8, "random_seed": 4}
@@ -38,7 +38,7 @@ def home(request, tmp_path_factory):
 def search(home, tmp_path, monkeypatch):
     """A copy of the search, to change; analysis_results/ lies beside it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ablation_report, "RESULTS_DIR", tmp_path / "analysis_results")
+    monkeypatch.setattr(ablations, "RESULTS_DIR", tmp_path / "analysis_results")
     shutil.copytree(home, tmp_path / "home")
     return tiny.only_run(tmp_path / "home" / "logs")
 

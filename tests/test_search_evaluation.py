@@ -182,7 +182,7 @@ def test_a_damaged_table_is_named(tmp_path, content):
     path = tmp_path / "cells.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"cells\.json: not"):
-        Table.open(path, Config())
+        Table(path, Config())
 
 
 # --- the methods ------------------------------------------------------------------------------------------------------
@@ -285,8 +285,8 @@ def _fail(*args):
     raise AssertionError("trained again")
 
 
-def _searches_took(copy, seconds: float) -> None:
-    for path in (copy / "results" / "searches").glob("search-*.json"):
+def _searches_took(copy, seconds: float, method: str = "search") -> None:
+    for path in (copy / "results" / "searches").glob(f"{method}-*.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": seconds}))
 
 
@@ -372,6 +372,17 @@ def test_a_dry_run_trains_nothing(home, tmp_path, capsys, evaluated):
     assert not list(tmp_path.iterdir())
     assert evaluate(**settings(home, evaluated[0], dry_run=True, truth_seeds=2, seeds=3))["trainings"] == 16
     assert "16 trainings of " in capsys.readouterr().out
+
+
+def test_a_dry_run_tells_the_time_of_searches_by_those_that_ended(home, copy, capsys):
+    for method, seconds in (("search", 1800.0), ("random_shared", 5400.0)):
+        _searches_took(copy, seconds, method)
+    for changes, says in (
+        ({}, "; 0 searches, about 0.0 h,"),
+        ({"seeds": 4, "jobs": 2}, "; 4 searches, about 2.0 h, up"),
+    ):
+        evaluate(**settings(home, copy, dry_run=True, **changes))
+        assert says in capsys.readouterr().out
 
 
 # --- the figures ------------------------------------------------------------------------------------------------------

@@ -4,25 +4,37 @@ from enas.studies.ablations import node_removal
 node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
 """
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from enas.config import named
 from enas.errors import UserError
-from enas.files import read_json, write_json
-from enas.runs.folder import say
+from enas.files import atomic_write, finite, read_json, write_json
+from enas.pictures.plots import bars_figure, table_figure, write_figure
+from enas.runs.folder import only_user, say
 from enas.runs.process import undisturbed
-from enas.studies import report
-from enas.studies.study import Study, Variant, begin, removals, replacements, score_variants
+from enas.search.architecture import architecture_from_dict
+from enas.search.record import progress_bar
+from enas.settings import USE
+from enas.studies.study import SPLITS, Study, Variant, removals, replacements
 
-Rows = list[dict[str, Any]]
+RESULTS_DIR = Path("analysis_results")
+
+Row = dict[str, Any]
 
 
 @undisturbed()
-def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> Rows:
+def activation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[Row]:
     """Score the cell with all its activations replaced by each in turn, then with those of single nodes replaced.
 
     Args:
-        max_batches: of each split, in mode derive; all unless given.
+        max_batches: minibatches of each split to score on, in mode derive; all unless given.
         settings: as on the command line: mode derive scores with the shared weights of the run that load_path names
             (or the newest), mode train_scratch trains every variant from scratch; dag_path names another
             architecture to study.
@@ -36,7 +48,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
 
 
 @undisturbed()
-def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> Rows:
+def operation_replacement(*, max_batches: int | None = None, **settings: Any) -> list[Row]:
     """Score the network with all its operations replaced by each in turn, then with those of single layers or nodes.
 
     A micro network's nodes have two operations; both are replaced. Arguments and files are those of
@@ -45,38 +57,148 @@ def operation_replacement(*, max_batches: int | None = None, **settings: Any) ->
     return _replacement("operation_replacement", settings, max_batches)
 
 
-def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> Rows:
-    study = begin(settings, max_batches, ablation)
+def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> list[Row]:
+    study = Study(settings, max_batches, ablation)
     variants = replacements(study.architecture, study.config.space.parts(study.config))
-    return _scored(ablation, study, variants, report.plot_replacements)
+    return _scored(ablation, study, variants)
 
 
 @undisturbed()
-def node_removal(*, max_batches: int | None = None, **settings: Any) -> Rows:
+def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row]:
     """Score the architecture without each of its nodes, or layers, in turn.
 
     Nodes that read the removed node read its input instead, through the shared weights of that pair; see `remove_node`
     of each architecture. Arguments and files are those of `activation_replacement`.
     """
-    study = begin(settings, max_batches)
+    study = Study(settings, max_batches)
     variants, kept = removals(study.architecture)
     if len(variants) == 1:
         raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(kept)}")
-    return _scored("node_removal", study, variants, report.plot_removals, kept)
+    return _scored("node_removal", study, variants, kept)
 
 
-def _scored(
-    ablation: str, study: Study, variants: list[Variant], plot: Callable[..., None], notes: Sequence[str] = ()
-) -> Rows:
-    """The rows of all variants, written as they come, then printed and plotted."""
-    with report.opened(ablation, study) as folder:
-        path, rows = folder / "results.json", []
+def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequence[str] = ()) -> list[Row]:
+    """Score all variants, and write each row when it is there; then print and plot the rows.
+
+    Edits with one outcome, such as a part replaced by itself, are scored once, and not again if an earlier, interrupted
+    call left them in results.json.
+    """
+    with _opened(ablation, study) as folder:
+        path, keys = folder / "results.json", study.keys.values()
         known = read_json(path)["rows"] if path.is_file() else []
-        for rows in score_variants(study, variants, known):
-            write_json(path, {"ablation": ablation, "run": study.name, "rows": rows})
+        done = {architecture_from_dict(row["architecture"]): _scores_of(row, keys) for row in known}
+        rows: list[Row] = []
+        for row, architecture in progress_bar(variants, "variants"):
+            scores = done[architecture] = done.get(architecture) or study.score(architecture)
+            unedited, cost = rows[0] if rows else scores, study.cost(architecture)
+            changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
+            costs = cost.to_dict() if cost else {}
+            rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
+            written = [{**row, **_infinite(row, keys)} for row in rows]
+            write_json(path, {"ablation": ablation, "run": study.name, "rows": written})
         say(notes)
-        report.print_table(study, rows)
-        report.write_table(folder, rows)
-        plot(folder, study, rows)
+        _print_table(study, rows)
+        _write_table(folder / "results.csv", rows)
+        _plot(folder, study, rows)
         print(f"wrote {folder}: params.json, results.json, results.csv and plots")
     return rows
+
+
+@contextmanager
+def _opened(ablation: str, study: Study) -> Iterator[Path]:
+    """Open the folder `RESULTS_DIR`/ABLATION/STUDY of this ablation; STUDY-2 and so on if another one lies there.
+
+    UserError when it cannot be written to, or another process writes there.
+    """
+    what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
+    asked = finite({**study.config.to_dict(), **what})  # everything that the scores depend on
+    here = (named(USE) - {"mode"}) | {"dag_path"}
+    for number in itertools.count(1):
+        folder = RESULTS_DIR / ablation / (study.name if number == 1 else f"{study.name}-{number}")
+        params = folder / "params.json"
+        saved = read_json(params) if params.is_file() else asked
+        if isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here):
+            break
+    with only_user(folder):
+        write_json(params, asked)
+        yield folder
+
+
+def _infinite(row: Row, keys: Iterable[str]) -> Row:
+    """Return the infinite scores of a row as text, for `_scores_of`: JSON has null for them as for NaN."""
+    infinite = {key: str(row[key]) for key in keys if math.isinf(row[key])}
+    return {"infinite": infinite} if infinite else {}
+
+
+def _scores_of(row: Row, keys: Iterable[str]) -> dict[str, float]:
+    infinite = row.get("infinite", {})
+    return {key: float(infinite.get(key, "nan")) if row[key] is None else row[key] for key in keys}
+
+
+def _write_table(path: Path, rows: list[Row]) -> None:
+    """Write the rows as a table for other programs."""
+    text = io.StringIO(newline="")
+    columns = [name for name in rows[0] if name != "architecture"]
+    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def _print_table(study: Study, rows: list[Row]) -> None:
+    """Print the rows as a table for people."""
+    decimals, has_cost = study.config.space.metric.decimals, "parameters" in rows[0]
+    width = max(len(row["edit"]) for row in rows)
+    line = f"{{:{width}}}  {{:>10}} {{:>8}}  {{:>10}} {{:>8}}" + ("  {:>10}  {:>13}" if has_cost else "")
+    titles = line.format("", "validation", "change", "test", "change", "parameters", "multiply-adds")
+    print(f"{titles}   ({study.config.space.metric.name})")
+    for row in rows:
+        scores = [(row[key], row[f"{split}_change"]) for split, key in study.keys.items()]
+        numbers = [text for score, change in scores for text in (f"{score:.{decimals}f}", f"{change:+.{decimals}f}")]
+        costs = [f"{row[name]:,}" for name in ("parameters", "multiply_adds") if has_cost]
+        print(line.format(row["edit"], *numbers, *costs))
+
+
+def _plot(folder: Path, study: Study, rows: list[Row]) -> None:
+    """Plot bars of replacements at all nodes, and tables of those at one node; or else bars of the removed nodes."""
+    node, part = study.architecture.node_word, study.architecture.part_word
+    if whole := {row[part]: row for row in rows[1:] if row["node"] is None}:
+        _plot_bars(folder / "all_nodes.png", study, rows[0], whole, f"all {part}s replaced")
+        for split in SPLITS:
+            _plot_nodes(folder / f"nodes_{split}.png", study, rows, split)
+    else:
+        removed = {f"{node} {row['node']}": row for row in rows[1:]}
+        _plot_bars(folder / "nodes.png", study, rows[0], removed, f"one {node} removed")
+
+
+def _plot_bars(path: Path, study: Study, unedited: Row, rows: dict[str, Row], what: str) -> None:
+    figure = bars_figure(
+        [*rows],
+        {split: [row[key] for row in rows.values()] for split, key in study.keys.items()},
+        baseline={split: unedited[key] for split, key in study.keys.items()},
+        metric=study.config.space.metric.name,
+        title=f"{study.name}: {what}",
+    )
+    write_figure(figure, path)
+
+
+def _plot_nodes(path: Path, study: Study, rows: list[Row], split: str) -> None:
+    part, node_word, metric = study.architecture.part_word, study.architecture.node_word, study.config.space.metric
+    key = study.keys[split]
+    by_edit = {(row["node"], row[part]): row for row in rows if row["node"] is not None}
+    nodes, names = map(list, map(dict.fromkeys, zip(*by_edit, strict=True)))
+    # A node's own part is the replacement that changed nothing.
+    own = {node: name for (node, name), row in by_edit.items() if row["architecture"] == rows[0]["architecture"]}
+    figure = table_figure(
+        [str(node) for node in nodes],
+        names,
+        [[by_edit[node, name][key] for name in names] for node in nodes],
+        own=[own.get(node) for node in nodes],
+        baseline=rows[0][key],
+        metric=f"{split} {metric.name}",
+        higher_is_better=metric.higher_is_better,
+        names=(node_word, part),
+        title=f"{study.name}: one {node_word}'s {part} replaced",
+    )
+    write_figure(figure, path)

@@ -24,7 +24,7 @@ def write(folder: Path, results: dict[str, Any], truth: list[float], metric: Met
 
 
 def report(results: dict[str, Any], metric: Metric) -> list[str]:
-    """The lines of the printed table: what each method reached, and how it compares with the first."""
+    """Return the lines of the printed table: what each method reached, and how it compares with the first."""
     num, decimals = results["architectures"], metric.decimals
     lines = [
         f"{metric.name} from scratch; ranks among {num} architectures; the best tenth are the first "
@@ -51,7 +51,7 @@ def report(results: dict[str, Any], metric: Metric) -> list[str]:
 
 
 def _reached(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[float, float | None, str, str]:
-    """Mean and standard deviation over seeds, and the ranks."""
+    """Return mean and standard deviation over seeds, the ranks, and how many are in the best tenth."""
     scores, ranks = np.array(found[f"{prefix}scores"]), found[f"{prefix}ranks"]
     some = " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
     inside = f"{sum(rank <= results['best_tenth'] for rank in ranks)} of {len(ranks)}"
@@ -59,7 +59,7 @@ def _reached(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tup
 
 
 def _expected(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[float, float | None, str, str]:
-    """Mean and standard deviation of what a draw reaches, and of what it is drawn."""
+    """Return mean and standard deviation of a draw's score, the kind of draw, and the share in the best tenth."""
     fewest, most = min(found["drawn"]), max(found["drawn"])
     best_of = "" if most == 1 else f"best of {fewest}, " if fewest == most else f"best of {fewest} to {most}, "
     kind = "exact, over all" if results["is_complete"] else "expected, over these"

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from enas.config import Config, effect_notes, with_variation
 from enas.data.identity import digest, identity_of
 from enas.errors import UserError
-from enas.files import make_writable, read_json, write_json
+from enas.files import finite, make_writable, read_json, write_json
 from enas.runs import run
 from enas.runs.folder import saved_config, say
 from enas.runs.launch import check_not_launched
@@ -30,7 +31,7 @@ from enas.search.derive import ordered
 from enas.studies import evaluation_report, truth
 from enas.studies.settings import CONTROLS, EXPECTED, SEARCHES, EvaluationConfig
 from enas.studies.statistics import best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import Table, architectures_of, complete, side_by_side
+from enas.studies.truth import Table, architectures_of, mean_of, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
@@ -46,7 +47,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     """Search and sample with several seeds, and look up or train from scratch what each method found.
 
     Args:
-        settings: of `EvaluationConfig`, and of the search as on the command line, its `config` included.
+        settings: those of `EvaluationConfig`, and of the search as on the command line, its `config` included.
 
     Returns:
         what results.json holds: for each method "scores", the validation metric from scratch (a mean over
@@ -85,12 +86,15 @@ class _Evaluation:
         self.truth_seeds = range(1, config.truth_seeds + 1)
         self.seeds = range(1, config.seeds + 1)
         self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
-        self.searches, self.shortlist = self.folder / "searches", f"finalists{config.finalists}"
+        self.searches = self.folder / "searches"
         space = search.space.problem().controllers["random"](search).space
-        self.table = Table.open(Path(config.table), budget)
+        self.table = Table(Path(config.table), budget)
         self.table.add(architectures_of(space, config.num_truth), config.num_truth)
-        self.found = Table.open(self.folder / "found.json", budget)  # what methods found outside of the table
-        self.finalists = Table.open(self.folder / "finalists.json", budget)
+        self.found = Table(self.folder / "found.json", budget)  # architectures that methods found outside of the table
+        self.finalists = Table(self.folder / "finalists.json", budget)
+        self.final_runs: dict[int, list[tuple[int, int]]] = {}  # by seed, (row, seed) of the finalists' trainings
+        # By NAME-SEED, the outcomes of searches, and of choosing finalists.
+        self.outcomes = {path.stem: read_json(path) for path in self.searches.glob("*.json")}
         self.search_data = self._search_data()
 
     def run(self) -> dict[str, Any]:
@@ -100,39 +104,43 @@ class _Evaluation:
             make_writable(folder)
         data = self.budget.space.problem().load_data(self.budget)
         for table in (self.table, self.found, self.finalists):
-            table.check_data(self.budget.dataset, identity_of(data))
-        self._complete(self.table)
-        self._read_table()
+            table.check_data(identity_of(data))
+        self.table.train(self.table.missing(self.truth_seeds), self.work)
         self.cost = cost_of(self.budget, data)
+        self._read_table()
         self._search_all()
-        self._train_finalists()
+        if "finalists" in self.config.methods:
+            self._train_finalists()
         names = [name for name in self.config.methods if name not in EXPECTED]
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
         known = set(self.table.architectures)
         self.found.add(one for found in chosen.values() for one in found if one not in known)
-        self._complete(self.found)
+        self.found.train(self.found.missing(self.truth_seeds), self.work)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
         evaluation_report.write(self.folder, results, self.truth["validation"].tolist(), self.metric)
         return results
 
-    def _complete(self, table: Table) -> None:
-        complete(table, self.budget, table.missing(self.truth_seeds), self.work)
-
     def _say_what_is_left(self) -> dict[str, Any]:
-        trainings = len(self.table.missing(self.truth_seeds))
-        searches = len(self._searches_left())
-        hours = f", about {trainings * self.table.seconds / self.config.jobs / 3600:.1f} h" if self.table.runs else ""
+        trainings, searches = self.table.missing(self.truth_seeds), self._searches_left()
+        took = mean_of([one["seconds"] for one in self.outcomes.values() if "seconds" in one])
+        new = searches.keys() - self.outcomes.keys()  # the others only score rows
         most = self.config.finalists * len(self.seeds) if "finalists" in self.config.methods else 0
-        finalists = f", up to {most} trainings of finalists" if most else ""
-        print(f"{trainings} trainings of {self.table.path}{hours}; {searches} searches{finalists}; then what they find")
-        return {"trainings": trainings, "searches": searches}
+        print(
+            f"{len(trainings)} trainings of {self.table.path}{self._hours(len(trainings) * self.table.seconds)}; "
+            f"{len(searches)} searches{self._hours(len(new) * took)}"
+            f"{f', up to {most} trainings of finalists' if most else ''}; then what they find"
+        )
+        return {"trainings": len(trainings), "searches": len(searches)}
+
+    def _hours(self, seconds: float) -> str:
+        return "" if math.isnan(seconds) else f", about {seconds / self.config.jobs / 3600:.1f} h"
 
     def _search_data(self) -> dict[str, str] | None:
-        """The data of the searches in the folder, None where there are none; UserError for other settings' searches."""
-        path = self.folder / "search.json"
+        """Read the data of the folder's searches, None if there are none; UserError for other settings' searches."""
         if not any(self.searches.glob("*")):
             return None
+        path = self.folder / "search.json"
         try:
             made_with = read_json(path)
             settings, data = dict(made_with["settings"]), dict(made_with["data"])
@@ -151,68 +159,61 @@ class _Evaluation:
             truth.check_data(path, self.search_data, identity, self.search.dataset, "output")
         self.work(self._searches_left(), self._note_outcome, "searches")
 
-    def _searches_left(self) -> dict[tuple[str, int], tuple[Any, ...]]:
-        """The searches that have not ended, or not scored the very rows of the table."""
-        rows = [architecture.to_dict() for architecture in self.table.architectures]
+    def _searches_left(self) -> dict[str, tuple[Any, ...]]:
+        """Return the tasks of the searches that have not ended, or not scored the very rows of the table."""
+        rows = [one.to_dict() for one in self.table.architectures]
+        scored, tasks = _digest(rows), {}
         names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
-        tasks = {}
         for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
-            if self._outcome(name, seed).get("rows") != _digest(rows):
-                changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self._place(name, seed))}
-                tasks[name, seed] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
+            key = f"{name}-{seed}"
+            if self.outcomes.get(key, {}).get("rows") != scored:
+                changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self.searches / key)}
+                tasks[key] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
 
-    def _place(self, name: str, seed: int, suffix: str = "") -> Path:
-        return self.searches / f"{name}-{seed}{suffix}"
-
-    def _outcome(self, name: str, seed: int) -> dict[str, Any]:
-        """The outcome of a search, or of choosing finalists; empty before its end."""
-        path = self._place(name, seed, ".json")
-        return read_json(path) if path.is_file() else {}
-
-    def _note_outcome(self, key: tuple[str, int], outcome: dict[str, Any]) -> None:
-        write_json(self._place(*key, ".json"), outcome)
+    def _note_outcome(self, key: str, outcome: dict[str, Any]) -> None:
+        write_json(self.searches / f"{key}.json", outcome)
+        self.outcomes[key] = finite(outcome)  # as it will be read
 
     def _train_finalists(self) -> None:
-        """Of each search, the best candidates by its shared weights; each is trained once."""
-        if "finalists" not in self.config.methods:
-            return
+        """Train the best candidates of each search by its shared weights, each once."""
+        shortlists = {seed: f"finalists{self.config.finalists}-{seed}" for seed in self.seeds}
         tasks = {}
-        for seed in self.seeds:
-            if not self._outcome(self.shortlist, seed):
-                log_dir = str(self._place("search", seed))
+        for seed, key in shortlists.items():
+            log_dir = str(self.searches / f"search-{seed}")
+            if key not in self.outcomes:
                 if not _begun(log_dir):
                     raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
-                tasks[self.shortlist, seed] = (best_candidates, log_dir, self.config.finalists)
+                tasks[key] = (best_candidates, log_dir, self.config.finalists)
         self.work(tasks, self._note_outcome, "candidates")
-        missing = [pair for seed in self.seeds for pair in self._final_runs(seed) if pair not in self.finalists.runs]
-        complete(self.finalists, self.budget, missing, self.work)
-
-    def _final_runs(self, seed: int) -> list[tuple[int, int]]:
-        """The (row, seed) pairs of the trainings of the finalists of a search."""
-        found = [architecture_from_dict(one) for one in self._outcome(self.shortlist, seed)["architectures"]]
-        self.finalists.add(found)
-        return [(self.finalists.architectures.index(one), FINALIST_SEED + seed) for one in found]
+        for seed, key in shortlists.items():
+            found = [architecture_from_dict(one) for one in self.outcomes[key]["architectures"]]
+            self.finalists.add(found)
+            rows = map(self.finalists.architectures.index, found)
+            self.final_runs[seed] = [(row, FINALIST_SEED + seed) for row in rows]
+        pairs = itertools.chain(*self.final_runs.values())
+        self.finalists.train([pair for pair in pairs if pair not in self.finalists.runs], self.work)
 
     def _chosen(self, method: str, seed: int) -> Architecture:
         if method in SEARCHES:
-            return architecture_from_dict(self._outcome(method, seed)["architecture"])
+            return architecture_from_dict(self.outcomes[f"{method}-{seed}"]["architecture"])
         if method == "finalists":
-            scores: Any = {pair: self.finalists.runs[pair]["validation"] for pair in self._final_runs(seed)}
+            scores: Any = {pair: self.finalists.runs[pair]["validation"] for pair in self.final_runs[seed]}
             return self.finalists.architectures[ordered(scores, self.metric)[0][0]]
         return self.search.space.problem().baselines["lstm"](self.budget)
 
     def _num_drawn(self, method: str, seed: int) -> int:
-        """The number of architectures, each trained once, of which a control takes the best.
+        """Return the number of architectures, each trained once, of which a control takes the best.
 
         For random_budget they take the time of the first method's search, and of training the architecture it finds.
         """
         if method == "uniform":
             return 1
         first = next(name for name in self.config.methods if name not in CONTROLS)
-        searched = int(self._outcome("search" if first == "finalists" else first, seed)["seconds"] / self.table.seconds)
-        # What finalists end in is trained already.
-        return searched + (len(self._final_runs(seed)) if first == "finalists" else 1)
+        search = "search" if first == "finalists" else first
+        # The last architecture of finalists is trained already.
+        trained = len(self.final_runs[seed]) if first == "finalists" else 1
+        return int(self.outcomes[f"{search}-{seed}"]["seconds"] / self.table.seconds) + trained
 
     def _read_table(self) -> None:
         """Note the scores of the table, and its rows that did not diverge: controls and τ leave the others out."""
@@ -222,23 +223,23 @@ class _Evaluation:
             raise UserError(
                 f"{self.table.path}: every training diverged; lower the learning rate in {self.config.budget}"
             )
-        self.first = np.array([self.table.runs[row, self.truth_seeds[0]]["validation"] for row in self.rows.tolist()])
-        self.num = len(self.table.architectures)
-        self.tenth = max(1, round(BEST_TENTH * self.num))
+        self.first = np.array(self.table.scores("validation", self.truth_seeds[:1]))[self.rows]
+        self.tenth = max(1, round(BEST_TENTH * len(self.table.architectures)))
         self.is_complete = self.config.num_truth == 0  # the table then has all architectures there are
 
     def _results(self, chosen: dict[str, list[Architecture]]) -> dict[str, Any]:
+        num = len(self.table.architectures)
         methods = {
-            name: self._expected(name) if name in EXPECTED else self._reached(chosen[name])
+            name: self._reached(chosen[name]) if name in chosen else self._expected(name)
             for name in self.config.methods
         }
         first, *others = [*methods] or [""]
         return {
             "dataset": self.search.dataset,
             "metric": self.metric.name,
-            "architectures": self.num,
+            "architectures": num,
             "is_complete": self.is_complete,
-            "diverged": self.num - len(self.rows),
+            "diverged": num - len(self.rows),
             "best_tenth": self.tenth,
             "training_seconds": self.table.seconds,
             "methods": methods,
@@ -247,63 +248,63 @@ class _Evaluation:
         }
 
     def _reached(self, found: list[Architecture]) -> dict[str, Any]:
-        """Scores, ranks and costs of a method's architectures, one for each seed."""
+        """Return the scores, ranks and costs of a method's architectures, one for each seed."""
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
-            known: dict[Architecture, float] = {}
-            for table in (self.found, self.table):
-                known |= zip(table.architectures, table.scores(split, self.truth_seeds), strict=True)
-            reached[f"{prefix}scores"] = [known[one] for one in found]
-            reached[f"{prefix}ranks"] = [self._rank(known[one], split) for one in found]
+            known = dict(zip(self.found.architectures, self.found.scores(split, self.truth_seeds), strict=True))
+            known |= zip(self.table.architectures, self.truth[split].tolist(), strict=True)
+            scores = [known[one] for one in found]
+            reached |= {f"{prefix}scores": scores, f"{prefix}ranks": self._ranks(scores, split).tolist()}
         return {**reached, "architectures": [one.to_dict() for one in found], **self._costs(found)}
 
     def _expected(self, name: str) -> dict[str, Any]:
-        """Scores of a control in expectation, over all draws of architectures that do not diverge."""
+        """Return the scores of a control in expectation, over all draws of architectures that do not diverge."""
         drawn = [min(len(self.rows), self._num_drawn(name, seed)) for seed in self.seeds]
-        chances = np.mean([self._chances(num) for num in drawn], axis=0)
+        each = [best_of(self.first, num, self.metric.higher_is_better) for num in drawn]
+        chances = np.mean(each, axis=0)
         expected: dict[str, Any] = {"drawn": drawn}
         for split, prefix in PREFIXES.items():
             scores = self.truth[split][self.rows]
-            expected[f"{prefix}scores"] = [float(self._chances(num) @ scores) for num in drawn]
-            expected |= {f"{prefix}{key}": value for key, value in distribution(scores, chances).items()}
-            ranks = np.array([self._rank(score, split) for score in scores])
-            expected[f"{prefix}in_best_tenth"] = float(chances[ranks <= self.tenth].sum())
-            # A complete table holds all there is to draw; a sampled one is itself a draw.
-            error = 0.0 if self.is_complete else standard_error(partial(self._expectation, drawn, scores), len(scores))
-            expected[f"{prefix}error"] = error
+            reached = {
+                "scores": [float(some @ scores) for some in each],
+                **distribution(scores, chances),
+                "in_best_tenth": float(chances[self._ranks(scores, split) <= self.tenth].sum()),
+                # A complete table holds all there is to draw; a sampled one is itself a draw.
+                "error": 0.0 if self.is_complete else standard_error(partial(self._mean, drawn, scores), len(scores)),
+            }
+            expected |= {f"{prefix}{key}": value for key, value in reached.items()}
         costs = self._costs([self.table.architectures[row] for row in self.rows])
-        return {**expected, **{key: round(float(chances @ each)) for key, each in costs.items()}}
+        return {**expected, **{key: round(float(chances @ values)) for key, values in costs.items()}}
 
     def _costs(self, architectures: list[Architecture]) -> dict[str, list[int]]:
         costs = [self.cost(one).to_dict() for one in architectures] if self.cost else [{}]
         return {key: [cost[key] for cost in costs] for key in costs[0]}
 
-    def _rank(self, score: float, split: str) -> int:
-        return 1 + sum(self.metric.is_better(other, score) for other in self.truth[split].tolist())
+    def _mean(self, drawn: list[int], scores: np.ndarray, some: np.ndarray) -> float:
+        """Return the mean over `drawn` of the expected score, among `some` rows."""
+        first, is_higher = self.first[some], self.metric.higher_is_better
+        return float(np.mean([best_of(first, num, is_higher) @ scores[some] for num in drawn]))
 
-    def _chances(self, num: int, some: Any = slice(None)) -> np.ndarray:
-        """The chance of each row, or of `some` of them, to be the best of `num` by its first training."""
-        first = self.first[some]
-        return best_of(first, min(num, len(first)), self.metric.higher_is_better)
-
-    def _expectation(self, drawn: list[int], scores: np.ndarray, some: np.ndarray) -> float:
-        """The mean over draws of the expected score, among `some` rows."""
-        return float(np.mean([self._chances(num, some) @ scores[some] for num in drawn]))
+    def _ranks(self, scores: ArrayLike, split: str) -> np.ndarray:
+        """Return the place of each score among the table's, 1 for the best; NaN comes after every number."""
+        sign = -1 if self.metric.higher_is_better else 1
+        return 1 + np.searchsorted(np.sort(sign * self.truth[split]), np.multiply(sign, scores))
 
     def _compared(self, methods: dict[str, Any], first: str, other: str, split: str) -> dict[str, Any]:
         scores, error = (f"{PREFIXES[split]}{what}" for what in ("scores", "error"))
         ours, theirs = methods[first], methods[other]
         both = math.hypot(ours.get(error, 0.0), theirs.get(error, 0.0))
-        return {"of": first, "with": other, "split": split, **paired(ours[scores], theirs[scores], both, self.num)}
+        compared = paired(ours[scores], theirs[scores], both, len(self.table.architectures))
+        return {"of": first, "with": other, "split": split, **compared}
 
     def _correlations(self) -> dict[str, Any]:
-        """Kendall's τ between each search's mean scores by shared weights and the table, and its best fifth."""
+        """Return Kendall's τ between each search's mean scores by shared weights and the table, and its best fifth."""
         scores = self.truth["validation"][self.rows]
         order = np.argsort(-scores if self.metric.higher_is_better else scores)
         best = order[: max(3, round(TOP * len(order)))]
         found: dict[str, dict[str, Any]] = {"tau": {}, "tau_top": {}, "shared": {}}
         for name in (name for name in self.config.methods if name in SEARCHES):
-            shared = np.array([self._outcome(name, seed)["shared"] for seed in self.seeds], dtype=float)
+            shared = np.array([self.outcomes[f"{name}-{seed}"]["shared"] for seed in self.seeds], dtype=float)
             mean = shared.mean(0)[self.rows]
             each = [tau(row[self.rows], scores)["tau"] for row in shared]
             found["tau"][name] = {**tau(mean, scores), "seeds": each}

@@ -42,7 +42,7 @@ class EvaluationConfig(Settings):
     jobs: int = setting(1, "trainings side by side", at_least=1)
     backend: str = setting("loky", "joblib's: loky here, ray or dask on a cluster", choices=BACKENDS)
     output: str = setting("", "folder of the results; analysis_results/search_evaluation/TABLE by default")
-    dry_run: bool = setting(False, "say what would be trained, and for how long, and end")
+    dry_run: bool = setting(False, "say what would be trained and searched, and for how long; then end")
 
     def check(self) -> None:
         for name in ("budget", "table"):

@@ -18,11 +18,11 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
 
     Args:
         ours, theirs: the scores of each seed.
-        error: standard error of `theirs` besides what differs from seed to seed, from `num` architectures.
+        error: the standard error of `theirs` that all seeds share, from `num` architectures.
 
     Returns:
         "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an error, by Welch's degrees
-        of freedom); and "p" of the same test, two-sided. Interval and p are None for fewer than two seeds, and where a
+        of freedom); and "p" of the same test, two-sided. Interval and p are None for fewer than two seeds, or if a
         score is not finite.
     """
     differences = np.subtract(ours, theirs)
@@ -40,13 +40,13 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
 
 
 def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
-    """Return the probability of each architecture to be the best by `first` of `num` different ones drawn uniformly.
+    """Return the probability of each architecture to be the best by `first` of `num`, or all, drawn uniformly.
 
-    Equals are as likely as each other.
+    The draws are different architectures. Equal ones are equally likely.
     """
     goodness = np.asarray(first) if higher_is_better else -np.asarray(first)
     size = len(goodness)
-    chances = np.empty(size)
+    num, chances = min(num, size), np.empty(size)
     # The i-th best is chosen when the other num − 1 are among the size − 1 − i worse ones.
     chances[np.argsort(-goodness)] = [math.comb(size - 1 - i, num - 1) / math.comb(size, num) for i in range(size)]
     for value in np.unique(goodness):
@@ -76,10 +76,10 @@ def standard_error(statistic: Callable[[np.ndarray], float], num: int) -> float:
 
 
 def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
-    """Kendall's τ between two scorings of the same architectures, with a 95 % "interval".
+    """Return Kendall's "tau" between two scorings of the same architectures, and its 95 % "interval".
 
-    The interval is by the jackknife over architectures on Fisher's scale, with Student's t. There is none below
-    `FEWEST_FOR_TAU`, nor where τ is not a number, nor where it is the same whichever architecture is left out.
+    The interval is by the jackknife over architectures on Fisher's scale, with Student's t. It is None below
+    `FEWEST_FOR_TAU`, if τ is not a number, and if it is the same whichever architecture is left out.
     """
     one, other = np.asarray(ours, dtype=float), np.asarray(truth, dtype=float)
     found, num = _tau(one, other), len(one)

@@ -8,9 +8,8 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,45 +28,40 @@ from enas.search.record import progress_bar
 from enas.search.space import Space
 from enas.settings import USE
 
-LARGEST_SPACE = 10_000  # a larger one is sampled
+LARGEST_SPACE = 10_000  # a larger space is sampled
 APART = {"dag_path", "random_seed"}  # settings that tell one training of a table from another
 
 
-@dataclass
 class Table:
     """Architectures, each trained from scratch with some seeds at one budget, in a JSON file.
 
+    A missing file is a new table; UserError when the file is damaged, or was made with other settings.
+
     Attributes:
-        settings: of every training, those that differ from the defaults.
-        data: digests of the data of every training; see `enas.data.identity`. Empty where nothing is trained yet.
-        runs: by (row, seed) what the training reached: "validation" and "test", NaN where it diverged, and "seconds".
+        config: the settings of every training, besides its seed.
+        data: digests of the data of every training; see `enas.data.identity`. Empty if nothing is trained yet.
+        runs: the results of each training by (row, seed): "validation" and "test", NaN if it diverged, and "seconds".
     """
 
-    path: Path
-    settings: dict[str, Any]
-    architectures: list[Architecture]
-    data: dict[str, str] = field(default_factory=dict)
-    runs: dict[tuple[int, int], dict[str, float]] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, path: Path, config: Config) -> "Table":
-        """The table in a file, or a new one; UserError when the file is damaged, or was made with other settings."""
-        table = cls(path, budget(config), [])
+    def __init__(self, path: Path, config: Config):
+        self.path, self.config = path, config
+        self.architectures: list[Architecture] = []
+        self.data: dict[str, str] = {}
+        self.runs: dict[tuple[int, int], dict[str, float]] = {}
         if not path.is_file():
-            return table
+            return
         content = read_json(path)
         try:
-            saved, table.data = content["settings"], dict(content["data"])
+            saved, self.data = content["settings"], dict(content["data"])
             for index, row in enumerate(content["rows"]):
-                table.architectures.append(architecture_from_dict(row["architecture"]))
+                self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
-                    found = {name: one[name] for name in ("validation", "test", "seconds")}
-                    found = {name: math.nan if value is None else value for name, value in found.items()}
-                    table.runs[index, one["seed"]] = found
+                    results = {name: one[name] for name in ("validation", "test", "seconds")}
+                    results = {name: math.nan if value is None else value for name, value in results.items()}
+                    self.runs[index, one["seed"]] = results
         except (KeyError, TypeError) as error:
             raise UserError(f"{path}: not a table of trainings ({error!r})") from None
-        check_settings(path, saved, table.settings, "table")
-        return table
+        check_settings(path, saved, budget(config), "table")
 
     def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
         """Add rows for architectures without one, until there are `num`, or for all of them; UserError for too many."""
@@ -80,29 +74,41 @@ class Table:
         new = [one for one in dict.fromkeys(architectures) if one not in have]
         self.architectures += new[: num - rows] if num else new
 
-    def save(self) -> None:
-        """Write the file."""
-        rows: list[dict[str, Any]] = [{"architecture": one.to_dict(), "runs": []} for one in self.architectures]
-        for (row, seed), scores in sorted(self.runs.items()):
-            rows[row]["runs"].append({"seed": seed, **scores})
-        # A row a line: a diff shows what was trained.
-        lines = ",\n".join(f"    {json.dumps(finite(row))}" for row in rows)
-        settings, data = (json.dumps(content, indent=2).replace("\n", "\n  ") for content in (self.settings, self.data))
-        with atomic_write(self.path) as file:
-            file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
-
-    def check_data(self, dataset: str, identity: Identity) -> None:
-        """Raise UserError where the data is not what the rows were trained on; note it down where there are none."""
+    def check_data(self, identity: Identity) -> None:
+        """Raise UserError if the rows were trained on other data; note the data down if nothing is trained."""
         if self.runs:
-            check_data(self.path, self.data, identity, dataset, "table")
+            check_data(self.path, self.data, identity, self.config.dataset, "table")
         self.data = identity.short()
 
     def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
-        """The (row, seed) pairs that are still to be trained, seed by seed."""
+        """List the (row, seed) pairs that are still to be trained, seed by seed."""
         return [(row, seed) for seed in seeds for row in range(len(self.architectures)) if (row, seed) not in self.runs]
 
+    def train(self, pairs: Iterable[tuple[int, int]], work: Callable[..., None]) -> None:
+        """Train (row, seed) pairs, `work` being `side_by_side` for some processes; save the file after each."""
+        settings = self.config.replace(dag_path="").to_dict()
+        rows = [one.to_dict() for one in self.architectures]
+        tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in pairs}
+
+        def done(pair: tuple[int, int], results: dict[str, float]) -> None:
+            self.runs[pair] = results
+            self._save()
+
+        work(tasks, done, f"table {self.path.name}")
+
+    def _save(self) -> None:
+        rows: list[dict[str, Any]] = [{"architecture": one.to_dict(), "runs": []} for one in self.architectures]
+        for (row, seed), results in sorted(self.runs.items()):
+            rows[row]["runs"].append({"seed": seed, **results})
+        # A row a line: a diff shows what was trained.
+        lines = ",\n".join(f"    {json.dumps(finite(row))}" for row in rows)
+        parts = (budget(self.config), self.data)
+        settings, data = (json.dumps(part, indent=2).replace("\n", "\n  ") for part in parts)
+        with atomic_write(self.path) as file:
+            file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
+
     def scores(self, split: str, seeds: Iterable[int]) -> list[float]:
-        """The mean over these seeds of each row; NaN for a row that diverged with one, or is not trained with it."""
+        """List the mean over seeds of each row; NaN for a row that diverged with one, or is not trained with it."""
         wanted, nothing = list(seeds), {split: math.nan}
         rows = range(len(self.architectures))
         return [sum(self.runs.get((row, seed), nothing)[split] for seed in wanted) / len(wanted) for row in rows]
@@ -110,12 +116,16 @@ class Table:
     @property
     def seconds(self) -> float:
         """The mean time of a training."""
-        times = [run["seconds"] for run in self.runs.values()]
-        return sum(times) / len(times) if times else math.nan
+        return mean_of([results["seconds"] for results in self.runs.values()])
+
+
+def mean_of(times: list[float]) -> float:
+    """Return the mean, NaN of nothing."""
+    return sum(times) / len(times) if times else math.nan
 
 
 def check_settings(path: Path, saved: dict[str, Any], ours: dict[str, Any], what: str) -> None:
-    """Raise UserError, naming the first setting that differs, where a file was made with others than `ours`."""
+    """Raise UserError, naming the first setting that differs, if a file was made with other settings than `ours`."""
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
             default = all_settings()[name].default if name in all_settings() else None
@@ -126,7 +136,7 @@ def check_settings(path: Path, saved: dict[str, Any], ours: dict[str, Any], what
 
 
 def check_data(path: Path, saved: dict[str, str], identity: Identity, dataset: str, what: str) -> None:
-    """Raise UserError where a file was made on other data."""
+    """Raise UserError if a file was made on other data."""
     now = identity.short()
     if changed := [name for name in now if now[name] != saved.get(name)]:
         raise UserError(
@@ -136,7 +146,7 @@ def check_data(path: Path, saved: dict[str, str], identity: Identity, dataset: s
 
 
 def budget(config: Config) -> dict[str, Any]:
-    """The settings of a training that differ from the defaults and say what comes out; JSON-ready."""
+    """Return the settings of a training that differ from the defaults and affect its results; JSON-ready."""
     defaults = Config(network_type=config.network_type).to_dict()
     return {
         name: value
@@ -146,7 +156,7 @@ def budget(config: Config) -> dict[str, Any]:
 
 
 def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
-    """All architectures of a space for 0, else `num` different ones drawn uniformly, the same at every call.
+    """List all architectures of a space for 0, else `num` different ones drawn uniformly, the same at every call.
 
     UserError when the space is too large to be listed, or has fewer than `num`.
     """
@@ -167,7 +177,7 @@ def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
 def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, float]:
     """Train an architecture, as `to_dict` gives it, from scratch, in silence, and keep nothing but the scores.
 
-    These are "validation" and "test" of the best epoch, NaN where it diverged, and the "seconds".
+    They are "validation" and "test" of the best epoch, NaN if it diverged, and the "seconds".
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -195,40 +205,23 @@ def side_by_side(
             done(key, result)
 
 
-@contextmanager
-def _cluster(backend: str, jobs: int) -> Iterator[None]:
-    """Begin the cluster that RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names, or else a local one of `jobs` processes."""
+def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
+    """Connect to the cluster at RAY_ADDRESS or DASK_SCHEDULER_ADDRESS, or else begin one of `jobs` processes here."""
     if backend == "ray":
         import ray
         from ray.util.joblib import register_ray
 
-        with ray.init(ignore_reinit_error=True, num_cpus=None if "RAY_ADDRESS" in os.environ else jobs):
-            register_ray()
-            yield
-    elif backend == "dask":
+        register_ray()
+        return ray.init(ignore_reinit_error=True, num_cpus=None if "RAY_ADDRESS" in os.environ else jobs)
+    if backend == "dask":
         from distributed import Client
 
         address = os.environ.get("DASK_SCHEDULER_ADDRESS")
         local = {} if address else {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-        with Client(address, **local):
-            yield
-    else:
-        yield
+        return Client(address, **local)
+    return nullcontext()
 
 
 def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     keep_memory()  # a worker is a process of its own
     return key, function(*arguments)
-
-
-def complete(table: Table, config: Config, missing: Iterable[tuple[int, int]], work: Callable[..., None]) -> None:
-    """Train the (row, seed) pairs that are missing in a table; it is saved after each training."""
-    settings = config.replace(dag_path="").to_dict()
-    rows = [one.to_dict() for one in table.architectures]
-    tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in missing}
-
-    def done(pair: tuple[int, int], scores: dict[str, float]) -> None:
-        table.runs[pair] = scores
-        table.save()
-
-    work(tasks, done, f"table {table.path.name}")
