@@ -44,7 +44,7 @@ class ControllerConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class CellOutputConfig(Settings):
-    """What the output of a cell is made of."""
+    """The output of a cell."""
 
     cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS, kind=SPACE)
 
@@ -270,7 +270,7 @@ class ScratchConfig(Settings):
     """When averaging begins, and when training ends early.
 
     Averaging is NT-ASGD (Merity et al. 2017, algorithm 1): the weights of all further steps are averaged once an epoch
-    validates worse than the best of those more than `scratch_asgd_patience` epochs before it.
+    validates worse than the best epoch that lies more than `scratch_asgd_patience` epochs before it.
     """
 
     scratch_asgd_patience: int = setting(
