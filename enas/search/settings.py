@@ -39,7 +39,7 @@ class ControllerConfig(Settings):
     )
     controller_hid: int = setting(100, "LSTM units of the controller", at_least=1, only=LSTM)
     softmax_temperature: float = setting(5.0, "divisor of the controller's logits", above=0, only=LSTM)
-    tanh_c: float = setting(2.5, "tanh squashes the controller's logits to ±this; 0 does not", at_least=0, only=LSTM)
+    tanh_c: float = setting(2.5, "bound of the controller's logits, by tanh; 0 is none", at_least=0, only=LSTM)
 
 
 @dataclass(frozen=True, kw_only=True)
