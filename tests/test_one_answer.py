@@ -115,8 +115,8 @@ def test_one_that_validates_as_well_does_not_replace_it(search, monkeypatch):
     trainer = read_run(saved_config(search), search)
     monkeypatch.setattr(type(trainer.task), "evaluate", lambda *args: 0.5)
     other = _another(search)
-    assert trainer.deriver.derive().architecture != other
-    assert trainer.deriver.derive(incumbent=other).architecture == other
+    assert trainer.derive().architecture != other
+    assert trainer.derive(other).architecture == other
 
 
 def test_a_limit_that_the_architecture_exceeds_gives_it_up(search):

@@ -144,7 +144,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         incumbent = None if known is None else architecture_from_dict(known)
         found = trainer.deriver.shortlist(incumbent)
         chosen = _best_finalist(config, folder, found.best(config.derive_finalists), trainer.logbook.info)
-        derived = trainer.deriver.derivation(found, chosen, compare=True)
+        derived = trainer.deriver.derivation(found, chosen)
         if derived.architecture is None:
             raise UserError(f"{derived.problem}; raise the limit, or derive_num_sample")
         trainer.record(derived)

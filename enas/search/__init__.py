@@ -1,1 +1,1 @@
-"""What every search space shares: sampling, training in turn, deriving (paper section 2.2)."""
+"""The core of every search: sampling architectures, training ω and θ in turn, deriving (paper section 2.2)."""

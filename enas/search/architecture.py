@@ -16,17 +16,11 @@ KINDS: dict[str, type["Architecture"]] = {}
 
 
 class Architecture:
-    """An immutable architecture, a frozen dataclass; making one of parts that do not fit together is a UserError.
+    """An immutable architecture, a frozen dataclass; making one of parts that do not fit together is a UserError."""
 
-    Attributes:
-        type_name: tells its JSON from that of other classes.
-        title: its name in messages.
-        keys: the keys of its dictionary besides the type: its fields, and properties that must agree with them.
-    """
-
-    type_name: ClassVar[str]
-    title: ClassVar[str]
-    keys: ClassVar[tuple[str, ...]]
+    type_name: ClassVar[str]  # tells its JSON from that of other classes
+    title: ClassVar[str]  # its name in messages
+    keys: ClassVar[tuple[str, ...]]  # of its dictionary, besides the type: fields, and properties that agree with them
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)

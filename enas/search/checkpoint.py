@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,22 +50,17 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@dataclass
 class Checkpoints:
     """The checkpoints of a run, `EPOCH-STEP.pt` in one folder.
 
     Each names, in `progress.bests`, the checkpoints that were the run's best when they were written. So one rename
     makes a checkpoint both the newest and the best, and a run killed at any moment leaves the two in agreement.
-
-    Args:
-        folder: made when the first checkpoint is saved.
-        max_save_num: number of newest checkpoints to keep.
-        ranks: the processes of the run; only the first one reads and writes.
     """
 
-    def __init__(self, folder: Path, max_save_num: int = 1, ranks: Ranks = ALONE):
-        self.folder = folder
-        self.max_save_num = max_save_num
-        self.ranks = ranks
+    folder: Path  # made when the first checkpoint is saved
+    max_save_num: int = 1  # number of newest checkpoints to keep
+    ranks: Ranks = ALONE  # the processes of the run; only the first one reads and writes
 
     def save(self, state: dict[str, Any], name: str, bests: Sequence[str] = ()) -> None:
         """Write a checkpoint, then remove all but the newest `max_save_num` and the best one before them.

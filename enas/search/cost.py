@@ -14,15 +14,10 @@ from enas.search.settings import SizeConfig
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one architecture, or of a part of it.
+    """The cost of one architecture, or of a part of it."""
 
-    Attributes:
-        parameters: number of trained parameters, without those of heads that only training uses.
-        multiply_adds: in the forward pass of one token or image.
-    """
-
-    parameters: int = 0
-    multiply_adds: int = 0
+    parameters: int = 0  # number of trained parameters, without those of heads that only training uses
+    multiply_adds: int = 0  # in the forward pass of one token or image
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.parameters + other.parameters, self.multiply_adds + other.multiply_adds)
@@ -48,12 +43,7 @@ def _short(number: int) -> str:
 
 
 class SizeBudget:
-    """Limits on the cost of architectures.
-
-    Args:
-        config: see `SizeConfig`.
-        cost: an architecture's cost; None if costs are not known, and then nothing is limited.
-    """
+    """Limits on the cost of architectures; if `cost` is None, costs are not known and nothing is limited."""
 
     def __init__(self, config: SizeConfig, cost: Callable[[Any], Cost | None] | None = None):
         self.cost = cost or (lambda architecture: None)

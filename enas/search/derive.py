@@ -21,41 +21,28 @@ QUARTILES = {"median": 0.5, "lower_quartile": 0.25, "upper_quartile": 0.75}
 class Derivation:
     """The result of deriving.
 
-    Attributes:
-        architecture: the derived one; None if no candidate keeps to the size budget.
-        score: its metric on all of validation; None if there is no architecture.
-        comparison: of the policy with uniform sampling: "policy" and "uniform", each the `summary` of equally many
-            architectures on the same minibatches; "compared_by", the name of the metric; and "place", the derived
-            architecture's among the uniform ones, 1 for the best. Empty if θ is not trained, or nobody asked.
-        probabilities: of each choice of each decision, averaged over the sample; empty if θ is not trained.
-        problem: why nothing was derived; empty if something was.
-        beaten: the best sample and its score, if the incumbent is derived instead.
+    `comparison` is that of the policy with uniform sampling: "policy" and "uniform", each the `summary` of equally many
+    architectures on the same minibatches; "compared_by", the name of the metric; and "place", the rank of the derived
+    architecture among the uniform ones, 1 for the best. It is empty if θ is not trained.
     """
 
-    architecture: Any
-    score: float | None
+    architecture: Any  # None if no candidate keeps to the size budget
+    score: float | None  # the architecture's metric on all of validation
     comparison: dict[str, Any] = field(default_factory=dict)
-    probabilities: list[list[float]] = field(default_factory=list)
-    problem: str = ""
-    beaten: tuple[Any, float] | None = None
+    probabilities: list[list[float]] = field(default_factory=list)  # of each choice of each decision, sample mean
+    problem: str = ""  # the reason why nothing was derived
+    beaten: tuple[Any, float] | None = None  # the best sample and its score, if the incumbent is derived instead
 
 
 @dataclass(frozen=True)
 class Shortlist:
-    """The candidates for the last stage of deriving.
+    """The candidates for the last stage of deriving."""
 
-    Attributes:
-        sampled: all samples, with their `scores` on the first few validation minibatches.
-        ranking: the samples that scored best, best first, ordered by `Task.rank_metric` on all of validation.
-        incumbent: the run's architecture so far; None if it has none, or exceeds the size budget.
-        known: the metric on all of validation, at least of the incumbent and the first of the ranking.
-    """
-
-    sampled: Sample[Any]
-    scores: dict[Any, float]
-    ranking: list[Any]
-    incumbent: Any
-    known: dict[Any, float]
+    sampled: Sample[Any]  # all samples
+    scores: dict[Any, float]  # of the samples, on the first few validation minibatches
+    ranking: list[Any]  # the samples that scored best, by `Task.rank_metric` on all of validation, best first
+    incumbent: Any  # the run's architecture so far; None if there is none, or it exceeds the size budget
+    known: dict[Any, float]  # metrics on all of validation, at least of the incumbent and of the ranking's first
 
     def best(self, num: int) -> list[Any]:
         """Return the first `num` of the ranking, and the incumbent."""
@@ -64,28 +51,16 @@ class Shortlist:
 
 @dataclass
 class Deriver:
-    """Derives from a policy.
+    """Derives from a policy."""
 
-    Attributes:
-        task: scores architectures.
-        controller: the policy.
-        config: see `DeriveConfig`.
-        ranks: the processes that divide the candidates among them.
-        size: the budget that a derived architecture keeps to.
-    """
-
-    task: Task
-    controller: Controller[Any]
+    task: Task  # scores architectures
+    controller: Controller[Any]  # the policy
     config: DeriveConfig
-    ranks: Ranks = ALONE
-    size: SizeBudget = UNLIMITED
-
-    def derive(self, compare: bool = False, incumbent: Any = None) -> Derivation:
-        """Derive the better of the shortlist's first and the incumbent, which wins ties."""
-        return self.derivation(self.shortlist(incumbent), compare=compare)
+    ranks: Ranks = ALONE  # the processes that divide the candidates among them
+    size: SizeBudget = UNLIMITED  # the budget that a derived architecture keeps to
 
     def shortlist(self, incumbent: Any = None) -> Shortlist:
-        """Sample `derive_num_sample` architectures, and keep the best of them on the same few validation minibatches.
+        """Sample `derive_num_sample` architectures; keep those that are best on the same few validation minibatches.
 
         Architectures that exceed the size budget are no candidates. `incumbent` is a candidate without being sampled.
         """
@@ -105,8 +80,8 @@ class Deriver:
         self._evaluate(known, [incumbent, *ranking[:1]])
         return Shortlist(sampled, scores, ranking, incumbent, known)
 
-    def derivation(self, found: Shortlist, chosen: Any = None, compare: bool = False) -> Derivation:
-        """Derive `chosen`, a candidate of the shortlist; by default the one that `derive` chooses."""
+    def derivation(self, found: Shortlist, chosen: Any = None) -> Derivation:
+        """Derive `chosen`; by default the better of the shortlist's first and the incumbent, which wins ties."""
         first = found.ranking[0] if found.ranking else None
         if chosen is None:
             rivals = [one for one in (found.incumbent, first) if one is not None]
@@ -120,7 +95,7 @@ class Deriver:
             return Derivation(chosen, score, problem=problem, beaten=beaten)
         if chosen is not None and chosen not in scores:
             scores = scores | self._rank([chosen])
-        comparison = self._compare(found.sampled, scores, chosen) if compare else {}
+        comparison = self._compare(found.sampled, scores, chosen)
         probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in found.sampled.probabilities]
         return Derivation(chosen, score, comparison, probabilities, problem, beaten)
 

@@ -25,17 +25,11 @@ CellT = TypeVar("CellT", bound=Cell)
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write an architecture down.
+    """A way to write an architecture down."""
 
-    Attributes:
-        kind: the class of the architectures that it can express.
-        read: text → architecture; UserError if the text does not fit.
-        write: architecture → text that `read` takes; UserError if the format cannot express it.
-    """
-
-    kind: type[Architecture]
-    read: Callable[[str], Architecture]
-    write: Callable[[Any], str]
+    kind: type[Architecture]  # the class of the architectures that it can express
+    read: Callable[[str], Architecture]  # UserError if the text does not fit
+    write: Callable[[Any], str]  # to a text that `read` takes; UserError if the format cannot express the architecture
 
 
 def integers(text: str) -> list[int]:
@@ -75,10 +69,7 @@ def genotype(text: str, names: Sequence[str], example: str) -> dict[str, list[An
 
 
 def unzipped(pairs: list[Any], names: Mapping[str, str], what: str) -> tuple[list[str], list[Any]]:
-    """Split a genotype's pairs of name and label into our names and the labels; UserError for other names or items.
-
-    `what` is what the names name, for the error.
-    """
+    """Split a genotype's pairs of name (a `what`) and label into our names and the labels; UserError for others."""
     for pair in pairs:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             example = (next(iter(names)), 0)

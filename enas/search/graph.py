@@ -1,4 +1,4 @@
-"""Architectures of labelled nodes: what recurrent cells, convolutional cells and macro networks have in common."""
+"""Architectures of labelled nodes: the common part of recurrent cells, convolutional cells and macro networks."""
 
 import operator
 from abc import abstractmethod
@@ -14,24 +14,15 @@ from enas.search.architecture import CELL_OUTPUTS, Architecture
 class Graph(Architecture):
     """Nodes inside the large graph of a search space; each has a label there, and applies a named part.
 
-    A label names shared weights, so the other labels stay when a node is removed. The plurals of `node_word` and of
-    `part_word` are the names of two fields: the labels and the parts.
-
-    Attributes:
-        whole: the graph's name in messages: cell, or network.
-        node_word: the name of a node: node, or layer.
-        part_word: the name of a part: activation, or operation.
-        known_parts: the names that parts may have.
-        first_label: the label of the first node if none was removed.
-        root_reads: the input that only the first node reads, which then cannot be removed; "" if any node may read it.
+    A label names shared weights, so the other labels stay when a node is removed.
     """
 
-    whole: ClassVar[str] = "cell"
-    node_word: ClassVar[str] = "node"
-    part_word: ClassVar[str] = "operation"
-    known_parts: ClassVar[Collection[str]]
-    first_label: ClassVar[int] = 0
-    root_reads: ClassVar[str] = ""
+    whole: ClassVar[str] = "cell"  # the name of a graph in messages
+    node_word: ClassVar[str] = "node"  # the name of a node; the plural is the name of the field of labels
+    part_word: ClassVar[str] = "operation"  # the name of a part; the plural is the name of the field of parts
+    known_parts: ClassVar[Collection[str]]  # the names that parts may have
+    first_label: ClassVar[int] = 0  # the label of the first node if none was removed
+    root_reads: ClassVar[str] = ""  # the input that only the first node reads, which is never removed; "" if all may
 
     @property
     def _labels(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Metrics: what scores measure, and how they are printed."""
+"""Metrics: names, print formats and directions of scores."""
 
 import math
 from dataclasses import dataclass

@@ -49,10 +49,10 @@ def choose_precision(task: Task, controller: Controller[Any], num_architectures:
     if len(names) == 1:
         return names[0], f"this {'GPU' if task.device.type == 'cuda' else 'processor'} has no other"
     before = task.precision
-    times = _times(task, controller, num_architectures, names, lambda name: setattr(task, "precision", name))
+    times, why = _times(task, controller, num_architectures, names, "in", lambda name: setattr(task, "precision", name))
     task.precision = before
     fastest = min(names, key=times.__getitem__)
-    return fastest if times[names[0]] > GAIN * times[fastest] else names[0], _why(times, "in")
+    return fastest if times[names[0]] > GAIN * times[fastest] else names[0], why
 
 
 def choose_threads(task: Task, controller: Controller[Any], num_architectures: int) -> tuple[int, str]:
@@ -73,35 +73,26 @@ def choose_threads(task: Task, controller: Controller[Any], num_architectures: i
         torch.set_num_threads(BESIDE_A_GPU)
         return BESIDE_A_GPU, "beside a GPU there is only the controller to compute"
     counts = sorted({most, *(2**power for power in range(most.bit_length()))})  # 1, 2, 4 … and the most
-    times = _times(task, controller, num_architectures, counts, torch.set_num_threads)
+    times, why = _times(task, controller, num_architectures, counts, "with", torch.set_num_threads)
     chosen = min(num for num, time in times.items() if time <= GAIN * min(times.values()))
     torch.set_num_threads(chosen)
-    return chosen, _why(times, "with")
+    return chosen, why
 
 
 def _times(
-    task: Task,
-    controller: Controller[Any],
-    num_architectures: int,
-    choices: list[Choice],
-    use: Callable[[Choice], None],
-) -> dict[Choice, float]:
-    """Return the seconds of a training step with each choice; task, model and random states are as before."""
+    task: Task, controller: Controller[Any], num: int, choices: list[Choice], word: str, use: Callable[[Choice], None]
+) -> tuple[dict[Choice, float], str]:
+    """Return the seconds of a training step with each choice, and in words; task and random states are as before."""
     # Parameters, which may be large, are not copied: trials leave them alone.
     state, parameters = task.state_dict(), dict(task.model.named_parameters())
     kept = {id(tensor): tensor for name, tensor in state["model"].items() if name in parameters}
     before, states, times = copy.deepcopy(state, kept), random_states(), {}
     with torch.no_grad():
-        architectures = controller.sample(num_architectures).architectures
+        architectures = controller.sample(num).architectures
     for choice in choices:
         use(choice)
         times[choice] = seconds(lambda: task.shared_loss(architectures)[0].backward())
     task.load_state_dict(before)
     task.model.zero_grad(set_to_none=True)
     restore_random_states(states)
-    return times
-
-
-def _why(times: dict[Choice, float], word: str) -> str:
-    tried = ", ".join(f"{1e3 * time:.3g} ms {word} {choice}" for choice, time in times.items())
-    return f"a step takes {tried}"
+    return times, "a step takes " + ", ".join(f"{1e3 * time:.3g} ms {word} {choice}" for choice, time in times.items())

@@ -1,4 +1,4 @@
-"""The part of a search space that needs torch: its data, models and controllers, and what is made of them."""
+"""The part of a search space that needs torch: its data, models, controllers, pictures and exports."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,30 +20,18 @@ from enas.settings import ConfigLike
 
 @dataclass(frozen=True)
 class Exported:
-    """An architecture as a module that needs torch alone.
+    """An architecture as a module that needs torch alone."""
 
-    Attributes:
-        source: the file that is copied as model.py; it reads architecture.json and config.json beside it.
-        example: the file of enas/export/examples that is copied as example.py, which loads model.py.
-        weights: the module's weights, by name.
-        settings: the content of config.json: the module's arguments, and all else that model.py or a reader needs.
-        title, summary: for the model card.
-        make: (model.py as a module) to the network without its weights.
-        inputs: example inputs by name, to trace the network.
-        dynamic: for each input, the names of the dimensions that may have any size.
-        outputs: the names of the outputs.
-    """
-
-    source: Path
-    example: str
-    weights: dict[str, Tensor]
-    settings: dict[str, Any]
-    title: str
-    summary: str
-    make: Callable[[ModuleType], nn.Module]
-    inputs: dict[str, Tensor]
-    dynamic: tuple[dict[int, str], ...]
-    outputs: tuple[str, ...]
+    source: Path  # the file that is copied as model.py; it reads architecture.json and config.json beside it
+    example: str  # the file of enas/export/examples that is copied as example.py, which loads model.py
+    weights: dict[str, Tensor]  # the module's weights, by name
+    settings: dict[str, Any]  # the content of config.json: the module's arguments, and facts for a reader
+    title: str  # of the model card
+    summary: str  # of the model card
+    make: Callable[[ModuleType], nn.Module]  # from model.py as a module to the network without its weights
+    inputs: dict[str, Tensor]  # example inputs by name, to trace the network
+    dynamic: tuple[dict[int, str], ...]  # for each input, the names of the dimensions that may have any size
+    outputs: tuple[str, ...]  # the names of the outputs
 
 
 @dataclass(frozen=True, kw_only=True)

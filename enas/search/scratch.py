@@ -51,7 +51,7 @@ class ScratchTrainer(Training):
         return has_stalled or super().is_finished()
 
     def is_time_to_evaluate(self) -> bool:
-        """Always: averaging, early stop and the choice of the best epoch need every epoch's validation."""
+        """Return True: averaging, early stop and the choice of the best epoch need every epoch's validation."""
         return True
 
     def best_epoch(self) -> int:
@@ -99,10 +99,9 @@ class ScratchTrainer(Training):
 
         Without validation data that is the last epoch. TrainingDivergedError if no epoch has a finite validation.
         """
+        name = self.task.metric.name
         if self.task.has_validation and self.progress.best is None:
-            raise TrainingDivergedError(
-                f"{self.folder}: no epoch has a finite validation {self.task.metric.name}; nothing to test"
-            )
+            raise TrainingDivergedError(f"{self.folder}: no epoch has a finite validation {name}; nothing to test")
         best = cast("Checkpoints", self.checkpoints).load_best()
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])

@@ -39,12 +39,12 @@ class ControllerConfig(Settings):
     )
     controller_hid: int = setting(100, "LSTM units of the controller", at_least=1, only=LSTM)
     softmax_temperature: float = setting(5.0, "divisor of the controller's logits", above=0, only=LSTM)
-    tanh_c: float = setting(2.5, "tanh squashes the controller's logits to ±this; 0 does not", at_least=0, only=LSTM)
+    tanh_c: float = setting(2.5, "bound of the controller's logits, by tanh; 0 is none", at_least=0, only=LSTM)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellOutputConfig(Settings):
-    """What the output of a cell is made of."""
+    """The output of a cell."""
 
     cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS, kind=SPACE)
 
@@ -270,7 +270,7 @@ class ScratchConfig(Settings):
     """When averaging begins, and when training ends early.
 
     Averaging is NT-ASGD (Merity et al. 2017, algorithm 1): the weights of all further steps are averaged once an epoch
-    validates worse than the best of those more than `scratch_asgd_patience` epochs before it.
+    validates worse than the best epoch that lies more than `scratch_asgd_patience` epochs before it.
     """
 
     scratch_asgd_patience: int = setting(

@@ -1,4 +1,4 @@
-"""Search spaces as rows of decisions: what a controller chooses among, in the order in which it chooses."""
+"""Search spaces as rows of decisions: the choices of a controller, in the order in which it makes them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,13 +12,9 @@ ArchT = TypeVar("ArchT", bound=Architecture)
 
 
 class Space(ABC, Generic[ArchT]):
-    """Architectures as rows of D decisions.
+    """Architectures as rows of D decisions."""
 
-    Attributes:
-        first_allowed: the lowest choice of the first decision that is ever made.
-    """
-
-    first_allowed: int = 0
+    first_allowed: int = 0  # the lowest choice of the first decision that is ever made
 
     @property
     @abstractmethod
@@ -48,18 +44,12 @@ class Space(ABC, Generic[ArchT]):
 
 
 class NamedSpace(Space[ArchT]):
-    """A dataclass that defines `choices`, and has fields for its size and for the names of parts.
+    """A dataclass that defines `choices`, and has fields for its size and for the names of parts."""
 
-    Attributes:
-        size_field: the name of the size's field, and of the property of architectures that must have the same value.
-        parts_field: the name of the field with the names of the parts that nodes may have.
-        smallest, smallest_for: the smallest size, and the case that the error about it names.
-    """
-
-    size_field: ClassVar[str] = "num_blocks"
-    parts_field: ClassVar[str] = "operations"
-    smallest: ClassVar[int] = 1
-    smallest_for: ClassVar[str] = ""
+    size_field: ClassVar[str] = "num_blocks"  # also the property of architectures that must have the same value
+    parts_field: ClassVar[str] = "operations"  # holds the names of the parts that nodes may have
+    smallest: ClassVar[int] = 1  # the smallest size
+    smallest_for: ClassVar[str] = ""  # the case that the error about a smaller size names
 
     def __post_init__(self) -> None:
         size = getattr(self, self.size_field)

@@ -13,30 +13,18 @@ from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks
 
 
 class Task(ABC):
-    """A problem: a model with the shared parameters ω (or the weights of one architecture), and data to train it on.
+    """A problem: a model with the shared parameters ω (or the weights of one architecture), and data to train it on."""
 
-    Attributes:
-        metric: the metric that `evaluate` returns.
-        model: holds the parameters ω.
-        steps_per_epoch: steps of ω in an epoch.
-        has_validation: whether there is validation data; only one architecture from scratch can do without.
-        lr_scale: factor on the learning rate, for the minibatch that `shared_loss` read last.
-        precision: the precision of products and convolutions in `shared_loss`, `rewards`, `rank` and `evaluate`.
-        precisions: the values that `precision` may have.
-        divisible_batch: the size of a minibatch that processes may share; 0 if they cannot share one.
-        ranks, divided: the processes that share the work of `shared_loss`, and the dimension that is divided.
-    """
-
-    metric: ClassVar[Metric]
-    model: nn.Module
-    steps_per_epoch: int
-    has_validation: bool = True
-    lr_scale: float = 1.0
-    precision: str = "float32"
-    precisions: tuple[str, ...] = ("float32",)
-    divisible_batch: int = 0
-    ranks: Ranks = ALONE
-    divided: int = ARCHITECTURES
+    metric: ClassVar[Metric]  # the metric that `evaluate` returns
+    model: nn.Module  # holds the parameters ω
+    steps_per_epoch: int  # steps of ω in an epoch
+    has_validation: bool = True  # only the training of one architecture from scratch can do without validation data
+    lr_scale: float = 1.0  # factor on the learning rate, for the minibatch that `shared_loss` read last
+    precision: str = "float32"  # of products and convolutions in `shared_loss`, `rewards`, `rank` and `evaluate`
+    precisions: tuple[str, ...] = ("float32",)  # the values that `precision` may have
+    divisible_batch: int = 0  # the size of a minibatch that processes may share; 0 if they cannot share one
+    ranks: Ranks = ALONE  # the processes that share the work of `shared_loss`
+    divided: int = ARCHITECTURES  # the dimension along which they divide it, see `divide`
 
     def divide(self, ranks: Ranks, dim: int) -> None:
         """Share the work of `shared_loss` among processes.
@@ -92,5 +80,5 @@ class Task(ABC):
         return {"model": self.model.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`, with its tensors on the CPU."""
+        """Go on from `state_dict`, whose tensors may be on the CPU."""
         self.model.load_state_dict(state["model"])

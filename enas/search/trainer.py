@@ -146,9 +146,9 @@ class Trainer(Training):
         with torch.no_grad():
             self.drawn = source.sample(self.num_shared).architectures
 
-    def derive(self) -> Derivation:
+    def derive(self, incumbent: Any = None) -> Derivation:
         """Derive from the policy as it is, and compare it with uniform sampling."""
-        return self.deriver.derive(compare=True)
+        return self.deriver.derivation(self.deriver.shortlist(incumbent))
 
     def evaluate(self, entry: dict[str, Any]) -> bool:
         derived = self.derive()

@@ -38,10 +38,6 @@ class Training(ABC):
         folder: the run folder.
         ranks: the processes that train together.
         size: the cost of architectures, and the limits on it.
-
-    Attributes:
-        progress: how far the run is.
-        signals: ask the run to stop.
     """
 
     def __init__(
@@ -66,8 +62,8 @@ class Training(ABC):
         self.shared_optim = config[config.space.optim]
         self.shared_parameters = list(task.model.parameters())  # walking the model takes half a step of a micro network
         self.shared_optimizer = make_optimizer(parameters=self.shared_parameters, **self.shared_optim.optimizer)
-        self.progress = Progress()
-        self.signals = Signals()
+        self.progress = Progress()  # how far the run is
+        self.signals = Signals()  # ask the run to stop
         self._resumed_at = time.monotonic()
 
     @abstractmethod
@@ -260,7 +256,7 @@ class Training(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`, with its tensors on the CPU."""
+        """Go on from `state_dict`, whose tensors may be on the CPU."""
         self.task.load_state_dict(state["task"])
         self.shared_optimizer.load_state_dict(state["shared_optimizer"])
         self.progress = Progress(**state["progress"])
