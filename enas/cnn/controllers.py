@@ -32,9 +32,9 @@ def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], T
     is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
 
     def penalty(probabilities: list[Tensor]) -> Tensor:
+        none = probabilities[0].new_zeros(len(probabilities[0]), 0)
         skips = [each[:, 1:] for each, skips in zip(probabilities, is_skip, strict=True) if skips]
-        skips = torch.cat([probabilities[0][:, :0], *skips], dim=1)  # [M, n], n 0 if there is one layer
-        return _divergence(Bernoulli(probs=skips), target) / max(1, space.num_layers - 1)
+        return _divergence(Bernoulli(probs=torch.cat([none, *skips], dim=1)), target) / max(1, space.num_layers - 1)
 
     return penalty
 

@@ -15,14 +15,6 @@ from enas.search.space import NamedSpace
 STEM = -1
 
 
-def reduction_layers(num_layers: int) -> tuple[int, ...]:
-    """Labels of the layers, at one and two thirds of the depth, after which height and width are halved.
-
-    In 12 layers these are layers 3 and 7. One layer has no such place, and two layers have one.
-    """
-    return tuple(count - 1 for count in (num_layers // 3, 2 * num_layers // 3) if count > 0)
-
-
 @dataclass(frozen=True)
 class MacroNetwork(Graph):
     """A chain of layers inside the large graph of the search space, with skip connections.
