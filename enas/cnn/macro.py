@@ -33,7 +33,7 @@ class MacroNetwork(Graph):
             is the stem's output: no sampled network skips from it, but the authors' published one, in their code, does.
         layers: the label of each layer in the large graph, which names its shared weights. Labels increase from 0; they
             are 0 … L−1 unless layers were removed.
-        num_layers: the number of layers L of the large graph, which places the reductions; if 0, that of `operations`.
+        num_layers: the number of layers L of the large graph, which places the reductions; 0 is that of `operations`.
     """
 
     type_name: ClassVar = "cnn_macro"

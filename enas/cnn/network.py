@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 HERE = Path(__file__).resolve().parent
 STEM = -1  # the label of the stem's output among the labels of layers
-
 Norm = Callable[[int], nn.Module]  # given the number of channels, makes their normalisation
 
 
@@ -81,7 +80,7 @@ class Reduction(nn.Module):
 class Classifier(nn.Module):
     """Images [B, 3, H, W], each colour with mean 0 and standard deviation 1, to logits [B, classes].
 
-    Arguments that are not given are those of config.json, or of `found`, which is what `read` returns of a folder.
+    Arguments that are not given come from `found`, which `read` returns of a folder; by default, of this file's folder.
     """
 
     maps: Callable[[Tensor], Tensor]  # images to the last maps
@@ -98,7 +97,7 @@ class Classifier(nn.Module):
         return nn.BatchNorm2d(channels, track_running_stats=not self.config["batch_statistics"])
 
     def features(self, images: Tensor) -> Tensor:
-        """Return what the classifier reads, [B, C]."""
+        """Return the input of the classifier, [B, C]."""
         return F.relu(self.maps(images)).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
