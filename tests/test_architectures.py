@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cells, macro_networks, micro_cells, micro_networks
 
-from enas.cnn.macro import MacroNetwork, reduction_layers
+from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.network import reduction_layers
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.search.architecture import architecture_from_dict, load_architecture

@@ -12,8 +12,9 @@ from strategies import cells, macro_networks, micro_networks
 from tiny import needs_dot
 
 from enas.cnn.drawing import macro_graph, micro_graph
-from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
+from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.network import reduction_layers
 from enas.cnn.operation_names import MACRO_OPERATIONS, OPERATIONS
 from enas.pictures.drawing import write_graph
 from enas.rnn.cell import ACTIVATIONS, RNNCell

@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from enas.cnn.layout import Sliced
-from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
+from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
+from enas.cnn.network import reduction_layers
 from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
 

@@ -32,9 +32,9 @@ def skip_penalty(space: MacroSpace, target: float) -> Callable[[list[Tensor]], T
     is_skip = [index > 0 for layer in range(space.num_layers) for index in range(1 + layer)]
 
     def penalty(probabilities: list[Tensor]) -> Tensor:
+        none = probabilities[0].new_zeros(len(probabilities[0]), 0)
         skips = [each[:, 1:] for each, skips in zip(probabilities, is_skip, strict=True) if skips]
-        skips = torch.cat([probabilities[0][:, :0], *skips], dim=1)  # [M, n], n 0 if there is one layer
-        return _divergence(Bernoulli(probs=skips), target) / max(1, space.num_layers - 1)
+        return _divergence(Bernoulli(probs=torch.cat([none, *skips], dim=1)), target) / max(1, space.num_layers - 1)
 
     return penalty
 
@@ -125,26 +125,25 @@ class MacroController(AnchorController[MacroNetwork]):
 class MicroController(AnchorController[MicroNetwork]):
     """Samples micro networks: the normal cell, then the reduction cell; for each node its inputs, then its operations.
 
-    The anchors of a cell are those of its two inputs and of its earlier nodes. The anchor chosen, or the embedding of
-    the operation chosen, is the LSTM's next input.
+    The anchors of a cell stand for its two inputs and its earlier nodes. The chosen anchor, or the embedding of the
+    chosen operation, is the LSTM's next input.
     """
 
     def __init__(self, space: MicroSpace, config: MicroControllerConfig):
         super().__init__(space, config, num_starts=2 * (space.num_blocks + 2), num_choices=4 * space.num_blocks)
-        is_separable = torch.tensor([name in SEPARABLE for name in space.operations])
-        self.register_buffer("_is_separable", is_separable, persistent=False)
         if config.cnn_authors_prior:
-            with torch.no_grad():
-                for decoder in self.decoders:
-                    decoder.bias[is_separable] = SEPARABLE_START
+            is_separable = torch.tensor([name in SEPARABLE for name in space.operations])
+            prior = torch.where(is_separable, SEPARABLE_PRIOR, -SEPARABLE_PRIOR)
+            self.register_buffer("_prior", prior, persistent=False)
+            for decoder in self.decoders:
+                decoder.bias.data[is_separable] = SEPARABLE_START
 
     def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
         if not self.config.cnn_authors_prior:
             return super()._operation_logits(choice, hidden)
         logits = temper(self.config, self.decoders[choice](hidden), OPERATION_TANH_C)
-        if choice >= len(self.decoders) // 2:  # of the reduction cell
-            return logits
-        return logits + torch.where(self._is_separable, SEPARABLE_PRIOR, -SEPARABLE_PRIOR)
+        is_normal = choice < len(self.decoders) // 2  # else the choice is of the reduction cell
+        return logits + self._prior if is_normal else logits
 
     def _decide(self, decisions: Decisions) -> None:
         choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # of inputs and operations: [cell, node, 2]

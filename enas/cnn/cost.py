@@ -53,16 +53,14 @@ def _part(make: Callable[..., nn.Module], x: Shape, *args: object) -> tuple[Cost
 class Tally(list[Cost]):
     """The costs of parts that were run on shapes."""
 
-    def run(self, make: Callable[..., nn.Module], x: Shape, *args: object) -> Shape:
-        """Return the shape of the result of `make(*args)` on `x`."""
+    def run(self, make: Callable[..., nn.Module], x: Shape | Mapping[int, Shape], *args: object) -> Shape:
+        """Return the shape that `make(*args)` makes of `x`, or `make(labels, channels, *args)` of maps by label."""
+        if not isinstance(x, Shape):
+            labels, x = range(len(x)), next(iter(x.values()))
+            args = (labels, x[0], *args)
         cost, result = _part(make, x, *args)
         self.append(cost)
         return result
-
-    def join(self, make: Callable[..., nn.Module], maps: Mapping[int, Shape], *args: object) -> Shape:
-        """Return the shape of the result of `make(labels, channels, *args)` on maps of one shape by label."""
-        x = next(iter(maps.values()))
-        return self.run(make, x, range(len(maps)), x[0], *args)
 
 
 def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, size: Size) -> Cost:
@@ -77,7 +75,7 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
             name: lambda x, name=name: tally.run(operations.macro_operation, x, name, x[0], NORM)
             for name in network.operations
         },
-        "join": lambda maps: tally.join(operations.Join, maps, NORM),
+        "join": lambda maps: tally.run(operations.Join, maps, NORM),
     }
     graph = SimpleNamespace(
         stem=lambda x: tally.run(readable.stem, x, config.channels, NORM),
@@ -97,7 +95,7 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
     def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
         parts = SimpleNamespace(
             calibrations={
-                label: lambda maps, halve=halve: tally.join(operations.CellInput, maps, channels, NORM, halve)
+                label: lambda maps, halve=halve: tally.run(operations.CellInput, maps, channels, NORM, halve)
                 for label, halve in (("0", halve), ("1", False))
             },
             result=lambda edge, x: tally.run(
@@ -110,7 +108,7 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
         places=places,
         stem=lambda x: tally.run(readable.stem, x, 3 * width, NORM),
         cells=[cell(*place) for _, *place in places],
-        classifier=lambda maps: tally.join(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
+        classifier=lambda maps: tally.run(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
     )
     cnn.MicroGraph.compute(graph, Shape((3, *size)), network)
     return sum(tally, Cost())

@@ -4,8 +4,9 @@ import itertools
 
 import graphviz
 
-from enas.cnn.macro import STEM, MacroNetwork, reduction_layers
+from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, MicroCell, MicroNetwork
+from enas.cnn.network import reduction_layers
 from enas.cnn.operation_names import OPERATIONS
 from enas.pictures.drawing import LIGHT_EDGE_STYLE, new_graph
 

@@ -15,12 +15,12 @@ from enas.errors import UserError
 from enas.search.problem import Exported
 from enas.settings import ConfigLike
 
-# By the name of a module or weight of the exported network: those of the model whose weights, side by side, make it.
+# By name of a module or weight of the exported network: the model's modules or weights that, side by side, make it.
 Sources = dict[str, list[str]]
 
 
 def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
-    """Export the network with the weights that it uses of those `found` in a model, searched or trained alone.
+    """Export the network with its weights, which are among those `found` in a model, searched or trained alone.
 
     UserError if an operation is of the user's own, or the model has no weights for a choice of the network.
     """
@@ -55,7 +55,7 @@ def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], 
 
 
 def _weight(name: str, sources: Sources, found: Mapping[str, Tensor]) -> Tensor:
-    """Join the weights that make `name`: those of normalisations along their channels, others along their inputs."""
+    """Join the weights that make `name`: weights of normalisations along channels, other weights along inputs."""
     part = name
     while part not in sources and "." in part:
         part = part.rpartition(".")[0]

@@ -15,14 +15,6 @@ from enas.search.space import NamedSpace
 STEM = -1
 
 
-def reduction_layers(num_layers: int) -> tuple[int, ...]:
-    """Labels of the layers, at one and two thirds of the depth, after which height and width are halved.
-
-    In 12 layers these are layers 3 and 7. One layer has no such place, and two layers have one.
-    """
-    return tuple(count - 1 for count in (num_layers // 3, 2 * num_layers // 3) if count > 0)
-
-
 @dataclass(frozen=True)
 class MacroNetwork(Graph):
     """A chain of layers inside the large graph of the search space, with skip connections.
@@ -41,7 +33,7 @@ class MacroNetwork(Graph):
             is the stem's output: no sampled network skips from it, but the authors' published one, in their code, does.
         layers: the label of each layer in the large graph, which names its shared weights. Labels increase from 0; they
             are 0 … L−1 unless layers were removed.
-        num_layers: the number of layers L of the large graph, which places the reductions; if 0, that of `operations`.
+        num_layers: the number of layers L of the large graph, which places the reductions; 0 is that of `operations`.
     """
 
     type_name: ClassVar = "cnn_macro"

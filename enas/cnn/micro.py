@@ -1,4 +1,4 @@
-"""The micro search space (paper section 2.4): convolutional cells, and the pairs of them that are searched."""
+"""The micro search space (paper section 2.4): convolutional cells, and networks of a pair of cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

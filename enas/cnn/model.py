@@ -1,6 +1,6 @@
 """The convolutional models of both search spaces (paper sections 2.3, 2.4, 3.2).
 
-A graph is what networks compute. A shared model is a graph with one set of weights ω for every network of its space.
+A graph computes networks. A shared model is a graph with one set of weights ω for every network of its space.
 Each choice has its own parameters, so that a choice that was not sampled gets no gradient, and so no weight decay and
 no update. Batches are normalised by their own statistics, in evaluation too. The model of one network, to be trained
 from scratch, has the weights of its own choices, under their names in the shared model, and running averages of its
@@ -32,7 +32,7 @@ class MacroGraph(nn.Module):
     """The macro space (paper section 2.3): a stem, L layers, two reductions, and a classifier.
 
     A layer is an operation, then a `Join` with earlier layers' outputs and ReLU (appendix on the macro space). A
-    reduction halves the outputs of all earlier layers that are still to be read.
+    reduction halves all outputs that are still to be read.
 
     Args:
         most: a network with every skip that there are weights for.
@@ -62,7 +62,7 @@ class MacroGraph(nn.Module):
         self.classifier = parts.classifier(widths[stage], num_classes, dropout)
 
     def remembering(self) -> AbstractContextManager[None]:
-        """Inside, all networks are given the same images and compute only once what they have in common."""
+        """Inside, networks must be given the same images, and compute their common parts only once."""
         return remembering(self.stem)
 
     def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
@@ -150,13 +150,11 @@ class CellChoices(NamedTuple):
 
 
 Choices = CellChoices | MicroCell  # a MicroCell has its own edges and output nodes only
+Maps = Mapping[int, Tensor]  # maps [B, C, H, W] by label, which are concatenated along the depth
 
 
 def _inputs_read(edges: Sequence[Edge]) -> list[int]:
     return [label for label in CELL_INPUTS if any(edge.source == label for edge in edges)]
-
-
-Maps = Mapping[int, Tensor]  # maps [B, C, H, W] by label, which are concatenated along the depth
 
 
 class Cell(nn.Module):
@@ -304,7 +302,7 @@ class MicroCNN(MicroGraph):
 def auxiliary_head(inputs: int, num_classes: int) -> nn.Sequential:
     """Make a small classifier of maps [B, inputs, H, W] (Szegedy et al. 2015, section 5).
 
-    The pool makes 2×2 maps from any H and W; the first linear layer is a convolution over the whole of them.
+    The pool makes 2×2 maps from any H and W; the first linear layer is a convolution over the whole maps.
     """
     whole = nn.Linear(128 * 2 * 2, 768, bias=False)
     nn.init.kaiming_normal_(whole.weight, nonlinearity="relu")

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 HERE = Path(__file__).resolve().parent
 STEM = -1  # the label of the stem's output among the labels of layers
-
 Norm = Callable[[int], nn.Module]  # given the number of channels, makes their normalisation
 
 
@@ -81,7 +80,7 @@ class Reduction(nn.Module):
 class Classifier(nn.Module):
     """Images [B, 3, H, W], each colour with mean 0 and standard deviation 1, to logits [B, classes].
 
-    Arguments that are not given are those of config.json, or of `found`, which is what `read` returns of a folder.
+    Arguments that are not given come from `found`, which `read` returns of a folder; by default, of this file's folder.
     """
 
     maps: Callable[[Tensor], Tensor]  # images to the last maps
@@ -98,7 +97,7 @@ class Classifier(nn.Module):
         return nn.BatchNorm2d(channels, track_running_stats=not self.config["batch_statistics"])
 
     def features(self, images: Tensor) -> Tensor:
-        """Return what the classifier reads, [B, C]."""
+        """Return the input of the classifier, [B, C]."""
         return F.relu(self.maps(images)).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -154,17 +153,19 @@ class MacroNetwork(Classifier):
         return x
 
 
-def macro_layers(network: Mapping[str, Any]) -> Iterator[tuple[int, str, Sequence[int], list[int]]]:
-    """Yield each layer's label, its operation ("" if the layer was removed), and the labels that it skips from.
+def reduction_layers(num_layers: int) -> tuple[int, ...]:
+    """Return the labels of the layers, at one and two thirds of the depth, that a reduction follows: 3 and 7 of 12."""
+    return tuple(count - 1 for count in (num_layers // 3, 2 * num_layers // 3) if count > 0)
 
-    Fourth, for the layers at one and two thirds of the depth, which a reduction follows: the labels of the outputs that
-    are read after it, the last one and those skipped from.
+
+def macro_layers(network: Mapping[str, Any]) -> Iterator[tuple[int, str, Sequence[int], list[int]]]:
+    """Yield each layer's label, its operation ("" if the layer was removed), and the labels that it skips from; fourth,
+    if a reduction follows, the labels of the outputs that are read after it: the last one, and those skipped from.
     """
     operations, skips = (dict(zip(network["layers"], network[key], strict=True)) for key in ("operations", "skips"))
-    num_layers = network["num_layers"]
-    for layer in range(num_layers):
+    for layer in range(network["num_layers"]):
         reduced = []
-        if layer + 1 in (num_layers // 3, 2 * num_layers // 3):
+        if layer in reduction_layers(network["num_layers"]):
             before = [STEM, *(label for label in skips if label <= layer)]
             read_later = {label for reader, labels in skips.items() if reader > layer for label in labels}
             reduced = [label for label in before if label in read_later or label == before[-1]]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Operation(NamedTuple):
-    """How an operation is drawn: its name there, and the colour of its box."""
+    """How an operation is drawn: the name in its box, and the colour of the box."""
 
     label: str
     colour: str
@@ -21,7 +21,6 @@ OPERATIONS = {
     "identity": Operation("identity", "#F5F5F5"),
 }
 
-# What each space chooses among, in the order of the authors' integers; `enas.cnn.operations.register_operation`
-# adds to them.
+# The operations of each space, in the order of the authors' integers; `register_operation` appends to both lists.
 MACRO_OPERATIONS = ["conv3x3", "sep3x3", "conv5x5", "sep5x5", "avg3x3", "max3x3"]
 MICRO_OPERATIONS = ["sep3x3", "sep5x5", "avg3x3", "max3x3", "identity"]

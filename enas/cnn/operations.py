@@ -88,11 +88,11 @@ class Join(Sliced):
     """Depth concatenation, 1×1 convolution and batch normalisation of any of several sources (paper section 2.3)."""
 
     def __init__(self, sources: Iterable[int], channels: int, norm: Norm):
-        super().__init__(sources, channels, lambda total: convolution(total, channels, 1))
+        super().__init__(sources, channels, partial(convolution, outputs=channels, kernel=1))
         self.norm = norm(channels)
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
-        """Join maps [B, C, H, W] by label; the result has the shape of one of them."""
+        """Join maps [B, C, H, W], by label, to one [B, C, H, W]."""
         return self.norm(F.conv2d(concatenation(maps), self.weight(maps)))
 
 
@@ -102,9 +102,7 @@ class CellInput(nn.Module):
     def __init__(self, sources: Iterable[int], inputs: int, channels: int, norm: Norm, halve: bool):
         super().__init__()
         widths = (channels - channels // 2, channels // 2) if halve else (channels,)
-        self.paths = nn.ModuleList(
-            Sliced(sources, inputs, lambda total, width=width: convolution(total, width, 1)) for width in widths
-        )
+        self.paths = nn.ModuleList(Sliced(sources, inputs, partial(convolution, outputs=w, kernel=1)) for w in widths)
         self.norm = norm(channels)
 
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
@@ -118,8 +116,8 @@ class CellInput(nn.Module):
 class SlicedClassifier(Sliced):
     """The `classifier` of the depth concatenation of any of several sources, each normalised first.
 
-    The authors' final network has no normalisation here. Without it the scale of what the classifier reads differs from
-    architecture to architecture, and shared weights learn much more slowly.
+    The authors' final network has no normalisation here. Without it the scale of the input differs from architecture to
+    architecture, and shared weights learn much more slowly.
     """
 
     def __init__(self, sources: Iterable[int], inputs: int, num_classes: int, dropout: float, norm: Norm):

@@ -26,7 +26,7 @@ from enas.search.problem import Problem, trained, uniform
 from enas.search.space import Space
 from enas.settings import ConfigLike, Settings
 
-Model = tuple[Callable[..., Module], type[Settings]]  # the class of a model, and that of its settings
+Model = tuple[Callable[..., Module], type[Settings]]  # the class of a model, and the class of its settings
 
 
 def _convolutional(
@@ -41,7 +41,7 @@ def _convolutional(
 
     Args:
         controller: the arguments of `trained` besides `space`.
-        shared, alone: the model with the weights of every network, and that of one network.
+        shared, alone: the model with the weights of every network, and the model of one network.
         cost: (network, …) to the cost of the model `alone`.
         draw: (network, title=…) to its picture.
     """

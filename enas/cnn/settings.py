@@ -73,10 +73,22 @@ def _both(sizes: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MacroConfig(Settings):
-    """Sizes of a shared convolutional model."""
+class _SizeConfig(Settings):
+    """Sizes of models: filters in fields that end in cnn_hid, layers in fields that end in cnn_num_layers."""
 
     space: ClassVar = "macro"
+
+    def check(self) -> None:
+        for name, value in vars(self).items():
+            if name.endswith("cnn_hid") and value == 1:  # which a factorised reduction cannot halve
+                raise UserError(f"{name} is 1; it must be at least 2, or 0 for the default")
+            if self.space == "micro" and name.endswith("cnn_num_layers") and value % 3:
+                raise UserError(f"{name} is {value}; it must be a multiple of 3: reduction cells stand between thirds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroConfig(_SizeConfig):
+    """Sizes of a shared convolutional model."""
 
     cnn_num_layers: int = setting(
         0, f"cnn, searching: layers (macro) or normal cells (micro); 0 is {_both(LAYERS)}", at_least=0, kind=SPACE
@@ -96,9 +108,6 @@ class MacroConfig(Settings):
         """Channels of every layer, or of the first cells; they double in each reduction cell."""
         return self.cnn_hid or FILTERS[self.space]
 
-    def check(self) -> None:
-        check_filters("cnn_hid", self.cnn_hid)
-
 
 @dataclass(frozen=True, kw_only=True)
 class MicroConfig(MacroConfig, search.CellOutputConfig):
@@ -108,28 +117,10 @@ class MicroConfig(MacroConfig, search.CellOutputConfig):
 
     cnn_num_blocks: int = setting(5, "cnn, micro: nodes of a cell", at_least=1, kind=SPACE)
 
-    def check(self) -> None:
-        super().check()
-        check_thirds("cnn_num_layers", self.num_layers)
-
-
-def check_filters(name: str, filters: int) -> None:
-    """Raise UserError for one filter: a factorised reduction needs two; 0 is a default."""
-    if filters == 1:
-        raise UserError(f"{name} is 1; it must be at least 2, or 0 for the default")
-
-
-def check_thirds(name: str, num_layers: int) -> None:
-    """Raise UserError unless `num_layers` normal cells can be divided in three."""
-    if num_layers % 3:
-        raise UserError(f"{name} is {num_layers}; it must be a multiple of 3: reduction cells stand between thirds")
-
 
 @dataclass(frozen=True, kw_only=True)
-class ScratchCNNConfig(Settings):
+class ScratchCNNConfig(_SizeConfig):
     """Sizes and regularisers of one network."""
-
-    space: ClassVar = "macro"
 
     scratch_cnn_hid: int = setting(
         0, f"cnn, from scratch: filters of the first layers; 0 is {_both(FINAL_FILTERS)}", at_least=0, only=FROM_SCRATCH
@@ -154,7 +145,7 @@ class ScratchCNNConfig(Settings):
         return FINAL_DROP[self.space] if self.scratch_cnn_dropout == -1 else self.scratch_cnn_dropout
 
     def check(self) -> None:
-        check_filters("scratch_cnn_hid", self.scratch_cnn_hid)
+        super().check()
         if self.scratch_cnn_dropout != -1 and self.scratch_cnn_dropout < 0:
             raise UserError(f"scratch_cnn_dropout is {self.scratch_cnn_dropout}; it must lie in [0, 1), or be -1")
 
@@ -176,10 +167,6 @@ class MicroCNNConfig(ScratchCNNConfig):
     scratch_cnn_auxiliary_weight: float = setting(
         0.4, "cnn, micro, from scratch: weight of the auxiliary head's loss", at_least=0, only=FROM_SCRATCH
     )
-
-    def check(self) -> None:
-        super().check()
-        check_thirds("scratch_cnn_num_layers", self.scratch_cnn_num_layers)
 
 
 @dataclass(frozen=True, kw_only=True)
