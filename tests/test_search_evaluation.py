@@ -26,7 +26,7 @@ from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
 from enas.studies.settings import EXPECTED
 from enas.studies.statistics import best_of, distribution, paired, tau
-from enas.studies.truth import Table, architectures_of, budget
+from enas.studies.truth import Table, architectures_of, budget_of
 
 main = partial(run_command, "evaluate")
 
@@ -172,16 +172,24 @@ def test_a_large_space_is_sampled_the_same_at_every_call():
 
 def test_a_budget_is_what_differs_from_the_defaults_and_says_what_comes_out():
     given = {"shared_lr": 1.0, "num_blocks": 12, "log_dir": "elsewhere", "random_seed": 3}
-    assert budget(Config(**given)) == {"network_type": "rnn", "shared_lr": 1.0}
+    assert budget_of(Config(**given)) == {"network_type": "rnn", "shared_lr": 1.0}
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"settings": {}}', '{"settings": {}, "data": {}, "rows": [{"runs": []}]}']
+    "content",
+    [
+        "{",
+        "[]",
+        '{"settings": {}}',
+        '{"settings": [1], "data": {}, "rows": []}',
+        '{"settings": {}, "data": "x", "rows": []}',
+    ]
+    + [f'{{"settings": {{}}, "data": {{}}, "rows": [{{{row}}}]}}' for row in ('"runs": []', '"architecture": 1')],
 )
 def test_a_damaged_table_is_named(tmp_path, content):
     path = tmp_path / "cells.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"cells\.json: not"):
+    with pytest.raises(ValueError, match=r"cells\.json: (not|does not) "):
         Table(path, Config())
 
 
@@ -263,7 +271,7 @@ def test_settings_are_free_until_something_is_searched(home, tmp_path):
             "search.json: was made with derive_num_sample 6, not 5",
         ),
         ("results/search", "data", {"valid": ""}, "search.json: was made on other data: valid of tiny differ; name an"),
-        ("results/search", "data", None, "searches: nothing says what these searches were made with; name another out"),
+        ("results/search", "data", None, "search.json: does not say with which settings and data it was made; name"),
     ],
 )
 def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, name, part, change, says):

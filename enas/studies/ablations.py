@@ -163,24 +163,18 @@ def _print_table(study: Study, rows: list[Row]) -> None:
 def _plot(folder: Path, study: Study, rows: list[Row]) -> None:
     """Plot bars of replacements at all nodes, and tables of those at one node; or else bars of the removed nodes."""
     node, part = study.architecture.node_word, study.architecture.part_word
-    if whole := {row[part]: row for row in rows[1:] if row["node"] is None}:
-        _plot_bars(folder / "all_nodes.png", study, rows[0], whole, f"all {part}s replaced")
-        for split in SPLITS:
-            _plot_nodes(folder / f"nodes_{split}.png", study, rows, split)
-    else:
-        removed = {f"{node} {row['node']}": row for row in rows[1:]}
-        _plot_bars(folder / "nodes.png", study, rows[0], removed, f"one {node} removed")
-
-
-def _plot_bars(path: Path, study: Study, unedited: Row, rows: dict[str, Row], what: str) -> None:
+    replaced = {row[part]: row for row in rows[1:] if row["node"] is None}
+    bars = replaced or {f"{node} {row['node']}": row for row in rows[1:]}
     figure = bars_figure(
-        [*rows],
-        {split: [row[key] for row in rows.values()] for split, key in study.keys.items()},
-        baseline={split: unedited[key] for split, key in study.keys.items()},
+        [*bars],
+        {split: [row[key] for row in bars.values()] for split, key in study.keys.items()},
+        baseline={split: rows[0][key] for split, key in study.keys.items()},
         metric=study.config.space.metric.name,
-        title=f"{study.name}: {what}",
+        title=f"{study.name}: {f'all {part}s replaced' if replaced else f'one {node} removed'}",
     )
-    write_figure(figure, path)
+    write_figure(figure, folder / ("all_nodes.png" if replaced else "nodes.png"))
+    for split in SPLITS if replaced else ():
+        _plot_nodes(folder / f"nodes_{split}.png", study, rows, split)
 
 
 def _plot_nodes(path: Path, study: Study, rows: list[Row], split: str) -> None:

@@ -27,7 +27,9 @@ Variant = tuple[dict[str, Any], Editable]
 
 
 class Study:
-    """An architecture to study, and what scores its variants.
+    """An architecture to study, and what scores its variants; see `enas.studies.ablations` for the arguments.
+
+    `ablation` is the replacement that the search space must have; any space will do if it is not given.
 
     Attributes:
         name: the name of the run, or of the file, that the architecture comes from.
@@ -38,10 +40,6 @@ class Study:
     """
 
     def __init__(self, settings: dict[str, Any], max_batches: int | None = None, ablation: str | None = None):
-        """Find the architecture, and the model to score it with; see `enas.studies.ablations` for the arguments.
-
-        `ablation` is the replacement that the search space must have; any space will do when it is not given.
-        """
         check_not_launched("an ablation")
         mode, dag_path = settings.get("mode", "derive"), settings.get("dag_path", "")
         if mode not in MODES:
@@ -132,8 +130,8 @@ def replacements(architecture: Editable, names: Sequence[str]) -> list[Variant]:
     return variants
 
 
-def _variant(edited: Editable, edit: str = "unedited", node: int | str | None = None, name: str = "") -> Variant:
-    return {"edit": edit, "node": node, edited.part_word: name or None}, edited
+def _variant(edited: Editable, edit: str = "unedited", node: Any = None, name: str | None = None) -> Variant:
+    return {"edit": edit, "node": node, edited.part_word: name}, edited
 
 
 def _label(node: int | tuple[str, int]) -> int | str:

@@ -18,7 +18,7 @@ import torch
 
 from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
-from enas.data.identity import Identity
+from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json
 from enas.runs import run
@@ -50,18 +50,17 @@ class Table:
         self.runs: dict[tuple[int, int], dict[str, float]] = {}
         if not path.is_file():
             return
-        content = read_json(path)
+        content = read_made(path, config, "table")
+        self.data = content["data"]
         try:
-            saved, self.data = content["settings"], dict(content["data"])
             for index, row in enumerate(content["rows"]):
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
                     results = {name: one[name] for name in ("validation", "test", "seconds")}
                     results = {name: math.nan if value is None else value for name, value in results.items()}
                     self.runs[index, one["seed"]] = results
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a table of trainings ({error!r})") from None
-        check_settings(path, saved, budget(config), "table")
 
     def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
         """Add rows for architectures without one, until there are `num`, or for all of them; UserError for too many."""
@@ -74,11 +73,9 @@ class Table:
         new = [one for one in dict.fromkeys(architectures) if one not in have]
         self.architectures += new[: num - rows] if num else new
 
-    def check_data(self, identity: Identity) -> None:
-        """Raise UserError if the rows were trained on other data; note the data down if nothing is trained."""
-        if self.runs:
-            check_data(self.path, self.data, identity, self.config.dataset, "table")
-        self.data = identity.short()
+    def check_data(self, data: Any) -> None:
+        """Note down the data; UserError if the rows were trained on other data."""
+        self.data = checked_data(self.path, self.data if self.runs else None, self.config, data, "table")
 
     def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
         """List the (row, seed) pairs that are still to be trained, seed by seed."""
@@ -102,7 +99,7 @@ class Table:
             rows[row]["runs"].append({"seed": seed, **results})
         # A row a line: a diff shows what was trained.
         lines = ",\n".join(f"    {json.dumps(finite(row))}" for row in rows)
-        parts = (budget(self.config), self.data)
+        parts = (budget_of(self.config), self.data)
         settings, data = (json.dumps(part, indent=2).replace("\n", "\n  ") for part in parts)
         with atomic_write(self.path) as file:
             file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
@@ -116,16 +113,20 @@ class Table:
     @property
     def seconds(self) -> float:
         """The mean time of a training."""
-        return mean_of([results["seconds"] for results in self.runs.values()])
+        return sum(results["seconds"] for results in self.runs.values()) / len(self.runs) if self.runs else math.nan
 
 
-def mean_of(times: list[float]) -> float:
-    """Return the mean, NaN of nothing."""
-    return sum(times) / len(times) if times else math.nan
+def read_made(path: Path, config: Config, what: str) -> dict[str, Any]:
+    """Read a file that holds the "settings" and "data" it was made with; UserError if the settings are not `config`'s.
 
-
-def check_settings(path: Path, saved: dict[str, Any], ours: dict[str, Any], what: str) -> None:
-    """Raise UserError, naming the first setting that differs, if a file was made with other settings than `ours`."""
+    `what` is the flag that names another file.
+    """
+    content = read_json(path) if path.is_file() else None
+    try:
+        saved, content["data"] = dict(content["settings"]), dict(content["data"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: does not say with which settings and data it was made; name another {what}") from None
+    ours = budget_of(config)
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
             default = all_settings()[name].default if name in all_settings() else None
@@ -133,19 +134,21 @@ def check_settings(path: Path, saved: dict[str, Any], ours: dict[str, Any], what
                 f"{path}: was made with {name} {saved.get(name, default)}, not {ours.get(name, default)}; "
                 f"name another {what}, or use its settings"
             )
+    return content
 
 
-def check_data(path: Path, saved: dict[str, str], identity: Identity, dataset: str, what: str) -> None:
-    """Raise UserError if a file was made on other data."""
-    now = identity.short()
-    if changed := [name for name in now if now[name] != saved.get(name)]:
+def checked_data(path: Path, saved: Any, config: Config, data: Any, what: str) -> dict[str, str]:
+    """Return the digests of the data; UserError if a file was made on others, the `saved` ones, which may be None."""
+    now = identity_of(data).short()
+    if saved is not None and (changed := [name for name in now if now[name] != saved.get(name)]):
         raise UserError(
-            f"{path}: was made on other data: {', '.join(changed)} of {dataset} differ; name another {what}, "
+            f"{path}: was made on other data: {', '.join(changed)} of {config.dataset} differ; name another {what}, "
             "or put the data back"
         )
+    return now
 
 
-def budget(config: Config) -> dict[str, Any]:
+def budget_of(config: Config) -> dict[str, Any]:
     """Return the settings of a training that differ from the defaults and affect its results; JSON-ready."""
     defaults = Config(network_type=config.network_type).to_dict()
     return {
