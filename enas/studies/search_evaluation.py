@@ -106,7 +106,7 @@ class _Evaluation:
         data = self.budget.space.problem().load_data(self.budget)
         for table in (self.table, self.found, self.finalists):
             table.check_data(data)
-        self.table.train(self.table.missing(self.truth_seeds), self.work)
+        self.table.train(self.table.pairs(self.truth_seeds), self.work)
         self.cost = cost_of(self.budget, data)
         self._read_table()
         self._search_all()
@@ -116,14 +116,15 @@ class _Evaluation:
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
         known = set(self.table.architectures)
         self.found.add(one for found in chosen.values() for one in found if one not in known)
-        self.found.train(self.found.missing(self.truth_seeds), self.work)
+        self.found.train(self.found.pairs(self.truth_seeds), self.work)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
         evaluation_report.write(self.folder, results, self.truth["validation"].tolist(), self.metric)
         return results
 
     def _say_what_is_left(self) -> dict[str, Any]:
-        trainings, searches = self.table.missing(self.truth_seeds), self._searches_left()
+        trainings = set(self.table.pairs(self.truth_seeds)) - self.table.runs.keys()
+        searches = self._searches_left()
         new = searches.keys() - self.outcomes.keys()  # the others only score rows
         took = [one["seconds"] for one in self.outcomes.values() if "seconds" in one]
         each = sum(took) / len(took) if took else math.nan
@@ -176,8 +177,7 @@ class _Evaluation:
             self.finalists.add(found)
             rows = map(self.finalists.architectures.index, found)
             self.final_runs[seed] = [(row, FINALIST_SEED + seed) for row in rows]
-        pairs = itertools.chain(*self.final_runs.values())
-        self.finalists.train([pair for pair in pairs if pair not in self.finalists.runs], self.work)
+        self.finalists.train(itertools.chain(*self.final_runs.values()), self.work)
 
     def _chosen(self, method: str, seed: int) -> Architecture:
         if method in SEARCHES:

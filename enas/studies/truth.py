@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,16 @@ class Table:
         """Note down the data; UserError if the rows were trained on other data."""
         self.data = checked_data(self.path, self.data if self.runs else None, self.config, data, "table")
 
-    def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
-        """List the (row, seed) pairs that are still to be trained, seed by seed."""
-        return [(row, seed) for seed in seeds for row in range(len(self.architectures)) if (row, seed) not in self.runs]
+    def pairs(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
+        """List the (row, seed) pairs of all trainings with these seeds, seed by seed."""
+        return [(row, seed) for seed in seeds for row in range(len(self.architectures))]
 
     def train(self, pairs: Iterable[tuple[int, int]], work: Callable[..., None]) -> None:
-        """Train (row, seed) pairs, `work` being `side_by_side` for some processes; save the file after each."""
+        """Train those (row, seed) pairs that are not yet trained, by `side_by_side`; save the file after each."""
         settings = self.config.replace(dag_path="").to_dict()
         rows = [one.to_dict() for one in self.architectures]
-        tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in pairs}
+        left = [pair for pair in pairs if pair not in self.runs]
+        tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in left}
 
         def done(pair: tuple[int, int], results: dict[str, float]) -> None:
             self.runs[pair] = results
@@ -104,11 +105,10 @@ class Table:
         with atomic_write(self.path) as file:
             file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
 
-    def scores(self, split: str, seeds: Iterable[int]) -> list[float]:
-        """List the mean over seeds of each row; NaN for a row that diverged with one, or is not trained with it."""
-        wanted, nothing = list(seeds), {split: math.nan}
+    def scores(self, split: str, seeds: Sequence[int]) -> list[float]:
+        """List the mean over seeds of each row; NaN for a row that diverged with one."""
         rows = range(len(self.architectures))
-        return [sum(self.runs.get((row, seed), nothing)[split] for seed in wanted) / len(wanted) for row in rows]
+        return [sum(self.runs[row, seed][split] for seed in seeds) / len(seeds) for row in rows]
 
     @property
     def seconds(self) -> float:
@@ -164,12 +164,10 @@ def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
     UserError when the space is too large to be listed, or has fewer than `num`.
     """
     size = math.prod(space.sizes)
+    if num > size or (num == 0 and size > LARGEST_SPACE):
+        raise UserError(f"num_truth is {num}, but the space has {size:,} architectures; give a number up to {size:,}")
     if num == 0:
-        if size > LARGEST_SPACE:
-            raise UserError(f"num_truth is 0, but the space has {size:,} architectures; give a number")
         return list(dict.fromkeys(space.decode(row) for row in itertools.product(*map(range, space.sizes))))
-    if num > size:
-        raise UserError(f"num_truth is {num}, but the space has {size:,} architectures")
     drawn: dict[Architecture, None] = {}
     uniform = RandomController(space, generator=torch.Generator().manual_seed(0))
     while len(drawn) < num:
