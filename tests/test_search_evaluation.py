@@ -396,7 +396,7 @@ def test_a_dry_run_tells_the_time_of_searches_by_those_that_ended(home, copy, ca
 
 def test_the_report_and_the_plots(evaluated):
     output, results = evaluated
-    lines = search_evaluation.evaluation_report.report(results, Config().space.metric)
+    lines = [*search_evaluation.evaluation_report.report(results, Config().space.metric)]
     assert all(any(line.startswith(f"{name} ") for line in lines) for name in METHODS)
     (line,) = (line for line in lines if line.startswith("search          validation"))
     scores = results["methods"]["search"]["scores"]

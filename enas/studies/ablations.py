@@ -1,4 +1,4 @@
-"""Ablation studies: what a derived architecture's activations or operations, and its nodes, are worth.
+"""Ablation studies: how the score of an architecture changes without a node, or with other activations or operations.
 
 from enas.studies.ablations import node_removal
 node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
@@ -34,9 +34,9 @@ MODES = ("derive", "train_scratch")
 Row = dict[str, Any]
 # An `Architecture` with the `nodes`, `node_word`, `part_word`, `remove_node` and `replace_part` of `enas.search.graph`.
 Editable = Any
-# The beginning of a row of results.json, and the edited architecture. The row's "edit" says in words what was done, and
-# "unedited" nothing; its "node" is the node or layer that was edited, "normal 3" in a micro network, None for all of
-# them or none; its "activation" or "operation" is the new one, None for none.
+# The beginning of a row of results.json, and the edited architecture. The row's "edit" is the edit in words, or
+# "unedited"; its "node" is the edited node or layer, "normal 3" in a micro network, None for all nodes or no node; its
+# "activation" or "operation" is the new one, or None.
 Variant = tuple[Row, Editable]
 
 
@@ -89,7 +89,7 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row
 
 
 class Study:
-    """An architecture to study, and what scores its variants; see `enas.studies.ablations` for the arguments.
+    """An architecture to study, and the means to score its variants; see `activation_replacement` for the arguments.
 
     `ablation` is the replacement that the search space must have; any space will do if it is not given.
 
@@ -97,7 +97,7 @@ class Study:
         name: the name of the run, or of the file, that the architecture comes from.
         config: the settings in force.
         keys: the names of the scores in a row, such as "validation_perplexity", by split.
-        origin: what else the scores depend on, JSON-ready: digests of the "data", and whose the shared weights are.
+        origin: the other things that the scores depend on, JSON-ready: digests of the "data", and the shared weights.
         cost: returns the cost of a variant, as a run from scratch trains it; None if it is not known.
     """
 
@@ -217,8 +217,8 @@ def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequenc
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = cost.to_dict() if cost else {}
             rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
-            written = [{**row, **_infinite(row, keys)} for row in rows]
-            write_json(path, {"ablation": ablation, "run": study.name, "rows": written})
+            saved = [{**one, **_infinite(one, keys)} for one in rows]
+            write_json(path, {"ablation": ablation, "run": study.name, "rows": saved})
         say(notes)
         _print_table(study, rows)
         _write_table(folder / "results.csv", rows)
@@ -233,8 +233,8 @@ def _opened(ablation: str, study: Study) -> Iterator[Path]:
 
     UserError when it cannot be written to, or another process writes there.
     """
-    what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
-    asked = finite({**study.config.to_dict(), **what})  # everything that the scores depend on
+    studied = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
+    asked = finite({**study.config.to_dict(), **studied})  # everything that the scores depend on
     here = (named(USE) - {"mode"}) | {"dag_path"}
     for number in itertools.count(1):
         folder = RESULTS_DIR / ablation / (study.name if number == 1 else f"{study.name}-{number}")

@@ -1,4 +1,4 @@
-"""Does a search beat random? Searches and controls, judged by what their architectures reach from scratch.
+"""Does a search beat random? Searches and controls, judged by the scores of their architectures from scratch.
 
 from enas.studies.search_evaluation import evaluate
 evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/cells3.json", seeds=10)
@@ -36,27 +36,27 @@ from enas.studies.truth import Table, architectures_of, budget_of, checked_data,
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
 BEST_TENTH = 0.1
-OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # of a search, which an evaluation sets itself
-PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by split
-# Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
+OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # settings of a search that an evaluation sets
+PREFIXES = {"validation": "", "test": "test_"}  # of the names in results.json, by split
+# Finalists are trained with seeds of their own: the seeds of the table judge the architecture that is chosen.
 FINALIST_SEED = 1_000_000
 SAMPLES_PER_FINALIST = 100
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
-    """Search and sample with several seeds, and look up or train from scratch what each method found.
+    """Search and sample with several seeds, and look up the architectures in the table, or train them from scratch.
 
     Args:
         settings: those of `EvaluationConfig`, and of the search as on the command line, its `config` included.
 
     Returns:
-        what results.json holds: for each method "scores", the validation metric from scratch (a mean over
-        `truth_seeds`), "ranks" among the table, 1 for the best, both for the test split too, "architectures", and their
-        "parameters" and "multiply_adds". The controls uniform and random_budget are expectations over the table, exact
-        if it "is_complete": "drawn", of how many architectures the best by its first training is taken, "scores", the
-        expectation for each seed, and "mean", "std", "quartiles" and "in_best_tenth" of what a draw reaches. "tau" and
-        "tau_top" compare the ranking by shared weights with that from scratch, overall and within the best fifth;
-        "comparisons" are of the first method with the others.
+        the content of results.json. Each method has "scores", the validation metric from scratch (a mean over
+        `truth_seeds`), and "ranks" among the table, 1 for the best, both for the test split too; "architectures", and
+        their "parameters" and "multiply_adds". The controls uniform and random_budget are expectations over the table,
+        exact if it "is_complete". They take the best of the "drawn" architectures by its first training; "scores" has
+        the expectation for each seed; "mean", "std", "quartiles" and "in_best_tenth" describe the score of a draw.
+        "tau" and "tau_top" compare the ranking by shared weights with that from scratch, overall and within the best
+        fifth; "comparisons" are between the first method and each other one.
     """
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name for spec in fields(EvaluationConfig)}
@@ -126,8 +126,7 @@ class _Evaluation:
         trainings = set(self.table.pairs(self.truth_seeds)) - self.table.runs.keys()
         searches = self._searches_left()
         new = searches.keys() - self.outcomes.keys()  # the others only score rows
-        took = [one["seconds"] for one in self.outcomes.values() if "seconds" in one]
-        each = sum(took) / len(took) if took else math.nan
+        each = np.mean([one["seconds"] for one in self.outcomes.values() if "seconds" in one] or [math.nan])
         most = self.config.finalists * len(self.seeds) if "finalists" in self.config.methods else 0
         print(
             f"{len(trainings)} trainings of {self.table.path}{self._hours(len(trainings) * self.table.seconds)}; "

@@ -37,9 +37,7 @@ class EvaluationConfig(Settings):
         10, "best candidates of a search that finalists trains once each from scratch, to take the best", at_least=1
     )
     jobs: int = setting(1, "trainings side by side", at_least=1)
-    backend: str = setting(
-        "loky", "joblib back end: loky on one machine, ray or dask on a cluster", choices=[*BACKENDS]
-    )
+    backend: str = setting("loky", "joblib back end; ray and dask are for a cluster", choices=[*BACKENDS])
     output: str = setting("", "folder of the results; analysis_results/search_evaluation/TABLE by default")
     dry_run: bool = setting(False, "say what would be trained and searched, and for how long; then end")
 

@@ -29,7 +29,7 @@ from enas.search.space import Space
 from enas.settings import USE
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
-APART = {"dag_path", "random_seed"}  # settings that tell one training of a table from another
+APART = {"dag_path", "random_seed"}  # settings in which the trainings of a table differ
 
 
 class Table:
@@ -63,7 +63,7 @@ class Table:
             raise UserError(f"{path}: not a table of trainings ({error!r})") from None
 
     def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
-        """Add rows for architectures without one, until there are `num`, or for all of them; UserError for too many."""
+        """Add rows for new architectures, all or until there are `num`; UserError if there are more already."""
         have, rows = set(self.architectures), len(self.architectures)
         if num and rows > num:
             raise UserError(
@@ -98,7 +98,7 @@ class Table:
         rows: list[dict[str, Any]] = [{"architecture": one.to_dict(), "runs": []} for one in self.architectures]
         for (row, seed), results in sorted(self.runs.items()):
             rows[row]["runs"].append({"seed": seed, **results})
-        # A row a line: a diff shows what was trained.
+        # One row per line, so that a diff shows the new trainings.
         lines = ",\n".join(f"    {json.dumps(finite(row))}" for row in rows)
         parts = (budget_of(self.config), self.data)
         settings, data = (json.dumps(part, indent=2).replace("\n", "\n  ") for part in parts)
@@ -116,33 +116,33 @@ class Table:
         return sum(results["seconds"] for results in self.runs.values()) / len(self.runs) if self.runs else math.nan
 
 
-def read_made(path: Path, config: Config, what: str) -> dict[str, Any]:
+def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
     """Read a file that holds the "settings" and "data" it was made with; UserError if the settings are not `config`'s.
 
-    `what` is the flag that names another file.
+    `flag` is the setting by which the user may name another file.
     """
     content = read_json(path) if path.is_file() else None
     try:
         saved, content["data"] = dict(content["settings"]), dict(content["data"])
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: does not say with which settings and data it was made; name another {what}") from None
+        raise UserError(f"{path}: does not say with which settings and data it was made; name another {flag}") from None
     ours = budget_of(config)
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
             default = all_settings()[name].default if name in all_settings() else None
             raise UserError(
                 f"{path}: was made with {name} {saved.get(name, default)}, not {ours.get(name, default)}; "
-                f"name another {what}, or use its settings"
+                f"name another {flag}, or use its settings"
             )
     return content
 
 
-def checked_data(path: Path, saved: Any, config: Config, data: Any, what: str) -> dict[str, str]:
+def checked_data(path: Path, saved: Any, config: Config, data: Any, flag: str) -> dict[str, str]:
     """Return the digests of the data; UserError if a file was made on others, the `saved` ones, which may be None."""
     now = identity_of(data).short()
     if saved is not None and (changed := [name for name in now if now[name] != saved.get(name)]):
         raise UserError(
-            f"{path}: was made on other data: {', '.join(changed)} of {config.dataset} differ; name another {what}, "
+            f"{path}: was made on other data: {', '.join(changed)} of {config.dataset} differ; name another {flag}, "
             "or put the data back"
         )
     return now
