@@ -121,7 +121,7 @@ def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
 
     `flag` is the setting by which the user may name another file.
     """
-    content = read_json(path) if path.is_file() else None
+    content: Any = read_json(path) if path.is_file() else None
     try:
         saved, content["data"] = dict(content["settings"]), dict(content["data"])
     except (KeyError, TypeError, ValueError):
