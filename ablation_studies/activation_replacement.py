@@ -1,4 +1,4 @@
-"""What a derived cell's activations are worth: `--help` lists the flags."""
+"""Replace a derived cell's activations and score the results: `--help` lists the flags."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the nodes of a derived cell, or the layers of a derived network, are worth: `--help` lists the flags."""
+"""Remove each node of a derived cell, or layer of a network, and score the results: `--help` lists the flags."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a derived network's operations are worth: `--help` lists the flags."""
+"""Replace a derived network's operations and score the results: `--help` lists the flags."""
 
 import sys
 

@@ -27,7 +27,7 @@ from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict, load_architecture
 from enas.studies import ablations as analysis
-from enas.studies.study import removals, replacements
+from enas.studies.ablations import removals, replacements
 
 # Given architectures, of the size that the small runs have.
 GIVEN = {

@@ -26,7 +26,7 @@ from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
 from enas.studies.settings import EXPECTED
 from enas.studies.statistics import best_of, distribution, paired, tau
-from enas.studies.truth import Table, architectures_of, budget
+from enas.studies.truth import Table, architectures_of, budget_of
 
 main = partial(run_command, "evaluate")
 
@@ -172,16 +172,22 @@ def test_a_large_space_is_sampled_the_same_at_every_call():
 
 def test_a_budget_is_what_differs_from_the_defaults_and_says_what_comes_out():
     given = {"shared_lr": 1.0, "num_blocks": 12, "log_dir": "elsewhere", "random_seed": 3}
-    assert budget(Config(**given)) == {"network_type": "rnn", "shared_lr": 1.0}
+    assert budget_of(Config(**given)) == {"network_type": "rnn", "shared_lr": 1.0}
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"settings": {}}', '{"settings": {}, "data": {}, "rows": [{"runs": []}]}']
+    "content",
+    [[], {"settings": {}}, {"settings": [1], "data": {}}, {"settings": {}, "data": "x"}]
+    + [{"settings": {"network_type": "rnn"}, "data": {}, "rows": rows} for rows in (1, [{"runs": []}])],
+    ids=str,
 )
 def test_a_damaged_table_is_named(tmp_path, content):
     path = tmp_path / "cells.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=r"cells\.json: not"):
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"cells\.json: (not a table of trainings|does not say with which settings)"):
+        Table(path, Config())
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"cells\.json: not JSON"):
         Table(path, Config())
 
 
@@ -263,7 +269,7 @@ def test_settings_are_free_until_something_is_searched(home, tmp_path):
             "search.json: was made with derive_num_sample 6, not 5",
         ),
         ("results/search", "data", {"valid": ""}, "search.json: was made on other data: valid of tiny differ; name an"),
-        ("results/search", "data", None, "searches: nothing says what these searches were made with; name another out"),
+        ("results/search", "data", None, "search.json: does not say with which settings and data it was made; name"),
     ],
 )
 def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, name, part, change, says):
@@ -390,7 +396,7 @@ def test_a_dry_run_tells_the_time_of_searches_by_those_that_ended(home, copy, ca
 
 def test_the_report_and_the_plots(evaluated):
     output, results = evaluated
-    lines = search_evaluation.evaluation_report.report(results, Config().space.metric)
+    lines = [*search_evaluation.evaluation_report.report(results, Config().space.metric)]
     assert all(any(line.startswith(f"{name} ") for line in lines) for name in METHODS)
     (line,) = (line for line in lines if line.startswith("search          validation"))
     scores = results["methods"]["search"]["scores"]

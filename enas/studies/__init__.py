@@ -1,1 +1,1 @@
-"""What the parts of an architecture are worth: its variants, what scores them, and the files that say so."""
+"""Studies: the worth of the parts of an architecture, and searches compared with random choice."""

@@ -1,4 +1,4 @@
-"""Ablation studies: what a derived architecture's activations or operations, and its nodes, are worth.
+"""Ablation studies: how the score of an architecture changes without a node, or with other activations or operations.
 
 from enas.studies.ablations import node_removal
 node_removal(load_path="ptb_orig_2026-11-24_12-00-00")
@@ -13,20 +13,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from enas.config import named
+from enas.config import Config, effect_notes, named
+from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json, write_json
 from enas.pictures.plots import bars_figure, table_figure, write_figure
-from enas.runs.folder import only_user, say
+from enas.runs import run
+from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, only_user, run_config, say
+from enas.runs.launch import check_not_launched
+from enas.runs.opening import cost_of, read_run
 from enas.runs.process import undisturbed
 from enas.search.architecture import architecture_from_dict
 from enas.search.record import progress_bar
-from enas.settings import USE
-from enas.studies.study import SPLITS, Study, Variant, removals, replacements
+from enas.settings import SEARCHES, USE
 
 RESULTS_DIR = Path("analysis_results")
+SPLITS = {"validation": "valid", "test": "test"}
+MODES = ("derive", "train_scratch")
 
 Row = dict[str, Any]
+# An `Architecture` with the `nodes`, `node_word`, `part_word`, `remove_node` and `replace_part` of `enas.search.graph`.
+Editable = Any
+# The beginning of a row of results.json, and the edited architecture. The row's "edit" is the edit in words, or
+# "unedited"; its "node" is the edited node or layer, "normal 3" in a micro network, None for all nodes or no node; its
+# "activation" or "operation" is the new one, or None.
+Variant = tuple[Row, Editable]
 
 
 @undisturbed()
@@ -77,6 +88,118 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row
     return _scored("node_removal", study, variants, kept)
 
 
+class Study:
+    """An architecture to study, and the means to score its variants; see `activation_replacement` for the arguments.
+
+    `ablation` is the replacement that the search space must have; any space will do if it is not given.
+
+    Attributes:
+        name: the name of the run, or of the file, that the architecture comes from.
+        config: the settings in force.
+        keys: the names of the scores in a row, such as "validation_perplexity", by split.
+        origin: the other things that the scores depend on, JSON-ready: digests of the "data", and the shared weights.
+        cost: returns the cost of a variant, as a run from scratch trains it; None if it is not known.
+    """
+
+    def __init__(self, settings: dict[str, Any], max_batches: int | None = None, ablation: str | None = None):
+        check_not_launched("an ablation")
+        mode, dag_path = settings.get("mode", "derive"), settings.get("dag_path", "")
+        if mode not in MODES:
+            raise UserError(f"mode is {mode!r}; an ablation takes {' or '.join(MODES)}")
+        if max_batches is not None and max_batches < 1:
+            raise UserError(f"max_batches is {max_batches}; it must be at least 1")
+        is_trained = mode == "train_scratch"
+        if is_trained and max_batches is not None:
+            print("no effect in mode train_scratch: max_batches; --max_epoch and --shared_max_step shorten it")
+        changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
+        if is_trained and dag_path and not settings.get("load_path"):
+            folder, self.config = None, Config(**settings)
+            say(effect_notes(changes, self.config))
+        else:
+            folder = choose_run(settings, SEARCHES)
+            given = {**changes, "mode": mode}
+            self.config = config_for_scratch(folder, changes) if is_trained else run_config(folder, given)
+        _check(self.config, ablation, is_trained)
+        names = [folder and folder.resolve().name, dag_path and Path(dag_path).stem, is_trained and mode]
+        self.name = "_".join(filter(None, names))
+        self.keys = {split: f"{split}_{self.config.space.metric.name}" for split in SPLITS}
+        self.max_batches = max_batches
+        self.architecture: Editable = (
+            run.searched_architecture(self.config, dag_path) if dag_path else run.architecture_of(folder, **changes)
+        )
+        if is_trained:
+            self._train_anew(folder)
+        else:
+            self._share_weights(folder, changes)
+
+    def _share_weights(self, folder: Path, changes: dict[str, Any]) -> None:
+        trainer = read_run(self.config, folder, changes)
+        self.task, self.cost = trainer.task, trainer.size.cost
+        self.task.evaluate(self.architecture, "valid", 1)  # refuses one that does not fit before anything is written
+        self.origin = {
+            "data": read_json(folder / IDENTITY)["splits"],  # the data was found to be the same
+            "weights": str(folder.resolve()),
+            "step": trainer.progress.step,
+            "max_batches": self.max_batches,
+        }
+
+    def _train_anew(self, folder: Path | None) -> None:
+        data = self.config.space.problem().load_data(self.config)
+        if folder is not None:
+            check_same_data(folder, self.config.dataset, identity_of(data))
+        self.task, self.cost = None, cost_of(self.config, data) or (lambda variant: None)
+        self.origin = {"data": identity_of(data).digests}
+
+    def score(self, variant: Editable) -> dict[str, float]:
+        """Return the scores of a variant by their `keys`."""
+        if self.task is None:
+            trained = run.single_or_diverged(self.config, variant)
+            return {key: trained[key] for key in self.keys.values()}
+        return {key: self.task.evaluate(variant, SPLITS[split], self.max_batches) for split, key in self.keys.items()}
+
+
+def _check(config: Config, ablation: str | None, is_trained: bool) -> None:
+    """Refuse a replacement that belongs to another search space, and a training without validation data."""
+    space: Any = config.space
+    known = f"{space.architecture.part_word}_replacement" if space.parts else None
+    if ablation not in (None, known):
+        right = f", which takes ablation_studies/{known}.py" if known else ""
+        raise UserError(f"network_type is {config.network_type}{right}; ablation_studies/{ablation}.py is for another")
+    if is_trained and not space.has_validation(config):
+        raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
+
+
+def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
+    """List the architecture, then a copy without each node; and one line for each node that cannot be removed."""
+    variants, kept = [_variant(architecture)], []
+    for node in architecture.nodes:
+        try:
+            edited = architecture.remove_node(node)
+        except UserError as error:
+            kept.append(str(error))
+        else:
+            variants.append(_variant(edited, f"without {architecture.node_word} {_label(node)}", _label(node)))
+    return variants, kept
+
+
+def replacements(architecture: Editable, names: Sequence[str]) -> list[Variant]:
+    """List the architecture, then copies with the parts of all nodes replaced by each of `names`, then of one node."""
+    variants = [_variant(architecture)]
+    variants += [_variant(architecture.replace_part(name), f"all {name}", None, name) for name in names]
+    for node, name in itertools.product(architecture.nodes, names):
+        edit = f"{architecture.node_word} {_label(node)} {name}"
+        variants.append(_variant(architecture.replace_part(name, node), edit, _label(node), name))
+    return variants
+
+
+def _variant(edited: Editable, edit: str = "unedited", node: Any = None, name: str | None = None) -> Variant:
+    return {"edit": edit, "node": node, edited.part_word: name}, edited
+
+
+def _label(node: int | tuple[str, int]) -> int | str:
+    return node if isinstance(node, int) else " ".join(map(str, node))
+
+
 def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequence[str] = ()) -> list[Row]:
     """Score all variants, and write each row when it is there; then print and plot the rows.
 
@@ -94,8 +217,8 @@ def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequenc
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = cost.to_dict() if cost else {}
             rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
-            written = [{**row, **_infinite(row, keys)} for row in rows]
-            write_json(path, {"ablation": ablation, "run": study.name, "rows": written})
+            saved = [{**one, **_infinite(one, keys)} for one in rows]
+            write_json(path, {"ablation": ablation, "run": study.name, "rows": saved})
         say(notes)
         _print_table(study, rows)
         _write_table(folder / "results.csv", rows)
@@ -110,8 +233,8 @@ def _opened(ablation: str, study: Study) -> Iterator[Path]:
 
     UserError when it cannot be written to, or another process writes there.
     """
-    what = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
-    asked = finite({**study.config.to_dict(), **what})  # everything that the scores depend on
+    studied = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
+    asked = finite({**study.config.to_dict(), **studied})  # everything that the scores depend on
     here = (named(USE) - {"mode"}) | {"dag_path"}
     for number in itertools.count(1):
         folder = RESULTS_DIR / ablation / (study.name if number == 1 else f"{study.name}-{number}")
@@ -163,24 +286,18 @@ def _print_table(study: Study, rows: list[Row]) -> None:
 def _plot(folder: Path, study: Study, rows: list[Row]) -> None:
     """Plot bars of replacements at all nodes, and tables of those at one node; or else bars of the removed nodes."""
     node, part = study.architecture.node_word, study.architecture.part_word
-    if whole := {row[part]: row for row in rows[1:] if row["node"] is None}:
-        _plot_bars(folder / "all_nodes.png", study, rows[0], whole, f"all {part}s replaced")
-        for split in SPLITS:
-            _plot_nodes(folder / f"nodes_{split}.png", study, rows, split)
-    else:
-        removed = {f"{node} {row['node']}": row for row in rows[1:]}
-        _plot_bars(folder / "nodes.png", study, rows[0], removed, f"one {node} removed")
-
-
-def _plot_bars(path: Path, study: Study, unedited: Row, rows: dict[str, Row], what: str) -> None:
+    replaced = {row[part]: row for row in rows[1:] if row["node"] is None}
+    bars = replaced or {f"{node} {row['node']}": row for row in rows[1:]}
     figure = bars_figure(
-        [*rows],
-        {split: [row[key] for row in rows.values()] for split, key in study.keys.items()},
-        baseline={split: unedited[key] for split, key in study.keys.items()},
+        [*bars],
+        {split: [row[key] for row in bars.values()] for split, key in study.keys.items()},
+        baseline={split: rows[0][key] for split, key in study.keys.items()},
         metric=study.config.space.metric.name,
-        title=f"{study.name}: {what}",
+        title=f"{study.name}: {f'all {part}s replaced' if replaced else f'one {node} removed'}",
     )
-    write_figure(figure, path)
+    write_figure(figure, folder / ("all_nodes.png" if replaced else "nodes.png"))
+    for split in SPLITS if replaced else ():
+        _plot_nodes(folder / f"nodes_{split}.png", study, rows, split)
 
 
 def _plot_nodes(path: Path, study: Study, rows: list[Row], split: str) -> None:

@@ -1,5 +1,6 @@
 """The output of a search evaluation: a printed table and plots."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +24,27 @@ def write(folder: Path, results: dict[str, Any], truth: list[float], metric: Met
     print(f"wrote {folder}: results.json and plots")
 
 
-def report(results: dict[str, Any], metric: Metric) -> list[str]:
-    """Return the lines of the printed table: what each method reached, and how it compares with the first."""
-    num, decimals = results["architectures"], metric.decimals
-    lines = [
-        f"{metric.name} from scratch; ranks among {num} architectures; the best tenth are the first "
-        f"{results['best_tenth']}"
-    ]
+def report(results: dict[str, Any], metric: Metric) -> Iterator[str]:
+    """Yield the lines of the printed table: the scores of each method, and how it compares with the first."""
+    num, tenth, decimals = results["architectures"], results["best_tenth"], metric.decimals
+    yield f"{metric.name} from scratch; ranks among {num} architectures; the best tenth are the first {tenth}"
     if results["diverged"]:
-        lines.append(f"{results['diverged']} of {num} architectures diverged; controls and τ leave them out")
-    lines.append(_LINE.format("method", "split", "mean", "std", "ranks", "in the best tenth"))
+        yield f"{results['diverged']} of {num} architectures diverged; controls and τ leave them out"
+    yield _LINE.format("method", "split", "mean", "std", "ranks", "in the best tenth")
     for name, found in results["methods"].items():
         for split, prefix in (("validation", ""), ("test", "test_")):
-            mean, std, what, inside = (_expected if "drawn" in found else _reached)(results, found, prefix)
+            mean, std, kind, inside = (_expected if "drawn" in found else _reached)(results, found, prefix)
             deviation = "–" if std is None else f"{std:.{decimals}f}"
-            lines.append(_LINE.format(name, split, f"{mean:.{decimals}f}", deviation, what, inside))
+            yield _LINE.format(name, split, f"{mean:.{decimals}f}", deviation, kind, inside)
     for name, found in results["methods"].items():
         if "parameters" in found:
-            lines.append(f"{name:15} {Cost(*(round(np.mean(found[key])) for key in ('parameters', 'multiply_adds')))}")
+            yield f"{name:15} {Cost(*(round(np.mean(found[key])) for key in ('parameters', 'multiply_adds')))}"
     for one in results["comparisons"]:
         difference = f"{one['difference']:+.{decimals}f}{_interval(one['interval'], f'+.{decimals}f')}"
         p = "" if one["p"] is None else f", p = {one['p']:.2g} (Student's t)"
-        lines.append(f"{one['of']} − {one['with']}, {one['split']}: {difference}{p}")
-    for name, all_of_it in results["tau"].items():
-        lines.append(f"τ of {name}: {_tau(all_of_it)}, within the best fifth {_tau(results['tau_top'][name])}")
-    return lines
+        yield f"{one['of']} − {one['with']}, {one['split']}: {difference}{p}"
+    for name, found in results["tau"].items():
+        yield f"τ of {name}: {_tau(found)}, within the best fifth {_tau(results['tau_top'][name])}"
 
 
 def _reached(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[float, float | None, str, str]:
@@ -63,8 +60,8 @@ def _expected(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tu
     fewest, most = min(found["drawn"]), max(found["drawn"])
     best_of = "" if most == 1 else f"best of {fewest}, " if fewest == most else f"best of {fewest} to {most}, "
     kind = "exact, over all" if results["is_complete"] else "expected, over these"
-    what = f"{best_of}{kind} {results['architectures']}"
-    return found[f"{prefix}mean"], found[f"{prefix}std"], what, f"{found[f'{prefix}in_best_tenth']:.0%} of draws"
+    inside = f"{found[f'{prefix}in_best_tenth']:.0%} of draws"
+    return found[f"{prefix}mean"], found[f"{prefix}std"], f"{best_of}{kind} {results['architectures']}", inside
 
 
 def _tau(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Does a search beat random? Searches and controls, judged by what their architectures reach from scratch.
+"""Does a search beat random? Searches and controls, judged by the scores of their architectures from scratch.
 
 from enas.studies.search_evaluation import evaluate
 evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/cells3.json", seeds=10)
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from enas.config import Config, effect_notes, with_variation
-from enas.data.identity import digest, identity_of
+from enas.data.identity import digest
 from enas.errors import UserError
 from enas.files import finite, make_writable, read_json, write_json
 from enas.runs import run
@@ -28,35 +28,35 @@ from enas.runs.opening import cost_of, read_run
 from enas.runs.process import undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
-from enas.studies import evaluation_report, truth
+from enas.studies import evaluation_report
 from enas.studies.settings import CONTROLS, EXPECTED, SEARCHES, EvaluationConfig
 from enas.studies.statistics import best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import Table, architectures_of, mean_of, side_by_side
+from enas.studies.truth import Table, architectures_of, budget_of, checked_data, read_made, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
 BEST_TENTH = 0.1
-OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # of a search, which an evaluation sets itself
-PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by split
-# Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
+OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # settings of a search that an evaluation sets
+PREFIXES = {"validation": "", "test": "test_"}  # of the names in results.json, by split
+# Finalists are trained with seeds of their own: the seeds of the table judge the architecture that is chosen.
 FINALIST_SEED = 1_000_000
 SAMPLES_PER_FINALIST = 100
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
-    """Search and sample with several seeds, and look up or train from scratch what each method found.
+    """Search and sample with several seeds, and look up the architectures in the table, or train them from scratch.
 
     Args:
         settings: those of `EvaluationConfig`, and of the search as on the command line, its `config` included.
 
     Returns:
-        what results.json holds: for each method "scores", the validation metric from scratch (a mean over
-        `truth_seeds`), "ranks" among the table, 1 for the best, both for the test split too, "architectures", and their
-        "parameters" and "multiply_adds". The controls uniform and random_budget are expectations over the table, exact
-        if it "is_complete": "drawn", of how many architectures the best by its first training is taken, "scores", the
-        expectation for each seed, and "mean", "std", "quartiles" and "in_best_tenth" of what a draw reaches. "tau" and
-        "tau_top" compare the ranking by shared weights with that from scratch, overall and within the best fifth;
-        "comparisons" are of the first method with the others.
+        the content of results.json. Each method has "scores", the validation metric from scratch (a mean over
+        `truth_seeds`), and "ranks" among the table, 1 for the best, both for the test split too; "architectures", and
+        their "parameters" and "multiply_adds". The controls uniform and random_budget are expectations over the table,
+        exact if it "is_complete". They take the best of the "drawn" architectures by its first training; "scores" has
+        the expectation for each seed; "mean", "std", "quartiles" and "in_best_tenth" describe the score of a draw.
+        "tau" and "tau_top" compare the ranking by shared weights with that from scratch, overall and within the best
+        fifth; "comparisons" are between the first method and each other one.
     """
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name for spec in fields(EvaluationConfig)}
@@ -95,7 +95,8 @@ class _Evaluation:
         self.final_runs: dict[int, list[tuple[int, int]]] = {}  # by seed, (row, seed) of the finalists' trainings
         # By NAME-SEED, the outcomes of searches, and of choosing finalists.
         self.outcomes = {path.stem: read_json(path) for path in self.searches.glob("*.json")}
-        self.search_data = self._search_data()
+        has_begun = any(self.searches.glob("*"))
+        self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
     def run(self) -> dict[str, Any]:
         if self.config.dry_run:
@@ -104,8 +105,8 @@ class _Evaluation:
             make_writable(folder)
         data = self.budget.space.problem().load_data(self.budget)
         for table in (self.table, self.found, self.finalists):
-            table.check_data(identity_of(data))
-        self.table.train(self.table.missing(self.truth_seeds), self.work)
+            table.check_data(data)
+        self.table.train(self.table.pairs(self.truth_seeds), self.work)
         self.cost = cost_of(self.budget, data)
         self._read_table()
         self._search_all()
@@ -115,20 +116,21 @@ class _Evaluation:
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
         known = set(self.table.architectures)
         self.found.add(one for found in chosen.values() for one in found if one not in known)
-        self.found.train(self.found.missing(self.truth_seeds), self.work)
+        self.found.train(self.found.pairs(self.truth_seeds), self.work)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
         evaluation_report.write(self.folder, results, self.truth["validation"].tolist(), self.metric)
         return results
 
     def _say_what_is_left(self) -> dict[str, Any]:
-        trainings, searches = self.table.missing(self.truth_seeds), self._searches_left()
-        took = mean_of([one["seconds"] for one in self.outcomes.values() if "seconds" in one])
+        trainings = set(self.table.pairs(self.truth_seeds)) - self.table.runs.keys()
+        searches = self._searches_left()
         new = searches.keys() - self.outcomes.keys()  # the others only score rows
+        each = np.mean([one["seconds"] for one in self.outcomes.values() if "seconds" in one] or [math.nan])
         most = self.config.finalists * len(self.seeds) if "finalists" in self.config.methods else 0
         print(
             f"{len(trainings)} trainings of {self.table.path}{self._hours(len(trainings) * self.table.seconds)}; "
-            f"{len(searches)} searches{self._hours(len(new) * took)}"
+            f"{len(searches)} searches{self._hours(len(new) * each)}"
             f"{f', up to {most} trainings of finalists' if most else ''}; then what they find"
         )
         return {"trainings": len(trainings), "searches": len(searches)}
@@ -136,27 +138,10 @@ class _Evaluation:
     def _hours(self, seconds: float) -> str:
         return "" if math.isnan(seconds) else f", about {seconds / self.config.jobs / 3600:.1f} h"
 
-    def _search_data(self) -> dict[str, str] | None:
-        """Read the data of the folder's searches, None if there are none; UserError for other settings' searches."""
-        if not any(self.searches.glob("*")):
-            return None
-        path = self.folder / "search.json"
-        try:
-            made_with = read_json(path)
-            settings, data = dict(made_with["settings"]), dict(made_with["data"])
-        except (UserError, KeyError, TypeError, ValueError):
-            raise UserError(
-                f"{self.searches}: nothing says what these searches were made with; name another output"
-            ) from None
-        truth.check_settings(path, settings, truth.budget(self.search), "output")
-        return data
-
     def _search_all(self) -> None:
-        path, identity = self.folder / "search.json", identity_of(self.search.space.problem().load_data(self.search))
-        if self.search_data is None:
-            write_json(path, {"settings": truth.budget(self.search), "data": identity.short()})
-        else:
-            truth.check_data(path, self.search_data, identity, self.search.dataset, "output")
+        path, data = self.folder / "search.json", self.search.space.problem().load_data(self.search)
+        digests = checked_data(path, self.search_data, self.search, data, "output")
+        write_json(path, {"settings": budget_of(self.search), "data": digests})
         self.work(self._searches_left(), self._note_outcome, "searches")
 
     def _searches_left(self) -> dict[str, tuple[Any, ...]]:
@@ -191,8 +176,7 @@ class _Evaluation:
             self.finalists.add(found)
             rows = map(self.finalists.architectures.index, found)
             self.final_runs[seed] = [(row, FINALIST_SEED + seed) for row in rows]
-        pairs = itertools.chain(*self.final_runs.values())
-        self.finalists.train([pair for pair in pairs if pair not in self.finalists.runs], self.work)
+        self.finalists.train(itertools.chain(*self.final_runs.values()), self.work)
 
     def _chosen(self, method: str, seed: int) -> Architecture:
         if method in SEARCHES:
@@ -216,7 +200,7 @@ class _Evaluation:
         return int(self.outcomes[f"{search}-{seed}"]["seconds"] / self.table.seconds) + trained
 
     def _read_table(self) -> None:
-        """Note the scores of the table, and its rows that did not diverge: controls and τ leave the others out."""
+        """Note the table's scores, and its rows that did not diverge: controls and τ leave the others out."""
         self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
         self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
         if not self.rows.size:
@@ -225,7 +209,7 @@ class _Evaluation:
             )
         self.first = np.array(self.table.scores("validation", self.truth_seeds[:1]))[self.rows]
         self.tenth = max(1, round(BEST_TENTH * len(self.table.architectures)))
-        self.is_complete = self.config.num_truth == 0  # the table then has all architectures there are
+        self.is_complete = self.config.num_truth == 0  # the table then has all architectures of the space
 
     def _results(self, chosen: dict[str, list[Architecture]]) -> dict[str, Any]:
         num = len(self.table.architectures)
@@ -318,8 +302,8 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     """Search, or go on with the search in `log_dir`, and score architectures (dictionaries) by shared weights.
 
     Returns:
-        "architecture", the derived one; "seconds"; what the last evaluation says of the policy; "shared", the metric of
-        each of `architectures` on all of validation; and "rows", their digest.
+        "architecture", the derived one; "seconds"; "policy", "uniform" and "place" of the last evaluation; "shared",
+        the metric of each of `architectures` on all of validation; and "rows", their digest.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         begun = _begun(settings["log_dir"])
@@ -343,14 +327,14 @@ def _digest(rows: list[dict[str, Any]]) -> str:
 
 @undisturbed()
 def best_candidates(log_dir: str, num: int) -> dict[str, Any]:
-    """Of the search in `log_dir`, the best `num` candidates or fewer, best first on the whole of validation."""
+    """Return the best `num` candidates, or fewer, of the search in `log_dir`: best first on the whole of validation."""
     (folder,) = _begun(log_dir)
-    # Of a policy that is almost sure, most samples are the same architecture.
+    # Most samples of a policy that is almost sure are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
     trainer = read_run(config, folder)
     return {"architectures": [one.to_dict() for one in trainer.deriver.shortlist().ranking]}
 
 
 def _begun(log_dir: str) -> list[Path]:
-    """The run in the log_dir of a search, where it has saved something."""
+    """Find the run in the log_dir of a search, if it has saved something."""
     return [path for path in Path(log_dir).glob("*") if any(path.glob("checkpoints/*.pt"))]

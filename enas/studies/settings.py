@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from enas.errors import UserError
 from enas.settings import Settings, setting
 
-# What sets a search apart from the one that is evaluated.
+# The settings of each search that differ from those of the search that is evaluated.
 SEARCHES = {
     "search": {},
     "ema": {"baseline": "ema"},
@@ -17,30 +17,27 @@ SEARCHES = {
 EXPECTED = ("uniform", "random_budget")
 CONTROLS = (*EXPECTED, "lstm")
 METHODS = (*SEARCHES, "finalists", *CONTROLS)
-BACKENDS = ("loky", "ray", "dask", "sequential")
-PACKAGES = {"ray": "ray", "dask": "distributed"}  # that back ends need
+BACKENDS = {"loky": "joblib", "ray": "ray", "dask": "distributed", "sequential": "joblib"}  # the package of each
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Settings):
-    """What is compared, against what, and on how many processes."""
+    """The methods to compare, the table of trainings that judges them, and the processes that do the work."""
 
     budget: str = setting("", "variation in configs/ by which an architecture is trained from scratch")
-    table: str = setting("", "JSON file of architectures trained by it; what is missing there is trained first")
-    num_truth: int = setting(0, "architectures of that table, drawn uniformly; 0 is the whole space", at_least=0)
-    truth_seeds: int = setting(2, "trainings of each architecture, with seeds 1, 2, …", at_least=1)
-    seeds: int = setting(5, "times each method is tried, with seeds 1, 2, …", at_least=1)
+    table: str = setting("", "JSON file of architectures trained by budget; trainings that it lacks come first")
+    num_truth: int = setting(0, "architectures of the table, drawn uniformly; 0 is the whole space", at_least=0)
+    truth_seeds: int = setting(2, "trainings of each architecture of the table, with seeds 1, 2, …", at_least=1)
+    seeds: int = setting(5, "trials of each method, with seeds 1, 2, …", at_least=1)
     methods: tuple[str, ...] = setting(
         ("search", "ema", "independent", "random_shared", "uniform", "random_budget"),
-        f"out of {', '.join(METHODS)}; the first is compared with the others; none makes the table only",
+        f"methods to compare, the first with each other one: {', '.join(METHODS)}; none makes the table only",
     )
     finalists: int = setting(
-        10,
-        "best candidates of a search that the method finalists trains once from scratch, to take the best",
-        at_least=1,
+        10, "best candidates of a search that finalists trains once each from scratch, to take the best", at_least=1
     )
     jobs: int = setting(1, "trainings side by side", at_least=1)
-    backend: str = setting("loky", "joblib's: loky here, ray or dask on a cluster", choices=BACKENDS)
+    backend: str = setting("loky", "joblib back end; ray and dask are for a cluster", choices=[*BACKENDS])
     output: str = setting("", "folder of the results; analysis_results/search_evaluation/TABLE by default")
     dry_run: bool = setting(False, "say what would be trained and searched, and for how long; then end")
 
@@ -51,7 +48,7 @@ class EvaluationConfig(Settings):
         for name in self.methods:
             if name not in METHODS:
                 raise UserError(f"methods: unknown method {name!r}; there are {', '.join(METHODS)}")
-        if find_spec(PACKAGES.get(self.backend, "joblib")) is None:
+        if find_spec(BACKENDS[self.backend]) is None:
             raise UserError(f"backend {self.backend} is not installed; pip install 'enas[{self.backend}]'")
         if "random_budget" in self.methods and not set(self.methods) - set(CONTROLS):
             raise UserError("methods: random_budget takes the time of a search, and there is none")

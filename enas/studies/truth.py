@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 
 from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
-from enas.data.identity import Identity
+from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json
 from enas.runs import run
@@ -29,7 +29,7 @@ from enas.search.space import Space
 from enas.settings import USE
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
-APART = {"dag_path", "random_seed"}  # settings that tell one training of a table from another
+APART = {"dag_path", "random_seed"}  # settings in which the trainings of a table differ
 
 
 class Table:
@@ -50,21 +50,20 @@ class Table:
         self.runs: dict[tuple[int, int], dict[str, float]] = {}
         if not path.is_file():
             return
-        content = read_json(path)
+        content = read_made(path, config, "table")
+        self.data = content["data"]
         try:
-            saved, self.data = content["settings"], dict(content["data"])
             for index, row in enumerate(content["rows"]):
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
                     results = {name: one[name] for name in ("validation", "test", "seconds")}
                     results = {name: math.nan if value is None else value for name, value in results.items()}
                     self.runs[index, one["seed"]] = results
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a table of trainings ({error!r})") from None
-        check_settings(path, saved, budget(config), "table")
 
     def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
-        """Add rows for architectures without one, until there are `num`, or for all of them; UserError for too many."""
+        """Add rows for new architectures, all or until there are `num`; UserError if there are more already."""
         have, rows = set(self.architectures), len(self.architectures)
         if num and rows > num:
             raise UserError(
@@ -74,21 +73,20 @@ class Table:
         new = [one for one in dict.fromkeys(architectures) if one not in have]
         self.architectures += new[: num - rows] if num else new
 
-    def check_data(self, identity: Identity) -> None:
-        """Raise UserError if the rows were trained on other data; note the data down if nothing is trained."""
-        if self.runs:
-            check_data(self.path, self.data, identity, self.config.dataset, "table")
-        self.data = identity.short()
+    def check_data(self, data: Any) -> None:
+        """Note down the data; UserError if the rows were trained on other data."""
+        self.data = checked_data(self.path, self.data if self.runs else None, self.config, data, "table")
 
-    def missing(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
-        """List the (row, seed) pairs that are still to be trained, seed by seed."""
-        return [(row, seed) for seed in seeds for row in range(len(self.architectures)) if (row, seed) not in self.runs]
+    def pairs(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
+        """List the (row, seed) pairs of all trainings with these seeds, seed by seed."""
+        return [(row, seed) for seed in seeds for row in range(len(self.architectures))]
 
     def train(self, pairs: Iterable[tuple[int, int]], work: Callable[..., None]) -> None:
-        """Train (row, seed) pairs, `work` being `side_by_side` for some processes; save the file after each."""
+        """Train those (row, seed) pairs that are not yet trained, by `side_by_side`; save the file after each."""
         settings = self.config.replace(dag_path="").to_dict()
         rows = [one.to_dict() for one in self.architectures]
-        tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in pairs}
+        left = [pair for pair in pairs if pair not in self.runs]
+        tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in left}
 
         def done(pair: tuple[int, int], results: dict[str, float]) -> None:
             self.runs[pair] = results
@@ -100,52 +98,57 @@ class Table:
         rows: list[dict[str, Any]] = [{"architecture": one.to_dict(), "runs": []} for one in self.architectures]
         for (row, seed), results in sorted(self.runs.items()):
             rows[row]["runs"].append({"seed": seed, **results})
-        # A row a line: a diff shows what was trained.
+        # One row per line, so that a diff shows the new trainings.
         lines = ",\n".join(f"    {json.dumps(finite(row))}" for row in rows)
-        parts = (budget(self.config), self.data)
+        parts = (budget_of(self.config), self.data)
         settings, data = (json.dumps(part, indent=2).replace("\n", "\n  ") for part in parts)
         with atomic_write(self.path) as file:
             file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
 
-    def scores(self, split: str, seeds: Iterable[int]) -> list[float]:
-        """List the mean over seeds of each row; NaN for a row that diverged with one, or is not trained with it."""
-        wanted, nothing = list(seeds), {split: math.nan}
+    def scores(self, split: str, seeds: Sequence[int]) -> list[float]:
+        """List the mean over seeds of each row; NaN for a row that diverged with one."""
         rows = range(len(self.architectures))
-        return [sum(self.runs.get((row, seed), nothing)[split] for seed in wanted) / len(wanted) for row in rows]
+        return [sum(self.runs[row, seed][split] for seed in seeds) / len(seeds) for row in rows]
 
     @property
     def seconds(self) -> float:
         """The mean time of a training."""
-        return mean_of([results["seconds"] for results in self.runs.values()])
+        return sum(results["seconds"] for results in self.runs.values()) / len(self.runs) if self.runs else math.nan
 
 
-def mean_of(times: list[float]) -> float:
-    """Return the mean, NaN of nothing."""
-    return sum(times) / len(times) if times else math.nan
+def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
+    """Read a file that holds the "settings" and "data" it was made with; UserError if the settings are not `config`'s.
 
-
-def check_settings(path: Path, saved: dict[str, Any], ours: dict[str, Any], what: str) -> None:
-    """Raise UserError, naming the first setting that differs, if a file was made with other settings than `ours`."""
+    `flag` is the setting by which the user may name another file.
+    """
+    content: Any = read_json(path) if path.is_file() else None
+    try:
+        saved, content["data"] = dict(content["settings"]), dict(content["data"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: does not say with which settings and data it was made; name another {flag}") from None
+    ours = budget_of(config)
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
             default = all_settings()[name].default if name in all_settings() else None
             raise UserError(
                 f"{path}: was made with {name} {saved.get(name, default)}, not {ours.get(name, default)}; "
-                f"name another {what}, or use its settings"
+                f"name another {flag}, or use its settings"
             )
+    return content
 
 
-def check_data(path: Path, saved: dict[str, str], identity: Identity, dataset: str, what: str) -> None:
-    """Raise UserError if a file was made on other data."""
-    now = identity.short()
-    if changed := [name for name in now if now[name] != saved.get(name)]:
+def checked_data(path: Path, saved: Any, config: Config, data: Any, flag: str) -> dict[str, str]:
+    """Return the digests of the data; UserError if a file was made on others, the `saved` ones, which may be None."""
+    now = identity_of(data).short()
+    if saved is not None and (changed := [name for name in now if now[name] != saved.get(name)]):
         raise UserError(
-            f"{path}: was made on other data: {', '.join(changed)} of {dataset} differ; name another {what}, "
+            f"{path}: was made on other data: {', '.join(changed)} of {config.dataset} differ; name another {flag}, "
             "or put the data back"
         )
+    return now
 
 
-def budget(config: Config) -> dict[str, Any]:
+def budget_of(config: Config) -> dict[str, Any]:
     """Return the settings of a training that differ from the defaults and affect its results; JSON-ready."""
     defaults = Config(network_type=config.network_type).to_dict()
     return {
@@ -161,12 +164,10 @@ def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
     UserError when the space is too large to be listed, or has fewer than `num`.
     """
     size = math.prod(space.sizes)
+    if num > size or (num == 0 and size > LARGEST_SPACE):
+        raise UserError(f"num_truth is {num}, but the space has {size:,} architectures; give a number up to {size:,}")
     if num == 0:
-        if size > LARGEST_SPACE:
-            raise UserError(f"num_truth is 0, but the space has {size:,} architectures; give a number")
         return list(dict.fromkeys(space.decode(row) for row in itertools.product(*map(range, space.sizes))))
-    if num > size:
-        raise UserError(f"num_truth is {num}, but the space has {size:,} architectures")
     drawn: dict[Architecture, None] = {}
     uniform = RandomController(space, generator=torch.Generator().manual_seed(0))
     while len(drawn) < num:
