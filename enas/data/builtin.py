@@ -5,9 +5,6 @@ Text is written as `{train,valid,test}.txt` and images as `{train,valid,test}/CL
 whole or not at all, with the same bytes whenever the seed (for `pydoc`: the version of Python) is the same.
 """
 
-from __future__ import annotations
-
-import io
 import itertools
 import random
 import re
@@ -18,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from enas.data.dataset_folder import new_folder
 from enas.data.shapes import SHAPES, render_shapes
-from enas.errors import NotFoundError, UserError, refusing
-from enas.files import atomic_folder
+from enas.errors import NotFoundError, UserError
 
 SPLITS = ("train", "valid", "test")
 
@@ -138,7 +135,7 @@ _PROSE_END = re.compile(r"[.:;!?][)'\]\[\d\s]*$")
 _PROSE_WORD = re.compile(r"[(*'“‘]*(?:<code>|[A-Za-z_][\w.'’/-]*|\d[\d.]*)[.,:;!?)*'”’]*|[–—]|\[\d+\]")
 _SENTENCE_GAP = re.compile(r"(?<=[.!?:;])[)\]]*\s+(?=[(\"'“*]*(?:[A-Z_]|<code>))")
 _WORD = re.compile(r"<code>|(?:e\.g|i\.e|etc)\.|\w+(?:[-.']\w+)*")
-_CLITIC = re.compile(r"(?=n't$)|(?='(?:s|re|ve|ll|d|m)$)")
+_CLITIC = re.compile(r"(?=n't$)|(?='(?:s|re|ve|ll|d|m)$)|(?<=^can)(?=not$)")
 _NUMBER = re.compile(r"\d[\w.]*$|\d+(?=-)")
 
 
@@ -185,17 +182,13 @@ def _paragraphs(topic: str) -> Iterator[str]:
     """The paragraphs of prose, each on one line, its quoted code replaced; all other blocks are left out."""
     for block in re.split(r"\n\s*\n", topic):
         lines = block.strip("\n").split("\n")
-        text = " ".join(line.strip() for line in _without_term(lines))
+        outer, inner, *_ = (len(line) - len(line.lstrip()) for line in (*lines, ""))
+        has_term = outer < inner and not _BULLET.match(lines[0].lstrip())  # a term that the indented lines define
+        text = " ".join(line.strip() for line in lines[has_term:])
         text = re.sub(r"(?<=\w-) (?=\w)", "", text)  # "double-" at the end of a line, "quoted" on the next
         text = _LITERAL.sub(_replace_literal, _BULLET.sub("", text))
         if _is_prose(text):
             yield text
-
-
-def _without_term(lines: list[str]) -> list[str]:
-    """The lines of a block, without the first if it is the term that those indented below it define."""
-    outer, inner, *_ = (len(line) - len(line.lstrip()) for line in (*lines, ""))
-    return lines[1:] if outer < inner and not _BULLET.match(lines[0].lstrip()) else lines
 
 
 def _replace_literal(match: re.Match[str]) -> str:
@@ -214,15 +207,11 @@ def _is_prose(text: str) -> bool:
 def _sentences(paragraph: str) -> Iterator[str]:
     """The sentences of three words or more, their words set apart by single spaces."""
     for sentence in _SENTENCE_GAP.split(paragraph):
-        words = [part for word in _WORD.findall(sentence.replace("’", "'").lower()) for part in _treebank_words(word)]
+        words = _WORD.findall(sentence.replace("’", "'").lower())
+        words = [_NUMBER.sub("N", word) if word[0].isdigit() else word for word in words]
+        words = [part for word in words for part in _CLITIC.split(word)]
         if len(words) >= 3:
             yield " ".join(words)
-
-
-def _treebank_words(word: str) -> list[str]:
-    if word == "cannot":
-        return ["can", "not"]
-    return _CLITIC.split(_NUMBER.sub("N", word) if word[0].isdigit() else word)
 
 
 # --- shapes: images of ten classes ------------------------------------------------------------------------------------
@@ -234,16 +223,16 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
     """Write `num_images` PNG pictures of `enas.data.shapes` a split, equally many of each class, into
     `folder/SPLIT/CLASS`; UserError for fewer images than classes, or a folder in use.
     """
-    files: dict[str, bytes] = {}
-    for number, split in enumerate(SPLITS):
-        per_class = num_images[split] // len(SHAPES)
-        if per_class < 1:
+    for split in SPLITS:
+        if num_images[split] < len(SHAPES):
             raise UserError(f"num_images is {num_images[split]} for {split}; it must be at least {len(SHAPES)}")
-        for label, name in enumerate(SHAPES):
-            for i, image in enumerate(render_shapes(name, per_class, seed=(seed, number, label))):
-                Image.fromarray(image).save(stream := io.BytesIO(), format="PNG")
-                files[f"{split}/{name}/{i:04}.png"] = stream.getvalue()
-    _write_files(Path(folder), files)
+    with new_folder(Path(folder)) as made:
+        for number, split in enumerate(SPLITS):
+            for label, name in enumerate(SHAPES):
+                (made / split / name).mkdir(parents=True)
+                images = render_shapes(name, num_images[split] // len(SHAPES), seed=(seed, number, label))
+                for i, image in enumerate(images):
+                    Image.fromarray(image).save(made / split / name / f"{i:04}.png")
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {"pydoc": make_pydoc, "markov": make_markov}
@@ -251,17 +240,6 @@ IMAGE_MAKERS: dict[str, Callable[[Path], None]] = {"shapes": make_shapes}
 
 
 def _write_corpus(folder: Path, splits: dict[str, list[str]]) -> None:
-    _write_files(folder, {f"{split}.txt": ("\n".join(lines) + "\n").encode() for split, lines in splits.items()})
-
-
-def _write_files(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files, named by their paths within `folder`, so that the folder appears only when it is complete."""
-    # Another process may have made the folder in the meantime: its bytes are then the same.
-    taken = f"{folder}: exists already, with other content; remove it first"
-    with (
-        refusing(lambda error: f"{folder}: cannot be made ({error.strerror}); choose a data folder to write to"),
-        atomic_folder(folder, taken=taken) as made,
-    ):
-        for name, content in files.items():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            (made / name).write_bytes(content)
+    with new_folder(folder) as made:
+        for split, lines in splits.items():
+            (made / f"{split}.txt").write_bytes(("\n".join(lines) + "\n").encode())

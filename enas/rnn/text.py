@@ -24,7 +24,6 @@ from enas.errors import NotFoundError, UserError
 from enas.rnn.words import EOS, UNKNOWN, read_tokens
 
 TEXTS = Kind(
-    layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
     own="for text of your own, put train.txt, valid.txt and test.txt",
     example="train.txt",
     downloads=[name for name, dataset in CATALOGUE.items() if dataset.files[0].installed == "train.txt"],

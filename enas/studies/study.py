@@ -134,7 +134,7 @@ def _from_scratch(config: Config, folder: Path | None) -> tuple[Score, dict[str,
         trained = run.single_or_diverged(config, variant)
         return {name: trained[f"{name}_{config.space.metric.name}"] for name in SPLITS}
 
-    return score, {"data": identity_of(data).digests}, cost_of(config, data) or (lambda variant: None)
+    return score, {"data": identity_of(data).splits}, cost_of(config, data) or (lambda variant: None)
 
 
 def _check_ablation(config: Config, ablation: str | None) -> None:
