@@ -182,6 +182,7 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
         ([[["a"]], [[1]], [["a"]]], "valid 0 is token ids, and train begins with text"),
         (all_three([*pictures(3), "a b"]), "train 3 is text, and train begins with an image"),
         (all_three([*pictures(3), ""]), "train 3 is text, and train begins with an image"),
+        (labelled([0, "dog", 0]), "train 1 is an image with a name, and train begins with an image with a number"),
     ],
     "which UTF-8 cannot hold; replace it": [
         (all_three([["\ud800"]]), "train 0 has the character '\\ud800'"),
@@ -191,7 +192,6 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
         (labelled(torch.tensor([0.0, 0.37, 0.74])), "the label of train 0 is 0.0 (float)"),
         (labelled(np.eye(3, dtype=int)), "the label of train 0 is [1, 0, 0] (list)"),
         (labelled([0, None, 1]), "the label of train 1 is None"),
-        (labelled([0, "dog", 0]), "the set of all labels is {"),
     ],
     A_PICTURE: [
         (images_like(torch.full((3, 4, 4), 2.0)), f"{SHAPE} (3, 4, 4) and float32 values from 2.0 to 2.0"),

@@ -49,12 +49,6 @@ def rotate_randomly(images: Tensor) -> tuple[Tensor, Tensor]:
     return rotate(images, labels), labels
 
 
-def all_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate each of B images in all four ways; returns [4B, C, H, H] and the labels, int64 [4B]."""
-    labels = torch.arange(4, device=images.device).repeat(len(images))
-    return rotate(images.repeat_interleave(4, dim=0), labels), labels
-
-
 def _shifted(images: Tensor, size: int, padding: int) -> tuple[Tensor, Tensor]:
     """For each image, the positions 0 … size−1 shifted by one draw from ±padding, and which stay inside: [B, size]."""
     shift = torch.randint(-padding, padding + 1, (len(images), 1), device=images.device)

@@ -84,11 +84,6 @@ class _PlainUnpickler(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-def _empty_array(*_: object) -> np.ndarray:
-    # The pickle fills it in next, with a shape, a dtype and bytes that NumPy checks against each other.
-    return np.empty(0, dtype=np.uint8)
-
-
 def _bytes_dtype(code: str | bytes, *_: object) -> np.dtype:
     if _text(code) != "u1":
         raise pickle.UnpicklingError(f"it has an array of {_text(code)}; expected u1, unsigned bytes")
@@ -96,8 +91,9 @@ def _bytes_dtype(code: str | bytes, *_: object) -> np.dtype:
 
 
 _ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    # The pickle fills the empty array in next, with a shape, a dtype and bytes that NumPy checks against each other.
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: np.empty(0, dtype=np.uint8),
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: np.empty(0, dtype=np.uint8),
     ("numpy", "ndarray"): "the class of the array to make, which is always the same",
     ("numpy", "dtype"): _bytes_dtype,
     ("_codecs", "encode"): str.encode,  # how Python 3 writes bytes in a pickle that Python 2 can read

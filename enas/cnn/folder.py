@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from enas.data.builtin import SPLITS
-from enas.data.dataset_folder import RESOURCES
+from enas.data.dataset_folder import RESOURCES, SPLITS
 from enas.errors import NotFoundError, UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -24,14 +23,16 @@ LAYOUT = (
 )
 
 
-def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dict[str, list[list[Path]]], list[str]]:
+def scan_folder(
+    folder: Path, image_size: int = 0
+) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]], list[str]]:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
     Hidden files and `__MACOSX` are ignored. Other files, and a class of `train` missing from `valid` or `test`, give a
     note. UserError, naming the file or folder, for what does not fit together; NotFoundError for a missing split.
 
-    Returns the names of the class folders, sorted, none if there are none; the images of each split, a list a class,
-    sorted by name; and notes for the log.
+    Returns the names of the class folders, sorted, none if there are none; the images of each split with their labels,
+    class by class and sorted by name; and notes for the log.
     """
     notes: list[str] = []
     found = {split: _by_class(folder / split, notes) for split in SPLITS}
@@ -46,9 +47,12 @@ def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dic
             raise _refused(folder / split / empty[0], "has no images")
         if empty:
             notes.append(f"{folder / split}: has no images of {', '.join(empty)}")
-    splits = {split: [by_class.get(name, []) for name in names] for split, by_class in found.items()}
+    splits = {
+        split: [(path, label) for label, name in enumerate(names) for path in by_class.get(name, [])]
+        for split, by_class in found.items()
+    }
     classes = tuple(filter(None, names))
-    paths = [path for files in splits.values() for one in files for path in one]
+    paths = [path for images in splits.values() for path, _ in images]
     return classes, splits, notes + _check_headers(paths, folder.name, image_size, is_square=not classes)
 
 

@@ -2,9 +2,8 @@
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -116,37 +115,34 @@ def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
 def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np.ndarray:
     """Mark `num` of N examples, the same share of each class, by the lowest random `keys` of a class: bool [N]."""
     order = np.lexsort((np.asarray(keys), labels))  # class by class, by key within each
-    _, first, count = np.unique(labels[order], return_index=True, return_counts=True)
-    rank = np.arange(len(labels)) - np.repeat(first, count)
-    quantile = (rank + 0.5) / np.repeat(count, count)
-    chosen = np.zeros(len(labels), dtype=bool)
-    chosen[order[np.argsort(quantile, kind="stable")[:num]]] = True
-    return chosen
+    _, counts = np.unique(labels, return_counts=True)
+    quantile = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])  # within the class
+    return np.isin(np.arange(len(labels)), order[np.argsort(quantile, kind="stable")[:num]])
 
 
 def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDataset:
     classes, found, notes = scan_folder(folder, image_size)
-    splits: list[Images] = []
-    for files in found.values():
-        labels = [label for label, paths in enumerate(files) for _ in paths]
-        splits.append(FileImages([*chain(*files)], torch.tensor(labels), image_size))
-    digests = {split: digest_of_files(chain(*files), folder) for split, files in found.items()}
-    height, width = splits[0].size
-    num = sum(map(len, splits))
+    files = {}
+    for split, images in found.items():
+        paths, labels = zip(*images, strict=True)
+        files[split] = FileImages(paths, torch.tensor(labels), image_size)
+    digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
+    height, width = files["train"].size
+    num = sum(map(len, files.values()))
     num_bytes = num * 3 * height * width
+    splits: Mapping[str, Images] = files
     if num_bytes > memory_limit:
         notes.append(
             f"{folder}: {num:,} images take {num_bytes / 2**30:.2g} GiB, more than the limit of "
             f"{memory_limit / 2**30:.2g} GiB; worker processes read them throughout the run"
         )
     else:
-        splits = [
-            part.in_memory(f"{folder.name}: decoding {split}") for split, part in zip(SPLITS, splits, strict=True)
-        ]
+        splits = {split: part.in_memory(f"{folder.name}: decoding {split}") for split, part in files.items()}
     if not classes:
         classes = ROTATIONS
         notes.append(
             f"{folder}: has no class folders; the search trains on telling rotations by 0°, 90°, 180° and 270°"
         )
-    statistics, identity = channel_statistics(splits[0]), Identity("classes", classes, digests)
-    return ImageDataset(folder.name, classes, *splits, *statistics, classes is ROTATIONS, tuple(notes), identity)
+    statistics, identity = channel_statistics(splits["train"]), Identity("classes", classes, digests)
+    is_rotation = classes is ROTATIONS
+    return ImageDataset(folder.name, classes, *splits.values(), *statistics, is_rotation, tuple(notes), identity)

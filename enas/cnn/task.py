@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from enas.cnn.augment import all_rotations, augment, normalise, rotate_randomly
+from enas.cnn.augment import augment, normalise, rotate, rotate_randomly
 from enas.cnn.batches import TrainingImages, evaluation_batches
 from enas.cnn.images import ImageDataset
 from enas.cnn.layout import MEMORY_FORMAT
@@ -134,7 +134,8 @@ class VisionTask(Task):
             self.model.eval()
         images = normalise(images, self._mean, self._std)
         if self.dataset.is_rotation:
-            images, labels = all_rotations(images)
+            labels = torch.arange(4, device=images.device).repeat(len(images))
+            images = rotate(images.repeat_interleave(4, dim=0), labels)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
         total = _log_likelihood if metric is LOG_LIKELIHOOD else _correct
         with self._rounding(), self.model.remembering():

@@ -15,11 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from enas.data.dataset_folder import new_folder
+from enas.data.dataset_folder import SPLITS, new_folder
 from enas.data.shapes import SHAPES, render_shapes
 from enas.errors import NotFoundError, UserError
-
-SPLITS = ("train", "valid", "test")
 
 # --- markov: a language whose entropy rate is known -------------------------------------------------------------------
 
@@ -44,9 +42,9 @@ class MarkovLanguage:
     next_state: np.ndarray  # int [S, W], the state that the word leads to; state 0 begins every sentence
 
     def stationary(self) -> np.ndarray:
-        """Share of the text's tokens that are drawn in each state, float64 [S]."""
-        # Every sentence starts in state 0, so the shares are those of the expected visits within one sentence,
-        # which solve: visits = [state 0] + visits · (transitions inside the sentence).
+        """Return the share of the text's tokens that are drawn in each state, float64 [S]."""
+        # Every sentence starts in state 0, so the expected visits within one sentence give the shares. They solve
+        # visits = [state 0] + visits · (transitions inside the sentence).
         start = np.eye(len(self.probabilities))
         inside = np.zeros_like(start)
         np.add.at(inside, (np.arange(len(start))[:, None], self.next_state[:, :-1]), self.probabilities[:, :-1])
@@ -54,7 +52,7 @@ class MarkovLanguage:
         return visits / visits.sum()
 
     def entropy_rate(self) -> float:
-        """Entropy of the next token given all before it, in nats; its exp is the lowest perplexity to reach."""
+        """Return the entropy of the next token given all before it, in nats; its exp is the lowest perplexity."""
         p = self.probabilities
         row_entropy = -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)  # [S]
         return float(self.stationary() @ row_entropy)
@@ -73,10 +71,10 @@ class MarkovLanguage:
 
 
 def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLanguage:
-    """The language of `seed`, with `num_words` words besides `<eos>`: see MarkovLanguage.
+    """Return the language of `seed`, with `num_words` words besides `<eos>`: see MarkovLanguage.
 
-    Every fifth word names a topic, and every third lets the topic choose its successors. A state has 4 to 16 of them,
-    with probabilities in proportion to 1, 1/2, 1/3, ..., and ends the sentence with probability 0.02 to 0.18.
+    Every fifth word names a topic, and every third lets the topic choose its successors. A state has 4 to 16
+    successors, in proportion to 1, 1/2, 1/3, …, and ends the sentence with probability 0.02 to 0.18.
     """
     if not 2 <= num_words <= len(_SYLLABLES) ** 2:
         raise UserError(f"num_words is {num_words}; it must be between 2 and {len(_SYLLABLES) ** 2}")
@@ -91,23 +89,16 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
     for i, (topic, word) in enumerate(states):
         # The states of one word are adjacent; unless the word listens to the topic, they share the first's row.
         if topic == 0 or word % 3 == 1:
-            probabilities[i] = _successor_row(rng, num_words, may_end=word != end)
+            probabilities[i, end] = rng.uniform(0.02, 0.18) if word != end else 0.0
+            successors = rng.sample(range(num_words), min(rng.randint(4, 16), num_words))
+            weights = 1 / np.arange(1, len(successors) + 1)
+            probabilities[i, successors] = (1 - probabilities[i, end]) * weights / weights.sum()
         else:
             probabilities[i] = probabilities[i - 1]
         for successor in range(num_words):
             next_topic = successor // 5 % _NUM_TOPICS if successor % 5 == 0 else topic
             next_state[i, successor] = index[next_topic, successor]
     return MarkovLanguage((*spellings, "<eos>"), probabilities, next_state)
-
-
-def _successor_row(rng: random.Random, num_words: int, *, may_end: bool) -> np.ndarray:
-    end_probability = rng.uniform(0.02, 0.18) if may_end else 0.0
-    successors = rng.sample(range(num_words), min(rng.randint(4, 16), num_words))
-    weights = 1 / np.arange(1, len(successors) + 1)
-    row = np.zeros(num_words + 1)
-    row[successors] = (1 - end_probability) * weights / weights.sum()
-    row[num_words] = end_probability
-    return row
 
 
 def make_markov(
@@ -160,7 +151,7 @@ def _unique_sentences(topics: dict[str, str]) -> list[list[str]]:
     unique = []
     # The long topics include many of the short ones, word for word.
     for topic in sorted(topics, key=lambda topic: (len(topics[topic]), topic)):
-        sentences = dict.fromkeys(sentence for text in _paragraphs(topics[topic]) for sentence in _sentences(text))
+        sentences = dict.fromkeys(_sentences(topics[topic]))
         unique.append([sentence for sentence in sentences if sentence not in seen])
         seen.update(sentences)
     return unique
@@ -178,8 +169,8 @@ def _split_topics(topics: list[list[str]]) -> dict[str, list[str]]:
     return splits
 
 
-def _paragraphs(topic: str) -> Iterator[str]:
-    """The paragraphs of prose, each on one line, its quoted code replaced; all other blocks are left out."""
+def _sentences(topic: str) -> Iterator[str]:
+    """The sentences of three words or more, in paragraphs of prose: their words, set apart by single spaces."""
     for block in re.split(r"\n\s*\n", topic):
         lines = block.strip("\n").split("\n")
         outer, inner, *_ = (len(line) - len(line.lstrip()) for line in (*lines, ""))
@@ -187,8 +178,12 @@ def _paragraphs(topic: str) -> Iterator[str]:
         text = " ".join(line.strip() for line in lines[has_term:])
         text = re.sub(r"(?<=\w-) (?=\w)", "", text)  # "double-" at the end of a line, "quoted" on the next
         text = _LITERAL.sub(_replace_literal, _BULLET.sub("", text))
-        if _is_prose(text):
-            yield text
+        for sentence in _SENTENCE_GAP.split(text) if _is_prose(text) else ():
+            words = _WORD.findall(sentence.replace("’", "'").lower())
+            words = [_NUMBER.sub("N", word) if word[0].isdigit() else word for word in words]
+            words = [part for word in words for part in _CLITIC.split(word)]
+            if len(words) >= 3:
+                yield " ".join(words)
 
 
 def _replace_literal(match: re.Match[str]) -> str:
@@ -202,16 +197,6 @@ def _is_prose(text: str) -> bool:
     if len(words) < 4 or ">>>" in text or not _PROSE_END.search(text):
         return False
     return sum(_PROSE_WORD.fullmatch(word) is not None for word in words) >= 0.8 * len(words)
-
-
-def _sentences(paragraph: str) -> Iterator[str]:
-    """The sentences of three words or more, their words set apart by single spaces."""
-    for sentence in _SENTENCE_GAP.split(paragraph):
-        words = _WORD.findall(sentence.replace("’", "'").lower())
-        words = [_NUMBER.sub("N", word) if word[0].isdigit() else word for word in words]
-        words = [part for word in words for part in _CLITIC.split(word)]
-        if len(words) >= 3:
-            yield " ".join(words)
 
 
 # --- shapes: images of ten classes ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from enas.data.download import hint
 from enas.errors import NotFoundError, UserError, did_you_mean, refusing
 from enas.files import atomic_folder
 
+SPLITS = ("train", "valid", "test")
 RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content
 
 

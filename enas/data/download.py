@@ -6,8 +6,6 @@ archive.
 """
 
 import hashlib
-import http.client
-import lzma
 import os
 import shutil
 import signal
@@ -15,7 +13,6 @@ import socket
 import sys
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
@@ -25,9 +22,6 @@ from enas.errors import Interrupted, UserError, refusing
 from enas.files import atomic_folder
 
 TIMEOUT_SECONDS = 30
-# The network, the disk and archives raise these; OSError and ValueError come from all three.
-NETWORK = (OSError, ValueError, http.client.HTTPException)
-ARCHIVE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
 class DataFile(NamedTuple):
@@ -93,9 +87,7 @@ def hint(name: str) -> str:
     return f"python -m enas download {name}"
 
 
-def install(
-    dataset: str, data_dir: str | os.PathLike[str] = "data", source: str | os.PathLike[str] | None = None
-) -> str:
+def install(dataset: str, data_dir: str | Path = "data", source: str | Path | None = None) -> str:
     """Install a dataset in its folder under `data_dir`, unless that holds it already, and return a line about it.
 
     `source` is a local archive (.tar, .tar.gz, .tar.xz or .zip) or the URL of one, instead of the published place. Its
@@ -133,19 +125,20 @@ def _flaw(files: Iterable[DataFile], folder: Path) -> str:
     return ""
 
 
-def _collect(dataset: Dataset, source: str | os.PathLike[str] | None, ready: Path, folder: Path) -> None:
+def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: Path) -> None:
     """Bring all files of `dataset`, checked, into `ready`, which becomes `folder`."""
     right = f"--from takes a .tar, .tar.gz, .tar.xz or .zip file, or its URL, with all files of {dataset.name}"
     archive = dataset.archive_url if source is None else str(source)
     for place, files in ({archive: dataset.files} if archive else {one.url: [one] for one in dataset.files}).items():
         try:
-            path = _fetched(place, ready.with_name("fetched")) if "://" in place else Path(place)
-            whole = DataFile(path.name, path.name, dataset.archive_sha256)
-            flaw = _flaw([whole], path.parent)
-            if not flaw:
-                _copy(files, path, place, ready)
-                flaw = _flaw(files, ready)
-        except (*NETWORK, *ARCHIVE) as error:
+            path = ready.with_name("archive") if archive else ready / files[0].installed
+            path = _fetched(place, path) if "://" in place else Path(place)
+            flaw = _flaw([DataFile(path.name, path.name, dataset.archive_sha256)], path.parent)
+            if archive and not flaw:
+                _copy(files, path, ready)
+            flaw = flaw or _flaw(files, ready)
+        # The network, the disk and damaged archives raise nearly any exception, and all of them mean the same here.
+        except Exception as error:
             flaw = " ".join(str(error).split()) or type(error).__name__
         if flaw:
             raise UserError(f"{place}: {flaw}; {right if source else dataset.by_hand(folder)}")
@@ -164,10 +157,10 @@ def _fetched(url: str, target: Path) -> Path:
     return target
 
 
-def _copy(files: Iterable[DataFile], archive: Path, called: str, ready: Path) -> None:
+def _copy(files: Iterable[DataFile], archive: Path, ready: Path) -> None:
     """Copy `files` out of `archive` into `ready`."""
     wanted = {name: ready / file.installed for file in files for name in (file.original, file.installed)}
-    for path, content in _members(archive, called):
+    for path, content in _members(archive):
         target = wanted.get(PureWindowsPath(path).name)
         if target is None:
             continue
@@ -177,18 +170,14 @@ def _copy(files: Iterable[DataFile], archive: Path, called: str, ready: Path) ->
             shutil.copyfileobj(content, out)
 
 
-def _members(archive: Path, called: str) -> Iterator[tuple[str, IO[bytes]]]:
-    """Path and content of each file in an archive, links and devices passed over; any other file has itself alone."""
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Path and content of each file in an archive; links and devices are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             yield from ((info.filename, opened.open(info)) for info in opened.infolist() if not info.is_dir())
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar:
-            files = ((member.name, tar.extractfile(member)) for member in tar if member.isreg())
-            yield from ((name, content) for name, content in files if content)
-    else:
-        with archive.open("rb") as content:
-            yield called, content
+        return
+    with tarfile.open(archive) as tar:
+        yield from ((member.name, content) for member in tar if member.isreg() and (content := tar.extractfile(member)))
 
 
 @contextmanager

@@ -17,14 +17,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from enas.data.builtin import SPLITS
-from enas.data.dataset_folder import RESOURCES, check_plain, new_folder
+from enas.data.dataset_folder import RESOURCES, SPLITS, check_plain, new_folder
 from enas.errors import UserError
 
 TEXT_KEYS = ("text", "sentence", "tokens", "input_ids")
 IMAGE_KEYS = ("image", "img")
 LABEL_KEYS = ("label", "labels", "fine_label")
-TEXT, IDS, IMAGE = "text", "token ids", "an image"  # the kinds of items
+TEXT, IDS, IMAGE = "text", "token ids", "an image"  # the kinds of items; labels divide images into two kinds
 AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA")  # Pillow's modes that a PNG file holds, 8 bits a channel
 AS_RGB = ("CMYK", "HSV", "RGBX", "YCbCr")  # the modes that Pillow converts
 LONGEST_NAME = 60  # letters of a label in the name of a folder
@@ -33,7 +32,7 @@ NOT_UTF_8 = re.compile("[\ud800-\udfff]")
 # What would be right, at the end of each error.
 A_SPLIT = "a split is a list, one column of a table, or a torch.utils.data.Dataset, with one item or more and a length"
 AN_ITEM = "an item is a text, its words without blanks, its token ids, or (image, label), and all are of one kind"
-A_LABEL = "a label is an integer or a name (for one-hot labels, the place of the 1), and all are of one kind"
+A_LABEL = "a label is an integer or a name (for one-hot labels, the place of the 1)"
 A_PICTURE = "an image has 1 or 3 channels, of bytes or of floating point in 0 … 1, not normalised; or Pillow reads it"
 
 
@@ -65,7 +64,7 @@ class Split:
             except Exception as error:
                 raise UserError(f"{place} cannot be read ({error!r:.200}); {A_SPLIT}") from error
             item = _checked(item, place)
-            if self.kind not in ("", _kind(item)) and (item or self.kind == IMAGE):
+            if self.kind not in ("", _kind(item)) and (item or IMAGE in self.kind):
                 raise UserError(f"{place} is {_kind(item)}, and train begins with {self.kind}; {AN_ITEM}")
             yield item
 
@@ -81,7 +80,7 @@ class Split:
 def settings_for(train: Any) -> dict[str, Any]:
     """Return how a run reads such items: "network_type", and for token ids a "vocab_min_count" that keeps rare ones."""
     kind = Split("train", train).kind
-    return {"network_type": "cnn" if kind == IMAGE else "rnn"} | ({"vocab_min_count": 1} if kind == IDS else {})
+    return {"network_type": "cnn" if IMAGE in kind else "rnn"} | ({"vocab_min_count": 1} if kind == IDS else {})
 
 
 def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data") -> bool:
@@ -97,11 +96,10 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     folder = Path(data_dir) / name
     is_new = not folder.exists()
     with new_folder(folder) as made:
-        names = _class_names(checked) if train.kind == IMAGE else {}
-        for split in checked:
-            if train.kind == IMAGE:
-                _write_images(made / split.name, split, names, f"{name}: writing {split.name}")
-            else:
+        if IMAGE in train.kind:
+            _write_images(made, checked, name)
+        else:
+            for split in checked:
                 (made / f"{split.name}.txt").write_text("".join(map(_line, split)), encoding="utf-8")
     return is_new
 
@@ -128,7 +126,7 @@ def _first(item: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 def _kind(item: Any) -> str:
     if isinstance(item, tuple):
-        return IMAGE
+        return f"{IMAGE} with a {'name' if isinstance(item[1], str) else 'number'}"
     return TEXT if all(isinstance(token, str) for token in item[:1]) else IDS
 
 
@@ -162,12 +160,9 @@ def _line(item: str | Sequence[Any]) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n") + "\n"
 
 
-def _class_names(splits: Sequence[Split]) -> dict[int | str, str]:
-    """Label -> folder, such that folders in order of name are labels in their own order."""
-    found: set[Any] = {label for split in splits for _, label in split}
-    if len({type(label) for label in found}) > 1:
-        raise _refused("the set of all labels", found, A_LABEL)
-    labels, known = sorted(found), splits[0].class_names
+def _folders(splits: Sequence[Split]) -> dict[int | str, str]:
+    """Label -> name of its folder, such that folders in order of name are labels in their own order."""
+    labels, known = sorted({label for split in splits for _, label in split}), splits[0].class_names
     names = [known[label] if isinstance(label, int) and 0 <= label < len(known) else str(label) for label in labels]
     # Letters that a name of a folder cannot have are replaced, which a number before the name tells apart.
     safe = ["".join(x if x.isprintable() and x != "/" else "-" for x in name[:LONGEST_NAME]) for name in names]
@@ -177,12 +172,15 @@ def _class_names(splits: Sequence[Split]) -> dict[int | str, str]:
     return dict(zip(labels, names, strict=True))
 
 
-def _write_images(folder: Path, split: Split, names: dict[Any, str], title: str) -> None:
-    for index, (image, label) in enumerate(tqdm(split, desc=title, disable=None, leave=False)):
-        path = folder / names[label] / f"{index:0{len(str(len(split)))}d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        place = f"the image of {split.name} {index}"
-        (_of_pillow if isinstance(image, Image.Image) else _of_array)(image, place).save(path)
+def _write_images(folder: Path, splits: Sequence[Split], name: str) -> None:
+    folders = _folders(splits)
+    for split in splits:
+        bar = tqdm(split, desc=f"{name}: writing {split.name}", disable=None, leave=False)
+        for index, (image, label) in enumerate(bar):
+            path = folder / split.name / folders[label] / f"{index:0{len(str(len(split)))}d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            place = f"the image of {split.name} {index}"
+            (_of_pillow if isinstance(image, Image.Image) else _of_array)(image, place).save(path)
 
 
 def _of_pillow(image: Image.Image, place: str) -> Image.Image:
