@@ -125,7 +125,10 @@ def test_markov_splits_have_their_sizes_and_differ(tmp_path):
         (partial(make_markov, num_tokens=9), "num_tokens is 9; it must be at least 10"),
         (partial(make_markov, num_words=1), "num_words is 1; it must be between 2 and"),
         (partial(make_markov, num_words=10_000), "num_words is 10000; it must be between 2 and"),
-        (partial(make_shapes, num_images=dict.fromkeys(SPLITS, 9)), "num_images is 9 for train; it must be"),
+        (
+            partial(make_shapes, num_images=dict.fromkeys(SPLITS, 9)),
+            "num_images has a split of 9; it must be at least 10",
+        ),
     ],
 )
 def test_impossible_sizes_are_refused(make, says, tmp_path):

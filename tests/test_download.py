@@ -230,7 +230,7 @@ def test_what_stands_there_is_never_touched(make, text, good, data_dir):
 
 def test_no_network_says_what_to_do_by_hand(data_dir):
     assert_refused(data_dir, None, r"refused.*; with no network, put into .*/toy\.train\.txt as train")
-    text = r"refused.*; with no network, fetch https://.*/pack\.tgz elsewhere, then run '.* pack --from FILE'\Z"
+    text = r"/pack\.tgz: .* refused.*; with no network, fetch it elsewhere, then run '.* pack --from FILE'\Z"
     assert_refused(data_dir, None, text, name="pack")
 
 

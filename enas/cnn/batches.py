@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,7 +40,7 @@ class MemoryImages:
         return self.images.shape[2], self.images.shape[3]
 
     def to(self, device: torch.device | str) -> Self:
-        """The split with its minibatches on `device`."""
+        """Return the split with its minibatches on `device`."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -62,11 +63,9 @@ class FileImages(Dataset[Any]):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
         return read_image(self.paths[0], self.image_size).shape[1:]
 
     def to(self, device: torch.device | str) -> Self:
-        """The split with its minibatches on `device`."""
         return replace(self, device=device)
 
     def in_memory(self, title: str) -> MemoryImages:
@@ -112,13 +111,8 @@ def _ignore_interrupt(_worker: int) -> None:
 class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
     """Endless minibatches `(images, labels)`: pass after pass, each in a fresh random order.
 
-    The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass.
-
-    Attributes:
-        batches_per_pass: number of minibatches from one order of the images to the next.
-        cursor: minibatches drawn so far. With the seed it determines all that follow, so it is all there is to save.
-
-    UserError, which calls the split `name`, when the split does not fill a minibatch.
+    The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass. UserError, which
+    calls the split `name`, when the split does not fill a minibatch.
     """
 
     def __init__(self, split: Images, batch_size: int, *, seed: int, name: str = "the split"):
@@ -128,7 +122,7 @@ class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
             )
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.batches_per_pass = len(split) // batch_size
-        self.cursor = 0
+        self.cursor = 0  # minibatches drawn so far; with the seed it fixes all that follow, so nothing else is saved
         self._reader: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def __next__(self) -> tuple[Tensor, Tensor]:
@@ -145,13 +139,12 @@ class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
 
 
 def _endless(split: Images, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:
-    """The images of each minibatch from the cursor on, [B] each."""
-    batches_per_pass = len(split) // batch_size
-    number, start = divmod(cursor, batches_per_pass)
-    while True:
+    """Yield the images of each minibatch from the cursor on, [B] each."""
+    per_pass = len(split) // batch_size
+    for number in count(cursor // per_pass):
         order = _shuffled(len(split), seed, number).to(split.labels.device)
-        yield from order.split(batch_size)[start:batches_per_pass]
-        number, start = number + 1, 0
+        yield from order.split(batch_size)[cursor % per_pass : per_pass]
+        cursor = 0
 
 
 def evaluation_batches(split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -35,6 +35,7 @@ def scan_folder(
     class by class and sorted by name; and notes for the log.
     """
     notes: list[str] = []
+    splits = {}
     found = {split: _by_class(folder / split, notes) for split in SPLITS}
     names = list(found["train"])
     if len(names) == 1 and names[0]:
@@ -47,10 +48,7 @@ def scan_folder(
             raise _refused(folder / split / empty[0], "has no images")
         if empty:
             notes.append(f"{folder / split}: has no images of {', '.join(empty)}")
-    splits = {
-        split: [(path, label) for label, name in enumerate(names) for path in by_class.get(name, [])]
-        for split, by_class in found.items()
-    }
+        splits[split] = [(path, label) for label, name in enumerate(names) for path in by_class.get(name, [])]
     classes = tuple(filter(None, names))
     paths = [path for images in splits.values() for path, _ in images]
     return classes, splits, notes + _check_headers(paths, folder.name, image_size, is_square=not classes)
@@ -80,7 +78,7 @@ def _refused(path: Path, fault: str) -> UserError:
 
 
 def _by_class(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
-    """The images of a split by class; or, under the name "", those without one. Other files add a note to `notes`."""
+    """Return the images of a split by class, under "" if there are no classes. Other files add a note to `notes`."""
     if not folder.is_dir():
         raise NotFoundError(f"{folder}: no such folder; {LAYOUT}")
     folders, loose, others = _entries(folder)
@@ -99,7 +97,7 @@ def _by_class(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """The visible folders, images and other files in a folder, each sorted by name."""
+    """Return the visible folders, images and other files in a folder, each sorted by name."""
     kinds: tuple[list[Path], list[Path], list[Path]] = [], [], []
     for path in sorted(folder.iterdir()):
         if not path.name.startswith(".") and path.name != RESOURCES:
@@ -128,7 +126,7 @@ def _check_headers(paths: list[Path], name: str, image_size: int, *, is_square: 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image in a file, upright; pixels are decoded when they are asked for."""
+    """Open the image in a file, upright; pixels are decoded when they are asked for."""
     # Besides OSError, Pillow meets damage with SyntaxError, ValueError, struct.error and others. All of them mean the
     # same here, and nothing but reading the image goes on inside such a block.
     try:

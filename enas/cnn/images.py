@@ -32,27 +32,18 @@ ROTATIONS = ("0°", "90°", "180°", "270°")
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """An image dataset and its three splits.
-
-    Attributes:
-        classes: label -> name; `ROTATIONS` for images without labels, which all have label 0 in the splits.
-        mean, std: of each colour channel of the training split, in units of 0 … 255, float32 [3].
-        is_rotation: whether the images have no labels, so that rotations by quarter turns are to be told apart
-            (Liu et al. 2020, "Are Labels Necessary for Neural Architecture Search?").
-        notes: log lines about the data.
-        identity: what another reading of the images must have in common with this one.
-    """
+    """An image dataset and its three splits."""
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # label -> name; `ROTATIONS` for images without labels, whose labels are 0 in the splits
     train: Images
     valid: Images
     test: Images
-    mean: Tensor
+    mean: Tensor  # of each colour channel of the training split, in units of 0 … 255, float32 [3]
     std: Tensor
-    is_rotation: bool
-    notes: tuple[str, ...]
-    identity: Identity = UNKNOWN
+    is_rotation: bool  # the images have no labels, and rotations are told apart (Liu et al. 2020, arXiv:2003.12056)
+    notes: tuple[str, ...]  # log lines about the data
+    identity: Identity = UNKNOWN  # what another reading of the images must have in common with this one
 
 
 def load_images(
@@ -63,9 +54,7 @@ def load_images(
     valid_size: int = 5000,
     memory_limit: int = HALF_MEMORY,
 ) -> ImageDataset:
-    """Read CIFAR-10 (`cifar10` or `cifar`), CIFAR-100 (`cifar100`), or `data_dir/name/{train,valid,test}`.
-
-    `shapes` is made on first use.
+    """Read CIFAR-10 (`cifar10` or `cifar`), CIFAR-100 (`cifar100`), or `data_dir/name`; `shapes` is made on first use.
 
     Args:
         image_size: side of the images in pixels: the shorter side is resized, the longer one cut around the middle. 0

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from enas.cnn.augment import augment, normalise, rotate, rotate_randomly
+from enas.cnn.augment import augment, normalise, rotate
 from enas.cnn.batches import TrainingImages, evaluation_batches
 from enas.cnn.images import ImageDataset
 from enas.cnn.layout import MEMORY_FORMAT
@@ -54,15 +54,16 @@ class VisionTask(Task):
         self._images_at_once = self._reward_images = max(1, config.batch_size // turns)
         if config.reward_batch_size:
             self._reward_images = max(1, min(config.reward_batch_size // turns, len(dataset.valid)))
-        self._train = TrainingImages(self._splits["train"], config.batch_size, seed=seed, name=f"{dataset.name}, train")
-        self.has_validation, self._valid = len(dataset.valid) > 0, None
-        if self.has_validation:
-            name = f"{dataset.name}, valid"
-            self._valid = TrainingImages(self._splits["valid"], self._reward_images, seed=seed, name=name)
-        self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
+        self.has_validation = len(dataset.valid) > 0
+        sizes = {"train": config.batch_size} | ({"valid": self._reward_images} if self.has_validation else {})
+        self._endless = {
+            split: TrainingImages(self._splits[split], size, seed=seed, name=f"{dataset.name}, {split}")
+            for split, size in sizes.items()
+        }
+        self.steps_per_epoch = config.shared_max_step or self._endless["train"].batches_per_pass
 
     def _rounding(self) -> torch.autocast:
-        """Inside, convolutions and products round their operands as `precision` says."""
+        """Let convolutions and products inside the block round their operands as `precision` says."""
         use(self.precision, self.device)
         dtype = product_dtype(self.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
@@ -71,10 +72,11 @@ class VisionTask(Task):
         """Return the mean cross-entropy (nats) and the mean accuracy of M networks on the next training minibatch."""
         if not self.model.training:  # train() walks all modules, of which a shared model has thousands
             self.model.train()
-        images, labels = next(self._train)
+        images, labels = next(self._endless["train"])
         images = augment(images, self._mean, self._std, self.config)
         if self.dataset.is_rotation:
-            images, labels = rotate_randomly(images)
+            labels = torch.randint(4, (len(images),), device=images.device)
+            images = rotate(images, labels)
         if self.divided == BATCH:
             images, labels = self.ranks.part(-4).of(images), self.ranks.part(-1).of(labels)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
@@ -103,7 +105,7 @@ class VisionTask(Task):
     @torch.no_grad()
     def rewards(self, networks: Sequence[Network]) -> Tensor:
         """Measure `rank_metric` of each of M networks on the next validation minibatch, ω in evaluation mode: [M]."""
-        total, count = self._totals(networks, *next(self._valid), self.rank_metric)
+        total, count = self._totals(networks, next(self._endless["valid"]), self.rank_metric)
         return total / count
 
     def rank(self, networks: Sequence[Network], max_batches: int | None = None) -> list[float]:
@@ -118,21 +120,19 @@ class VisionTask(Task):
     def _means(
         self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None
     ) -> list[float]:
-        """The metric of each network, over minibatches of about `num_images`."""
+        """Return the metric of each network, over minibatches of about `num_images`."""
         total, count = torch.zeros(len(networks), device=self.device), 0
         for batch in islice(evaluation_batches(self._splits[split], num_images), max_batches):
-            totals, examples = self._totals(networks, *batch, metric)
+            totals, examples = self._totals(networks, batch, metric)
             total += totals
             count += examples
         return (total.double() / count).tolist()
 
-    def _totals(
-        self, networks: Sequence[Network], images: Tensor, labels: Tensor, metric: Metric
-    ) -> tuple[Tensor, int]:
-        """The metric of each network, summed over a minibatch, [M]; and how many examples, all rotations, that has."""
+    def _totals(self, networks: Sequence[Network], batch: tuple[Tensor, Tensor], metric: Metric) -> tuple[Tensor, int]:
+        """Sum the metric of each of M networks over a minibatch: [M], and its number of examples, all rotations."""
         if self.model.training:
             self.model.eval()
-        images = normalise(images, self._mean, self._std)
+        images, labels = normalise(batch[0], self._mean, self._std), batch[1]
         if self.dataset.is_rotation:
             labels = torch.arange(4, device=images.device).repeat(len(images))
             images = rotate(images.repeat_interleave(4, dim=0), labels)
@@ -143,17 +143,13 @@ class VisionTask(Task):
         return torch.stack([total(each, labels) for each in logits]), len(labels)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "train": {"cursor": self._train.cursor},
-            "valid": {"cursor": self._valid.cursor} if self._valid else None,
-        }
+        cursors = {split: {"cursor": images.cursor} for split, images in self._endless.items()}
+        return {"model": self.model.state_dict(), "valid": None, **cursors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self._train.go_to(state["train"]["cursor"])
-        if self._valid:
-            self._valid.go_to(state["valid"]["cursor"])
+        for split, images in self._endless.items():
+            images.go_to(state[split]["cursor"])
 
 
 class ScratchVisionTask(VisionTask):
@@ -162,7 +158,7 @@ class ScratchVisionTask(VisionTask):
     """
 
     def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-        progress = self._train.cursor / (self.config.max_epoch * self.steps_per_epoch)
+        progress = self._endless["train"].cursor / (self.config.max_epoch * self.steps_per_epoch)
         return self.model.loss(images, labels, min(1.0, progress))
 
     def logits(self, images: Tensor, network: Network) -> Tensor:
@@ -170,10 +166,10 @@ class ScratchVisionTask(VisionTask):
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many of [B, C] logits are highest at their label: a float32 scalar."""
+    """Count how many of [B, C] logits are highest at their label: a float32 scalar."""
     return (logits.argmax(1) == labels).sum().float()
 
 
 def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """The summed log-likelihood of labels [B] by logits [B, C], in nats: a scalar."""
+    """Sum the log-likelihood of labels [B] by logits [B, C], in nats: a scalar."""
     return -nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -22,8 +22,6 @@ from enas.errors import NotFoundError, UserError
 # --- markov: a language whose entropy rate is known -------------------------------------------------------------------
 
 MARKOV_WORDS = 100
-MARKOV_TOKENS = 400_000
-
 _NUM_TOPICS = 3
 _SYLLABLES = ["".join(pair) for pair in itertools.product("bdfgklmnprstvz", "aeiou")]
 
@@ -101,9 +99,7 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
     return MarkovLanguage((*spellings, "<eos>"), probabilities, next_state)
 
 
-def make_markov(
-    folder: str | Path, *, seed: int = 0, num_tokens: int = MARKOV_TOKENS, num_words: int = MARKOV_WORDS
-) -> None:
+def make_markov(folder: str | Path, *, seed: int = 0, num_tokens: int = 400_000, num_words: int = MARKOV_WORDS) -> None:
     """Write text of `markov_language(seed, num_words)` into `folder`: `num_tokens` for training, a tenth to validate
     and a tenth to test, each rounded up to a whole sentence. UserError for an impossible size, or a folder in use.
     """
@@ -116,8 +112,6 @@ def make_markov(
 
 
 # --- pydoc: prose from the language reference that CPython ships ------------------------------------------------------
-
-_CODE = "<code>"
 
 _BULLET = re.compile(r"^(?:\*|\d+\.|\[\d+\]|\(\d+\)) +")
 _LITERAL = re.compile(r'"{3}|"{2,}[^"\s]*"{2,}|"[^"]*"')
@@ -146,7 +140,7 @@ def make_pydoc(folder: str | Path) -> None:
 
 
 def _unique_sentences(topics: dict[str, str]) -> list[list[str]]:
-    """The sentences of each topic; one that several topics share is left to the shortest of them."""
+    """Return the sentences of each topic; the shortest topic keeps a sentence that several topics share."""
     seen: set[str] = set()
     unique = []
     # The long topics include many of the short ones, word for word.
@@ -170,7 +164,7 @@ def _split_topics(topics: list[list[str]]) -> dict[str, list[str]]:
 
 
 def _sentences(topic: str) -> Iterator[str]:
-    """The sentences of three words or more, in paragraphs of prose: their words, set apart by single spaces."""
+    """Yield the sentences of three words or more in paragraphs of prose, their words set apart by single spaces."""
     for block in re.split(r"\n\s*\n", topic):
         lines = block.strip("\n").split("\n")
         outer, inner, *_ = (len(line) - len(line.lstrip()) for line in (*lines, ""))
@@ -187,9 +181,9 @@ def _sentences(topic: str) -> Iterator[str]:
 
 
 def _replace_literal(match: re.Match[str]) -> str:
-    """Quoted names, such as "None" or "dict.get()", are words of the sentence; any other code is one placeholder."""
+    """Keep quoted names, such as "None" or "dict.get()", as words; put one placeholder for any other code."""
     literal = match.group().strip("\"'").removesuffix("()")
-    return literal if _NAMES.fullmatch(literal) else _CODE
+    return literal if _NAMES.fullmatch(literal) else "<code>"
 
 
 def _is_prose(text: str) -> bool:
@@ -208,9 +202,8 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
     """Write `num_images` PNG pictures of `enas.data.shapes` a split, equally many of each class, into
     `folder/SPLIT/CLASS`; UserError for fewer images than classes, or a folder in use.
     """
-    for split in SPLITS:
-        if num_images[split] < len(SHAPES):
-            raise UserError(f"num_images is {num_images[split]} for {split}; it must be at least {len(SHAPES)}")
+    if (fewest := min(num_images[split] for split in SPLITS)) < len(SHAPES):
+        raise UserError(f"num_images has a split of {fewest}; it must be at least {len(SHAPES)}")
     with new_folder(Path(folder)) as made:
         for number, split in enumerate(SPLITS):
             for label, name in enumerate(SHAPES):

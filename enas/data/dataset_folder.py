@@ -14,7 +14,7 @@ RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content
 
 
 def check_plain(name: str, data_dir: Path) -> None:
-    """Raise UserError where the name of a dataset could lead out of `data_dir`."""
+    """Raise UserError if the name of a dataset could lead out of `data_dir`."""
     is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
     if not name or not is_plain:
         raise UserError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
@@ -22,9 +22,9 @@ def check_plain(name: str, data_dir: Path) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill inside the block, which becomes `folder`, whole or not at all.
+    """Give a folder to fill inside the block, which becomes `folder`, whole or not at all.
 
-    UserError when nothing can be written there, or when it holds other data; the same data are left as they are.
+    UserError when nothing can be written there, or when `folder` holds other data; the same data stay as they are.
     """
     taken = f"{folder}: exists and holds other data; remove it, or give the dataset another name"
     with (
@@ -57,7 +57,7 @@ class Kind:
         return folder
 
     def how_to_get(self, name: str, data_dir: Path) -> str:
-        """The end of a message about what is missing."""
+        """Say how to get what is missing, as the end of a message."""
         if name in self.others:
             return f"; {self.others[name]}"
         if name in self.downloads:

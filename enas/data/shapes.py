@@ -18,12 +18,6 @@ MIN_CONTRAST = 0.35  # how much brighter, in the unit interval, the figure is th
 NOISE = (0.0, 0.06)  # standard deviation
 
 
-def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    is_head = (y > 0.1) & (abs(x) < 0.8 / 0.9 * (1 - y))
-    is_shaft = (y <= 0.1) & (y > -1) & (abs(x) < 0.28)
-    return is_head | is_shaft
-
-
 def _sides(x: np.ndarray, y: np.ndarray, num: int, distance: float) -> np.ndarray:
     """Count, for each point, how many of `num` lines at equal angles and `distance` have it on the middle's side."""
     angles = 2 * np.pi * (np.arange(num) + 0.5) / num
@@ -33,7 +27,7 @@ def _sides(x: np.ndarray, y: np.ndarray, num: int, distance: float) -> np.ndarra
 
 # Each function says which points (x, y) belong to the figure. No figure reaches much further than 1 from the middle.
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "arrow": _arrow,
+    "arrow": lambda x, y: np.where(y > 0.1, abs(x) < 0.8 / 0.9 * (1 - y), (y > -1) & (abs(x) < 0.28)),  # head or shaft
     "circle": lambda x, y: np.hypot(x, y) < 1,
     "crescent": lambda x, y: (np.hypot(x, y) < 1) & (np.hypot(x - 0.45, y) > 0.8),
     "cross": lambda x, y: (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 0.95),
@@ -71,7 +65,7 @@ def _render(figure: Callable[..., Any], unit_area: float, rng: np.random.RandomS
 
 
 def _cover(figure: Callable[..., Any], centre: np.ndarray, scale: float, angle: float) -> np.ndarray:
-    """The share of each pixel that the figure covers: [32, 32]."""
+    """Return the share of each pixel that the figure covers: [32, 32]."""
     position = (np.arange(SIDE * SUPERSAMPLING, dtype=np.float32) + 0.5) / SUPERSAMPLING  # of samples, in pixels: [128]
     # Python floats, unlike NumPy's, leave the samples in float32, which is twice as fast.
     scale, cos, sin = float(scale), float(np.cos(angle)), float(np.sin(angle))
@@ -89,7 +83,7 @@ def _colours(rng: np.random.RandomState) -> np.ndarray:
 
 
 def _unit_area(figure: Callable[..., Any]) -> float:
-    """The area of the unscaled figure, counted on a fine grid."""
+    """Count the area of the unscaled figure on a fine grid."""
     position = (np.arange(512) + 0.5) / 512 * 2.4 - 1.2
     x, y = np.broadcast_arrays(position[None, :], position[:, None])
     return float(figure(x, y).mean() * 2.4**2)
