@@ -251,6 +251,7 @@ def cut_short(request):
             r"no\.tgz: there is no file no\.tgz, or it is empty; --from takes a \.tar, .* files of toy\Z",
         ),
         ("{folder}", "there is no file .*, or it is empty"),
+        ("", "there is no file , or it is empty; --from takes"),
     ],
 )
 def test_a_source_that_is_none_is_refused(source, text, serve, data_dir, tmp_path, monkeypatch):

@@ -117,9 +117,8 @@ class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
 
     def __init__(self, split: Images, batch_size: int, *, seed: int, name: str = "the split"):
         if not 1 <= batch_size <= len(split):
-            raise UserError(
-                f"{name}: batch size is {batch_size}; it must be between 1 and the number of images, {len(split):,}"
-            )
+            right = f"it must be between 1 and the number of images, {len(split):,}"
+            raise UserError(f"{name}: batch size is {batch_size}; {right}")
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.batches_per_pass = len(split) // batch_size
         self.cursor = 0  # minibatches drawn so far; with the seed it fixes all that follow, so nothing else is saved

@@ -24,10 +24,9 @@ LAYOUTS = {  # name -> title, folder inside the archive, and what the keys of la
 def read_cifar(folder: Path, name: str = "cifar10") -> tuple[tuple[str, ...], MemoryImages, MemoryImages]:
     """Read `data_batch_1` … `data_batch_5`, `test_batch` and `batches.meta`; of cifar100 `train`, `test` and `meta`.
 
-    They are in `folder`, or in the folder inside it that the official archive unpacks into.
-
-    Returns the names of the classes (of cifar100, its fine ones), the training images, and the test images. UserError
-    when a file is missing (a NotFoundError), damaged, or holds something else.
+    They lie in `folder`, or in the folder inside it that the official archive unpacks into. Returns the names of the
+    classes (of cifar100, its fine ones), the training images, and the test images. UserError when a file is damaged or
+    holds something else, NotFoundError when a file is missing.
     """
     title, archive_folder, prefix = LAYOUTS[name]
     if (folder / archive_folder).is_dir():

@@ -128,10 +128,8 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
     else:
         splits = {split: part.in_memory(f"{folder.name}: decoding {split}") for split, part in files.items()}
     if not classes:
-        classes = ROTATIONS
         notes.append(
             f"{folder}: has no class folders; the search trains on telling rotations by 0°, 90°, 180° and 270°"
         )
-    statistics, identity = channel_statistics(splits["train"]), Identity("classes", classes, digests)
-    is_rotation = classes is ROTATIONS
-    return ImageDataset(folder.name, classes, *splits.values(), *statistics, is_rotation, tuple(notes), identity)
+    statistics, identity = channel_statistics(splits["train"]), Identity("classes", classes or ROTATIONS, digests)
+    return ImageDataset(folder.name, identity.names, *splits.values(), *statistics, not classes, tuple(notes), identity)

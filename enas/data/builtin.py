@@ -78,8 +78,7 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
         raise UserError(f"num_words is {num_words}; it must be between 2 and {len(_SYLLABLES) ** 2}")
     rng = random.Random(f"language {seed}")
     spellings = rng.sample(["".join(pair) for pair in itertools.product(_SYLLABLES, repeat=2)], num_words)
-    end = num_words
-    states = [(0, end)] + [(topic, word) for word in range(num_words) for topic in range(_NUM_TOPICS)]
+    states = [(0, num_words)] + [(topic, word) for word in range(num_words) for topic in range(_NUM_TOPICS)]
     index = {state: i for i, state in enumerate(states)}
 
     probabilities = np.zeros((len(states), num_words + 1))
@@ -87,10 +86,10 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
     for i, (topic, word) in enumerate(states):
         # The states of one word are adjacent; unless the word listens to the topic, they share the first's row.
         if topic == 0 or word % 3 == 1:
-            probabilities[i, end] = rng.uniform(0.02, 0.18) if word != end else 0.0
+            probabilities[i, -1] = rng.uniform(0.02, 0.18) if i > 0 else 0.0  # no sentence is empty
             successors = rng.sample(range(num_words), min(rng.randint(4, 16), num_words))
             weights = 1 / np.arange(1, len(successors) + 1)
-            probabilities[i, successors] = (1 - probabilities[i, end]) * weights / weights.sum()
+            probabilities[i, successors] = (1 - probabilities[i, -1]) * weights / weights.sum()
         else:
             probabilities[i] = probabilities[i - 1]
         for successor in range(num_words):

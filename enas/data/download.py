@@ -49,7 +49,6 @@ PTB = {
     "valid": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
     "test": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
 }
-_CIFAR10 = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 _DATASETS = (
     Dataset("ptb", [DataFile(f"{one}.txt", f"ptb.{one}.txt", sha, f"{PTB_URL}.{one}.txt") for one, sha in PTB.items()]),
     Dataset(
@@ -60,7 +59,7 @@ _DATASETS = (
     ),
     Dataset(
         "cifar10",
-        [DataFile(name, name) for name in _CIFAR10],
+        [DataFile(name, name) for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")],
         f"{_CIFAR_URL}-10-python.tar.gz",
         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
     ),
@@ -98,7 +97,7 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
         flaw = _flaw(found.files, folder)
         if not flaw:
             return f"{folder}: already complete, left as it is"
-        if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder}: exists, but {flaw}; move or delete it")
         with _signals_unwind(dataset), atomic_folder(folder) as ready:
             _collect(found, source, ready, folder)
@@ -123,17 +122,18 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
     archive = dataset.archive_url if source is None else str(source)
     if source is not None:
         right = f"--from takes a .tar, .tar.gz, .tar.xz or .zip file, or its URL, with all files of {dataset.name}"
-    elif archive:
+    elif archive is not None:
         right = f"with no network, fetch it elsewhere, then run '{hint(dataset.name)} --from FILE'"
     else:
         sources = ", ".join(f"{file.url} as {file.installed}" for file in dataset.files)
         right = f"with no network, put into {folder} by hand: {sources}"
-    for place, files in ({archive: dataset.files} if archive else {one.url: [one] for one in dataset.files}).items():
+    wanted = {file.url: [file] for file in dataset.files} if archive is None else {archive: dataset.files}
+    for place, files in wanted.items():
         try:
-            path = ready.with_name("archive") if archive else ready / files[0].installed
+            path = ready / files[0].installed if archive is None else ready.with_name("archive")
             path = _fetched(place, path) if "://" in place else Path(place)
             flaw = _flaw([DataFile(path.name, path.name, dataset.archive_sha256)], path.parent)
-            if archive and not flaw:
+            if archive is not None and not flaw:
                 _copy(files, path, ready)
             flaw = flaw or _flaw(files, ready)
         # The network, the disk and damaged archives raise nearly any exception, and all of them mean the same here.
@@ -170,7 +170,7 @@ def _copy(files: Iterable[DataFile], archive: Path, ready: Path) -> None:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Path and content of each file in an archive; links and devices are passed over."""
+    """Yield path and content of each file in an archive; links and devices are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             yield from ((info.filename, opened.open(info)) for info in opened.infolist() if not info.is_dir())

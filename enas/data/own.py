@@ -33,7 +33,7 @@ NOT_UTF_8 = re.compile("[\ud800-\udfff]")
 A_SPLIT = "a split is a list, one column of a table, or a torch.utils.data.Dataset, with one item or more and a length"
 AN_ITEM = "an item is a text, its words without blanks, its token ids, or (image, label), and all are of one kind"
 A_LABEL = "a label is an integer or a name (for one-hot labels, the place of the 1)"
-A_PICTURE = "an image has 1 or 3 channels, of bytes or of floating point in 0 … 1, not normalised; or Pillow reads it"
+A_PICTURE = "an image has 1 or 3 channels of 8 bits, or of floating point in 0 … 1 that is not normalised"
 
 
 def settings_for(train: Any) -> dict[str, Any]:
@@ -121,16 +121,16 @@ def _text(item: Any, place: str) -> str | list[str] | list[int]:
     found = item.tolist() if isinstance(item, torch.Tensor | np.ndarray) else item
     if not isinstance(found, Sequence) or isinstance(found, bytes | bytearray | memoryview):
         raise _refused(place, item, AN_ITEM)
-    kind = str if isinstance(found, str) or all(isinstance(token, str) for token in found[:1]) else Integral
-    for token in () if isinstance(found, str) else found:
-        is_word = isinstance(token, str) and len(token.split()) == 1
-        if not isinstance(token, kind) or isinstance(token, bool) or (kind is str and not is_word):
+    tokens = [] if isinstance(found, str) else list(found)
+    kind = Integral if tokens and not isinstance(tokens[0], str) else str
+    for token in tokens:
+        if not isinstance(token, kind) or isinstance(token, bool) or (kind is str and len(token.split()) != 1):
             raise _refused(f"a token of {place}", token, AN_ITEM)
     if kind is Integral:
-        return [int(token) for token in found]
+        return [int(token) for token in tokens]
     if odd := NOT_UTF_8.search("".join(found)):
         raise UserError(f"{place} has the character {odd.group()!r}, which UTF-8 cannot hold; replace it")
-    return found if isinstance(found, str) else list(found)
+    return found if isinstance(found, str) else tokens
 
 
 def _label(label: Any, place: str) -> int | str:
