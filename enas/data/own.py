@@ -122,11 +122,13 @@ def _text(item: Any, place: str) -> str | list[str] | list[int]:
     if not isinstance(found, Sequence) or isinstance(found, bytes | bytearray | memoryview):
         raise _refused(place, item, AN_ITEM)
     tokens = [] if isinstance(found, str) else list(found)
-    kind = Integral if tokens and not isinstance(tokens[0], str) else str
+    are_ids = bool(tokens) and not isinstance(tokens[0], str)
     for token in tokens:
-        if not isinstance(token, kind) or isinstance(token, bool) or (kind is str and len(token.split()) != 1):
+        is_word = isinstance(token, str) and len(token.split()) == 1
+        is_id = isinstance(token, Integral) and not isinstance(token, bool)
+        if not (is_id if are_ids else is_word):
             raise _refused(f"a token of {place}", token, AN_ITEM)
-    if kind is Integral:
+    if are_ids:
         return [int(token) for token in tokens]
     if odd := NOT_UTF_8.search("".join(found)):
         raise UserError(f"{place} has the character {odd.group()!r}, which UTF-8 cannot hold; replace it")
