@@ -171,7 +171,7 @@ def wrong(**changes) -> bytes:
     return dump_like_python_2(batch(0) | changes)
 
 
-NO_BATCH = "it needs data, an array [images, 3072], and as many labels, integers in 0 … 2"
+NO_BATCH = "it needs data [images, 3072], and as many labels, integers below 3"
 NO_CIFAR = [  # a file, what it holds, what is wrong with it
     ("data_batch_3", b"", "Ran out of input"),
     ("data_batch_3", dump_like_python_2(batch(0))[:-1000], ""),

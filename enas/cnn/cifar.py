@@ -65,8 +65,7 @@ def _batch(content: dict[str, Any], key: str, num_classes: int) -> tuple[Tensor,
     fits = isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == 3 * SIDE * SIDE and len(data)
     fits = fits and isinstance(labels, list) and len(labels) == len(data)
     if not fits or not all(type(label) is int and 0 <= label < num_classes for label in labels):
-        size, largest = 3 * SIDE * SIDE, num_classes - 1
-        raise UserError(f"it needs data, an array [images, {size}], and as many {key}, integers in 0 … {largest}")
+        raise UserError(f"it needs data [images, {3 * SIDE * SIDE}], and as many {key}, integers below {num_classes}")
     return torch.from_numpy(data).reshape(-1, 3, SIDE, SIDE), torch.tensor(labels)
 
 

@@ -30,7 +30,7 @@ LONGEST_NAME = 60  # letters of a label in the name of a folder
 NOT_UTF_8 = re.compile("[\ud800-\udfff]")
 
 # What would be right, at the end of each error.
-A_SPLIT = "a split is a list, one column of a table, or a torch.utils.data.Dataset, with one item or more and a length"
+A_SPLIT = "a split is a list, one column of a table, or a torch.utils.data.Dataset with a length, and is not empty"
 AN_ITEM = "an item is a text, its words without blanks, its token ids, or (image, label), and all are of one kind"
 A_LABEL = "a label is an integer or a name (for one-hot labels, the place of the 1)"
 A_PICTURE = "an image has 1 or 3 channels of 8 bits, or of floating point in 0 … 1 that is not normalised"
@@ -83,7 +83,7 @@ def _read(split: str, given: Any, kind: str = "") -> Iterator[Any]:
             raise UserError(f"{place} cannot be read ({error!r:.200}); {A_SPLIT}") from error
         item = _checked(item, place)
         if kind not in ("", _kind(item)) and (item or IMAGE in kind):
-            raise UserError(f"{place} is {_kind(item)}, and train begins with {kind}; {AN_ITEM}")
+            raise UserError(f"{place} is {_kind(item)}, but train begins with {kind}; {AN_ITEM}")
         yield item
 
 
