@@ -125,7 +125,10 @@ def test_markov_splits_have_their_sizes_and_differ(tmp_path):
         (partial(make_markov, num_tokens=9), "num_tokens is 9; it must be at least 10"),
         (partial(make_markov, num_words=1), "num_words is 1; it must be between 2 and"),
         (partial(make_markov, num_words=10_000), "num_words is 10000; it must be between 2 and"),
-        (partial(make_shapes, num_images=dict.fromkeys(SPLITS, 9)), "num_images is 9 for train; it must be"),
+        (
+            partial(make_shapes, num_images=dict.fromkeys(SPLITS, 9)),
+            "num_images has a split of 9; it must be at least 10",
+        ),
     ],
 )
 def test_impossible_sizes_are_refused(make, says, tmp_path):
@@ -155,15 +158,15 @@ def test_folders_are_made_whole_or_left_alone(make, tmp_path, monkeypatch):
     before = tiny.tree(tmp_path)
     make(tmp_path / "made")
     assert tiny.tree(tmp_path) == before, "a maker that comes second finds the same, and is content"
-    refused(partial(make, seed=9), tmp_path / "made", "made: exists already, with other content; remove it first")
+    refused(partial(make, seed=9), tmp_path / "made", "made: exists and holds other data; remove it")
     (tmp_path / "made" / "mine.txt").touch()
-    refused(make, tmp_path / "made", "made: exists already, with other content; remove it first")
+    refused(make, tmp_path / "made", "made: exists and holds other data; remove it")
     (tmp_path / "file").touch()
-    refused(make, tmp_path / "file", "file: exists already, with other content; remove it first")
-    with pytest.raises(UserError, match=r"shut: cannot be made \(File exists\); choose a data folder to write to"):
+    refused(make, tmp_path / "file", "file: exists and holds other data; remove it")
+    with pytest.raises(UserError, match=r"shut: cannot be written \(File exists\); choose another data_dir"):
         make(tmp_path / "file" / "shut")
     before = tiny.tree(tmp_path)
-    monkeypatch.setattr("pathlib.Path.write_bytes", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr("os.replace", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "interrupted")
     assert tiny.tree(tmp_path) == before

@@ -7,8 +7,7 @@ import pytest
 import tiny
 
 from enas.cli import run_command
-from enas.cnn.batches import MemoryImages
-from enas.cnn.folder import FileImages
+from enas.cnn.batches import FileImages, MemoryImages
 from enas.cnn.images import load_images
 from enas.rnn.text import load_corpus
 from enas.runs import run

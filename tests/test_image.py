@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pictures import pixels, write, write_folder
 from PIL import Image
 
-from enas.cnn.batches import MemoryImages, TrainingImages, channel_statistics, evaluation_batches
+from enas.cnn.batches import FileImages, MemoryImages, TrainingImages, channel_statistics, evaluation_batches
 from enas.cnn.cifar import read_cifar
-from enas.cnn.folder import FileImages, read_image
+from enas.cnn.folder import LAYOUT, read_image
 from enas.cnn.images import ROTATIONS, load_images, stratified_choice
 from enas.data import builtin
 from enas.data.builtin import SPLITS
@@ -39,6 +39,9 @@ def split_of(num: int, size: int = 2) -> MemoryImages:
 
 NAMES = ["airplane", "automobile", "bird"]
 PER_BATCH = 12
+
+
+UNREADABLE, REPLACE = "is not a readable image", "replace or remove it; images have 8 bits a channel and at most"
 
 
 class Python2Pickler(pickle._Pickler):
@@ -115,7 +118,7 @@ def test_the_fine_classes_of_cifar100(tmp_path):
     assert sorted(dataset.valid.labels.tolist()) == [0, 1, 2]
     (folder / "meta").write_bytes(dump_like_python_2({"label_names": NAMES}))
     with tiny.refused(
-        "meta: is not one of CIFAR-100's Python batches (it has no list fine_label_names of class names)"
+        "meta: is not one of CIFAR-100's Python batches (it needs a list fine_label_names of class names)"
     ):
         load_images("cifar100", data_dir=tmp_path)
 
@@ -168,23 +171,22 @@ def wrong(**changes) -> bytes:
     return dump_like_python_2(batch(0) | changes)
 
 
-NO_ARRAY, NO_LABELS = "its data is not an array [images, 3072]", "its labels are not all integers in 0 … 2"
-NO_NAMES = "it has no list label_names of class names"
+NO_BATCH = "it needs data [images, 3072], and as many labels, integers below 3"
 NO_CIFAR = [  # a file, what it holds, what is wrong with it
     ("data_batch_3", b"", "Ran out of input"),
     ("data_batch_3", dump_like_python_2(batch(0))[:-1000], ""),
-    ("data_batch_3", dump_like_python_2([1, 2]), "it holds a list"),
-    ("data_batch_3", dump_like_python_2({}), NO_ARRAY),
-    ("data_batch_3", wrong(data=np.zeros((PER_BATCH, 3071), np.uint8)), NO_ARRAY),
-    ("data_batch_3", wrong(data=np.zeros((0, 3072), np.uint8), labels=[]), NO_ARRAY),
+    ("data_batch_3", dump_like_python_2([1, 2]), "'list' object has no attribute 'items'"),
+    ("data_batch_3", dump_like_python_2({}), NO_BATCH),
+    ("data_batch_3", wrong(data=np.zeros((PER_BATCH, 3071), np.uint8)), NO_BATCH),
+    ("data_batch_3", wrong(data=np.zeros((0, 3072), np.uint8), labels=[]), NO_BATCH),
     ("data_batch_3", wrong(data=np.zeros((PER_BATCH, 3072), np.float32)), "it has an array of f4; expected u1"),
-    ("data_batch_3", wrong(data=[0] * 3072), NO_ARRAY),
-    ("data_batch_3", wrong(labels=[0] * 11), "its labels are not a list, one for each of 12 images"),
-    *(("data_batch_3", wrong(labels=[label] * PER_BATCH), NO_LABELS) for label in (3, -1, 0.0)),
+    ("data_batch_3", wrong(data=[0] * 3072), NO_BATCH),
+    ("data_batch_3", wrong(labels=[0] * 11), NO_BATCH),
+    *(("data_batch_3", wrong(labels=[label] * PER_BATCH), NO_BATCH) for label in (3, -1, 0.0)),
     ("data_batch_3", pickle.dumps(batch(0) | {"extra": np.load}), "it asks for numpy.load, which no dataset needs"),
     ("test_batch", pickle.dumps(batch(0) | {"extra": eval}), "it asks for builtins.eval, which no dataset needs"),
     *(
-        ("batches.meta", dump_like_python_2(names), NO_NAMES)
+        ("batches.meta", dump_like_python_2(names), "it needs a list label_names of class names")
         for names in ({}, *({"label_names": names} for names in ("cat", [1, 2], ["cat"])))
     ),
 ]
@@ -235,9 +237,7 @@ def test_rotation_alone_needs_square_images(tmp_path):
         for name in "ab":
             write(tmp_path / "sorted" / split / name / "0.png", pixels(0, 6, 8))
     assert load(tmp_path, "sorted").train.images.shape == (2, 3, 6, 8)
-    with tiny.refused(
-        "train/0.png: is 8 × 6 pixels; images without class folders train on rotation and must be square"
-    ):
+    with tiny.refused("train/0.png: is 8 × 6 pixels, not 8 × 8; images have one size, and without class folders"):
         load(tmp_path)
     assert load(tmp_path, image_size=5).train.images.shape == (1, 3, 5, 5)
 
@@ -274,7 +274,7 @@ def test_an_image_too_large_for_memory_is_refused_by_its_header(tmp_path, side):
     Image.new("1", (side, side)).save(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with tiny.refused(f"{path}: is {side:,} × {side:,} pixels; images may have 67,108,864: make it smaller"):
+        with tiny.refused(f"{path}: {UNREADABLE} ({side:,} × {side:,} pixels of Pillow's mode 1); {REPLACE}"):
             read_image(path, image_size=8)
 
 
@@ -347,49 +347,35 @@ def test_a_class_missing_from_validation_is_said(tmp_path):
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-UNREADABLE = "is not a readable image"
-NO_DATASET = {  # what is done to a folder -> what is said of it
-    "no split": (lambda at: at("valid").rename(at("extra")), "valid: no such folder; an image dataset has the folders"),
-    "its name": (lambda at: at("valid").rename(at("val")), "valid: no such folder; rename {folder}/val to valid"),
-    "no images": (
-        lambda at: [file.unlink() for file in at("test").glob("*/*")],
-        "test: has no images; they end in .bmp, .gif, .jpeg, .jpg, .png, .webp",
-    ),
-    "empty class": (lambda at: at("train/bird").mkdir(), "train/bird: has no images; fill or remove the class"),
+REFUSED = {  # what is done to a folder -> the path and the fault that the line names
+    "no split": (lambda at: at("valid").rename(at("val")), "valid: no such folder"),
+    "no images": (lambda at: [file.unlink() for file in at("test").glob("*/*")], "test: has no images"),
+    "empty class": (lambda at: at("train/bird").mkdir(), "train/bird: has no images"),
     "one class": (
         lambda at: [at(split, "dog").rename(at(split, ".dog")) for split in SPLITS],
-        "train: has the one class cat; classification needs two or more",
+        "train/cat: is the only",
     ),
-    "unknown class": (
-        lambda at: write(at("valid/bird/0.png"), pixels(0)),
-        "valid/bird: train has no class bird; it has cat, dog",
-    ),
-    "beside classes": (
-        lambda at: write(at("train/loose.png"), pixels(0)),
-        "train/loose.png: lies beside class folders such as cat; put every image into a class folder",
-    ),
+    "unknown class": (lambda at: write(at("valid/bird/0.png"), pixels(0)), "valid/bird: its images are in no class of"),
+    "beside classes": (lambda at: write(at("train/loose.png"), pixels(0)), "train/loose.png: is out of place"),
     "no classes": (
         lambda at: (at("test").rename(at(".test")), write(at("test/loose.png"), pixels(0))),
-        "test: train has class folders and test has none; sort all splits alike",
+        "test: its images are in no class of train",
     ),
-    "nested": (
-        lambda at: at("train/cat/kittens").mkdir(),
-        "train/cat/kittens: is a folder inside a class; put its images straight into",
-    ),
-    "size": (lambda at: write(at("test/dog/3.png"), pixels(0, 8, 9)), "test/dog/3.png: is 9 × 8 pixels, and "),
+    "nested": (lambda at: at("train/cat/kittens").mkdir(), "train/cat/kittens: is out of place"),
+    "size": (lambda at: write(at("test/dog/3.png"), pixels(0, 8, 9)), "test/dog/3.png: is 9 × 8 pixels, not 8 × 8"),
     **{  # Pillow runs Ghostscript on PostScript, whatever the file is called
         kind: (
             lambda at, kind=kind: Image.fromarray(pixels(0)).save(at("train/cat/0.png"), format=kind),
-            f"train/cat/0.png: {UNREADABLE}; replace or remove",
+            f"train/cat/0.png: {UNREADABLE}",
         )
         for kind in ("EPS", "TIFF", "PPM", "PCX")
     },
-    "empty": (lambda at: at("train/dog/1.png").write_bytes(b""), f"train/dog/1.png: {UNREADABLE}; replace or remove"),
-    "cut": (lambda at: patch(at("valid/dog/1.png"), slice(-60, None), b""), f"valid/dog/1.png: {UNREADABLE} ("),
-    "garbled": (lambda at: patch(at("valid/dog/1.png"), slice(60, 90), bytes(30)), f"valid/dog/1.png: {UNREADABLE} ("),
+    "empty": (lambda at: at("train/dog/1.png").write_bytes(b""), f"train/dog/1.png: {UNREADABLE}"),
+    "cut": (lambda at: patch(at("valid/dog/1.png"), slice(-60, None), b""), f"valid/dog/1.png: {UNREADABLE}"),
+    "garbled": (lambda at: patch(at("valid/dog/1.png"), slice(60, 90), bytes(30)), f"valid/dog/1.png: {UNREADABLE}"),
     "depth": (
         lambda at: write(at("valid/dog/1.png"), Image.fromarray(np.zeros((8, 8), np.uint16))),
-        "valid/dog/1.png: has more than 8 bits a channel (Pillow's mode I;16); convert it to 8 bits",
+        f"valid/dog/1.png: {UNREADABLE} (8 × 8 pixels of Pillow's mode I;16)",
     ),
 }
 
@@ -400,15 +386,16 @@ def patch(path: Path, place: slice, content: bytes) -> None:
     path.write_bytes(changed)
 
 
-@pytest.mark.parametrize(("spoil", "says"), NO_DATASET.values(), ids=NO_DATASET)
+@pytest.mark.parametrize(("spoil", "says"), REFUSED.values(), ids=REFUSED)
 def test_a_folder_that_is_no_dataset(tmp_path, spoil, says):
     folder = tmp_path / "mine"
     write_folder(folder)
     assert load(tmp_path).notes == ()
     spoil(folder.joinpath)
-    kind = FileNotFoundError if "no such" in says else ValueError
-    with tiny.refused(f"{folder}/{says.format(folder=folder)}", kind):
+    right = REPLACE if UNREADABLE in says else "let --image_size do it" if "pixels" in says else LAYOUT
+    with tiny.refused(f"{folder}/{says}", FileNotFoundError if "no such" in says else ValueError) as caught:
         load(tmp_path)
+    assert f"; {right}" in str(caught.value) or str(caught.value).endswith(right)
 
 
 @pytest.mark.parametrize(
@@ -418,9 +405,9 @@ def test_a_folder_that_is_no_dataset(tmp_path, spoil, says):
         ("flower", {}, "no such dataset; did you mean flowers?"),
         ("zzz", {}, "no such dataset; for images of your own, put folders train, valid and test into"),
         ("cifar", {}, "no such dataset; get it with: python -m enas download cifar10 --data_dir "),
-        ("file", {}, "file: is a file; an image dataset is a folder with train, valid and test in it"),
+        ("file", {}, "file: no such dataset, but a file; for images of your own, put folders train, valid and test"),
         *(("cifar10", {"valid_size": n}, f"valid_size is {n}; it must be between 0 and 59") for n in (-1, 60, 5000)),
-        ("cifar100", {}, "train: no such file; get it with: python -m enas download cifar100"),
+        ("cifar100", {}, "meta: no such file; get it with: python -m enas download cifar100"),
     ],
 )
 def test_what_cannot_be_loaded(tmp_path, name, settings, says):
@@ -483,7 +470,7 @@ def test_a_file_that_breaks_later_is_one_line_too(tmp_path):
     dataset = load(tmp_path, memory_limit=0)
     path = tmp_path / "mine" / "valid" / "cat" / "0.png"
     path.write_bytes(b"gone")
-    with tiny.refused(f"{path}: is not a readable image; replace or remove it"):
+    with tiny.refused(f"{path}: {UNREADABLE}"):
         list(evaluation_batches(dataset.valid, 2))
 
 

@@ -128,7 +128,7 @@ NAMES = [  # a dataset that is not there -> the end of what is said
     ("novel", "no such dataset; for text of your own, put train.txt, valid.txt and test.txt into {}/novel"),
     ("pydoc", "train.txt: no such file; remove the folder {}/pydoc; the next run makes it again"),
     ("shapes", "shapes holds images: add --network_type cnn"),
-    ("file", "{}/file: is a file; a text dataset is a folder with train.txt, valid.txt and test.txt"),
+    ("file", "no such dataset, but a file; for text of your own, put train.txt, valid.txt and test.txt into {}/file"),
     *((name, f"dataset name {name!r} is not a plain name; give the name of a folder in {{}}") for name in (
         "", ".", "..", "../own", "a/b", "/own", "own/", "a\\b", "a\nb", "a\0b",
     )),

@@ -34,25 +34,13 @@ def augment(images: Tensor, mean: Tensor, std: Tensor, config: AugmentConfig) ->
 
 
 def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
-    """Turn each of [B, C, H, H] counter-clockwise by its number of quarter turns: integers 0 … 3, [B]."""
-    upright = torch.arange(images[0, 0].numel(), device=images.device).view(images.shape[-2:])
-    table = torch.stack([upright.rot90(turns) for turns in range(4)])  # [4, H, H]: where each pixel comes from
-    return _gather(images, table[quarter_turns])
-
-
-def rotate_randomly(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate each of B images at random; returns them, [B, C, H, H], and the numbers of quarter turns, int64 [B].
+    """Turn each of [B, C, H, H] counter-clockwise by its number of quarter turns: integers 0 … 3, [B].
 
     Mirror images before, not after: the mirror image of one quarter turn is three quarter turns.
     """
-    labels = torch.randint(4, (len(images),), device=images.device)
-    return rotate(images, labels), labels
-
-
-def all_rotations(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate each of B images in all four ways; returns [4B, C, H, H] and the labels, int64 [4B]."""
-    labels = torch.arange(4, device=images.device).repeat(len(images))
-    return rotate(images.repeat_interleave(4, dim=0), labels), labels
+    upright = torch.arange(images[0, 0].numel(), device=images.device).view(images.shape[-2:])
+    table = torch.stack([upright.rot90(turns) for turns in range(4)])  # [4, H, H]: where each pixel comes from
+    return _gather(images, table[quarter_turns])
 
 
 def _shifted(images: Tensor, size: int, padding: int) -> tuple[Tensor, Tensor]:

@@ -1,84 +1,127 @@
-"""Image splits and the minibatches cut from them.
+"""Image splits, in memory or on disk, and the minibatches cut from them.
 
 Shapes: N images in a split, B in a minibatch, [3, H, W] each; uint8, red, green and blue.
 """
 
-from __future__ import annotations
-
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_convert
+from tqdm import tqdm
 
+from enas.cnn.folder import read_image
 from enas.errors import UserError
 
 STATISTICS_IMAGES = 50_000  # enough for means to three digits; reading millions of files would take long
+MAX_WORKERS = 8
 
 
-class Images(ABC):
-    """A split: N images, all of one size, and their labels, int64 [N]."""
+@dataclass(frozen=True, eq=False)
+class MemoryImages:
+    """A split in memory: N images of one size, uint8 [N, 3, H, W], and their labels, int64 [N]."""
 
+    images: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    @abstractmethod
     def size(self) -> tuple[int, int]:
         """Height and width."""
+        return self.images.shape[2], self.images.shape[3]
 
-    @abstractmethod
-    def to(self, device: torch.device | str) -> Images:
-        """The split with its minibatches on `device`."""
+    def to(self, device: torch.device | str) -> Self:
+        """Return the split with its minibatches on `device`."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    @abstractmethod
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images [B, 3, H, W] and labels [B] for each of `batches`, int64 [B] indices into the split."""
+        """Yield images [B, 3, H, W] and labels [B] for each of `batches`, int64 [B] indices into the split."""
+        for index in batches:
+            yield self.images[index], self.labels[index]
 
 
 @dataclass(frozen=True, eq=False)
-class MemoryImages(Images):
-    """A split that is held in memory: uint8 [N, 3, H, W]."""
+class FileImages(Dataset[Any]):
+    """A split on disk, read ahead by worker processes, for images that do not fit in memory: as `MemoryImages`."""
 
-    images: Tensor
+    paths: Sequence[Path]
     labels: Tensor
+    image_size: int = 0
+    device: torch.device | str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     @property
     def size(self) -> tuple[int, int]:
-        return self.images.shape[2], self.images.shape[3]
+        return read_image(self.paths[0], self.image_size).shape[1:]
 
-    def to(self, device: torch.device | str) -> MemoryImages:
-        return MemoryImages(self.images.to(device), self.labels.to(device))
+    def to(self, device: torch.device | str) -> Self:
+        return replace(self, device=device)
+
+    def in_memory(self, title: str) -> MemoryImages:
+        """Read the pixels of the split; `title` names the progress bar."""
+        images = np.empty((len(self), 3, *self.size), dtype=np.uint8)
+        for position, path in enumerate(tqdm(self.paths, desc=title, disable=None, leave=False)):
+            images[position] = read_image(path, self.image_size)
+        return MemoryImages(torch.from_numpy(images), self.labels)
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        for index in batches:
-            yield self.images[index], self.labels[index]
+        """As `MemoryImages.read`, but some minibatches ahead of `batches`; UserError for an unreadable file."""
+        loader = DataLoader(
+            self,
+            batch_sampler=(index.tolist() for index in batches),
+            num_workers=min(MAX_WORKERS, os.cpu_count() or 1),
+            collate_fn=default_convert,
+            worker_init_fn=_ignore_interrupt,
+            generator=torch.Generator(),  # else it would draw from the global one, and change the run
+        )
+        for content in loader:
+            if isinstance(content, UserError):
+                raise content
+            images, labels = content
+            yield images.to(self.device), labels.to(self.device)
+
+    def __getitems__(self, index: list[int]) -> tuple[Tensor, Tensor] | UserError:
+        # An error raised in a worker would arrive with its traceback as text; one that is returned keeps its message.
+        try:
+            images = np.stack([read_image(self.paths[i], self.image_size) for i in index])
+        except UserError as error:
+            return error
+        return torch.from_numpy(images), self.labels[index]
+
+
+Images = MemoryImages | FileImages
+
+
+def _ignore_interrupt(_worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the run still needs its workers to finish the step and save.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
     """Endless minibatches `(images, labels)`: pass after pass, each in a fresh random order.
 
-    The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass.
-
-    Attributes:
-        batches_per_pass: number of minibatches from one order of the images to the next.
-        cursor: minibatches drawn so far. With the seed it determines all that follow, so it is all there is to save.
-
-    UserError when the split, which the line calls `name`, does not fill a minibatch.
+    The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass. UserError, which
+    calls the split `name`, when the split does not fill a minibatch.
     """
 
     def __init__(self, split: Images, batch_size: int, *, seed: int, name: str = "the split"):
         if not 1 <= batch_size <= len(split):
-            raise UserError(
-                f"{name}: batch size is {batch_size}; it must be between 1 and the number of images, {len(split):,}"
-            )
+            right = f"it must be between 1 and the number of images, {len(split):,}"
+            raise UserError(f"{name}: batch size is {batch_size}; {right}")
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.batches_per_pass = len(split) // batch_size
-        self.cursor = 0
+        self.cursor = 0  # minibatches drawn so far; with the seed it fixes all that follow, so nothing else is saved
         self._reader: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def __next__(self) -> tuple[Tensor, Tensor]:
@@ -95,35 +138,33 @@ class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
 
 
 def _endless(split: Images, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:
-    """The images of each minibatch from the cursor on, [B] each."""
-    batches_per_pass = len(split) // batch_size
-    number, start = divmod(cursor, batches_per_pass)
-    while True:
+    """Yield the images of each minibatch from the cursor on, [B] each."""
+    per_pass = len(split) // batch_size
+    for number in count(cursor // per_pass):
         order = _shuffled(len(split), seed, number).to(split.labels.device)
-        yield from order.split(batch_size)[start:batches_per_pass]
-        number, start = number + 1, 0
+        yield from order.split(batch_size)[cursor % per_pass : per_pass]
+        cursor = 0
 
 
 def evaluation_batches(split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Minibatches `(images, labels)` of at most `batch_size` that hold every image once.
+    """Return minibatches `(images, labels)` of at most `batch_size` that hold every image once.
 
-    Their sizes differ by at most one and their order is a fixed shuffle: models normalise by batch statistics, which
-    those of a few left-over images, or of one class after the other, would distort.
+    Their sizes differ by at most one and their order is a fixed shuffle: models normalise by batch statistics, which a
+    few left-over images, or one class after the other, would distort.
     """
     order = _shuffled(len(split), 0).to(split.labels.device)
     return split.read(order.tensor_split(-(-len(split) // batch_size)))
 
 
 def channel_statistics(split: Images) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each colour channel in units of 0 … 255, float32 [3] each.
+    """Return mean and standard deviation of each colour channel in units of 0 … 255, float32 [3] each.
 
-    They are those of all pixels, or of the pixels of `STATISTICS_IMAGES` evenly spaced images where there are more.
+    All pixels count, or if there are more images than `STATISTICS_IMAGES`, the pixels of about as many, evenly spaced.
     """
     step = -(-len(split) // STATISTICS_IMAGES)
     histogram = torch.zeros(3, 256, dtype=torch.float64)
     for images, _ in split.read(torch.arange(0, len(split), step).split(256)):
-        for channel in range(3):
-            histogram[channel] += images[:, channel].flatten().bincount(minlength=256).cpu()
+        histogram += torch.stack([images[:, channel].flatten().bincount(minlength=256) for channel in range(3)]).cpu()
     share = histogram / histogram.sum(1, keepdim=True)  # [3, 256]
     value = torch.arange(256, dtype=torch.float64)
     mean = (share * value).sum(1)

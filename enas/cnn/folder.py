@@ -1,117 +1,61 @@
-"""Folders of images: their files, checks that these fit together, and their pixels."""
+"""Folders of images: their files by class, checks that these fit together, and the pixels of a file."""
 
-from __future__ import annotations
-
-import os
-import signal
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_convert
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from enas.cnn.batches import Images, MemoryImages
-from enas.data.builtin import SPLITS
-from enas.data.dataset_folder import RESOURCES
+from enas.data.dataset_folder import RESOURCES, SPLITS
 from enas.errors import NotFoundError, UserError
 
-OTHER_NAMES = {"train": ("training",), "valid": ("val", "validation", "dev"), "test": ("testing",)}
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # alone: Pillow starts Ghostscript for PostScript, whatever its name
 MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
-MAX_WORKERS = 8
 KINDS = {"1": "grey-scale", "L": "grey-scale", "P": "palette", "RGB": "colour"}
+LAYOUT = (
+    f"an image dataset has the folders {', '.join(SPLITS)}, each with the same two or more class folders of images, or "
+    f"with images alone, to train on rotation; images end in {', '.join(SUFFIXES)}"
+)
 
 
-@dataclass(frozen=True, eq=False)
-class FileImages(Images, Dataset[Any]):
-    """A split on disk, read ahead by worker processes: for images that do not fit in memory."""
-
-    paths: Sequence[Path]
-    labels: Tensor
-    image_size: int = 0
-    device: torch.device | str = "cpu"
-
-    @property
-    def size(self) -> tuple[int, int]:
-        _, height, width = read_image(self.paths[0], self.image_size).shape
-        return height, width
-
-    def to(self, device: torch.device | str) -> FileImages:
-        return replace(self, device=device)
-
-    def in_memory(self, title: str) -> MemoryImages:
-        """The split with its pixels read; `title` names the progress bar."""
-        images = np.empty((len(self), 3, *self.size), dtype=np.uint8)
-        for position, path in enumerate(tqdm(self.paths, desc=title, disable=None, leave=False)):
-            images[position] = read_image(path, self.image_size)
-        return MemoryImages(torch.from_numpy(images), self.labels)
-
-    def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `Images.read`; `batches` is consumed some minibatches ahead. UserError for a file that cannot be read."""
-        loader = DataLoader(
-            self,
-            batch_sampler=(index.tolist() for index in batches),
-            num_workers=min(MAX_WORKERS, os.cpu_count() or 1),
-            collate_fn=default_convert,
-            worker_init_fn=_ignore_interrupt,
-            generator=torch.Generator(),  # else it would draw from the global one, and change the run
-        )
-        for content in loader:
-            if isinstance(content, UserError):
-                raise content
-            images, labels = content
-            yield images.to(self.device), labels.to(self.device)
-
-    def __getitems__(self, index: list[int]) -> tuple[Tensor, Tensor] | UserError:
-        # An error raised in a worker would arrive with its traceback as text; one that is returned keeps its message.
-        try:
-            images = np.stack([read_image(self.paths[i], self.image_size) for i in index])
-        except UserError as error:
-            return error
-        return torch.from_numpy(images), self.labels[index]
-
-
-def _ignore_interrupt(_worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the run still needs its workers to finish the step and save.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dict[str, FileImages], list[str]]:
+def scan_folder(
+    folder: Path, image_size: int = 0
+) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]], list[str]]:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
     Hidden files and `__MACOSX` are ignored. Other files, and a class of `train` missing from `valid` or `test`, give a
     note. UserError, naming the file or folder, for what does not fit together; NotFoundError for a missing split.
 
-    Returns the names of the class folders, sorted, none if there are none; the splits, each class by class and sorted
-    by name; and notes for the log.
+    Returns the names of the class folders, sorted, none if there are none; the images of each split with their labels,
+    class by class and sorted by name; and notes for the log.
     """
     notes: list[str] = []
-    by_class = {split: _read_split(folder / split, notes) for split in SPLITS}
-    classes = tuple(name for name in by_class["train"] if name)
     splits = {}
-    for split, found in by_class.items():
-        notes += _check_classes(folder / split, found, classes)
-        files = [found.get(name, []) for name in classes or ("",)]
-        labels = [label for label, paths in enumerate(files) for _ in paths]
-        splits[split] = FileImages([*chain(*files)], torch.tensor(labels), image_size)
-    paths = [path for split in splits.values() for path in split.paths]
-    notes += _check_headers(paths, folder.name, image_size, is_square=not classes)
-    return classes, splits, notes
+    found = {split: _by_class(folder / split, notes) for split in SPLITS}
+    names = list(found["train"])
+    if len(names) == 1 and names[0]:
+        raise _refused(folder / "train" / names[0], "is the only class")
+    for split, by_class in found.items():
+        if strange := [name for name in by_class if name not in names]:
+            raise _refused(folder / split / strange[0], "its images are in no class of train")
+        empty = [name for name in names if not by_class.get(name)]
+        if empty and split == "train":
+            raise _refused(folder / split / empty[0], "has no images")
+        if empty:
+            notes.append(f"{folder / split}: has no images of {', '.join(empty)}")
+        splits[split] = [(path, label) for label, name in enumerate(names) for path in by_class.get(name, [])]
+    classes = tuple(filter(None, names))
+    paths = [path for images in splits.values() for path, _ in images]
+    return classes, splits, notes + _check_headers(paths, folder.name, image_size, is_square=not classes)
 
 
 def read_image(path: Path, image_size: int = 0) -> np.ndarray:
-    """The pixels of a file, uint8 [3, H, W], turned as its EXIF orientation says.
+    """Read the pixels of a file, uint8 [3, H, W], turned as its EXIF orientation says.
 
     Other kinds become RGB, and transparent pixels white. Of an animation, the first frame is read. UserError if the
     file is not a readable image.
@@ -129,70 +73,39 @@ def resize(image: Image.Image, image_size: int) -> Image.Image:
     return ImageOps.fit(image, (image_size, image_size)) if image_size else image
 
 
-def _read_split(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
-    """The images of a split by class; or, under the name "", those without one. Notes are added to `notes`."""
+def _refused(path: Path, fault: str) -> UserError:
+    return UserError(f"{path}: {fault}; {LAYOUT}")
+
+
+def _by_class(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
+    """Return the images of a split by class, under "" if there are no classes. Other files add a note to `notes`."""
     if not folder.is_dir():
-        raise NotFoundError(f"{folder}: no such folder; {_advice(folder)}")
+        raise NotFoundError(f"{folder}: no such folder; {LAYOUT}")
     folders, loose, others = _entries(folder)
-    if folders and loose:
-        raise UserError(
-            f"{loose[0]}: lies beside class folders such as {folders[0].name}; put every image into a class folder, "
-            "or have no class folders at all, to train on rotation"
-        )
     by_class = {"": loose} if loose else {}
     for class_folder in folders:
         inner, by_class[class_folder.name], more = _entries(class_folder)
-        if inner:
-            raise UserError(f"{inner[0]}: is a folder inside a class; put its images straight into {class_folder}")
+        if inner or loose:
+            raise _refused((inner + loose)[0], "is out of place")
         others += more
     if not any(by_class.values()):
-        raise UserError(f"{folder}: has no images; they end in {', '.join(SUFFIXES)}")
+        raise _refused(folder, "has no images")
     if others:
         besides = f" and {len(others) - 1:,} more files" if others[1:] else ""
         notes.append(f"{others[0]}{besides}: skipped, not an image")
     return by_class
 
 
-def _advice(folder: Path) -> str:
-    for name in OTHER_NAMES[folder.name]:
-        if folder.with_name(name).is_dir():
-            return f"rename {folder.with_name(name)} to {folder.name}"
-    return (
-        f"an image dataset has the folders {', '.join(SPLITS)}, each with a folder of images for every class, or with "
-        "images alone"
-    )
-
-
 def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """The visible folders, images and other files in a folder, each sorted by name."""
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != RESOURCES)
+    """Return the visible folders, images and other files in a folder, each sorted by name."""
     kinds: tuple[list[Path], list[Path], list[Path]] = [], [], []
-    for path in visible:
-        kinds[0 if path.is_dir() else 1 if path.suffix.lower() in SUFFIXES else 2].append(path)
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and path.name != RESOURCES:
+            kinds[0 if path.is_dir() else 1 if path.suffix.lower() in SUFFIXES else 2].append(path)
     return kinds
 
 
-def _check_classes(folder: Path, by_class: dict[str, list[Path]], classes: tuple[str, ...]) -> list[str]:
-    """Compare a split's classes with those of the training split; returns notes."""
-    is_train = folder.name == "train"
-    if ("" in by_class) == bool(classes):
-        has, has_not = ("train", folder.name) if classes else (folder.name, "train")
-        raise UserError(f"{folder}: {has} has class folders and {has_not} has none; sort all splits alike")
-    if is_train and len(classes) == 1:
-        raise UserError(
-            f"{folder}: has the one class {classes[0]}; classification needs two or more (and images without class "
-            "folders train on rotation)"
-        )
-    unknown = [name for name in by_class if name and name not in classes]
-    if unknown:
-        raise UserError(f"{folder / unknown[0]}: train has no class {unknown[0]}; it has {', '.join(classes)}")
-    empty = [name for name in classes if not by_class.get(name)]
-    if empty and is_train:
-        raise UserError(f"{folder / empty[0]}: has no images; fill or remove the class")
-    return [f"{folder}: has no images of {', '.join(empty)}"] if empty else []
-
-
-def _check_headers(paths: list[Path], name: str, image_size: int, is_square: bool) -> list[str]:
+def _check_headers(paths: list[Path], name: str, image_size: int, *, is_square: bool) -> list[str]:
     """Check that all images have one size; returns a note if grey-scale, palette or transparent ones are mixed in."""
     kinds: Counter[str] = Counter()
     size = None
@@ -200,17 +113,12 @@ def _check_headers(paths: list[Path], name: str, image_size: int, is_square: boo
         with _opened(path) as image:
             kinds["transparent" if image.has_transparency_data else KINDS.get(image.mode, image.mode)] += 1
             found = (image_size, image_size) if image_size else image.size
-        size = size or found
+        size = size or (found[0], found[0] if is_square else found[1])
         if found != size:
             raise UserError(
-                f"{path}: is {found[0]} × {found[1]} pixels, and {paths[0]} is {size[0]} × {size[1]}; make them of one "
-                "size, or let --image_size do it"
+                f"{path}: is {found[0]} × {found[1]} pixels, not {size[0]} × {size[1]}; images have one size, and "
+                "without class folders, to train on rotation, they are square: let --image_size do it"
             )
-    if is_square and size and size[0] != size[1]:
-        raise UserError(
-            f"{paths[0]}: is {size[0]} × {size[1]} pixels; images without class folders train on rotation and must be "
-            "square; --image_size makes them so"
-        )
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     white = "; what is transparent became white" if "transparent" in kinds else ""
     return [f"{name}: images of several kinds became RGB: {counts}{white}"] if len(kinds) > 1 else []
@@ -218,7 +126,7 @@ def _check_headers(paths: list[Path], name: str, image_size: int, is_square: boo
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image in a file, upright; pixels are decoded when they are asked for."""
+    """Open the image in a file, upright; pixels are decoded when they are asked for."""
     # Besides OSError, Pillow meets damage with SyntaxError, ValueError, struct.error and others. All of them mean the
     # same here, and nothing but reading the image goes on inside such a block.
     try:
@@ -226,17 +134,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             opened = Image.open(path, formats=FORMATS)
         with opened as image:
-            if image.width * image.height > MOST_PIXELS:
-                size = f"{image.width:,} × {image.height:,}"
-                raise UserError(f"{path}: is {size} pixels; images may have {MOST_PIXELS:,}: make it smaller")
-            if image.mode[0] in "IF":
-                raise UserError(
-                    f"{path}: has more than 8 bits a channel (Pillow's mode {image.mode}); convert it to 8 bits"
-                )
+            if image.width * image.height > MOST_PIXELS or image.mode[0] in "IF":
+                raise ValueError(f"{image.width:,} × {image.height:,} pixels of Pillow's mode {image.mode}")
             ImageOps.exif_transpose(image, in_place=True)
             yield image
-    except UserError:
-        raise
     except Exception as error:
-        why = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
-        raise UserError(f"{path}: is not a readable image{why}; replace or remove it") from None
+        right = f"replace or remove it; images have 8 bits a channel and at most {MOST_PIXELS:,} pixels"
+        raise UserError(f"{path}: is not a readable image ({error}); {right}") from None

@@ -3,7 +3,7 @@
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,57 +11,39 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from enas.cnn.batches import Images, MemoryImages, channel_statistics
+from enas.cnn.batches import FileImages, Images, MemoryImages, channel_statistics
 from enas.cnn.cifar import LAYOUTS, read_cifar
 from enas.cnn.folder import resize, scan_folder
 from enas.data.builtin import IMAGE_MAKERS, SPLITS
 from enas.data.dataset_folder import Kind
 from enas.data.download import ALIASES
-from enas.data.identity import Identity, digest_of_files, digest_of_tensors
+from enas.data.identity import UNKNOWN, Identity, digest_of_files, digest_of_tensors
 from enas.errors import UserError
 
 IMAGES = Kind(
-    layout="an image dataset is a folder with train, valid and test in it",
     own="for images of your own, put folders train, valid and test",
     example="train/",
     downloads=LAYOUTS,
     makers=IMAGE_MAKERS,
 )
-# Names of classes, splits by name, notes, and digests of splits.
-Parts = tuple[tuple[str, ...], Mapping[str, Images], list[str], dict[str, str]]
 HALF_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # bytes
 ROTATIONS = ("0°", "90°", "180°", "270°")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """An image dataset and its three splits.
-
-    Attributes:
-        classes: label -> name. Those of images without labels are `ROTATIONS`, and as the files hold them all images
-            have label 0.
-        mean, std: of each colour channel of the training split, in units of 0 … 255, float32 [3].
-        is_rotation: whether the images have no labels, so that rotations by quarter turns are to be told apart
-            (Liu et al. 2020, "Are Labels Necessary for Neural Architecture Search?").
-        notes: log lines about the data.
-        digests: split -> digest of its content; see `identity`.
-    """
+    """An image dataset and its three splits."""
 
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # label -> name; `ROTATIONS` for images without labels, whose labels are 0 in the splits
     train: Images
     valid: Images
     test: Images
-    mean: Tensor
+    mean: Tensor  # of each colour channel of the training split, in units of 0 … 255, float32 [3]
     std: Tensor
-    is_rotation: bool
-    notes: tuple[str, ...]
-    digests: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def identity(self) -> Identity:
-        """What another reading of the images must have in common with this one."""
-        return Identity("classes", self.classes, self.digests)
+    is_rotation: bool  # the images have no labels, and rotations are told apart (Liu et al. 2020, arXiv:2003.12056)
+    notes: tuple[str, ...]  # log lines about the data
+    identity: Identity = UNKNOWN  # what another reading of the images must have in common with this one
 
 
 def load_images(
@@ -72,16 +54,14 @@ def load_images(
     valid_size: int = 5000,
     memory_limit: int = HALF_MEMORY,
 ) -> ImageDataset:
-    """Read CIFAR-10 (`cifar10` or `cifar`), CIFAR-100 (`cifar100`), or `data_dir/name/{train,valid,test}`.
-
-    `shapes` is made on first use.
+    """Read CIFAR-10 (`cifar10` or `cifar`), CIFAR-100 (`cifar100`), or `data_dir/name`; `shapes` is made on first use.
 
     Args:
-        image_size: side in pixels that images are brought to: the shorter side is resized, the longer one cut around
-            the middle. 0 leaves them as they are, and all must then be of one size.
-        valid_size: how many of CIFAR's training images are held out for validation, the same ones always, as many
+        image_size: side of the images in pixels: the shorter side is resized, the longer one cut around the middle. 0
+            leaves images as they are, and all must then be of one size.
+        valid_size: how many of CIFAR's training images are held out for validation, always the same ones, as many
             of each class (paper section 3.2: 5,000); 0 holds none out, so that `valid` is empty.
-        memory_limit: bytes. A folder whose pixels take more is left on the disk, and worker processes read it
+        memory_limit: bytes. If its pixels take more, a folder is left on the disk, and worker processes read it
             throughout the run.
 
     NotFoundError, which says how to get it, when the dataset or a part of it is missing; UserError when an argument or
@@ -90,14 +70,11 @@ def load_images(
     name = ALIASES.get(name, name)
     folder = IMAGES.find(name, Path(data_dir))
     if name in LAYOUTS:
-        classes, splits, notes, digests = _load_cifar(name, folder, image_size, valid_size)
-    else:
-        classes, splits, notes, digests = _load_folder(folder, image_size, memory_limit)
-    statistics = channel_statistics(splits["train"])
-    return ImageDataset(name, classes or ROTATIONS, *splits.values(), *statistics, not classes, tuple(notes), digests)
+        return _load_cifar(name, folder, image_size, valid_size)
+    return _load_folder(folder, image_size, memory_limit)
 
 
-def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Parts:
+def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> ImageDataset:
     classes, images, test = read_cifar(folder, name)
     num = len(images)
     if not 0 <= valid_size < num:
@@ -107,12 +84,13 @@ def _load_cifar(name: str, folder: Path, image_size: int, valid_size: int) -> Pa
     chosen = stratified_choice(images.labels.numpy(), valid_size, [rng.random() for _ in range(num)])
     is_valid = torch.from_numpy(chosen)
     train, valid = (MemoryImages(images.images[mask], images.labels[mask]) for mask in (~is_valid, is_valid))
-    splits = {split: _resized(part, image_size) for split, part in zip(SPLITS, (train, valid, test), strict=True)}
+    splits = [_resized(part, image_size) for part in (train, valid, test)]
     note = f"{name}: {valid_size:,} of {num:,} training images are held out for validation"
     if valid_size == 0:
         note = f"{name}: all {num:,} images are trained on and none validates; the last epoch is tested"
-    digests = {split: digest_of_tensors(part.images, part.labels) for split, part in splits.items()}
-    return classes, splits, [note], digests
+    digests = [digest_of_tensors(split.images, split.labels) for split in splits]
+    identity = Identity("classes", classes, dict(zip(SPLITS, digests, strict=True)))
+    return ImageDataset(name, classes, *splits, *channel_statistics(splits[0]), False, (note,), identity)
 
 
 def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
@@ -124,18 +102,20 @@ def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
 
 
 def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np.ndarray:
-    """Mark `num` of N labelled examples, the same share of each class, those of the lowest random `keys`: bool [N]."""
+    """Mark `num` of N examples, the same share of each class, by the lowest random `keys` of a class: bool [N]."""
     order = np.lexsort((np.asarray(keys), labels))  # class by class, by key within each
-    _, first, count = np.unique(labels[order], return_index=True, return_counts=True)
-    rank = np.arange(len(labels)) - np.repeat(first, count)
-    quantile = (rank + 0.5) / np.repeat(count, count)
-    chosen = np.zeros(len(labels), dtype=bool)
-    chosen[order[np.argsort(quantile, kind="stable")[:num]]] = True
-    return chosen
+    _, counts = np.unique(labels, return_counts=True)
+    quantile = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])  # within the class
+    return np.isin(np.arange(len(labels)), order[np.argsort(quantile, kind="stable")[:num]])
 
 
-def _load_folder(folder: Path, image_size: int, memory_limit: int) -> Parts:
-    classes, files, notes = scan_folder(folder, image_size)
+def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDataset:
+    classes, found, notes = scan_folder(folder, image_size)
+    files = {}
+    for split, images in found.items():
+        paths, labels = zip(*images, strict=True)
+        files[split] = FileImages(paths, torch.tensor(labels), image_size)
+    digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
     height, width = files["train"].size
     num = sum(map(len, files.values()))
     num_bytes = num * 3 * height * width
@@ -148,7 +128,8 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> Parts:
     else:
         splits = {split: part.in_memory(f"{folder.name}: decoding {split}") for split, part in files.items()}
     if not classes:
-        rotations = f"{', '.join(ROTATIONS[:-1])} and {ROTATIONS[-1]}"
-        notes.append(f"{folder}: has no class folders; the search trains on telling rotations by {rotations}")
-    digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
-    return classes, splits, notes, digests
+        notes.append(
+            f"{folder}: has no class folders; the search trains on telling rotations by 0°, 90°, 180° and 270°"
+        )
+    statistics, identity = channel_statistics(splits["train"]), Identity("classes", classes or ROTATIONS, digests)
+    return ImageDataset(folder.name, identity.names, *splits.values(), *statistics, not classes, tuple(notes), identity)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from enas.cnn.augment import all_rotations, augment, normalise, rotate_randomly
+from enas.cnn.augment import augment, normalise, rotate
 from enas.cnn.batches import TrainingImages, evaluation_batches
 from enas.cnn.images import ImageDataset
 from enas.cnn.layout import MEMORY_FORMAT
@@ -47,36 +47,36 @@ class VisionTask(Task):
         self.dataset = dataset
         self.model = model.to(memory_format=MEMORY_FORMAT)
         self.config = config
-        self.seed, self.divisible_batch = seed, config.batch_size
-        self.precision = config.precision
+        self.precision, self.divisible_batch = config.precision, config.batch_size
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
-        turns = 4 if dataset.is_rotation else 1  # all of an image make one minibatch of about the usual size
+        turns = 4 if dataset.is_rotation else 1  # of each image; with all of them a minibatch has about its usual size
         self._images_at_once = self._reward_images = max(1, config.batch_size // turns)
         if config.reward_batch_size:
             self._reward_images = max(1, min(config.reward_batch_size // turns, len(dataset.valid)))
-        self._train = self._endless("train", config.batch_size)
         self.has_validation = len(dataset.valid) > 0
-        self._valid = self._endless("valid", self._reward_images) if self.has_validation else None
-        self.steps_per_epoch = config.shared_max_step or self._train.batches_per_pass
+        sizes = {"train": config.batch_size} | ({"valid": self._reward_images} if self.has_validation else {})
+        self._endless = {
+            split: TrainingImages(self._splits[split], size, seed=seed, name=f"{dataset.name}, {split}")
+            for split, size in sizes.items()
+        }
+        self.steps_per_epoch = config.shared_max_step or self._endless["train"].batches_per_pass
 
     def _rounding(self) -> torch.autocast:
-        """Inside, convolutions and products round their operands as `precision` says."""
+        """Let convolutions and products inside the block round their operands as `precision` says."""
         use(self.precision, self.device)
         dtype = product_dtype(self.precision)
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
-    def _endless(self, split: str, batch_size: int) -> TrainingImages:
-        name = f"{self.dataset.name}, {split}"
-        return TrainingImages(self._splits[split], batch_size, seed=self.seed, name=name)
-
     def shared_loss(self, networks: Sequence[Network]) -> tuple[Tensor, Tensor]:
-        """The mean cross-entropy (nats) of M networks on the next training minibatch, and their mean accuracy on it."""
-        self._train_model(True)
-        images, labels = next(self._train)
+        """Return the mean cross-entropy (nats) and the mean accuracy of M networks on the next training minibatch."""
+        if not self.model.training:  # train() walks all modules, of which a shared model has thousands
+            self.model.train()
+        images, labels = next(self._endless["train"])
         images = augment(images, self._mean, self._std, self.config)
         if self.dataset.is_rotation:
-            images, labels = rotate_randomly(images)
+            labels = torch.randint(4, (len(images),), device=images.device)
+            images = rotate(images, labels)
         if self.divided == BATCH:
             images, labels = self.ranks.part(-4).of(images), self.ranks.part(-1).of(labels)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
@@ -89,25 +89,24 @@ class VisionTask(Task):
         return torch.stack(losses).mean(), torch.stack(accuracies).mean()
 
     def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy in nats of `labels` [B], and the logits [B, C], of images [B, 3, H, W]."""
+        """Return the mean cross-entropy in nats of `labels` [B], and the logits [B, C], of images [B, 3, H, W]."""
         logits = at_least_float32(self.logits(images, network))
         return nn.functional.cross_entropy(logits, labels), logits
 
     def logits(self, images: Tensor, network: Network) -> Tensor:
-        """Logits [B, C] of images [B, 3, H, W]."""
+        """Return the logits [B, C] of images [B, 3, H, W]."""
         return self.model(images, network)
 
     @property
     def rank_metric(self) -> Metric:
-        """What rewards are and `rank` measures."""
+        """The metric of `rewards` and `rank`."""
         return LOG_LIKELIHOOD if self.config.cnn_reward == "log_likelihood" else ACCURACY
 
     @torch.no_grad()
     def rewards(self, networks: Sequence[Network]) -> Tensor:
-        """`rank_metric` of each of M networks on the next validation minibatch, ω in evaluation mode: [M]."""
-        self._train_model(False)
-        images, labels = self._examples(*next(self._valid))
-        return self._totals(networks, images, labels, self.rank_metric) / len(labels)
+        """Measure `rank_metric` of each of M networks on the next validation minibatch, ω in evaluation mode: [M]."""
+        total, count = self._totals(networks, next(self._endless["valid"]), self.rank_metric)
+        return total / count
 
     def rank(self, networks: Sequence[Network], max_batches: int | None = None) -> list[float]:
         """As `Task.rank`, on minibatches of the size that rewards are measured on."""
@@ -121,54 +120,45 @@ class VisionTask(Task):
     def _means(
         self, networks: Sequence[Network], split: str, metric: Metric, num_images: int, max_batches: int | None
     ) -> list[float]:
-        """The metric of each network, over minibatches of about `num_images`."""
-        self._train_model(False)
+        """Return the metric of each network, over minibatches of about `num_images`."""
         total, count = torch.zeros(len(networks), device=self.device), 0
         for batch in islice(evaluation_batches(self._splits[split], num_images), max_batches):
-            images, labels = self._examples(*batch)
-            total += self._totals(networks, images, labels, metric)
-            count += len(labels)
+            totals, examples = self._totals(networks, batch, metric)
+            total += totals
+            count += examples
         return (total.double() / count).tolist()
 
-    def _examples(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """A minibatch as evaluations see it: normalised, and where there are no labels, in all four rotations."""
-        images = normalise(images, self._mean, self._std)
+    def _totals(self, networks: Sequence[Network], batch: tuple[Tensor, Tensor], metric: Metric) -> tuple[Tensor, int]:
+        """Sum the metric of each of M networks over a minibatch: [M], and its number of examples, all rotations."""
+        if self.model.training:
+            self.model.eval()
+        images, labels = normalise(batch[0], self._mean, self._std), batch[1]
         if self.dataset.is_rotation:
-            images, labels = all_rotations(images)
-        return images.contiguous(memory_format=MEMORY_FORMAT), labels
-
-    def _train_model(self, mode: bool) -> None:
-        # train() walks all modules, of which a shared model has thousands.
-        if self.model.training != mode:
-            self.model.train(mode)
-
-    def _totals(self, networks: Sequence[Network], images: Tensor, labels: Tensor, metric: Metric) -> Tensor:
+            labels = torch.arange(4, device=images.device).repeat(len(images))
+            images = rotate(images.repeat_interleave(4, dim=0), labels)
+        images = images.contiguous(memory_format=MEMORY_FORMAT)
         total = _log_likelihood if metric is LOG_LIKELIHOOD else _correct
         with self._rounding(), self.model.remembering():
             logits = [at_least_float32(self.logits(images, network)) for network in networks]
-        return torch.stack([total(each, labels) for each in logits])  # [M]
+        return torch.stack([total(each, labels) for each in logits]), len(labels)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "train": {"cursor": self._train.cursor},
-            "valid": {"cursor": self._valid.cursor} if self._valid else None,
-        }
+        cursors = {split: {"cursor": images.cursor} for split, images in self._endless.items()}
+        return {"model": self.model.state_dict(), "valid": None, **cursors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self._train.go_to(state["train"]["cursor"])
-        if self._valid:
-            self._valid.go_to(state["valid"]["cursor"])
+        for split, images in self._endless.items():
+            images.go_to(state[split]["cursor"])
 
 
 class ScratchVisionTask(VisionTask):
-    """One network from scratch: model(images) gives logits, and model.loss(images, labels, progress) the loss with
-    that of an auxiliary head, and the logits; `progress` is the share of training done.
+    """One network from scratch: model(images) gives logits, and model.loss(images, labels, progress) gives the loss,
+    an auxiliary head's included, and the logits; `progress` is the share of training done.
     """
 
     def loss_and_logits(self, images: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-        progress = self._train.cursor / (self.config.max_epoch * self.steps_per_epoch)
+        progress = self._endless["train"].cursor / (self.config.max_epoch * self.steps_per_epoch)
         return self.model.loss(images, labels, min(1.0, progress))
 
     def logits(self, images: Tensor, network: Network) -> Tensor:
@@ -176,10 +166,10 @@ class ScratchVisionTask(VisionTask):
 
 
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many of [B, C] logits are highest at their label: a float32 scalar."""
+    """Count how many of [B, C] logits are highest at their label: a float32 scalar."""
     return (logits.argmax(1) == labels).sum().float()
 
 
 def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """The summed log-likelihood of labels [B] by logits [B, C], in nats: a scalar."""
+    """Sum the log-likelihood of labels [B] by logits [B, C], in nats: a scalar."""
     return -nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -5,9 +5,6 @@ Text is written as `{train,valid,test}.txt` and images as `{train,valid,test}/CL
 whole or not at all, with the same bytes whenever the seed (for `pydoc`: the version of Python) is the same.
 """
 
-from __future__ import annotations
-
-import io
 import itertools
 import random
 import re
@@ -18,17 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from enas.data.dataset_folder import SPLITS, new_folder
 from enas.data.shapes import SHAPES, render_shapes
-from enas.errors import NotFoundError, UserError, refusing
-from enas.files import atomic_folder
-
-SPLITS = ("train", "valid", "test")
+from enas.errors import NotFoundError, UserError
 
 # --- markov: a language whose entropy rate is known -------------------------------------------------------------------
 
 MARKOV_WORDS = 100
-MARKOV_TOKENS = 400_000
-
 _NUM_TOPICS = 3
 _SYLLABLES = ["".join(pair) for pair in itertools.product("bdfgklmnprstvz", "aeiou")]
 
@@ -47,9 +40,9 @@ class MarkovLanguage:
     next_state: np.ndarray  # int [S, W], the state that the word leads to; state 0 begins every sentence
 
     def stationary(self) -> np.ndarray:
-        """Share of the text's tokens that are drawn in each state, float64 [S]."""
-        # Every sentence starts in state 0, so the shares are those of the expected visits within one sentence,
-        # which solve: visits = [state 0] + visits · (transitions inside the sentence).
+        """Return the share of the text's tokens that are drawn in each state, float64 [S]."""
+        # Every sentence starts in state 0, so the expected visits within one sentence give the shares. They solve
+        # visits = [state 0] + visits · (transitions inside the sentence).
         start = np.eye(len(self.probabilities))
         inside = np.zeros_like(start)
         np.add.at(inside, (np.arange(len(start))[:, None], self.next_state[:, :-1]), self.probabilities[:, :-1])
@@ -57,7 +50,7 @@ class MarkovLanguage:
         return visits / visits.sum()
 
     def entropy_rate(self) -> float:
-        """Entropy of the next token given all before it, in nats; its exp is the lowest perplexity to reach."""
+        """Return the entropy of the next token given all before it, in nats; its exp is the lowest perplexity."""
         p = self.probabilities
         row_entropy = -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(axis=1)  # [S]
         return float(self.stationary() @ row_entropy)
@@ -76,17 +69,16 @@ class MarkovLanguage:
 
 
 def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLanguage:
-    """The language of `seed`, with `num_words` words besides `<eos>`: see MarkovLanguage.
+    """Return the language of `seed`, with `num_words` words besides `<eos>`: see MarkovLanguage.
 
-    Every fifth word names a topic, and every third lets the topic choose its successors. A state has 4 to 16 of them,
-    with probabilities in proportion to 1, 1/2, 1/3, ..., and ends the sentence with probability 0.02 to 0.18.
+    Every fifth word names a topic, and every third lets the topic choose its successors. A state has 4 to 16
+    successors, in proportion to 1, 1/2, 1/3, …, and ends the sentence with probability 0.02 to 0.18.
     """
     if not 2 <= num_words <= len(_SYLLABLES) ** 2:
         raise UserError(f"num_words is {num_words}; it must be between 2 and {len(_SYLLABLES) ** 2}")
     rng = random.Random(f"language {seed}")
     spellings = rng.sample(["".join(pair) for pair in itertools.product(_SYLLABLES, repeat=2)], num_words)
-    end = num_words
-    states = [(0, end)] + [(topic, word) for word in range(num_words) for topic in range(_NUM_TOPICS)]
+    states = [(0, num_words)] + [(topic, word) for word in range(num_words) for topic in range(_NUM_TOPICS)]
     index = {state: i for i, state in enumerate(states)}
 
     probabilities = np.zeros((len(states), num_words + 1))
@@ -94,7 +86,10 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
     for i, (topic, word) in enumerate(states):
         # The states of one word are adjacent; unless the word listens to the topic, they share the first's row.
         if topic == 0 or word % 3 == 1:
-            probabilities[i] = _successor_row(rng, num_words, may_end=word != end)
+            probabilities[i, -1] = rng.uniform(0.02, 0.18) if i > 0 else 0.0  # no sentence is empty
+            successors = rng.sample(range(num_words), min(rng.randint(4, 16), num_words))
+            weights = 1 / np.arange(1, len(successors) + 1)
+            probabilities[i, successors] = (1 - probabilities[i, -1]) * weights / weights.sum()
         else:
             probabilities[i] = probabilities[i - 1]
         for successor in range(num_words):
@@ -103,19 +98,7 @@ def markov_language(*, seed: int = 0, num_words: int = MARKOV_WORDS) -> MarkovLa
     return MarkovLanguage((*spellings, "<eos>"), probabilities, next_state)
 
 
-def _successor_row(rng: random.Random, num_words: int, *, may_end: bool) -> np.ndarray:
-    end_probability = rng.uniform(0.02, 0.18) if may_end else 0.0
-    successors = rng.sample(range(num_words), min(rng.randint(4, 16), num_words))
-    weights = 1 / np.arange(1, len(successors) + 1)
-    row = np.zeros(num_words + 1)
-    row[successors] = (1 - end_probability) * weights / weights.sum()
-    row[num_words] = end_probability
-    return row
-
-
-def make_markov(
-    folder: str | Path, *, seed: int = 0, num_tokens: int = MARKOV_TOKENS, num_words: int = MARKOV_WORDS
-) -> None:
+def make_markov(folder: str | Path, *, seed: int = 0, num_tokens: int = 400_000, num_words: int = MARKOV_WORDS) -> None:
     """Write text of `markov_language(seed, num_words)` into `folder`: `num_tokens` for training, a tenth to validate
     and a tenth to test, each rounded up to a whole sentence. UserError for an impossible size, or a folder in use.
     """
@@ -129,8 +112,6 @@ def make_markov(
 
 # --- pydoc: prose from the language reference that CPython ships ------------------------------------------------------
 
-_CODE = "<code>"
-
 _BULLET = re.compile(r"^(?:\*|\d+\.|\[\d+\]|\(\d+\)) +")
 _LITERAL = re.compile(r'"{3}|"{2,}[^"\s]*"{2,}|"[^"]*"')
 _NAMES = re.compile(r"[A-Za-z_][\w.]*(?: [A-Za-z_]+)*")
@@ -138,7 +119,7 @@ _PROSE_END = re.compile(r"[.:;!?][)'\]\[\d\s]*$")
 _PROSE_WORD = re.compile(r"[(*'“‘]*(?:<code>|[A-Za-z_][\w.'’/-]*|\d[\d.]*)[.,:;!?)*'”’]*|[–—]|\[\d+\]")
 _SENTENCE_GAP = re.compile(r"(?<=[.!?:;])[)\]]*\s+(?=[(\"'“*]*(?:[A-Z_]|<code>))")
 _WORD = re.compile(r"<code>|(?:e\.g|i\.e|etc)\.|\w+(?:[-.']\w+)*")
-_CLITIC = re.compile(r"(?=n't$)|(?='(?:s|re|ve|ll|d|m)$)")
+_CLITIC = re.compile(r"(?=n't$)|(?='(?:s|re|ve|ll|d|m)$)|(?<=^can)(?=not$)")
 _NUMBER = re.compile(r"\d[\w.]*$|\d+(?=-)")
 
 
@@ -158,12 +139,12 @@ def make_pydoc(folder: str | Path) -> None:
 
 
 def _unique_sentences(topics: dict[str, str]) -> list[list[str]]:
-    """The sentences of each topic; one that several topics share is left to the shortest of them."""
+    """Return the sentences of each topic; the shortest topic keeps a sentence that several topics share."""
     seen: set[str] = set()
     unique = []
     # The long topics include many of the short ones, word for word.
     for topic in sorted(topics, key=lambda topic: (len(topics[topic]), topic)):
-        sentences = dict.fromkeys(sentence for text in _paragraphs(topics[topic]) for sentence in _sentences(text))
+        sentences = dict.fromkeys(_sentences(topics[topic]))
         unique.append([sentence for sentence in sentences if sentence not in seen])
         seen.update(sentences)
     return unique
@@ -181,27 +162,27 @@ def _split_topics(topics: list[list[str]]) -> dict[str, list[str]]:
     return splits
 
 
-def _paragraphs(topic: str) -> Iterator[str]:
-    """The paragraphs of prose, each on one line, its quoted code replaced; all other blocks are left out."""
+def _sentences(topic: str) -> Iterator[str]:
+    """Yield the sentences of three words or more in paragraphs of prose, their words set apart by single spaces."""
     for block in re.split(r"\n\s*\n", topic):
         lines = block.strip("\n").split("\n")
-        text = " ".join(line.strip() for line in _without_term(lines))
+        outer, inner, *_ = (len(line) - len(line.lstrip()) for line in (*lines, ""))
+        has_term = outer < inner and not _BULLET.match(lines[0].lstrip())  # a term that the indented lines define
+        text = " ".join(line.strip() for line in lines[has_term:])
         text = re.sub(r"(?<=\w-) (?=\w)", "", text)  # "double-" at the end of a line, "quoted" on the next
         text = _LITERAL.sub(_replace_literal, _BULLET.sub("", text))
-        if _is_prose(text):
-            yield text
-
-
-def _without_term(lines: list[str]) -> list[str]:
-    """The lines of a block, without the first if it is the term that those indented below it define."""
-    outer, inner, *_ = (len(line) - len(line.lstrip()) for line in (*lines, ""))
-    return lines[1:] if outer < inner and not _BULLET.match(lines[0].lstrip()) else lines
+        for sentence in _SENTENCE_GAP.split(text) if _is_prose(text) else ():
+            words = _WORD.findall(sentence.replace("’", "'").lower())
+            words = [_NUMBER.sub("N", word) if word[0].isdigit() else word for word in words]
+            words = [part for word in words for part in _CLITIC.split(word)]
+            if len(words) >= 3:
+                yield " ".join(words)
 
 
 def _replace_literal(match: re.Match[str]) -> str:
-    """Quoted names, such as "None" or "dict.get()", are words of the sentence; any other code is one placeholder."""
+    """Keep quoted names, such as "None" or "dict.get()", as words; put one placeholder for any other code."""
     literal = match.group().strip("\"'").removesuffix("()")
-    return literal if _NAMES.fullmatch(literal) else _CODE
+    return literal if _NAMES.fullmatch(literal) else "<code>"
 
 
 def _is_prose(text: str) -> bool:
@@ -209,20 +190,6 @@ def _is_prose(text: str) -> bool:
     if len(words) < 4 or ">>>" in text or not _PROSE_END.search(text):
         return False
     return sum(_PROSE_WORD.fullmatch(word) is not None for word in words) >= 0.8 * len(words)
-
-
-def _sentences(paragraph: str) -> Iterator[str]:
-    """The sentences of three words or more, their words set apart by single spaces."""
-    for sentence in _SENTENCE_GAP.split(paragraph):
-        words = [part for word in _WORD.findall(sentence.replace("’", "'").lower()) for part in _treebank_words(word)]
-        if len(words) >= 3:
-            yield " ".join(words)
-
-
-def _treebank_words(word: str) -> list[str]:
-    if word == "cannot":
-        return ["can", "not"]
-    return _CLITIC.split(_NUMBER.sub("N", word) if word[0].isdigit() else word)
 
 
 # --- shapes: images of ten classes ------------------------------------------------------------------------------------
@@ -234,16 +201,15 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
     """Write `num_images` PNG pictures of `enas.data.shapes` a split, equally many of each class, into
     `folder/SPLIT/CLASS`; UserError for fewer images than classes, or a folder in use.
     """
-    files: dict[str, bytes] = {}
-    for number, split in enumerate(SPLITS):
-        per_class = num_images[split] // len(SHAPES)
-        if per_class < 1:
-            raise UserError(f"num_images is {num_images[split]} for {split}; it must be at least {len(SHAPES)}")
-        for label, name in enumerate(SHAPES):
-            for i, image in enumerate(render_shapes(name, per_class, seed=(seed, number, label))):
-                Image.fromarray(image).save(stream := io.BytesIO(), format="PNG")
-                files[f"{split}/{name}/{i:04}.png"] = stream.getvalue()
-    _write_files(Path(folder), files)
+    if (fewest := min(num_images[split] for split in SPLITS)) < len(SHAPES):
+        raise UserError(f"num_images has a split of {fewest}; it must be at least {len(SHAPES)}")
+    with new_folder(Path(folder)) as made:
+        for number, split in enumerate(SPLITS):
+            for label, name in enumerate(SHAPES):
+                (made / split / name).mkdir(parents=True)
+                images = render_shapes(name, num_images[split] // len(SHAPES), seed=(seed, number, label))
+                for i, image in enumerate(images):
+                    Image.fromarray(image).save(made / split / name / f"{i:04}.png")
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {"pydoc": make_pydoc, "markov": make_markov}
@@ -251,17 +217,6 @@ IMAGE_MAKERS: dict[str, Callable[[Path], None]] = {"shapes": make_shapes}
 
 
 def _write_corpus(folder: Path, splits: dict[str, list[str]]) -> None:
-    _write_files(folder, {f"{split}.txt": ("\n".join(lines) + "\n").encode() for split, lines in splits.items()})
-
-
-def _write_files(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files, named by their paths within `folder`, so that the folder appears only when it is complete."""
-    # Another process may have made the folder in the meantime: its bytes are then the same.
-    taken = f"{folder}: exists already, with other content; remove it first"
-    with (
-        refusing(lambda error: f"{folder}: cannot be made ({error.strerror}); choose a data folder to write to"),
-        atomic_folder(folder, taken=taken) as made,
-    ):
-        for name, content in files.items():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            (made / name).write_bytes(content)
+    with new_folder(folder) as made:
+        for split, lines in splits.items():
+            (made / f"{split}.txt").write_bytes(("\n".join(lines) + "\n").encode())

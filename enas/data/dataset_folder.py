@@ -1,46 +1,63 @@
 """The folder of a dataset; built-in datasets are made on first use."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from enas.data.download import hint
-from enas.errors import NotFoundError, UserError, did_you_mean
+from enas.errors import NotFoundError, UserError, did_you_mean, refusing
+from enas.files import atomic_folder
+
+SPLITS = ("train", "valid", "test")
+RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content
 
 
 def check_plain(name: str, data_dir: Path) -> None:
-    """Raise UserError where the name of a dataset could lead out of `data_dir`."""
+    """Raise UserError if the name of a dataset could lead out of `data_dir`."""
     is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
     if not name or not is_plain:
         raise UserError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
 
 
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill inside the block, which becomes `folder`, whole or not at all.
+
+    UserError when nothing can be written there, or when `folder` holds other data; the same data stay as they are.
+    """
+    taken = f"{folder}: exists and holds other data; remove it, or give the dataset another name"
+    with (
+        refusing(lambda error: f"{folder}: cannot be written ({error.strerror}); choose another data_dir"),
+        atomic_folder(folder, taken=taken) as made,
+    ):
+        yield made
+
+
 @dataclass(frozen=True)
 class Kind:
-    """Texts, or images: which datasets there are, and what their folders look like."""
+    """Texts, or images: which datasets there are, and how their folders look."""
 
-    layout: str  # the folder of such a dataset, in words
-    own: str  # what to put into that folder for a dataset of one's own
+    own: str  # what to put into the folder of a dataset of one's own
     example: str  # a path that every such folder has
     downloads: Collection[str]  # the datasets that can be fetched
     makers: Mapping[str, Callable[[Path], object]]  # of the built-in datasets
     others: Mapping[str, str] = field(default_factory=dict)  # datasets of the other kind -> what to do about it
 
     def find(self, name: str, data_dir: Path) -> Path:
-        """Find the folder `data_dir/name`, or make it where the dataset is a built-in one; UserError for neither."""
+        """Find the folder `data_dir/name`; a built-in dataset is made there. UserError for any other missing one."""
         check_plain(name, data_dir)
         folder = data_dir / name
         if folder.is_dir():
             return folder
-        if folder.exists():
-            raise UserError(f"{folder}: is a file; {self.layout}")
-        if name not in self.makers:
-            raise NotFoundError(f"{folder}: no such dataset{self.how_to_get(name, data_dir)}")
+        if folder.exists() or name not in self.makers:
+            found = ", but a file" if folder.exists() else ""
+            raise NotFoundError(f"{folder}: no such dataset{found}{self.how_to_get(name, data_dir)}")
         self.makers[name](folder)
         return folder
 
     def how_to_get(self, name: str, data_dir: Path) -> str:
-        """The end of a message about what is missing."""
+        """Say how to get what is missing, as the end of a message."""
         if name in self.others:
             return f"; {self.others[name]}"
         if name in self.downloads:
@@ -52,6 +69,3 @@ class Kind:
         near = did_you_mean(name, {*self.downloads, *self.makers, *there} - {name})
         advice = f"{self.own} into {data_dir / name}"
         return f"{near} ({advice})" if near else f"; {advice}"
-
-
-RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content

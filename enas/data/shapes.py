@@ -1,7 +1,7 @@
 """`shapes`: rendered images of ten plane figures that differ only in form.
 
-Every figure covers the same area before it is scaled, and its place, size, angle and colours, those of the background
-and the noise are drawn alike for all classes; so colour says nothing of the class.
+Every figure covers the same area before it is scaled. Its place, size, angle and colours, the background and the noise
+are drawn alike for all classes, so that colour says nothing of the class.
 """
 
 from collections.abc import Callable
@@ -18,42 +18,31 @@ MIN_CONTRAST = 0.35  # how much brighter, in the unit interval, the figure is th
 NOISE = (0.0, 0.06)  # standard deviation
 
 
-def _arrow(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    is_head = (y > 0.1) & (abs(x) < 0.8 / 0.9 * (1 - y))
-    is_shaft = (y <= 0.1) & (y > -1) & (abs(x) < 0.28)
-    return is_head | is_shaft
-
-
 def _sides(x: np.ndarray, y: np.ndarray, num: int, distance: float) -> np.ndarray:
-    """Of `num` lines around the middle, at equal angles and `distance`, how many have a point on their inner side."""
+    """Count, for each point, how many of `num` lines at equal angles and `distance` have it on the middle's side."""
     angles = 2 * np.pi * (np.arange(num) + 0.5) / num
     sides = [x * float(np.sin(angle)) + y * float(np.cos(angle)) < distance for angle in angles]
     return np.asarray(np.sum(sides, axis=0, dtype=np.int8))
 
 
-def _regular(x: np.ndarray, y: np.ndarray, num: int) -> np.ndarray:
-    """A regular polygon with `num` corners at distance 1."""
-    return _sides(x, y, num, np.cos(np.pi / num)) == num
-
-
-# Each says which points (x, y) belong to the figure; none reaches further than 1 from the middle, or little further.
+# Each function says which points (x, y) belong to the figure. No figure reaches much further than 1 from the middle.
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "arrow": _arrow,
+    "arrow": lambda x, y: np.where(y > 0.1, abs(x) < 0.8 / 0.9 * (1 - y), (y > -1) & (abs(x) < 0.28)),  # head or shaft
     "circle": lambda x, y: np.hypot(x, y) < 1,
     "crescent": lambda x, y: (np.hypot(x, y) < 1) & (np.hypot(x - 0.45, y) > 0.8),
     "cross": lambda x, y: (np.minimum(abs(x), abs(y)) < 0.3) & (np.maximum(abs(x), abs(y)) < 0.95),
     "heart": lambda x, y: (x**2 + (1.25 * (y + 0.1) - np.sqrt(abs(x))) ** 2) < 0.8,
     "ring": lambda x, y: (np.hypot(x, y) < 1) & (np.hypot(x, y) > 0.58),
     "semicircle": lambda x, y: (np.hypot(x, y + 0.42) < 1) & (y > -0.42),
-    "square": lambda x, y: _regular(x, y, 4),
+    "square": lambda x, y: _sides(x, y, 4, np.cos(np.pi / 4)) == 4,  # corners at distance 1
     "star": lambda x, y: _sides(x, y, 5, np.cos(2 * np.pi / 5)) >= 4,  # each point lies beyond one of five lines
-    "triangle": lambda x, y: _regular(x, y, 3),
+    "triangle": lambda x, y: _sides(x, y, 3, np.cos(np.pi / 3)) == 3,
 }
 
 
 def render_shapes(name: str, num: int, *, seed: int | tuple[int, ...]) -> np.ndarray:
-    """`num` images of the figure `name`, one of `SHAPES`: uint8 [num, 32, 32, 3]."""
-    # Unlike its successor's, this generator's numbers are the same in every version of NumPy.
+    """Render `num` images of the figure `name`, one of `SHAPES`: uint8 [num, 32, 32, 3]."""
+    # The numbers of this old generator are the same in every version of NumPy.
     rng = np.random.RandomState(seed)
     figure = SHAPES[name]
     unit_area = _unit_area(figure)
@@ -66,13 +55,17 @@ def _render(figure: Callable[..., Any], unit_area: float, rng: np.random.RandomS
     centre = SIDE / 2 + rng.uniform(-free, free, 2)
     colour, start, end = _colours(rng)
     cover = _cover(figure, centre, scale, rng.uniform(-LARGEST_TURN, LARGEST_TURN))[..., None]  # [32, 32, 1]
-    image = cover * colour + (1 - cover) * _gradient(start, end, rng.uniform(0, 2 * np.pi))
+    angle = rng.uniform(0, 2 * np.pi)  # the direction in which the background goes from one colour to the other
+    position = (np.arange(SIDE) + 0.5) / SIDE - 0.5
+    along = position[None, :] * np.cos(angle) + position[:, None] * np.sin(angle)  # within ±√½
+    share = (0.5 + along / np.sqrt(2))[..., None]  # [32, 32, 1]
+    image = cover * colour + (1 - cover) * ((1 - share) * start + share * end)
     image += rng.uniform(*NOISE) * rng.standard_normal(image.shape)
     return np.rint(255 * image.clip(0, 1)).astype(np.uint8)
 
 
 def _cover(figure: Callable[..., Any], centre: np.ndarray, scale: float, angle: float) -> np.ndarray:
-    """The share of each pixel that the figure covers: [32, 32]."""
+    """Return the share of each pixel that the figure covers: [32, 32]."""
     position = (np.arange(SIDE * SUPERSAMPLING, dtype=np.float32) + 0.5) / SUPERSAMPLING  # of samples, in pixels: [128]
     # Python floats, unlike NumPy's, leave the samples in float32, which is twice as fast.
     scale, cos, sin = float(scale), float(np.cos(angle)), float(np.sin(angle))
@@ -81,16 +74,8 @@ def _cover(figure: Callable[..., Any], centre: np.ndarray, scale: float, angle: 
     return inside.reshape(SIDE, SUPERSAMPLING, SIDE, SUPERSAMPLING).mean(axis=(1, 3))
 
 
-def _gradient(start: np.ndarray, end: np.ndarray, angle: float) -> np.ndarray:
-    """A background that goes from one colour to another in some direction: [32, 32, 3]."""
-    position = (np.arange(SIDE) + 0.5) / SIDE - 0.5
-    along = position[None, :] * np.cos(angle) + position[:, None] * np.sin(angle)  # within ±√½
-    share = (0.5 + along / np.sqrt(2))[..., None]
-    return (1 - share) * start + share * end
-
-
 def _colours(rng: np.random.RandomState) -> np.ndarray:
-    """The colour of the figure and two of the background, each darker than the first by enough: [3, 3]."""
+    """Draw the colour of the figure, and two colours of the background that are darker by enough: [3, 3]."""
     while True:
         colours = rng.uniform(0, 1, (3, 3))
         if colours[0].mean() - colours[1:].mean(axis=1).max() >= MIN_CONTRAST:
@@ -98,7 +83,7 @@ def _colours(rng: np.random.RandomState) -> np.ndarray:
 
 
 def _unit_area(figure: Callable[..., Any]) -> float:
-    """The area of the unscaled figure, counted on a fine grid."""
+    """Count the area of the unscaled figure on a fine grid."""
     position = (np.arange(512) + 0.5) / 512 * 2.4 - 1.2
     x, y = np.broadcast_arrays(position[None, :], position[:, None])
     return float(figure(x, y).mean() * 2.4**2)

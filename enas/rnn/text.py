@@ -22,7 +22,6 @@ from enas.data.identity import Identity, digest_of_tensors
 from enas.errors import NotFoundError, UserError, refusing
 
 TEXTS = Kind(
-    layout="a text dataset is a folder with train.txt, valid.txt and test.txt",
     own="for text of your own, put train.txt, valid.txt and test.txt",
     example="train.txt",
     downloads=[name for name, dataset in CATALOGUE.items() if dataset.files[0].installed == "train.txt"],

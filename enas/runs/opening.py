@@ -241,7 +241,7 @@ def _tried(config: Config, task: Task, controller: Controller[Any], ranks: Ranks
 
 def _new_folder(config: Config, data: Any) -> Path:
     folder = make_run_folder(config)
-    write_json(folder / IDENTITY, identity_of(data).to_dict())
+    write_json(folder / IDENTITY, vars(identity_of(data)))
     mark_launch(folder)
     return folder
 

@@ -148,7 +148,7 @@ class Study:
         if folder is not None:
             check_same_data(folder, self.config.dataset, identity_of(data))
         self.task, self.cost = None, cost_of(self.config, data) or (lambda variant: None)
-        self.origin = {"data": identity_of(data).digests}
+        self.origin = {"data": identity_of(data).splits}
 
     def score(self, variant: Editable) -> dict[str, float]:
         """Return the scores of a variant by their `keys`."""
