@@ -48,11 +48,8 @@ class Shape(NamedTuple):
 class CellGraph:
     """M cells of N nodes over T steps, in memory that stays where it is.
 
-    Args:
-        shape: the sizes.
-        pointwise: the module with the kernels between the products: `enas.rnn.fast.triton`, or another.
-
     Attributes:
+        pointwise: the module with the kernels between the products: `enas.rnn.fast.triton`, or another.
         version: how many sequences have run; the backward pass belongs to the last one.
         parents: index of the vector that a node reads, [N, M]: 0 is the state before the step, and j + 1 node j.
         codes, shares: each node's activation by its number in `CODES`, and its share of its cell's output, [N, M].
