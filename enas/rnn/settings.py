@@ -91,10 +91,7 @@ class LanguageModelConfig(PrecisionConfig):
     shared_dropout: float = setting(0.4, "locked dropout on the output", at_least=0, below=1)
     shared_wdrop: float = setting(0.5, "DropConnect on the state's weights of node 0", at_least=0, below=1)
     shared_init_range: float = setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid", at_least=0)
-    shared_plain_start: bool = setting(
-        False,
-        "as enas_lm: no factor √shared_embed on embeddings; the decoder's bias starts at 0, not at log frequencies",
-    )
+    shared_plain_start: bool = setting(False, "as enas_lm: no √shared_embed on embeddings, decoder bias starts at 0")
 
     def check(self) -> None:
         if self.tie_weights and self.shared_embed != self.shared_hid:

@@ -1,7 +1,4 @@
-"""Language modelling as a `Task`.
-
-Shapes: T steps, M architectures, B batch, H hidden.
-"""
+"""Language modelling as a `Task`."""
 
 import itertools
 import math
@@ -129,6 +126,6 @@ class LanguageTask(Task):
         self.model.load_state_dict(state["model"])
         self._train.cursor, self._valid.cursor = state["train"]["cursor"], state["valid"]["cursor"]
         self._state = None
-        # Another number of processes may not divide the states.
+        # A run may go on in a number of processes that does not divide its states.
         if state["state"] is not None and state["state"].shape[self.divided] % self.ranks.size == 0:
             self._state = self.ranks.part(self.divided).of(state["state"])

@@ -228,13 +228,12 @@ def graph_sequence(
 ) -> Tensor:
     """Return the same as `cell_sequence` by the graph of this shape, which is recorded at its first use.
 
+    The backward pass raises RuntimeError if another sequence of the same shape ran in between.
+
     Args:
         products: type of the operands of products; None is the type of the arguments.
         largest: nodes that a cell can have; 0 means as many as in `plan`.
         pointwise: as for `CellGraph`; None is `enas.rnn.fast.triton`.
-
-    Raises:
-        RuntimeError: in the backward pass, if another sequence of the same shape ran in between.
     """
     operands = (projected, state, w_state, *edges)
     steps = math.ceil(len(projected) / STEPS_MULTIPLE) * STEPS_MULTIPLE
