@@ -60,7 +60,7 @@ MUTATIONS = [
     Mutation("the state carries a graph", "rnn.task LanguageTask.shared_loss",
              "output.last.detach()", "output.last", "language_task"),
     Mutation("rewards with dropout on", "rnn.task LanguageTask.rewards",
-             "self.model.eval()", "self.model.train()", "language_task"),
+             "self._begin(training=False)", "self._begin(training=True)", "language_task"),
     Mutation("targets are the inputs", "rnn.text TrainingBatches.__next__", "_a[1:]", "_a[:-1]", "text"),
     Mutation("padding counts", "rnn.language_model LanguageModel.score",
              "_a * mask.unsqueeze(1)", "_a", "shared_rnn language_task"),

@@ -10,7 +10,7 @@ from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
 from enas.rnn.export import functions
 from enas.rnn.language_model import SequenceOutput
-from enas.rnn.shared import SharedRNN, edge_name
+from enas.rnn.shared import SharedRNN
 
 
 class ReferenceRNN(SharedRNN):
@@ -18,7 +18,7 @@ class ReferenceRNN(SharedRNN):
 
     def run_cells(self, embedded: Tensor, architectures: Sequence[RNNCell], state: Tensor) -> tuple[Tensor, Tensor]:
         (cell,) = architectures
-        edges = {edge: self.edges[edge_name(*edge)] for edge in cell.edges}
+        edges = {edge: self.edge(*edge) for edge in cell.edges}
         projected, bound = embedded @ self.w_input, self.config.shared_norm_bound
         nodes = rnn_reference.Nodes.of(cell.to_dict(), functions(cell))
         states = rnn_reference.sequence(nodes, projected, state[0], self.w_state, edges, bound)

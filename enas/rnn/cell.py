@@ -123,7 +123,6 @@ class RNNCell(Cell):
         return {"previous": tuple(parent if label == node else label for label in rest)}
 
 
-MIN_BLOCKS = 3  # nodes of the smallest cell of a FlexibleRNNSpace
 SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2}  # the node that a hardcoded one reads
 
 
@@ -156,9 +155,9 @@ class RNNSpace(NamedSpace[RNNCell]):
 class FlexibleRNNSpace(RNNSpace):
     """Cells of 3 … `num_blocks` nodes: the number of nodes first (choice k is k+1 nodes), then as in `RNNSpace`."""
 
-    smallest = MIN_BLOCKS
+    smallest = 3
     smallest_for = " for train_type flexible"
-    first_allowed = MIN_BLOCKS - 1
+    first_allowed = smallest - 1
 
     @property
     def choices(self) -> list[list[str]]:

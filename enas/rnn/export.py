@@ -10,7 +10,6 @@ from enas.errors import UserError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.lstm import LSTMBaseline
-from enas.rnn.shared import edge_name
 from enas.search.problem import Exported
 from enas.settings import ConfigLike
 
@@ -51,7 +50,7 @@ def functions(cell: RNNCell) -> dict[str, str]:
 def weights(cell: RNNCell, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return an exported `Cell`'s weights by name, from a model's; UserError if the model has no such edge."""
     names = {"w_input": "w_input", "w_state": "w_state"}
-    names |= {f"w_{previous}_{node}": f"edges.{edge_name(previous, node)}" for previous, node in cell.edges}
+    names |= {f"w_{previous}_{node}": f"edges.{previous}_{node}" for previous, node in cell.edges}
     missing = [name for name in names.values() if name not in found]
     if missing:
         raise UserError(f"the run has no weights {', '.join(missing)}; the cell is not one of its search space")

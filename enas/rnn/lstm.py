@@ -1,7 +1,4 @@
-"""A plain LSTM language model: the baseline for a discovered cell at the same number of parameters.
-
-Shapes: T steps, B batch, E embedding, H hidden, V vocabulary. M, the number of architectures, is 1.
-"""
+"""A plain LSTM language model: the baseline for a discovered cell at the same number of parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -12,7 +12,6 @@ from enas.pictures.drawing import write_graph
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
 from enas.rnn.drawing import cell_graph
 from enas.rnn.export import exported
-from enas.rnn.language_model import LanguageModel
 from enas.rnn.lstm import LSTMBaseline, LSTMModel
 from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, RNNControllerConfig, SharedRNNConfig, TextConfig
 from enas.rnn.shared import SharedRNN
@@ -50,7 +49,6 @@ def _task(
     config: ConfigLike, corpus: Corpus, alone: RNNCell | LSTMBaseline | None, device: torch.device
 ) -> LanguageTask:
     """Make the task with the shared model, or with the model of one architecture `alone`, from scratch."""
-    model: LanguageModel
     vocab_size, shared = len(corpus.vocabulary), config[SharedRNNConfig]
     if alone is None:
         model = SharedRNN(vocab_size, shared)

@@ -4,8 +4,7 @@
     c_j = σ(h_i·Wc_ij)            h_j = c_j ⊙ f_j(h_i·Wh_ij) + (1 − c_j) ⊙ h_i
 
 The output, which is the next state, is the mean of the cell's output nodes (Pham et al. 2018, section 2.1). A copy of
-this file is the model.py of an exported cell: its `Cell` has the nodes of architecture.json beside it. In the package
-`enas`, tests and benchmarks compare `sequence` with the fast path, `cell_sequence`.
+this file is the model.py of an exported cell: its `Cell` has the nodes of architecture.json beside it.
 
 Shapes: T steps, B batch, E input, H hidden.
 """

@@ -59,9 +59,7 @@ class SharedOptimConfig(LengthConfig, SharedOptimisation):
 class TextConfig(Settings):
     """How a text is read."""
 
-    text_unit: str = setting(
-        "word", "a token is a word, or a character, blanks included", choices=("word", "character"), kind=SPACE
-    )
+    text_unit: str = setting("word", "a token is a word or any character", choices=("word", "character"), kind=SPACE)
     vocab_min_count: int = setting(2, "rarer words become <unk>, unless the text has its own", at_least=1, kind=SPACE)
 
 
@@ -71,9 +69,7 @@ class RNNSpaceConfig(CellOutputConfig):
 
     num_blocks: int = setting(12, "nodes of a recurrent cell", at_least=1, kind=SPACE)
     shared_rnn_activations: tuple[str, ...] = setting(PAPER_ACTIVATIONS, "activations, separated by commas", kind=SPACE)
-    architecture: str = setting(
-        "chain", "connections of a hardcoded cell", choices=tuple(SHAPES), only=HARDCODED, kind=SPACE
-    )
+    architecture: str = setting("chain", "shape of a hardcoded cell", choices=tuple(SHAPES), only=HARDCODED, kind=SPACE)
 
     def check(self) -> None:
         names = self.shared_rnn_activations
@@ -95,10 +91,7 @@ class LanguageModelConfig(PrecisionConfig):
     shared_dropout: float = setting(0.4, "locked dropout on the output", at_least=0, below=1)
     shared_wdrop: float = setting(0.5, "DropConnect on the state's weights of node 0", at_least=0, below=1)
     shared_init_range: float = setting(0.0, "shared weights start uniform in ±this; 0 is 1/√shared_hid", at_least=0)
-    shared_plain_start: bool = setting(
-        False,
-        "as enas_lm: no factor √shared_embed on embeddings; the decoder's bias starts at 0, not at log frequencies",
-    )
+    shared_plain_start: bool = setting(False, "as enas_lm: no √shared_embed on embeddings, decoder bias starts at 0")
 
     def check(self) -> None:
         if self.tie_weights and self.shared_embed != self.shared_hid:

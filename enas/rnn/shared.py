@@ -34,7 +34,7 @@ class SharedRNN(LanguageModel):
         hidden = config.shared_hid
         self.w_input = nn.Parameter(torch.empty(config.shared_embed, 2 * hidden))
         self.w_state = nn.Parameter(torch.empty(hidden, 2 * hidden))
-        self.edges = nn.ParameterDict({edge_name(*edge): torch.empty(hidden, 2 * hidden) for edge in edges})
+        self.edges = nn.ParameterDict({f"{i}_{j}": torch.empty(hidden, 2 * hidden) for i, j in edges})
         if config.shared_batch_norm:
             self.norm_scale = nn.Parameter(torch.ones(hidden))
             self.norm_shift = nn.Parameter(torch.zeros(hidden))
@@ -54,7 +54,7 @@ class SharedRNN(LanguageModel):
 
     def edge(self, previous: int, node: int) -> Tensor:
         """Return the weights of `node` when it reads `previous`; UserError if the model has none."""
-        name, last = edge_name(previous, node), self.config.num_blocks - 1
+        name, last = f"{previous}_{node}", self.config.num_blocks - 1
         if name in self.edges:
             return self.edges[name]
         if node > last:
@@ -69,8 +69,3 @@ class SharedRNN(LanguageModel):
         centred = states - states.mean(2, keepdim=True)
         variance = centred.square().mean(2, keepdim=True)  # [T, M, 1, H]; torch.var_mean takes several times as long
         return centred * (torch.rsqrt(variance + 1e-5) * self.norm_scale) + self.norm_shift
-
-
-def edge_name(previous: int, node: int) -> str:
-    """Return the key of the weights that `node` uses when it reads `previous`, such as "0_3"."""
-    return f"{previous}_{node}"

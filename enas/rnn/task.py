@@ -1,7 +1,4 @@
-"""Language modelling as a `Task`.
-
-Shapes: T steps, M architectures, B batch, H hidden.
-"""
+"""Language modelling as a `Task`."""
 
 import itertools
 import math
@@ -17,7 +14,7 @@ from enas.rnn.settings import LanguageTaskConfig
 from enas.rnn.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.search.metric import PERPLEXITY
 from enas.search.precision import use
-from enas.search.ranks import BATCH, Ranks
+from enas.search.ranks import BATCH
 from enas.search.reinforce import perplexity_reward
 from enas.search.settings import PRECISIONS
 from enas.search.task import Task
@@ -41,7 +38,7 @@ class LanguageTask(Task):
 
     def __init__(self, corpus: Corpus, model: LanguageModel, config: LanguageTaskConfig, *, from_scratch: bool = False):
         self.corpus, self.model, self.config = corpus, model, config
-        self.divisible_batch = config.batch_size
+        self.precision, self.divisible_batch = model.precision, config.batch_size
         self.steps_per_epoch = config.shared_max_step or STEPS_PER_EPOCH
         self.test_warm_up = TEST_WARM_UP if from_scratch else 0
         random_length = from_scratch and config.scratch_random_length
@@ -49,18 +46,10 @@ class LanguageTask(Task):
         self._valid = self._batches("valid", config.reward_batch_size or config.batch_size, only_whole=True)
         self._state: Tensor | None = None
 
-    @property
-    def precision(self) -> str:
-        return self.model.precision
-
-    @precision.setter
-    def precision(self, name: str) -> None:
-        self.model.precision = name
-        use(name, self.device)
-
-    def divide(self, ranks: Ranks, dim: int) -> None:
-        super().divide(ranks, dim)
-        self.model.part = ranks.part(dim)
+    def _begin(self, *, training: bool) -> None:
+        self.model.train(training)
+        self.model.precision, self.model.part = self.precision, self.ranks.part(self.divided)
+        use(self.precision, self.device)
 
     def _batches(self, split: str, batch_size: int, **settings: bool) -> TrainingBatches:
         rows = to_rows(getattr(self.corpus, split), batch_size, name=f"{self.corpus.name}, {split}.txt")
@@ -68,7 +57,7 @@ class LanguageTask(Task):
 
     def shared_loss(self, cells: Sequence[RNNCell]) -> tuple[Tensor, Tensor]:
         """Return the mean loss of M cells with regularisers, and their mean cross-entropy, in nats a token."""
-        self.model.train()
+        self._begin(training=True)
         inputs, targets, is_start = next(self._train)
         if self.divided == BATCH:
             columns = self.ranks.part(-1)
@@ -96,7 +85,7 @@ class LanguageTask(Task):
         return penalty
 
     def rewards(self, cells: Sequence[RNNCell]) -> Tensor:
-        self.model.eval()
+        self._begin(training=False)
         inputs, targets, _ = next(self._valid)
         nll, _ = self.model.score(inputs, targets, cells, self.model.initial_state(len(cells), inputs.shape[1]))
         return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
@@ -110,7 +99,7 @@ class LanguageTask(Task):
         return self._perplexities([cell], split, max_batches)[0]
 
     def _perplexities(self, cells: Sequence[RNNCell], split: str, max_batches: int | None = None) -> list[float]:
-        self.model.eval()
+        self._begin(training=False)
         sizes = (self.config.batch_size, self.config.shared_rnn_max_length)
         warm_up = self.test_warm_up if split == "test" else 0
         batches = evaluation_batches(getattr(self.corpus, split).to(self.device), *sizes, warm_up=warm_up)
@@ -137,6 +126,6 @@ class LanguageTask(Task):
         self.model.load_state_dict(state["model"])
         self._train.cursor, self._valid.cursor = state["train"]["cursor"], state["valid"]["cursor"]
         self._state = None
-        # Another number of processes may not divide the states.
+        # A run may go on in a number of processes that does not divide its states.
         if state["state"] is not None and state["state"].shape[self.divided] % self.ranks.size == 0:
-            self._state = self.model.part.of(state["state"]).to(self.device)
+            self._state = self.ranks.part(self.divided).of(state["state"]).to(self.device)

@@ -117,10 +117,11 @@ def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor
 def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
     """Yield the lines of a file, long ones in pieces that end at a blank, each with whether the line ends there."""
     number, kept = 1, b""  # of the line: its number, and its word that a piece cuts
+    name, size = f"{path.parent.name}: reading {path.stem}", path.stat().st_size
     with (
         refusing(lambda error: f"{path}: cannot be read ({error.strerror}); it must be a readable text file"),
         open(path, "rb") as file,
-        _bar(path) as bar,
+        tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False) as bar,
     ):
         while read := file.readline(LINE_PIECE):
             bar.update(len(read))
@@ -131,11 +132,6 @@ def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
                 piece = whole + blank
             yield _decode(piece, f"{path}, line {number}"), ends_line
             number += ends_line
-
-
-def _bar(path: Path) -> tqdm:
-    name, size = f"{path.parent.name}: reading {path.stem}", path.stat().st_size
-    return tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False)
 
 
 def _decode(line: bytes, place: str) -> str:
@@ -185,9 +181,6 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
             places from pass to pass.
         only_whole: skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches
             are compared, and a few steps from the zero state score differently.
-
-    Attributes:
-        cursor: the row at which the next batch's inputs begin; the only state to save.
     """
 
     def __init__(self, rows: Tensor, length: int, *, random_length: bool = False, only_whole: bool = False) -> None:
@@ -195,7 +188,7 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
         self.length = length
         self.random_length = random_length
         self.only_whole = only_whole
-        self.cursor = 0
+        self.cursor = 0  # the row at which the next batch's inputs begin; the only state to save
 
     def __next__(self) -> tuple[Tensor, Tensor, bool]:
         start, last_target = self.cursor, len(self.rows) - 1

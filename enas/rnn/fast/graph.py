@@ -48,11 +48,8 @@ class Shape(NamedTuple):
 class CellGraph:
     """M cells of N nodes over T steps, in memory that stays where it is.
 
-    Args:
-        shape: the sizes.
-        pointwise: the module with the kernels between the products: `enas.rnn.fast.triton`, or another.
-
     Attributes:
+        pointwise: the module with the kernels between the products: `enas.rnn.fast.triton`, or another.
         version: how many sequences have run; the backward pass belongs to the last one.
         parents: index of the vector that a node reads, [N, M]: 0 is the state before the step, and j + 1 node j.
         codes, shares: each node's activation by its number in `CODES`, and its share of its cell's output, [N, M].
@@ -231,13 +228,12 @@ def graph_sequence(
 ) -> Tensor:
     """Return the same as `cell_sequence` by the graph of this shape, which is recorded at its first use.
 
+    The backward pass raises RuntimeError if another sequence of the same shape ran in between.
+
     Args:
         products: type of the operands of products; None is the type of the arguments.
         largest: nodes that a cell can have; 0 means as many as in `plan`.
         pointwise: as for `CellGraph`; None is `enas.rnn.fast.triton`.
-
-    Raises:
-        RuntimeError: in the backward pass, if another sequence of the same shape ran in between.
     """
     operands = (projected, state, w_state, *edges)
     steps = math.ceil(len(projected) / STEPS_MULTIPLE) * STEPS_MULTIPLE
