@@ -123,7 +123,7 @@ class RNNCell(Cell):
         return {"previous": tuple(parent if label == node else label for label in rest)}
 
 
-SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2}  # the node that a hardcoded one reads
+SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2}  # the node that a node reads
 
 
 @dataclass(frozen=True)

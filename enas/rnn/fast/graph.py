@@ -53,7 +53,7 @@ class CellGraph:
         version: how many sequences have run; the backward pass belongs to the last one.
         parents: index of the vector that a node reads, [N, M]: 0 is the state before the step, and j + 1 node j.
         codes, shares: each node's activation by its number in `CODES`, and its share of its cell's output, [N, M].
-        projected, mask: as for `cell_sequence`.
+        projected, mask: x·[Wxc, Wxh], [T, B, 2H], and dropout of the state, [M, B, H].
         operands: the weights of each node's product, N tensors [M, H, 2H].
         nodes: the state before each step, then the nodes, [N+1, M, T, B, H]. Time is the third dimension, so that a
             weight's gradient is one product over time and batch. Scoring keeps one step of nodes, reads and both.
