@@ -173,12 +173,11 @@ def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
     """List the architecture, then a copy without each node; and one line for each node that cannot be removed."""
     variants, kept = [_variant(architecture)], []
     for node in architecture.nodes:
+        edit = f"without {architecture.node_word} {_label(node)}"
         try:
-            edited = architecture.remove_node(node)
+            variants.append(_variant(architecture.remove_node(node), edit, _label(node)))
         except UserError as error:
             kept.append(str(error))
-        else:
-            variants.append(_variant(edited, f"without {architecture.node_word} {_label(node)}", _label(node)))
     return variants, kept
 
 

@@ -117,10 +117,7 @@ class Table:
 
 
 def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
-    """Read a file that holds the "settings" and "data" it was made with; UserError if the settings are not `config`'s.
-
-    `flag` is the setting by which the user may name another file.
-    """
+    """Read a file with its "settings" and "data"; UserError, naming the file's `flag`, for others than `config`'s."""
     content: Any = read_json(path) if path.is_file() else None
     try:
         saved, content["data"] = dict(content["settings"]), dict(content["data"])
