@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from enas.cnn.batches import MemoryImages
-from enas.data.download import CATALOGUE, hint
+from enas.data.download import CATALOGUE, COMMAND
 from enas.errors import NotFoundError, UserError
 
 SIDE = 32
@@ -43,11 +43,11 @@ def read_cifar(folder: Path, name: str = "cifar10") -> tuple[tuple[str, ...], Me
             else:
                 parts.append(_batch(content, f"{prefix}labels", len(classes)))
         except FileNotFoundError:
-            raise NotFoundError(f"{path}: no such file; get it with: {hint(name)}") from None
+            raise NotFoundError(f"{path}: no such file; get it with: {COMMAND} {name}") from None
         # A damaged pickle can raise nearly any exception, and this block does nothing but read one.
         except Exception as error:
             fault = f"is not one of {title}'s Python batches ({error or type(error).__name__})"
-            raise UserError(f"{path}: {fault}; remove it, and get it with: {hint(name)}") from None
+            raise UserError(f"{path}: {fault}; remove it, and get it with: {COMMAND} {name}") from None
     *train, test = parts
     return classes, MemoryImages(*map(torch.cat, zip(*train, strict=True))), MemoryImages(*test)
 

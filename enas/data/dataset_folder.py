@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from enas.data.download import hint
+from enas.data.download import COMMAND
 from enas.errors import NotFoundError, UserError, did_you_mean, refusing
 from enas.files import atomic_folder
 
@@ -62,7 +62,7 @@ class Kind:
             return f"; {self.others[name]}"
         if name in self.downloads:
             elsewhere = "" if data_dir == Path("data") else f" --data_dir {data_dir}"
-            return f"; get it with: {hint(name)}{elsewhere}"
+            return f"; get it with: {COMMAND} {name}{elsewhere}"
         if name in self.makers:
             return f"; remove the folder {data_dir / name}; the next run makes it again"
         there = {path.parent.name for path in data_dir.glob(f"[!.]*/{self.example}")}

@@ -21,6 +21,7 @@ from typing import IO, NamedTuple
 from enas.errors import Interrupted, UserError, refusing
 from enas.files import atomic_folder
 
+COMMAND = "python -m enas download"  # and the name of a dataset
 TIMEOUT_SECONDS = 30
 
 
@@ -74,11 +75,6 @@ CATALOGUE = {dataset.name: dataset for dataset in _DATASETS}
 ALIASES = {"cifar": "cifar10"}
 
 
-def hint(name: str) -> str:
-    """Return the command line that fetches dataset `name`."""
-    return f"python -m enas download {name}"
-
-
 def install(dataset: str, data_dir: str | Path = "data", source: str | Path | None = None) -> str:
     """Install a dataset in its folder under `data_dir`, unless that holds it already, and return a line about it.
 
@@ -123,7 +119,7 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
     if source is not None:
         right = f"--from takes a .tar, .tar.gz, .tar.xz or .zip file, or its URL, with all files of {dataset.name}"
     elif archive is not None:
-        right = f"with no network, fetch it elsewhere, then run '{hint(dataset.name)} --from FILE'"
+        right = f"with no network, fetch it elsewhere, then run '{COMMAND} {dataset.name} --from FILE'"
     else:
         sources = ", ".join(f"{file.url} as {file.installed}" for file in dataset.files)
         right = f"with no network, put into {folder} by hand: {sources}"
