@@ -68,7 +68,9 @@ def test_help_is_short_and_help_all_lists_every_setting_with_its_default(capsys)
     everything, usual = (" ".join(_help(flag, capsys).split()) for flag in ("--help_all", "--help"))
     assert all(f"--{name} " in everything for name in FIELDS)
     assert "this × squared distance" in everything and "(default: tanh,ReLU,identity,sigmoid)" in everything
-    assert {name for name in re.findall(r"--(\w+) ", usual) if name in FIELDS} == USUAL
+    usual_names = {name for names in USUAL.values() for name in names}
+    assert {name for name in re.findall(r"--(\w+) ", usual) if name in FIELDS} == usual_names
+    assert all(f"{heading}: " in usual for heading in USUAL)
     assert "--help_all" in usual and "--config" in usual
 
 

@@ -16,14 +16,16 @@ from enas.files import make_writable, read_json
 from enas.settings import SEARCHES, SPACE
 
 IDENTITY = "data.json"
+NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
+LISTED = 3  # of the runs there are, in the message about an unknown one
 # Chosen again by a run from scratch, which may run on another machine.
 MACHINE = {"num_threads": 0, "precision": "auto"}
 
 
 def make_run_folder(config: Config) -> Path:
-    """A new folder `log_dir/{dataset}_{train_type}_{time}`; UserError, naming it, when it cannot be made.
+    """Make a new folder `log_dir/{dataset}_{train_type}_{time}`; UserError, naming it, if that fails.
 
-    Where a run has started in the same second, the name ends in -2, -3 …
+    If a run has started in the same second, the name ends in -2, -3 …
     """
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     first = Path(config.log_dir) / f"{config.dataset}_{config.train_type}_{stamp}"
@@ -40,7 +42,7 @@ def make_run_folder(config: Config) -> Path:
 
 @contextmanager
 def only_user(folder: Path) -> Iterator[None]:
-    """Nobody else writes into the run folder inside this block; UserError where somebody does already."""
+    """Let nobody else write into the run folder inside this block; UserError if somebody does already."""
     make_writable(folder)
     try:
         lock = FileLock(folder / ".lock", blocking=False).acquire()
@@ -51,15 +53,14 @@ def only_user(folder: Path) -> Iterator[None]:
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
-    """The run of one of `modes` that `settings` name by load_path, or else the newest of their kind; UserError else."""
-    if settings.get("load_path"):
-        return run_of_mode(settings["load_path"], modes, settings)
-    return newest_run(settings, modes)
+    """Return the run of one of `modes` that load_path names, see `find_run`, or else the newest one, see `newest_run`.
 
-
-def run_of_mode(load_path: str | Path, modes: Collection[str], settings: Mapping[str, Any]) -> Path:
-    """The run folder that `load_path` names, see `find_run`; UserError also when it is not of one of `modes`."""
-    folder = find_run(load_path, settings.get("log_dir", "logs"))
+    Raises:
+        UserError: there is no such run, or it is of another mode.
+    """
+    if not settings.get("load_path"):
+        return newest_run(settings, modes)
+    folder = find_run(settings["load_path"], settings.get("log_dir", "logs"))
     mode = saved_config(folder).mode
     if mode not in modes:
         raise UserError(f"{folder}: is a run of mode {mode}; this needs a run of mode {' or '.join(modes)}")
@@ -67,38 +68,42 @@ def run_of_mode(load_path: str | Path, modes: Collection[str], settings: Mapping
 
 
 def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path") -> Path:
-    """The run folder that `load_path` names, a path or a run's name in `log_dir`; UserError, naming `flag`, else."""
-    candidates = [Path(load_path), Path(log_dir) / load_path]
+    """Return the run folder that `load_path` names, a path or a run's name in `log_dir`; if empty, the newest there.
+
+    Raises:
+        UserError: there is no such run. The text names `flag`, and the newest runs.
+    """
+    candidates = [Path(load_path), Path(log_dir) / load_path] if load_path else []
     for folder in candidates:
         if (folder / "params.json").is_file():
             return folder
     for folder in candidates:
         if folder.exists():
             raise UserError(f"{folder}: not a run folder: params.json is missing")
-    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}")
+    known = _runs_in(log_dir)
+    if known and not load_path:
+        return _taken(known[0])
+    if not load_path:
+        raise NotFoundError(f"{log_dir}: holds no runs; name a run with --{flag}, or their folder with --log_dir")
+    names = ", ".join(folder.name for folder in known[:LISTED])
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    there = f"; there are {names}{more}" if names else ""
+    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{there}")
 
 
 def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -> Path:
-    """The newest run of one of `modes` with the dataset, train type, search space and shape that `settings` give.
+    """Return the newest run of one of `modes` with the dataset, train type, search space and shape in `settings`.
 
-    NotFoundError when there is none; the line says how to make one.
+    NotFoundError if there is none; the line says how to make one.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
     kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
     names = ("dataset", "train_type", "log_dir", *kind)
     wanted = Config(**{name: settings[name] for name in names if name in settings})
-    stamp = r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?"
-    pattern = re.compile(re.escape(f"{wanted.dataset}_{wanted.train_type}_") + stamp)
-    found = {path: pattern.fullmatch(path.name) for path in Path(wanted.log_dir).glob("*/")}
-    by_time = {(match[1], int(match[2] or 1)): path for path, match in found.items() if match}
-    for _, folder in sorted(by_time.items(), reverse=True):
-        if not (folder / "params.json").is_file():
-            continue
+    for folder in _runs_in(wanted.log_dir, f"{wanted.dataset}_{wanted.train_type}"):
         saved = saved_config(folder)
-        is_same_kind = all(getattr(saved, name) == getattr(wanted, name) for name in kind)
-        if saved.mode in modes and is_same_kind:
-            print(f"taking the newest run, {folder}")
-            return folder
+        if saved.mode in modes and all(getattr(saved, name) == getattr(wanted, name) for name in kind):
+            return _taken(folder)
     same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))
     raise NotFoundError(
         f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; make one with: "
@@ -106,8 +111,20 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -
     )
 
 
+def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
+    """Return the run folders in `log_dir`, newest first; `start` is the part of their names before the time, or any."""
+    found = [(NAME.fullmatch(path.name), path) for path in Path(log_dir).glob("*/")]
+    runs = [(match[2], int(match[3] or 1), path) for match, path in found if match and match[1] == (start or match[1])]
+    return [path for *_, path in sorted(runs, reverse=True) if (path / "params.json").is_file()]
+
+
+def _taken(folder: Path) -> Path:
+    print(f"taking the newest run, {folder}")
+    return folder
+
+
 def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
-    """Raise UserError, saying what differs, where the data is not what the run in `folder` was begun with."""
+    """Raise UserError, saying what differs, if the data is not what the run in `folder` was begun with."""
     path = folder / IDENTITY
     try:
         changes = identity.changes_since(read_json(path))
@@ -121,60 +138,53 @@ def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
 
 
 def saved_config(folder: Path) -> Config:
-    """The settings that the run in `folder` was started with; UserError when params.json is unreadable."""
+    """Return the settings that the run in `folder` was started with; UserError if params.json is unreadable."""
     path = folder / "params.json"
     return config_from(read_json(path), str(path))
 
 
 def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
-    """The settings of the run in `folder`, with those of `settings` that may change put in; UserError for others.
+    """Return the settings of the run in `folder`, with those of `settings` that may change; UserError for others.
 
-    Those without an effect are said in a line each, and left out.
+    It prints a line about each kind of settings without an effect, and leaves them out.
     """
     saved, known = saved_config(folder), all_settings()
     given = saved.replace(**settings)
-    idle, taken = [], {}
-    for name in sorted(settings):
-        again = known[name].metadata["again"]
-        if getattr(given, name) == getattr(saved, name):
-            continue
-        if without_effect(name, given):
-            idle.append(name)
-        elif not again:
-            raise _contradiction(name, given, folder, saved)
-        elif given.mode in again:
-            taken[name] = settings[name]
-        else:
-            print(f"no effect in mode {given.mode}: {name}")
+    changed = [name for name in sorted(settings) if getattr(given, name) != getattr(saved, name)]
+    _check_agrees(folder, saved, given, [name for name in changed if not known[name].metadata["again"]])
+    idle = [name for name in changed if without_effect(name, given)]
+    active = [name for name in changed if name not in idle]
+    taken = {name: settings[name] for name in active if given.mode in known[name].metadata["again"]}
+    say(f"no effect in mode {given.mode}: {name}" for name in active if name not in taken)
     say(effect_notes(idle, given))
     return saved.replace(**{**taken, "load_path": saved.load_path, "log_dir": str(folder.parent)})
 
 
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
-    """The settings of a run from scratch that takes its architecture from the search in `folder`.
+    """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    They are those of the search, with `settings` put in, and load_path says where the search is. Settings without an
-    effect are said in a line. UserError when `settings` contradict the space that was searched.
+    They are those of the search, with `settings` put in; load_path names the search. It prints a line about settings
+    without an effect. UserError if `settings` contradict the space that was searched.
     """
     saved = saved_config(folder)
     given = saved.replace(**{**MACHINE, "mode": "train_scratch", **settings})
     changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
-    for name in sorted(named(SPACE) & set(changed)):
-        if without_effect(name, given) is None:
-            raise _contradiction(name, given, folder, saved)
+    _check_agrees(folder, saved, given, sorted(named(SPACE) & set(changed)))
     say(effect_notes(changed, given))
     places = {"log_dir": settings.get("log_dir", str(folder.parent)), "dag_path": settings.get("dag_path", "")}
     return given.replace(load_path=str(folder), **places)
+
+
+def _check_agrees(folder: Path, saved: Config, given: Config, fixed: Iterable[str]) -> None:
+    for name in fixed:
+        if without_effect(name, given) is None:
+            raise UserError(
+                f"{name} is {getattr(given, name)!r}, but the run {folder} has {getattr(saved, name)!r}; "
+                "leave the flag out, or start a new run"
+            )
 
 
 def say(lines: Iterable[str]) -> None:
     """Print lines, if there are any."""
     for line in lines:
         print(line)
-
-
-def _contradiction(name: str, given: Config, folder: Path, saved: Config) -> UserError:
-    return UserError(
-        f"{name} is {getattr(given, name)!r}, but the run {folder} has {getattr(saved, name)!r}; "
-        "leave the flag out, or start a new run"
-    )

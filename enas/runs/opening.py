@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,19 +45,18 @@ def open_run(
     given: Collection[str] = (),
     has_curves: bool = True,
 ) -> Iterator[Any]:
-    """A run on this machine, locked and with a logbook: a new one, or the one in `folder` as its newest checkpoint.
+    """Open a run on this machine, locked and with a logbook: a new one, or the newest checkpoint of that in `folder`.
 
     Device, data, precision, threads, lock and logbook are settled here, and nowhere else.
 
     Args:
         config: its settings.
         folder: of a run that goes on.
-        architecture: what a new run trains from scratch; without one it searches.
+        architecture: the architecture that a new run trains from scratch; without one it searches.
         data_of: a run whose data a new one must have.
-        notes: what a new run logs first.
-        given: the settings that the user gave anew: num_threads among them wins over OMP_NUM_THREADS.
-        has_curves: whether TensorBoard gets anything. Only training adds to it: what is derived or tested later has the
-            step of a point that is there already.
+        notes: the first log lines of a new run.
+        given: the settings that the user gave anew: num_threads among them overrides OMP_NUM_THREADS.
+        has_curves: whether TensorBoard gets anything. Deriving and testing add nothing: a point of their step exists.
 
     Yields:
         a `Trainer`, or a `ScratchTrainer`.
@@ -79,8 +78,10 @@ def open_run(
         if ranks.is_first:
             if folder is None:
                 held.enter_context(only_user(training.folder))
-            purge_step = None if folder is None else training.progress.step + 1
-            training.logbook = held.enter_context(_logbook(config, training.folder, purge_step, has_curves))
+            mirror = Mirror(training.folder, config.to_dict()) if config.wandb and has_curves else None
+            purge_step, draw = training.progress.step + 1 if folder else None, config.space.problem().draw
+            logbook = Logbook(training.folder, purge_step, curves=has_curves, mirror=mirror, draw=draw)
+            training.logbook = held.enter_context(closing(logbook))
         for line in lines:
             training.logbook.info(line)
         if folder is None and architecture is not None and ranks.is_first:
@@ -89,7 +90,7 @@ def open_run(
 
 
 def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:
-    """As `open_run`, of a run that is neither locked nor written to; what there is to say is printed."""
+    """Return the run like `open_run`, without a lock and a logbook; print its log lines."""
     training, lines = _restored(config, folder, given, join(config.num_gpu, config.rank_timeout))
     for line in lines:
         print(line)
@@ -97,23 +98,33 @@ def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:
 
 
 def _begun(
-    config: Config,
-    architecture: Architecture | None,
-    data_of: Path | None,
-    notes: Sequence[str],
-    ranks: Ranks,
+    config: Config, architecture: Architecture | None, data_of: Path | None, notes: Sequence[str], ranks: Ranks
 ) -> tuple[Config, Training, list[str]]:
     device = ranks.together(lambda: pick_device(config.num_gpu))
     seed_everything(config.random_seed)
     data = _load_data(config, ranks, data_of)
     task, controller = make_problem(config, data, architecture, device, ranks)
-    folder = Path(ranks.from_first(lambda: str(_new_folder(config, data))))
+    folder = Path(ranks.from_first(lambda: str(make_run_folder(config))))
     config, reasons = _tried(config, task, controller, ranks)
-    ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
+    ranks.from_first(lambda: _describe(folder, config, data))
     training = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
+    if isinstance(training, ScratchTrainer):
+        size = sum(weight.numel() for weight in training.task.model.parameters())
+        what = f"one architecture on {config.dataset}, {size:,} parameters"
+    else:
+        what = f"{config.train_type} search on {config.dataset}"
+    if controller.is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
+        share = f"controller_start {config.controller_start} of max_epoch {config.max_epoch}"
+        reasons.append(f"{share} rounds to none: the controller trains from the first epoch")
     where = f"{device}" if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
-    opening = f"run {folder}: {_what(config, training)}, on {where}"
-    return config, training, [*data.notes, *notes, *reasons, *_without_warm_up(config, controller), opening]
+    return config, training, [*data.notes, *notes, *reasons, f"run {folder}: {what}, on {where}"]
+
+
+def _describe(folder: Path, config: Config, data: Any) -> None:
+    """Write into a new run folder which data, which torchrun and which settings the run has."""
+    write_json(folder / IDENTITY, identity_of(data).to_dict())
+    mark_launch(folder)
+    write_json(folder / "params.json", config.to_dict())  # last: with it, the folder is that of a run
 
 
 def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks) -> tuple[Training, list[str]]:
@@ -132,9 +143,9 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
 
 
 def pick_device(num_gpu: int) -> torch.device:
-    """The CPU for 0, a GPU for 1, and for −1 a GPU when there is one; UserError when there are fewer.
+    """Return the CPU for 0, a GPU for 1, and for −1 a GPU if there is one; UserError if there are fewer.
 
-    Of several processes on a machine, each has its own GPU.
+    Each of several processes on a machine has its own GPU.
     """
     available, local_rank = torch.cuda.device_count(), os.environ.get("LOCAL_RANK")
     if num_gpu > available:
@@ -154,7 +165,7 @@ def pick_device(num_gpu: int) -> torch.device:
 
 
 def _load_data(config: Config, ranks: Ranks, folder: Path | None) -> Any:
-    """The data, the same in every process, and what the run in `folder`, where one is given, was begun with."""
+    """Return the data, the same in every process; UserError if the run in `folder`, if any, began with other data."""
 
     def load() -> Any:
         data = config.space.problem().load_data(config)
@@ -162,28 +173,26 @@ def _load_data(config: Config, ranks: Ranks, folder: Path | None) -> Any:
             check_same_data(folder, config.dataset, identity_of(data))
         return data
 
-    data = ranks.together(load)
-    ranks.check_alike(
-        identity_of(data).short(), f"dataset {config.dataset}", "give each machine the same files in --data_dir"
-    )
+    data, remedy = ranks.together(load), "give each machine the same files in --data_dir"
+    ranks.check_alike(identity_of(data).short(), f"dataset {config.dataset}", remedy)
     return data
 
 
 def make_problem(
     config: Config, data: Any, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
 ) -> tuple[Task, Controller[Any]]:
-    """Task and controller of a search, or of one architecture from scratch where one is given."""
+    """Return task and controller of a search, or of training `architecture` from scratch."""
     problem = config.space.problem()
-    if architecture is not None:
+    if architecture is None:
+        task = problem.search_task(config, data, device)
+        # Always on the CPU: decisions are too little work for a GPU, and draws are then the same with and without one.
+        controller = problem.controllers[config.train_type](config)
+    else:
         task = problem.scratch_task(config, data, architecture, device)
-        task.divide(ranks, BATCH)
-        _use_precision(config, task)
-        return task, FixedController(architecture)
-    task = problem.search_task(config, data, device)
-    task.divide(ranks, ARCHITECTURES)
+        controller = FixedController(architecture)
+    task.divide(ranks, ARCHITECTURES if architecture is None else BATCH)
     _use_precision(config, task)
-    # On the CPU always: a decision is too little work for a GPU, and the draws are then the same with and without one.
-    return task, problem.controllers[config.train_type](config)
+    return task, controller
 
 
 def make_trainer(
@@ -195,10 +204,9 @@ def make_trainer(
     ranks: Ranks = ALONE,
     cost: Callable[[Any], Cost] | None = None,
 ) -> Training:
-    """The loop of a search, or of a run from scratch where the controller is fixed to one architecture."""
-    checkpoints = Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks)
+    """Return the loop of a search, or of a run from scratch if the controller is fixed to one architecture."""
     parts: dict[str, Any] = {
-        "checkpoints": checkpoints,
+        "checkpoints": Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks),
         "folder": folder,
         "ranks": ranks,
         "size": SizeBudget(config[SizeConfig], cost),
@@ -209,7 +217,7 @@ def make_trainer(
 
 
 def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
-    """What tells the cost of an architecture that is trained from scratch with these settings, where it is known."""
+    """Return the function from an architecture to its cost when trained from scratch; None if the space has none."""
     cost = config.space.problem().cost
     return None if cost is None else cost(config, data)
 
@@ -220,7 +228,7 @@ def _use_precision(config: Config, task: Task) -> None:
 
 
 def _tried(config: Config, task: Task, controller: Controller[Any], ranks: Ranks) -> tuple[Config, list[str]]:
-    """The settings with the precision and threads that are fastest here, where they are open, and lines on why.
+    """Return the settings with the fastest precision and threads here, unless they are set, and log lines with reasons.
 
     All processes try at once, as they will train; the first one's choice counts.
     """
@@ -240,30 +248,6 @@ def _tried(config: Config, task: Task, controller: Controller[Any], ranks: Ranks
     return config, lines
 
 
-def _new_folder(config: Config, data: Any) -> Path:
-    folder = make_run_folder(config)
-    write_json(folder / IDENTITY, identity_of(data).to_dict())
-    mark_launch(folder)
-    return folder
-
-
-def _what(config: Config, training: Training) -> str:
-    if not isinstance(training, ScratchTrainer):
-        return f"{config.train_type} search on {config.dataset}"
-    size = sum(weight.numel() for weight in training.task.model.parameters())
-    return f"one architecture on {config.dataset}, {size:,} parameters"
-
-
-def _without_warm_up(config: Config, controller: Controller[Any]) -> list[str]:
-    """A log line where `controller_start` asks for less than half an epoch."""
-    if not controller.is_trained or config.controller_start == 0 or config[TrainerConfig].warm_up_epochs > 0:
-        return []
-    return [
-        f"controller_start {config.controller_start} of max_epoch {config.max_epoch} rounds to none: the controller "
-        "trains from the first epoch"
-    ]
-
-
 def _write_architecture(config: Config, architecture: Architecture, training: Training) -> None:
     write_json(training.folder / ARCHITECTURE, architecture.to_dict())
     training.logbook.output_files["architecture"] = training.folder / ARCHITECTURE
@@ -273,19 +257,8 @@ def _write_architecture(config: Config, architecture: Architecture, training: Tr
         training.logbook.output_files["picture"] = config.space.problem().draw(architecture, path, title)
 
 
-@contextmanager
-def _logbook(config: Config, folder: Path, purge_step: int | None, has_curves: bool) -> Iterator[Logbook]:
-    mirror = Mirror(folder, config.to_dict()) if config.wandb and has_curves else None
-    draw = config.space.problem().draw
-    logbook = Logbook(folder, purge_step, curves=has_curves, mirror=mirror, draw=draw)
-    try:
-        yield logbook
-    finally:
-        logbook.close()
-
-
 def _load_newest(training: Training) -> list[str]:
-    """Go on from the newest readable checkpoint; returns log lines on those that are not."""
+    """Go on from the newest readable checkpoint; return log lines about unreadable ones."""
     warnings: list[str] = []
     state = cast(Checkpoints, training.checkpoints).load_newest(warnings.append, training.task.device)
     reason = misfit(training.state_dict(), state)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -30,12 +30,8 @@ def undisturbed() -> Iterator[None]:
             "another thread of this process is busy with a run, which needs the random numbers of the process for "
             "itself; wait for its end, or begin this one in a process of its own"
         )
-    try:
-        states, num_threads = random_states(), torch.get_num_threads()
-        try:
-            yield
-        finally:
-            torch.set_num_threads(num_threads)
-            restore_random_states(states)
-    finally:
-        lock.release()
+    with ExitStack() as at_the_end:
+        at_the_end.callback(lock.release)
+        at_the_end.callback(restore_random_states, random_states())
+        at_the_end.callback(torch.set_num_threads, torch.get_num_threads())
+        yield

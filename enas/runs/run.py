@@ -1,11 +1,12 @@
-"""From settings to results: what the scripts call.
+"""From settings to results: the functions behind the commands.
 
     from enas.config import Config
     from enas.runs import run
     results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
 
-A new run takes a `Config`; what goes on with a run that is there takes its name or path, and the settings to change.
-Each function gives the caller's random states and number of threads back, and refuses to run beside another thread's.
+A new run takes a `Config`. A function for an existing run takes its name or path (if empty, the newest fitting run) and
+the settings to change. Each function gives the caller's random states and number of threads back, and refuses to run
+beside another thread's run.
 """
 
 import io
@@ -20,10 +21,10 @@ from typing import Any
 
 from enas.config import Config, effect_notes, with_variation
 from enas.data.own import settings_for, write_dataset
-from enas.errors import TrainingDivergedError, UserError
+from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import write_json
 from enas.runs.final import final_of, find_final
-from enas.runs.folder import config_for_scratch, run_config, run_of_mode, saved_config
+from enas.runs.folder import choose_run, config_for_scratch, run_config, saved_config
 from enas.runs.opening import ARCHITECTURE, open_run
 from enas.runs.process import undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
@@ -40,7 +41,7 @@ SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for th
 
 @undisturbed()
 def train(config: Config, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Search: train a new run to its end; returns what its results.json holds. `notes` are logged first.
+    """Search: train a new run to its end; return the content of its results.json. `notes` are logged first.
 
     Raises:
         UserError: with a line that names what is wrong and what would be right.
@@ -58,7 +59,7 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
             words or token ids, or of (image, label); see `enas.data.own`. They are written as the dataset folder
             `data_dir/dataset`, which later modes read.
         dataset: the dataset's name from now on.
-        config: a variation in configs/; `small` for text and `small_cnn` for images unless it is given.
+        config: a variation in configs/; by default `small` for text and `small_cnn` for images.
         settings: as on the command line; they override the variation.
 
     Raises:
@@ -85,7 +86,7 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
 
 @undisturbed()
 def single(config: Config, architecture: Architecture | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Train one architecture from scratch, that of `config.dag_path` unless it is given; returns the run's results.
+    """Train one architecture from scratch, by default that of `config.dag_path`; return the run's results.
 
     In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
     """
@@ -94,23 +95,25 @@ def single(config: Config, architecture: Architecture | None = None, notes: Sequ
 
 
 def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, Any]:
-    """Like `single`, with scores of NaN where the training diverges."""
+    """Train like `single`, with scores of NaN if the training diverges; a part of a command that trains several."""
     validation = f"validation_{config.space.metric.name}"
     try:
         results = single(config, architecture)
     except TrainingDivergedError:
         diverged = {validation: math.nan, f"test_{config.space.metric.name}": math.nan}
         return {"architecture": architecture.to_dict(), **diverged}
+    except Interrupted as stop:
+        raise Interrupted(stop.status - 128, "the same command goes on") from None
     return {**results, validation: math.nan if results[validation] is None else results[validation]}
 
 
 @undisturbed()
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Train the architecture of the search in `load_path` from scratch; returns the new results.
+    """Train the architecture of a search from scratch; return the new results.
 
-    It is the one that `architecture_of` gives, unless `dag_path` names another.
+    It is that of `architecture_of`, unless `dag_path` names another.
     """
-    folder = run_of_mode(load_path, SEARCHES, changes)
+    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     with open_run(config, architecture=architecture, data_of=folder) as trainer:
@@ -119,31 +122,30 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
 
 @undisturbed()
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint."""
-    folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
+    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
+    folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, **changes})
     with open_run(config, folder, given=changes) as trainer:
         if trainer.ranks.is_first:
             write_json(folder / "params.json", config.to_dict())
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
-        for line in _stretched(trainer, saved, config):
-            trainer.logbook.info(line)
+        if saved.max_epoch != config.max_epoch:
+            trainer.logbook.info(_stretched(trainer, saved, config))
         return _finish(config, trainer)
 
 
 @undisturbed()
 def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Derive an architecture from the search in `load_path`, and write it down there; returns the run's results.
+    """Derive an architecture from a search, and write it down there; return the run's results.
 
-    The architecture that the run has is one of the candidates, so that a worse one never takes its place.
+    The run's architecture so far is one of the candidates, so that a worse one never takes its place.
     """
-    folder = run_of_mode(load_path, SEARCHES, changes)
+    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = run_config(folder, {**changes, "mode": "derive"})
     with open_run(config, folder, given=changes, has_curves=False) as trainer:
         known = trainer.progress.architecture
-        incumbent = None if known is None else architecture_from_dict(known)
-        found = trainer.deriver.shortlist(incumbent)
+        found = trainer.deriver.shortlist(None if known is None else architecture_from_dict(known))
         chosen = _best_finalist(config, folder, found.best(config.derive_finalists), trainer.logbook.info)
         derived = trainer.deriver.derivation(found, chosen, compare=True)
         if derived.architecture is None:
@@ -160,12 +162,12 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
 
 @undisturbed()
 def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Evaluate the architecture of a run on the test split, and write it down there.
+    """Evaluate the architecture of a run on the test split, and write it down there; return the run's results.
 
-    A search scores it with its shared weights; `dag_path` names another architecture, of which nothing is written
-    down. A run from scratch scores its best epoch.
+    A search scores it with its shared weights; if `dag_path` names another architecture, nothing is written down. A run
+    from scratch scores its best epoch.
     """
-    folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
+    folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
     saved = saved_config(folder)
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
@@ -178,12 +180,12 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
 
 
 def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
-    """The architecture of a search, as its results.json names it.
+    """Return the architecture of a search, as its results.json names it.
 
-    Where there is none, or `changes` hold other settings of `derive` than the search had, one is derived, which is the
+    If there is none, or `changes` hold other settings of `derive` than the search had, one is derived, which is the
     run's from then on.
     """
-    folder = run_of_mode(load_path, SEARCHES, changes)
+    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     saved = saved_config(folder)
     asked = {
         name: value
@@ -201,7 +203,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 def _best_finalist(
     config: Config, folder: Path, finalists: list[Architecture], report: Callable[[str], object]
 ) -> Architecture | None:
-    """The finalist that trains best from scratch; None where derive_finalists is 0, or there is none."""
+    """Return the finalist that trains best from scratch; None if derive_finalists is 0, or there is none."""
     if config.derive_finalists == 0 or not finalists:
         return None
     metric = config.space.metric
@@ -219,41 +221,39 @@ def _best_finalist(
 
 
 def named_architecture(config: Config) -> Architecture:
-    """The architecture that `dag_path` names: that of a JSON file, or a baseline of the search space.
+    """Return the architecture that `dag_path` names: that in a JSON file, or a baseline of the search space.
 
     Raises:
         UserError: nothing is named, there is no such file, or no architecture of the search space in it.
     """
     baselines = config.space.problem().baselines
-    names = ", ".join(["its JSON file with --dag_path", *baselines])
     if not config.dag_path:
-        raise UserError(f"mode single trains one given architecture: name {names.replace(', ', ', or ')}")
+        names = ", or ".join(["its JSON file with --dag_path", *baselines])
+        raise UserError(f"mode single trains one given architecture: name {names}")
     if config.dag_path in baselines:
         return baselines[config.dag_path](config)
     return searched_architecture(config, config.dag_path)
 
 
 def searched_architecture(config: Config, path: str | Path) -> Architecture:
-    """The architecture of the search space in a JSON file; UserError when there is none in it."""
+    """Return the architecture of the search space in a JSON file; UserError if there is none in it."""
     architecture, needed = load_architecture(path), config.space.architecture
     if not isinstance(architecture, needed):
         raise UserError(f"{path}: is {architecture.title}; {needed.title} is needed here")
     return architecture
 
 
-def _stretched(trainer: Training, saved: Config, config: Config) -> list[str]:
-    """A log line when a longer or shorter run moves what its schedules go by."""
-    if saved.max_epoch == config.max_epoch:
-        return []
+def _stretched(trainer: Training, saved: Config, config: Config) -> str:
+    """Return a log line about a longer or shorter run, and about the learning rate, if that moves."""
     progress, optim = trainer.progress, config.space.optim
     place = (progress.epoch + 1, progress.total_shared_steps, trainer.task.steps_per_epoch)
     before, now = (settings[optim].rate(*place) * progress.lr_scale for settings in (saved, config))
     moved = f"; the next learning rate is {now:.3g} in place of {before:.3g}" if now != before else ""
-    return [f"max_epoch {config.max_epoch} in place of {saved.max_epoch}: schedules over the whole run change{moved}"]
+    return f"max_epoch {config.max_epoch} in place of {saved.max_epoch}: schedules over the whole run change{moved}"
 
 
 def _finish(config: Config, trainer: Training) -> dict[str, Any]:
-    """Train to the end, and report what was reached."""
+    """Train to the end, and report the results."""
     if not isinstance(trainer, ScratchTrainer):
         results = trainer.train()
         _say_where(trainer)
@@ -278,16 +278,13 @@ def _test_search(trainer: Trainer, other: Architecture | None) -> dict[str, Any]
 
 
 def _report(trainer: Training, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:
-    """Log what was reached, and write it as results.json unless not `is_written`. Returns `results`."""
+    """Log the results, and write them as results.json unless not `is_written`; return them."""
     if is_written:
         trainer.logbook.results(results)
     metric = trainer.task.metric.name
-    scores = [
-        f"{split} {metric} {format_score(results[f'{split}_{metric}'])}"
-        for split in ("validation", "test")
-        if results[f"{split}_{metric}"] is not None
-    ]
-    trainer.logbook.info(f"run {trainer.folder}: {what}, {', '.join(scores)}")
+    known = {f"{split} {metric}": results[f"{split}_{metric}"] for split in ("validation", "test")}
+    scores = ", ".join(f"{name} {format_score(score)}" for name, score in known.items() if score is not None)
+    trainer.logbook.info(f"run {trainer.folder}: {what}, {scores}")
     trainer.logbook.info(json.dumps(results["architecture"]))
     if is_written:
         _say_where(trainer)
@@ -298,6 +295,5 @@ def _say_where(trainer: Training) -> None:
     """Log which files the run left, and how to look at its curves."""
     folder = trainer.folder
     places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
-    for name, path in places.items():
+    for name, path in {**places, "curves": f"tensorboard --logdir {folder}"}.items():
         trainer.logbook.info(f"{name + ':':14}{path}")
-    trainer.logbook.info(f"{'curves:':14}tensorboard --logdir {folder}")

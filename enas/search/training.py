@@ -1,6 +1,7 @@
 """What a search and a run from scratch share: the step of ω, what happens where it diverges, and checkpoints."""
 
 import math
+import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from enas.settings import ConfigLike
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
+RESUMED_BY = {"train": "search", "single": "single", "train_scratch": "scratch"}  # commands by mode
 HEADER = ("network_type", "dataset", "train_type", "mode")  # what results.json says of a run besides its results
 
 
@@ -243,7 +245,9 @@ class Training(ABC):
         """Save and raise Interrupted where a signal has come, in any of the processes."""
         if signum := self.ranks.largest(self.signals.received):  # all stop at the same step
             self.save()
-            raise Interrupted(signum, "the run is saved and can be resumed")
+            launcher = "python" if self.ranks.size == 1 else "torchrun …"
+            again = f"{launcher} -m enas {RESUMED_BY[self.header['mode']]} --load_path {shlex.quote(str(self.folder))}"
+            raise Interrupted(signum, f"the run is saved and can be resumed: {again}")
 
     def alike(self) -> dict[str, str]:
         """Digests, by name, of what must be the same in all processes."""
