@@ -21,40 +21,23 @@ from enas.studies.settings import EvaluationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command.
-
-    Attributes:
-        help: a line.
-        action: the function that carries it out, given the flags by name: "module:function", loaded when it is called.
-        flags: its own flags: the arguments of argparse's add_argument, by name.
-        settings: a `Settings` class whose settings are flags too.
-        is_run: whether all settings of a run are flags too.
-        mode: the mode of the run, if the command has only one.
-        says: the text printed at the end, with the result in place of {}; nothing unless given.
-    """
+    """A command, its one line of help, and its flags, with the arguments of argparse's add_argument."""
 
     help: str
-    action: str
+    action: str  # "module:function", loaded when it is called, and given the flags by name
     flags: dict[str, dict[str, Any]]
-    settings: type[Settings] = Settings
-    is_run: bool = False
-    mode: str = ""
-    says: str = ""
-
-    def _add(self, parser: Parser) -> None:
-        for name, arguments in self.flags.items():
-            parser.add_argument(name, **arguments)
-        add_settings(parser, {spec.name: spec for spec in fields(self.settings)})
+    settings: type[Settings] = Settings  # whose settings are flags too
+    is_run: bool = False  # whether all settings of a run are flags too
+    mode: str = ""  # of the run, if the command has only one
+    says: str = ""  # printed at the end, with the result instead of {}
 
     def act(self, argv: list[str], prog: str) -> None:
         """Carry out the command; UserError for a wrong or unknown flag, or from the action."""
-        description = f"{self.help[0].upper()}{self.help[1:]}."
-        if self.is_run:
-            given = parse_flags(argv, description, self._add, prog, self.mode)
-        else:
-            parser = Parser(description, prog=prog)
-            self._add(parser)
-            given = parser.given(argv)
+        parser = Parser(f"{self.help[0].upper()}{self.help[1:]}.", prog=prog)
+        for name, arguments in self.flags.items():
+            parser.add_argument(name, **arguments)
+        add_settings(parser, {spec.name: spec for spec in fields(self.settings)})
+        given = parse_flags(parser, argv, self.mode) if self.is_run else parser.given(argv)
         result = pkgutil.resolve_name(self.action)(**given)
         if self.says:
             print(self.says.format(result))
@@ -105,9 +88,7 @@ COMMANDS = {
         help="make one page about runs, to look at in a browser",
         action="enas.report.page:report",
         flags={
-            "--load_path": _flag(
-                "names or paths of the runs (default: the newest)", default="", nargs="+", metavar="RUN"
-            ),
+            "--load_path": _flag("runs: names or paths (default: the newest)", default="", nargs="+", metavar="RUN"),
             "--output": _flag("file for the page (required)", required=True, metavar="FILE.html"),
             "--results_dir": _flag("folder of ablations and evaluations (default: analysis_results)", metavar="DIR"),
             "--log_dir": LOG_DIR,
@@ -158,30 +139,28 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Carry out the command that the first word names, for ablations the first two; returns the exit status."""
-    words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["--version"]:
-        print(f"enas {__version__}")
-        return 0
+    """Carry out the command that the first word names, for ablations the first two; return the exit status."""
+    return guarded(lambda: _main(sys.argv[1:] if argv is None else argv))
+
+
+def _main(words: list[str]) -> None:
     group = "ablate " if words[:1] == ["ablate"] else ""
     word, *rest = words[bool(group) :] or ["--help"]
-    if word in ("-h", "--help"):
+    known = [name.removeprefix(group) for name in COMMANDS if name.startswith(group)]
+    if word == "--version":
+        print(f"enas {__version__}")
+    elif word in ("-h", "--help"):
         print(usage(group))
-        return 0
-    if f"{group}{word}" in COMMANDS:
-        return run_command(f"{group}{word}", rest)
-    return guarded(lambda: _refuse(word, group))
+    elif word in known:
+        COMMANDS[group + word].act(rest, f"enas {group}{word}")
+    else:
+        kind, names = "ablation" if group else "command", dict.fromkeys(name.split()[0] for name in known)
+        raise UserError(f"{kind} {word!r} is unknown{did_you_mean(word, names)}; there are {', '.join(names)}")
 
 
 def run_command(name: str, argv: list[str] | None = None) -> int:
-    """Carry out a command of `COMMANDS`; returns the exit status, see `enas.parser.guarded`.
-
-    Args:
-        name: of the command.
-        argv: its flags; those of the command line by default.
-    """
-    words = sys.argv[1:] if argv is None else argv
-    return guarded(lambda: COMMANDS[name].act(words, f"enas {name}"))
+    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status."""
+    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, f"enas {name}"))
 
 
 def usage(group: str = "") -> str:
@@ -190,9 +169,3 @@ def usage(group: str = "") -> str:
     word = "ABLATION" if group else "COMMAND"
     lines = [f"  {name:{max(map(len, rows))}}  {help}" for name, help in rows.items()]
     return "\n".join([f"usage: enas {group}{word} …; enas {group}{word} --help lists its flags", *lines])
-
-
-def _refuse(word: str, group: str) -> None:
-    kind = "ablation" if group else "command"
-    known = dict.fromkeys(name.removeprefix(group).split()[0] for name in COMMANDS if name.startswith(group))
-    raise UserError(f"{kind} {word!r} is unknown{did_you_mean(word, known)}; there are {', '.join(known)}")

@@ -4,6 +4,7 @@ import ast
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,16 +12,8 @@ from typing import Any
 from enas.cnn.space import MACRO, MICRO
 from enas.errors import NotFoundError, UserError, did_you_mean
 from enas.rnn.space import RNN
+from enas.search import settings as searching
 from enas.search.registry import SPACES, SearchSpace, network_types, register, space_for
-from enas.search.settings import (
-    CheckpointConfig,
-    ControllerConfig,
-    ControllerOptimConfig,
-    DeriveConfig,
-    ReinforceConfig,
-    SizeConfig,
-    TrainerConfig,
-)
 from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -50,6 +43,7 @@ RETIRED: dict[str, Any] = {
 # Two settings that became one, with their defaults; its name, and its value for each pair of theirs.
 JOINED = {"shared_input_scale": 0.0, "shared_unigram_bias": True}
 JOINED_AS = ("shared_plain_start", {(0.0, True): False, (1.0, False): True})
+_use = partial(setting, kind=USE, again=MODES)  # for where and how any run is used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,45 +69,27 @@ class RunConfig(Settings):
         choices=lambda: [*dict.fromkeys(name for one in SPACES.values() for name in one.train_types), *ALIASES],
         kind=SPACE,
     )
-    mode: str = setting(
+    mode: str = _use(
         "train",
         "search, derive an architecture from a search, test a run, train the architecture in dag_path from scratch, or "
         "train the architecture of a search from scratch",
         choices=MODES,
-        kind=USE,
-        again=MODES,
     )
-    load_path: str = setting(
-        "", "name or path of the run to resume, derive from, test, or train from scratch", kind=USE, again=MODES
-    )
+    load_path: str = _use("", "name or path of the run to resume, derive from, test, or train from scratch")
     dag_path: str = setting(
         "",
         "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also lstm",
         only={"mode": (*SCRATCH, "test")},
     )
-    log_dir: str = setting("logs", "folder in which a new run makes its own folder", kind=USE, again=MODES)
-    data_dir: str = setting("data", "folder of all datasets", kind=USE, again=MODES)
+    log_dir: str = _use("logs", "folder in which a new run makes its own folder")
+    data_dir: str = _use("data", "folder of all datasets")
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
-    num_gpu: int = setting(
-        -1,
-        "0 uses the CPU, 1 a GPU, -1 a GPU if there is one; torchrun uses several",
-        at_least=-1,
-        kind=USE,
-        again=MODES,
+    num_gpu: int = _use(-1, "0 uses the CPU, 1 a GPU, -1 a GPU if there is one; torchrun uses several", at_least=-1)
+    rank_timeout: float = _use(
+        600.0, "torchrun: seconds to wait for an answer of another process before the run ends", above=0
     )
-    rank_timeout: float = setting(
-        600.0,
-        "torchrun: seconds to wait for an answer of another process before the run ends",
-        above=0,
-        kind=USE,
-        again=MODES,
-    )
-    num_threads: int = setting(
-        0,
-        "threads on the CPU; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial",
-        at_least=0,
-        kind=USE,
-        again=MODES,
+    num_threads: int = _use(
+        0, "threads on the CPU; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial", at_least=0
     )
     wandb: bool = setting(
         False,
@@ -129,13 +105,13 @@ class RunConfig(Settings):
 
 COMMON = (
     RunConfig,
-    TrainerConfig,
-    DeriveConfig,
-    SizeConfig,
-    ReinforceConfig,
-    ControllerConfig,
-    ControllerOptimConfig,
-    CheckpointConfig,
+    searching.TrainerConfig,
+    searching.DeriveConfig,
+    searching.SizeConfig,
+    searching.ReinforceConfig,
+    searching.ControllerConfig,
+    searching.ControllerOptimConfig,
+    searching.CheckpointConfig,
 )
 
 
@@ -144,14 +120,9 @@ def parts_of(spaces: Iterable[SearchSpace]) -> tuple[type[Settings], ...]:
     return tuple(dict.fromkeys((*COMMON, *(part for space in spaces for part in space.settings))))
 
 
-def settings_of(spaces: Iterable[SearchSpace]) -> dict[str, Field[Any]]:
-    """Return the settings in `parts_of(spaces)` by name."""
-    return {spec.name: spec for part in parts_of(spaces) for spec in fields(part)}
-
-
-def all_settings() -> dict[str, Field[Any]]:
-    """Return every setting by name, those of registered spaces included."""
-    return settings_of(SPACES.values())
+def all_settings(spaces: Iterable[SearchSpace] | None = None) -> dict[str, Field[Any]]:
+    """Return the settings of every run and of some search spaces, by default all registered ones, by name."""
+    return {spec.name: spec for part in parts_of(spaces or SPACES.values()) for spec in fields(part)}
 
 
 def named(kind: str) -> set[str]:
@@ -162,13 +133,8 @@ def named(kind: str) -> set[str]:
 class Config:
     """All settings of a run, which never change: `config[TrainerConfig]` is a part, `config.max_epoch` one setting.
 
-    `configs/config_ours.py` gives the reason for each default.
-
-    Args:
-        settings: by name; the others have their defaults.
-
-    Raises:
-        UserError: a setting is unknown, has a wrong value, or does not go together with others.
+    Settings that are not given have their defaults, for which `configs/config_ours.py` gives the reasons. UserError if
+    a setting is unknown, has a wrong value, or contradicts others.
     """
 
     def __init__(self, **settings: Any):
@@ -185,11 +151,7 @@ class Config:
 
     @classmethod
     def from_variation(cls, name: str, **settings: Any) -> "Config":
-        """Return the Config of `--config NAME` and flags: a variation in configs/, with `settings` changed.
-
-        Raises:
-            UserError: as `Config`, or the variation is unknown or for another search space.
-        """
+        """Return the Config of `--config NAME` and flags, see `with_variation`."""
         return cls(**with_variation({"config": name, **settings}))
 
     def _check(self) -> None:
@@ -198,12 +160,10 @@ class Config:
             rule = f"it must be {' or '.join(known)} for network_type {self.network_type}"
             raise UserError(f"train_type is {self.train_type!r}; {rule}")
         if self.shared_balanced and self._matters("shared_balanced") and self.shared_num_sample < 2:
-            raise UserError(
-                "shared_balanced balances the architectures of a step; shared_num_sample must be at least 2"
-            )
+            raise UserError("shared_balanced balances a step's architectures; shared_num_sample must be at least 2")
         if (self.max_parameters or self.max_flops) and self.space.problem().cost is None:
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
-        if self._matters("controller_start") and self[TrainerConfig].warm_up_epochs >= self.max_epoch:
+        if self._matters("controller_start") and self[searching.TrainerConfig].warm_up_epochs >= self.max_epoch:
             raise UserError(
                 f"controller_start is {self.controller_start}; of {self.max_epoch} epochs it leaves the controller "
                 "none; lower it, or raise max_epoch"
@@ -266,11 +226,10 @@ def _of_today(settings: dict[str, Any]) -> dict[str, Any]:
         pair = tuple(now.pop(name, default) for name, default in JOINED.items())
         new, values = JOINED_AS
         if pair not in values:
-            old = " and ".join(f"{name} is {value}" for name, value in zip(JOINED, pair, strict=True))
-            raise UserError(f"{old}; this version knows only {new}")
+            raise UserError(f"{' and '.join(JOINED)} are {pair[0]} and {pair[1]}; this version knows only {new}")
         now[new] = values[pair]
-    for name in RETIRED.keys() & now.keys():
-        value, built_in = now.pop(name), RETIRED[name]
+    for name, built_in in RETIRED.items():
+        value = now.pop(name, built_in)
         if built_in not in (None, value):
             raise UserError(f"{name} is {value}; this version has no such setting, and acts as with {built_in}")
     return now
@@ -281,7 +240,7 @@ def without_effect(name: str, config: Config) -> tuple[str, str] | None:
 
     In mode train, settings of runs from scratch have an effect: the search keeps them for later.
     """
-    if name not in settings_of([config.space]):
+    if name not in all_settings([config.space]):
         chosen_by = _choice_against(name, config.space)
         return f"{chosen_by} {getattr(config, chosen_by)}", ""
     missing = unmet(all_settings()[name], config.values)
@@ -289,15 +248,15 @@ def without_effect(name: str, config: Config) -> tuple[str, str] | None:
     if missing is None or (config.mode == "train" and "train_scratch" in modes and "test" not in modes):
         return None
     wanted = [
-        f"{name} {' or '.join(map(str, needed if isinstance(needed, tuple) else (needed,)))}"
-        for name, needed in missing.items()
+        f"{other} {' or '.join(map(str, needed if isinstance(needed, tuple) else (needed,)))}"
+        for other, needed in missing.items()
     ]
-    return " and ".join(f"{name} {getattr(config, name)}" for name in missing), ", or ".join(wanted)
+    return " and ".join(f"{other} {getattr(config, other)}" for other in missing), ", or ".join(wanted)
 
 
 def _choice_against(name: str, space: SearchSpace) -> str:
     """Return the setting, of those that choose `space`, because of which `name` is not read."""
-    readers = [other.selected_by for other in SPACES.values() if name in settings_of([other])]
+    readers = [other.selected_by for other in SPACES.values() if name in all_settings([other])]
     return next(key for key, value in space.selected_by.items() if all(one.get(key) != value for one in readers))
 
 
@@ -322,9 +281,7 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the settings in `configs/NAME.py` (or a file path): assignments of literals, which are not run.
 
     `config = "other"` in it makes it a variation of another one. `above` are the variations that start from this one.
-
-    Raises:
-        UserError: there is no such variation, or it holds something else than assignments of literals.
+    UserError if there is no such variation, or it holds something else.
     """
     if name in above:
         raise UserError(f"config {name}: starts from itself")
@@ -358,9 +315,7 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return flags, together with the settings of their --config that they do not override.
 
     Settings of the variation that the flags make ineffective (a controller's under `--train_type random`) are dropped.
-
-    Raises:
-        UserError: the variation is unknown or wrong, or for another search space than the flags choose.
+    UserError if the variation is unknown or wrong, or for another search space than the flags choose.
     """
     given = dict(given)
     name = given.pop("config", None)
@@ -371,7 +326,7 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     variation = {key: checked(known[key], value) for key, value in _of_today(variation).items()}
     values = {key: spec.default for key, spec in known.items()} | variation | given
     space = space_for(values)
-    readable, kept = settings_of([space]), {}
+    readable, kept = all_settings([space]), {}
     for key, value in variation.items():
         if key in given or (key not in readable and value == known[key].default):
             continue

@@ -33,18 +33,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the flags")
 
     def given(self, argv: list[str] | None = None) -> dict[str, Any]:
-        """Return the values of the flags in `argv`.
-
-        Raises:
-            UserError: for a wrong value, an unknown flag (with the nearest one), or a missing one.
-        """
+        """Return the values of the flags; UserError for a wrong value, an unknown flag (with the nearest), or none."""
         required = [action for action in self._actions if action.required and action.option_strings]
         for action in required:
             action.required = False  # argparse would report a misspelt flag as missing
         known, unknown = self.parse_known_args(sys.argv[1:] if argv is None else argv)
-        for word in unknown:
-            if not word.strip():
-                continue  # a backslash and a space at the end of a line give this argument
+        for word in filter(str.strip, unknown):  # a backslash and a space at the end of a line give a blank argument
             flag = word.split("=")[0]
             if flag.startswith("--"):
                 raise UserError(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}")
@@ -56,11 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def guarded(action: Callable[[], object]) -> int:
-    """Run `action` and report expected errors in one line on stderr. Returns the exit status.
-
-    The status is 0 for success, 2 for a UserError, 1 for divergence, 3 for a lost process of several, 130 or 143 for a
-    signal. Other exceptions keep their traceback.
-    """
+    """Run `action`, report expected errors in one line on stderr, and return the exit status, see `enas.errors`."""
     keep_memory()
     try:
         action()
@@ -79,31 +69,16 @@ def guarded(action: Callable[[], object]) -> int:
     return 0
 
 
-def parse_flags(
-    argv: list[str] | None,
-    description: str,
-    add: Callable[[Parser], None] | None = None,
-    prog: str | None = None,
-    mode: str = "",
-) -> dict[str, Any]:
-    """Return the settings that the command line gives, those of its --config included; flags win.
+def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -> dict[str, Any]:
+    """Add all settings of a run to a parser; return the values of its flags, the settings of --config included.
 
-    Args:
-        argv: the command line; sys.argv by default.
-        description: the first line of --help.
-        add: adds further flags to the parser.
-        prog: the name of the program in --help.
-        mode: the mode of a command that has only one.
-
-    Raises:
-        UserError: for an unknown flag (with the nearest known one), a wrong value, or an unknown --config.
+    `argv` is that of the process by default. `mode` is the mode of a command that has only one. UserError as
+    `Parser.given`, or for an unknown --config.
     """
     words, settings = sys.argv[1:] if argv is None else argv, all_settings()
-    parser = Parser(description, usage="%(prog)s [--config NAME] [--SETTING VALUE …]", prog=prog)
+    parser.usage = "%(prog)s [--config NAME] [--SETTING VALUE …]"
     parser.add_argument("--help_all", action="help", help=f"show all {len(settings)} settings, part by part")
     parser.add_argument("--config", metavar="NAME", help="a variation in configs/, whose settings other flags override")
-    if add is not None:
-        add(parser)
     usual = {heading: {name: settings[name] for name in names} for heading, names in USUAL.items()}
     for heading, specs in (settings_by_part() if "--help_all" in words else usual).items():
         shown = {name: settings.pop(name) for name in specs if name != "mode" or not mode}
@@ -133,9 +108,10 @@ def add_settings(
 ) -> None:
     """Add a flag for each of some settings, by name; --help does not list hidden ones."""
     for name, spec in specs.items():
-        kind, choices, default = type(spec.default), choices_of(spec), spec.default
-        shown = {bool: str(default).lower(), tuple: ",".join(default) if kind is tuple else ""}.get(kind, default)
-        text = f"{spec.metadata['help']} (default: {'none' if default == '' else shown})".replace("%", "%%")
+        kind, choices = type(spec.default), choices_of(spec)
+        default = ",".join(spec.default) if isinstance(spec.default, tuple) else str(spec.default)
+        default = default.lower() if kind is bool else default or "none"
+        text = f"{spec.metadata['help']} (default: {default})".replace("%", "%%")
         alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is bool else {}
         parser.add_argument(
             f"--{name}",

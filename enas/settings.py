@@ -4,6 +4,7 @@ import dataclasses
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from enas.errors import UserError
@@ -24,13 +25,10 @@ def setting(
     help: str,
     *,
     choices: Sequence[str] | Callable[[], Sequence[str]] = (),
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    only: Mapping[str, Any] | None = None,
+    only: Mapping[str, Any] = MappingProxyType({}),
     kind: str = "",
     again: Sequence[str] = (),
+    **bounds: float,
 ) -> Any:
     """Make a field of a `Settings` class.
 
@@ -38,16 +36,14 @@ def setting(
         default: its type is the setting's: a bool, an int, a float, a str, or a tuple of str.
         help: the text in `--help`.
         choices: the allowed values; a function if they depend on registered search spaces.
-        at_least, above, at_most, below: bounds of a number.
         only: other settings, each with the value (or a tuple of values, or `ABOVE_ZERO`) without which this one has
             no effect; see also `ANY_OF`.
         kind: `SPACE` if the architecture depends on the setting, so that a run from scratch takes its search's value;
             `USE` if it decides no outcome: where a run lies, what is done with it, and on which machine.
         again: the modes in which an existing run may be given another value.
+        bounds: of a number: at_least or above, at_most or below.
     """
-    given = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    bounds = {name: bound for name, bound in given.items() if bound is not None}  # the lower one first
-    metadata = {"help": help, "choices": choices, "bounds": bounds, "only": only or {}, "kind": kind, "again": again}
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "only": only, "kind": kind, "again": again}
     return field(default=default, metadata=metadata)
 
 
@@ -59,11 +55,7 @@ def choices_of(spec: dataclasses.Field[Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of one part; subclasses add fields made by `setting`.
-
-    Raises:
-        UserError: a value is of a wrong type, not allowed, or out of bounds.
-    """
+    """The settings of one part, fields made by `setting`. UserError if a value has a wrong type, or is not allowed."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -105,7 +97,7 @@ def _rule(bounds: Mapping[str, float]) -> str:
     if len(bounds) == 1:
         ((name, bound),) = bounds.items()
         return f"be {name.replace('_', ' ')} {bound}"
-    lower, upper = bounds.values()
+    lower, upper = sorted(bounds.values())
     return f"lie in {'[' if 'at_least' in bounds else '('}{lower}, {upper}{']' if 'at_most' in bounds else ')'}"
 
 

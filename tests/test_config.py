@@ -26,7 +26,7 @@ from enas.config import (
     without_effect,
 )
 from enas.errors import UserError
-from enas.parser import USUAL, parse_flags, settings_by_part
+from enas.parser import USUAL, Parser, parse_flags, settings_by_part
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.runs.commands import execute
 from enas.settings import ABOVE_ZERO, ANY_OF, SCRATCH, USE, checked, choices_of
@@ -37,7 +37,7 @@ CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
 
 def _parse(*argv: str) -> dict:
-    return parse_flags(list(argv), "test")
+    return parse_flags(Parser("test"), list(argv))
 
 
 def _help(flag: str, capsys) -> str:

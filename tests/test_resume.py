@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import time
@@ -15,6 +16,7 @@ import tiny
 import torch
 from tiny import main
 
+from enas import cli
 from enas.config import Config
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
@@ -119,10 +121,10 @@ def test_a_signal_during_the_last_evaluation_is_heeded(tmp_path, capsys, mode):
     settings = tiny.settings(tmp_path, max_epoch=2, **given)
     with tiny.in_call(LanguageTask, "evaluate", 2, partial(signal.raise_signal, signal.SIGINT)):
         assert main(tiny.flags(settings)) == 130
-    assert "can be resumed" in capsys.readouterr().err
+    *_, command = capsys.readouterr().err.partition("can be resumed: python -m enas ")
     folder = tiny.only_run(tmp_path / "logs")
     assert tiny.newest_state(folder)["progress"]["epoch"] == 2
-    assert main(["--mode", mode, "--load_path", str(folder)]) == 0
+    assert cli.main(shlex.split(command)) == 0
     assert _results(folder)["epoch"] == 2
 
 

@@ -6,29 +6,25 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, all_settings, effect_notes
+from enas.config import Config, all_settings
 from enas.runs import run
-from enas.runs.folder import choose_run, saved_config
-from enas.runs.launch import is_restart, run_of_launch
+from enas.runs.folder import choose_run, is_restart, run_of_launch, saved_config
 from enas.search.ranks import is_first_process, join
 from enas.settings import SEARCHES, checked
 
 
 def execute(**given: Any) -> dict[str, Any]:
-    """Begin a new run, or go on with the named (or the newest fitting) one, as flags say; returns its results.json."""
+    """Begin a new run, or go on with the named (or the newest fitting) one, as flags say; return its results.json."""
     mode = checked(all_settings()["mode"], given.get("mode", "train"))
     with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()):
-        begun = _begun_before(given) if is_restart() else ""
-        # Several commands may share a launch, as in one job of SLURM.
-        if begun and saved_config(Path(begun)).mode == mode:
-            return run.resume(begun)
+        if is_restart():
+            config = Config(**{name: given[name] for name in ("log_dir", "num_gpu", "rank_timeout") if name in given})
+            ranks = join(config.num_gpu, config.rank_timeout)
+            begun = ranks.from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
+            # Several commands may share a launch, as in one job of SLURM.
+            if begun and saved_config(Path(begun)).mode == mode:
+                return run.resume(begun)
         return _execute(mode, given)
-
-
-def _begun_before(given: Mapping[str, Any]) -> str:
-    """Return the run that these processes had begun when torchrun restarted them, if there is one."""
-    config = Config(**{name: given[name] for name in ("log_dir", "num_gpu", "rank_timeout") if name in given})
-    return join(config.num_gpu, config.rank_timeout).from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
 
 
 def _execute(mode: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,5 +38,4 @@ def _execute(mode: str, given: Mapping[str, Any]) -> dict[str, Any]:
         return (run.resume if saved_config(folder).mode == mode else run.train_scratch)(folder, **changes)
     if load_path:
         return run.resume(choose_run(given, (mode,)), **changes)
-    config = Config(**given)
-    return (run.train if mode in SEARCHES else run.single)(config, notes=effect_notes(given, config))
+    return (run.train if mode in SEARCHES else run.single)(Config(**given), given=given)

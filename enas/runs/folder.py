@@ -1,7 +1,10 @@
-"""The folders that runs leave: making one, finding one, and reading what it was asked to do."""
+"""The folders of runs: making one, finding one, and reading its settings, its data and its launch by torchrun."""
 
+import itertools
+import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -9,35 +12,38 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from enas.config import Config, all_settings, config_from, effect_notes, named, without_effect
+from enas.config import Config, all_settings, config_from, effect_notes, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
-from enas.files import make_writable, read_json
+from enas.files import make_writable, read_json, write_json
+from enas.search.ranks import num_processes
 from enas.settings import SEARCHES, SPACE
 
-IDENTITY = "data.json"
+IDENTITY, LAUNCH = "data.json", "torchrun.json"
 NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
 LISTED = 3  # of the runs there are, in the message about an unknown one
 # Chosen again by a run from scratch, which may run on another machine.
 MACHINE = {"num_threads": 0, "precision": "auto"}
 
 
-def make_run_folder(config: Config) -> Path:
-    """Make a new folder `log_dir/{dataset}_{train_type}_{time}`; UserError, naming it, if that fails.
+def make_run_folder(config: Config, identity: Identity) -> Path:
+    """Make a new folder `log_dir/{dataset}_{train_type}_{time}` for a run on these data; UserError if that fails.
 
-    If a run has started in the same second, the name ends in -2, -3 …
+    If a run has started in the same second, the name ends in -2, -3 … The folder names its data, and its torchrun.
     """
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     first = Path(config.log_dir) / f"{config.dataset}_{config.train_type}_{stamp}"
-    folder, number = first, 1
+    others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
         first.parent.mkdir(parents=True, exist_ok=True)
-        while True:
+        for folder in itertools.chain([first], others):
             with suppress(FileExistsError):
                 folder.mkdir()
-                return folder
-            number += 1
-            folder = first.with_name(f"{first.name}-{number}")
+                break
+    write_json(folder / IDENTITY, identity.to_dict())
+    if num_processes() > 1:
+        write_json(folder / LAUNCH, {"launch": _launch()})
+    return folder
 
 
 @contextmanager
@@ -53,11 +59,7 @@ def only_user(folder: Path) -> Iterator[None]:
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
-    """Return the run of one of `modes` that load_path names, see `find_run`, or else the newest one, see `newest_run`.
-
-    Raises:
-        UserError: there is no such run, or it is of another mode.
-    """
+    """Return the run of one of `modes` that load_path names, see `find_run`, or the newest one, see `newest_run`."""
     if not settings.get("load_path"):
         return newest_run(settings, modes)
     folder = find_run(settings["load_path"], settings.get("log_dir", "logs"))
@@ -70,8 +72,7 @@ def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
 def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path") -> Path:
     """Return the run folder that `load_path` names, a path or a run's name in `log_dir`; if empty, the newest there.
 
-    Raises:
-        UserError: there is no such run. The text names `flag`, and the newest runs.
+    UserError if there is no such run; the text names `flag`, and the newest runs.
     """
     candidates = [Path(load_path), Path(log_dir) / load_path] if load_path else []
     for folder in candidates:
@@ -94,21 +95,21 @@ def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "l
 def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -> Path:
     """Return the newest run of one of `modes` with the dataset, train type, search space and shape in `settings`.
 
-    NotFoundError if there is none; the line says how to make one.
+    If `settings` have none of these, and no run has their defaults, any run will do. NotFoundError if there is none;
+    the line says how to make one.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
     kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
-    names = ("dataset", "train_type", "log_dir", *kind)
-    wanted = Config(**{name: settings[name] for name in names if name in settings})
-    for folder in _runs_in(wanted.log_dir, f"{wanted.dataset}_{wanted.train_type}"):
+    names = [name for name in ("dataset", "train_type", *kind) if name in settings]
+    wanted = Config(**{name: settings[name] for name in (*names, "log_dir") if name in settings})
+    fitting = _runs_in(wanted.log_dir, f"{wanted.dataset}_{wanted.train_type}")
+    for folder in [*fitting, *([] if names else _runs_in(wanted.log_dir))]:
         saved = saved_config(folder)
         if saved.mode in modes and all(getattr(saved, name) == getattr(wanted, name) for name in kind):
             return _taken(folder)
     same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))
-    raise NotFoundError(
-        f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; make one with: "
-        f"python main.py {same}--mode train"
-    )
+    advice = f"make one with: python main.py {same}--mode train"
+    raise NotFoundError(f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; {advice}")
 
 
 def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
@@ -148,11 +149,8 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
 
     It prints a line about each kind of settings without an effect, and leaves them out.
     """
-    saved, known = saved_config(folder), all_settings()
-    given = saved.replace(**settings)
-    changed = [name for name in sorted(settings) if getattr(given, name) != getattr(saved, name)]
-    _check_agrees(folder, saved, given, [name for name in changed if not known[name].metadata["again"]])
-    idle = [name for name in changed if without_effect(name, given)]
+    saved, given, changed = _put_in(folder, dict(sorted(settings.items())), lambda spec: not spec.metadata["again"])
+    idle, known = [name for name in changed if without_effect(name, given)], all_settings()
     active = [name for name in changed if name not in idle]
     taken = {name: settings[name] for name in active if given.mode in known[name].metadata["again"]}
     say(f"no effect in mode {given.mode}: {name}" for name in active if name not in taken)
@@ -166,25 +164,54 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     They are those of the search, with `settings` put in; load_path names the search. It prints a line about settings
     without an effect. UserError if `settings` contradict the space that was searched.
     """
-    saved = saved_config(folder)
-    given = saved.replace(**{**MACHINE, "mode": "train_scratch", **settings})
-    changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
-    _check_agrees(folder, saved, given, sorted(named(SPACE) & set(changed)))
-    say(effect_notes(changed, given))
+    asked = {**MACHINE, "mode": "train_scratch", **settings}
+    _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
+    say(effect_notes([name for name in changed if name in settings], given))
     places = {"log_dir": settings.get("log_dir", str(folder.parent)), "dag_path": settings.get("dag_path", "")}
     return given.replace(load_path=str(folder), **places)
 
 
-def _check_agrees(folder: Path, saved: Config, given: Config, fixed: Iterable[str]) -> None:
-    for name in fixed:
-        if without_effect(name, given) is None:
-            raise UserError(
-                f"{name} is {getattr(given, name)!r}, but the run {folder} has {getattr(saved, name)!r}; "
-                "leave the flag out, or start a new run"
-            )
+def _put_in(
+    folder: Path, settings: Mapping[str, Any], is_fixed: Callable[[Any], bool]
+) -> tuple[Config, Config, list[str]]:
+    """Return the settings of a run, those with others put in, and the names of the changed ones, none of them fixed."""
+    saved, known = saved_config(folder), all_settings()
+    given = saved.replace(**settings)
+    changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
+    for name in changed:
+        if is_fixed(known[name]) and without_effect(name, given) is None:
+            one, other, advice = getattr(given, name), getattr(saved, name), "leave the flag out, or start a new run"
+            raise UserError(f"{name} is {one!r}, but the run {folder} has {other!r}; {advice}")
+    return saved, given, changed
 
 
 def say(lines: Iterable[str]) -> None:
     """Print lines, if there are any."""
     for line in lines:
         print(line)
+
+
+def is_restart() -> bool:
+    """Whether torchrun begins the processes once more, after one of them ended too early."""
+    return num_processes() > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def run_of_launch(log_dir: Path) -> Path | None:
+    """Return the newest run of this torchrun that has a checkpoint; None if there is none."""
+    marks = sorted(log_dir.glob(f"*/{LAUNCH}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for mark in marks:
+        if read_json(mark).get("launch") == _launch() and any(mark.parent.glob("checkpoints/*.pt")):
+            return mark.parent
+    return None
+
+
+def _launch() -> str:
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    # Without an id of its own, a torchrun is known by its process, the parent of all that it begins.
+    return name if name != "none" else f"{socket.gethostname()} {os.getppid()}"
+
+
+def check_not_launched(command: str) -> None:
+    """Raise UserError if torchrun began this process together with others, which `command` cannot use."""
+    if num_processes() > 1:
+        raise UserError(f"{command} runs in one process; leave torchrun out")

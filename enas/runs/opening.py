@@ -1,24 +1,23 @@
 """One way into a run, whether it begins, goes on, or is only read."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from enas.config import Config
+from enas.config import Config, effect_notes
 from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import write_json
 from enas.runs.final import find_final
-from enas.runs.folder import IDENTITY, check_same_data, make_run_folder, only_user, saved_config
-from enas.runs.launch import mark_launch
-from enas.runs.logbook import Logbook
-from enas.runs.mirror import Mirror, check_account
+from enas.runs.folder import check_same_data, make_run_folder, only_user, saved_config, say
+from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
-from enas.search.checkpoint import Checkpoints, misfit, seed_everything
+from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_random_states, seed_everything
 from enas.search.controllers import Controller, FixedController
 from enas.search.cost import Cost
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
@@ -29,50 +28,59 @@ from enas.search.size import SizeBudget
 from enas.search.task import Task
 from enas.search.trainer import Trainer
 from enas.search.training import Training
-from enas.settings import SCRATCH
+from enas.settings import SCRATCH, TRAINING
 
 ARCHITECTURE = "architecture.json"
+# By process: a forked process lacks the thread that would release its parent's lock.
+_locks: dict[int, Any] = {}
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no other thread begin a run inside this block, and give the caller its random states and threads back.
+
+    Such blocks may be nested: finalists are runs within a run. UserError if another thread is inside such a block.
+    """
+    lock = _locks.setdefault(os.getpid(), threading.RLock())
+    if not lock.acquire(blocking=False):
+        advice = "wait for its end, or begin this one in a process of its own"
+        raise UserError(f"another thread of this process is busy with a run, and needs its random numbers; {advice}")
+    with ExitStack() as at_the_end:
+        at_the_end.callback(lock.release)
+        at_the_end.callback(restore_random_states, random_states())
+        at_the_end.callback(torch.set_num_threads, torch.get_num_threads())
+        yield
 
 
 @contextmanager
 def open_run(
-    config: Config,
-    folder: Path | None = None,
-    *,
-    architecture: Architecture | None = None,
-    data_of: Path | None = None,
-    notes: Sequence[str] = (),
-    given: Collection[str] = (),
-    has_curves: bool = True,
+    config: Config, folder: Path | None = None, *, architecture: Architecture | None = None, given: Collection[str] = ()
 ) -> Iterator[Any]:
     """Open a run on this machine, locked and with a logbook: a new one, or the newest checkpoint of that in `folder`.
 
-    Device, data, precision, threads, lock and logbook are settled here, and nowhere else.
+    Device, data, precision, threads, random numbers, locks and logbook are settled here, and nowhere else.
 
     Args:
         config: its settings.
         folder: of a run that goes on.
         architecture: the architecture that a new run trains from scratch; without one it searches.
-        data_of: a run whose data a new one must have.
-        notes: the first log lines of a new run.
-        given: the settings that the user gave anew: num_threads among them overrides OMP_NUM_THREADS.
-        has_curves: whether TensorBoard gets anything. Deriving and testing add nothing: a point of their step exists.
+        given: the settings that the user gave: a new run logs those without an effect, and num_threads overrides
+            OMP_NUM_THREADS.
 
     Yields:
-        a `Trainer`, or a `ScratchTrainer`.
-
-    Raises:
-        UserError: the run is busy, or its checkpoint missing, unreadable or of another shape; the data, the device or
-            the account is not what it must be.
+        a `Trainer`, or a `ScratchTrainer`. UserError if the run is busy, its checkpoint missing, unreadable or of
+        another shape, or the data, the device or the account not what it must be.
     """
-    if config.wandb and has_curves:
-        check_account()
-    ranks = join(config.num_gpu, config.rank_timeout)
+    has_curves = config.mode in TRAINING  # deriving and testing add no points: those of their step exist already
     with ExitStack() as held:
+        held.enter_context(undisturbed())
+        if config.wandb and has_curves:
+            check_account()
+        ranks = join(config.num_gpu, config.rank_timeout)
         if folder is not None and ranks.is_first:
             held.enter_context(only_user(folder))
         if folder is None:
-            config, training, lines = _begun(config, architecture, data_of, notes, ranks)
+            config, training, lines = _begun(config, architecture, given, ranks)
         else:
             training, lines = _restored(config, folder, given, ranks)
         if ranks.is_first:
@@ -92,21 +100,21 @@ def open_run(
 def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:
     """Return the run like `open_run`, without a lock and a logbook; print its log lines."""
     training, lines = _restored(config, folder, given, join(config.num_gpu, config.rank_timeout))
-    for line in lines:
-        print(line)
+    say(lines)
     return training
 
 
 def _begun(
-    config: Config, architecture: Architecture | None, data_of: Path | None, notes: Sequence[str], ranks: Ranks
+    config: Config, architecture: Architecture | None, given: Collection[str], ranks: Ranks
 ) -> tuple[Config, Training, list[str]]:
-    device = ranks.together(lambda: pick_device(config.num_gpu))
+    device, notes = ranks.together(lambda: pick_device(config.num_gpu)), effect_notes(given, config)
     seed_everything(config.random_seed)
-    data = _load_data(config, ranks, data_of)
+    search = Path(config.load_path) if config.mode == "train_scratch" and config.load_path else None
+    data = _load_data(config, ranks, search)
     task, controller = make_problem(config, data, architecture, device, ranks)
-    folder = Path(ranks.from_first(lambda: str(make_run_folder(config))))
+    folder = Path(ranks.from_first(lambda: str(make_run_folder(config, identity_of(data)))))
     config, reasons = _tried(config, task, controller, ranks)
-    ranks.from_first(lambda: _describe(folder, config, data))
+    ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     training = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
     if isinstance(training, ScratchTrainer):
         size = sum(weight.numel() for weight in training.task.model.parameters())
@@ -116,15 +124,8 @@ def _begun(
     if controller.is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
         share = f"controller_start {config.controller_start} of max_epoch {config.max_epoch}"
         reasons.append(f"{share} rounds to none: the controller trains from the first epoch")
-    where = f"{device}" if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
+    where = str(device) if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
     return config, training, [*data.notes, *notes, *reasons, f"run {folder}: {what}, on {where}"]
-
-
-def _describe(folder: Path, config: Config, data: Any) -> None:
-    """Write into a new run folder which data, which torchrun and which settings the run has."""
-    write_json(folder / IDENTITY, identity_of(data).to_dict())
-    mark_launch(folder)
-    write_json(folder / "params.json", config.to_dict())  # last: with it, the folder is that of a run
 
 
 def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks) -> tuple[Training, list[str]]:
@@ -166,14 +167,10 @@ def pick_device(num_gpu: int) -> torch.device:
 
 def _load_data(config: Config, ranks: Ranks, folder: Path | None) -> Any:
     """Return the data, the same in every process; UserError if the run in `folder`, if any, began with other data."""
-
-    def load() -> Any:
-        data = config.space.problem().load_data(config)
-        if folder is not None:
-            check_same_data(folder, config.dataset, identity_of(data))
-        return data
-
-    data, remedy = ranks.together(load), "give each machine the same files in --data_dir"
+    data = ranks.together(lambda: config.space.problem().load_data(config))
+    if folder is not None:
+        ranks.together(lambda: check_same_data(folder, config.dataset, identity_of(data)))
+    remedy = "give each machine the same files in --data_dir"
     ranks.check_alike(identity_of(data).short(), f"dataset {config.dataset}", remedy)
     return data
 
@@ -205,12 +202,9 @@ def make_trainer(
     cost: Callable[[Any], Cost] | None = None,
 ) -> Training:
     """Return the loop of a search, or of a run from scratch if the controller is fixed to one architecture."""
-    parts: dict[str, Any] = {
-        "checkpoints": Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks),
-        "folder": folder,
-        "ranks": ranks,
-        "size": SizeBudget(config[SizeConfig], cost),
-    }
+    checkpoints = Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks)
+    size = SizeBudget(config[SizeConfig], cost)
+    parts: dict[str, Any] = {"checkpoints": checkpoints, "folder": folder, "ranks": ranks, "size": size}
     if isinstance(controller, FixedController):
         return ScratchTrainer(task, controller.architecture, config, **parts)
     return Trainer(task, controller, config, **parts)
@@ -273,12 +267,8 @@ def _load_newest(training: Training) -> list[str]:
 
 
 def _take_final(training: Training) -> None:
-    """Let the run answer with the architecture that its results.json names."""
-
-    def named() -> tuple[dict[str, Any], float | None, str] | None:
-        final = find_final(training.folder, training.task.metric.name)
-        return None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
-
-    if (final := training.ranks.from_first(named)) is not None:
-        progress = training.progress
-        progress.architecture, progress.validation, progress.measured_with = final
+    """Let the run answer with the architecture that its results.json names, if any."""
+    progress, final = training.progress, find_final(training.folder, training.task.metric.name)
+    plain = final and (final.architecture.to_dict(), final.score, final.measured_with)
+    if (named := training.ranks.from_first(lambda: plain)) is not None:
+        progress.architecture, progress.validation, progress.measured_with = named

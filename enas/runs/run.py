@@ -14,39 +14,36 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Collection
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, effect_notes, with_variation
+from enas.config import Config, with_variation
 from enas.data.own import settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import write_json
 from enas.runs.final import final_of, find_final
 from enas.runs.folder import choose_run, config_for_scratch, run_config, saved_config
-from enas.runs.opening import ARCHITECTURE, open_run
-from enas.runs.process import undisturbed
+from enas.runs.opening import ARCHITECTURE, open_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.derive import ordered
 from enas.search.progress import describe_comparison
 from enas.search.record import format_score
 from enas.search.scratch import ScratchTrainer
-from enas.search.trainer import Trainer
 from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES
 
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
 
 
-@undisturbed()
-def train(config: Config, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Search: train a new run to its end; return the content of its results.json. `notes` are logged first.
+def train(config: Config, given: Collection[str] = ()) -> dict[str, Any]:
+    """Search: train a new run to its end; return the content of its results.json.
 
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
+    `given` names the settings that the user gave: those without an effect are logged. UserError, here and below, comes
+    with a line that names what is wrong and what would be right.
     """
-    with open_run(config, notes=notes) as trainer:
+    with open_run(config, given=given) as trainer:
         return _finish(config, trainer)
 
 
@@ -61,15 +58,11 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         dataset: the dataset's name from now on.
         config: a variation in configs/; by default `small` for text and `small_cnn` for images.
         settings: as on the command line; they override the variation.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
     """
     kind = settings_for(train)
     variation = config or SMALL.get(settings.get("network_type", kind["network_type"]))
-    given = with_variation({**kind, **settings, **({"config": variation} if variation else {}), "dataset": dataset})
+    given = with_variation({**kind, **settings, "config": variation, "dataset": dataset})
     wanted = Config(**given)
-    notes = effect_notes(settings, wanted)
     if wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     is_new = write_dataset(dataset, (train, valid, test), wanted.data_dir)
@@ -79,18 +72,17 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         if is_new:  # else it would stand in the way of better data
             shutil.rmtree(Path(wanted.data_dir) / dataset)
         raise
-    with open_run(wanted, notes=notes) as trainer:
+    with open_run(wanted, given=settings) as trainer:
         _finish(wanted, trainer)
         return trainer.folder
 
 
-@undisturbed()
-def single(config: Config, architecture: Architecture | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
+def single(config: Config, architecture: Architecture | None = None, given: Collection[str] = ()) -> dict[str, Any]:
     """Train one architecture from scratch, by default that of `config.dag_path`; return the run's results.
 
     In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
     """
-    with open_run(config, architecture=architecture or named_architecture(config), notes=notes) as trainer:
+    with open_run(config, architecture=architecture or named_architecture(config), given=given) as trainer:
         return _finish(config, trainer)
 
 
@@ -107,7 +99,6 @@ def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, 
     return {**results, validation: math.nan if results[validation] is None else results[validation]}
 
 
-@undisturbed()
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Train the architecture of a search from scratch; return the new results.
 
@@ -116,11 +107,10 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
-    with open_run(config, architecture=architecture, data_of=folder) as trainer:
+    with open_run(config, architecture=architecture) as trainer:
         return _finish(config, trainer)
 
 
-@undisturbed()
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
     folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
@@ -135,7 +125,6 @@ def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _finish(config, trainer)
 
 
-@undisturbed()
 def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Derive an architecture from a search, and write it down there; return the run's results.
 
@@ -143,10 +132,10 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = run_config(folder, {**changes, "mode": "derive"})
-    with open_run(config, folder, given=changes, has_curves=False) as trainer:
+    with open_run(config, folder, given=changes) as trainer:
         known = trainer.progress.architecture
         found = trainer.deriver.shortlist(None if known is None else architecture_from_dict(known))
-        chosen = _best_finalist(config, folder, found.best(config.derive_finalists), trainer.logbook.info)
+        chosen = _best_finalist(trainer, config, found.best(config.derive_finalists))
         derived = trainer.deriver.derivation(found, chosen, compare=True)
         if derived.architecture is None:
             raise UserError(f"{derived.problem}; raise the limit, or derive_num_sample")
@@ -160,7 +149,6 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _report(trainer, trainer.results(), "keeps the architecture it had, which is no worse")
 
 
-@undisturbed()
 def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Evaluate the architecture of a run on the test split, and write it down there; return the run's results.
 
@@ -171,9 +159,14 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     saved = saved_config(folder)
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
-    with open_run(config, folder, given=changes, has_curves=False) as trainer:
+    with open_run(config, folder, given=changes) as trainer:
+        task, metric = trainer.task, trainer.task.metric.name
         if saved.mode in SEARCHES:
-            return _test_search(trainer, searched_architecture(config, dag_path) if dag_path else None)
+            other = searched_architecture(config, dag_path) if dag_path else None
+            architecture = other or final_of(folder, metric).architecture
+            trainer.take(architecture, task.evaluate(architecture, "valid"))
+            results = {**trainer.results(), f"test_{metric}": task.evaluate(architecture, "test")}
+            return _report(trainer, results, "tested", is_written=other is None)
         if dag_path:
             raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
         return _test_scratch(trainer)
@@ -200,9 +193,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 
-def _best_finalist(
-    config: Config, folder: Path, finalists: list[Architecture], report: Callable[[str], object]
-) -> Architecture | None:
+def _best_finalist(trainer: Training, config: Config, finalists: list[Architecture]) -> Architecture | None:
     """Return the finalist that trains best from scratch; None if derive_finalists is 0, or there is none."""
     if config.derive_finalists == 0 or not finalists:
         return None
@@ -214,18 +205,15 @@ def _best_finalist(
     scores: dict[Any, float] = {}
     for finalist in finalists:
         with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
-            alone = config_for_scratch(folder, {**changes, "log_dir": log_dir}).replace(mode="single", wandb=False)
+            alone = config_for_scratch(trainer.folder, {**changes, "log_dir": log_dir})
+            alone = alone.replace(mode="single", wandb=False)
             score = scores[finalist] = single_or_diverged(alone, finalist)[f"validation_{metric.name}"]
-        report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
+        trainer.logbook.info(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
     return ordered(scores, metric)[0]
 
 
 def named_architecture(config: Config) -> Architecture:
-    """Return the architecture that `dag_path` names: that in a JSON file, or a baseline of the search space.
-
-    Raises:
-        UserError: nothing is named, there is no such file, or no architecture of the search space in it.
-    """
+    """Return the architecture that `dag_path` names: that in a JSON file, or a baseline; UserError if there is none."""
     baselines = config.space.problem().baselines
     if not config.dag_path:
         names = ", or ".join(["its JSON file with --dag_path", *baselines])
@@ -267,14 +255,6 @@ def _finish(config: Config, trainer: Training) -> dict[str, Any]:
 
 def _test_scratch(trainer: ScratchTrainer) -> dict[str, Any]:
     return _report(trainer, {**trainer.results(), f"test_{trainer.task.metric.name}": trainer.test()}, "tested")
-
-
-def _test_search(trainer: Trainer, other: Architecture | None) -> dict[str, Any]:
-    task, metric = trainer.task, trainer.task.metric.name
-    architecture = other or final_of(trainer.folder, metric).architecture
-    trainer.take(architecture, task.evaluate(architecture, "valid"))
-    results = {**trainer.results(), f"test_{metric}": task.evaluate(architecture, "test")}
-    return _report(trainer, results, "tested", is_written=other is None)
 
 
 def _report(trainer: Training, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:

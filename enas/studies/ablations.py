@@ -10,7 +10,7 @@ from typing import Any
 from enas.errors import UserError
 from enas.files import read_json, write_json
 from enas.runs.folder import say
-from enas.runs.process import undisturbed
+from enas.runs.opening import undisturbed
 from enas.studies import report
 from enas.studies.study import Study, Variant, begin, removals, replacements, score_variants
 

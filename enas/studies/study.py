@@ -12,8 +12,15 @@ from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import read_json
 from enas.runs import run
-from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, run_config, say
-from enas.runs.launch import check_not_launched
+from enas.runs.folder import (
+    IDENTITY,
+    check_not_launched,
+    check_same_data,
+    choose_run,
+    config_for_scratch,
+    run_config,
+    say,
+)
 from enas.runs.opening import cost_of, read_run
 from enas.search.architecture import architecture_from_dict
 from enas.search.cost import Cost
