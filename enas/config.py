@@ -164,10 +164,8 @@ class Config:
         if (self.max_parameters or self.max_flops) and self.space.problem().cost is None:
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
         if self._matters("controller_start") and self[searching.TrainerConfig].warm_up_epochs >= self.max_epoch:
-            raise UserError(
-                f"controller_start is {self.controller_start}; of {self.max_epoch} epochs it leaves the controller "
-                "none; lower it, or raise max_epoch"
-            )
+            reason = f"of {self.max_epoch} epochs it leaves the controller none; lower it, or raise max_epoch"
+            raise UserError(f"controller_start is {self.controller_start}; {reason}")
         for name in ("controller_num_aggregate", "controller_max_step"):
             if self._matters(name) and self.baseline == "leave_one_out" and getattr(self, name) == 1:
                 reason = "baseline leave_one_out compares the architectures of an update and needs at least 2"
@@ -288,8 +286,7 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     path = Path(name) if name.endswith(".py") else CONFIG_DIR / f"{name}.py"
     if not path.is_file():
         known = sorted(file.stem for file in CONFIG_DIR.glob("*.py"))
-        near = did_you_mean(name, known)
-        raise NotFoundError(f"config {name}: no such variation; there are {', '.join(known)}{near}")
+        raise NotFoundError(f"config {name}: no such variation; there are {', '.join(known)}{did_you_mean(name, known)}")
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
@@ -332,9 +329,8 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if key not in readable:
             chosen_by = _choice_against(key, space)
-            raise UserError(
-                f"config {name} is for another search space: {key} has no effect for {chosen_by} {values[chosen_by]}"
-            )
+            reason = f"{key} has no effect for {chosen_by} {values[chosen_by]}"
+            raise UserError(f"config {name} is for another search space: {reason}")
         missing = unmet(known[key], values)
         if missing is None or ("mode" in missing and values["mode"] == "train"):
             kept[key] = value

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field
@@ -65,6 +66,8 @@ def guarded(action: Callable[[], object]) -> int:
             leave_word(line)
         return error.status
     except KeyboardInterrupt:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"stopped by SIGINT; to run it again: {shlex.join(sys.orig_argv)}", file=sys.stderr)
         return 130
     return 0
 
@@ -94,8 +97,7 @@ def settings_by_part() -> dict[str, dict[str, Field[Any]]]:
     """Return all settings, grouped by the part that defines them, under the first line of its docstring."""
     found: dict[str, dict[str, Field[Any]]] = {}
     settings = all_settings()
-    parts = {base: None for part in parts_of(SPACES.values()) for base in reversed(part.__mro__)}
-    for part in parts:
+    for part in {base: None for one in parts_of(SPACES.values()) for base in reversed(one.__mro__)}:
         own = {name: settings[name] for name in vars(part).get("__annotations__", {}) if name in settings}
         if own:
             heading = (part.__doc__ or "").split("\n")[0].rstrip(".").replace("`", "")

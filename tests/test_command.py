@@ -146,6 +146,17 @@ def test_without_a_name_the_newest_run_is_taken(folder, tmp_path, monkeypatch, c
         assert line.startswith("error: nowhere: holds no runs; name a run with --")
 
 
+def test_a_command_that_is_interrupted_says_how_to_run_it_again(monkeypatch, capsys):
+    def interrupt(**flags):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("enas.studies.ablations.node_removal", interrupt)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "enas", "ablate", "node_removal", "--load_path", "a b"])
+    assert cli.main(["ablate", "node_removal", "--load_path", "a b"]) == 130
+    again = "to run it again: python -m enas ablate node_removal --load_path 'a b'\n"
+    assert capsys.readouterr().err == f"stopped by SIGINT; {again}"
+
+
 def test_an_unknown_run_lists_the_newest_ones(folder, capsys):
     for day in range(1, 6):
         shutil.copytree(folder, folder.with_name(f"tiny_orig_2001-01-0{day}_00-00-00"))

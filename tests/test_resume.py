@@ -107,10 +107,10 @@ def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
     assert tiny.newest_state(folder)["shared_optimizer"]["param_groups"][0]["lr"] < 0.05
     execute(load_path=str(folder), max_epoch=4)
     out = capsys.readouterr().out
-    assert "max_epoch 4 in place of 2: schedules over the whole run change; the next learning rate is 0.505" in out
-    assert "in place of 0.01" in out
+    assert "max_epoch 4 instead of 2: schedules over the whole run change; the next learning rate is 0.505" in out
+    assert "instead of 0.01" in out
     execute(load_path=str(folder), max_epoch=4)
-    assert "in place of" not in capsys.readouterr().out
+    assert "instead of" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["train", "single"])

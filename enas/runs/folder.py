@@ -63,8 +63,7 @@ def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
     if not settings.get("load_path"):
         return newest_run(settings, modes)
     folder = find_run(settings["load_path"], settings.get("log_dir", "logs"))
-    mode = saved_config(folder).mode
-    if mode not in modes:
+    if (mode := saved_config(folder).mode) not in modes:
         raise UserError(f"{folder}: is a run of mode {mode}; this needs a run of mode {' or '.join(modes)}")
     return folder
 
@@ -95,8 +94,7 @@ def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "l
 def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -> Path:
     """Return the newest run of one of `modes` with the dataset, train type, search space and shape in `settings`.
 
-    If `settings` have none of these, and no run has their defaults, any run will do. NotFoundError if there is none;
-    the line says how to make one.
+    If they have none of these, and no run has the defaults, any run will do. NotFoundError says how to make one.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
     kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]

@@ -180,11 +180,8 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     """
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     saved = saved_config(folder)
-    asked = {
-        name: value
-        for name, value in changes.items()
-        if (name.startswith("derive_") or name in ("max_parameters", "max_flops")) and value != getattr(saved, name)
-    }
+    names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
+    asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
     final = None if asked else find_final(folder, saved.space.metric.name)
     if final is not None:
         return final.architecture
@@ -236,8 +233,8 @@ def _stretched(trainer: Training, saved: Config, config: Config) -> str:
     progress, optim = trainer.progress, config.space.optim
     place = (progress.epoch + 1, progress.total_shared_steps, trainer.task.steps_per_epoch)
     before, now = (settings[optim].rate(*place) * progress.lr_scale for settings in (saved, config))
-    moved = f"; the next learning rate is {now:.3g} in place of {before:.3g}" if now != before else ""
-    return f"max_epoch {config.max_epoch} in place of {saved.max_epoch}: schedules over the whole run change{moved}"
+    moved = f"; the next learning rate is {now:.3g} instead of {before:.3g}" if now != before else ""
+    return f"max_epoch {config.max_epoch} instead of {saved.max_epoch}: schedules over the whole run change{moved}"
 
 
 def _finish(config: Config, trainer: Training) -> dict[str, Any]:

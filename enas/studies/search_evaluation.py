@@ -120,10 +120,14 @@ class _Evaluation:
     def _say_what_is_left(self) -> dict[str, Any]:
         trainings = len(self.table.missing(self.truth_seeds))
         searches = len(self._searches_left())
+        ended = [one["seconds"] for key in itertools.product(SEARCHES, self.seeds) if (one := self._outcome(*key))]
+        seconds = searches * sum(ended) / max(1, len(ended)) / self.config.jobs
+        searching = f", about {seconds / 3600:.1f} h" if ended else ""
         hours = f", about {trainings * self.table.seconds / self.config.jobs / 3600:.1f} h" if self.table.runs else ""
         most = self.config.finalists * len(self.seeds) if "finalists" in self.config.methods else 0
         finalists = f", up to {most} trainings of finalists" if most else ""
-        print(f"{trainings} trainings of {self.table.path}{hours}; {searches} searches{finalists}; then what they find")
+        left = f"{trainings} trainings of {self.table.path}{hours}; {searches} searches{searching}{finalists}"
+        print(f"{left}; then what they find")
         return {"trainings": trainings, "searches": searches}
 
     def _search_data(self) -> dict[str, str] | None:
