@@ -286,7 +286,8 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     path = Path(name) if name.endswith(".py") else CONFIG_DIR / f"{name}.py"
     if not path.is_file():
         known = sorted(file.stem for file in CONFIG_DIR.glob("*.py"))
-        raise NotFoundError(f"config {name}: no such variation; there are {', '.join(known)}{did_you_mean(name, known)}")
+        near = did_you_mean(name, known)
+        raise NotFoundError(f"config {name}: no such variation; there are {', '.join(known)}{near}")
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:

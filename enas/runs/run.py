@@ -156,12 +156,11 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     from scratch scores its best epoch.
     """
     folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
-    saved = saved_config(folder)
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
     with open_run(config, folder, given=changes) as trainer:
         task, metric = trainer.task, trainer.task.metric.name
-        if saved.mode in SEARCHES:
+        if saved_config(folder).mode in SEARCHES:
             other = searched_architecture(config, dag_path) if dag_path else None
             architecture = other or final_of(folder, metric).architecture
             trainer.take(architecture, task.evaluate(architecture, "valid"))
