@@ -1,7 +1,4 @@
-"""The errors that end a command in one line, without a traceback. Any other error is a bug, and keeps its traceback.
-
-`status` is the exit status of the command.
-"""
+"""The errors that end a command in one line and with their `status`. Any other is a bug, and keeps its traceback."""
 
 import difflib
 import signal

@@ -139,9 +139,10 @@ class Logbook(NoLogbook):
     def info(self, line: str) -> None:
         """Write a log line on the terminal and into train.log."""
         now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
-        with refusing(lambda error: f"{self._log.name}: cannot be written ({error}); make room"):
-            self._log.write(f"{now} {line}\n")
-            self._log.flush()
+        try:
+            print(now, line, file=self._log, flush=True)
+        except (OSError, UnicodeError) as error:
+            raise UserError(f"{self._log.name}: cannot be written ({error}); make room") from None
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
 
