@@ -21,14 +21,14 @@ from enas.studies.settings import EvaluationConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A command, its one line of help, and its flags, with the arguments of argparse's add_argument."""
+    """A command: its one line of help, and its flags with their arguments of argparse's add_argument."""
 
     help: str
     action: str  # "module:function", loaded when it is called, and given the flags by name
     flags: dict[str, dict[str, Any]]
-    settings: type[Settings] = Settings  # whose settings are flags too
+    settings: type[Settings] = Settings  # its settings are flags too
     is_run: bool = False  # whether all settings of a run are flags too
-    mode: str = ""  # of the run, if the command has only one
+    mode: str = ""  # the only mode of its runs, if they have only one
     says: str = ""  # printed at the end, with the result instead of {}
 
     def act(self, argv: list[str], prog: str) -> None:

@@ -48,7 +48,7 @@ _use = partial(setting, kind=USE, again=MODES)  # for where and how any run is u
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """The task of a run, and its place."""
+    """The task and the places of a run."""
 
     network_type: str = setting(
         "rnn", "search recurrent cells (rnn) or convolutional networks (cnn)", choices=network_types, kind=SPACE
@@ -253,7 +253,7 @@ def without_effect(name: str, config: Config) -> tuple[str, str] | None:
 
 
 def _choice_against(name: str, space: SearchSpace) -> str:
-    """Return the setting, of those that choose `space`, because of which `name` is not read."""
+    """Return the setting that chooses `space` instead of the spaces that read `name`."""
     readers = [other.selected_by for other in SPACES.values() if name in all_settings([other])]
     return next(key for key, value in space.selected_by.items() if all(one.get(key) != value for one in readers))
 

@@ -27,7 +27,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 os.replace(file.name, path)
                 _sync(path.parent)
             except BaseException:
-                with suppress(FileNotFoundError):  # it has its name already, and the folder cannot be synced
+                with suppress(FileNotFoundError):  # it was renamed already, but its folder could not be synced
                     os.unlink(file.name)
                 raise
 
@@ -72,7 +72,7 @@ def make_writable(folder: Path) -> None:
 
 def _sync(folder: Path) -> None:
     """Write the folder's list of names to the disk: else a power cut may undo a rename."""
-    if os.name != "nt":  # where folders cannot be opened
+    if os.name != "nt":  # Windows does not open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -14,7 +14,7 @@ from enas.errors import Interrupted, RankLostError, TrainingDivergedError, UserE
 from enas.search.registry import SPACES
 from enas.settings import choices_of
 
-# The groups of --help, which lists the settings that people set first; --help_all lists all.
+# The groups in which --help lists the settings that people set first; --help_all lists all settings.
 USUAL = {
     "The search": ("network_type", "cnn_space", "dataset", "train_type", "random_seed"),
     "The run": ("mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu"),
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the flags")
 
     def given(self, argv: list[str] | None = None) -> dict[str, Any]:
-        """Return the values of the flags; UserError for a wrong value, an unknown flag (with the nearest), or none."""
+        """Return the values of the flags; UserError if one is wrong, unknown (with the nearest name) or missing."""
         required = [action for action in self._actions if action.required and action.option_strings]
         for action in required:
             action.required = False  # argparse would report a misspelt flag as missing

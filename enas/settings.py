@@ -48,7 +48,7 @@ def setting(
 
 
 def choices_of(spec: dataclasses.Field[Any]) -> tuple[str, ...]:
-    """Return the values that a setting allows; none means any of its type."""
+    """Return the values that a setting allows; an empty tuple if it allows any value of its type."""
     choices = spec.metadata["choices"]
     return tuple(choices() if callable(choices) else choices)
 
@@ -102,7 +102,7 @@ def _rule(bounds: Mapping[str, float]) -> str:
 
 
 def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what `spec` needs to have an effect and lacks: settings with values, of which one must hold; or None."""
+    """Return the settings and values of which one must hold for `spec` to have an effect; None if it has one."""
     for name, needed in spec.metadata["only"].items():
         alternatives = needed if name == ANY_OF else {name: needed}
         if not any(_is_met(values[other], value) for other, value in alternatives.items()):

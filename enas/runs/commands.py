@@ -33,7 +33,7 @@ def _execute(mode: str, given: Mapping[str, Any]) -> dict[str, Any]:
     if mode in ("derive", "test"):
         return (run.derive if mode == "derive" else run.test)(load_path, **changes)
     if mode == "train_scratch":
-        # Without a load_path, the newest search is taken, not the newest run from scratch.
+        # Without a load_path, take the newest search, not the newest run from scratch.
         folder = choose_run(given, (*SEARCHES, mode) if load_path else SEARCHES)
         return (run.resume if saved_config(folder).mode == mode else run.train_scratch)(folder, **changes)
     if load_path:

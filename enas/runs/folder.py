@@ -22,7 +22,7 @@ from enas.settings import SEARCHES, SPACE
 IDENTITY, LAUNCH = "data.json", "torchrun.json"
 NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
 LISTED = 3  # of the runs there are, in the message about an unknown one
-# Chosen again by a run from scratch, which may run on another machine.
+# Settings that a run from scratch chooses again, because it may run on another machine.
 MACHINE = {"num_threads": 0, "precision": "auto"}
 
 
@@ -111,7 +111,7 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -
 
 
 def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
-    """Return the run folders in `log_dir`, newest first; `start` is the part of their names before the time, or any."""
+    """Return the run folders in `log_dir`, newest first; if `start` is given, only those named START_TIME."""
     found = [(NAME.fullmatch(path.name), path) for path in Path(log_dir).glob("*/")]
     runs = [(match[2], int(match[3] or 1), path) for match, path in found if match and match[1] == (start or match[1])]
     return [path for *_, path in sorted(runs, reverse=True) if (path / "params.json").is_file()]
@@ -143,9 +143,9 @@ def saved_config(folder: Path) -> Config:
 
 
 def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
-    """Return the settings of the run in `folder`, with those of `settings` that may change; UserError for others.
+    """Return the settings of the run in `folder`, with `settings` put in; UserError if one of these must not change.
 
-    It prints a line about each kind of settings without an effect, and leaves them out.
+    Settings without an effect are left out, and a line about them is printed.
     """
     saved, given, changed = _put_in(folder, dict(sorted(settings.items())), lambda spec: not spec.metadata["again"])
     idle, known = [name for name in changed if without_effect(name, given)], all_settings()
@@ -159,8 +159,8 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    They are those of the search, with `settings` put in; load_path names the search. It prints a line about settings
-    without an effect. UserError if `settings` contradict the space that was searched.
+    They are those of the search, with `settings` put in; load_path names the search. A line about settings without an
+    effect is printed. UserError if `settings` contradict the space that was searched.
     """
     asked = {**MACHINE, "mode": "train_scratch", **settings}
     _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)

@@ -52,13 +52,13 @@ class Curves:
         self._add(Event(step=step, summary=summary.image(tag, pixels, dataformats="HWC")))
 
     def flush(self) -> None:
-        """Write what is in memory."""
+        """Write the points in memory to the file."""
         with self._guarded():
             self._writer.flush()
         self._flushed_at = time.monotonic()
 
     def close(self) -> None:
-        """Write what is in memory, and close the file."""
+        """Write the points in memory to the file, and close it."""
         with self._guarded():
             self._writer.close()
 
@@ -184,7 +184,7 @@ class Logbook(NoLogbook):
             self._curves.flush()
 
     def close(self) -> None:
-        with suppress(OSError):  # what is left in memory could not be written before, and has been said
+        with suppress(OSError):  # the rest could not be written before, which the user was told
             self._log.close()
         for page in reversed(self._pages):
             page.close()

@@ -56,7 +56,7 @@ def undisturbed() -> Iterator[None]:
 def open_run(
     config: Config, folder: Path | None = None, *, architecture: Architecture | None = None, given: Collection[str] = ()
 ) -> Iterator[Any]:
-    """Open a run on this machine, locked and with a logbook: a new one, or the newest checkpoint of that in `folder`.
+    """Open a run on this machine, locked and with a logbook: a new one, or that in `folder` at its newest checkpoint.
 
     Device, data, precision, threads, random numbers, locks and logbook are settled here, and nowhere else.
 
@@ -259,7 +259,7 @@ def _load_newest(training: Training) -> list[str]:
     try:
         if reason is None:
             training.load_state_dict(state)
-    except UserError as error:  # the place in the data, which is not there
+    except UserError as error:  # the data do not have the place that comes next
         reason = str(error)
     if reason is not None:
         raise UserError(f"{training.folder}: its checkpoint does not fit ({reason}); start a new run")

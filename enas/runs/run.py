@@ -87,7 +87,7 @@ def single(config: Config, architecture: Architecture | None = None, given: Coll
 
 
 def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, Any]:
-    """Train like `single`, with scores of NaN if the training diverges; a part of a command that trains several."""
+    """Train like `single`, as a part of a command that trains several; if it diverges, its scores are NaN."""
     validation = f"validation_{config.space.metric.name}"
     try:
         results = single(config, architecture)
