@@ -40,7 +40,9 @@ def main(benchmark: Benchmark, argv: list[str] | None = None) -> int:
 
 
 def _measure(benchmark: Benchmark, argv: list[str] | None) -> None:
-    given = parse_flags(argv, benchmark.description, _add_flags)
+    parser = Parser(benchmark.description)
+    _add_flags(parser)
+    given = parse_flags(parser, argv)
     own = {name: given.pop(name, default) for name, default in OWN.items()}
     grow = [name for name in own["grow"].split(",") if name]
     for name in grow:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from benchmarks.measure import Action, seconds
 from benchmarks.problems import trainer
 from enas.config import Config
-from enas.parser import guarded, parse_flags
+from enas.parser import Parser, guarded, parse_flags
 from enas.runs.opening import pick_device
 from enas.search.ranks import ALONE, Ranks, join
 
@@ -24,7 +24,7 @@ SCORED = 10
 
 def main(argv: list[str] | None = None) -> int:
     """Measure as the flags say; returns the exit status."""
-    return guarded(lambda: _measure(Config(**parse_flags(argv, __doc__.splitlines()[0]))))
+    return guarded(lambda: _measure(Config(**parse_flags(Parser(__doc__.splitlines()[0]), argv))))
 
 
 def _measure(config: Config) -> None:

@@ -2,7 +2,8 @@
 
 The authors say of the settings of their first code, melodyguan/enas, that they are wrong. The values are those of
 enas_lm's src/fixed_lib.py. Three differences are left: the decoder has a bias, which starts at 0; an epoch is 400
-minibatches, and the next one goes on where it stopped reading; the test split is read in columns (docs/from_scratch.md).
+minibatches, and the next one goes on where it stopped reading; the test split is read in columns, which
+docs/from_scratch.md describes.
 We have not yet trained a cell at this size; enas_lm reports a test perplexity of 57.3 ± 0.1 for its own.
 """
 

@@ -4,3 +4,4 @@ from enas.config import Config
 from enas.rnn.cell import RNNCell
 
 __all__ = ["Config", "RNNCell"]
+__version__ = "0.1.0"

@@ -1,10 +1,10 @@
 """All settings of a run, collected from the parts that own them: the source of flags, config files and params.json."""
 
 import ast
-import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,16 +12,8 @@ from typing import Any
 from enas.cnn.space import MACRO, MICRO
 from enas.errors import NotFoundError, UserError, did_you_mean
 from enas.rnn.space import RNN
+from enas.search import settings as searching
 from enas.search.registry import SPACES, SearchSpace, network_types, register, space_for
-from enas.search.settings import (
-    CheckpointConfig,
-    ControllerConfig,
-    ControllerOptimConfig,
-    DeriveConfig,
-    ReinforceConfig,
-    SizeConfig,
-    TrainerConfig,
-)
 from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -48,82 +40,60 @@ RETIRED: dict[str, Any] = {
     "shared_embed_init_range": 0.05,
     "controller_init_range": 0.1,
 }
-# Two that became one: its name, and its value for each pair of theirs.
-JOINED = ("shared_input_scale", "shared_unigram_bias")
+# Two settings that became one, with their defaults; its name, and its value for each pair of theirs.
+JOINED = {"shared_input_scale": 0.0, "shared_unigram_bias": True}
 JOINED_AS = ("shared_plain_start", {(0.0, True): False, (1.0, False): True})
-
-
-def _train_types() -> tuple[str, ...]:
-    return (*dict.fromkeys(name for space in SPACES.values() for name in space.train_types), *ALIASES)
-
-
-def _cnn_spaces() -> tuple[str, ...]:
-    return tuple(space.selected_by["cnn_space"] for space in SPACES.values() if "cnn_space" in space.selected_by)
+_use = partial(setting, kind=USE, again=MODES)  # for where and how any run is used
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """What a run is, and where."""
+    """The task and the places of a run."""
 
     network_type: str = setting(
-        "rnn", "what is searched: recurrent cells or convolutional networks", choices=network_types, kind=SPACE
+        "rnn", "search recurrent cells (rnn) or convolutional networks (cnn)", choices=network_types, kind=SPACE
     )
     cnn_space: str = setting(
         "macro",
         "cnn: search whole networks (macro) or cells (micro)",
-        choices=_cnn_spaces,
+        choices=lambda: [one.selected_by["cnn_space"] for one in SPACES.values() if "cnn_space" in one.selected_by],
         only={"network_type": "cnn"},
         kind=SPACE,
     )
     dataset: str = setting(
-        "ptb", "ptb, wikitext, cifar, a built-in (pydoc, markov, shapes), or a folder of data_dir", kind=SPACE
+        "ptb", "ptb, wikitext, cifar, a built-in one (pydoc, markov, shapes), or a folder in data_dir", kind=SPACE
     )
     train_type: str = setting(
-        "orig", "how architectures are sampled (enas and regular name orig)", choices=_train_types, kind=SPACE
+        "orig",
+        "how architectures are sampled; enas and regular are other names of orig",
+        choices=lambda: [*dict.fromkeys(name for one in SPACES.values() for name in one.train_types), *ALIASES],
+        kind=SPACE,
     )
-    mode: str = setting(
+    mode: str = _use(
         "train",
-        "search, derive from a search, test a run, train the single architecture of dag_path, or train the derived "
-        "one from scratch",
+        "search, derive an architecture from a search, test a run, train the architecture in dag_path from scratch, or "
+        "train the architecture of a search from scratch",
         choices=MODES,
-        kind=USE,
-        again=MODES,
     )
-    load_path: str = setting(
-        "", "run (name or path) to resume, derive from, test, or train from scratch", kind=USE, again=MODES
-    )
+    load_path: str = _use("", "name or path of the run to resume, derive from, test, or train from scratch")
     dag_path: str = setting(
         "",
         "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also lstm",
         only={"mode": (*SCRATCH, "test")},
     )
-    log_dir: str = setting("logs", "where run folders are made", kind=USE, again=MODES)
-    data_dir: str = setting("data", "where datasets lie", kind=USE, again=MODES)
+    log_dir: str = _use("logs", "folder in which a new run makes its own folder")
+    data_dir: str = _use("data", "folder of all datasets")
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
-    num_gpu: int = setting(
-        -1,
-        "0 is the CPU, 1 a GPU, -1 a GPU when there is one; torchrun uses several",
-        at_least=-1,
-        kind=USE,
-        again=MODES,
+    num_gpu: int = _use(-1, "0 uses the CPU, 1 a GPU, -1 a GPU if there is one; torchrun uses several", at_least=-1)
+    rank_timeout: float = _use(
+        600.0, "torchrun: seconds to wait for an answer of another process before the run ends", above=0
     )
-    rank_timeout: float = setting(
-        600.0,
-        "torchrun: seconds after which a process of the run that does not answer is given up",
-        above=0,
-        kind=USE,
-        again=MODES,
-    )
-    num_threads: int = setting(
-        0,
-        "threads on the CPU; 0 is OMP_NUM_THREADS, or what a short trial finds fastest",
-        at_least=0,
-        kind=USE,
-        again=MODES,
+    num_threads: int = _use(
+        0, "threads on the CPU; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial", at_least=0
     )
     wandb: bool = setting(
         False,
-        "show the curves and pictures in Weights & Biases too; WANDB_MODE=offline keeps them here",
+        "also show the curves and pictures in Weights & Biases; WANDB_MODE=offline keeps them on this machine",
         only={"mode": TRAINING},
         kind=USE,
         again=TRAINING,
@@ -135,42 +105,36 @@ class RunConfig(Settings):
 
 COMMON = (
     RunConfig,
-    TrainerConfig,
-    DeriveConfig,
-    SizeConfig,
-    ReinforceConfig,
-    ControllerConfig,
-    ControllerOptimConfig,
-    CheckpointConfig,
+    searching.TrainerConfig,
+    searching.DeriveConfig,
+    searching.SizeConfig,
+    searching.ReinforceConfig,
+    searching.ControllerConfig,
+    searching.ControllerOptimConfig,
+    searching.CheckpointConfig,
 )
 
 
 def parts_of(spaces: Iterable[SearchSpace]) -> tuple[type[Settings], ...]:
-    """The `Settings` classes of every run, and those of some search spaces."""
+    """Return the `Settings` classes of every run, and those of some search spaces."""
     return tuple(dict.fromkeys((*COMMON, *(part for space in spaces for part in space.settings))))
 
 
-def all_settings() -> dict[str, dataclasses.Field[Any]]:
-    """Every setting by name, those of registered spaces included."""
-    return {spec.name: spec for part in parts_of(SPACES.values()) for spec in dataclasses.fields(part)}
+def all_settings(spaces: Iterable[SearchSpace] | None = None) -> dict[str, Field[Any]]:
+    """Return the settings of every run and of some search spaces, by default all registered ones, by name."""
+    return {spec.name: spec for part in parts_of(spaces or SPACES.values()) for spec in fields(part)}
 
 
 def named(kind: str) -> set[str]:
-    """The names of all settings of a kind."""
+    """Return the names of all settings of a kind."""
     return {name for name, spec in all_settings().items() if spec.metadata["kind"] == kind}
 
 
 class Config:
-    """All settings of a run, grouped by the part that reads them.
+    """All settings of a run, which never change: `config[TrainerConfig]` is a part, `config.max_epoch` one setting.
 
-    `configs/config_ours.py` gives the reason for each default.
-    `config[TrainerConfig]` is a part, `config.max_epoch` a single setting. A Config never changes.
-
-    Args:
-        settings: by name; the rest are at their defaults.
-
-    Raises:
-        UserError: a setting is unknown, has a wrong value, or does not go together with others.
+    Settings that are not given have their defaults, for which `configs/config_ours.py` gives the reasons. UserError if
+    a setting is unknown, has a wrong value, or contradicts others.
     """
 
     def __init__(self, **settings: Any):
@@ -187,35 +151,25 @@ class Config:
 
     @classmethod
     def from_variation(cls, name: str, **settings: Any) -> "Config":
-        """The Config of `--config NAME` and flags: a variation in configs/, and what is changed in it.
-
-        Raises:
-            UserError: as `Config`, or the variation is unknown or for another search space.
-        """
+        """Return the Config of `--config NAME` and flags, see `with_variation`."""
         return cls(**with_variation({"config": name, **settings}))
 
     def _check(self) -> None:
-        if self.train_type not in self.space.train_types:
-            known = " or ".join(self.space.train_types)
-            raise UserError(
-                f"train_type is {self.train_type!r}; it must be {known} for network_type {self.network_type}"
-            )
+        known = self.space.train_types
+        if self.train_type not in known:
+            rule = f"it must be {' or '.join(known)} for network_type {self.network_type}"
+            raise UserError(f"train_type is {self.train_type!r}; {rule}")
         if self.shared_balanced and self._matters("shared_balanced") and self.shared_num_sample < 2:
-            raise UserError(
-                "shared_balanced balances the architectures of a step; shared_num_sample must be at least 2"
-            )
+            raise UserError("shared_balanced balances a step's architectures; shared_num_sample must be at least 2")
         if (self.max_parameters or self.max_flops) and self.space.problem().cost is None:
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
-        if self._matters("controller_start") and self[TrainerConfig].warm_up_epochs >= self.max_epoch:
-            raise UserError(
-                f"controller_start is {self.controller_start}; of {self.max_epoch} epochs it leaves the controller "
-                "none; lower it, or raise max_epoch"
-            )
+        if self._matters("controller_start") and self[searching.TrainerConfig].warm_up_epochs >= self.max_epoch:
+            reason = f"of {self.max_epoch} epochs it leaves the controller none; lower it, or raise max_epoch"
+            raise UserError(f"controller_start is {self.controller_start}; {reason}")
         for name in ("controller_num_aggregate", "controller_max_step"):
             if self._matters(name) and self.baseline == "leave_one_out" and getattr(self, name) == 1:
-                raise UserError(
-                    f"{name} is 1; baseline leave_one_out compares the architectures of an update and needs at least 2"
-                )
+                reason = "baseline leave_one_out compares the architectures of an update and needs at least 2"
+                raise UserError(f"{name} is 1; {reason}")
         self.space.check(self)
 
     def _matters(self, name: str) -> bool:
@@ -237,24 +191,24 @@ class Config:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """All settings by name."""
+        """Return all settings by name."""
         return MappingProxyType(self._values)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: what params.json holds."""
+        """Return the content of params.json."""
         return json.loads(json.dumps(self._values))
 
     def replace(self, **changes: Any) -> "Config":
-        """A copy with some settings changed; raises as `Config`."""
+        """Return a copy with some settings changed; raises as `Config`."""
         return Config(**{**self._values, **changes})
 
 
 def _filled(part: type[Part], values: Mapping[str, Any]) -> Part:
-    return part(**{spec.name: values[spec.name] for spec in dataclasses.fields(part)})
+    return part(**{spec.name: values[spec.name] for spec in fields(part)})
 
 
 def config_from(settings: object, source: str) -> Config:
-    """The Config of what a file holds; UserError, naming `source`, when that is not settings."""
+    """Return the Config of a file's content; UserError, naming `source`, if the content is not settings."""
     if not isinstance(settings, dict):
         raise UserError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
     try:
@@ -264,65 +218,48 @@ def config_from(settings: object, source: str) -> Config:
 
 
 def _of_today(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings that a file of an earlier version may hold, as this version has them."""
-    for name, value in settings.items():
-        if RETIRED.get(name) not in (None, value):
-            raise UserError(f"{name} is {value}; this version has no such setting, and acts as with {RETIRED[name]}")
-    return {name: value for name, value in _joined(settings).items() if name not in RETIRED}
-
-
-def _joined(settings: dict[str, Any]) -> dict[str, Any]:
-    pair = tuple(settings.get(name, default) for name, default in zip(JOINED, (0.0, True), strict=True))
-    new, values = JOINED_AS
-    if not set(JOINED) & settings.keys():
-        return settings
-    if pair not in values:
-        raise UserError(f"{JOINED[0]} is {pair[0]} and {JOINED[1]} {pair[1]}; this version knows only {new}")
-    return {new: values[pair], **{name: value for name, value in settings.items() if name not in JOINED}}
+    """Return settings from a file, perhaps of an earlier version, as this version has them."""
+    now = dict(settings)
+    if JOINED.keys() & now.keys():
+        pair = tuple(now.pop(name, default) for name, default in JOINED.items())
+        new, values = JOINED_AS
+        if pair not in values:
+            raise UserError(f"{' and '.join(JOINED)} are {pair[0]} and {pair[1]}; this version knows only {new}")
+        now[new] = values[pair]
+    for name, built_in in RETIRED.items():
+        value = now.pop(name, built_in)
+        if built_in not in (None, value):
+            raise UserError(f"{name} is {value}; this version has no such setting, and acts as with {built_in}")
+    return now
 
 
 def without_effect(name: str, config: Config) -> tuple[str, str] | None:
-    """Say why a setting has no effect beside the others, and what it needs; None when it has an effect.
+    """Say why a setting has no effect beside the others, and what it needs; None if it has an effect.
 
-    A search keeps settings of runs from scratch for later, so these have an effect in mode train.
+    In mode train, settings of runs from scratch have an effect: the search keeps them for later.
     """
-    if name not in {spec.name for part in parts_of([config.space]) for spec in dataclasses.fields(part)}:
+    if name not in all_settings([config.space]):
         chosen_by = _choice_against(name, config.space)
         return f"{chosen_by} {getattr(config, chosen_by)}", ""
     missing = unmet(all_settings()[name], config.values)
-    if missing is None or _is_for_later(missing, config):
+    modes = (missing or {}).get("mode", ())
+    if missing is None or (config.mode == "train" and "train_scratch" in modes and "test" not in modes):
         return None
     wanted = [
-        f"{name} {' or '.join(map(str, needed if isinstance(needed, tuple) else (needed,)))}"
-        for name, needed in missing.items()
+        f"{other} {' or '.join(map(str, needed if isinstance(needed, tuple) else (needed,)))}"
+        for other, needed in missing.items()
     ]
-    return " and ".join(f"{name} {getattr(config, name)}" for name in missing), ", or ".join(wanted)
+    return " and ".join(f"{other} {getattr(config, other)}" for other in missing), ", or ".join(wanted)
 
 
 def _choice_against(name: str, space: SearchSpace) -> str:
-    """Find which of the settings that choose a search space leaves `name` unread."""
-    chosen = space.selected_by
-    return next(
-        key
-        for key in chosen
-        if not any(
-            other.selected_by.get(key) == chosen[key] and any(spec.name == name for spec in _fields(other))
-            for other in SPACES.values()
-        )
-    )
-
-
-def _fields(space: SearchSpace) -> Iterator[dataclasses.Field[Any]]:
-    return (spec for part in space.settings for spec in dataclasses.fields(part))
-
-
-def _is_for_later(missing: Mapping[str, Any], config: Config) -> bool:
-    modes = missing.get("mode", ())
-    return config.mode == "train" and "train_scratch" in modes and "test" not in modes
+    """Return the setting that chooses `space` instead of the spaces that read `name`."""
+    readers = [other.selected_by for other in SPACES.values() if name in all_settings([other])]
+    return next(key for key, value in space.selected_by.items() if all(one.get(key) != value for one in readers))
 
 
 def effect_notes(names: Iterable[str], config: Config) -> list[str]:
-    """Return log lines that name the settings without an effect, and those kept for a later run from scratch."""
+    """Return log lines that name the settings without an effect, and the settings kept for a later run from scratch."""
     idle: dict[tuple[str, str], list[str]] = {}
     later = []
     for name in names:
@@ -339,12 +276,10 @@ def effect_notes(names: Iterable[str], config: Config) -> list[str]:
 
 
 def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The settings of `configs/NAME.py` (or of a file path): assignments of literals, read without running them.
+    """Return the settings in `configs/NAME.py` (or a file path): assignments of literals, which are not run.
 
-    A line `config = "other"` makes it a variation of another one. `above` are those that start from this one.
-
-    Raises:
-        UserError: there is no such variation, or it holds something else than assignments of literals.
+    `config = "other"` in it makes it a variation of another one. `above` are the variations that start from this one.
+    UserError if there is no such variation, or it holds something else.
     """
     if name in above:
         raise UserError(f"config {name}: starts from itself")
@@ -357,31 +292,28 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a Python file: {error}") from None
-    own = dict(_assignment(path, node) for node in tree.body if not _is_docstring(node))
+    own: dict[str, Any] = {}
+    for node in tree.body:
+        try:
+            match node:
+                case ast.Expr(ast.Constant(str())):  # a docstring
+                    pass
+                case ast.Assign([ast.Name(setting_name)], literal):
+                    own[setting_name] = ast.literal_eval(literal)
+                case _:
+                    raise ValueError
+        except (ValueError, TypeError):
+            rule = "a config file holds lines like batch_size = 64, nothing else"
+            raise UserError(f"{path}, line {node.lineno}: {rule}") from None
     start = own.pop("config", None)
     return own if start is None else {**read_variation(start, (*above, name)), **own}
 
 
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _assignment(path: Path, node: ast.stmt) -> tuple[Any, ...]:
-    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-        try:
-            return node.targets[0].id, ast.literal_eval(node.value)
-        except (ValueError, TypeError):
-            pass
-    raise UserError(f"{path}, line {node.lineno}: a config file holds lines like batch_size = 64, nothing else")
-
-
 def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Flags, together with the settings of their --config that they do not override.
+    """Return flags, together with the settings of their --config that they do not override.
 
     Settings of the variation that the flags make ineffective (a controller's under `--train_type random`) are dropped.
-
-    Raises:
-        UserError: the variation is unknown or wrong, or for another search space than the flags choose.
+    UserError if the variation is unknown or wrong, or for another search space than the flags choose.
     """
     given = dict(given)
     name = given.pop("config", None)
@@ -392,18 +324,14 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     variation = {key: checked(known[key], value) for key, value in _of_today(variation).items()}
     values = {key: spec.default for key, spec in known.items()} | variation | given
     space = space_for(values)
-    readable = {spec.name for part in parts_of([space]) for spec in dataclasses.fields(part)}
-    kept = {}
+    readable, kept = all_settings([space]), {}
     for key, value in variation.items():
-        if key in given:
+        if key in given or (key not in readable and value == known[key].default):
             continue
         if key not in readable:
-            if value == known[key].default:
-                continue
             chosen_by = _choice_against(key, space)
-            raise UserError(
-                f"config {name} is for another search space: {key} has no effect for {chosen_by} {values[chosen_by]}"
-            )
+            reason = f"{key} has no effect for {chosen_by} {values[chosen_by]}"
+            raise UserError(f"config {name} is for another search space: {reason}")
         missing = unmet(known[key], values)
         if missing is None or ("mode" in missing and values["mode"] == "train"):
             kept[key] = value

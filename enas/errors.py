@@ -1,4 +1,4 @@
-"""The errors that end a command in one line, without a traceback. Any other is a bug, and keeps its traceback."""
+"""The errors that end a command in one line and with their `status`. Any other is a bug, and keeps its traceback."""
 
 import difflib
 import signal
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 class UserError(ValueError):
     """Something the user can mend. The text names it, says what is wrong, and what would be right."""
 
+    status = 2
+
 
 class NotFoundError(UserError, FileNotFoundError):
     """A file, a dataset or a run that does not exist."""
@@ -17,13 +19,17 @@ class NotFoundError(UserError, FileNotFoundError):
 class TrainingDivergedError(RuntimeError):
     """Losses stayed non-finite after several returns to the last checkpoint with half the learning rate."""
 
+    status = 1
+
 
 class RankLostError(RuntimeError):
-    """Another process of a run that several train together ended, or did not answer in time."""
+    """Another process of a run on several processes ended, or did not answer in time."""
+
+    status = 3
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM came. `status` is the exit status, 130 or 143."""
+    """SIGINT or SIGTERM came. `status` is 130 or 143."""
 
     def __init__(self, signum: int, text: str):
         super().__init__(f"stopped by {signal.Signals(signum).name}; {text}")
@@ -32,7 +38,7 @@ class Interrupted(Exception):
 
 @contextmanager
 def refusing(line: Callable[[OSError], str]) -> Iterator[None]:
-    """Turn what the system refuses inside the block into a UserError with the text that `line` makes of the error."""
+    """Turn an OSError inside the block into a UserError with the text that `line` makes of it."""
     try:
         yield
     except UserError:  # a NotFoundError is an OSError too
@@ -42,6 +48,6 @@ def refusing(line: Callable[[OSError], str]) -> Iterator[None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, or nothing when none is near."""
+    """Return the end of a message about an unknown name: the nearest known name, or nothing if none is near."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {close[0]}?" if close else ""

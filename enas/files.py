@@ -14,11 +14,7 @@ from enas.errors import UserError, refusing
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears at `path` whole when the block ends, or not at all.
-
-    Raises:
-        UserError: the disk is full, or nothing can be written there.
-    """
+    """Give a binary file that appears at `path` whole when the block ends, or not at all; UserError if it cannot."""
     advice = "make room, or choose another place"
     with refusing(lambda error: f"{path}: cannot be written ({error.strerror or error}); {advice}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,21 +27,17 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 os.replace(file.name, path)
                 _sync(path.parent)
             except BaseException:
-                with suppress(FileNotFoundError):  # it has its name already, and the folder cannot be synced
+                with suppress(FileNotFoundError):  # it was renamed already, but its folder could not be synced
                     os.unlink(file.name)
                 raise
 
 
 @contextmanager
 def atomic_folder(path: Path, *, taken: str = "") -> Iterator[Path]:
-    """A folder to fill inside the block, which appears at `path` whole when the block ends, or not at all.
+    """Give a folder to fill inside the block, which appears at `path` whole when the block ends, or not at all.
 
-    An empty folder at `path` is replaced. `taken` is the error's text if `path` has other content; if it has the same,
-    that is kept. Hidden files are not compared.
-
-    Raises:
-        UserError: `path` has other content, and `taken` is given.
-        OSError: nothing can be written there, or `path` has content.
+    An empty folder at `path` is replaced. If `taken` is given, the same content at `path` is kept, hidden files aside,
+    and other content is a UserError with this text. OSError if nothing can be written there, or `path` has content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as around:
@@ -70,7 +62,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder, where it is missing; UserError, naming it, when nothing can be written there."""
+    """Make a folder, if it is missing; UserError, naming it, if nothing can be written there."""
     probe = folder / ".writable"
     with refusing(lambda error: f"{folder}: cannot be written to ({error.strerror}); choose another place"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,32 +71,31 @@ def make_writable(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Write the folder's list of names to the disk, without which a power cut may undo a rename."""
-    if os.name == "nt":
-        return  # folders cannot be opened there
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Write the folder's list of names to the disk: else a power cut may undo a rename."""
+    if os.name != "nt":  # Windows does not open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write `data` to `path`, whole or not at all; a number that is not finite, which JSON does not have, as null."""
+    """Write `data` to `path`, whole or not at all; JSON has no infinite numbers and NaN, which become null."""
     with atomic_write(path) as file:
         file.write((json.dumps(finite(data), indent=2, allow_nan=False) + "\n").encode())
 
 
 def finite(value: Any) -> Any:
-    """Return `value`, plain data as JSON has it, with None instead of every number that is not finite."""
+    """Return plain data as JSON has it, with None instead of every number that is not finite."""
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; UserError, naming it, when it is missing or is not JSON."""
+    """Return the content of a JSON file; UserError, naming it, if it is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # besides wrong JSON, bytes that are no text, and endless numbers
+    except (ValueError, RecursionError) as error:  # wrong JSON, bytes that are no text, and endless numbers
         raise UserError(f"{path}: not JSON ({error})") from None

@@ -2,20 +2,26 @@
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import Field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import Field
 from typing import Any, NoReturn
 
 from enas.allocator import keep_memory
-from enas.config import RunConfig, all_settings, parts_of, with_variation
+from enas.config import all_settings, parts_of, with_variation
 from enas.errors import Interrupted, RankLostError, TrainingDivergedError, UserError, did_you_mean
 from enas.search.registry import SPACES
 from enas.settings import choices_of
 
-BAD_INPUT = 2  # exit statuses
-DIVERGED = 1
-RANK_LOST = 3
+# The groups in which --help lists the settings that people set first; --help_all lists all settings.
+USUAL = {
+    "The search": ("network_type", "cnn_space", "dataset", "train_type", "random_seed"),
+    "The run": ("mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu"),
+    "Sizes": ("num_blocks", "shared_embed", "shared_hid", "cnn_num_layers", "cnn_hid", "scratch_cnn_hid"),
+    "Training": ("max_epoch", "batch_size", "shared_max_step", "shared_lr", "cnn_lr_max"),
+    "The controller": ("controller_max_step", "controller_lr", "derive_num_sample"),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,18 +34,12 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the flags")
 
     def given(self, argv: list[str] | None = None) -> dict[str, Any]:
-        """The values of the flags in `argv`.
-
-        Raises:
-            UserError: for a wrong value, an unknown flag (with the nearest one), or a missing one.
-        """
+        """Return the values of the flags; UserError if one is wrong, unknown (with the nearest name) or missing."""
         required = [action for action in self._actions if action.required and action.option_strings]
         for action in required:
-            action.required = False  # argparse would name what is missing in place of what is misspelt
+            action.required = False  # argparse would report a misspelt flag as missing
         known, unknown = self.parse_known_args(sys.argv[1:] if argv is None else argv)
-        for word in unknown:
-            if not word.strip():
-                continue  # a backslash followed by a space at the end of a line gives this argument
+        for word in filter(str.strip, unknown):  # a backslash and a space at the end of a line give a blank argument
             flag = word.split("=")[0]
             if flag.startswith("--"):
                 raise UserError(f"unknown flag {flag}{did_you_mean(flag, self._option_string_actions)}")
@@ -50,110 +50,77 @@ class Parser(argparse.ArgumentParser):
         return vars(known)
 
 
-def _say(line: str) -> None:
-    """Print what ends all processes of torchrun on this machine alike, once."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(line, file=sys.stderr)
-
-
-def _leave_word(line: str) -> None:
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        from enas.search.ranks import leave_word  # loads torch, which not every command needs
-
-        leave_word(line)
-
-
 def guarded(action: Callable[[], object]) -> int:
-    """Run `action` and report expected errors in one line on stderr. Returns the exit status.
-
-    0 for success, 2 for a UserError, 1 for divergence, 3 for a lost process of several, 130 or 143 for a signal. Other
-    exceptions keep their traceback.
-    """
+    """Run `action`, report expected errors in one line on stderr, and return the exit status, see `enas.errors`."""
     keep_memory()
     try:
         action()
-    except UserError as error:
+    except (UserError, TrainingDivergedError, RankLostError, Interrupted) as error:
         line = " ".join(str(error).split())
-        _say(f"error: {line}")
-        _leave_word(line)
-        return BAD_INPUT
-    except TrainingDivergedError as error:
-        _say(f"error: {error}")
-        return DIVERGED
-    except RankLostError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return RANK_LOST
-    except Interrupted as stop:
-        _say(str(stop))
-        return stop.status
+        # The processes of torchrun on this machine end alike, and one of them says so, unless they lost another one.
+        if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankLostError):
+            print(line if isinstance(error, Interrupted) else f"error: {line}", file=sys.stderr)
+        if os.environ.get("WORLD_SIZE", "1") != "1" and isinstance(error, UserError):
+            from enas.search.ranks import leave_word  # loads torch, which not every command needs
+
+            leave_word(line)
+        return error.status
     except KeyboardInterrupt:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"stopped by SIGINT; to run it again: {shlex.join(sys.orig_argv)}", file=sys.stderr)
         return 130
     return 0
 
 
-USUAL = {spec.name for spec in fields(RunConfig)} | {"max_epoch"}  # what --help lists; --help_all lists the rest
+def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -> dict[str, Any]:
+    """Add all settings of a run to a parser; return the values of its flags, the settings of --config included.
 
-
-def parse_flags(
-    argv: list[str] | None, description: str, add: Callable[[Parser], None] | None = None, prog: str | None = None
-) -> dict[str, Any]:
-    """The settings that the command line gives, those of its --config included; flags win.
-
-    Args:
-        argv: the command line; sys.argv by default.
-        description: what --help says first.
-        add: adds further flags to the parser.
-        prog: what --help calls the program.
-
-    Raises:
-        UserError: for an unknown flag (with the nearest known one), a wrong value, or an unknown --config.
+    `argv` is that of the process by default. `mode` is the mode of a command that has only one. UserError as
+    `Parser.given`, or for an unknown --config.
     """
-    words = sys.argv[1:] if argv is None else argv
-    shown = None if "--help_all" in words else USUAL
-    parser = Parser(description, usage="%(prog)s [--config NAME] [--SETTING VALUE …]", prog=prog)
-    parser.add_argument("--help_all", action="help", help=f"show all {len(all_settings())} settings, part by part")
-    parser.add_argument("--config", metavar="NAME", help="variation in configs/ to start from")
-    if add is not None:
-        add(parser)
-    for heading, specs in settings_by_part().items():
-        add_settings(parser.add_argument_group(heading), specs, shown)
-    return with_variation(parser.given(argv))
-
-
-def summary_of(documented: Any) -> str:
-    """The first line of a docstring, without its full stop."""
-    return (documented.__doc__ or "").split("\n")[0].rstrip(".").replace("`", "")
+    words, settings = sys.argv[1:] if argv is None else argv, all_settings()
+    parser.usage = "%(prog)s [--config NAME] [--SETTING VALUE …]"
+    parser.add_argument("--help_all", action="help", help=f"show all {len(settings)} settings, part by part")
+    parser.add_argument("--config", metavar="NAME", help="a variation in configs/, whose settings other flags override")
+    usual = {heading: {name: settings[name] for name in names} for heading, names in USUAL.items()}
+    for heading, specs in (settings_by_part() if "--help_all" in words else usual).items():
+        shown = {name: settings.pop(name) for name in specs if name != "mode" or not mode}
+        add_settings(parser.add_argument_group(heading), shown)
+    add_settings(parser, settings, is_hidden=True)
+    given = parser.given(words)
+    if mode and given.setdefault("mode", mode) != mode:
+        raise UserError(f"mode is {given['mode']}; {parser.prog} always has mode {mode}: leave --mode out")
+    return with_variation(given)
 
 
 def settings_by_part() -> dict[str, dict[str, Field[Any]]]:
-    """All settings, grouped by the part that defines them, under the first line of its docstring."""
+    """Return all settings, grouped by the part that defines them, under the first line of its docstring."""
     found: dict[str, dict[str, Field[Any]]] = {}
-    parts = {base: None for part in parts_of(SPACES.values()) for base in reversed(part.__mro__)}
     settings = all_settings()
-    for part in parts:
+    for part in {base: None for one in parts_of(SPACES.values()) for base in reversed(one.__mro__)}:
         own = {name: settings[name] for name in vars(part).get("__annotations__", {}) if name in settings}
         if own:
-            found.setdefault(summary_of(part), {}).update(own)
+            heading = (part.__doc__ or "").split("\n")[0].rstrip(".").replace("`", "")
+            found.setdefault(heading, {}).update(own)
     return found
 
 
 def add_settings(
-    parser: argparse._ActionsContainer, specs: Mapping[str, Field[Any]], shown: Collection[str] | None = None
+    parser: argparse._ActionsContainer, specs: Mapping[str, Field[Any]], *, is_hidden: bool = False
 ) -> None:
-    """Add a flag for each of some settings, by name; `shown` are those that --help lists, all of them by default."""
+    """Add a flag for each of some settings, by name; --help does not list hidden ones."""
     for name, spec in specs.items():
-        choices = choices_of(spec)
-        default = ",".join(spec.default) if isinstance(spec.default, tuple) else spec.default
-        is_switch = isinstance(spec.default, bool)
-        default = str(default).lower() if is_switch else default
+        kind, choices = type(spec.default), choices_of(spec)
+        default = ",".join(spec.default) if isinstance(spec.default, tuple) else str(spec.default)
+        default = default.lower() if kind is bool else default or "none"
         text = f"{spec.metadata['help']} (default: {default})".replace("%", "%%")
-        alone: dict[str, Any] = {"nargs": "?", "const": True} if is_switch else {}
+        alone: dict[str, Any] = {"nargs": "?", "const": True} if kind is bool else {}
         parser.add_argument(
             f"--{name}",
-            type={bool: _boolean, tuple: _names}.get(type(spec.default), type(spec.default)),
+            type={bool: _boolean, tuple: _names}.get(kind, kind),
             choices=choices or None,
-            metavar=None if choices else "true|false" if is_switch else name.upper(),
-            help=text if shown is None or name in shown else argparse.SUPPRESS,
+            metavar=None if choices else "true|false" if kind is bool else name.upper(),
+            help=argparse.SUPPRESS if is_hidden else text,
             **alone,
         )
 

@@ -1,16 +1,15 @@
-"""A setting: a field of the dataclass of the part that reads it, under the name of its flag.
-
-The field holds its default, bounds, help text, and what it needs to have an effect.
-"""
+"""A setting: a field of the dataclass of the part that reads it, named like its flag."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from enas.errors import UserError
 
-Bound = float | None
+_HOLDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 SEARCHES = ("train",)  # modes whose runs hold shared parameters and a controller
 SCRATCH = ("single", "train_scratch")  # modes whose runs hold the weights of one architecture
 TRAINING = (*SEARCHES, *SCRATCH)
@@ -26,47 +25,37 @@ def setting(
     help: str,
     *,
     choices: Sequence[str] | Callable[[], Sequence[str]] = (),
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    below: float | None = None,
-    only: Mapping[str, Any] | None = None,
+    only: Mapping[str, Any] = MappingProxyType({}),
     kind: str = "",
     again: Sequence[str] = (),
+    **bounds: float,
 ) -> Any:
-    """A field of a `Settings` class.
+    """Make a field of a `Settings` class.
 
     Args:
-        default: also says the type: a bool, an int, a float, a str, or a tuple of str.
-        help: as `--help` shows it.
-        choices: the values allowed; a function where they depend on what is registered.
-        at_least, above, at_most, below: bounds of a number.
+        default: its type is the setting's: a bool, an int, a float, a str, or a tuple of str.
+        help: the text in `--help`.
+        choices: the allowed values; a function if they depend on registered search spaces.
         only: other settings, each with the value (or a tuple of values, or `ABOVE_ZERO`) without which this one has
             no effect; see also `ANY_OF`.
-        kind: `SPACE` for what a run from scratch takes over from its search, because the architecture belongs to it;
-            `USE` for where a run lies, what is done with it and on which machine, which decide no outcome.
-        again: the modes in which a run that is used again may be given another value.
+        kind: `SPACE` if the architecture depends on the setting, so that a run from scratch takes its search's value;
+            `USE` if it decides no outcome: where a run lies, what is done with it, and on which machine.
+        again: the modes in which an existing run may be given another value.
+        bounds: of a number: at_least or above, at_most or below.
     """
-    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    kinds = {"kind": kind, "again": again}
-    return field(
-        default=default, metadata={"help": help, "choices": choices, "bounds": bounds, "only": only or {}, **kinds}
-    )
+    metadata = {"help": help, "choices": choices, "bounds": bounds, "only": only, "kind": kind, "again": again}
+    return field(default=default, metadata=metadata)
 
 
 def choices_of(spec: dataclasses.Field[Any]) -> tuple[str, ...]:
-    """The values that a setting allows; none means any of its type."""
+    """Return the values that a setting allows; an empty tuple if it allows any value of its type."""
     choices = spec.metadata["choices"]
     return tuple(choices() if callable(choices) else choices)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of one part; subclasses add fields made by `setting`.
-
-    Raises:
-        UserError: a value is of a wrong type, not allowed, or out of bounds.
-    """
+    """The settings of one part, fields made by `setting`. UserError if a value has a wrong type, or is not allowed."""
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -74,18 +63,18 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Raise UserError when settings of this part do not go together."""
+        """Raise UserError if settings of this part contradict each other."""
 
 
 def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
-    """`value` as a setting's type; UserError, naming the setting, when it is not allowed."""
+    """Return `value` as a setting's type; UserError, naming the setting, if it is not allowed."""
     value = _typed(spec, value)
     choices = choices_of(spec)
     if choices and value not in choices:
         raise UserError(f"{spec.name} is {value!r}; it must be one of {', '.join(choices)}")
     bounds = spec.metadata["bounds"]
-    if isinstance(value, (int, float)) and not _is_within(value, **bounds):
-        raise UserError(f"{spec.name} is {value!r}; it must {_rule(**bounds)}")
+    if not all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
+        raise UserError(f"{spec.name} is {value!r}; it must {_rule(bounds)}")
     return value
 
 
@@ -104,27 +93,16 @@ def _typed(spec: dataclasses.Field[Any], value: Any) -> Any:
     return value
 
 
-def _is_within(value: float, at_least: Bound, above: Bound, at_most: Bound, below: Bound) -> bool:
-    return not (
-        (at_least is not None and value < at_least)
-        or (above is not None and value <= above)
-        or (at_most is not None and value > at_most)
-        or (below is not None and value >= below)
-    )
-
-
-def _rule(at_least: Bound, above: Bound, at_most: Bound, below: Bound) -> str:
-    lower = at_least if above is None else above
-    upper = at_most if below is None else below
-    if lower is not None and upper is not None:
-        return f"lie in {'[' if above is None else '('}{lower}, {upper}{']' if below is None else ')'}"
-    if lower is not None:
-        return f"be {'at least' if above is None else 'above'} {lower}"
-    return f"be {'at most' if below is None else 'below'} {upper}"
+def _rule(bounds: Mapping[str, float]) -> str:
+    if len(bounds) == 1:
+        ((name, bound),) = bounds.items()
+        return f"be {name.replace('_', ' ')} {bound}"
+    lower, upper = sorted(bounds.values())
+    return f"lie in {'[' if 'at_least' in bounds else '('}{lower}, {upper}{']' if 'at_most' in bounds else ')'}"
 
 
 def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the settings, with what each needs, of which one must hold for `spec` to have an effect and none does."""
+    """Return the settings and values of which one must hold for `spec` to have an effect; None if it has one."""
     for name, needed in spec.metadata["only"].items():
         alternatives = needed if name == ANY_OF else {name: needed}
         if not any(_is_met(values[other], value) for other, value in alternatives.items()):
@@ -142,7 +120,7 @@ Part = TypeVar("Part", bound=Settings)
 
 
 class ConfigLike(Protocol):
-    """What a search space reads of the `Config` of a run: a part by its class, a setting by its name."""
+    """The `Config` of a run, as search spaces read it: a part by its class, a setting by its name."""
 
     def __getitem__(self, part: type[Part]) -> Part: ...
 

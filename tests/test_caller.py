@@ -20,7 +20,7 @@ from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
 from enas.runs import run
-from enas.runs.process import undisturbed
+from enas.runs.opening import undisturbed
 from enas.search.checkpoint import random_states
 from enas.search.controllers import RandomController
 from enas.search.ranks import Ranks

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tiny
 
+import enas
 from enas import cli
 from enas.config import read_variation
 
@@ -92,4 +93,74 @@ def test_help_loads_no_torch(name):
 @pytest.mark.parametrize("words", [["ablate"], ["ablate", "--help"]])
 def test_help_names_the_ablations(words, capsys):
     assert cli.main(words) == 0
-    assert "\n  ablate node_removal " in capsys.readouterr().out
+    usage, *rows = capsys.readouterr().out.splitlines()
+    assert usage.startswith("usage: enas ablate ABLATION …")
+    assert [row.split()[:2] for row in rows] == [["ablate", name] for name in cli.ABLATIONS]
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"enas {enas.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "usage"),
+    [("main.py", "enas search"), ("generate_gif.py", "enas gif"), (ABLATIONS[-1], "enas evaluate")],
+)
+def test_the_usage_of_a_script_names_the_command(script, usage, capsys):
+    assert tiny.run_script(script, ["--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: {usage} ")
+
+
+def test_commands_with_one_mode(folder, capsys):
+    """`scratch` takes the architecture of the newest search, and `test` and `single` do what their modes do."""
+    assert cli.main(["test", "--load_path", str(folder)]) == 0
+    assert tiny.results(folder)["mode"] == "test"
+    places = ["--log_dir", str(folder.parent), "--dataset", "tiny"]
+    data = ["--data_dir", str(folder.parent.parent / "data")]
+    assert cli.main(["scratch", *places, *data, "--max_epoch", "1"]) == 0
+    assert f"taking the newest run, {folder}\n" in capsys.readouterr().out
+    (scratch,) = set(folder.parent.glob("*/")) - {folder}
+    assert tiny.results(scratch)["mode"] == "train_scratch"
+    alone = ["--dag_path", str(scratch / "architecture.json"), "--log_dir", str(folder.parent / "alone")]
+    assert cli.main(["single", *tiny.flags(tiny.SETTINGS | {"max_epoch": 1}), *data, *alone]) == 0
+    assert tiny.results(tiny.only_run(folder.parent / "alone"))["mode"] == "single"
+    line = tiny.refusal(["test", "--mode", "derive"], folder, capsys, cli.main)
+    assert line == "error: mode is derive; enas test always has mode test: leave --mode out\n"
+
+
+def test_without_a_name_the_newest_run_is_taken(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    older = folder.with_name("tiny_random_2001-01-01_00-00-00")
+    shutil.copytree(folder, older)
+    outputs = {"export": "cell", "report": "page.html", "gif": "search.gif"}
+    for name, output in {**outputs, "ablate node_removal": ""}.items():
+        words = ["--output", output] if output else ["--max_batches", "1"]
+        status = cli.main([*name.split(), *words])
+        out, err = capsys.readouterr()
+        assert f"taking the newest run, logs/{folder.name}\n" in out
+        assert status == 0 or (name == "gif" and ".dot" in err)  # tests leave drawings undrawn
+    for name, output in outputs.items():
+        words = [name, "--output", f"other_{output}", "--log_dir", "nowhere"]
+        line = tiny.refusal(words, tmp_path, capsys, cli.main)
+        assert line.startswith("error: nowhere: holds no runs; name a run with --")
+
+
+def test_a_command_that_is_interrupted_says_how_to_run_it_again(monkeypatch, capsys):
+    def interrupt(**flags):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("enas.studies.ablations.node_removal", interrupt)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "enas", "ablate", "node_removal", "--load_path", "a b"])
+    assert cli.main(["ablate", "node_removal", "--load_path", "a b"]) == 130
+    again = "to run it again: python -m enas ablate node_removal --load_path 'a b'\n"
+    assert capsys.readouterr().err == f"stopped by SIGINT; {again}"
+
+
+def test_an_unknown_run_lists_the_newest_ones(folder, capsys):
+    for day in range(1, 6):
+        shutil.copytree(folder, folder.with_name(f"tiny_orig_2001-01-0{day}_00-00-00"))
+    words = ["report", "--load_path", "tyni", "--output", "page.html", "--log_dir", str(folder.parent)]
+    line = tiny.refusal(words, folder, capsys, cli.main)
+    names = f"{folder.name}, tiny_orig_2001-01-05_00-00-00, tiny_orig_2001-01-04_00-00-00"
+    assert line.endswith(f"{folder.parent}; there are {names} and 3 more\n")

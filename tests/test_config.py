@@ -26,7 +26,7 @@ from enas.config import (
     without_effect,
 )
 from enas.errors import UserError
-from enas.parser import USUAL, parse_flags, settings_by_part
+from enas.parser import USUAL, Parser, parse_flags, settings_by_part
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.runs.commands import execute
 from enas.settings import ABOVE_ZERO, ANY_OF, SCRATCH, USE, checked, choices_of
@@ -37,7 +37,7 @@ CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
 
 def _parse(*argv: str) -> dict:
-    return parse_flags(list(argv), "test")
+    return parse_flags(Parser("test"), list(argv))
 
 
 def _help(flag: str, capsys) -> str:
@@ -68,7 +68,9 @@ def test_help_is_short_and_help_all_lists_every_setting_with_its_default(capsys)
     everything, usual = (" ".join(_help(flag, capsys).split()) for flag in ("--help_all", "--help"))
     assert all(f"--{name} " in everything for name in FIELDS)
     assert "this × squared distance" in everything and "(default: tanh,ReLU,identity,sigmoid)" in everything
-    assert {name for name in re.findall(r"--(\w+) ", usual) if name in FIELDS} == USUAL
+    usual_names = {name for names in USUAL.values() for name in names}
+    assert {name for name in re.findall(r"--(\w+) ", usual) if name in FIELDS} == usual_names
+    assert all(f"{heading}: " in usual for heading in USUAL)
     assert "--help_all" in usual and "--config" in usual
 
 

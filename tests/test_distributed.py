@@ -18,7 +18,8 @@ from tiny import main
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
-from enas.runs import launch, run
+from enas.runs import folder as run_folder
+from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.checkpoint import Checkpoints
 from enas.search.ranks import BATCH, Ranks
@@ -192,7 +193,7 @@ def test_bad_input_is_one_line_for_all_processes(monkeypatch, capsys):
 def test_what_runs_in_one_process_refuses_several(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="an ablation runs in one process; leave torchrun out"):
-        launch.check_not_launched("an ablation")
+        run_folder.check_not_launched("an ablation")
 
 
 def _search(folder, **changes) -> list[str]:

@@ -18,7 +18,7 @@ from enas.cnn.images import load_images
 from enas.config import Config, all_settings, read_variation
 from enas.data.builtin import SPLITS
 from enas.errors import UserError
-from enas.parser import parse_flags
+from enas.parser import Parser, parse_flags
 from enas.rnn.text import load_corpus
 from enas.runs.folder import saved_config
 from enas.search.architecture import Architecture, architecture_from_dict
@@ -269,7 +269,7 @@ FLAGS = st.lists(
 def test_flags(words):
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            given_settings = used(lambda: parse_flags(words, "fuzz"))
+            given_settings = used(lambda: parse_flags(Parser("fuzz"), words))
         except SystemExit as end:  # --help, and what begins like -h
             assert end.code == 0
             return

@@ -14,7 +14,7 @@ from tiny import main
 from enas.config import Config
 from enas.errors import UserError
 from enas.files import atomic_write, write_json
-from enas.runs import mirror, run
+from enas.runs import run
 from enas.runs.logbook import Logbook
 from enas.search.record import NoLogbook, progress_bar
 
@@ -52,8 +52,7 @@ def test_weights_and_biases_without_an_account_or_the_package(tmp_path, monkeypa
     fake = SimpleNamespace(
         setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode="online")), login=lambda prompt: False
     )
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.setattr(mirror.importlib.util, "find_spec", lambda name: fake if installed else None)
+    monkeypatch.setitem(sys.modules, "wandb", fake if installed else None)
     argv = tiny.flags(tiny.settings(tmp_path, wandb=True))
     assert line in tiny.refusal(argv, tmp_path, capsys)
 

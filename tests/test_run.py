@@ -10,6 +10,7 @@ from tiny import main
 from enas import Config
 from enas.config import config_from
 from enas.data import builtin
+from enas.data.identity import Identity
 from enas.rnn.cell import RNNCell
 from enas.runs import folder as run_folder
 from enas.runs import run
@@ -42,7 +43,7 @@ def test_the_run_folder(trained):
 
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path):
     config = Config(log_dir=str(tmp_path))
-    folders = [run_folder.make_run_folder(config) for _ in range(2)]
+    folders = [run_folder.make_run_folder(config, Identity("names", (), {})) for _ in range(2)]
     assert folders[0] != folders[1] and all(folder.is_dir() for folder in folders)
 
 

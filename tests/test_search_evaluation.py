@@ -377,7 +377,8 @@ def test_a_dry_run_trains_nothing(home, tmp_path, capsys, evaluated):
     assert "16 trainings of " in line and "4 searches, up to 6 trainings of finalists; " in line
     assert not list(tmp_path.iterdir())
     assert evaluate(**settings(home, evaluated[0], dry_run=True, truth_seeds=2, seeds=3))["trainings"] == 16
-    assert "16 trainings of " in capsys.readouterr().out
+    line = capsys.readouterr().out
+    assert "16 trainings of " in line and re.search(r"; \d searches, about 0\.\d h, up to ", line)
 
 
 def test_a_dry_run_tells_the_time_of_searches_by_those_that_ended(home, copy, capsys):

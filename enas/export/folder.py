@@ -12,12 +12,12 @@ from enas.errors import UserError, refusing
 from enas.export.onnx_file import check_installed, write_onnx
 from enas.files import atomic_folder, write_json
 from enas.runs.final import Final, final_of, final_weights
-from enas.runs.folder import run_of_mode, saved_config
+from enas.runs.folder import find_run, saved_config
 from enas.runs.run import searched_architecture
 from enas.search.architecture import Architecture
 from enas.search.checkpoint import Checkpoints
 from enas.search.problem import Exported
-from enas.settings import SCRATCH, SEARCHES
+from enas.settings import SCRATCH
 
 EXAMPLES = Path(__file__).with_name("examples")
 CARD = """---
@@ -55,7 +55,7 @@ def export(
     """Write the architecture of a run into a new folder, with the shared weights of a search, or those from scratch.
 
     Args:
-        load_path: a search or a run from scratch.
+        load_path: a search or a run from scratch; if empty, the newest run in log_dir.
         output: the folder, which is returned; it must not exist, or be empty.
         dag_path: another architecture of the search space, with the shared weights of the search.
         onnx: write model.onnx too; of a recurrent cell it computes one step.
@@ -69,7 +69,7 @@ def export(
         check_installed()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists already; name a new folder")
-    folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), {"log_dir": log_dir})
+    folder = find_run(load_path, log_dir)
     config = saved_config(folder)
     make = config.space.problem().export
     if make is None:

@@ -41,7 +41,7 @@ def animate(
     UserError for a wrong argument, for no such run, no pictures or a damaged one, or when `output` cannot be written.
 
     Args:
-        model_name: the run: its name in `log_dir`, or its path.
+        model_name: the run: its name in `log_dir`, or its path; if empty, the newest run.
         output: where the GIF goes, which is returned; ends in .gif.
         max_frame: see `select`.
         title: a line above every frame.

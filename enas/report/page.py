@@ -30,7 +30,7 @@ def report(
     there is no such run, it has no results yet, or `output` cannot be written.
 
     Args:
-        load_path: a run or several, searches or from scratch: their names in `log_dir`, or their paths.
+        load_path: a run or several, searches or from scratch: names in `log_dir` or paths; if empty, the newest run.
         output: where the page goes, which is returned; ends in .html. A page that is there is replaced.
         results_dir: where ablations and evaluations lie.
     """

@@ -13,20 +13,15 @@ from enas.search.architecture import Architecture, architecture_from_dict
 
 @dataclass(frozen=True)
 class Final:
-    """The architecture of a run: derived last, by `derive` or the search itself, or the one trained from scratch.
-
-    Attributes:
-        score: its metric on all of validation.
-        measured_with: the weights that it was measured with, in words.
-    """
+    """The architecture of a run: derived last, by `derive` or the search itself, or the one trained from scratch."""
 
     architecture: Architecture
-    score: float | None
-    measured_with: str
+    score: float | None  # its metric on all of validation
+    measured_with: str  # the weights of that score, in words
 
 
 def find_final(folder: Path, metric: str) -> Final | None:
-    """The architecture of the run in `folder`, which is judged by `metric`; None where its results.json names none."""
+    """Return the architecture of the run in `folder`, which is judged by `metric`; None if results.json names none."""
     try:
         results = read_json(folder / "results.json")
         score = results[f"validation_{metric}"]
@@ -37,7 +32,7 @@ def find_final(folder: Path, metric: str) -> Final | None:
 
 
 def final_of(folder: Path, metric: str) -> Final:
-    """Like `find_final`; UserError where there is none."""
+    """Return the same as `find_final`; UserError if there is none."""
     found = find_final(folder, metric)
     if found is None:
         raise UserError(f"{folder / 'results.json'}: names no architecture; a search makes one with --mode derive")
@@ -45,19 +40,18 @@ def final_of(folder: Path, metric: str) -> Final:
 
 
 def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The model's weights in a checkpoint's state, by name: the averaged ones, from scratch, where there are some."""
-    average = state.get("average")
+    """Return the model's weights in a checkpoint's state, by name: the averaged ones, if there are some."""
+    average, prefix = state.get("average"), "module."
     if average is None:
         return state["task"]["model"]
-    prefix = "module."
     return {name.removeprefix(prefix): weight for name, weight in average.items() if name.startswith(prefix)}
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """The pictures in a run's networks/, oldest first: the last one is of the architecture of the run.
+    """Return the pictures in a run's networks/, oldest first: the last one shows the architecture of the run.
 
-    `EPOCH-STEP-SCORE-best.png` says when each was derived. Of those of one moment, that of the run's architecture, by
-    the JSON file of the same name, comes last.
+    `EPOCH-STEP-SCORE-best.png` names the moment of each. Of several in one moment, the one of the run's architecture,
+    by the JSON file of the same name, comes last.
     """
     results = _content(folder / "results.json")
     final = results.get("architecture") if isinstance(results, dict) else None
@@ -66,13 +60,10 @@ def pictures_of(folder: Path) -> list[Path]:
         moment = [int(part) for part in path.stem.split("-")[:2] if part.isdigit()]
         return moment, _content(folder / "architectures" / f"{path.stem}.json") == final, path.name
 
-    return sorted(
-        (path for path in (folder / "networks").glob("*.png") if path.stem.split("-")[0].isdigit()), key=order
-    )
+    return sorted((path for path in folder.glob("networks/*.png") if path.stem.split("-")[0].isdigit()), key=order)
 
 
 def _content(path: Path) -> Any:
-    """What a JSON file holds; None where it cannot be read."""
     try:
         return read_json(path)
     except UserError:

@@ -1,7 +1,10 @@
-"""The folders that runs leave: making one, finding one, and reading what it was asked to do."""
+"""The folders of runs: making one, finding one, and reading its settings, its data and its launch by torchrun."""
 
+import itertools
+import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -9,38 +12,43 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from enas.config import Config, all_settings, config_from, effect_notes, named, without_effect
+from enas.config import Config, all_settings, config_from, effect_notes, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
-from enas.files import make_writable, read_json
+from enas.files import make_writable, read_json, write_json
+from enas.search.ranks import num_processes
 from enas.settings import SEARCHES, SPACE
 
-IDENTITY = "data.json"
-# Chosen again by a run from scratch, which may run on another machine.
+IDENTITY, LAUNCH = "data.json", "torchrun.json"
+NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
+LISTED = 3  # of the runs there are, in the message about an unknown one
+# Settings that a run from scratch chooses again, because it may run on another machine.
 MACHINE = {"num_threads": 0, "precision": "auto"}
 
 
-def make_run_folder(config: Config) -> Path:
-    """A new folder `log_dir/{dataset}_{train_type}_{time}`; UserError, naming it, when it cannot be made.
+def make_run_folder(config: Config, identity: Identity) -> Path:
+    """Make a new folder `log_dir/{dataset}_{train_type}_{time}` for a run on these data; UserError if that fails.
 
-    Where a run has started in the same second, the name ends in -2, -3 …
+    If a run has started in the same second, the name ends in -2, -3 … The folder names its data, and its torchrun.
     """
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
     first = Path(config.log_dir) / f"{config.dataset}_{config.train_type}_{stamp}"
-    folder, number = first, 1
+    others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
         first.parent.mkdir(parents=True, exist_ok=True)
-        while True:
+        for folder in itertools.chain([first], others):
             with suppress(FileExistsError):
                 folder.mkdir()
-                return folder
-            number += 1
-            folder = first.with_name(f"{first.name}-{number}")
+                break
+    write_json(folder / IDENTITY, vars(identity))
+    if num_processes() > 1:
+        write_json(folder / LAUNCH, {"launch": _launch()})
+    return folder
 
 
 @contextmanager
 def only_user(folder: Path) -> Iterator[None]:
-    """Nobody else writes into the run folder inside this block; UserError where somebody does already."""
+    """Let nobody else write into the run folder inside this block; UserError if somebody does already."""
     make_writable(folder)
     try:
         lock = FileLock(folder / ".lock", blocking=False).acquire()
@@ -51,63 +59,71 @@ def only_user(folder: Path) -> Iterator[None]:
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
-    """The run of one of `modes` that `settings` name by load_path, or else the newest of their kind; UserError else."""
-    if settings.get("load_path"):
-        return run_of_mode(settings["load_path"], modes, settings)
-    return newest_run(settings, modes)
-
-
-def run_of_mode(load_path: str | Path, modes: Collection[str], settings: Mapping[str, Any]) -> Path:
-    """The run folder that `load_path` names, see `find_run`; UserError also when it is not of one of `modes`."""
-    folder = find_run(load_path, settings.get("log_dir", "logs"))
-    mode = saved_config(folder).mode
-    if mode not in modes:
+    """Return the run of one of `modes` that load_path names, see `find_run`, or the newest one, see `newest_run`."""
+    if not settings.get("load_path"):
+        return newest_run(settings, modes)
+    folder = find_run(settings["load_path"], settings.get("log_dir", "logs"))
+    if (mode := saved_config(folder).mode) not in modes:
         raise UserError(f"{folder}: is a run of mode {mode}; this needs a run of mode {' or '.join(modes)}")
     return folder
 
 
 def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path") -> Path:
-    """The run folder that `load_path` names, a path or a run's name in `log_dir`; UserError, naming `flag`, else."""
-    candidates = [Path(load_path), Path(log_dir) / load_path]
+    """Return the run folder that `load_path` names, a path or a run's name in `log_dir`; if empty, the newest there.
+
+    UserError if there is no such run; the text names `flag`, and the newest runs.
+    """
+    candidates = [Path(load_path), Path(log_dir) / load_path] if load_path else []
     for folder in candidates:
         if (folder / "params.json").is_file():
             return folder
     for folder in candidates:
         if folder.exists():
             raise UserError(f"{folder}: not a run folder: params.json is missing")
-    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}")
+    known = _runs_in(log_dir)
+    if known and not load_path:
+        return _taken(known[0])
+    if not load_path:
+        raise NotFoundError(f"{log_dir}: holds no runs; name a run with --{flag}, or their folder with --log_dir")
+    names = ", ".join(folder.name for folder in known[:LISTED])
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    there = f"; there are {names}{more}" if names else ""
+    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{there}")
 
 
 def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -> Path:
-    """The newest run of one of `modes` with the dataset, train type, search space and shape that `settings` give.
+    """Return the newest run of one of `modes` with the dataset, train type, search space and shape in `settings`.
 
-    NotFoundError when there is none; the line says how to make one.
+    If they have none of these, and no run has the defaults, any run will do. NotFoundError says how to make one.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
     kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
-    names = ("dataset", "train_type", "log_dir", *kind)
-    wanted = Config(**{name: settings[name] for name in names if name in settings})
-    stamp = r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?"
-    pattern = re.compile(re.escape(f"{wanted.dataset}_{wanted.train_type}_") + stamp)
-    found = {path: pattern.fullmatch(path.name) for path in Path(wanted.log_dir).glob("*/")}
-    by_time = {(match[1], int(match[2] or 1)): path for path, match in found.items() if match}
-    for _, folder in sorted(by_time.items(), reverse=True):
-        if not (folder / "params.json").is_file():
-            continue
+    names = [name for name in ("dataset", "train_type", *kind) if name in settings]
+    wanted = Config(**{name: settings[name] for name in (*names, "log_dir") if name in settings})
+    fitting = _runs_in(wanted.log_dir, f"{wanted.dataset}_{wanted.train_type}")
+    for folder in [*fitting, *([] if names else _runs_in(wanted.log_dir))]:
         saved = saved_config(folder)
-        is_same_kind = all(getattr(saved, name) == getattr(wanted, name) for name in kind)
-        if saved.mode in modes and is_same_kind:
-            print(f"taking the newest run, {folder}")
-            return folder
+        if saved.mode in modes and all(getattr(saved, name) == getattr(wanted, name) for name in kind):
+            return _taken(folder)
     same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))
-    raise NotFoundError(
-        f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; make one with: "
-        f"python main.py {same}--mode train"
-    )
+    advice = f"make one with: python main.py {same}--mode train"
+    raise NotFoundError(f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; {advice}")
+
+
+def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
+    """Return the run folders in `log_dir`, newest first; if `start` is given, only those named START_TIME."""
+    found = [(NAME.fullmatch(path.name), path) for path in Path(log_dir).glob("*/")]
+    runs = [(match[2], int(match[3] or 1), path) for match, path in found if match and match[1] == (start or match[1])]
+    return [path for *_, path in sorted(runs, reverse=True) if (path / "params.json").is_file()]
+
+
+def _taken(folder: Path) -> Path:
+    print(f"taking the newest run, {folder}")
+    return folder
 
 
 def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
-    """Raise UserError, saying what differs, where the data is not what the run in `folder` was begun with."""
+    """Raise UserError, saying what differs, if the data is not what the run in `folder` was begun with."""
     path = folder / IDENTITY
     try:
         changes = identity.changes_since(read_json(path))
@@ -121,50 +137,50 @@ def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
 
 
 def saved_config(folder: Path) -> Config:
-    """The settings that the run in `folder` was started with; UserError when params.json is unreadable."""
+    """Return the settings that the run in `folder` was started with; UserError if params.json is unreadable."""
     path = folder / "params.json"
     return config_from(read_json(path), str(path))
 
 
 def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
-    """The settings of the run in `folder`, with those of `settings` that may change put in; UserError for others.
+    """Return the settings of the run in `folder`, with `settings` put in; UserError if one of these must not change.
 
-    Those without an effect are said in a line each, and left out.
+    Settings without an effect are left out, and a line about them is printed.
     """
-    saved, known = saved_config(folder), all_settings()
-    given = saved.replace(**settings)
-    idle, taken = [], {}
-    for name in sorted(settings):
-        again = known[name].metadata["again"]
-        if getattr(given, name) == getattr(saved, name):
-            continue
-        if without_effect(name, given):
-            idle.append(name)
-        elif not again:
-            raise _contradiction(name, given, folder, saved)
-        elif given.mode in again:
-            taken[name] = settings[name]
-        else:
-            print(f"no effect in mode {given.mode}: {name}")
+    saved, given, changed = _put_in(folder, dict(sorted(settings.items())), lambda spec: not spec.metadata["again"])
+    idle, known = [name for name in changed if without_effect(name, given)], all_settings()
+    active = [name for name in changed if name not in idle]
+    taken = {name: settings[name] for name in active if given.mode in known[name].metadata["again"]}
+    say(f"no effect in mode {given.mode}: {name}" for name in active if name not in taken)
     say(effect_notes(idle, given))
     return saved.replace(**{**taken, "load_path": saved.load_path, "log_dir": str(folder.parent)})
 
 
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
-    """The settings of a run from scratch that takes its architecture from the search in `folder`.
+    """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    They are those of the search, with `settings` put in, and load_path says where the search is. Settings without an
-    effect are said in a line. UserError when `settings` contradict the space that was searched.
+    They are those of the search, with `settings` put in; load_path names the search. A line about settings without an
+    effect is printed. UserError if `settings` contradict the space that was searched.
     """
-    saved = saved_config(folder)
-    given = saved.replace(**{**MACHINE, "mode": "train_scratch", **settings})
-    changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
-    for name in sorted(named(SPACE) & set(changed)):
-        if without_effect(name, given) is None:
-            raise _contradiction(name, given, folder, saved)
-    say(effect_notes(changed, given))
+    asked = {**MACHINE, "mode": "train_scratch", **settings}
+    _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
+    say(effect_notes([name for name in changed if name in settings], given))
     places = {"log_dir": settings.get("log_dir", str(folder.parent)), "dag_path": settings.get("dag_path", "")}
     return given.replace(load_path=str(folder), **places)
+
+
+def _put_in(
+    folder: Path, settings: Mapping[str, Any], is_fixed: Callable[[Any], bool]
+) -> tuple[Config, Config, list[str]]:
+    """Return the settings of a run, those with others put in, and the names of the changed ones, none of them fixed."""
+    saved, known = saved_config(folder), all_settings()
+    given = saved.replace(**settings)
+    changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
+    for name in changed:
+        if is_fixed(known[name]) and without_effect(name, given) is None:
+            one, other, advice = getattr(given, name), getattr(saved, name), "leave the flag out, or start a new run"
+            raise UserError(f"{name} is {one!r}, but the run {folder} has {other!r}; {advice}")
+    return saved, given, changed
 
 
 def say(lines: Iterable[str]) -> None:
@@ -173,8 +189,27 @@ def say(lines: Iterable[str]) -> None:
         print(line)
 
 
-def _contradiction(name: str, given: Config, folder: Path, saved: Config) -> UserError:
-    return UserError(
-        f"{name} is {getattr(given, name)!r}, but the run {folder} has {getattr(saved, name)!r}; "
-        "leave the flag out, or start a new run"
-    )
+def is_restart() -> bool:
+    """Whether torchrun begins the processes once more, after one of them ended too early."""
+    return num_processes() > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def run_of_launch(log_dir: Path) -> Path | None:
+    """Return the newest run of this torchrun that has a checkpoint; None if there is none."""
+    marks = sorted(log_dir.glob(f"*/{LAUNCH}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for mark in marks:
+        if read_json(mark).get("launch") == _launch() and any(mark.parent.glob("checkpoints/*.pt")):
+            return mark.parent
+    return None
+
+
+def _launch() -> str:
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    # Without an id of its own, a torchrun is known by its process, the parent of all that it begins.
+    return name if name != "none" else f"{socket.gethostname()} {os.getppid()}"
+
+
+def check_not_launched(command: str) -> None:
+    """Raise UserError if torchrun began this process together with others, which `command` cannot use."""
+    if num_processes() > 1:
+        raise UserError(f"{command} runs in one process; leave torchrun out")

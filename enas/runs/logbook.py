@@ -1,19 +1,113 @@
-"""What a run writes down as it goes: TensorBoard, train.log, results.json, pictures and progress bars."""
+"""The written record of a run: TensorBoard, Weights & Biases, train.log, results.json, pictures and progress bars.
 
-import logging
+tensorboardX's own writer has a thread, which a full disk ends in a traceback, and whose queue then holds up the run.
+"""
+
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
-from enas.errors import UserError
+from enas.errors import UserError, refusing
 from enas.files import write_json
-from enas.runs.curves import Curves
-from enas.runs.mirror import Mirror
 from enas.search.record import NoLogbook, progress_bar
+
+SECONDS_BETWEEN_FLUSHES = 30
+
+
+class Curves:
+    """Events of one run, in its folder; every method raises UserError if nothing can be written there.
+
+    Entries from `purge_step` on are void: a resumed run writes them again.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None = None):
+        self.folder = folder
+        self._flushed_at = time.monotonic()
+        with self._guarded():
+            # The name holds the second; two runs of one second must not share a file, and are read in order of names.
+            self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        if purge_step is not None:
+            self._add(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Add a point to each curve, by name."""
+        for name, value in values.items():
+            self._add(Event(step=step, summary=summary.scalar(name, value)))
+
+    def picture(self, tag: str, path: Path, step: int) -> None:
+        """Add a PNG."""
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        self._add(Event(step=step, summary=summary.image(tag, pixels, dataformats="HWC")))
+
+    def flush(self) -> None:
+        """Write the points in memory to the file."""
+        with self._guarded():
+            self._writer.flush()
+        self._flushed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Write the points in memory to the file, and close it."""
+        with self._guarded():
+            self._writer.close()
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        with self._guarded():
+            self._writer.write_event(event)
+        if time.monotonic() - self._flushed_at > SECONDS_BETWEEN_FLUSHES:
+            self.flush()
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return refusing(lambda error: f"{self.folder}: its curves cannot be written ({error.strerror}); make room")
+
+
+def check_account() -> None:
+    """Raise UserError unless wandb is installed, and knows an account or needs none."""
+    try:
+        import wandb  # takes a second, and is an extra
+    except ImportError:
+        raise UserError("wandb is not installed; pip install 'enas[wandb]', or leave --wandb out") from None
+    if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+        raise UserError("wandb knows no account; wandb login names one, and WANDB_MODE=offline does without")
+
+
+class Mirror:
+    """A copy of `Curves` in Weights & Biases: a run with the settings of this one, named like its folder, and in it.
+
+    With WANDB_MODE=offline everything stays on this machine; `wandb sync` uploads it later.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]):
+        import wandb
+
+        self._wandb, name = wandb, folder.name
+        quiet = wandb.Settings(console="off", silent=True)
+        self._run = wandb.init(
+            project="enas", id=name, name=name, dir=folder, config=settings, resume="allow", settings=quiet
+        )
+        # A resumed run writes some steps again, which wandb's own count of steps would refuse.
+        self._run.define_metric("*", step_metric="step")
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log({**values, "step": step})
+
+    def picture(self, tag: str, path: Path, step: int) -> None:
+        self._run.log({tag: self._wandb.Image(str(path)), "step": step})
+
+    def close(self) -> None:
+        self._run.finish()
 
 
 class Logbook(NoLogbook):
@@ -21,7 +115,7 @@ class Logbook(NoLogbook):
 
     Args:
         purge_step: see `Curves`.
-        curves: whether TensorBoard gets anything; `mirror` gets what TensorBoard gets.
+        curves: whether TensorBoard gets anything; `mirror` gets the same.
         draw: makes a picture of an architecture: (architecture, path, title) to the file written.
     """
 
@@ -35,23 +129,25 @@ class Logbook(NoLogbook):
         draw: Callable[[Any, Path, str], Path] | None = None,
     ):
         super().__init__()
-        self.folder = folder
-        self._draw = draw
+        self.folder, self._draw = folder, draw
         self._curves = Curves(folder, purge_step) if curves else None
         self._pages = [page for page in (self._curves, mirror) if page]
-        self._log = logging.Logger(f"enas.{folder.name}")
-        file = _LogFile(folder / "train.log", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        self._log.addHandler(file)
+        self._log = (folder / "train.log").open("a", encoding="utf-8")
+
+    progress = staticmethod(progress_bar)
 
     def info(self, line: str) -> None:
-        """A log line: on the terminal and in train.log."""
-        self._log.info(line)
+        """Write a log line on the terminal and into train.log."""
+        now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+        try:
+            print(now, line, file=self._log, flush=True)
+        except (OSError, UnicodeError) as error:
+            raise UserError(f"{self._log.name}: cannot be written ({error}); make room") from None
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
-        """TensorBoard curves `group/name`."""
+        """Add points to the curves `group/name`."""
         named = {f"{group}/{name}": value for name, value in values.items()}
         for page in self._pages if named else ():
             page.scalars(named, step)
@@ -77,7 +173,7 @@ class Logbook(NoLogbook):
         self.output_files["policy"] = path
 
     def _picture(self, tag: str, path: Path, step: int) -> None:
-        """A PNG for TensorBoard; a drawing left as .dot is skipped."""
+        """Show a PNG in TensorBoard; skip a drawing left as .dot."""
         for page in self._pages if path.suffix == ".png" else ():
             page.picture(tag, path, step)
 
@@ -87,21 +183,8 @@ class Logbook(NoLogbook):
         if self._curves:
             self._curves.flush()
 
-    progress = staticmethod(progress_bar)
-
     def close(self) -> None:
-        for handler in self._log.handlers:
-            handler.close()
+        with suppress(OSError):  # the rest could not be written before, which the user was told
+            self._log.close()
         for page in reversed(self._pages):
             page.close()
-
-
-class _LogFile(logging.FileHandler):
-    """A log file that ends the run where it cannot be written, in place of tracebacks beside it."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        raise UserError(f"{self.baseFilename}: cannot be written ({sys.exc_info()[1]}); make room")
-
-    def close(self) -> None:
-        with suppress(OSError):  # what is left in memory could not be written before, and has been said
-            super().close()

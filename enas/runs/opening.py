@@ -1,24 +1,23 @@
 """One way into a run, whether it begins, goes on, or is only read."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from enas.config import Config
+from enas.config import Config, effect_notes
 from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import write_json
 from enas.runs.final import find_final
-from enas.runs.folder import IDENTITY, check_same_data, make_run_folder, only_user, saved_config
-from enas.runs.launch import mark_launch
-from enas.runs.logbook import Logbook
-from enas.runs.mirror import Mirror, check_account
+from enas.runs.folder import check_same_data, make_run_folder, only_user, saved_config, say
+from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
-from enas.search.checkpoint import Checkpoints, misfit, seed_everything
+from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_random_states, seed_everything
 from enas.search.controllers import Controller, FixedController
 from enas.search.cost import Cost, SizeBudget
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
@@ -28,58 +27,68 @@ from enas.search.settings import CheckpointConfig, SizeConfig, TrainerConfig
 from enas.search.task import Task
 from enas.search.trainer import Trainer
 from enas.search.training import Training
-from enas.settings import SCRATCH
+from enas.settings import SCRATCH, TRAINING
 
 ARCHITECTURE = "architecture.json"
+# By process: a forked process lacks the thread that would release its parent's lock.
+_locks: dict[int, Any] = {}
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let no other thread begin a run inside this block, and give the caller its random states and threads back.
+
+    Such blocks may be nested: finalists are runs within a run. UserError if another thread is inside such a block.
+    """
+    lock = _locks.setdefault(os.getpid(), threading.RLock())
+    if not lock.acquire(blocking=False):
+        advice = "wait for its end, or begin this one in a process of its own"
+        raise UserError(f"another thread of this process is busy with a run, and needs its random numbers; {advice}")
+    with ExitStack() as at_the_end:
+        at_the_end.callback(lock.release)
+        at_the_end.callback(restore_random_states, random_states())
+        at_the_end.callback(torch.set_num_threads, torch.get_num_threads())
+        yield
 
 
 @contextmanager
 def open_run(
-    config: Config,
-    folder: Path | None = None,
-    *,
-    architecture: Architecture | None = None,
-    data_of: Path | None = None,
-    notes: Sequence[str] = (),
-    given: Collection[str] = (),
-    has_curves: bool = True,
+    config: Config, folder: Path | None = None, *, architecture: Architecture | None = None, given: Collection[str] = ()
 ) -> Iterator[Any]:
-    """A run on this machine, locked and with a logbook: a new one, or the one in `folder` as its newest checkpoint.
+    """Open a run on this machine, locked and with a logbook: a new one, or that in `folder` at its newest checkpoint.
 
-    Device, data, precision, threads, lock and logbook are settled here, and nowhere else.
+    Device, data, precision, threads, random numbers, locks and logbook are settled here, and nowhere else.
 
     Args:
         config: its settings.
         folder: of a run that goes on.
-        architecture: what a new run trains from scratch; without one it searches.
-        data_of: a run whose data a new one must have.
-        notes: what a new run logs first.
-        given: the settings that the user gave anew: num_threads among them wins over OMP_NUM_THREADS.
-        has_curves: whether TensorBoard gets anything. Only training adds to it: what is derived or tested later has the
-            step of a point that is there already.
+        architecture: the architecture that a new run trains from scratch; without one it searches.
+        given: the settings that the user gave: a new run logs those without an effect, and num_threads overrides
+            OMP_NUM_THREADS.
 
     Yields:
-        a `Trainer`, or a `ScratchTrainer`.
-
-    Raises:
-        UserError: the run is busy, or its checkpoint missing, unreadable or of another shape; the data, the device or
-            the account is not what it must be.
+        a `Trainer`, or a `ScratchTrainer`. UserError if the run is busy, its checkpoint missing, unreadable or of
+        another shape, or the data, the device or the account not what it must be.
     """
-    if config.wandb and has_curves:
-        check_account()
-    ranks = join(config.num_gpu, config.rank_timeout)
+    has_curves = config.mode in TRAINING  # deriving and testing add no points: those of their step exist already
     with ExitStack() as held:
+        held.enter_context(undisturbed())
+        if config.wandb and has_curves:
+            check_account()
+        ranks = join(config.num_gpu, config.rank_timeout)
         if folder is not None and ranks.is_first:
             held.enter_context(only_user(folder))
         if folder is None:
-            config, training, lines = _begun(config, architecture, data_of, notes, ranks)
+            config, training, lines = _begun(config, architecture, given, ranks)
         else:
             training, lines = _restored(config, folder, given, ranks)
         if ranks.is_first:
             if folder is None:
                 held.enter_context(only_user(training.folder))
-            purge_step = None if folder is None else training.progress.step + 1
-            training.logbook = held.enter_context(_logbook(config, training.folder, purge_step, has_curves))
+            mirror = Mirror(training.folder, config.to_dict()) if config.wandb and has_curves else None
+            purge_step, draw = training.progress.step + 1 if folder else None, config.space.problem().draw
+            logbook = Logbook(training.folder, purge_step, curves=has_curves, mirror=mirror, draw=draw)
+            training.logbook = held.enter_context(closing(logbook))
         for line in lines:
             training.logbook.info(line)
         if folder is None and architecture is not None and ranks.is_first:
@@ -88,31 +97,34 @@ def open_run(
 
 
 def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:
-    """As `open_run`, of a run that is neither locked nor written to; what there is to say is printed."""
+    """Return the run like `open_run`, without a lock and a logbook; print its log lines."""
     training, lines = _restored(config, folder, given, join(config.num_gpu, config.rank_timeout))
-    for line in lines:
-        print(line)
+    say(lines)
     return training
 
 
 def _begun(
-    config: Config,
-    architecture: Architecture | None,
-    data_of: Path | None,
-    notes: Sequence[str],
-    ranks: Ranks,
+    config: Config, architecture: Architecture | None, given: Collection[str], ranks: Ranks
 ) -> tuple[Config, Training, list[str]]:
-    device = ranks.together(lambda: pick_device(config.num_gpu))
+    device, notes = ranks.together(lambda: pick_device(config.num_gpu)), effect_notes(given, config)
     seed_everything(config.random_seed)
-    data = _load_data(config, ranks, data_of)
+    search = Path(config.load_path) if config.mode == "train_scratch" and config.load_path else None
+    data = _load_data(config, ranks, search)
     task, controller = make_problem(config, data, architecture, device, ranks)
-    folder = Path(ranks.from_first(lambda: str(_new_folder(config, data))))
+    folder = Path(ranks.from_first(lambda: str(make_run_folder(config, identity_of(data)))))
     config, reasons = _tried(config, task, controller, ranks)
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     training = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
-    where = f"{device}" if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
-    opening = f"run {folder}: {_what(config, training)}, on {where}"
-    return config, training, [*data.notes, *notes, *reasons, *_without_warm_up(config, controller), opening]
+    if isinstance(training, ScratchTrainer):
+        size = sum(weight.numel() for weight in training.task.model.parameters())
+        what = f"one architecture on {config.dataset}, {size:,} parameters"
+    else:
+        what = f"{config.train_type} search on {config.dataset}"
+    if controller.is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
+        share = f"controller_start {config.controller_start} of max_epoch {config.max_epoch}"
+        reasons.append(f"{share} rounds to none: the controller trains from the first epoch")
+    where = str(device) if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
+    return config, training, [*data.notes, *notes, *reasons, f"run {folder}: {what}, on {where}"]
 
 
 def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks) -> tuple[Training, list[str]]:
@@ -131,9 +143,9 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
 
 
 def pick_device(num_gpu: int) -> torch.device:
-    """The CPU for 0, a GPU for 1, and for −1 a GPU when there is one; UserError when there are fewer.
+    """Return the CPU for 0, a GPU for 1, and for −1 a GPU if there is one; UserError if there are fewer.
 
-    Of several processes on a machine, each has its own GPU.
+    Each of several processes on a machine has its own GPU.
     """
     available, local_rank = torch.cuda.device_count(), os.environ.get("LOCAL_RANK")
     if num_gpu > available:
@@ -153,36 +165,30 @@ def pick_device(num_gpu: int) -> torch.device:
 
 
 def _load_data(config: Config, ranks: Ranks, folder: Path | None) -> Any:
-    """The data, the same in every process, and what the run in `folder`, where one is given, was begun with."""
-
-    def load() -> Any:
-        data = config.space.problem().load_data(config)
-        if folder is not None:
-            check_same_data(folder, config.dataset, identity_of(data))
-        return data
-
-    data = ranks.together(load)
-    ranks.check_alike(
-        identity_of(data).short(), f"dataset {config.dataset}", "give each machine the same files in --data_dir"
-    )
+    """Return the data, the same in every process; UserError if the run in `folder`, if any, began with other data."""
+    data = ranks.together(lambda: config.space.problem().load_data(config))
+    if folder is not None:
+        ranks.together(lambda: check_same_data(folder, config.dataset, identity_of(data)))
+    remedy = "give each machine the same files in --data_dir"
+    ranks.check_alike(identity_of(data).short(), f"dataset {config.dataset}", remedy)
     return data
 
 
 def make_problem(
     config: Config, data: Any, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
-) -> tuple[Task, Any]:
-    """Task and controller of a search, or of one architecture from scratch where one is given."""
+) -> tuple[Task, Controller[Any]]:
+    """Return task and controller of a search, or of training `architecture` from scratch."""
     problem = config.space.problem()
-    if architecture is not None:
+    if architecture is None:
+        task = problem.search_task(config, data, device)
+        # Always on the CPU: decisions are too little work for a GPU, and draws are then the same with and without one.
+        controller: Controller[Any] = problem.controllers[config.train_type](config)
+    else:
         task = problem.scratch_task(config, data, architecture, device)
-        task.divide(ranks, BATCH)
-        _use_precision(config, task)
-        return task, FixedController(architecture)
-    task = problem.search_task(config, data, device)
-    task.divide(ranks, ARCHITECTURES)
+        controller = FixedController(architecture)
+    task.divide(ranks, ARCHITECTURES if architecture is None else BATCH)
     _use_precision(config, task)
-    # On the CPU always: a decision is too little work for a GPU, and the draws are then the same with and without one.
-    return task, problem.controllers[config.train_type](config)
+    return task, controller
 
 
 def make_trainer(
@@ -194,21 +200,17 @@ def make_trainer(
     ranks: Ranks = ALONE,
     cost: Callable[[Any], Cost] | None = None,
 ) -> Training:
-    """The loop of a search, or of a run from scratch where the controller is fixed to one architecture."""
+    """Return the loop of a search, or of a run from scratch if the controller is fixed to one architecture."""
     checkpoints = Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks)
-    parts: dict[str, Any] = {
-        "checkpoints": checkpoints,
-        "folder": folder,
-        "ranks": ranks,
-        "size": SizeBudget(config[SizeConfig], cost),
-    }
+    size = SizeBudget(config[SizeConfig], cost)
+    parts: dict[str, Any] = {"checkpoints": checkpoints, "folder": folder, "ranks": ranks, "size": size}
     if isinstance(controller, FixedController):
         return ScratchTrainer(task, controller.architecture, config, **parts)
     return Trainer(task, controller, config, **parts)
 
 
 def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
-    """What tells the cost of an architecture that is trained from scratch with these settings, where it is known."""
+    """Return the function from an architecture to its cost when trained from scratch; None if the space has none."""
     cost = config.space.problem().cost
     return None if cost is None else cost(config, data)
 
@@ -219,7 +221,7 @@ def _use_precision(config: Config, task: Task) -> None:
 
 
 def _tried(config: Config, task: Task, controller: Controller[Any], ranks: Ranks) -> tuple[Config, list[str]]:
-    """The settings with the precision and threads that are fastest here, where they are open, and lines on why.
+    """Return the settings with the fastest precision and threads here, unless they are set, and log lines with reasons.
 
     All processes try at once, as they will train; the first one's choice counts.
     """
@@ -239,30 +241,6 @@ def _tried(config: Config, task: Task, controller: Controller[Any], ranks: Ranks
     return config, lines
 
 
-def _new_folder(config: Config, data: Any) -> Path:
-    folder = make_run_folder(config)
-    write_json(folder / IDENTITY, vars(identity_of(data)))
-    mark_launch(folder)
-    return folder
-
-
-def _what(config: Config, training: Training) -> str:
-    if not isinstance(training, ScratchTrainer):
-        return f"{config.train_type} search on {config.dataset}"
-    size = sum(weight.numel() for weight in training.task.model.parameters())
-    return f"one architecture on {config.dataset}, {size:,} parameters"
-
-
-def _without_warm_up(config: Config, controller: Controller[Any]) -> list[str]:
-    """A log line where `controller_start` asks for less than half an epoch."""
-    if not controller.is_trained or config.controller_start == 0 or config[TrainerConfig].warm_up_epochs > 0:
-        return []
-    return [
-        f"controller_start {config.controller_start} of max_epoch {config.max_epoch} rounds to none: the controller "
-        "trains from the first epoch"
-    ]
-
-
 def _write_architecture(config: Config, architecture: Architecture, training: Training) -> None:
     write_json(training.folder / ARCHITECTURE, architecture.to_dict())
     training.logbook.output_files["architecture"] = training.folder / ARCHITECTURE
@@ -272,26 +250,15 @@ def _write_architecture(config: Config, architecture: Architecture, training: Tr
         training.logbook.output_files["picture"] = config.space.problem().draw(architecture, path, title)
 
 
-@contextmanager
-def _logbook(config: Config, folder: Path, purge_step: int | None, has_curves: bool) -> Iterator[Logbook]:
-    mirror = Mirror(folder, config.to_dict()) if config.wandb and has_curves else None
-    draw = config.space.problem().draw
-    logbook = Logbook(folder, purge_step, curves=has_curves, mirror=mirror, draw=draw)
-    try:
-        yield logbook
-    finally:
-        logbook.close()
-
-
 def _load_newest(training: Training) -> list[str]:
-    """Go on from the newest readable checkpoint; returns log lines on those that are not."""
+    """Go on from the newest readable checkpoint; return log lines about unreadable ones."""
     warnings: list[str] = []
     state = cast(Checkpoints, training.checkpoints).load_newest(warnings.append)
     reason = misfit(training.state_dict(), state)
     try:
         if reason is None:
             training.load_state_dict(state)
-    except UserError as error:  # the place in the data, which is not there
+    except UserError as error:  # the data do not have the place that comes next
         reason = str(error)
     if reason is not None:
         raise UserError(f"{training.folder}: its checkpoint does not fit ({reason}); start a new run")
@@ -299,12 +266,8 @@ def _load_newest(training: Training) -> list[str]:
 
 
 def _take_final(training: Training) -> None:
-    """Let the run answer with the architecture that its results.json names."""
-
-    def named() -> tuple[dict[str, Any], float | None, str] | None:
-        final = find_final(training.folder, training.task.metric.name)
-        return None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
-
-    if (final := training.ranks.from_first(named)) is not None:
-        progress = training.progress
-        progress.architecture, progress.validation, progress.measured_with = final
+    """Let the run answer with the architecture that its results.json names, if any."""
+    progress, final = training.progress, find_final(training.folder, training.task.metric.name)
+    plain = None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
+    if (named := training.ranks.from_first(lambda: plain)) is not None:
+        progress.architecture, progress.validation, progress.measured_with = named

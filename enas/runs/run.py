@@ -1,11 +1,12 @@
-"""From settings to results: what the scripts call.
+"""From settings to results: the functions behind the commands.
 
     from enas.config import Config
     from enas.runs import run
     results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
 
-A new run takes a `Config`; what goes on with a run that is there takes its name or path, and the settings to change.
-Each function gives the caller's random states and number of threads back, and refuses to run beside another thread's.
+A new run takes a `Config`. A function for an existing run takes its name or path (if empty, the newest fitting run) and
+the settings to change. Each function gives the caller's random states and number of threads back, and refuses to run
+beside another thread's run.
 """
 
 import io
@@ -13,38 +14,35 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Collection
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, effect_notes, with_variation
+from enas.config import Config, with_variation
 from enas.data.own import settings_for, write_dataset
-from enas.errors import TrainingDivergedError, UserError
+from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import write_json
 from enas.runs.final import final_of, find_final
-from enas.runs.folder import config_for_scratch, run_config, run_of_mode, saved_config
-from enas.runs.opening import ARCHITECTURE, open_run
-from enas.runs.process import undisturbed
+from enas.runs.folder import choose_run, config_for_scratch, run_config, saved_config
+from enas.runs.opening import ARCHITECTURE, open_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.derive import ordered
 from enas.search.record import describe_comparison, format_score
 from enas.search.scratch import ScratchTrainer
-from enas.search.trainer import Trainer
 from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES
 
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
 
 
-@undisturbed()
-def train(config: Config, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Search: train a new run to its end; returns what its results.json holds. `notes` are logged first.
+def train(config: Config, given: Collection[str] = ()) -> dict[str, Any]:
+    """Search: train a new run to its end; return the content of its results.json.
 
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
+    `given` names the settings that the user gave: those without an effect are logged. UserError, here and below, comes
+    with a line that names what is wrong and what would be right.
     """
-    with open_run(config, notes=notes) as trainer:
+    with open_run(config, given=given) as trainer:
         return _finish(config, trainer)
 
 
@@ -57,17 +55,13 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
             words or token ids, or of (image, label); see `enas.data.own`. They are written as the dataset folder
             `data_dir/dataset`, which later modes read.
         dataset: the dataset's name from now on.
-        config: a variation in configs/; `small` for text and `small_cnn` for images unless it is given.
+        config: a variation in configs/; by default `small` for text and `small_cnn` for images.
         settings: as on the command line; they override the variation.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
     """
     kind = settings_for(train)
     variation = config or SMALL.get(settings.get("network_type", kind["network_type"]))
-    given = with_variation({**kind, **settings, **({"config": variation} if variation else {}), "dataset": dataset})
+    given = with_variation({**kind, **settings, "config": variation, "dataset": dataset})
     wanted = Config(**given)
-    notes = effect_notes(settings, wanted)
     if wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     is_new = write_dataset(dataset, (train, valid, test), wanted.data_dir)
@@ -77,73 +71,71 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
         if is_new:  # else it would stand in the way of better data
             shutil.rmtree(Path(wanted.data_dir) / dataset)
         raise
-    with open_run(wanted, notes=notes) as trainer:
+    with open_run(wanted, given=settings) as trainer:
         _finish(wanted, trainer)
         return trainer.folder
 
 
-@undisturbed()
-def single(config: Config, architecture: Architecture | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """Train one architecture from scratch, that of `config.dag_path` unless it is given; returns the run's results.
+def single(config: Config, architecture: Architecture | None = None, given: Collection[str] = ()) -> dict[str, Any]:
+    """Train one architecture from scratch, by default that of `config.dag_path`; return the run's results.
 
     In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
     """
-    with open_run(config, architecture=architecture or named_architecture(config), notes=notes) as trainer:
+    with open_run(config, architecture=architecture or named_architecture(config), given=given) as trainer:
         return _finish(config, trainer)
 
 
 def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, Any]:
-    """Like `single`, with scores of NaN where the training diverges."""
+    """Train like `single`, as a part of a command that trains several; if it diverges, its scores are NaN."""
     validation = f"validation_{config.space.metric.name}"
     try:
         results = single(config, architecture)
     except TrainingDivergedError:
         diverged = {validation: math.nan, f"test_{config.space.metric.name}": math.nan}
         return {"architecture": architecture.to_dict(), **diverged}
+    except Interrupted as stop:
+        raise Interrupted(stop.status - 128, "the same command goes on") from None
     return {**results, validation: math.nan if results[validation] is None else results[validation]}
 
 
-@undisturbed()
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Train the architecture of the search in `load_path` from scratch; returns the new results.
+    """Train the architecture of a search from scratch; return the new results.
 
-    It is the one that `architecture_of` gives, unless `dag_path` names another.
+    It is that of `architecture_of`, unless `dag_path` names another.
     """
-    folder = run_of_mode(load_path, SEARCHES, changes)
+    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
-    with open_run(config, architecture=architecture, data_of=folder) as trainer:
+    with open_run(config, architecture=architecture) as trainer:
         return _finish(config, trainer)
 
 
-@undisturbed()
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint."""
-    folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
+    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
+    folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, **changes})
     with open_run(config, folder, given=changes) as trainer:
         if trainer.ranks.is_first:
             write_json(folder / "params.json", config.to_dict())
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
-        for line in _stretched(trainer, saved, config):
-            trainer.logbook.info(line)
+        if saved.max_epoch != config.max_epoch:
+            trainer.logbook.info(_stretched(trainer, saved, config))
         return _finish(config, trainer)
 
 
-@undisturbed()
 def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Derive an architecture from the search in `load_path`, and write it down there; returns the run's results.
+    """Derive an architecture from a search, and write it down there; return the run's results.
 
-    The architecture that the run has is one of the candidates, so that a worse one never takes its place.
+    The run's architecture so far is one of the candidates, so that a worse one never takes its place.
     """
-    folder = run_of_mode(load_path, SEARCHES, changes)
+    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = run_config(folder, {**changes, "mode": "derive"})
-    with open_run(config, folder, given=changes, has_curves=False) as trainer:
+    with open_run(config, folder, given=changes) as trainer:
         known = trainer.progress.architecture
         incumbent = None if known is None else architecture_from_dict(known)
         found = trainer.deriver.shortlist(incumbent)
-        chosen = _best_finalist(config, folder, found.best(config.derive_finalists), trainer.logbook.info)
+        chosen = _best_finalist(trainer, config, found.best(config.derive_finalists))
         derived = trainer.deriver.derivation(found, chosen)
         if derived.architecture is None:
             raise UserError(f"{derived.problem}; raise the limit, or derive_num_sample")
@@ -157,38 +149,38 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _report(trainer, trainer.results(), "keeps the architecture it had, which is no worse")
 
 
-@undisturbed()
 def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Evaluate the architecture of a run on the test split, and write it down there.
+    """Evaluate the architecture of a run on the test split, and write it down there; return the run's results.
 
-    A search scores it with its shared weights; `dag_path` names another architecture, of which nothing is written
-    down. A run from scratch scores its best epoch.
+    A search scores it with its shared weights; if `dag_path` names another architecture, nothing is written down. A run
+    from scratch scores its best epoch.
     """
-    folder = run_of_mode(load_path, (*SEARCHES, *SCRATCH), changes)
-    saved = saved_config(folder)
+    folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
-    with open_run(config, folder, given=changes, has_curves=False) as trainer:
-        if saved.mode in SEARCHES:
-            return _test_search(trainer, searched_architecture(config, dag_path) if dag_path else None)
+    with open_run(config, folder, given=changes) as trainer:
+        task, metric = trainer.task, trainer.task.metric.name
+        if saved_config(folder).mode in SEARCHES:
+            other = searched_architecture(config, dag_path) if dag_path else None
+            architecture = other or final_of(folder, metric).architecture
+            trainer.take(architecture, task.evaluate(architecture, "valid"))
+            results = {**trainer.results(), f"test_{metric}": task.evaluate(architecture, "test")}
+            return _report(trainer, results, "tested", is_written=other is None)
         if dag_path:
             raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
         return _test_scratch(trainer)
 
 
 def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
-    """The architecture of a search, as its results.json names it.
+    """Return the architecture of a search, as its results.json names it.
 
-    Where there is none, or `changes` hold other settings of `derive` than the search had, one is derived, which is the
+    If there is none, or `changes` hold other settings of `derive` than the search had, one is derived, which is the
     run's from then on.
     """
-    folder = run_of_mode(load_path, SEARCHES, changes)
+    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     saved = saved_config(folder)
-    asked = {
-        name: value
-        for name, value in changes.items()
-        if (name.startswith("derive_") or name in ("max_parameters", "max_flops")) and value != getattr(saved, name)
-    }
+    names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
+    asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
     final = None if asked else find_final(folder, saved.space.metric.name)
     if final is not None:
         return final.architecture
@@ -197,10 +189,8 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 
-def _best_finalist(
-    config: Config, folder: Path, finalists: list[Architecture], report: Callable[[str], object]
-) -> Architecture | None:
-    """The finalist that trains best from scratch; None where derive_finalists is 0, or there is none."""
+def _best_finalist(trainer: Training, config: Config, finalists: list[Architecture]) -> Architecture | None:
+    """Return the finalist that trains best from scratch; None if derive_finalists is 0, or there is none."""
     if config.derive_finalists == 0 or not finalists:
         return None
     metric = config.space.metric
@@ -211,48 +201,43 @@ def _best_finalist(
     scores: dict[Any, float] = {}
     for finalist in finalists:
         with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
-            alone = config_for_scratch(folder, {**changes, "log_dir": log_dir}).replace(mode="single", wandb=False)
+            alone = config_for_scratch(trainer.folder, {**changes, "log_dir": log_dir})
+            alone = alone.replace(mode="single", wandb=False)
             score = scores[finalist] = single_or_diverged(alone, finalist)[f"validation_{metric.name}"]
-        report(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
+        trainer.logbook.info(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
     return ordered(scores, metric)[0]
 
 
 def named_architecture(config: Config) -> Architecture:
-    """The architecture that `dag_path` names: that of a JSON file, or a baseline of the search space.
-
-    Raises:
-        UserError: nothing is named, there is no such file, or no architecture of the search space in it.
-    """
+    """Return the architecture that `dag_path` names: that in a JSON file, or a baseline; UserError if there is none."""
     baselines = config.space.problem().baselines
-    names = ", ".join(["its JSON file with --dag_path", *baselines])
     if not config.dag_path:
-        raise UserError(f"mode single trains one given architecture: name {names.replace(', ', ', or ')}")
+        names = ", or ".join(["its JSON file with --dag_path", *baselines])
+        raise UserError(f"mode single trains one given architecture: name {names}")
     if config.dag_path in baselines:
         return baselines[config.dag_path](config)
     return searched_architecture(config, config.dag_path)
 
 
 def searched_architecture(config: Config, path: str | Path) -> Architecture:
-    """The architecture of the search space in a JSON file; UserError when there is none in it."""
+    """Return the architecture of the search space in a JSON file; UserError if there is none in it."""
     architecture, needed = load_architecture(path), config.space.architecture
     if not isinstance(architecture, needed):
         raise UserError(f"{path}: is {architecture.title}; {needed.title} is needed here")
     return architecture
 
 
-def _stretched(trainer: Training, saved: Config, config: Config) -> list[str]:
-    """A log line when a longer or shorter run moves what its schedules go by."""
-    if saved.max_epoch == config.max_epoch:
-        return []
+def _stretched(trainer: Training, saved: Config, config: Config) -> str:
+    """Return a log line about a longer or shorter run, and about the learning rate, if that moves."""
     progress, optim = trainer.progress, config.space.optim
     place = (progress.epoch + 1, progress.total_shared_steps, trainer.task.steps_per_epoch)
     before, now = (settings[optim].rate(*place) * progress.lr_scale for settings in (saved, config))
-    moved = f"; the next learning rate is {now:.3g} in place of {before:.3g}" if now != before else ""
-    return [f"max_epoch {config.max_epoch} in place of {saved.max_epoch}: schedules over the whole run change{moved}"]
+    moved = f"; the next learning rate is {now:.3g} instead of {before:.3g}" if now != before else ""
+    return f"max_epoch {config.max_epoch} instead of {saved.max_epoch}: schedules over the whole run change{moved}"
 
 
 def _finish(config: Config, trainer: Training) -> dict[str, Any]:
-    """Train to the end, and report what was reached."""
+    """Train to the end, and report the results."""
     if not isinstance(trainer, ScratchTrainer):
         results = trainer.train()
         _say_where(trainer)
@@ -268,25 +253,14 @@ def _test_scratch(trainer: ScratchTrainer) -> dict[str, Any]:
     return _report(trainer, {**trainer.results(), f"test_{trainer.task.metric.name}": trainer.test()}, "tested")
 
 
-def _test_search(trainer: Trainer, other: Architecture | None) -> dict[str, Any]:
-    task, metric = trainer.task, trainer.task.metric.name
-    architecture = other or final_of(trainer.folder, metric).architecture
-    trainer.take(architecture, task.evaluate(architecture, "valid"))
-    results = {**trainer.results(), f"test_{metric}": task.evaluate(architecture, "test")}
-    return _report(trainer, results, "tested", is_written=other is None)
-
-
 def _report(trainer: Training, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:
-    """Log what was reached, and write it as results.json unless not `is_written`. Returns `results`."""
+    """Log the results, and write them as results.json unless not `is_written`; return them."""
     if is_written:
         trainer.logbook.results(results)
     metric = trainer.task.metric.name
-    scores = [
-        f"{split} {metric} {format_score(results[f'{split}_{metric}'])}"
-        for split in ("validation", "test")
-        if results[f"{split}_{metric}"] is not None
-    ]
-    trainer.logbook.info(f"run {trainer.folder}: {what}, {', '.join(scores)}")
+    known = {f"{split} {metric}": results[f"{split}_{metric}"] for split in ("validation", "test")}
+    scores = ", ".join(f"{name} {format_score(score)}" for name, score in known.items() if score is not None)
+    trainer.logbook.info(f"run {trainer.folder}: {what}, {scores}")
     trainer.logbook.info(json.dumps(results["architecture"]))
     if is_written:
         _say_where(trainer)
@@ -297,6 +271,5 @@ def _say_where(trainer: Training) -> None:
     """Log which files the run left, and how to look at its curves."""
     folder = trainer.folder
     places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
-    for name, path in places.items():
+    for name, path in {**places, "curves": f"tensorboard --logdir {folder}"}.items():
         trainer.logbook.info(f"{name + ':':14}{path}")
-    trainer.logbook.info(f"{'curves:':14}tensorboard --logdir {folder}")

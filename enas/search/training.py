@@ -1,6 +1,7 @@
 """The common part of a search and of a run from scratch: steps of ω, recovery from divergence, epochs, checkpoints."""
 
 import math
+import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,7 @@ from enas.settings import ConfigLike
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
+RESUMED_BY = {"train": "search", "single": "single", "train_scratch": "scratch"}  # commands by mode
 
 
 class Training(ABC):
@@ -231,7 +233,9 @@ class Training(ABC):
         """Save and raise Interrupted if a signal has come, in any of the processes."""
         if signum := self.ranks.largest(self.signals.received):  # all stop at the same step
             self.save()
-            raise Interrupted(signum, "the run is saved and can be resumed")
+            launcher = "python" if self.ranks.size == 1 else "torchrun …"
+            again = f"{launcher} -m enas {RESUMED_BY[self.header['mode']]} --load_path {shlex.quote(str(self.folder))}"
+            raise Interrupted(signum, f"the run is saved and can be resumed: {again}")
 
     def alike(self) -> dict[str, str]:
         """Return digests, by name, of the states that must be the same in all processes."""

@@ -19,10 +19,17 @@ from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json, write_json
 from enas.pictures.plots import bars_figure, table_figure, write_figure
 from enas.runs import run
-from enas.runs.folder import IDENTITY, check_same_data, choose_run, config_for_scratch, only_user, run_config, say
-from enas.runs.launch import check_not_launched
-from enas.runs.opening import cost_of, read_run
-from enas.runs.process import undisturbed
+from enas.runs.folder import (
+    IDENTITY,
+    check_not_launched,
+    check_same_data,
+    choose_run,
+    config_for_scratch,
+    only_user,
+    run_config,
+    say,
+)
+from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import architecture_from_dict
 from enas.search.record import progress_bar
 from enas.settings import SEARCHES, USE

@@ -22,10 +22,8 @@ from enas.data.identity import digest
 from enas.errors import UserError
 from enas.files import finite, make_writable, read_json, write_json
 from enas.runs import run
-from enas.runs.folder import saved_config, say
-from enas.runs.launch import check_not_launched
-from enas.runs.opening import cost_of, read_run
-from enas.runs.process import undisturbed
+from enas.runs.folder import check_not_launched, saved_config, say
+from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
 from enas.studies import evaluation_report
