@@ -176,13 +176,13 @@ def _load_data(config: Config, ranks: Ranks, folder: Path | None) -> Any:
 
 def make_problem(
     config: Config, data: Any, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
-) -> tuple[Task, Controller[Any]]:
+) -> tuple[Task, Any]:
     """Return task and controller of a search, or of training `architecture` from scratch."""
     problem = config.space.problem()
     if architecture is None:
         task = problem.search_task(config, data, device)
         # Always on the CPU: decisions are too little work for a GPU, and draws are then the same with and without one.
-        controller: Controller[Any] = problem.controllers[config.train_type](config)
+        controller: Any = problem.controllers[config.train_type](config)
     else:
         task = problem.scratch_task(config, data, architecture, device)
         controller = FixedController(architecture)
