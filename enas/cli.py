@@ -130,7 +130,7 @@ COMMANDS = {
             _flag("--output", "where the GIF goes", required=True, metavar="FILE.gif"),
             _flag("--max_frame", "most frames, evenly spaced (default: 20)", type=int, metavar="N"),
             _flag("--title", "a line above every frame (default: none)", metavar="TEXT"),
-            _flag("--fps", "frames a second (default: 2)", type=float, metavar="F"),
+            _flag("--fps", "frames a second (default: 1)", type=float, metavar="F"),
             LOG_DIR,
         ),
         says="wrote {}",

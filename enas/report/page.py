@@ -1,19 +1,26 @@
 """The page: figures and tables put into a template."""
 
 import base64
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+from PIL import Image
 
 from enas.errors import UserError
 from enas.files import atomic_write
 from enas.pictures.plots import png_of
 from enas.report import figures
-from enas.report.animation import open_picture
+from enas.report.animation import on_white, open_picture, select
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
 from enas.search.record import format_score
+
+# So that a page about two runs stays below 1 MB.
+FRAMES = 12  # pictures of architectures, divided among the runs
+WIDTH = 1000  # pixels
+COLOURS = 64
 
 
 def report(
@@ -54,6 +61,7 @@ def _render(records: list[Record], results_dir: Path) -> str:
     return environment.get_template("page.html").render(
         title=", ".join(record.name for record in records),
         records=records,
+        frames=[select(record.pictures, max(1, FRAMES // len(records))) for record in records],
         settings=settings_table(records),
         curves=figures.curves(records),
         comparisons=[figures.comparison(record) for record in records],
@@ -63,8 +71,9 @@ def _render(records: list[Record], results_dir: Path) -> str:
 
 
 def _inline(picture: Path | Figure) -> str:
-    """A picture as an address that holds all of it; UserError, naming the file, when it is not a PNG."""
-    if isinstance(picture, Path):
-        open_picture(picture)
-    content = picture.read_bytes() if isinstance(picture, Path) else png_of(picture)
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    """Return a picture of few colours as an address that holds all of it; UserError for a file that is no PNG."""
+    image = open_picture(picture) if isinstance(picture, Path) else on_white(Image.open(io.BytesIO(png_of(picture))))
+    image.thumbnail((WIDTH, 4 * WIDTH))
+    content = io.BytesIO()
+    image.quantize(COLOURS).save(content, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -37,13 +37,10 @@ class Record:
     pictures: list[Path]
     policy: Path | None
 
-    def curve(self, name: str, part: str = "") -> tuple[list[int], list[Any]]:
-        """Epochs, and the values of one entry of the history, or of one `part` of it, where it has them."""
-        values = [(entry["epoch"], entry.get(name)) for entry in self.results["history"]]
-        if part:
-            values = [(epoch, (value or {}).get(part)) for epoch, value in values]
-        found = [(epoch, value) for epoch, value in values if value is not None]
-        return [epoch for epoch, _ in found], [value for _, value in found]
+    def curve(self, name: str) -> tuple[list[int], list[Any]]:
+        """Return the epochs at which an entry of the history has a value, and the values."""
+        entries = [entry for entry in self.results["history"] if entry.get(name) is not None]
+        return [entry["epoch"] for entry in entries], [entry[name] for entry in entries]
 
 
 def read_runs(load_paths: Sequence[str | Path], log_dir: str | Path) -> list[Record]:
@@ -130,6 +127,6 @@ def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study
 
 
 def _plots(results: Path) -> list[Path]:
-    """The plots beside a results.json, the main ones first."""
-    others = ("nodes_test", "ranking")
-    return sorted(results.parent.glob("*.png"), key=lambda path: (path.name.startswith(others), path.name))
+    """Return the plots beside a results.json, the main ones first; the test scores of single nodes are in its table."""
+    plots = [path for path in results.parent.glob("*.png") if path.name != "nodes_test.png"]
+    return sorted(plots, key=lambda path: (path.name.startswith("ranking"), path.name))

@@ -3,18 +3,21 @@
 tensorboardX's own writer has a thread, which a full disk ends in a traceback, and whose queue then holds up the run.
 """
 
+import struct
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event
 
 from enas.errors import refusing
+from enas.files import atomic_write
 
 SECONDS_BETWEEN_FLUSHES = 30
 
@@ -22,17 +25,17 @@ SECONDS_BETWEEN_FLUSHES = 30
 class Curves:
     """Events of one run, in its folder; every method raises UserError when nothing can be written there.
 
-    Entries from `purge_step` on are void: a resumed run writes them again.
+    `last` are the updates of ω and of θ that a resumed run begins with. Later points, which it writes again, are removed.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None):
+    def __init__(self, folder: Path, last: tuple[int, int] | None = None):
         self.folder = folder
         self._flushed_at = time.monotonic()
         with self._guarded():
+            for path in folder.glob("events.out.tfevents.*") if last else ():
+                _remove_after(path, *last)
             # The name holds the second; two runs of one second must not share a file, and are read in order of names.
             self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
-        if purge_step is not None:
-            self._add(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Points of curves, by name."""
@@ -65,3 +68,21 @@ class Curves:
 
     def _guarded(self) -> AbstractContextManager[None]:
         return refusing(lambda error: f"{self.folder}: its curves cannot be written ({error.strerror}); make room")
+
+
+def _remove_after(path: Path, shared_step: int, controller_step: int) -> None:
+    """Remove later points from a file of events, whose steps are updates of θ under controller/, else of ω."""
+    content, kept, start = path.read_bytes(), [], 0
+    while start + 16 <= len(content):
+        (size,) = struct.unpack_from("<Q", content, start)
+        record = content[start : start + size + 16]  # the event, after its size and a checksum, before another one
+        start += size + 16
+        try:
+            event = Event.FromString(record[12 : size + 12])
+        except DecodeError:  # a killed run leaves half an event
+            break
+        is_controller = any(value.tag.startswith("controller/") for value in event.summary.value)
+        if event.step <= (controller_step if is_controller else shared_step) and start <= len(content):
+            kept.append(record)
+    with atomic_write(path) as file:
+        file.write(b"".join(kept))

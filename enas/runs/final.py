@@ -54,10 +54,10 @@ def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """The pictures in a run's networks/, oldest first: the last one is of the architecture of the run.
+    """The pictures in a run's networks/, one an epoch, oldest first: the last one is of the architecture of the run.
 
-    `EPOCH-STEP-SCORE-best.png` says when each was derived. Of those of one moment, that of the run's architecture, by
-    the JSON file of the same name, comes last.
+    `EPOCH-STEP-SCORE-best.png` says when each was derived. Of one epoch's, the newest is taken; of one moment's, that of
+    the run's architecture, by the JSON file of the same name.
     """
     results = _content(folder / "results.json")
     final = results.get("architecture") if isinstance(results, dict) else None
@@ -66,9 +66,8 @@ def pictures_of(folder: Path) -> list[Path]:
         moment = [int(part) for part in path.stem.split("-")[:2] if part.isdigit()]
         return moment, _content(folder / "architectures" / f"{path.stem}.json") == final, path.name
 
-    return sorted(
-        (path for path in (folder / "networks").glob("*.png") if path.stem.split("-")[0].isdigit()), key=order
-    )
+    pictures = [path for path in (folder / "networks").glob("*-best.png") if path.stem.split("-")[0].isdigit()]
+    return list({path.stem.split("-")[0]: path for path in sorted(pictures, key=order)}.values())
 
 
 def _content(path: Path) -> Any:

@@ -20,7 +20,7 @@ class Logbook(NoLogbook):
     """The written record of a run, in its folder, which exists.
 
     Args:
-        purge_step: see `Curves`.
+        last: see `Curves`.
         curves: whether TensorBoard gets anything; `mirror` gets what TensorBoard gets.
         draw: makes a picture of an architecture: (architecture, path, title) to the file written.
     """
@@ -28,7 +28,7 @@ class Logbook(NoLogbook):
     def __init__(
         self,
         folder: Path,
-        purge_step: int | None = None,
+        last: tuple[int, int] | None = None,
         *,
         curves: bool = True,
         mirror: Mirror | None = None,
@@ -37,7 +37,7 @@ class Logbook(NoLogbook):
         super().__init__()
         self.folder = folder
         self._draw = draw
-        self._curves = Curves(folder, purge_step) if curves else None
+        self._curves = Curves(folder, last) if curves else None
         self._pages = [page for page in (self._curves, mirror) if page]
         self._log = logging.Logger(f"enas.{folder.name}")
         file = _LogFile(folder / "train.log", encoding="utf-8")
@@ -66,13 +66,15 @@ class Logbook(NoLogbook):
             self._picture("derive/best", picture, step)
             self.output_files["picture"] = picture
 
-    def policy(self, space: Any, decisions: list[Any], step: int) -> None:
+    def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
         """Draw the probability of each choice, epoch by epoch, if there is one; `decisions` as in `Progress`."""
         if all(len(names) == 1 for names in space.choices):
             return
         from enas.pictures.plots import policy_figure, write_figure  # loads matplotlib, which takes a second
 
-        path = write_figure(policy_figure(space.choices, decisions), self.folder / "policy.png")
+        encoded = () if derived is None else space.encode(derived)
+        figure = policy_figure(space.choices, decisions, encoded, warm_up_epochs)
+        path = write_figure(figure, self.folder / "policy.png")
         self._picture("derive/policy", path, step)
         self.output_files["policy"] = path
 

@@ -79,8 +79,9 @@ def open_run(
         if ranks.is_first:
             if folder is None:
                 held.enter_context(only_user(training.folder))
-            purge_step = None if folder is None else training.progress.step + 1
-            training.logbook = held.enter_context(_logbook(config, training.folder, purge_step, has_curves))
+            progress = training.progress
+            last = None if folder is None else (progress.total_shared_steps, progress.total_controller_updates)
+            training.logbook = held.enter_context(_logbook(config, training.folder, last, has_curves))
         for line in lines:
             training.logbook.info(line)
         if folder is None and architecture is not None and ranks.is_first:
@@ -274,10 +275,10 @@ def _write_architecture(config: Config, architecture: Architecture, training: Tr
 
 
 @contextmanager
-def _logbook(config: Config, folder: Path, purge_step: int | None, has_curves: bool) -> Iterator[Logbook]:
+def _logbook(config: Config, folder: Path, last: tuple[int, int] | None, has_curves: bool) -> Iterator[Logbook]:
     mirror = Mirror(folder, config.to_dict()) if config.wandb and has_curves else None
     draw = config.space.problem().draw
-    logbook = Logbook(folder, purge_step, curves=has_curves, mirror=mirror, draw=draw)
+    logbook = Logbook(folder, last, curves=has_curves, mirror=mirror, draw=draw)
     try:
         yield logbook
     finally:

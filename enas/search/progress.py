@@ -36,7 +36,7 @@ class Progress:
 
     @property
     def step(self) -> int:
-        """Updates of ω and of θ so far: where the run is, in TensorBoard and in the names of checkpoints."""
+        """Updates of ω and of θ so far: where the run is, in the names of checkpoints."""
         return self.total_shared_steps + self.total_controller_updates
 
     def close_epoch(self, metric: str, train: float | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class NoLogbook:
     def derived(self, architecture: Any, name: str, title: str, step: int) -> None:
         """Nothing."""
 
-    def policy(self, space: Any, decisions: list[Any], step: int) -> None:
+    def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
         """Nothing."""
 
     def results(self, results: dict[str, Any]) -> None:

@@ -140,7 +140,7 @@ class Training(ABC):
         if progress.total_shared_steps % self.config.log_step == 0:
             metric = self.task.epoch_metric(value)
             values = {"loss": loss, self.task.metric.name: metric, "grad_norm": norm, "lr": lr}
-            self.logbook.scalars("shared", values, progress.step)
+            self.logbook.scalars("shared", values, progress.total_shared_steps)
 
     def step_shared(self) -> None:
         """Update ω by its gradient."""
@@ -197,7 +197,8 @@ class Training(ABC):
     def _scored(self, architecture: Any, score: float) -> bool:
         """As `take`, and write the score down, and that it is the best."""
         is_best = self.take(architecture, score)
-        self.logbook.scalars("eval", {f"validation_{self.task.metric.name}": score}, self.progress.step)
+        validation = {f"validation_{self.task.metric.name}": score}
+        self.logbook.scalars("eval", validation, self.progress.total_shared_steps)
         if is_best:
             self.progress.best = score
         return is_best

@@ -85,7 +85,7 @@ def _plot_bars(path: Path, study: Study, unedited: dict[str, Any], rows: dict[st
         [*rows],
         {split: [row[f"{split}_{metric}"] for row in rows.values()] for split in SPLITS},
         baseline={split: unedited[f"{split}_{metric}"] for split in SPLITS},
-        metric=metric,
+        metric=study.metric,
         title=f"{study.name}: {what}",
     )
     write_figure(figure, path)
@@ -103,8 +103,8 @@ def _plot_nodes(path: Path, study: Study, rows: list[dict[str, Any]], split: str
         [[by_edit[node, name][f"{split}_{metric.name}"] for name in names] for node in nodes],
         own=[own.get(node) for node in nodes],
         baseline=rows[0][f"{split}_{metric.name}"],
-        metric=f"{split} {metric.name}",
-        higher_is_better=metric.higher_is_better,
+        metric=metric,
+        split=split,
         names=(node_word, part),
         title=f"{study.name}: one {node_word}'s {part} replaced",
     )

@@ -28,6 +28,7 @@ from enas.runs.process import undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
 from enas.studies import evaluation_report, truth
+from enas.studies.evaluation_report import PREFIXES
 from enas.studies.settings import CONTROLS, EXPECTED, SEARCHES, EvaluationConfig
 from enas.studies.statistics import best_of, distribution, paired, standard_error, tau
 from enas.studies.truth import Table, architectures_of, complete, side_by_side
@@ -36,7 +37,6 @@ RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
 BEST_TENTH = 0.1
 OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # of a search, which an evaluation sets itself
-PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by split
 # Finalists are trained with seeds of their own: those of the table would judge what they have chosen.
 FINALIST_SEED = 1_000_000
 SAMPLES_PER_FINALIST = 100
@@ -113,7 +113,7 @@ class _Evaluation:
         self._complete(self.found)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
-        evaluation_report.write(self.folder, results, self.truth["validation"].tolist(), self.metric)
+        evaluation_report.write(self.folder, results, self.truth, self.metric)
         return results
 
     def _complete(self, table: Table) -> None:
