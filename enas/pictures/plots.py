@@ -4,6 +4,7 @@ Figures are made without pyplot, so that a plot keeps no global state and needs 
 """
 
 import io
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -172,6 +173,7 @@ def bars_figure(
     typical, largest = _sizes(change for some in changes.values() for change in some)
     if largest > LARGEST_LINEAR_RATIO * typical:
         axes.set_yscale("symlog", linthresh=typical)
+        axes.use_sticky_edges = False  # beside a huge change, a small one would count as the edge 0
     axes.yaxis.set_major_formatter("{x:g}")
     axes.margins(y=0.25)
     better = "higher" if metric.higher_is_better else "lower"
@@ -197,27 +199,28 @@ def policy_figure(
         warm_up_epochs: epochs before the controller trains; their columns are hatched.
     """
     epochs, marked = [epoch for epoch, _ in decisions], dict(enumerate(derived))
-    panels: list[list[Any]] = [[]]
-    for index, names in enumerate(choices):
-        if len(names) == 1:
-            continue
-        if panels[-1] and len(panels[-1]) + len(names) > _PANEL_ROWS:
+    rows = [
+        (index, name, [chances[index][choice] for _, chances in decisions], marked.get(index) == choice)
+        for index, names in enumerate(choices)
+        for choice, name in enumerate(names)
+        if name and len(names) > 1
+    ]
+    most = -(-len(rows) // -(-len(rows) // _PANEL_ROWS))
+    panels = [rows[:1]]
+    for above, row in itertools.pairwise(rows):
+        if len(panels[-1]) >= most and row[0] != above[0]:
             panels.append([])
-        panels[-1] += [
-            (index, name, [chances[index][choice] for _, chances in decisions], marked.get(index) == choice)
-            for choice, name in enumerate(names)
-            if name
-        ]
+        panels[-1].append(row)
     width = 1.2 + min(14.0, len(panels) * (1.6 + 0.3 * len(epochs)))
     figure, all_axes = new_figure(max(4.0, width), max(2.6, 1.4 + 0.19 * max(map(len, panels))), 1, len(panels))
     num_untrained = sum(epoch <= warm_up_epochs for epoch in epochs)
-    for axes, rows in zip(all_axes, panels, strict=True):
-        image = _draw_policy(axes, rows, epochs)
+    for axes, panel in zip(all_axes, panels, strict=True):
+        image = _draw_policy(axes, panel, epochs)
         if num_untrained:
             axes.axvspan(-0.5, num_untrained - 0.5, fill=False, hatch="///", edgecolor="0.5", linewidth=0)
     untrained = "; hatched: before the controller trains" if num_untrained else ""
     figure.suptitle(f"probability of each choice\n(dot: derived{untrained})", fontsize=9)
-    figure.colorbar(image, ax=all_axes)
+    figure.colorbar(image, ax=all_axes, aspect=40)
     return figure
 
 

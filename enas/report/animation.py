@@ -6,8 +6,8 @@ animate("ptb_orig_2026-11-24_12-00-00", "search.gif")
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from enas.errors import UserError
@@ -19,7 +19,7 @@ from enas.search.record import progress_bar
 LONGEST_SIDE = 1000  # pixels
 LAST_FRAME_HOLDS = 2000  # milliseconds, at least
 
-_FONT: Any = ImageFont.load_default(size=24)
+_FONT = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 24)
 _HEADER = sum(_FONT.getmetrics()) + 16  # pixels of a title and the space around it
 
 

@@ -41,7 +41,7 @@ def curves(records: Sequence[Record]) -> list[Figure]:
 def comparison(record: Record) -> Figure | None:
     """Draw median and quartiles of the policy's and of uniform samples over the epochs; None where there are none."""
     lines = []
-    for who, method in (("policy", "search"), ("uniform", "uniform")):
+    for who, method in (("uniform", "uniform"), ("policy", "search")):
         epochs, found = record.curve(who)
         if found:
             parts = ("lower_quartile", "median", "upper_quartile")

@@ -20,7 +20,7 @@ from enas.search.record import format_score
 # So that a page about two runs stays below 1 MB.
 FRAMES = 12  # pictures of architectures, divided among the runs
 WIDTH = 1000  # pixels
-COLOURS = 64
+COLOURS = 128
 
 
 def report(
@@ -75,5 +75,5 @@ def _inline(picture: Path | Figure) -> str:
     image = open_picture(picture) if isinstance(picture, Path) else on_white(Image.open(io.BytesIO(png_of(picture))))
     image.thumbnail((WIDTH, 4 * WIDTH))
     content = io.BytesIO()
-    image.quantize(COLOURS).save(content, "PNG", optimize=True)
+    image.quantize(COLOURS, Image.Quantize.FASTOCTREE).save(content, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -25,7 +25,7 @@ SECONDS_BETWEEN_FLUSHES = 30
 class Curves:
     """Events of one run, in its folder; every method raises UserError when nothing can be written there.
 
-    `last` are the updates of ω and of θ that a resumed run begins with. Later points, which it writes again, are removed.
+    `last` are the updates of ω and of θ that a resumed run begins with. Later points are removed: it writes them again.
     """
 
     def __init__(self, folder: Path, last: tuple[int, int] | None = None):

@@ -56,8 +56,8 @@ def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 def pictures_of(folder: Path) -> list[Path]:
     """The pictures in a run's networks/, one an epoch, oldest first: the last one is of the architecture of the run.
 
-    `EPOCH-STEP-SCORE-best.png` says when each was derived. Of one epoch's, the newest is taken; of one moment's, that of
-    the run's architecture, by the JSON file of the same name.
+    `EPOCH-STEP-SCORE-best.png` says when each was derived. The newest of an epoch is taken; of two of one moment, that
+    of the run's architecture, by the JSON file of the same name.
     """
     results = _content(folder / "results.json")
     final = results.get("architecture") if isinstance(results, dict) else None
