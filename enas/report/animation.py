@@ -77,7 +77,7 @@ def find_pictures(folder: Path) -> list[Path]:
 def select(pictures: Sequence[Path], max_frame: int) -> list[Path]:
     """Return at most `max_frame` of the pictures, evenly spaced, the first and the last included; of one, the last."""
     num = min(len(pictures), max_frame)
-    return [*(pictures[index * (len(pictures) - 1) // (num - 1)] for index in range(num - 1)), pictures[-1]]
+    return [*(pictures[index * (len(pictures) - 1) // (num - 1)] for index in range(num - 1)), *pictures[-1:]]
 
 
 def render(pictures: Sequence[Path], title: str = "") -> list[Image.Image]:
