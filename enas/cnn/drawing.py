@@ -12,13 +12,7 @@ from enas.pictures.drawing import LIGHT_EDGE_STYLE, new_graph
 _SKIP_COLOUR = "#8FA3B8"
 _SKIP_EDGE_STYLE = {"color": _SKIP_COLOUR, "penwidth": "1.2", "arrowsize": "0.7"}
 _SQUARE_STYLE = {"label": "", "shape": "square", "style": "filled", "width": "0.25", "height": "0.25"}
-_REDUCTION_STYLE = {
-    "label": "reduce",
-    "shape": "invtrapezium",
-    "style": "filled",
-    "fillcolor": "#D9D9D9",
-    "fixedsize": "true",
-}
+_REDUCE = {"label": "reduce", "shape": "invtrapezium", "style": "filled", "fillcolor": "#D9D9D9", "fixedsize": "true"}
 _ADD_STYLE = {"shape": "ellipse", "style": "filled", "margin": "0.02"}
 _CELL_STYLE = {"color": "#BBBBBB", "style": "rounded", "margin": "16"}
 _INPUT_STYLE = {"label": "", "style": "invis", "margin": "1"}
@@ -58,7 +52,7 @@ def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
             operation = OPERATIONS[operations[layer]]
             chain.append((str(layer), {"label": f"{layer}: {operation.label}", "fillcolor": operation.colour}))
         if layer in reductions:
-            chain.append((f"reduction {reductions.index(layer)}", _REDUCTION_STYLE))
+            chain.append((f"reduction {reductions.index(layer)}", _REDUCE))
     return [*chain, ("softmax", {})]
 
 
@@ -111,20 +105,18 @@ def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.
 
 
 def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> None:
+    # The operations that read an input stand together, so that no arrow of one input crosses one of the other.
+    groups = {label: graphviz.Digraph(f"cluster_{prefix}{label}", graph_attr=_INPUT_STYLE) for label in CELL_INPUTS}
     for label, name in zip(CELL_INPUTS, ("h[i-1]", "h[i]"), strict=True):
-        # The operations that read an input stand together, so that no arrow of one input crosses one of the other.
-        with graph.subgraph(name=f"cluster_{prefix}{label}", graph_attr=_INPUT_STYLE) as group:
-            group.node(f"{prefix}{label}", label=name)
-            for node, slot, source, _ in cell.edges:
-                if source == label:
-                    group.node(f"{prefix}{node} {slot}")
+        groups[label].node(f"{prefix}{label}", label=name)
     for node, slot, source, operation in cell.edges:
-        if slot == 0:
-            graph.node(f"{prefix}{node}", label=f"{node}: add", **_ADD_STYLE)
-        box = f"{prefix}{node} {slot}"
-        graph.node(box, label=OPERATIONS[operation].label, fillcolor=OPERATIONS[operation].colour)
+        box, drawn = f"{prefix}{node} {slot}", OPERATIONS[operation]
+        groups.get(source, graph).node(box, label=drawn.label, fillcolor=drawn.colour)
+        graph.node(f"{prefix}{node}", label=f"{node}: add", **_ADD_STYLE)
         graph.edge(f"{prefix}{source}", box)
         graph.edge(box, f"{prefix}{node}")
+    for group in groups.values():
+        graph.subgraph(group)
     graph.node(f"{prefix}concat", label="concat")
     for node in cell.output_nodes:
         graph.edge(f"{prefix}{node}", f"{prefix}concat", **LIGHT_EDGE_STYLE)

@@ -25,8 +25,6 @@ from enas.search.record import format_score
 
 # Of changes that differ by a larger factor than this, a linear axis shows only the largest.
 LARGEST_LINEAR_RATIO = 30
-# Blue and red around a near white, told apart by colour-blind readers too. Red is the higher end.
-COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
 # The Okabe-Ito palette, without black.
 SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 # The label and the colour of each way to choose an architecture, the same in all figures.
@@ -41,7 +39,6 @@ METHOD_STYLES = {
     "lstm": ("LSTM", "#CC79A7"),
 }
 
-_LETTER = 0.095  # inches, about the width of one in a group's label
 _PANEL_ROWS = 48  # choices that stand in one panel of a policy
 
 
@@ -84,9 +81,9 @@ def table_figure(
 ) -> Figure:
     """Draw a heat map of nodes × activations, or layers × operations: the scores with that of one node replaced.
 
-    Colour is the change of the unedited score: neutral where there is none, red where it is worse, blue where it is
-    better. It grows linearly up to the median change and by the logarithm beyond, so that one outlier leaves colour to
-    the others. A value that is not finite is grey.
+    Colour is the change of the unedited score: red where it is worse, blue where it is better, grey for a score that is
+    not finite. It grows linearly up to the median change and by the logarithm beyond, so that one outlier leaves colour
+    to the others.
 
     Args:
         rows, columns: the R nodes, and the C activations or operations.
@@ -100,36 +97,32 @@ def table_figure(
         changes = np.ma.masked_invalid(scores - baseline)
     typical, largest = _sizes(changes.compressed())
     norm = SymLogNorm(linthresh=typical, vmin=-largest, vmax=largest)
-
+    # Blue and red around a near white are told apart by colour-blind readers too.
+    colours = matplotlib.colormaps["RdBu" if metric.higher_is_better else "RdBu_r"].with_extremes(bad="0.75")
     figure, (axes,) = new_figure(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows)))
     axes.grid(visible=False)
-    colour_map = COLOUR_MAP.reversed() if metric.higher_is_better else COLOUR_MAP
-    image = axes.imshow(changes, cmap=colour_map, norm=norm, aspect="auto")
+    image = axes.imshow(changes, cmap=colours, norm=norm, aspect="auto")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(f"{names[1]} of the {names[0]} (outlined: its own)")
-    axes.set_ylabel(names[0])
+    axes.set(xlabel=f"{names[1]} of the {names[0]} (outlined: its own)", ylabel=names[0])
     axes.set_title(title, parse_math=False)
-    colours = image.to_rgba(changes)  # [R, C, 4]
+    is_dark = np.ma.filled(abs(norm(changes) - 0.5) > 0.37, fill_value=False)
     for (row, column), score in np.ndenumerate(scores):
-        colour = "black" if colours[row, column, :3] @ (0.299, 0.587, 0.114) > 0.5 else "white"
+        colour = "white" if is_dark[row, column] else "black"
         axes.text(column, row, format_score(score), ha="center", va="center", color=colour)
-    for row, name in enumerate(own):
-        if name is not None:
-            corner = (columns.index(name) - 0.5, row - 0.5)
+        if columns[column] == own[row]:
+            corner = (column - 0.5, row - 0.5)
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2.5, clip_on=False))
-    missing = "" if np.isfinite(scores).all() else "\n(grey: not finite)"
+    label = f"change of {split} {metric.name}\nfrom {format_score(baseline)}"
     ticks = sorted({-largest, -typical, 0.0, typical, largest})
-    bar = figure.colorbar(image, label=f"change of {split} {metric.name}\nfrom {format_score(baseline)}{missing}")
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks], minor=False)
-    bar.minorticks_off()
+    figure.colorbar(image, ticks=ticks, format="{x:.2g}", label=label).minorticks_off()
     return figure
 
 
 def _sizes(changes: Iterable[float]) -> tuple[float, float]:
     """Return the median and the largest size of the finite changes, leaving out 0; 1 and 1 where there is none."""
-    sizes = [abs(change) for change in changes if change and math.isfinite(change)]
-    return (float(np.quantile(sizes, 0.5, method="lower")), max(sizes)) if sizes else (1.0, 1.0)
+    sizes = [abs(change) for change in changes if change and math.isfinite(change)] or [1.0]
+    return float(np.quantile(sizes, 0.5, method="lower")), max(sizes)
 
 
 def bars_figure(
@@ -142,42 +135,35 @@ def bars_figure(
 ) -> Figure:
     """Draw groups of bars around 0, one bar a series: the change from the unedited score.
 
-    The axis is logarithmic beyond the median change when changes differ by more than `LARGEST_LINEAR_RATIO`. A value
-    that is not finite has no bar, and its group's label says what it is.
+    The axis is logarithmic beyond the median change when changes differ by more than `LARGEST_LINEAR_RATIO`. A change
+    that is not finite is written where its bar would be.
 
     Args:
         labels: of the groups, G of them.
         values: the scores of each series, such as validation and test, G each.
         baseline: the unedited score of each series.
     """
-    texts = list(labels)
-    for name, scores in values.items():
-        pairs = zip(texts, scores, strict=True)
-        texts = [text if math.isfinite(score) else f"{text}\n{name}: {score}" for text, score in pairs]
-    longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
-    group = max(0.4 * len(values), _LETTER * (longest + 2))
+    group = max(0.8, 0.095 * (max(map(len, labels), default=0) + 2))  # inches; a letter takes 0.095
     figure, (axes,) = new_figure(max(6.4, 1.5 + group * len(labels)), 4.8)
     axes.grid(visible=False)  # no line crosses a number
-    width = 0.8 / len(values)
-    changes = {name: [score - baseline[name] for score in scores] for name, scores in values.items()}
-    for index, (name, some) in enumerate(changes.items()):
-        places = np.arange(len(labels)) + (index - (len(values) - 1) / 2) * width
-        shown = [change if math.isfinite(change) else math.nan for change in some]
+    for index, (name, scores) in enumerate(values.items()):
+        changes = [score - baseline[name] for score in scores]
+        places = np.arange(len(labels)) + 0.4 * (index - (len(values) - 1) / 2)
+        heights = [change if math.isfinite(change) else 0.0 for change in changes]
         label = f"{name}, unedited: {format_score(baseline[name])}"
-        bars = axes.bar(places, shown, width, color=("0.35", "0.7")[index], label=label)
-        numbers = [f"{change:+.{metric.decimals}f}" if math.isfinite(change) else "" for change in shown]
+        bars = axes.bar(places, heights, 0.4, color=("0.35", "0.7")[index], label=label)
+        numbers = [f"{change:+.{metric.decimals}f}" for change in changes]
         axes.bar_label(bars, numbers, rotation=90, padding=4, fontsize=8)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(labels)), texts)
+    axes.set_xticks(range(len(labels)), labels)
     axes.set_title(title, parse_math=False)
-    typical, largest = _sizes(change for some in changes.values() for change in some)
+    typical, largest = _sizes(height for bars in axes.containers for height in bars.datavalues)
     if largest > LARGEST_LINEAR_RATIO * typical:
         axes.set_yscale("symlog", linthresh=typical)
         axes.use_sticky_edges = False  # beside a huge change, a small one would count as the edge 0
     axes.yaxis.set_major_formatter("{x:g}")
     axes.margins(y=0.25)
-    better = "higher" if metric.higher_is_better else "lower"
-    axes.set_ylabel(f"change of {metric.name} ({better} is better)")
+    axes.set_ylabel(f"change of {metric.name} ({'higher' if metric.higher_is_better else 'lower'} is better)")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
