@@ -6,6 +6,7 @@ animate("ptb_orig_2026-11-24_12-00-00", "search.gif")
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
@@ -90,7 +91,6 @@ def render(pictures: Sequence[Path], title: str = "") -> list[Image.Image]:
     width, height = (max(drawing.size[side] for drawing in drawings) for side in (0, 1))
     factor = min(1, LONGEST_SIDE / width, (LONGEST_SIDE - header) / height)
     canvas = (max(round(width * factor), round(_FONT.getlength(title)) + 24), header + round(height * factor))
-
     frames = []
     for drawing in progress_bar(drawings, "frames"):
         frame = Image.new("RGB", canvas, "white")
@@ -101,16 +101,11 @@ def render(pictures: Sequence[Path], title: str = "") -> list[Image.Image]:
     return frames
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(file: Path | BinaryIO) -> Image.Image:
     """Return the picture in a PNG file, on white where it is transparent; UserError for another file."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return on_white(image)
+        with Image.open(file, formats=["PNG"]) as image:
+            white = Image.new("RGBA", image.size, "white")
+            return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a PNG ({error}); remove it, or draw it again") from None
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """Return an image without its transparency."""
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        raise UserError(f"{file}: cannot be read as a PNG ({error}); remove it, or draw it again") from None

@@ -13,8 +13,8 @@ from enas.errors import UserError
 from enas.files import atomic_write
 from enas.pictures.plots import png_of
 from enas.report import figures
-from enas.report.animation import on_white, open_picture, select
-from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
+from enas.report.animation import open_picture, select
+from enas.report.record import read_ablations, read_evaluations, read_runs, settings_table
 from enas.search.record import format_score
 
 # So that a page about two runs stays below 1 MB.
@@ -45,34 +45,32 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"output is {output}; its name must end in .html")
     records = read_runs([load_path] if isinstance(load_path, str | Path) else load_path, log_dir)
-    page = _render(records, Path(results_dir))
-    with atomic_write(output) as file:
-        file.write(page.encode())
-    return output
-
-
-def _render(records: list[Record], results_dir: Path) -> str:
     environment = Environment(
         loader=PackageLoader("enas.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["score"] = lambda value: "–" if value is None else format_score(value)
-    environment.filters["count"] = lambda value: f"{value:,}" if isinstance(value, int) else "–"
-    environment.filters["inline"] = _inline
-    return environment.get_template("page.html").render(
+    environment.filters |= {
+        "score": lambda value: "–" if value is None else format_score(value),
+        "count": lambda value: f"{value:,}" if isinstance(value, int) else "–",
+        "inline": _inline,
+    }
+    page = environment.get_template("page.html").render(
         title=", ".join(record.name for record in records),
         records=records,
         frames=[select(record.pictures, max(1, FRAMES // len(records))) for record in records],
         settings=settings_table(records),
         curves=figures.curves(records),
         comparisons=[figures.comparison(record) for record in records],
-        ablations=read_ablations(records, results_dir),
-        evaluations=read_evaluations(records, results_dir),
+        ablations=read_ablations(records, Path(results_dir)),
+        evaluations=read_evaluations(records, Path(results_dir)),
     )
+    with atomic_write(output) as file:
+        file.write(page.encode())
+    return output
 
 
 def _inline(picture: Path | Figure) -> str:
     """Return a picture of few colours as an address that holds all of it; UserError for a file that is no PNG."""
-    image = open_picture(picture) if isinstance(picture, Path) else on_white(Image.open(io.BytesIO(png_of(picture))))
+    image = open_picture(picture if isinstance(picture, Path) else io.BytesIO(png_of(picture)))
     image.thumbnail((WIDTH, 4 * WIDTH))
     content = io.BytesIO()
     image.quantize(COLOURS, Image.Quantize.FASTOCTREE).save(content, "PNG", optimize=True)
