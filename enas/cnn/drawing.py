@@ -72,22 +72,18 @@ def _add_triangle(graph: graphviz.Digraph, network: MacroNetwork, heights: dict[
 
 
 def _add_arcs(graph: graphviz.Digraph, network: MacroNetwork, heights: dict[str, float]) -> None:
+    """Add skips as Graphviz's splines, on the right, or on the left of the boxes.
+
+    Each leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and outgoing
+    skips of a layer apart. Longer skips swing further out.
+    """
     for layer, skips in zip(network.layers, network.skips, strict=True):
         for earlier in skips:
             side = -1 if earlier == STEM or network.layers.index(earlier) % 2 else 1
-            arc = _arc(heights[str(earlier)], heights[str(layer)], side)
+            top, bottom = heights[str(earlier)] - _ROW / 12, heights[str(layer)] + _ROW / 12
+            tip, end, out = (side * (_BOX_WIDTH / 2 + beyond) for beyond in (0, 8, 20 + 0.42 * (top - bottom)))
+            arc = f"e,{tip:g},{bottom:g} {tip:g},{top:g} {out:g},{top:g} {out:g},{bottom:g} {end:g},{bottom:g}"
             graph.edge(str(earlier), str(layer), pos=arc, **_SKIP_EDGE_STYLE)
-
-
-def _arc(top: float, bottom: float, side: int) -> str:
-    """Return Graphviz's spline of a skip at heights `top` to `bottom`, on the right (side 1) or on the left (−1).
-
-    It leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and outgoing
-    skips of a layer apart. Longer skips swing further out.
-    """
-    top, bottom, edge = top - _ROW / 12, bottom + _ROW / 12, _BOX_WIDTH / 2
-    tip, end, out = (side * (edge + beyond) for beyond in (0, 8, 20 + 0.42 * (top - bottom)))
-    return f"e,{tip:g},{bottom:g} {tip:g},{top:g} {out:g},{top:g} {out:g},{bottom:g} {end:g},{bottom:g}"
 
 
 def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.Digraph:
@@ -95,12 +91,11 @@ def micro_graph(network: MicroNetwork, *, title: str | None = None) -> graphviz.
     graph = new_graph("network", title)
     graph.attr(ordering="", ranksep="0.6")
     for name, cell in network.cells.items():
-        with graph.subgraph(name=f"cluster_{name}", graph_attr=_CELL_STYLE) as cluster:
-            cluster.attr(label=f"{name} cell")
+        style = {**_CELL_STYLE, "label": f"{name} cell"}
+        with graph.subgraph(name=f"cluster_{name}", graph_attr=style) as cluster:
             _add_micro_cell(cluster, f"{name} ", cell)
-    for above, below in itertools.pairwise(network.cells):
-        for label in CELL_INPUTS:
-            graph.edge(f"{above} output", f"{below} {label}", style="invis")
+    for label in CELL_INPUTS:
+        graph.edge("normal output", f"reduction {label}", style="invis")
     return graph
 
 

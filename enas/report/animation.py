@@ -64,15 +64,13 @@ def animate(
 
 def find_pictures(folder: Path) -> list[Path]:
     """Return the pictures of the run in `folder`, see `pictures_of`; UserError, saying why, when there are none."""
-    networks = folder / "networks"
     if pictures := pictures_of(folder):
         return pictures
-    if any(networks.glob("*.dot")):
-        raise UserError(
-            f"{networks}: its pictures are still .dot files, because Graphviz was missing when the run drew them; "
-            "install Graphviz, then make each a picture: dot -Tpng NAME.dot -o NAME.png"
-        )
-    raise UserError(f"{networks}: no pictures; a run draws one, EPOCH-STEP-SCORE-best.png, whenever it derives")
+    why = "no pictures; a run draws one, EPOCH-STEP-SCORE-best.png, whenever it derives"
+    if any(folder.glob("networks/*.dot")):
+        why = "its pictures are still .dot files, because Graphviz was missing when the run drew them; "
+        why += "install Graphviz, then make each a picture: dot -Tpng NAME.dot -o NAME.png"
+    raise UserError(f"{folder / 'networks'}: {why}")
 
 
 def select(pictures: Sequence[Path], max_frame: int) -> list[Path]:

@@ -58,6 +58,5 @@ def _figure(lines: Sequence[Line], y_title: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.set(xlabel="epoch", ylabel=y_title)
-    is_long = max(len(line["label"]) for line in lines) > 24
-    figure.legend(loc="outside upper center", ncols=1 if is_long else 2, fontsize=8)
+    figure.legend(loc="outside upper center", fontsize=8)
     return figure

@@ -17,27 +17,15 @@ from enas.settings import USE
 
 @dataclass(frozen=True)
 class Record:
-    """A run: what the page calls it, its folder, its settings, and what its results.json holds."""
+    """A run."""
 
-    name: str
+    name: str  # on the page
     folder: Path
     config: Config
-    results: dict[str, Any]
-
-    @property
-    def metric(self) -> Metric:
-        """What its scores measure."""
-        return self.config.space.metric
-
-    @property
-    def pictures(self) -> list[Path]:
-        """The pictures of its architecture, oldest first."""
-        return pictures_of(self.folder) or sorted(self.folder.glob("architecture.png"))
-
-    @property
-    def policy(self) -> Path | None:
-        """The picture of the controller's probabilities; None unless the run has a controller that learns."""
-        return next(self.folder.glob("policy.png"), None)
+    metric: Metric
+    results: dict[str, Any]  # of results.json
+    pictures: list[Path]  # of its architecture, oldest first
+    policy: Path | None  # the picture of the controller's probabilities, where the controller learns
 
     def curve(self, name: str) -> tuple[list[int], list[Any]]:
         """Return the epochs at which an entry of the history has a value, and the values."""
@@ -57,14 +45,15 @@ def _read(folder: Path, name: str) -> Record:
     config, path = saved_config(folder), folder / "results.json"
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
-    results, metric = read_json(path), config.space.metric.name
-    needed = {"epoch", "history", "wall_seconds", f"validation_{metric}", f"test_{metric}"}
+    results, metric = read_json(path), config.space.metric
+    needed = {"epoch", "history", "wall_seconds", f"validation_{metric.name}", f"test_{metric.name}"}
     if not isinstance(results, dict) or needed - results.keys():
         raise UserError(f"{path}: is not what a run writes; it needs {', '.join(sorted(needed))}")
     history = results["history"]
     if not isinstance(history, list) or any(not isinstance(entry, dict) or "epoch" not in entry for entry in history):
         raise UserError(f"{path}: its history is not a list of epochs")
-    return Record(name, folder, config, results)
+    pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
+    return Record(name, folder, config, metric, results, pictures, next(folder.glob("policy.png"), None))
 
 
 def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
