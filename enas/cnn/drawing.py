@@ -41,7 +41,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
 
 
 def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
-    """The boxes from the image to the softmax, top to bottom: names and attributes."""
+    """Return the boxes from the image to the softmax, top to bottom: names and attributes."""
     chain: list[tuple[str, dict[str, str]]] = [("image", {})]
     if network.reads_stem:
         chain.append((str(STEM), {"label": "stem"}))

@@ -146,18 +146,18 @@ def bars_figure(
     group = max(0.8, 0.095 * (max(map(len, labels), default=0) + 2))  # inches; a letter takes 0.095
     figure, (axes,) = new_figure(max(6.4, 1.5 + group * len(labels)), 4.8)
     axes.grid(visible=False)  # no line crosses a number
-    for index, (name, scores) in enumerate(values.items()):
-        changes = [score - baseline[name] for score in scores]
+    changes = {name: [score - baseline[name] for score in scores] for name, scores in values.items()}
+    for index, (name, some) in enumerate(changes.items()):
         places = np.arange(len(labels)) + 0.4 * (index - (len(values) - 1) / 2)
-        heights = [change if math.isfinite(change) else 0.0 for change in changes]
+        heights = [change if math.isfinite(change) else 0.0 for change in some]
         label = f"{name}, unedited: {format_score(baseline[name])}"
         bars = axes.bar(places, heights, 0.4, color=("0.35", "0.7")[index], label=label)
-        numbers = [f"{change:+.{metric.decimals}f}" for change in changes]
+        numbers = [f"{change:+.{metric.decimals}f}" for change in some]
         axes.bar_label(bars, numbers, rotation=90, padding=4, fontsize=8)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(labels)), labels)
     axes.set_title(title, parse_math=False)
-    typical, largest = _sizes(height for bars in axes.containers for height in bars.datavalues)
+    typical, largest = _sizes(itertools.chain(*changes.values()))
     if largest > LARGEST_LINEAR_RATIO * typical:
         axes.set_yscale("symlog", linthresh=typical)
         axes.use_sticky_edges = False  # beside a huge change, a small one would count as the edge 0

@@ -32,18 +32,19 @@ class Curves:
         self.folder = folder
         self._flushed_at = time.monotonic()
         with self._guarded():
-            for path in folder.glob("events.out.tfevents.*") if last else ():
-                _remove_after(path, *last)
+            if last is not None:
+                for path in folder.glob("events.out.tfevents.*"):
+                    _remove_after(path, last)
             # The name holds the second; two runs of one second must not share a file, and are read in order of names.
             self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Points of curves, by name."""
+        """Add a point to each of these curves."""
         for name, value in values.items():
             self._add(Event(step=step, summary=summary.scalar(name, value)))
 
     def picture(self, tag: str, path: Path, step: int) -> None:
-        """A PNG."""
+        """Add a picture, a PNG."""
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
         self._add(Event(step=step, summary=summary.image(tag, pixels, dataformats="HWC")))
@@ -70,7 +71,7 @@ class Curves:
         return refusing(lambda error: f"{self.folder}: its curves cannot be written ({error.strerror}); make room")
 
 
-def _remove_after(path: Path, shared_step: int, controller_step: int) -> None:
+def _remove_after(path: Path, last: tuple[int, int]) -> None:
     """Remove later points from a file of events, whose steps are updates of θ under controller/, else of ω."""
     content, kept, start = path.read_bytes(), [], 0
     while start + 16 <= len(content):
@@ -82,7 +83,7 @@ def _remove_after(path: Path, shared_step: int, controller_step: int) -> None:
         except DecodeError:  # a killed run leaves half an event
             break
         is_controller = any(value.tag.startswith("controller/") for value in event.summary.value)
-        if event.step <= (controller_step if is_controller else shared_step) and start <= len(content):
+        if event.step <= last[is_controller] and start <= len(content):
             kept.append(record)
     with atomic_write(path) as file:
         file.write(b"".join(kept))

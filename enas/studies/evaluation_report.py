@@ -78,7 +78,7 @@ def _interval(ends: list[float] | None, style: str) -> str:
 
 def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> Figure:
     """Scores of each method on each split, a dot for each seed, beside all of the table; an expectation's quartiles."""
-    columns = {f"all {results['architectures']}": ("0.7", {})}
+    columns: dict[str, tuple[str, dict[str, Any]]] = {f"all {results['architectures']}": ("0.7", {})}
     for name, found in results["methods"].items():
         label, colour = METHOD_STYLES[name]
         columns[label] = (colour, found)
