@@ -106,7 +106,7 @@ def table_figure(
     axes.set_yticks(range(len(rows)), rows)
     axes.set(xlabel=f"{names[1]} of the {names[0]} (outlined: its own)", ylabel=names[0])
     axes.set_title(title, parse_math=False)
-    is_dark = np.ma.filled(abs(norm(changes) - 0.5) > 0.37, fill_value=False)
+    is_dark = np.ma.filled(abs(norm(changes) - 0.5) > 0.33, fill_value=False)
     for (row, column), score in np.ndenumerate(scores):
         colour = "white" if is_dark[row, column] else "black"
         axes.text(column, row, format_score(score), ha="center", va="center", color=colour)
