@@ -50,7 +50,13 @@ def frames_of(path: Path) -> list[Image.Image]:
 
 @pytest.mark.parametrize(
     ("max_frame", "fps", "milliseconds"),
-    [(20, 2, [500] * 4 + [2000]), (3, 3, [330, 330, 2000]), (2, 0.25, [4000, 4000]), (1, 2, [2000])],
+    [
+        (20, 2, [500] * 4 + [2000]),
+        (3, 3, [330, 330, 2000]),
+        (2, 0.25, [4000] * 2),
+        (2, 1e-9, [655350] * 2),
+        (1, 2, [2000]),
+    ],
 )
 def test_the_last_frame_lasts_two_seconds_or_longer(run, tmp_path, max_frame, fps, milliseconds):
     frames = frames_of(animate(run, tmp_path / "search.gif", max_frame=max_frame, fps=fps))

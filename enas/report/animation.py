@@ -54,7 +54,7 @@ def animate(
         raise UserError(f"fps is {fps}; it must lie in (0, 50]")
     pictures = find_pictures(find_run(model_name, log_dir, "model_name"))
     first, *others = render(select(pictures, max_frame), title)
-    duration = 10 * round(100 / fps)  # milliseconds, in the steps that a GIF knows
+    duration = min(10 * round(100 / fps), 655_350)  # milliseconds, in the steps, and up to the most, that a GIF knows
     last = max(LAST_FRAME_HOLDS, duration)
     durations = [duration] * len(others) + [last] if others else last  # Pillow takes no list of one
     with atomic_write(output) as file:

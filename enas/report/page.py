@@ -32,9 +32,9 @@ def report(
 ) -> Path:
     """Write a page about runs, which needs nothing but a browser: no network, no other file.
 
-    It shows what differs from the default settings, the curves, the architecture over time, the controller's
-    probabilities, the time of each epoch, and the ablations and evaluations that belong to the runs. UserError when
-    there is no such run, it has no results yet, or `output` cannot be written.
+    It begins with a sentence on each run, and shows the curves, the architecture over time, the controller's
+    probabilities, the ablations and evaluations that belong to the runs, and the settings that differ from the default.
+    UserError when there is no such run, it has no results yet, or `output` cannot be written.
 
     Args:
         load_path: a run or several, searches or from scratch: their names in `log_dir`, or their paths.

@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -78,12 +77,11 @@ def _remove_after(path: Path, last: tuple[int, int]) -> None:
         (size,) = struct.unpack_from("<Q", content, start)
         record = content[start : start + size + 16]  # the event, after its size and a checksum, before another one
         start += size + 16
-        try:
-            event = Event.FromString(record[12 : size + 12])
-        except DecodeError:  # a killed run leaves half an event
+        if size == 0 or start > len(content):  # a killed run leaves half an event, and a power cut zeros
             break
+        event = Event.FromString(record[12:-4])
         is_controller = any(value.tag.startswith("controller/") for value in event.summary.value)
-        if event.step <= last[is_controller] and start <= len(content):
+        if event.step <= last[is_controller]:
             kept.append(record)
     with atomic_write(path) as file:
         file.write(b"".join(kept))
