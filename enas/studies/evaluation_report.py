@@ -79,9 +79,9 @@ def _interval(ends: list[float] | None, style: str) -> str:
 def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> Figure:
     """Scores of each method on each split, a dot for each seed, beside all of the table; an expectation's quartiles."""
     columns: dict[str, tuple[str, dict[str, Any]]] = {f"all {results['architectures']}": ("0.7", {})}
-    for name, found in results["methods"].items():
-        label, colour = METHOD_STYLES[name]
-        columns[label] = (colour, found)
+    for name, (label, colour) in METHOD_STYLES.items():
+        if name in results["methods"]:
+            columns[label] = (colour, results["methods"][name])
     figure, panels = new_figure(1.8 + 1.2 * len(columns), 7.2, rows=2)
     rng = np.random.default_rng(0)
     for axes, (split, prefix) in zip(panels, PREFIXES.items(), strict=True):
