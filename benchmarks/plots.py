@@ -1,4 +1,4 @@
-"""How time grows with a size: log-log plots with the exponent."""
+"""How time grows with a size: log-log plots."""
 
 from pathlib import Path
 
@@ -6,7 +6,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from enas.pictures.plots import write_figure
+from enas.pictures.plots import SERIES_COLOURS, new_figure, write_figure
+
+WORDS = {
+    "shared_hid": "hidden units",
+    "num_blocks": "nodes",
+    "samples": "architectures at once",
+    "vocabulary": "words of the vocabulary",
+    "cnn_hid": "filters of the first layers",
+    "cnn_num_layers": "layers, or normal cells",
+    "batch_size": "images a step",
+}
 
 
 def exponent(values: list[float], milliseconds: list[float]) -> float:
@@ -17,22 +27,25 @@ def exponent(values: list[float], milliseconds: list[float]) -> float:
 
 def growth_figure(growth: dict[str, list[dict]]) -> Figure:
     """A panel for each size; `growth` is what results hold: points with "value" and "rows"."""
-    figure = Figure(figsize=(4.2 * len(growth), 3.8), dpi=120, layout="constrained")
-    for axes, (name, points) in zip(figure.subplots(1, len(growth), squeeze=False)[0], growth.items(), strict=True):
+    rows = -(-len(growth) // 2)
+    figure, panels = new_figure(9, 3.6 * rows, rows, min(2, len(growth)))
+    for axes, (name, points) in zip(panels, growth.items(), strict=False):
         values = [point["value"] for point in points]
         for index, row in enumerate(points[0]["rows"]):
             times = [point["rows"][index]["milliseconds"] for point in points]
-            axes.plot(values, times, marker="o", label=f"{row['name']}: exponent {exponent(values, times):.2f}")
+            label = f"{row['name']}: twice as much takes {2 ** exponent(values, times):.1f} times as long"
+            axes.plot(values, times, marker="o", color=SERIES_COLOURS[index], label=label)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xticks(values, [f"{value:,}" for value in values])
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.minorticks_off()
-        axes.set_xlabel(name)
-        axes.set_ylabel("ms")
-        axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
+        axes.set_xlabel(WORDS.get(name, name))
+        axes.set_ylabel("milliseconds")
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+    for axes in panels[len(growth) :]:
+        axes.remove()
     return figure
 
 

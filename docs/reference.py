@@ -12,7 +12,6 @@ from enas.parser import settings_by_part
 from enas.settings import ABOVE_ZERO, ANY_OF, choices_of
 
 PAGE = Path(__file__).resolve().parent.parent / "REFERENCE.md"
-# METRIC is perplexity for text, accuracy for images. Curves are at the number of updates of ω and θ so far.
 CURVES = {
     "shared/loss": "what a step of ω minimises, regularisers included: nats a token or an image",
     "shared/perplexity": "exp of the mean cross-entropy of that minibatch; text",
@@ -23,22 +22,23 @@ CURVES = {
     "entropy and skip penalty where they join the loss",
     "controller/reward": "mean reward of the samples of an update, the size budget's part included",
     "controller/entropy": "mean over the samples of the summed entropy of all decisions, in nats",
-    "controller/advantage": "mean over samples and decisions of return less baseline, scaled by advantage_spread_decay",
+    "controller/advantage": "mean over samples and decisions of return less baseline, scaled by "
+    "advantage_spread_decay; not with baseline leave_one_out, whose mean is 0",
     "controller/baseline": "mean over decisions of the baseline",
     "eval/validation_perplexity": "perplexity on all of validation of the derived cell: exp(total nats / total tokens)",
     "eval/validation_accuracy": "share of all validation images that the derived network classifies correctly",
-    "eval/policy_mean": "mean over derive_num_sample samples of the policy, on derive_max_batches minibatches",
-    "eval/policy_std": "the samples' standard deviation, which is not the error of their mean",
-    "eval/policy_median": "the samples' median, the score nearest to the middle; a diverged sample counts as the worst",
-    "eval/policy_lower_quartile": "a quarter of the samples' scores lie below it",
-    "eval/policy_upper_quartile": "a quarter of the samples' scores lie above it",
-    "eval/policy_best": "the samples' best score",
-    "eval/uniform_mean": "mean of as many uniform samples of the search space, the same ones at every evaluation",
-    "eval/uniform_std": "the uniform samples' standard deviation",
-    "eval/uniform_median": "the uniform samples' median, counted like the policy's",
-    "eval/uniform_lower_quartile": "a quarter of the uniform samples' scores lie below it",
-    "eval/uniform_upper_quartile": "a quarter of the uniform samples' scores lie above it",
-    "eval/uniform_best": "the uniform samples' best score",
+    "eval/policy_METRIC_mean": "mean of derive_num_sample samples of the policy, on derive_max_batches minibatches",
+    "eval/policy_METRIC_std": "the samples' standard deviation, which is not the error of their mean",
+    "eval/policy_METRIC_median": "the samples' median, the score nearest to the middle; diverged ones are the worst",
+    "eval/policy_METRIC_lower_quartile": "a quarter of the samples' scores lie below it",
+    "eval/policy_METRIC_upper_quartile": "a quarter of the samples' scores lie above it",
+    "eval/policy_METRIC_best": "the samples' best score",
+    "eval/uniform_METRIC_mean": "mean of as many uniform samples of the search space, the same at every evaluation",
+    "eval/uniform_METRIC_std": "the uniform samples' standard deviation",
+    "eval/uniform_METRIC_median": "the uniform samples' median, counted like the policy's",
+    "eval/uniform_METRIC_lower_quartile": "a quarter of the uniform samples' scores lie below it",
+    "eval/uniform_METRIC_upper_quartile": "a quarter of the uniform samples' scores lie above it",
+    "eval/uniform_METRIC_best": "the uniform samples' best score",
 }
 RESULTS = {
     "network_type, dataset, train_type, mode": "the settings of these names",
@@ -62,7 +62,7 @@ HISTORY = {
     "reward": "mean reward of the samples that updated θ in the epoch",
     "entropy": "mean summed entropy of their decisions, in nats",
     "wall_seconds": "seconds of the run to the end of the epoch, its evaluation included",
-    "policy, uniform": "at an evaluation: mean, std, median, quartiles and best, as in eval/policy_mean and so on",
+    "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
     "compared_by": "what these measure: perplexity, accuracy, or log_likelihood (mean log-probability of labels, nats)",
     "place": "rank of the derived architecture among the uniform samples, from 1; null where nothing was derived",
     "parameters, multiply_adds": "of the derived architecture, as above",
@@ -77,6 +77,8 @@ def page() -> str:
         lines += ["", f"### {heading}", "", "| setting | default | what | needs |", "|---|---|---|---|"]
         lines += [_setting(name, spec) for name, spec in specs.items()]
     lines += ["", "## Numbers", "", "METRIC is perplexity for text, accuracy for images."]
+    lines += ["Of samples it is what compares them, which may be log_likelihood."]
+    lines += ["Curves stand at the updates of ω so far, those of `controller/` at the updates of θ."]
     for heading, known in (("TensorBoard", CURVES), ("results.json", RESULTS), ("An entry of its history", HISTORY)):
         lines += ["", f"### {heading}", "", "| name | what |", "|---|---|"]
         lines += [f"| `{name}` | {text} |" for name, text in known.items()]

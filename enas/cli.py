@@ -102,7 +102,7 @@ COMMANDS = {
             "--output": _flag("file for the GIF (required)", required=True, metavar="FILE.gif"),
             "--max_frame": _flag("largest number of frames, evenly spaced (default: 20)", type=int, metavar="N"),
             "--title": _flag("line above every frame (default: none)", metavar="TEXT"),
-            "--fps": _flag("frames a second (default: 2)", type=float, metavar="F"),
+            "--fps": _flag("frames a second (default: 1)", type=float, metavar="F"),
             "--log_dir": LOG_DIR,
         },
     ),

@@ -281,7 +281,8 @@ def test_plots_show_the_rows(at_home, searched, space, monkeypatch):
     bars, *tables = figures
     for split, bar, figure in zip(SPLITS, bars.axes[0].containers, tables, strict=True):
         key = f"{split}_{metric}"
-        assert [one.get_height() for one in bar] == [row[key] for row in rows if row["node"] is None and row[part]]
+        changes = [row[key] - rows[0][key] for row in rows if row["node"] is None and row[part]]
+        assert [one.get_height() for one in bar] == changes
         axes, image = figure.axes[0], figure.axes[0].images[0]
         assert [label.get_text() for label in axes.get_yticklabels()] == [str(node) for node in NODES[space]]
         assert [label.get_text() for label in axes.get_xticklabels()] == list(names)

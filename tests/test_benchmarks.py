@@ -85,17 +85,18 @@ def test_what_cannot_be_measured(capsys, words, says):
     assert says in capsys.readouterr().err
 
 
-def test_growth_is_drawn_with_its_exponent():
+def test_growth_is_drawn_and_said_in_words():
     points = [
         {"value": value, "rows": [{"name": "linear", "milliseconds": 3.0 * value},
                                   {"name": "square", "milliseconds": 0.1 * value**2}]}
         for value in (10, 20, 80)
     ]  # fmt: skip
-    figure = growth_figure({"size": points, "other": points})
+    figure = growth_figure({"shared_hid": points, "other": points, "third": points})
     for axes in figure.axes:
         labels = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert labels == ["linear: exponent 1.00", "square: exponent 2.00"]
-    assert [axes.get_xlabel() for axes in figure.axes] == ["size", "other"]
+        times = ("linear: twice as much takes 2.0", "square: twice as much takes 4.0")
+        assert labels == [f"{text} times as long" for text in times]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["hidden units", "other", "third"]
 
 
 def test_processes_are_compared_with_one(capsys):

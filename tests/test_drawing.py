@@ -2,18 +2,18 @@
 
 import os
 import re
-from itertools import pairwise
+from itertools import groupby, pairwise
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from PIL import Image
 from strategies import cells, macro_networks, micro_networks
 from tiny import needs_dot
 
 from enas.cnn.drawing import macro_graph, micro_graph
 from enas.cnn.macro import STEM, MacroNetwork
-from enas.cnn.micro import MicroCell, MicroNetwork
+from enas.cnn.micro import CELL_INPUTS, MicroCell, MicroNetwork
 from enas.cnn.network import reduction_layers
 from enas.cnn.operation_names import MACRO_OPERATIONS, OPERATIONS
 from enas.pictures.drawing import write_graph
@@ -27,6 +27,7 @@ CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 1, 0))
 CHAIN = RNNCell(("tanh",) * 12, tuple(range(11)))
 STAR = RNNCell(("sigmoid",) * 12, (0,) * 11)
 DENSE = MacroNetwork(MACRO_OPERATIONS * 2, tuple(tuple(range(layer)) for layer in range(12)))
+DEEP = MacroNetwork(MACRO_OPERATIONS * 4, tuple((0, layer - 1) if layer > 1 else () for layer in range(24)))
 MACRO = MacroNetwork(("conv3x3", "max3x3", "sep5x5"), ((), (0,), (0,)))
 CONVOLUTIONAL = MicroCell(((0, 1), (2, 0)), (("sep3x3", "max3x3"), ("identity", "avg3x3")))
 MICRO = MicroNetwork(CONVOLUTIONAL, CONVOLUTIONAL.replace_part("sep5x5"))
@@ -46,7 +47,7 @@ def boxes_of(graph) -> dict[str, tuple[str, str]]:
 
 def places_of(graph) -> dict[str, tuple[float, float]]:
     """The centre of each box, in inches from the left and above the bottom of the drawing."""
-    plain = graph.pipe(format="plain", encoding="utf-8")
+    plain = graph.pipe(format="plain", encoding="utf-8", neato_no_op=2 if graph.engine == "neato" else None)
     found = re.findall(r'^node (?:"([^"]+)"|(\S+)) (\S+) (\S+)', plain, re.MULTILINE)
     return {quoted or name: (float(x), float(y)) for quoted, name, x, y in found}
 
@@ -66,7 +67,9 @@ def test_edges_of_small_architectures():
     cell = [("0", "2 0"), ("2 0", "2"), ("1", "2 1"), ("2 1", "2")]
     cell += [("2", "3 0"), ("3 0", "3"), ("0", "3 1"), ("3 1", "3"), ("3", "concat"), ("concat", "output")]
     expected = [(f"{name} {a}", f"{name} {b}") for name in ("normal", "reduction") for a, b in cell]
-    assert edges_of(micro_graph(MICRO)) == expected
+    *found, above, beside = edges_of(micro_graph(MICRO))
+    assert found == expected and micro_graph(MICRO).source.count('" [style=invis]') == 2
+    assert (above, beside) == (("normal output", "reduction 0"), ("normal output", "reduction 1"))
 
 
 @given(cells(gaps=True))
@@ -132,13 +135,40 @@ def test_cells_run_from_top_to_bottom(graph, order):
     place = places_of(graph)
     heights = [place[name][1] for name in order]
     assert heights == sorted(heights, reverse=True) and len(set(heights)) == len(heights)
-    assert heights[0] == max(y for _, y in place.values()) and heights[-1] == min(y for _, y in place.values())
+    first = [y for name, (_, y) in place.items() if not name.startswith("reduction")]
+    assert heights[0] == max(first) and heights[-1] == min(first)
 
 
 @needs_dot
-def test_the_cells_of_a_micro_network_stand_side_by_side():
+def test_the_cells_of_a_micro_network_stand_one_below_the_other():
     place = places_of(micro_graph(MICRO))
-    assert max(x for name, (x, _) in place.items() if name.startswith("normal")) < place["reduction 0"][0]
+    assert max(y for name, (_, y) in place.items() if name.startswith("reduction")) < place["normal output"][1]
+
+
+@needs_dot
+@given(micro_networks())
+@settings(max_examples=5)
+def test_no_arrow_of_one_input_crosses_one_of_the_other(network):
+    """The boxes that read an input stand together, in each row."""
+    place = places_of(micro_graph(network))
+    for name, cell in network.cells.items():
+        reads = {f"{name} {node} {slot}": source for node, slot, source, _ in cell.edges if source in CELL_INPUTS}
+        for height in {place[box][1] for box in reads}:
+            row = sorted((place[box][0], source) for box, source in reads.items() if place[box][1] == height)
+            assert len([*groupby(source for _, source in row)]) <= 2
+
+
+@needs_dot
+def test_a_deep_network_has_a_square_for_each_pair_beside_its_layers():
+    graph = macro_graph(DEEP)
+    place = places_of(graph)
+    assert not any(a.isdigit() and int(b) > int(a) + 1 for a, b in edges_of(graph) if b.isdigit())
+    filled = set(re.findall(r'"(\d+ to \d+)" \[label="" color="#CCCCCC" fillcolor="#8FA3B8"', graph.source))
+    assert filled == {f"{earlier} to {layer}" for layer, skips in enumerate(DEEP.skips) for earlier in skips}
+    for layer in range(24):
+        assert place[f"of {layer}"][1] == place[str(layer)][1]  # its number ends the row of its box
+        for earlier in range(layer):
+            assert place[f"{earlier} to {layer}"] == (place[f"of {earlier}"][0], place[str(layer)][1])
 
 
 @needs_dot
@@ -181,6 +211,7 @@ GRAPHS = {
     "chain": cell_graph(CHAIN, title=TITLE),
     "macro": macro_graph(MACRO, title=TITLE),
     "dense": macro_graph(DENSE, title=TITLE),
+    "deep": macro_graph(DEEP, title=TITLE),
     "micro": micro_graph(MICRO, title=TITLE),
 }
 

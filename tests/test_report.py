@@ -1,6 +1,5 @@
 """The page about runs: what it says, and what a browser makes of it."""
 
-import base64
 import json
 import re
 import shutil
@@ -72,10 +71,19 @@ def test_the_curves_are_those_of_the_history(home):
     times = [history[0]["wall_seconds"], history[1]["wall_seconds"] - history[0]["wall_seconds"]]
     assert shown == {
         "perplexity": {"train": train, "validation": validation},
-        "reward": {"reward": reward},
-        "entropy": {"entropy": entropy},
+        "reward": {record.name: reward},
+        "entropy (nats)": {record.name: entropy},
         "seconds an epoch": {record.name: pytest.approx(times)},
     }
+
+
+def test_rewards_of_texts_and_images_have_no_common_axis(home):
+    """And a run has one colour on all of them."""
+    drawn = figures.curves(read_runs([run_of(home, "rnn"), run_of(home, "macro")], "logs"))
+    names = ["perplexity", "accuracy", "reward (perplexity)", "reward (accuracy)", "entropy (nats)", "seconds an epoch"]
+    assert [figure.axes[0].get_ylabel() for figure in drawn] == names
+    colours = [{one.lines[0].get_color() for one in figure.axes[0].containers} for figure in drawn]
+    assert list(map(len, colours)) == [1, 1, 1, 1, 2, 2] and colours[0] == colours[2] and colours[1] == colours[3]
 
 
 def drawn_in(figure) -> dict[str, list[float]]:
@@ -95,18 +103,42 @@ def test_the_policy_is_compared_with_chance_by_medians_and_quartiles(home):
 
 
 def test_pictures_are_those_that_runs_and_ablations_wrote(page, home):
-    _, text = page
+    path, text = page
+    assert path.stat().st_size < 1_000_000
     shown = [path for name in KINDS for path in run_of(home, name).glob("networks/*.png")]
     shown += [run_of(home, name) / "policy.png" for name in KINDS]
     shown += [run_of(home, "single") / "architecture.png", *home.glob("analysis_results/*/*/*.png")]
     assert len(shown) == 2 * 3 + 3 + 1 + 1
     for path in shown:
-        assert text.count(base64.b64encode(path.read_bytes()).decode()) == 1, path
-    # Beside four curves and one more for accuracy, and a comparison of each search.
-    assert text.count("<img ") == len(shown) + 5 + 3 and text.count('type="range"') == 3
+        assert text.count(f'alt="{path.stem}"') == len([one for one in shown if one.stem == path.stem]), path
+    # Beside scores and rewards by metric, entropy and seconds, and a comparison of each search, which are stubs here.
+    embedded = re.findall('src="(.*?)"', text)
+    assert len(embedded) == len(shown) + 6 + 3 and len(set(embedded)) == len(shown) + 1
+    assert text.count('type="range"') == 3
     assert all(run_of(home, name).name in text for name in (*KINDS, "single"))
     assert "node removal · " in text and "without node 1" in text
     assert text.count("The derived architecture over time") == 4 and text.count("The controller's probabilities") == 3
+
+
+def test_it_begins_with_what_came_out(page, home):
+    sentences = re.findall("<p>(.*?)</p>", page[1].split("<table>")[0], re.DOTALL)
+    results = json.loads((run_of(home, "rnn") / "results.json").read_text())
+    says = f"found a recurrent cell with a validation perplexity of <strong>{results['validation_perplexity']:.2f}"
+    assert (
+        says in " ".join(sentences[0].split()) and f"place {results['history'][-1]['place']} among 2 " in sentences[0]
+    )
+    assert "trained its architecture to a validation perplexity of" in " ".join(sentences[3].split())
+
+
+def test_a_long_run_and_many_runs_have_a_small_page(home, tmp_path):
+    """A page has few pictures of architectures, each with few colours, so that it stays small."""
+    long = shutil.copytree(run_of(home, "rnn"), tmp_path / "long")
+    (first, *_) = long.glob("networks/*.png")
+    for epoch in range(10, 110):
+        shutil.copy(first, long / "networks" / f"{epoch}-1-1.0-best.png")
+    path = report(long, tmp_path / "page.html")
+    assert path.read_text().count("-best") == 12 and path.stat().st_size < 600_000
+    assert report([long] * 4, tmp_path / "page.html").read_text().count("-best") == 4 * 3
 
 
 def test_a_run_without_pictures_has_a_page(home, tmp_path):

@@ -222,6 +222,17 @@ def test_metrics_are_what_they_are_called(finished):
     assert history[0]["train_perplexity"] == pytest.approx(math.exp(sum(first) / len(first)), rel=1e-5)
 
 
+def test_updates_are_counted_apart_and_rounding_noise_is_no_curve(tmp_path, finished):
+    """Where an update leaves each sample out in turn, its advantages sum to 0."""
+    execute(**tiny.settings(tmp_path, baseline="leave_one_out", controller_num_aggregate=2))
+    folder = tiny.only_run(tmp_path / "logs")
+    assert "controller/advantage" not in _events(folder).Tags()["scalars"]
+    assert "controller/advantage" in _events(finished).Tags()["scalars"]
+    steps = {tag: [step for step, _ in tiny.curve(folder, tag)] for tag in ("shared/loss", "controller/loss")}
+    assert steps == {"shared/loss": [*range(1, 21)], "controller/loss": [*range(1, 7)]}
+    assert [step for step, _ in tiny.curve(folder, "eval/policy_perplexity_mean")] == [10, 20]
+
+
 def test_the_derived_architecture_is_drawn_and_kept(finished):
     results = tiny.results(finished)
     names = sorted(path.stem for path in (finished / "architectures").iterdir())

@@ -70,13 +70,18 @@ def export(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists already; name a new folder")
     folder = find_run(load_path, log_dir)
-    config = saved_config(folder)
-    make = config.space.problem().export
+    config, checkpoints = saved_config(folder), Checkpoints(folder / "checkpoints")
+    is_scratch, space = config.mode in SCRATCH, config.space
+    make = space.problem().export
     if make is None:
         raise UserError(
-            f"{folder}: {config.space.architecture.title} cannot be exported; its search space registers no export"
+            f"{folder}: {space.architecture.title} cannot be exported; its search space registers no export"
         )
-    final, state = _chosen(config, folder, dag_path)
+    if is_scratch and dag_path:
+        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
+    named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
+    final = named or final_of(folder, space.metric.name)
+    state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
     exported = make(final.architecture, weights, config)
     with (
@@ -85,23 +90,23 @@ def export(
     ):
         if onnx:
             write_onnx(exported, made / "model.onnx")
-        _write(made, exported, final.architecture, config, _score(config, final, state))
+        card = CARD.format(
+            onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if onnx else "",
+            title=exported.title,
+            summary=exported.summary,
+            dataset=config.dataset,
+            origin="training from scratch" if is_scratch else "search",
+            score=_score(config, final, state["progress"]),
+        )
+        (made / "README.md").write_text(card, encoding="utf-8")
+        _write(made, exported, final.architecture, config)
     return output
 
 
-def _chosen(config: Config, folder: Path, dag_path: str | Path) -> tuple[Final, dict[str, Any]]:
-    is_scratch, checkpoints = config.mode in SCRATCH, Checkpoints(folder / "checkpoints")
-    if is_scratch and dag_path:
-        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-    named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
-    final = named or final_of(folder, config.space.metric.name)
-    return final, checkpoints.load_best() if is_scratch else checkpoints.load_newest()
-
-
-def _score(config: Config, final: Final, state: dict[str, Any]) -> str:
+def _score(config: Config, final: Final, progress: dict[str, Any]) -> str:
     if final.score is None:
         return ""
-    metric, progress = config.space.metric, state["progress"]
+    metric = config.space.metric
     step = "" if config.mode in SCRATCH else f", step {progress['total_shared_steps']}"
     here = f"epoch {progress['epoch']}{step}"
     others = "" if final.measured_with.endswith(here) else f"; the weights here are of {here}"
@@ -109,7 +114,7 @@ def _score(config: Config, final: Final, state: dict[str, Any]) -> str:
     return f": validation {metric.name} {final.score:.{metric.decimals}f}{measured}"
 
 
-def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config, score: str) -> None:
+def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config) -> None:
     shutil.copyfile(exported.source, folder / "model.py")
     shutil.copyfile(EXAMPLES / exported.example, folder / "example.py")
     save_file(exported.weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -119,13 +124,3 @@ def _write(folder: Path, exported: Exported, architecture: Architecture, config:
     write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
     for suffix in (".png", ".svg"):
         config.space.problem().draw(architecture, folder / f"architecture{suffix}", config.dataset)
-    onnx = "\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |"
-    card = CARD.format(
-        onnx=onnx if (folder / "model.onnx").exists() else "",
-        title=exported.title,
-        summary=exported.summary,
-        dataset=config.dataset,
-        origin="training from scratch" if config.mode in SCRATCH else "search",
-        score=score,
-    )
-    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -3,8 +3,6 @@
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -31,31 +29,31 @@ def write_onnx(exported: Exported, path: Path) -> None:
     Raises:
         UserError: onnxruntime computes something else.
     """
-    module, inputs = exported.make(_model_of(exported.source)).eval(), tuple(exported.inputs.values())
+    model = ModuleType("model")  # its name in an exported folder: the exporter writes names and paths of code down
+    model.__file__ = str(exported.source)
+    exec(compile(exported.source.read_text(encoding="utf-8"), "model.py", "exec"), model.__dict__)
+    module, inputs = exported.make(model).eval(), tuple(exported.inputs.values())
     module.load_state_dict(exported.weights)
-    with _silence():
-        torch.onnx.export(
-            module,
-            inputs,
-            path,
-            dynamo=True,
-            external_data=False,
-            input_names=list(exported.inputs),
-            output_names=list(exported.outputs),
-            dynamic_shapes=tuple(exported.dynamic),
-            verbose=False,
-        )
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # the exporter remarks on packages that the module does not need
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            torch.onnx.export(
+                module,
+                inputs,
+                path,
+                dynamo=True,
+                external_data=False,
+                input_names=list(exported.inputs),
+                output_names=list(exported.outputs),
+                dynamic_shapes=tuple(exported.dynamic),
+                verbose=False,
+            )
+    finally:
+        logging.disable(before)
     with torch.no_grad():
         results = module(*inputs)
     _check(path, exported.inputs, results if isinstance(results, tuple) else (results,))
-
-
-def _model_of(source: Path) -> ModuleType:
-    """The module as it is called in an exported folder, because the exporter writes names and paths of code down."""
-    model = ModuleType("model")
-    model.__file__ = str(source)
-    exec(compile(source.read_text(encoding="utf-8"), "model.py", "exec"), model.__dict__)
-    return model
 
 
 def _check(path: Path, inputs: dict[str, Tensor], expected: tuple[Tensor, ...]) -> None:
@@ -67,15 +65,3 @@ def _check(path: Path, inputs: dict[str, Tensor], expected: tuple[Tensor, ...]) 
         off = float((mine - theirs).abs().max() / mine.abs().max().clamp_min(1.0))
         if not off <= TOLERANCE:
             raise UserError(f"the ONNX file computes something else than the module, by {off:.2g}; leave --onnx out")
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Without the exporter's remarks on packages that the module does not need."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(before)

@@ -34,7 +34,7 @@ LIGHT_EDGE_STYLE = {"color": "#888888", "penwidth": "1.1", "weight": "1"}
 
 
 def new_graph(name: str, title: str | None = None) -> graphviz.Digraph:
-    """An empty graph in the style of all drawings here, with a title above it."""
+    """Return an empty graph in the style of all drawings here, with a title above it."""
     graph = graphviz.Digraph(name, graph_attr=_GRAPH_STYLE, node_attr=_NODE_STYLE, edge_attr=_EDGE_STYLE)
     if title:
         # The empty line keeps the title clear of the boxes; Graphviz has no margin for it.

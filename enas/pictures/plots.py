@@ -1,12 +1,12 @@
-"""Plots: for an ablation a table of scores, and bars with the unedited score as a line; and the policy of a controller.
+"""The style of all plots; the table and the bars of an ablation; and the policy of a controller.
 
 Figures are made without pyplot, so that a plot keeps no global state and needs no display.
 """
 
 import io
+import itertools
 import math
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,47 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import CenteredNorm, Normalize, SymLogNorm
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from enas.files import atomic_write
+from enas.search.metric import Metric
+from enas.search.record import format_score
 
-# Of values that differ by a larger factor than this, a linear scale shows only the largest.
-LARGEST_LINEAR_RATIO = 3
-# Blue and red around a near white, told apart by colour-blind readers too. Red is the higher end.
-COLOUR_MAP = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.75")
+# Of changes that differ by a larger factor than this, a linear axis shows only the largest.
+LARGEST_LINEAR_RATIO = 30
 # The Okabe-Ito palette, without black.
 SERIES_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+# The label and the colour of each way to choose an architecture, the same in all figures.
+METHOD_STYLES = {
+    "search": ("search", "#0072B2"),
+    "ema": ("search, moving\naverage", "#56B4E9"),
+    "independent": ("search, no\nLSTM", "#F0E442"),
+    "random_shared": ("search, no\ncontroller", "#E69F00"),
+    "finalists": ("search and\nfinalists", "#009E73"),
+    "uniform": ("one random", "0.45"),
+    "random_budget": ("best random\nat equal time", "#D55E00"),
+    "lstm": ("LSTM", "#CC79A7"),
+}
 
-_LETTER = 0.095  # inches, about the width of one in a group's label
-_WIDEST = 14.0  # inches of a policy; more evaluations get narrower columns
-# Keeps the line of the unedited one out of the numbers.
-_LABEL_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+_PANEL_ROWS = 48  # choices that stand in one panel of a policy
 
 
-def new_figure(width: float, height: float, dpi: int = 150) -> tuple[Figure, Axes]:
-    """A figure of this size in inches, and its axes."""
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
-    return figure, figure.add_subplot()
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure of this size in inches, and its panels, row by row."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+        axes.grid(axis="y", alpha=0.3)
+    return figure, panels
 
 
 def png_of(figure: Figure) -> bytes:
-    """A figure as the content of a PNG file."""
+    """Return a figure as the content of a PNG file."""
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
     return file.getvalue()
@@ -61,16 +74,16 @@ def table_figure(
     *,
     own: Sequence[str | None],
     baseline: float,
-    metric: str,
-    higher_is_better: bool,
+    metric: Metric,
+    split: str,
     names: tuple[str, str],
     title: str,
 ) -> Figure:
-    """A heat map of nodes × activations, or layers × operations: the scores with that of one node replaced.
+    """Draw a heat map of nodes × activations, or layers × operations: the scores with that of one node replaced.
 
-    Colour is the difference to the unedited score: neutral where there is none, red where it is worse, blue where it
-    is better; on a logarithmic scale when values differ by more than `LARGEST_LINEAR_RATIO`. A value that is not
-    finite is grey.
+    Colour is the change of the unedited score: red where it is worse, blue where it is better, grey for a score that is
+    not finite. It grows linearly up to the median change and by the logarithm beyond, so that one outlier leaves colour
+    to the others.
 
     Args:
         rows, columns: the R nodes, and the C activations or operations.
@@ -80,53 +93,36 @@ def table_figure(
         names: what a row is, and what a column is, such as "node" and "activation".
     """
     scores = np.array(values, dtype=float)  # [R, C]
-    with np.errstate(invalid="ignore"):  # what diverged less what diverged
-        differences = np.ma.masked_invalid(scores - baseline)
-    norm = _difference_norm(scores[~np.ma.getmaskarray(differences)], baseline)
-
-    figure, axes = new_figure(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows)))
-    colour_map = COLOUR_MAP.reversed() if higher_is_better else COLOUR_MAP
-    image = axes.imshow(differences, cmap=colour_map, norm=norm, aspect="auto")
+    with np.errstate(invalid="ignore"):  # the difference of two diverged scores
+        changes = np.ma.masked_invalid(scores - baseline)
+    typical, largest = _sizes(changes.compressed())
+    norm = SymLogNorm(linthresh=typical, vmin=-largest, vmax=largest)
+    # Blue and red around a near white are told apart by colour-blind readers too.
+    colours = matplotlib.colormaps["RdBu" if metric.higher_is_better else "RdBu_r"].with_extremes(bad="0.75")
+    figure, (axes,) = new_figure(3.2 + 1.1 * len(columns), max(3.6, 1.8 + 0.42 * len(rows)))
+    axes.grid(visible=False)
+    image = axes.imshow(changes, cmap=colours, norm=norm, aspect="auto")
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(f"{names[1]} of the {names[0]} (outlined: its own)")
-    axes.set_ylabel(names[0])
+    axes.set(xlabel=f"{names[1]} of the {names[0]} (outlined: its own)", ylabel=names[0])
     axes.set_title(title, parse_math=False)
-    colours = image.to_rgba(differences)  # [R, C, 4]
+    is_dark = np.ma.filled(abs(norm(changes) - 0.5) > 0.33, fill_value=False)
     for (row, column), score in np.ndenumerate(scores):
-        axes.text(column, row, _text(score), ha="center", va="center", color=_legible_on(colours[row, column]))
-    for row, name in enumerate(own):
-        if name is not None:
-            corner = (columns.index(name) - 0.5, row - 0.5)
-            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2.5))
-    missing = "" if np.isfinite(scores).all() else "\n(grey: not finite)"
-    figure.colorbar(image, label=f"{metric}\nminus the unedited one's, {_text(baseline)}{missing}")
+        colour = "white" if is_dark[row, column] else "black"
+        axes.text(column, row, format_score(score), ha="center", va="center", color=colour)
+        if columns[column] == own[row]:
+            corner = (column - 0.5, row - 0.5)
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2.5, clip_on=False))
+    label = f"change of {split} {metric.name}\nfrom {format_score(baseline)}"
+    ticks = sorted({-largest, -typical, 0.0, typical, largest})
+    figure.colorbar(image, ticks=ticks, format="{x:.2g}", label=label).minorticks_off()
     return figure
 
 
-def _difference_norm(finite: np.ndarray, baseline: float) -> Normalize:
-    """From differences of finite scores to the baseline to colours, 0 to the middle one."""
-    sizes = np.abs(finite - baseline)
-    largest = sizes.max(initial=0) or 1.0
-    if not sizes.any() or not _needs_log([*finite, baseline]):
-        return CenteredNorm(halfrange=largest)
-    # The linear part takes in the tenth of the differences that is smallest: one close to 0 must not stretch the scale.
-    return SymLogNorm(linthresh=np.quantile(sizes[sizes > 0], 0.1), vmin=-largest, vmax=largest)
-
-
-def _needs_log(numbers: Sequence[float]) -> bool:
-    """Whether large values would hide small ones on a linear scale. Shares, at most 1, never need a logarithmic one."""
-    return min(numbers) > 0 and max(numbers) > max(1, LARGEST_LINEAR_RATIO * min(numbers))
-
-
-def _text(score: float) -> str:
-    """Four digits, and no exponent where the number is about as short without."""
-    return f"{score:.0f}" if 1e4 <= score < 1e7 else f"{score:.4g}"
-
-
-def _legible_on(colour: np.ndarray) -> str:
-    red, green, blue, _ = colour
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+def _sizes(changes: Iterable[float]) -> tuple[float, float]:
+    """Return the median and the largest size of the finite changes, leaving out 0; 1 and 1 where there is none."""
+    sizes = [abs(change) for change in changes if change and math.isfinite(change)] or [1.0]
+    return float(np.quantile(sizes, 0.5, method="lower")), max(sizes)
 
 
 def bars_figure(
@@ -134,96 +130,97 @@ def bars_figure(
     values: dict[str, Sequence[float]],
     *,
     baseline: dict[str, float],
-    metric: str,
+    metric: Metric,
     title: str,
 ) -> Figure:
-    """Groups of bars, one bar a series, and a dashed line for the unedited score in each series.
+    """Draw groups of bars around 0, one bar a series: the change from the unedited score.
 
-    The axis is logarithmic when values differ by more than `LARGEST_LINEAR_RATIO` and exceed 1; otherwise it starts
-    where the differences can be seen, and says so when that is not 0. A value that is not finite has no bar, and its
-    group's label says what it is.
+    The axis is logarithmic beyond the median change when changes differ by more than `LARGEST_LINEAR_RATIO`. A change
+    that is not finite is written where its bar would be.
 
     Args:
         labels: of the groups, G of them.
-        values: the scores of each series, such as validation and test, G each; none is negative.
+        values: the scores of each series, such as validation and test, G each.
         baseline: the unedited score of each series.
     """
-    texts = list(labels)
-    for name, scores in values.items():
-        pairs = zip(texts, scores, strict=True)
-        texts = [text if math.isfinite(score) else f"{text}\n{name}: {score}" for text, score in pairs]
-    longest = max((len(line) for text in texts for line in text.splitlines()), default=0)
-    group = max(0.4 * len(values), _LETTER * (longest + 2))
-    figure, axes = new_figure(max(6.4, 1.5 + group * len(labels)), 4.8)
-    width = 0.8 / len(values)
-    for index, (name, scores) in enumerate(values.items()):
-        colour = SERIES_COLOURS[index]
-        places = np.arange(len(labels)) + (index - (len(values) - 1) / 2) * width
-        bars = axes.bar(places, _shown(scores), width, color=colour, alpha=0.6, label=name)
-        numbers = [_text(score) if math.isfinite(score) else "" for score in scores]
-        axes.bar_label(bars, numbers, rotation=90, padding=4, fontsize=8, bbox=_LABEL_BOX)
-        (unedited,) = _shown([baseline[name]])
-        axes.axhline(unedited, color=colour, linestyle="--", label=f"{name}, unedited: {_text(baseline[name])}")
-    axes.set_xticks(range(len(labels)), texts)
+    group = max(0.8, 0.095 * (max(map(len, labels), default=0) + 2))  # inches; a letter takes 0.095
+    figure, (axes,) = new_figure(max(6.4, 1.5 + group * len(labels)), 4.8)
+    axes.grid(visible=False)  # no line crosses a number
+    changes = {name: [score - baseline[name] for score in scores] for name, scores in values.items()}
+    for index, (name, some) in enumerate(changes.items()):
+        places = np.arange(len(labels)) + 0.4 * (index - (len(values) - 1) / 2)
+        heights = [change if math.isfinite(change) else 0.0 for change in some]
+        label = f"{name}, unedited: {format_score(baseline[name])}"
+        bars = axes.bar(places, heights, 0.4, color=("0.35", "0.7")[index], label=label)
+        numbers = [f"{change:+.{metric.decimals}f}" for change in some]
+        axes.bar_label(bars, numbers, rotation=90, padding=4, fontsize=8)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(labels)), labels)
     axes.set_title(title, parse_math=False)
-    _scale_values(axes, [*baseline.values(), *chain(*values.values())], metric)
+    typical, largest = _sizes(itertools.chain(*changes.values()))
+    if largest > LARGEST_LINEAR_RATIO * typical:
+        axes.set_yscale("symlog", linthresh=typical)
+        axes.use_sticky_edges = False  # beside a huge change, a small one would count as the edge 0
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.margins(y=0.25)
+    axes.set_ylabel(f"change of {metric.name} ({'higher' if metric.higher_is_better else 'lower'} is better)")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
-def _shown(scores: Sequence[float]) -> list[float]:
-    return [score if math.isfinite(score) else math.nan for score in scores]
-
-
-def _scale_values(axes: Axes, numbers: Sequence[float], metric: str) -> None:
-    """Scale and name the value axis, with room above the bars for the numbers written there."""
-    axes.set_ylabel(metric)
-    finite = [number for number in numbers if math.isfinite(number)]
-    if not finite:
-        return
-    low, high = min(finite), max(finite)
-    if _needs_log(finite):
-        axes.set_yscale("log")
-        # On a short axis powers of ten alone might leave no number at all; on a long one more would not fit.
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e4 * low else (1,)))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(low * (low / high) ** 0.2, high * (high / low) ** 0.3)
-        return
-    start = max(0.0, 2 * low - high) if high > low else 0.0
-    axes.set_ylim(start, (high + 0.25 * (high - start)) or 1.0)
-    if start > 0:
-        axes.set_ylabel(f"{metric} (the axis does not start at 0)")
-
-
-def policy_figure(choices: Sequence[Sequence[str]], decisions: Sequence[Sequence[Any]]) -> Figure:
-    """A heat map of the probability of every choice at every evaluation.
+def policy_figure(
+    choices: Sequence[Sequence[str]],
+    decisions: Sequence[Sequence[Any]],
+    derived: Sequence[int] = (),
+    warm_up_epochs: int = 0,
+) -> Figure:
+    """Draw a heat map of the probability of every choice at every evaluation, in panels side by side.
 
     A decision with one choice has no row, and one between two of which the first is "" has one.
 
     Args:
         choices: the names of each decision's choices; see `Space.choices`.
         decisions: for each evaluation its epoch, and for each decision the probabilities of its choices.
+        derived: the decisions of the derived architecture, whose choices are marked in the last column.
+        warm_up_epochs: epochs before the controller trains; their columns are hatched.
     """
-    labels: list[str] = []
-    rows, borders = [], []
-    for index, names in enumerate(choices):
-        if len(names) == 1:
-            continue
-        first = 0 if len(names) != 2 or names[0] else 1
-        labels += names[first:]
-        rows += [[chances[index][choice] for _, chances in decisions] for choice in range(first, len(names))]
-        borders.append(len(rows) - 0.5)
-    epochs = [epoch for epoch, _ in decisions]
-    width, height = min(_WIDEST, max(4.0, 2.6 + 0.25 * len(epochs))), max(2.4, 1.2 + 0.17 * len(rows))
-    figure, axes = new_figure(width, height, dpi=100)
-    image = axes.imshow(np.array(rows), aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    for border in borders[:-1]:
-        axes.axhline(border, color="0.3", linewidth=0.6)
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
-    every = -(-len(epochs) // 20)
-    axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]], fontsize=7)
-    axes.set_xlabel("epoch")
-    axes.set_title("probability of each choice", fontsize=9)
-    figure.colorbar(image, ax=axes)
+    epochs, marked = [epoch for epoch, _ in decisions], dict(enumerate(derived))
+    rows = [
+        (index, name, [chances[index][choice] for _, chances in decisions], marked.get(index) == choice)
+        for index, names in enumerate(choices)
+        for choice, name in enumerate(names)
+        if name and len(names) > 1
+    ]
+    most = -(-len(rows) // -(-len(rows) // _PANEL_ROWS))
+    panels = [rows[:1]]
+    for above, row in itertools.pairwise(rows):
+        if len(panels[-1]) >= most and row[0] != above[0]:
+            panels.append([])
+        panels[-1].append(row)
+    width = 1.2 + min(14.0, len(panels) * (1.6 + 0.3 * len(epochs)))
+    figure, all_axes = new_figure(max(4.0, width), max(2.6, 1.4 + 0.19 * max(map(len, panels))), 1, len(panels))
+    num_untrained = sum(epoch <= warm_up_epochs for epoch in epochs)
+    for axes, panel in zip(all_axes, panels, strict=True):
+        image = _draw_policy(axes, panel, epochs)
+        if num_untrained:
+            axes.axvspan(-0.5, num_untrained - 0.5, fill=False, hatch="///", edgecolor="0.5", linewidth=0)
+    untrained = "; hatched: before the controller trains" if num_untrained else ""
+    figure.suptitle(f"probability of each choice\n(dot: derived{untrained})", fontsize=9)
+    figure.colorbar(image, ax=all_axes, aspect=40)
     return figure
+
+
+def _draw_policy(axes: Axes, rows: Sequence[Any], epochs: Sequence[int]) -> AxesImage:
+    """Draw some choices: the index of the decision, the name, the probability at each epoch, whether it is derived."""
+    indices, names, chances, is_derived = zip(*rows, strict=True)
+    image = axes.imshow(chances, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    axes.grid(visible=False)
+    for border in np.flatnonzero(np.diff(indices)):
+        axes.axhline(border + 0.5, color="0.3", linewidth=0.6)
+    marked = np.flatnonzero(is_derived)
+    axes.plot([len(epochs) - 1] * len(marked), marked, "o", color="#D55E00", markersize=4)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    every = -(-len(epochs) // 20)
+    axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]], fontsize=8)
+    axes.set_xlabel("epoch")
+    return image

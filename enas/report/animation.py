@@ -1,29 +1,27 @@
-"""A GIF of a search: the architectures that a run derived, in order.
+"""A GIF of a search: the architectures that a run derived, one an epoch, in order.
 
 from enas.report.animation import animate
 animate("ptb_orig_2026-11-24_12-00-00", "search.gif")
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
+import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from enas.errors import UserError
 from enas.files import atomic_write
 from enas.runs.final import pictures_of
-from enas.runs.folder import find_run, saved_config
-from enas.search.record import format_score, progress_bar
+from enas.runs.folder import find_run
+from enas.search.record import progress_bar
 
 LONGEST_SIDE = 1000  # pixels
-LAST_FRAME_HOLDS = 3  # times as long as the others
+LAST_FRAME_HOLDS = 2000  # milliseconds, at least
 
-_NAME = re.compile(r"(\d+)-(\d+)-(\d+(?:\.\d+)?(?:e\+\d+)?|inf|nan)-best")
-_FONT: Any = ImageFont.load_default(size=24)
-_LINE = sum(_FONT.getmetrics()) + 4  # pixels from one line of text to the next
-_MARGIN = 12  # pixels around the text
+_FONT = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 24)
+_HEADER = sum(_FONT.getmetrics()) + 16  # pixels of a title and the space around it
 
 
 def animate(
@@ -32,12 +30,12 @@ def animate(
     *,
     max_frame: int = 20,
     title: str = "",
-    fps: float = 2.0,
+    fps: float = 1.0,
     log_dir: str | Path = "logs",
 ) -> Path:
-    """Make a GIF, which repeats for ever, of the pictures in a run's networks/, in order of epoch and step.
+    """Make a GIF, which repeats for ever, of the pictures in a run's networks/, one an epoch.
 
-    The file is written whole or not at all; a missing folder is made. The last frame lasts three times as long.
+    The file is written whole or not at all; a missing folder is made. The last frame lasts at least two seconds.
     UserError for a wrong argument, for no such run, no pictures or a damaged one, or when `output` cannot be written.
 
     Args:
@@ -54,74 +52,58 @@ def animate(
         raise UserError(f"max_frame is {max_frame}; it must be at least 1")
     if not 0 < fps <= 50:  # viewers slow down what is faster
         raise UserError(f"fps is {fps}; it must lie in (0, 50]")
-    folder = find_run(model_name, log_dir, "model_name")
-    pictures = select(find_pictures(folder), max_frame)
-    first, *others = render(pictures, saved_config(folder).space.metric.name, title)
-    duration = 10 * round(100 / fps)  # milliseconds, in the steps that a GIF knows
-    durations = [duration] * len(others) + [LAST_FRAME_HOLDS * duration]
-    held = durations if others else durations[0]  # Pillow takes no list of one
+    pictures = find_pictures(find_run(model_name, log_dir, "model_name"))
+    first, *others = render(select(pictures, max_frame), title)
+    duration = min(10 * round(100 / fps), 655_350)  # milliseconds, in the steps, and up to the most, that a GIF knows
+    last = max(LAST_FRAME_HOLDS, duration)
+    durations = [duration] * len(others) + [last] if others else last  # Pillow takes no list of one
     with atomic_write(output) as file:
-        first.save(file, "GIF", save_all=True, append_images=others, duration=held, loop=0)
+        first.save(file, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
     return output
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The pictures of the run in `folder`, see `pictures_of`; UserError, saying why, when there are none."""
-    networks = folder / "networks"
-    if pictures := [path for path in pictures_of(folder) if _NAME.fullmatch(path.stem)]:
+    """Return the pictures of the run in `folder`, see `pictures_of`; UserError, saying why, when there are none."""
+    if pictures := pictures_of(folder):
         return pictures
-    if any(networks.glob("*.dot")):
-        raise UserError(
-            f"{networks}: its pictures are still .dot files, because Graphviz was missing when the run drew them; "
-            "install Graphviz, then make each a picture: dot -Tpng NAME.dot -o NAME.png"
-        )
-    raise UserError(f"{networks}: no pictures; a run draws one, EPOCH-STEP-SCORE-best.png, whenever it derives")
+    why = "no pictures; a run draws one, EPOCH-STEP-SCORE-best.png, whenever it derives"
+    if any(folder.glob("networks/*.dot")):
+        why = "its pictures are still .dot files, because Graphviz was missing when the run drew them; "
+        why += "install Graphviz, then make each a picture: dot -Tpng NAME.dot -o NAME.png"
+    raise UserError(f"{folder / 'networks'}: {why}")
 
 
 def select(pictures: Sequence[Path], max_frame: int) -> list[Path]:
-    """At most `max_frame` of the pictures, evenly spaced, the first and the last included; of one, the last."""
+    """Return at most `max_frame` of the pictures, evenly spaced, the first and the last included; of one, the last."""
     num = min(len(pictures), max_frame)
-    return [*(pictures[index * (len(pictures) - 1) // (num - 1)] for index in range(num - 1)), pictures[-1]]
+    return [*(pictures[index * (len(pictures) - 1) // (num - 1)] for index in range(num - 1)), *pictures[-1:]]
 
 
-def render(pictures: Sequence[Path], metric: str, title: str = "") -> list[Image.Image]:
-    """The frames: each picture centred under a header with the title, the epoch, the step and the score.
+def render(pictures: Sequence[Path], title: str = "") -> list[Image.Image]:
+    """Return the frames: each picture, which says its epoch and score, centred below the title.
 
     All are scaled by the same factor, so that boxes keep their size from frame to frame; the longest side of a frame
-    is at most `LONGEST_SIDE`. UserError when a picture cannot be read.
+    is at most `LONGEST_SIDE`, a long title apart. UserError when a picture cannot be read.
     """
-    status = [status_line(picture, metric) for picture in pictures]
-    header = _MARGIN + _LINE * (2 if title else 1)
-    drawings = [open_picture(picture) for picture in pictures]
+    drawings, header = [open_picture(picture) for picture in pictures], _HEADER if title else 0
     width, height = (max(drawing.size[side] for drawing in drawings) for side in (0, 1))
     factor = min(1, LONGEST_SIDE / width, (LONGEST_SIDE - header) / height)
-    text_width = round(max(map(_FONT.getlength, [title, *status])))
-    canvas = (max(round(width * factor), text_width + 2 * _MARGIN), header + round(height * factor))
-    # The status starts at the same place in every frame, so that it does not shift when digits change.
-    left = (canvas[0] - max(map(_FONT.getlength, status))) / 2
-
+    canvas = (max(round(width * factor), round(_FONT.getlength(title)) + 24), header + round(height * factor))
     frames = []
-    for drawing, line in zip(progress_bar(drawings, "frames"), status, strict=True):
+    for drawing in progress_bar(drawings, "frames"):
         frame = Image.new("RGB", canvas, "white")
-        draw = ImageDraw.Draw(frame)
-        draw.text((canvas[0] / 2, _MARGIN), title, "black", _FONT, anchor="ma")
-        draw.text((left, header - _LINE), line, "black", _FONT)
+        ImageDraw.Draw(frame).text((canvas[0] / 2, 12), title, "black", _FONT, anchor="ma")
         scaled = drawing.resize([max(1, round(side * factor)) for side in drawing.size], Image.Resampling.LANCZOS)
-        frame.paste(scaled, ((canvas[0] - scaled.width) // 2, header), scaled)
+        frame.paste(scaled, ((canvas[0] - scaled.width) // 2, header))
         frames.append(frame)
     return frames
 
 
-def status_line(picture: Path, metric: str) -> str:
-    """The line above a picture: its epoch, step and score, which its name says."""
-    epoch, step, score, _ = picture.stem.split("-")
-    return f"epoch {int(epoch)}   step {int(step)}   {metric} {format_score(float(score))}"
-
-
-def open_picture(path: Path) -> Image.Image:
-    """The picture in a PNG file with its transparency, which `paste` takes as its mask; UserError for another file."""
+def open_picture(file: Path | BinaryIO) -> Image.Image:
+    """Return the picture in a PNG file, on white where it is transparent; UserError for another file."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return image.convert("RGBA")
+        with Image.open(file, formats=["PNG"]) as image:
+            white = Image.new("RGBA", image.size, "white")
+            return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a PNG ({error}); remove it, or draw it again") from None
+        raise UserError(f"{file}: cannot be read as a PNG ({error}); remove it, or draw it again") from None

@@ -17,46 +17,32 @@ from enas.settings import USE
 
 @dataclass(frozen=True)
 class Record:
-    """A run.
+    """A run."""
 
-    Attributes:
-        name: what the page calls it.
-        folder: where it lies.
-        config: its settings.
-        metric: what its scores measure.
-        results: what its results.json holds.
-        pictures: of its architecture, oldest first.
-        policy: the picture of the controller's probabilities; None unless the run has a controller that learns.
-    """
-
-    name: str
+    name: str  # on the page
     folder: Path
     config: Config
     metric: Metric
-    results: dict[str, Any]
-    pictures: list[Path]
-    policy: Path | None
+    results: dict[str, Any]  # of results.json
+    pictures: list[Path]  # of its architecture, oldest first
+    policy: Path | None  # the picture of the controller's probabilities, where the controller learns
 
-    def curve(self, name: str, part: str = "") -> tuple[list[int], list[Any]]:
-        """Epochs, and the values of one entry of the history, or of one `part` of it, where it has them."""
-        values = [(entry["epoch"], entry.get(name)) for entry in self.results["history"]]
-        if part:
-            values = [(epoch, (value or {}).get(part)) for epoch, value in values]
-        found = [(epoch, value) for epoch, value in values if value is not None]
-        return [epoch for epoch, _ in found], [value for _, value in found]
+    def curve(self, name: str) -> tuple[list[int], list[Any]]:
+        """Return the epochs at which an entry of the history has a value, and the values."""
+        entries = [entry for entry in self.results["history"] if entry.get(name) is not None]
+        return [entry["epoch"] for entry in entries], [entry[name] for entry in entries]
 
 
 def read_runs(load_paths: Sequence[str | Path], log_dir: str | Path) -> list[Record]:
     """Read runs; UserError for one that is missing, damaged, or has no results yet."""
     folders = [find_run(path, log_dir) for path in load_paths]
     names = [folder.resolve().name for folder in folders]
-    distinct = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    distinct = names if len(set(names)) == len(names) else map(str, folders)
     return [_read(folder, name) for folder, name in zip(folders, distinct, strict=True)]
 
 
 def _read(folder: Path, name: str) -> Record:
-    config = saved_config(folder)
-    path = folder / "results.json"
+    config, path = saved_config(folder), folder / "results.json"
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
     results, metric = read_json(path), config.space.metric
@@ -71,16 +57,14 @@ def _read(folder: Path, name: str) -> Record:
 
 
 def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
-    """The settings that differ from the defaults in a run, each with its value in every run."""
-    shown = [
-        {name: value for name, value in record.config.to_dict().items() if without_effect(name, record.config) is None}
-        for record in records
-    ]
+    """Return the settings that differ from the defaults in a run, each with its value in every run."""
+    configs = [record.config for record in records]
+    shown = [{name: value for name, value in one.to_dict().items() if not without_effect(name, one)} for one in configs]
     defaults = Config().to_dict()
     return [
-        (name, [str(config.get(name, "–")) for config in shown])
+        (name, [str(one.get(name, "–")) for one in shown])
         for name in dict.fromkeys(itertools.chain(*shown))
-        if name not in named(USE) and any(config.get(name, defaults[name]) != defaults[name] for config in shown)
+        if name not in named(USE) and any(one.get(name, defaults[name]) != defaults[name] for one in shown)
     ]
 
 
@@ -95,32 +79,25 @@ class Study:
 
 
 def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
-    """The ablations of these runs, as far as they have come."""
-    contents = {path: read_json(path) for path in sorted(results_dir.glob("*/*/results.json"))}
-    return [
-        Study(
-            f"{content['ablation'].replace('_', ' ')} · {path.parent.name}", record.metric.name, content, _plots(path)
-        )
-        for record in records
-        for path, content in contents.items()
-        if _is_ablation_of(record, path, content)
-    ]
+    """Read the ablations of these runs, as far as they have come."""
+    paths = sorted(results_dir.glob("*/*/results.json"))
+    return [study for record in records for path in paths if (study := _ablation_of(record, path))]
 
 
-def _is_ablation_of(record: Record, path: Path, content: Any) -> bool:
-    run = record.folder.resolve()
+def _ablation_of(record: Record, path: Path) -> Study | None:
+    content, run, metric = read_json(path), record.folder.resolve(), record.metric.name
     # What follows the name of the run is "", or _train_scratch, or the name of an architecture's file.
     if not isinstance(content, dict) or not f"{content.get('run')}_".startswith(f"{run.name}_"):
-        return False
-    if f"validation_{record.metric.name}" not in content["rows"][0]:
-        return False
+        return None
     # Runs of two log_dirs can have the same name. Where a run has been moved, the name has to do.
     weights = Path(read_json(path.with_name("params.json")).get("weights", run))
-    return weights == run or not weights.exists()
+    if f"validation_{metric}" not in content["rows"][0] or (weights != run and weights.exists()):
+        return None
+    return Study(f"{content['ablation'].replace('_', ' ')} · {path.parent.name}", metric, content, _plots(path))
 
 
 def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study]:
-    """The evaluations of searches on the datasets of these runs."""
+    """Read the evaluations of searches on the datasets of these runs."""
     datasets, found = {record.config.dataset for record in records}, []
     for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
         content = read_json(path)
@@ -130,6 +107,6 @@ def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study
 
 
 def _plots(results: Path) -> list[Path]:
-    """The plots beside a results.json, the main ones first."""
-    others = ("nodes_test", "ranking")
-    return sorted(results.parent.glob("*.png"), key=lambda path: (path.name.startswith(others), path.name))
+    """Return the plots beside a results.json, the main ones first; the test scores of single nodes are in its table."""
+    plots = [path for path in results.parent.glob("*.png") if path.name != "nodes_test.png"]
+    return sorted(plots, key=lambda path: (path.name.startswith("ranking"), path.name))

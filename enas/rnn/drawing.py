@@ -5,25 +5,21 @@ import graphviz
 from enas.pictures.drawing import LIGHT_EDGE_STYLE, new_graph
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 
-INPUTS = ("x[t]", "h[t-1]")
-MEAN = "avg"
-OUTPUT = "h[t]"
-
 
 def cell_graph(cell: RNNCell, *, title: str | None = None) -> graphviz.Digraph:
-    """The drawing of a recurrent cell as a Graphviz graph, which a notebook shows as it is."""
+    """Draw a recurrent cell as a Graphviz graph, which a notebook shows as it is."""
     graph = new_graph("cell", title)
-    for name in INPUTS:
+    for name in ("x[t]", "h[t-1]"):
         graph.node(name)
     for node, activation in zip(cell.nodes, cell.activations, strict=True):
         graph.node(str(node), label=f"{node}: {activation}", fillcolor=ACTIVATIONS[activation].colour)
-    graph.node(MEAN)
-    graph.node(OUTPUT)
-    for name in INPUTS:
+    graph.node("avg")
+    graph.node("h[t]")
+    for name in ("x[t]", "h[t-1]"):
         graph.edge(name, str(cell.nodes[0]))
     for previous, node in cell.edges:
         graph.edge(str(previous), str(node))
     for node in cell.output_nodes:
-        graph.edge(str(node), MEAN, **LIGHT_EDGE_STYLE)
-    graph.edge(MEAN, OUTPUT)
+        graph.edge(str(node), "avg", **LIGHT_EDGE_STYLE)
+    graph.edge("avg", "h[t]")
     return graph

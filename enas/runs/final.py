@@ -48,10 +48,10 @@ def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """Return the pictures in a run's networks/, oldest first: the last one shows the architecture of the run.
+    """Return the pictures in a run's networks/, one an epoch, oldest first: the last one shows its architecture.
 
-    `EPOCH-STEP-SCORE-best.png` names the moment of each. Of several in one moment, the one of the run's architecture,
-    by the JSON file of the same name, comes last.
+    `EPOCH-STEP-SCORE-best.png` names the moment of each. The newest of an epoch is taken; of two in one moment, the one
+    of the run's architecture, by the JSON file of the same name.
     """
     results = _content(folder / "results.json")
     final = results.get("architecture") if isinstance(results, dict) else None
@@ -60,7 +60,8 @@ def pictures_of(folder: Path) -> list[Path]:
         moment = [int(part) for part in path.stem.split("-")[:2] if part.isdigit()]
         return moment, _content(folder / "architectures" / f"{path.stem}.json") == final, path.name
 
-    return sorted((path for path in folder.glob("networks/*.png") if path.stem.split("-")[0].isdigit()), key=order)
+    pictures = [path for path in (folder / "networks").glob("*-best.png") if path.stem.split("-")[0].isdigit()]
+    return list({path.stem.split("-")[0]: path for path in sorted(pictures, key=order)}.values())
 
 
 def _content(path: Path) -> Any:

@@ -3,6 +3,7 @@
 tensorboardX's own writer has a thread, which a full disk ends in a traceback, and whose queue then holds up the run.
 """
 
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,11 +16,11 @@ import numpy as np
 from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event
 from tqdm import tqdm
 
 from enas.errors import UserError, refusing
-from enas.files import write_json
+from enas.files import atomic_write, write_json
 from enas.search.record import NoLogbook, progress_bar
 
 SECONDS_BETWEEN_FLUSHES = 30
@@ -28,17 +29,19 @@ SECONDS_BETWEEN_FLUSHES = 30
 class Curves:
     """Events of one run, in its folder; every method raises UserError if nothing can be written there.
 
-    Entries from `purge_step` on are void: a resumed run writes them again.
+    `last` is the numbers of updates of ω and of θ that a resumed run begins with. Later points are removed: the run
+    writes them again.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None):
+    def __init__(self, folder: Path, last: tuple[int, int] | None = None):
         self.folder = folder
         self._flushed_at = time.monotonic()
         with self._guarded():
+            if last is not None:
+                for path in folder.glob("events.out.tfevents.*"):
+                    _remove_after(path, last)
             # The name holds the second; two runs of one second must not share a file, and are read in order of names.
             self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
-        if purge_step is not None:
-            self._add(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Add a point to each curve, by name."""
@@ -71,6 +74,23 @@ class Curves:
 
     def _guarded(self) -> AbstractContextManager[None]:
         return refusing(lambda error: f"{self.folder}: its curves cannot be written ({error.strerror}); make room")
+
+
+def _remove_after(path: Path, last: tuple[int, int]) -> None:
+    """Remove later points from a file of events, whose steps are updates of θ under controller/, else of ω."""
+    content, kept, start = path.read_bytes(), [], 0
+    while start + 16 <= len(content):
+        (size,) = struct.unpack_from("<Q", content, start)
+        record = content[start : start + size + 16]  # the event, after its size and a checksum, before another one
+        start += size + 16
+        if size == 0 or start > len(content):  # a killed run leaves half an event, and a power cut zeros
+            break
+        event = Event.FromString(record[12:-4])
+        is_controller = any(value.tag.startswith("controller/") for value in event.summary.value)
+        if event.step <= last[is_controller]:
+            kept.append(record)
+    with atomic_write(path) as file:
+        file.write(b"".join(kept))
 
 
 def check_account() -> None:
@@ -114,7 +134,7 @@ class Logbook(NoLogbook):
     """The written record of a run, in its folder, which exists.
 
     Args:
-        purge_step: see `Curves`.
+        last: see `Curves`.
         curves: whether TensorBoard gets anything; `mirror` gets the same.
         draw: makes a picture of an architecture: (architecture, path, title) to the file written.
     """
@@ -122,7 +142,7 @@ class Logbook(NoLogbook):
     def __init__(
         self,
         folder: Path,
-        purge_step: int | None = None,
+        last: tuple[int, int] | None = None,
         *,
         curves: bool = True,
         mirror: Mirror | None = None,
@@ -130,7 +150,7 @@ class Logbook(NoLogbook):
     ):
         super().__init__()
         self.folder, self._draw = folder, draw
-        self._curves = Curves(folder, purge_step) if curves else None
+        self._curves = Curves(folder, last) if curves else None
         self._pages = [page for page in (self._curves, mirror) if page]
         self._log = (folder / "train.log").open("a", encoding="utf-8")
 
@@ -162,13 +182,15 @@ class Logbook(NoLogbook):
             self._picture("derive/best", picture, step)
             self.output_files["picture"] = picture
 
-    def policy(self, space: Any, decisions: list[Any], step: int) -> None:
+    def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
         """Draw the probability of each choice, epoch by epoch, if there is one; `decisions` as in `Progress`."""
         if all(len(names) == 1 for names in space.choices):
             return
         from enas.pictures.plots import policy_figure, write_figure  # loads matplotlib, which takes a second
 
-        path = write_figure(policy_figure(space.choices, decisions), self.folder / "policy.png")
+        encoded = () if derived is None else space.encode(derived)
+        figure = policy_figure(space.choices, decisions, encoded, warm_up_epochs)
+        path = write_figure(figure, self.folder / "policy.png")
         self._picture("derive/policy", path, step)
         self.output_files["policy"] = path
 

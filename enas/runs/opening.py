@@ -86,8 +86,9 @@ def open_run(
             if folder is None:
                 held.enter_context(only_user(training.folder))
             mirror = Mirror(training.folder, config.to_dict()) if config.wandb and has_curves else None
-            purge_step, draw = training.progress.step + 1 if folder else None, config.space.problem().draw
-            logbook = Logbook(training.folder, purge_step, curves=has_curves, mirror=mirror, draw=draw)
+            progress, draw = training.progress, config.space.problem().draw
+            last = (progress.total_shared_steps, progress.total_controller_updates) if folder else None
+            logbook = Logbook(training.folder, last, curves=has_curves, mirror=mirror, draw=draw)
             training.logbook = held.enter_context(closing(logbook))
         for line in lines:
             training.logbook.info(line)

@@ -42,7 +42,7 @@ class Progress:
 
     @property
     def step(self) -> int:
-        """Updates of ω and of θ so far: the place in the run, in TensorBoard and in the names of checkpoints."""
+        """Updates of ω and of θ so far: the place in the run, in the names of checkpoints."""
         return self.total_shared_steps + self.total_controller_updates
 
     def close_epoch(self, metric: str, train: float | None) -> dict[str, Any]:
@@ -80,8 +80,11 @@ class NoLogbook:
     def derived(self, architecture: Any, name: str, title: str, step: int) -> None:
         """Write a derived architecture and its picture."""
 
-    def policy(self, space: Any, decisions: list[Any], step: int) -> None:
-        """Draw the probability of each choice of `space`, epoch by epoch; `decisions` as in `Progress`."""
+    def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
+        """Draw the probability of each choice of `space`, epoch by epoch; `decisions` as in `Progress`.
+
+        The choices of the architecture `derived` are marked, and so is the warm-up.
+        """
 
     def results(self, results: dict[str, Any]) -> None:
         """Write results.json."""

@@ -124,10 +124,11 @@ class Trainer(Training):
                 "loss": float(loss.detach()),
                 "reward": reward,
                 "entropy": entropy,
-                "advantage": float(advantage.mean()),
                 "baseline": float(cast("torch.Tensor", self.baseline.value).mean()),
             }
-            self.logbook.scalars("controller", values, progress.step)
+            if self.reinforce.baseline != "leave_one_out":  # whose advantages sum to 0
+                values["advantage"] = float(advantage.mean())
+            self.logbook.scalars("controller", values, progress.total_controller_updates)
 
     def _skip_update(self, what: str) -> None:
         self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
@@ -160,15 +161,21 @@ class Trainer(Training):
         """Write down the derived architecture, and return whether it is the best of the run so far."""
         progress = self.progress
         compared = {
-            f"{who}_{name}": value
+            f"{who}_{derived.comparison['compared_by']}_{name}": value
             for who in ("policy", "uniform")
             for name, value in derived.comparison.get(who, {}).items()
         }
-        self.logbook.scalars("eval", compared, progress.step)
+        self.logbook.scalars("eval", compared, progress.total_shared_steps)
         if derived.probabilities:
             earlier = [entry for entry in progress.decisions if entry[0] < progress.epoch]
             progress.decisions = [*earlier, [progress.epoch, derived.probabilities]]
-            self.logbook.policy(self.controller.space, progress.decisions, progress.step)
+            self.logbook.policy(
+                self.controller.space,
+                progress.decisions,
+                derived.architecture,
+                self.config.warm_up_epochs,
+                progress.total_shared_steps,
+            )
         if derived.architecture is None or derived.score is None:
             self.logbook.info(derived.problem)
             return False
@@ -177,7 +184,7 @@ class Trainer(Training):
         name = f"{progress.epoch}-{progress.total_shared_steps}-{short}-best"
         title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, "
         title += f"{self.task.metric.name} {format_score(score)}" + (f"\n{cost}" if cost is not None else "")
-        self.logbook.derived(derived.architecture, name, title, progress.step)
+        self.logbook.derived(derived.architecture, name, title, progress.total_shared_steps)
         return self.take(derived.architecture, score)
 
     def alike(self) -> dict[str, str]:

@@ -133,7 +133,7 @@ class Training(ABC):
         if progress.total_shared_steps % self.config.log_step == 0:
             metric = self.task.epoch_metric(value)
             values = {"loss": loss, self.task.metric.name: metric, "grad_norm": norm, "lr": lr}
-            self.logbook.scalars("shared", values, progress.step)
+            self.logbook.scalars("shared", values, progress.total_shared_steps)
 
     def step_shared(self) -> None:
         """Update ω by its gradient."""
@@ -186,7 +186,7 @@ class Training(ABC):
         progress.measured_with = f"shared weights, epoch {progress.epoch}, step {progress.total_shared_steps}"
         if score is None:
             return False
-        self.logbook.scalars("eval", {f"validation_{metric.name}": score}, progress.step)
+        self.logbook.scalars("eval", {f"validation_{metric.name}": score}, progress.total_shared_steps)
         is_best = metric.is_better(score, progress.best)
         if is_best:
             progress.best = score

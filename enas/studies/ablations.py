@@ -298,7 +298,7 @@ def _plot(folder: Path, study: Study, rows: list[Row]) -> None:
         [*bars],
         {split: [row[key] for row in bars.values()] for split, key in study.keys.items()},
         baseline={split: rows[0][key] for split, key in study.keys.items()},
-        metric=study.config.space.metric.name,
+        metric=study.config.space.metric,
         title=f"{study.name}: {f'all {part}s replaced' if replaced else f'one {node} removed'}",
     )
     write_figure(figure, folder / ("all_nodes.png" if replaced else "nodes.png"))
@@ -319,8 +319,8 @@ def _plot_nodes(path: Path, study: Study, rows: list[Row], split: str) -> None:
         [[by_edit[node, name][key] for name in names] for node in nodes],
         own=[own.get(node) for node in nodes],
         baseline=rows[0][key],
-        metric=f"{split} {metric.name}",
-        higher_is_better=metric.higher_is_better,
+        metric=metric,
+        split=split,
         names=(node_word, part),
         title=f"{study.name}: one {node_word}'s {part} replaced",
     )

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from enas.pictures.plots import SERIES_COLOURS, new_figure, write_figure
+from enas.pictures.plots import METHOD_STYLES, new_figure, write_figure
 from enas.search.cost import Cost
 from enas.search.metric import Metric
 
+PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by split
 _LINE = "{:15} {:10} {:>9} {:>8}  {:36} {}"
 
 
-def write(folder: Path, results: dict[str, Any], truth: list[float], metric: Metric) -> None:
-    """Print the results as a table, and plot them into `folder`; `truth` is the validation score of each row."""
+def write(folder: Path, results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> None:
+    """Print the results as a table, and plot them into `folder`; `truth` has the scores of each row, by split."""
     print(*report(results, metric), sep="\n")
     if results["methods"]:
         write_figure(scores_figure(results, truth, metric), folder / "scores.png")
@@ -72,34 +73,40 @@ def _interval(ends: list[float] | None, style: str) -> str:
     return "" if ends is None else f" [{ends[0]:{style}}, {ends[1]:{style}}]"
 
 
-def scores_figure(results: dict[str, Any], truth: list[float], metric: Metric) -> Figure:
-    """Scores of each method, a dot for each seed, beside all of the table; for an expectation, its quartiles."""
-    methods = results["methods"]
-    figure, axes = new_figure(1.8 + 1.2 * (1 + len(methods)), 4.8)
+def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> Figure:
+    """Scores of each method on each split, a dot for each seed, beside all of the table; an expectation's quartiles."""
+    columns: dict[str, tuple[str, dict[str, Any]]] = {f"all {results['architectures']}": ("0.7", {})}
+    for name, (label, colour) in METHOD_STYLES.items():
+        if name in results["methods"]:
+            columns[label] = (colour, results["methods"][name])
+    figure, panels = new_figure(1.8 + 1.2 * len(columns), 7.2, rows=2)
     rng = np.random.default_rng(0)
-    columns = {f"all {len(truth)}": {"scores": truth}}
-    columns |= {name.replace("_", "\n"): found for name, found in methods.items()}
-    for place, ((name, found), colour) in enumerate(zip(columns.items(), ("0.6", *SERIES_COLOURS), strict=False)):
-        if "drawn" in found:
-            lower, _, upper = found["quartiles"]
-            axes.vlines(place, lower, upper, color=colour, linewidth=6, alpha=0.7)
-        else:
-            offsets = rng.uniform(-0.18, 0.18, len(found["scores"]))
-            axes.scatter(place + offsets, found["scores"], s=14, color=colour, alpha=0.7, linewidths=0, label=name)
-        mean = found.get("mean", np.nanmean(found["scores"]))
-        axes.hlines(mean, place - 0.3, place + 0.3, color="black", linewidth=1.5)
-    axes.set_xticks(range(len(columns)), list(columns))
+    for axes, (split, prefix) in zip(panels, PREFIXES.items(), strict=True):
+        for place, (colour, found) in enumerate(columns.values()):
+            scores = found.get(f"{prefix}scores", truth[split])
+            if "drawn" in found:
+                lower, _, upper = found[f"{prefix}quartiles"]
+                axes.vlines(place, lower, upper, color=colour, linewidth=6)
+            else:
+                offsets = rng.uniform(-0.18, 0.18, len(scores))
+                axes.scatter(place + offsets, scores, s=16, color=colour, linewidths=0)
+            mean = found.get(f"{prefix}mean", np.nanmean(scores))
+            axes.hlines(mean, place - 0.3, place + 0.3, color="black", linewidth=1.5)
+        axes.set_xticks(range(len(columns)), list(columns))
+        axes.set_ylabel(f"{split} {metric.name}")
     better = "higher" if metric.higher_is_better else "lower"
-    axes.set_ylabel(f"validation {metric.name} from scratch ({better} is better)")
-    axes.set_title(f"{results['dataset']}: dots are seeds, lines means, bars quartiles")
+    panels[0].set_title(
+        f"{results['dataset']}, from scratch ({better} is better)\ndots: seeds; lines: means; bars: quartiles of draws"
+    )
     return figure
 
 
-def ranking_figure(results: dict[str, Any], truth: list[float], metric: Metric, name: str) -> Figure:
+def ranking_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric, name: str) -> Figure:
     """Each architecture of the table: its score by the shared weights of a method against that from scratch."""
-    figure, axes = new_figure(5.2, 4.8)
-    axes.scatter(truth, results["shared"][name], s=14, color=SERIES_COLOURS[0], alpha=0.7)
+    figure, (axes,) = new_figure(5.2, 4.8)
+    label, colour = METHOD_STYLES[name]
+    axes.scatter(truth["validation"], results["shared"][name], s=16, color=colour)
     axes.set_xlabel(f"validation {metric.name} from scratch")
-    axes.set_ylabel(f"by the shared weights of {name}")
+    axes.set_ylabel(f"by the shared weights: {label.replace(chr(10), ' ')}")
     axes.set_title(f"{results['dataset']}: τ {_tau(results['tau'][name])}")
     return figure

@@ -27,6 +27,7 @@ from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
 from enas.studies import evaluation_report
+from enas.studies.evaluation_report import PREFIXES
 from enas.studies.settings import CONTROLS, EXPECTED, SEARCHES, EvaluationConfig
 from enas.studies.statistics import best_of, distribution, paired, standard_error, tau
 from enas.studies.truth import Table, architectures_of, budget_of, checked_data, read_made, side_by_side
@@ -35,7 +36,6 @@ RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
 BEST_TENTH = 0.1
 OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # settings of a search that an evaluation sets
-PREFIXES = {"validation": "", "test": "test_"}  # of the names in results.json, by split
 # Finalists are trained with seeds of their own: the seeds of the table judge the architecture that is chosen.
 FINALIST_SEED = 1_000_000
 SAMPLES_PER_FINALIST = 100
@@ -117,7 +117,7 @@ class _Evaluation:
         self.found.train(self.found.pairs(self.truth_seeds), self.work)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
-        evaluation_report.write(self.folder, results, self.truth["validation"].tolist(), self.metric)
+        evaluation_report.write(self.folder, results, self.truth, self.metric)
         return results
 
     def _say_what_is_left(self) -> dict[str, Any]:
