@@ -32,6 +32,7 @@ from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.errors import TrainingDivergedError
 from enas.rnn.cell import ACTIVATIONS
+from enas.runs.commands import execute
 from enas.runs.opening import cost_of, make_problem, make_trainer
 from enas.search import precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
@@ -260,6 +261,18 @@ def only_run(log_dir: Path) -> Path:
     return folder
 
 
+def run_in(folder: Path, **changes) -> Path:
+    """Run what the settings of a tiny run in `folder`, with these changes, ask for; its run folder."""
+    made = settings(folder, **changes)
+    execute(**made)
+    return only_run(Path(made["log_dir"]))
+
+
+def params(folder: Path) -> dict:
+    """A run's settings, as its folder has them."""
+    return json.loads((folder / "params.json").read_text())
+
+
 def results(folder: Path) -> dict:
     """What a run's results.json holds."""
     return json.loads((folder / "results.json").read_text())
@@ -312,7 +325,7 @@ def moved(home: Path, place: Path) -> Path:
     shutil.copytree(home, place, dirs_exist_ok=True)
     for path in place.glob("logs/*/params.json"):
         places = {"data_dir": str(place / "data"), "log_dir": str(place / "logs")}
-        path.write_text(json.dumps(json.loads(path.read_text()) | places))
+        path.write_text(json.dumps(params(path.parent) | places))
     return place
 
 
