@@ -37,10 +37,6 @@ def home(trained, tmp_path_factory) -> Path:
     return tiny.moved(trained.parent.parent, tmp_path_factory.mktemp("home"))
 
 
-def _search(home: Path) -> Path:
-    return tiny.only_run(home / "logs")
-
-
 def _config(home: Path, tmp_path: Path, mode: str = "train", **changes) -> Config:
     return Config(**tiny.settings(home, **{**SHORT, "mode": mode, "log_dir": str(tmp_path / "logs"), **changes}))
 
@@ -54,21 +50,24 @@ def _own_data(home: Path, tmp_path: Path) -> None:
 
 
 def _ablated(ablation: Callable, home: Path, _) -> None:
-    ablation(load_path=str(_search(home)), max_batches=1)
+    ablation(load_path=str(tiny.only_run(home / "logs")), max_batches=1)
 
 
-FINALISTS = {"derive_shortlist": 2, "derive_finalists": 2}
+def _on_the_search(function: Callable, home: Path, _, **changes) -> None:
+    function(tiny.only_run(home / "logs"), **changes)
+
+
 # Everything that a user calls from Python, each with one thread.
 CALLS = {
     "train": lambda home, tmp: run.train(_config(home, tmp)),
     "search": _own_data,
     "single": lambda home, tmp: run.single(_config(home, tmp, "single"), CELL),
-    "train_scratch": lambda home, tmp: run.train_scratch(_search(home), **SHORT, log_dir=str(tmp)),
-    "resume": lambda home, tmp: run.resume(_search(home)),
-    "derive": lambda home, tmp: run.derive(_search(home)),
-    "finalists": lambda home, tmp: run.derive(_search(home), **FINALISTS),
-    "test": lambda home, tmp: run.test(_search(home)),
-    "architecture_of": lambda home, tmp: run.architecture_of(_search(home), derive_num_sample=7),
+    "train_scratch": lambda home, tmp: _on_the_search(run.train_scratch, home, tmp, **SHORT, log_dir=str(tmp)),
+    "resume": partial(_on_the_search, run.resume),
+    "derive": partial(_on_the_search, run.derive),
+    "finalists": partial(_on_the_search, run.derive, derive_shortlist=2, derive_finalists=2),
+    "test": partial(_on_the_search, run.test),
+    "architecture_of": partial(_on_the_search, run.architecture_of, derive_num_sample=7),
     "node_removal": partial(_ablated, ablations.node_removal),
     "activation_replacement": partial(_ablated, ablations.activation_replacement),
     "search_and_rank": lambda home, tmp: search_evaluation.search_and_rank(_config(home, tmp).to_dict(), []),
@@ -116,44 +115,23 @@ def test_one_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch,
         CALLS[call](home, tmp_path)
 
 
-# --- devices ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def seedings(monkeypatch) -> list:
-    """Each seed that the generators of all GPUs were given, whether this machine has any or not."""
-    seen = []
-    for name in ("manual_seed", "manual_seed_all", "seed", "seed_all"):
-        monkeypatch.setattr(torch.cuda, name, lambda *seed, name=name: seen.append((name, *seed)))
-    return seen
-
-
-def test_an_evaluation_seeds_no_generator(tmp_path, seedings):
-    """Neither a GPU's, of which dropout and augmentation draw, nor the CPU's, of which the run draws."""
-    trainer = tiny.trainer(tmp_path)
+def test_evaluations_tables_and_the_pieces_of_a_step_seed_no_gpu(tmp_path, monkeypatch):
+    """Dropout and augmentation draw on the GPU; the run draws on the CPU, whose generator stays too."""
+    trainer, seedings = tiny.trainer(tmp_path), []
     trainer.train_shared()
-    seedings.clear()
-    before = torch.get_rng_state()
+    for name in ("manual_seed", "manual_seed_all", "seed", "seed_all"):
+        monkeypatch.setattr(torch.cuda, name, lambda *seed, name=name: seedings.append((name, *seed)))
+    before, space = torch.get_rng_state(), trainer.controller.space
     trainer.derive()
-    assert seedings == [] and torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_table_seeds_no_generator(tmp_path, seedings):
-    space = tiny.trainer(tmp_path).controller.space
-    seedings.clear()
-    before = torch.get_rng_state()
     found = architectures_of(space, 5)
-    assert seedings == [] and torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(0)  # the rows of the tables that there are
-    first = list(dict.fromkeys(RandomController(space).sample(5).architectures))
-    assert found[: len(first)] == first and len(set(found)) == 5
-
-
-def test_the_pieces_of_a_step_on_a_cpu_seed_no_gpu(seedings):
+    assert torch.equal(torch.get_rng_state(), before)
     for draws in Ranks(0, 2).draws(2, torch.device("cpu")):
         with draws:
             torch.rand(1)
     assert seedings == []
+    torch.manual_seed(0)  # the rows of the tables that there are
+    first = list(dict.fromkeys(RandomController(space).sample(5).architectures))
+    assert found[: len(first)] == first and len(set(found)) == 5
 
 
 # --- threads ----------------------------------------------------------------------------------------------------------

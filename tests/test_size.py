@@ -1,6 +1,5 @@
 """A budget on size: the reward's soft target, and deriving's hard limit."""
 
-import json
 import runpy
 
 import pytest
@@ -92,13 +91,11 @@ def test_deriving_takes_the_best_that_fits(tmp_path):
 @pytest.fixture(scope="module")
 def too_small(tmp_path_factory):
     """A search whose limit no network keeps to."""
-    folder = tmp_path_factory.mktemp("size")
-    assert main(tiny.flags(tiny.settings(folder, **MACRO, max_parameters=10))) == 0
-    return tiny.only_run(folder / "logs")
+    return tiny.run_in(tmp_path_factory.mktemp("size"), **MACRO, max_parameters=10)
 
 
-def test_where_nothing_fits_nothing_is_derived(too_small):
-    results = json.loads((too_small / "results.json").read_text())
+def test_nothing_is_derived_if_nothing_fits(too_small):
+    results = tiny.results(too_small)
     assert results["architecture"] is None and results["validation_accuracy"] is None
     assert [entry["validation_accuracy"] for entry in results["history"]] == [None, None]
     assert results["history"][-1]["place"] is None
@@ -108,23 +105,21 @@ def test_where_nothing_fits_nothing_is_derived(too_small):
     assert "nothing derived" in log
 
 
-def test_and_the_modes_that_need_it_say_so_until_the_limit_is_higher(too_small, capsys):
+def test_modes_that_need_an_architecture_say_that_nothing_fits_until_the_limit_is_higher(too_small, capsys):
     for mode in ("derive", "train_scratch"):
         argv = ["--mode", mode, "--load_path", str(too_small)]
         line = tiny.refusal(argv, too_small / "architectures", capsys)
         assert "max_parameters 10" in line and line.endswith("derived; raise the limit, or derive_num_sample\n")
     assert main(["--mode", "derive", "--load_path", str(too_small), "--max_parameters", "1000000"]) == 0
-    results = json.loads((too_small / "results.json").read_text())
+    results = tiny.results(too_small)
     assert 10 < results["parameters"] <= 1_000_000 and results["multiply_adds"] > 0
 
 
-def test_the_cost_is_in_results_and_log(tmp_path):
-    assert main(tiny.flags(tiny.settings(tmp_path, max_epoch=1))) == 0
-    run = tiny.only_run(tmp_path / "logs")
-    results = json.loads((run / "results.json").read_text())
+def test_the_cost_is_in_results_and_log(trained):
+    results = tiny.results(trained)
     cost, last = Cost(results["parameters"], results["multiply_adds"]), results["history"][-1]
     assert cost.parameters > 0 and (last["parameters"], last["multiply_adds"]) == (cost.parameters, cost.multiply_adds)
-    assert str(cost) in (run / "train.log").read_text()
+    assert str(cost) in (trained / "train.log").read_text()
 
 
 def test_a_run_from_scratch_has_the_parameters_it_says(tmp_path):

@@ -178,11 +178,11 @@ def in_call(owner: object, name: str, when: int | Callable, action: Callable[[],
     """Let the `when`-th call of a method, or each whose arguments `when` holds for, begin with `action`; gives all."""
     method, calls = getattr(owner, name), []
 
-    def acting(*args):
+    def acting(*args, **kwargs):
         calls.append(args)
         if when(*args) if callable(when) else when == len(calls):
             action()
-        return method(*args)
+        return method(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, acting)
