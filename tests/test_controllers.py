@@ -252,10 +252,12 @@ def test_an_architecture_outside_the_space_has_no_log_prob(name, architecture, m
         RandomController(SPACES[name].space).log_prob([architecture])
 
 
-@pytest.mark.parametrize("make", [RNNSpace, MacroSpace, MicroSpace, functools.partial(HardcodedRNNSpace, shape="tree")])
-def test_an_empty_space_is_refused(make):
-    with pytest.raises(ValueError, match=r"num_(layers|blocks) is 0; it must be at least 1"):
-        make(0)
+def test_a_space_that_is_too_small_is_refused():
+    tree = functools.partial(HardcodedRNNSpace, shape="tree")
+    for make, least in ((RNNSpace, 1), (MacroSpace, 1), (MicroSpace, 1), (tree, 1), (FlexibleRNNSpace, 3)):
+        with tiny.refused(f" is {least - 1}; it must be at least {least}"):
+            make(least - 1)
+    assert {cell.num_blocks for cell in RandomController(FlexibleRNNSpace(3)).sample(20).architectures} == {3}
 
 
 # Recurrent cells
@@ -281,13 +283,6 @@ def test_decisions_that_a_smaller_cell_does_not_take_get_no_gradient():
     assert taken == [True, True, False, True, True, True, False, False, False, False]  # a choice of one has none either
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in controller.parameters())
     assert not controller.decoders[0].weight.grad[:2].any()
-
-
-def test_a_flexible_controller_needs_three_nodes():
-    with pytest.raises(ValueError, match=r"num_blocks is 2; it must be at least 3 for train_type flexible"):
-        FlexibleRNNSpace(2, ACTIVATIONS)
-    controller = RNNController(FlexibleRNNSpace(3, ACTIVATIONS), RNNControllerConfig())
-    assert {cell.num_blocks for cell in controller.sample(20).architectures} == {3}
 
 
 def test_shapes_of_hardcoded_cells():

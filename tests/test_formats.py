@@ -92,9 +92,6 @@ def test_the_file_of_a_published_cell_equals_its_string(name):
     path = PUBLISHED_FILES / f"{name}.json"
     assert load_architecture(path) == read_architecture(text, format)
     assert write_architecture(load_architecture(path), format) == text
-
-
-def test_every_file_is_a_published_cell():
     assert {file.stem for file in PUBLISHED_FILES.glob("*.json")} == {*PUBLISHED}
 
 
@@ -216,14 +213,10 @@ SKIP = "('skip_connect', 0)"
 REST = "normal_concat=[2], reduce=[], reduce_concat=[]"
 
 
-@pytest.mark.parametrize(
-    "convert", [lambda format: read_architecture("0", format), lambda format: write_architecture(LONE, format)]
-)
-def test_an_unknown_format_is_named(convert):
-    with tiny.refused(
-        "format is 'nas'; it must be one of json, enas_macro, enas_macro_code, enas_micro, darts_cnn, enas, enas_lm"
-    ):
-        convert("nas")
+@pytest.mark.parametrize(("function", "given"), [(read_architecture, "0"), (write_architecture, LONE)])
+def test_an_unknown_format_is_named(function, given):
+    with tiny.refused("format is 'nas'; it must be one of json, enas_macro, enas_macro_code, enas_micro, darts_cnn"):
+        function(given, "nas")
 
 
 @pytest.mark.parametrize(
@@ -261,14 +254,7 @@ def test_an_unknown_format_is_named(convert):
         ("darts_cnn", "[('skip_connect', 0)]", "a genotype has normal, normal_concat, reduce, reduce_concat; found a"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}], {REST})", "a cell is two pairs of operation and node for each"),
         ("darts_cnn", f"Genotype(normal=[{SKIP}, (['x'], 1)], {REST})", "unknown operation ['x']"),
-        *[
-            (
-                "darts_cnn",
-                f"Genotype(normal=[{', '.join([SKIP] * 4)}], {REST.replace('[2]', concat)})",
-                "it must name all of nodes 2 3, or the loose ends 2 3, and nothing else",
-            )
-            for concat in ("[3]", "[2, 3, 3]", "[2.0, 3]")
-        ],
+        ("darts_cnn", f"Genotype(normal=[{SKIP}, {SKIP}], {REST.replace('[2]', '[2.0]')})", "it must name all"),
     ],
 )
 def test_a_text_that_fits_no_architecture_is_refused(format, text, message):
@@ -308,18 +294,12 @@ def _outcome(capsys, *argv: str) -> tuple[int, str, str]:
     return status, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("words", [["0 0 1 1 2 1 3"], ["0,0,1,1,2,1,3"], ["0", "0", "1", "1", "2", "1", "3"]])
-def test_one_argument_or_several_become_json(words, capsys):
-    assert _outcome(capsys, "--from", "enas", *words) == (0, LOOSE.to_json() + "\n", "")
-
-
-def test_standard_input(monkeypatch, capsys):
+def test_the_converter_reads_one_argument_several_standard_input_or_a_json_file(tmp_path, monkeypatch, capsys):
+    for words in (["0 0 1 1 2 1 3"], ["0,0,1,1,2,1,3"], ["0", "0", "1", "1", "2", "1", "3"]):
+        assert _outcome(capsys, "--from", "enas", *words) == (0, LOOSE.to_json() + "\n", "")
     monkeypatch.setattr("sys.stdin", io.StringIO("0 1\n1 3 1 2\n"))
     expected = (0, write_architecture(ALL, "darts") + "\n", "")
     assert _outcome(capsys, "--from", "enas_lm", "--to", "darts", "-") == expected
-
-
-def test_a_json_file(tmp_path, capsys):
     path = tmp_path / "architecture.json"
     path.write_text(json.dumps(MICRO.to_dict(), indent=2), encoding="utf-8")
     assert _outcome(capsys, "--from", "json", str(path)) == (0, MICRO.to_json() + "\n", "")

@@ -88,13 +88,8 @@ def test_deriving_takes_the_best_that_fits(tmp_path):
     assert derived.comparison["place"] >= free.comparison["place"]
 
 
-@pytest.fixture(scope="module")
-def too_small(tmp_path_factory):
-    """A search whose limit no network keeps to."""
-    return tiny.run_in(tmp_path_factory.mktemp("size"), **MACRO, max_parameters=10)
-
-
-def test_nothing_is_derived_if_nothing_fits(too_small):
+def test_nothing_is_derived_if_nothing_fits_until_the_limit_is_higher(tmp_path, capsys):
+    too_small = tiny.run_in(tmp_path, **MACRO, max_parameters=10)
     results = tiny.results(too_small)
     assert results["architecture"] is None and results["validation_accuracy"] is None
     assert [entry["validation_accuracy"] for entry in results["history"]] == [None, None]
@@ -103,9 +98,6 @@ def test_nothing_is_derived_if_nothing_fits(too_small):
     log = (too_small / "train.log").read_text()
     assert "samples keeps to max_parameters 10, the one of fewest parameters has" in log
     assert "nothing derived" in log
-
-
-def test_modes_that_need_an_architecture_say_that_nothing_fits_until_the_limit_is_higher(too_small, capsys):
     for mode in ("derive", "train_scratch"):
         argv = ["--mode", mode, "--load_path", str(too_small)]
         line = tiny.refusal(argv, too_small / "architectures", capsys)

@@ -50,9 +50,9 @@ def make_dataset(*, is_rotation: bool = False, sizes: tuple[int, int, int] = (20
     return ImageDataset("tiny", classes, *splits, *channel_statistics(splits[0]), is_rotation, ())
 
 
-def make_task(dataset: ImageDataset | None = None, *, seed: int = 0, **settings) -> VisionTask:
+def make_task(dataset: ImageDataset | None = None, **settings) -> VisionTask:
     dataset = dataset or make_dataset()
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = TinyModel(len(dataset.classes))
     return VisionTask(dataset, model, VisionTaskConfig(**{"batch_size": BATCH, **PLAIN, **settings}), seed=5)
 
@@ -230,21 +230,6 @@ def test_training_images_without_labels_are_turned_at_random():
     assert all(60 < labels.count(turn) < 140 for turn in range(4))
     logits = task.model(task.model.seen[0], NETWORKS[0])
     torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, torch.tensor(labels)))
-
-
-def test_restored_task_goes_on_as_the_saved_one():
-    augmented = {"cnn_crop_padding": 1, "cnn_flip": True, "cnn_cutout": 1}
-    task, restored = make_task(**augmented), make_task(seed=3, **augmented)
-    for _ in range(4):
-        task.shared_loss(NETWORKS[:1])
-        task.rewards(NETWORKS)
-    restored.load_state_dict(task.state_dict())
-    outcomes = []
-    for each in (task, restored):
-        torch.manual_seed(9)
-        outcomes.append([(each.shared_loss(NETWORKS)[0], each.rewards(NETWORKS)) for _ in range(3)])
-    for (loss, rewards), (same_loss, same_rewards) in zip(*outcomes, strict=True):
-        assert torch.equal(loss, same_loss) and torch.equal(rewards, same_rewards)
 
 
 @pytest.mark.parametrize(
