@@ -225,12 +225,9 @@ def test_a_variation_gives_way_to_the_train_type():
             for text in (
                 "import os",
                 "num_blocks = __import__('os').getpid()",
-                "num_blocks: int = 5",
                 "num_blocks = batch_size = 5",
                 "num_blocks += 1",
-                "if True:\n    num_blocks = 5",
                 "num_blocks = {[]: 1}",
-                "print('x')",
             )
         ),
     ],

@@ -102,12 +102,20 @@ def test_a_run_stopped_within_an_epoch_goes_on_with_another_number_of_processes(
     assert tiny.difference(state_of(settings["same"]), state_of(settings["whole"])) is None
 
 
-@pytest.fixture(scope="module")
-def at_odds(tmp_path_factory) -> dict[str, list[str]]:
-    """The error lines of runs whose two processes differ, and the folder of each."""
-    folder = tmp_path_factory.mktemp("odds")
-    kinds = ("missing", "nowhere", "other", "changed", "spoiled", "failed")
-    settings = {kind: tiny.settings(folder / "text", log_dir=str(folder / kind)) for kind in kinds}
+AT_ODDS = {
+    "missing": "rank 1 of 2: {}/missing data/tiny/valid.txt: ",
+    "nowhere": "{}/nowhere data/tiny: no such dataset; ",  # which all lack is said as by one
+    "other": "rank 1 of 2 and rank 0 differ in dataset tiny (vocabulary, train, valid, test); ",
+    "changed": "rank 1 of 2: {}/changed/tiny_… is not the data that this run was begun with: its vocabulary (",
+    "spoiled": "rank 1 of 2 and rank 0 differ in the run after epoch 1 (controller); ",
+    "failed": "rank 0 of 2: rank 1 ended: a file is gone; --load_path goes on ",
+}
+
+
+def test_processes_at_odds_end_in_one_line(tmp_path):
+    """Nothing is derived from controllers that have come apart, however little they differ, and nothing is saved."""
+    folder = tmp_path
+    settings = {kind: tiny.settings(folder / "text", log_dir=str(folder / kind)) for kind in AT_ODDS}
     run.train(run.Config(**settings["changed"] | {"max_epoch": 1}))
     other, missing = folder / "other data", folder / "missing data"
     tiny.write_corpus(other / "tiny", seed=1)
@@ -122,33 +130,12 @@ def at_odds(tmp_path_factory) -> dict[str, list[str]]:
     status, out, err = tiny.finish(torchrun(str(WORKER), *map(json.dumps, settings.values())))
     assert status == 0 and (out.count("status 2"), out.count("status 3")) == (11, 1), (out, err)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == len(kinds), err  # one for each run
-    return {"folder": folder, **dict(zip(kinds, lines, strict=True))}
-
-
-@pytest.mark.parametrize(
-    ("kind", "line"),
-    [
-        ("missing", "rank 1 of 2: {}/missing data/tiny/valid.txt: "),
-        ("nowhere", "{}/nowhere data/tiny: no such dataset; "),  # which all lack is said as by one
-        ("other", "rank 1 of 2 and rank 0 differ in dataset tiny (vocabulary, train, valid, test); "),
-        ("changed", "rank 1 of 2: {}/changed/tiny_… is not the data that this run was begun with: its vocabulary ("),
-        ("spoiled", "rank 1 of 2 and rank 0 differ in the run after epoch 1 (controller); "),
-        ("failed", "rank 0 of 2: rank 1 ended: a file is gone; --load_path goes on "),
-    ],
-)
-def test_processes_at_odds_end_in_one_line(at_odds, kind, line):
-    start, _, more = f"error: {line.format(at_odds['folder'])}".partition("…")
-    assert at_odds[kind].startswith(start) and more in at_odds[kind]
-    if kind in ("missing", "other"):
-        assert not (at_odds["folder"] / kind).exists()
-
-
-def test_nothing_is_made_of_controllers_that_have_come_apart(at_odds):
-    """However little they differ; nothing is derived from them, and nothing saved."""
-    folder = tiny.only_run(at_odds["folder"] / "spoiled")
-    assert tiny.newest_state(folder)["progress"]["epoch"] == 0
-    assert not (folder / "architectures").exists()
+    for says, line in zip(AT_ODDS.values(), lines, strict=True):
+        start, _, more = f"error: {says.format(folder)}".partition("…")
+        assert line.startswith(start) and more in line
+    assert not (folder / "missing").exists() and not (folder / "other").exists()
+    spoiled = tiny.only_run(folder / "spoiled")
+    assert tiny.newest_state(spoiled)["progress"]["epoch"] == 0 and not (spoiled / "architectures").exists()
 
 
 @given(num_ranks=st.integers(1, 9), num_items=st.integers(0, 30))

@@ -124,10 +124,11 @@ def test_a_search_leaves_architectures_of_its_space(home, kind):
 
 
 @EACH_KIND
-def test_a_search_resumes_to_the_same_end(home, tmp_path, kind):
+def test_a_search_resumes_to_the_same_end_and_reads_no_test_split(home, tmp_path, watched, kind):
     made = tiny.run_in(part(home, kind), **KINDS[kind], log_dir=str(tmp_path / "logs"), max_epoch=1)
     execute(load_path=str(made), max_epoch=2)
     assert tiny.difference(tiny.newest_state(made), tiny.newest_state(run_of(home, kind))) is None
+    assert set(watched) == {"valid"}
 
 
 def test_the_newest_of_two_shapes_is_the_one_asked_for(copy, capsys):
@@ -175,19 +176,6 @@ def test_test_alone_reads_the_test_split_with_shared_weights(copy, watched, caps
         assert f"tested, {said.format(**results)}" in capsys.readouterr().out
 
 
-def test_only_test_and_train_scratch_read_the_test_split(home, tmp_path):
-    """Spoil it: what a search and a single run report must not change; for deriving, see the finalists."""
-    other = shutil.copytree(home / "rnn" / "data", tmp_path / "other" / "rnn" / "data").parent.parent
-    (other / "rnn" / "data" / "tiny" / "test.txt").write_text("a b c d e f g\n" * 30)
-    for mode, changes in {"train": {}, "single": {"dag_path": "lstm"}}.items():
-        ends = [
-            execute(**settings(folder, "orig", log_dir=str(tmp_path / name), mode=mode, max_epoch=1, **changes))
-            for name, folder in {"a": home, "b": other}.items()
-        ]
-        assert ends[0]["history"][0]["validation_perplexity"] == ends[1]["history"][0]["validation_perplexity"]
-        assert ends[0]["test_perplexity"] is ends[1]["test_perplexity"] is None
-
-
 # --- finalists --------------------------------------------------------------------------------------------------------
 
 
@@ -232,7 +220,7 @@ def given(folder, kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["orig", "lstm", "macro", "micro"])
-def test_single_trains_a_given_architecture(home, tmp_path, kind):
+def test_single_trains_a_given_architecture_and_reads_no_test_split(home, tmp_path, watched, kind):
     is_lstm, kind = kind == "lstm", "orig" if kind == "lstm" else kind
     changes = {} if kind in TYPES else {"shared_activation_reg": 0.1, "shared_norm_stabilizer": 0.1}
     changes |= {"mode": "single", "dag_path": "lstm" if is_lstm else given(tmp_path, kind)}
@@ -241,7 +229,7 @@ def test_single_trains_a_given_architecture(home, tmp_path, kind):
     architecture = nearest_lstm(Config(**settings(home, kind))) if is_lstm else GIVEN[kind]
     assert load_architecture(path / "architecture.json") == architecture
     assert results["architecture"] == architecture.to_dict()
-    assert results[measure(kind, "test")] is None and tiny.results(path) == results
+    assert results[measure(kind, "test")] is None and tiny.results(path) == results and "test" not in watched
     tested = execute(mode="test", load_path=str(path))
     assert tested[measure(kind)] == results[measure(kind)] == best(kind, results)
     assert tested[measure(kind, "test")] >= 0

@@ -45,15 +45,13 @@ def _is_same(module: torch.nn.Module, weights: dict) -> bool:
 
 def test_each_phase_trains_its_own_parameters(tmp_path):
     trainer = tiny.trainer(tmp_path)
-    omega, theta = _weights(trainer.task.model), _weights(trainer.controller)
-    trainer.train_shared()
-    assert _is_same(trainer.controller, theta)
-    assert not _is_same(trainer.task.model, omega)
-
-    omega = _weights(trainer.task.model)
-    trainer.train_controller()
-    assert _is_same(trainer.task.model, omega)
-    assert not _is_same(trainer.controller, theta)
+    for phase, own, other in (
+        (trainer.train_shared, trainer.task.model, trainer.controller),
+        (trainer.train_controller, trainer.controller, trainer.task.model),
+    ):
+        before = _weights(own), _weights(other)
+        phase()
+        assert (_is_same(own, before[0]), _is_same(other, before[1])) == (False, True)
 
 
 def test_at_first_the_shared_parameters_train_on_uniform_cells_and_the_controller_waits(tmp_path):
@@ -108,8 +106,8 @@ def test_a_longer_run_never_warms_up_again_once_the_controller_has_trained(tmp_p
     assert [entry["reward"] is None for entry in longer.progress.history] == [True] * 2 + [False] * trained
 
 
-def test_a_share_that_rounds_to_no_epoch_is_said(tmp_path, capsys):
-    execute(**tiny.settings(tmp_path, max_epoch=1, controller_start=0.25))
+def test_a_run_says_that_a_share_rounds_to_no_epoch(tmp_path, capsys):
+    tiny.run_in(tmp_path, max_epoch=1, controller_start=0.25)
     line = "controller_start 0.25 of max_epoch 1 rounds to none: the controller trains from the first epoch"
     assert line in capsys.readouterr().out.splitlines()
 
@@ -374,8 +372,7 @@ def test_several_in_a_row_roll_back_with_half_the_learning_rate(tmp_path):
     trainer = tiny.trainer(tmp_path, shared_max_step=12)
     trainer.save()
     saved = _weights(trainer.task.model)
-    spoiled = set(range(3, 3 + SKIPS_BEFORE_ROLLBACK))
-    calls = _spoil(trainer, spoiled)
+    calls = _spoil(trainer, set(range(3, 3 + SKIPS_BEFORE_ROLLBACK)))
     restored, load = [], trainer.load_state_dict
     trainer.load_state_dict = lambda state: (load(state), restored.append(_weights(trainer.task.model)))
     time.sleep(0.3)
@@ -473,13 +470,13 @@ def test_a_controller_that_diverges_ends_the_run_in_a_line_that_names_the_settin
     assert "controller_lr" in err and len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("what", ["update_controller", "train_shared", "derive"])
-def test_a_controller_that_is_no_number_any_more_ends_the_run_likewise(tmp_path, what):
+def test_no_phase_goes_on_with_a_controller_that_is_not_finite(tmp_path):
     trainer = tiny.trainer(tmp_path)
     with torch.no_grad():
-        next(trainer.controller.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingDivergedError, match="the controller's parameters are not finite; lower controller_lr"):
-        getattr(trainer, what)(*([2] if what == "update_controller" else []))
+        next(trainer.controller.parameters()).fill_(math.nan)
+    for phase in (trainer.train_controller, trainer.train_shared, trainer.derive):
+        with tiny.refused("the controller's parameters are not finite; lower controller_lr", TrainingDivergedError):
+            phase()
 
 
 @pytest.mark.parametrize("mode", ["reward", "regularizer"])
