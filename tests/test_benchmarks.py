@@ -53,7 +53,6 @@ def test_the_plain_implementation_computes_the_same():
     [
         (rnn.BENCHMARK, TEXT, ""),
         (cnn.BENCHMARK, IMAGES, ""),
-        (cnn.BENCHMARK, {**IMAGES, "cnn_space": "micro"}, ""),
         (controller.BENCHMARK, {**TEXT, "controller_num_aggregate": 2}, "samples"),
     ],
 )

@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,13 +38,8 @@ def images(height: int = 7, width: int = 6, channels: int = CHANNELS, batch: int
 
 
 def built(make, *arguments) -> nn.Module:
-    """A float64 module whose scales and shifts differ from 1 and 0, which would hide a mistake."""
     torch.manual_seed(0)
-    module = make(*arguments).double()
-    for parameter in module.parameters():
-        if parameter.dim() == 1:
-            nn.init.uniform_(parameter, 0.5, 1.5)
-    return module
+    return tiny.randomised(make(*arguments))
 
 
 def windows(x: torch.Tensor, kernel: int, outside: float) -> torch.Tensor:

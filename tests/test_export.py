@@ -42,6 +42,8 @@ from enas.search.architecture import load_architecture
 export_main = partial(run_command, "export")
 
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 0, 2))
+LAYERS = ("conv3x3", "sep5x5", "max3x3", "avg3x3", "sep3x3", "conv5x5")
+FITTING = {**tiny.NETWORKS, "macro": MacroNetwork(LAYERS, ((), (0,), (), (1, 2), (), (0, 4)))}  # `shared`
 SIZES = {"shared_embed": 5, "shared_hid": 4, "tie_weights": False, "shared_norm_bound": 1.5, **tiny.CALM}
 
 
@@ -273,7 +275,7 @@ def test_weights_keep_their_names():
 
 def _modules(kind: str, depth: int) -> str:
     """Names of the modules with weights, so many levels deep."""
-    network = exported_network(tiny_network(kind), shared(kind), Config(network_type="cnn", cnn_space=kind))
+    network = exported_network(FITTING[kind], shared(kind), Config(network_type="cnn", cnn_space=kind))
     names = (name.split(".")[:-1][:depth] for name in network.state_dict())
     return " ".join(dict.fromkeys(map(".".join, names)))
 
@@ -283,15 +285,6 @@ def test_an_operation_of_ones_own_is_refused(monkeypatch):
     network = MacroNetwork(("mine", *["conv3x3"] * 5), ((),) * 6)
     with pytest.raises(UserError, match="operation mine is not one of avg3x3, max3x3, conv3x3"):
         convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
-
-
-def tiny_network(kind: str):
-    """A network that fits `shared`."""
-    if kind == "micro":
-        return tiny.NETWORKS["micro"]
-    return MacroNetwork(
-        ("conv3x3", "sep5x5", "max3x3", "avg3x3", "sep3x3", "conv5x5"), ((), (0,), (), (1, 2), (), (0, 4))
-    )
 
 
 @pytest.fixture
@@ -327,7 +320,7 @@ def test_an_onnx_file_steps_like_the_cell(runs, tmp_path, onnxruntime, capsys):
 def test_an_onnx_file_classifies_like_the_network(tmp_path, onnxruntime, kind):
     """Images of another number and of an odd size, too."""
     torch.manual_seed(0)
-    model = alone(kind, tiny_network(kind)).eval()
+    model = alone(kind, FITTING[kind]).eval()
     run_config = Config(network_type="cnn", cnn_space=kind, mode="single")
     write_onnx(convolutional.exported(model.network, model.state_dict(), run_config), tmp_path / "model.onnx")
     for shape in ((2, 3, 32, 32), (5, 3, 17, 9)):

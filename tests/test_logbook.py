@@ -95,16 +95,6 @@ def test_a_line_goes_to_the_terminal_and_to_the_log_of_its_run(tmp_path, capsys)
         assert [line.split(" ", 2)[2] for line in lines] == [f"first {name}", f"ω and θ {name}"]
 
 
-def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
-    for loss, steps in ((1.0, range(1, 6)), (2.0, range(4, 5))):
-        logbook = Logbook(tmp_path, purge_step=steps[0] if loss == 2.0 else None)
-        for step in steps:
-            logbook.scalars("shared", {"loss": loss, "lr": 0.5}, step)
-        logbook.close()
-    assert tiny.curve(tmp_path, "shared/loss") == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
-    assert tiny.curve(tmp_path, "shared/lr") == [(step, 0.5) for step in (1, 2, 3, 4)]
-
-
 def test_bars_and_the_logbook_that_writes_nothing_are_quiet(capsys):
     NoLogbook().info("x")
     assert list(NoLogbook().progress(range(3), "shared")) == list(progress_bar(range(3), "shared")) == [0, 1, 2]

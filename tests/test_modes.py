@@ -40,7 +40,7 @@ GIVEN = {**tiny.NETWORKS, "orig": RNNCell(("tanh", "ReLU", "identity"), (0, 0))}
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with one finished search of each kind, those on text and those on images apart."""
+    """A folder for each kind, with its data and a finished search."""
     folder = tmp_path_factory.mktemp("home")
     for kind in KINDS:
         execute(**settings(folder, kind))
@@ -65,31 +65,21 @@ def watched() -> Iterator[list]:
         yield splits
 
 
-def part(home, kind: str):
-    """Where the searches of a kind and their data are."""
-    return home / KINDS[kind]["network_type"]
-
-
 def settings(home, kind: str, **changes) -> dict:
     """Settings of a tiny run of a kind."""
-    return tiny.settings(part(home, kind), **{**KINDS[kind], **changes})
+    return tiny.settings(home / kind, **{**KINDS[kind], **changes})
 
 
 def where(home, kind: str, **changes) -> dict:
     """Settings that name the newest run of a kind, and where it lies."""
-    places = {"data_dir": str(part(home, kind) / "data"), "log_dir": str(part(home, kind) / "logs")}
+    places = {"data_dir": str(home / kind / "data"), "log_dir": str(home / kind / "logs")}
     return {"dataset": "tiny", "num_gpu": 0, **KINDS[kind], **places, **changes}
 
 
 def run_of(home, kind: str, mode: str = "train"):
     """The one run of a kind."""
-    (path,) = (path for path in (part(home, kind) / "logs").iterdir() if has(path, KINDS[kind] | {"mode": mode}))
+    (path,) = (path for path in (home / kind / "logs").iterdir() if tiny.params(path)["mode"] == mode)
     return path
-
-
-def has(path, wanted: dict) -> bool:
-    """Whether these are among the settings of a run."""
-    return wanted.items() <= tiny.params(path).items()
 
 
 def measure(kind: str, split: str = "validation") -> str:
@@ -125,28 +115,14 @@ def test_a_search_leaves_architectures_of_its_space(home, kind):
 
 @EACH_KIND
 def test_a_search_resumes_to_the_same_end_and_reads_no_test_split(home, tmp_path, watched, kind):
-    made = tiny.run_in(part(home, kind), **KINDS[kind], log_dir=str(tmp_path / "logs"), max_epoch=1)
+    made = tiny.run_in(home / kind, **KINDS[kind], log_dir=str(tmp_path / "logs"), max_epoch=1)
     execute(load_path=str(made), max_epoch=2)
     assert tiny.difference(tiny.newest_state(made), tiny.newest_state(run_of(home, kind))) is None
     assert set(watched) == {"valid"}
 
 
-def test_the_newest_of_two_shapes_is_the_one_asked_for(copy, capsys):
-    for kind in ("chain", "tree"):
-        execute(**where(copy, kind, mode="derive"))
-        assert capsys.readouterr().out.startswith(f"taking the newest run, {run_of(copy, kind)}\n")
-
-
-def test_a_cell_of_each_size_is_scored_as_if_alone(home):
-    trainer = tiny.trainer(home / "rnn", train_type="flexible", num_blocks=6)
-    cells = trainer.controller.sample(12).architectures
-    assert len({cell.num_blocks for cell in cells}) > 1
-    together = trainer.task.rank(cells, 2)
-    assert together == pytest.approx([trainer.task.rank([cell], 2)[0] for cell in cells], rel=1e-5)
-
-
 def test_images_without_classes_are_searched_on_by_their_rotation(tmp_path, capsys):
-    tiny.write_images(tmp_path / "cnn" / "data" / "tiny", has_classes=False)
+    tiny.write_images(tmp_path / "macro" / "data" / "tiny", has_classes=False)
     results = execute(**settings(tmp_path, "macro", max_epoch=1))
     assert "has no class folders; the search trains on telling rotations by 0°, 90°, 180°" in capsys.readouterr().out
     assert 48 * results["validation_accuracy"] == pytest.approx(round(48 * results["validation_accuracy"]))
@@ -284,7 +260,7 @@ def test_train_scratch_takes_the_newest_search_and_new_settings(copy, capsys):
     made = [path for path in search.parent.iterdir() if tiny.results(path)["mode"] == "train_scratch"]
     assert len(made) == 2
     expected = {**changes, "load_path": str(search), "shared_hid": tiny.SETTINGS["shared_hid"]}
-    assert all(has(path, expected) for path in made)
+    assert all(expected.items() <= tiny.params(path).items() for path in made)
 
 
 # --- no validation images ---------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_a_run_goes_on_after_a_derivation(tmp_path, folder):
 # --- which run --------------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_run_of_dataset_and_train_type(tmp_path, capsys):
+def test_the_newest_run_of_dataset_train_type_and_shape_is_taken(tmp_path, capsys):
     for name in ("a_orig_2026-01-02_00-00-00", "a_orig_2026-01-01_23-59-59", "a_orig_2025-12-31_00-00-00"):
         newest = _made(tmp_path, name)
         newest.touch()  # the last one touched is not the newest by name
@@ -103,6 +103,12 @@ def test_the_newest_run_of_dataset_and_train_type(tmp_path, capsys):
     (tmp_path / "a_orig_2026-06-01_00-00-00").mkdir()  # stopped before it had params.json
     assert run_folder.newest_run({"dataset": "a", "log_dir": str(tmp_path)}).name == "a_orig_2026-01-02_00-00-00"
     assert capsys.readouterr().out == f"taking the newest run, {tmp_path / 'a_orig_2026-01-02_00-00-00'}\n"
+    for shape, day in (("chain", "01"), ("tree", "02")):
+        kind = {"dataset": "a", "train_type": "hardcoded", "architecture": shape}
+        made = _made(tmp_path, f"a_hardcoded_2026-01-{day}_00-00-00", **kind)
+        kind["log_dir"] = str(tmp_path)
+        assert run_folder.newest_run(kind) == made
+    assert run_folder.newest_run(kind | {"architecture": "chain"}).name == "a_hardcoded_2026-01-01_00-00-00"
 
 
 def test_load_path_is_a_path_or_a_name(folder):

@@ -47,22 +47,14 @@ def networks(draw) -> MacroNetwork | MicroNetwork:
 unshrunk = settings(phases=(Phase.generate,))
 
 
-def randomised(model: nn.Module) -> nn.Module:
-    """A float64 model with no scale or shift at 1 or 0, which would hide a mistake."""
-    model.double()
-    for parameter in model.parameters():
-        if parameter.dim() == 1:
-            nn.init.uniform_(parameter, 0.5, 1.5)
-    return model
-
-
 def new_shared(network: MacroNetwork | MicroNetwork) -> nn.Module:
     """A shared model of the network's space."""
     torch.manual_seed(0)
     if isinstance(network, MacroNetwork):
-        return randomised(SharedMacroCNN(CLASSES, MacroConfig(cnn_num_layers=LAYERS, cnn_hid=CHANNELS, cnn_dropout=0)))
+        config = MacroConfig(cnn_num_layers=LAYERS, cnn_hid=CHANNELS, cnn_dropout=0)
+        return tiny.randomised(SharedMacroCNN(CLASSES, config))
     config = MicroConfig(cnn_num_layers=3, cnn_hid=CHANNELS, cnn_num_blocks=BLOCKS, cnn_dropout=0)
-    return randomised(SharedMicroCNN(CLASSES, config))
+    return tiny.randomised(SharedMicroCNN(CLASSES, config))
 
 
 # Building one takes longer than running it; a test that changes weights makes a new one.
@@ -89,9 +81,9 @@ class EvenConfig(ScratchCNNConfig):
 def scratch_model(network: MacroNetwork | MicroNetwork, **settings) -> nn.Module:
     torch.manual_seed(2)
     if isinstance(network, MacroNetwork):
-        return randomised(MacroCNN(network, CLASSES, EvenConfig(**{**SMALL, **settings})))
+        return tiny.randomised(MacroCNN(network, CLASSES, EvenConfig(**{**SMALL, **settings})))
     config = MicroCNNConfig(**{**SMALL, "scratch_cnn_num_layers": 3, "scratch_cnn_drop_path": 0.0, **settings})
-    return randomised(MicroCNN(network, CLASSES, config))
+    return tiny.randomised(MicroCNN(network, CLASSES, config))
 
 
 def images(height: int = 8, width: int = 7, batch: int = BATCH) -> torch.Tensor:
@@ -220,11 +212,6 @@ def own_names(model: nn.Module) -> set[str]:
     return {name for name, _ in model.named_parameters() if not name.startswith("auxiliary_head")}
 
 
-def used_names(network: MacroNetwork | MicroNetwork) -> set[str]:
-    """The parameters that the network's choices name, if each of its cells is read."""
-    return own_names(scratch_model(network))
-
-
 @unshrunk
 @given(networks())
 def test_only_what_a_network_uses_gets_a_gradient(network):
@@ -247,7 +234,7 @@ def test_only_what_a_network_uses_is_computed(network):
         for name, module in layers.items():
             hooks.enter_context(module.register_forward_hook(lambda *_, name=name: ran.add(f"{name}.weight")))
         model(images(), network)
-    assert ran == used_names(network) & {f"{name}.weight" for name in layers}
+    assert ran == own_names(scratch_model(network)) & {f"{name}.weight" for name in layers}
 
 
 @pytest.mark.parametrize(("network", "other"), [(CHAIN, DENSE), (PAIR, MicroNetwork(PAIR.reduction, PAIR.normal))])
@@ -260,7 +247,7 @@ def test_unused_weights_stay_as_they_are_under_decay_and_momentum(network, other
         loss_of(model(images(), chosen)).backward()
         optimizer.step()
         changed = {name for name, weight in model.state_dict().items() if not weight.equal(before[name])}
-        assert changed == used_names(chosen)
+        assert changed == own_names(scratch_model(chosen))
 
 
 # Many networks on the same images

@@ -80,7 +80,6 @@ IMAGE_SETTINGS = {
     "derive_num_sample": 4,
 }
 CLASSES = ("red", "green", "blue")
-SUMMARY = ("mean", "std", "median", "lower_quartile", "upper_quartile", "best")  # of the policy, and of uniform samples
 _CELL = MicroCell(((0, 1), (1, 2)), (("sep3x3", "identity"), ("max3x3", "sep5x5")))
 # A network of each space, of the size that IMAGE_SETTINGS give.
 NETWORKS = {
@@ -236,6 +235,15 @@ def trainer(folder: Path, architecture=None, /, **changes):
 def scratch_trainer(folder: Path, architecture, /, **changes):
     """The same for one architecture from scratch."""
     return trainer(folder, architecture, mode="single", **changes)
+
+
+def randomised(model):
+    """A float64 model with no scale, shift or bias at 1 or 0, which would hide a mistake."""
+    model.double()
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    return model
 
 
 def with_large_embeddings(model):
