@@ -102,18 +102,11 @@ def test_rotation_is_that_of_each_image_by_itself(size, batch, data):
     assert torch.equal(rotate(images, torch.tensor(turns)), expected)
 
 
-def test_random_rotations_are_uniform_and_carry_their_labels():
-    torch.manual_seed(0)
-    images = torch.rand(MANY, 3, 3, 3)
-    rotated, labels = rotate_randomly(images)
-    assert torch.equal(rotate(rotated, (4 - labels) % 4), images)
-    assert all(420 < count < 580 for count in labels.bincount(minlength=4).tolist())
-
-
-def test_labels_stay_true_when_flips_come_first():
+def test_random_rotations_are_uniform_and_carry_their_labels_when_flips_come_first():
     """Turned back by its label, every image is upright: as it was, or mirrored left to right."""
     torch.manual_seed(0)
-    images = numbered(200, 5, 5)
+    images = numbered(MANY, 5, 5)
     rotated, labels = rotate_randomly(augment(images, MEAN, STD, AugmentConfig(cnn_crop_padding=0)))
     upright = raw(rotate(rotated, (4 - labels) % 4))
-    assert ((upright == images) | (upright == images.flip(3))).all(dim=(1, 2, 3)).sum() == 200
+    assert ((upright == images) | (upright == images.flip(3))).all()
+    assert all(420 < count < 580 for count in labels.bincount(minlength=4).tolist())

@@ -62,22 +62,11 @@ def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_p
 # --- the recipe of enas_lm --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def as_enas_lm(tmp_path):
-    """A small model of `CELL`, of the settings of `ptb_final` but for the size."""
+def test_ptb_final_reads_embeddings_as_they_are_bounds_no_state_and_starts_without_a_bias_of_the_decoder(tmp_path):
     sizes = {"dataset": "tiny", "shared_embed": 8, "shared_hid": 8}
-    return tiny.scratch_trainer(tmp_path, CELL, **{**read_variation("ptb_final"), **sizes}).task.model.eval()
-
-
-def test_enas_lm_reads_embeddings_as_they_are_and_starts_without_a_bias_of_the_decoder(as_enas_lm):
-    words, calls = torch.tensor([[0, 3], [2, 1]]), tiny.spy(as_enas_lm, "run_cells")
-    as_enas_lm(words, [CELL], as_enas_lm.initial_state(1, 2))
-    assert torch.equal(calls[0][0][0], as_enas_lm.embedding[words])
-    assert not as_enas_lm.decoder_bias.any()
-
-
-def test_enas_lm_bounds_no_state(as_enas_lm):
-    model, words = as_enas_lm, torch.randint(10, (12, 3))
+    model = tiny.scratch_trainer(tmp_path, CELL, **{**read_variation("ptb_final"), **sizes}).task.model.eval()
+    words = torch.randint(10, (12, 3))
+    assert not model.decoder_bias.any()
     with torch.no_grad():
         for weight in (model.w_input, model.w_state, *model.edges.values()):
             weight.mul_(100)  # now node 2, an identity, grows from step to step

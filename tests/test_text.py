@@ -59,7 +59,7 @@ TEXTS = {  # train, valid and test.txt, how they are read, and what the first tw
 
 
 @pytest.mark.parametrize(("train", "valid", "test", "settings", "first", "second"), TEXTS.values(), ids=TEXTS)
-def test_reading(tmp_path, monkeypatch, train, valid, test, settings, first, second):
+def test_a_text_becomes_these_tokens(tmp_path, monkeypatch, train, valid, test, settings, first, second):
     """Texts are read and renumbered in pieces, which change nothing: here the pieces are tiny."""
     monkeypatch.setattr("enas.rnn.text.PIECE", 2)
     monkeypatch.setattr("enas.rnn.words.PIECE", 3)
@@ -75,7 +75,7 @@ def test_reading(tmp_path, monkeypatch, train, valid, test, settings, first, sec
     assert len(corpus.notes) == ("<eos>" in train) + any(replaced.values())
 
 
-def test_what_is_said_of_a_text(tmp_path):
+def test_notes_tell_of_own_eos_and_of_words_outside_the_vocabulary(tmp_path):
     write_corpus(tmp_path, train="a a b b <eos>\n", valid="a new\n")
     shares = "0 of 5 train tokens (0.0%), 1 of 3 valid tokens (33.3%), 0 of 3 test tokens (0.0%)"
     assert load_corpus("own", data_dir=tmp_path).notes == (
@@ -146,7 +146,7 @@ def refused(folder, name="own"):
 
 
 @pytest.mark.parametrize(("split", "content", "says"), CONTENTS)
-def test_texts_that_would_be_misread(tmp_path, split, content, says):
+def test_texts_that_would_be_misread_are_refused(tmp_path, split, content, says):
     path = write_corpus(tmp_path) / f"{split}.txt"
     path.unlink()
     if content == "a folder":
@@ -157,24 +157,20 @@ def test_texts_that_would_be_misread(tmp_path, split, content, says):
 
 
 @pytest.mark.parametrize(("name", "says"), NAMES)
-def test_texts_that_are_not_there(tmp_path, name, says):
+def test_texts_that_are_not_there_are_refused(tmp_path, name, says):
     write_corpus(tmp_path)
     (tmp_path / "pydoc").mkdir()
     (tmp_path / "file").touch()
     assert refused(tmp_path, name).endswith(says.format(tmp_path))
-
-
-def test_the_usual_data_folder_needs_no_flag(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert refused("data", "ptb").endswith("get it with: python -m enas download ptb")
+    assert refused("data", "wikitext").endswith("python -m enas download wikitext")  # the usual folder needs no flag
 
 
 # --- training batches -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("num_rows", "length"), [(12, 4), (13, 4), (9, 4), (3, 4), (5, 4)])
-def test_only_whole_batches(num_rows, length):
-    """Where the text has one at all: what is left of a pass is passed over, and the text begins again."""
+def test_only_whole_batches_are_read_if_the_text_has_one(num_rows, length):
+    """The rest of a pass is passed over, and the text begins again."""
     rows = torch.arange(num_rows * 2).view(2, num_rows).t().contiguous()
     batches = TrainingBatches(rows, length, only_whole=True)
     seen = [next(batches) for _ in range(7)]
@@ -189,7 +185,7 @@ def test_rows_are_contiguous_columns_without_the_remainder():
 
 
 @pytest.mark.parametrize("num", [0, 5, 7])
-def test_a_text_too_short_for_its_batch_size(num):
+def test_a_text_too_short_for_its_batch_size_is_refused(num):
     with pytest.raises(UserError, match=rf"valid\.txt: {num} tokens are too few for batch size 4"):
         to_rows(torch.arange(num), 4, name="valid.txt")
 
