@@ -91,9 +91,6 @@ def test_images_have_draws_of_their_own_that_the_seed_fixes():
     assert torch.equal(images, numbered(64, 8, 8)), "the images given are left alone"
 
 
-# Rotation
-
-
 @given(st.integers(1, 6), st.integers(1, 5), st.data())
 def test_rotation_is_that_of_each_image_by_itself(size, batch, data):
     turns = data.draw(st.lists(st.integers(0, 3), min_size=batch, max_size=batch))

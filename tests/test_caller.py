@@ -133,9 +133,6 @@ def test_evaluations_tables_and_the_pieces_of_a_step_seed_no_gpu(tmp_path, monke
     assert found[: len(first)] == first and len(set(found)) == 5
 
 
-# --- threads ----------------------------------------------------------------------------------------------------------
-
-
 def test_a_second_run_in_another_thread_is_refused_in_a_line(home, tmp_path, monkeypatch):
     """The process has one set of random numbers: two runs would take them from each other, and both end otherwise.
 

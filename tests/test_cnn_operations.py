@@ -90,9 +90,6 @@ def assert_is_named(convolution: nn.Module, name: str) -> None:
     assert [tuple(parameter.shape) for parameter in convolution.parameters()] == shapes
 
 
-# The table
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_convolution_equals_the_dense_one_of_its_kernels(name, stride):
@@ -134,9 +131,6 @@ def test_convolutions_start_as_he_et_al_propose():
         assert conv.weight.mean().item() == pytest.approx(0, abs=0.03 * (2 / fan_in) ** 0.5)
 
 
-# The operations of the macro space
-
-
 @pytest.mark.parametrize("name", MACRO_OPERATIONS)
 def test_a_macro_operation_follows_a_narrow_convolution(name):
     operation = built(macro_operation, name, CHANNELS, BATCH_STATISTICS)
@@ -149,9 +143,6 @@ def test_a_macro_operation_follows_a_narrow_convolution(name):
         assert_is_named(core, name)
         expected = normalised(dense(x, dense_weight(core)), rest[0]).clamp(min=0)
     assert_equal(operation(images()), expected)
-
-
-# The operations of the micro space
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -172,9 +163,6 @@ def test_pools_of_the_micro_space_are_nothing_else_and_the_identity_reduces_at_s
     assert micro_operation("identity", CHANNELS, 1, BATCH_STATISTICS)(images()).equal(images())
     operation = built(micro_operation, "identity", CHANNELS, 2, BATCH_STATISTICS)
     assert_equal(operation(images()), built(FactorisedReduction, CHANNELS, CHANNELS, BATCH_STATISTICS)(images()))
-
-
-# Factorised reduction
 
 
 @pytest.mark.parametrize("outputs", [6, 5])
@@ -198,18 +186,12 @@ def test_no_1x1_convolution_of_a_network_has_a_stride():
         assert conv.kernel_size != (1, 1) or conv.stride == (1, 1)
 
 
-# Joins
-
-
 @given(st.lists(st.integers(0, 4), min_size=1, unique=True))
 def test_a_join_is_a_sum_of_convolutions_of_its_sources(sources):
     join = built(Join, range(5), CHANNELS, BATCH_STATISTICS)
     maps = {source: images() * (source + 1) + source for source in sources}
     expected = sum(dense(x, join.slices[str(source)]) for source, x in maps.items())
     assert_equal(join(maps), normalised(expected, join.norm))
-
-
-# Drop path
 
 
 def test_drop_path_keeps_or_drops_whole_examples_and_the_expectation():
@@ -222,9 +204,6 @@ def test_drop_path_keeps_or_drops_whole_examples_and_the_expectation():
     assert ratio.mean().item() == pytest.approx(1, abs=0.02)
     assert (ratio == 0).double().mean().item() == pytest.approx(0.3, abs=0.02)
     assert drop_path(x, 0.5, training=False).equal(x) and drop_path(x, 0.0, training=True).equal(x)
-
-
-# The classifier
 
 
 def test_the_classifier_averages_over_the_image_and_drops_out_while_training():

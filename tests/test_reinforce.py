@@ -25,18 +25,12 @@ def test_reward_is_c_over_perplexity_or_its_square():
     assert perplexity_reward(perplexity, 80.0, square=True).tolist() == [80, 5, 0.3125, 0]
 
 
-# Returns
-
-
 def test_return_of_a_decision_is_the_discounted_sum_of_what_follows_and_carries_no_gradient():
     log_probs = torch.tensor([[-1.0, -2.0, -3.0], [0.0, 0.0, 0.0]], requires_grad=True)
     found = returns(torch.tensor([8.0, 4.0]), log_probs, entropy_coeff=0.1, discount=0.5)
     # 0.3 + 8 = 8.3 at the end, then 0.2 + 0.5·8.3 = 4.35 and 0.1 + 0.5·4.35 = 2.275
     torch.testing.assert_close(found, torch.tensor([[2.275, 4.35, 8.3], [1.0, 2.0, 4.0]]))
     assert not found.requires_grad
-
-
-# Baseline
 
 
 @pytest.mark.parametrize("name", ["cifar_macro", "cifar_micro"])
@@ -114,9 +108,6 @@ def test_the_spread_is_a_moving_average_of_squares_and_survives_a_resume():
     for one in (baseline, resumed):
         spread = (0.75 * 4 + 0.25 * 16) ** 0.5
         torch.testing.assert_close(one.advantage(second), torch.tensor([[-4.0], [4.0]]) / spread)
-
-
-# The gradient
 
 
 def expected_policy_gradient(controller: RNNController, advantage: torch.Tensor) -> tuple:
@@ -222,9 +213,6 @@ def test_no_gradient_flows_through_the_advantage():
     loss.backward()
     assert advantage.grad is None
     torch.testing.assert_close(log_probs.grad, -advantage.detach() / 3)
-
-
-# Learning
 
 
 def test_the_best_arm_is_found():

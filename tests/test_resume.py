@@ -156,8 +156,6 @@ def test_adam_goes_on_exactly_too(tmp_path):
     assert Checkpoints(folder / "checkpoints").load_best()["progress"]["best"] is not None
 
 
-# --- the best epoch of a killed run -----------------------------------------------------------------------------------
-
 CELL = RNNCell(("tanh", "ReLU"), (0,))
 SHORT = {"max_epoch": 4, "shared_max_step": 4, "shared_lr": 40.0, "random_seed": 2}
 

@@ -43,9 +43,6 @@ def test_a_cell_with_a_removed_node_learns(tmp_path):
     assert scores == sorted(scores, reverse=True) and scores[-1] < 6
 
 
-# --- the test split ---------------------------------------------------------------------------------------------------
-
-
 def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_path):
     """As one stream, 5,000 words are 834 passes of 6; in 90 columns of 56 words, and 200 before them, they are 43."""
     trainer = tiny.scratch_trainer(tmp_path, CELL, batch_size=90, shared_init_range=0.5)
@@ -57,9 +54,6 @@ def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_p
     assert [len(inputs) for (inputs, *_), _ in passes] == [6] * 42 + [4]
     stream = LanguageTask(corpus, trainer.task.model, replace(trainer.task.config, batch_size=1))
     assert columns == pytest.approx(stream.evaluate(CELL, "test"), rel=1e-6)
-
-
-# --- the recipe of enas_lm --------------------------------------------------------------------------------------------
 
 
 def test_ptb_final_reads_embeddings_as_they_are_bounds_no_state_and_starts_without_a_bias_of_the_decoder(tmp_path):
@@ -77,9 +71,6 @@ def test_ptb_final_reads_embeddings_as_they_are_bounds_no_state_and_starts_witho
         free = rnn_reference.sequence(nodes(CELL), projected, start, model.w_state, edges, norm_bound=math.inf)
     assert states.norm(dim=-1).max() > 1000
     torch.testing.assert_close(states, free, rtol=1e-4, atol=1e-4)
-
-
-# --- averaged SGD -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -137,9 +128,6 @@ def test_evaluation_reads_the_average_and_training_goes_on_with_the_weights(tmp_
     assert tiny.difference(dict(model.state_dict()), own) is None
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "patience, scores, epochs",
     [
@@ -189,9 +177,6 @@ def test_nothing_finite_is_nothing_to_test(tmp_path):
         trainer.test()
 
 
-# --- random lengths ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("is_random", [True, False])
 def test_the_learning_rate_follows_the_length(tmp_path, is_random):
     changes = {"shared_rnn_max_length": 20, "shared_lr": 3.0, "scratch_random_length": is_random}
@@ -202,9 +187,6 @@ def test_the_learning_rate_follows_the_length(tmp_path, is_random):
     lengths = [len(inputs) for (inputs, *_), _ in calls]
     assert (len(set(lengths)) > 3) is is_random
     assert rates == pytest.approx([3.0 * length / 20 if is_random else 3.0 for length in lengths])
-
-
-# --- the LSTM ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tie_weights", [True, False])

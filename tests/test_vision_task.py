@@ -69,9 +69,6 @@ def score_by_hand(task: VisionTask, network: MacroNetwork, split: MemoryImages, 
     return sum(scores) / len(scores)
 
 
-# Training
-
-
 @pytest.mark.parametrize(("given", "expected"), [(0, 3), (7, 7)])
 def test_an_epoch_is_a_pass_unless_its_steps_are_given(given, expected):
     assert make_task(shared_max_step=given).steps_per_epoch == expected  # 20 images, 6 at a time
@@ -94,9 +91,6 @@ def test_a_network_from_scratch_is_told_how_far_training_is():
     task.load_state_dict({**task.state_dict(), "train": {**task.state_dict()["train"], "cursor": 1}})
     task.shared_loss([NETWORKS[0]])
     assert seen[-1] == 0.5
-
-
-# Evaluation
 
 
 @pytest.mark.parametrize("is_rotation", [False, True])
@@ -126,9 +120,6 @@ def test_rotations_of_an_image_share_a_minibatch_of_the_usual_size(batch_size):
     task.evaluate(NETWORKS[0], "valid")
     assert all(len(images) <= batch_size and len(images) % 4 == 0 for images in task.model.seen)
     assert sum(len(images) for images in task.model.seen) == 60
-
-
-# Rewards
 
 
 @pytest.mark.parametrize("is_rotation", [False, True])
@@ -180,9 +171,6 @@ def test_rewards_leave_the_model_its_gradients_and_the_training_cursor_alone():
     assert all(torch.equal(value, before[name]) for name, value in task.model.state_dict().items())
     assert all(parameter.grad is None for parameter in task.model.parameters())
     assert task.state_dict()["train"]["cursor"] == 0 and task.state_dict()["valid"]["cursor"] == 1
-
-
-# Training
 
 
 def test_loss_is_the_cross_entropy_of_the_next_training_minibatch():
