@@ -48,12 +48,8 @@ def _own_data(home: Path, tmp_path: Path) -> None:
     run.search(*texts, **SHORT, **sizes, **places, controller_max_step=2)
 
 
-def _ablated(ablation: Callable, home: Path, _) -> None:
-    ablation(load_path=str(tiny.only_run(home / "logs")), max_batches=1)
-
-
 def _on_the_search(function: Callable, home: Path, _, **changes) -> None:
-    function(tiny.only_run(home / "logs"), **changes)
+    function(load_path=str(tiny.only_run(home / "logs")), **changes)
 
 
 # Everything that a user calls from Python, each with one thread.
@@ -67,8 +63,8 @@ CALLS = {
     "finalists": partial(_on_the_search, run.derive, derive_shortlist=2, derive_finalists=2),
     "test": partial(_on_the_search, run.test),
     "architecture_of": partial(_on_the_search, run.architecture_of, derive_num_sample=7),
-    "node_removal": partial(_ablated, ablations.node_removal),
-    "activation_replacement": partial(_ablated, ablations.activation_replacement),
+    "node_removal": partial(_on_the_search, ablations.node_removal, max_batches=1),
+    "activation_replacement": partial(_on_the_search, ablations.activation_replacement, max_batches=1),
     "search_and_rank": lambda home, tmp: search_evaluation.search_and_rank(_config(home, tmp).to_dict(), []),
     "best_candidates": lambda home, tmp: search_evaluation.best_candidates(str(home / "logs"), 1),
 }

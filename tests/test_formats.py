@@ -306,13 +306,13 @@ def test_the_converter_reads_one_argument_several_standard_input_or_a_json_file(
 
 
 @pytest.mark.parametrize(
-    ("argv", "message"),
+    ("words", "message"),
     [
-        (["--from", "enas", "0 0"], "enas: a cell is an odd number of integers"),
-        (["--from", "enas", "0", "--to", "enas_lm"], "enas_lm: cell_output is loose_ends"),
-        (["--from", "json", "absent.json"], "absent.json: no such file"),
-        (["--from", "enas"], "the following arguments are required: STRING"),
+        ("enas 0,0", "enas: a cell is an odd number of integers"),
+        ("enas 0 --to enas_lm", "enas_lm: cell_output is loose_ends"),
+        ("json absent.json", "absent.json: no such file"),
+        ("enas", "the following arguments are required: STRING"),
     ],
 )
-def test_bad_input_ends_in_one_line_and_status_2(argv, message, tmp_path, capsys):
-    assert message in tiny.refusal(argv, tmp_path, capsys, main)
+def test_the_converter_refuses_bad_input_in_one_line_with_status_2(words, message, tmp_path, capsys):
+    assert message in tiny.refusal(["--from", *words.split()], tmp_path, capsys, main)

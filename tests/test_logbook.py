@@ -39,21 +39,14 @@ def test_weights_and_biases_gets_what_tensorboard_gets(tmp_path, monkeypatch):
     assert len(list(folder.glob("wandb/offline-run-*"))) == 2
 
 
-@pytest.mark.parametrize(
-    ("installed", "line"),
-    [
-        (True, "wandb knows no account; wandb login names one"),
-        (False, "wandb is not installed; pip install 'enas[wandb]'"),
-    ],
-)
-def test_weights_and_biases_without_an_account_or_the_package(tmp_path, monkeypatch, capsys, installed, line):
-    fake = SimpleNamespace(
-        setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode="online")), login=lambda prompt: False
-    )
+def test_weights_and_biases_needs_an_account_and_the_package(tmp_path, monkeypatch, capsys):
+    online = SimpleNamespace(settings=SimpleNamespace(mode="online"))
+    fake = SimpleNamespace(setup=lambda: online, login=lambda prompt: False)
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.setattr(mirror.importlib.util, "find_spec", lambda name: fake if installed else None)
-    argv = tiny.flags(tiny.settings(tmp_path, wandb=True))
-    assert line in tiny.refusal(argv, tmp_path, capsys)
+    argv, account = tiny.flags(tiny.settings(tmp_path, wandb=True)), "wandb knows no account; wandb login names one"
+    for spec, line in ((fake, account), (None, "wandb is not installed; pip install 'enas[wandb]'")):
+        monkeypatch.setattr(mirror.importlib.util, "find_spec", lambda name, spec=spec: spec)
+        assert line in tiny.refusal(argv, tmp_path, capsys)
 
 
 def test_a_file_appears_whole(tmp_path):

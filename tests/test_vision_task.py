@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -220,10 +221,11 @@ def test_training_images_without_labels_are_turned_at_random():
     torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, torch.tensor(labels)))
 
 
-@pytest.mark.parametrize(
-    ("sizes", "is_rotation", "split"),
-    [((5, 15, 13), False, "train"), ((20, 5, 13), False, "valid"), ((5, 15, 13), True, "train")],
-)
-def test_splits_that_fill_no_minibatch_are_named(sizes, is_rotation, split):
-    with pytest.raises(ValueError, match=f"tiny, {split}: batch size is 6; it must be between 1 and the number of"):
-        make_task(make_dataset(sizes=sizes, is_rotation=is_rotation))
+def test_splits_that_fill_no_minibatch_are_named():
+    for sizes, is_rotation, split in (
+        ((5, 15, 13), False, "train"),
+        ((20, 5, 13), False, "valid"),
+        ((5, 9, 9), True, "train"),
+    ):
+        with tiny.refused(f"tiny, {split}: batch size is 6; it must be between 1 and the number of"):
+            make_task(make_dataset(sizes=sizes, is_rotation=is_rotation))
