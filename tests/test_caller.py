@@ -100,7 +100,7 @@ FAILURES = [*((call, TrainingDivergedError) for call in FAILING), ("train", Inte
 
 
 @pytest.mark.parametrize(("call", "error"), FAILURES)
-def test_one_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call, error):
+def test_a_function_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call, error):
     def fail(*args):
         raise error(2, "failed")
 

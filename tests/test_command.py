@@ -67,7 +67,7 @@ def test_every_command_has_flags(name, capsys):
         ("search --dataste ptb", "unknown flag --dataste"),
     ],
 )
-def test_commands_and_flags_that_are_not_known(words, says, tmp_path, capsys):
+def test_unknown_commands_and_flags_are_refused(words, says, tmp_path, capsys):
     assert says in tiny.refusal(words.split(), tmp_path, capsys, cli.main)
 
 

@@ -80,7 +80,7 @@ def test_help_is_short_and_help_all_lists_every_setting_with_its_default(capsys)
         (["--dataset", "ptb", " ", "--num_blocks", "3", "", "\t"], {"dataset": "ptb", "num_blocks": 3}),
     ],
 )
-def test_flags(words, settings):
+def test_flags_become_settings(words, settings):
     assert _parse(*words) == settings
 
 
@@ -169,7 +169,7 @@ def test_settings_that_make_sense_together_are_taken(changes):
 
 
 @pytest.mark.parametrize(("name", "value"), RETIRED.items())
-def test_a_file_of_an_earlier_version_loads_where_it_holds_what_is_built_in(name, value):
+def test_a_file_of_an_earlier_version_loads_if_it_holds_the_built_in_values(name, value):
     assert config_from({name: value}, "params.json") == Config()
     if value is not None:
         with pytest.raises(ValueError, match=rf"^params: {name} is .*; this version has no such setting, and acts as"):

@@ -345,7 +345,7 @@ def test_an_onnx_file_that_computes_something_else_is_refused(runs, tmp_path, on
     assert not any(tmp_path.iterdir())
 
 
-def test_without_the_extra_it_says_what_to_install(runs, tmp_path, monkeypatch):
+def test_without_the_extra_an_export_names_the_package_to_install(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_file, "PACKAGES", ("no_such_package",))
     with pytest.raises(UserError, match=re.escape("no_such_package: not installed; pip install 'enas[onnx]'")):
         export(runs["search"], tmp_path / "cell", onnx=True)

@@ -203,7 +203,7 @@ PAIRS = "[('relu', 0), ('identity', 1), ('sigmoid', 1)]"
         (f"Genotype(recurrent={PAIRS}, concat=range(2, 4))", LOOSE),
     ],
 )
-def test_ways_to_write_a_genotype(text, cell):
+def test_a_genotype_may_be_written_in_several_ways(text, cell):
     assert read_architecture(text, "darts") == cell
 
 

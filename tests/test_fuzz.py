@@ -50,7 +50,7 @@ BYTES = st.one_of(st.binary(max_size=60), LINES, st.builds(bytes.__add__, LINES,
 
 @FUZZ
 @given(contents=st.tuples(BYTES, BYTES, BYTES), unit=st.sampled_from(["word", "character"]), count=st.integers(1, 3))
-def test_text(tmp_path, contents, unit, count):
+def test_any_text_is_read_or_refused(tmp_path, contents, unit, count):
     folder = tmp_path / "own"
     folder.mkdir(exist_ok=True)
     for split, content in zip(SPLITS, contents, strict=True):
@@ -115,7 +115,7 @@ def changed(draw, known: dict):
 
 @FUZZ
 @given(data=st.one_of(JSON, *(changed(one) for one in KNOWN)))
-def test_architectures(data):
+def test_any_json_is_an_architecture_or_refused(data):
     architecture = used(lambda: architecture_from_dict(data))
     if architecture is not None:
         assert architecture_from_dict(architecture.to_dict()) == architecture
@@ -135,7 +135,7 @@ def test_architectures(data):
         ]),
     ),
 )  # fmt: skip
-def test_architectures_as_text(name, text):
+def test_any_line_is_an_architecture_or_refused(name, text):
     architecture = used(lambda: read_architecture(text, name))
     if architecture is not None:
         assert read_architecture(write_architecture(architecture, "json"), "json") == architecture
@@ -143,7 +143,7 @@ def test_architectures_as_text(name, text):
 
 @FUZZ
 @given(data=st.one_of(JSON, changed(Config(dataset="tiny").to_dict())))
-def test_params_json(tmp_path, data):
+def test_any_params_json_is_read_or_refused(tmp_path, data):
     (tmp_path / "params.json").write_text(json.dumps(data))
     config = used(lambda: saved_config(tmp_path))
     assert config is None or Config(**config.to_dict()) == config
@@ -155,7 +155,7 @@ def test_params_json(tmp_path, data):
         st.text(max_size=60), st.sampled_from(["batch_size = 2", "import os", "a = b = 1", "x = " + "(" * 300])
     )
 )
-def test_variations(tmp_path, text):
+def test_any_config_file_is_read_or_refused(tmp_path, text):
     path = tmp_path / "own.py"
     path.write_text(text, encoding="utf-8", errors="surrogatepass" if text.isprintable() else "replace")
     used(lambda: read_variation(str(path)))
@@ -177,7 +177,7 @@ CHECKPOINT = _bytes(lambda file: torch.save(STATE, file))
 
 @FUZZ
 @given(data=st.data())
-def test_checkpoints(tmp_path, data):
+def test_a_damaged_checkpoint_is_read_whole_or_refused(tmp_path, data):
     """Bits flipped, parts cut off, put in, or repeated; a state that is read all the same is the one written."""
     content = bytearray(CHECKPOINT)
     for _ in range(data.draw(st.integers(0, 3))):
@@ -213,7 +213,7 @@ NAMES = st.sampled_from(
 
 @settings(FUZZ, max_examples=40)
 @given(files=st.dictionaries(st.tuples(st.sampled_from(SPLITS), NAMES), IMAGES, max_size=9))
-def test_image_folders(tmp_path_factory, files):
+def test_any_image_folder_is_read_or_refused(tmp_path_factory, files):
     folder = tmp_path_factory.mktemp("images")
     for split in SPLITS:
         for name in ("a/0.png", "b/0.png"):
@@ -243,7 +243,7 @@ FLAGS = st.lists(
 
 @settings(FUZZ, max_examples=150)
 @given(words=FLAGS)
-def test_flags(words):
+def test_any_flags_are_taken_or_refused(words):
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             given_settings = used(lambda: parse_flags(words, "fuzz"))

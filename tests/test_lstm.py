@@ -31,7 +31,7 @@ def run(model: LSTMModel, inputs: torch.Tensor, state: torch.Tensor):
     return model(inputs, [LSTMBaseline(model.config.shared_hid)], state)
 
 
-def test_the_equations():
+def test_states_follow_the_equations():
     model = make_model().eval()
     inputs = words()
     output = run(model, inputs, model.initial_state(1, B).double())

@@ -53,7 +53,7 @@ def _results(folder: Path) -> dict:
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, monkeypatch):
+def test_a_run_killed_and_stopped_at_random_moments_ends_the_same(tmp_path, undisturbed, capsys, monkeypatch):
     """As processes: killed, which loses what came after the last checkpoint, and stopped, which loses nothing."""
     rng = random.Random(1)
     monkeypatch.setenv("PATH", "")  # they find no Graphviz, which would take most of their time
@@ -80,7 +80,7 @@ def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, mon
         ("rank", 3, signal.SIGTERM, (0, 0)),
     ],
 )
-def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, capsys, method, call, signum, steps):
+def test_a_signal_anywhere_leaves_an_exact_checkpoint(tmp_path, undisturbed, capsys, method, call, signum, steps):
     """In the middle of training ω, of training θ, and of deriving: the step is finished, the checkpoint exact."""
     with tiny.in_call(LanguageTask, method, call, partial(signal.raise_signal, signum)):
         assert main(tiny.flags(tiny.settings(tmp_path, **LONG))) == 128 + signum

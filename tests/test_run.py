@@ -28,7 +28,7 @@ def _made(log_dir, name: str, **params):
 # --- the run folder ---------------------------------------------------------------------------------------------------
 
 
-def test_the_run_folder(trained):
+def test_a_run_folder_holds_these_files(trained):
     assert re.fullmatch(f"tiny_orig_{STAMP}", trained.name)
     names = {path.name for path in trained.iterdir() if "tfevents" not in path.name}
     files = ".lock data.json params.json results.json train.log policy.png networks architectures checkpoints"

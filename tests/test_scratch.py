@@ -86,7 +86,7 @@ def test_ptb_final_reads_embeddings_as_they_are_bounds_no_state_and_starts_witho
         (5, [9, 9, 9, 9, 9, 5, 6], None),
     ],
 )
-def test_when_averaging_begins(tmp_path, patience, scores, begins):
+def test_averaging_begins_once_validation_is_worse_than_long_before(tmp_path, patience, scores, begins):
     """Merity et al. 2017, algorithm 1: after epoch t when v_t > min(v_0 … v_{t−n−1})."""
     trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, shared_max_step=1, scratch_asgd_patience=patience), scores)
     averages = []
@@ -138,7 +138,7 @@ def test_evaluation_reads_the_average_and_training_goes_on_with_the_weights(tmp_
         (6, [5, 6, 7, 8, 9, 9], 6),
     ],
 )
-def test_early_stop(tmp_path, patience, scores, epochs):
+def test_training_stops_after_so_many_epochs_without_improvement(tmp_path, patience, scores, epochs):
     trainer = tiny.scratch_trainer(
         tmp_path, CELL, shared_max_step=1, max_epoch=6, scratch_early_stop=patience, scratch_asgd_patience=0
     )
@@ -170,7 +170,7 @@ def test_the_average_of_the_best_epoch_is_tested(tmp_path):
     assert score != evaluate(CELL, "test")
 
 
-def test_nothing_finite_is_nothing_to_test(tmp_path):
+def test_a_run_without_a_finite_validation_is_not_tested(tmp_path):
     trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, max_epoch=1), [float("nan")])
     trainer.train()
     with pytest.raises(TrainingDivergedError, match="no epoch has a finite validation perplexity"):

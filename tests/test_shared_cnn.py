@@ -214,7 +214,7 @@ def own_names(model: nn.Module) -> set[str]:
 
 @unshrunk
 @given(networks())
-def test_only_what_a_network_uses_gets_a_gradient(network):
+def test_only_weights_in_use_get_a_gradient(network):
     """In a shared model and in the final network, which has only the weights of its choices."""
     model, scratch = shared_model(network), scratch_model(network)
     loss_of(model(images(), network)).backward()
@@ -226,7 +226,7 @@ def test_only_what_a_network_uses_gets_a_gradient(network):
 
 
 @EXAMPLES
-def test_only_what_a_network_uses_is_computed(network):
+def test_only_layers_in_use_are_computed(network):
     model = shared_model(network)
     ran = set()
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)}
@@ -254,7 +254,7 @@ def test_unused_weights_stay_as_they_are_under_decay_and_momentum(network, other
 
 
 @pytest.mark.parametrize("several", [[CHAIN, DENSE, CHAIN], [PAIR, MicroNetwork(PAIR.reduction, PAIR.normal)]])
-def test_networks_compute_once_what_they_have_in_common(several):
+def test_networks_compute_their_common_parts_once(several):
     model, calls = shared_model(several[0]), collections.Counter()
     apart = [model(images(), network) for network in several]
     with ExitStack() as hooks, model.remembering():

@@ -250,7 +250,7 @@ def test_drawings_and_policy_are_in_tensorboard(finished):
         assert all(sum(each) == pytest.approx(1, abs=1e-3) for each in probabilities)
 
 
-def test_a_resumed_run_leaves_the_curves_of_one_that_was_not(tmp_path, finished):
+def test_a_resumed_run_leaves_the_curves_of_an_uninterrupted_one(tmp_path, finished):
     folder = shutil.copytree(finished, tmp_path / "copy")
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
     execute(load_path=str(folder))
@@ -329,7 +329,7 @@ def test_a_shortlist_of_images_goes_by_the_measure_of_rewards(tmp_path, monkeypa
     assert (derived.architecture, derived.score) == (shortlist[0], accuracy[shortlist[0]])
 
 
-def test_derive_passes_over_what_is_not_a_number(tmp_path):
+def test_derive_passes_over_scores_that_are_not_numbers(tmp_path):
     trainer = tiny.trainer(tmp_path)
     trainer.task.rank = lambda cells, batches: [math.nan, 9.0, math.nan, 8.0, 8.5][: len(cells)]
     cells = _candidates(trainer, 5)
@@ -395,7 +395,7 @@ def test_single_skips_do_not_add_up_to_a_rollback(tmp_path):
     assert (trainer.progress.skipped, trainer.progress.rollbacks) == (10, 0)
 
 
-def test_training_that_stays_non_finite_ends(tmp_path):
+def test_a_run_whose_losses_stay_non_finite_ends(tmp_path):
     trainer = tiny.trainer(tmp_path)
     calls = _spoil(trainer, set(range(1000)))
     with pytest.raises(TrainingDivergedError, match=r"diverged.*lower the shared learning rate"):
@@ -434,7 +434,7 @@ def test_skipped_updates_do_not_count_in_the_mean_reward(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["train", "train_scratch"])
-def test_the_seconds_of_a_run(tmp_path, monkeypatch, mode):
+def test_the_seconds_of_a_run_are_those_of_training_and_evaluation(tmp_path, monkeypatch, mode):
     """An epoch's evaluation belongs to it, a resumed run counts on, and what comes after training takes none."""
     evaluate = LanguageTask.evaluate
     monkeypatch.setattr(LanguageTask, "evaluate", lambda *args: (time.sleep(0.3), evaluate(*args))[1])
