@@ -20,9 +20,6 @@ def read_lines(folder):
     return {split: (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines() for split in SPLITS}
 
 
-# --- markov: the language ---------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def language():
     return markov_language()
@@ -91,9 +88,6 @@ def test_floor_asks_for_memory_but_not_much(language):
     assert 1.15 < math.exp(bigram_entropy) / floor < 1.3
 
 
-# --- markov: its text -------------------------------------------------------------------------------------------------
-
-
 def test_markov_splits_have_their_sizes_and_differ(tmp_path):
     make_markov(tmp_path / "markov", num_tokens=5_000, num_words=20)
     lines = read_lines(tmp_path / "markov")
@@ -116,9 +110,6 @@ def test_markov_splits_have_their_sizes_and_differ(tmp_path):
 )
 def test_impossible_sizes_are_refused(make, says, tmp_path):
     refused(make, tmp_path / "made", says)
-
-
-# --- installing -------------------------------------------------------------------------------------------------------
 
 
 SMALL = {
@@ -153,9 +144,6 @@ def test_folders_are_made_whole_or_left_alone(make, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "interrupted")
     assert tiny.tree(tmp_path) == before
-
-
-# --- pydoc ------------------------------------------------------------------------------------------------------------
 
 
 def test_pydoc_is_prose_in_lower_case_without_punctuation_or_repetition(tmp_path):

@@ -39,8 +39,6 @@ def used(action):
         return None
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
-
 WORDS = st.lists(
     st.sampled_from(["a", "b", "the", "<unk>", "<eos>", "ω", "\u2003", "\ufeff", " ", "  ", "\t"]), max_size=12
 )
@@ -81,8 +79,6 @@ def test_a_line_of_50_mb_takes_little_memory(tmp_path):
     assert len(corpus.train) == 2 * (50 * MB // 8) + 1
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 200 * MB
 
-
-# --- JSON -------------------------------------------------------------------------------------------------------------
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 10**20) | st.floats() | st.text(max_size=8),
@@ -159,9 +155,6 @@ def test_any_config_file_is_read_or_refused(tmp_path, text):
     path = tmp_path / "own.py"
     path.write_text(text, encoding="utf-8", errors="surrogatepass" if text.isprintable() else "replace")
     used(lambda: read_variation(str(path)))
-
-
-# --- checkpoints, images, flags ---------------------------------------------------------------------------------------
 
 
 def _bytes(write) -> bytes:

@@ -25,9 +25,6 @@ def _made(log_dir, name: str, **params):
     return log_dir / name
 
 
-# --- the run folder ---------------------------------------------------------------------------------------------------
-
-
 def test_a_run_folder_holds_these_files(trained):
     assert re.fullmatch(f"tiny_orig_{STAMP}", trained.name)
     names = {path.name for path in trained.iterdir() if "tfevents" not in path.name}
@@ -53,9 +50,6 @@ def test_a_built_in_language_is_made_on_first_use(tmp_path, monkeypatch):
     written = tiny.results(tiny.only_run(tmp_path / "logs"))
     assert written == json.loads(json.dumps(results))
     assert (tmp_path / "data" / "markov" / "train.txt").is_file()
-
-
-# --- derive -----------------------------------------------------------------------------------------------------------
 
 
 def test_derive_writes_its_architecture_down_and_leaves_the_training_alone(folder, trained, capsys):
@@ -88,9 +82,6 @@ def test_a_run_goes_on_after_a_derivation(tmp_path, folder):
     assert results["architecture"] == whole["architecture"]
     assert results["validation_perplexity"] == whole["validation_perplexity"]
     assert results["architecture"] == tiny.newest_state(folder)["progress"]["architecture"]
-
-
-# --- which run --------------------------------------------------------------------------------------------------------
 
 
 def test_the_newest_run_of_dataset_train_type_and_shape_is_taken(tmp_path, capsys):

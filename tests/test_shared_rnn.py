@@ -92,9 +92,6 @@ def assert_same_gradients(model, state, loss, expected):
             torch.testing.assert_close(gradient, right, rtol=1e-9, atol=1e-12)
 
 
-# The fast cell equals the plain one
-
-
 @pytest.mark.parametrize("norm_bound", [25.0, 0.8], ids=["loose", "bounded"])
 @pytest.mark.parametrize("batch_norm", [True, False], ids=["shared_batch_norm", "no_norm"])
 @pytest.mark.parametrize("embed", [4, 3], ids=["tied", "untied"])
@@ -126,9 +123,6 @@ def test_dropout_of_the_state_is_one_mask_a_sequence_at_node_0_and_at_every_edge
     expected, expected_states = plain_loss(model, inputs, targets, cells, state, masks)
     torch.testing.assert_close(output.states, expected_states, rtol=1e-10, atol=1e-12)
     assert_same_gradients(model, state, loss, expected)
-
-
-# Scoring
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -174,9 +168,6 @@ def test_scoring_keeps_no_step_for_a_backward_pass():
     assert largest.numel == steps * BATCH * VOCAB, "nothing is larger than the logits"
 
 
-# Weights in use, and weights that are not
-
-
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
 def test_only_edges_in_use_get_a_gradient_decay_and_an_update(name):
     model = make_model()
@@ -211,9 +202,6 @@ def test_initial_weights_and_state():
         assert 0.2 < weight.abs().max() <= 0.25  # 1/√16
     for weight in (model.embedding, model.decoder):
         assert 0.04 < weight.abs().max() <= 0.05
-
-
-# What is refused
 
 
 def test_a_cell_larger_than_the_model_and_batch_norm_of_one_sequence_are_refused():

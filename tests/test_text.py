@@ -28,9 +28,6 @@ def words(corpus, split):
     return [corpus.vocabulary[token] for token in getattr(corpus, split)]
 
 
-# --- load_corpus ------------------------------------------------------------------------------------------------------
-
-
 BY_CHARACTER = {"text_unit": "character"}
 TEXTS = {  # train, valid and test.txt, how they are read, and what the first two become (blanks as _)
     "lines end in <eos>": ("a  b\n\n\tb a \r\na b", "a\n", "b\n", {}, "a b <eos> <eos> b a <eos> a b <eos>", "a <eos>"),
@@ -107,8 +104,6 @@ def test_penn_treebank_has_its_published_size():
     assert corpus.notes == ()
 
 
-# --- load_corpus, given bad input -------------------------------------------------------------------------------------
-
 RETURN = "has a carriage return inside; save the file with line feeds alone"
 CONTENTS = [  # a split, what its file holds, what is said of it
     ("train", "a b\nb a\n".encode("utf-16-le"), ", line 1: holds NUL characters, as UTF-16 read as UTF-8 does"),
@@ -165,9 +160,6 @@ def test_texts_that_are_not_there_are_refused(tmp_path, name, says):
     assert refused("data", "wikitext").endswith("python -m enas download wikitext")  # the usual folder needs no flag
 
 
-# --- training batches -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("num_rows", "length"), [(12, 4), (13, 4), (9, 4), (3, 4), (5, 4)])
 def test_only_whole_batches_are_read_if_the_text_has_one(num_rows, length):
     """The rest of a pass is passed over, and the text begins again."""
@@ -205,9 +197,6 @@ def test_a_pass_has_each_row_but_the_first_as_target_once(num_steps, batch_size,
         assert all(len(each) >= min(5, length) if random_length else len(each) == length for each in inputs[:-1])
 
 
-# --- evaluation batches -----------------------------------------------------------------------------------------------
-
-
 @given(st.integers(1, 80), st.integers(1, 90), st.integers(1, 50), st.integers(0, 90))
 def test_columns_run_on_from_batch_to_batch_after_the_tokens_before_them(num_tokens, batch_size, length, warm_up):
     """Each token counts once, as the target after the token before it."""
@@ -237,9 +226,6 @@ def test_a_long_evaluation_shows_a_bar_on_a_terminal(monkeypatch):
         monkeypatch.setattr("sys.stderr", terminal)
         list(evaluation_batches(torch.arange(50), 2, 5))
         assert ("evaluating" in terminal.getvalue()) == is_terminal
-
-
-# --- random lengths ---------------------------------------------------------------------------------------------------
 
 
 def test_random_lengths_are_those_of_the_paper():
