@@ -12,8 +12,6 @@ import pytest
 import tiny
 from hypothesis import HealthCheck, settings
 
-from enas.runs.commands import execute
-
 torch.set_num_threads(1)
 settings.register_profile(
     "enas", deadline=None, derandomize=True, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
@@ -45,9 +43,7 @@ def rendered():
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """The folder of a finished search that nobody changes; its data lie in `data`, beside `logs`."""
-    folder = tmp_path_factory.mktemp("trained")
-    execute(**tiny.settings(folder))
-    return tiny.only_run(folder / "logs")
+    return tiny.run_in(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture

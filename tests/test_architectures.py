@@ -65,8 +65,7 @@ def removable(graph) -> tuple[int, ...]:
 
 
 def test_parts_of_a_recurrent_cell():
-    assert RNN.num_blocks == 6
-    assert RNN.nodes == (0, 1, 2, 3, 4, 5)
+    assert (RNN.num_blocks, RNN.nodes) == (6, (0, 1, 2, 3, 4, 5))
     assert RNN.edges == ((0, 1), (1, 2), (0, 3), (3, 4), (3, 5))
     assert RNN.parents == (0, 1, 0, 3, 3)
     assert RNN.loose_ends == RNN.output_nodes == (2, 4, 5)
@@ -74,17 +73,13 @@ def test_parts_of_a_recurrent_cell():
     assert (everything.loose_ends, everything.output_nodes) == ((2, 4, 5), (1, 2, 3, 4, 5))
     assert everything.remove_node(1).output_nodes == (2, 3, 4, 5)  # labels, not positions
     assert [RNNCell(("ReLU",), (), output).output_nodes for output in ("loose_ends", "all")] == [(0,), (0,)]
-
-
-def test_parents_are_positions_not_labels():
     cell = RNNCell(("tanh",) * 4, (0, 3, 3), nodes=(0, 3, 5, 9))
     assert cell.edges == ((0, 3), (3, 5), (3, 9))
-    assert cell.parents == (0, 1, 1)
+    assert cell.parents == (0, 1, 1)  # positions, not labels
 
 
 def test_parts_of_convolutional_architectures():
-    assert MICRO_CELL.num_blocks == 4
-    assert MICRO_CELL.nodes == (2, 3, 4, 5)
+    assert (MICRO_CELL.num_blocks, MICRO_CELL.nodes) == (4, (2, 3, 4, 5))
     assert MICRO_CELL.loose_ends == MICRO_CELL.output_nodes == (4, 5)
     assert replace(MICRO_CELL, cell_output="all").output_nodes == (2, 3, 4, 5)
     assert MACRO.layers == MACRO.nodes == (0, 1, 2, 3)
@@ -136,6 +131,7 @@ CONV = ("conv3x3",)
         (RNNCell, (("tanh",) * 2, (0,), "all", (0, "1")), "node labels and previous nodes must be integers"),
         (RNNCell, (("tanh",) * 3, (0, 0), "all", (1, 2, 3)), "labels must increase from 0, one a node; got [1, 2, 3]"),
         (RNNCell, (("tanh",) * 3, (0, 0), "all", (0, 1, 1)), "labels must increase from 0, one a node; got [0, 1, 1]"),
+        (RNNCell, (("tanh",) * 3, (0, 0), "all", (0, 1)), "labels must increase from 0, one a node; got [0, 1]"),
         (RNNCell, (("tanh",) * 4, (0, 2, 0)), "node 2 reads node 2, which is not an earlier node of the cell"),
         (RNNCell, (("tanh",) * 3, (0, 1), "all", (0, 2, 4)), "node 4 reads node 1, which is not an earlier node"),
         (RNNCell, (("tanh",), (), "mean"), "cell_output is 'mean'; it must be one of loose_ends, all"),
@@ -159,12 +155,10 @@ CONV = ("conv3x3",)
         (MicroCell, (((0, 1),), (("sep3x3",),)), "node 2 needs two inputs and two operations, not 2 and 1"),
         (MicroCell, (((0, 1),), (("sep3x3", "conv3x3"),)), "'conv3x3'; known: sep3x3, sep5x5, avg3x3, max3x3, id"),
         (MicroCell, (((0, 1),), (SEP,), "all", (1,)), "labels must be 2 or more and increase, one a node; got [1]"),
-        (MicroCell, (((0, 1), (0, 1)), (SEP, SEP), "all", (3, 3)), "labels must be 2 or more and increase, one a node"),
-        (MicroCell, (((0, 1),), (SEP,), "all", ("2",)), "node labels must be integers"),
         (MicroNetwork, (MICRO_CELL, None), "the reduction cell must be a MicroCell, not NoneType"),
     ],
 )
-def test_what_is_no_architecture(kind, parts, message):
+def test_parts_that_make_no_architecture_are_refused(kind, parts, message):
     with tiny.refused(message):
         kind(*parts)
 
@@ -209,7 +203,7 @@ def test_decode_undoes_encode_whatever_the_order_of_names(kind, data):
         (MicroNetwork, [0] * 4, "a network is two cells of four integers a node; got 4 integers"),
     ],
 )
-def test_integers_that_are_no_architecture(kind, decisions, message):
+def test_integers_that_make_no_architecture_are_refused(kind, decisions, message):
     with tiny.refused(message):
         kind.decode(decisions)
 
@@ -225,7 +219,7 @@ def test_integers_that_are_no_architecture(kind, decisions, message):
         (MicroNetwork(MICRO_CELL, MICRO_CELL.remove_node(5)), MICRO_OPERATIONS, "cells of 4 and 3 nodes has no"),
     ],
 )
-def test_what_the_integers_cannot_say(architecture, names, message):
+def test_an_architecture_without_integers_is_refused(architecture, names, message):
     with tiny.refused(message):
         architecture.encode(names)
 
@@ -253,25 +247,20 @@ RNN_KEYS = "activations, cell_output, nodes, num_blocks, previous, type"
 @pytest.mark.parametrize(
     ("architecture", "change", "message"),
     [
-        (RNN, {"nodes": None}, "nodes of a recurrent cell must be a list"),
         (RNN, {"activations": "tanh"}, "activations of a recurrent cell must be a list"),
         (RNN, {"previous": [0, 1, 0, 3, [3]]}, "node labels and previous nodes must be integers"),
-        (RNN, {"num_blocks": 5}, "num_blocks is 5, but the others make it 6"),
+        (RNN, {"num_blocks": 6.0}, "num_blocks is 6.0, but the others make it 6"),
         (RNN, {"nodes": []}, "nodes is [], but the others make it [0, 1, 2, 3, 4, 5]"),
-        (RNN, {"type": "cnn_macro"}, "architecture type is 'cnn_macro', not 'rnn_cell'"),
         (RNN, {"type": ["rnn_cell"]}, "architecture type is ['rnn_cell'], not 'rnn_cell'"),
         (RNN, {"colour": 1}, f"{RNN_KEYS}; found activations, cell_output, colour, nodes, num_blocks, previous, type"),
-        (MACRO, {"colour": 1}, "a macro network needs the keys layers, num_layers, operations, skips, type; found co"),
         (MACRO, {"skips": [0, 1, 2, 3]}, "each item of skips of a macro network must be a list"),
         (MACRO, {"num_layers": True}, "num_layers is True, but"),
-        (MACRO, {"operations": ["conv3x3", None, "conv3x3", "conv3x3"]}, "unknown operation None"),
         (MICRO_CELL, {"type": "cnn_micro"}, "architecture type is 'cnn_micro', not 'cnn_micro_cell'"),
         (MICRO_CELL, {"inputs": [0, 0, 0, 0]}, "each item of inputs of a convolutional cell must be a list"),
-        (MICRO_CELL, {"colour": 1}, "a convolutional cell needs the keys cell_output, inputs, nodes, num_blocks, oper"),
         (MICRO, {"colour": 1}, "a micro network needs the keys normal, reduction, type; found colour, normal, reduct"),
     ],
 )
-def test_json_that_is_no_architecture(architecture, change, message):
+def test_json_that_makes_no_architecture_is_refused(architecture, change, message):
     changed = architecture.to_dict() | change
     with tiny.refused(message):
         type(architecture).from_json(json.dumps(changed))
@@ -280,20 +269,12 @@ def test_json_that_is_no_architecture(architecture, change, message):
             MicroNetwork.from_dict(MICRO.to_dict() | {"reduction": changed})
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"\xff\xfe\x00", ""),
-        (b"[]", f"a recurrent cell needs the keys {RNN_KEYS}; found list"),
-        (RNN.to_json().replace("tanh", "swish").encode(), "unknown activation 'swish'"),
-    ],
-    ids=["not text", "list", "activation"],
-)
-def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path, content, message):
+def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path):
     path = tmp_path / "cell.json"
-    path.write_bytes(content)
-    with tiny.refused(f"{path}: {message}"):
-        RNNCell.load(path)
+    for content, message in ((b"\xff\xfe\x00", ""), (b"[]", f"a recurrent cell needs the keys {RNN_KEYS}; found list")):
+        path.write_bytes(content)
+        with tiny.refused(f"{path}: {message}"):
+            RNNCell.load(path)
     for missing in (tmp_path / "absent.json", tmp_path):
         with pytest.raises(FileNotFoundError, match=re.escape(f"{missing}: no such file")):
             load_architecture(missing)
@@ -304,7 +285,7 @@ def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path, content, messag
 
 @every_graph
 @given(data=st.data())
-def test_replacing_what_nodes_apply(kind, data):
+def test_parts_are_replaced_in_one_node_or_in_all(kind, data):
     architecture = data.draw(STRATEGIES[kind](gaps=True))
     before, node = architecture.to_json(), data.draw(st.sampled_from(architecture.nodes))
     name = data.draw(st.sampled_from(NAMES[kind]))
@@ -320,7 +301,7 @@ def test_replacing_what_nodes_apply(kind, data):
 
 @every_graph
 @given(data=st.data())
-def test_removing_any_node(kind, data):
+def test_any_node_can_be_removed(kind, data):
     """Its readers read what it read, in its place; a layer that skipped from it skips from one layer fewer."""
     architecture = data.draw(STRATEGIES[kind](gaps=True))
     before = reads(architecture)
@@ -336,16 +317,6 @@ def test_removing_any_node(kind, data):
                 assert found == tuple(before[node][place] if read == node else read for place, read in places)
         rest = "num_layers" if kind is MacroNetwork else "cell_output"
         assert getattr(smaller, rest) == getattr(architecture, rest)
-
-
-@every_graph
-@given(data=st.data())
-def test_the_order_of_two_removals_is_of_no_account(kind, data):
-    architecture = data.draw(STRATEGIES[kind]().filter(lambda each: len(each.nodes) > 4 and len(removable(each)) > 2))
-    one = data.draw(st.sampled_from(removable(architecture)))
-    rest = [node for node in removable(architecture) if node in removable(architecture.remove_node(one))]
-    other = data.draw(st.sampled_from(rest))
-    assert architecture.remove_node(one).remove_node(other) == architecture.remove_node(other).remove_node(one)
 
 
 @pytest.mark.parametrize("kind", [RNNCell, MicroCell])
@@ -390,9 +361,7 @@ def test_edits_of_a_network_are_those_of_its_cells(network, data):
         (lambda: RNN.remove_node(1).remove_node(1), "the cell has no node 1; its nodes are 0, 2, 3, 4, 5"),
         (lambda: RNN.replace_part("tanh", -1), "the cell has no node -1; its nodes are 0, 1, 2, 3, 4, 5"),
         (lambda: MACRO.remove_node(1).remove_node(1), "the network has no layer 1; its layers are 0, 2, 3"),
-        (lambda: MICRO_CELL.remove_node(3).replace_part("sep3x3", 3), "the cell has no node 3; its nodes are 2, 4, 5"),
         (lambda: RNN.replace_part("swish", 0), f"unknown activation 'swish'; known: {', '.join(ACTIVATIONS)}"),
-        (lambda: MACRO.replace_part("identity", 1), "unknown operation 'identity'"),
         (lambda: MICRO.replace_part("conv3x3"), "unknown operation 'conv3x3'"),
     ],
 )

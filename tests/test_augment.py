@@ -91,9 +91,6 @@ def test_images_have_draws_of_their_own_that_the_seed_fixes():
     assert torch.equal(images, numbered(64, 8, 8)), "the images given are left alone"
 
 
-# Rotation
-
-
 @given(st.integers(1, 6), st.integers(1, 5), st.data())
 def test_rotation_is_that_of_each_image_by_itself(size, batch, data):
     turns = data.draw(st.lists(st.integers(0, 3), min_size=batch, max_size=batch))
@@ -109,4 +106,5 @@ def test_labels_stay_true_when_flips_come_first():
     labels = torch.arange(4).repeat(50)
     rotated = rotate(augment(images, MEAN, STD, AugmentConfig(cnn_crop_padding=0)), labels)
     upright = raw(rotate(rotated, (4 - labels) % 4))
-    assert ((upright == images) | (upright == images.flip(3))).all(dim=(1, 2, 3)).sum() == 200
+    assert ((upright == images) | (upright == images.flip(3))).all()
+    assert all(420 < count < 580 for count in labels.bincount(minlength=4).tolist())

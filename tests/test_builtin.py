@@ -2,7 +2,6 @@
 
 import math
 import random
-import statistics
 import sys
 from collections import Counter
 from functools import partial
@@ -13,14 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
-from enas.data.builtin import (
-    SPLITS,
-    MarkovLanguage,
-    make_markov,
-    make_pydoc,
-    make_shapes,
-    markov_language,
-)
+from enas.data.builtin import SPLITS, MarkovLanguage, make_markov, make_pydoc, make_shapes, markov_language
 from enas.errors import UserError
 
 
@@ -28,24 +20,21 @@ def read_lines(folder):
     return {split: (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines() for split in SPLITS}
 
 
-# --- markov: the language ---------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def language():
     return markov_language()
 
 
-def mean_nll(language, sentences):
-    """Mean negative log-probability of the sentences' tokens in nats, `<eos>` counted."""
-    index = {word: i for i, word in enumerate(language.words)}
-    costs = []
+def costs_of(language, sentences):
+    """The negative log-probability of each sentence in nats, and its number of tokens, `<eos>` counted."""
+    index, found = {word: i for i, word in enumerate(language.words)}, []
     for sentence in sentences:
-        state = 0
+        state, cost = 0, 0.0
         for word in (*map(index.__getitem__, sentence), len(language.words) - 1):
-            costs.append(-math.log(language.probabilities[state, word]))
+            cost -= math.log(language.probabilities[state, word])
             state = language.next_state[state, word]
-    return statistics.fmean(costs)
+        found.append((cost, len(sentence) + 1))
+    return np.array(found).T
 
 
 def test_entropy_rate_by_hand():
@@ -57,38 +46,31 @@ def test_entropy_rate_by_hand():
 
 def test_entropy_rate_is_the_conditional_entropy_of_enumerated_blocks():
     """H(X1..Xn) - H(X1..Xn-1), over all strings of a tiny language, falls to the rate as n grows."""
-    tiny = markov_language(num_words=3, seed=5)
-    stationary = tiny.stationary()
-
-    def block_entropy(length):
-        # One belief per string: the joint probability of the string and the state after it.
-        beliefs = [stationary]
-        for _ in range(length):
-            beliefs = [longer for belief in beliefs for longer in extensions(belief)]
-        return -sum(belief.sum() * math.log(belief.sum()) for belief in beliefs)
+    few = markov_language(num_words=3, seed=5)
 
     def extensions(belief):
-        for word in range(len(tiny.words)):
+        for word in range(len(few.words)):
             longer = np.zeros_like(belief)
-            np.add.at(longer, tiny.next_state[:, word], belief * tiny.probabilities[:, word])
+            np.add.at(longer, few.next_state[:, word], belief * few.probabilities[:, word])
             if longer.sum() > 0:
                 yield longer
 
-    entropies = [block_entropy(length) for length in range(8)]
+    # One belief per string: the joint probability of the string and the state after it.
+    beliefs, entropies = [few.stationary()], []
+    for _ in range(8):
+        entropies.append(-sum(belief.sum() * math.log(belief.sum()) for belief in beliefs))
+        beliefs = [longer for belief in beliefs for longer in extensions(belief)]
     conditional = np.diff(entropies)
     assert (np.diff(conditional) < 1e-12).all()
-    assert conditional[-1] >= tiny.entropy_rate() - 1e-12
-    assert conditional[-1] == pytest.approx(tiny.entropy_rate(), rel=2e-3)
+    assert conditional[-1] >= few.entropy_rate() - 1e-12
+    assert conditional[-1] == pytest.approx(few.entropy_rate(), rel=2e-3)
 
 
 def test_text_costs_its_entropy_rate_within_sampling_error(language):
-    sentences = list(language.sentences(40_000, random.Random("a text of its own")))
-    costs = np.array([(len(sentence) + 1) * mean_nll(language, [sentence]) for sentence in sentences])
-    lengths = np.array([len(sentence) + 1 for sentence in sentences])
+    costs, lengths = costs_of(language, language.sentences(40_000, random.Random("a text of its own")))
     mean = costs.sum() / lengths.sum()
     # Sentences are independent, so this is the standard error of a ratio of two means.
     error = np.sqrt(((costs - mean * lengths) ** 2).sum()) / lengths.sum()
-    assert mean_nll(language, sentences) == pytest.approx(mean)
     assert 0 < error < 0.01
     assert abs(mean - language.entropy_rate()) < 4 * error
 
@@ -106,9 +88,6 @@ def test_floor_asks_for_memory_but_not_much(language):
     assert 1.15 < math.exp(bigram_entropy) / floor < 1.3
 
 
-# --- markov: its text -------------------------------------------------------------------------------------------------
-
-
 def test_markov_splits_have_their_sizes_and_differ(tmp_path):
     make_markov(tmp_path / "markov", num_tokens=5_000, num_words=20)
     lines = read_lines(tmp_path / "markov")
@@ -116,7 +95,8 @@ def test_markov_splits_have_their_sizes_and_differ(tmp_path):
         num_tokens = sum(len(line.split()) + 1 for line in lines[split])
         assert size <= num_tokens < size + 200
     assert len({tuple(lines[split][:20]) for split in SPLITS}) == 3
-    assert mean_nll(markov_language(num_words=20), map(str.split, lines["train"])) < math.log(20)
+    costs, lengths = costs_of(markov_language(num_words=20), map(str.split, lines["train"]))
+    assert costs.sum() / lengths.sum() < math.log(20)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +113,6 @@ def test_markov_splits_have_their_sizes_and_differ(tmp_path):
 )
 def test_impossible_sizes_are_refused(make, says, tmp_path):
     refused(make, tmp_path / "made", says)
-
-
-# --- installing -------------------------------------------------------------------------------------------------------
 
 
 SMALL = {
@@ -172,24 +149,15 @@ def test_folders_are_made_whole_or_left_alone(make, tmp_path, monkeypatch):
     assert tiny.tree(tmp_path) == before
 
 
-# --- pydoc ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def pydoc_lines(tmp_path_factory):
+def test_pydoc_is_prose_in_lower_case_without_punctuation_or_repetition(tmp_path):
     pytest.importorskip("pydoc_data.topics")
-    folder = tmp_path_factory.mktemp("data") / "pydoc"
-    make_pydoc(folder)
-    return read_lines(folder)
-
-
-def test_pydoc_is_prose_in_lower_case_without_punctuation_or_repetition(pydoc_lines):
-    lines = [line for split in SPLITS for line in pydoc_lines[split]]
+    make_pydoc(tmp_path / "pydoc")
+    splits = read_lines(tmp_path / "pydoc")
+    lines = [line for split in SPLITS for line in splits[split]]
     assert len(set(lines)) == len(lines)
-    sizes = {split: sum(len(line.split()) + 1 for line in pydoc_lines[split]) for split in SPLITS}
-    total = sum(sizes.values())
-    assert total > 20_000
-    assert [sizes[split] / total for split in SPLITS] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
+    sizes = [sum(len(line.split()) + 1 for line in splits[split]) for split in SPLITS]
+    assert sum(sizes) > 20_000
+    assert [size / sum(sizes) for size in sizes] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
     tokens = Counter(word for line in lines for word in line.split())
     assert not {word for word in tokens if word.lower() != word and not word.startswith("N")}
     assert not {word for word in tokens if word != "<code>" and set(word) & set('"()[]{}<>=,;:!?*/\\|`')}

@@ -1,6 +1,5 @@
 """What a run leaves behind in the process that called it: no random number drawn, no thread more or less."""
 
-import json
 import multiprocessing
 import random
 import threading
@@ -37,10 +36,6 @@ def home(trained, tmp_path_factory) -> Path:
     return tiny.moved(trained.parent.parent, tmp_path_factory.mktemp("home"))
 
 
-def _search(home: Path) -> Path:
-    return tiny.only_run(home / "logs")
-
-
 def _config(home: Path, tmp_path: Path, mode: str = "train", **changes) -> Config:
     return Config(**tiny.settings(home, **{**SHORT, "mode": mode, "log_dir": str(tmp_path / "logs"), **changes}))
 
@@ -53,24 +48,23 @@ def _own_data(home: Path, tmp_path: Path) -> None:
     run.search(*texts, **SHORT, **sizes, **places, controller_max_step=2)
 
 
-def _ablated(ablation: Callable, home: Path, _) -> None:
-    ablation(load_path=str(_search(home)), max_batches=1)
+def _on_the_search(function: Callable, home: Path, _, **changes) -> None:
+    function(load_path=str(tiny.only_run(home / "logs")), **changes)
 
 
-FINALISTS = {"derive_shortlist": 2, "derive_finalists": 2}
 # Everything that a user calls from Python, each with one thread.
 CALLS = {
     "train": lambda home, tmp: run.train(_config(home, tmp)),
     "search": _own_data,
     "single": lambda home, tmp: run.single(_config(home, tmp, "single"), CELL),
-    "train_scratch": lambda home, tmp: run.train_scratch(_search(home), **SHORT, log_dir=str(tmp)),
-    "resume": lambda home, tmp: run.resume(_search(home)),
-    "derive": lambda home, tmp: run.derive(_search(home)),
-    "finalists": lambda home, tmp: run.derive(_search(home), **FINALISTS),
-    "test": lambda home, tmp: run.test(_search(home)),
-    "architecture_of": lambda home, tmp: run.architecture_of(_search(home), derive_num_sample=7),
-    "node_removal": partial(_ablated, ablations.node_removal),
-    "activation_replacement": partial(_ablated, ablations.activation_replacement),
+    "train_scratch": lambda home, tmp: _on_the_search(run.train_scratch, home, tmp, **SHORT, log_dir=str(tmp)),
+    "resume": partial(_on_the_search, run.resume),
+    "derive": partial(_on_the_search, run.derive),
+    "finalists": partial(_on_the_search, run.derive, derive_shortlist=2, derive_finalists=2),
+    "test": partial(_on_the_search, run.test),
+    "architecture_of": partial(_on_the_search, run.architecture_of, derive_num_sample=7),
+    "node_removal": partial(_on_the_search, ablations.node_removal, max_batches=1),
+    "activation_replacement": partial(_on_the_search, ablations.activation_replacement, max_batches=1),
     "search_and_rank": lambda home, tmp: search_evaluation.search_and_rank(_config(home, tmp).to_dict(), []),
     "best_candidates": lambda home, tmp: search_evaluation.best_candidates(str(home / "logs"), 1),
 }
@@ -106,7 +100,7 @@ FAILURES = [*((call, TrainingDivergedError) for call in FAILING), ("train", Inte
 
 
 @pytest.mark.parametrize(("call", "error"), FAILURES)
-def test_one_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call, error):
+def test_a_function_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch, call, error):
     def fail(*args):
         raise error(2, "failed")
 
@@ -116,47 +110,23 @@ def test_one_that_fails_gives_them_back_too(home, tmp_path, caller, monkeypatch,
         CALLS[call](home, tmp_path)
 
 
-# --- devices ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def seedings(monkeypatch) -> list:
-    """Each seed that the generators of all GPUs were given, whether this machine has any or not."""
-    seen = []
-    for name in ("manual_seed", "manual_seed_all", "seed", "seed_all"):
-        monkeypatch.setattr(torch.cuda, name, lambda *seed, name=name: seen.append((name, *seed)))
-    return seen
-
-
-def test_an_evaluation_seeds_no_generator(tmp_path, seedings):
-    """Neither a GPU's, of which dropout and augmentation draw, nor the CPU's, of which the run draws."""
-    trainer = tiny.trainer(tmp_path)
+def test_evaluations_tables_and_the_pieces_of_a_step_seed_no_gpu(tmp_path, monkeypatch):
+    """Dropout and augmentation draw on the GPU; the run draws on the CPU, whose generator stays too."""
+    trainer, seedings = tiny.trainer(tmp_path), []
     trainer.train_shared()
-    seedings.clear()
-    before = torch.get_rng_state()
+    for name in ("manual_seed", "manual_seed_all", "seed", "seed_all"):
+        monkeypatch.setattr(torch.cuda, name, lambda *seed, name=name: seedings.append((name, *seed)))
+    before, space = torch.get_rng_state(), trainer.controller.space
     trainer.derive()
-    assert seedings == [] and torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_table_seeds_no_generator(tmp_path, seedings):
-    space = tiny.trainer(tmp_path).controller.space
-    seedings.clear()
-    before = torch.get_rng_state()
     found = architectures_of(space, 5)
-    assert seedings == [] and torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(0)  # the rows of the tables that there are
-    first = list(dict.fromkeys(RandomController(space).sample(5).architectures))
-    assert found[: len(first)] == first and len(set(found)) == 5
-
-
-def test_the_pieces_of_a_step_on_a_cpu_seed_no_gpu(seedings):
+    assert torch.equal(torch.get_rng_state(), before)
     for draws in Ranks(0, 2).draws(2, torch.device("cpu")):
         with draws:
             torch.rand(1)
     assert seedings == []
-
-
-# --- threads ----------------------------------------------------------------------------------------------------------
+    torch.manual_seed(0)  # the rows of the tables that there are
+    first = list(dict.fromkeys(RandomController(space).sample(5).architectures))
+    assert found[: len(first)] == first and len(set(found)) == 5
 
 
 def test_a_second_run_in_another_thread_is_refused_in_a_line(home, tmp_path, monkeypatch):
@@ -174,6 +144,8 @@ def test_a_second_run_in_another_thread_is_refused_in_a_line(home, tmp_path, mon
         return shared_loss(*args)
 
     with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(UserError, match="no such run"):  # after it, the next run may begin
+            pool.submit(run.resume, "nonesuch").result()
         monkeypatch.setattr(LanguageTask, "shared_loss", waiting)
         first = pool.submit(run.train, _config(home, tmp_path / "first"))
         try:
@@ -213,17 +185,6 @@ def test_a_forked_process_may_begin_a_run_beside_the_thread_of_its_parent():
         finally:
             ended.set()
     assert child.exitcode == 0
-
-
-def test_runs_one_after_the_other_may_be_in_threads(home, tmp_path):
-    """Whichever thread, and whether the one before ended well or not."""
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(UserError, match="no such run"):
-            pool.submit(run.resume, "nonesuch").result()
-        inside = pool.submit(run.train, _config(home, tmp_path / "inside")).result()
-    outside = run.train(_config(home, tmp_path / "outside"))
-    assert json.dumps(inside["architecture"]) == json.dumps(outside["architecture"])
-    assert inside["validation_perplexity"] == outside["validation_perplexity"]
 
 
 def test_how_often_a_search_evaluates_moves_nothing_else(tmp_path):

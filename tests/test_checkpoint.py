@@ -13,7 +13,6 @@ import torch
 
 from enas import files
 from enas.errors import UserError
-from enas.runs.commands import execute
 from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states, seed_everything
 
 
@@ -36,25 +35,25 @@ def _names(checkpoints: Checkpoints) -> list[str]:
     return sorted(path.name for path in checkpoints.folder.iterdir())
 
 
-def _damage(path, how: str) -> None:
-    content = path.read_bytes()
-    middle = len(content) // 2
-    path.write_bytes(
-        {
-            "truncated": content[:middle],
-            "empty": b"",
-            "no checkpoint at all": b"\x80\x02nonsense",
-            "zeros in the middle": content[: middle - 100] + bytes(200) + content[middle + 100 :],
-        }[how]
-    )
+DAMAGES = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "no checkpoint at all": lambda content: b"\x80\x02nonsense",
+    "zeros in the middle": lambda content: content[:2000] + bytes(200) + content[2200:],
+}
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def _damage(path, how: str = "truncated") -> None:
+    path.write_bytes(DAMAGES[how](path.read_bytes()))
+
+
+def test_a_saved_state_is_loaded(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        checkpoints.load_newest()
     state = {"a": torch.tensor([1.0, float("nan")]), "b": [None, {"c": (1, 2.5, "x")}], "d": torch.arange(3)}
     checkpoints.save(state, checkpoint_name(epoch=1, step=2))
-    (path,) = checkpoints.paths()
-    assert path.name == "00001-00000002.pt"
+    assert _names(checkpoints) == ["00001-00000002.pt"]
     assert tiny.difference(checkpoints.load_newest(), state) is None
 
 
@@ -71,7 +70,7 @@ def test_the_best_before_a_damaged_one_is_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_save_num=2)
     _save(checkpoints, 10, 20, 30, best=[10, 30])
     assert checkpoints.load_best()["number"] == 30
-    _damage(checkpoints.paths()[-1], "truncated")
+    _damage(checkpoints.paths()[-1])
     assert checkpoints.load_best()["number"] == 10
 
 
@@ -121,25 +120,15 @@ def test_a_write_that_was_killed_is_ignored_and_then_swept_away(tmp_path):
     assert _names(checkpoints) == ["00002-00000020.pt"]
 
 
-@pytest.mark.parametrize("how", ["truncated", "empty", "no checkpoint at all", "zeros in the middle"])
-def test_damaged_newest_gives_the_one_before(tmp_path, how):
-    checkpoints = Checkpoints(tmp_path, max_save_num=3)
-    _save(checkpoints, 10, 20, 30)
-    _damage(checkpoints.paths()[-1], how)
-    told = []
-    assert checkpoints.load_newest(told.append)["number"] == 20
-    (line,) = told
-    assert str(tmp_path / "00003-00000030.pt") in line
-    assert "trying the one before" in line
-
-
-def test_none_that_can_be_read(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", max_save_num=3)
-    with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        checkpoints.load_newest()
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_oldest_is_refused(tmp_path, how):
+    checkpoints, told = Checkpoints(tmp_path, max_save_num=2), []
     _save(checkpoints, 10, 20)
-    for path in checkpoints.paths():
-        _damage(path, "truncated")
+    _damage(checkpoints.paths()[1], how)
+    assert checkpoints.load_newest(told.append)["number"] == 10
+    (line,) = told
+    assert str(tmp_path / "00002-00000020.pt") in line and "trying the one before" in line
+    _damage(checkpoints.paths()[0], how)
     with pytest.raises(ValueError, match=r"00002-00000020\.pt: unreadable.*no older one"):
         checkpoints.load_newest()
 
@@ -148,7 +137,7 @@ def test_going_on_from_before_a_damaged_one_keeps_what_is_new(tmp_path):
     """The damaged one is named later than the one just written, which must not be pruned in its place."""
     checkpoints = Checkpoints(tmp_path, max_save_num=2)
     _save(checkpoints, 10, 30)
-    _damage(checkpoints.paths()[-1], "truncated")
+    _damage(checkpoints.paths()[-1])
     Checkpoints(tmp_path, max_save_num=1).save(_state(20), _name(20))
     assert checkpoints.load_newest()["number"] == 20
 
@@ -176,8 +165,7 @@ def test_random_states_survive_a_file(tmp_path):
 
 
 def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
-    execute(**tiny.settings(tmp_path, max_epoch=4, max_save_num=2))
-    checkpoints = Checkpoints(tiny.only_run(tmp_path / "logs") / "checkpoints")
+    checkpoints = Checkpoints(tiny.run_in(tmp_path, max_epoch=4, max_save_num=2) / "checkpoints")
     steps_an_epoch = tiny.SETTINGS["shared_max_step"] + tiny.SETTINGS["controller_max_step"]
     state, best = checkpoints.load_newest(), checkpoints.load_best()
     history = state["progress"]["history"]
@@ -188,8 +176,7 @@ def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
 
 
 def test_a_checkpoint_holds_everything(tmp_path):
-    execute(**tiny.settings(tmp_path, max_epoch=1, shared_optim="adam"))
-    state = tiny.newest_state(tiny.only_run(tmp_path / "logs"))
+    state = tiny.newest_state(tiny.run_in(tmp_path, max_epoch=1, shared_optim="adam"))
     assert set(state) == {
         "task", "controller", "shared_optimizer", "controller_optimizer", "baseline", "progress", "drawn",
         "random",

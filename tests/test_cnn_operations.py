@@ -4,6 +4,7 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,13 +38,8 @@ def images(height: int = 7, width: int = 6, channels: int = CHANNELS, batch: int
 
 
 def built(make, *arguments) -> nn.Module:
-    """A float64 module whose scales and shifts differ from 1 and 0, which would hide a mistake."""
     torch.manual_seed(0)
-    module = make(*arguments).double()
-    for parameter in module.parameters():
-        if parameter.dim() == 1:
-            nn.init.uniform_(parameter, 0.5, 1.5)
-    return module
+    return tiny.randomised(make(*arguments))
 
 
 def windows(x: torch.Tensor, kernel: int, outside: float) -> torch.Tensor:
@@ -94,9 +90,6 @@ def assert_is_named(convolution: nn.Module, name: str) -> None:
     assert [tuple(parameter.shape) for parameter in convolution.parameters()] == shapes
 
 
-# The table
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_convolution_equals_the_dense_one_of_its_kernels(name, stride):
@@ -138,9 +131,6 @@ def test_convolutions_start_as_he_et_al_propose():
         assert conv.weight.mean().item() == pytest.approx(0, abs=0.03 * (2 / fan_in) ** 0.5)
 
 
-# The operations of the macro space
-
-
 @pytest.mark.parametrize("name", MACRO_OPERATIONS)
 def test_a_macro_operation_follows_a_narrow_convolution(name):
     operation = built(macro_operation, name, CHANNELS, BATCH_STATISTICS)
@@ -155,9 +145,6 @@ def test_a_macro_operation_follows_a_narrow_convolution(name):
     assert_equal(operation(images()), expected)
 
 
-# The operations of the micro space
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", ["sep3x3", "sep5x5"])
 def test_separable_convolutions_of_the_micro_space_are_applied_twice(name, stride):
@@ -170,18 +157,12 @@ def test_separable_convolutions_of_the_micro_space_are_applied_twice(name, strid
     assert_equal(operation(images()), normalised(x, second_norm))
 
 
-@pytest.mark.parametrize("name", POOLS)
-def test_pools_of_the_micro_space_are_nothing_else(name):
-    assert_equal(micro_operation(name, CHANNELS, 1, BATCH_STATISTICS)(images()), plain_pool(name, images()))
-
-
-def test_identity_is_the_identity_and_reduces_at_stride_2():
+def test_pools_of_the_micro_space_are_nothing_else_and_the_identity_reduces_at_stride_2():
+    for name in POOLS:
+        assert_equal(micro_operation(name, CHANNELS, 1, BATCH_STATISTICS)(images()), plain_pool(name, images()))
     assert micro_operation("identity", CHANNELS, 1, BATCH_STATISTICS)(images()).equal(images())
     operation = built(micro_operation, "identity", CHANNELS, 2, BATCH_STATISTICS)
     assert_equal(operation(images()), built(FactorisedReduction, CHANNELS, CHANNELS, BATCH_STATISTICS)(images()))
-
-
-# Factorised reduction
 
 
 @pytest.mark.parametrize("outputs", [6, 5])
@@ -205,9 +186,6 @@ def test_no_1x1_convolution_of_a_network_has_a_stride():
         assert conv.kernel_size != (1, 1) or conv.stride == (1, 1)
 
 
-# Joins
-
-
 @given(st.lists(st.integers(0, 4), min_size=1, unique=True))
 def test_a_join_is_a_sum_of_convolutions_of_its_sources(sources):
     join = built(Join, range(5), CHANNELS, BATCH_STATISTICS)
@@ -216,10 +194,8 @@ def test_a_join_is_a_sum_of_convolutions_of_its_sources(sources):
     assert_equal(join(maps), normalised(expected, join.norm))
 
 
-# Drop path
-
-
 def test_drop_path_keeps_or_drops_whole_examples_and_the_expectation():
+    """And does nothing in evaluation, or at 0."""
     torch.manual_seed(0)
     x = torch.rand(20_000, 2, 1, 1) + 1
     ratio = (drop_path(x, 0.5, training=True) / x).flatten(1)
@@ -227,14 +203,7 @@ def test_drop_path_keeps_or_drops_whole_examples_and_the_expectation():
     ratio = drop_path(x, 0.3, training=True) / x
     assert ratio.mean().item() == pytest.approx(1, abs=0.02)
     assert (ratio == 0).double().mean().item() == pytest.approx(0.3, abs=0.02)
-
-
-@pytest.mark.parametrize(("p", "training"), [(0.5, False), (0.0, True)])
-def test_drop_path_does_nothing_in_evaluation_or_at_0(p, training):
-    assert drop_path(images(), p, training).equal(images())
-
-
-# The classifier
+    assert drop_path(x, 0.5, training=False).equal(x) and drop_path(x, 0.0, training=True).equal(x)
 
 
 def test_the_classifier_averages_over_the_image_and_drops_out_while_training():

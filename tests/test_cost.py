@@ -19,7 +19,8 @@ from enas.rnn.settings import LanguageModelConfig, SharedRNNConfig
 from enas.rnn.shared import SharedRNN
 from enas.search.cost import Cost
 
-SIZES = st.tuples(st.integers(4, 17), st.integers(4, 17))
+# Two reductions leave more than one pixel, for which average pools would be convolutions, which torch counts.
+SIZES = st.tuples(st.integers(5, 17), st.integers(5, 17))
 
 
 def whole(network: torch.nn.Module, size: tuple[int, int]) -> Cost:
@@ -31,7 +32,7 @@ def whole(network: torch.nn.Module, size: tuple[int, int]) -> Cost:
 
 @settings(max_examples=20)
 @given(network=macro_networks(gaps=True), size=SIZES, hid=st.integers(2, 5))
-def test_a_macro_network(network, size, hid):
+def test_the_cost_of_a_macro_network(network, size, hid):
     config = ScratchCNNConfig(scratch_cnn_hid=hid)
     found = macro_cost(network, 7, config, size)
     assert found == whole(MacroCNN(network, 7, config), size)
@@ -40,7 +41,7 @@ def test_a_macro_network(network, size, hid):
 
 @settings(max_examples=10)
 @given(network=micro_networks(gaps=True), size=SIZES, hid=st.integers(2, 5), num_layers=st.sampled_from([3, 6]))
-def test_a_micro_network_without_its_auxiliary_head(network, size, hid, num_layers):
+def test_the_cost_of_a_micro_network_leaves_its_auxiliary_head_out(network, size, hid, num_layers):
     config = MicroCNNConfig(scratch_cnn_hid=hid, scratch_cnn_num_layers=num_layers)
     model = MicroCNN(network, 7, config)
     del model.auxiliary_head
@@ -48,7 +49,7 @@ def test_a_micro_network_without_its_auxiliary_head(network, size, hid, num_laye
 
 
 @given(cell=cells(gaps=True), tie=st.booleans())
-def test_a_recurrent_cell(cell, tie):
+def test_the_cost_of_a_recurrent_cell(cell, tie):
     config = SharedRNNConfig(
         num_blocks=cell.nodes[-1] + 1, shared_embed=6, shared_hid=6 if tie else 4, tie_weights=tie,
         shared_batch_norm=False,
@@ -62,7 +63,7 @@ def test_a_recurrent_cell(cell, tie):
 
 
 @pytest.mark.parametrize("tie", [True, False])
-def test_an_lstm(tie):
+def test_the_cost_of_an_lstm(tie):
     """Torch does not count its own LSTM, but does the products that its equations have."""
     embed, hidden = (5, 5) if tie else (4, 5)
     config = LanguageModelConfig(shared_embed=embed, shared_hid=hidden, tie_weights=tie)

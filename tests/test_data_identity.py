@@ -20,18 +20,6 @@ def swapped(text: str, one: str, other: str) -> str:
     return " ".join({one: other, other: one}.get(word, word) for word in text.split(" "))
 
 
-@pytest.fixture
-def changed(folder, tmp_path):
-    """The run, and the folder of a text where the two most frequent words have changed places."""
-    data = shutil.copytree(tmp_path / "data", tmp_path / "other")
-    for split in SPLITS:
-        path = data / "tiny" / f"{split}.txt"
-        lines = path.read_text().splitlines()
-        words = [word for word in load_corpus("tiny", data_dir=tmp_path / "data").vocabulary if "<" not in word][:2]
-        path.write_text("".join(swapped(line, *words) + "\n" for line in lines))
-    return folder, data
-
-
 @pytest.mark.parametrize(
     ("command", "mode"),
     [
@@ -39,8 +27,14 @@ def changed(folder, tmp_path):
         *(("ablate node_removal", mode) for mode in ("derive", "train_scratch")),
     ],
 )
-def test_other_words_with_the_same_counts(changed, tmp_path, capsys, command, mode):
-    folder, data = changed
+def test_other_words_with_the_same_counts_are_refused(folder, tmp_path, capsys, command, mode):
+    """The two most frequent words have changed places."""
+    data, vocabulary = tmp_path / "other", load_corpus("tiny", data_dir=tmp_path / "data").vocabulary
+    shutil.copytree(tmp_path / "data", data)
+    for path in data.glob("tiny/*.txt"):
+        lines = path.read_text().splitlines()
+        words = [word for word in vocabulary if "<" not in word][:2]
+        path.write_text("".join(swapped(line, *words) + "\n" for line in lines))
     before = tiny.tree(folder)
     argv = ["--load_path", str(folder), "--mode", mode, "--data_dir", str(data)]
     line = tiny.refusal(argv, tmp_path, capsys, lambda flags: run_command(command, flags))
@@ -50,7 +44,7 @@ def test_other_words_with_the_same_counts(changed, tmp_path, capsys, command, mo
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_one_line_of_one_split_more(folder, tmp_path, capsys, split):
+def test_one_more_line_of_one_split_is_refused(folder, tmp_path, capsys, split):
     path = tmp_path / "data" / "tiny" / f"{split}.txt"
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
     line = tiny.refusal(["--load_path", str(folder), "--mode", "test"], tmp_path, capsys)
@@ -63,16 +57,15 @@ def test_the_same_data_in_another_place_is_the_same(folder, tmp_path):
     assert found["test_perplexity"] > 1
 
 
-def test_what_the_indices_mean_is_in_the_run_folder(trained):
+def test_the_run_folder_says_what_the_indices_mean(trained):
     saved = json.loads((trained / "data.json").read_text())
     assert tuple(saved["names"]) == load_corpus("tiny", data_dir=trained.parent.parent / "data").vocabulary
     assert saved["kind"] == "vocabulary" and set(saved["splits"]) == set(SPLITS)
 
 
 @pytest.mark.parametrize("mode", ["derive", "test"])
-def test_images_that_changed_their_class_and_a_class_that_changed_its_name(tmp_path, capsys, mode):
-    run.train(run.Config(**tiny.settings(tmp_path, network_type="cnn")))
-    data = tmp_path / "data" / "tiny"
+def test_images_of_another_class_and_a_class_of_another_name_are_refused(tmp_path, capsys, mode):
+    folder, data = tiny.run_in(tmp_path, network_type="cnn"), tmp_path / "data" / "tiny"
     if mode == "derive":
         first, second = data / "train/red/0.png", data / "train/green/0.png"
         content = first.read_bytes()
@@ -81,7 +74,7 @@ def test_images_that_changed_their_class_and_a_class_that_changed_its_name(tmp_p
     else:
         for split in SPLITS:
             (data / split / "red").rename(data / split / "scarlet")
-    line = tiny.refusal(["--load_path", str(tiny.only_run(tmp_path / "logs")), "--mode", mode], tmp_path, capsys)
+    line = tiny.refusal(["--load_path", str(folder), "--mode", mode], tmp_path, capsys)
     says = {"derive": "the train split changed", "test": "its classes (entry 2 was 'red' and is 'scarlet')"}[mode]
     assert f"tiny is not the data that this run was begun with: {says}" in line
 

@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import json
 import re
 import subprocess
 import sys
@@ -36,13 +35,14 @@ from enas.rnn.cell import RNNCell
 from enas.rnn.reference import Cell
 from enas.rnn.settings import SharedRNNConfig
 from enas.rnn.shared import SharedRNN
-from enas.runs.commands import execute
 from enas.runs.run import train_scratch
 from enas.search.architecture import load_architecture
 
 export_main = partial(run_command, "export")
 
 CELL = RNNCell(("tanh", "ReLU", "sigmoid", "identity"), (0, 0, 2))
+LAYERS = ("conv3x3", "sep5x5", "max3x3", "avg3x3", "sep3x3", "conv5x5")
+FITTING = {**tiny.NETWORKS, "macro": MacroNetwork(LAYERS, ((), (0,), (), (1, 2), (), (0, 4)))}  # `shared`
 SIZES = {"shared_embed": 5, "shared_hid": 4, "tie_weights": False, "shared_norm_bound": 1.5, **tiny.CALM}
 
 
@@ -143,9 +143,7 @@ def runs(tmp_path_factory):
     """A search of each space, and a training from scratch of the cell that was derived."""
     folder = tmp_path_factory.mktemp("export")
     kinds = {"search": {}, "macro": {"network_type": "cnn"}, "micro": {"network_type": "cnn", "cnn_space": "micro"}}
-    for name, kind in kinds.items():
-        execute(**tiny.settings(folder / name, **kind, max_epoch=1))
-    found = {name: tiny.only_run(folder / name / "logs") for name in kinds}
+    found = {name: tiny.run_in(folder / name, **kind, max_epoch=1) for name, kind in kinds.items()}
     train_scratch(found["search"], log_dir=str(folder / "scratch"))
     return {**found, "scratch": tiny.only_run(folder / "scratch")}
 
@@ -157,8 +155,7 @@ def test_a_run_leaves_a_folder_that_works_where_this_package_is_not(runs, tmp_pa
     names = {path.name for path in folder.iterdir()} - {"architecture.png", "architecture.svg", "architecture.dot"}
     assert names == {"model.py", "model.safetensors", "config.json", "architecture.json", "example.py", "README.md"}
     assert list(tmp_path.iterdir()) == [folder]
-    found = json.loads((runs[kind] / "results.json").read_text())["architecture"]
-    assert load_architecture(folder / "architecture.json").to_dict() == found
+    assert load_architecture(folder / "architecture.json").to_dict() == tiny.results(runs[kind])["architecture"]
     out = run_example(folder)  # loads the weights
     if kind in ("macro", "micro"):
         assert "features (4, " in out
@@ -168,12 +165,6 @@ def test_a_run_leaves_a_folder_that_works_where_this_package_is_not(runs, tmp_pa
     else:
         losses = [float(value) for value in re.findall(r"loss ([\d.]+)", out)]
         assert "states (35, 2, 8)" in out and losses[2] < losses[0]
-
-
-def test_another_architecture_with_the_weights_of_the_search(runs, tmp_path):
-    (tmp_path / "other.json").write_text(CELL.to_json())
-    folder = export(runs["search"], tmp_path / "cell", dag_path=tmp_path / "other.json")
-    assert load_architecture(folder / "architecture.json") == CELL
 
 
 @pytest.mark.parametrize(
@@ -186,9 +177,12 @@ def test_another_architecture_with_the_weights_of_the_search(runs, tmp_path):
         ("search", {"load_path": "nothing"}, "load_path nothing: no such run"),
     ],
 )
-def test_what_cannot_be_exported(runs, tmp_path, kind, changes, reason):
+def test_an_export_that_is_impossible_is_refused(runs, tmp_path, kind, changes, reason):
     (tmp_path / "deep.json").write_text(RNNCell(("tanh",) * 5, (0, 1, 2, 3)).to_json())
     (tmp_path / "net.json").write_text(tiny.NETWORKS["macro"].to_json())
+    (tmp_path / "other.json").write_text(CELL.to_json())  # another one of the search has its weights
+    folder = export(runs["search"], tmp_path / "other", dag_path=tmp_path / "other.json")
+    assert load_architecture(folder / "architecture.json") == CELL
     output = tmp_path / "cell"
     if not changes:
         output.mkdir()
@@ -203,11 +197,17 @@ def test_what_cannot_be_exported(runs, tmp_path, kind, changes, reason):
 @functools.cache
 def shared(kind: str) -> torch.nn.Module:
     """A shared model in float64, its weights far from where they start."""
-    make, config = {
-        "macro": (SharedMacroCNN, MacroConfig(cnn_num_layers=6, cnn_hid=4, cnn_dropout=0.0)),
-        "micro": (SharedMicroCNN, MicroConfig(cnn_num_layers=3, cnn_num_blocks=5, cnn_hid=4, cnn_dropout=0.0)),
-    }[kind]
-    return _shaken(make(5, config))
+    if kind == "macro":
+        return _shaken(SharedMacroCNN(5, MacroConfig(cnn_num_layers=6, cnn_hid=4, cnn_dropout=0.0)))
+    return _shaken(SharedMicroCNN(5, MicroConfig(cnn_num_layers=3, cnn_num_blocks=5, cnn_hid=4, cnn_dropout=0.0)))
+
+
+def alone(kind: str, network) -> torch.nn.Module:
+    """The model of a network from scratch."""
+    if kind == "macro":
+        return MacroCNN(network, 5, ScratchCNNConfig(scratch_cnn_hid=4, scratch_cnn_dropout=0.0))
+    no_dropout = {"scratch_cnn_dropout": 0.0, "scratch_cnn_drop_path": 0.0}
+    return MicroCNN(network, 5, MicroCNNConfig(scratch_cnn_hid=4, scratch_cnn_num_layers=3, **no_dropout))
 
 
 def _shaken(model: torch.nn.Module) -> torch.nn.Module:
@@ -248,13 +248,8 @@ def test_a_network_is_that_of_the_search(network):
 
 @pytest.mark.parametrize("kind", ["macro", "micro"])
 def test_a_network_is_that_of_the_training_alone(kind):
-    config = Config(
-        network_type="cnn", cnn_space=kind, mode="single", scratch_cnn_hid=4, scratch_cnn_dropout=0.0,
-        **({"scratch_cnn_num_layers": 3, "scratch_cnn_drop_path": 0.0} if kind == "micro" else {}),
-    )  # fmt: skip
-    network = tiny.NETWORKS[kind]
-    make, settings_of = (MacroCNN, ScratchCNNConfig) if kind == "macro" else (MicroCNN, MicroCNNConfig)
-    model = _shaken(make(network, 5, config[settings_of]))
+    network, config = tiny.NETWORKS[kind], Config(network_type="cnn", cnn_space=kind, mode="single")
+    model = _shaken(alone(kind, network))
     same(exported_network(network, model, config), model, lambda model, x: model(x))
 
 
@@ -279,7 +274,7 @@ def test_weights_keep_their_names():
 
 def _modules(kind: str, depth: int) -> str:
     """Names of the modules with weights, so many levels deep."""
-    network = exported_network(tiny_network(kind), shared(kind), Config(network_type="cnn", cnn_space=kind))
+    network = exported_network(FITTING[kind], shared(kind), Config(network_type="cnn", cnn_space=kind))
     names = (name.split(".")[:-1][:depth] for name in network.state_dict())
     return " ".join(dict.fromkeys(map(".".join, names)))
 
@@ -289,15 +284,6 @@ def test_an_operation_of_ones_own_is_refused(monkeypatch):
     network = MacroNetwork(("mine", *["conv3x3"] * 5), ((),) * 6)
     with pytest.raises(UserError, match="operation mine is not one of avg3x3, max3x3, conv3x3"):
         convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
-
-
-def tiny_network(kind: str):
-    """A network that fits `shared`."""
-    if kind == "micro":
-        return tiny.NETWORKS["micro"]
-    return MacroNetwork(
-        ("conv3x3", "sep5x5", "max3x3", "avg3x3", "sep3x3", "conv5x5"), ((), (0,), (), (1, 2), (), (0, 4))
-    )
 
 
 @pytest.fixture
@@ -333,11 +319,7 @@ def test_an_onnx_file_steps_like_the_cell(runs, tmp_path, onnxruntime, capsys):
 def test_an_onnx_file_classifies_like_the_network(tmp_path, onnxruntime, kind):
     """Images of another number and of an odd size, too."""
     torch.manual_seed(0)
-    make, config = {
-        "macro": (MacroCNN, ScratchCNNConfig(scratch_cnn_hid=4, scratch_cnn_dropout=0.0)),
-        "micro": (MicroCNN, MicroCNNConfig(scratch_cnn_hid=4, scratch_cnn_num_layers=3, scratch_cnn_dropout=0.0)),
-    }[kind]
-    model = make(tiny_network(kind), 5, config).eval()
+    model = alone(kind, tiny.NETWORKS[kind].replace_part("avg3x3", {"macro": 1, "micro": ("normal", 3)}[kind])).eval()
     run_config = Config(network_type="cnn", cnn_space=kind, mode="single")
     write_onnx(convolutional.exported(model.network, model.state_dict(), run_config), tmp_path / "model.onnx")
     for shape in ((2, 3, 32, 32), (5, 3, 17, 9)):
@@ -362,7 +344,7 @@ def test_an_onnx_file_that_computes_something_else_is_refused(runs, tmp_path, on
     assert not any(tmp_path.iterdir())
 
 
-def test_without_the_extra_it_says_what_to_install(runs, tmp_path, monkeypatch):
+def test_without_the_extra_an_export_names_the_package_to_install(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_file, "PACKAGES", ("no_such_package",))
     with pytest.raises(UserError, match=re.escape("no_such_package: not installed; pip install 'enas[onnx]'")):
         export(runs["search"], tmp_path / "cell", onnx=True)

@@ -47,15 +47,7 @@ def close(value: float):
     return pytest.approx(value, rel=1e-10)
 
 
-# Evaluation
-
-
-@given(
-    vocab_size=st.integers(1, 30),
-    num_tokens=st.integers(1, 60),
-    batch_size=st.integers(1, 20),
-    length=st.integers(1, 70),
-)
+@given(st.integers(1, 30), st.integers(1, 60), st.integers(1, 20), st.integers(1, 70))
 def test_perplexity_of_a_uniform_model_is_the_vocabulary_size(vocab_size, num_tokens, batch_size, length):
     corpus = make_corpus(vocab_size, num_tokens)
     untied = {"shared_batch_norm": False, "tie_weights": False}
@@ -90,9 +82,6 @@ def test_evaluation_reads_its_split_without_dropout_and_only_the_test_split_with
     assert first[2] == other.evaluate(CELL, "test")
 
 
-# Ranking
-
-
 @pytest.mark.parametrize("max_batches", [1, 2, 100])
 def test_rank_scores_all_cells_on_the_same_batches(max_batches):
     task = make_task()
@@ -112,9 +101,6 @@ def test_rank_reads_the_first_validation_batches_and_carries_the_state():
     assert task.rank([CELL], 2) == close([math.exp(total / count)])
     assert len(batches) > 2
     assert task.rank([CELL], len(batches)) == [task.evaluate(CELL, "valid")]
-
-
-# Rewards
 
 
 @pytest.mark.parametrize("settings", [{"reward_c": 7.0}, {"reward_batch_size": 2}, {"ppl_square": True}], ids=str)
@@ -139,9 +125,6 @@ def test_rewards_know_nothing_of_dropout_and_leave_the_model_and_its_training_al
     assert all(parameter.grad is None for parameter in dropping.model.parameters())
     assert torch.equal(dropping._state, carried)
     assert dropping._train.cursor == LENGTH
-
-
-# Training
 
 
 def test_state_is_carried_from_batch_to_batch_and_zeroed_where_the_text_starts():
@@ -171,20 +154,6 @@ def test_next_state_is_zero_once_it_is_forgotten():
 def test_loss_of_several_cells_is_their_mean():
     losses = [make_task().shared_loss([cell])[1] for cell in CELLS[:3]]
     torch.testing.assert_close(make_task().shared_loss(CELLS[:3])[1], torch.stack(losses).mean())
-
-
-def test_restored_task_goes_on_as_the_saved_one():
-    task, restored = make_task(), make_task(model={"shared_init_range": 0.1})
-    for _ in range(2):
-        task.shared_loss([CELL])
-        task.rewards([CELL])
-    restored.load_state_dict(task.state_dict())
-    for _ in range(3):
-        assert torch.equal(task.shared_loss([CELL])[0], restored.shared_loss([CELL])[0])
-        assert torch.equal(task.rewards([CELL]), restored.rewards([CELL]))
-
-
-# Regularisers
 
 
 PENALTIES = {
@@ -222,16 +191,9 @@ def test_a_batch_of_one_step_has_no_temporal_penalty():
     assert torch.equal(loss, nll)
 
 
-# The metric
-
-
-def test_lower_perplexity_is_better():
+def test_lower_perplexity_is_better_and_is_the_exponential_of_the_mean_loss():
     is_better = LanguageTask.metric.is_better
     assert is_better(2.0, 3.0) and is_better(2.0, None) and is_better(2.0, math.nan)
-    assert not is_better(3.0, 3.0) and not is_better(math.nan, 3.0)
-    assert not is_better(math.nan, None)
-
-
-def test_metric_of_a_mean_loss_is_its_exponential():
+    assert not is_better(3.0, 3.0) and not is_better(math.nan, 3.0) and not is_better(math.nan, None)
     assert make_task().epoch_metric(math.log(50.0)) == close(50.0)
     assert math.isfinite(make_task().epoch_metric(1e6))

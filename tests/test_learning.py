@@ -63,9 +63,8 @@ def test_a_preset_finds_what_is_planted(name):
     assert min(found) > 3
 
 
-@pytest.mark.parametrize("name", ["demo_cnn", "cifar_macro_small"])
-def test_a_moving_average_does_not(name):
-    """So the test above can fail: with what these presets had before, the noise is all that there is to learn."""
+def test_a_moving_average_does_not():
+    """So the test above can fail: with what this preset had before, the noise is all that there is to learn."""
     before = {"baseline": "ema", "advantage_spread_decay": 0.0, "controller_lr": 0.003, "entropy_coeff": 1e-4}
-    config = Config(**{**read_variation(name), **before, "controller_max_step": 100, "controller_start": 0.0})
+    config = Config(**{**read_variation("demo_cnn"), **before, "controller_max_step": 100, "controller_start": 0.0})
     assert max(learned(config, seed) for seed in (1, 2)) < 2.5

@@ -11,7 +11,6 @@ import tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import main
 
-from enas.config import Config
 from enas.errors import UserError
 from enas.files import atomic_write, write_json
 from enas.runs import run
@@ -23,8 +22,7 @@ def test_weights_and_biases_gets_what_tensorboard_gets(tmp_path, monkeypatch):
     """Without a network: the points and pictures lie in the folder that `wandb sync` uploads."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    run.train(run.Config(**tiny.settings(tmp_path, wandb=True)))
-    folder = tiny.only_run(tmp_path / "logs")
+    folder = tiny.run_in(tmp_path, wandb=True)
     (recorded,) = folder.glob("wandb/offline-run-*/*.wandb")
     for _ in range(300):  # wandb's own process may write it later
         content = recorded.read_bytes()
@@ -131,20 +129,15 @@ def test_a_diverging_run_writes_json_and_short_numbers(tmp_path, capsys):
     assert "Infinity" not in capsys.readouterr().out
 
 
-def test_a_number_that_is_not_finite_is_null(tmp_path):
-    write_json(tmp_path / "x.json", {"a": [float("nan"), 1.5, (float("inf"), -0.0)], "b": {"c": float("-inf"), "d": 3}})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.5, [None, -0.0]], "b": {"c": None, "d": 3}}
-
-
-def test_the_folder_of_a_renamed_file_is_synced_too(tmp_path, monkeypatch):
+def test_numbers_that_are_not_finite_are_null_and_the_folder_of_a_renamed_file_is_synced_too(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
-    write_json(tmp_path / "x.json", {})
+    write_json(tmp_path / "x.json", {"a": [float("nan"), 1.5, (float("inf"), -0.0)], "b": {"c": float("-inf"), "d": 3}})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.5, [None, -0.0]], "b": {"c": None, "d": 3}}
     assert len(synced) == 2 and synced[1] == str(tmp_path)
 
 
 def test_a_space_without_a_choice_has_no_policy_to_draw(tmp_path):
-    only = {"num_blocks": 1, "shared_rnn_activations": ("tanh",), "max_epoch": 1}
     with tiny.rendering():
-        run.train(Config(**tiny.settings(tmp_path, **only)))
-    assert not (tiny.only_run(tmp_path / "logs") / "policy.png").exists()
+        folder = tiny.run_in(tmp_path, num_blocks=1, shared_rnn_activations=("tanh",), max_epoch=1)
+    assert not (folder / "policy.png").exists()

@@ -31,7 +31,7 @@ def run(model: LSTMModel, inputs: torch.Tensor, state: torch.Tensor):
     return model(inputs, [LSTMBaseline(model.config.shared_hid)], state)
 
 
-def test_the_equations():
+def test_states_follow_the_equations():
     model = make_model().eval()
     inputs = words()
     output = run(model, inputs, model.initial_state(1, B).double())
@@ -95,7 +95,7 @@ def test_no_other_size_is_nearer(num_wanted, vocab_size, embed, tie_weights):
     assert found >= 1 and distance(found) == min(distance(hidden) for hidden in range(1, 200))
 
 
-@pytest.mark.parametrize("hidden", [0, -1, 1.5, True, "8"])
-def test_an_lstm_without_units(hidden):
-    with pytest.raises(ValueError, match="hidden of an LSTM is"):
-        LSTMBaseline(hidden)
+def test_units_that_are_no_positive_integer_are_refused():
+    for hidden in (0, -1, 1.5, True, "8"):
+        with tiny.refused("hidden of an LSTM is"):
+            LSTMBaseline(hidden)

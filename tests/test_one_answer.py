@@ -12,7 +12,6 @@ from enas.export.folder import export
 from enas.report.animation import find_pictures
 from enas.report.record import read_runs
 from enas.runs import run
-from enas.runs.commands import execute
 from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict
@@ -30,7 +29,7 @@ def home(request, tmp_path_factory):
     """A folder with a finished search of some kind, drawn."""
     folder = tmp_path_factory.mktemp(request.param)
     with tiny.rendering():
-        execute(**tiny.settings(folder, **KINDS[request.param], dataset="tiny"))
+        tiny.run_in(folder, **KINDS[request.param])
     return folder
 
 
@@ -81,14 +80,14 @@ def _all_name(answers: dict[str, dict], architecture: dict) -> bool:
     return {name: answer == architecture for name, answer in answers.items()} == dict.fromkeys(answers, True)
 
 
-def test_all_name_what_the_search_derived(search, tmp_path):
+def test_all_name_the_architecture_that_the_search_derived(search, tmp_path):
     found = tiny.results(search)
     assert _all_name(_answers(search, tmp_path), found["architecture"])
     assert _validation(tiny.results(search)) == _validation(found)
     assert found["measured_with"].startswith("shared weights, epoch 2, step ")
 
 
-def test_all_name_what_was_derived_later(search, tmp_path):
+def test_all_name_the_architecture_that_was_derived_later(search, tmp_path):
     """More samples, or a limit, find another one, whose picture's name may come first in the alphabet."""
     before = tiny.results(search)
     limit = {} if before["network_type"] == "rnn" else {"max_parameters": before["parameters"] - 1}
@@ -99,8 +98,7 @@ def test_all_name_what_was_derived_later(search, tmp_path):
 
 
 def test_derive_keeps_a_better_one_and_says_both(search, capsys):
-    with tiny.rendering():
-        best = derive_more(search)
+    best = derive_more(search)
     files = tiny.tree(search / "architectures")
     capsys.readouterr()
     again = run.derive(search, derive_num_sample=1)
@@ -158,22 +156,20 @@ def test_train_scratch_derives_with_other_settings_than_the_search(search, tmp_p
     assert tiny.results(search)["architecture"] == trained["architecture"]
 
 
-@pytest.mark.parametrize("text", [None, "[]", '{"architecture": {"type": "x"}, "validation_perplexity": 3}'])
-def test_one_whose_results_are_missing_or_damaged_derives_and_goes_on(search, tmp_path, text):
-    """What the error of every other mode advises."""
-
-    def spoil() -> None:
-        (search / "results.json").unlink() if text is None else (search / "results.json").write_text(text)
-
-    spoil()
-    assert find_pictures(search)
-    with pytest.raises(UserError, match="names no architecture; a search makes one with --mode derive"):
-        run.test(search)
+def test_a_run_whose_results_are_missing_or_damaged_derives_and_goes_on(search, tmp_path):
+    """The error of every other mode advises to derive."""
+    file = search / "results.json"
+    for text in ("", "[]", '{"architecture": {"type": "x"}, "validation_perplexity": 3}'):
+        file.write_text(text) if text else file.unlink()
+        assert find_pictures(search)
+        with pytest.raises(UserError, match="names no architecture; a search makes one with --mode derive"):
+            run.test(search)
     derived = run.derive(search)
     assert run.test(search)["architecture"] == derived["architecture"]
-    spoil()
-    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s")) if text is None else derived
+    file.unlink()
+    trained = run.train_scratch(search, max_epoch=1, log_dir=str(tmp_path / "s"))
     assert trained["architecture"] == derived["architecture"]
+    file.write_text("[]")
     assert run.resume(search, max_epoch=3)["epoch"] == 3
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import math
 import runpy
 
@@ -39,7 +38,7 @@ def home(tmp_path_factory):
 
 def test_it_searches_learns_and_resumes(home):
     _, search, outputs = home
-    results = json.loads((search / "results.json").read_text())
+    results = tiny.results(search)
     scores = [entry["validation_accuracy"] for entry in results["history"]]
     assert results["network_type"] == "table" and results["epoch"] == 4
     assert scores[-1] > 0.6  # of three spirals; chance is a third
@@ -53,9 +52,9 @@ def test_it_derives_draws_and_trains_from_scratch(home):
     written, drawn = ({path.stem for path in (search / name).iterdir()} for name in ("architectures", "networks"))
     assert written == drawn and len(written) >= 2
     (scratch,) = (path for path in (folder / "logs").iterdir() if path != search)
-    results = json.loads((scratch / "results.json").read_text())
+    results = tiny.results(scratch)
     assert results["mode"] == "train_scratch" and results["test_accuracy"] > 0.5
-    assert json.loads((scratch / "params.json").read_text())["table_layers"] == 4
+    assert tiny.params(scratch)["table_layers"] == 4
     assert {path.suffix for path in scratch.glob("architecture.*")} in ({".json", ".png"}, {".json", ".dot"})
 
 

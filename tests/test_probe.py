@@ -1,7 +1,6 @@
 """What a run chooses for the machine it is on, and that choosing changes nothing else."""
 
 import copy
-import json
 import time
 from types import SimpleNamespace
 
@@ -37,38 +36,32 @@ def timed(monkeypatch, *times: float):
     monkeypatch.setattr(probe, "seconds", seconds)
 
 
-CHOICES = {
-    "bfloat16 is faster": ("precision", (0.2, 0.1), "bfloat16", "200 ms in float32, 100 ms in bfloat16"),
-    "bfloat16 is slower": ("precision", (0.1, 0.2), "float32", "100 ms in float32, 200 ms in bfloat16"),
-    "bfloat16 gains little": ("precision", (0.104, 0.1), "float32", "104 ms in float32, 100 ms in bfloat16"),
-    "four threads": ("threads", (0.3, 0.2, 0.1), 4, "300 ms with 1, 200 ms with 2, 100 ms with 4"),
-    "two are about as fast": ("threads", (0.3, 0.2, 0.199), 2, "300 ms with 1, 200 ms with 2, 199 ms with 4"),
-    "one is about as fast": ("threads", (0.109, 0.1, 0.1), 1, "109 ms with 1, 100 ms with 2, 100 ms with 4"),
-}
+CHOICES = [  # what is tried, the times that the trials take, the choice, and its reason
+    (probe.choose_precision, (0.2, 0.1), "bfloat16", "200 ms in float32, 100 ms in bfloat16"),
+    (probe.choose_precision, (0.1, 0.2), "float32", "100 ms in float32, 200 ms in bfloat16"),
+    (probe.choose_precision, (0.104, 0.1), "float32", "104 ms in float32, 100 ms in bfloat16"),
+    (probe.choose_threads, (0.3, 0.2, 0.1), 4, "300 ms with 1, 200 ms with 2, 100 ms with 4"),
+    (probe.choose_threads, (0.3, 0.2, 0.199), 2, "300 ms with 1, 200 ms with 2, 199 ms with 4"),
+    (probe.choose_threads, (0.109, 0.1, 0.1), 1, "109 ms with 1, 100 ms with 2, 100 ms with 4"),
+]
 
 
-@pytest.mark.parametrize("name", CHOICES)
 @pytest.mark.parametrize("network_type", ["rnn", "cnn"])
-def test_trials_choose_what_is_clearly_faster_and_change_nothing_else(tmp_path, monkeypatch, network_type, name):
-    what, times, chosen, why = CHOICES[name]
+def test_trials_choose_what_is_clearly_faster_and_change_nothing_else(tmp_path, monkeypatch, network_type):
     trainer = tiny.trainer(tmp_path, network_type=network_type)
     trainer.train_shared()
     before = copy.deepcopy(tiny.without_clock(trainer.state_dict()))
-    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
-    torch.set_num_threads(4)
-    timed(monkeypatch, *times)
-    choose = probe.choose_precision if what == "precision" else probe.choose_threads
-    assert choose(trainer.task, trainer.controller, 1) == (chosen, f"a step takes {why}")
-    assert torch.get_num_threads() == (chosen if what == "threads" else 4)
-    assert trainer.task.precision == "float32"
-    assert tiny.difference(before, tiny.without_clock(trainer.state_dict())) is None
-    assert all(weight.grad is None for weight in trainer.task.model.parameters())
-
-
-def test_a_processor_without_bfloat16_has_no_choice(tmp_path):
-    trainer = tiny.trainer(tmp_path)
     chosen = probe.choose_precision(trainer.task, trainer.controller, 1)
     assert chosen == ("float32", "this processor has no other")
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    for choose, times, chosen, why in CHOICES:
+        torch.set_num_threads(4)
+        timed(monkeypatch, *times)
+        assert choose(trainer.task, trainer.controller, 1) == (chosen, f"a step takes {why}")
+        assert torch.get_num_threads() == (chosen if choose is probe.choose_threads else 4)
+        assert trainer.task.precision == "float32"
+    assert tiny.difference(before, tiny.without_clock(trainer.state_dict())) is None
+    assert all(weight.grad is None for weight in trainer.task.model.parameters())
 
 
 def test_images_in_less_precision_are_about_the_same(tmp_path):
@@ -112,25 +105,20 @@ def test_the_first_try_of_a_short_trial_does_not_count_and_a_long_one_is_not_rep
     assert len(list(naps)) == 4 - calls and (seconds >= 0.2) == (calls == 1)
 
 
-def test_beside_a_gpu_two_threads_are_enough():
+def test_beside_a_gpu_two_threads_are_enough_unless_the_environment_names_a_number(monkeypatch):
     torch.set_num_threads(3)
     task = SimpleNamespace(device=torch.device("cuda"))
     assert probe.choose_threads(task, None, 1) == (2, "beside a GPU there is only the controller to compute")
     assert torch.get_num_threads() == 2
-
-
-def test_what_the_environment_says_wins(monkeypatch):
-    monkeypatch.setenv(probe.THREADS_VARIABLE, "3")
-    torch.set_num_threads(3)
-    assert probe.choose_threads(None, None, 1) == (3, "OMP_NUM_THREADS is set")
+    monkeypatch.setenv(probe.THREADS_VARIABLE, "2")
+    assert probe.choose_threads(task, None, 1) == (2, "OMP_NUM_THREADS is set")
 
 
 def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
-    execute(**tiny.settings(tmp_path, num_threads=1, log_dir=str(tmp_path / "told")))
+    told = tiny.run_in(tmp_path, num_threads=1, log_dir=str(tmp_path / "told"))
     torch.set_num_threads(2)
     timed(monkeypatch, 0.1, 0.1)
-    execute(**tiny.settings(tmp_path, num_threads=0, log_dir=str(tmp_path / "tried")))
-    told, tried = (tiny.only_run(tmp_path / name) for name in ("told", "tried"))
+    tried = tiny.run_in(tmp_path, num_threads=0, log_dir=str(tmp_path / "tried"))
     assert tiny.difference(tiny.newest_state(told), tiny.newest_state(tried)) is None
     assert "threads 1: a step takes 100 ms with 1, 100 ms with 2" in (tried / "train.log").read_text()
     assert "threads 1: as num_threads says" in (told / "train.log").read_text()
@@ -139,19 +127,18 @@ def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):
 def test_a_resumed_run_keeps_what_it_began_with_and_one_from_scratch_chooses_anew(tmp_path, monkeypatch):
     choices = iter([("bfloat16", "first"), ("float32", "second")])
     monkeypatch.setattr(opening, "choose_precision", lambda *arguments: next(choices))
-    execute(**tiny.settings(tmp_path, precision="auto", num_threads=2))
-    folder = tiny.only_run(tmp_path / "logs")
+    folder = tiny.run_in(tmp_path, precision="auto", num_threads=2)
     assert "precision bfloat16: first" in (folder / "train.log").read_text()
     torch.set_num_threads(3)
     derive, threads = Trainer.derive, []
     monkeypatch.setattr(Trainer, "derive", lambda self: (threads.append(torch.get_num_threads()), derive(self))[1])
     execute(load_path=str(folder), max_epoch=3)
-    params = json.loads((folder / "params.json").read_text())
+    params = tiny.params(folder)
     assert (params["precision"], params["num_threads"]) == ("bfloat16", 2)
     assert threads == [2] and torch.get_num_threads() == 3
     torch.set_num_threads(4)
     timed(monkeypatch, 0.1, 0.2, 0.3)  # with 1, 2 and 4, though the search had 2
     scratch = {"mode": "train_scratch", "load_path": str(folder), "log_dir": str(tmp_path / "scratch"), "max_epoch": 1}
     execute(**scratch)
-    params = json.loads((tiny.only_run(tmp_path / "scratch") / "params.json").read_text())
+    params = tiny.params(tiny.only_run(tmp_path / "scratch"))
     assert (params["precision"], params["num_threads"]) == ("float32", 1)

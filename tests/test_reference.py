@@ -7,7 +7,7 @@ import tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from docs import reference
-from enas.config import Config, all_settings
+from enas.config import all_settings
 from enas.runs import run
 
 
@@ -24,8 +24,7 @@ def test_the_page_is_as_the_code_has_it(monkeypatch, tmp_path):
 def folders(trained, tmp_path_factory):
     """A search of each kind, and a training from scratch."""
     place = tmp_path_factory.mktemp("reference")
-    run.train(Config(**tiny.settings(place, network_type="cnn", cnn_reward="log_likelihood")))
-    made = [trained, tiny.only_run(place / "logs")]
+    made = [trained, tiny.run_in(place, network_type="cnn", cnn_reward="log_likelihood")]
     for number, search in enumerate(made[:]):
         run.train_scratch(search, log_dir=str(place / str(number)), max_epoch=1)
         made.append(tiny.only_run(place / str(number)))

@@ -33,23 +33,20 @@ def sine():
 @pytest.fixture
 def dilated():
     """A registered operation."""
-
-    def make(channels: int, stride: int) -> nn.Module:
-        return nn.Conv2d(channels, channels, 3, stride, padding=2, dilation=2, bias=False)
-
-    register_operation("dil3x3", make, label="dilated 3x3")
+    register_operation(
+        "dil3x3", lambda channels, stride: nn.Conv2d(channels, channels, 3, stride, 2, 2, bias=False), label="dilated"
+    )
     return "dil3x3"
 
 
 def derived(folder):
-    return architecture_from_dict(json.loads((folder / "results.json").read_text())["architecture"])
+    return architecture_from_dict(tiny.results(folder)["architecture"])
 
 
-def test_an_activation(tmp_path, sine):
+def test_a_registered_activation_is_searched_resumed_and_trained_from_scratch(tmp_path, sine):
     x = torch.linspace(-2, 2, 5)
     assert torch.equal(activate(sine, x), x.sin())
-    execute(**tiny.settings(tmp_path, shared_rnn_activations=("sine", "GELU"), max_epoch=1))
-    run = tiny.only_run(tmp_path / "logs")
+    run = tiny.run_in(tmp_path, shared_rnn_activations=("sine", "GELU"), max_epoch=1)
     cell = derived(run)
     assert set(cell.activations) <= {"sine", "GELU"} and RNNCell.from_dict(cell.to_dict()) == cell
     execute(load_path=str(run), max_epoch=2)
@@ -58,7 +55,7 @@ def test_an_activation(tmp_path, sine):
 
 
 @pytest.mark.parametrize("space", ["macro", "micro"])
-def test_an_operation(tmp_path, dilated, space):
+def test_a_registered_operation_is_sampled_trained_and_derived(tmp_path, dilated, space):
     trainer = tiny.trainer(tmp_path, network_type="cnn", cnn_space=space)
     sampled = trainer.controller.sample(30).architectures
     assert any(dilated in json.dumps(network.to_dict()) for network in sampled)
@@ -66,8 +63,7 @@ def test_an_operation(tmp_path, dilated, space):
     loss.backward()
     used = {name for name, weight in trainer.task.model.named_parameters() if weight.grad is not None}
     assert any(dilated in name for name in used)
-    execute(**tiny.settings(tmp_path, network_type="cnn", cnn_space=space, max_epoch=1))
-    assert derived(tiny.only_run(tmp_path / "logs")).nodes
+    assert derived(tiny.run_in(tmp_path, network_type="cnn", cnn_space=space, max_epoch=1)).nodes
 
 
 WEIGHT = nn.Parameter(torch.tensor(0.25))
@@ -98,7 +94,7 @@ def test_an_activation_without_parameters_is_taken(function):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_name_that_is_taken(sine, dilated):
+def test_a_name_that_is_taken_is_refused(sine, dilated):
     with pytest.raises(ValueError, match="activation sine is registered already"):
         register_activation("sine", torch.sin)
     with pytest.raises(ValueError, match="'dil3x3' cannot be registered"):

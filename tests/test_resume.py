@@ -1,6 +1,5 @@
 """A run that was stopped, however roughly, and resumed is bit for bit the run that was not."""
 
-import json
 import os
 import random
 import shlex
@@ -8,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -37,31 +37,25 @@ LONG = {
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     """The run that everything here is compared with."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    execute(**tiny.settings(folder, **LONG))
-    return tiny.only_run(folder / "logs")
+    return tiny.run_in(tmp_path_factory.mktemp("undisturbed"), **LONG)
 
 
 def _assert_same(folder: Path, expected: Path) -> None:
     assert tiny.difference(tiny.newest_state(folder), tiny.newest_state(expected)) is None
     assert _results(folder) == _results(expected)
-    assert _names(folder / "checkpoints") == _names(expected / "checkpoints")
+    assert tiny.tree(folder / "checkpoints").keys() == tiny.tree(expected / "checkpoints").keys()
     assert tiny.tree(folder / "architectures") == tiny.tree(expected / "architectures")
 
 
 def _results(folder: Path) -> dict:
-    results = json.loads((folder / "results.json").read_text())
+    results = tiny.results(folder)
     for entry in (results, *results["history"]):
         del entry["wall_seconds"]
     return results
 
 
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 @pytest.mark.slow
-def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, monkeypatch):
+def test_a_run_killed_and_stopped_at_random_moments_ends_the_same(tmp_path, undisturbed, capsys, monkeypatch):
     """As processes: killed, which loses what came after the last checkpoint, and stopped, which loses nothing."""
     rng = random.Random(1)
     monkeypatch.setenv("PATH", "")  # they find no Graphviz, which would take most of their time
@@ -88,7 +82,7 @@ def test_killed_and_stopped_at_random_moments(tmp_path, undisturbed, capsys, mon
         ("rank", 3, signal.SIGTERM, (0, 0)),
     ],
 )
-def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, capsys, method, call, signum, steps):
+def test_a_signal_anywhere_leaves_an_exact_checkpoint(tmp_path, undisturbed, capsys, method, call, signum, steps):
     """In the middle of training ω, of training θ, and of deriving: the step is finished, the checkpoint exact."""
     with tiny.in_call(LanguageTask, method, call, partial(signal.raise_signal, signum)):
         assert main(tiny.flags(tiny.settings(tmp_path, **LONG))) == 128 + signum
@@ -102,8 +96,7 @@ def test_a_signal_at_any_place_of_an_epoch(tmp_path, undisturbed, capsys, method
 
 def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
     cosine = {"shared_lr": 1.0, "shared_lr_cosine": True, "shared_lr_min": 0.01, "max_epoch": 2}
-    execute(**tiny.settings(tmp_path, **cosine))
-    folder = tiny.only_run(tmp_path / "logs")
+    folder = tiny.run_in(tmp_path, **cosine)
     assert tiny.newest_state(folder)["shared_optimizer"]["param_groups"][0]["lr"] < 0.05
     execute(load_path=str(folder), max_epoch=4)
     out = capsys.readouterr().out
@@ -156,8 +149,7 @@ def test_adam_goes_on_exactly_too(tmp_path):
     """Its moments and step counts are in the checkpoint, and so is what the cosine schedules go by."""
     changes = {"shared_optim": "adam", "shared_lr": 0.01, "shared_lr_cosine": True, "shared_lr_warmup": 15}
     changes |= {"controller_optim": "momentum", "controller_lr_cosine": True, "max_epoch": 3}
-    execute(**tiny.settings(tmp_path, **changes))
-    expected = tiny.only_run(tmp_path / "logs")
+    expected = tiny.run_in(tmp_path, **changes)
     folder = shutil.copytree(expected, tmp_path / "resumed" / expected.name)
     for path in Checkpoints(folder / "checkpoints").paths()[-2:]:
         path.unlink()
@@ -165,8 +157,6 @@ def test_adam_goes_on_exactly_too(tmp_path):
     _assert_same(folder, expected)
     assert Checkpoints(folder / "checkpoints").load_best()["progress"]["best"] is not None
 
-
-# --- the best epoch of a killed run -----------------------------------------------------------------------------------
 
 CELL = RNNCell(("tanh", "ReLU"), (0,))
 SHORT = {"max_epoch": 4, "shared_max_step": 4, "shared_lr": 40.0, "random_seed": 2}
@@ -187,7 +177,7 @@ def _trained(folder: Path, mode: str, **changes) -> Path:
 def _photographed(folder: Path, action: Callable[[], object]) -> list[Path]:
     """Copies of the run that `action` makes in `folder/logs`, one for each state that SIGKILL could leave.
 
-    Each is a state of the checkpoints before or after a rename or the removal of a file.
+    The state changes by the renaming or the removal of a file: each copy is made before one, and the last at the end.
     """
     photos, seen = [], []
 
@@ -198,18 +188,11 @@ def _photographed(folder: Path, action: Callable[[], object]) -> list[Path]:
             seen.append(files)
             photos.append(shutil.copytree(made, folder / "photos" / str(len(photos)) / made.name))
 
-    def watched(operation: Callable) -> Callable:
-        def operate(*args, **kwargs):
-            photograph()
-            operation(*args, **kwargs)
-            photograph()
-
-        return operate
-
-    with pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as acting:
         for owner, name in ((os, "replace"), (os, "unlink"), (Path, "unlink")):
-            patch.setattr(owner, name, watched(getattr(owner, name)))
+            acting.enter_context(tiny.in_call(owner, name, lambda *args: True, photograph))
         action()
+        photograph()
     return photos
 
 
@@ -224,18 +207,18 @@ def test_a_run_killed_at_any_moment_keeps_its_best_epoch(tmp_path, mode, max_sav
     photos = _photographed(tmp_path, lambda: _trained(tmp_path, mode, max_save_num=max_save_num))
     assert len(photos) >= 8
     expected = _tested(tiny.only_run(tmp_path / "logs"))
+    newest = {}
     for photo in photos:
-        _assert_the_best_is_that_of_the_newest(Checkpoints(photo / "checkpoints"))
+        checkpoints = Checkpoints(photo / "checkpoints")
+        history = checkpoints.load_newest()["progress"]["history"]
+        scores = [entry["validation_perplexity"] for entry in history]
+        if scores:
+            best = checkpoints.load_best()["progress"]
+            assert (best["epoch"], best["validation"]) == (1 + scores.index(min(scores)), min(scores))
+        newest[checkpoints.paths()[-1].name] = photo
+    for photo in newest.values():  # those with the same newest and best checkpoint go on alike
         run.resume(photo)
         assert _tested(photo) == expected, photo
-
-
-def _assert_the_best_is_that_of_the_newest(checkpoints: Checkpoints) -> None:
-    history = checkpoints.load_newest()["progress"]["history"]
-    scores = [entry["validation_perplexity"] for entry in history]
-    if scores:
-        best = checkpoints.load_best()["progress"]
-        assert (best["epoch"], best["validation"]) == (1 + scores.index(min(scores)), min(scores))
 
 
 def _as_of_an_earlier_version(folder: Path) -> None:

@@ -43,9 +43,6 @@ def test_a_cell_with_a_removed_node_learns(tmp_path):
     assert scores == sorted(scores, reverse=True) and scores[-1] < 6
 
 
-# --- the test split ---------------------------------------------------------------------------------------------------
-
-
 def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_path):
     """As one stream, 5,000 words are 834 passes of 6; in 90 columns of 56 words, and 200 before them, they are 43."""
     trainer = tiny.scratch_trainer(tmp_path, CELL, batch_size=90, shared_init_range=0.5)
@@ -59,25 +56,11 @@ def test_the_test_split_is_read_in_columns_that_know_the_words_before_them(tmp_p
     assert columns == pytest.approx(stream.evaluate(CELL, "test"), rel=1e-6)
 
 
-# --- the recipe of enas_lm --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def as_enas_lm(tmp_path):
-    """A small model of `CELL`, of the settings of `ptb_final` but for the size."""
+def test_ptb_final_reads_embeddings_as_they_are_bounds_no_state_and_starts_without_a_bias_of_the_decoder(tmp_path):
     sizes = {"dataset": "tiny", "shared_embed": 8, "shared_hid": 8}
-    return tiny.scratch_trainer(tmp_path, CELL, **{**read_variation("ptb_final"), **sizes}).task.model.eval()
-
-
-def test_enas_lm_reads_embeddings_as_they_are_and_starts_without_a_bias_of_the_decoder(as_enas_lm):
-    words, calls = torch.tensor([[0, 3], [2, 1]]), tiny.spy(as_enas_lm, "run_cells")
-    as_enas_lm(words, [CELL], as_enas_lm.initial_state(1, 2))
-    assert torch.equal(calls[0][0][0], as_enas_lm.embedding[words])
-    assert not as_enas_lm.decoder_bias.any()
-
-
-def test_enas_lm_bounds_no_state(as_enas_lm):
-    model, words = as_enas_lm, torch.randint(10, (12, 3))
+    model = tiny.scratch_trainer(tmp_path, CELL, **{**read_variation("ptb_final"), **sizes}).task.model.eval()
+    words = torch.randint(10, (12, 3))
+    assert not model.decoder_bias.any()
     with torch.no_grad():
         for weight in (model.w_input, model.w_state, *model.edges.values()):
             weight.mul_(100)  # now node 2, an identity, grows from step to step
@@ -88,9 +71,6 @@ def test_enas_lm_bounds_no_state(as_enas_lm):
         free = rnn_reference.sequence(nodes(CELL), projected, start, model.w_state, edges, norm_bound=math.inf)
     assert states.norm(dim=-1).max() > 1000
     torch.testing.assert_close(states, free, rtol=1e-4, atol=1e-4)
-
-
-# --- averaged SGD -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,7 +86,7 @@ def test_enas_lm_bounds_no_state(as_enas_lm):
         (5, [9, 9, 9, 9, 9, 5, 6], None),
     ],
 )
-def test_when_averaging_begins(tmp_path, patience, scores, begins):
+def test_averaging_begins_once_validation_is_worse_than_long_before(tmp_path, patience, scores, begins):
     """Merity et al. 2017, algorithm 1: after epoch t when v_t > min(v_0 … v_{t−n−1})."""
     trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, shared_max_step=1, scratch_asgd_patience=patience), scores)
     averages = []
@@ -148,9 +128,6 @@ def test_evaluation_reads_the_average_and_training_goes_on_with_the_weights(tmp_
     assert tiny.difference(dict(model.state_dict()), own) is None
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "patience, scores, epochs",
     [
@@ -161,7 +138,7 @@ def test_evaluation_reads_the_average_and_training_goes_on_with_the_weights(tmp_
         (6, [5, 6, 7, 8, 9, 9], 6),
     ],
 )
-def test_early_stop(tmp_path, patience, scores, epochs):
+def test_training_stops_after_so_many_epochs_without_improvement(tmp_path, patience, scores, epochs):
     trainer = tiny.scratch_trainer(
         tmp_path, CELL, shared_max_step=1, max_epoch=6, scratch_early_stop=patience, scratch_asgd_patience=0
     )
@@ -193,14 +170,11 @@ def test_the_average_of_the_best_epoch_is_tested(tmp_path):
     assert score != evaluate(CELL, "test")
 
 
-def test_nothing_finite_is_nothing_to_test(tmp_path):
+def test_a_run_without_a_finite_validation_is_not_tested(tmp_path):
     trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, max_epoch=1), [float("nan")])
     trainer.train()
     with pytest.raises(TrainingDivergedError, match="no epoch has a finite validation perplexity"):
         trainer.test()
-
-
-# --- random lengths ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_random", [True, False])
@@ -213,9 +187,6 @@ def test_the_learning_rate_follows_the_length(tmp_path, is_random):
     lengths = [len(inputs) for (inputs, *_), _ in calls]
     assert (len(set(lengths)) > 3) is is_random
     assert rates == pytest.approx([3.0 * length / 20 if is_random else 3.0 for length in lengths])
-
-
-# --- the LSTM ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tie_weights", [True, False])

@@ -4,10 +4,11 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 import collections
-import re
+from contextlib import ExitStack
 from functools import cache
 
 import pytest
+import tiny
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -46,22 +47,14 @@ def networks(draw) -> MacroNetwork | MicroNetwork:
 unshrunk = settings(phases=(Phase.generate,))
 
 
-def randomised(model: nn.Module) -> nn.Module:
-    """A float64 model with no scale or shift at 1 or 0, which would hide a mistake."""
-    model.double()
-    for parameter in model.parameters():
-        if parameter.dim() == 1:
-            nn.init.uniform_(parameter, 0.5, 1.5)
-    return model
-
-
 def new_shared(network: MacroNetwork | MicroNetwork) -> nn.Module:
     """A shared model of the network's space."""
     torch.manual_seed(0)
     if isinstance(network, MacroNetwork):
-        return randomised(SharedMacroCNN(CLASSES, MacroConfig(cnn_num_layers=LAYERS, cnn_hid=CHANNELS, cnn_dropout=0)))
+        config = MacroConfig(cnn_num_layers=LAYERS, cnn_hid=CHANNELS, cnn_dropout=0)
+        return tiny.randomised(SharedMacroCNN(CLASSES, config))
     config = MicroConfig(cnn_num_layers=3, cnn_hid=CHANNELS, cnn_num_blocks=BLOCKS, cnn_dropout=0)
-    return randomised(SharedMicroCNN(CLASSES, config))
+    return tiny.randomised(SharedMicroCNN(CLASSES, config))
 
 
 # Building one takes longer than running it; a test that changes weights makes a new one.
@@ -88,9 +81,9 @@ class EvenConfig(ScratchCNNConfig):
 def scratch_model(network: MacroNetwork | MicroNetwork, **settings) -> nn.Module:
     torch.manual_seed(2)
     if isinstance(network, MacroNetwork):
-        return randomised(MacroCNN(network, CLASSES, EvenConfig(**{**SMALL, **settings})))
+        return tiny.randomised(MacroCNN(network, CLASSES, EvenConfig(**{**SMALL, **settings})))
     config = MicroCNNConfig(**{**SMALL, "scratch_cnn_num_layers": 3, "scratch_cnn_drop_path": 0.0, **settings})
-    return randomised(MicroCNN(network, CLASSES, config))
+    return tiny.randomised(MicroCNN(network, CLASSES, config))
 
 
 def images(height: int = 8, width: int = 7, batch: int = BATCH) -> torch.Tensor:
@@ -219,14 +212,9 @@ def own_names(model: nn.Module) -> set[str]:
     return {name for name, _ in model.named_parameters() if not name.startswith("auxiliary_head")}
 
 
-def used_names(network: MacroNetwork | MicroNetwork) -> set[str]:
-    """The parameters that the network's choices name, if each of its cells is read."""
-    return own_names(scratch_model(network))
-
-
 @unshrunk
 @given(networks())
-def test_only_what_a_network_uses_gets_a_gradient(network):
+def test_only_weights_in_use_get_a_gradient(network):
     """In a shared model and in the final network, which has only the weights of its choices."""
     model, scratch = shared_model(network), scratch_model(network)
     loss_of(model(images(), network)).backward()
@@ -238,17 +226,15 @@ def test_only_what_a_network_uses_gets_a_gradient(network):
 
 
 @EXAMPLES
-def test_only_what_a_network_uses_is_computed(network):
+def test_only_layers_in_use_are_computed(network):
     model = shared_model(network)
     ran = set()
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)}
-    hooks = [
-        module.register_forward_hook(lambda *_, name=name: ran.add(f"{name}.weight")) for name, module in layers.items()
-    ]
-    model(images(), network)
-    for hook in hooks:
-        hook.remove()
-    assert ran == used_names(network) & {f"{name}.weight" for name in layers}
+    with ExitStack() as hooks:
+        for name, module in layers.items():
+            hooks.enter_context(module.register_forward_hook(lambda *_, name=name: ran.add(f"{name}.weight")))
+        model(images(), network)
+    assert ran == own_names(scratch_model(network)) & {f"{name}.weight" for name in layers}
 
 
 @pytest.mark.parametrize(("network", "other"), [(CHAIN, DENSE), (PAIR, MicroNetwork(PAIR.reduction, PAIR.normal))])
@@ -261,19 +247,19 @@ def test_unused_weights_stay_as_they_are_under_decay_and_momentum(network, other
         loss_of(model(images(), chosen)).backward()
         optimizer.step()
         changed = {name for name, weight in model.state_dict().items() if not weight.equal(before[name])}
-        assert changed == used_names(chosen)
+        assert changed == own_names(scratch_model(chosen))
 
 
 # Many networks on the same images
 
 
 @pytest.mark.parametrize("several", [[CHAIN, DENSE, CHAIN], [PAIR, MicroNetwork(PAIR.reduction, PAIR.normal)]])
-def test_networks_compute_once_what_they_have_in_common(several):
+def test_networks_compute_their_common_parts_once(several):
     model, calls = shared_model(several[0]), collections.Counter()
     apart = [model(images(), network) for network in several]
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
-    hooks = [module.register_forward_hook(lambda module, *_: calls.update([module])) for module in convolutions]
-    with model.remembering():
+    with ExitStack() as hooks, model.remembering():
+        for module in (module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)):
+            hooks.enter_context(module.register_forward_hook(lambda module, *_: calls.update([module])))
         together = [model(images(), network) for network in several]
     assert all(torch.equal(found, expected) for found, expected in zip(together, apart, strict=True))
     of_the_stem = [*model.stem]
@@ -282,8 +268,6 @@ def test_networks_compute_once_what_they_have_in_common(several):
         assert calls[model.cells[1].calibrations["1"].norm] == 2
     assert [calls[module] for module in of_the_stem] == [1] * len(of_the_stem)
     assert not model(images() + 1, several[0]).allclose(apart[0])  # it is forgotten afterwards
-    for hook in hooks:
-        hook.remove()
 
 
 # Batch statistics
@@ -338,12 +322,9 @@ def test_channels_stay_while_searching_and_double_at_the_reductions_of_a_final_n
     assert [stride for _, _, stride, _ in model.places] == [1, 1, 2, 1, 1, 2, 1, 1]
 
 
-@pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_shallow_networks(num_layers):
-    network = MacroNetwork(("conv3x3",) * num_layers, tuple(tuple(range(layer)) for layer in range(num_layers)))
-    model = SharedMacroCNN(CLASSES, MacroConfig(cnn_num_layers=num_layers, cnn_hid=2)).double()
-    assert len(model.reductions) == num_layers - 1
-    assert model(images(), network).shape == (BATCH, CLASSES)
+def test_one_layer_is_a_network():
+    model = SharedMacroCNN(CLASSES, MacroConfig(cnn_num_layers=1, cnn_hid=2)).double()
+    assert model(images(), MacroNetwork(("conv3x3",), ((),))).shape == (BATCH, CLASSES)
 
 
 # Regularisers of the final network
@@ -374,12 +355,6 @@ def test_drop_path_spares_identities_and_evaluation():
     assert model(images()).equal(model(images()))
 
 
-@EXAMPLES
-def test_dropout_before_the_classifier(network):
-    model = scratch_model(network, scratch_cnn_dropout=0.5)
-    assert not model(images()).allclose(model(images()))
-
-
 def test_the_auxiliary_head_reads_the_second_reduction_and_adds_its_weighted_loss():
     model = scratch_model(PAIR, scratch_cnn_auxiliary_weight=0.25)
     labels = torch.tensor([3, 0, 2])
@@ -396,26 +371,13 @@ def test_the_auxiliary_head_reads_the_second_reduction_and_adds_its_weighted_los
 # Bad input
 
 
-def refused(message: str):
-    return pytest.raises(ValueError, match=f"^{re.escape(message)}$")
-
-
 def test_networks_that_do_not_fit_the_shared_model_are_refused():
-    with refused("the network has 3 layers, but the shared model has 6"):
+    with tiny.refused("the network has 3 layers, but the shared model has 6"):
         macro_model()(images(), MacroNetwork(("conv3x3",) * 3, ((),) * 3))
     larger = MicroCell(((0, 1),) * 3, (("identity", "identity"),) * 3)
     for name in ("normal", "reduction"):
-        with refused(f"the {name} cell has node 4, but the shared model has nodes 2 … 3"):
+        with tiny.refused(f"the {name} cell has node 4, but the shared model has nodes 2 … 3"):
             micro_model()(images(), MicroNetwork(**{**PAIR.cells, name: larger}))
-
-
-@pytest.mark.parametrize("num_layers", [1, 2, 7])
-def test_layers_that_do_not_divide_in_three_are_refused(num_layers):
-    rule = "it must be a multiple of 3: reduction cells stand between thirds"
-    with refused(f"scratch_cnn_num_layers is {num_layers}; {rule}"):
-        MicroCNNConfig(scratch_cnn_num_layers=num_layers)
-    with refused(f"cnn_num_layers is {num_layers}; {rule}"):
-        SharedMicroCNN(CLASSES, MicroConfig(cnn_num_layers=num_layers))
 
 
 # --- the start --------------------------------------------------------------------------------------------------------

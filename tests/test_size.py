@@ -1,6 +1,5 @@
 """A budget on size: the reward's soft target, and deriving's hard limit."""
 
-import json
 import runpy
 
 import pytest
@@ -26,27 +25,18 @@ def cost_of(network) -> Cost:
     return macro_cost(network, 3, ScratchCNNConfig(scratch_cnn_hid=4), (16, 16))
 
 
-@pytest.fixture(scope="module")
-def networks():
+def test_the_reward_is_that_of_bender_et_al_and_a_limit_is_kept_exactly():
     torch.manual_seed(0)
-    return RandomController(MacroSpace(4)).sample(40).architectures
-
-
-def test_the_reward_is_that_of_bender_et_al(networks):
+    networks = RandomController(MacroSpace(4)).sample(40).architectures
     costs = [cost_of(one) for one in networks]
     budget = SizeBudget(SizeConfig(max_parameters=1000, max_flops=500_000, size_beta=-0.2), cost_of)
     expected = [-0.2 * (abs(c.parameters / 1000 - 1) + abs(2 * c.multiply_adds / 500_000 - 1)) for c in costs]
     assert budget.reward(networks).tolist() == pytest.approx(expected)
-    assert [budget.fits(one) for one in networks] == [
-        c.parameters <= 1000 and 2 * c.multiply_adds <= 500_000 for c in costs
-    ]
-
-
-def test_a_limit_is_kept_exactly_and_without_one_all_fit(networks):
-    budget = SizeBudget(SizeConfig(), cost_of)
-    assert budget.reward(networks) == 0
-    assert all(map(budget.fits, networks))
-    exact = budget.cost(networks[0]).parameters
+    fits = [c.parameters <= 1000 and 2 * c.multiply_adds <= 500_000 for c in costs]
+    assert [budget.fits(one) for one in networks] == fits
+    unlimited = SizeBudget(SizeConfig(), cost_of)
+    assert unlimited.reward(networks) == 0 and all(map(unlimited.fits, networks))
+    exact = costs[0].parameters
     for limit in (exact, exact - 1):
         assert SizeBudget(SizeConfig(max_parameters=limit), cost_of).fits(networks[0]) is (limit == exact)
 
@@ -88,16 +78,9 @@ def test_deriving_takes_the_best_that_fits(tmp_path):
     assert derived.comparison["place"] >= free.comparison["place"]
 
 
-@pytest.fixture(scope="module")
-def too_small(tmp_path_factory):
-    """A search whose limit no network keeps to."""
-    folder = tmp_path_factory.mktemp("size")
-    assert main(tiny.flags(tiny.settings(folder, **MACRO, max_parameters=10))) == 0
-    return tiny.only_run(folder / "logs")
-
-
-def test_where_nothing_fits_nothing_is_derived(too_small):
-    results = json.loads((too_small / "results.json").read_text())
+def test_nothing_is_derived_if_nothing_fits_until_the_limit_is_higher(tmp_path, capsys):
+    too_small = tiny.run_in(tmp_path, **MACRO, max_parameters=10)
+    results = tiny.results(too_small)
     assert results["architecture"] is None and results["validation_accuracy"] is None
     assert [entry["validation_accuracy"] for entry in results["history"]] == [None, None]
     assert results["history"][-1]["place"] is None
@@ -105,25 +88,20 @@ def test_where_nothing_fits_nothing_is_derived(too_small):
     log = (too_small / "train.log").read_text()
     assert "samples keeps to max_parameters 10, the one of fewest parameters has" in log
     assert "nothing derived" in log
-
-
-def test_and_the_modes_that_need_it_say_so_until_the_limit_is_higher(too_small, capsys):
     for mode in ("derive", "train_scratch"):
         argv = ["--mode", mode, "--load_path", str(too_small)]
         line = tiny.refusal(argv, too_small / "architectures", capsys)
         assert "max_parameters 10" in line and line.endswith("derived; raise the limit, or derive_num_sample\n")
     assert main(["--mode", "derive", "--load_path", str(too_small), "--max_parameters", "1000000"]) == 0
-    results = json.loads((too_small / "results.json").read_text())
+    results = tiny.results(too_small)
     assert 10 < results["parameters"] <= 1_000_000 and results["multiply_adds"] > 0
 
 
-def test_the_cost_is_in_results_and_log(tmp_path):
-    assert main(tiny.flags(tiny.settings(tmp_path, max_epoch=1))) == 0
-    run = tiny.only_run(tmp_path / "logs")
-    results = json.loads((run / "results.json").read_text())
+def test_the_cost_is_in_results_and_log(trained):
+    results = tiny.results(trained)
     cost, last = Cost(results["parameters"], results["multiply_adds"]), results["history"][-1]
     assert cost.parameters > 0 and (last["parameters"], last["multiply_adds"]) == (cost.parameters, cost.multiply_adds)
-    assert str(cost) in (run / "train.log").read_text()
+    assert str(cost) in (trained / "train.log").read_text()
 
 
 def test_a_run_from_scratch_has_the_parameters_it_says(tmp_path):
@@ -142,13 +120,7 @@ def test_a_space_without_a_cost_has_no_limit():
             Config(network_type="table", max_flops=10)
 
 
-@pytest.mark.parametrize(
-    ("cost", "text"),
-    [
-        (Cost(999, 1000), "999 parameters, 1k multiply-adds"),
-        (Cost(3_727_450, 580_400_000), "3.73M parameters, 580M multiply-adds"),
-        (Cost(1_500_000_000, 0), "1.5G parameters, 0 multiply-adds"),
-    ],
-)
-def test_a_cost_as_text(cost, text):
-    assert str(cost) == text
+def test_a_cost_is_said_in_short_numbers():
+    assert str(Cost(999, 1000)) == "999 parameters, 1k multiply-adds"
+    assert str(Cost(3_727_450, 580_400_000)) == "3.73M parameters, 580M multiply-adds"
+    assert str(Cost(1_500_000_000, 0)) == "1.5G parameters, 0 multiply-adds"

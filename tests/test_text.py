@@ -28,9 +28,6 @@ def words(corpus, split):
     return [corpus.vocabulary[token] for token in getattr(corpus, split)]
 
 
-# --- load_corpus ------------------------------------------------------------------------------------------------------
-
-
 BY_CHARACTER = {"text_unit": "character"}
 TEXTS = {  # train, valid and test.txt, how they are read, and what the first two become (blanks as _)
     "lines end in <eos>": ("a  b\n\n\tb a \r\na b", "a\n", "b\n", {}, "a b <eos> <eos> b a <eos> a b <eos>", "a <eos>"),
@@ -59,8 +56,10 @@ TEXTS = {  # train, valid and test.txt, how they are read, and what the first tw
 
 
 @pytest.mark.parametrize(("train", "valid", "test", "settings", "first", "second"), TEXTS.values(), ids=TEXTS)
-def test_reading(tmp_path, monkeypatch, train, valid, test, settings, first, second):
+def test_a_text_becomes_these_tokens(tmp_path, monkeypatch, train, valid, test, settings, first, second):
+    """Texts are read and renumbered in pieces, which change nothing: here the pieces are tiny."""
     monkeypatch.setattr("enas.rnn.text.PIECE", 2)
+    monkeypatch.setattr("enas.rnn.words.PIECE", 3)
     write_corpus(tmp_path, train=train, valid=valid, test=test)
     corpus = load_corpus("own", data_dir=tmp_path, **settings)
     assert [words(corpus, split) for split in ("train", "valid")] == [
@@ -74,7 +73,7 @@ def test_reading(tmp_path, monkeypatch, train, valid, test, settings, first, sec
     assert len(corpus.notes) == ("<eos>" in train) + any(replaced.values())
 
 
-def test_what_is_said_of_a_text(tmp_path):
+def test_notes_tell_of_own_eos_and_of_words_outside_the_vocabulary(tmp_path):
     write_corpus(tmp_path, train="a a b b <eos>\n", valid="a new\n")
     shares = "0 of 5 train tokens (0.0%), 1 of 3 valid tokens (33.3%), 0 of 3 test tokens (0.0%)"
     assert load_corpus("own", data_dir=tmp_path).notes == (
@@ -105,8 +104,6 @@ def test_penn_treebank_has_its_published_size():
     assert len(corpus.vocabulary) == 10_000
     assert corpus.notes == ()
 
-
-# --- load_corpus, given bad input -------------------------------------------------------------------------------------
 
 RETURN = "has a carriage return inside; save the file with line feeds alone"
 CONTENTS = [  # a split, what its file holds, what is said of it
@@ -145,7 +142,7 @@ def refused(folder, name="own"):
 
 
 @pytest.mark.parametrize(("split", "content", "says"), CONTENTS)
-def test_texts_that_would_be_misread(tmp_path, split, content, says):
+def test_texts_that_would_be_misread_are_refused(tmp_path, split, content, says):
     path = write_corpus(tmp_path) / f"{split}.txt"
     path.unlink()
     if content == "a folder":
@@ -156,24 +153,17 @@ def test_texts_that_would_be_misread(tmp_path, split, content, says):
 
 
 @pytest.mark.parametrize(("name", "says"), NAMES)
-def test_texts_that_are_not_there(tmp_path, name, says):
+def test_texts_that_are_not_there_are_refused(tmp_path, name, says):
     write_corpus(tmp_path)
     (tmp_path / "pydoc").mkdir()
     (tmp_path / "file").touch()
     assert refused(tmp_path, name).endswith(says.format(tmp_path))
-
-
-def test_the_usual_data_folder_needs_no_flag(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert refused("data", "ptb").endswith("get it with: python -m enas download ptb")
-
-
-# --- training batches -------------------------------------------------------------------------------------------------
+    assert refused("data", "wikitext").endswith("python -m enas download wikitext")  # the usual folder needs no flag
 
 
 @pytest.mark.parametrize(("num_rows", "length"), [(12, 4), (13, 4), (9, 4), (3, 4), (5, 4)])
-def test_only_whole_batches(num_rows, length):
-    """Where the text has one at all: what is left of a pass is passed over, and the text begins again."""
+def test_only_whole_batches_are_read_if_the_text_has_one(num_rows, length):
+    """The rest of a pass is passed over, and the text begins again."""
     rows = torch.arange(num_rows * 2).view(2, num_rows).t().contiguous()
     batches = TrainingBatches(rows, length, only_whole=True)
     seen = [next(batches) for _ in range(7)]
@@ -188,7 +178,7 @@ def test_rows_are_contiguous_columns_without_the_remainder():
 
 
 @pytest.mark.parametrize("num", [0, 5, 7])
-def test_a_text_too_short_for_its_batch_size(num):
+def test_a_text_too_short_for_its_batch_size_is_refused(num):
     with pytest.raises(UserError, match=rf"valid\.txt: {num} tokens are too few for batch size 4"):
         to_rows(torch.arange(num), 4, name="valid.txt")
 
@@ -208,27 +198,15 @@ def test_a_pass_has_each_row_but_the_first_as_target_once(num_steps, batch_size,
         assert all(len(each) >= min(5, length) if random_length else len(each) == length for each in inputs[:-1])
 
 
-# --- evaluation batches -----------------------------------------------------------------------------------------------
-
-sizes = {"num_tokens": st.integers(1, 80), "batch_size": st.integers(1, 90), "length": st.integers(1, 50)}
-
-
-@given(**sizes, warm_up=st.integers(0, 90))
-def test_each_token_counts_once_after_the_token_before_it(num_tokens, batch_size, length, warm_up):
-    stream = torch.arange(num_tokens)
-    seen = []
-    for inputs, targets, mask in evaluation_batches(stream, batch_size, length, warm_up=warm_up):
+@given(st.integers(1, 80), st.integers(1, 90), st.integers(1, 50), st.integers(0, 90))
+def test_columns_run_on_from_batch_to_batch_after_the_tokens_before_them(num_tokens, batch_size, length, warm_up):
+    """Each token counts once, as the target after the token before it."""
+    batches = list(evaluation_batches(torch.arange(num_tokens), batch_size, length, warm_up=warm_up))
+    for inputs, targets, mask in batches:
         assert inputs.shape == targets.shape == mask.shape
         assert 1 <= len(inputs) <= length and inputs.shape[1] == min(batch_size, num_tokens)
         assert torch.equal(inputs[mask], (targets[mask] - 1) % num_tokens)
         assert inputs.max() < num_tokens and targets.max() < num_tokens
-        seen += targets[mask].tolist()
-    assert sorted(seen) == list(range(num_tokens))
-
-
-@given(**sizes, warm_up=st.integers(0, 90))
-def test_columns_run_on_from_batch_to_batch_after_the_tokens_before_them(num_tokens, batch_size, length, warm_up):
-    batches = list(evaluation_batches(torch.arange(num_tokens), batch_size, length, warm_up=warm_up))
     targets, mask = torch.cat([batch[1] for batch in batches]), torch.cat([batch[2] for batch in batches])
     columns = []
     for column, column_mask in zip(targets.t().tolist(), mask.t().tolist(), strict=True):
@@ -249,9 +227,6 @@ def test_a_long_evaluation_shows_a_bar_on_a_terminal(monkeypatch):
         monkeypatch.setattr("sys.stderr", terminal)
         list(evaluation_batches(torch.arange(50), 2, 5))
         assert ("evaluating" in terminal.getvalue()) == is_terminal
-
-
-# --- random lengths ---------------------------------------------------------------------------------------------------
 
 
 def test_random_lengths_are_those_of_the_paper():

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,9 +51,9 @@ def make_dataset(*, is_rotation: bool = False, sizes: tuple[int, int, int] = (20
     return ImageDataset("tiny", classes, *splits, *channel_statistics(splits[0]), is_rotation, ())
 
 
-def make_task(dataset: ImageDataset | None = None, *, seed: int = 0, **settings) -> VisionTask:
+def make_task(dataset: ImageDataset | None = None, **settings) -> VisionTask:
     dataset = dataset or make_dataset()
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     model = TinyModel(len(dataset.classes))
     return VisionTask(dataset, model, VisionTaskConfig(**{"batch_size": BATCH, **PLAIN, **settings}), seed=5)
 
@@ -67,9 +68,6 @@ def score_by_hand(task: VisionTask, network: MacroNetwork, split: MemoryImages, 
             is_hit = float(log_probs.argmax() == label + turn)
             scores.append(is_hit if metric == "accuracy" else log_probs[label + turn].item())
     return sum(scores) / len(scores)
-
-
-# Training
 
 
 @pytest.mark.parametrize(("given", "expected"), [(0, 3), (7, 7)])
@@ -94,9 +92,6 @@ def test_a_network_from_scratch_is_told_how_far_training_is():
     task.load_state_dict({**task.state_dict(), "train": {**task.state_dict()["train"], "cursor": 1}})
     task.shared_loss([NETWORKS[0]])
     assert seen[-1] == 0.5
-
-
-# Evaluation
 
 
 @pytest.mark.parametrize("is_rotation", [False, True])
@@ -126,9 +121,6 @@ def test_rotations_of_an_image_share_a_minibatch_of_the_usual_size(batch_size):
     task.evaluate(NETWORKS[0], "valid")
     assert all(len(images) <= batch_size and len(images) % 4 == 0 for images in task.model.seen)
     assert sum(len(images) for images in task.model.seen) == 60
-
-
-# Rewards
 
 
 @pytest.mark.parametrize("is_rotation", [False, True])
@@ -182,9 +174,6 @@ def test_rewards_leave_the_model_its_gradients_and_the_training_cursor_alone():
     assert task.state_dict()["train"]["cursor"] == 0 and task.state_dict()["valid"]["cursor"] == 1
 
 
-# Training
-
-
 def test_loss_is_the_cross_entropy_of_the_next_training_minibatch():
     task, seen = make_task(), []
     numbers = {image.numpy().tobytes(): i for i, image in enumerate(_as_shown(task, task.dataset.train))}
@@ -232,25 +221,11 @@ def test_training_images_without_labels_are_turned_at_random():
     torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, torch.tensor(labels)))
 
 
-def test_restored_task_goes_on_as_the_saved_one():
-    augmented = {"cnn_crop_padding": 1, "cnn_flip": True, "cnn_cutout": 1}
-    task, restored = make_task(**augmented), make_task(seed=3, **augmented)
-    for _ in range(4):
-        task.shared_loss(NETWORKS[:1])
-        task.rewards(NETWORKS)
-    restored.load_state_dict(task.state_dict())
-    outcomes = []
-    for each in (task, restored):
-        torch.manual_seed(9)
-        outcomes.append([(each.shared_loss(NETWORKS)[0], each.rewards(NETWORKS)) for _ in range(3)])
-    for (loss, rewards), (same_loss, same_rewards) in zip(*outcomes, strict=True):
-        assert torch.equal(loss, same_loss) and torch.equal(rewards, same_rewards)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "is_rotation", "split"),
-    [((5, 15, 13), False, "train"), ((20, 5, 13), False, "valid"), ((5, 15, 13), True, "train")],
-)
-def test_splits_that_fill_no_minibatch_are_named(sizes, is_rotation, split):
-    with pytest.raises(ValueError, match=f"tiny, {split}: batch size is 6; it must be between 1 and the number of"):
-        make_task(make_dataset(sizes=sizes, is_rotation=is_rotation))
+def test_splits_that_fill_no_minibatch_are_named():
+    for sizes, is_rotation, split in (
+        ((5, 15, 13), False, "train"),
+        ((20, 5, 13), False, "valid"),
+        ((5, 9, 9), True, "train"),
+    ):
+        with tiny.refused(f"tiny, {split}: batch size is 6; it must be between 1 and the number of"):
+            make_task(make_dataset(sizes=sizes, is_rotation=is_rotation))

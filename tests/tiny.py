@@ -32,6 +32,7 @@ from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.errors import TrainingDivergedError
 from enas.rnn.cell import ACTIVATIONS
+from enas.runs.commands import execute
 from enas.runs.opening import cost_of, make_problem, make_trainer
 from enas.search import precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
@@ -79,7 +80,6 @@ IMAGE_SETTINGS = {
     "derive_num_sample": 4,
 }
 CLASSES = ("red", "green", "blue")
-SUMMARY = ("mean", "std", "median", "lower_quartile", "upper_quartile", "best")  # of the policy, and of uniform samples
 _CELL = MicroCell(((0, 1), (1, 2)), (("sep3x3", "identity"), ("max3x3", "sep5x5")))
 # A network of each space, of the size that IMAGE_SETTINGS give.
 NETWORKS = {
@@ -177,11 +177,11 @@ def in_call(owner: object, name: str, when: int | Callable, action: Callable[[],
     """Let the `when`-th call of a method, or each whose arguments `when` holds for, begin with `action`; gives all."""
     method, calls = getattr(owner, name), []
 
-    def acting(*args):
+    def acting(*args, **kwargs):
         calls.append(args)
         if when(*args) if callable(when) else when == len(calls):
             action()
-        return method(*args)
+        return method(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, acting)
@@ -237,6 +237,15 @@ def scratch_trainer(folder: Path, architecture, /, **changes):
     return trainer(folder, architecture, mode="single", **changes)
 
 
+def randomised(model):
+    """A float64 model with no scale, shift or bias at 1 or 0, which would hide a mistake."""
+    model.double()
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    return model
+
+
 def with_large_embeddings(model):
     """A language model whose embeddings, and tied decoder, are as large as its other weights in tests."""
     with torch.no_grad():
@@ -258,6 +267,18 @@ def only_run(log_dir: Path) -> Path:
     """The one run folder in `log_dir`."""
     (folder,) = log_dir.iterdir()
     return folder
+
+
+def run_in(folder: Path, **changes) -> Path:
+    """Run what the settings of a tiny run in `folder`, with these changes, ask for; its run folder."""
+    made = settings(folder, **changes)
+    execute(**made)
+    return only_run(Path(made["log_dir"]))
+
+
+def params(folder: Path) -> dict:
+    """A run's settings, as its folder has them."""
+    return json.loads((folder / "params.json").read_text())
 
 
 def results(folder: Path) -> dict:
@@ -312,7 +333,7 @@ def moved(home: Path, place: Path) -> Path:
     shutil.copytree(home, place, dirs_exist_ok=True)
     for path in place.glob("logs/*/params.json"):
         places = {"data_dir": str(place / "data"), "log_dir": str(place / "logs")}
-        path.write_text(json.dumps(json.loads(path.read_text()) | places))
+        path.write_text(json.dumps(params(path.parent) | places))
     return place
 
 

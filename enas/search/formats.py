@@ -36,7 +36,7 @@ def integers(text: str) -> list[int]:
     """Return the integers of a text, separated by white space or commas; UserError for anything else."""
     words = text.replace(",", " ").split()
     for word in words:
-        if not re.fullmatch("-?[0-9]+", word):
+        if not re.fullmatch("-?[0-9]{1,4000}", word):  # Python converts no more than 4,300 digits
             raise UserError(f"{reprlib.repr(word)} is not an integer; an architecture is a list of integers")
     return [int(word) for word in words]
 
