@@ -59,7 +59,7 @@ TEXTS = {  # train, valid and test.txt, how they are read, and what the first tw
 def test_a_text_becomes_these_tokens(tmp_path, monkeypatch, train, valid, test, settings, first, second):
     """Texts are read and renumbered in pieces, which change nothing: here the pieces are tiny."""
     monkeypatch.setattr("enas.rnn.text.PIECE", 2)
-    monkeypatch.setattr("enas.rnn.words.PIECE", 3)
+    monkeypatch.setattr("enas.rnn.text.LINE_PIECE", 3)
     write_corpus(tmp_path, train=train, valid=valid, test=test)
     corpus = load_corpus("own", data_dir=tmp_path, **settings)
     assert [words(corpus, split) for split in ("train", "valid")] == [

@@ -303,8 +303,8 @@ def test_one_exploding_architecture_moves_neither_median_nor_quartiles(metric, b
     assert found["best"] == (248 if metric.higher_is_better else 200)
     spread = {"compared_by": metric.name, "place": 1, "policy": summary(scores, metric), "uniform": found}
     line = describe_comparison(spread)
-    assert f"uniform {found['median']:.1f} (quartiles {ends[0]:.1f} and {ends[1]:.1f}, best" in line
-    assert line.startswith(f"median {metric.name} of the policy 224.0 (quartiles 212.0 and 236.0, best")
+    assert f"uniform samples {found['median']:.1f} (quartiles {ends[0]:.1f} and {ends[1]:.1f}, best" in line
+    assert line.startswith(f"median {metric.name} of the controller's samples 224.0 (quartiles 212.0 and 236.0, best")
 
 
 @pytest.mark.parametrize("size", [1, 4])

@@ -21,6 +21,7 @@ from enas.data.builtin import SPLITS
 from enas.search.metric import ACCURACY, LOG_LIKELIHOOD, Metric
 from enas.search.precision import at_least_float32, product_dtype, use
 from enas.search.ranks import BATCH
+from enas.search.record import progress_bar
 from enas.search.settings import PRECISIONS
 from enas.search.task import Task
 
@@ -122,7 +123,8 @@ class VisionTask(Task):
     ) -> list[float]:
         """Return the metric of each network, over minibatches of about `num_images`."""
         total, count = torch.zeros(len(networks), device=self.device), 0
-        for batch in islice(evaluation_batches(self._splits[split], num_images), max_batches):
+        batches = islice(evaluation_batches(self._splits[split], num_images), max_batches)
+        for batch in progress_bar(batches, "evaluation"):
             totals, examples = self._totals(networks, batch, metric)
             total += totals
             count += examples

@@ -15,6 +15,7 @@ from enas.rnn.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.search.metric import PERPLEXITY
 from enas.search.precision import use
 from enas.search.ranks import BATCH
+from enas.search.record import progress_bar
 from enas.search.reinforce import perplexity_reward
 from enas.search.settings import PRECISIONS
 from enas.search.task import Task
@@ -91,7 +92,8 @@ class LanguageTask(Task):
         return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
 
     def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:
-        parts = (cells[start : start + CELLS_AT_ONCE] for start in range(0, len(cells), CELLS_AT_ONCE))
+        starts = progress_bar(range(0, len(cells), CELLS_AT_ONCE), "candidates")
+        parts = (cells[start : start + CELLS_AT_ONCE] for start in starts)
         return [score for part in parts for score in self._perplexities(part, "valid", max_batches)]
 
     def evaluate(self, cell: RNNCell, split: str, max_batches: int | None = None) -> float:
@@ -104,7 +106,7 @@ class LanguageTask(Task):
         warm_up = self.test_warm_up if split == "test" else 0
         batches = evaluation_batches(getattr(self.corpus, split).to(self.device), *sizes, warm_up=warm_up)
         state, total, count = None, 0.0, 0
-        for inputs, targets, mask in itertools.islice(batches, max_batches):
+        for inputs, targets, mask in progress_bar(itertools.islice(batches, max_batches), "evaluation"):
             if state is None:
                 state = self.model.initial_state(len(cells), inputs.shape[1])
             nll, state = self.model.score(inputs, targets, cells, state, mask)

@@ -6,7 +6,7 @@ tensorboardX's own writer has a thread, which a full disk ends in a traceback, a
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from enas.files import atomic_write, write_json
 from enas.search.record import NoLogbook, progress_bar
 
 SECONDS_BETWEEN_FLUSHES = 30
+SECONDS_BETWEEN_LINES = 60  # about progress, without a terminal
 
 
 class Curves:
@@ -152,23 +153,38 @@ class Logbook(NoLogbook):
         self.folder, self._draw = folder, draw
         self._curves = Curves(folder, last) if curves else None
         self._pages = [page for page in (self._curves, mirror) if page]
+        self._bar: Any = None
         self._log = (folder / "train.log").open("a", encoding="utf-8")
 
-    progress = staticmethod(progress_bar)
+    def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
+        """Yield the items of `steps` with a progress bar; without a terminal, say now and then how far it is."""
+        self._bar = progress_bar(steps, description, total)
+        said_at = time.monotonic()
+        for done, item in enumerate(self._bar):
+            if self._bar.disable and time.monotonic() - said_at > SECONDS_BETWEEN_LINES:
+                self.info(f"{description}, {done} of {total}")
+                said_at = time.monotonic()
+            yield item
 
     def info(self, line: str) -> None:
         """Write a log line on the terminal and into train.log."""
+        self.note(line)
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def note(self, line: str) -> None:
+        """Write a line into train.log."""
         now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
         try:
             print(now, line, file=self._log, flush=True)
         except (OSError, UnicodeError) as error:
             raise UserError(f"{self._log.name}: cannot be written ({error}); make room") from None
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """Add points to the curves `group/name`."""
         named = {f"{group}/{name}": value for name, value in values.items()}
+        if self._bar is not None and "loss" in values:
+            self._bar.set_postfix_str(f"loss {values['loss']:.4g}", refresh=False)
         for page in self._pages if named else ():
             page.scalars(named, step)
 

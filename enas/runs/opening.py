@@ -118,14 +118,15 @@ def _begun(
     training = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
     if isinstance(training, ScratchTrainer):
         size = sum(weight.numel() for weight in training.task.model.parameters())
-        what = f"one architecture on {config.dataset}, {size:,} parameters"
+        what = f"{training.architecture.title} on {config.dataset} from scratch, {size:,} parameters"
     else:
-        what = f"{config.train_type} search on {config.dataset}"
+        what = f"{config.train_type} search of {config.space.architecture.title} on {config.dataset}"
     if controller.is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
         share = f"controller_start {config.controller_start} of max_epoch {config.max_epoch}"
         reasons.append(f"{share} rounds to none: the controller trains from the first epoch")
     where = str(device) if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
-    return config, training, [*data.notes, *notes, *reasons, f"run {folder}: {what}, on {where}"]
+    headline = f"run {folder}: {what}, {config.max_epoch} epochs, on {where}"
+    return config, training, [headline, *data.notes, *notes, *reasons]
 
 
 def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks) -> tuple[Training, list[str]]:

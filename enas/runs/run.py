@@ -12,6 +12,7 @@ beside another thread's run.
 import io
 import json
 import math
+import shlex
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -33,6 +34,11 @@ from enas.search.scratch import ScratchTrainer
 from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES
 
+NEXT = {  # commands after a run, and what they do
+    "scratch --load_path {}": "from scratch",
+    "report --load_path {} --output report.html": "page",
+    "export --load_path {} --output my_cell": "module",
+}
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
 
 
@@ -240,6 +246,7 @@ def _finish(config: Config, trainer: Training) -> dict[str, Any]:
     """Train to the end, and report the results."""
     if not isinstance(trainer, ScratchTrainer):
         results = trainer.train()
+        _say_found(trainer, results)
         _say_where(trainer)
         return results
     trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
@@ -261,15 +268,31 @@ def _report(trainer: Training, results: dict[str, Any], what: str, *, is_written
     known = {f"{split} {metric}": results[f"{split}_{metric}"] for split in ("validation", "test")}
     scores = ", ".join(f"{name} {format_score(score)}" for name, score in known.items() if score is not None)
     trainer.logbook.info(f"run {trainer.folder}: {what}, {scores}")
-    trainer.logbook.info(json.dumps(results["architecture"]))
+    trainer.logbook.note(json.dumps(results["architecture"]))
     if is_written:
         _say_where(trainer)
     return results
 
 
+def _say_found(trainer: Training, results: dict[str, Any]) -> None:
+    """Log what a search found, and how it compares with uniform samples."""
+    if results["architecture"] is None:
+        return
+    found, metric = architecture_from_dict(results["architecture"]), trainer.task.metric.name
+    cost = trainer.size.cost(found)
+    size = "" if cost is None else f" with {cost}"
+    score = format_score(results[f"validation_{metric}"])
+    trainer.logbook.info(f"found {found.title}{size}: validation {metric} {score} with shared weights")
+    compared = [entry for entry in results["history"] if "place" in entry]
+    if compared:
+        trainer.logbook.info(describe_comparison(compared[-1]))
+
+
 def _say_where(trainer: Training) -> None:
-    """Log which files the run left, and how to look at its curves."""
+    """Log which files the run left, and which commands come next."""
     folder = trainer.folder
     places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
     for name, path in {**places, "curves": f"tensorboard --logdir {folder}"}.items():
         trainer.logbook.info(f"{name + ':':14}{path}")
+    for command, purpose in NEXT.items() if trainer.header["mode"] in SEARCHES else [*NEXT.items()][1:]:
+        trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(shlex.quote(str(folder)))}")

@@ -7,10 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from enas.search.cost import Cost
-
 LARGEST_WRITTEN_OUT = 1e6
-_APART = ("epoch", "wall_seconds", "place", "parameters", "multiply_adds")  # for which `describe` has words of its own
+UNITS = ((3600.0, "h"), (60.0, "min"))  # of durations, in seconds
 
 
 @dataclass
@@ -74,6 +72,9 @@ class NoLogbook:
     def info(self, line: str) -> None:
         """Write a log line."""
 
+    def note(self, line: str) -> None:
+        """Write a line into the log file alone."""
+
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """Add a point to each of the curves `group/name`."""
 
@@ -106,25 +107,42 @@ def format_score(score: float) -> str:
     return f"{score:.{2 if score > 1 else 4}f}"
 
 
-def describe(entry: dict[str, Any], max_epoch: int) -> str:
-    """Return a history entry as a log line."""
-    parts = [f"epoch {entry['epoch']}/{max_epoch}"]
-    for name, value in entry.items():
-        if not isinstance(value, (dict, str)) and name not in _APART and value is not None:
-            parts.append(f"{name.replace('_', ' ')} {_short(value)}")
+def describe(entry: dict[str, Any], metric: str, max_epoch: int) -> str:
+    """Return a history entry as a short line: the metric in training and on validation, medians of samples, times."""
+    epoch, seconds = entry["epoch"], entry["wall_seconds"]
+    values = {split: entry[f"{split}_{metric}"] for split in ("train", "validation")}
     if "place" in entry:
-        parts.append(describe_comparison(entry))
-    if "parameters" in entry:
-        parts.append(str(Cost(entry["parameters"], entry["multiply_adds"])))
-    return ", ".join(parts) + f" ({entry['wall_seconds']:.0f} s)"
+        values |= {"controller": entry["policy"]["median"], "uniform": entry["uniform"]["median"]}
+    columns = [f"{name} {_short(value):>6}" for name, value in values.items() if value is not None]
+    times = f"{epoch_of(epoch, max_epoch)}, {duration(seconds):>6}{time_left(entry, max_epoch):19}"
+    return " | ".join([times, *columns])
+
+
+def epoch_of(epoch: int, max_epoch: int) -> str:
+    """Return "epoch 2/8", as wide for each epoch of a run."""
+    return f"epoch {epoch:>{len(str(max_epoch))}}/{max_epoch}"
+
+
+def time_left(entry: dict[str, Any] | None, max_epoch: int) -> str:
+    """Return ", about 6 min left", by the mean time of the epochs so far; nothing before the first and at the end."""
+    left = 0.0 if entry is None else entry["wall_seconds"] / entry["epoch"] * (max_epoch - entry["epoch"])
+    return f", about {duration(left)} left" if left > 0 else ""
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that suits them."""
+    for size, unit in UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def describe_comparison(comparison: dict[str, Any]) -> str:
-    """Return `Derivation.comparison` as a part of a log line."""
+    """Return `Derivation.comparison` as a log line."""
     policy, uniform = (_spread(comparison[who]) for who in ("policy", "uniform"))
     metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
-    derived = "nothing derived" if place is None else f"derived in place {place} among those"
-    return f"median {metric} of the policy {policy}, of uniform {uniform}, {derived}"
+    derived = "nothing is derived" if place is None else f"the derived one takes place {place} among the uniform ones"
+    return f"median {metric} of the controller's samples {policy}, of uniform samples {uniform}; {derived}"
 
 
 def _short(value: float) -> str:

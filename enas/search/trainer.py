@@ -68,7 +68,7 @@ class Trainer(Training):
             return
         set_lr(self.controller_optimizer, self.controller_optim.rate(self.progress.epoch + 1))
         num_left = self.config.controller_max_step - self.progress.controller_sample
-        for num in self.logbook.progress(self.reinforce.updates(num_left), "controller"):
+        for num in self.logbook.progress(self.reinforce.updates(num_left), self.stage("controller")):
             self.update_controller(num)
             self.progress.controller_sample += num
             self.stop_if_asked()

@@ -18,7 +18,7 @@ from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, 
 from enas.search.cost import UNLIMITED, SizeBudget
 from enas.search.optim import clip_gradient, make_optimizer, set_lr
 from enas.search.ranks import ALONE, Ranks
-from enas.search.record import NoLogbook, Progress, describe
+from enas.search.record import NoLogbook, Progress, describe, describe_comparison, epoch_of, time_left
 from enas.search.settings import TrainerConfig
 from enas.search.signals import Signals
 from enas.search.task import Task
@@ -99,7 +99,13 @@ class Training(ABC):
         steps = self.task.steps_per_epoch
         # A return to the last checkpoint replaces self.progress, and the count goes on from there.
         left = iter(lambda: self.progress.shared_step < steps, False)
-        return self.logbook.progress(left, "shared", steps - self.progress.shared_step)
+        return self.logbook.progress(left, self.stage("shared weights"), steps - self.progress.shared_step)
+
+    def stage(self, name: str) -> str:
+        """Return the epoch that is under way, the time left, and which part of the epoch it is."""
+        progress, most = self.progress, self.config.max_epoch
+        last = progress.history[-1] if progress.history else None
+        return f"{epoch_of(progress.epoch + 1, most)}{time_left(last, most)}: {name}"
 
     def shared_step(self, architectures: Sequence[Any], meanwhile: Callable[[], None] | None = None) -> None:
         """Update ω once on the next minibatch, with this process's architectures; skip a step that is not finite.
@@ -171,7 +177,9 @@ class Training(ABC):
             self.check_ranks()
             is_best = self.evaluate(entry)
         entry["wall_seconds"] = round(self.wall_seconds(), 1)
-        self.logbook.info(describe(entry, self.config.max_epoch))
+        self.logbook.info(describe(entry, metric, self.config.max_epoch))
+        if "place" in entry:
+            self.logbook.note(describe_comparison(entry))
         if is_time:
             self.logbook.results(self.results())
             self.save(is_best)
