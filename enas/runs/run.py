@@ -294,5 +294,7 @@ def _say_where(trainer: Training) -> None:
     places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
     for name, path in {**places, "curves": f"tensorboard --logdir {folder}"}.items():
         trainer.logbook.info(f"{name + ':':14}{path}")
-    for command, purpose in NEXT.items() if trainer.header["mode"] in SEARCHES else [*NEXT.items()][1:]:
+    if trainer.progress.architecture is None:
+        return
+    for command, purpose in [*NEXT.items()][trainer.header["mode"] not in SEARCHES :]:
         trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(shlex.quote(str(folder)))}")
