@@ -24,7 +24,7 @@ def actions(config: Config, device: torch.device) -> list[Action]:
 
 
 def grown(config: Config, name: str, value: int, device: torch.device) -> list[Action]:
-    """The same where one size is another."""
+    """Return the same actions with another size."""
     return actions(config.replace(**{name: value}), device)
 
 

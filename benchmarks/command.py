@@ -78,7 +78,7 @@ def _measure(benchmark: Benchmark, argv: list[str] | None) -> None:
 
 
 def _memory(actions: list[Action], device: torch.device) -> dict[str, int]:
-    """The most memory so far after each action, before any of its products are recorded."""
+    """Return the peak of memory after each action, before any of its products are recorded."""
     used = {}
     for action in actions:
         for _ in range(MEMORY_RUNS):

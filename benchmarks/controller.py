@@ -18,13 +18,13 @@ GROWTHS = {"num_blocks": (3, 6, 12), "samples": (1, 10, 100, 1000)}
 
 
 def actions(config: Config, device: torch.device) -> list[Action]:
-    """Sampling, and an update."""
+    """Return sampling, and an update."""
     search = trainer(config, device)
     return [*(_sampling(search, num) for num in SAMPLES), _update(search, config.controller_num_aggregate)]
 
 
 def grown(config: Config, name: str, value: int, device: torch.device) -> list[Action]:
-    """The same where one size is another."""
+    """Return the same actions with another size."""
     num = value if name == "samples" else config.controller_num_aggregate
     search = trainer(config if name == "samples" else config.replace(**{name: value}), device)
     return [_sampling(search, num), _update(search, num)]

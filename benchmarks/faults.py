@@ -113,7 +113,7 @@ class Outcome:
 
 
 def plan(seed: int) -> list[Fault]:
-    """The trials, more than a hundred; the places within a run are drawn with `seed`."""
+    """Return the trials, more than a hundred; the places within a run are drawn with `seed`."""
     rng = random.Random(seed)
     faults = []
     writing = ("fsync", "rename", "renamed", "folder fsync")
@@ -156,7 +156,7 @@ def _flags(settings: dict) -> list[str]:
 
 
 def command(work: str) -> list[str]:
-    """The script and the flags of some work in the working directory."""
+    """Return the script and the flags of some work in the working directory."""
     if work == "ablation":
         return [str(ROOT / "ablation_studies/node_removal.py"), "--mode", "train_scratch", "--dag_path", "cell.json",
                 *_flags(ALONE)]  # fmt: skip
@@ -182,7 +182,7 @@ def prepare(folder: Path) -> None:
 
 
 def start(work: str, folder: Path, fault: dict, flags: list[str]) -> subprocess.Popen:
-    """A process that does the work with a fault in it."""
+    """Start a process that does the work with a fault in it."""
     ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"] if work == "ranks" else []
     words = [sys.executable, *ranks, "-m", "benchmarks.faulty", json.dumps(fault), str(folder / "record"), *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -230,7 +230,7 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def left_by(work: str, folder: Path) -> dict:
-    """What the work left, readings of the clock taken out."""
+    """Return the files that the work left, without readings of the clock."""
     if work == "ablation":
         return _timeless(read_json(folder / "analysis_results/node_removal/cell_train_scratch/results.json"))
     if work == "evaluation":
@@ -288,7 +288,7 @@ def _disturbed(fault: Fault, folder: Path, expected: Undisturbed) -> tuple[int, 
 
 
 def _unclean(fault: Fault, status: int, err: str) -> str:
-    """What is wrong with how a process ended."""
+    """Return the fault in how a process ended."""
     if fault.work == "ranks":
         said = [line for line in err.splitlines() if line.startswith("error: ")]
         return "" if status != 0 and len(said) <= 1 and "enas/" not in err else f"status {status}: {err[-500:]}"
@@ -351,7 +351,7 @@ def _continued(fault: Fault, folder: Path) -> tuple[int, str]:
 
 
 def _too_much(fault: Fault, steps: int, trainings: int) -> str:
-    """What a run lost beyond the work since its last checkpoint."""
+    """Return the steps that a run lost beyond the work since its last checkpoint."""
     most = STEPS_BETWEEN_CHECKPOINTS * (2 if fault.kind in ("truncate", "flip") else 1)
     if fault.kind in ("terminate", "interrupt") and fault.work == "search" and fault.point != "any time":
         most = STEPS_BETWEEN_CHECKPOINTS if fault.point in ("fsync", "rename", "renamed", "folder fsync") else 0
@@ -364,7 +364,7 @@ def _too_much(fault: Fault, steps: int, trainings: int) -> str:
 
 
 def run(faults: list[Fault], folder: Path) -> Iterator[tuple[Fault, Outcome]]:
-    """The outcome of each trial, as it comes."""
+    """Yield the outcome of each trial."""
     known = {}
     for number, fault in enumerate(progress_bar(faults, "faults")):
         if fault.work not in known:

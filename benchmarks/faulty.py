@@ -55,7 +55,7 @@ class Faulty:
             os.pwrite(self.file, struct.pack(FORMAT, *self.numbers), 0)
 
     def reach(self, point: str) -> None:
-        """Called at every point."""
+        """Come to a point of the program."""
         if point == self.fault["point"] and self.left > 0:
             self.left -= 1
             if self.left == 0:

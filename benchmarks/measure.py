@@ -86,7 +86,7 @@ def _row(action: Action, times: list[float], alone: list[float], work: int, *, h
 
 
 def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """The time of one call, with all that it has the device do."""
+    """Return the time of one call, to the end of its work on the device."""
     _wait(device)
     start = time.perf_counter()
     run()
@@ -100,14 +100,14 @@ def _wait(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory so far, in MB: of the GPU's allocator, or of the process on a CPU."""
+    """Return the peak of memory, in MB: of the GPU's allocator, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def machine(device: torch.device) -> dict:
-    """What the figures were measured on."""
+    """Return the machine that the figures were measured on."""
     return {
         "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -123,7 +123,7 @@ def _processor() -> str:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as a Markdown table."""
+    """Return the rows as a Markdown table."""
     lines = ["| | ms | quartiles | a second | of it products | GFLOP/s |", "|---|---|---|---|---|---|"]
     for row in rows:
         share = "" if row.roofline is None else f"{row.roofline:.2f}"
@@ -135,5 +135,5 @@ def table(rows: list[Row]) -> str:
 
 
 def as_dicts(rows: list[Row]) -> list[dict]:
-    """The rows as plain data."""
+    """Return the rows as plain data."""
     return [asdict(row) for row in rows]

@@ -82,7 +82,7 @@ MUTATIONS = [
 
 
 def mutated(source: str, mutation: Mutation) -> str:
-    """The source of the module with the mutation in it; UserError unless its place is there, once."""
+    """Return the source of the module with the mutation; UserError unless its place is there, once."""
     tree, name = ast.parse(source), mutation.place.split()[1]
     scope: ast.AST = tree
     for part in name.split("."):
@@ -138,7 +138,7 @@ def _fits(pattern: object, node: object, bound: dict[str, ast.AST]) -> bool:
 
 
 def caught_by(mutation: Mutation, project: Path) -> str:
-    """The first test that fails on it, or nothing."""
+    """Return the first test that fails on it, or ""."""
     path = project / "enas" / f"{mutation.place.split()[0].replace('.', '/')}.py"
     right = path.read_text(encoding="utf-8")
     path.write_text(mutated(right, mutation), encoding="utf-8")
@@ -154,7 +154,7 @@ def caught_by(mutation: Mutation, project: Path) -> str:
 
 
 def _left_out(folder: str, names: list[str]) -> list[str]:
-    """The names that a copy of the project leaves out."""
+    """Return the names that a copy of the project leaves out."""
     return [name for name in names if Path(folder) == ROOT and name in (".git", ".venv", "docs", "logs", "data")]
 
 

@@ -120,7 +120,7 @@ def _searched(home: Path, name: str, flags: str) -> Iterator[tuple[str, Any]]:
 
 
 def _resumed(home: Path, flags: str) -> Any:
-    """The outcome of a search that is stopped once, whenever that happens to be, and goes on."""
+    """Return the outcome of a search that is stopped once, at any moment, and goes on."""
     process = _start(f"main.py {flags}", home)
     while not any((home / "logs").glob("*/checkpoints/00002-*.pt")) and process.poll() is None:
         time.sleep(0.1)
@@ -149,7 +149,7 @@ def _call(command: str, home: Path, *, is_expected: bool = True) -> dict[str, An
 
 
 def _left(home: Path) -> dict[str, Any]:
-    """What the runs in a folder left: which files, and what stands in those that a change must not move."""
+    """Return the files that runs left in a folder, and the content that a change must not move."""
     files = sorted(path for path in home.rglob("*") if path.is_file() and path.name != ".lock")
     found: dict[str, Any] = {"files": sorted({_plain(str(path.relative_to(home)), home) for path in files})}
     for path in files:

@@ -20,13 +20,13 @@ WORDS = {
 
 
 def exponent(values: list[float], milliseconds: list[float]) -> float:
-    """The slope of the last doubling in a log-log plot: 1 where time is proportional to the size."""
+    """Return the slope of the last doubling in a log-log plot: 1 where time is proportional to the size."""
     (x0, x1), (y0, y1) = np.log(values[-2:]), np.log(milliseconds[-2:])
     return float((y1 - y0) / (x1 - x0))
 
 
 def growth_figure(growth: dict[str, list[dict]]) -> Figure:
-    """A panel for each size; `growth` is what results hold: points with "value" and "rows"."""
+    """Draw a panel for each size; `growth` is what results hold: points with "value" and "rows"."""
     rows = -(-len(growth) // 2)
     figure, panels = new_figure(9, 3.6 * rows, rows, min(2, len(growth)))
     for axes, (name, points) in zip(panels, growth.items(), strict=False):

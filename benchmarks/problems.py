@@ -28,7 +28,7 @@ def trainer(
     ranks: Ranks = ALONE,
     architecture: Architecture | None = None,
 ) -> Trainer:
-    """A search by `config` that writes nothing, or the training of one architecture from scratch."""
+    """Return a search by `config` that writes nothing, or the training of one architecture from scratch."""
     seed_everything(config.random_seed)
     data = _images(config) if config.network_type == "cnn" else _text(vocabulary)
     task, controller = make_problem(config, data, architecture, device, ranks)

@@ -60,7 +60,7 @@ class _Timed(Ranks):
 
 
 def _split(config: Config, ranks: Ranks, device: torch.device) -> list[str]:
-    """A table of one row: the time of a shared step, and of the average within it."""
+    """Return a table of one row: the time of a shared step, and of the average within it."""
     timed = _Timed(ranks.rank, ranks.size)
     search = trainer(config, device, ranks=timed)
     mine = timed.share(search.controller.sample(config.shared_num_sample * timed.size).architectures)
@@ -75,7 +75,7 @@ def _split(config: Config, ranks: Ranks, device: torch.device) -> list[str]:
 
 
 def _actions(config: Config, ranks: Ranks, device: torch.device, size: int) -> list[Action]:
-    """A shared step of `size` processes' architectures, and scoring ten, by `ranks`."""
+    """Return a shared step of `size` processes' architectures, and scoring ten, by `ranks`."""
     search = trainer(config, device, ranks=ranks)
     trained = ranks.share(search.controller.sample(config.shared_num_sample * size).architectures)
     scored = search.controller.sample(SCORED).architectures

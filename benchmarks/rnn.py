@@ -29,7 +29,7 @@ GROWTHS = {
 
 
 def actions(config: Config, device: torch.device) -> list[Action]:
-    """A step and scoring, as they are and written plainly."""
+    """Return a step and scoring, as they are and written plainly."""
     fast = trainer(config, device)
     cells = fast.controller.sample(max(SAMPLES)).architectures
     # Made when it is first needed: until then the memory in use is that of the fast one alone.
@@ -43,7 +43,7 @@ def actions(config: Config, device: torch.device) -> list[Action]:
 
 
 def grown(config: Config, name: str, value: int, device: torch.device) -> list[Action]:
-    """A step and scoring where one size is another."""
+    """Return a step and scoring with another size."""
     vocabulary = value if name == "vocabulary" else NUM_WORDS
     changes = {"shared_hid": value, "shared_embed": value} if name == "shared_hid" else {}
     if name == "num_blocks":
@@ -58,7 +58,7 @@ def grown(config: Config, name: str, value: int, device: torch.device) -> list[A
 
 
 def _plain(config: Config, fast: Trainer, device: torch.device) -> Trainer:
-    """The same search with the plain model, its weights those of the fast one."""
+    """Return the same search with the plain model, its weights those of the fast one."""
     corpus = fast.task.corpus
     model = ReferenceRNN(len(corpus.vocabulary), config[SharedRNNConfig]).to(device)
     model.load_state_dict(fast.task.model.state_dict())

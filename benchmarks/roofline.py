@@ -50,7 +50,7 @@ def counted() -> AbstractContextManager:
 
 
 def products(action: Callable[[], object]) -> Callable[[], None]:
-    """What repeats the products of `action`, in its order, on tensors of the same shapes, strides and types.
+    """Return a function that repeats the products of `action`, in their order, on tensors of the same layout and types.
 
     Operands of one layout share their memory, so that they are in the cache more often than those of `action`.
     """
@@ -80,7 +80,7 @@ def products(action: Callable[[], object]) -> Callable[[], None]:
 
 
 def flops(action: Callable[[], object]) -> int:
-    """The floating-point operations of `action`'s products and convolutions, as torch counts them."""
+    """Return the floating-point operations of `action`'s products and convolutions, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
         action()
     return counter.get_total_flops()

@@ -43,18 +43,18 @@ EPOCHS_READ = (10, 50, 100, 150, 200)
 
 
 def peak_mb() -> int:
-    """The most memory that this process has held, MB; pages of mapped files that it has read are among it."""
+    """Return the peak of memory of this process in MB, pages of mapped files included."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def rss_mb() -> float:
-    """What it holds now."""
+    """Return the memory that it holds now."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
 
 def write_text(folder: Path, num_tokens: int) -> None:
-    """A text of that many words in train, a hundredth of it in valid and test, as frequent as in Zipf's law."""
+    """Write a text of so many words in train, and a hundredth in valid and test, as frequent as in Zipf's law."""
     rng = np.random.default_rng(0)
     words = np.array([f"w{number}" for number in range(VOCABULARY)], dtype=object)
     cumulated = np.cumsum(1 / np.arange(1, VOCABULARY + 1))
@@ -97,7 +97,7 @@ def read_images(folder: str, memory_limit: int | None = None) -> dict:
 
 
 def search(folder: str, **settings) -> dict:
-    """A short search on the data."""
+    """Run a short search on the data."""
     start = time.monotonic()
     settings |= {"data_dir": folder, "log_dir": f"{folder}/logs", **SHORT}
     run.train(Config(**settings))
@@ -120,7 +120,7 @@ def epochs(folder: str, num: int) -> dict:
 
 
 def apart(function: Callable, *arguments, **settings) -> dict:
-    """What a function of this module returns, called in a process of its own."""
+    """Return the result of a function of this module, called in a process of its own."""
     call = json.dumps([function.__name__, arguments, settings])
     out = subprocess.run([sys.executable, "-m", "benchmarks.scale", call], capture_output=True, text=True, check=False)
     if out.returncode:

@@ -13,13 +13,13 @@ from enas.settings import ABOVE_ZERO, ANY_OF, choices_of
 
 PAGE = Path(__file__).resolve().parent.parent / "REFERENCE.md"
 CURVES = {
-    "shared/loss": "what a step of ω minimises, regularisers included: nats a token or an image",
+    "shared/loss": "loss that a step of ω minimises, regularisers included: nats a token or an image",
     "shared/perplexity": "exp of the mean cross-entropy of that minibatch; text",
     "shared/accuracy": "share of the images of that minibatch classified correctly; images",
     "shared/grad_norm": "Euclidean norm of the gradient of ω, before it is clipped",
     "shared/lr": "learning rate of that step",
-    "controller/loss": "what an update of θ minimises: −Σ log π · advantage over decisions, mean of samples, with "
-    "entropy and skip penalty where they join the loss",
+    "controller/loss": "loss that an update of θ minimises: −Σ log π · advantage over decisions, mean of samples, with "
+    "entropy and skip penalty if they join the loss",
     "controller/reward": "mean reward of the samples of an update, the size budget's part included",
     "controller/entropy": "mean over the samples of the summed entropy of all decisions, in nats",
     "controller/advantage": "mean over samples and decisions of return less baseline, scaled by "
@@ -43,44 +43,50 @@ CURVES = {
 RESULTS = {
     "network_type, dataset, train_type, mode": "the settings of these names",
     "epoch": "epochs finished",
-    "architecture": "the architecture of the run, which every mode takes, as its JSON file has it: what mode derive "
-    "wrote down last, else what the search derived last; null where none keeps to the size budget",
-    "parameters": "how many numbers a run from scratch of it with these settings trains, without auxiliary head",
-    "multiply_adds": "of its forward pass for one token or image: half of what torch's FLOP counter says",
-    "validation_METRIC": "on all of validation: of that architecture; from scratch, of the best epoch",
+    "architecture": "the architecture of the run, which every mode takes, as in its JSON file: the one that mode derive "
+    "wrote down last, else the one that the search derived last; null if none keeps to the size budget",
+    "parameters": "numbers that a run from scratch trains for this architecture, without auxiliary head",
+    "multiply_adds": "multiply-adds of its forward pass for one token or image: half the FLOPs of torch's counter",
+    "validation_METRIC": "score on all of validation: of that architecture; from scratch, of the best epoch",
     "measured_with": "the weights of that validation: the shared ones of an epoch and step, or those from scratch",
-    "test_METRIC": "on all of test; null until mode test or the end of train_scratch. No choice reads the test split",
-    "wall_seconds": "seconds of the run to the end of its last epoch, evaluation and time before a resume included",
+    "test_METRIC": "score on all of test; null until mode test or the end of train_scratch. No choice reads the test split",
+    "wall_seconds": "seconds to the end of the last epoch, with evaluation and the time before a resume",
     "best_epoch": "from scratch: the epoch that validated best",
-    "num_parameters": "from scratch: how many numbers are trained, auxiliary head included",
+    "num_parameters": "from scratch: trained numbers, auxiliary head included",
     "history": "an entry for each epoch",
 }
 HISTORY = {
-    "epoch": "its number, from 1",
+    "epoch": "number of the epoch, from 1",
     "train_METRIC": "mean over the steps of the epoch, dropout on: exp of the mean nats, or share of images",
-    "validation_METRIC": "as above, at an evaluation; else null",
+    "validation_METRIC": "as in results.json, after an evaluation; else null",
     "reward": "mean reward of the samples that updated θ in the epoch",
-    "entropy": "mean summed entropy of their decisions, in nats",
-    "wall_seconds": "seconds of the run to the end of the epoch, its evaluation included",
+    "entropy": "mean summed entropy of these samples' decisions, in nats",
+    "wall_seconds": "seconds of the run to the end of the epoch, with its evaluation",
     "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
-    "compared_by": "what these measure: perplexity, accuracy, or log_likelihood (mean log-probability of labels, nats)",
-    "place": "rank of the derived architecture among the uniform samples, from 1; null where nothing was derived",
-    "parameters, multiply_adds": "of the derived architecture, as above",
+    "compared_by": "measure of policy and uniform: perplexity, accuracy, or log_likelihood (mean log-probability of labels, nats)",
+    "place": "rank of the derived architecture among the uniform samples, from 1; null if nothing was derived",
+    "parameters, multiply_adds": "of the derived architecture, as in results.json",
 }
 
 
 def page() -> str:
-    """The whole page, Markdown."""
+    """Return the whole page, Markdown."""
     lines = ["# Reference", "", "Made by `python -m docs.reference` (`make docs`)."]
     lines += ["", "## Settings", "", "Flags of `main.py`, keyword arguments of `Config`, lines of `configs/NAME.py`."]
     for heading, specs in settings_by_part().items():
-        lines += ["", f"### {heading}", "", "| setting | default | what | needs |", "|---|---|---|---|"]
+        lines += [
+            "",
+            f"### {heading}",
+            "",
+            "| setting | default | meaning | has an effect only with |",
+            "|---|---|---|---|",
+        ]
         lines += [_setting(name, spec) for name, spec in specs.items()]
     lines += ["", "## Numbers", "", "METRIC is perplexity for text, accuracy for images."]
-    lines += ["Of samples it is what compares them, which may be log_likelihood."]
-    lines += ["Curves stand at the updates of ω so far, those of `controller/` at the updates of θ."]
+    lines += ["For samples METRIC is the measure that compares them, which may be log_likelihood."]
+    lines += ["The steps of `controller/` are updates of θ; those of all other curves are updates of ω."]
     for heading, known in (("TensorBoard", CURVES), ("results.json", RESULTS), ("An entry of its history", HISTORY)):
-        lines += ["", f"### {heading}", "", "| name | what |", "|---|---|"]
+        lines += ["", f"### {heading}", "", "| name | meaning |", "|---|---|"]
         lines += [f"| `{name}` | {text} |" for name, text in known.items()]
     return "\n".join(lines) + "\n"
 
