@@ -43,13 +43,13 @@ CURVES = {
 RESULTS = {
     "network_type, dataset, train_type, mode": "the settings of these names",
     "epoch": "epochs finished",
-    "architecture": "the architecture of the run, which every mode takes, as in its JSON file: the one that mode derive "
-    "wrote down last, else the one that the search derived last; null if none keeps to the size budget",
+    "architecture": "the architecture of the run, which every mode takes, as in its JSON file: the one that mode "
+    "derive wrote down last, else the one that the search derived last; null if none keeps to the size budget",
     "parameters": "numbers that a run from scratch trains for this architecture, without auxiliary head",
     "multiply_adds": "multiply-adds of its forward pass for one token or image: half the FLOPs of torch's counter",
     "validation_METRIC": "score on all of validation: of that architecture; from scratch, of the best epoch",
     "measured_with": "the weights of that validation: the shared ones of an epoch and step, or those from scratch",
-    "test_METRIC": "score on all of test; null until mode test or the end of train_scratch. No choice reads the test split",
+    "test_METRIC": "score on all of test; null until mode test or the end of train_scratch. Nothing is chosen by it",
     "wall_seconds": "seconds to the end of the last epoch, with evaluation and the time before a resume",
     "best_epoch": "from scratch: the epoch that validated best",
     "num_parameters": "from scratch: trained numbers, auxiliary head included",
@@ -63,7 +63,7 @@ HISTORY = {
     "entropy": "mean summed entropy of these samples' decisions, in nats",
     "wall_seconds": "seconds of the run to the end of the epoch, with its evaluation",
     "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
-    "compared_by": "measure of policy and uniform: perplexity, accuracy, or log_likelihood (mean log-probability of labels, nats)",
+    "compared_by": "measure of policy and uniform: perplexity, accuracy, or log_likelihood (mean, of labels, in nats)",
     "place": "rank of the derived architecture among the uniform samples, from 1; null if nothing was derived",
     "parameters, multiply_adds": "of the derived architecture, as in results.json",
 }
@@ -78,7 +78,7 @@ def page() -> str:
             "",
             f"### {heading}",
             "",
-            "| setting | default | meaning | has an effect only with |",
+            "| setting | default | meaning | needs |",
             "|---|---|---|---|",
         ]
         lines += [_setting(name, spec) for name, spec in specs.items()]
