@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from enas.config import Config
-from enas.errors import UserError, refusing
+from enas.errors import UserError
 from enas.export.onnx_file import check_installed, write_onnx
 from enas.files import atomic_folder, write_json
 from enas.runs.final import Final, final_of, final_weights
@@ -74,9 +74,7 @@ def export(
     is_scratch, space = config.mode in SCRATCH, config.space
     make = space.problem().export
     if make is None:
-        raise UserError(
-            f"{folder}: {space.architecture.title} cannot be exported; its search space registers no export"
-        )
+        raise UserError(f"{folder}: {space.architecture.title} cannot be exported; its search space has no export")
     if is_scratch and dag_path:
         raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
     named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
@@ -84,10 +82,7 @@ def export(
     state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
     exported = make(final.architecture, weights, config)
-    with (
-        refusing(lambda error: f"{output}: cannot be made ({error.strerror}); choose another --output"),
-        atomic_folder(output) as made,
-    ):
+    with atomic_folder(output) as made:
         if onnx:
             write_onnx(exported, made / "model.onnx")
         card = CARD.format(
