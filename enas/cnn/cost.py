@@ -72,7 +72,7 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
 
     layer = {
         "operations": {
-            name: lambda x, name=name: tally.run(operations.macro_operation, x, name, x[0], NORM)
+            name: lambda x, name=name: tally.run(operations.Operations.macro, x, name, x[0], NORM)
             for name in network.operations
         },
         "join": lambda maps: tally.run(operations.Join, maps, NORM),
@@ -99,7 +99,7 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
                 for label, halve in (("0", halve), ("1", False))
             },
             result=lambda edge, x: tally.run(
-                operations.micro_operation, x, edge.operation, channels, edge.stride(stride), NORM
+                operations.Operations.micro, x, edge.operation, channels, edge.stride(stride), NORM
             ),
         )
         return partial(cnn.Cell.forward, parts)
