@@ -69,21 +69,18 @@ def _same(one: Path, other: Path) -> bool:
 
 def make_writable(folder: Path) -> None:
     """Make a folder, if it is missing; UserError, naming it, if nothing can be written there."""
-    probe = folder / ".writable"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def _sync(folder: Path) -> None:
     """Write the folder's list of names to the disk: else a power cut may undo a rename."""
-    if os.name != "nt":  # Windows does not open folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
