@@ -66,10 +66,8 @@ class Table:
         """Add rows for new architectures, all or until there are `num`; UserError if there are more already."""
         have, rows = set(self.architectures), len(self.architectures)
         if num and rows > num:
-            raise UserError(
-                f"{self.path}: has {rows} architectures, and num_truth is {num}; give {rows} or more, or name another "
-                "table"
-            )
+            right = f"give {rows} or more, or name another table"
+            raise UserError(f"{self.path}: has {rows} architectures, and num_truth is {num}; {right}")
         new = [one for one in dict.fromkeys(architectures) if one not in have]
         self.architectures += new[: num - rows] if num else new
 
