@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.faults import SEARCH, prepare
-from enas.cnn.images import load_images
+from enas.cnn.images import HALF_MEMORY, load_images
 from enas.config import Config
 from enas.errors import UserError
 from enas.parser import Parser, guarded
@@ -89,7 +89,7 @@ def read_text(folder: str) -> dict:
     return {"tokens": len(corpus.train), "seconds": round(time.monotonic() - start, 1), "peak MB": peak_mb()}
 
 
-def read_images(folder: str, memory_limit: int | None = None) -> dict:
+def read_images(folder: str, memory_limit: int = HALF_MEMORY) -> dict:
     """Load them, into memory unless they take more than `memory_limit` bytes."""
     start = time.monotonic()
     images = load_images("images", data_dir=folder, memory_limit=memory_limit)

@@ -5,18 +5,23 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from enas.errors import UserError, refusing
 
 
+def writing(path: Path) -> AbstractContextManager[None]:
+    """Turn an OSError inside the block into a UserError: `path` cannot be written."""
+    advice = "make room, or choose another place"
+    return refusing(lambda error: f"{path}: cannot be written ({error.strerror or error}); {advice}")
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Give a binary file that appears at `path` whole when the block ends, or not at all; UserError if it cannot."""
-    advice = "make room, or choose another place"
-    with refusing(lambda error: f"{path}: cannot be written ({error.strerror or error}); {advice}"):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
@@ -33,24 +38,25 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, taken: str = "") -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a folder to fill inside the block, which appears at `path` whole when the block ends, or not at all.
 
-    An empty folder at `path` is replaced. If `taken` is given, the same content at `path` is kept, hidden files aside,
-    and other content is a UserError with this text. OSError if nothing can be written there, or `path` has content.
+    An empty folder at `path` is replaced, and one with the same content, hidden files aside, is kept. UserError when
+    `path` holds other content, or nothing can be written there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as around:
-        made = Path(around, "made")
-        made.mkdir()  # open to everybody whom the umask admits, unlike the folder around it
-        yield made
-        try:
-            os.replace(made, path)
-        except OSError:
-            if not taken or not path.exists():
-                raise
-            if not _same(made, path):
-                raise UserError(taken) from None
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as around:
+            made = Path(around, "made")
+            made.mkdir()  # open to everybody whom the umask admits, unlike the folder around it
+            yield made
+            try:
+                os.replace(made, path)
+            except OSError:
+                if not path.exists():
+                    raise
+                if not _same(made, path):
+                    raise UserError(f"{path}: exists and holds other data; remove it, or give another name") from None
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -63,21 +69,18 @@ def _same(one: Path, other: Path) -> bool:
 
 def make_writable(folder: Path) -> None:
     """Make a folder, if it is missing; UserError, naming it, if nothing can be written there."""
-    probe = folder / ".writable"
-    with refusing(lambda error: f"{folder}: cannot be written to ({error.strerror}); choose another place"):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def _sync(folder: Path) -> None:
     """Write the folder's list of names to the disk: else a power cut may undo a rename."""
-    if os.name != "nt":  # Windows does not open folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

@@ -418,7 +418,7 @@ def test_where_results_go_is_checked_before_the_work(at_home, trained, capsys, m
     (at_home / "analysis_results").write_text("in the way")
     monkeypatch.setattr(analysis, "progress_bar", None)
     line = tiny.refusal([f"--load_path={trained}"], at_home, capsys, node_removal)
-    assert f"{trained.name}: cannot be written to (Not a directory); choose another place" in line
+    assert f"{trained.name}: cannot be written (Not a directory); make room, or choose another place" in line
 
 
 def test_a_full_disk_leaves_the_table_on_the_screen(at_home, trained, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,18 +58,19 @@ def test_a_command_line(tmp_path, capsys, wrong, says):
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("method", ["mkdir", "touch"])
-def test_a_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkeypatch, method):
+@pytest.mark.parametrize(("owner", "method"), [(Path, "mkdir"), (tempfile, "TemporaryFile")])
+def test_a_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkeypatch, owner, method):
     """Neither logs for a new run, nor the folder of a run that goes on."""
-    act = getattr(Path, method)
+    act = getattr(owner, method)
 
-    def refuse(path, *args, **kwargs):
-        if "logs" in path.parts:
+    def refuse(*args, **kwargs):
+        path = kwargs.get("dir") or args[0]
+        if "logs" in Path(path).parts:
             raise OSError(30, "Read-only file system", str(path))
-        return act(path, *args, **kwargs)
+        return act(*args, **kwargs)
 
     argv = _flags(tmp_path) if method == "mkdir" else ["--load_path", str(folder)]
-    monkeypatch.setattr(Path, method, refuse)
+    monkeypatch.setattr(owner, method, refuse)
     line = tiny.refusal(argv, tmp_path, capsys)
     assert "(Read-only file system)" in line and ("choose another --log_dir" in line or str(folder) in line)
 

@@ -140,7 +140,7 @@ def test_folders_are_made_whole_or_left_alone(make, tmp_path, monkeypatch):
     refused(make, tmp_path / "made", "made: exists and holds other data; remove it")
     (tmp_path / "file").touch()
     refused(make, tmp_path / "file", "file: exists and holds other data; remove it")
-    with pytest.raises(UserError, match=r"shut: cannot be written \(File exists\); choose another data_dir"):
+    with pytest.raises(UserError, match=r"shut: cannot be written \(File exists\); make room, or choose"):
         make(tmp_path / "file" / "shut")
     before = tiny.tree(tmp_path)
     monkeypatch.setattr("os.replace", Mock(side_effect=KeyboardInterrupt))

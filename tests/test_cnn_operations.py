@@ -20,11 +20,10 @@ from enas.cnn.operations import (
     POOLS,
     FactorisedReduction,
     Join,
+    Operations,
     classifier,
     convolution,
     drop_path,
-    macro_operation,
-    micro_operation,
 )
 from enas.cnn.settings import MacroConfig, MicroConfig
 
@@ -133,7 +132,7 @@ def test_convolutions_start_as_he_et_al_propose():
 
 @pytest.mark.parametrize("name", MACRO_OPERATIONS)
 def test_a_macro_operation_follows_a_narrow_convolution(name):
-    operation = built(macro_operation, name, CHANNELS, BATCH_STATISTICS)
+    operation = built(Operations.macro, name, CHANNELS, BATCH_STATISTICS)
     narrow, norm, _, core, *rest = operation
     x = normalised(dense(images(), narrow.weight), norm).clamp(min=0)
     if name in POOLS:
@@ -148,7 +147,7 @@ def test_a_macro_operation_follows_a_narrow_convolution(name):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", ["sep3x3", "sep5x5"])
 def test_separable_convolutions_of_the_micro_space_are_applied_twice(name, stride):
-    operation = built(micro_operation, name, CHANNELS, stride, BATCH_STATISTICS)
+    operation = built(Operations.micro, name, CHANNELS, stride, BATCH_STATISTICS)
     _, first, first_norm, _, second, second_norm = operation
     assert_is_named(first, name)
     assert_is_named(second, name)
@@ -159,9 +158,9 @@ def test_separable_convolutions_of_the_micro_space_are_applied_twice(name, strid
 
 def test_pools_of_the_micro_space_are_nothing_else_and_the_identity_reduces_at_stride_2():
     for name in POOLS:
-        assert_equal(micro_operation(name, CHANNELS, 1, BATCH_STATISTICS)(images()), plain_pool(name, images()))
-    assert micro_operation("identity", CHANNELS, 1, BATCH_STATISTICS)(images()).equal(images())
-    operation = built(micro_operation, "identity", CHANNELS, 2, BATCH_STATISTICS)
+        assert_equal(Operations.micro(name, CHANNELS, 1, BATCH_STATISTICS)(images()), plain_pool(name, images()))
+    assert Operations.micro("identity", CHANNELS, 1, BATCH_STATISTICS)(images()).equal(images())
+    operation = built(Operations.micro, "identity", CHANNELS, 2, BATCH_STATISTICS)
     assert_equal(operation(images()), built(FactorisedReduction, CHANNELS, CHANNELS, BATCH_STATISTICS)(images()))
 
 

@@ -4,7 +4,7 @@ import math
 import re
 import subprocess
 import sys
-from itertools import chain
+from itertools import chain, product
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("rendered")
 ROWS, COLUMNS = ["0", "1", "2"], ["tanh", "ReLU"]
 VALUES = np.array([[143.2, 150.0], [140.0, 143.2], [143.2, 160.5]])
 TABLE = {
-    "own": ["tanh", None, "ReLU"],
+    "own": [("0", "tanh"), ("2", "ReLU")],
     "baseline": 143.2,
     "metric": PERPLEXITY,
     "split": "validation",
@@ -38,13 +38,16 @@ BARS = {"baseline": {"validation": 143.2, "test": 139.5}, "metric": PERPLEXITY, 
 
 def table(values=VALUES, **changes):
     """A table's figure, its axes, and its image."""
-    figure = table_figure(ROWS, COLUMNS, values, **{**TABLE, **changes})
+    scores = dict(zip(product(ROWS, COLUMNS), np.ravel(values), strict=True))
+    figure = table_figure(scores, **{**TABLE, **changes})
     return figure, figure.axes[0], figure.axes[0].images[0]
 
 
 def bars(values=SERIES, labels=LABELS, **changes):
     """The figure of bars, and its axes."""
-    figure = bars_figure(labels, values, **{**BARS, **changes})
+    settings = {**BARS, **changes}
+    differences = {name: [score - settings["baseline"][name] for score in scores] for name, scores in values.items()}
+    figure = bars_figure(labels, differences, **settings)
     return figure, figure.axes[0]
 
 

@@ -145,6 +145,15 @@ def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypa
     assert evaluate(**given)["methods"]["uniform"] == results["methods"]["uniform"]
 
 
+def test_an_infinite_score_is_none_at_once_as_when_the_table_is_read(tmp_path):
+    results = {"validation": math.inf, "test": 2.0, "seconds": 1.0}
+    table = Table(tmp_path / "cells.json", Config())
+    table.add([RNNCell(("tanh",), ())])
+    table.train([(0, 1)], lambda tasks, done, _: [done(pair, results) for pair in tasks])
+    for one in (table, Table(table.path, Config())):
+        assert math.isnan(one.runs[0, 1]["validation"]) and one.runs[0, 1]["test"] == 2.0
+
+
 def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, capsys):
     argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
     with tiny.in_call(search_evaluation.run, "single", lambda *_: True, tiny.diverge):

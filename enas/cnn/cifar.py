@@ -13,8 +13,6 @@ from enas.data.download import CATALOGUE, COMMAND
 from enas.errors import NotFoundError, UserError
 
 SIDE = 32
-
-
 LAYOUTS = {  # name -> title, folder inside the archive, and what the keys of labels and of classes' names begin with
     "cifar10": ("CIFAR-10", "cifar-10-batches-py", ""),
     "cifar100": ("CIFAR-100", "cifar-100-python", "fine_"),

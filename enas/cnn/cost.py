@@ -24,8 +24,6 @@ from enas.cnn.operations import RUNNING_AVERAGES as NORM
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.cost import Cost
 
-Size = tuple[int, int]  # height and width
-
 
 class Shape(tuple[int, ...]):
     """Stands for a tensor of this shape, without the batch; sums and functions of it are free and keep the shape."""
@@ -63,8 +61,8 @@ class Tally(list[Cost]):
         return result
 
 
-def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, size: Size) -> Cost:
-    """Return the cost of a `MacroCNN` of `network` with these settings, for an image of `size`."""
+def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, size: tuple[int, int]) -> Cost:
+    """Return the cost of a `MacroCNN` of `network` with these settings, for an image of this height and width."""
     tally = Tally()
 
     def halve(x: Shape) -> Shape:
@@ -72,7 +70,7 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
 
     layer = {
         "operations": {
-            name: lambda x, name=name: tally.run(operations.macro_operation, x, name, x[0], NORM)
+            name: lambda x, name=name: tally.run(operations.Operations.macro, x, name, x[0], NORM)
             for name in network.operations
         },
         "join": lambda maps: tally.run(operations.Join, maps, NORM),
@@ -87,8 +85,8 @@ def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig
     return sum(tally, Cost())
 
 
-def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: Size) -> Cost:
-    """Return the cost of a `MicroCNN` of `network` with these settings, without its head, for an image of `size`."""
+def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: tuple[int, int]) -> Cost:
+    """Return the same of a `MicroCNN`, without its auxiliary head."""
     tally, width = Tally(), config.channels
     places = [*readable.cell_places(config.scratch_cnn_num_layers, width)]
 
@@ -99,7 +97,7 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
                 for label, halve in (("0", halve), ("1", False))
             },
             result=lambda edge, x: tally.run(
-                operations.micro_operation, x, edge.operation, channels, edge.stride(stride), NORM
+                operations.Operations.micro, x, edge.operation, channels, edge.stride(stride), NORM
             ),
         )
         return partial(cnn.Cell.forward, parts)

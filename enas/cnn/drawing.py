@@ -6,7 +6,7 @@ import graphviz
 
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, MicroCell, MicroNetwork
-from enas.cnn.network import reduction_layers
+from enas.cnn.network import macro_layers
 from enas.cnn.operation_names import OPERATIONS
 from enas.pictures.drawing import LIGHT_EDGE_STYLE, new_graph
 
@@ -46,14 +46,13 @@ def _chain(network: MacroNetwork) -> list[tuple[str, dict[str, str]]]:
     chain: list[tuple[str, dict[str, str]]] = [("image", {})]
     if network.reads_stem:
         chain.append((str(STEM), {"label": "stem"}))
-    operations = dict(zip(network.layers, network.operations, strict=True))
-    reductions = reduction_layers(network.num_layers)
-    for layer in range(network.num_layers):
-        if layer in operations:
-            operation = OPERATIONS[operations[layer]]
-            chain.append((str(layer), {"label": f"{layer}: {operation.label}", "fillcolor": operation.colour}))
-        if layer in reductions:
-            chain.append((f"reduction {reductions.index(layer)}", _REDUCE))
+    reductions = itertools.count()
+    for layer, operation, _, reduced in macro_layers(vars(network)):
+        if operation:
+            label, colour = OPERATIONS[operation]
+            chain.append((str(layer), {"label": f"{layer}: {label}", "fillcolor": colour}))
+        if reduced:
+            chain.append((f"reduction {next(reductions)}", _REDUCE))
     return [*chain, ("softmax", {})]
 
 
@@ -106,8 +105,8 @@ def _add_micro_cell(graph: graphviz.Digraph, prefix: str, cell: MicroCell) -> No
     for label, name in zip(CELL_INPUTS, ("h[i-1]", "h[i]"), strict=True):
         groups[label].node(f"{prefix}{label}", label=name)
     for node, slot, source, operation in cell.edges:
-        box, drawn = f"{prefix}{node} {slot}", OPERATIONS[operation]
-        groups.get(source, graph).node(box, label=drawn.label, fillcolor=drawn.colour)
+        box, (label, colour) = f"{prefix}{node} {slot}", OPERATIONS[operation]
+        groups.get(source, graph).node(box, label=label, fillcolor=colour)
         graph.node(f"{prefix}{node}", label=f"{node}: add", **_ADD_STYLE)
         graph.edge(f"{prefix}{source}", box)
         graph.edge(box, f"{prefix}{node}")

@@ -78,7 +78,7 @@ def _macro(network: MacroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str
     sources = {"classifier": ["classifier.4"]}
     widths = [len(found["stem.0.weight"])]
     for operation in network.operations:
-        _check(operation, (*readable.POOLS, *readable.CONVOLUTIONS))
+        _check(operation, (*readable.Operations.pools, *readable.Operations.convolutions))
     for layer, operation, skips, reduced in readable.macro_layers(vars(network)):
         path = f"layers.{layer}"
         sources[f"layer{layer}"] = [f"{path}.operations.{operation}"]
@@ -99,7 +99,7 @@ def _micro(network: MicroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str
     for index, (cell_name, *_) in enumerate(readable.cell_places(num_layers, 1)):
         cell = network.cells[cell_name]
         for edge in cell.edges:
-            _check(edge.operation, (*readable.POOLS, "identity", "sep3x3", "sep5x5"))
+            _check(edge.operation, (*readable.Operations.pools, "identity", "sep3x3", "sep5x5"))
             sources[f"cells.{index}.edge{edge.node}_{edge.slot}"] = [f"cells.{index}.edges.{edge.key}"]
         for label, labels in zip(CELL_INPUTS, (older, previous), strict=True):
             mine, its = f"cells.{index}.input{label}", f"cells.{index}.calibrations.{label}"

@@ -71,11 +71,6 @@ class MacroNetwork(Graph):
                 raise UserError(f"skips of layer {layer} must increase; got {list(labels)}")
 
     @property
-    def nodes(self) -> tuple[int, ...]:
-        """The labels of the layers."""
-        return self.layers
-
-    @property
     def reads_stem(self) -> bool:
         """Whether a layer skips from the stem."""
         return any(STEM in skips for skips in self.skips)

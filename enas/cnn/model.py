@@ -51,7 +51,7 @@ class MacroGraph(nn.Module):
         for layer, operation, skips, reduced in macro_layers(vars(most)):
             if operation:
                 names, width = operations or [operation], widths[stage]
-                made = nn.ModuleDict({name: parts.macro_operation(name, width, norm) for name in names})
+                made = nn.ModuleDict({name: parts.Operations.macro(name, width, norm) for name in names})
                 join = {"join": parts.Join((*skips, layer), width, norm)} if skips else {}
                 self.layers[str(layer)] = nn.ModuleDict({"operations": made, **join})
             if reduced:
@@ -179,7 +179,7 @@ class Cell(nn.Module):
         self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(choices.edges)})
         self.edges = nn.ModuleDict()
         for edge in choices.edges:
-            self.edges[edge.key] = parts.micro_operation(edge.operation, channels, edge.stride(stride), norm)
+            self.edges[edge.key] = parts.Operations.micro(edge.operation, channels, edge.stride(stride), norm)
 
     def forward(self, older: Maps, previous: Maps, cell: MicroCell) -> Maps:
         """Return the output of `cell`, given the outputs of the two cells before it."""

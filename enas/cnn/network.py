@@ -46,20 +46,6 @@ def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(depthwise, convolution(channels, channels, 1))
 
 
-Pools = Mapping[str, Callable[[int], nn.Module]]  # by name; they take the stride
-Convolutions = Mapping[str, Callable[[int, int], nn.Module]]  # by name; they take the number of channels and the stride
-POOLS: Pools = {
-    "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
-    "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
-}
-CONVOLUTIONS: Convolutions = {
-    "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride),
-    "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride),
-    "sep3x3": lambda channels, stride: separable(channels, 3, stride),
-    "sep5x5": lambda channels, stride: separable(channels, 5, stride),
-}
-
-
 class Reduction(nn.Module):
     """Half the height and width: 1×1 convolutions of every second pixel, and of the pixels between them."""
 
@@ -75,6 +61,40 @@ class Reduction(nn.Module):
         height, width = x.shape[2:]
         odd = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1::2, 1::2]
         return self.norm(torch.cat([self.even(x[:, :, ::2, ::2]), self.odd(odd)], dim=1))
+
+
+class Operations:
+    """The operations of both kinds of network; `pools` take the stride, `convolutions` channels and stride."""
+
+    pools: Mapping[str, Callable[[int], nn.Module]] = {
+        "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
+        "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
+    }
+    convolutions: Mapping[str, Callable[[int, int], nn.Module]] = {
+        "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride),
+        "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride),
+        "sep3x3": lambda channels, stride: separable(channels, 3, stride),
+        "sep5x5": lambda channels, stride: separable(channels, 5, stride),
+    }
+    reduction = Reduction
+
+    @classmethod
+    def macro(cls, name: str, channels: int, norm: Norm) -> nn.Sequential:
+        """Make a 1×1 convolution, then the operation; normalisation and ReLU follow each convolution."""
+        squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU(inplace=True)]
+        if name in cls.pools:
+            return nn.Sequential(*squeeze, cls.pools[name](1))
+        return nn.Sequential(*squeeze, cls.convolutions[name](channels, 1), norm(channels), nn.ReLU(inplace=True))
+
+    @classmethod
+    def micro(cls, name: str, channels: int, stride: int, norm: Norm) -> nn.Module:
+        """Make a pool, an identity, or a convolution that is applied twice, the first time with the stride."""
+        if name == "identity":
+            return nn.Identity() if stride == 1 else cls.reduction(channels, channels, norm)
+        if name in cls.pools:
+            return cls.pools[name](stride)
+        first, second = (cls.convolutions[name](channels, each) for each in (stride, 1))
+        return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
 
 
 class Classifier(nn.Module):
@@ -126,7 +146,7 @@ class MacroNetwork(Classifier):
         self.stem = stem(width, norm)
         for layer, operation, skips, reduced in self.layers:
             if operation:
-                self.add_module(f"layer{layer}", macro_operation(operation, width, norm))
+                self.add_module(f"layer{layer}", Operations.macro(operation, width, norm))
             if skips:
                 join = convolution((len(skips) + 1) * width, width, 1)
                 self.add_module(f"join{layer}", nn.Sequential(join, norm(width)))
@@ -175,16 +195,6 @@ def macro_layers(network: Mapping[str, Any]) -> Iterator[tuple[int, str, Sequenc
 def reduction_name(layer: int, label: int) -> str:
     """Return the name of the module that halves the output `label` after `layer`."""
     return f"reduce{layer}_{'stem' if label == STEM else f'h{label}'}"
-
-
-def macro_operation(
-    name: str, channels: int, norm: Norm, pools: Pools = POOLS, convolutions: Convolutions = CONVOLUTIONS
-) -> nn.Sequential:
-    """Make a 1×1 convolution, then the operation; normalisation and ReLU follow each convolution."""
-    squeeze = [convolution(channels, channels, 1), norm(channels), nn.ReLU(inplace=True)]
-    if name in pools:
-        return nn.Sequential(*squeeze, pools[name](1))
-    return nn.Sequential(*squeeze, convolutions[name](channels, 1), norm(channels), nn.ReLU(inplace=True))
 
 
 class MicroNetwork(Classifier):
@@ -255,7 +265,7 @@ class Cell(nn.Module):
             self.add_module(f"input{label}", cell_input((older, previous)[label], channels, halve and label == 0, norm))
         for (node, labels), names in zip(self.inputs.items(), cell["operations"], strict=True):
             for slot, (label, name) in enumerate(zip(labels, names, strict=True)):
-                operation = micro_operation(name, channels, stride if label in (0, 1) else 1, norm)
+                operation = Operations.micro(name, channels, stride if label in (0, 1) else 1, norm)
                 self.add_module(f"edge{node}_{slot}", operation)
 
     def forward(self, older: Tensor, previous: Tensor) -> Tensor:
@@ -271,24 +281,6 @@ def cell_input(inputs: int, channels: int, halve: bool, norm: Norm) -> nn.Sequen
     if halve:
         return nn.Sequential(OrderedDict(reduction=Reduction(inputs, channels, norm)))
     return nn.Sequential(OrderedDict(relu=nn.ReLU(), conv=convolution(inputs, channels, 1), norm=norm(channels)))
-
-
-def micro_operation(
-    name: str,
-    channels: int,
-    stride: int,
-    norm: Norm,
-    pools: Pools = POOLS,
-    convolutions: Convolutions = CONVOLUTIONS,
-    reduction: type[Reduction] = Reduction,
-) -> nn.Module:
-    """Make a pool, an identity, or a convolution that is applied twice, the first time with the stride."""
-    if name == "identity":
-        return nn.Identity() if stride == 1 else reduction(channels, channels, norm)
-    if name in pools:
-        return pools[name](stride)
-    first, second = (convolutions[name](channels, each) for each in (stride, 1))
-    return nn.Sequential(nn.ReLU(), first, norm(channels), nn.ReLU(inplace=True), second, norm(channels))
 
 
 NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}

@@ -17,15 +17,15 @@ from torch.nn import functional as F
 from enas.cnn import network
 from enas.cnn.layout import AvgPool3x3, MaxPool3x3, PooledReLU, Sliced, concatenation, relu_of_every_second_pixel
 from enas.cnn.network import Norm, convolution
-from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS, Operation
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
 from enas.errors import UserError
 
 # While searching, running averages would mix the statistics of different architectures.
 BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
 RUNNING_AVERAGES: Norm = nn.BatchNorm2d
 
-CONVOLUTIONS = {**network.CONVOLUTIONS}
-POOLS: network.Pools = {
+CONVOLUTIONS = {**network.Operations.convolutions}
+POOLS = {
     "avg3x3": partial(AvgPool3x3, 3, padding=1, count_include_pad=False),
     "max3x3": partial(MaxPool3x3, 3, padding=1),
 }
@@ -49,7 +49,7 @@ def register_operation(
     """
     if name in OPERATIONS or not name.isalnum():
         raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters and digits")
-    OPERATIONS[name] = Operation(label or name, colour)
+    OPERATIONS[name] = label or name, colour
     CONVOLUTIONS[name] = make
     for operations in spaces:
         operations.append(name)
@@ -78,10 +78,10 @@ class FactorisedReduction(network.Reduction):
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
 
 
-# The operations of either space (paper sections 2.3 and 2.4), the user's own ones among them.
-TABLES = {"pools": POOLS, "convolutions": CONVOLUTIONS}
-macro_operation = partial(network.macro_operation, **TABLES)
-micro_operation = partial(network.micro_operation, **TABLES, reduction=FactorisedReduction)
+class Operations(network.Operations):
+    """The operations of either space (paper sections 2.3 and 2.4), the user's own ones among them."""
+
+    pools, convolutions, reduction = POOLS, CONVOLUTIONS, FactorisedReduction
 
 
 class Join(Sliced):

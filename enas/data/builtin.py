@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from enas.data.dataset_folder import SPLITS, new_folder
+from enas.data.dataset_folder import SPLITS
 from enas.data.shapes import SHAPES, render_shapes
 from enas.errors import NotFoundError, UserError
+from enas.files import atomic_folder
 
 # --- markov: a language whose entropy rate is known -------------------------------------------------------------------
 
@@ -203,7 +204,7 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
     """
     if (fewest := min(num_images[split] for split in SPLITS)) < len(SHAPES):
         raise UserError(f"num_images has a split of {fewest}; it must be at least {len(SHAPES)}")
-    with new_folder(Path(folder)) as made:
+    with atomic_folder(Path(folder)) as made:
         for number, split in enumerate(SPLITS):
             for label, name in enumerate(SHAPES):
                 (made / split / name).mkdir(parents=True)
@@ -217,6 +218,6 @@ IMAGE_MAKERS: dict[str, Callable[[Path], None]] = {"shapes": make_shapes}
 
 
 def _write_corpus(folder: Path, splits: dict[str, list[str]]) -> None:
-    with new_folder(folder) as made:
+    with atomic_folder(folder) as made:
         for split, lines in splits.items():
             (made / f"{split}.txt").write_bytes(("\n".join(lines) + "\n").encode())

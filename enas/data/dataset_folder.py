@@ -1,13 +1,11 @@
 """The folder of a dataset; built-in datasets are made on first use."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from enas.data.download import COMMAND
-from enas.errors import NotFoundError, UserError, did_you_mean, refusing
-from enas.files import atomic_folder
+from enas.errors import NotFoundError, UserError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
 RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content
@@ -18,20 +16,6 @@ def check_plain(name: str, data_dir: Path) -> None:
     is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
     if not name or not is_plain:
         raise UserError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill inside the block, which becomes `folder`, whole or not at all.
-
-    UserError when nothing can be written there, or when `folder` holds other data; the same data stay as they are.
-    """
-    taken = f"{folder}: exists and holds other data; remove it, or give the dataset another name"
-    with (
-        refusing(lambda error: f"{folder}: cannot be written ({error.strerror}); choose another data_dir"),
-        atomic_folder(folder, taken=taken) as made,
-    ):
-        yield made
 
 
 @dataclass(frozen=True)

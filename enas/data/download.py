@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import IO, NamedTuple
 
-from enas.errors import Interrupted, UserError, refusing
-from enas.files import atomic_folder
+from enas.errors import Interrupted, UserError
+from enas.files import atomic_folder, writing
 
 COMMAND = "python -m enas download"  # and the name of a dataset
 TIMEOUT_SECONDS = 30
@@ -86,10 +86,7 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
     if found is None:
         raise UserError(f"no download is known for dataset {dataset!r}; known: {', '.join(CATALOGUE)}")
     folder = Path(data_dir) / found.name
-    advice = "make room and give permission there, or choose another place with --data_dir"
-    with refusing(
-        lambda error: f"{error.filename or folder}: {error.strerror or error}; {folder} was not installed; {advice}"
-    ):
+    with writing(folder):
         flaw = _flaw(found.files, folder)
         if not flaw:
             return f"{folder}: already complete, left as it is"

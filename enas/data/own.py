@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from enas.data.dataset_folder import RESOURCES, SPLITS, check_plain, new_folder
+from enas.data.dataset_folder import RESOURCES, SPLITS, check_plain
 from enas.errors import UserError
+from enas.files import atomic_folder
 
 TEXT_KEYS = ("text", "sentence", "tokens", "input_ids")
 IMAGE_KEYS = ("image", "img")
@@ -53,7 +54,7 @@ def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data
     given, kind = dict(zip(SPLITS, splits, strict=True)), _kind_of(splits[0])
     folder = Path(data_dir) / name
     is_new = not folder.exists()
-    with new_folder(folder) as made:
+    with atomic_folder(folder) as made:
         if IMAGE in kind:
             _write_images(made, given, kind, name)
         else:

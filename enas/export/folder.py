@@ -8,15 +8,13 @@ import torch
 from safetensors.torch import save_file
 
 from enas.config import Config
-from enas.errors import UserError, refusing
+from enas.errors import UserError
 from enas.export.onnx_file import check_installed, write_onnx
 from enas.files import atomic_folder, write_json
 from enas.runs.final import Final, final_of, final_weights
 from enas.runs.folder import find_run, saved_config
 from enas.runs.run import searched_architecture
-from enas.search.architecture import Architecture
 from enas.search.checkpoint import Checkpoints
-from enas.search.problem import Exported
 from enas.settings import SCRATCH
 
 EXAMPLES = Path(__file__).with_name("examples")
@@ -74,9 +72,7 @@ def export(
     is_scratch, space = config.mode in SCRATCH, config.space
     make = space.problem().export
     if make is None:
-        raise UserError(
-            f"{folder}: {space.architecture.title} cannot be exported; its search space registers no export"
-        )
+        raise UserError(f"{folder}: {space.architecture.title} cannot be exported; its search space has no export")
     if is_scratch and dag_path:
         raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
     named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
@@ -84,22 +80,27 @@ def export(
     state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
     exported = make(final.architecture, weights, config)
-    with (
-        refusing(lambda error: f"{output}: cannot be made ({error.strerror}); choose another --output"),
-        atomic_folder(output) as made,
-    ):
+    card = CARD.format(
+        onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if onnx else "",
+        title=exported.title,
+        summary=exported.summary,
+        dataset=config.dataset,
+        origin="training from scratch" if is_scratch else "search",
+        score=_score(config, final, state["progress"]),
+    )
+    origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
+    with atomic_folder(output) as made:
         if onnx:
             write_onnx(exported, made / "model.onnx")
-        card = CARD.format(
-            onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if onnx else "",
-            title=exported.title,
-            summary=exported.summary,
-            dataset=config.dataset,
-            origin="training from scratch" if is_scratch else "search",
-            score=_score(config, final, state["progress"]),
-        )
         (made / "README.md").write_text(card, encoding="utf-8")
-        _write(made, exported, final.architecture, config)
+        shutil.copyfile(exported.source, made / "model.py")
+        shutil.copyfile(EXAMPLES / exported.example, made / "example.py")
+        save_file(exported.weights, made / "model.safetensors", metadata={"format": "pt"})
+        (made / "model.safetensors").chmod(0o644)
+        write_json(made / "architecture.json", final.architecture.to_dict())
+        write_json(made / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
+        for suffix in (".png", ".svg"):
+            space.problem().draw(final.architecture, made / f"architecture{suffix}", config.dataset)
     return output
 
 
@@ -112,15 +113,3 @@ def _score(config: Config, final: Final, progress: dict[str, Any]) -> str:
     others = "" if final.measured_with.endswith(here) else f"; the weights here are of {here}"
     measured = f" ({final.measured_with}{others})" if final.measured_with else ""  # earlier versions do not say
     return f": validation {metric.name} {final.score:.{metric.decimals}f}{measured}"
-
-
-def _write(folder: Path, exported: Exported, architecture: Architecture, config: Config) -> None:
-    shutil.copyfile(exported.source, folder / "model.py")
-    shutil.copyfile(EXAMPLES / exported.example, folder / "example.py")
-    save_file(exported.weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)
-    write_json(folder / "architecture.json", architecture.to_dict())
-    origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
-    write_json(folder / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
-    for suffix in (".png", ".svg"):
-        config.space.problem().draw(architecture, folder / f"architecture{suffix}", config.dataset)

@@ -6,7 +6,7 @@ Figures are made without pyplot, so that a plot keeps no global state and needs 
 import io
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,9 @@ def write_figure(figure: Figure, path: Path) -> Path:
 
 
 def table_figure(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    values: Sequence[Sequence[float]],
+    values: Mapping[tuple[str, str], float],
     *,
-    own: Sequence[str | None],
+    own: Collection[tuple[str, str]],
     baseline: float,
     metric: Metric,
     split: str,
@@ -86,13 +84,13 @@ def table_figure(
     to the others.
 
     Args:
-        rows, columns: the R nodes, and the C activations or operations.
-        values: the scores, [R, C].
-        own: for each row the column of the node's own activation, which is outlined; None outlines none.
+        values: the scores by (node, activation or operation), row by row.
+        own: the nodes with their own activations, which are outlined.
         baseline: the unedited score; if it is not finite, the whole table is grey.
         names: what a row is, and what a column is, such as "node" and "activation".
     """
-    scores = np.array(values, dtype=float)  # [R, C]
+    rows, columns = map(list, map(dict.fromkeys, zip(*values, strict=True)))
+    scores = np.array([*values.values()], dtype=float).reshape(len(rows), len(columns))
     with np.errstate(invalid="ignore"):  # the difference of two diverged scores
         changes = np.ma.masked_invalid(scores - baseline)
     typical, largest = _sizes(changes.compressed())
@@ -110,7 +108,7 @@ def table_figure(
     for (row, column), score in np.ndenumerate(scores):
         colour = "white" if is_dark[row, column] else "black"
         axes.text(column, row, format_score(score), ha="center", va="center", color=colour)
-        if columns[column] == own[row]:
+        if (rows[row], columns[column]) in own:
             corner = (column - 0.5, row - 0.5)
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=2.5, clip_on=False))
     label = f"change of {split} {metric.name}\nfrom {format_score(baseline)}"
@@ -127,7 +125,7 @@ def _sizes(changes: Iterable[float]) -> tuple[float, float]:
 
 def bars_figure(
     labels: Sequence[str],
-    values: dict[str, Sequence[float]],
+    changes: dict[str, Sequence[float]],
     *,
     baseline: dict[str, float],
     metric: Metric,
@@ -140,15 +138,14 @@ def bars_figure(
 
     Args:
         labels: of the groups, G of them.
-        values: the scores of each series, such as validation and test, G each.
+        changes: the changes of each series, such as validation and test, G each.
         baseline: the unedited score of each series.
     """
     group = max(0.8, 0.095 * (max(map(len, labels), default=0) + 2))  # inches; a letter takes 0.095
     figure, (axes,) = new_figure(max(6.4, 1.5 + group * len(labels)), 4.8)
     axes.grid(visible=False)  # no line crosses a number
-    changes = {name: [score - baseline[name] for score in scores] for name, scores in values.items()}
     for index, (name, some) in enumerate(changes.items()):
-        places = np.arange(len(labels)) + 0.4 * (index - (len(values) - 1) / 2)
+        places = np.arange(len(labels)) + 0.4 * (index - (len(changes) - 1) / 2)
         heights = [change if math.isfinite(change) else 0.0 for change in some]
         label = f"{name}, unedited: {format_score(baseline[name])}"
         bars = axes.bar(places, heights, 0.4, color=("0.35", "0.7")[index], label=label)

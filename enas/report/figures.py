@@ -16,13 +16,13 @@ Line = dict[str, Any]  # arguments of matplotlib's errorbar
 
 def curves(records: Sequence[Record]) -> list[Figure]:
     """Draw scores and rewards, by metric, entropy, and seconds an epoch: a figure each, the runs side by side."""
-    metrics = list(dict.fromkeys(record.metric.name for record in records))
+    metrics = list(dict.fromkeys(record.config.space.metric.name for record in records))
     rewards = {metric: "reward" if len(metrics) == 1 else f"reward ({metric})" for metric in metrics}
     lines: dict[str, list[Line]] = {
         name: [] for name in (*metrics, *rewards.values(), "entropy (nats)", "seconds an epoch")
     }
     for record, colour in zip(records, itertools.cycle(SERIES_COLOURS), strict=False):
-        metric, (epochs, ends) = record.metric.name, record.curve("wall_seconds")
+        metric, (epochs, ends) = record.config.space.metric.name, record.curve("wall_seconds")
         seconds = [end - start for start, end in itertools.pairwise([0, *ends])]
         for figure, label, (x, y), style in (
             (metric, "train", record.curve(f"train_{metric}"), ":"),

@@ -11,7 +11,6 @@ from enas.errors import UserError
 from enas.files import read_json
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config
-from enas.search.metric import Metric
 from enas.settings import USE
 
 
@@ -22,7 +21,6 @@ class Record:
     name: str  # on the page
     folder: Path
     config: Config
-    metric: Metric
     results: dict[str, Any]  # of results.json
     pictures: list[Path]  # of its architecture, oldest first
     policy: Path | None  # the picture of the controller's probabilities, where the controller learns
@@ -45,15 +43,15 @@ def _read(folder: Path, name: str) -> Record:
     config, path = saved_config(folder), folder / "results.json"
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
-    results, metric = read_json(path), config.space.metric
-    needed = {"epoch", "history", "wall_seconds", f"validation_{metric.name}", f"test_{metric.name}"}
+    results, metric = read_json(path), config.space.metric.name
+    needed = {"epoch", "history", "wall_seconds", f"validation_{metric}", f"test_{metric}"}
     if not isinstance(results, dict) or needed - results.keys():
         raise UserError(f"{path}: is not what a run writes; it needs {', '.join(sorted(needed))}")
     history = results["history"]
     if not isinstance(history, list) or any(not isinstance(entry, dict) or "epoch" not in entry for entry in history):
         raise UserError(f"{path}: its history is not a list of epochs")
     pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
-    return Record(name, folder, config, metric, results, pictures, next(folder.glob("policy.png"), None))
+    return Record(name, folder, config, results, pictures, next(folder.glob("policy.png"), None))
 
 
 def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
@@ -85,7 +83,7 @@ def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
 
 
 def _ablation_of(record: Record, path: Path) -> Study | None:
-    content, run, metric = read_json(path), record.folder.resolve(), record.metric.name
+    content, run, metric = read_json(path), record.folder.resolve(), record.config.space.metric.name
     # What follows the name of the run is "", or _train_scratch, or the name of an architecture's file.
     if not isinstance(content, dict) or not f"{content.get('run')}_".startswith(f"{run.name}_"):
         return None

@@ -25,7 +25,8 @@ class Graph(Architecture):
     root_reads: ClassVar[str] = ""  # the input that only the first node reads, which is never removed; "" if all may
 
     @property
-    def _labels(self) -> tuple[int, ...]:
+    def nodes(self) -> tuple[int, ...]:
+        """The labels of the nodes, increasing."""
         return getattr(self, f"{self.node_word}s")
 
     @property
@@ -34,7 +35,7 @@ class Graph(Architecture):
 
     def _complete(self, count: int, **fields: Any) -> None:
         """Set fields, and number the `count` nodes unless they have labels; UserError if there is no node."""
-        labels = tuple(self._labels) or tuple(range(self.first_label, self.first_label + count))
+        labels = tuple(self.nodes) or tuple(range(self.first_label, self.first_label + count))
         for name, value in {**fields, f"{self.node_word}s": labels}.items():
             object.__setattr__(self, name, value)
         if not count:
@@ -46,7 +47,7 @@ class Graph(Architecture):
                 raise UserError(f"unknown {self.part_word} {name!r}; known: {', '.join(self.known_parts)}")
 
     def _check_labels(self, count: int) -> None:
-        labels, word, first = self._labels, self.node_word, self.first_label
+        labels, word, first = self.nodes, self.node_word, self.first_label
         if any(type(label) is not int for label in labels):
             raise UserError(f"{word} labels must be integers")
         starts_right = labels[0] == first if self.root_reads else labels[0] >= first
@@ -56,7 +57,7 @@ class Graph(Architecture):
 
     def check_numbered(self, what: str) -> None:
         """Raise UserError if nodes were removed, in which case the graph has no `what`."""
-        if self._labels[-1] != self.first_label + len(self._labels) - 1:
+        if self.nodes[-1] != self.first_label + len(self.nodes) - 1:
             raise UserError(f"a {self.whole} with removed nodes has no {what}; renumber() it first")
 
     @classmethod
@@ -89,9 +90,9 @@ class Graph(Architecture):
         position = self._position(node)
         if self.root_reads and position == 0:
             raise UserError(f"{self.node_word} 0 cannot be removed: only it reads {self.root_reads}")
-        if len(self._labels) == 1:
+        if len(self.nodes) == 1:
             raise UserError(f"{self.node_word} {node} cannot be removed: the {self.whole} has no other node")
-        rest = {f"{self.part_word}s": self._parts, f"{self.node_word}s": self._labels}
+        rest = {f"{self.part_word}s": self._parts, f"{self.node_word}s": self.nodes}
         rest = {name: values[:position] + values[position + 1 :] for name, values in rest.items()}
         return replace(self, **rest, **self._bridged(node, position))
 
@@ -100,17 +101,16 @@ class Graph(Architecture):
         """Return the fields that say what nodes read, by name, without `node`, which is at `position`."""
 
     def _position(self, node: int) -> int:
-        if type(node) is not int or node not in self._labels:
-            known = f"its {self.node_word}s are {', '.join(map(str, self._labels))}"
+        if type(node) is not int or node not in self.nodes:
+            known = f"its {self.node_word}s are {', '.join(map(str, self.nodes))}"
             raise UserError(f"the {self.whole} has no {self.node_word} {node}; {known}")
-        return self._labels.index(node)
+        return self.nodes.index(node)
 
 
 class Cell(Graph):
     """A graph whose output is made of several nodes: `cell_output` says of which."""
 
     cell_output: str
-    nodes: tuple[int, ...]
 
     @property
     def num_blocks(self) -> int:

@@ -217,13 +217,16 @@ def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequenc
         known = read_json(path)["rows"] if path.is_file() else []
         done = {architecture_from_dict(row["architecture"]): _scores_of(row, keys) for row in known}
         rows: list[Row] = []
+        saved: list[Row] = []
         for row, architecture in progress_bar(variants, "variants"):
             scores = done[architecture] = done.get(architecture) or study.score(architecture)
             unedited, cost = rows[0] if rows else scores, study.cost(architecture)
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = cost.to_dict() if cost else {}
             rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
-            saved = [{**one, **_infinite(one, keys)} for one in rows]
+            # JSON has null for an infinite score as for NaN.
+            infinite = {key: str(scores[key]) for key in keys if math.isinf(scores[key])}
+            saved.append({**rows[-1], **({"infinite": infinite} if infinite else {})})
             write_json(path, {"ablation": ablation, "run": study.name, "rows": saved})
         say(notes)
         _print_table(study, rows)
@@ -251,12 +254,6 @@ def _opened(ablation: str, study: Study) -> Iterator[Path]:
     with only_user(folder):
         write_json(params, asked)
         yield folder
-
-
-def _infinite(row: Row, keys: Iterable[str]) -> Row:
-    """Return the infinite scores of a row as text, for `_scores_of`: JSON has null for them as for NaN."""
-    infinite = {key: str(row[key]) for key in keys if math.isinf(row[key])}
-    return {"infinite": infinite} if infinite else {}
 
 
 def _scores_of(row: Row, keys: Iterable[str]) -> dict[str, float]:
@@ -291,37 +288,28 @@ def _print_table(study: Study, rows: list[Row]) -> None:
 
 def _plot(folder: Path, study: Study, rows: list[Row]) -> None:
     """Plot bars of replacements at all nodes, and tables of those at one node; or else bars of the removed nodes."""
-    node, part = study.architecture.node_word, study.architecture.part_word
-    replaced = {row[part]: row for row in rows[1:] if row["node"] is None}
-    bars = replaced or {f"{node} {row['node']}": row for row in rows[1:]}
+    node, part, metric = study.architecture.node_word, study.architecture.part_word, study.config.space.metric
+    unedited, *edited = rows
+    replaced = {row[part]: row for row in edited if row["node"] is None}
+    bars = replaced or {f"{node} {row['node']}": row for row in edited}
     figure = bars_figure(
         [*bars],
-        {split: [row[key] for row in bars.values()] for split, key in study.keys.items()},
-        baseline={split: rows[0][key] for split, key in study.keys.items()},
-        metric=study.config.space.metric,
+        {split: [row[f"{split}_change"] for row in bars.values()] for split in SPLITS},
+        baseline={split: unedited[key] for split, key in study.keys.items()},
+        metric=metric,
         title=f"{study.name}: {f'all {part}s replaced' if replaced else f'one {node} removed'}",
     )
     write_figure(figure, folder / ("all_nodes.png" if replaced else "nodes.png"))
-    for split in SPLITS if replaced else ():
-        _plot_nodes(folder / f"nodes_{split}.png", study, rows, split)
-
-
-def _plot_nodes(path: Path, study: Study, rows: list[Row], split: str) -> None:
-    part, node_word, metric = study.architecture.part_word, study.architecture.node_word, study.config.space.metric
-    key = study.keys[split]
-    by_edit = {(row["node"], row[part]): row for row in rows if row["node"] is not None}
-    nodes, names = map(list, map(dict.fromkeys, zip(*by_edit, strict=True)))
-    # A node's own part is the replacement that changed nothing.
-    own = {node: name for (node, name), row in by_edit.items() if row["architecture"] == rows[0]["architecture"]}
-    figure = table_figure(
-        [str(node) for node in nodes],
-        names,
-        [[by_edit[node, name][key] for name in names] for node in nodes],
-        own=[own.get(node) for node in nodes],
-        baseline=rows[0][key],
-        metric=metric,
-        split=split,
-        names=(node_word, part),
-        title=f"{study.name}: one {node_word}'s {part} replaced",
-    )
-    write_figure(figure, path)
+    single = {(str(row["node"]), row[part]): row for row in edited if row["node"] is not None}
+    for split, key in study.keys.items() if replaced else ():
+        figure = table_figure(
+            {place: row[key] for place, row in single.items()},
+            # A node's own part is the replacement that changed nothing.
+            own=[place for place, row in single.items() if row["architecture"] == unedited["architecture"]],
+            baseline=unedited[key],
+            metric=metric,
+            split=split,
+            names=(node, part),
+            title=f"{study.name}: one {node}'s {part} replaced",
+        )
+        write_figure(figure, folder / f"nodes_{split}.png")

@@ -33,7 +33,7 @@ def report(results: dict[str, Any], metric: Metric) -> Iterator[str]:
         yield f"{results['diverged']} of {num} architectures diverged; controls and τ leave them out"
     yield _LINE.format("method", "split", "mean", "std", "ranks", "in the best tenth")
     for name, found in results["methods"].items():
-        for split, prefix in (("validation", ""), ("test", "test_")):
+        for split, prefix in PREFIXES.items():
             mean, std, kind, inside = (_expected if "drawn" in found else _reached)(results, found, prefix)
             deviation = "–" if std is None else f"{std:.{decimals}f}"
             yield _LINE.format(name, split, f"{mean:.{decimals}f}", deviation, kind, inside)

@@ -202,9 +202,8 @@ class _Evaluation:
         self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
         self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
         if not self.rows.size:
-            raise UserError(
-                f"{self.table.path}: every training diverged; lower the learning rate in {self.config.budget}"
-            )
+            advice = f"lower the learning rate in {self.config.budget}"
+            raise UserError(f"{self.table.path}: every training diverged; {advice}")
         self.first = np.array(self.table.scores("validation", self.truth_seeds[:1]))[self.rows]
         self.tenth = max(1, round(BEST_TENTH * len(self.table.architectures)))
         self.is_complete = self.config.num_truth == 0  # the table then has all architectures of the space

@@ -66,10 +66,8 @@ class Table:
         """Add rows for new architectures, all or until there are `num`; UserError if there are more already."""
         have, rows = set(self.architectures), len(self.architectures)
         if num and rows > num:
-            raise UserError(
-                f"{self.path}: has {rows} architectures, and num_truth is {num}; give {rows} or more, or name another "
-                "table"
-            )
+            right = f"give {rows} or more, or name another table"
+            raise UserError(f"{self.path}: has {rows} architectures, and num_truth is {num}; {right}")
         new = [one for one in dict.fromkeys(architectures) if one not in have]
         self.architectures += new[: num - rows] if num else new
 
@@ -89,7 +87,7 @@ class Table:
         tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in left}
 
         def done(pair: tuple[int, int], results: dict[str, float]) -> None:
-            self.runs[pair] = results
+            self.runs[pair] = {key: x if math.isfinite(x) else math.nan for key, x in results.items()}  # as JSON has it
             self._save()
 
         work(tasks, done, f"table {self.path.name}")
@@ -127,10 +125,8 @@ def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
             default = all_settings()[name].default if name in all_settings() else None
-            raise UserError(
-                f"{path}: was made with {name} {saved.get(name, default)}, not {ours.get(name, default)}; "
-                f"name another {flag}, or use its settings"
-            )
+            then, now = (settings.get(name, default) for settings in (saved, ours))
+            raise UserError(f"{path}: was made with {name} {then}, not {now}; name another {flag}, or use its settings")
     return content
 
 
@@ -138,10 +134,8 @@ def checked_data(path: Path, saved: Any, config: Config, data: Any, flag: str) -
     """Return the digests of the data; UserError if a file was made on others, the `saved` ones, which may be None."""
     now = identity_of(data).short()
     if saved is not None and (changed := [name for name in now if now[name] != saved.get(name)]):
-        raise UserError(
-            f"{path}: was made on other data: {', '.join(changed)} of {config.dataset} differ; name another {flag}, "
-            "or put the data back"
-        )
+        right = f"name another {flag}, or put the data back"
+        raise UserError(f"{path}: was made on other data: {', '.join(changed)} of {config.dataset} differ; {right}")
     return now
 
 
