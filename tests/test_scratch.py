@@ -194,6 +194,6 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     sizes = {"shared_embed": 12, "shared_hid": 12} if tie_weights else {"shared_embed": 10, "shared_hid": 14}
     config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
     corpus = load_data(config)
-    model = PROBLEM.scratch_task(config, corpus, CELL, torch.device("cpu")).model
+    model = PROBLEM.task(config, corpus, torch.device("cpu"), CELL).model
     size = sum(weight.numel() for weight in model.parameters())
     assert nearest_lstm(config) == lstm_of_size(config, len(corpus.vocabulary), Cost(size))

@@ -225,8 +225,8 @@ def trainer(folder: Path, architecture=None, /, **changes):
     config = Config(**settings(folder, **changes))
     seed_everything(config.random_seed)
     data = config.space.problem().load_data(config)
-    task, controller = make_problem(config, data, architecture, torch.device("cpu"))
-    made = make_trainer(config, task, controller, folder / "run", cost=cost_of(config, data))
+    task, source = make_problem(config, data, architecture, torch.device("cpu"))
+    made = make_trainer(config, task, source, folder / "run", cost=cost_of(config, data))
     if architecture is None:
         made.folder = None
     return made

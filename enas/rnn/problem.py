@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from enas.pictures.drawing import write_graph
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
@@ -17,27 +16,12 @@ from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, RNNContro
 from enas.rnn.shared import SharedRNN
 from enas.rnn.task import LanguageTask
 from enas.rnn.text import Corpus, load_corpus
-from enas.search.controllers import LSTMController
+from enas.search.controllers import LSTMController, RandomController
 from enas.search.cost import Cost
-from enas.search.problem import Problem, trained, uniform
+from enas.search.problem import Problem, trained
 from enas.settings import ConfigLike
 
-
-class RNNController(LSTMController[RNNCell]):
-    """An LSTM controller of recurrent cells that can prefer near nodes; its `Space` decides which cells."""
-
-    config: RNNControllerConfig
-
-    def prior(self, index: int) -> Tensor | None:
-        """Return −controller_near_prior · d² for each node at distance d; None unless a connection is decided."""
-        node, weight = self.space.connection(index), self.config.controller_near_prior
-        if node is None or weight == 0:
-            return None
-        bias = self.decoders[index].bias
-        return -weight * (node - torch.arange(node, device=bias.device, dtype=bias.dtype)) ** 2
-
-
-LSTM = (RNNController, RNNControllerConfig)
+LSTM = (lambda space, config: LSTMController(space, config, config.controller_near_prior), RNNControllerConfig)
 
 
 def load_data(config: ConfigLike) -> Corpus:
@@ -46,9 +30,8 @@ def load_data(config: ConfigLike) -> Corpus:
 
 
 def _task(
-    config: ConfigLike, corpus: Corpus, alone: RNNCell | LSTMBaseline | None, device: torch.device
+    config: ConfigLike, corpus: Corpus, device: torch.device, alone: RNNCell | LSTMBaseline | None
 ) -> LanguageTask:
-    """Make the task with the shared model, or with the model of one architecture `alone`, from scratch."""
     vocab_size, shared = len(corpus.vocabulary), config[SharedRNNConfig]
     if alone is None:
         model = SharedRNN(vocab_size, shared)
@@ -101,11 +84,10 @@ PROBLEM = Problem(
         "orig": trained(_cells, *LSTM),
         "flexible": trained(lambda config: _cells(config, FlexibleRNNSpace), *LSTM),
         "hardcoded": trained(lambda config: _cells(config, HardcodedRNNSpace, shape=config.architecture), *LSTM),
-        "random": uniform(_cells),
+        "random": lambda config: RandomController(_cells(config), config.shared_balanced),
     },
     load_data=load_data,
-    search_task=lambda config, corpus, device: _task(config, corpus, None, device),
-    scratch_task=_task,
+    task=_task,
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),
     cost=lambda config, corpus: partial(cost, config, len(corpus.vocabulary)),
     export=exported,
