@@ -145,4 +145,4 @@ register(
 )
 
 if __name__ == "__main__":
-    raise SystemExit(run_command("search"))
+    raise SystemExit(run_command("search", prog="python examples/own_space.py"))
