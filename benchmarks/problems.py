@@ -37,7 +37,7 @@ def trainer(
         task.precision, _ = choose_precision(
             task, lambda: [source] * num if architecture else source.sample(num).architectures
         )
-    return make_trainer(config, task, source, Path("nowhere"), ranks=ranks)
+    return make_trainer(config, data, task, source, Path("nowhere"), ranks)
 
 
 def _text(vocabulary: int) -> Corpus:

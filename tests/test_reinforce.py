@@ -12,16 +12,10 @@ from enas.rnn.cell import RNNSpace
 from enas.rnn.settings import RNNControllerConfig
 from enas.search.controllers import IndependentController, LSTMController
 from enas.search.optim import make_optimizer, set_lr
-from enas.search.reinforce import Baseline, perplexity_reward, policy_loss, returns
+from enas.search.reinforce import Baseline, policy_loss, returns
 from enas.search.settings import ReinforceConfig
 
 CELLS = listed("cells")
-
-
-def test_reward_is_c_over_perplexity_or_its_square():
-    perplexity = torch.tensor([1.0, 4.0, 16.0, float("inf")])
-    assert perplexity_reward(perplexity, 80.0, square=False).tolist() == [80, 20, 5, 0]
-    assert perplexity_reward(perplexity, 80.0, square=True).tolist() == [80, 5, 0.3125, 0]
 
 
 def test_return_of_a_decision_is_the_discounted_sum_of_what_follows_and_carries_no_gradient():

@@ -31,7 +31,7 @@ Model = tuple[Callable[..., Module], type[Settings]]  # the class of a model, an
 
 def _convolutional(
     space: Callable[[ConfigLike], Space[Any]],
-    controller: tuple[Any, ...],
+    controllers: tuple[Any, ...],
     shared: Model,
     alone: Model,
     cost: Callable[..., Cost],
@@ -40,7 +40,7 @@ def _convolutional(
     """Return one of the two problems.
 
     Args:
-        controller: the arguments of `trained` besides `space`.
+        controllers: the arguments of `trained` besides `space`.
         shared, alone: the model with the weights of every network, and the model of one network.
         cost: (network, …) to the cost of the model `alone`.
         draw: (network, title=…) to its picture.
@@ -59,7 +59,7 @@ def _convolutional(
 
     return Problem(
         controllers={
-            "orig": trained(space, *controller),
+            "orig": trained(space, *controllers),
             "random": lambda config: RandomController(space(config), config.shared_balanced),
         },
         load_data=lambda config: load_images(
@@ -80,7 +80,7 @@ def _independent_macro(space: MacroSpace, config: ConfigLike) -> IndependentCont
 
 MACRO = _convolutional(
     lambda config: MacroSpace(config[settings.MacroConfig].num_layers),
-    (MacroController, settings.MacroControllerConfig, _independent_macro),
+    (lambda space, config: MacroController(space, config[settings.MacroControllerConfig]), _independent_macro),
     (SharedMacroCNN, settings.MacroConfig),
     (MacroCNN, settings.ScratchCNNConfig),
     macro_cost,
@@ -88,7 +88,7 @@ MACRO = _convolutional(
 )
 MICRO = _convolutional(
     lambda config: MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output),
-    (MicroController, settings.MicroControllerConfig),
+    (lambda space, config: MicroController(space, config[settings.MicroControllerConfig]),),
     (SharedMicroCNN, settings.MicroConfig),
     (MicroCNN, settings.MicroCNNConfig),
     micro_cost,

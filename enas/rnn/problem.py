@@ -12,16 +12,19 @@ from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
 from enas.rnn.drawing import cell_graph
 from enas.rnn.export import exported
 from enas.rnn.lstm import LSTMBaseline, LSTMModel
-from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, RNNControllerConfig, SharedRNNConfig, TextConfig
+from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, SharedRNNConfig, TextConfig
 from enas.rnn.shared import SharedRNN
 from enas.rnn.task import LanguageTask
 from enas.rnn.text import Corpus, load_corpus
 from enas.search.controllers import LSTMController, RandomController
 from enas.search.cost import Cost
 from enas.search.problem import Problem, trained
+from enas.search.settings import ControllerConfig
 from enas.settings import ConfigLike
 
-LSTM = (lambda space, config: LSTMController(space, config, config.controller_near_prior), RNNControllerConfig)
+
+def _lstm(space: RNNSpace, config: ConfigLike) -> LSTMController[RNNCell]:
+    return LSTMController(space, config[ControllerConfig], config.controller_near_prior)
 
 
 def load_data(config: ConfigLike) -> Corpus:
@@ -66,24 +69,20 @@ def cost(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseli
 def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
     """Return the plain LSTM whose language model is about as large as that of a cell of `num_blocks` nodes."""
     vocab_size, num = len(load_data(config).vocabulary), config.num_blocks
-    return lstm_of_size(config, vocab_size, cost(config, vocab_size, RNNCell(("tanh",) * num, (0,) * (num - 1))))
-
-
-def lstm_of_size(config: ConfigLike, vocab_size: int, wanted: Cost) -> LSTMBaseline:
-    """Return the plain LSTM whose language model has a number of parameters nearest to that of `wanted`."""
+    wanted = cost(config, vocab_size, RNNCell(("tanh",) * num, (0,) * (num - 1))).parameters
 
     def count(hidden: int) -> int:
         return cost(config, vocab_size, LSTMBaseline(hidden)).parameters
 
-    above = bisect_left(range(wanted.parameters), wanted.parameters, lo=1, key=count)
-    return LSTMBaseline(min(max(1, above - 1), above, key=lambda hidden: abs(count(hidden) - wanted.parameters)))
+    above = bisect_left(range(wanted), wanted, lo=1, key=count)
+    return LSTMBaseline(min(max(1, above - 1), above, key=lambda hidden: abs(count(hidden) - wanted)))
 
 
 PROBLEM = Problem(
     controllers={
-        "orig": trained(_cells, *LSTM),
-        "flexible": trained(lambda config: _cells(config, FlexibleRNNSpace), *LSTM),
-        "hardcoded": trained(lambda config: _cells(config, HardcodedRNNSpace, shape=config.architecture), *LSTM),
+        "orig": trained(_cells, _lstm),
+        "flexible": trained(lambda config: _cells(config, FlexibleRNNSpace), _lstm),
+        "hardcoded": trained(lambda config: _cells(config, HardcodedRNNSpace, shape=config.architecture), _lstm),
         "random": lambda config: RandomController(_cells(config), config.shared_balanced),
     },
     load_data=load_data,

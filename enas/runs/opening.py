@@ -18,7 +18,6 @@ from enas.runs.folder import check_same_data, make_run_folder, only_user, saved_
 from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
 from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_random_states, seed_everything
-from enas.search.controllers import Controller
 from enas.search.cost import Cost, SizeBudget
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
@@ -115,7 +114,7 @@ def _begun(
     folder = Path(ranks.from_first(lambda: str(make_run_folder(config, identity_of(data)))))
     config, reasons = _tried(config, task, source, ranks)
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
-    training = make_trainer(config, task, source, folder, ranks=ranks, cost=cost_of(config, data))
+    training = make_trainer(config, data, task, source, folder, ranks)
     if isinstance(training, Trainer):
         what, is_trained = f"{config.train_type} search on {config.dataset}", training.controller.is_trained
         if is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
@@ -136,7 +135,7 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     is_search = saved_config(folder).mode not in SCRATCH
     architecture = None if is_search else load_architecture(folder / ARCHITECTURE)
     task, source = make_problem(config, data, architecture, device, ranks)
-    training = make_trainer(config, task, source, folder, ranks=ranks, cost=cost_of(config, data))
+    training = make_trainer(config, data, task, source, folder, ranks)
     lines = _load_newest(training)
     if is_search:
         _take_final(training)
@@ -184,22 +183,15 @@ def make_problem(
     # Always on the CPU: decisions are too little work for a GPU, and draws are then the same with and without one.
     source = problem.controllers[config.train_type](config) if architecture is None else architecture
     task.divide(ranks, ARCHITECTURES if architecture is None else BATCH)
-    _use_precision(config, task)
+    if config.precision in task.precisions and config.precision != "auto":
+        task.precision = config.precision
     return task, source
 
 
-def make_trainer(
-    config: Config,
-    task: Task,
-    source: Controller[Any] | Architecture,
-    folder: Path,
-    *,
-    ranks: Ranks = ALONE,
-    cost: Callable[[Any], Cost] | None = None,
-) -> Training:
-    """Return the loop of a search, or of a run from scratch, for what `make_problem` returns."""
+def make_trainer(config: Config, data: Any, task: Task, source: Any, folder: Path, ranks: Ranks = ALONE) -> Training:
+    """Return the loop of a search, or of a run from scratch; `make_problem` returns `task` and `source`."""
     checkpoints = Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks)
-    size = SizeBudget(config[SizeConfig], cost)
+    size = SizeBudget(config[SizeConfig], cost_of(config, data))
     parts: dict[str, Any] = {"checkpoints": checkpoints, "folder": folder, "ranks": ranks, "size": size}
     make: Any = ScratchTrainer if isinstance(source, Architecture) else Trainer
     return make(task, source, config, **parts)
@@ -209,11 +201,6 @@ def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
     """Return the function from an architecture to its cost when trained from scratch; None if the space has none."""
     cost = config.space.problem().cost
     return None if cost is None else cost(config, data)
-
-
-def _use_precision(config: Config, task: Task) -> None:
-    if config.precision in task.precisions and config.precision != "auto":
-        task.precision = config.precision
 
 
 def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Config, list[str]]:
@@ -236,10 +223,9 @@ def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Confi
         chosen["num_threads"], reason = choose_threads(task, draw)
     lines.append(f"threads {chosen['num_threads']}: {reason}")
     chosen, lines = ranks.from_first(lambda: (chosen, lines))
-    config = config.replace(**chosen)
-    _use_precision(config, task)
-    torch.set_num_threads(config.num_threads)
-    return config, lines
+    task.precision = chosen.get("precision", task.precision)
+    torch.set_num_threads(chosen["num_threads"])
+    return config.replace(**chosen), lines
 
 
 def _write_architecture(config: Config, architecture: Architecture, training: Training) -> None:

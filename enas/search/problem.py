@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from enas.search.architecture import Architecture
 from enas.search.controllers import Controller, IndependentController
 from enas.search.cost import Cost
-from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 from enas.search.task import Task
 from enas.settings import ConfigLike
@@ -62,16 +61,8 @@ class Problem:
 
 def trained(
     space: Callable[[ConfigLike], Space[Any]],
-    lstm: Callable[[Any, Any], Controller[Any]],
-    part: type[ControllerConfig],
+    lstm: Callable[[Any, ConfigLike], Controller[Any]],
     independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
 ) -> Callable[[ConfigLike], Controller[Any]]:
-    """Return the maker of the trained controller of a `space`: for controller_type lstm or independent.
-
-    `lstm` takes the space and the settings of its `part`, `independent` the space and all settings.
-    """
-    return lambda config: (
-        independent(space(config), config)
-        if config.controller_type == "independent"
-        else lstm(space(config), config[part])
-    )
+    """Return the maker of the trained controller of a `space`: `lstm` or `independent`, as controller_type says."""
+    return lambda config: (independent if config.controller_type == "independent" else lstm)(space(config), config)
