@@ -310,6 +310,15 @@ def test_a_balanced_sample_makes_each_choice_equally_often(num):
     assert controller.sample(num).architectures != controller.sample(num).architectures
 
 
+def test_the_near_prior_lowers_the_logits_of_far_nodes():
+    plain, near = (LSTMController(RNNSpace(4), ControllerConfig(controller_hid=6), weight) for weight in (0.0, 0.5))
+    near.load_state_dict(plain.state_dict())
+    cells = [RNNCell(("tanh",) * 4, (0, 0, read)) for read in range(3)]
+    change = near.log_prob(cells).log_probs - plain.log_prob(cells).log_probs
+    torch.testing.assert_close(change[:, 5] - change[2, 5], torch.tensor([-4.0, -1.5, 0.0]))  # −0.5 · (d² − 1)
+    assert not change[:, ::2].any()
+
+
 def test_connections_are_told_from_other_decisions():
     """The near prior goes by them."""
     space, flexible, chain = RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace(4, shape="chain")
