@@ -31,10 +31,13 @@ def trainer(
     """Return a search by `config` that writes nothing, or the training of one architecture from scratch."""
     seed_everything(config.random_seed)
     data = _images(config) if config.network_type == "cnn" else _text(vocabulary)
-    task, controller = make_problem(config, data, architecture, device, ranks)
+    task, source = make_problem(config, data, architecture, device, ranks)
     if config.precision == "auto":
-        task.precision, _ = choose_precision(task, controller, config.shared_num_sample)
-    return make_trainer(config, task, controller, Path("nowhere"), ranks=ranks)
+        num = config.shared_num_sample
+        task.precision, _ = choose_precision(
+            task, lambda: [source] * num if architecture else source.sample(num).architectures
+        )
+    return make_trainer(config, data, task, source, Path("nowhere"), ranks)
 
 
 def _text(vocabulary: int) -> Corpus:

@@ -48,6 +48,7 @@ def _flag(help: str, **arguments: Any) -> dict[str, Any]:
 
 
 LOG_DIR = _flag("folder of run folders (default: logs)", metavar="DIR")
+MODE = _flag("score with a search's weights, or train each variant (default: derive)", metavar="{derive,train_scratch}")
 BATCHES = _flag("minibatches of each split to score on, in mode derive (default: all)", type=int, metavar="N")
 ABLATIONS = {
     "activation_replacement": "a cell's activations are",
@@ -64,7 +65,9 @@ COMMANDS = {
     "single": _run(help="train the architecture in --dag_path from scratch", mode="single"),
     **{
         f"ablate {name}": _run(
-            help=f"say what {what} worth", action=f"enas.studies.ablations:{name}", flags={"--max_batches": BATCHES}
+            help=f"say what {what} worth",
+            action=f"enas.studies.ablations:{name}",
+            flags={"--mode": MODE, "--max_batches": BATCHES},
         )
         for name, what in ABLATIONS.items()
     },
@@ -158,9 +161,12 @@ def _main(words: list[str]) -> None:
         raise UserError(f"{kind} {word!r} is unknown{did_you_mean(word, names)}; there are {', '.join(names)}")
 
 
-def run_command(name: str, argv: list[str] | None = None) -> int:
-    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status."""
-    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, f"enas {name}"))
+def run_command(name: str, argv: list[str] | None = None, prog: str = "") -> int:
+    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status.
+
+    The usage line names `prog`, by default `enas NAME`.
+    """
+    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, prog or f"enas {name}"))
 
 
 def usage(group: str = "") -> str:

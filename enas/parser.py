@@ -73,18 +73,18 @@ def guarded(action: Callable[[], object]) -> int:
 
 
 def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -> dict[str, Any]:
-    """Add all settings of a run to a parser; return the values of its flags, the settings of --config included.
+    """Add the settings of a run to a parser; return the values of its flags, the settings of --config included.
 
-    `argv` is that of the process by default. `mode` is the mode of a command that has only one. UserError as
-    `Parser.given`, or for an unknown --config.
+    A setting for which the parser has a flag already is not added. `argv` is that of the process by default. `mode` is
+    the mode of a command that has only one. UserError as `Parser.given`, or for an unknown --config.
     """
-    words, settings = sys.argv[1:] if argv is None else argv, all_settings()
+    words, own = sys.argv[1:] if argv is None else argv, parser._option_string_actions
+    settings = {name: spec for name, spec in all_settings().items() if f"--{name}" not in own}
     parser.usage = "%(prog)s [--config NAME] [--SETTING VALUE …]"
-    parser.add_argument("--help_all", action="help", help=f"show all {len(settings)} settings, part by part")
+    parser.add_argument("--help_all", action="help", help=f"show all {len(all_settings())} settings, part by part")
     parser.add_argument("--config", metavar="NAME", help="a variation in configs/, whose settings other flags override")
-    usual = {heading: {name: settings[name] for name in names} for heading, names in USUAL.items()}
-    for heading, specs in (settings_by_part() if "--help_all" in words else usual).items():
-        shown = {name: settings.pop(name) for name in specs if name != "mode" or not mode}
+    for heading, names in (settings_by_part() if "--help_all" in words else USUAL).items():
+        shown = {name: settings.pop(name) for name in names if name in settings and not (mode and name == "mode")}
         add_settings(parser.add_argument_group(heading), shown)
     add_settings(parser, settings, is_hidden=True)
     given = parser.given(words)

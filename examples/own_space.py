@@ -89,7 +89,7 @@ def load_spirals(config) -> SimpleNamespace:
 class TableTask(Task):
     metric = ACCURACY
 
-    def __init__(self, config, data, network, device):
+    def __init__(self, config, data, device, network):
         self.config, self.data = config[TableConfig], data
         self.model = TableModel(self.config, network).to(device)
         self.steps_per_epoch = self.config.shared_max_step or 200
@@ -138,12 +138,11 @@ register(
                 "random": lambda config: RandomController(TableSpace(config)),
             },
             load_data=load_spirals,
-            search_task=lambda config, data, device: TableTask(config, data, None, device),
-            scratch_task=TableTask,
+            task=TableTask,
             draw=draw,
         ),
     )
 )
 
 if __name__ == "__main__":
-    raise SystemExit(run_command("search"))
+    raise SystemExit(run_command("search", prog="python examples/own_space.py"))

@@ -87,6 +87,13 @@ def test_help_names_the_ablations(words, capsys):
     assert [row.split()[:2] for row in rows] == [["ablate", name] for name in cli.ABLATIONS]
 
 
+def test_help_of_an_ablation_tells_its_own_modes(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["ablate", "node_removal", "--help"])
+    out = capsys.readouterr().out
+    assert out.count("  --mode ") == out.count("  --mode {derive,train_scratch}") == 1 and "(default: derive)" in out
+
+
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"enas {enas.__version__}\n"

@@ -19,7 +19,6 @@ from enas.cnn.micro import MicroCell, MicroNetwork, MicroSpace
 from enas.cnn.settings import MacroControllerConfig, MicroControllerConfig
 from enas.config import Config
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
-from enas.rnn.problem import RNNController
 from enas.rnn.settings import RNNControllerConfig
 from enas.search import registry
 from enas.search.controllers import IndependentController, LSTMController, RandomController
@@ -44,7 +43,7 @@ class Listed(NamedTuple):
     earlier: tuple[int, ...]
 
 
-RNN = (RNNController, RNNControllerConfig)
+RNN = (LSTMController, RNNControllerConfig)
 SPACES = {
     "cells": Listed(RNNSpace(3, ACTIVATIONS), 16, *RNN, (0, 2, 3)),  # decision 1 has one choice
     "flexible": Listed(FlexibleRNNSpace(4, ACTIVATIONS), 16 + 96, *RNN, ()),
@@ -276,7 +275,7 @@ def test_logits_are_divided_by_the_temperature_then_squashed(tanh_c):
 
 def test_decisions_that_a_smaller_cell_does_not_take_get_no_gradient():
     torch.manual_seed(0)
-    controller = tiny.enlarged(RNNController(FlexibleRNNSpace(5, ACTIVATIONS), RNNControllerConfig()), 15)
+    controller = tiny.enlarged(LSTMController(FlexibleRNNSpace(5, ACTIVATIONS), RNNControllerConfig()), 15)
     sample = controller.log_prob([RNNCell(("tanh",) * 3, (0, 1))])
     (sample.log_probs.sum() + sample.entropies.sum()).backward()
     taken = [decoder.weight.grad is not None and bool(decoder.weight.grad.any()) for decoder in controller.decoders]
@@ -309,6 +308,15 @@ def test_a_balanced_sample_makes_each_choice_equally_often(num):
         counts = column.bincount(minlength=size)
         assert counts.max() - counts.min() <= (num % size > 0)
     assert controller.sample(num).architectures != controller.sample(num).architectures
+
+
+def test_the_near_prior_lowers_the_logits_of_far_nodes():
+    plain, near = (LSTMController(RNNSpace(4), ControllerConfig(controller_hid=6), weight) for weight in (0.0, 0.5))
+    near.load_state_dict(plain.state_dict())
+    cells = [RNNCell(("tanh",) * 4, (0, 0, read)) for read in range(3)]
+    change = near.log_prob(cells).log_probs - plain.log_prob(cells).log_probs
+    torch.testing.assert_close(change[:, 5] - change[2, 5], torch.tensor([-4.0, -1.5, 0.0]))  # −0.5 · (d² − 1)
+    assert not change[:, ::2].any()
 
 
 def test_connections_are_told_from_other_decisions():

@@ -236,7 +236,7 @@ def test_an_unknown_format_is_named(function, given):
         ("darts", "('relu', 0)", "'relu' is not a pair of activation and node like ('tanh', 0)"),
         ("darts", "[('ReLU', 0)]", "unknown activation 'ReLU'; known: tanh, relu, sigmoid, identity"),
         ("darts", "[('relu', 1)]", "darts: node 1 reads node 1, which is not an earlier node"),
-        ("darts", "[('relu', '0')]", "node labels and previous nodes must be integers"),
+        ("darts", "[('relu', '0')]", "node 1 reads node '0', which is not an earlier node of the cell"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[3])", "concat is [3]; it must name all of nodes 1 2 3, or"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[2, 2, 3])", "or the loose ends 2 3, and nothing else"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, {10**30}))", "is not a genotype"),

@@ -74,3 +74,9 @@ def test_its_networks_compute_what_they_say():
         points = torch.randn(5, 2)
         expected = model.classifier(torch.tanh(model.pairs["1_2"](torch.sin(model.pairs["0_1"](points)))))
         assert torch.equal(model(points, network), expected)
+
+
+def test_its_usage_names_its_script(capsys):
+    with tiny.registering():
+        assert tiny.run_script(EXAMPLE, ["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python examples/own_space.py ")

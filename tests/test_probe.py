@@ -51,13 +51,17 @@ def test_trials_choose_what_is_clearly_faster_and_change_nothing_else(tmp_path, 
     trainer = tiny.trainer(tmp_path, network_type=network_type)
     trainer.train_shared()
     before = copy.deepcopy(tiny.without_clock(trainer.state_dict()))
-    chosen = probe.choose_precision(trainer.task, trainer.controller, 1)
+
+    def draw():
+        return trainer.controller.sample(1).architectures
+
+    chosen = probe.choose_precision(trainer.task, draw)
     assert chosen == ("float32", "this processor has no other")
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     for choose, times, chosen, why in CHOICES:
         torch.set_num_threads(4)
         timed(monkeypatch, *times)
-        assert choose(trainer.task, trainer.controller, 1) == (chosen, f"a step takes {why}")
+        assert choose(trainer.task, draw) == (chosen, f"a step takes {why}")
         assert torch.get_num_threads() == (chosen if choose is probe.choose_threads else 4)
         assert trainer.task.precision == "float32"
     assert tiny.difference(before, tiny.without_clock(trainer.state_dict())) is None
@@ -108,10 +112,10 @@ def test_the_first_try_of_a_short_trial_does_not_count_and_a_long_one_is_not_rep
 def test_beside_a_gpu_two_threads_are_enough_unless_the_environment_names_a_number(monkeypatch):
     torch.set_num_threads(3)
     task = SimpleNamespace(device=torch.device("cuda"))
-    assert probe.choose_threads(task, None, 1) == (2, "beside a GPU there is only the controller to compute")
+    assert probe.choose_threads(task, None) == (2, "beside a GPU there is only the controller to compute")
     assert torch.get_num_threads() == 2
     monkeypatch.setenv(probe.THREADS_VARIABLE, "2")
-    assert probe.choose_threads(task, None, 1) == (2, "OMP_NUM_THREADS is set")
+    assert probe.choose_threads(task, None) == (2, "OMP_NUM_THREADS is set")
 
 
 def test_a_run_that_tried_ends_like_one_that_was_told(tmp_path, monkeypatch):

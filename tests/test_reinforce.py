@@ -9,20 +9,13 @@ from test_controllers import ACTIVATIONS, listed, make_controller
 
 from enas.config import Config, effect_notes, read_variation
 from enas.rnn.cell import RNNSpace
-from enas.rnn.problem import RNNController
 from enas.rnn.settings import RNNControllerConfig
-from enas.search.controllers import IndependentController
+from enas.search.controllers import IndependentController, LSTMController
 from enas.search.optim import make_optimizer, set_lr
-from enas.search.reinforce import Baseline, perplexity_reward, policy_loss, returns
+from enas.search.reinforce import Baseline, policy_loss, returns
 from enas.search.settings import ReinforceConfig
 
 CELLS = listed("cells")
-
-
-def test_reward_is_c_over_perplexity_or_its_square():
-    perplexity = torch.tensor([1.0, 4.0, 16.0, float("inf")])
-    assert perplexity_reward(perplexity, 80.0, square=False).tolist() == [80, 20, 5, 0]
-    assert perplexity_reward(perplexity, 80.0, square=True).tolist() == [80, 5, 0.3125, 0]
 
 
 def test_return_of_a_decision_is_the_discounted_sum_of_what_follows_and_carries_no_gradient():
@@ -110,7 +103,7 @@ def test_the_spread_is_a_moving_average_of_squares_and_survives_a_resume():
         torch.testing.assert_close(one.advantage(second), torch.tensor([[-4.0], [4.0]]) / spread)
 
 
-def expected_policy_gradient(controller: RNNController, advantage: torch.Tensor) -> tuple:
+def expected_policy_gradient(controller: LSTMController, advantage: torch.Tensor) -> tuple:
     """The gradient of `policy_loss` in expectation: all 16 cells, each as often as its probability says."""
     log_probs = controller.log_prob(CELLS).log_probs  # [16, D]
     weight = len(CELLS) * log_probs.sum(1, keepdim=True).exp().detach()
@@ -185,7 +178,7 @@ def test_the_regularizer_of_an_lstm_leaves_out_how_decisions_change_later_entrop
     lengths, cosines = [], []
     for seed in range(10):
         torch.manual_seed(seed)
-        controller = tiny.enlarged(RNNController(RNNSpace(3, ACTIVATIONS), sizes).double(), 9)
+        controller = tiny.enlarged(LSTMController(RNNSpace(3, ACTIVATIONS), sizes).double(), 9)
         found, exact = regularizer_gradient(controller), joint_entropy_gradient(controller)
         lengths.append((found.norm() / exact.norm()).item())
         cosines.append(torch.cosine_similarity(found, exact, dim=0).item())
@@ -218,7 +211,7 @@ def test_no_gradient_flows_through_the_advantage():
 def test_the_best_arm_is_found():
     torch.manual_seed(0)
     planted = CELLS[6]
-    controller = RNNController(RNNSpace(3, ACTIVATIONS), RNNControllerConfig(controller_hid=16))
+    controller = LSTMController(RNNSpace(3, ACTIVATIONS), RNNControllerConfig(controller_hid=16))
     optimizer = make_optimizer("adam", controller.parameters())
     baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.9))
     set_lr(optimizer, 0.02)

@@ -13,9 +13,9 @@ from enas.config import Config, read_variation
 from enas.errors import TrainingDivergedError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import RNNCell
-from enas.rnn.problem import PROBLEM, load_data, lstm_of_size, nearest_lstm
+from enas.rnn.lstm import LSTMBaseline
+from enas.rnn.problem import PROBLEM, cost, load_data, nearest_lstm
 from enas.rnn.task import LanguageTask
-from enas.search.cost import Cost
 
 CELL = RNNCell(("tanh", "ReLU", "identity"), (0, 0))
 
@@ -194,6 +194,7 @@ def test_the_nearest_lstm_is_as_large_as_a_cell(tmp_path, tie_weights):
     sizes = {"shared_embed": 12, "shared_hid": 12} if tie_weights else {"shared_embed": 10, "shared_hid": 14}
     config = Config(**tiny.settings(tmp_path, num_blocks=3, tie_weights=tie_weights, **sizes))
     corpus = load_data(config)
-    model = PROBLEM.scratch_task(config, corpus, CELL, torch.device("cpu")).model
+    model = PROBLEM.task(config, corpus, torch.device("cpu"), CELL).model
     size = sum(weight.numel() for weight in model.parameters())
-    assert nearest_lstm(config) == lstm_of_size(config, len(corpus.vocabulary), Cost(size))
+    sizes = {num: cost(config, len(corpus.vocabulary), LSTMBaseline(num)).parameters for num in range(1, 100)}
+    assert nearest_lstm(config) == LSTMBaseline(min(sizes, key=lambda num: abs(sizes[num] - size)))

@@ -33,7 +33,7 @@ from enas.data.builtin import SPLITS
 from enas.errors import TrainingDivergedError
 from enas.rnn.cell import ACTIVATIONS
 from enas.runs.commands import execute
-from enas.runs.opening import cost_of, make_problem, make_trainer
+from enas.runs.opening import make_problem, make_trainer
 from enas.search import precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 from enas.search.registry import SPACES
@@ -225,8 +225,8 @@ def trainer(folder: Path, architecture=None, /, **changes):
     config = Config(**settings(folder, **changes))
     seed_everything(config.random_seed)
     data = config.space.problem().load_data(config)
-    task, controller = make_problem(config, data, architecture, torch.device("cpu"))
-    made = make_trainer(config, task, controller, folder / "run", cost=cost_of(config, data))
+    task, source = make_problem(config, data, architecture, torch.device("cpu"))
+    made = make_trainer(config, data, task, source, folder / "run")
     if architecture is None:
         made.folder = None
     return made

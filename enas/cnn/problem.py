@@ -20,9 +20,9 @@ from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
 from enas.cnn.task import ScratchVisionTask, VisionTask
 from enas.errors import UserError
 from enas.pictures.drawing import write_graph
-from enas.search.controllers import IndependentController
+from enas.search.controllers import IndependentController, RandomController
 from enas.search.cost import Cost
-from enas.search.problem import Problem, trained, uniform
+from enas.search.problem import Problem, trained
 from enas.search.space import Space
 from enas.settings import ConfigLike, Settings
 
@@ -31,7 +31,7 @@ Model = tuple[Callable[..., Module], type[Settings]]  # the class of a model, an
 
 def _convolutional(
     space: Callable[[ConfigLike], Space[Any]],
-    controller: tuple[Any, ...],
+    controllers: tuple[Any, ...],
     shared: Model,
     alone: Model,
     cost: Callable[..., Cost],
@@ -40,30 +40,32 @@ def _convolutional(
     """Return one of the two problems.
 
     Args:
-        controller: the arguments of `trained` besides `space`.
+        controllers: the arguments of `trained` besides `space`.
         shared, alone: the model with the weights of every network, and the model of one network.
         cost: (network, …) to the cost of the model `alone`.
         draw: (network, title=…) to its picture.
     """
     (make_shared, shared_sizes), (make_alone, sizes) = shared, alone
 
-    def search_task(config: ConfigLike, images: ImageDataset, device: torch.device) -> VisionTask:
-        if len(images.valid) == 0:
+    def task(config: ConfigLike, images: ImageDataset, device: torch.device, network: Any) -> VisionTask:
+        kind = VisionTask if network is None else ScratchVisionTask
+        if network is not None:
+            model = make_alone(network, len(images.classes), config[sizes])
+        elif len(images.valid) == 0:
             raise UserError("valid_size is 0; a search rewards networks for their accuracy on held-out images")
-        model = make_shared(len(images.classes), config[shared_sizes])
-        return VisionTask(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)
-
-    def scratch_task(config: ConfigLike, images: ImageDataset, network: Any, device: torch.device) -> ScratchVisionTask:
-        model = make_alone(network, len(images.classes), config[sizes])
-        return ScratchVisionTask(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)
+        else:
+            model = make_shared(len(images.classes), config[shared_sizes])
+        return kind(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)
 
     return Problem(
-        controllers={"orig": trained(space, *controller), "random": uniform(space)},
+        controllers={
+            "orig": trained(space, *controllers),
+            "random": lambda config: RandomController(space(config), config.shared_balanced),
+        },
         load_data=lambda config: load_images(
             config.dataset, data_dir=config.data_dir, image_size=config.image_size, valid_size=config.valid_size
         ),
-        search_task=search_task,
-        scratch_task=scratch_task,
+        task=task,
         draw=lambda network, path, title: write_graph(draw(network, title=title), path),
         cost=lambda config, images: partial(
             cost, num_classes=len(images.classes), config=config[sizes], size=images.train.size
@@ -78,7 +80,7 @@ def _independent_macro(space: MacroSpace, config: ConfigLike) -> IndependentCont
 
 MACRO = _convolutional(
     lambda config: MacroSpace(config[settings.MacroConfig].num_layers),
-    (MacroController, settings.MacroControllerConfig, _independent_macro),
+    (lambda space, config: MacroController(space, config[settings.MacroControllerConfig]), _independent_macro),
     (SharedMacroCNN, settings.MacroConfig),
     (MacroCNN, settings.ScratchCNNConfig),
     macro_cost,
@@ -86,7 +88,7 @@ MACRO = _convolutional(
 )
 MICRO = _convolutional(
     lambda config: MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output),
-    (MicroController, settings.MicroControllerConfig),
+    (lambda space, config: MicroController(space, config[settings.MicroControllerConfig]),),
     (SharedMicroCNN, settings.MicroConfig),
     (MicroCNN, settings.MicroCNNConfig),
     micro_cost,

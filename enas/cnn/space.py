@@ -33,7 +33,6 @@ def _convolutional(
         optim=cnn.ImageOptimConfig,
         metric=ACCURACY,
         parts=lambda config: tuple(operations),
-        has_validation=lambda config: config.valid_size > 0,
         check=lambda config: check_not_alone(
             config.values, "it must be at least 2 for network_type cnn, which normalises by its statistics"
         ),

@@ -65,12 +65,10 @@ class RNNCell(Cell):
         size = self.num_blocks
         if len(self.previous) != size - 1:
             raise UserError(f"a cell of {size} nodes needs {size - 1} previous nodes, not {len(self.previous)}")
-        if any(type(label) is not int for label in self.nodes + self.previous):
-            raise UserError("node labels and previous nodes must be integers")
         self._check_labels(size)
         for position, (node, previous) in enumerate(zip(self.nodes[1:], self.previous, strict=True), start=1):
-            if previous not in self.nodes[:position]:
-                raise UserError(f"node {node} reads node {previous}, which is not an earlier node of the cell")
+            if type(previous) is not int or previous not in self.nodes[:position]:
+                raise UserError(f"node {node} reads node {previous!r}, which is not an earlier node of the cell")
         self._check_output()
 
     @property

@@ -8,8 +8,7 @@ from enas.errors import UserError
 from enas.rnn.cell import RNNCell
 from enas.search.formats import Format, genotype, integers, joined, unzipped, with_only, with_output, zipped
 
-# Each format has numbers or names of its own for activations.
-ENAS_ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
+# The formats enas_lm and darts have numbers or names of their own for activations.
 ENAS_LM_ACTIVATIONS = ("tanh", "ReLU", "sigmoid", "identity")
 DARTS_ACTIVATIONS = {"tanh": "tanh", "relu": "ReLU", "sigmoid": "sigmoid", "identity": "identity"}
 FIXED_ROOT = "tanh"  # the activation of node 0 in enas_lm and darts, whose texts leave it out
@@ -55,8 +54,8 @@ def _require_root(cell: RNNCell) -> None:
 RNN_FORMATS = {
     "enas": Format(
         RNNCell,
-        lambda text: RNNCell.decode(integers(text), ENAS_ACTIVATIONS),
-        lambda cell: joined(with_only("loose_ends", cell).encode(ENAS_ACTIVATIONS)),
+        lambda text: RNNCell.decode(integers(text)),
+        lambda cell: joined(with_only("loose_ends", cell).encode()),
     ),
     "enas_lm": Format(RNNCell, _read_enas_lm, _write_enas_lm),
     "darts": Format(RNNCell, _read_darts, _write_darts),

@@ -6,38 +6,25 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from enas.pictures.drawing import write_graph
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
 from enas.rnn.drawing import cell_graph
 from enas.rnn.export import exported
 from enas.rnn.lstm import LSTMBaseline, LSTMModel
-from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, RNNControllerConfig, SharedRNNConfig, TextConfig
+from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, SharedRNNConfig, TextConfig
 from enas.rnn.shared import SharedRNN
 from enas.rnn.task import LanguageTask
 from enas.rnn.text import Corpus, load_corpus
-from enas.search.controllers import LSTMController
+from enas.search.controllers import LSTMController, RandomController
 from enas.search.cost import Cost
-from enas.search.problem import Problem, trained, uniform
+from enas.search.problem import Problem, trained
+from enas.search.settings import ControllerConfig
 from enas.settings import ConfigLike
 
 
-class RNNController(LSTMController[RNNCell]):
-    """An LSTM controller of recurrent cells that can prefer near nodes; its `Space` decides which cells."""
-
-    config: RNNControllerConfig
-
-    def prior(self, index: int) -> Tensor | None:
-        """Return −controller_near_prior · d² for each node at distance d; None unless a connection is decided."""
-        node, weight = self.space.connection(index), self.config.controller_near_prior
-        if node is None or weight == 0:
-            return None
-        bias = self.decoders[index].bias
-        return -weight * (node - torch.arange(node, device=bias.device, dtype=bias.dtype)) ** 2
-
-
-LSTM = (RNNController, RNNControllerConfig)
+def _lstm(space: RNNSpace, config: ConfigLike) -> LSTMController[RNNCell]:
+    return LSTMController(space, config[ControllerConfig], config.controller_near_prior)
 
 
 def load_data(config: ConfigLike) -> Corpus:
@@ -46,9 +33,8 @@ def load_data(config: ConfigLike) -> Corpus:
 
 
 def _task(
-    config: ConfigLike, corpus: Corpus, alone: RNNCell | LSTMBaseline | None, device: torch.device
+    config: ConfigLike, corpus: Corpus, device: torch.device, alone: RNNCell | LSTMBaseline | None
 ) -> LanguageTask:
-    """Make the task with the shared model, or with the model of one architecture `alone`, from scratch."""
     vocab_size, shared = len(corpus.vocabulary), config[SharedRNNConfig]
     if alone is None:
         model = SharedRNN(vocab_size, shared)
@@ -83,29 +69,24 @@ def cost(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseli
 def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
     """Return the plain LSTM whose language model is about as large as that of a cell of `num_blocks` nodes."""
     vocab_size, num = len(load_data(config).vocabulary), config.num_blocks
-    return lstm_of_size(config, vocab_size, cost(config, vocab_size, RNNCell(("tanh",) * num, (0,) * (num - 1))))
-
-
-def lstm_of_size(config: ConfigLike, vocab_size: int, wanted: Cost) -> LSTMBaseline:
-    """Return the plain LSTM whose language model has a number of parameters nearest to that of `wanted`."""
+    wanted = cost(config, vocab_size, RNNCell(("tanh",) * num, (0,) * (num - 1))).parameters
 
     def count(hidden: int) -> int:
         return cost(config, vocab_size, LSTMBaseline(hidden)).parameters
 
-    above = bisect_left(range(wanted.parameters), wanted.parameters, lo=1, key=count)
-    return LSTMBaseline(min(max(1, above - 1), above, key=lambda hidden: abs(count(hidden) - wanted.parameters)))
+    above = bisect_left(range(wanted), wanted, lo=1, key=count)
+    return LSTMBaseline(min(max(1, above - 1), above, key=lambda hidden: abs(count(hidden) - wanted)))
 
 
 PROBLEM = Problem(
     controllers={
-        "orig": trained(_cells, *LSTM),
-        "flexible": trained(lambda config: _cells(config, FlexibleRNNSpace), *LSTM),
-        "hardcoded": trained(lambda config: _cells(config, HardcodedRNNSpace, shape=config.architecture), *LSTM),
-        "random": uniform(_cells),
+        "orig": trained(_cells, _lstm),
+        "flexible": trained(lambda config: _cells(config, FlexibleRNNSpace), _lstm),
+        "hardcoded": trained(lambda config: _cells(config, HardcodedRNNSpace, shape=config.architecture), _lstm),
+        "random": lambda config: RandomController(_cells(config), config.shared_balanced),
     },
     load_data=load_data,
-    search_task=lambda config, corpus, device: _task(config, corpus, None, device),
-    scratch_task=_task,
+    task=_task,
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),
     cost=lambda config, corpus: partial(cost, config, len(corpus.vocabulary)),
     export=exported,

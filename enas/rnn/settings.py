@@ -128,7 +128,7 @@ class LanguageTaskConfig(BatchConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RNNControllerConfig(ControllerConfig):
-    """Settings of an `RNNController`."""
+    """The controller of recurrent cells."""
 
     controller_near_prior: float = setting(
         0.0, "this × squared distance lowers a connection's squashed logit; enas_lm: 1/6", at_least=0, only=CONNECTING

@@ -28,7 +28,6 @@ RNN = SearchSpace(
     train_types=("orig", "flexible", "hardcoded", "random"),
     problem=partial(resolve_name, "enas.rnn.problem:PROBLEM"),  # loads torch
     optim=SharedOptimConfig,
-    scratch=lambda config: config[ScratchConfig],
     metric=PERPLEXITY,
     formats=RNN_FORMATS,
     parts=lambda config: config.shared_rnn_activations,

@@ -16,7 +16,6 @@ from enas.search.metric import PERPLEXITY
 from enas.search.precision import use
 from enas.search.ranks import BATCH
 from enas.search.record import progress_bar
-from enas.search.reinforce import perplexity_reward
 from enas.search.settings import PRECISIONS
 from enas.search.task import Task
 
@@ -89,7 +88,8 @@ class LanguageTask(Task):
         self._begin(training=False)
         inputs, targets, _ = next(self._valid)
         nll, _ = self.model.score(inputs, targets, cells, self.model.initial_state(len(cells), inputs.shape[1]))
-        return perplexity_reward((nll / targets.numel()).exp(), self.config.reward_c, self.config.ppl_square).float()
+        power = 2 if self.config.ppl_square else 1  # Zoph & Le 2017, and the paper's section 2.2
+        return (self.config.reward_c / (nll / targets.numel()).exp() ** power).float()
 
     def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:
         starts = progress_bar(range(0, len(cells), CELLS_AT_ONCE), "candidates")

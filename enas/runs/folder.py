@@ -22,8 +22,6 @@ from enas.settings import SEARCHES, SPACE
 IDENTITY, LAUNCH = "data.json", "torchrun.json"
 NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
 LISTED = 3  # of the runs there are, in the message about an unknown one
-# Settings that a run from scratch chooses again, because it may run on another machine.
-MACHINE = {"num_threads": 0, "precision": "auto"}
 
 
 def make_run_folder(config: Config, identity: Identity) -> Path:
@@ -162,7 +160,8 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     They are those of the search, with `settings` put in; load_path names the search. A line about settings without an
     effect is printed. UserError if `settings` contradict the space that was searched.
     """
-    asked = {**MACHINE, "mode": "train_scratch", **settings}
+    # Perhaps on another machine: threads and precision are chosen again.
+    asked = {"num_threads": 0, "precision": "auto", "mode": "train_scratch", **settings}
     _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
     say(effect_notes([name for name in changed if name in settings], given))
     places = {"log_dir": settings.get("log_dir", str(folder.parent)), "dag_path": settings.get("dag_path", "")}

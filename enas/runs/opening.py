@@ -18,7 +18,6 @@ from enas.runs.folder import check_same_data, make_run_folder, only_user, saved_
 from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
 from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_random_states, seed_everything
-from enas.search.controllers import Controller, FixedController
 from enas.search.cost import Cost, SizeBudget
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
@@ -111,19 +110,20 @@ def _begun(
     seed_everything(config.random_seed)
     search = Path(config.load_path) if config.mode == "train_scratch" and config.load_path else None
     data = _load_data(config, ranks, search)
-    task, controller = make_problem(config, data, architecture, device, ranks)
+    task, source = make_problem(config, data, architecture, device, ranks)
     folder = Path(ranks.from_first(lambda: str(make_run_folder(config, identity_of(data)))))
-    config, reasons = _tried(config, task, controller, ranks)
+    config, reasons = _tried(config, task, source, ranks)
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
-    training = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
-    if isinstance(training, ScratchTrainer):
+    training = make_trainer(config, data, task, source, folder, ranks)
+    if isinstance(training, Trainer):
+        what = f"{config.train_type} search of {config.space.architecture.title} on {config.dataset}"
+        is_trained = training.controller.is_trained
+        if is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
+            share = f"controller_start {config.controller_start} of max_epoch {config.max_epoch}"
+            reasons.append(f"{share} rounds to none: the controller trains from the first epoch")
+    else:
         size = sum(weight.numel() for weight in training.task.model.parameters())
         what = f"{training.architecture.title} on {config.dataset} from scratch, {size:,} parameters"
-    else:
-        what = f"{config.train_type} search of {config.space.architecture.title} on {config.dataset}"
-    if controller.is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
-        share = f"controller_start {config.controller_start} of max_epoch {config.max_epoch}"
-        reasons.append(f"{share} rounds to none: the controller trains from the first epoch")
     where = str(device) if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
     headline = f"run {folder}: {what}, {config.max_epoch} epochs, on {where}"
     return config, training, [headline, *data.notes, *notes, *reasons]
@@ -136,8 +136,8 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     data = _load_data(config, ranks, folder)
     is_search = saved_config(folder).mode not in SCRATCH
     architecture = None if is_search else load_architecture(folder / ARCHITECTURE)
-    task, controller = make_problem(config, data, architecture, device, ranks)
-    training = make_trainer(config, task, controller, folder, ranks=ranks, cost=cost_of(config, data))
+    task, source = make_problem(config, data, architecture, device, ranks)
+    training = make_trainer(config, data, task, source, folder, ranks)
     lines = _load_newest(training)
     if is_search:
         _take_final(training)
@@ -179,36 +179,24 @@ def _load_data(config: Config, ranks: Ranks, folder: Path | None) -> Any:
 def make_problem(
     config: Config, data: Any, architecture: Architecture | None, device: torch.device, ranks: Ranks = ALONE
 ) -> tuple[Task, Any]:
-    """Return task and controller of a search, or of training `architecture` from scratch."""
+    """Return the task, and the source of its architectures: the controller of a search, or the given `architecture`."""
     problem = config.space.problem()
-    if architecture is None:
-        task = problem.search_task(config, data, device)
-        # Always on the CPU: decisions are too little work for a GPU, and draws are then the same with and without one.
-        controller: Any = problem.controllers[config.train_type](config)
-    else:
-        task = problem.scratch_task(config, data, architecture, device)
-        controller = FixedController(architecture)
+    task = problem.task(config, data, device, architecture)
+    # Always on the CPU: decisions are too little work for a GPU, and draws are then the same with and without one.
+    source = problem.controllers[config.train_type](config) if architecture is None else architecture
     task.divide(ranks, ARCHITECTURES if architecture is None else BATCH)
-    _use_precision(config, task)
-    return task, controller
+    if config.precision in task.precisions and config.precision != "auto":
+        task.precision = config.precision
+    return task, source
 
 
-def make_trainer(
-    config: Config,
-    task: Task,
-    controller: Controller[Any],
-    folder: Path,
-    *,
-    ranks: Ranks = ALONE,
-    cost: Callable[[Any], Cost] | None = None,
-) -> Training:
-    """Return the loop of a search, or of a run from scratch if the controller is fixed to one architecture."""
+def make_trainer(config: Config, data: Any, task: Task, source: Any, folder: Path, ranks: Ranks = ALONE) -> Training:
+    """Return the loop of a search, or of a run from scratch; `make_problem` returns `task` and `source`."""
     checkpoints = Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks)
-    size = SizeBudget(config[SizeConfig], cost)
+    size = SizeBudget(config[SizeConfig], cost_of(config, data))
     parts: dict[str, Any] = {"checkpoints": checkpoints, "folder": folder, "ranks": ranks, "size": size}
-    if isinstance(controller, FixedController):
-        return ScratchTrainer(task, controller.architecture, config, **parts)
-    return Trainer(task, controller, config, **parts)
+    make: Any = ScratchTrainer if isinstance(source, Architecture) else Trainer
+    return make(task, source, config, **parts)
 
 
 def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
@@ -217,30 +205,29 @@ def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:
     return None if cost is None else cost(config, data)
 
 
-def _use_precision(config: Config, task: Task) -> None:
-    if config.precision in task.precisions and config.precision != "auto":
-        task.precision = config.precision
-
-
-def _tried(config: Config, task: Task, controller: Controller[Any], ranks: Ranks) -> tuple[Config, list[str]]:
+def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Config, list[str]]:
     """Return the settings with the fastest precision and threads here, unless they are set, and log lines with reasons.
 
     All processes try at once, as they will train; the first one's choice counts.
     """
+
+    def draw() -> list[Any]:
+        num = config.shared_num_sample
+        return [source] * num if isinstance(source, Architecture) else source.sample(num).architectures
+
     chosen: dict[str, Any] = {"num_threads": config.num_threads}
     lines, reason = [], "as num_threads says"
     if config.precision == "auto" and len(task.precisions) > 1:
-        task.precision, why = choose_precision(task, controller, config.shared_num_sample)
+        task.precision, why = choose_precision(task, draw)
         chosen["precision"] = task.precision
         lines.append(f"precision {task.precision}: {why}")
     if config.num_threads == 0:
-        chosen["num_threads"], reason = choose_threads(task, controller, config.shared_num_sample)
+        chosen["num_threads"], reason = choose_threads(task, draw)
     lines.append(f"threads {chosen['num_threads']}: {reason}")
     chosen, lines = ranks.from_first(lambda: (chosen, lines))
-    config = config.replace(**chosen)
-    _use_precision(config, task)
-    torch.set_num_threads(config.num_threads)
-    return config, lines
+    task.precision = chosen.get("precision", task.precision)
+    torch.set_num_threads(chosen["num_threads"])
+    return config.replace(**chosen), lines
 
 
 def _write_architecture(config: Config, architecture: Architecture, training: Training) -> None:

@@ -119,20 +119,6 @@ class Controller(nn.Module, ABC, Generic[ArchT]):
             )
 
 
-class FixedController(Generic[ArchT]):
-    """Always samples the same architecture, for training it from scratch."""
-
-    is_trained = False
-
-    def __init__(self, architecture: ArchT):
-        self.architecture = architecture
-
-    def sample(self, num: int) -> Sample[ArchT]:
-        """Return the architecture `num` times."""
-        nothing = torch.zeros(num, 0)
-        return Sample([self.architecture] * num, nothing, nothing, [])
-
-
 class RandomController(Controller[ArchT]):
     """Makes every decision uniformly: the control that a search has to beat. It has no parameters.
 
@@ -193,21 +179,19 @@ class IndependentController(Controller[ArchT]):
 class LSTMController(Controller[ArchT]):
     """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
 
-    Every decision has its own decoder and its own embeddings.
+    Every decision has its own decoder and its own embeddings. It subtracts `near_prior` · d² from the logit of a
+    connection to a node at distance d.
     """
 
-    def __init__(self, space: Space[ArchT], config: ControllerConfig):
+    def __init__(self, space: Space[ArchT], config: ControllerConfig, near_prior: float = 0.0):
         super().__init__(space)
         self.config = config
+        self.near_prior = near_prior
         hidden, sizes = config.controller_hid, space.sizes
         self.lstm = nn.LSTMCell(hidden, hidden)
         self.decoders = nn.ModuleList(nn.Linear(hidden, size) for size in sizes)
         self.embeddings = nn.ModuleList(nn.Embedding(size, hidden) for size in sizes[:-1])
         start_small(self)
-
-    def prior(self, index: int) -> Tensor | None:
-        """Return constants to add to the logits of decision `index`, [choices]; None adds nothing."""
-        return None
 
     def _decide(self, decisions: Decisions) -> None:
         inputs = self.lstm.bias_hh.new_zeros(decisions.num, self.config.controller_hid)  # [M, H]
@@ -215,8 +199,10 @@ class LSTMController(Controller[ArchT]):
         for index, decoder in enumerate(self.decoders):
             state = self.lstm(inputs, state)
             logits = temper(self.config, decoder(state[0]))
-            if (prior := self.prior(index)) is not None:
-                logits = logits + prior
+            node = self.space.connection(index)
+            if node is not None and self.near_prior:
+                distances = node - torch.arange(node, device=logits.device, dtype=logits.dtype)
+                logits = logits - self.near_prior * distances**2
             log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
             p = log_probs.exp()
             chosen = decisions.next(1, partial(torch.multinomial, p, 1))

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import torch
 
 from enas.search.checkpoint import random_states, restore_random_states
-from enas.search.controllers import Controller
 from enas.search.precision import available
 from enas.search.task import Task
 
@@ -40,7 +39,7 @@ def _timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def choose_precision(task: Task, controller: Controller[Any], num_architectures: int) -> tuple[str, str]:
+def choose_precision(task: Task, draw: Callable[[], list[Any]]) -> tuple[str, str]:
     """Return the precision in which a training step is fastest, and why, in words; the exact one unless `GAIN` is won.
 
     The arguments are those of `choose_threads`. The task's precision is as before.
@@ -49,20 +48,20 @@ def choose_precision(task: Task, controller: Controller[Any], num_architectures:
     if len(names) == 1:
         return names[0], f"this {'GPU' if task.device.type == 'cuda' else 'processor'} has no other"
     before = task.precision
-    times, why = _times(task, controller, num_architectures, names, "in", lambda name: setattr(task, "precision", name))
+    times, why = _times(task, draw, names, "in", lambda name: setattr(task, "precision", name))
     task.precision = before
     fastest = min(names, key=times.__getitem__)
     return fastest if times[names[0]] > GAIN * times[fastest] else names[0], why
 
 
-def choose_threads(task: Task, controller: Controller[Any], num_architectures: int) -> tuple[int, str]:
+def choose_threads(task: Task, draw: Callable[[], list[Any]]) -> tuple[int, str]:
     """Return the number of threads that train fastest, and why, in words.
 
     `OMP_NUM_THREADS` wins. Otherwise this is the smallest number with which a training step takes at most `GAIN` times
     the shortest step's time, which leaves cores to other runs. Afterwards the task, its model and all random states are
     as before; the process computes with the chosen number of threads.
 
-    The controller samples the step's `num_architectures` architectures.
+    `draw` returns the architectures of the step.
     """
     most = torch.get_num_threads()
     if THREADS_VARIABLE in os.environ:
@@ -73,14 +72,14 @@ def choose_threads(task: Task, controller: Controller[Any], num_architectures: i
         torch.set_num_threads(BESIDE_A_GPU)
         return BESIDE_A_GPU, "beside a GPU there is only the controller to compute"
     counts = sorted({most, *(2**power for power in range(most.bit_length()))})  # 1, 2, 4 … and the most
-    times, why = _times(task, controller, num_architectures, counts, "with", torch.set_num_threads)
+    times, why = _times(task, draw, counts, "with", torch.set_num_threads)
     chosen = min(num for num, time in times.items() if time <= GAIN * min(times.values()))
     torch.set_num_threads(chosen)
     return chosen, why
 
 
 def _times(
-    task: Task, controller: Controller[Any], num: int, choices: list[Choice], word: str, use: Callable[[Choice], None]
+    task: Task, draw: Callable[[], list[Any]], choices: list[Choice], word: str, use: Callable[[Choice], None]
 ) -> tuple[dict[Choice, float], str]:
     """Return the seconds of a training step with each choice, and in words; task and random states are as before."""
     # Parameters, which may be large, are not copied: trials leave them alone.
@@ -88,7 +87,7 @@ def _times(
     kept = {id(tensor): tensor for name, tensor in state["model"].items() if name in parameters}
     before, states, times = copy.deepcopy(state, kept), random_states(), {}
     with torch.no_grad():
-        architectures = controller.sample(num).architectures
+        architectures = draw()
     for choice in choices:
         use(choice)
         times[choice] = seconds(lambda: task.shared_loss(architectures)[0].backward())

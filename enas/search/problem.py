@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from enas.search.architecture import Architecture
-from enas.search.controllers import Controller, IndependentController, RandomController
+from enas.search.controllers import Controller, IndependentController
 from enas.search.cost import Cost
-from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 from enas.search.task import Task
 from enas.settings import ConfigLike
@@ -42,8 +41,8 @@ class Problem:
         controllers: makers of the controller, by train type.
         load_data: reads the data. A run logs its `notes`, a tuple of lines. If the data has an `identity`
             (`enas.data.identity`), a run refuses to go on with other data.
-        search_task: (settings, data, device) to the task with the shared model.
-        scratch_task: (settings, data, architecture, device) to the task with a model of one architecture.
+        task: (settings, data, device, architecture) to the task with a model of this architecture, from scratch; None
+            asks for the shared model.
         draw: (architecture, path, title) to the picture written.
         cost: (settings, data) to a function from an architecture to its cost when trained from scratch; None if costs
             are not known.
@@ -53,8 +52,7 @@ class Problem:
 
     controllers: Mapping[str, Callable[[ConfigLike], Controller[Any]]]
     load_data: Callable[[ConfigLike], Any]
-    search_task: Callable[[ConfigLike, Any, torch.device], Task]
-    scratch_task: Callable[[ConfigLike, Any, Any, torch.device], Task]
+    task: Callable[[ConfigLike, Any, torch.device, Any], Task]
     draw: Callable[[Any, Path, str], Path]
     cost: Callable[[ConfigLike, Any], Callable[[Any], Cost]] | None = None
     export: Callable[[Any, Mapping[str, Tensor], ConfigLike], Exported] | None = None
@@ -63,21 +61,8 @@ class Problem:
 
 def trained(
     space: Callable[[ConfigLike], Space[Any]],
-    lstm: Callable[[Any, Any], Controller[Any]],
-    part: type[ControllerConfig],
+    lstm: Callable[[Any, ConfigLike], Controller[Any]],
     independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
 ) -> Callable[[ConfigLike], Controller[Any]]:
-    """Return the maker of the trained controller of a `space`: for controller_type lstm or independent.
-
-    `lstm` takes the space and the settings of its `part`, `independent` the space and all settings.
-    """
-    return lambda config: (
-        independent(space(config), config)
-        if config.controller_type == "independent"
-        else lstm(space(config), config[part])
-    )
-
-
-def uniform(space: Callable[[ConfigLike], Space[Any]]) -> Callable[[ConfigLike], Controller[Any]]:
-    """Return the maker of the controller of train_type random."""
-    return lambda config: RandomController(space(config), config.shared_balanced)
+    """Return the maker of the trained controller of a `space`: `lstm` or `independent`, as controller_type says."""
+    return lambda config: (independent if config.controller_type == "independent" else lstm)(space(config), config)

@@ -13,7 +13,7 @@ from enas.errors import UserError
 from enas.search.architecture import Architecture
 from enas.search.formats import FORMATS, Format
 from enas.search.metric import Metric
-from enas.search.settings import TO_THE_END, ScratchConfig, SharedOptimisation
+from enas.search.settings import SharedOptimisation
 from enas.settings import ConfigLike, Settings
 
 if TYPE_CHECKING:
@@ -32,11 +32,9 @@ class SearchSpace:
         optim: the `Settings` class that says how the models are trained.
         selected_by: the settings, by name, that choose it, such as {"network_type": "cnn", "cnn_space": "macro"}; by
             default network_type with the name of the space.
-        scratch: (settings) to when averaging begins and training ends, for one architecture from scratch.
         formats: published formats of its architectures, by name.
         parts: (settings) to the names that the ablation {part_word}_replacement tries by `replace_part`, see
             `enas.search.graph`; None if there is no such ablation.
-        has_validation: (settings) to whether there is validation data, which a search needs.
         check: raises UserError for settings that do not go together in this space.
     """
 
@@ -48,10 +46,8 @@ class SearchSpace:
     optim: type[SharedOptimisation]
     metric: Metric
     selected_by: Mapping[str, str] = field(default_factory=dict)
-    scratch: Callable[[ConfigLike], ScratchConfig] = lambda config: TO_THE_END
     formats: Mapping[str, Format] = field(default_factory=dict)
     parts: Callable[[ConfigLike], tuple[str, ...]] | None = None
-    has_validation: Callable[[ConfigLike], bool] = lambda config: True
     check: Callable[[ConfigLike], None] = lambda config: None
 
     def __post_init__(self) -> None:

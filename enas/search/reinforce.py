@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992) for the controller: reward, return, baseline, policy loss (paper section 2.2).
+"""REINFORCE (Williams 1992) for the controller: return, baseline, policy loss (paper section 2.2).
 
 Shapes: M architectures, D decisions.
 """
@@ -9,11 +9,6 @@ import torch
 from torch import Tensor
 
 from enas.search.settings import ReinforceConfig
-
-
-def perplexity_reward(perplexity: Tensor, c: float, square: bool) -> Tensor:
-    """Return R = c / validation perplexity (paper section 2.2), or c / its square (Zoph & Le 2017): same shape."""
-    return c / (perplexity**2 if square else perplexity)
 
 
 def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:

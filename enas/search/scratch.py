@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from enas.errors import TrainingDivergedError
 from enas.search.checkpoint import Checkpoints
 from enas.search.derive import ordered
+from enas.search.settings import TO_THE_END, ScratchConfig
 from enas.search.task import Task
 from enas.search.training import Training
 from enas.settings import ConfigLike
@@ -19,14 +20,14 @@ from enas.settings import ConfigLike
 class ScratchTrainer(Training):
     """Trains the weights of one architecture; evaluates, and saves, after every epoch.
 
-    The arguments are those of `Training`, and the architecture. The task's model has weights for it, and the space of
-    `config` says when averaging begins and training ends. Processes divide each minibatch.
+    The arguments are those of `Training`, and the architecture. The task's model has weights for it. A space with the
+    settings of `ScratchConfig` averages and may end early. Processes divide each minibatch.
     """
 
     def __init__(self, task: Task, architecture: Any, config: ConfigLike, **parts: Any):
         super().__init__(task, config, **parts)
         self.architecture = architecture
-        self.scratch = config.space.scratch(config)
+        self.scratch = config[ScratchConfig] if ScratchConfig in config.space.settings else TO_THE_END
         self.average: AveragedModel | None = None  # once averaging has begun
 
     def train(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from enas.config import Config, effect_notes, named
+from enas.config import Config, effect_notes, named, without_effect
 from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json, write_json
@@ -172,7 +172,7 @@ def _check(config: Config, ablation: str | None, is_trained: bool) -> None:
     if ablation not in (None, known):
         right = f", which takes ablation_studies/{known}.py" if known else ""
         raise UserError(f"network_type is {config.network_type}{right}; ablation_studies/{ablation}.py is for another")
-    if is_trained and not space.has_validation(config):
+    if is_trained and config.valid_size == 0 and without_effect("valid_size", config) is None:
         raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
 
 
