@@ -48,7 +48,7 @@ _use = partial(setting, kind=USE, again=MODES)  # for where and how any run is u
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """The task and the places of a run."""
+    """The run: task, data and places."""
 
     network_type: str = setting(
         "rnn", "search recurrent cells (rnn) or convolutional networks (cnn)", choices=network_types, kind=SPACE

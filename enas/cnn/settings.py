@@ -10,7 +10,7 @@ from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptimConfig(search.SharedOptimisation):
-    """SGD with Nesterov momentum and SGDR (paper section 3.2)."""
+    """Images: the optimiser, SGD with Nesterov momentum and SGDR (paper section 3.2)."""
 
     cnn_lr_max: float = setting(0.05, "cnn: learning rate at the start of each cosine period", above=0)
     cnn_lr_min: float = setting(0.001, "cnn: learning rate at the end of each cosine period", at_least=0)
@@ -32,7 +32,7 @@ class ImageOptimConfig(search.SharedOptimisation):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig(Settings):
-    """How images are read."""
+    """Reading images."""
 
     image_size: int = setting(0, "cnn: resize images to this side in pixels; 0 leaves them as they are", at_least=0)
     valid_size: int = setting(
@@ -42,7 +42,7 @@ class ImageConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Settings):
-    """How training images are varied (paper section 3.2; cutout: DeVries & Taylor 2017, 16 for CIFAR-10)."""
+    """Augmentation of images (paper section 3.2; cutout: DeVries & Taylor 2017, 16 for CIFAR-10)."""
 
     cnn_crop_padding: int = setting(4, "cnn: shift training images by up to this many pixels", at_least=0)
     cnn_flip: bool = setting(True, "cnn: mirror half of the training images left to right")
@@ -51,7 +51,7 @@ class AugmentConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class VisionTaskConfig(search.BatchConfig, AugmentConfig, search.PrecisionConfig):
-    """Minibatches of a `VisionTask`, its reward and precision, and how training images are varied."""
+    """Images: batches, reward, precision and augmentation."""
 
     cnn_reward: str = setting(
         "accuracy",
@@ -88,7 +88,7 @@ class _SizeConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class MacroConfig(_SizeConfig):
-    """Sizes of a shared convolutional model."""
+    """Images: the shared model."""
 
     cnn_num_layers: int = setting(
         0, f"cnn, searching: layers (macro) or normal cells (micro); 0 is {_both(LAYERS)}", at_least=0, kind=SPACE
@@ -111,7 +111,7 @@ class MacroConfig(_SizeConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MicroConfig(MacroConfig, search.CellOutputConfig):
-    """The cells of the micro space (paper section 2.4), and sizes of a `SharedMicroCNN`."""
+    """Micro cells: nodes and sizes (paper section 2.4)."""
 
     space: ClassVar = "micro"
 
@@ -120,7 +120,7 @@ class MicroConfig(MacroConfig, search.CellOutputConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchCNNConfig(_SizeConfig):
-    """Sizes and regularisers of one network."""
+    """Images: one network from scratch."""
 
     scratch_cnn_hid: int = setting(
         0, f"cnn, from scratch: filters of the first layers; 0 is {_both(FINAL_FILTERS)}", at_least=0, only=FROM_SCRATCH
@@ -152,7 +152,7 @@ class ScratchCNNConfig(_SizeConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MicroCNNConfig(ScratchCNNConfig):
-    """Sizes and regularisers of a `MicroCNN`."""
+    """Micro cells: one network from scratch."""
 
     space: ClassVar = "micro"
 
@@ -171,7 +171,7 @@ class MicroCNNConfig(ScratchCNNConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MacroControllerConfig(search.ControllerConfig):
-    """Shape of a `MacroController`, and the pull on its skip rate."""
+    """Macro networks: the controller, and the pull on its skip rate."""
 
     cnn_skip_target: float = setting(
         0.4, "cnn, macro: skip rate that the controller's loss draws to", above=0, below=1, only=search.TRAINED
@@ -183,7 +183,7 @@ class MacroControllerConfig(search.ControllerConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MicroControllerConfig(search.ControllerConfig):
-    """Shape of a `MicroController`, and the authors' preference for separable convolutions."""
+    """Micro cells: the controller, and the authors' preference for separable convolutions."""
 
     cnn_authors_prior: bool = setting(
         False,

@@ -27,7 +27,7 @@ CONNECTING = LSTM | {"train_type": ("orig", "flexible")}
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOptimConfig(LengthConfig, SharedOptimisation):
-    """SGD or Adam for language models (paper section 3.1); the cosine is that of Loshchilov & Hutter 2017."""
+    """Text: the optimiser, SGD or Adam (paper section 3.1; cosine: Loshchilov & Hutter 2017)."""
 
     shared_optim: str = setting("sgd", "optimiser of the shared parameters", choices=("sgd", "adam"))
     shared_lr: float = setting(20.0, "learning rate of the shared parameters", at_least=0)
@@ -57,7 +57,7 @@ class SharedOptimConfig(LengthConfig, SharedOptimisation):
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig(Settings):
-    """How a text is read."""
+    """Reading text."""
 
     text_unit: str = setting("word", "a token is a word or any character", choices=("word", "character"), kind=SPACE)
     vocab_min_count: int = setting(2, "rarer words become <unk>, unless the text has its own", at_least=1, kind=SPACE)
@@ -65,7 +65,7 @@ class TextConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class RNNSpaceConfig(CellOutputConfig):
-    """The recurrent search space (paper section 2.1)."""
+    """Recurrent cells: the search space (paper section 2.1)."""
 
     num_blocks: int = setting(12, "nodes of a recurrent cell", at_least=1, kind=SPACE)
     shared_rnn_activations: tuple[str, ...] = setting(PAPER_ACTIVATIONS, "activations, separated by commas", kind=SPACE)
@@ -81,7 +81,7 @@ class RNNSpaceConfig(CellOutputConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelConfig(PrecisionConfig):
-    """Sizes and regularisers of a `LanguageModel`."""
+    """Language models: sizes and dropout."""
 
     shared_embed: int = setting(1000, "embedding size", at_least=1)
     shared_hid: int = setting(1000, "hidden size", at_least=1)
@@ -102,7 +102,7 @@ class LanguageModelConfig(PrecisionConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
-    """Sizes and regularisers of a `SharedRNN`."""
+    """Recurrent cells: the shared model."""
 
     shared_dropouth: float = setting(0.0, "locked dropout of the state at node 0 and every edge", at_least=0, below=1)
     shared_batch_norm: bool = setting(True, "normalise the shared model's output by batch statistics", only=WITH_SHARED)
@@ -111,7 +111,7 @@ class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageTaskConfig(BatchConfig):
-    """Batches, regularisers and reward of a `LanguageTask`.
+    """Text: batches, regularisers and reward.
 
     AR and TAR (Merity et al. 2017, section 4.6) are mean squares of the dropped-out output and of the difference of
     successive states. The norm stabiliser (Krueger & Memisevic 2016) has a fixed point instead of the previous norm.
@@ -128,7 +128,7 @@ class LanguageTaskConfig(BatchConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RNNControllerConfig(ControllerConfig):
-    """The controller of recurrent cells."""
+    """Recurrent cells: the controller."""
 
     controller_near_prior: float = setting(
         0.0, "this × squared distance lowers a connection's squashed logit; enas_lm: 1/6", at_least=0, only=CONNECTING

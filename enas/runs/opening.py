@@ -123,7 +123,7 @@ def _begun(
             reasons.append(f"{share} rounds to none: the controller trains from the first epoch")
     else:
         size = sum(weight.numel() for weight in training.task.model.parameters())
-        what = f"{training.architecture.title} on {config.dataset} from scratch, {size:,} parameters"
+        what = f"{cast(Architecture, architecture).title} on {config.dataset} from scratch, {size:,} parameters"
     where = str(device) if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
     headline = f"run {folder}: {what}, {config.max_epoch} epochs, on {where}"
     return config, training, [headline, *data.notes, *notes, *reasons]

@@ -32,7 +32,7 @@ PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig(Settings):
-    """Shape of a trained controller."""
+    """The controller."""
 
     controller_type: str = setting(
         "lstm", "controller: an LSTM, or logits for each decision alone", choices=("lstm", "independent"), only=TRAINED
@@ -44,14 +44,14 @@ class ControllerConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class CellOutputConfig(Settings):
-    """The output of a cell."""
+    """Recurrent cells: their output."""
 
     cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS, kind=SPACE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LengthConfig(Settings):
-    """How long training is."""
+    """Length of the run."""
 
     max_epoch: int = setting(150, "epochs of training", at_least=1, again=TRAINING)
     shared_max_step: int = setting(
@@ -61,7 +61,7 @@ class LengthConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig(LengthConfig):
-    """How much a step reads."""
+    """Batches."""
 
     batch_size: int = setting(64, "sequences or images in a minibatch, in training and in evaluation", at_least=1)
     reward_batch_size: int = setting(
@@ -78,7 +78,7 @@ def check_not_alone(values: Mapping[str, Any], reason: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig(LengthConfig):
-    """Lengths and coefficients of the loop."""
+    """The search loop."""
 
     save_epoch: int = setting(
         4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
@@ -103,7 +103,7 @@ class TrainerConfig(LengthConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DeriveConfig(Settings):
-    """How many candidates there are, and in which stages the best one is found."""
+    """Deriving."""
 
     derive_num_sample: int = setting(
         100, "architectures to sample when deriving", at_least=1, only=DERIVING, again=("train", "derive")
@@ -129,7 +129,7 @@ class DeriveConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ReinforceConfig(Settings):
-    """How rewards become advantages, and entropy is kept up.
+    """REINFORCE: baseline and entropy.
 
     With `entropy_mode` "regularizer" the loss has the entropy of each decision, given the decisions before it. The
     LSTM's gradient then leaves out how those decisions change it: over ten controllers of 8 units that prefer some
@@ -173,7 +173,7 @@ class ReinforceConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SizeConfig(Settings):
-    """How large an architecture may be, as a run from scratch trains it.
+    """Limits on the size of an architecture, as a run from scratch trains it.
 
     A limit is also a target of the absolute reward R + β · |cost / limit − 1| (Bender et al. 2020, section 4). An input
     is a token or an image. A multiply-add is two FLOPs.
@@ -211,7 +211,7 @@ class SharedOptimisation(Settings, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerOptimConfig(Settings):
-    """How θ is trained; with `controller_lr_cosine` by SGDR, epoch by epoch."""
+    """The optimiser of the controller; with `controller_lr_cosine` by SGDR, epoch by epoch."""
 
     controller_optim: str = setting("adam", "controller's optimiser", choices=("adam", "momentum", "sgd"), only=TRAINED)
     controller_lr: float = setting(3.5e-4, "controller's learning rate", at_least=0, only=CONSTANT)
@@ -251,14 +251,14 @@ def sgdr(epochs: float, period: float, highest: float, lowest: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(Settings):
-    """How many checkpoints are kept."""
+    """Checkpoints."""
 
     max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1, again=TRAINING)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionConfig(Settings):
-    """How products are computed."""
+    """Precision."""
 
     precision: str = setting(
         "auto", "precision of convolutions and decoder, on a GPU of all products; auto tries them", choices=PRECISIONS
@@ -267,7 +267,7 @@ class PrecisionConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ScratchConfig(Settings):
-    """When averaging begins, and when training ends early.
+    """Text: averaging and early stop from scratch.
 
     Averaging is NT-ASGD (Merity et al. 2017, algorithm 1): the weights of all further steps are averaged once an epoch
     validates worse than the best epoch that lies more than `scratch_asgd_patience` epochs before it.
