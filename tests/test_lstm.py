@@ -1,6 +1,7 @@
 """The plain LSTM against its equations, and against a searched cell in the number of parameters."""
 
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import tiny
@@ -8,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from enas.rnn import problem
+from enas.rnn.cell import RNNCell
 from enas.rnn.lstm import LSTMBaseline, LSTMModel
-from enas.rnn.problem import cost, lstm_of_size
 from enas.rnn.settings import LanguageModelConfig
-from enas.search.cost import Cost
 
 T, B, H, V = 5, 3, 4, 7
 
@@ -84,15 +85,20 @@ def test_another_architecture_is_refused():
 
 
 @settings(deadline=None)
-@given(st.integers(1, 100_000), st.integers(2, 500), st.integers(1, 60), st.booleans())
-def test_no_other_size_is_nearer(num_wanted, vocab_size, embed, tie_weights):
-    config = SimpleNamespace(shared_embed=embed, shared_hid=0, tie_weights=tie_weights)
+@given(st.integers(1, 12), st.integers(2, 500), st.integers(1, 60), st.integers(1, 60), st.booleans())
+def test_no_other_size_is_nearer(num_blocks, vocab_size, embed, hidden, tie_weights):
+    embed = hidden if tie_weights else embed
+    config = SimpleNamespace(num_blocks=num_blocks, shared_embed=embed, shared_hid=hidden, tie_weights=tie_weights)
+    cell = RNNCell(("tanh",) * num_blocks, (0,) * (num_blocks - 1))
 
-    def distance(hidden: int) -> int:
-        return abs(cost(config, vocab_size, LSTMBaseline(hidden)).parameters - num_wanted)
+    def size(architecture) -> int:
+        return problem.cost(config, vocab_size, architecture).parameters
 
-    found = lstm_of_size(config, vocab_size, Cost(num_wanted)).hidden
-    assert found >= 1 and distance(found) == min(distance(hidden) for hidden in range(1, 200))
+    corpus = SimpleNamespace(vocabulary=range(vocab_size))
+    with mock.patch.object(problem, "load_data", lambda config: corpus):
+        found = problem.nearest_lstm(config)
+    distances = [abs(size(LSTMBaseline(number)) - size(cell)) for number in range(1, 300)]
+    assert abs(size(found) - size(cell)) == min(distances)
 
 
 def test_units_that_are_no_positive_integer_are_refused():
