@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 search: $(VENV)/run dot
 	$(BIN)/python main.py --config demo
 	$(BIN)/python main.py --config demo --mode derive
-	$(BIN)/python main.py --config demo --mode train_scratch --max_epoch 3
+	$(BIN)/python main.py --config demo --mode train_scratch
 
 search-cnn: $(VENV)/run dot
 	$(BIN)/python main.py --config demo_cnn

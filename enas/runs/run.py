@@ -296,5 +296,5 @@ def _say_where(trainer: Training) -> None:
         trainer.logbook.info(f"{name + ':':14}{path}")
     if trainer.progress.architecture is None:
         return
-    for command, purpose in [*NEXT.items()][trainer.header["mode"] not in SEARCHES :]:
+    for command, purpose in [*NEXT.items()][trainer.header["mode"] in SCRATCH :]:
         trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(shlex.quote(str(folder)))}")
