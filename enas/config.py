@@ -75,7 +75,10 @@ class RunConfig(Settings):
         "train the architecture of a search from scratch",
         choices=MODES,
     )
-    load_path: str = _use("", "name or path of the run to resume, derive from, test, or train from scratch")
+    load_path: str = _use(
+        "",
+        "run to resume, derive from, test, or train from scratch: name or path; without it the newest, or a new search",
+    )
     dag_path: str = setting(
         "",
         "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also lstm",

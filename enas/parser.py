@@ -67,7 +67,8 @@ def guarded(action: Callable[[], object]) -> int:
         return error.status
     except KeyboardInterrupt:
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"stopped by SIGINT; to run it again: {shlex.join(sys.orig_argv)}", file=sys.stderr)
+            launcher = "torchrun … " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+            print(f"stopped by SIGINT; to run it again: {launcher}{shlex.join(sys.orig_argv)}", file=sys.stderr)
         return 130
     return 0
 

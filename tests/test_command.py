@@ -14,6 +14,7 @@ import tiny
 import enas
 from enas import cli
 from enas.config import read_variation
+from enas.files import write_json
 
 ABLATIONS = sorted(f"ablation_studies/{path.name}" for path in (tiny.ROOT / "ablation_studies").glob("*.py"))
 SCRIPTS = ["main.py", "train_scripts/train_regular.py", "generate_gif.py", *ABLATIONS]
@@ -140,6 +141,20 @@ def test_without_a_name_the_newest_run_is_taken(folder, tmp_path, monkeypatch, c
         words = [name, "--output", f"other_{output}", "--log_dir", "nowhere"]
         line = tiny.refusal(words, tmp_path, capsys, cli.main)
         assert line.startswith("error: nowhere: holds no runs; name a run with --")
+
+
+def test_the_newest_run_that_fits_is_found_behind_runs_that_cannot_be_read(folder, tmp_path, capsys):
+    """One of a search space that only its own script knows, and one from scratch, of which no GIF can be made."""
+    strange = folder.with_name("spirals_orig_2099-01-01_00-00-00")
+    shutil.copytree(folder, strange)
+    write_json(strange / "params.json", {"network_type": "table"})
+    assert cli.main(["test", "--log_dir", str(folder.parent), "--data_dir", str(folder.parent.parent / "data")]) == 0
+    assert f"taking the newest run, {folder}\n" in capsys.readouterr().out
+    shutil.rmtree(strange)
+    scratch = shutil.copytree(folder, folder.with_name("tiny_orig_2099-01-01_00-00-00"))
+    write_json(scratch / "params.json", {**tiny.params(folder), "mode": "train_scratch"})
+    cli.main(["gif", "--output", str(tmp_path / "search.gif"), "--log_dir", str(folder.parent)])
+    assert f"taking the newest run, {folder}\n" in capsys.readouterr().out
 
 
 def test_a_command_that_is_interrupted_says_how_to_run_it_again(monkeypatch, capsys):

@@ -355,11 +355,11 @@ REFUSED = {  # what is done to a folder -> the path and the fault that the line 
         lambda at: [at(split, "dog").rename(at(split, ".dog")) for split in SPLITS],
         "train/cat: is the only",
     ),
-    "unknown class": (lambda at: write(at("valid/bird/0.png"), pixels(0)), "valid/bird: its images are in no class of"),
+    "unknown class": (lambda at: write(at("valid/bird/0.png"), pixels(0)), "valid/bird: is no class of train"),
     "beside classes": (lambda at: write(at("train/loose.png"), pixels(0)), "train/loose.png: is out of place"),
     "no classes": (
         lambda at: (at("test").rename(at(".test")), write(at("test/loose.png"), pixels(0))),
-        "test: its images are in no class of train",
+        "test: is no class of train",
     ),
     "nested": (lambda at: at("train/cat/kittens").mkdir(), "train/cat/kittens: is out of place"),
     "size": (lambda at: write(at("test/dog/3.png"), pixels(0, 8, 9)), "test/dog/3.png: is 9 × 8 pixels, not 8 × 8"),

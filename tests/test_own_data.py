@@ -163,8 +163,8 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
         ([SENTENCES, (line for line in SENTENCES), SENTENCES], "valid is <generator"),
         (all_three(torch.tensor(3)), "train is tensor(3)"),
         (all_three(Endless()), "train 0 cannot be read (NotImplementedError"),
-        (all_three({"train": SENTENCES, "test": []}), "train 0 cannot be read (KeyError(0))"),
-        (all_three(Table({"text": SENTENCES})), "train 0 cannot be read (KeyError(0))"),
+        (all_three({"train": SENTENCES, "test": []}), "(dict); a split is a list"),
+        (all_three(Table({"text": SENTENCES})), "(Table); a split is a list"),
         (all_three(Broken(SENTENCES)), "train 3 cannot be read (KeyError('no such row'))"),
     ],
     AN_ITEM: [

@@ -124,10 +124,18 @@ def test_it_begins_with_what_came_out(page, home):
     sentences = re.findall("<p>(.*?)</p>", page[1].split("<table>")[0], re.DOTALL)
     results = json.loads((run_of(home, "rnn") / "results.json").read_text())
     says = f"found a recurrent cell with a validation perplexity of <strong>{results['validation_perplexity']:.2f}"
-    assert (
-        says in " ".join(sentences[0].split()) and f"place {results['history'][-1]['place']} among 2 " in sentences[0]
-    )
+    assert says in " ".join(sentences[0].split())
+    assert f"ranks {results['history'][-1]['place']} beside 2 random ones" in sentences[0]
     assert "trained its architecture to a validation perplexity of" in " ".join(sentences[3].split())
+
+
+def test_a_rank_is_that_of_the_architecture_it_stands_beside(home, tmp_path):
+    """Mode derive may give a run another architecture than the one that its last epoch ranked."""
+    folder = shutil.copytree(run_of(home, "rnn"), tmp_path / "derived")
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**results, "validation_perplexity": 1.5}))
+    text = report(folder, tmp_path / "page.html").read_text()
+    assert "<strong>1.50</strong>" in text and "random ones" not in text
 
 
 def test_a_long_run_and_many_runs_have_a_small_page(home, tmp_path):

@@ -39,6 +39,13 @@ def test_a_run_folder_holds_these_files(trained):
     assert f"policy:       {trained}/policy.png" in log and f"picture:      {trained}/networks/" in log
 
 
+def test_a_finished_run_whose_score_is_not_finite_goes_on(folder, capsys):
+    results = tiny.results(folder)
+    (folder / "results.json").write_text(json.dumps({**results, "validation_perplexity": None}))
+    run.resume(folder)
+    assert "validation perplexity not finite" in capsys.readouterr().out
+
+
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path):
     config = Config(log_dir=str(tmp_path))
     folders = [run_folder.make_run_folder(config, Identity("names", (), {})) for _ in range(2)]

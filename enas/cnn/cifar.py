@@ -44,7 +44,7 @@ def read_cifar(folder: Path, name: str = "cifar10") -> tuple[tuple[str, ...], Me
             raise NotFoundError(f"{path}: no such file; get it with: {COMMAND} {name}") from None
         # A damaged pickle can raise nearly any exception, and this block does nothing but read one.
         except Exception as error:
-            fault = f"is not one of {title}'s Python batches ({error or type(error).__name__})"
+            fault = f"is not one of {title}'s Python batches ({' '.join(str(error).split()) or type(error).__name__})"
             raise UserError(f"{path}: {fault}; remove it, and get it with: {COMMAND} {name}") from None
     *train, test = parts
     return classes, MemoryImages(*map(torch.cat, zip(*train, strict=True))), MemoryImages(*test)

@@ -42,7 +42,7 @@ def scan_folder(
         raise _refused(folder / "train" / names[0], "is the only class")
     for split, by_class in found.items():
         if strange := [name for name in by_class if name not in names]:
-            raise _refused(folder / split / strange[0], "its images are in no class of train")
+            raise _refused(folder / split / strange[0], "is no class of train")
         empty = [name for name in names if not by_class.get(name)]
         if empty and split == "train":
             raise _refused(folder / split / empty[0], "has no images")

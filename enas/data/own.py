@@ -71,7 +71,7 @@ def _read(split: str, given: Any, kind: str = "") -> Iterator[Any]:
     """
     items = given.tolist() if getattr(given, "ndim", 0) == 1 and hasattr(given, "iloc") else given
     try:
-        num = 0 if isinstance(items, str | bytes) else len(items)
+        num = 0 if isinstance(items, str | bytes | Mapping) else len(items)
     except TypeError:
         num = 0
     if not num:

@@ -120,7 +120,8 @@ def table_figure(
 def _sizes(changes: Iterable[float]) -> tuple[float, float]:
     """Return the median and the largest size of the finite changes, leaving out 0; 1 and 1 where there is none."""
     sizes = [abs(change) for change in changes if change and math.isfinite(change)] or [1.0]
-    return float(np.quantile(sizes, 0.5, method="lower")), max(sizes)
+    largest = max(sizes)
+    return max(float(np.quantile(sizes, 0.5, method="lower")), 1e-9 * largest), largest
 
 
 def bars_figure(

@@ -16,6 +16,7 @@ from enas.files import atomic_write
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run
 from enas.search.record import progress_bar
+from enas.settings import SEARCHES
 
 LONGEST_SIDE = 1000  # pixels
 LAST_FRAME_HOLDS = 2000  # milliseconds, at least
@@ -52,7 +53,7 @@ def animate(
         raise UserError(f"max_frame is {max_frame}; it must be at least 1")
     if not 0 < fps <= 50:  # viewers slow down what is faster
         raise UserError(f"fps is {fps}; it must lie in (0, 50]")
-    pictures = find_pictures(find_run(model_name, log_dir, "model_name"))
+    pictures = find_pictures(find_run(model_name, log_dir, "model_name", SEARCHES))
     first, *others = render(select(pictures, max_frame), title)
     duration = min(10 * round(100 / fps), 655_350)  # milliseconds, in the steps, and up to the most, that a GIF knows
     last = max(LAST_FRAME_HOLDS, duration)

@@ -44,7 +44,7 @@ def report(
     output = Path(output)
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"output is {output}; its name must end in .html")
-    records = read_runs([load_path] if isinstance(load_path, str | Path) else load_path, log_dir)
+    records = read_runs([load_path] if isinstance(load_path, str | Path) else load_path or [""], log_dir)
     environment = Environment(
         loader=PackageLoader("enas.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -106,7 +106,7 @@ class LanguageTask(Task):
         warm_up = self.test_warm_up if split == "test" else 0
         batches = evaluation_batches(getattr(self.corpus, split).to(self.device), *sizes, warm_up=warm_up)
         state, total, count = None, 0.0, 0
-        for inputs, targets, mask in progress_bar(itertools.islice(batches, max_batches), "evaluation"):
+        for inputs, targets, mask in itertools.islice(batches, max_batches):
             if state is None:
                 state = self.model.initial_state(len(cells), inputs.shape[1])
             nll, state = self.model.score(inputs, targets, cells, state, mask)

@@ -66,10 +66,13 @@ def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
     return folder
 
 
-def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path") -> Path:
+def find_run(
+    load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path", modes: Collection[str] = ()
+) -> Path:
     """Return the run folder that `load_path` names, a path or a run's name in `log_dir`; if empty, the newest there.
 
-    UserError if there is no such run; the text names `flag`, and the newest runs.
+    The newest one has one of `modes`, if there are any. UserError if there is no such run; the text names `flag`, and
+    the newest runs.
     """
     candidates = [Path(load_path), Path(log_dir) / load_path] if load_path else []
     for folder in candidates:
@@ -79,8 +82,9 @@ def find_run(load_path: str | Path, log_dir: str | Path = "logs", flag: str = "l
         if folder.exists():
             raise UserError(f"{folder}: not a run folder: params.json is missing")
     known = _runs_in(log_dir)
-    if known and not load_path:
-        return _taken(known[0])
+    for folder in known if not load_path else ():
+        if not modes or saved_config(folder).mode in modes:
+            return _taken(folder)
     if not load_path:
         raise NotFoundError(f"{log_dir}: holds no runs; name a run with --{flag}, or their folder with --log_dir")
     names = ", ".join(folder.name for folder in known[:LISTED])
@@ -100,7 +104,12 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -
     wanted = Config(**{name: settings[name] for name in (*names, "log_dir") if name in settings})
     fitting = _runs_in(wanted.log_dir, f"{wanted.dataset}_{wanted.train_type}")
     for folder in [*fitting, *([] if names else _runs_in(wanted.log_dir))]:
-        saved = saved_config(folder)
+        try:
+            saved = saved_config(folder)
+        except UserError:
+            if folder in fitting:
+                raise
+            continue  # of another space, or of a later version
         if saved.mode in modes and all(getattr(saved, name) == getattr(wanted, name) for name in kind):
             return _taken(folder)
     same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))

@@ -79,17 +79,19 @@ class Curves:
 
 def _remove_after(path: Path, last: tuple[int, int]) -> None:
     """Remove later points from a file of events, whose steps are updates of θ under controller/, else of ω."""
-    content, kept, start = path.read_bytes(), [], 0
+    content, events, start = path.read_bytes(), [], 0
     while start + 16 <= len(content):
         (size,) = struct.unpack_from("<Q", content, start)
         record = content[start : start + size + 16]  # the event, after its size and a checksum, before another one
         start += size + 16
         if size == 0 or start > len(content):  # a killed run leaves half an event, and a power cut zeros
             break
-        event = Event.FromString(record[12:-4])
-        is_controller = any(value.tag.startswith("controller/") for value in event.summary.value)
-        if event.step <= last[is_controller]:
-            kept.append(record)
+        with suppress(Exception):  # protobuf's, for an event with wrong bits
+            event = Event.FromString(record[12:-4])
+            events.append((record, event.step, [value.tag for value in event.summary.value]))
+    if any("eval/policy_mean" in tags for *_, tags in events):  # an earlier version counted both together
+        last = (sum(last), sum(last))
+    kept = [record for record, step, tags in events if step <= last["controller/" in "".join(tags)[:11]]]
     with atomic_write(path) as file:
         file.write(b"".join(kept))
 
@@ -98,7 +100,9 @@ def check_account() -> None:
     """Raise UserError unless wandb is installed, and knows an account or needs none."""
     try:
         import wandb  # takes a second, and is an extra
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "wandb":
+            raise
         raise UserError("wandb is not installed; pip install 'enas[wandb]', or leave --wandb out") from None
     if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
         raise UserError("wandb knows no account; wandb login names one, and WANDB_MODE=offline does without")

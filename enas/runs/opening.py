@@ -67,7 +67,7 @@ def open_run(
 
     Yields:
         a `Trainer`, or a `ScratchTrainer`. UserError if the run is busy, its checkpoint missing, unreadable or of
-        another shape, or the data, the device or the account not what it must be.
+        another shape, or if the data, the device or the account is wrong.
     """
     has_curves = config.mode in TRAINING  # deriving and testing add no points: those of their step exist already
     with ExitStack() as held:
@@ -125,7 +125,8 @@ def _begun(
         size = sum(weight.numel() for weight in training.task.model.parameters())
         what = f"{cast(Architecture, architecture).title} on {config.dataset} from scratch, {size:,} parameters"
     where = str(device) if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
-    headline = f"run {folder}: {what}, {config.max_epoch} epochs, on {where}"
+    epochs = f"{config.max_epoch} epoch{'s' if config.max_epoch != 1 else ''}"
+    headline = f"run {folder}: {what}, {epochs}, on {where}"
     return config, training, [headline, *data.notes, *notes, *reasons]
 
 

@@ -91,7 +91,7 @@ def single(config: Config, architecture: Architecture | None = None, given: Coll
         return _finish(config, trainer)
 
 
-def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, Any]:
+def single_or_diverged(config: Config, architecture: Architecture, again: str = "goes on") -> dict[str, Any]:
     """Train like `single`, as a part of a command that trains several; if it diverges, its scores are NaN."""
     validation = f"validation_{config.space.metric.name}"
     try:
@@ -100,7 +100,7 @@ def single_or_diverged(config: Config, architecture: Architecture) -> dict[str, 
         diverged = {validation: math.nan, f"test_{config.space.metric.name}": math.nan}
         return {"architecture": architecture.to_dict(), **diverged}
     except Interrupted as stop:
-        raise Interrupted(stop.status - 128, "the same command goes on") from None
+        raise Interrupted(stop.status - 128, f"the same command {again}") from None
     return {**results, validation: math.nan if results[validation] is None else results[validation]}
 
 
@@ -209,7 +209,7 @@ def _best_finalist(trainer: Training, config: Config, finalists: list[Architectu
         with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
             alone = config_for_scratch(trainer.folder, {**changes, "log_dir": log_dir})
             alone = alone.replace(mode="single", wandb=False)
-            score = scores[finalist] = single_or_diverged(alone, finalist)[f"validation_{metric.name}"]
+            score = scores[finalist] = single_or_diverged(alone, finalist, "starts again")[f"validation_{metric.name}"]
         trainer.logbook.info(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
     return ordered(scores, metric)[0]
 
@@ -281,7 +281,8 @@ def _say_found(trainer: Training, results: dict[str, Any]) -> None:
     found, metric = architecture_from_dict(results["architecture"]), trainer.task.metric.name
     cost = trainer.size.cost(found)
     size = "" if cost is None else f" with {cost}"
-    score = format_score(results[f"validation_{metric}"])
+    value = results[f"validation_{metric}"]
+    score = "not finite" if value is None else format_score(value)
     trainer.logbook.info(f"found {found.title}{size}: validation {metric} {score} with shared weights")
     compared = [entry for entry in results["history"] if "place" in entry]
     if compared:
@@ -294,7 +295,9 @@ def _say_where(trainer: Training) -> None:
     places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
     for name, path in {**places, "curves": f"tensorboard --logdir {folder}"}.items():
         trainer.logbook.info(f"{name + ':':14}{path}")
-    if trainer.progress.architecture is None:
-        return
-    for command, purpose in [*NEXT.items()][trainer.header["mode"] in SCRATCH :]:
+    if trainer.progress.architecture is None or not trainer.space.architecture.__module__.startswith("enas."):
+        return  # these commands do not know the user's own search spaces
+    is_scratch = isinstance(trainer, ScratchTrainer)
+    is_exported = isinstance(architecture_from_dict(trainer.progress.architecture), trainer.space.architecture)
+    for command, purpose in [*NEXT.items()][is_scratch : len(NEXT) if is_exported else -1]:
         trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(shlex.quote(str(folder)))}")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,14 +10,19 @@ from enas.errors import UserError
 
 
 def make_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], *, weight_decay: float = 0.0, **adam: Any
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    *,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
 ) -> torch.optim.Optimizer:
     """Make SGD ("sgd"), SGD with Nesterov momentum 0.9 ("momentum") or "adam"; UserError for another name.
 
-    Only torch's Adam reads the `adam` settings. `set_lr` gives the learning rate before each step.
+    Only Adam reads `betas` and `eps`. `set_lr` gives the learning rate before each step.
     """
     if name == "adam":
-        return torch.optim.Adam(parameters, weight_decay=weight_decay, fused=True, **adam)
+        return torch.optim.Adam(parameters, weight_decay=weight_decay, betas=betas, eps=eps, fused=True)
     if name == "momentum":  # not fused: torch's fused kernel wants momentum of all weights in use or of none
         return torch.optim.SGD(parameters, lr=0.0, momentum=0.9, nesterov=True, weight_decay=weight_decay, foreach=True)
     if name == "sgd":

@@ -40,9 +40,10 @@ def _timed(action: Callable[[], object]) -> float:
 
 
 def choose_precision(task: Task, draw: Callable[[], list[Any]]) -> tuple[str, str]:
-    """Return the precision in which a training step is fastest, and why, in words; the exact one unless `GAIN` is won.
+    """Return the precision in which a training step is fastest, and why, in words.
 
-    The arguments are those of `choose_threads`. The task's precision is as before.
+    It is the exact one unless another is `GAIN` times as fast. The arguments are those of `choose_threads`. The task's
+    precision is as before.
     """
     names = [name for name in available(task.device) if name in task.precisions]
     if len(names) == 1:

@@ -141,7 +141,7 @@ def describe_comparison(comparison: dict[str, Any]) -> str:
     """Return `Derivation.comparison` as a log line."""
     policy, uniform = (_spread(comparison[who]) for who in ("policy", "uniform"))
     metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
-    derived = "nothing is derived" if place is None else f"the derived one takes place {place} among the uniform ones"
+    derived = "nothing is derived" if place is None else f"the derived one ranks {place} beside the uniform ones"
     return f"median {metric} of the controller's samples {policy}, of uniform samples {uniform}; {derived}"
 
 

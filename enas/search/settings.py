@@ -44,7 +44,7 @@ class ControllerConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class CellOutputConfig(Settings):
-    """Recurrent cells: their output."""
+    """Cells: the nodes that make their output."""
 
     cell_output: str = setting("loose_ends", "nodes that make the output of a cell", choices=CELL_OUTPUTS, kind=SPACE)
 
@@ -55,7 +55,7 @@ class LengthConfig(Settings):
 
     max_epoch: int = setting(150, "epochs of training", at_least=1, again=TRAINING)
     shared_max_step: int = setting(
-        0, "steps of the shared parameters an epoch; 0 is 400 (text) or a whole pass (images)", at_least=0
+        0, "steps per epoch of the shared parameters; 0 is 400 (text) or a whole pass (images)", at_least=0
     )
 
 
@@ -140,7 +140,7 @@ class ReinforceConfig(Settings):
     controller_num_aggregate: int = setting(1, "architectures in an update of the controller", at_least=1, only=TRAINED)
     baseline: str = setting(
         "ema",
-        "moving average of returns, or mean of the other returns",
+        "subtracted from each return: a moving average (ema), or the mean of the update's others (leave_one_out)",
         choices=("ema", "leave_one_out"),
         only=TRAINED,
     )
@@ -211,7 +211,7 @@ class SharedOptimisation(Settings, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerOptimConfig(Settings):
-    """The optimiser of the controller; with `controller_lr_cosine` by SGDR, epoch by epoch."""
+    """The controller's optimiser; `controller_lr_cosine` follows SGDR, epoch by epoch."""
 
     controller_optim: str = setting("adam", "controller's optimiser", choices=("adam", "momentum", "sgd"), only=TRAINED)
     controller_lr: float = setting(3.5e-4, "controller's learning rate", at_least=0, only=CONSTANT)

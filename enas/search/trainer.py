@@ -68,7 +68,8 @@ class Trainer(Training):
             return
         set_lr(self.controller_optimizer, self.controller_optim.rate(self.progress.epoch + 1))
         num_left = self.config.controller_max_step - self.progress.controller_sample
-        for num in self.logbook.progress(self.reinforce.updates(num_left), self.stage("controller")):
+        updates = self.reinforce.updates(num_left)
+        for num in self.logbook.progress(updates, self.stage("controller"), len(updates)):
             self.update_controller(num)
             self.progress.controller_sample += num
             self.stop_if_asked()

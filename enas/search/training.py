@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -61,7 +62,8 @@ class Training(ABC):
         self.folder = folder
         self.ranks = ranks
         self.size = size
-        self.shared_optim = config[config.space.optim]
+        self.space: Any = config.space
+        self.shared_optim = config[self.space.optim]
         self.shared_parameters = list(task.model.parameters())  # walking the model takes half a step of a micro network
         self.shared_optimizer = make_optimizer(parameters=self.shared_parameters, **self.shared_optim.optimizer)
         self.progress = Progress()  # how far the run is
@@ -242,7 +244,10 @@ class Training(ABC):
         if signum := self.ranks.largest(self.signals.received):  # all stop at the same step
             self.save()
             launcher = "python" if self.ranks.size == 1 else "torchrun …"
-            again = f"{launcher} -m enas {RESUMED_BY[self.header['mode']]} --load_path {shlex.quote(str(self.folder))}"
+            mode = self.header["mode"]
+            is_own = not self.space.architecture.__module__.startswith("enas.")
+            command = f"{sys.argv[0]} --mode {mode}" if is_own else f"-m enas {RESUMED_BY[mode]}"
+            again = f"{launcher} {command} --load_path {shlex.quote(str(self.folder))}"
             raise Interrupted(signum, f"the run is saved and can be resumed: {again}")
 
     def alike(self) -> dict[str, str]:

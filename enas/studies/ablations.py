@@ -168,6 +168,8 @@ class Study:
 def _check(config: Config, ablation: str | None, is_trained: bool) -> None:
     """Refuse a replacement that belongs to another search space, and a training without validation data."""
     space: Any = config.space
+    if not hasattr(space.architecture, "remove_node"):
+        raise UserError(f"network_type is {config.network_type}: {space.architecture.title} has no nodes to edit")
     known = f"{space.architecture.part_word}_replacement" if space.parts else None
     if ablation not in (None, known):
         right = f", which takes ablation_studies/{known}.py" if known else ""

@@ -59,6 +59,8 @@ class Table:
                     results = {name: one[name] for name in ("validation", "test", "seconds")}
                     results = {name: math.nan if value is None else value for name, value in results.items()}
                     self.runs[index, one["seed"]] = results
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a table of trainings ({error!r})") from None
 
