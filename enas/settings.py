@@ -105,15 +105,13 @@ def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> Mapping[st
     """Return the settings and values of which one must hold for `spec` to have an effect; None if it has one."""
     for name, needed in spec.metadata["only"].items():
         alternatives = needed if name == ANY_OF else {name: needed}
-        if not any(_is_met(values[other], value) for other, value in alternatives.items()):
+        met = [
+            values[other] > 0 if one is ABOVE_ZERO else values[other] in (one if isinstance(one, tuple) else (one,))
+            for other, one in alternatives.items()
+        ]
+        if not any(met):
             return alternatives
     return None
-
-
-def _is_met(value: Any, needed: Any) -> bool:
-    if needed is ABOVE_ZERO:
-        return value > 0
-    return value in (needed if isinstance(needed, tuple) else (needed,))
 
 
 Part = TypeVar("Part", bound=Settings)

@@ -178,7 +178,9 @@ def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, watche
 def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
     """A finalist judged near the highest learning rate would be judged by noise."""
     shown, single = [], run.single_or_diverged
-    monkeypatch.setattr(run, "single_or_diverged", lambda config, one: shown.append(config) or single(config, one))
+    monkeypatch.setattr(
+        run, "single_or_diverged", lambda config, one, again: shown.append(config) or single(config, one)
+    )
     finalists = {"derive_shortlist": 2, "derive_finalists": 1, "derive_finalist_epoch": epochs}
     execute(**where(copy, "macro", mode="derive", **finalists))
     config = shown[0]

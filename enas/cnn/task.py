@@ -139,10 +139,13 @@ class VisionTask(Task):
             labels = torch.arange(4, device=images.device).repeat(len(images))
             images = rotate(images.repeat_interleave(4, dim=0), labels)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
-        total = _log_likelihood if metric is LOG_LIKELIHOOD else _correct
         with self._rounding(), self.model.remembering():
             logits = [at_least_float32(self.logits(images, network)) for network in networks]
-        return torch.stack([total(each, labels) for each in logits]), len(labels)
+        if metric is LOG_LIKELIHOOD:  # in nats
+            totals = [-nn.functional.cross_entropy(each, labels, reduction="sum") for each in logits]
+        else:
+            totals = [_correct(each, labels) for each in logits]
+        return torch.stack(totals), len(labels)
 
     def state_dict(self) -> dict[str, Any]:
         cursors = {split: {"cursor": images.cursor} for split, images in self._endless.items()}
@@ -170,8 +173,3 @@ class ScratchVisionTask(VisionTask):
 def _correct(logits: Tensor, labels: Tensor) -> Tensor:
     """Count how many of [B, C] logits are highest at their label: a float32 scalar."""
     return (logits.argmax(1) == labels).sum().float()
-
-
-def _log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum the log-likelihood of labels [B] by logits [B, C], in nats: a scalar."""
-    return -nn.functional.cross_entropy(logits, labels, reduction="sum")

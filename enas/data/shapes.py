@@ -45,7 +45,9 @@ def render_shapes(name: str, num: int, *, seed: int | tuple[int, ...]) -> np.nda
     # The numbers of this old generator are the same in every version of NumPy.
     rng = np.random.RandomState(seed)
     figure = SHAPES[name]
-    unit_area = _unit_area(figure)
+    position = (np.arange(512) + 0.5) / 512 * 2.4 - 1.2  # a fine grid counts the area of the unscaled figure
+    x, y = np.broadcast_arrays(position[None, :], position[:, None])
+    unit_area = float(figure(x, y).mean() * 2.4**2)
     return np.stack([_render(figure, unit_area, rng) for _ in range(num)])
 
 
@@ -80,10 +82,3 @@ def _colours(rng: np.random.RandomState) -> np.ndarray:
         colours = rng.uniform(0, 1, (3, 3))
         if colours[0].mean() - colours[1:].mean(axis=1).max() >= MIN_CONTRAST:
             return colours
-
-
-def _unit_area(figure: Callable[..., Any]) -> float:
-    """Count the area of the unscaled figure on a fine grid."""
-    position = (np.arange(512) + 0.5) / 512 * 2.4 - 1.2
-    x, y = np.broadcast_arrays(position[None, :], position[:, None])
-    return float(figure(x, y).mean() * 2.4**2)

@@ -92,7 +92,12 @@ def open_run(
         for line in lines:
             training.logbook.info(line)
         if folder is None and architecture is not None and ranks.is_first:
-            _write_architecture(config, architecture, training)
+            write_json(training.folder / ARCHITECTURE, architecture.to_dict())
+            logbook.output_files["architecture"] = training.folder / ARCHITECTURE
+            if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
+                path, cost = training.folder / "architecture.png", training.size.cost(architecture)
+                title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
+                logbook.output_files["picture"] = draw(architecture, path, title)
         yield training
 
 
@@ -140,8 +145,12 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     task, source = make_problem(config, data, architecture, device, ranks)
     training = make_trainer(config, data, task, source, folder, ranks)
     lines = _load_newest(training)
-    if is_search:
-        _take_final(training)
+    if is_search:  # the architecture that results.json names is the run's
+        final = find_final(folder, training.task.metric.name)
+        plain = None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
+        if (named := ranks.from_first(lambda: plain)) is not None:
+            progress = training.progress
+            progress.architecture, progress.validation, progress.measured_with = named
     return training, lines
 
 
@@ -231,15 +240,6 @@ def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Confi
     return config.replace(**chosen), lines
 
 
-def _write_architecture(config: Config, architecture: Architecture, training: Training) -> None:
-    write_json(training.folder / ARCHITECTURE, architecture.to_dict())
-    training.logbook.output_files["architecture"] = training.folder / ARCHITECTURE
-    if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
-        path, cost = training.folder / "architecture.png", training.size.cost(architecture)
-        title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
-        training.logbook.output_files["picture"] = config.space.problem().draw(architecture, path, title)
-
-
 def _load_newest(training: Training) -> list[str]:
     """Go on from the newest readable checkpoint; return log lines about unreadable ones."""
     warnings: list[str] = []
@@ -253,11 +253,3 @@ def _load_newest(training: Training) -> list[str]:
     if reason is not None:
         raise UserError(f"{training.folder}: its checkpoint does not fit ({reason}); start a new run")
     return warnings
-
-
-def _take_final(training: Training) -> None:
-    """Let the run answer with the architecture that its results.json names, if any."""
-    progress, final = training.progress, find_final(training.folder, training.task.metric.name)
-    plain = None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
-    if (named := training.ranks.from_first(lambda: plain)) is not None:
-        progress.architecture, progress.validation, progress.measured_with = named

@@ -126,7 +126,12 @@ def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
             write_json(folder / "params.json", config.to_dict())
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
         if saved.max_epoch != config.max_epoch:
-            trainer.logbook.info(_stretched(trainer, saved, config))
+            progress, optim = trainer.progress, config.space.optim
+            place = (progress.epoch + 1, progress.total_shared_steps, trainer.task.steps_per_epoch)
+            before, now = (settings[optim].rate(*place) * progress.lr_scale for settings in (saved, config))
+            moved = f"; the next learning rate is {now:.3g} instead of {before:.3g}" if now != before else ""
+            longer = f"max_epoch {config.max_epoch} instead of {saved.max_epoch}"
+            trainer.logbook.info(f"{longer}: schedules over the whole run change{moved}")
         return _finish(config, trainer)
 
 
@@ -231,15 +236,6 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
     if not isinstance(architecture, needed):
         raise UserError(f"{path}: is {architecture.title}; {needed.title} is needed here")
     return architecture
-
-
-def _stretched(trainer: Training, saved: Config, config: Config) -> str:
-    """Return a log line about a longer or shorter run, and about the learning rate, if that moves."""
-    progress, optim = trainer.progress, config.space.optim
-    place = (progress.epoch + 1, progress.total_shared_steps, trainer.task.steps_per_epoch)
-    before, now = (settings[optim].rate(*place) * progress.lr_scale for settings in (saved, config))
-    moved = f"; the next learning rate is {now:.3g} instead of {before:.3g}" if now != before else ""
-    return f"max_epoch {config.max_epoch} instead of {saved.max_epoch}: schedules over the whole run change{moved}"
 
 
 def _finish(config: Config, trainer: Training) -> dict[str, Any]:

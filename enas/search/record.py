@@ -82,10 +82,7 @@ class NoLogbook:
         """Write a derived architecture and its picture."""
 
     def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
-        """Draw the probability of each choice of `space`, epoch by epoch; `decisions` as in `Progress`.
-
-        The choices of the architecture `derived` are marked, and so is the warm-up.
-        """
+        """Draw the probability of each choice; mark those of `derived` and the warm-up; see `Progress.decisions`."""
 
     def results(self, results: dict[str, Any]) -> None:
         """Write results.json."""
@@ -139,7 +136,9 @@ def duration(seconds: float) -> str:
 
 def describe_comparison(comparison: dict[str, Any]) -> str:
     """Return `Derivation.comparison` as a log line."""
-    policy, uniform = (_spread(comparison[who]) for who in ("policy", "uniform"))
+    spread = "{median} (quartiles {lower_quartile} and {upper_quartile}, best {best})"
+    shown = [{name: _short(value) for name, value in comparison[who].items()} for who in ("policy", "uniform")]
+    policy, uniform = (spread.format(**values) for values in shown)
     metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
     derived = "nothing is derived" if place is None else f"the derived one ranks {place} beside the uniform ones"
     return f"median {metric} of the controller's samples {policy}, of uniform samples {uniform}; {derived}"
@@ -147,8 +146,3 @@ def describe_comparison(comparison: dict[str, Any]) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.1f}" if 10 <= abs(value) < LARGEST_WRITTEN_OUT else f"{value:.4g}"
-
-
-def _spread(values: dict[str, float]) -> str:
-    quartiles = f"quartiles {_short(values['lower_quartile'])} and {_short(values['upper_quartile'])}"
-    return f"{_short(values['median'])} ({quartiles}, best {_short(values['best'])})"

@@ -30,17 +30,7 @@ class ScratchTrainer(Training):
         self.scratch = config[ScratchConfig] if ScratchConfig in config.space.settings else TO_THE_END
         self.average: AveragedModel | None = None  # once averaging has begun
 
-    def train(self) -> dict[str, Any]:
-        with self.signals.noted():
-            self.begin()
-            while not self.is_finished():
-                self.train_shared()
-                self.finish_epoch()
-                self.stop_if_asked()
-        return self.results()
-
     def train_shared(self) -> None:
-        """Train for the rest of the epoch's steps."""
         for _ in self.steps_left():
             self.shared_step([self.architecture] * self.config.shared_num_sample)
             self.stop_if_asked()

@@ -1,4 +1,4 @@
-"""The alternating loop of ENAS (paper section 2.2), the same for text and images.
+"""The alternating search of ENAS (paper section 2.2), the same for text and images; `Training.train` is the loop.
 
 Each epoch trains the shared parameters ω on sampled architectures, then the controller θ on the rewards of new ones,
 and every `save_epoch` epochs derives the best architecture.
@@ -41,16 +41,6 @@ class Trainer(Training):
         self.baseline = Baseline(self.reinforce)
         self.num_shared = self.config.shared_num_sample * self.ranks.size  # architectures of a step, all processes'
         self.drawn: list[Any] = []  # the architectures of the next step, if they are sampled already
-
-    def train(self) -> dict[str, Any]:
-        with self.signals.noted():
-            self.begin()
-            while not self.is_finished():
-                self.train_shared()
-                self.train_controller()
-                self.finish_epoch()
-                self.stop_if_asked()
-        return self.results()
 
     def train_shared(self) -> None:
         """Train ω for the rest of the epoch's steps, each on freshly sampled architectures and the next minibatch."""

@@ -70,14 +70,28 @@ class Training(ABC):
         self.signals = Signals()  # ask the run to stop
         self._resumed_at = time.monotonic()
 
-    @abstractmethod
     def train(self) -> dict[str, Any]:
-        """Run to the end, and return the content of results.json.
+        """Train ω and θ in turn to the end of the run, and return the content of results.json.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came, and everything is saved.
             TrainingDivergedError: losses stayed non-finite after several returns to the last checkpoint.
         """
+        with self.signals.noted():
+            self.begin()
+            while not self.is_finished():
+                self.train_shared()
+                self.train_controller()
+                self.finish_epoch()
+                self.stop_if_asked()
+        return self.results()
+
+    @abstractmethod
+    def train_shared(self) -> None:
+        """Train ω for the rest of the epoch's steps."""
+
+    def train_controller(self) -> None:  # noqa: B027 - a run from scratch has none
+        """Train θ, if there is one, for the rest of the epoch's samples."""
 
     @abstractmethod
     def evaluate(self, entry: dict[str, Any]) -> bool:

@@ -103,11 +103,14 @@ class _Evaluation:
             make_writable(folder)
         data = self.budget.space.problem().load_data(self.budget)
         for table in (self.table, self.found, self.finalists):
-            table.check_data(data)
+            table.data = checked_data(table.path, table.data if table.runs else None, table.config, data, "table")
         self.table.train(self.table.pairs(self.truth_seeds), self.work)
         self.cost = cost_of(self.budget, data)
         self._read_table()
-        self._search_all()
+        path, data = self.folder / "search.json", self.search.space.problem().load_data(self.search)
+        digests = checked_data(path, self.search_data, self.search, data, "output")
+        write_json(path, {"settings": budget_of(self.search), "data": digests})
+        self.work(self._searches_left(), self._note_outcome, "searches")
         if "finalists" in self.config.methods:
             self._train_finalists()
         names = [name for name in self.config.methods if name not in EXPECTED]
@@ -135,12 +138,6 @@ class _Evaluation:
 
     def _hours(self, seconds: float) -> str:
         return "" if math.isnan(seconds) else f", about {seconds / self.config.jobs / 3600:.1f} h"
-
-    def _search_all(self) -> None:
-        path, data = self.folder / "search.json", self.search.space.problem().load_data(self.search)
-        digests = checked_data(path, self.search_data, self.search, data, "output")
-        write_json(path, {"settings": budget_of(self.search), "data": digests})
-        self.work(self._searches_left(), self._note_outcome, "searches")
 
     def _searches_left(self) -> dict[str, tuple[Any, ...]]:
         """Return the tasks of the searches that have not ended, or not scored the very rows of the table."""

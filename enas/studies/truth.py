@@ -73,10 +73,6 @@ class Table:
         new = [one for one in dict.fromkeys(architectures) if one not in have]
         self.architectures += new[: num - rows] if num else new
 
-    def check_data(self, data: Any) -> None:
-        """Note down the data; UserError if the rows were trained on other data."""
-        self.data = checked_data(self.path, self.data if self.runs else None, self.config, data, "table")
-
     def pairs(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
         """List the (row, seed) pairs of all trainings with these seeds, seed by seed."""
         return [(row, seed) for seed in seeds for row in range(len(self.architectures))]
