@@ -60,7 +60,7 @@ HISTORY = {
     "train_METRIC": "mean over the steps of the epoch, dropout on: exp of the mean nats, or share of images",
     "validation_METRIC": "as in results.json, after an evaluation; else null",
     "reward": "mean reward of the samples that updated θ in the epoch",
-    "entropy": "mean summed entropy of these samples' decisions, in nats",
+    "entropy": "entropy of the policy: summed over the decisions of a sample, mean over samples, in nats",
     "wall_seconds": "seconds of the run to the end of the epoch, with its evaluation",
     "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
     "compared_by": "measure of policy and uniform: perplexity, accuracy, or log_likelihood (mean, of labels, in nats)",

@@ -35,6 +35,9 @@ class ScratchTrainer(Training):
             self.shared_step([self.architecture] * self.config.shared_num_sample)
             self.stop_if_asked()
 
+    def train_controller(self) -> None:
+        """Do nothing: one architecture needs no controller."""
+
     def is_finished(self) -> bool:
         """Whether `max_epoch` is reached, or the last `scratch_early_stop` epochs were no better than one before."""
         patience = self.scratch.scratch_early_stop

@@ -90,8 +90,9 @@ class Training(ABC):
     def train_shared(self) -> None:
         """Train ω for the rest of the epoch's steps."""
 
-    def train_controller(self) -> None:  # noqa: B027 - a run from scratch has none
-        """Train θ, if there is one, for the rest of the epoch's samples."""
+    @abstractmethod
+    def train_controller(self) -> None:
+        """Train θ for the rest of the epoch's samples; ω is fixed."""
 
     @abstractmethod
     def evaluate(self, entry: dict[str, Any]) -> bool:
