@@ -71,8 +71,7 @@ def find_run(
 ) -> Path:
     """Return the run folder that `load_path` names, a path or a run's name in `log_dir`; if empty, the newest there.
 
-    The newest one has one of `modes`, if there are any. UserError if there is no such run; the text names `flag`, and
-    the newest runs.
+    The newest one has one of `modes`, if given. UserError, which names `flag` and the newest runs, if there is none.
     """
     candidates = [Path(load_path), Path(log_dir) / load_path] if load_path else []
     for folder in candidates:

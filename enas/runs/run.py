@@ -293,7 +293,8 @@ def _say_where(trainer: Training) -> None:
         trainer.logbook.info(f"{name + ':':14}{path}")
     if trainer.progress.architecture is None or not trainer.space.architecture.__module__.startswith("enas."):
         return  # these commands do not know the user's own search spaces
-    is_scratch = isinstance(trainer, ScratchTrainer)
-    is_exported = isinstance(architecture_from_dict(trainer.progress.architecture), trainer.space.architecture)
-    for command, purpose in [*NEXT.items()][is_scratch : len(NEXT) if is_exported else -1]:
-        trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(shlex.quote(str(folder)))}")
+    is_searched = isinstance(architecture_from_dict(trainer.progress.architecture), trainer.space.architecture)
+    is_useful = {"from scratch": not isinstance(trainer, ScratchTrainer), "page": True, "module": is_searched}
+    for command, purpose in NEXT.items():
+        if is_useful[purpose]:
+            trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(shlex.quote(str(folder)))}")

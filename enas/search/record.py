@@ -8,7 +8,6 @@ from typing import Any
 from tqdm import tqdm
 
 LARGEST_WRITTEN_OUT = 1e6
-UNITS = ((3600.0, "h"), (60.0, "min"))  # of durations, in seconds
 
 
 @dataclass
@@ -128,7 +127,7 @@ def time_left(entry: dict[str, Any] | None, max_epoch: int) -> str:
 
 def duration(seconds: float) -> str:
     """Return seconds in the unit that suits them."""
-    for size, unit in UNITS:
+    for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
