@@ -1,5 +1,6 @@
 """The micro search space (paper section 2.4): convolutional cells, and networks of a pair of cells."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
@@ -121,6 +122,30 @@ class MicroCell(Cell):
         """As `Graph.replace_part`, for both operations of a node."""
         return super().replace_part((part, part), node)
 
+    def canonical(self) -> "MicroCell":
+        """As `Architecture.canonical`: the order of nodes, and of a node's two inputs, is a label.
+
+        Of all orders, the one whose list of sources and operations comes first in the alphabet stands for the cell.
+        """
+        rows = zip(self.nodes, self.inputs, self.operations, strict=True)
+        pairs = {node: tuple(zip(sources, names, strict=True)) for node, sources, names in rows}
+        ordered = _first_order(pairs, {label: label for label in CELL_INPUTS})
+        inputs, operations = (tuple((one[part], other[part]) for one, other in ordered) for part in (0, 1))
+        return replace(self, inputs=inputs, operations=operations, nodes=())
+
+    def relabelled(self, rng: random.Random) -> "MicroCell":
+        """As `Architecture.relabelled`: another order of the nodes, and of each node's two inputs."""
+        labels, pairs = {label: label for label in CELL_INPUTS}, []
+        left = dict(zip(self.nodes, zip(self.inputs, self.operations, strict=True), strict=True))
+        while left:
+            node = rng.choice([node for node, (sources, _) in left.items() if all(one in labels for one in sources)])
+            sources, names = left.pop(node)
+            pair = [(labels[source], name) for source, name in zip(sources, names, strict=True)]
+            pairs.append(rng.sample(pair, 2))
+            labels[node] = len(labels)
+        inputs, operations = (tuple((one[part], other[part]) for one, other in pairs) for part in (0, 1))
+        return replace(self, inputs=inputs, operations=operations, nodes=())
+
     def renumber(self) -> "MicroCell":
         """Return the same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
         labels = CELL_INPUTS + self.nodes
@@ -130,6 +155,27 @@ class MicroCell(Cell):
         one, other = self.inputs[position]
         rest = self.inputs[:position] + self.inputs[position + 1 :]
         return {"inputs": tuple((one if a == node else a, other if b == node else b) for a, b in rest)}
+
+
+def _first_order(left: dict[int, Any], labels: dict[int, int]) -> tuple[Any, ...]:
+    """Return the nodes that are `left`, each two sorted (source, operation) pairs, in the order that sorts first.
+
+    `labels` are the new labels of the nodes so far.
+    """
+    if not left:
+        return ()
+    ready = {
+        node: tuple(sorted((labels[source], name) for source, name in pairs))
+        for node, pairs in left.items()
+        if all(source in labels for source, _ in pairs)
+    }
+    first = min(ready.values())
+    equals = [node for node, pairs in ready.items() if pairs == first]
+    rests = (
+        _first_order({other: left[other] for other in left if other != node}, {**labels, node: len(labels)})
+        for node in equals
+    )
+    return (first, *min(rests))
 
 
 @dataclass(frozen=True)
@@ -201,6 +247,14 @@ class MicroNetwork(Architecture):
             return replace(self, **{name: self.cells[name].remove_node(label)})
         except UserError as error:
             raise UserError(f"{name} cell: {error}") from None
+
+    def canonical(self) -> "MicroNetwork":
+        """As `MicroCell.canonical`, for both cells."""
+        return MicroNetwork(self.normal.canonical(), self.reduction.canonical())
+
+    def relabelled(self, rng: random.Random) -> "MicroNetwork":
+        """As `MicroCell.relabelled`, for both cells."""
+        return MicroNetwork(self.normal.relabelled(rng), self.reduction.relabelled(rng))
 
     def renumber(self) -> "MicroNetwork":
         """As `MicroCell.renumber`, for both cells."""

@@ -1,5 +1,6 @@
 """The recurrent search space (paper section 2.1): cells, and spaces of cells."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
@@ -110,6 +111,40 @@ class RNNCell(Cell):
             raise UserError(f"a cell is an odd number of integers, 2N-1 for N nodes; got {len(decisions)}")
         names = tuple(cls._named(code, activations) for code in decisions[:1] + decisions[2::2])
         return cls(names, tuple(decisions[1::2]), cell_output)
+
+    def canonical(self) -> "RNNCell":
+        """As `Architecture.canonical`: a cell is a rooted tree, and the order of its nodes is a label.
+
+        The readers of a node are sorted by activation and by their own readers; labels are breadth first.
+        """
+        parents = (0, *self.parents)
+        readers: list[list[Any]] = [[] for _ in parents]
+        subtrees: list[Any] = []  # the activation of a node, and the sorted subtrees of its readers; last node first
+        for position in reversed(range(len(parents))):
+            subtrees.append((self.activations[position], tuple(sorted(readers[position]))))
+            readers[parents[position]].append(subtrees[-1])
+        placed = [(subtrees[-1], 0)]
+        for label, ((_, below), _) in enumerate(placed):  # grows while it is read
+            placed += [(subtree, label) for subtree in below]
+        activations, previous = zip(*((activation, label) for (activation, _), label in placed), strict=True)
+        return replace(self, activations=activations, previous=previous[1:], nodes=())
+
+    def relabelled(self, rng: random.Random) -> "RNNCell":
+        """As `Architecture.relabelled`; each order of the nodes is equally likely."""
+        sizes = [1] * self.num_blocks
+        readers: list[list[int]] = [[] for _ in sizes]
+        for position, parent in reversed([*enumerate(self.parents, start=1)]):
+            sizes[parent] += sizes[position]
+            readers[parent].append(position)
+        order, ready = [], [0]
+        while ready:
+            # A node comes first in a share of the orders that is its share of the nodes left, with those below it.
+            order.append(rng.choices(ready, [sizes[position] for position in ready])[0])
+            ready.remove(order[-1])
+            ready += readers[order[-1]]
+        previous = tuple(order.index(self.parents[position - 1]) for position in order[1:])
+        activations = tuple(self.activations[position] for position in order)
+        return replace(self, activations=activations, previous=previous, nodes=())
 
     def renumber(self) -> "RNNCell":
         """Return the cell with labels 0 … N−1, for training from scratch after nodes were removed."""

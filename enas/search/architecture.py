@@ -1,6 +1,7 @@
 """Architectures: frozen dataclasses that go to JSON and come back."""
 
 import json
+import random
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -26,6 +27,20 @@ class Architecture:
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "type_name"):
             KINDS[cls.type_name] = cls
+
+    def canonical(self) -> Self:
+        """Return the one of all architectures that compute the same function, with other labels, that stands for it.
+
+        Two architectures are the same function if their canonical forms are equal. By default each is its own.
+        """
+        return self
+
+    def relabelled(self, rng: random.Random) -> Self:
+        """Return a random one of the architectures that compute the same function; by default there is only this one.
+
+        Its labels are numbered anew. It uses other shared weights, because labels name them.
+        """
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary that `from_dict` reads."""

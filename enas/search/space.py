@@ -1,5 +1,6 @@
 """Search spaces as rows of decisions: the choices of a controller, in the order in which it makes them."""
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from enas.errors import UserError
 from enas.search.architecture import Architecture
 
+TRIES_PER_TWIN = 8
 ArchT = TypeVar("ArchT", bound=Architecture)
 
 
@@ -28,6 +30,25 @@ class Space(ABC, Generic[ArchT]):
     @abstractmethod
     def decode(self, decisions: Sequence[int]) -> ArchT:
         """Return the architecture that D decisions make."""
+
+    def twins(self, architecture: ArchT, num: int) -> list[ArchT]:
+        """Return up to `num` architectures of the space that compute the same function: `architecture`, and others.
+
+        They are the same ones at every call.
+        """
+        rng, found = random.Random(0), {architecture: None}
+        for _ in range(TRIES_PER_TWIN * (num - 1)):
+            other = architecture.relabelled(rng)
+            if len(found) < num and other not in found and self._holds(other):
+                found[other] = None
+        return [*found]
+
+    def _holds(self, architecture: ArchT) -> bool:
+        try:
+            self.encode(architecture)
+        except UserError:
+            return False
+        return True
 
     @property
     def choices(self) -> list[list[str]]:

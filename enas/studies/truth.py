@@ -29,6 +29,7 @@ from enas.search.space import Space
 from enas.settings import USE
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
+CURVE_DECIMALS = 5
 APART = {"dag_path", "random_seed"}  # settings in which the trainings of a table differ
 
 
@@ -40,14 +41,15 @@ class Table:
     Attributes:
         config: the settings of every training, besides its seed.
         data: digests of the data of every training; see `enas.data.identity`. Empty if nothing is trained yet.
-        runs: the results of each training by (row, seed): "validation" and "test", NaN if it diverged, and "seconds".
+        runs: the results of each training by (row, seed): "validation" and "test", NaN if it diverged; "seconds"; and
+            the "curve", the validation of each epoch, empty in tables that do not have it.
     """
 
     def __init__(self, path: Path, config: Config):
         self.path, self.config = path, config
         self.architectures: list[Architecture] = []
         self.data: dict[str, str] = {}
-        self.runs: dict[tuple[int, int], dict[str, float]] = {}
+        self.runs: dict[tuple[int, int], dict[str, Any]] = {}
         if not path.is_file():
             return
         content = read_made(path, config, "table")
@@ -56,21 +58,19 @@ class Table:
             for index, row in enumerate(content["rows"]):
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
-                    results = {name: one[name] for name in ("validation", "test", "seconds")}
-                    results = {name: math.nan if value is None else value for name, value in results.items()}
-                    self.runs[index, one["seed"]] = results
+                    self.runs[index, one["seed"]] = _result(**{key: one[key] for key in one if key != "seed"})
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a table of trainings ({error!r})") from None
 
     def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
-        """Add rows for new architectures, all or until there are `num`; UserError if there are more already."""
-        have, rows = set(self.architectures), len(self.architectures)
+        """Add rows for new functions, all or until there are `num`; UserError if there are more already."""
+        have, rows = {one.canonical() for one in self.architectures}, len(self.architectures)
         if num and rows > num:
             right = f"give {rows} or more, or name another table"
             raise UserError(f"{self.path}: has {rows} architectures, and num_truth is {num}; {right}")
-        new = [one for one in dict.fromkeys(architectures) if one not in have]
+        new = [one for one in dict.fromkeys(one.canonical() for one in architectures) if one not in have]
         self.architectures += new[: num - rows] if num else new
 
     def pairs(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
@@ -84,8 +84,8 @@ class Table:
         left = [pair for pair in pairs if pair not in self.runs]
         tasks = {(row, seed): (train_from_scratch, settings, rows[row], seed) for row, seed in left}
 
-        def done(pair: tuple[int, int], results: dict[str, float]) -> None:
-            self.runs[pair] = {key: x if math.isfinite(x) else math.nan for key, x in results.items()}  # as JSON has it
+        def done(pair: tuple[int, int], results: dict[str, Any]) -> None:
+            self.runs[pair] = _result(**finite(results))  # as it will be read
             self._save()
 
         work(tasks, done, f"table {self.path.name}")
@@ -110,6 +110,14 @@ class Table:
     def seconds(self) -> float:
         """The mean time of a training."""
         return sum(results["seconds"] for results in self.runs.values()) / len(self.runs) if self.runs else math.nan
+
+
+def _result(
+    validation: float | None, test: float | None, seconds: float, curve: Sequence[float | None] = ()
+) -> dict[str, Any]:
+    """Return the result of a training; JSON has null for NaN."""
+    scores = [math.nan if score is None else score for score in (validation, test, *curve)]
+    return {"validation": scores[0], "test": scores[1], "seconds": seconds, "curve": scores[2:]}
 
 
 def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
@@ -164,17 +172,21 @@ def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
     return list(drawn)
 
 
-def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, float]:
+def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train an architecture, as `to_dict` gives it, from scratch, in silence, and keep nothing but the scores.
 
-    They are "validation" and "test" of the best epoch, NaN if it diverged, and the "seconds".
+    They are "validation" and "test" of the best epoch, NaN if it diverged; the "curve", the validation of each epoch;
+    and the "seconds" of a core, or by the clock on a GPU.
     """
-    start = time.monotonic()
+    clock = time.monotonic if settings["num_gpu"] else time.process_time  # other work on the machine costs no seconds
+    start = clock()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
         results = run.single_or_diverged(config, architecture_from_dict(architecture))
-    metric, seconds = config.space.metric.name, round(time.monotonic() - start, 3)
-    return {"validation": results[f"validation_{metric}"], "test": results[f"test_{metric}"], "seconds": seconds}
+    metric, seconds = config.space.metric.name, round(clock() - start, 3)
+    scores = {split: results[f"{split}_{metric}"] for split in ("validation", "test")}
+    curve = [entry[f"validation_{metric}"] for entry in results.get("history", ())]
+    return {**scores, "seconds": seconds, "curve": [score and round(score, CURVE_DECIMALS) for score in curve]}
 
 
 def side_by_side(
