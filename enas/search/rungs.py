@@ -1,0 +1,49 @@
+"""Successive halving (Jamieson & Talwalkar 2016): train all a little, keep the best third, train these for longer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from enas.search.derive import ordered
+from enas.search.metric import Metric
+
+FACTOR = 3  # one of so many goes on to the next rung, which has so many times the epochs
+
+
+def rungs_to(last: int) -> list[int]:
+    """Return the epochs of the rungs, increasing, to the `last` one: 1, 3, 9 for 9."""
+    rungs = [last]
+    while rungs[0] >= FACTOR:
+        rungs.insert(0, rungs[0] // FACTOR)
+    return rungs
+
+
+def halve(
+    candidates: Sequence[Any],
+    rungs: Sequence[int],
+    train: Callable[[Sequence[Any], int], Mapping[Any, float]],
+    metric: Metric,
+) -> Any:
+    """Return the candidate that successive halving ends with.
+
+    Args:
+        candidates: different ones, at least one.
+        rungs: increasing numbers of epochs.
+        train: (candidates, epochs) to the metric of each after it has been trained for so many epochs in all; it is
+            called once for each rung, until one candidate is left.
+        metric: says which score is better.
+    """
+    left = [*candidates]
+    for epochs in rungs:
+        if len(left) == 1:
+            break
+        left = ordered(train(left, epochs), metric)[: max(1, len(left) // FACTOR)]
+    return left[0]
+
+
+def cost_of(num: int, rungs: Sequence[int]) -> int:
+    """Return the epochs that successive halving of `num` candidates trains in all."""
+    total = before = 0
+    for epochs in rungs:
+        if num > 1:
+            total, before, num = total + num * (epochs - before), epochs, max(1, num // FACTOR)
+    return total
