@@ -26,7 +26,7 @@ from enas.files import read_json, write_json
 from enas.parser import Parser, guarded
 from enas.rnn.cell import RNNCell
 from enas.search.checkpoint import Checkpoints, load_checkpoint
-from enas.search.record import progress_bar
+from enas.terminal import progress_bar
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "valid", "test")

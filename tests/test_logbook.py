@@ -15,7 +15,8 @@ from enas.errors import UserError
 from enas.files import atomic_write, write_json
 from enas.runs import run
 from enas.runs.logbook import Logbook
-from enas.search.record import NoLogbook, progress_bar
+from enas.search.record import NoLogbook
+from enas.terminal import progress_bar
 
 
 def test_weights_and_biases_gets_what_tensorboard_gets(tmp_path, monkeypatch):

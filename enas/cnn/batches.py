@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
-from tqdm import tqdm
 
 from enas.cnn.folder import read_image
 from enas.errors import UserError
+from enas.terminal import progress_bar
 
 STATISTICS_IMAGES = 50_000  # enough for means to three digits; reading millions of files would take long
 MAX_WORKERS = 8
@@ -71,7 +71,7 @@ class FileImages(Dataset[Any]):
     def in_memory(self, title: str) -> MemoryImages:
         """Read the pixels of the split; `title` names the progress bar."""
         images = np.empty((len(self), 3, *self.size), dtype=np.uint8)
-        for position, path in enumerate(tqdm(self.paths, desc=title, disable=None, leave=False)):
+        for position, path in enumerate(progress_bar(self.paths, title)):
             images[position] = read_image(path, self.image_size)
         return MemoryImages(torch.from_numpy(images), self.labels)
 

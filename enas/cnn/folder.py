@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from enas.data.dataset_folder import RESOURCES, SPLITS
 from enas.errors import NotFoundError, UserError
+from enas.terminal import progress_bar
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # alone: Pillow starts Ghostscript for PostScript, whatever its name
@@ -109,7 +109,7 @@ def _check_headers(paths: list[Path], name: str, image_size: int, *, is_square: 
     """Check that all images have one size; returns a note if grey-scale, palette or transparent ones are mixed in."""
     kinds: Counter[str] = Counter()
     size = None
-    for path in tqdm(paths, desc=f"{name}: looking", unit="image", disable=None, leave=False):
+    for path in progress_bar(paths, f"{name}: looking", unit="image"):
         with _opened(path) as image:
             kinds["transparent" if image.has_transparency_data else KINDS.get(image.mode, image.mode)] += 1
             found = (image_size, image_size) if image_size else image.size

@@ -21,9 +21,9 @@ from enas.data.builtin import SPLITS
 from enas.search.metric import ACCURACY, LOG_LIKELIHOOD, Metric
 from enas.search.precision import at_least_float32, product_dtype, use
 from enas.search.ranks import BATCH
-from enas.search.record import progress_bar
 from enas.search.settings import PRECISIONS
 from enas.search.task import Task
+from enas.terminal import progress_bar
 
 Network = MacroNetwork | MicroNetwork
 

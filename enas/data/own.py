@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from enas.data.dataset_folder import RESOURCES, SPLITS, check_plain
 from enas.errors import UserError
 from enas.files import atomic_folder
+from enas.terminal import progress_bar
 
 TEXT_KEYS = ("text", "sentence", "tokens", "input_ids")
 IMAGE_KEYS = ("image", "img")
@@ -154,7 +154,7 @@ def _write_images(folder: Path, splits: Mapping[str, Any], kind: str, name: str)
     found = {label for split, items in splits.items() for _, label in _read(split, items, kind)}
     folders = _folders(sorted(found), _class_names(splits["train"]))
     for split, items in splits.items():
-        bar = tqdm(_read(split, items, kind), f"{name}: writing {split}", len(items), disable=None, leave=False)
+        bar = progress_bar(_read(split, items, kind), f"{name}: writing {split}", len(items))
         for index, (image, label) in enumerate(bar):
             path = folder / split / folders[label] / f"{index:0{len(str(len(items)))}d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from enas.errors import UserError
 from enas.files import atomic_write
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run
-from enas.search.record import progress_bar
 from enas.settings import SEARCHES
+from enas.terminal import progress_bar
 
 LONGEST_SIDE = 1000  # pixels
 LAST_FRAME_HOLDS = 2000  # milliseconds, at least

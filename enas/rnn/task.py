@@ -15,9 +15,9 @@ from enas.rnn.text import Corpus, TrainingBatches, evaluation_batches, to_rows
 from enas.search.metric import PERPLEXITY
 from enas.search.precision import use
 from enas.search.ranks import BATCH
-from enas.search.record import progress_bar
 from enas.search.settings import PRECISIONS
 from enas.search.task import Task
+from enas.terminal import progress_bar
 
 STEPS_PER_EPOCH = 400  # about a pass over Penn Treebank, see configs/config_ours.py
 STABLE_NORM = 5.0  # the fixed point of the norm stabiliser

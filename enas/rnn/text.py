@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from enas.data import builtin
 from enas.data.builtin import SPLITS
@@ -20,6 +19,7 @@ from enas.data.dataset_folder import Kind
 from enas.data.download import CATALOGUE
 from enas.data.identity import Identity, digest_of_tensors
 from enas.errors import NotFoundError, UserError, refusing
+from enas.terminal import progress_bar
 
 TEXTS = Kind(
     own="for text of your own, put train.txt, valid.txt and test.txt",
@@ -30,9 +30,8 @@ TEXTS = Kind(
 )
 EOS, UNKNOWN = "<eos>", "<unk>"
 LINE_PIECE = 2**20  # bytes of a line that are read at once
-WITH_BAR = 20_000_000  # bytes from which on a file takes so long to read that a bar is shown
 PIECE = 2**16  # tokens that are renumbered at once
-BAR_AFTER = 5  # seconds of an evaluation
+BAR_AFTER = 5  # seconds of reading, or of an evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +120,7 @@ def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
     with (
         refusing(lambda error: f"{path}: cannot be read ({error.strerror}); it must be a readable text file"),
         open(path, "rb") as file,
-        tqdm(total=size, desc=name, unit="B", unit_scale=True, disable=size < WITH_BAR or None, leave=False) as bar,
+        progress_bar(None, name, size, unit="B", unit_scale=True, delay=BAR_AFTER) as bar,
     ):
         while read := file.readline(LINE_PIECE):
             bar.update(len(read))
@@ -222,7 +221,7 @@ def evaluation_batches(
     end = first + shortest + (column < num_longer)  # [B]
     start = (first - warm_up).clamp(min=0)  # [B]
     num_steps = int((end - start).max())
-    for begin in tqdm(range(0, num_steps, length), desc="evaluating", delay=BAR_AFTER, disable=None, leave=False):
+    for begin in progress_bar(range(0, num_steps, length), "evaluating", delay=BAR_AFTER):
         step = torch.arange(begin, min(begin + length, num_steps), device=tokens.device).unsqueeze(1)  # [T, 1]
         position = start + step  # [T, B]
         mask = (position >= first) & (position < end)  # [T, B]

@@ -18,6 +18,7 @@ from enas.errors import NotFoundError, UserError, refusing
 from enas.files import make_writable, read_json, write_json
 from enas.search.ranks import num_processes
 from enas.settings import SEARCHES, SPACE
+from enas.terminal import LOGGER
 
 IDENTITY, LAUNCH = "data.json", "torchrun.json"
 NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
@@ -124,7 +125,7 @@ def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
 
 
 def _taken(folder: Path) -> Path:
-    print(f"taking the newest run, {folder}")
+    LOGGER.info(f"taking the newest run, {folder}")
     return folder
 
 
@@ -193,7 +194,7 @@ def _put_in(
 def say(lines: Iterable[str]) -> None:
     """Print lines, if there are any."""
     for line in lines:
-        print(line)
+        LOGGER.info(line)
 
 
 def is_restart() -> bool:

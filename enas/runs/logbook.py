@@ -4,7 +4,6 @@ tensorboardX's own writer has a thread, which a full disk ends in a traceback, a
 """
 
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -17,11 +16,11 @@ from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
-from tqdm import tqdm
 
 from enas.errors import UserError, refusing
 from enas.files import atomic_write, write_json
-from enas.search.record import NoLogbook, progress_bar
+from enas.search.record import NoLogbook
+from enas.terminal import LOGGER, progress_bar
 
 SECONDS_BETWEEN_FLUSHES = 30
 SECONDS_BETWEEN_LINES = 60  # about progress, without a terminal
@@ -173,8 +172,7 @@ class Logbook(NoLogbook):
     def info(self, line: str) -> None:
         """Write a log line on the terminal and into train.log."""
         self.note(line)
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
+        LOGGER.info(line)
 
     def note(self, line: str) -> None:
         """Write a line into train.log."""

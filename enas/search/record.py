@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 LARGEST_WRITTEN_OUT = 1e6
 
 
@@ -89,11 +87,6 @@ class NoLogbook:
     def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
         """Yield the items of `steps`, with a progress bar."""
         return steps
-
-
-def progress_bar(steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
-    """Yield the items of `steps`, with a tqdm bar on stderr; the bar is hidden if stderr is not a terminal."""
-    return tqdm(steps, total=total, desc=description, leave=False, disable=None, dynamic_ncols=True)
 
 
 def format_score(score: float) -> str:

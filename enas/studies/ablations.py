@@ -31,8 +31,8 @@ from enas.runs.folder import (
 )
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import architecture_from_dict
-from enas.search.record import progress_bar
 from enas.settings import SEARCHES, USE
+from enas.terminal import progress_bar
 
 RESULTS_DIR = Path("analysis_results")
 SPLITS = {"validation": "valid", "test": "test"}

@@ -24,9 +24,9 @@ from enas.files import atomic_write, finite, read_json
 from enas.runs import run
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.controllers import RandomController
-from enas.search.record import progress_bar
 from enas.search.space import Space
 from enas.settings import USE
+from enas.terminal import progress_bar
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
 CURVE_DECIMALS = 5
