@@ -13,6 +13,7 @@ mode = "train"  # what comes first
 load_path = ""  # a new run
 dag_path = ""  # only mode single reads it
 log_dir = "logs"  # ignored by git
+name = ""  # dataset, train type and time tell runs apart
 data_dir = "data"  # where `enas download` puts datasets
 random_seed = 12345  # any, as long as it is written down
 num_gpu = -1  # a GPU when there is one, so that the same command runs everywhere

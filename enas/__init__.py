@@ -1,7 +1,30 @@
 """Efficient Neural Architecture Search (Pham et al. 2018, arXiv:1802.03268)."""
 
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
 from enas.config import Config
 from enas.rnn.cell import RNNCell
 
-__all__ = ["Config", "RNNCell"]
+__all__ = ["Config", "RNNCell", "Run", "load", "search", "sweep", "train"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module enas has no attribute {name!r}")
+    module = "enas.studies.sweep" if name == "sweep" else "enas.runs.run"  # load torch, which flags do without
+    return getattr(importlib.import_module(module), name)
+
+
+class _Search(ModuleType):
+    """The package `enas.search`, which can be called: `enas.runs.run.search`, but it returns the `Run`."""
+
+    def __call__(self, *data: Any, **settings: Any) -> Any:
+        runs = importlib.import_module("enas.runs.run")
+        return runs.load(runs.search(*data, **settings))
+
+
+sys.modules["enas.search"].__class__ = _Search

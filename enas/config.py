@@ -85,6 +85,9 @@ class RunConfig(Settings):
         only={"mode": (*SCRATCH, "test")},
     )
     log_dir: str = _use("logs", "folder in which a new run makes its own folder")
+    name: str = setting(
+        "", "name of a new run's folder; by default DATASET_TRAIN-TYPE_TIME", only={"mode": TRAINING}, kind=USE
+    )
     data_dir: str = _use("data", "folder of all datasets")
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
     num_gpu: int = _use(-1, "0 uses the CPU, 1 a GPU, -1 a GPU if there is one; torchrun uses several", at_least=-1)
@@ -104,6 +107,9 @@ class RunConfig(Settings):
 
     def check(self) -> None:
         object.__setattr__(self, "train_type", ALIASES.get(self.train_type, self.train_type))
+        name = self.name
+        if name and (name != Path(name).name or name.startswith(".") or not name.isprintable()):
+            raise UserError(f"name is {name!r}; it must be a plain name, of a new folder in log_dir")
 
 
 COMMON = (
@@ -136,12 +142,13 @@ def named(kind: str) -> set[str]:
 class Config:
     """All settings of a run, which never change: `config[TrainerConfig]` is a part, `config.max_epoch` one setting.
 
-    Settings that are not given have their defaults, for which `configs/config_ours.py` gives the reasons. UserError if
-    a setting is unknown, has a wrong value, or contradicts others.
+    Settings that are not given have their defaults, for which `configs/config_ours.py` gives the reasons, or the values
+    of the variation that `config` names, see `with_variation`. UserError if a setting is unknown, has a wrong value, or
+    contradicts others.
     """
 
     def __init__(self, **settings: Any):
-        known = all_settings()
+        known, settings = all_settings(), with_variation(settings)
         for name in settings:
             if name not in known:
                 raise UserError(f"unknown setting {name}{did_you_mean(name, known)}")
@@ -151,11 +158,6 @@ class Config:
         read = {name: value for part in self._parts.values() for name, value in vars(part).items()}
         self._values = {name: read[name] if name in read else checked(known[name], values[name]) for name in known}
         self._check()
-
-    @classmethod
-    def from_variation(cls, name: str, **settings: Any) -> "Config":
-        """Return the Config of `--config NAME` and flags, see `with_variation`."""
-        return cls(**with_variation({"config": name, **settings}))
 
     def _check(self) -> None:
         known = self.space.train_types
@@ -190,7 +192,8 @@ class Config:
         return isinstance(other, Config) and self._values == other._values
 
     def __repr__(self) -> str:
-        return f"Config({', '.join(f'{name}={value!r}' for name, value in self._values.items())})"
+        changed = {name: value for name, value in self._values.items() if value != all_settings()[name].default}
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     @property
     def values(self) -> Mapping[str, Any]:

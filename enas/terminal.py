@@ -1,21 +1,20 @@
-"""Lines and progress bars of runs, on the terminal or in a notebook; both can be silenced."""
+"""Lines and progress bars, on a terminal or in a notebook. The level of the logger `enas` silences both."""
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from tqdm.auto import tqdm
 
-LOGGER = logging.getLogger("enas")  # of the lines that runs print
+Called = TypeVar("Called", bound=Callable[..., Any])
+LOGGER = logging.getLogger("enas")
 
 
 class _Terminal(logging.Handler):
-    """Prints lines on stdout, above the progress bars."""
-
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(record.getMessage(), file=sys.stdout)
+        tqdm.write(record.getMessage())  # above the bars
         sys.stdout.flush()
 
 
@@ -24,19 +23,23 @@ LOGGER.setLevel(LOGGER.level or logging.INFO)
 LOGGER.propagate = False  # the root logger's handlers would print each line again
 
 
-@contextmanager
-def silenced(is_quiet: bool = True) -> Iterator[None]:
-    """Show no lines and no bars inside this block, if `is_quiet`; log files are written anyway."""
-    before = LOGGER.level
-    LOGGER.setLevel(logging.WARNING if is_quiet else before)
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(before)
+def quietable(function: Called) -> Called:
+    """Give a function the argument `quiet`: whether it shows no lines and no bars."""
+
+    @wraps(function)
+    def called(*args: Any, quiet: bool = False, **settings: Any) -> Any:
+        before = LOGGER.level
+        LOGGER.setLevel(logging.WARNING if quiet else before)
+        try:
+            return function(*args, **settings)
+        finally:
+            LOGGER.setLevel(before)
+
+    return cast(Called, called)
 
 
 def progress_bar(steps: Iterable[Any] | None, description: str, total: int | None = None, **settings: Any) -> Any:
     """Return `steps` with a tqdm bar, which shows on a terminal (stderr) and in a notebook; `settings` are tqdm's."""
-    in_notebook = "ipykernel" in sys.modules  # whose stderr is no terminal
-    is_hidden = (False if in_notebook else None) if LOGGER.isEnabledFor(logging.INFO) else True
+    is_hidden = False if "ipykernel" in sys.modules else None  # a notebook's stderr is no terminal
+    is_hidden = is_hidden if LOGGER.isEnabledFor(logging.INFO) else True
     return tqdm(steps, total=total, desc=description, leave=False, disable=is_hidden, dynamic_ncols=True, **settings)

@@ -443,4 +443,4 @@ def test_a_variation_starts_from_another(tmp_path):
 
 def test_a_variation_of_an_earlier_version_is_read(tmp_path):
     (tmp_path / "old.py").write_text("num_together = 4\nshared_input_scale = 1.0\nshared_unigram_bias = False\n")
-    assert Config.from_variation(f"{tmp_path}/old.py").shared_plain_start
+    assert Config(config=f"{tmp_path}/old.py").shared_plain_start

@@ -291,7 +291,7 @@ def test_settings_of_the_caller_replace_those_of_the_variation_or_of_small_data(
 
 @pytest.mark.parametrize("space", ["macro", "micro"])
 def test_the_settings_for_small_images_fit_both_spaces(space):
-    config = Config.from_variation("small_cnn", cnn_space=space, cnn_hid=8)
+    config = Config(config="small_cnn", cnn_space=space, cnn_hid=8)
     assert (config.cnn_space, config.cnn_hid, config.cnn_reward) == (space, 8, "log_likelihood")
 
 

@@ -29,7 +29,9 @@ def _made(log_dir, name: str, **params):
 def test_a_run_folder_holds_these_files(trained):
     assert re.fullmatch(f"tiny_orig_{STAMP}", trained.name)
     names = {path.name for path in trained.iterdir() if "tfevents" not in path.name}
-    files = ".lock data.json params.json results.json train.log policy.png networks architectures checkpoints"
+    files = (
+        ".lock data.json machine.json params.json results.json train.log policy.png networks architectures checkpoints"
+    )
     assert names == set(files.split())
     assert tiny.params(trained) == Config(**tiny.settings(trained.parent.parent)).to_dict()
     log = (trained / "train.log").read_text()

@@ -154,7 +154,8 @@ def test_the_best_epoch_is_reported_and_tested(tmp_path):
     best = trainer.checkpoints.load_best()
     assert best["progress"]["epoch"] == 2
     trainer.task.evaluate = evaluate
-    score = trainer.test()
+    trainer.load_best()
+    score = trainer.score(CELL, "test")
     assert tiny.difference(dict(trainer.task.model.state_dict()), dict(best["task"]["model"])) is None
     assert score == evaluate(CELL, "test")
     assert results["num_parameters"] == sum(weight.numel() for weight in trainer.task.model.parameters())
@@ -165,7 +166,8 @@ def test_the_average_of_the_best_epoch_is_tested(tmp_path):
     evaluate = trainer.task.evaluate
     scripted(trainer, [5.0, 6.0, 7.0, 1.0]).train()  # averages from epoch 3 on, best at 4
     trainer.task.evaluate = evaluate
-    score = trainer.test()
+    trainer.load_best()
+    score = trainer.score(CELL, "test")
     trainer.average = None
     assert score != evaluate(CELL, "test")
 
@@ -174,7 +176,7 @@ def test_a_run_without_a_finite_validation_is_not_tested(tmp_path):
     trainer = scripted(tiny.scratch_trainer(tmp_path, CELL, max_epoch=1), [float("nan")])
     trainer.train()
     with pytest.raises(TrainingDivergedError, match="no epoch has a finite validation perplexity"):
-        trainer.test()
+        trainer.load_best()
 
 
 @pytest.mark.parametrize("is_random", [True, False])

@@ -11,10 +11,9 @@ from enas.config import Config
 from enas.errors import UserError
 from enas.export.onnx_file import check_installed, write_onnx
 from enas.files import atomic_folder, write_json
-from enas.runs.final import Final, final_of, final_weights
+from enas.runs import run
+from enas.runs.final import Final
 from enas.runs.folder import find_run, saved_config
-from enas.runs.run import searched_architecture
-from enas.search.checkpoint import Checkpoints
 from enas.settings import SCRATCH
 
 EXAMPLES = Path(__file__).with_name("examples")
@@ -68,25 +67,16 @@ def export(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists already; name a new folder")
     folder = find_run(load_path, log_dir)
-    config, checkpoints = saved_config(folder), Checkpoints(folder / "checkpoints")
+    config = saved_config(folder)
     is_scratch, space = config.mode in SCRATCH, config.space
-    make = space.problem().export
-    if make is None:
-        raise UserError(f"{folder}: {space.architecture.title} cannot be exported; its search space has no export")
-    if is_scratch and dag_path:
-        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-    named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
-    final = named or final_of(folder, space.metric.name)
-    state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
-    weights = {name: weight.float() for name, weight in final_weights(state).items()}
-    exported = make(final.architecture, weights, config)
+    exported, final, progress = run.exported(folder, dag_path)
     card = CARD.format(
         onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if onnx else "",
         title=exported.title,
         summary=exported.summary,
         dataset=config.dataset,
         origin="training from scratch" if is_scratch else "search",
-        score=_score(config, final, state["progress"]),
+        score=_score(config, final, progress),
     )
     origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
     with atomic_folder(output) as made:

@@ -4,7 +4,6 @@ import importlib.util
 import logging
 import warnings
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -29,11 +28,7 @@ def write_onnx(exported: Exported, path: Path) -> None:
     Raises:
         UserError: onnxruntime computes something else.
     """
-    model = ModuleType("model")  # its name in an exported folder: the exporter writes names and paths of code down
-    model.__file__ = str(exported.source)
-    exec(compile(exported.source.read_text(encoding="utf-8"), "model.py", "exec"), model.__dict__)
-    module, inputs = exported.make(model).eval(), tuple(exported.inputs.values())
-    module.load_state_dict(exported.weights)
+    module, inputs = exported.module(), tuple(exported.inputs.values())
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the exporter remarks on packages that the module does not need
     try:

@@ -2,16 +2,20 @@
 
 import itertools
 import os
+import platform
 import re
 import socket
+import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 
+from enas import __version__
 from enas.config import Config, all_settings, config_from, effect_notes, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
@@ -20,19 +24,22 @@ from enas.search.ranks import num_processes
 from enas.settings import SEARCHES, SPACE
 from enas.terminal import LOGGER
 
-IDENTITY, LAUNCH = "data.json", "torchrun.json"
+IDENTITY, LAUNCH, MACHINE = "data.json", "torchrun.json", "machine.json"
 NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
 LISTED = 3  # of the runs there are, in the message about an unknown one
 
 
 def make_run_folder(config: Config, identity: Identity) -> Path:
-    """Make a new folder `log_dir/{dataset}_{train_type}_{time}` for a run on these data; UserError if that fails.
+    """Make a new folder in `log_dir` for a run on these data; UserError if that fails, or its `name` is taken.
 
-    If a run has started in the same second, the name ends in -2, -3 … The folder names its data, and its torchrun.
+    Without a `name` it is {dataset}_{train_type}_{time}, which ends in -2, -3 … if a run has started in the same
+    second. The folder names its data, and its torchrun.
     """
     stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    first = Path(config.log_dir) / f"{config.dataset}_{config.train_type}_{stamp}"
+    first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{stamp}")
     others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    if config.name and first.exists():
+        raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
         first.parent.mkdir(parents=True, exist_ok=True)
         for folder in itertools.chain([first], others):
@@ -43,6 +50,21 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     if num_processes() > 1:
         write_json(folder / LAUNCH, {"launch": _launch()})
     return folder
+
+
+def note_machine(folder: Path, device: torch.device) -> None:
+    """Add the training that begins now to machine.json: code, Python, torch and processor, by the time."""
+    path, root, commit, processor = folder / MACHINE, Path(__file__).parents[2], "", platform.processor()
+    with suppress(OSError, subprocess.SubprocessError):  # without git, or the right to run it
+        if (root / ".git").exists():
+            asked = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+            commit = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    with suppress(OSError, IndexError):
+        processor = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))[0]
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+    code = {"enas": __version__, "commit": commit, "python": platform.python_version(), "torch": torch.__version__}
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    write_json(path, {**(read_json(path) if path.is_file() else {}), now: {**code, "processor": processor}})
 
 
 @contextmanager
@@ -118,10 +140,17 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -
 
 
 def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
-    """Return the run folders in `log_dir`, newest first; if `start` is given, only those named START_TIME."""
-    found = [(NAME.fullmatch(path.name), path) for path in Path(log_dir).glob("*/")]
-    runs = [(match[2], int(match[3] or 1), path) for match, path in found if match and match[1] == (start or match[1])]
-    return [path for *_, path in sorted(runs, reverse=True) if (path / "params.json").is_file()]
+    """Return the run folders in `log_dir`, newest first; if `start` is given, only those of START_TIME."""
+    runs = []
+    for path in (path for path in Path(log_dir).glob("*/") if (path / "params.json").is_file()):
+        if match := NAME.fullmatch(path.name):
+            runs.append((match[1], match[2], int(match[3] or 1), path))
+        elif (path / MACHINE).is_file():  # it has a name of its own
+            saved, moment = saved_config(path), datetime.fromisoformat(min(read_json(path / MACHINE)))
+            runs.append((f"{saved.dataset}_{saved.train_type}", f"{moment:%Y-%m-%d_%H-%M-%S}", 1, path))
+    return [
+        path for begun, *_, path in sorted(runs, key=lambda run: run[1:], reverse=True) if begun == (start or begun)
+    ]
 
 
 def _taken(folder: Path) -> Path:
@@ -173,7 +202,8 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     asked = {"num_threads": 0, "precision": "auto", "mode": "train_scratch", **settings}
     _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
     say(effect_notes([name for name in changed if name in settings], given))
-    places = {"log_dir": settings.get("log_dir", str(folder.parent)), "dag_path": settings.get("dag_path", "")}
+    own = {"log_dir": str(folder.parent), "dag_path": "", "name": ""}  # of the search
+    places = {name: settings.get(name, value) for name, value in own.items()}
     return given.replace(load_path=str(folder), **places)
 
 

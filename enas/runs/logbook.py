@@ -183,8 +183,8 @@ class Logbook(NoLogbook):
             raise UserError(f"{self._log.name}: cannot be written ({error}); make room") from None
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
-        """Add points to the curves `group/name`."""
-        named = {f"{group}/{name}": value for name, value in values.items()}
+        """Add points to the curves `group/name`, or `name` without a group."""
+        named = {f"{group}/{name}".lstrip("/"): value for name, value in values.items()}
         if self._bar is not None and "loss" in values:
             self._bar.set_postfix_str(f"loss {values['loss']:.4g}", refresh=False)
         for page in self._pages if named else ():

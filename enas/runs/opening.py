@@ -14,7 +14,7 @@ from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import write_json
 from enas.runs.final import find_final
-from enas.runs.folder import check_same_data, make_run_folder, only_user, saved_config, say
+from enas.runs.folder import check_same_data, make_run_folder, note_machine, only_user, saved_config, say
 from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
 from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_random_states, seed_everything
@@ -89,6 +89,8 @@ def open_run(
             last = (progress.total_shared_steps, progress.total_controller_updates) if folder else None
             logbook = Logbook(training.folder, last, curves=has_curves, mirror=mirror, draw=draw)
             training.logbook = held.enter_context(closing(logbook))
+            if has_curves:
+                note_machine(training.folder, training.task.device)
         for line in lines:
             training.logbook.info(line)
         if folder is None and architecture is not None and ranks.is_first:

@@ -1,12 +1,11 @@
-"""From settings to results: the functions behind the commands.
-
-    from enas.config import Config
-    from enas.runs import run
-    results = run.train(Config(dataset="markov", shared_embed=64, shared_hid=64))
+"""From settings to results: runs as objects, and the functions behind the commands.
 
 A new run takes a `Config`. A function for an existing run takes its name or path (if empty, the newest fitting run) and
 the settings to change. Each function gives the caller's random states and number of threads back, and refuses to run
-beside another thread's run.
+beside another thread's run. With `quiet` it prints nothing and shows no bars; train.log is written anyway.
+
+`on_epoch` is called after every epoch with the `Run` and the epoch's entry of its `history`. It returns numbers to add
+there, to results.json and to the curves, by name, or None. If it raises, the run is saved, and the exception goes on.
 """
 
 import io
@@ -15,24 +14,32 @@ import math
 import shlex
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import torch
+from torch import nn
 
 from enas.config import Config, with_variation
 from enas.data.own import settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
-from enas.files import write_json
-from enas.runs.final import final_of, find_final
-from enas.runs.folder import choose_run, config_for_scratch, run_config, saved_config
-from enas.runs.opening import ARCHITECTURE, open_run, undisturbed
+from enas.files import read_json, write_json
+from enas.runs.final import Final, final_of, final_weights, find_final
+from enas.runs.folder import choose_run, config_for_scratch, find_run, run_config, saved_config
+from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
+from enas.search.checkpoint import Checkpoints
 from enas.search.derive import ordered
+from enas.search.problem import Exported
+from enas.search.ranks import seeded
 from enas.search.record import describe_comparison, format_score
 from enas.search.scratch import ScratchTrainer
+from enas.search.trainer import Trainer
 from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES
+from enas.terminal import quietable
 
 NEXT = {  # commands after a run, and what they do
     "scratch --load_path {}": "from scratch",
@@ -42,18 +49,128 @@ NEXT = {  # commands after a run, and what they do
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
 
 
-def train(config: Config, given: Collection[str] = ()) -> dict[str, Any]:
-    """Search: train a new run to its end; return the content of its results.json.
+class Run(dict[str, Any]):
+    """A run: the dict of its results, which stands for its `folder` where a path is needed.
+
+    Methods take settings to change, as the functions of the same names. `here` holds settings for this machine, such as
+    data_dir, and `training` is that of a run under way.
+    """
+
+    def __init__(self, folder: Path, results: Mapping[str, Any], training: Training | None = None, **here: Any):
+        super().__init__(results)
+        self.folder, self._training, self._here = folder, training, here
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The content of results.json."""
+        return dict(self)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The entries of the epochs, flat: the median in the summary "policy" is policy_median."""
+        return [_flat(entry) for entry in self.get("history", ())]
+
+    @property
+    def architecture(self) -> Any:
+        """The architecture, which a notebook shows as a picture; None if there is none yet."""
+        return self.get("architecture") and architecture_from_dict(self["architecture"])
+
+    def derive(self, **changes: Any) -> Self:
+        """Derive again; return this run."""
+        return self._changed_by(derive, changes)
+
+    def test(self, **changes: Any) -> Self:
+        """Evaluate the architecture on the test split; return this run."""
+        return self._changed_by(test, changes)
+
+    def resume(self, **changes: Any) -> Self:
+        """Go on from the newest checkpoint; return this run."""
+        return self._changed_by(resume, changes)
+
+    def train_scratch(self, **changes: Any) -> "Run":
+        """Train the architecture of a search from scratch; return the new run."""
+        return train_scratch(self.folder, **{**self._here, **changes})
+
+    def _changed_by(self, function: Callable[..., object], changes: dict[str, Any]) -> Self:
+        function(self.folder, **{**self._here, **changes})
+        self._training = None
+        self.update(read_json(self.folder / "results.json"))
+        return self
+
+    def module(self) -> nn.Module:
+        """Return the architecture as an exported module with the run's weights, in evaluation mode."""
+        return exported(self.folder)[0].module()
+
+    def sample(self, num: int, seed: int = 0) -> list[Any]:
+        """Return `num` architectures that the controller of a search draws by `seed`."""
+        training = self._opened()
+        if not isinstance(training, Trainer):
+            raise UserError(f"{self.folder}: was trained from scratch; only a search has a controller to sample from")
+        with torch.no_grad(), seeded(seed, torch.device("cpu")):
+            return training.controller.sample(num).architectures
+
+    @undisturbed()
+    def score(self, architectures: Iterable[Architecture], split: str = "valid") -> list[float]:
+        """Return each architecture's metric on "train", "valid" or "test" with the run's weights.
+
+        They are the newest of a search, and from scratch those of the best epoch.
+        """
+        training = self._opened()
+        return [training.score(one, split) for one in architectures]
+
+    def _opened(self) -> Training:
+        if self._training is None:
+            with undisturbed():
+                config = run_config(self.folder, {"mode": saved_config(self.folder).mode, **self._here})
+                self._training = training = read_run(config, self.folder)
+                if isinstance(training, ScratchTrainer):
+                    training.load_best()
+        return self._training
+
+
+Hook = Callable[[Run, dict[str, Any]], Mapping[str, float] | None] | None
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in entry.items():
+        flat |= {f"{name}_{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) -> Run:
+    """Return the run that `load_path` names, a path or a name in `log_dir`; if empty, the newest there.
+
+    `here` holds settings for this machine, such as data_dir.
+    """
+    path = find_run(load_path, log_dir) / "results.json"
+    return Run(path.parent, read_json(path) if path.is_file() else {}, **here)
+
+
+@quietable
+def train(config: Config, given: Collection[str] = (), on_epoch: Hook = None) -> Run:
+    """Train a new run to its end: a search, or in mode single one architecture; return the run.
 
     `given` names the settings that the user gave: those without an effect are logged. UserError, here and below, comes
     with a line that names what is wrong and what would be right.
     """
+    if config.mode not in SEARCHES:
+        return single(config, given=given, on_epoch=on_epoch)
     with open_run(config, given=given) as trainer:
-        return _finish(config, trainer)
+        return _finished(config, trainer, on_epoch)
 
 
+@quietable
 @undisturbed()
-def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: str = "", **settings: Any) -> Path:
+def search(
+    train: Any, valid: Any, test: Any, *, dataset: str = "own", config: str = "", on_epoch: Hook = None, **settings: Any
+) -> Path:
     """Search on the user's own data, and return the run folder, which every other function here takes.
 
     Args:
@@ -78,22 +195,25 @@ def search(train: Any, valid: Any, test: Any, *, dataset: str = "own", config: s
             shutil.rmtree(Path(wanted.data_dir) / dataset)
         raise
     with open_run(wanted, given=settings) as trainer:
-        _finish(wanted, trainer)
-        return trainer.folder
+        return _finished(wanted, trainer, on_epoch).folder
 
 
-def single(config: Config, architecture: Architecture | None = None, given: Collection[str] = ()) -> dict[str, Any]:
-    """Train one architecture from scratch, by default that of `config.dag_path`; return the run's results.
+@quietable
+def single(
+    config: Config, architecture: Architecture | None = None, given: Collection[str] = (), on_epoch: Hook = None
+) -> Run:
+    """Train one architecture from scratch, by default that of `config.dag_path`; return the run.
 
     In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
     """
     with open_run(config, architecture=architecture or named_architecture(config), given=given) as trainer:
-        return _finish(config, trainer)
+        return _finished(config, trainer, on_epoch)
 
 
 def single_or_diverged(config: Config, architecture: Architecture, again: str = "goes on") -> dict[str, Any]:
     """Train like `single`, as a part of a command that trains several; if it diverges, its scores are NaN."""
     validation = f"validation_{config.space.metric.name}"
+    config = config.replace(name="")  # one name cannot be several runs'
     try:
         results = single(config, architecture)
     except TrainingDivergedError:
@@ -104,8 +224,9 @@ def single_or_diverged(config: Config, architecture: Architecture, again: str = 
     return {**results, validation: math.nan if results[validation] is None else results[validation]}
 
 
-def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Train the architecture of a search from scratch; return the new results.
+@quietable
+def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
+    """Train the architecture of a search from scratch; return the new run.
 
     It is that of `architecture_of`, unless `dag_path` names another.
     """
@@ -113,10 +234,11 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     with open_run(config, architecture=architecture) as trainer:
-        return _finish(config, trainer)
+        return _finished(config, trainer, on_epoch)
 
 
-def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
+@quietable
+def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> dict[str, Any]:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
     folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
     saved = saved_config(folder)
@@ -132,9 +254,10 @@ def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
             moved = f"; the next learning rate is {now:.3g} instead of {before:.3g}" if now != before else ""
             longer = f"max_epoch {config.max_epoch} instead of {saved.max_epoch}"
             trainer.logbook.info(f"{longer}: schedules over the whole run change{moved}")
-        return _finish(config, trainer)
+        return _finished(config, trainer, on_epoch)
 
 
+@quietable
 def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Derive an architecture from a search, and write it down there; return the run's results.
 
@@ -160,6 +283,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _report(trainer, trainer.results(), "keeps the architecture it had, which is no worse")
 
 
+@quietable
 def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Evaluate the architecture of a run on the test split, and write it down there; return the run's results.
 
@@ -238,6 +362,29 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
     return architecture
 
 
+def exported(folder: Path, dag_path: str | Path = "") -> tuple[Exported, Final, dict[str, Any]]:
+    """Return the content of an export of a run, its architecture, and the progress that its weights are of."""
+    config, checkpoints = saved_config(folder), Checkpoints(folder / "checkpoints")
+    is_scratch, space = config.mode in SCRATCH, config.space
+    make = space.problem().export
+    if make is None:
+        raise UserError(f"{folder}: {space.architecture.title} cannot be exported; its search space has no export")
+    if is_scratch and dag_path:
+        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
+    named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
+    final = named or final_of(folder, space.metric.name)
+    state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
+    weights = {name: weight.float() for name, weight in final_weights(state).items()}
+    return make(final.architecture, weights, config), final, state["progress"]
+
+
+def _finished(config: Config, trainer: Training, on_epoch: Hook) -> Run:
+    """Train to the end, and report the results; return the run."""
+    if on_epoch is not None:
+        trainer.on_epoch = lambda entry: on_epoch(Run(trainer.folder, trainer.results(), trainer), _flat(entry))
+    return Run(trainer.folder, _finish(config, trainer))
+
+
 def _finish(config: Config, trainer: Training) -> dict[str, Any]:
     """Train to the end, and report the results."""
     if not isinstance(trainer, ScratchTrainer):
@@ -253,7 +400,9 @@ def _finish(config: Config, trainer: Training) -> dict[str, Any]:
 
 
 def _test_scratch(trainer: ScratchTrainer) -> dict[str, Any]:
-    return _report(trainer, {**trainer.results(), f"test_{trainer.task.metric.name}": trainer.test()}, "tested")
+    trainer.load_best()
+    score = trainer.score(trainer.architecture, "test")
+    return _report(trainer, {**trainer.results(), f"test_{trainer.task.metric.name}": score}, "tested")
 
 
 def _report(trainer: Training, results: dict[str, Any], what: str, *, is_written: bool = True) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import json
 import random
 import reprlib
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast, get_args, get_origin, get_type_hints
@@ -22,6 +23,7 @@ class Architecture:
     type_name: ClassVar[str]  # tells its JSON from that of other classes
     title: ClassVar[str]  # its name in messages
     keys: ClassVar[tuple[str, ...]]  # of its dictionary, besides the type: fields, and properties that agree with them
+    draw: ClassVar[Callable[..., Path] | None] = None  # (architecture, path, title), of a registered search space
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -41,6 +43,14 @@ class Architecture:
         Its labels are numbered anew. It uses other shared weights, because labels name them.
         """
         return self
+
+    def _repr_svg_(self) -> str | None:
+        """Return the picture that a notebook shows; None, for the text, without a search space or Graphviz."""
+        if self.draw is None:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.draw(Path(folder, "picture.svg"), "")
+            return path.read_text(encoding="utf-8") if path.suffix == ".svg" else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary that `from_dict` reads."""

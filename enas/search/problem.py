@@ -32,6 +32,15 @@ class Exported:
     dynamic: tuple[dict[int, str], ...]  # for each input, the names of the dimensions that may have any size
     outputs: tuple[str, ...]  # the names of the outputs
 
+    def module(self) -> nn.Module:
+        """Return the network with its weights, in evaluation mode."""
+        model = ModuleType("model")  # its name in an exported folder: the ONNX exporter writes names and paths down
+        model.__file__ = str(self.source)
+        exec(compile(self.source.read_text(encoding="utf-8"), "model.py", "exec"), model.__dict__)
+        module = self.make(model).eval()
+        module.load_state_dict(self.weights)
+        return module
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:

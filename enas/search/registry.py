@@ -62,6 +62,7 @@ def register(space: SearchSpace) -> SearchSpace:
     if space.name in SPACES:
         raise UserError(f"search space {space.name} is registered already; choose another name")
     SPACES[space.name] = space
+    space.architecture.draw = lambda *drawing: space.problem().draw(*drawing)
     FORMATS.update(space.formats)
     return space
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch.optim.swa_utils import AveragedModel
 
-from enas.errors import TrainingDivergedError
+from enas.errors import TrainingDivergedError, UserError
 from enas.search.checkpoint import Checkpoints
 from enas.search.derive import ordered
 from enas.search.settings import TO_THE_END, ScratchConfig
@@ -77,9 +77,7 @@ class ScratchTrainer(Training):
         if not self.task.has_validation:
             self.take(self.architecture, None)
             return True
-        before = self._validations()
-        with self._averaged_weights():
-            score = self.task.evaluate(self.architecture, "valid")
+        before, score = self._validations(), self.score(self.architecture, "valid")
         entry[f"validation_{self.task.metric.name}"] = score
         patience = self.scratch.scratch_asgd_patience
         earlier = before[:-patience] if patience else []
@@ -88,10 +86,17 @@ class ScratchTrainer(Training):
             self.logbook.info(f"epoch {self.progress.epoch}: no better than before; weights are averaged from here on")
         return self.take(self.architecture, score)
 
-    def test(self) -> float:
-        """Return the metric on the test split of the epoch that validated best, and leave its weights in the model.
+    def score(self, architecture: Any, split: str) -> float:
+        """Return its metric on a split with the averaged weights, once there are some; UserError for another one."""
+        if architecture != self.architecture:
+            raise UserError(f"{self.folder}: has the weights of one architecture, and cannot score others")
+        with self._averaged_weights():
+            return self.task.evaluate(architecture, split)
 
-        Without validation data that is the last epoch. TrainingDivergedError if no epoch has a finite validation.
+    def load_best(self) -> None:
+        """Take the weights of the epoch that validated best; without validation data, those of the last epoch.
+
+        TrainingDivergedError if no epoch has a finite validation.
         """
         name = self.task.metric.name
         if self.task.has_validation and self.progress.best is None:
@@ -99,8 +104,6 @@ class ScratchTrainer(Training):
         best = cast("Checkpoints", self.checkpoints).load_best()
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])
-        with self._averaged_weights():
-            return self.task.evaluate(self.architecture, "test")
 
     @contextmanager
     def _averaged_weights(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from enas.data.identity import digest
-from enas.errors import Interrupted, TrainingDivergedError
+from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.search.architecture import architecture_from_dict
 from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
 from enas.search.cost import UNLIMITED, SizeBudget
@@ -68,6 +68,8 @@ class Training(ABC):
         self.shared_optimizer = make_optimizer(parameters=self.shared_parameters, **self.shared_optim.optimizer)
         self.progress = Progress()  # how far the run is
         self.signals = Signals()  # ask the run to stop
+        # Called with an epoch's entry of the history, to which it adds the numbers that it returns.
+        self.on_epoch: Callable[[dict[str, Any]], Mapping[str, float] | None] = lambda entry: None
         self._resumed_at = time.monotonic()
 
     def train(self) -> dict[str, Any]:
@@ -197,9 +199,26 @@ class Training(ABC):
         self.logbook.info(describe(entry, metric, self.config.max_epoch))
         if "place" in entry:
             self.logbook.note(describe_comparison(entry))
+        self._add_numbers(entry, is_best)
         if is_time:
             self.logbook.results(self.results())
             self.save(is_best)
+
+    def _add_numbers(self, entry: dict[str, Any], is_best: bool) -> None:
+        """Add the numbers of `on_epoch`, which moves no random numbers, to history and curves; save if it raises."""
+        states = random_states()
+        try:
+            numbers = {name: float(value) for name, value in (self.on_epoch(entry) or {}).items()}
+            if taken := numbers.keys() & entry.keys():
+                raise UserError(f"on_epoch: the history has {', '.join(sorted(taken))} already; choose other names")
+        except BaseException:
+            self.logbook.results(self.results())
+            restore_random_states(states)
+            self.save(is_best)
+            raise
+        restore_random_states(states)
+        entry.update(numbers)
+        self.logbook.scalars("", numbers, self.progress.total_shared_steps)
 
     def take(self, architecture: Any, score: float | None) -> bool:
         """Make `architecture` the run's, and return whether its score is the best so far.
@@ -216,6 +235,10 @@ class Training(ABC):
         if is_best:
             progress.best = score
         return is_best
+
+    def score(self, architecture: Any, split: str) -> float:
+        """Return an architecture's metric on a split with the current weights."""
+        return self.task.evaluate(architecture, split)
 
     def cost(self, architecture: Any) -> dict[str, int]:
         """Return the entries of results.json on the size of an architecture; none if its cost is not known."""

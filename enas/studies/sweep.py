@@ -1,0 +1,82 @@
+"""Searches with several settings and seeds, side by side: `enas.sweep`."""
+
+import html
+import itertools
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from enas.config import Config, named
+from enas.data.identity import digest
+from enas.errors import TrainingDivergedError
+from enas.runs import run
+from enas.runs.folder import saved_config
+from enas.settings import USE
+from enas.studies.truth import side_by_side
+
+
+class Table(list[dict[str, Any]]):
+    """Rows with the same keys, shown in columns."""
+
+    def __repr__(self) -> str:
+        rows = [[f"{one:.4g}" if isinstance(one, float) else str(one) for one in row.values()] for row in self]
+        columns = [[name, *column] for name, column in zip(self[0], zip(*rows, strict=True), strict=True)]
+        padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
+        return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+class Runs(list[run.Run]):
+    """Runs; `varied` names the settings in which they differ, besides their seeds."""
+
+    varied: tuple[str, ...] = ()
+
+    def table(self, name: str) -> Table:
+        """Return mean and standard deviation of the result `name` over the seeds; diverged runs have none."""
+        rows: dict[tuple[Any, ...], list[Any]] = {}
+        for one in self:
+            saved = saved_config(one.folder)
+            rows.setdefault(tuple(getattr(saved, each) for each in self.varied), []).append(one.get(name))
+        table = Table()
+        for key, values in rows.items():
+            known = [value for value in values if value is not None]
+            mean, sd = (statistics.fmean(known or [math.nan]), statistics.stdev(known) if known[1:] else math.nan)
+            counts = {"runs": len(values), "diverged": len(values) - len(known)}
+            table.append({**dict(zip(self.varied, key, strict=True)), **counts, "mean": mean, "sd": sd})
+        return table
+
+
+def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any]) -> Runs:
+    """Search with each combination of the settings in `varied` and the seeds 1, 2, …, `jobs` runs at once.
+
+    A run's name ends in a digest of its settings: the same call goes on with the runs that it has begun.
+    """
+    tasks: dict[str, tuple[Any, ...]] = {}
+    for *values, seed in itertools.product(*varied.values(), range(1, seeds + 1)):
+        one = config.replace(**dict(zip(varied, values, strict=True)), random_seed=seed)
+        settings = {name: value for name, value in one.to_dict().items() if name not in named(USE)}
+        short = digest(json.dumps(settings, sort_keys=True).encode())[:8]
+        one = one.replace(name=f"{one.dataset}_{one.train_type}_{seed}_{short}")
+        tasks[one.name] = (_searched, one.to_dict())
+    ended: dict[str, run.Run] = {}
+    side_by_side(jobs, "loky", tasks, ended.__setitem__, "runs")
+    runs = Runs(ended[name] for name in tasks)
+    runs.varied = tuple(varied)
+    return runs
+
+
+def _searched(settings: dict[str, Any]) -> run.Run:
+    """Search, or go on with the search in its folder, in silence; return the run, without results if it diverged."""
+    folder = Path(settings["log_dir"], settings["name"])
+    try:
+        if any(folder.glob("checkpoints/*.pt")):
+            run.resume(folder, quiet=True)
+        else:
+            run.train(Config(**settings), quiet=True)
+    except TrainingDivergedError:
+        return run.Run(folder, {})
+    return run.load(folder)

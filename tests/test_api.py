@@ -1,0 +1,354 @@
+"""A run as an object: what a user of Python holds, what a function of every epoch may do, what a run says of itself."""
+
+import json
+import logging
+import pickle
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+import enas
+from enas import Config, RNNCell
+from enas.config import read_variation
+from enas.errors import TrainingDivergedError
+from enas.export.folder import export
+from enas.rnn.task import LanguageTask
+from enas.runs import folder as run_folder
+from enas.runs import run as runs
+from enas.search.architecture import architecture_from_dict
+from enas.search.checkpoint import random_states
+from enas.terminal import LOGGER, progress_bar
+
+CELL = RNNCell(("tanh", "ReLU", "identity", "tanh"), (0, 0, 1))
+TEXTS = ["a b c d e f", "b c d e", "c d e f a b"] * 8
+SHORT = {"max_epoch": 1, "shared_max_step": 3, "controller_max_step": 2}
+
+
+def looking(run, entry) -> dict:
+    """A function of every epoch that reads, scores, samples and draws random numbers of its own."""
+    random.random(), np.random.rand(2), torch.rand(3)
+    cells = run.sample(5, seed=entry["epoch"])
+    run.score(cells[:2], "train"), run.score(cells[:1]), run.history, run.architecture
+    entry.clear()
+    torch.manual_seed(0)
+    return {}
+
+
+# --- the object -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_its_results_and_its_folder(folder):
+    run = enas.load(folder)
+    assert isinstance(run, enas.Run) and run == run.results == tiny.results(folder)
+    assert json.loads(json.dumps(run)) == {**run} and pickle.loads(pickle.dumps(run)).folder == folder
+    assert run.folder == Path(run) == folder and repr(run) == f"Run({str(folder)!r})"
+    assert run.architecture == architecture_from_dict(run["architecture"])
+    assert enas.load(folder.name, log_dir=folder.parent) == enas.load("", log_dir=folder.parent) == run
+
+
+def test_the_history_is_flat(folder):
+    """As a table wants it, with a column for each number of a summary."""
+    run = enas.load(folder)
+    for flat, entry in zip(run.history, run["history"], strict=True):
+        assert flat["policy_median"] == entry["policy"]["median"]
+        assert not any(isinstance(value, dict | list) for value in flat.values())
+        assert {*entry} - {*flat} == {"policy", "uniform"}
+
+
+def test_a_search_from_python_scores_as_it_was_scored_and_draws_from_its_policy(tmp_path):
+    sizes = {name: tiny.SETTINGS[name] for name in ("batch_size", "shared_embed", "shared_hid", "num_gpu")}
+    places = {"data_dir": str(tmp_path / "data"), "log_dir": str(tmp_path / "logs")}
+    run = enas.search(TEXTS, TEXTS, TEXTS, **SHORT, **sizes, **places, num_blocks=4, derive_num_sample=3)
+    assert run.folder.parent == tmp_path / "logs" and run["epoch"] == 1
+    before = random_states()
+    assert run.score([run.architecture]) == [run["validation_perplexity"]]
+    cells = run.sample(40)
+    assert cells == run.sample(40) != run.sample(40, seed=1)
+    assert len({*cells}) > 20 and all(cell.num_blocks == 4 for cell in cells)
+    assert [run.test()["test_perplexity"]] == run.score([run.architecture], "test")
+    assert run == tiny.results(run.folder)
+    assert tiny.difference(random_states(), before) is None
+
+
+def test_what_was_derived_is_trained_and_weights_of_one_architecture_score_no_other(folder):
+    run = enas.load(folder)
+    assert run.derive(derive_num_sample=20) is run
+    scratch = run.train_scratch(max_epoch=2, shared_max_step=4)
+    assert scratch.folder != run.folder and scratch["epoch"] == 2
+    assert scratch.architecture == run.architecture
+    assert scratch.score([run.architecture], "valid") == [scratch["validation_perplexity"]]
+    assert scratch.score([run.architecture], "test") == [scratch["test_perplexity"]]
+    with tiny.refused("has the weights of one architecture, and cannot score others"):
+        scratch.score([CELL])
+    with tiny.refused("only a search has a controller to sample from"):
+        scratch.sample(1)
+    own = {"mode": "single", "dag_path": str(scratch.folder / "architecture.json")}
+    single = enas.train(Config(**tiny.settings(folder.parents[1], **own, **SHORT)))
+    assert single["mode"] == "single" and single.architecture == scratch.architecture
+
+
+def test_a_run_goes_on_with_its_weights_and_on_another_machine(folder, tmp_path):
+    run = enas.load(folder)
+    before = run.score([CELL])
+    assert run.resume(max_epoch=3) is run and run["epoch"] == 3 == len(run.history)
+    assert run.score([CELL]) != before
+    (folder.parents[1] / "data").rename(tmp_path / "elsewhere")
+    with tiny.refused("no such dataset"):
+        enas.load(folder).score([CELL])
+    there = enas.load(folder, data_dir=str(tmp_path / "elsewhere"))
+    assert there.score([CELL]) == run.score([CELL])
+    assert there.resume(max_epoch=4)["epoch"] == 4
+
+
+def test_the_module_is_the_exported_one_and_leaves_nothing_behind(folder, tmp_path, monkeypatch):
+    run, path, modules = enas.load(folder), [*sys.path], {*sys.modules}
+    before = tiny.tree(folder)
+    module = run.module()
+    assert tiny.tree(folder) == before and sys.path == path and "model" not in {*sys.modules} - modules
+    assert not module.training
+    weights = load_file(export(folder, tmp_path / "cell") / "model.safetensors")
+    assert tiny.difference({name: module.state_dict()[name] for name in weights}, dict(weights)) is None
+    output, _ = module(torch.randn(5, 3, tiny.SETTINGS["shared_embed"]))
+    assert len(weights) == len(module.state_dict()) and output.shape == (5, 3, tiny.SETTINGS["shared_hid"])
+
+
+# --- a function that hears of every epoch -----------------------------------------------------------------------------
+
+LONGER = {"max_epoch": 4, "save_epoch": 3, "shared_max_step": 6}
+KINDS = {
+    "rnn": {},
+    "macro": {"network_type": "cnn"},
+    "random": {"train_type": "random"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_function_that_only_looks_changes_no_bit(tmp_path, kind):
+    ends = []
+    for name, on_epoch in {"plain": None, "looked at": looking}.items():
+        settings = tiny.settings(tmp_path, **LONGER, **KINDS[kind], log_dir=str(tmp_path / name))
+        ends.append(tiny.newest_state(enas.train(Config(**settings), on_epoch=on_epoch).folder))
+    assert tiny.difference(*ends) is None
+
+
+def test_the_training_of_one_architecture_is_not_moved_either(folder, tmp_path):
+    """Scores are of the weights as they are, averaged if they are averaged."""
+    scores = []
+
+    def score(run, entry):
+        scores.append((*run.score([run.architecture]), entry["validation_perplexity"]))
+        torch.rand(1)
+
+    run = enas.load(folder)
+    hooks = {"plain": None, "scored": score}
+    ends = [run.train_scratch(**LONGER, log_dir=str(tmp_path / name), on_epoch=hook) for name, hook in hooks.items()]
+    assert tiny.difference(*(tiny.newest_state(end.folder) for end in ends)) is None
+    assert len(scores) == 4 and all(ours == its for ours, its in scores)
+
+
+def test_numbers_of_the_user_are_in_history_results_and_curves(tmp_path):
+    heard = []
+
+    def on_epoch(run, entry):
+        heard.append(entry)
+        return {"mine/distinct": len({*run.sample(20)}), "half": np.float32(entry["epoch"] / 2)}
+
+    run = enas.train(Config(**tiny.settings(tmp_path, **LONGER)), on_epoch=on_epoch)
+    assert [entry["epoch"] for entry in heard] == [1, 2, 3, 4]
+    assert [entry["validation_perplexity"] is None for entry in heard] == [True, True, False, False]
+    assert heard[-1]["policy_best"] == run.history[-1]["policy_best"]
+    assert [entry["half"] for entry in run.history] == [0.5, 1.0, 1.5, 2.0]
+    assert all(0 < entry["mine/distinct"] <= 20 for entry in tiny.results(run.folder)["history"])
+    assert tiny.curve(run.folder, "half") == [(6, 0.5), (12, 1.0), (18, 1.5), (24, 2.0)]
+    values = [value for _, value in tiny.curve(run.folder, "mine/distinct")]
+    assert values == [entry["mine/distinct"] for entry in run.history]
+    longer = run.resume(max_epoch=5, on_epoch=lambda run, entry: {"half": 0})
+    assert [entry["half"] for entry in longer.history] == [0.5, 1.0, 1.5, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("when", [1, 2, 3, 4])
+def test_a_run_that_its_function_ends_is_saved_and_goes_on_as_if_nothing_had_been(tmp_path, when):
+    """After any epoch, evaluated or not; the exception is the user's own."""
+    stop = KeyError("enough")
+
+    def on_epoch(run, entry):
+        torch.rand(1)
+        if entry["epoch"] == when:
+            held.append(run)
+            raise stop
+
+    held = []
+    whole = enas.train(Config(**tiny.settings(tmp_path, **LONGER, log_dir=str(tmp_path / "whole"))))
+    with pytest.raises(KeyError) as raised:
+        enas.train(Config(**tiny.settings(tmp_path, **LONGER)), on_epoch=on_epoch)
+    assert raised.value is stop
+    run = enas.load(held[0].folder)
+    assert run["epoch"] == when == len(run.history)
+    run.resume()
+    assert tiny.difference(tiny.newest_state(run.folder), tiny.newest_state(whole.folder)) is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"), [({"reward": 1.0}, "the history has reward already"), ({"mine": "high"}, "could not convert")]
+)
+def test_numbers_that_are_none_or_not_the_users_end_the_run(tmp_path, numbers, says):
+    with tiny.refused(says):
+        enas.train(Config(**tiny.settings(tmp_path, **SHORT)), on_epoch=lambda run, entry: numbers)
+    assert tiny.results(tiny.only_run(tmp_path / "logs"))["epoch"] == 1
+
+
+# --- several runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_has_a_run_for_each_setting_and_seed_and_goes_on_with_them(tmp_path, monkeypatch):
+    config = Config(**tiny.settings(tmp_path, **SHORT))
+    asked = {"seeds": 2, "train_type": ["orig", "random"], "num_blocks": [2, 3]}
+    found = enas.sweep(config, **asked)
+    assert len({run.folder for run in found}) == 8 and all(run.folder.parent == tmp_path / "logs" for run in found)
+    for run, (kind, blocks, seed) in zip(
+        found, [(k, b, s) for k in ("orig", "random") for b in (2, 3) for s in (1, 2)], strict=True
+    ):
+        params = tiny.params(run.folder)
+        assert (params["train_type"], params["num_blocks"], params["random_seed"]) == (kind, blocks, seed)
+    alone = enas.train(config.replace(train_type="random", num_blocks=3, random_seed=2))
+    assert alone["validation_perplexity"] == found[-1]["validation_perplexity"]
+
+    table = found.table("validation_perplexity")
+    values = np.array([run["validation_perplexity"] for run in found]).reshape(4, 2)
+    assert [row["mean"] for row in table] == pytest.approx(values.mean(1))
+    assert [row["sd"] for row in table] == pytest.approx(values.std(1, ddof=1))
+    assert [(row["train_type"], row["num_blocks"], row["runs"], row["diverged"]) for row in table] == [
+        (kind, blocks, 2, 0) for kind in ("orig", "random") for blocks in (2, 3)
+    ]
+    lines = repr(table).splitlines()
+    assert lines[0].split() == ["train_type", "num_blocks", "runs", "diverged", "mean", "sd"] and len(lines) == 5
+    assert "<pre>train_type" in table._repr_html_()
+
+    monkeypatch.setattr(LanguageTask, "shared_loss", None)  # nothing is trained again
+    assert [run["validation_perplexity"] for run in enas.sweep(config, **asked)] == [*values.flat]
+
+
+def test_a_run_of_a_sweep_that_diverges_is_counted_and_the_others_go_on(tmp_path, monkeypatch):
+    train = runs.train
+
+    def diverging(config, **settings):
+        run = train(config, **settings)
+        if config.random_seed == 2:
+            raise TrainingDivergedError("training diverged")
+        return run
+
+    monkeypatch.setattr(runs, "train", diverging)
+    found = enas.sweep(Config(**tiny.settings(tmp_path, **SHORT)), seeds=3)
+    ((row),) = found.table("validation_perplexity")
+    assert (row["runs"], row["diverged"]) == (3, 1)
+    assert row["mean"] == pytest.approx((found[0]["validation_perplexity"] + found[2]["validation_perplexity"]) / 2)
+    assert found[1] == {} and found[1].history == [] and found[1].architecture is None
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_runs(tmp_path):
+    config = Config(**tiny.settings(tmp_path, **SHORT))
+    ends = [enas.sweep(config.replace(log_dir=str(tmp_path / str(jobs))), seeds=2, jobs=jobs) for jobs in (1, 2)]
+    assert [run["validation_perplexity"] for run in ends[0]] == [run["validation_perplexity"] for run in ends[1]]
+
+
+# --- notebooks --------------------------------------------------------------------------------------------------------
+
+
+@tiny.needs_dot
+@pytest.mark.parametrize("architecture", [CELL, *tiny.NETWORKS.values()])
+def test_an_architecture_shows_itself(rendered, architecture):
+    assert "</svg>" in architecture._repr_svg_()
+
+
+def test_an_architecture_is_text_without_graphviz_and_without_a_space():
+    assert CELL._repr_svg_() is None  # tests have no `dot` unless they ask for it
+    assert tiny.NETWORKS["micro"].normal._repr_svg_() is None
+
+
+def test_a_config_shows_what_differs_from_the_defaults():
+    config = Config(config="small", num_blocks=3)
+    assert {**read_variation("small"), "num_blocks": 3}.items() >= eval(
+        f"dict{repr(config).removeprefix('Config')}"
+    ).items()
+    assert eval(repr(config)) == config == Config(**config.to_dict())
+    assert repr(Config()) == "Config()"
+
+
+def test_bars_are_seen_in_a_notebook_and_not_in_silence(monkeypatch):
+    assert progress_bar(range(3), "x").disable  # stderr is no terminal
+    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    assert not progress_bar(range(3), "x").disable
+    monkeypatch.setattr(LOGGER, "level", logging.WARNING)
+    LOGGER.manager._clear_cache()
+    assert progress_bar(range(3), "x").disable
+    LOGGER.manager._clear_cache()
+
+
+def test_a_quiet_run_prints_nothing_and_its_log_has_all(tmp_path, capfd):
+    run = enas.train(Config(**tiny.settings(tmp_path, **SHORT)), quiet=True, on_epoch=lambda run, entry: print("mine"))
+    run.derive(quiet=True).train_scratch(quiet=True, max_epoch=1)
+    assert capfd.readouterr() == ("mine\n", "")
+    assert "epoch 1/1" in (run.folder / "train.log").read_text()
+    run.test()
+    assert "test perplexity" in capfd.readouterr().out
+
+
+def test_lines_are_those_of_the_logger_enas(tmp_path, capsys):
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger("enas").addHandler(handler)
+    try:
+        enas.train(Config(**tiny.settings(tmp_path, **SHORT)))
+    finally:
+        logging.getLogger("enas").removeHandler(handler)
+    assert lines == capsys.readouterr().out.splitlines() and len(lines) > 8
+
+
+# --- names and machines -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_the_name_that_it_was_given_and_is_found_as_the_newest(tmp_path, capsys):
+    folder = tiny.run_in(tmp_path, **SHORT, name="wide")
+    assert folder.name == "wide"
+    argv = tiny.flags(tiny.settings(tmp_path, **SHORT, name="wide"))
+    assert "wide: exists already; give another --name" in tiny.refusal(argv, tmp_path, capsys)
+    assert run_folder.newest_run({"dataset": "tiny", "log_dir": str(tmp_path / "logs")}) == folder
+    (tmp_path / "logs" / "tiny_orig_2020-01-01_00-00-00").mkdir()
+    (tmp_path / "logs" / "tiny_orig_2020-01-01_00-00-00" / "params.json").write_text("{}")
+    scratch = enas.load("", log_dir=tmp_path / "logs").train_scratch(max_epoch=1)
+    assert scratch.architecture == enas.load(folder).architecture
+    assert re.fullmatch(r"tiny_orig_\d{4}.*", scratch.folder.name)  # a name is of one run
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "/tmp/x", "a\n"])
+def test_a_name_is_a_plain_one(name):
+    with tiny.refused(f"name is {name!r}; it must be a plain name"):
+        Config(name=name)
+
+
+def test_a_run_folder_says_what_made_it(folder):
+    first = json.loads((folder / "machine.json").read_text())
+    enas.load(folder).resume(max_epoch=3)
+    both = json.loads((folder / "machine.json").read_text())
+    ((_, made),) = first.items()
+    assert made["enas"] == enas.__version__ and made["torch"] == torch.__version__ and made["processor"]
+    assert made["python"] == sys.version.split()[0]
+    assert bool(made["commit"]) == (tiny.ROOT / ".git").exists()
+    assert first.items() <= both.items()
+
+
+def test_the_package_loads_no_torch_before_it_is_asked_for_a_run():
+    look = "import sys, enas\nenas.Config(config='small')\nprint('torch' in sys.modules, enas.Run, enas.search)"
+    out = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+    assert out.startswith("False <class") and callable(enas.search)
+    assert not hasattr(enas, "nonesuch")
