@@ -1,8 +1,9 @@
-"""Lines and progress bars, on a terminal or in a notebook. The level of the logger `enas` silences both."""
+"""Lines and progress bars, on a terminal or in a notebook; the level of the logger `enas` silences both, too."""
 
 import logging
 import sys
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -10,12 +11,14 @@ from tqdm.auto import tqdm
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 LOGGER = logging.getLogger("enas")
+_quiet = ContextVar("quiet", default=False)
 
 
 class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(record.getMessage())  # above the bars
-        sys.stdout.flush()
+        if not _quiet.get():
+            tqdm.write(record.getMessage())  # above the bars
+            sys.stdout.flush()
 
 
 LOGGER.addHandler(_Terminal())
@@ -28,18 +31,17 @@ def quietable(function: Called) -> Called:
 
     @wraps(function)
     def called(*args: Any, quiet: bool = False, **settings: Any) -> Any:
-        before = LOGGER.level
-        LOGGER.setLevel(logging.WARNING if quiet else before)
+        before = _quiet.set(quiet or _quiet.get())
         try:
             return function(*args, **settings)
         finally:
-            LOGGER.setLevel(before)
+            _quiet.reset(before)
 
     return cast(Called, called)
 
 
 def progress_bar(steps: Iterable[Any] | None, description: str, total: int | None = None, **settings: Any) -> Any:
     """Return `steps` with a tqdm bar, which shows on a terminal (stderr) and in a notebook; `settings` are tqdm's."""
-    is_hidden = False if "ipykernel" in sys.modules else None  # a notebook's stderr is no terminal
-    is_hidden = is_hidden if LOGGER.isEnabledFor(logging.INFO) else True
+    is_seen = LOGGER.isEnabledFor(logging.INFO) and not _quiet.get()
+    is_hidden = (False if "ipykernel" in sys.modules else None) if is_seen else True  # a notebook is no terminal
     return tqdm(steps, total=total, desc=description, leave=False, disable=is_hidden, dynamic_ncols=True, **settings)
