@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
-Called = TypeVar("Called", bound=Callable[..., Any])
+T = TypeVar("T")
 LOGGER = logging.getLogger("enas")
 _quiet = ContextVar("quiet", default=False)
 
@@ -26,18 +26,18 @@ LOGGER.setLevel(LOGGER.level or logging.INFO)
 LOGGER.propagate = False  # the root logger's handlers would print each line again
 
 
-def quietable(function: Called) -> Called:
+def quietable(function: Callable[..., T]) -> Callable[..., T]:
     """Give a function the argument `quiet`: whether it shows no lines and no bars."""
 
     @wraps(function)
-    def called(*args: Any, quiet: bool = False, **settings: Any) -> Any:
+    def called(*args: Any, quiet: bool = False, **settings: Any) -> T:
         before = _quiet.set(quiet or _quiet.get())
         try:
             return function(*args, **settings)
         finally:
             _quiet.reset(before)
 
-    return cast(Called, called)
+    return called
 
 
 def progress_bar(steps: Iterable[Any] | None, description: str, total: int | None = None, **settings: Any) -> Any:
