@@ -230,7 +230,6 @@ def test_a_sweep_has_a_run_for_each_setting_and_seed_and_goes_on_with_them(tmp_p
     ]
     lines = repr(table).splitlines()
     assert lines[0].split() == ["train_type", "num_blocks", "runs", "diverged", "mean", "sd"] and len(lines) == 5
-    assert "<pre>train_type" in table._repr_html_()
 
     monkeypatch.setattr(LanguageTask, "shared_loss", None)  # nothing is trained again
     assert [run["validation_perplexity"] for run in enas.sweep(config, **asked)] == [*values.flat]

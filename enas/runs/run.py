@@ -98,8 +98,8 @@ class Run(dict[str, Any]):
         return train_scratch(self.folder, **{**self._here, **changes})
 
     def _changed_by(self, function: Callable[..., object], changes: dict[str, Any]) -> Self:
+        self._training = None  # its weights are the old ones
         function(self.folder, **{**self._here, **changes})
-        self._training = None
         self.update(read_json(self.folder / "results.json"))
         return self
 

@@ -1,6 +1,5 @@
 """Searches with several settings and seeds, side by side: `enas.sweep`."""
 
-import html
 import itertools
 import json
 import math
@@ -25,9 +24,6 @@ class Table(list[dict[str, Any]]):
         columns = [[name, *column] for name, column in zip(self[0], zip(*rows, strict=True), strict=True)]
         padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
         return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 class Runs(list[run.Run]):
