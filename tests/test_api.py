@@ -329,6 +329,15 @@ def test_a_run_has_the_name_that_it_was_given_and_is_found_as_the_newest(tmp_pat
     assert re.fullmatch(r"tiny_orig_\d{4}.*", scratch.folder.name)  # a name is of one run
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[]", "[1]", '{"x": 1}', "null"])
+def test_a_damaged_machine_json_ends_nothing(folder, content):
+    named = folder.rename(folder.with_name("own"))
+    (named / "machine.json").write_text(content)
+    assert run_folder._runs_in(folder.parent) == []
+    enas.load(named).resume(max_epoch=3)
+    assert run_folder._runs_in(folder.parent) == [named]
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "/tmp/x", "a\n"])
 def test_a_name_is_a_plain_one(name):
     with tiny.refused(f"name is {name!r}; it must be a plain name"):

@@ -64,7 +64,10 @@ def note_machine(folder: Path, device: torch.device) -> None:
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     code = {"enas": __version__, "commit": commit, "python": platform.python_version(), "torch": torch.__version__}
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    write_json(path, {**(read_json(path) if path.is_file() else {}), now: {**code, "processor": processor}})
+    known: dict[str, Any] = {}
+    with suppress(UserError, TypeError, ValueError):  # the file is missing; a damaged one must not end a run
+        known = dict(read_json(path))
+    write_json(path, {**known, now: {**code, "processor": processor}})
 
 
 @contextmanager
@@ -145,7 +148,8 @@ def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
     for path in (path for path in Path(log_dir).glob("*/") if (path / "params.json").is_file()):
         if match := NAME.fullmatch(path.name):
             runs.append((match[1], match[2], int(match[3] or 1), path))
-        elif (path / MACHINE).is_file():  # it has a name of its own
+            continue  # the others have names of their own
+        with suppress(UserError, TypeError, ValueError):  # of a damaged file, or without one
             saved, moment = saved_config(path), datetime.fromisoformat(min(read_json(path / MACHINE)))
             runs.append((f"{saved.dataset}_{saved.train_type}", f"{moment:%Y-%m-%d_%H-%M-%S}", 1, path))
     return [
