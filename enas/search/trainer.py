@@ -26,8 +26,8 @@ class Trainer(Training):
     """Trains ω and θ in turn (paper section 2.2).
 
     The arguments are those of `Training`, and the controller, which is trained if it has parameters. Uniform samples of
-    its space train ω before `controller_start`, and the policy is compared with others. Each process has its own
-    `shared_num_sample` architectures of a step.
+    its space train ω before `controller_start`, and a share of them, `shared_uniform`, afterwards; the policy is
+    compared with others. Each process has its own `shared_num_sample` architectures of a step.
     """
 
     def __init__(self, task: Task, controller: Controller[Any], config: ConfigLike, **parts: Any):
@@ -131,12 +131,14 @@ class Trainer(Training):
         return self.progress.epoch < self.config.warm_up_epochs
 
     def _draw(self) -> None:
-        """Sample the architectures of the next step of ω."""
-        source = self.controller
-        if self.is_warming_up():
-            source = RandomController(self.controller.space, self.config.shared_balanced)
+        """Sample the architectures of the next step of ω, from the policy and uniformly."""
+        num, share = self.num_shared, self.config.shared_uniform if self.controller.is_trained else 0.0
+        num_uniform = num if self.is_warming_up() else int((torch.rand(num) < share).sum()) if share else 0
+        uniform = RandomController(self.controller.space, self.config.shared_balanced)
+        self.drawn = []
         with torch.no_grad():
-            self.drawn = source.sample(self.num_shared).architectures
+            for source, count in ((uniform, num_uniform), (self.controller, num - num_uniform)):
+                self.drawn += source.sample(count).architectures if count else []
 
     def derive(self, incumbent: Any = None) -> Derivation:
         """Derive from the policy as it is, and compare it with uniform sampling."""
