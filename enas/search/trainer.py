@@ -34,7 +34,7 @@ class Trainer(Training):
         super().__init__(task, config, **parts)
         self.controller = controller
         self.reinforce = config[ReinforceConfig]
-        self.deriver = Deriver(task, controller, config[DeriveConfig], self.ranks, self.size)
+        self.deriver = Deriver(task, controller, config[DeriveConfig], self.ranks, self.size, config.uniform_over)
         self.controller_optim = optim = config[ControllerOptimConfig]
         weights = list(controller.parameters())
         self.controller_optimizer = make_optimizer(parameters=weights, **optim.optimizer) if weights else None
@@ -132,9 +132,11 @@ class Trainer(Training):
 
     def _draw(self) -> None:
         """Sample the architectures of the next step of ω, from the policy and uniformly."""
-        num, share = self.num_shared, self.config.shared_uniform if self.controller.is_trained else 0.0
-        num_uniform = num if self.is_warming_up() else int((torch.rand(num) < share).sum()) if share else 0
-        uniform = RandomController(self.controller.space, self.config.shared_balanced)
+        config, num, share = self.config, self.num_shared, self.config.shared_uniform
+        num_uniform = num if self.is_warming_up() else 0
+        if share and self.controller.is_trained and not num_uniform:
+            num_uniform = int((torch.rand(num) < share).sum())
+        uniform = RandomController(self.controller.space, config.shared_balanced, over=config.uniform_over)
         self.drawn = []
         with torch.no_grad():
             for source, count in ((uniform, num_uniform), (self.controller, num - num_uniform)):
