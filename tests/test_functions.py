@@ -1,5 +1,6 @@
 """Architectures that are the same function with other labels: one form for all of them, and sampling by function."""
 
+import copy
 import itertools
 import math
 import random
@@ -7,6 +8,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -269,6 +271,21 @@ def test_samples_come_from_torchs_random_numbers_alone():
     apart = [RandomController(space, generator=torch.Generator().manual_seed(5)).sample(8).architectures for _ in "ab"]
     assert apart == [before] * 2 and torch.equal(torch.get_rng_state(), state)
     assert RandomController(space).sample(8).architectures != before
+
+
+@pytest.mark.parametrize("changes", [{"train_type": "random"}, {"controller_start": 0.5, "max_epoch": 4}])
+def test_a_resumed_search_draws_the_uniform_cells_that_it_would_have_drawn(tmp_path, changes):
+    trainer = tiny.trainer(tmp_path, shared_num_sample=3, **changes)
+    trainer.train_shared()
+    trainer.finish_epoch()
+    state = copy.deepcopy(trainer.state_dict())
+    losses = tiny.spy(trainer.task, "shared_loss")
+    trainer.train_shared()
+    resumed = tiny.trainer(tmp_path / "resumed", shared_num_sample=3, **changes)
+    resumed.load_state_dict(state)
+    again = tiny.spy(resumed.task, "shared_loss")
+    resumed.train_shared()
+    assert [cells_ for (cells_,), _ in again] == [cells_ for (cells_,), _ in losses] and len(again) > 1
 
 
 def test_labels_can_be_drawn_instead_and_balance_is_over_labels():
