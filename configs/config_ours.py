@@ -12,6 +12,7 @@ architecture = "chain"  # the first of the two; only train_type hardcoded reads 
 mode = "train"  # what comes first
 load_path = ""  # a new run
 dag_path = ""  # only mode single reads it
+compare_with = ()
 log_dir = "logs"  # ignored by git
 data_dir = "data"  # where `enas download` puts datasets
 random_seed = 12345  # any, as long as it is written down
@@ -99,6 +100,7 @@ scratch_cnn_auxiliary_weight = 0.4  # the authors' code
 
 # The controller (paper section 3.1)
 controller_type = "lstm"  # paper section 2.1
+shared_uniform = 0.0
 controller_start = 0.0  # the paper trains it from the first epoch
 controller_hid = 100  # paper section 3.1
 softmax_temperature = 5.0  # paper section 3.1: flat distributions explore
@@ -127,15 +129,17 @@ discount = 1.0  # the reward is for the whole architecture
 
 # The run
 max_epoch = 150  # paper section 3.1
+stop_epoch = 0  # to the end
 save_epoch = 4  # deriving takes time too
 max_save_num = 4  # one damaged file must not end a run
 wandb = False  # nothing leaves the machine unless asked
 log_step = 50  # eight points an epoch
 derive_num_sample = 100  # enough to find a good one, few enough to score
 derive_max_batches = 4  # enough to rank; the winner is then read on all of validation
+derive_labellings = 2  # each has its own shared weights; more take long
 derive_shortlist = 1  # paper section 2.2
 derive_finalists = 0  # paper section 2.2
-derive_finalist_epoch = 1  # read only with finalists
+derive_rung_epoch = 9  # rungs of 1, 3 and 9 epochs; read only with finalists
 max_parameters = 0  # the paper has no limit
 max_flops = 0
 size_beta = -0.1  # Bender et al. 2020; read only with a limit
