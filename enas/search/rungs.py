@@ -40,6 +40,14 @@ def halve(
     return left[0]
 
 
+def cost_to_the_end(num: int, rungs: Sequence[int]) -> int:
+    """Return the epochs of `cost_of` and those that the last candidate still needs to the end of the last rung."""
+    total = before = 0
+    for epochs in rungs:
+        total, before, num = total + num * (epochs - before), epochs, max(1, num // FACTOR)
+    return total
+
+
 def cost_of(num: int, rungs: Sequence[int]) -> int:
     """Return the epochs that successive halving of `num` candidates trains in all."""
     total = before = 0

@@ -1,15 +1,20 @@
 """Is one method better than another, and does one ranking agree with another? With intervals."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from enas.search.rungs import FACTOR
+
 FEWEST_FOR_TAU = 8  # architectures below which τ gets no interval: its coverage falls short
+FEWEST_FOR_WILCOXON = 6  # seeds below which its p, and an honest 95 %, cannot be had: p is at least 1/16
 ROUNDING = 1e-9
+DRAWS = 20_000  # of which halving's chances are the shares
+DRAWS_AT_ONCE = 1_000
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -21,22 +26,26 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
         error: the standard error of `theirs` that all seeds share, from `num` architectures.
 
     Returns:
-        "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an error, by Welch's degrees
-        of freedom); and "p" of the same test, two-sided. Interval and p are None for fewer than two seeds, or if a
-        score is not finite.
+        the number of "seeds"; "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an
+        error, by Welch's degrees of freedom); "p" of the same test, two-sided; and "wilcoxon", p of the signed-rank
+        test, from `FEWEST_FOR_WILCOXON` seeds on. Interval and p are None for fewer than two seeds, or if a score is
+        not finite.
     """
     differences = np.subtract(ours, theirs)
     seeds, difference = len(differences), float(differences.mean())
+    compared: dict[str, Any] = {"seeds": seeds, "difference": difference, "interval": None, "p": None, "wilcoxon": None}
     if seeds < 2 or not np.isfinite([*differences, error]).all():
-        return {"difference": difference, "interval": None, "p": None}
+        return compared
+    if seeds >= FEWEST_FOR_WILCOXON:
+        compared["wilcoxon"] = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
     spread, squared = differences.var(ddof=1) / seeds, error**2
     if spread + squared == 0:
-        return {"difference": difference, "interval": [difference] * 2, "p": float(difference == 0)}
+        return {**compared, "interval": [difference] * 2, "p": float(difference == 0)}
     freedom = (spread + squared) ** 2 / (spread**2 / (seeds - 1) + squared**2 / max(1, num - 1))
     scale = math.sqrt(spread + squared)
     half = scale * stats.t.ppf(0.975, freedom)
     p = 2 * stats.t.sf(abs(difference) / scale, freedom)
-    return {"difference": difference, "interval": [float(difference - half), float(difference + half)], "p": float(p)}
+    return {**compared, "interval": [float(difference - half), float(difference + half)], "p": float(p)}
 
 
 def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
@@ -52,6 +61,28 @@ def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
     for value in np.unique(goodness):
         chances[goodness == value] = chances[goodness == value].mean()
     return chances
+
+
+def best_by_halving(curves: ArrayLike, num: int, rungs: Sequence[int], higher_is_better: bool) -> np.ndarray:
+    """Return the probability of each architecture to win successive halving of `num`, or all, drawn uniformly.
+
+    The draws are different architectures, as for `best_of`. The probabilities are shares of `DRAWS` draws, the same at
+    every call.
+
+    Args:
+        curves: the best validation up to each epoch, [architectures, epochs].
+        rungs: as for `enas.search.rungs.halve`.
+    """
+    goodness = np.asarray(curves) if higher_is_better else -np.asarray(curves)
+    size, rng = len(goodness), np.random.default_rng(0)
+    winners = []
+    for _ in range(DRAWS // DRAWS_AT_ONCE):
+        left = rng.random((DRAWS_AT_ONCE, size)).argsort(axis=1)[:, :num]
+        for epochs in rungs:
+            best_first = np.argsort(-goodness[left, epochs - 1], axis=1, kind="stable")
+            left = np.take_along_axis(left, best_first[:, : max(1, left.shape[1] // FACTOR)], axis=1)
+        winners.append(left[:, 0])
+    return np.bincount(np.concatenate(winners), minlength=size) / DRAWS
 
 
 def distribution(scores: ArrayLike, chances: np.ndarray) -> dict[str, Any]:
