@@ -126,6 +126,7 @@ discount = 1.0  # the reward is for the whole architecture
 
 # The run
 max_epoch = 150  # paper section 3.1
+stop_epoch = 0  # to the end
 save_epoch = 4  # deriving takes time too
 max_save_num = 4  # one damaged file must not end a run
 wandb = False  # nothing leaves the machine unless asked

@@ -29,7 +29,7 @@ from enas.runs.folder import choose_run, config_for_scratch, run_config, saved_c
 from enas.runs.opening import ARCHITECTURE, open_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.derive import ordered
-from enas.search.record import describe_comparison, format_score
+from enas.search.record import describe_comparison, epoch_of, format_score
 from enas.search.scratch import ScratchTrainer
 from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES
@@ -91,17 +91,34 @@ def single(config: Config, architecture: Architecture | None = None, given: Coll
         return _finish(config, trainer)
 
 
-def single_or_diverged(config: Config, architecture: Architecture, again: str = "goes on") -> dict[str, Any]:
-    """Train like `single`, as a part of a command that trains several; if it diverges, its scores are NaN."""
+def single_or_diverged(
+    config: Config, architecture: Architecture, again: str = "goes on", begun: Path | None = None
+) -> dict[str, Any]:
+    """Train like `single`, as a part of a command that trains several; if it diverges, its scores are NaN.
+
+    If a run has `begun`, go on with that one, to `config.stop_epoch`.
+    """
     validation = f"validation_{config.space.metric.name}"
     try:
-        results = single(config, architecture)
+        results = resume(begun, stop_epoch=config.stop_epoch) if begun else single(config, architecture)
     except TrainingDivergedError:
         diverged = {validation: math.nan, f"test_{config.space.metric.name}": math.nan}
         return {"architecture": architecture.to_dict(), **diverged}
     except Interrupted as stop:
         raise Interrupted(stop.status - 128, f"the same command {again}") from None
     return {**results, validation: math.nan if results[validation] is None else results[validation]}
+
+
+def train_to(config: Config, architecture: Architecture, epoch: int, again: str = "goes on") -> dict[str, Any]:
+    """Train one architecture from scratch to the end of `epoch`, and return the results so far, "history" included.
+
+    Its run is the only one in `config.log_dir`: it begins there, or goes on from its checkpoint. Schedules run to
+    `max_epoch`, so that the result does not depend on the pauses. A run that is there already is not trained; in mode
+    train_scratch the test comes at `max_epoch`. If it diverges, its scores are NaN. `again` says what the same command
+    does after an interruption.
+    """
+    begun = next((path.parent.parent for path in Path(config.log_dir).glob("*/checkpoints/*.pt")), None)
+    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, again, begun)
 
 
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
@@ -117,13 +134,18 @@ def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
 
 
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
-    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
+    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results.
+
+    A run that has finished a given `stop_epoch` already stays as it is.
+    """
     folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, **changes})
     with open_run(config, folder, given=changes) as trainer:
         if trainer.ranks.is_first:
             write_json(folder / "params.json", config.to_dict())
+        if 0 < changes.get("stop_epoch", 0) <= trainer.progress.epoch and not trainer.is_finished():
+            return _paused(trainer)
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
         if saved.max_epoch != config.max_epoch:
             progress, optim = trainer.progress, config.space.optim
@@ -239,17 +261,24 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
 
 
 def _finish(config: Config, trainer: Training) -> dict[str, Any]:
-    """Train to the end, and report the results."""
+    """Train to the end, or to a pause, and report the results."""
+    results = trainer.train()
+    if trainer.is_paused():
+        return _paused(trainer)
     if not isinstance(trainer, ScratchTrainer):
-        results = trainer.train()
         _say_found(trainer, results)
         _say_where(trainer)
         return results
     trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
-    results = trainer.train()
     if config.mode == "train_scratch" or not trainer.task.has_validation:
         return _test_scratch(trainer)
     return _report(trainer, results, "trained")
+
+
+def _paused(trainer: Training) -> dict[str, Any]:
+    epochs = epoch_of(trainer.progress.epoch, trainer.config.max_epoch)
+    trainer.logbook.info(f"run {trainer.folder}: paused after {epochs}; it goes on with: {trainer.resumed_by()}")
+    return trainer.results()
 
 
 def _test_scratch(trainer: ScratchTrainer) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from enas.errors import UserError
 from enas.search.architecture import CELL_OUTPUTS
-from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRAINING, Settings, setting, unmet
+from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRAINING, USE, Settings, setting, unmet
 
 # For `only`: settings of the parts that run in a search, with a trained controller, with an LSTM, and so on.
 SEARCHING = {"mode": "train"}
@@ -80,6 +80,14 @@ def check_not_alone(values: Mapping[str, Any], reason: str) -> None:
 class TrainerConfig(LengthConfig):
     """The search loop."""
 
+    stop_epoch: int = setting(
+        0,
+        "pause after this epoch, to go on later; schedules still run to max_epoch; 0 does not pause",
+        at_least=0,
+        only={"mode": TRAINING},
+        kind=USE,
+        again=TRAINING,
+    )
     save_epoch: int = setting(
         4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
     )
