@@ -24,7 +24,7 @@ from enas.search.checkpoint import random_states
 from enas.search.controllers import RandomController
 from enas.search.ranks import Ranks
 from enas.studies import ablations, search_evaluation
-from enas.studies.truth import architectures_of
+from enas.studies.truth import functions_of
 
 CELL = RNNCell(("tanh", "ReLU"), (0,))
 SHORT = {"max_epoch": 1, "shared_max_step": 2}
@@ -118,7 +118,7 @@ def test_evaluations_tables_and_the_pieces_of_a_step_seed_no_gpu(tmp_path, monke
         monkeypatch.setattr(torch.cuda, name, lambda *seed, name=name: seedings.append((name, *seed)))
     before, space = torch.get_rng_state(), trainer.controller.space
     trainer.derive()
-    found = architectures_of(space, 5)
+    found = functions_of(space, 5)
     assert torch.equal(torch.get_rng_state(), before)
     for draws in Ranks(0, 2).draws(2, torch.device("cpu")):
         with draws:

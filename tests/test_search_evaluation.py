@@ -25,7 +25,7 @@ from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
 from enas.studies.settings import EXPECTED
 from enas.studies.statistics import best_of, distribution, paired, tau
-from enas.studies.truth import Table, architectures_of, budget_of
+from enas.studies.truth import Table, budget_of, functions_of
 
 main = partial(run_command, "evaluate")
 
@@ -124,16 +124,16 @@ def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
         assert len(results["shared"]["search"]) == num
     assert len(list((tmp_path / "results" / "searches" / "search-1").iterdir())) == 1
     line = tiny.refusal(tiny.flags(settings(home, tmp_path, num_truth=4)), tmp_path, capsys, main)
-    assert "cells.json: has 5 architectures, and num_truth is 4; give 5 or more" in line
+    assert "cells.json: has 5 functions, and num_truth is 4; give 5 or more" in line
 
 
 def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys):
     """The others go on, and no figure counts it."""
-    bad = architectures_of(RNNSpace(2), 0)[3]
+    bad = functions_of(RNNSpace(2), 0)[3]
     given = settings(home, tmp_path, methods=("search", "uniform", "random_budget"))
     with tiny.in_call(search_evaluation.run, "single", lambda _, one: one == bad, tiny.diverge):
         results = evaluate(**given)
-    assert "1 of 16 architectures diverged; controls and τ leave them out" in capsys.readouterr().out
+    assert "1 of 16 functions diverged; controls and τ leave them out" in capsys.readouterr().out
     runs = {RNNCell.from_dict(row["architecture"]): row["runs"][0] for row in rows_of(tmp_path / "cells.json")}
     gone = runs.pop(bad)
     assert (gone["seed"], gone["validation"], gone["test"]) == (1, None, None)
@@ -170,12 +170,11 @@ def test_one_architecture_has_no_intervals(home, tmp_path, seeds):
 
 
 def test_a_large_space_is_sampled_the_same_at_every_call():
-    cells = architectures_of(RNNSpace(6), 20)
-    assert len(set(cells)) == 20 and cells == architectures_of(RNNSpace(6), 20)
+    cells = functions_of(RNNSpace(6), 20)
+    assert len(set(cells)) == 20 and cells == functions_of(RNNSpace(6), 20)
     with pytest.raises(ValueError, match=r"num_truth is 0, but the space has [\d,]+ architectures; give a number"):
-        architectures_of(MacroSpace(6), 0)
-    with pytest.raises(ValueError, match="num_truth is 17, but the space has 16 architectures"):
-        architectures_of(RNNSpace(2), 17)
+        functions_of(MacroSpace(6), 0)
+    assert {*functions_of(RNNSpace(3), 110)} == {*functions_of(RNNSpace(3), 0)}  # there are 104
 
 
 def test_a_budget_is_what_differs_from_the_defaults_and_says_what_comes_out():
@@ -227,19 +226,22 @@ def test_a_search_is_that_of_the_command(home, evaluated, tmp_path):
 
 def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(evaluated):
     output, results = evaluated
-    rows = rows_of(output / "results" / "finalists.json")
-    runs = [(RNNCell.from_dict(row["architecture"]), run) for row in rows for run in row["runs"]]
+    budget = truth.load_table(output / "cells.json").config.replace(data_dir=str(output.parent / "home0" / "data"))
     for seed, taken in zip((1, 2), results["methods"]["finalists"]["architectures"], strict=True):
-        scores = {cell: run["validation"] for cell, run in runs if run["seed"] == 1_000_000 + seed}
-        assert len(scores) == 3 and RNNCell.from_dict(taken) == min(scores, key=scores.get)
-    assert len(runs) == 6
+        outcome = json.loads((output / "results" / "searches" / f"finalists3-{seed}.json").read_text())
+        scores = [truth.train_from_scratch(budget.to_dict(), one, 1_000_000 + seed) for one in outcome["architectures"]]
+        assert len(scores) == 3 and taken == outcome["architecture"]
+        assert (
+            taken == min(zip(scores, outcome["architectures"], strict=True), key=lambda pair: pair[0]["validation"])[1]
+        )
+    assert not list((output / "results" / "halving").iterdir())
 
 
 def test_finalists_are_the_best_candidates_of_the_search(evaluated):
     (folder,) = (evaluated[0] / "results" / "searches" / "search-1").iterdir()
     trainer = read_run(search_evaluation.saved_config(folder), folder)
-    found = cells_of(search_evaluation.best_candidates(str(folder.parent), 3)["architectures"])
-    cells = architectures_of(RNNSpace(2), 0)  # 300 samples have them all
+    found = search_evaluation.best_candidates(str(folder.parent), 3)
+    cells = functions_of(RNNSpace(2), 0)  # 300 samples have them all
     first = dict(zip(cells, trainer.task.rank(cells, trainer.deriver.config.derive_max_batches), strict=True))
     assert set(found) == set(sorted(first, key=first.get)[:3])
     scores = [trainer.task.evaluate(cell, "valid") for cell in found]
@@ -482,16 +484,19 @@ def test_intervals_of_tau_cover_it_at_least_as_often_as_they_say(num, correlatio
 
 
 def test_a_comparison_is_that_of_students_t():
-    assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == {"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0}
+    none = {"seeds": 3, "difference": 0.0, "interval": [0.0, 0.0], "p": 1.0, "wilcoxon": None}
+    assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == none
     ours, theirs = np.array([3.0, 5.0, 4.0, 4.5]), np.array([1.0, 2.5, 3.0, 0.5])
     expected = scipy.stats.ttest_rel(ours, theirs)
     found = paired(ours, theirs)
     assert found["p"] == pytest.approx(expected.pvalue)
     assert found["interval"] == pytest.approx(list(expected.confidence_interval()))
+    assert found["wilcoxon"] is None
 
 
 def test_no_interval_where_there_can_be_none():
-    assert paired([1.0], [2.0]) == {"difference": -1.0, "interval": None, "p": None}
+    none = {"seeds": 1, "difference": -1.0, "interval": None, "p": None, "wilcoxon": None}
+    assert paired([1.0], [2.0]) == none
     found = paired([1.0, math.nan, 2.0], [0.0, 0.0, 0.0])
     assert math.isnan(found["difference"]) and found["interval"] is None and found["p"] is None
     scores = [float(score) for score in range(10)]
@@ -521,7 +526,7 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, ema"),
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
         ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),
-        ({"num_truth": 40}, "num_truth is 40, but the space has 16 architectures"),
+        ({"num_truth": 40}, "num_truth is 40, but the space has 16 functions"),
         ({"backend": "ray"}, "backend ray is not installed; pip install 'enas[ray]'"),
         ({"backend": "dask"}, "backend dask is not installed; pip install 'enas[dask]'"),
     ],

@@ -41,17 +41,8 @@ def halve(
 
 
 def cost_to_the_end(num: int, rungs: Sequence[int]) -> int:
-    """Return the epochs of `cost_of` and those that the last candidate still needs to the end of the last rung."""
+    """Return the epochs that successive halving of `num` candidates trains in all, the last one to the last rung."""
     total = before = 0
     for epochs in rungs:
         total, before, num = total + num * (epochs - before), epochs, max(1, num // FACTOR)
-    return total
-
-
-def cost_of(num: int, rungs: Sequence[int]) -> int:
-    """Return the epochs that successive halving of `num` candidates trains in all."""
-    total = before = 0
-    for epochs in rungs:
-        if num > 1:
-            total, before, num = total + num * (epochs - before), epochs, max(1, num // FACTOR)
     return total

@@ -13,9 +13,10 @@ from enas.search.metric import Metric
 from enas.studies.statistics import FEWEST_FOR_WILCOXON
 
 PREFIXES = {"validation": "", "test": "test_"}  # of the names of results, by split
+ROWS = {"validation": "", "test": "test_", "validation, longer": "long_", "test, longer": "long_test_"}
 BEST = {"best_tenth": 0.1, "best_5_percent": 0.05, "best_1_percent": 0.01}  # shares of a table
 FEWEST_FOR_PERCENT = 100  # functions in a table from which the smaller shares are printed
-_LINE = "{:15} {:10} {:>9} {:>8}  {:44} {}"
+_LINE = "{:15} {:18} {:>9} {:>8}  {:44} {}"
 
 
 def write(folder: Path, results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> None:
@@ -30,21 +31,24 @@ def write(folder: Path, results: dict[str, Any], truth: dict[str, np.ndarray], m
 
 def report(results: dict[str, Any], metric: Metric) -> Iterator[str]:
     """Yield the lines of the printed table: the scores of each method, and how it compares with the first."""
-    num, decimals, names = results["architectures"], metric.decimals, _shares(results)
-    sizes = ", ".join(f"{_words(name)} are the first {results[name]}" for name in names)
-    yield f"{metric.name} from scratch; ranks among {num} functions; {sizes}"
+    num, decimals = results["architectures"], metric.decimals
+    percents = ["5", "1"] if num >= FEWEST_FOR_PERCENT else []
+    sizes = "".join(f", {percent} % the first {results[f'best_{percent}_percent']}" for percent in percents)
+    tenth = f"the best tenth are the first {results['best_tenth']}{sizes}"
+    yield f"{metric.name} from scratch; ranks among {num} functions; {tenth}"
     if results["diverged"]:
         yield f"{results['diverged']} of {num} functions diverged; controls and τ leave them out"
-    yield _LINE.format("method", "split", "mean", "std", "ranks", "in " + ", ".join(map(_words, names)))
+    if results["longer"] > 1:
+        yield f"longer: {results['longer']} times the epochs"
+    shares = ", ".join(["in the best tenth", *(f"{percent} %" for percent in percents)])
+    yield _LINE.format("method", "split", "mean", "std", "ranks", shares)
     for name, found in results["methods"].items():
-        for split, prefix in PREFIXES.items():
-            mean, std, kind, inside = (_expected if "drawn" in found else _reached)(results, found, prefix)
-            deviation = "–" if std is None else f"{std:.{decimals}f}"
-            yield _LINE.format(name, split, f"{mean:.{decimals}f}", deviation, kind, inside)
-            if long := found.get(f"long_{prefix}scores"):
-                mean, deviation = np.mean(long), f"{np.std(long, ddof=1):.{decimals}f}" if len(long) > 1 else "–"
-                after = f"after {results['longer']} times the epochs"
-                yield _LINE.format("", split, f"{mean:.{decimals}f}", deviation, after, "").rstrip()
+        for split, prefix in ROWS.items():
+            if f"{prefix}scores" in found:
+                mean, std, kind, inside = _summary(results, found, prefix)
+                numbers = (f"{mean:.{decimals}f}", "–" if std is None else f"{std:.{decimals}f}")
+                inside = ", ".join(inside[: 1 + len(percents)])
+                yield _LINE.format(name, split, *numbers, kind, inside).rstrip()
     for name, found in results["methods"].items():
         if "parameters" in found:
             yield f"{name:15} {Cost(*(round(np.mean(found[key])) for key in ('parameters', 'multiply_adds')))}"
@@ -59,38 +63,20 @@ def report(results: dict[str, Any], metric: Metric) -> Iterator[str]:
         yield f"τ of {name}: {_tau(found)}, within the best fifth {_tau(results['tau_top'][name])}"
 
 
-def _reached(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[float, float | None, str, str]:
-    """Return mean and standard deviation over seeds, the ranks, and how many are in the best shares."""
-    scores, ranks = np.array(found[f"{prefix}scores"]), found[f"{prefix}ranks"]
+def _summary(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[Any, Any, str, list[str]]:
+    """Return mean and standard deviation over seeds or draws, the ranks or the kind of draw, and how many are best."""
+    fewest, most = min(found.get("drawn", [1])), max(found.get("drawn", [1]))
+    best_of = "" if most == 1 else f"best of {fewest}, " if fewest == most else f"best of {fewest} to {most}, "
+    if "mean" in found:
+        kind = "exact, over all" if results["is_complete"] else "expected, over these"
+        if results["is_complete"] and found["error"] > 0:
+            kind = f"± {found[f'{prefix}error']:.2g}, over all"
+        inside = [f"{found[f'{prefix}in_{best}']:.0%} of draws" for best in BEST]
+        return found[f"{prefix}mean"], found[f"{prefix}std"], f"{best_of}{kind} {results['architectures']}", inside
+    scores, ranks = np.array(found[f"{prefix}scores"]), found.get(f"{prefix}ranks", [])
     some = " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
-    halved = f"of {_span(found['halved'])}: " if "halved" in found else ""
-    inside = [sum(rank <= results[name] for rank in ranks) for name in _shares(results)]
-    shares = ", ".join(f"{num} of {len(ranks)}" for num in inside)
-    return scores.mean(), scores.std(ddof=1) if len(scores) > 1 else None, halved + some, shares
-
-
-def _expected(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[float, float | None, str, str]:
-    """Return mean and standard deviation of a draw's score, the kind of draw, and the shares of draws that are best."""
-    best_of = "" if max(found["drawn"]) == 1 else f"best of {_span(found['drawn'])}, "
-    kind = "exact, over all" if results["is_complete"] else "expected, over these"
-    if results["is_complete"] and found["error"] > 0:
-        kind = f"± {found[f'{prefix}error']:.2g}, over all"
-    inside = ", ".join(f"{found[f'{prefix}in_{name}']:.0%}" for name in _shares(results))
-    return found[f"{prefix}mean"], found[f"{prefix}std"], f"{best_of}{kind} {results['architectures']}", inside
-
-
-def _span(numbers: list[int]) -> str:
-    fewest, most = min(numbers), max(numbers)
-    return str(most) if fewest == most else f"{fewest} to {most}"
-
-
-def _shares(results: dict[str, Any]) -> list[str]:
-    """List the names of the best shares that are printed."""
-    return [*BEST] if results["architectures"] >= FEWEST_FOR_PERCENT else ["best_tenth"]
-
-
-def _words(name: str) -> str:
-    return f"the {name.replace('_', ' ').replace('percent', '%')}"
+    inside = [f"{sum(rank <= results[best] for rank in ranks)} of {len(ranks)}" for best in BEST if ranks]
+    return scores.mean(), scores.std(ddof=1) if len(scores) > 1 else None, best_of + some, inside
 
 
 def _tau(found: dict[str, Any]) -> str:
@@ -112,7 +98,7 @@ def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric:
     for axes, (split, prefix) in zip(panels, PREFIXES.items(), strict=True):
         for place, (colour, found) in enumerate(columns.values()):
             scores = found.get(f"{prefix}scores", truth[split])
-            if "drawn" in found:
+            if "mean" in found:
                 lower, _, upper = found[f"{prefix}quartiles"]
                 axes.vlines(place, lower, upper, color=colour, linewidth=6)
             else:

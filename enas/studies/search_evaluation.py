@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -34,17 +34,7 @@ from enas.studies import evaluation_report
 from enas.studies.evaluation_report import BEST, PREFIXES
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import (
-    LARGEST_SPACE,
-    Table,
-    budget_of,
-    checked_data,
-    clock_of,
-    drawn_functions,
-    functions_of,
-    read_made,
-    side_by_side,
-)
+from enas.studies.truth import Table, budget_of, checked_data, functions_of, read_made, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
@@ -61,16 +51,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         settings: those of `EvaluationConfig`, and of the search as on the command line, its `config` included.
 
     Returns:
-        the content of results.json. Architectures that compute the same function count once, with the mean of their
-        trainings. Each method has "scores", the validation metric from scratch (a mean over `truth_seeds`), and "ranks"
-        among the functions of the table, 1 for the best, both for the test split too; "architectures", and their
-        "parameters" and "multiply_adds"; "long_scores" after `longer` times the epochs. The controls uniform and
-        random_budget are expectations over the table, exact if it "is_complete"; halving is one, over `DRAWS` draws,
-        if the table also has curves. They choose among the "drawn" functions by the first training of each; "scores"
-        has the expectation for each seed; "error" is its standard error; "mean", "std", "quartiles" and
-        "in_best_tenth" (and so on) describe the score of a draw. "tau" and "tau_top" compare the ranking by shared
-        weights with that from scratch, overall and within the best fifth; "comparisons" are between the first method
-        and each other one.
+        the content of results.json, which docs/studies.md describes.
     """
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name for spec in fields(EvaluationConfig)}
@@ -106,7 +87,9 @@ class _Evaluation:
         self.table = Table(Path(config.table), budget)
         self.table.add(functions_of(self.space, config.num_truth), config.num_truth)
         self.found = Table(self.folder / "found.json", budget)  # functions that methods found outside of the table
-        self.long = Table(self.folder / "found_long.json", _longer(budget, config.longer))
+        lengths = ("max_epoch", "cnn_lr_period") if budget.network_type == "cnn" else ("max_epoch",)
+        longer = {name: config.longer * getattr(budget, name) for name in lengths}
+        self.long = Table(self.folder / "found_long.json", budget.replace(**longer))
         # By NAME-SEED, the outcomes of searches and of halving.
         self.outcomes = {path.stem: read_json(path) for path in self.searches.glob("*.json")}
         has_begun = any(self.searches.glob("*"))
@@ -130,10 +113,10 @@ class _Evaluation:
         self.work(self._searches_left(), self._note_outcome, "searches")
         for name in HALVING_SEEDS:
             if name in self.config.methods and name not in self.expected:
-                self.work(self._halvings_left(name), self._note_halving, name)
+                self.work(self._halvings_left(name), self._note_outcome, name)
         names = [name for name in self.config.methods if name not in self.expected]
-        chosen = {name: [self._chosen(name, seed).canonical() for seed in self.seeds] for name in names}
-        self.found.add(one for one in itertools.chain(*chosen.values()) if one not in self.table.functions)
+        chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
+        self.found.add(one for one in itertools.chain(*chosen.values()) if one not in self.functions)
         self.found.train(self.found.pairs(self.truth_seeds), self.work)
         if self.config.longer > 1:
             self.long.add(itertools.chain(*(chosen[name] for name in LONGER if name in chosen)))
@@ -148,12 +131,11 @@ class _Evaluation:
         searches = self._searches_left()
         new = searches.keys() - self.outcomes.keys()  # the others only score rows
         each = np.mean([one["seconds"] for one in self.outcomes.values() if "seconds" in one] or [math.nan])
-        epochs = cost_to_the_end(self.config.finalists, self.rungs) * len(self.seeds)
-        most = math.ceil(epochs / self.budget.max_epoch) if "finalists" in self.config.methods else 0
+        most = self.config.finalists * len(self.seeds) if "finalists" in self.config.methods else 0
         print(
             f"{len(trainings)} trainings of {self.table.path}{self._hours(len(trainings) * self.table.seconds)}; "
             f"{len(searches)} searches{self._hours(len(new) * each)}"
-            f"{f', finalists like up to {most} trainings' if most else ''}; then what they find"
+            f"{f', up to {most} trainings of finalists' if most else ''}; then what they find"
         )
         return {"trainings": len(trainings), "searches": len(searches)}
 
@@ -185,37 +167,29 @@ class _Evaluation:
 
     def _halvings_left(self, name: str) -> dict[str, tuple[Any, ...]]:
         """Return the tasks of the halvings that have not ended: of a search's candidates, or of random functions."""
-        settings, tasks = {**self.budget.to_dict(), "mode": "single"}, {}
+        tasks: dict[str, tuple[Any, ...]] = {}
         for seed in self.seeds:
-            key, log_dir = self._key(name, seed), self.searches / f"search-{seed}"
+            key, own_seed, log_dir = self._key(name, seed), HALVING_SEEDS[name] + seed, self.searches / f"search-{seed}"
             if "architecture" in self.outcomes.get(key, {}):
                 continue
-            own = {**settings, "random_seed": HALVING_SEEDS[name] + seed, "log_dir": str(self._halving_folder(key))}
+            draw: Any = partial(best_candidates, str(log_dir), self.config.finalists)
             if name == "halving":
-                drawn = drawn_functions(self.space, self._num_drawn(name, seed), own["random_seed"])
-                tasks[key] = (halve_from_scratch, own, [one.to_dict() for one in drawn])
-            elif _begun(log_dir):
-                tasks[key] = (halve_candidates, own, str(log_dir), self.config.finalists)
-            else:
+                draw = partial(functions_of, self.space, self._num_drawn(name, seed), own_seed)
+            elif not _begun(str(log_dir)):
                 raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
+            changes = {"mode": "single", "random_seed": own_seed, "log_dir": str(self.folder / "halving" / key)}
+            tasks[key] = (halve_from_scratch, {**self.budget.to_dict(), **changes}, draw)
         return tasks
 
     def _key(self, method: str, seed: int) -> str:
-        """Return the name of the file with the outcome of a method."""
+        """Return the name of the outcome of a search, or of a halving with its number of candidates."""
         num = {"finalists": lambda: self.config.finalists, "halving": lambda: self._num_drawn(method, seed)}
-        return f"{method}{num[method]() if method in num else ''}-{seed}"
-
-    def _halving_folder(self, key: str) -> Path:
-        return self.folder / "halving" / key
-
-    def _note_halving(self, key: str, outcome: dict[str, Any]) -> None:
-        self._note_outcome(key, outcome)
-        shutil.rmtree(self._halving_folder(key), ignore_errors=True)  # checkpoints, perhaps on another machine
+        return f"{method}{num.get(method, str)()}-{seed}"
 
     def _chosen(self, method: str, seed: int) -> Architecture:
         if method == "lstm":
             return self.search.space.problem().baselines[method](self.budget)
-        return architecture_from_dict(self.outcomes[self._key(method, seed)]["architecture"])
+        return architecture_from_dict(self.outcomes[self._key(method, seed)]["architecture"]).canonical()
 
     def _num_drawn(self, method: str, seed: int) -> int:
         """Return the number of functions among which a control chooses.
@@ -229,39 +203,28 @@ class _Evaluation:
         first = next(name for name in self.config.methods if name not in CONTROLS)
         searched = self.outcomes[f"{'search' if first == 'finalists' else first}-{seed}"]["seconds"]
         trained = len(self.outcomes[self._key(first, seed)]["architectures"]) if first == "finalists" else 1
-        last, num = self.rungs[-1], 1
+        last = self.rungs[-1]
         epochs = searched / self.table.seconds * last + cost_to_the_end(trained, self.rungs)
         if method == "random_budget":
             return int(epochs / last)
-        most = len(self.rows) if self.is_complete else LARGEST_SPACE
-        while num < most and cost_to_the_end(num + 1, self.rungs) <= epochs:
-            num += 1
-        return num
+        return next(num for num in itertools.count(1) if cost_to_the_end(num + 1, self.rungs) > epochs)
 
     def _read_table(self) -> None:
-        """Note the scores of the table's functions, and the rows of these which did not diverge.
-
-        Controls and τ leave the others out.
-        """
+        """Note the scores of functions, and which of them did not diverge: controls and τ leave the others out."""
         self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
         self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
         if not self.rows.size:
             advice = f"lower the learning rate in {self.config.budget}"
             raise UserError(f"{self.table.path}: every training diverged; {advice}")
-        runs = self.table.first_runs(self.truth_seeds[0])
-        first = [runs[row] for row in self.rows]
+        self.functions, rows = map(list, zip(*self.table.functions.items(), strict=True))
+        first = [self.table.runs[rows[row][0], self.truth_seeds[0]] for row in self.rows]
         self.first = np.array([run["validation"] for run in first])
-        self.functions = [*self.table.functions]
         self.best = {name: max(1, round(share * len(self.functions))) for name, share in BEST.items()}
         self.is_complete = self.config.num_truth == 0  # the table then has all functions of the space
         self.expected = EXPECTED
-        if self.is_complete and all(run["curve"] for run in first):
+        self.curves = [run["curve"] for run in first]
+        if self.is_complete and all(self.curves):
             self.expected = (*EXPECTED, "halving")
-            self.curves = [self._best_so_far(run["curve"]) for run in first]
-
-    def _best_so_far(self, curve: list[float]) -> np.ndarray:
-        best = (np.fmax if self.metric.higher_is_better else np.fmin).accumulate(curve)
-        return np.pad(best, (0, self.rungs[-1] - len(best)), mode="edge")  # it may have ended early
 
     def _results(self, chosen: dict[str, list[Architecture]]) -> dict[str, Any]:
         num = len(self.functions)
@@ -295,8 +258,7 @@ class _Evaluation:
                 known = self._scores(self.long, split)
                 reached[f"long_{prefix}scores"] = [known[one] for one in found]
         if name in HALVING_SEEDS:
-            outcomes = [self.outcomes[self._key(name, seed)] for seed in self.seeds]
-            reached["halved"] = [len(outcome["architectures"]) for outcome in outcomes]
+            reached["drawn"] = [len(self.outcomes[self._key(name, seed)]["architectures"]) for seed in self.seeds]
         return {**reached, "architectures": [one.to_dict() for one in found], **self._costs(found)}
 
     def _scores(self, table: Table, split: str) -> dict[Architecture, float]:
@@ -305,7 +267,10 @@ class _Evaluation:
     def _expected(self, name: str) -> dict[str, Any]:
         """Return the scores of a control in expectation, over all draws of functions that do not diverge."""
         drawn = [min(len(self.rows), self._num_drawn(name, seed)) for seed in self.seeds]
-        known = {num: self._chances(name, num) for num in drawn}
+        choose: Any = partial(best_of, self.first, higher_is_better=self.metric.higher_is_better)
+        if name == "halving":
+            choose = partial(best_by_halving, self.curves, rungs=self.rungs, metric=self.metric)
+        known = {num: choose(num=num) for num in drawn}
         each = [known[num] for num in drawn]
         chances = np.mean(each, axis=0)
         expected: dict[str, Any] = {"drawn": drawn}
@@ -324,17 +289,12 @@ class _Evaluation:
         costs = self._costs([self.functions[row] for row in self.rows])
         return {**expected, **{key: round(float(chances @ values)) for key, values in costs.items()}}
 
-    def _chances(self, name: str, num: int) -> np.ndarray:
-        if name == "halving":
-            return best_by_halving(self.curves, num, self.rungs, self.metric.higher_is_better)
-        return best_of(self.first, num, self.metric.higher_is_better)
-
     def _costs(self, architectures: list[Architecture]) -> dict[str, list[int]]:
         costs = [self.cost(one).to_dict() for one in architectures] if self.cost else [{}]
         return {key: [cost[key] for cost in costs] for key in costs[0]}
 
     def _mean(self, drawn: list[int], scores: np.ndarray, some: np.ndarray) -> float:
-        """Return the mean over `drawn` of the expected score, among `some` rows."""
+        """Return the mean over `drawn` of the expected score, among `some` functions."""
         first, is_higher = self.first[some], self.metric.higher_is_better
         return float(np.mean([best_of(first, num, is_higher) @ scores[some] for num in drawn]))
 
@@ -372,23 +332,22 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     """Search, or go on with the search in `log_dir`, and score architectures (dictionaries) by shared weights.
 
     Returns:
-        "architecture", the derived one; "seconds" by `clock_of`; "policy", "uniform" and "place" of the last
-        evaluation; "shared", the metric of each of `architectures` on all of validation; and "rows", their digest.
+        "architecture", the derived one; "seconds" of a core, those before an interruption among them, or by the clock
+        on a GPU; "policy", "uniform" and "place" of the last evaluation; "shared", the metric of each of
+        `architectures` on all of validation; and "rows", their digest.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         begun = _begun(settings["log_dir"])
-        clock = clock_of(settings["num_gpu"])
-        start = clock()
+        start = time.process_time()
         results = run.resume(begun[0]) if begun else run.train(Config(**settings))
-        seconds = clock() - start
+        seconds = time.process_time() - start
         (folder,) = _begun(settings["log_dir"])
         trainer = read_run(saved_config(folder), folder)
-        whole = trainer.progress.cpu_seconds if clock is time.process_time else results["wall_seconds"]
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
-    last = results["history"][-1]
+    last, is_cpu = results["history"][-1], trainer.task.device.type == "cpu"
     return {
         "architecture": results["architecture"],
-        "seconds": round(max(seconds, whole), 3),  # the whole is more if the search was interrupted
+        "seconds": round(max(seconds, trainer.progress.cpu_seconds), 3) if is_cpu else results["wall_seconds"],
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
         "rows": _digest(architectures),
@@ -399,39 +358,6 @@ def _digest(rows: list[dict[str, Any]]) -> str:
     return digest(json.dumps(rows, sort_keys=True).encode())
 
 
-def _longer(budget: Config, times: int) -> Config:
-    """Return the budget with so many times the epochs, and as many in a period of the cosine of images."""
-    names = ["max_epoch", *(["cnn_lr_period"] if budget.network_type == "cnn" else [])]
-    return budget.replace(**{name: times * getattr(budget, name) for name in names})
-
-
-def halve_candidates(settings: dict[str, Any], log_dir: str, num: int) -> dict[str, Any]:
-    """Return the outcome of `halve_from_scratch` of the `best_candidates` of a search."""
-    return halve_from_scratch(settings, [one.to_dict() for one in best_candidates(log_dir, num)])
-
-
-@undisturbed()
-def halve_from_scratch(settings: dict[str, Any], architectures: list[dict[str, Any]]) -> dict[str, Any]:
-    """Train architectures (dictionaries) from scratch by successive halving, or go on with this, in silence.
-
-    Each has its run in a folder of its own in the `log_dir` of `settings`, and goes on there at the next rung.
-
-    Returns:
-        the "architectures", and the "architecture" that is left.
-    """
-    config = Config(**settings)
-
-    def train(left: Sequence[int], epochs: int) -> dict[int, float]:
-        results = {}
-        for index in left:
-            own = config.replace(log_dir=str(Path(config.log_dir) / str(index)))
-            results[index] = run.train_to(own, architecture_from_dict(architectures[index]), epochs)
-        return {index: one[f"validation_{config.space.metric.name}"] for index, one in results.items()}
-
-    winner = halve(range(len(architectures)), rungs_to(config.max_epoch), train, config.space.metric)
-    return {"architectures": architectures, "architecture": architectures[winner]}
-
-
 @undisturbed()
 def best_candidates(log_dir: str, num: int) -> list[Architecture]:
     """Return the best `num` functions, or fewer, of the search in `log_dir`: best first on the whole of validation."""
@@ -440,6 +366,25 @@ def best_candidates(log_dir: str, num: int) -> list[Architecture]:
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
     trainer = read_run(config, folder)
     return list(dict.fromkeys(one.canonical() for one in trainer.deriver.shortlist().ranking))
+
+
+def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Architecture]]) -> dict[str, Any]:
+    """Train the architectures of `draw` from scratch by successive halving, in silence, or go on with it.
+
+    Returns:
+        the "architectures", and the "architecture" that is left; the checkpoints in `log_dir` are gone.
+    """
+    config, drawn = Config(**settings), draw()
+    folders = [str(Path(config.log_dir) / str(index)) for index in range(len(drawn))]
+
+    def train(left: Sequence[int], epochs: int) -> dict[int, float]:
+        each = {index: run.train_to(config.replace(log_dir=folders[index]), drawn[index], epochs) for index in left}
+        return {index: results[f"validation_{config.space.metric.name}"] for index, results in each.items()}
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        winner = halve(range(len(drawn)), rungs_to(config.max_epoch), train, config.space.metric)
+    shutil.rmtree(config.log_dir, ignore_errors=True)  # there is none if one architecture was drawn
+    return {"architectures": [one.to_dict() for one in drawn], "architecture": drawn[winner].to_dict()}
 
 
 def _begun(log_dir: str) -> list[Path]:

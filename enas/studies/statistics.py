@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from enas.search.rungs import FACTOR
+from enas.search.metric import Metric
+from enas.search.rungs import halve
 
 FEWEST_FOR_TAU = 8  # architectures below which τ gets no interval: its coverage falls short
 FEWEST_FOR_WILCOXON = 6  # seeds below which its p, and an honest 95 %, cannot be had: p is at least 1/16
 ROUNDING = 1e-9
 DRAWS = 20_000  # of which halving's chances are the shares
-DRAWS_AT_ONCE = 1_000
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -63,26 +63,18 @@ def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
     return chances
 
 
-def best_by_halving(curves: ArrayLike, num: int, rungs: Sequence[int], higher_is_better: bool) -> np.ndarray:
-    """Return the probability of each architecture to win successive halving of `num`, or all, drawn uniformly.
+def best_by_halving(curves: Sequence[Sequence[float]], num: int, rungs: Sequence[int], metric: Metric) -> np.ndarray:
+    """Return the share of `DRAWS` draws of `num` architectures, or all, in which each is left by successive halving.
 
-    The draws are different architectures, as for `best_of`. The probabilities are shares of `DRAWS` draws, the same at
-    every call.
-
-    Args:
-        curves: the best validation up to each epoch, [architectures, epochs].
-        rungs: as for `enas.search.rungs.halve`.
+    The draws are the same at every call. `curves` has the validation after each epoch; the best so far counts.
     """
-    goodness = np.asarray(curves) if higher_is_better else -np.asarray(curves)
-    size, rng = len(goodness), np.random.default_rng(0)
-    winners = []
-    for _ in range(DRAWS // DRAWS_AT_ONCE):
-        left = rng.random((DRAWS_AT_ONCE, size)).argsort(axis=1)[:, :num]
-        for epochs in rungs:
-            best_first = np.argsort(-goodness[left, epochs - 1], axis=1, kind="stable")
-            left = np.take_along_axis(left, best_first[:, : max(1, left.shape[1] // FACTOR)], axis=1)
-        winners.append(left[:, 0])
-    return np.bincount(np.concatenate(winners), minlength=size) / DRAWS
+    best, rng = np.fmax if metric.higher_is_better else np.fmin, np.random.default_rng(0)
+    known = {epochs: [best.reduce(curve[:epochs]) for curve in curves] for epochs in rungs}
+    wins = np.zeros(len(curves))
+    for _ in range(DRAWS):
+        drawn = rng.permutation(len(curves))[:num].tolist()
+        wins[halve(drawn, rungs, lambda left, epochs: {one: known[epochs][one] for one in left}, metric)] += 1
+    return wins / DRAWS
 
 
 def distribution(scores: ArrayLike, chances: np.ndarray) -> dict[str, Any]:

@@ -9,9 +9,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,8 @@ class Table:
 
     A missing file is a new table; UserError when the file is damaged, or was made with other settings.
 
-    A function is an architecture in canonical form; rows of one function, twins, pool their trainings. New rows are
-    canonical.
-
     Attributes:
         config: the settings of every training, besides its seed.
-        architectures: those of the rows.
         data: digests of the data of every training; see `enas.data.identity`. Empty if nothing is trained yet.
         runs: the results of each training by (row, seed): "validation" and "test", NaN if it diverged; "seconds"; and
             the "curve", the validation of each epoch, empty in tables that do not have it.
@@ -62,21 +57,34 @@ class Table:
             return
         content = read_made(path, config, "table")
         self.data = content["data"]
-        self.architectures, self.runs = _rows(path, content)
+        try:
+            for index, row in enumerate(content["rows"]):
+                self.architectures.append(architecture_from_dict(row["architecture"]))
+                for one in row["runs"]:
+                    self.runs[index, one["seed"]] = _result(**{key: one[key] for key in one if key != "seed"})
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: not a table of trainings ({error!r})") from None
 
     @property
     def functions(self) -> dict[Architecture, list[int]]:
-        """The rows of each function, by its canonical form."""
-        return _by_function(self.architectures)
+        """The rows of each function, by its canonical form: twins pool their trainings."""
+        rows: dict[Architecture, list[int]] = {}
+        for row, one in enumerate(self.architectures):
+            rows.setdefault(one.canonical(), []).append(row)
+        return rows
 
     def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
-        """Add rows for new functions, all or until there are `num`; UserError if there are more already."""
-        have = self.functions
+        """Add rows for new functions, all or until there are `num`; UserError if there are too few or too many."""
+        have = [*self.functions]
+        functions = [*dict.fromkeys([*have, *(one.canonical() for one in architectures)])]
         if num and len(have) > num:
             right = f"give {len(have)} or more, or name another table"
             raise UserError(f"{self.path}: has {len(have)} functions, and num_truth is {num}; {right}")
-        new = [one for one in dict.fromkeys(one.canonical() for one in architectures) if one not in have]
-        self.architectures += new[: num - len(have)] if num else new
+        if len(functions) < num:
+            raise UserError(f"num_truth is {num}, but the space has {len(functions)} functions; give a smaller number")
+        self.architectures += functions[len(have) : num or None]
 
     def pairs(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
         """List the (row, seed) pairs of all trainings with these seeds, seed by seed."""
@@ -106,16 +114,13 @@ class Table:
         with atomic_write(self.path) as file:
             file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
 
-    def scores(self, split: str, seeds: Iterable[int]) -> list[float]:
-        """List the mean of each function's trainings with these seeds, as far as it has them; NaN if one diverged."""
-        return [
-            statistics.fmean(self.runs[pair][split] for pair in itertools.product(rows, seeds) if pair in self.runs)
-            for rows in self.functions.values()
+    def scores(self, split: str, seeds: Collection[int] = ()) -> list[float]:
+        """List the mean of each function's trainings with these or all seeds; NaN if one diverged, or there is none."""
+        seeds = seeds or {seed for _, seed in self.runs}
+        each = [
+            [pair for pair in itertools.product(rows, seeds) if pair in self.runs] for rows in self.functions.values()
         ]
-
-    def first_runs(self, seed: int) -> list[dict[str, Any]]:
-        """List the training of each function's first row with this seed."""
-        return [self.runs[rows[0], seed] for rows in self.functions.values()]
+        return [statistics.fmean([self.runs[pair][split] for pair in pairs] or [math.nan]) for pairs in each]
 
     @property
     def seconds(self) -> float:
@@ -123,54 +128,11 @@ class Table:
         return sum(results["seconds"] for results in self.runs.values()) / len(self.runs) if self.runs else math.nan
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The trainings of a function in a table, those of its twins among them."""
-
-    validation: float  # mean over the trainings; NaN if one diverged
-    test: float  # mean over the trainings, each tested at the epoch that validated best
-    seconds: float  # mean over the trainings
-    seeds: list[int]  # of each training
-    curves: list[list[float]]  # the validation after each epoch, of each training; empty where the table has none
-
-
-def load_table(path: str | Path) -> dict[Architecture, Trained]:
-    """Return the trainings of each trained function of a table, by `architecture.canonical()`.
-
-    UserError for a damaged file.
-
-    docs/tables.md shows how to test a search method on it.
-    """
-    architectures, runs = _rows(Path(path), read_json(Path(path)))
-    found: dict[Architecture, Trained] = {}
-    for function, rows in _by_function(architectures).items():
-        pairs = [pair for pair in runs if pair[0] in rows]
-        if pairs:
-            means = (statistics.fmean(runs[pair][name] for pair in pairs) for name in ("validation", "test", "seconds"))
-            found[function] = Trained(*means, [seed for _, seed in pairs], [runs[pair]["curve"] for pair in pairs])
-    return found
-
-
-def _rows(path: Path, content: Any) -> tuple[list[Architecture], dict[tuple[int, int], dict[str, Any]]]:
-    """Return the architectures of a table's rows, and the runs; UserError if they are damaged."""
-    runs = {}
-    try:
-        architectures = [architecture_from_dict(row["architecture"]) for row in content["rows"]]
-        for index, row in enumerate(content["rows"]):
-            for one in row["runs"]:
-                runs[index, one["seed"]] = _result(**{key: one[key] for key in one if key != "seed"})
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a table of trainings ({error!r})") from None
-    return architectures, runs
-
-
-def _by_function(architectures: Iterable[Architecture]) -> dict[Architecture, list[int]]:
-    rows: dict[Architecture, list[int]] = {}
-    for row, one in enumerate(architectures):
-        rows.setdefault(one.canonical(), []).append(row)
-    return rows
+def load_table(path: str | Path) -> Table:
+    """Return the table in a file, for a test of another search method (docs/tables.md); UserError if it is damaged."""
+    content = read_json(Path(path))
+    settings = content.get("settings") if isinstance(content, dict) else None
+    return Table(Path(path), Config(**settings) if isinstance(settings, dict) else Config())
 
 
 def _result(
@@ -216,10 +178,10 @@ def budget_of(config: Config) -> dict[str, Any]:
     }
 
 
-def functions_of(space: Space[Any], num: int) -> list[Architecture]:
+def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architecture]:
     """List all functions of a space for 0, else `num` different ones drawn uniformly, the same at every call.
 
-    UserError when the space is too large to be listed, or has fewer than `num`.
+    There are fewer if the space seems to have no more. UserError when it is too large to be listed.
     """
     size = math.prod(space.sizes)
     if num == 0 and size > LARGEST_SPACE:
@@ -227,21 +189,12 @@ def functions_of(space: Space[Any], num: int) -> list[Architecture]:
     if num == 0:
         rows = itertools.product(*map(range, space.sizes))
         return list(dict.fromkeys(space.decode(row).canonical() for row in rows))
-    drawn = drawn_functions(space, num, 0)
-    if len(drawn) < num:
-        raise UserError(f"num_truth is {num}, but the space has {len(drawn):,} functions; give a smaller number")
-    return drawn
-
-
-def drawn_functions(space: Space[Any], num: int, seed: int) -> list[Architecture]:
-    """Return `num` different functions drawn uniformly, the same at every call; fewer if there seem to be no more."""
     uniform = RandomController(space, generator=torch.Generator().manual_seed(seed))
     drawn: dict[Architecture, None] = {}
-    while len(drawn) < num:
+    before = -1
+    while before < len(drawn) < num:
         before = len(drawn)
         drawn.update(dict.fromkeys(one.canonical() for one in uniform.sample(TRIES * num).architectures))
-        if len(drawn) == before:
-            break
     return [*drawn][:num]
 
 
@@ -251,7 +204,8 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     They are "validation" and "test" of the best epoch, NaN if it diverged; the "curve", the validation of each epoch;
     and the "seconds" of a core, or by the clock on a GPU.
     """
-    clock = clock_of(settings["num_gpu"])
+    # Other work on the machine costs no seconds of a core.
+    clock = time.process_time if pick_device(settings["num_gpu"]).type == "cpu" else time.monotonic
     start = clock()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
@@ -260,11 +214,6 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     scores = {split: results[f"{split}_{metric}"] for split in ("validation", "test")}
     curve = [entry[f"validation_{metric}"] for entry in results.get("history", ())]
     return {**scores, "seconds": seconds, "curve": [score and round(score, CURVE_DECIMALS) for score in curve]}
-
-
-def clock_of(num_gpu: int) -> Callable[[], float]:
-    """Return the clock of equal time: seconds of a core, because other work slows a CPU; by the clock on a GPU."""
-    return time.process_time if pick_device(num_gpu).type == "cpu" else time.monotonic
 
 
 def side_by_side(
