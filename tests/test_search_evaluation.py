@@ -24,7 +24,7 @@ from enas.runs.opening import read_run
 from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
 from enas.studies.settings import EXPECTED
-from enas.studies.statistics import best_of, distribution, paired, tau
+from enas.studies.statistics import best_by_halving, best_of, distribution, paired, tau
 from enas.studies.truth import Table, budget_of, functions_of
 
 main = partial(run_command, "evaluate")
@@ -39,7 +39,9 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     tiny.write_corpus(folder / "data" / "tiny")
     lines = {**SIZES, "dataset": "tiny", "shared_max_step": 4, "max_epoch": 1, "num_threads": 1, "precision": "float32"}
-    (folder / "budget.py").write_text("".join(f"{name} = {value!r}\n" for name, value in lines.items()))
+    for name, epochs in (("budget", 1), ("rungs", 3)):
+        text = "".join(f"{key} = {value!r}\n" for key, value in {**lines, "max_epoch": epochs}.items())
+        (folder / f"{name}.py").write_text(text)
     return folder
 
 
@@ -198,6 +200,61 @@ def test_a_damaged_table_is_named(tmp_path, content):
         Table(path, Config())
 
 
+def test_twins_pool_their_trainings(home, tmp_path):
+    """Four rows are three functions: the means, ranks, controls and shared scores by hand."""
+    given = settings(home, tmp_path, num_blocks=3, num_truth=3, methods=("search", "uniform", "random_budget"), seeds=1)
+    one, twin = (RNNCell(("tanh", *names), (0, 0)) for names in (("ReLU", "sigmoid"), ("sigmoid", "ReLU")))
+    others = [RNNCell(("identity", *names), (0, 0)) for names in (("tanh", "tanh"), ("ReLU", "ReLU"))]
+    table = Table(
+        tmp_path / "cells.json", Config(**{**config_lines(home / "budget.py"), "data_dir": given["data_dir"]})
+    )
+    table.data = truth.identity_of(table.config.space.problem().load_data(table.config)).short()
+    table.architectures = [one, others[0], twin, others[1]]
+    known = {0: (50.0, 40.0), 1: (60.0, 58.0), 2: (70.0, 90.0), 3: (61.0, 70.0)}
+    made = {(row, seed): score for row, scores in known.items() for seed, score in zip((1, 2), scores, strict=True)}
+    table.train(made, lambda tasks, done, _: [done(pair, fixed(made[pair])) for pair in tasks])
+    results = (
+        evaluate(**given, truth_seeds=2) if "truth_seeds" not in given else evaluate(**{**given, "truth_seeds": 2})
+    )
+    assert results["architectures"] == 3 and len(rows_of(table.path)) == 4
+    means = [(50 + 40 + 70 + 90) / 4, (60 + 58) / 2, (61 + 70) / 2]
+    uniform, best = (results["methods"][name] for name in ("uniform", "random_budget"))
+    assert uniform["mean"] == pytest.approx(statistics.mean(means)) and uniform["in_best_tenth"] == pytest.approx(1 / 3)
+    # The first training of a function chooses: that of its first row.
+    assert best["mean"] == pytest.approx(statistics.mean(brute_force([50, 60, 61], means, best["drawn"][0])))
+    outcome = json.loads((tmp_path / "results" / "searches" / "search-1.json").read_text())["shared"]
+    assert results["shared"]["search"] == pytest.approx([(outcome[0] + outcome[2]) / 2, outcome[1], outcome[3]])
+    loaded = truth.load_table(table.path)
+    assert dict(zip(loaded.functions, loaded.scores("test"), strict=True))[twin.canonical()] == 63.5
+    assert loaded.scores("validation", [2]) == [65, 58, 70] and [*loaded.functions.values()] == [[0, 2], [1], [3]]
+
+
+def fixed(score) -> dict:
+    return {"validation": score, "test": score + 1, "seconds": 1.0, "curve": [score]}
+
+
+def config_lines(path) -> dict:
+    lines = {}
+    exec(path.read_text(), {}, lines)
+    return lines
+
+
+def budget_in(home, output) -> Config:
+    """The settings of the trainings of a table, with the place of the data."""
+    return truth.load_table(output / "cells.json").config.replace(data_dir=str(home / "data"), num_gpu=0)
+
+
+def test_a_share_of_the_table_gets_the_further_seeds(home, copy):
+    given = settings(home, copy, methods=("uniform",), truth_seeds=2, truth_share=0.25)
+    assert evaluate(**{**given, "dry_run": True})["trainings"] == 4
+    results = evaluate(**given)
+    rows = rows_of(copy / "cells.json")
+    first = sorted(row["runs"][0]["validation"] for row in rows)
+    assert all((len(row["runs"]) == 2) == (row["runs"][0]["validation"] in first[:4]) for row in rows)
+    means = [statistics.mean(run["validation"] for run in row["runs"]) for row in rows]
+    assert results["methods"]["uniform"]["mean"] == pytest.approx(statistics.mean(means))
+
+
 # --- the methods ------------------------------------------------------------------------------------------------------
 
 
@@ -218,15 +275,22 @@ def test_scores_and_ranks_are_those_of_the_table(evaluated, split, prefix):
     assert json.loads((output / "results" / "results.json").read_text()) == results
 
 
+def test_the_seconds_of_a_search_are_those_of_a_core(evaluated):
+    outcome = json.loads((evaluated[0] / "results" / "searches" / "search-1.json").read_text())
+    (folder,) = (path for path in (evaluated[0] / "results" / "searches" / "search-1").iterdir())
+    trainer = read_run(search_evaluation.saved_config(folder), folder)
+    assert outcome["seconds"] == trainer.progress.cpu_seconds > 0
+
+
 def test_a_search_is_that_of_the_command(home, evaluated, tmp_path):
     given = {name: value for name, value in settings(home, tmp_path).items() if name in Config().values}
     results = search_evaluation.run.train(Config(**{**given, "log_dir": str(tmp_path), "random_seed": 2}))
     assert evaluated[1]["methods"]["search"]["architectures"][1] == results["architecture"]
 
 
-def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(evaluated):
+def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(home, evaluated):
     output, results = evaluated
-    budget = truth.load_table(output / "cells.json").config.replace(data_dir=str(output.parent / "home0" / "data"))
+    budget = budget_in(home, output)
     for seed, taken in zip((1, 2), results["methods"]["finalists"]["architectures"], strict=True):
         outcome = json.loads((output / "results" / "searches" / f"finalists3-{seed}.json").read_text())
         scores = [truth.train_from_scratch(budget.to_dict(), one, 1_000_000 + seed) for one in outcome["architectures"]]
@@ -358,6 +422,99 @@ def test_controls_of_the_committed_table_are_those_of_the_readme():
         for split, figure in zip(("validation", "test"), expected, strict=True):
             means = [statistics.mean(run[split] for run in row["runs"]) for row in rows]
             assert distribution(means, chances)["mean"] == pytest.approx(figure, abs=0.005)
+
+
+RUNGS_METHODS = ("finalists", "search", "uniform", "random_budget", "halving", "lstm")
+
+
+@pytest.fixture(scope="module")
+def with_rungs(home, tmp_path_factory):
+    """Where an evaluation was written whose budget has the rungs 1 and 3, and what it returned."""
+    output = tmp_path_factory.mktemp("rungs")
+    given = settings(home, output, budget=str(home / "rungs.py"), methods=RUNGS_METHODS, longer=2)
+    with tiny.rendering():
+        return output, evaluate(**given)
+
+
+def by_halving(curves, candidates) -> int:
+    """The one that is left of `candidates`, where lower is better and the rungs are 1 and 3."""
+    for epochs in (1, 3):
+        ranking = sorted(candidates, key=lambda one: min(curves[one][:epochs]))
+        candidates = ranking[: max(1, len(ranking) // 3)]
+    return candidates[0]
+
+
+@pytest.mark.parametrize("num", [1, 2, 7, 9])
+def test_the_expectation_of_halving_is_that_of_all_draws(num):
+    rng = np.random.default_rng(1)
+    curves = (10 + rng.normal(size=(9, 3))).tolist()
+    draws = [by_halving(curves, draw) for draw in itertools.combinations(range(9), num)]
+    for sign, metric in ((1, Config().space.metric), (-1, Config(network_type="cnn").space.metric)):
+        chances = best_by_halving([[sign * score for score in curve] for curve in curves], num, (1, 3), metric)
+        for one, chance in enumerate(chances):
+            expected = draws.count(one) / len(draws)
+            assert chance == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 20_000))
+
+
+@pytest.mark.parametrize(
+    ("methods", "drawn"),
+    [
+        # 7.5 epochs fit into a search; its cell needs 3 more: 10.5 are 3 trainings, or 6 · 1 + 2 · 2 epochs.
+        (("search", "random_budget", "halving"), (3, 6)),
+        # Three finalists need 3 · 1 + 1 · 2: 12.5 are 4 trainings, or 8 · 1 + 2 · 2 epochs.
+        (("finalists", "random_budget", "halving"), (4, 8)),
+    ],
+)
+def test_halving_takes_the_time_of_the_first_method(home, with_rungs, tmp_path, monkeypatch, methods, drawn):
+    copy = shutil.copytree(with_rungs[0], tmp_path / "copy")
+    _searches_took(copy, 5.0)
+    monkeypatch.setattr(Table, "seconds", 2.0)
+    found = evaluate(**settings(home, copy, budget=str(home / "rungs.py"), methods=methods))["methods"]
+    assert found["random_budget"]["drawn"] == [drawn[0]] * 2 and found["halving"]["drawn"] == [drawn[1]] * 2
+    runs = [row["runs"][0] for row in rows_of(copy / "cells.json")]
+    curves, test = [run["curve"] for run in runs], [run["test"] for run in runs]
+    reached = [test[by_halving(curves, draw)] for draw in itertools.combinations(range(16), drawn[1])]
+    error = found["halving"]["test_error"]
+    assert error == pytest.approx(statistics.pstdev(reached) / math.sqrt(20_000), rel=0.05)
+    assert found["halving"]["test_mean"] == pytest.approx(statistics.mean(reached), abs=4 * error)
+
+
+def test_two_budgets(home, with_rungs):
+    """What search, finalists and the LSTM end with is trained for twice the epochs too."""
+    output, results = with_rungs
+    table = truth.load_table(output / "results" / "found_2_times.json")
+    assert table.config.max_epoch == 6 and {len(run["curve"]) for run in table.runs.values()} == {6}
+    known = {split: dict(zip(table.functions, table.scores(split), strict=True)) for split in ("validation", "test")}
+    for name in ("search", "finalists", "lstm"):
+        found = [search_evaluation.architecture_from_dict(one) for one in results["methods"][name]["architectures"]]
+        for prefix, split in (("long_", "validation"), ("long_test_", "test")):
+            assert results["methods"][name][f"{prefix}scores"] == [known[split][one] for one in found]
+    assert len(table.functions) <= 5 and "long_scores" not in results["methods"]["halving"]
+    lines = [*search_evaluation.evaluation_report.report(results, Config().space.metric)]
+    (line,) = (line for line in lines if line.startswith("lstm            test, longer"))
+    assert "longer: 2 times the epochs" in lines
+    assert line.split()[3] == f"{results['methods']['lstm']['long_test_scores'][0]:.2f}"
+
+
+def test_a_halving_that_was_stopped_goes_on(home, tmp_path, monkeypatch):
+    """A sampled table does not have the functions that are drawn: they are trained, with seeds of their own."""
+    monkeypatch.setattr(Table, "seconds", 2.0)
+    given = settings(home, tmp_path, budget=str(home / "rungs.py"), num_truth=2, seeds=1, methods=("search",))
+    evaluate(**given)
+    _searches_took(tmp_path, 5.0)
+    given["methods"] = ("search", "halving")
+    with tiny.in_call(search_evaluation.run, "train_to", 8, tiny.interrupt), pytest.raises(KeyboardInterrupt):
+        evaluate(**given)
+    folder = tmp_path / "results" / "halving" / "halving6-1"
+    assert len([*folder.glob("*/*/checkpoints")]) == 6
+    with tiny.in_call(search_evaluation.run, "single", 0, tiny.interrupt) as begun:
+        evaluate(**given)
+    assert [config.mode for config, _ in begun] == ["train_scratch"]  # the winner's, which judges it
+    outcome = json.loads((tmp_path / "results" / "searches" / "halving6-1.json").read_text())
+    budget = budget_in(home, tmp_path).to_dict()
+    curves = [truth.train_from_scratch(budget, one, 2_000_001)["curve"] for one in outcome["architectures"]]
+    assert outcome["architecture"] == outcome["architectures"][by_halving(curves, range(6))]
+    assert len({*cells_of(outcome["architectures"])}) == 6 and not folder.exists()
 
 
 def test_equal_first_trainings_are_equally_likely_to_be_chosen():

@@ -74,9 +74,9 @@ def _summary(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tup
         inside = [f"{found[f'{prefix}in_{best}']:.0%} of draws" for best in BEST]
         return found[f"{prefix}mean"], found[f"{prefix}std"], f"{best_of}{kind} {results['architectures']}", inside
     scores, ranks = np.array(found[f"{prefix}scores"]), found.get(f"{prefix}ranks", [])
-    some = " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "")
+    some = best_of + " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "") if ranks else ""
     inside = [f"{sum(rank <= results[best] for rank in ranks)} of {len(ranks)}" for best in BEST if ranks]
-    return scores.mean(), scores.std(ddof=1) if len(scores) > 1 else None, best_of + some, inside
+    return scores.mean(), scores.std(ddof=1) if len(scores) > 1 else None, some, inside
 
 
 def _tau(found: dict[str, Any]) -> str:

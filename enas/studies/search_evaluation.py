@@ -10,7 +10,6 @@ import itertools
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -89,7 +88,7 @@ class _Evaluation:
         self.found = Table(self.folder / "found.json", budget)  # functions that methods found outside of the table
         lengths = ("max_epoch", "cnn_lr_period") if budget.network_type == "cnn" else ("max_epoch",)
         longer = {name: config.longer * getattr(budget, name) for name in lengths}
-        self.long = Table(self.folder / "found_long.json", budget.replace(**longer))
+        self.long = Table(self.folder / f"found_{config.longer}_times.json", budget.replace(**longer))
         # By NAME-SEED, the outcomes of searches and of halving.
         self.outcomes = {path.stem: read_json(path) for path in self.searches.glob("*.json")}
         has_begun = any(self.searches.glob("*"))
@@ -332,22 +331,20 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     """Search, or go on with the search in `log_dir`, and score architectures (dictionaries) by shared weights.
 
     Returns:
-        "architecture", the derived one; "seconds" of a core, those before an interruption among them, or by the clock
-        on a GPU; "policy", "uniform" and "place" of the last evaluation; "shared", the metric of each of
+        "architecture", the derived one; "seconds" of a core, by the clock on a GPU, and in searches of older versions
+        of the code; "policy", "uniform" and "place" of the last evaluation; "shared", the metric of each of
         `architectures` on all of validation; and "rows", their digest.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         begun = _begun(settings["log_dir"])
-        start = time.process_time()
         results = run.resume(begun[0]) if begun else run.train(Config(**settings))
-        seconds = time.process_time() - start
         (folder,) = _begun(settings["log_dir"])
         trainer = read_run(saved_config(folder), folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
-    last, is_cpu = results["history"][-1], trainer.task.device.type == "cpu"
+    last, cpu_seconds = results["history"][-1], trainer.progress.cpu_seconds
     return {
         "architecture": results["architecture"],
-        "seconds": round(max(seconds, trainer.progress.cpu_seconds), 3) if is_cpu else results["wall_seconds"],
+        "seconds": cpu_seconds if trainer.task.device.type == "cpu" and cpu_seconds else results["wall_seconds"],
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
         "rows": _digest(architectures),

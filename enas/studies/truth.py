@@ -31,7 +31,7 @@ from enas.search.space import Space
 from enas.settings import USE
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
-TRIES = 10  # when so many draws for each function bring no new one, there are no more
+TRIES = 20  # draws for each function: enough to have all, where all are asked for
 CURVE_DECIMALS = 5
 APART = {"dag_path", "random_seed"}  # settings in which the trainings of a table differ
 
@@ -190,11 +190,7 @@ def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architectur
         rows = itertools.product(*map(range, space.sizes))
         return list(dict.fromkeys(space.decode(row).canonical() for row in rows))
     uniform = RandomController(space, generator=torch.Generator().manual_seed(seed))
-    drawn: dict[Architecture, None] = {}
-    before = -1
-    while before < len(drawn) < num:
-        before = len(drawn)
-        drawn.update(dict.fromkeys(one.canonical() for one in uniform.sample(TRIES * num).architectures))
+    drawn = dict.fromkeys(one.canonical() for one in uniform.sample(TRIES * num).architectures)
     return [*drawn][:num]
 
 
