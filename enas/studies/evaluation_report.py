@@ -32,23 +32,21 @@ def write(folder: Path, results: dict[str, Any], truth: dict[str, np.ndarray], m
 def report(results: dict[str, Any], metric: Metric) -> Iterator[str]:
     """Yield the lines of the printed table: the scores of each method, and how it compares with the first."""
     num, decimals = results["architectures"], metric.decimals
-    percents = ["5", "1"] if num >= FEWEST_FOR_PERCENT else []
-    sizes = "".join(f", {percent} % the first {results[f'best_{percent}_percent']}" for percent in percents)
-    tenth = f"the best tenth are the first {results['best_tenth']}{sizes}"
-    yield f"{metric.name} from scratch; ranks among {num} functions; {tenth}"
+    bests = [*BEST] if num >= FEWEST_FOR_PERCENT else ["best_tenth"]
+    names = ", ".join(bests).replace("_percent", " %").replace("best_", "")
+    firsts = ", ".join(str(results[best]) for best in bests)
+    yield f"{metric.name} from scratch; ranks among {num} functions; the best {names} are the first {firsts}"
     if results["diverged"]:
         yield f"{results['diverged']} of {num} functions diverged; controls and τ leave them out"
     if results["longer"] > 1:
         yield f"longer: {results['longer']} times the epochs"
-    shares = ", ".join(["in the best tenth", *(f"{percent} %" for percent in percents)])
-    yield _LINE.format("method", "split", "mean", "std", "ranks", shares)
+    yield _LINE.format("method", "split", "mean", "std", "ranks", f"in the best {names}")
     for name, found in results["methods"].items():
         for split, prefix in ROWS.items():
             if f"{prefix}scores" in found:
-                mean, std, kind, inside = _summary(results, found, prefix)
-                numbers = (f"{mean:.{decimals}f}", "–" if std is None else f"{std:.{decimals}f}")
-                inside = ", ".join(inside[: 1 + len(percents)])
-                yield _LINE.format(name, split, *numbers, kind, inside).rstrip()
+                mean, std, kind, inside = _summary(results, found, prefix, bests)
+                deviation = "–" if std is None else f"{std:.{decimals}f}"
+                yield _LINE.format(name, split, f"{mean:.{decimals}f}", deviation, kind, inside).rstrip()
     for name, found in results["methods"].items():
         if "parameters" in found:
             yield f"{name:15} {Cost(*(round(np.mean(found[key])) for key in ('parameters', 'multiply_adds')))}"
@@ -63,7 +61,9 @@ def report(results: dict[str, Any], metric: Metric) -> Iterator[str]:
         yield f"τ of {name}: {_tau(found)}, within the best fifth {_tau(results['tau_top'][name])}"
 
 
-def _summary(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tuple[Any, Any, str, list[str]]:
+def _summary(
+    results: dict[str, Any], found: dict[str, Any], prefix: str, bests: list[str]
+) -> tuple[float, float | None, str, str]:
     """Return mean and standard deviation over seeds or draws, the ranks or the kind of draw, and how many are best."""
     fewest, most = min(found.get("drawn", [1])), max(found.get("drawn", [1]))
     best_of = "" if most == 1 else f"best of {fewest}, " if fewest == most else f"best of {fewest} to {most}, "
@@ -71,12 +71,12 @@ def _summary(results: dict[str, Any], found: dict[str, Any], prefix: str) -> tup
         kind = "exact, over all" if results["is_complete"] else "expected, over these"
         if results["is_complete"] and found["error"] > 0:
             kind = f"± {found[f'{prefix}error']:.2g}, over all"
-        inside = [f"{found[f'{prefix}in_{best}']:.0%} of draws" for best in BEST]
+        inside = ", ".join(f"{found[f'{prefix}in_{best}']:.0%}" for best in bests) + " of draws"
         return found[f"{prefix}mean"], found[f"{prefix}std"], f"{best_of}{kind} {results['architectures']}", inside
     scores, ranks = np.array(found[f"{prefix}scores"]), found.get(f"{prefix}ranks", [])
     some = best_of + " ".join(map(str, ranks[:10])) + (" …" if len(ranks) > 10 else "") if ranks else ""
-    inside = [f"{sum(rank <= results[best] for rank in ranks)} of {len(ranks)}" for best in BEST if ranks]
-    return scores.mean(), scores.std(ddof=1) if len(scores) > 1 else None, some, inside
+    inside = ", ".join(str(sum(rank <= results[best] for rank in ranks)) for best in bests) + f" of {len(ranks)}"
+    return scores.mean(), scores.std(ddof=1) if len(scores) > 1 else None, some, inside if ranks else ""
 
 
 def _tau(found: dict[str, Any]) -> str:
