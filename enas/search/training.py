@@ -254,7 +254,7 @@ class Training(ABC):
         """Return the seconds of a core that this process took, counted like `wall_seconds`."""
         return self.progress.cpu_seconds + time.process_time() - self._resumed_at[1]
 
-    def _clocks(self) -> dict[str, float]:
+    def _clocks(self) -> dict[str, Any]:
         return {"seconds": self.wall_seconds(), "cpu_seconds": self.cpu_seconds()}
 
     def save(self, is_best: bool = False) -> None:

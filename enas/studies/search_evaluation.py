@@ -220,10 +220,8 @@ class _Evaluation:
         self.first = np.array([run["validation"] for run in first])
         self.best = {name: max(1, round(share * len(self.functions))) for name, share in BEST.items()}
         self.is_complete = self.config.num_truth == 0  # the table then has all functions of the space
-        self.expected = EXPECTED
         self.curves = [run["curve"] for run in first]
-        if self.is_complete and all(self.curves):
-            self.expected = (*EXPECTED, "halving")
+        self.expected = (*EXPECTED, *(["halving"] if self.is_complete and all(self.curves) else []))
 
     def _results(self, chosen: dict[str, list[Architecture]]) -> dict[str, Any]:
         num = len(self.functions)
@@ -250,12 +248,11 @@ class _Evaluation:
         """Return the scores, ranks and costs of a method's functions, one for each seed."""
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
-            known = self._scores(self.found, split) | dict(zip(self.functions, self.truth[split].tolist(), strict=True))
+            known = self._scores(self.found, split) | self._scores(self.table, split)
             scores = [known[one] for one in found]
             reached |= {f"{prefix}scores": scores, f"{prefix}ranks": self._ranks(scores, split).tolist()}
             if self.config.longer > 1 and name in LONGER:
-                known = self._scores(self.long, split)
-                reached[f"long_{prefix}scores"] = [known[one] for one in found]
+                reached[f"long_{prefix}scores"] = [*map(self._scores(self.long, split).__getitem__, found)]
         if name in HALVING_SEEDS:
             reached["drawn"] = [len(self.outcomes[self._key(name, seed)]["architectures"]) for seed in self.seeds]
         return {**reached, "architectures": [one.to_dict() for one in found], **self._costs(found)}
