@@ -110,7 +110,7 @@ def test_a_paused_run_goes_on_to_the_same_end(tmp_path, capsys, mode):
         assert paused["epoch"] == 1 and "test" not in [split for _, _, split, *_ in evaluated]
     folder = tiny.only_run(folders)
     command = f"python -m enas {'search' if mode == 'train' else 'scratch'} --load_path {folder}"
-    assert f"run {folder}: paused after epoch 1/5; it goes on with: {command}\n" in capsys.readouterr().out
+    assert f"run {folder}: paused; it goes on with: {command}\n" in capsys.readouterr().out
     execute(mode=mode, load_path=str(folder), stop_epoch=3)
     before = tiny.newest_state(folder)
     execute(mode=mode, load_path=str(folder), stop_epoch=2)  # which is over
@@ -159,6 +159,14 @@ def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
     assert "instead of 0.01" in out
     execute(load_path=str(folder), max_epoch=4)
     assert "instead of" not in capsys.readouterr().out
+
+
+def test_a_stopped_run_remembers_where_it_would_have_paused(tmp_path, capsys):
+    with tiny.in_call(LanguageTask, "shared_loss", 15, partial(signal.raise_signal, signal.SIGINT)):
+        assert main(tiny.flags(tiny.settings(tmp_path, **LONG, stop_epoch=3))) == 130
+    *_, command = capsys.readouterr().err.partition("can be resumed: python -m enas ")
+    assert command.endswith(" --stop_epoch 3\n") and cli.main(shlex.split(command)) == 0
+    assert tiny.results(tiny.only_run(tmp_path / "logs"))["epoch"] == 3
 
 
 @pytest.mark.parametrize("mode", ["train", "single"])

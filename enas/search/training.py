@@ -79,13 +79,11 @@ class Training(ABC):
         """
         with self.signals.noted():
             self.begin()
-            while not self.is_finished():
+            while not (self.is_finished() or self.is_paused()):
                 self.train_shared()
                 self.train_controller()
                 self.finish_epoch()
                 self.stop_if_asked()
-                if self.is_paused():
-                    break
         return self.results()
 
     @abstractmethod
@@ -105,8 +103,8 @@ class Training(ABC):
         return self.progress.epoch >= self.config.max_epoch
 
     def is_paused(self) -> bool:
-        """Whether the epoch just finished is `stop_epoch`, and not the last one."""
-        return self.progress.epoch == self.config.stop_epoch and not self.is_finished()
+        """Whether `stop_epoch` is reached before the end."""
+        return 0 < self.config.stop_epoch <= self.progress.epoch and not self.is_finished()
 
     def is_time_to_evaluate(self) -> bool:
         """Whether to evaluate, draw and save after the epoch just finished."""
@@ -274,12 +272,12 @@ class Training(ABC):
             raise Interrupted(signum, f"the run is saved and can be resumed: {self.resumed_by()}")
 
     def resumed_by(self) -> str:
-        """Return the command that goes on with the run."""
-        launcher = "python" if self.ranks.size == 1 else "torchrun …"
-        mode = self.header["mode"]
+        """Return the command that goes on with the run, to `stop_epoch` if that is still to come."""
+        launcher, mode = "python" if self.ranks.size == 1 else "torchrun …", self.header["mode"]
         is_own = not self.space.architecture.__module__.startswith("enas.")
         command = f"{sys.argv[0]} --mode {mode}" if is_own else f"-m enas {RESUMED_BY[mode]}"
-        return f"{launcher} {command} --load_path {shlex.quote(str(self.folder))}"
+        pause = f" --stop_epoch {self.config.stop_epoch}" if self.progress.epoch < self.config.stop_epoch else ""
+        return f"{launcher} {command} --load_path {shlex.quote(str(self.folder))}{pause}"
 
     def alike(self) -> dict[str, str]:
         """Return digests, by name, of the states that must be the same in all processes."""
