@@ -1,5 +1,6 @@
 """Search spaces as rows of decisions: the choices of a controller, in the order in which it makes them."""
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -47,6 +48,11 @@ class Space(ABC, Generic[ArchT]):
         """Draw each function equally often, and each of its labellings; by default each architecture is a function."""
         first, *sizes = self.sizes
         return self.decode([rng.randrange(self.first_allowed, first), *map(rng.randrange, sizes)])
+
+    def one_in(self, architecture: ArchT) -> int:
+        """Return N: `draw` draws `architecture` with probability 1/N."""
+        first, *sizes = self.sizes
+        return (first - self.first_allowed) * math.prod(sizes)
 
     def _holds(self, architecture: ArchT) -> bool:
         try:
