@@ -60,7 +60,7 @@ def _convolutional(
     return Problem(
         controllers={
             "orig": trained(space, *controllers),
-            "random": lambda config: RandomController(space(config), config.shared_balanced),
+            "random": lambda config: RandomController(space(config), config.shared_balanced, over=config.uniform_over),
         },
         load_data=lambda config: load_images(
             config.dataset, data_dir=config.data_dir, image_size=config.image_size, valid_size=config.valid_size

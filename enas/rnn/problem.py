@@ -83,7 +83,7 @@ PROBLEM = Problem(
         "orig": trained(_cells, _lstm),
         "flexible": trained(lambda config: _cells(config, FlexibleRNNSpace), _lstm),
         "hardcoded": trained(lambda config: _cells(config, HardcodedRNNSpace, shape=config.architecture), _lstm),
-        "random": lambda config: RandomController(_cells(config), config.shared_balanced),
+        "random": lambda config: RandomController(_cells(config), config.shared_balanced, over=config.uniform_over),
     },
     load_data=load_data,
     task=_task,

@@ -4,6 +4,7 @@ Shapes: M architectures, D decisions, H controller hidden units.
 """
 
 import math
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import pad
 
 from enas.errors import TrainingDivergedError
@@ -120,26 +121,45 @@ class Controller(nn.Module, ABC, Generic[ArchT]):
 
 
 class RandomController(Controller[ArchT]):
-    """Makes every decision uniformly: the control that a search has to beat. It has no parameters.
+    """Samples uniformly: the control that a search has to beat. It has no parameters.
 
     Args:
         is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
-            if their number is not a multiple of the choices (Chu et al. 2021, FairNAS).
+            if their number is not a multiple of the choices (Chu et al. 2021, FairNAS). They are uniform over labels.
         generator: where the random numbers come from; torch's own generator of the CPU by default.
+        over: "functions" by `Space.draw`, which gives decisions equal shares of the log-probability of their row;
+            "labels" makes every decision uniformly, so that a function of more labellings is drawn more often.
     """
 
-    def __init__(self, space: Space[ArchT], is_balanced: bool = False, generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        space: Space[ArchT],
+        is_balanced: bool = False,
+        generator: Generator | None = None,
+        over: str = "functions",
+    ):
         super().__init__(space)
         self.is_balanced = is_balanced
         self.generator = generator
+        self.over = "labels" if is_balanced else over
+
+    def sample(self, num: int) -> Sample[ArchT]:
+        if self.over == "labels":
+            return super().sample(num)
+        rng = random.Random(int(torch.randint(2**62, (), generator=self.generator)))
+        return self.log_prob([self.space.draw(rng) for _ in range(num)])
 
     def _decide(self, decisions: Decisions) -> None:
-        sizes, num = self.space.sizes, decisions.num
-        lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
+        space, sizes, num = self.space, self.space.sizes, decisions.num
+        lowest = [space.first_allowed, *[0] * (len(sizes) - 1)]
         allowed = [(low, size - low) for low, size in zip(lowest, sizes, strict=True)]
         columns = (low + self._draw(count, num) for low, count in allowed)
         rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
         entropies = torch.tensor([math.log(count) for _, count in allowed]).repeat(num, 1)
+        if self.over == "functions":
+            totals = torch.tensor([math.log(space.one_in(space.decode(row))) for row in rows.tolist()])
+            num_made = space.num_made(rows[:, 0])
+            entropies = (totals / (len(sizes) if num_made is None else num_made)).unsqueeze(1).repeat(1, len(sizes))
         decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
 
     def _draw(self, count: int, num: int) -> Tensor:

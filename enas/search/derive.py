@@ -60,6 +60,7 @@ class Deriver:
     config: DeriveConfig
     ranks: Ranks = ALONE  # the processes that divide the candidates among them
     size: SizeBudget = UNLIMITED  # the budget that a derived architecture keeps to
+    uniform_over: str = "functions"  # that the policy is compared with, as `RandomController.over`
 
     def shortlist(self, incumbent: Any = None) -> Shortlist:
         """Sample `derive_num_sample` architectures; keep the functions that score best on the same few minibatches.
@@ -127,7 +128,8 @@ class Deriver:
 
     def _compare(self, sampled: list[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, drawn without the run's random numbers.
-        chance = RandomController(self.controller.space, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        chance = RandomController(self.controller.space, generator=generator, over=self.uniform_over)
         uniform = chance.sample(self.config.derive_num_sample).architectures
         known, metric = scores | self._rank([one for one in uniform if one not in scores]), self.task.rank_metric
         by_chance = [known[one] for one in uniform]

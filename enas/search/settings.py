@@ -88,8 +88,14 @@ class TrainerConfig(LengthConfig):
     )
     log_step: int = setting(50, "steps from one point of a TensorBoard curve to the next", at_least=1, again=TRAINING)
     shared_num_sample: int = setting(1, "architectures in a step of the shared parameters", at_least=1)
+    uniform_over: str = setting(
+        "functions",
+        "draw uniform samples so that each function is equally likely, or each labelling of the nodes",
+        choices=("functions", "labels"),
+        only={"mode": ("train", "derive"), ANY_OF: {"train_type": TRAINED["train_type"], "shared_balanced": False}},
+    )
     shared_balanced: bool = setting(
-        False, "choose each option of a decision equally often among a step's uniform architectures", only=UNIFORM
+        False, "choose each option equally often in a step's uniform architectures, which are over labels", only=UNIFORM
     )
     controller_start: float = setting(
         0.0, "share of epochs on uniform architectures, before the controller trains", at_least=0, below=1, only=TRAINED

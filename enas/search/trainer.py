@@ -34,7 +34,7 @@ class Trainer(Training):
         super().__init__(task, config, **parts)
         self.controller = controller
         self.reinforce = config[ReinforceConfig]
-        self.deriver = Deriver(task, controller, config[DeriveConfig], self.ranks, self.size)
+        self.deriver = Deriver(task, controller, config[DeriveConfig], self.ranks, self.size, config.uniform_over)
         self.controller_optim = optim = config[ControllerOptimConfig]
         weights = list(controller.parameters())
         self.controller_optimizer = make_optimizer(parameters=weights, **optim.optimizer) if weights else None
@@ -134,7 +134,8 @@ class Trainer(Training):
         """Sample the architectures of the next step of ω."""
         source = self.controller
         if self.is_warming_up():
-            source = RandomController(self.controller.space, self.config.shared_balanced)
+            config = self.config
+            source = RandomController(self.controller.space, config.shared_balanced, over=config.uniform_over)
         with torch.no_grad():
             self.drawn = source.sample(self.num_shared).architectures
 

@@ -176,8 +176,8 @@ class _Evaluation:
                 draw = partial(functions_of, self.space, self._num_drawn(name, seed), own_seed)
             elif not _begun(str(log_dir)):
                 raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
-            changes = {"mode": "single", "random_seed": own_seed, "log_dir": str(self.folder / "halving" / key)}
-            tasks[key] = (halve_from_scratch, {**self.budget.to_dict(), **changes}, draw)
+            own = {"mode": "single", "random_seed": own_seed, "log_dir": str(self.folder / "halving" / key)}
+            tasks[key] = (halve_from_scratch, {**self.budget.to_dict(), **own, "max_save_num": 1}, draw)
         return tasks
 
     def _key(self, method: str, seed: int) -> str:
@@ -359,7 +359,7 @@ def best_candidates(log_dir: str, num: int) -> list[Architecture]:
     # Most samples of a policy that is almost sure are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
     trainer = read_run(config, folder)
-    return list(dict.fromkeys(one.canonical() for one in trainer.deriver.shortlist().ranking))
+    return [one.canonical() for one in trainer.deriver.shortlist().ranking]
 
 
 def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Architecture]]) -> dict[str, Any]:
