@@ -60,8 +60,9 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     own = [name for name in OWN if name in settings and settings[name] != getattr(Config(), name)]
     if own:
         print(f"no effect in an evaluation, which sets these itself: {', '.join(own)}")
-    if "finalists" in settings and "finalists" not in evaluation.methods:
-        print("no effect without the method finalists: finalists")
+    for name, needed in (("finalists", ("finalists",)), ("longer", LONGER)):
+        if name in settings and not {*needed} & {*evaluation.methods}:
+            print(f"no effect without the method {' or '.join(needed)}: {name}")
     say(effect_notes(given, search))
     places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
     budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
