@@ -365,9 +365,9 @@ def _fail(*args):
     raise AssertionError("trained again")
 
 
-def _searches_took(copy, seconds: float, method: str = "search") -> None:
+def _searches_took(copy, seconds: float, method: str = "search", name: str = "seconds") -> None:
     for path in (copy / "results" / "searches").glob(f"{method}-*.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": seconds}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), name: seconds}))
 
 
 @pytest.mark.parametrize(
@@ -461,13 +461,14 @@ def test_the_expectation_of_halving_is_that_of_all_draws(num):
     [
         # 7.5 epochs fit into a search; its cell needs 3 more: 10.5 are 3 trainings, or 6 · 1 + 2 · 2 epochs.
         (("search", "random_budget", "halving"), (3, 6)),
-        # Three finalists need 3 · 1 + 1 · 2: 12.5 are 4 trainings, or 8 · 1 + 2 · 2 epochs.
-        (("finalists", "random_budget", "halving"), (4, 8)),
+        # 3 more for choosing finalists, which need 3 · 1 + 1 · 2: 15.5 are 5 trainings, or 9 · 1 + 3 · 2 epochs.
+        (("finalists", "random_budget", "halving"), (5, 9)),
     ],
 )
 def test_halving_takes_the_time_of_the_first_method(home, with_rungs, tmp_path, monkeypatch, methods, drawn):
     copy = shutil.copytree(with_rungs[0], tmp_path / "copy")
     _searches_took(copy, 5.0)
+    _searches_took(copy, 2.0, "finalists3", "draw_seconds")
     monkeypatch.setattr(Table, "seconds", 2.0)
     found = evaluate(**settings(home, copy, budget=str(home / "rungs.py"), methods=methods))["methods"]
     assert found["random_budget"]["drawn"] == [drawn[0]] * 2 and found["halving"]["drawn"] == [drawn[1]] * 2

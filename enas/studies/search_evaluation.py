@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
@@ -194,17 +195,18 @@ class _Evaluation:
     def _num_drawn(self, method: str, seed: int) -> int:
         """Return the number of functions among which a control chooses.
 
-        Equal time is that of the first method's search, of training its finalists, and of what its architecture still
-        needs to be trained to the end. In this time a control, too, trains the architecture that it chooses to the end:
-        random_budget all functions, halving as many as `cost_to_the_end` allows.
+        Equal time is that of the first method's search, of choosing and training its finalists, and of what its
+        architecture still needs to be trained to the end. In this time a control, too, trains the architecture that it
+        chooses to the end: random_budget all functions, halving as many as `cost_to_the_end` allows.
         """
         if method == "uniform":
             return 1
         first = next(name for name in self.config.methods if name not in CONTROLS)
-        searched = self.outcomes[f"{'search' if first == 'finalists' else first}-{seed}"]["seconds"]
-        trained = len(self.outcomes[self._key(first, seed)]["architectures"]) if first == "finalists" else 1
-        last = self.rungs[-1]
-        epochs = searched / self.table.seconds * last + cost_to_the_end(trained, self.rungs)
+        search = self.outcomes[f"{'search' if first == 'finalists' else first}-{seed}"]
+        chosen = self.outcomes[self._key(first, seed)] if first == "finalists" else {}
+        trained, last = len(chosen.get("architectures", [search])), self.rungs[-1]
+        seconds = search["seconds"] + chosen.get("draw_seconds", 0.0)
+        epochs = seconds / self.table.seconds * last + cost_to_the_end(trained, self.rungs)
         if method == "random_budget":
             return int(epochs / last)
         return next(num for num in itertools.count(1) if cost_to_the_end(num + 1, self.rungs) > epochs)
@@ -367,9 +369,12 @@ def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Archite
     """Train the architectures of `draw` from scratch by successive halving, in silence, or go on with it.
 
     Returns:
-        the "architectures", and the "architecture" that is left; the checkpoints in `log_dir` are gone.
+        the "architectures", the seconds of a core that `draw` took, and the "architecture" that is left; the
+        checkpoints in `log_dir` are gone.
     """
+    start = time.process_time()
     config, drawn = Config(**settings), draw()
+    seconds = round(time.process_time() - start, 3)
     folders = [str(Path(config.log_dir) / str(index)) for index in range(len(drawn))]
 
     def train(left: Sequence[int], epochs: int) -> dict[int, float]:
@@ -379,7 +384,8 @@ def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Archite
     with contextlib.redirect_stdout(io.StringIO()):
         winner = halve(range(len(drawn)), rungs_to(config.max_epoch), train, config.space.metric)
     shutil.rmtree(config.log_dir, ignore_errors=True)  # there is none if one architecture was drawn
-    return {"architectures": [one.to_dict() for one in drawn], "architecture": drawn[winner].to_dict()}
+    architectures = [one.to_dict() for one in drawn]
+    return {"architectures": architectures, "draw_seconds": seconds, "architecture": architectures[winner]}
 
 
 def _begun(log_dir: str) -> list[Path]:
