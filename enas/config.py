@@ -82,8 +82,15 @@ class RunConfig(Settings):
     )
     dag_path: str = setting(
         "",
-        "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also lstm",
+        "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also random, "
+        "and for text lstm",
         only={"mode": (*SCRATCH, "test")},
+    )
+    compare_with: tuple[str, ...] = setting(
+        (),
+        "train these first with the same budget, and compare: random (a uniform architecture), and for text lstm",
+        only={"mode": "train_scratch"},
+        kind=USE,
     )
     log_dir: str = _use("logs", "folder in which a new run makes its own folder")
     data_dir: str = _use("data", "folder of all datasets")

@@ -90,9 +90,8 @@ MAKERS = {
     "lstm": make_controller,
     "independent": lambda name: make_independent(SPACES[name].space),
     "random": lambda name: RandomController(SPACES[name].space, over="labels"),
-    "functions": lambda name: RandomController(SPACES[name].space),
 }
-UNTRAINED = ("random", "functions")
+UNTRAINED = ("random",)
 every_controller = pytest.mark.parametrize("kind", MAKERS)
 
 

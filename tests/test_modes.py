@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -321,6 +322,29 @@ def test_train_scratch_takes_the_newest_search_and_new_settings(copy, capsys):
     assert len(made) == 2
     expected = {**changes, "load_path": str(search), "shared_hid": tiny.SETTINGS["shared_hid"]}
     assert all(expected.items() <= tiny.params(path).items() for path in made)
+
+
+@pytest.mark.parametrize(("kind", "names"), [("orig", ["random", "lstm"]), ("macro", ["random"])])
+def test_train_scratch_trains_baselines_with_the_same_budget_and_compares(copy, capsys, kind, names):
+    search = run_of(copy, kind)
+    found = execute(**where(copy, kind, mode="train_scratch", max_epoch=2, compare_with=names))
+    made = [path for path in sorted(search.parent.iterdir()) if tiny.results(path)["mode"] == "train_scratch"]
+    results = [tiny.results(path) for path in made]
+    assert results[-1] == found  # the newest run is the found architecture's
+    assert [one["epoch"] for one in results] == [2] * (1 + len(names))
+    assert [one["architecture"]["type"] for one in results].count("lstm") == ("lstm" in names)
+    last = capsys.readouterr().out.splitlines()[-1]
+    scores = re.findall(r"(\w+) ([\d.]+)", last.split(": ")[1])
+    assert [name for name, _ in scores] == ["found", *sorted(names)]
+    assert float(scores[0][1]) == pytest.approx(found[measure(kind, "test")], rel=1e-3)
+    assert run_of(copy, kind) == search
+
+
+def test_an_unknown_baseline_is_refused_before_anything_is_trained(copy):
+    before = tiny.tree(copy / "logs")
+    with pytest.raises(ValueError, match="compare_with: gru is no baseline; there are lstm, random"):
+        execute(**where(copy, "orig", mode="train_scratch", compare_with=["lstm", "gru"]))
+    assert tiny.tree(copy / "logs") == before
 
 
 # --- no validation images ---------------------------------------------------------------------------------------------

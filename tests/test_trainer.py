@@ -74,6 +74,20 @@ def test_at_first_the_shared_parameters_train_on_uniform_cells_and_the_controlle
     assert trainer.progress.total_controller_updates == 2 * tiny.SETTINGS["controller_max_step"]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_architectures_that_train_the_shared_parameters_stays_uniform(tmp_path, share):
+    trainer = tiny.trainer(tmp_path, shared_uniform=share, shared_num_sample=50)
+    with torch.no_grad():
+        trainer.controller.decoders[0].bias[:] = torch.tensor([1000.0, 0, 0, 0])  # tanh, but for what is uniform
+        trainer.controller.config = replace(trainer.controller.config, tanh_c=100.0)
+    firsts: list[str] = []
+    for _ in range(40):
+        trainer._draw()
+        firsts += [cell.activations[0] for cell in trainer.drawn]
+    assert len(firsts) == 2000
+    assert firsts.count("tanh") / len(firsts) == pytest.approx(1 - 0.75 * share, abs=0.05)
+
+
 def _resumed(stopped, folder, **changes):
     """The trainer of a run that goes on from where another one stopped, with other settings."""
     state = copy.deepcopy(stopped.state_dict())  # with the random states as they are, before another trainer seeds

@@ -2,11 +2,10 @@
 
 import math
 import random
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import combinations, combinations_with_replacement, product
+from itertools import combinations_with_replacement, product
 from typing import Any, ClassVar, NamedTuple
 
 from enas.cnn.operation_names import MICRO_OPERATIONS
@@ -208,33 +207,6 @@ def _first_order(left: Pairs, labels: dict[int, int]) -> tuple[tuple[Any, ...], 
     return (first, *best), sum(num for rest, num in rests if rest == best)
 
 
-@cache
-def _num_fixed(cycles: tuple[int, ...], num_operations: int) -> int:
-    """Return the number of cells that stay as they are when nodes are permuted by cycles of these lengths.
-
-    The inclusions and exclusions are over the cycles that no node reads (Robinson 1977).
-    """
-    total = 0 if cycles else 1
-    for read in (some for num in range(len(cycles)) for some in combinations(cycles, num)):
-        unread = [*(Counter(cycles) - Counter(read)).elements()]
-        sources = {power: 2 + sum(one for one in read if power % one == 0) for n in unread for power in (n, 2 * n)}
-        ways = (((num_operations * sources[n]) ** 2 + num_operations * sources[2 * n]) // -2 for n in unread)
-        total -= _num_fixed(read, num_operations) * math.prod(ways)
-    return total
-
-
-@cache
-def num_cells(left: int, num_operations: int, cycles: tuple[int, ...] = ()) -> int:
-    """Return the number of functions of cells of `left` nodes, times the number of permutations (Burnside's lemma).
-
-    `cycles` are those of the nodes that are permuted already.
-    """
-    if not left:
-        return _num_fixed(tuple(sorted(cycles)), num_operations)
-    lengths = range(1, left + 1)
-    return sum(math.perm(left - 1, n - 1) * num_cells(left - n, num_operations, (*cycles, n)) for n in lengths)
-
-
 @dataclass(frozen=True)
 class MicroNetwork(Architecture):
     """The two cells that a network of the micro space is built of; a node is named by its cell, too: ("normal", 3).
@@ -350,11 +322,6 @@ class MicroSpace(NamedSpace[MicroNetwork]):
 
     def draw(self, rng: random.Random) -> MicroNetwork:
         return MicroNetwork(self._cell(rng), self._cell(rng))
-
-    def one_in(self, architecture: MicroNetwork) -> int:
-        num = num_cells(self.num_blocks, len(self.operations)) // math.factorial(self.num_blocks)
-        swaps = sum(len({*pair}) - 1 for cell in architecture.cells.values() for pair in cell.pairs.values())
-        return num**2 * architecture.normal.num_orders * architecture.reduction.num_orders * 2**swaps
 
     def _cell(self, rng: random.Random) -> MicroCell:
         sources = [[*product(range(node), self.operations)] for node in range(2, self.num_blocks + 2)]

@@ -3,7 +3,6 @@
 import math
 import random
 from bisect import bisect
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -168,13 +167,6 @@ def _size(tree: Tree) -> int:
     return 1 + sum(map(_size, tree[1]))
 
 
-def num_labellings(tree: Tree) -> int:
-    """Return the number of cells that are this (sorted) tree."""
-    below = tree[1]
-    orders = math.factorial(_size(tree) - 1) * math.prod(map(num_labellings, below))
-    return orders // math.prod(math.factorial(num) for num in [*map(_size, below), *Counter(below).values()])
-
-
 @cache
 def _splits(size: int, colours: int) -> tuple[list[tuple[int, int]], list[int]]:
     """Return pairs (d, j), for j equal trees of d nodes each that hang from the root, and the sums of their weights.
@@ -232,10 +224,6 @@ class RNNSpace(NamedSpace[RNNCell]):
         tree = random_tree(rng.choice(self._known_sizes), self.activations, rng)
         return RNNCell.of_tree(tree, self.cell_output, rng)
 
-    def one_in(self, architecture: RNNCell) -> int:
-        num_functions = num_trees(architecture.num_blocks, len(self.activations))
-        return len(self._known_sizes) * num_functions * num_labellings(architecture.tree)
-
 
 @dataclass(frozen=True)
 class FlexibleRNNSpace(RNNSpace):
@@ -292,10 +280,6 @@ class HardcodedRNNSpace(RNNSpace):
     def draw(self, rng: random.Random) -> RNNCell:
         return RNNCell.of_tree(self._random_tree(0, rng), self.cell_output)
 
-    def one_in(self, architecture: RNNCell) -> int:
-        alike = architecture.replace_part(self.activations[0])
-        return self._num_functions(alike.tree) * num_labellings(architecture.tree) // num_labellings(alike.tree)
-
     def _random_tree(self, node: int, rng: random.Random) -> Tree:
         """Draw the tree from `node` down; readers of a node are in the order of their labels."""
         readers = [reader for reader, read in enumerate(self.previous, start=1) if read == node]
@@ -304,7 +288,3 @@ class HardcodedRNNSpace(RNNSpace):
             # Two different trees of one shape come in both orders. Trees of one size have one shape.
             if len({*map(_sorted, below)}) <= len({*map(_size, below)}) or rng.random() < 0.5:
                 return rng.choice(self.activations), below
-
-    def _num_functions(self, shape: Tree) -> int:
-        below = ((self._num_functions(tree), times) for tree, times in Counter(shape[1]).items())
-        return len(self.activations) * math.prod(math.comb(num + times - 1, times) for num, times in below)

@@ -14,10 +14,12 @@ import json
 import math
 import shlex
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from enas.config import Config, with_variation
 from enas.data.identity import digest
@@ -116,13 +118,25 @@ def train_to(config: Config, architecture: Architecture, epoch: int) -> dict[str
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Train the architecture of a search from scratch; return the new results.
 
-    It is that of `architecture_of`, unless `dag_path` names another.
+    It is that of `architecture_of`, unless `dag_path` names another. The baselines that `compare_with` names are
+    trained first, as runs of their own.
     """
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
+    baselines = {name: make(config) for name, make in _baselines(config).items() if name in config.compare_with}
+    if unknown := set(config.compare_with) - set(baselines):
+        names = ", ".join(_baselines(config))
+        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {names}")
+    alone = config.replace(compare_with=())
+    results = {name: single_or_diverged(alone, one) for name, one in baselines.items()}
     with open_run(config, architecture=architecture) as trainer:
-        return _finish(config, trainer)
+        results = {"found": _finish(config, trainer), **results}
+        for split in ("validation", "test") if baselines else ():
+            metric = f"{split}_{trainer.task.metric.name}"
+            scores = ", ".join(f"{name} {format_score(one[metric] or math.nan)}" for name, one in results.items())
+            trainer.logbook.info(f"{metric.replace('_', ' ')} from scratch: {scores}")
+        return results["found"]
 
 
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
@@ -235,13 +249,24 @@ def _best_finalist(trainer: Training, config: Config, finalists: list[Architectu
 
 def named_architecture(config: Config) -> Architecture:
     """Return the architecture that `dag_path` names: that in a JSON file, or a baseline; UserError if there is none."""
-    baselines = config.space.problem().baselines
+    baselines = _baselines(config)
     if not config.dag_path:
         names = ", or ".join(["its JSON file with --dag_path", *baselines])
         raise UserError(f"mode single trains one given architecture: name {names}")
     if config.dag_path in baselines:
         return baselines[config.dag_path](config)
     return searched_architecture(config, config.dag_path)
+
+
+def _baselines(config: Config) -> dict[str, Callable[[Config], Architecture]]:
+    """Return the makers of the space's baselines, and of a uniform architecture, by name."""
+    problem = config.space.problem()
+
+    def random(config: Config) -> Architecture:
+        torch.manual_seed(config.random_seed)
+        return problem.controllers["random"](config).sample(1).architectures[0]
+
+    return {**problem.baselines, "random": undisturbed()(random)}
 
 
 def searched_architecture(config: Config, path: str | Path) -> Architecture:

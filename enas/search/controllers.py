@@ -127,8 +127,8 @@ class RandomController(Controller[ArchT]):
         is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
             if their number is not a multiple of the choices (Chu et al. 2021, FairNAS). They are uniform over labels.
         generator: where the random numbers come from; torch's own generator of the CPU by default.
-        over: "functions" by `Space.draw`, which gives decisions equal shares of the log-probability of their row;
-            "labels" makes every decision uniformly, so that a function of more labellings is drawn more often.
+        over: "functions" by `Space.draw`, or "labels", which makes every decision uniformly, so that a function of more
+            labellings is drawn more often. Log-probabilities and entropies are those of labels.
     """
 
     def __init__(

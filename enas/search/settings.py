@@ -14,7 +14,7 @@ from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRA
 SEARCHING = {"mode": "train"}
 TRAINED = {"train_type": ("orig", "flexible", "hardcoded"), **SEARCHING}
 LSTM = TRAINED | {"controller_type": "lstm"}
-UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO}}
+UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO, "shared_uniform": ABOVE_ZERO}}
 WITH_EMA = TRAINED | {"baseline": "ema"}
 WITH_ENTROPY = TRAINED | {"entropy_coeff": ABOVE_ZERO}
 ADAM = TRAINED | {"controller_optim": "adam"}
@@ -96,6 +96,13 @@ class TrainerConfig(LengthConfig):
     )
     shared_balanced: bool = setting(
         False, "choose each option equally often in a step's uniform architectures, which are over labels", only=UNIFORM
+    )
+    shared_uniform: float = setting(
+        0.0,
+        "share of uniform architectures in the training of the shared parameters, once the controller trains",
+        at_least=0,
+        at_most=1,
+        only=TRAINED,
     )
     controller_start: float = setting(
         0.0, "share of epochs on uniform architectures, before the controller trains", at_least=0, below=1, only=TRAINED

@@ -49,11 +49,6 @@ class Space(ABC, Generic[ArchT]):
         first, *sizes = self.sizes
         return self.decode([rng.randrange(self.first_allowed, first), *map(rng.randrange, sizes)])
 
-    def one_in(self, architecture: ArchT) -> int:
-        """Return N: `draw` draws `architecture` with probability 1/N."""
-        first, *sizes = self.sizes
-        return (first - self.first_allowed) * math.prod(sizes)
-
     def _holds(self, architecture: ArchT) -> bool:
         try:
             self.encode(architecture)

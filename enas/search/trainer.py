@@ -26,8 +26,8 @@ class Trainer(Training):
     """Trains ω and θ in turn (paper section 2.2).
 
     The arguments are those of `Training`, and the controller, which is trained if it has parameters. Uniform samples of
-    its space train ω before `controller_start`, and the policy is compared with others. Each process has its own
-    `shared_num_sample` architectures of a step.
+    its space train ω before `controller_start`, and a share of them, `shared_uniform`, afterwards; the policy is
+    compared with others. Each process has its own `shared_num_sample` architectures of a step.
     """
 
     def __init__(self, task: Task, controller: Controller[Any], config: ConfigLike, **parts: Any):
@@ -131,13 +131,16 @@ class Trainer(Training):
         return self.progress.epoch < self.config.warm_up_epochs
 
     def _draw(self) -> None:
-        """Sample the architectures of the next step of ω."""
-        source = self.controller
-        if self.is_warming_up():
-            config = self.config
-            source = RandomController(self.controller.space, config.shared_balanced, over=config.uniform_over)
+        """Sample the architectures of the next step of ω, from the policy and uniformly."""
+        config, num, share = self.config, self.num_shared, self.config.shared_uniform
+        num_uniform = num if self.is_warming_up() else 0
+        if share and self.controller.is_trained and not num_uniform:
+            num_uniform = int((torch.rand(num) < share).sum())
+        uniform = RandomController(self.controller.space, config.shared_balanced, over=config.uniform_over)
+        self.drawn = []
         with torch.no_grad():
-            self.drawn = source.sample(self.num_shared).architectures
+            for source, count in ((uniform, num_uniform), (self.controller, num - num_uniform)):
+                self.drawn += source.sample(count).architectures if count else []
 
     def derive(self, incumbent: Any = None) -> Derivation:
         """Derive from the policy as it is, and compare it with uniform sampling."""
