@@ -106,7 +106,7 @@ def best(kind: str, results: dict) -> float:
 
 
 @EACH_KIND
-def test_a_search_leaves_functions_of_its_space(home, kind):
+def test_a_search_leaves_architectures_of_its_space(home, kind):
     path = run_of(home, kind)
     found = [TYPES.get(kind, RNNCell).load(file) for file in (path / "architectures").iterdir()]
     assert len(found) == len(list((path / "networks").iterdir())) == 2

@@ -1,6 +1,5 @@
 """The micro search space (paper section 2.4): convolutional cells, and networks of a pair of cells."""
 
-import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,6 +1,5 @@
 """The recurrent search space (paper section 2.1): cells, and spaces of cells."""
 
-import math
 import random
 from bisect import bisect
 from collections.abc import Callable, Sequence

@@ -150,16 +150,12 @@ class RandomController(Controller[ArchT]):
         return self.log_prob([self.space.draw(rng) for _ in range(num)])
 
     def _decide(self, decisions: Decisions) -> None:
-        space, sizes, num = self.space, self.space.sizes, decisions.num
-        lowest = [space.first_allowed, *[0] * (len(sizes) - 1)]
+        sizes, num = self.space.sizes, decisions.num
+        lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
         allowed = [(low, size - low) for low, size in zip(lowest, sizes, strict=True)]
         columns = (low + self._draw(count, num) for low, count in allowed)
         rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
         entropies = torch.tensor([math.log(count) for _, count in allowed]).repeat(num, 1)
-        if self.over == "functions":
-            totals = torch.tensor([math.log(space.one_in(space.decode(row))) for row in rows.tolist()])
-            num_made = space.num_made(rows[:, 0])
-            entropies = (totals / (len(sizes) if num_made is None else num_made)).unsqueeze(1).repeat(1, len(sizes))
         decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
 
     def _draw(self, count: int, num: int) -> Tensor:

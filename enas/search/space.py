@@ -1,6 +1,5 @@
 """Search spaces as rows of decisions: the choices of a controller, in the order in which it makes them."""
 
-import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import random
 import statistics
 import tempfile
 import time
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import torch
 
 from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
@@ -25,7 +25,6 @@ from enas.files import atomic_write, finite, read_json
 from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
-from enas.search.controllers import RandomController
 from enas.search.record import progress_bar
 from enas.search.space import Space
 from enas.settings import USE
@@ -189,9 +188,8 @@ def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architectur
     if num == 0:
         rows = itertools.product(*map(range, space.sizes))
         return list(dict.fromkeys(space.decode(row).canonical() for row in rows))
-    uniform = RandomController(space, generator=torch.Generator().manual_seed(seed))
-    drawn = dict.fromkeys(one.canonical() for one in uniform.sample(TRIES * num).architectures)
-    return [*drawn][:num]
+    rng = random.Random(seed)
+    return [*dict.fromkeys(space.draw(rng).canonical() for _ in range(TRIES * num))][:num]
 
 
 def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, Any]:
