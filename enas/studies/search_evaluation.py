@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from enas.runs.folder import check_not_launched, saved_config, say
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
-from enas.search.rungs import cost_to_the_end, halve, rungs_to
+from enas.search.rungs import cost_to_the_end, rungs_to
 from enas.studies import evaluation_report
 from enas.studies.evaluation_report import BEST, PREFIXES
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, EvaluationConfig
@@ -366,26 +366,21 @@ def best_candidates(log_dir: str, num: int) -> list[Architecture]:
 
 
 def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Architecture]]) -> dict[str, Any]:
-    """Train the architectures of `draw` from scratch by successive halving, in silence, or go on with it.
+    """Train the architectures of `draw` from scratch by successive halving, or go on with it.
 
     Returns:
-        the "architectures", the seconds of a core that `draw` took, and the "architecture" that is left; the
-        checkpoints in `log_dir` are gone.
+        the "architectures"; "draw_seconds", those of a core that `draw` took; and the "architecture" that is left.
     """
     start = time.process_time()
     config, drawn = Config(**settings), draw()
     seconds = round(time.process_time() - start, 3)
-    folders = [str(Path(config.log_dir) / str(index)) for index in range(len(drawn))]
-
-    def train(left: Sequence[int], epochs: int) -> dict[int, float]:
-        each = {index: run.train_to(config.replace(log_dir=folders[index]), drawn[index], epochs) for index in left}
-        return {index: results[f"validation_{config.space.metric.name}"] for index, results in each.items()}
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        winner = halve(range(len(drawn)), rungs_to(config.max_epoch), train, config.space.metric)
+    winner = run.halved(config, drawn)
     shutil.rmtree(config.log_dir, ignore_errors=True)  # there is none if one architecture was drawn
-    architectures = [one.to_dict() for one in drawn]
-    return {"architectures": architectures, "draw_seconds": seconds, "architecture": architectures[winner]}
+    return {
+        "architectures": [one.to_dict() for one in drawn],
+        "draw_seconds": seconds,
+        "architecture": winner.to_dict(),
+    }
 
 
 def _begun(log_dir: str) -> list[Path]:
