@@ -21,7 +21,6 @@ from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.opening import undisturbed
 from enas.search.checkpoint import random_states
-from enas.search.controllers import RandomController
 from enas.search.ranks import Ranks
 from enas.studies import ablations, search_evaluation
 from enas.studies.truth import functions_of
@@ -124,9 +123,7 @@ def test_evaluations_tables_and_the_pieces_of_a_step_seed_no_gpu(tmp_path, monke
         with draws:
             torch.rand(1)
     assert seedings == []
-    torch.manual_seed(0)  # the rows of the tables that there are
-    first = list(dict.fromkeys(RandomController(space).sample(5).architectures))
-    assert found[: len(first)] == first and len(set(found)) == 5
+    assert len(set(found)) == 5
 
 
 def test_a_second_run_in_another_thread_is_refused_in_a_line(home, tmp_path, monkeypatch):
