@@ -242,7 +242,7 @@ def left_by(work: str, folder: Path) -> dict:
 
 
 def _timeless(value):
-    clock = ("seconds", "wall_seconds", "training_seconds")
+    clock = ("seconds", "cpu_seconds", "wall_seconds", "training_seconds")
     if isinstance(value, dict):
         return {name: _timeless(item) for name, item in value.items() if name not in clock}
     if isinstance(value, list | tuple):

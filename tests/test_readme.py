@@ -48,7 +48,8 @@ def home(tmp_path_factory):
         tiny.write_corpus(folder / "data" / name)
     tiny.write_images(folder / "data" / "shapes")
     write_cifar(folder / "data" / "cifar10")
-    (folder / "configs").symlink_to(tiny.ROOT / "configs")
+    for name in ("configs", "ablation_studies"):
+        (folder / name).symlink_to(tiny.ROOT / name)
     with tiny.rendering(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert tiny.run_script("main.py", tiny.flags({**tiny.SETTINGS, "max_epoch": 1, "dataset": "ptb"})) == 0

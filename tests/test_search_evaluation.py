@@ -24,8 +24,8 @@ from enas.runs.opening import read_run
 from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
 from enas.studies.settings import EXPECTED
-from enas.studies.statistics import best_of, distribution, paired, tau
-from enas.studies.truth import Table, architectures_of, budget_of
+from enas.studies.statistics import best_by_halving, best_of, distribution, paired, tau
+from enas.studies.truth import Table, budget_of, functions_of
 
 main = partial(run_command, "evaluate")
 
@@ -39,7 +39,9 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     tiny.write_corpus(folder / "data" / "tiny")
     lines = {**SIZES, "dataset": "tiny", "shared_max_step": 4, "max_epoch": 1, "num_threads": 1, "precision": "float32"}
-    (folder / "budget.py").write_text("".join(f"{name} = {value!r}\n" for name, value in lines.items()))
+    for name, epochs in (("budget", 1), ("rungs", 3)):
+        text = "".join(f"{key} = {value!r}\n" for key, value in {**lines, "max_epoch": epochs}.items())
+        (folder / f"{name}.py").write_text(text)
     return folder
 
 
@@ -124,16 +126,16 @@ def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
         assert len(results["shared"]["search"]) == num
     assert len(list((tmp_path / "results" / "searches" / "search-1").iterdir())) == 1
     line = tiny.refusal(tiny.flags(settings(home, tmp_path, num_truth=4)), tmp_path, capsys, main)
-    assert "cells.json: has 5 architectures, and num_truth is 4; give 5 or more" in line
+    assert "cells.json: has 5 functions, and num_truth is 4; give 5 or more" in line
 
 
 def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys):
     """The others go on, and no figure counts it."""
-    bad = architectures_of(RNNSpace(2), 0)[3]
+    bad = functions_of(RNNSpace(2), 0)[3]
     given = settings(home, tmp_path, methods=("search", "uniform", "random_budget"))
     with tiny.in_call(search_evaluation.run, "single", lambda _, one: one == bad, tiny.diverge):
         results = evaluate(**given)
-    assert "1 of 16 architectures diverged; controls and τ leave them out" in capsys.readouterr().out
+    assert "1 of 16 functions diverged; controls and τ leave them out" in capsys.readouterr().out
     runs = {RNNCell.from_dict(row["architecture"]): row["runs"][0] for row in rows_of(tmp_path / "cells.json")}
     gone = runs.pop(bad)
     assert (gone["seed"], gone["validation"], gone["test"]) == (1, None, None)
@@ -170,12 +172,11 @@ def test_one_architecture_has_no_intervals(home, tmp_path, seeds):
 
 
 def test_a_large_space_is_sampled_the_same_at_every_call():
-    cells = architectures_of(RNNSpace(6), 20)
-    assert len(set(cells)) == 20 and cells == architectures_of(RNNSpace(6), 20)
+    cells = functions_of(RNNSpace(6), 20)
+    assert len(set(cells)) == 20 and cells == functions_of(RNNSpace(6), 20)
     with pytest.raises(ValueError, match=r"num_truth is 0, but the space has [\d,]+ architectures; give a number"):
-        architectures_of(MacroSpace(6), 0)
-    with pytest.raises(ValueError, match="num_truth is 17, but the space has 16 architectures"):
-        architectures_of(RNNSpace(2), 17)
+        functions_of(MacroSpace(6), 0)
+    assert {*functions_of(RNNSpace(3), 110)} == {*functions_of(RNNSpace(3), 0)}  # there are 104
 
 
 def test_a_budget_is_what_differs_from_the_defaults_and_says_what_comes_out():
@@ -199,6 +200,61 @@ def test_a_damaged_table_is_named(tmp_path, content):
         Table(path, Config())
 
 
+def test_twins_pool_their_trainings(home, tmp_path):
+    """Four rows are three functions: the means, ranks, controls and shared scores by hand."""
+    given = settings(home, tmp_path, num_blocks=3, num_truth=3, methods=("search", "uniform", "random_budget"), seeds=1)
+    one, twin = (RNNCell(("tanh", *names), (0, 0)) for names in (("ReLU", "sigmoid"), ("sigmoid", "ReLU")))
+    others = [RNNCell(("identity", *names), (0, 0)) for names in (("tanh", "tanh"), ("ReLU", "ReLU"))]
+    table = Table(
+        tmp_path / "cells.json", Config(**{**config_lines(home / "budget.py"), "data_dir": given["data_dir"]})
+    )
+    table.data = truth.identity_of(table.config.space.problem().load_data(table.config)).short()
+    table.architectures = [one, others[0], twin, others[1]]
+    known = {0: (50.0, 40.0), 1: (60.0, 58.0), 2: (70.0, 90.0), 3: (61.0, 70.0)}
+    made = {(row, seed): score for row, scores in known.items() for seed, score in zip((1, 2), scores, strict=True)}
+    table.train(made, lambda tasks, done, _: [done(pair, fixed(made[pair])) for pair in tasks])
+    results = (
+        evaluate(**given, truth_seeds=2) if "truth_seeds" not in given else evaluate(**{**given, "truth_seeds": 2})
+    )
+    assert results["architectures"] == 3 and len(rows_of(table.path)) == 4
+    means = [(50 + 40 + 70 + 90) / 4, (60 + 58) / 2, (61 + 70) / 2]
+    uniform, best = (results["methods"][name] for name in ("uniform", "random_budget"))
+    assert uniform["mean"] == pytest.approx(statistics.mean(means)) and uniform["in_best_tenth"] == pytest.approx(1 / 3)
+    # The first training of a function chooses: that of its first row.
+    assert best["mean"] == pytest.approx(statistics.mean(brute_force([50, 60, 61], means, best["drawn"][0])))
+    outcome = json.loads((tmp_path / "results" / "searches" / "search-1.json").read_text())["shared"]
+    assert results["shared"]["search"] == pytest.approx([(outcome[0] + outcome[2]) / 2, outcome[1], outcome[3]])
+    loaded = truth.load_table(table.path)
+    assert dict(zip(loaded.functions, loaded.scores("test"), strict=True))[twin.canonical()] == 63.5
+    assert loaded.scores("validation", [2]) == [65, 58, 70] and [*loaded.functions.values()] == [[0, 2], [1], [3]]
+
+
+def fixed(score) -> dict:
+    return {"validation": score, "test": score + 1, "seconds": 1.0, "curve": [score]}
+
+
+def config_lines(path) -> dict:
+    lines = {}
+    exec(path.read_text(), {}, lines)
+    return lines
+
+
+def budget_in(home, output) -> Config:
+    """The settings of the trainings of a table, with the place of the data."""
+    return truth.load_table(output / "cells.json").config.replace(data_dir=str(home / "data"), num_gpu=0)
+
+
+def test_a_share_of_the_table_gets_the_further_seeds(home, copy):
+    given = settings(home, copy, methods=("uniform",), truth_seeds=2, truth_share=0.25)
+    assert evaluate(**{**given, "dry_run": True})["trainings"] == 4
+    results = evaluate(**given)
+    rows = rows_of(copy / "cells.json")
+    first = sorted(row["runs"][0]["validation"] for row in rows)
+    assert all((len(row["runs"]) == 2) == (row["runs"][0]["validation"] in first[:4]) for row in rows)
+    means = [statistics.mean(run["validation"] for run in row["runs"]) for row in rows]
+    assert results["methods"]["uniform"]["mean"] == pytest.approx(statistics.mean(means))
+
+
 # --- the methods ------------------------------------------------------------------------------------------------------
 
 
@@ -219,27 +275,37 @@ def test_scores_and_ranks_are_those_of_the_table(evaluated, split, prefix):
     assert json.loads((output / "results" / "results.json").read_text()) == results
 
 
+def test_the_seconds_of_a_search_are_those_of_a_core(evaluated):
+    outcome = json.loads((evaluated[0] / "results" / "searches" / "search-1.json").read_text())
+    (folder,) = (path for path in (evaluated[0] / "results" / "searches" / "search-1").iterdir())
+    trainer = read_run(search_evaluation.saved_config(folder), folder)
+    assert outcome["seconds"] == trainer.progress.cpu_seconds > 0
+
+
 def test_a_search_is_that_of_the_command(home, evaluated, tmp_path):
     given = {name: value for name, value in settings(home, tmp_path).items() if name in Config().values}
     results = search_evaluation.run.train(Config(**{**given, "log_dir": str(tmp_path), "random_seed": 2}))
     assert evaluated[1]["methods"]["search"]["architectures"][1] == results["architecture"]
 
 
-def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(evaluated):
+def test_the_best_of_the_finalists_is_taken_by_trainings_that_do_not_judge_it(home, evaluated):
     output, results = evaluated
-    rows = rows_of(output / "results" / "finalists.json")
-    runs = [(RNNCell.from_dict(row["architecture"]), run) for row in rows for run in row["runs"]]
+    budget = budget_in(home, output)
     for seed, taken in zip((1, 2), results["methods"]["finalists"]["architectures"], strict=True):
-        scores = {cell: run["validation"] for cell, run in runs if run["seed"] == 1_000_000 + seed}
-        assert len(scores) == 3 and RNNCell.from_dict(taken) == min(scores, key=scores.get)
-    assert len(runs) == 6
+        outcome = json.loads((output / "results" / "searches" / f"finalists3-{seed}.json").read_text())
+        scores = [truth.train_from_scratch(budget.to_dict(), one, 1_000_000 + seed) for one in outcome["architectures"]]
+        assert len(scores) == 3 and taken == outcome["architecture"]
+        assert (
+            taken == min(zip(scores, outcome["architectures"], strict=True), key=lambda pair: pair[0]["validation"])[1]
+        )
+    assert not list((output / "results" / "halving").iterdir())
 
 
 def test_finalists_are_the_best_candidates_of_the_search(evaluated):
     (folder,) = (evaluated[0] / "results" / "searches" / "search-1").iterdir()
     trainer = read_run(search_evaluation.saved_config(folder), folder)
-    found = cells_of(search_evaluation.best_candidates(str(folder.parent), 3)["architectures"])
-    cells = architectures_of(RNNSpace(2), 0)  # 300 samples have them all
+    found = search_evaluation.best_candidates(str(folder.parent), 3)
+    cells = functions_of(RNNSpace(2), 0)  # 300 samples have them all
     first = dict(zip(cells, trainer.task.rank(cells, trainer.deriver.config.derive_max_batches), strict=True))
     assert set(found) == set(sorted(first, key=first.get)[:3])
     scores = [trainer.task.evaluate(cell, "valid") for cell in found]
@@ -299,9 +365,9 @@ def _fail(*args):
     raise AssertionError("trained again")
 
 
-def _searches_took(copy, seconds: float, method: str = "search") -> None:
+def _searches_took(copy, seconds: float, method: str = "search", name: str = "seconds") -> None:
     for path in (copy / "results" / "searches").glob(f"{method}-*.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": seconds}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), name: seconds}))
 
 
 @pytest.mark.parametrize(
@@ -356,6 +422,100 @@ def test_controls_of_the_committed_table_are_those_of_the_readme():
         for split, figure in zip(("validation", "test"), expected, strict=True):
             means = [statistics.mean(run[split] for run in row["runs"]) for row in rows]
             assert distribution(means, chances)["mean"] == pytest.approx(figure, abs=0.005)
+
+
+RUNGS_METHODS = ("finalists", "search", "uniform", "random_budget", "halving", "lstm")
+
+
+@pytest.fixture(scope="module")
+def with_rungs(home, tmp_path_factory):
+    """Where an evaluation was written whose budget has the rungs 1 and 3, and what it returned."""
+    output = tmp_path_factory.mktemp("rungs")
+    given = settings(home, output, budget=str(home / "rungs.py"), methods=RUNGS_METHODS, longer=2)
+    with tiny.rendering():
+        return output, evaluate(**given)
+
+
+def by_halving(curves, candidates) -> int:
+    """The one that is left of `candidates`, where lower is better and the rungs are 1 and 3."""
+    for epochs in (1, 3):
+        ranking = sorted(candidates, key=lambda one: min(curves[one][:epochs]))
+        candidates = ranking[: max(1, len(ranking) // 3)]
+    return candidates[0]
+
+
+@pytest.mark.parametrize("num", [1, 2, 7, 9])
+def test_the_expectation_of_halving_is_that_of_all_draws(num):
+    rng = np.random.default_rng(1)
+    curves = (10 + rng.normal(size=(9, 3))).tolist()
+    draws = [by_halving(curves, draw) for draw in itertools.combinations(range(9), num)]
+    for sign, metric in ((1, Config().space.metric), (-1, Config(network_type="cnn").space.metric)):
+        chances = best_by_halving([[sign * score for score in curve] for curve in curves], num, (1, 3), metric)
+        for one, chance in enumerate(chances):
+            expected = draws.count(one) / len(draws)
+            assert chance == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 20_000))
+
+
+@pytest.mark.parametrize(
+    ("methods", "drawn"),
+    [
+        # 7.5 epochs fit into a search; its cell needs 3 more: 10.5 are 3 trainings, or 6 · 1 + 2 · 2 epochs.
+        (("search", "random_budget", "halving"), (3, 6)),
+        # 3 more for choosing finalists, which need 3 · 1 + 1 · 2: 15.5 are 5 trainings, or 9 · 1 + 3 · 2 epochs.
+        (("finalists", "random_budget", "halving"), (5, 9)),
+    ],
+)
+def test_halving_takes_the_time_of_the_first_method(home, with_rungs, tmp_path, monkeypatch, methods, drawn):
+    copy = shutil.copytree(with_rungs[0], tmp_path / "copy")
+    _searches_took(copy, 5.0)
+    _searches_took(copy, 2.0, "finalists3", "draw_seconds")
+    monkeypatch.setattr(Table, "seconds", 2.0)
+    found = evaluate(**settings(home, copy, budget=str(home / "rungs.py"), methods=methods))["methods"]
+    assert found["random_budget"]["drawn"] == [drawn[0]] * 2 and found["halving"]["drawn"] == [drawn[1]] * 2
+    runs = [row["runs"][0] for row in rows_of(copy / "cells.json")]
+    curves, test = [run["curve"] for run in runs], [run["test"] for run in runs]
+    reached = [test[by_halving(curves, draw)] for draw in itertools.combinations(range(16), drawn[1])]
+    error = found["halving"]["test_error"]
+    assert error == pytest.approx(statistics.pstdev(reached) / math.sqrt(20_000), rel=0.05)
+    assert found["halving"]["test_mean"] == pytest.approx(statistics.mean(reached), abs=4 * error)
+
+
+def test_two_budgets(home, with_rungs):
+    """What search, finalists and the LSTM end with is trained for twice the epochs too."""
+    output, results = with_rungs
+    table = truth.load_table(output / "results" / "found_2_times.json")
+    assert table.config.max_epoch == 6 and {len(run["curve"]) for run in table.runs.values()} == {6}
+    known = {split: dict(zip(table.functions, table.scores(split), strict=True)) for split in ("validation", "test")}
+    for name in ("search", "finalists", "lstm"):
+        found = [search_evaluation.architecture_from_dict(one) for one in results["methods"][name]["architectures"]]
+        for prefix, split in (("long_", "validation"), ("long_test_", "test")):
+            assert results["methods"][name][f"{prefix}scores"] == [known[split][one] for one in found]
+    assert len(table.functions) <= 5 and "long_scores" not in results["methods"]["halving"]
+    lines = [*search_evaluation.evaluation_report.report(results, Config().space.metric)]
+    (line,) = (line for line in lines if line.startswith("lstm            test, longer"))
+    assert "longer: 2 times the epochs" in lines
+    assert line.split()[3] == f"{results['methods']['lstm']['long_test_scores'][0]:.2f}"
+
+
+def test_a_halving_that_was_stopped_goes_on(home, tmp_path, monkeypatch):
+    """A sampled table does not have the functions that are drawn: they are trained, with seeds of their own."""
+    monkeypatch.setattr(Table, "seconds", 2.0)
+    given = settings(home, tmp_path, budget=str(home / "rungs.py"), num_truth=2, seeds=1, methods=("search",))
+    evaluate(**given)
+    _searches_took(tmp_path, 5.0)
+    given["methods"] = ("search", "halving")
+    with tiny.in_call(search_evaluation.run, "train_to", 8, tiny.interrupt), pytest.raises(KeyboardInterrupt):
+        evaluate(**given)
+    folder = tmp_path / "results" / "halving" / "halving6-1"
+    assert len([*folder.glob("*/*/checkpoints")]) == 6
+    with tiny.in_call(search_evaluation.run, "single", 0, tiny.interrupt) as begun:
+        evaluate(**given)
+    assert [config.mode for config, _ in begun] == ["train_scratch"]  # the winner's, which judges it
+    outcome = json.loads((tmp_path / "results" / "searches" / "halving6-1.json").read_text())
+    budget = budget_in(home, tmp_path).to_dict()
+    curves = [truth.train_from_scratch(budget, one, 2_000_001)["curve"] for one in outcome["architectures"]]
+    assert outcome["architecture"] == outcome["architectures"][by_halving(curves, range(6))]
+    assert len({*cells_of(outcome["architectures"])}) == 6 and not folder.exists()
 
 
 def test_equal_first_trainings_are_equally_likely_to_be_chosen():
@@ -482,16 +642,19 @@ def test_intervals_of_tau_cover_it_at_least_as_often_as_they_say(num, correlatio
 
 
 def test_a_comparison_is_that_of_students_t():
-    assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == {"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0}
+    none = {"seeds": 3, "difference": 0.0, "interval": [0.0, 0.0], "p": 1.0, "wilcoxon": None}
+    assert paired([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]) == none
     ours, theirs = np.array([3.0, 5.0, 4.0, 4.5]), np.array([1.0, 2.5, 3.0, 0.5])
     expected = scipy.stats.ttest_rel(ours, theirs)
     found = paired(ours, theirs)
     assert found["p"] == pytest.approx(expected.pvalue)
     assert found["interval"] == pytest.approx(list(expected.confidence_interval()))
+    assert found["wilcoxon"] is None
 
 
 def test_no_interval_where_there_can_be_none():
-    assert paired([1.0], [2.0]) == {"difference": -1.0, "interval": None, "p": None}
+    none = {"seeds": 1, "difference": -1.0, "interval": None, "p": None, "wilcoxon": None}
+    assert paired([1.0], [2.0]) == none
     found = paired([1.0, math.nan, 2.0], [0.0, 0.0, 0.0])
     assert math.isnan(found["difference"]) and found["interval"] is None and found["p"] is None
     scores = [float(score) for score in range(10)]
@@ -521,7 +684,7 @@ def test_tau_of_equal_and_of_reversed_rankings():
         ({"methods": ("serch",)}, "methods: unknown method 'serch'; there are search, ema"),
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
         ({"methods": ("uniform", "random_budget")}, "random_budget takes the time of a search, and there is none"),
-        ({"num_truth": 40}, "num_truth is 40, but the space has 16 architectures"),
+        ({"num_truth": 40}, "num_truth is 40, but the space has 16 functions"),
         ({"backend": "ray"}, "backend ray is not installed; pip install 'enas[ray]'"),
         ({"backend": "dask"}, "backend dask is not installed; pip install 'enas[dask]'"),
     ],
@@ -535,11 +698,19 @@ def test_what_an_evaluation_refuses(home, tmp_path, capsys, monkeypatch, changes
 
 
 def test_what_an_evaluation_sets_itself_is_said(home, tmp_path, capsys):
-    changes = {"dry_run": True, "mode": "derive", "load_path": "nonesuch", "random_seed": 5, "finalists": 7}
-    evaluate(**settings(home, tmp_path, **changes, methods=("search", "uniform")))
-    assert capsys.readouterr().out.splitlines()[:2] == [
+    changes = {
+        "dry_run": True,
+        "mode": "derive",
+        "load_path": "nonesuch",
+        "random_seed": 5,
+        "finalists": 7,
+        "longer": 2,
+    }
+    evaluate(**settings(home, tmp_path, **changes, methods=("random_shared", "uniform")))
+    assert capsys.readouterr().out.splitlines()[:3] == [
         "no effect in an evaluation, which sets these itself: load_path, mode, random_seed",
         "no effect without the method finalists: finalists",
+        "no effect without the method search or finalists or lstm: longer",
     ]
 
 

@@ -535,6 +535,18 @@ def test_skipped_updates_do_not_count_in_the_mean_reward(tmp_path):
 # --- times ------------------------------------------------------------------------------------------------------------
 
 
+def test_seconds_of_a_core_are_summed_over_resumes(tmp_path, monkeypatch):
+    clock = [10.0]
+    monkeypatch.setattr(time, "process_time", lambda: clock[0])
+    trainer = tiny.trainer(tmp_path)
+    clock[0] = 13.0
+    state = trainer.state_dict()
+    clock[0] = 50.0
+    trainer.load_state_dict(state)
+    clock[0] = 52.0
+    assert trainer.cpu_seconds() == trainer.state_dict()["progress"]["cpu_seconds"] == 5.0
+
+
 @pytest.mark.parametrize("mode", ["train", "train_scratch"])
 def test_the_seconds_of_a_run_are_those_of_training_and_evaluation(tmp_path, monkeypatch, mode):
     """An epoch's evaluation belongs to it, a resumed run counts on, and what comes after training takes none."""

@@ -293,7 +293,8 @@ def newest_state(folder: Path) -> dict:
 
 def without_clock(state: dict) -> dict:
     """A trainer's state, its readings of the clock removed."""
-    del state["progress"]["seconds"]
+    for name in ("seconds", "cpu_seconds"):
+        del state["progress"][name]
     for entry in state["progress"]["history"]:
         del entry["wall_seconds"]
     return state

@@ -36,6 +36,7 @@ METHOD_STYLES = {
     "finalists": ("search and\nfinalists", "#009E73"),
     "uniform": ("one random", "0.45"),
     "random_budget": ("best random\nat equal time", "#D55E00"),
+    "halving": ("random, halved\nat equal time", "#882255"),
     "lstm": ("LSTM", "#CC79A7"),
 }
 

@@ -344,28 +344,38 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 
-def _best_finalist(trainer: Training, config: Config, finalists: list[Architecture]) -> Architecture | None:
-    """Return the finalist that successive halving ends with; None if derive_finalists is 0, or there is none."""
-    if config.derive_finalists == 0 or not finalists:
-        return None
-    metric, last = config.space.metric, config.derive_rung_epoch
-    changes = {"max_epoch": last, "cnn_lr_period": last, "mode": "single", "max_save_num": 1, "wandb": False}
-    changes |= {"data_dir": config.data_dir, "num_gpu": config.num_gpu}
-    home = trainer.folder / "finalists"  # the same command goes on there after an interruption
+def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[str], Any] = str) -> Architecture:
+    """Return the one of different architectures that successive halving from scratch, to `max_epoch`, ends with.
+
+    Each has its run below `config.log_dir`, where the same call goes on after an interruption. `note` gets a line about
+    each rung.
+    """
+    metric = config.space.metric
 
     def trained(left: Sequence[Architecture], epochs: int) -> dict[Architecture, float]:
         scores = {}
         with redirect_stdout(io.StringIO()):
-            alone = config_for_scratch(trainer.folder, changes)
-            for finalist in left:
-                name = digest(json.dumps([alone.to_dict(), finalist.to_dict()]).encode())
-                results = train_to(alone.replace(log_dir=str(home / name)), finalist, epochs)
-                scores[finalist] = results[f"validation_{metric.name}"]
+            for one in left:
+                name = digest(json.dumps([config.to_dict(), one.to_dict()]).encode())
+                results = train_to(config.replace(log_dir=str(Path(config.log_dir) / name)), one, epochs)
+                scores[one] = results[f"validation_{metric.name}"]
         best = f"best validation {metric.name} {format_score(scores[ordered(scores, metric)[0]])}"
-        trainer.logbook.info(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")
+        note(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")
         return scores
 
-    best = halve(finalists, rungs_to(last), trained, metric)
+    return halve(candidates, rungs_to(config.max_epoch), trained, metric)
+
+
+def _best_finalist(trainer: Training, config: Config, finalists: list[Architecture]) -> Architecture | None:
+    """Return the finalist that successive halving ends with; None if derive_finalists is 0, or there is none."""
+    if config.derive_finalists == 0 or not finalists:
+        return None
+    last, home = config.derive_rung_epoch, trainer.folder / "finalists"
+    changes = {"max_epoch": last, "cnn_lr_period": last, "mode": "single", "max_save_num": 1, "wandb": False}
+    changes |= {"data_dir": config.data_dir, "num_gpu": config.num_gpu, "log_dir": str(home)}
+    with redirect_stdout(io.StringIO()):
+        alone = config_for_scratch(trainer.folder, changes)
+    best = halved(alone, finalists, trainer.logbook.info)
     trainer.ranks.from_first(lambda: shutil.rmtree(home, ignore_errors=True))
     return best
 

@@ -27,6 +27,7 @@ class Progress:
     rollbacks: int = 0
     lr_scale: float = 1.0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     validation: float | None = None
     best: float | None = None
     architecture: dict[str, Any] | None = None  # of the run, with its `validation`

@@ -40,10 +40,9 @@ def halve(
     return left[0]
 
 
-def cost_of(num: int, rungs: Sequence[int]) -> int:
-    """Return the epochs that successive halving of `num` candidates trains in all."""
+def cost_to_the_end(num: int, rungs: Sequence[int]) -> int:
+    """Return the epochs that successive halving of `num` candidates trains in all, the last one to the last rung."""
     total = before = 0
     for epochs in rungs:
-        if num > 1:
-            total, before, num = total + num * (epochs - before), epochs, max(1, num // FACTOR)
+        total, before, num = total + num * (epochs - before), epochs, max(1, num // FACTOR)
     return total

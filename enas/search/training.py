@@ -70,7 +70,7 @@ class Training(ABC):
         self.signals = Signals()  # ask the run to stop
         # Called with an epoch's entry of the history, to which it adds the numbers that it returns.
         self.on_epoch: Callable[[dict[str, Any]], Mapping[str, float] | None] = lambda entry: None
-        self._resumed_at = time.monotonic()
+        self._resumed_at = time.monotonic(), time.process_time()
 
     def train(self) -> dict[str, Any]:
         """Train ω and θ in turn to the end of the run or of `stop_epoch`, and return the content of results.json.
@@ -179,14 +179,14 @@ class Training(ABC):
             self._roll_back()
 
     def _roll_back(self) -> None:
-        before, seconds = self.progress, self.wall_seconds()
+        before, clocks = self.progress, self._clocks()
         if before.rollbacks == ROLLBACKS_BEFORE_END or self.checkpoints is None:
             raise TrainingDivergedError(
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
                 f"{before.rollbacks} returns to the last checkpoint; lower the shared learning rate or gradient clip"
             )
         self.load_state_dict(self.checkpoints.load_newest(self.logbook.info))
-        self.progress = replace(self.progress, skipped=before.skipped, rollbacks=before.rollbacks + 1, seconds=seconds)
+        self.progress = replace(self.progress, skipped=before.skipped, rollbacks=before.rollbacks + 1, **clocks)
         self.progress.lr_scale = before.lr_scale / 2
         self.logbook.info(f"back to the last checkpoint, shared learning rate × {self.progress.lr_scale}")
 
@@ -269,7 +269,14 @@ class Training(ABC):
 
     def wall_seconds(self) -> float:
         """Return the seconds of training and evaluating, including those before a resume."""
-        return self.progress.seconds + time.monotonic() - self._resumed_at
+        return self.progress.seconds + time.monotonic() - self._resumed_at[0]
+
+    def cpu_seconds(self) -> float:
+        """Return the seconds of a core that this process took, counted like `wall_seconds`."""
+        return self.progress.cpu_seconds + time.process_time() - self._resumed_at[1]
+
+    def _clocks(self) -> dict[str, Any]:
+        return {"seconds": self.wall_seconds(), "cpu_seconds": self.cpu_seconds()}
 
     def save(self, is_best: bool = False) -> None:
         """Write a checkpoint."""
@@ -313,7 +320,7 @@ class Training(ABC):
         return {
             "task": self.task.state_dict(),
             "shared_optimizer": self.shared_optimizer.state_dict(),
-            "progress": {**asdict(self.progress), "seconds": self.wall_seconds()},
+            "progress": {**asdict(self.progress), **self._clocks()},
             "random": random_states(),
         }
 
@@ -322,6 +329,6 @@ class Training(ABC):
         self.task.load_state_dict(state["task"])
         self.shared_optimizer.load_state_dict(state["shared_optimizer"])
         self.progress = Progress(**state["progress"])
-        self._resumed_at = time.monotonic()
+        self._resumed_at = time.monotonic(), time.process_time()
         restore_random_states(state["random"])
         self.ranks.share_device_draws(self.task.device)

@@ -9,6 +9,9 @@ import io
 import itertools
 import json
 import math
+import shutil
+import time
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -26,18 +29,18 @@ from enas.runs.folder import check_not_launched, saved_config, say
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
+from enas.search.rungs import cost_to_the_end, rungs_to
 from enas.studies import evaluation_report
-from enas.studies.evaluation_report import PREFIXES
-from enas.studies.settings import CONTROLS, EXPECTED, SEARCHES, EvaluationConfig
-from enas.studies.statistics import best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import Table, architectures_of, budget_of, checked_data, read_made, side_by_side
+from enas.studies.evaluation_report import BEST, PREFIXES
+from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, EvaluationConfig
+from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
+from enas.studies.truth import Table, budget_of, checked_data, functions_of, read_made, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
-BEST_TENTH = 0.1
 OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # settings of a search that an evaluation sets
-# Finalists are trained with seeds of their own: the seeds of the table judge the architecture that is chosen.
-FINALIST_SEED = 1_000_000
+# Successive halving trains with seeds of its own: the seeds of the table judge the architecture that is chosen.
+HALVING_SEEDS = {"finalists": 1_000_000, "halving": 2_000_000}
 SAMPLES_PER_FINALIST = 100
 
 
@@ -48,13 +51,7 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         settings: those of `EvaluationConfig`, and of the search as on the command line, its `config` included.
 
     Returns:
-        the content of results.json. Each method has "scores", the validation metric from scratch (a mean over
-        `truth_seeds`), and "ranks" among the table, 1 for the best, both for the test split too; "architectures", and
-        their "parameters" and "multiply_adds". The controls uniform and random_budget are expectations over the table,
-        exact if it "is_complete". They take the best of the "drawn" architectures by its first training; "scores" has
-        the expectation for each seed; "mean", "std", "quartiles" and "in_best_tenth" describe the score of a draw.
-        "tau" and "tau_top" compare the ranking by shared weights with that from scratch, overall and within the best
-        fifth; "comparisons" are between the first method and each other one.
+        the content of results.json, which docs/studies.md describes.
     """
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name for spec in fields(EvaluationConfig)}
@@ -64,8 +61,9 @@ def evaluate(**settings: Any) -> dict[str, Any]:
     own = [name for name in OWN if name in settings and settings[name] != getattr(Config(), name)]
     if own:
         print(f"no effect in an evaluation, which sets these itself: {', '.join(own)}")
-    if "finalists" in settings and "finalists" not in evaluation.methods:
-        print("no effect without the method finalists: finalists")
+    for name, needed in (("finalists", ("finalists",)), ("longer", LONGER)):
+        if name in settings and not {*needed} & {*evaluation.methods}:
+            print(f"no effect without the method {' or '.join(needed)}: {name}")
     say(effect_notes(given, search))
     places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
     budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
@@ -85,13 +83,15 @@ class _Evaluation:
         self.seeds = range(1, config.seeds + 1)
         self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
         self.searches = self.folder / "searches"
-        space = search.space.problem().controllers["random"](search).space
+        self.space = search.space.problem().controllers["random"](search).space
+        self.rungs = rungs_to(budget.max_epoch)
         self.table = Table(Path(config.table), budget)
-        self.table.add(architectures_of(space, config.num_truth), config.num_truth)
-        self.found = Table(self.folder / "found.json", budget)  # architectures that methods found outside of the table
-        self.finalists = Table(self.folder / "finalists.json", budget)
-        self.final_runs: dict[int, list[tuple[int, int]]] = {}  # by seed, (row, seed) of the finalists' trainings
-        # By NAME-SEED, the outcomes of searches, and of choosing finalists.
+        self.table.add(functions_of(self.space, config.num_truth), config.num_truth)
+        self.found = Table(self.folder / "found.json", budget)  # functions that methods found outside of the table
+        lengths = ("max_epoch", "cnn_lr_period") if budget.network_type == "cnn" else ("max_epoch",)
+        longer = {name: config.longer * getattr(budget, name) for name in lengths}
+        self.long = Table(self.folder / f"found_{config.longer}_times.json", budget.replace(**longer))
+        # By NAME-SEED, the outcomes of searches and of halving.
         self.outcomes = {path.stem: read_json(path) for path in self.searches.glob("*.json")}
         has_begun = any(self.searches.glob("*"))
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
@@ -102,29 +102,33 @@ class _Evaluation:
         for folder in (self.folder, self.table.path.parent):
             make_writable(folder)
         data = self.budget.space.problem().load_data(self.budget)
-        for table in (self.table, self.found, self.finalists):
+        for table in (self.table, self.found, self.long):
             table.data = checked_data(table.path, table.data if table.runs else None, table.config, data, "table")
-        self.table.train(self.table.pairs(self.truth_seeds), self.work)
+        self.table.train(self.table.pairs(self.truth_seeds[:1]), self.work)
+        self.table.train(self._truth_pairs(), self.work)
         self.cost = cost_of(self.budget, data)
         self._read_table()
         path, data = self.folder / "search.json", self.search.space.problem().load_data(self.search)
         digests = checked_data(path, self.search_data, self.search, data, "output")
         write_json(path, {"settings": budget_of(self.search), "data": digests})
         self.work(self._searches_left(), self._note_outcome, "searches")
-        if "finalists" in self.config.methods:
-            self._train_finalists()
-        names = [name for name in self.config.methods if name not in EXPECTED]
+        for name in HALVING_SEEDS:
+            if name in self.config.methods and name not in self.expected:
+                self.work(self._halvings_left(name), self._note_outcome, name)
+        names = [name for name in self.config.methods if name not in self.expected]
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
-        known = set(self.table.architectures)
-        self.found.add(one for found in chosen.values() for one in found if one not in known)
+        self.found.add(one for one in itertools.chain(*chosen.values()) if one not in self.functions)
         self.found.train(self.found.pairs(self.truth_seeds), self.work)
+        if self.config.longer > 1:
+            self.long.add(itertools.chain(*(chosen[name] for name in LONGER if name in chosen)))
+            self.long.train(self.long.pairs(self.truth_seeds), self.work)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
         evaluation_report.write(self.folder, results, self.truth, self.metric)
         return results
 
     def _say_what_is_left(self) -> dict[str, Any]:
-        trainings = set(self.table.pairs(self.truth_seeds)) - self.table.runs.keys()
+        trainings = {*self.table.pairs(self.truth_seeds[:1]), *self._truth_pairs()} - self.table.runs.keys()
         searches = self._searches_left()
         new = searches.keys() - self.outcomes.keys()  # the others only score rows
         each = np.mean([one["seconds"] for one in self.outcomes.values() if "seconds" in one] or [math.nan])
@@ -155,60 +159,77 @@ class _Evaluation:
         write_json(self.searches / f"{key}.json", outcome)
         self.outcomes[key] = finite(outcome)  # as it will be read
 
-    def _train_finalists(self) -> None:
-        """Train the best candidates of each search by its shared weights, each once."""
-        shortlists = {seed: f"finalists{self.config.finalists}-{seed}" for seed in self.seeds}
-        tasks = {}
-        for seed, key in shortlists.items():
-            log_dir = str(self.searches / f"search-{seed}")
-            if key not in self.outcomes:
-                if not _begun(log_dir):
-                    raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
-                tasks[key] = (best_candidates, log_dir, self.config.finalists)
-        self.work(tasks, self._note_outcome, "candidates")
-        for seed, key in shortlists.items():
-            found = [architecture_from_dict(one) for one in self.outcomes[key]["architectures"]]
-            self.finalists.add(found)
-            rows = map(self.finalists.architectures.index, found)
-            self.final_runs[seed] = [(row, FINALIST_SEED + seed) for row in rows]
-        self.finalists.train(itertools.chain(*self.final_runs.values()), self.work)
+    def _truth_pairs(self) -> list[tuple[int, int]]:
+        """List the (row, seed) pairs of the further trainings of the table's best rows, by their first one."""
+        first, *further = self.truth_seeds
+        runs = {pair: self.table.runs.get(pair, {"validation": math.nan}) for pair in self.table.pairs([first])}
+        best = ordered({row: run["validation"] for (row, _), run in runs.items()}, self.metric)
+        return [*itertools.product(best[: round(self.config.truth_share * len(best))], further)]
+
+    def _halvings_left(self, name: str) -> dict[str, tuple[Any, ...]]:
+        """Return the tasks of the halvings that have not ended: of a search's candidates, or of random functions."""
+        tasks: dict[str, tuple[Any, ...]] = {}
+        for seed in self.seeds:
+            key, own_seed, log_dir = self._key(name, seed), HALVING_SEEDS[name] + seed, self.searches / f"search-{seed}"
+            if "architecture" in self.outcomes.get(key, {}):
+                continue
+            draw: Any = partial(best_candidates, str(log_dir), self.config.finalists)
+            if name == "halving":
+                draw = partial(functions_of, self.space, self._num_drawn(name, seed), own_seed)
+            elif not _begun(str(log_dir)):
+                raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
+            own = {"mode": "single", "random_seed": own_seed, "log_dir": str(self.folder / "halving" / key)}
+            tasks[key] = (halve_from_scratch, {**self.budget.to_dict(), **own, "max_save_num": 1}, draw)
+        return tasks
+
+    def _key(self, method: str, seed: int) -> str:
+        """Return the name of the outcome of a search, or of a halving with its number of candidates."""
+        num = {"finalists": lambda: self.config.finalists, "halving": lambda: self._num_drawn(method, seed)}
+        return f"{method}{num.get(method, str)()}-{seed}"
 
     def _chosen(self, method: str, seed: int) -> Architecture:
-        if method in SEARCHES:
-            return architecture_from_dict(self.outcomes[f"{method}-{seed}"]["architecture"])
-        if method == "finalists":
-            scores: Any = {pair: self.finalists.runs[pair]["validation"] for pair in self.final_runs[seed]}
-            return self.finalists.architectures[ordered(scores, self.metric)[0][0]]
-        return self.search.space.problem().baselines["lstm"](self.budget)
+        if method == "lstm":
+            return self.search.space.problem().baselines[method](self.budget)
+        return architecture_from_dict(self.outcomes[self._key(method, seed)]["architecture"]).canonical()
 
     def _num_drawn(self, method: str, seed: int) -> int:
-        """Return the number of architectures, each trained once, of which a control takes the best.
+        """Return the number of functions among which a control chooses.
 
-        For random_budget they take the time of the first method's search, and of training the architecture it finds.
+        Equal time is that of the first method's search, of choosing and training its finalists, and of what its
+        architecture still needs to be trained to the end. In this time a control, too, trains the architecture that it
+        chooses to the end: random_budget all functions, halving as many as `cost_to_the_end` allows.
         """
         if method == "uniform":
             return 1
         first = next(name for name in self.config.methods if name not in CONTROLS)
-        search = "search" if first == "finalists" else first
-        # The last architecture of finalists is trained already.
-        trained = len(self.final_runs[seed]) if first == "finalists" else 1
-        return int(self.outcomes[f"{search}-{seed}"]["seconds"] / self.table.seconds) + trained
+        search = self.outcomes[f"{'search' if first == 'finalists' else first}-{seed}"]
+        chosen = self.outcomes[self._key(first, seed)] if first == "finalists" else {}
+        trained, last = len(chosen.get("architectures", [search])), self.rungs[-1]
+        seconds = search["seconds"] + chosen.get("draw_seconds", 0.0)
+        epochs = seconds / self.table.seconds * last + cost_to_the_end(trained, self.rungs)
+        if method == "random_budget":
+            return int(epochs / last)
+        return next(num for num in itertools.count(1) if cost_to_the_end(num + 1, self.rungs) > epochs)
 
     def _read_table(self) -> None:
-        """Note the table's scores, and its rows that did not diverge: controls and τ leave the others out."""
+        """Note the scores of functions, and which of them did not diverge: controls and τ leave the others out."""
         self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
         self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
         if not self.rows.size:
             advice = f"lower the learning rate in {self.config.budget}"
             raise UserError(f"{self.table.path}: every training diverged; {advice}")
-        self.first = np.array(self.table.scores("validation", self.truth_seeds[:1]))[self.rows]
-        self.tenth = max(1, round(BEST_TENTH * len(self.table.architectures)))
-        self.is_complete = self.config.num_truth == 0  # the table then has all architectures of the space
+        self.functions, rows = map(list, zip(*self.table.functions.items(), strict=True))
+        first = [self.table.runs[rows[row][0], self.truth_seeds[0]] for row in self.rows]
+        self.first = np.array([run["validation"] for run in first])
+        self.best = {name: max(1, round(share * len(self.functions))) for name, share in BEST.items()}
+        self.is_complete = self.config.num_truth == 0  # the table then has all functions of the space
+        self.curves = [run["curve"] for run in first]
+        self.expected = (*EXPECTED, *(["halving"] if self.is_complete and all(self.curves) else []))
 
     def _results(self, chosen: dict[str, list[Architecture]]) -> dict[str, Any]:
-        num = len(self.table.architectures)
+        num = len(self.functions)
         methods = {
-            name: self._reached(chosen[name]) if name in chosen else self._expected(name)
+            name: self._reached(name, chosen[name]) if name in chosen else self._expected(name)
             for name in self.config.methods
         }
         first, *others = [*methods] or [""]
@@ -218,40 +239,53 @@ class _Evaluation:
             "architectures": num,
             "is_complete": self.is_complete,
             "diverged": num - len(self.rows),
-            "best_tenth": self.tenth,
+            **self.best,
             "training_seconds": self.table.seconds,
+            "longer": self.config.longer,
             "methods": methods,
             "comparisons": [self._compared(methods, first, other, split) for other in others for split in PREFIXES],
             **self._correlations(),
         }
 
-    def _reached(self, found: list[Architecture]) -> dict[str, Any]:
-        """Return the scores, ranks and costs of a method's architectures, one for each seed."""
+    def _reached(self, name: str, found: list[Architecture]) -> dict[str, Any]:
+        """Return the scores, ranks and costs of a method's functions, one for each seed."""
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
-            known = dict(zip(self.found.architectures, self.found.scores(split, self.truth_seeds), strict=True))
-            known |= zip(self.table.architectures, self.truth[split].tolist(), strict=True)
+            known = self._scores(self.found, split) | self._scores(self.table, split)
             scores = [known[one] for one in found]
             reached |= {f"{prefix}scores": scores, f"{prefix}ranks": self._ranks(scores, split).tolist()}
+            if self.config.longer > 1 and name in LONGER:
+                reached[f"long_{prefix}scores"] = [*map(self._scores(self.long, split).__getitem__, found)]
+        if name in HALVING_SEEDS:
+            reached["drawn"] = [len(self.outcomes[self._key(name, seed)]["architectures"]) for seed in self.seeds]
         return {**reached, "architectures": [one.to_dict() for one in found], **self._costs(found)}
 
+    def _scores(self, table: Table, split: str) -> dict[Architecture, float]:
+        return dict(zip(table.functions, table.scores(split, self.truth_seeds), strict=True))
+
     def _expected(self, name: str) -> dict[str, Any]:
-        """Return the scores of a control in expectation, over all draws of architectures that do not diverge."""
+        """Return the scores of a control in expectation, over all draws of functions that do not diverge."""
         drawn = [min(len(self.rows), self._num_drawn(name, seed)) for seed in self.seeds]
-        each = [best_of(self.first, num, self.metric.higher_is_better) for num in drawn]
+        choose: Any = partial(best_of, self.first, higher_is_better=self.metric.higher_is_better)
+        if name == "halving":
+            choose = partial(best_by_halving, self.curves, rungs=self.rungs, metric=self.metric)
+        known = {num: choose(num=num) for num in drawn}
+        each = [known[num] for num in drawn]
         chances = np.mean(each, axis=0)
         expected: dict[str, Any] = {"drawn": drawn}
         for split, prefix in PREFIXES.items():
             scores = self.truth[split][self.rows]
+            ranks, spread = self._ranks(scores, split), distribution(scores, chances)
+            # A complete table holds all there is to draw; a sampled one is itself a draw.
+            error = 0.0 if self.is_complete else standard_error(partial(self._mean, drawn, scores), len(scores))
             reached = {
                 "scores": [float(some @ scores) for some in each],
-                **distribution(scores, chances),
-                "in_best_tenth": float(chances[self._ranks(scores, split) <= self.tenth].sum()),
-                # A complete table holds all there is to draw; a sampled one is itself a draw.
-                "error": 0.0 if self.is_complete else standard_error(partial(self._mean, drawn, scores), len(scores)),
+                **spread,
+                **{f"in_{best}": float(chances[ranks <= num].sum()) for best, num in self.best.items()},
+                "error": spread["std"] / math.sqrt(DRAWS) if name == "halving" else error,
             }
             expected |= {f"{prefix}{key}": value for key, value in reached.items()}
-        costs = self._costs([self.table.architectures[row] for row in self.rows])
+        costs = self._costs([self.functions[row] for row in self.rows])
         return {**expected, **{key: round(float(chances @ values)) for key, values in costs.items()}}
 
     def _costs(self, architectures: list[Architecture]) -> dict[str, list[int]]:
@@ -259,7 +293,7 @@ class _Evaluation:
         return {key: [cost[key] for cost in costs] for key in costs[0]}
 
     def _mean(self, drawn: list[int], scores: np.ndarray, some: np.ndarray) -> float:
-        """Return the mean over `drawn` of the expected score, among `some` rows."""
+        """Return the mean over `drawn` of the expected score, among `some` functions."""
         first, is_higher = self.first[some], self.metric.higher_is_better
         return float(np.mean([best_of(first, num, is_higher) @ scores[some] for num in drawn]))
 
@@ -272,7 +306,7 @@ class _Evaluation:
         scores, error = (f"{PREFIXES[split]}{what}" for what in ("scores", "error"))
         ours, theirs = methods[first], methods[other]
         both = math.hypot(ours.get(error, 0.0), theirs.get(error, 0.0))
-        compared = paired(ours[scores], theirs[scores], both, len(self.table.architectures))
+        compared = paired(ours[scores], theirs[scores], both, len(self.functions))
         return {"of": first, "with": other, "split": split, **compared}
 
     def _correlations(self) -> dict[str, Any]:
@@ -282,7 +316,8 @@ class _Evaluation:
         best = order[: max(3, round(TOP * len(order)))]
         found: dict[str, dict[str, Any]] = {"tau": {}, "tau_top": {}, "shared": {}}
         for name in (name for name in self.config.methods if name in SEARCHES):
-            shared = np.array([self.outcomes[f"{name}-{seed}"]["shared"] for seed in self.seeds], dtype=float)
+            labelled = np.array([self.outcomes[f"{name}-{seed}"]["shared"] for seed in self.seeds], dtype=float)
+            shared = np.stack([labelled[:, rows].mean(1) for rows in self.table.functions.values()], axis=1)
             mean = shared.mean(0)[self.rows]
             each = [tau(row[self.rows], scores)["tau"] for row in shared]
             found["tau"][name] = {**tau(mean, scores), "seeds": each}
@@ -296,8 +331,9 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     """Search, or go on with the search in `log_dir`, and score architectures (dictionaries) by shared weights.
 
     Returns:
-        "architecture", the derived one; "seconds"; "policy", "uniform" and "place" of the last evaluation; "shared",
-        the metric of each of `architectures` on all of validation; and "rows", their digest.
+        "architecture", the derived one; "seconds" of a core, by the clock on a GPU, and in searches of older versions
+        of the code; "policy", "uniform" and "place" of the last evaluation; "shared", the metric of each of
+        `architectures` on all of validation; and "rows", their digest.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         begun = _begun(settings["log_dir"])
@@ -305,10 +341,10 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
         (folder,) = _begun(settings["log_dir"])
         trainer = read_run(saved_config(folder), folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
-    last = results["history"][-1]
+    last, cpu_seconds = results["history"][-1], trainer.progress.cpu_seconds
     return {
         "architecture": results["architecture"],
-        "seconds": results["wall_seconds"],
+        "seconds": cpu_seconds if trainer.task.device.type == "cpu" and cpu_seconds else results["wall_seconds"],
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
         "rows": _digest(architectures),
@@ -320,13 +356,31 @@ def _digest(rows: list[dict[str, Any]]) -> str:
 
 
 @undisturbed()
-def best_candidates(log_dir: str, num: int) -> dict[str, Any]:
-    """Return the best `num` candidates, or fewer, of the search in `log_dir`: best first on the whole of validation."""
+def best_candidates(log_dir: str, num: int) -> list[Architecture]:
+    """Return the best `num` functions, or fewer, of the search in `log_dir`: best first on the whole of validation."""
     (folder,) = _begun(log_dir)
     # Most samples of a policy that is almost sure are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
     trainer = read_run(config, folder)
-    return {"architectures": [one.to_dict() for one in trainer.deriver.shortlist().ranking]}
+    return [one.canonical() for one in trainer.deriver.shortlist().ranking]
+
+
+def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Architecture]]) -> dict[str, Any]:
+    """Train the architectures of `draw` from scratch by successive halving, or go on with it.
+
+    Returns:
+        the "architectures"; "draw_seconds", those of a core that `draw` took; and the "architecture" that is left.
+    """
+    start = time.process_time()
+    config, drawn = Config(**settings), draw()
+    seconds = round(time.process_time() - start, 3)
+    winner = run.halved(config, drawn)
+    shutil.rmtree(config.log_dir, ignore_errors=True)  # there is none if one architecture was drawn
+    return {
+        "architectures": [one.to_dict() for one in drawn],
+        "draw_seconds": seconds,
+        "architecture": winner.to_dict(),
+    }
 
 
 def _begun(log_dir: str) -> list[Path]:

@@ -13,10 +13,12 @@ SEARCHES = {
     "independent": {"controller_type": "independent"},
     "random_shared": {"train_type": "random"},
 }
-# Controls that are expectations over the table: a draw of a few seeds would be luck.
+# Controls that are expectations over the table: a draw of a few seeds would be luck. So is halving where it can be.
 EXPECTED = ("uniform", "random_budget")
-CONTROLS = (*EXPECTED, "lstm")
+TIMED = ("random_budget", "halving")  # take the time of the first method
+CONTROLS = (*EXPECTED, "halving", "lstm")
 METHODS = (*SEARCHES, "finalists", *CONTROLS)
+LONGER = ("search", "finalists", "lstm")  # methods whose architectures `longer` trains for longer
 BACKENDS = {"loky": "joblib", "ray": "ray", "dask": "distributed", "sequential": "joblib"}  # the package of each
 
 
@@ -26,15 +28,21 @@ class EvaluationConfig(Settings):
 
     budget: str = setting("", "variation in configs/ by which an architecture is trained from scratch")
     table: str = setting("", "JSON file of architectures trained by budget; trainings that it lacks come first")
-    num_truth: int = setting(0, "architectures of the table, drawn uniformly; 0 is the whole space", at_least=0)
+    num_truth: int = setting(0, "functions in the table, drawn uniformly; 0 is the whole space", at_least=0)
     truth_seeds: int = setting(2, "trainings of each architecture of the table, with seeds 1, 2, …", at_least=1)
+    truth_share: float = setting(
+        1.0, "share of the table, the best by seed 1, that is trained with the further truth_seeds", above=0, at_most=1
+    )
     seeds: int = setting(5, "trials of each method, with seeds 1, 2, …", at_least=1)
     methods: tuple[str, ...] = setting(
         ("search", "ema", "independent", "random_shared", "uniform", "random_budget"),
         f"methods to compare, the first with each other one: {', '.join(METHODS)}; none makes the table only",
     )
     finalists: int = setting(
-        10, "best candidates of a search that finalists trains once each from scratch, to take the best", at_least=1
+        10, "best candidates of a search that finalists trains from scratch by successive halving", at_least=1
+    )
+    longer: int = setting(
+        1, f"also train what {', '.join(LONGER)} end with for so many times the epochs; 1 does not", at_least=1
     )
     jobs: int = setting(1, "trainings side by side", at_least=1)
     backend: str = setting("loky", "joblib back end; ray and dask are for a cluster", choices=[*BACKENDS])
@@ -50,5 +58,6 @@ class EvaluationConfig(Settings):
                 raise UserError(f"methods: unknown method {name!r}; there are {', '.join(METHODS)}")
         if find_spec(BACKENDS[self.backend]) is None:
             raise UserError(f"backend {self.backend} is not installed; pip install 'enas[{self.backend}]'")
-        if "random_budget" in self.methods and not set(self.methods) - set(CONTROLS):
-            raise UserError("methods: random_budget takes the time of a search, and there is none")
+        timed = [name for name in TIMED if name in self.methods]
+        if timed and not set(self.methods) - set(CONTROLS):
+            raise UserError(f"methods: {timed[0]} takes the time of a search, and there is none")

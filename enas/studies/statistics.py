@@ -1,15 +1,20 @@
 """Is one method better than another, and does one ranking agree with another? With intervals."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from enas.search.metric import Metric
+from enas.search.rungs import halve
+
 FEWEST_FOR_TAU = 8  # architectures below which τ gets no interval: its coverage falls short
+FEWEST_FOR_WILCOXON = 6  # seeds below which its p, and an honest 95 %, cannot be had: p is at least 1/16
 ROUNDING = 1e-9
+DRAWS = 20_000  # of which halving's chances are the shares
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -21,22 +26,26 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
         error: the standard error of `theirs` that all seeds share, from `num` architectures.
 
     Returns:
-        "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an error, by Welch's degrees
-        of freedom); and "p" of the same test, two-sided. Interval and p are None for fewer than two seeds, or if a
-        score is not finite.
+        the number of "seeds"; "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an
+        error, by Welch's degrees of freedom); "p" of the same test, two-sided; and "wilcoxon", p of the signed-rank
+        test, from `FEWEST_FOR_WILCOXON` seeds on. Interval and p are None for fewer than two seeds, or if a score is
+        not finite.
     """
     differences = np.subtract(ours, theirs)
     seeds, difference = len(differences), float(differences.mean())
+    compared: dict[str, Any] = {"seeds": seeds, "difference": difference, "interval": None, "p": None, "wilcoxon": None}
     if seeds < 2 or not np.isfinite([*differences, error]).all():
-        return {"difference": difference, "interval": None, "p": None}
+        return compared
+    if seeds >= FEWEST_FOR_WILCOXON:
+        compared["wilcoxon"] = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
     spread, squared = differences.var(ddof=1) / seeds, error**2
     if spread + squared == 0:
-        return {"difference": difference, "interval": [difference] * 2, "p": float(difference == 0)}
+        return {**compared, "interval": [difference] * 2, "p": float(difference == 0)}
     freedom = (spread + squared) ** 2 / (spread**2 / (seeds - 1) + squared**2 / max(1, num - 1))
     scale = math.sqrt(spread + squared)
     half = scale * stats.t.ppf(0.975, freedom)
     p = 2 * stats.t.sf(abs(difference) / scale, freedom)
-    return {"difference": difference, "interval": [float(difference - half), float(difference + half)], "p": float(p)}
+    return {**compared, "interval": [float(difference - half), float(difference + half)], "p": float(p)}
 
 
 def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
@@ -52,6 +61,20 @@ def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
     for value in np.unique(goodness):
         chances[goodness == value] = chances[goodness == value].mean()
     return chances
+
+
+def best_by_halving(curves: Sequence[Sequence[float]], num: int, rungs: Sequence[int], metric: Metric) -> np.ndarray:
+    """Return the share of `DRAWS` draws of `num` architectures, or all, in which each is left by successive halving.
+
+    The draws are the same at every call. `curves` has the validation after each epoch; the best so far counts.
+    """
+    best, rng = np.fmax if metric.higher_is_better else np.fmin, np.random.default_rng(0)
+    known = {epochs: [best.reduce(curve[:epochs]) for curve in curves] for epochs in rungs}
+    wins = np.zeros(len(curves))
+    for _ in range(DRAWS):
+        drawn = rng.permutation(len(curves))[:num].tolist()
+        wins[halve(drawn, rungs, lambda left, epochs: {one: known[epochs][one] for one in left}, metric)] += 1
+    return wins / DRAWS
 
 
 def distribution(scores: ArrayLike, chances: np.ndarray) -> dict[str, Any]:

@@ -6,15 +6,16 @@ import itertools
 import json
 import math
 import os
+import random
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import joblib
-import torch
 
 from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
@@ -22,13 +23,14 @@ from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json
 from enas.runs import run
+from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
-from enas.search.controllers import RandomController
 from enas.search.space import Space
 from enas.settings import USE
 from enas.terminal import progress_bar
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
+TRIES = 20  # draws for each function: enough to have all, where all are asked for
 CURVE_DECIMALS = 5
 APART = {"dag_path", "random_seed"}  # settings in which the trainings of a table differ
 
@@ -64,14 +66,24 @@ class Table:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a table of trainings ({error!r})") from None
 
+    @property
+    def functions(self) -> dict[Architecture, list[int]]:
+        """The rows of each function, by its canonical form: twins pool their trainings."""
+        rows: dict[Architecture, list[int]] = {}
+        for row, one in enumerate(self.architectures):
+            rows.setdefault(one.canonical(), []).append(row)
+        return rows
+
     def add(self, architectures: Iterable[Architecture], num: int = 0) -> None:
-        """Add rows for new functions, all or until there are `num`; UserError if there are more already."""
-        have, rows = {one.canonical() for one in self.architectures}, len(self.architectures)
-        if num and rows > num:
-            right = f"give {rows} or more, or name another table"
-            raise UserError(f"{self.path}: has {rows} architectures, and num_truth is {num}; {right}")
-        new = [one for one in dict.fromkeys(one.canonical() for one in architectures) if one not in have]
-        self.architectures += new[: num - rows] if num else new
+        """Add rows for new functions, all or until there are `num`; UserError if there are too few or too many."""
+        have = [*self.functions]
+        functions = [*dict.fromkeys([*have, *(one.canonical() for one in architectures)])]
+        if num and len(have) > num:
+            right = f"give {len(have)} or more, or name another table"
+            raise UserError(f"{self.path}: has {len(have)} functions, and num_truth is {num}; {right}")
+        if len(functions) < num:
+            raise UserError(f"num_truth is {num}, but the space has {len(functions)} functions; give a smaller number")
+        self.architectures += functions[len(have) : num or None]
 
     def pairs(self, seeds: Iterable[int]) -> list[tuple[int, int]]:
         """List the (row, seed) pairs of all trainings with these seeds, seed by seed."""
@@ -101,15 +113,25 @@ class Table:
         with atomic_write(self.path) as file:
             file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
 
-    def scores(self, split: str, seeds: Sequence[int]) -> list[float]:
-        """List the mean over seeds of each row; NaN for a row that diverged with one."""
-        rows = range(len(self.architectures))
-        return [sum(self.runs[row, seed][split] for seed in seeds) / len(seeds) for row in rows]
+    def scores(self, split: str, seeds: Collection[int] = ()) -> list[float]:
+        """List the mean of each function's trainings with these or all seeds; NaN if one diverged, or there is none."""
+        seeds = seeds or {seed for _, seed in self.runs}
+        each = [
+            [pair for pair in itertools.product(rows, seeds) if pair in self.runs] for rows in self.functions.values()
+        ]
+        return [statistics.fmean([self.runs[pair][split] for pair in pairs] or [math.nan]) for pairs in each]
 
     @property
     def seconds(self) -> float:
         """The mean time of a training."""
         return sum(results["seconds"] for results in self.runs.values()) / len(self.runs) if self.runs else math.nan
+
+
+def load_table(path: str | Path) -> Table:
+    """Return the table in a file, for a test of another search method (docs/tables.md); UserError if it is damaged."""
+    content = read_json(Path(path))
+    settings = content.get("settings") if isinstance(content, dict) else None
+    return Table(Path(path), Config(**settings) if isinstance(settings, dict) else Config())
 
 
 def _result(
@@ -155,21 +177,19 @@ def budget_of(config: Config) -> dict[str, Any]:
     }
 
 
-def architectures_of(space: Space[Any], num: int) -> list[Architecture]:
-    """List all architectures of a space for 0, else `num` different ones drawn uniformly, the same at every call.
+def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architecture]:
+    """List all functions of a space for 0, else `num` different ones drawn uniformly, the same at every call.
 
-    UserError when the space is too large to be listed, or has fewer than `num`.
+    There are fewer if the space seems to have no more. UserError when it is too large to be listed.
     """
     size = math.prod(space.sizes)
-    if num > size or (num == 0 and size > LARGEST_SPACE):
-        raise UserError(f"num_truth is {num}, but the space has {size:,} architectures; give a number up to {size:,}")
+    if num == 0 and size > LARGEST_SPACE:
+        raise UserError(f"num_truth is 0, but the space has {size:,} architectures; give a number up to {size:,}")
     if num == 0:
-        return list(dict.fromkeys(space.decode(row) for row in itertools.product(*map(range, space.sizes))))
-    drawn: dict[Architecture, None] = {}
-    uniform = RandomController(space, generator=torch.Generator().manual_seed(0))
-    while len(drawn) < num:
-        drawn.update(dict.fromkeys(uniform.sample(num - len(drawn)).architectures))
-    return list(drawn)
+        rows = itertools.product(*map(range, space.sizes))
+        return list(dict.fromkeys(space.decode(row).canonical() for row in rows))
+    rng = random.Random(seed)
+    return [*dict.fromkeys(space.draw(rng).canonical() for _ in range(TRIES * num))][:num]
 
 
 def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -178,7 +198,8 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     They are "validation" and "test" of the best epoch, NaN if it diverged; the "curve", the validation of each epoch;
     and the "seconds" of a core, or by the clock on a GPU.
     """
-    clock = time.monotonic if settings["num_gpu"] else time.process_time  # other work on the machine costs no seconds
+    # Other work on the machine costs no seconds of a core.
+    clock = time.process_time if pick_device(settings["num_gpu"]).type == "cpu" else time.monotonic
     start = clock()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
