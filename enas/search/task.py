@@ -63,6 +63,10 @@ class Task(ABC):
         """Return each architecture's `rank_metric` on the first `max_batches` validation minibatches, or on all."""
         return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
 
+    def as_rewards(self, scores: Tensor) -> Tensor:
+        """Return the rewards that go with values of `rank_metric`, higher for better, on the scale of `rewards`."""
+        return scores if self.rank_metric.higher_is_better else -scores
+
     @abstractmethod
     def evaluate(self, architecture: Any, split: str, max_batches: int | None = None) -> float:
         """Return the metric on a split, "train", "valid" or "test", or on its first `max_batches` minibatches."""

@@ -85,7 +85,7 @@ class _Evaluation:
         self.seeds = range(1, config.seeds + 1)
         self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
         self.searches = self.folder / "searches"
-        space = search.space.problem().controllers["random"](search).space
+        space = search.space.problem().space(search.replace(train_type="random"))
         self.table = Table(Path(config.table), budget)
         self.table.add(architectures_of(space, config.num_truth), config.num_truth)
         self.found = Table(self.folder / "found.json", budget)  # architectures that methods found outside of the table
