@@ -63,8 +63,8 @@ HISTORY = {
     "entropy": "entropy of the policy: summed over the decisions of a sample, mean over samples, in nats",
     "wall_seconds": "seconds of the run to the end of the epoch, with its evaluation",
     "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
-    "compared_by": "measure of policy and uniform: perplexity, accuracy, log_likelihood (mean, of labels, in nats), or a "
-    "reward function",
+    "compared_by": "measure of policy and uniform: perplexity, accuracy, log_likelihood (mean, of labels, in nats), or "
+    "the name of a reward function",
     "place": "rank of the derived architecture among the uniform samples, from 1; null if nothing was derived",
     "parameters, multiply_adds": "of the derived architecture, as in results.json",
 }

@@ -4,8 +4,8 @@
     python examples/latency.py check
 
 The second line compares such sums with the times of whole networks: they agree within 10 %, except for cells so small
-that an operation takes microseconds, which the sum makes a quarter slower. The table is the file latency.json in the working
-folder, so that a resumed run goes on with the same rewards; delete it on another machine.
+that an operation takes microseconds, which the sum makes a quarter slower. The table is the file latency.json in the
+working folder, so that a resumed run goes on with the same rewards; delete it on another machine.
 """
 
 import functools

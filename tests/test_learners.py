@@ -15,7 +15,7 @@ from test_resume import _assert_same
 from enas.config import Config
 from enas.errors import UserError
 from enas.report.page import report
-from enas.rnn.cell import FlexibleRNNSpace, RNNSpace
+from enas.rnn.cell import FlexibleRNNSpace, RNNCell, RNNSpace
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.search.checkpoint import Checkpoints, load_checkpoint
@@ -69,7 +69,8 @@ def test_the_planted_cell_is_found(example, name, kind, updates):
     before = quality(space, controller.sample(200).architectures).mean()
     taught(controller, updates)
     after = controller.sample(200).architectures
-    assert quality(space, after).mean() > before + 0.2 and CELLS[6] in after
+    # A child of the planted cell lacks one of five decisions.
+    assert quality(space, after).mean() > before + (0.1 if name == "evolution" else 0.3) and CELLS[6] in after
     assert statistics.mode(after) == CELLS[6] or name == "evolution"  # whose children all differ from their parents
 
 
@@ -294,32 +295,36 @@ class Clock:
 def test_latencies_add_up_the_operations_of_the_exported_network(tmp_path, example, space):
     """By a clock that gives each operation the same time, a sum is a number of operations; the table is kept."""
     names = example("latency")
-    sizes = tiny.SETTINGS if space == "rnn" else {**tiny.IMAGE_SETTINGS, "cnn_space": space}
+    sizes = tiny.SETTINGS if space == "rnn" else {**tiny.IMAGE_SETTINGS, "cnn_space": space, "cnn_num_blocks": 1}
     config, path = Config(**sizes), tmp_path / "latency.json"
-    latency, before = names["Latency"](config, Clock(), path), torch.get_rng_state()
-    torch.manual_seed(1)
+    latency = names["Latency"](config, Clock(), path)
     cells = config.space.problem().controller(config).sample(4).architectures
     state = torch.get_rng_state()
     found = [latency.of(cell) for cell in cells]
-    assert torch.equal(torch.get_rng_state(), state), before
+    assert torch.equal(torch.get_rng_state(), state)
     unit = min(json.loads(path.read_text()).values())
     assert set(latency.table.values()) == {unit}
     network, inputs = names["module"](cells[0], config)
     with torch.inference_mode(), names["Operations"](Clock()) as executed:
         network(*inputs)
     assert found[0] / unit == pytest.approx(len(executed.times))
-    again = names["Latency"](config, lambda: pytest.fail("measured again"), path)
+    again = names["Latency"](config, Clock(), path)
+    again.measure = lambda cell: pytest.fail("measured again")
     assert [again.of(cell) for cell in cells] == found
 
 
 def test_the_latency_is_learned(tmp_path, example, monkeypatch):
-    """Cells of the same quality: the policy moves to the target, below the median of uniform cells."""
-    names = example("latency")
-    monkeypatch.setitem(names["rewarded"].__globals__, "FASTER", 0.92)  # identities save few operations
-    path = tmp_path / "latency.json"
+    """Cells of the same quality, where tanh takes long: the policy moves to the target, cells with one tanh."""
+    names, path = example("latency"), tmp_path / "latency.json"
+    monkeypatch.setitem(names["rewarded"].__globals__, "FASTER", 1.0)  # than the median of uniform cells
+    latency = names["Latency"](Config(**{**tiny.SETTINGS, "num_blocks": 3}), Clock(), path)
+    for name in latency.config.shared_rnn_activations:
+        latency.of(RNNCell((name,) * 3, (0, 0)))
+        latency.of(RNNCell((name,) * 3, (0, 1)))
+    path.write_text(json.dumps({name: 20.0 if "tanh" in name else 1.0 for name in latency.table}))
     register_reward("latency", lambda config: names["rewarded"](config, clock=Clock(), path=path))
-    learning = {"controller_max_step": 1000, "controller_lr": 0.05, "baseline": "leave_one_out", "entropy_coeff": 0.0}
-    learning |= {"controller_num_aggregate": 10, "advantage_spread_decay": 0.9, "reward": "latency", "num_blocks": 6}
+    learning = {"controller_max_step": 800, "controller_lr": 0.05, "baseline": "leave_one_out", "entropy_coeff": 0.0}
+    learning |= {"controller_num_aggregate": 10, "advantage_spread_decay": 0.9, "reward": "latency", "num_blocks": 3}
     trainer = tiny.trainer(tmp_path, **learning)
     trainer.task.rewards = lambda cells: torch.ones(len(cells))
 
@@ -330,3 +335,6 @@ def test_the_latency_is_learned(tmp_path, example, monkeypatch):
     before = rewards()
     trainer.train_controller()
     assert 1 - rewards() < (1 - before) / 2
+    with torch.no_grad():
+        cells = trainer.controller.sample(100).architectures
+    assert statistics.mode(cell.activations.count("tanh") for cell in cells) == 1
