@@ -232,6 +232,13 @@ def test_a_reward_trains_ranks_and_is_named(tmp_path, capsys):
     sampled = trainer.deriver.shortlist()
     most = max(cell.activations.count("identity") for cell in sampled.scores)
     assert sampled.ranking[0].activations.count("identity") == most and found >= 2
+    few, many = (RNNCell((name,) * 4, (0, 0, 0)) for name in ("tanh", "identity"))
+    better = {few: 5.0, many: 9.0}  # perplexities: the incumbent's is lower, and its reward too
+    trainer.task.evaluate = lambda cell, split, max_batches=None: better.get(cell, 9.0)
+    trainer.task.rank = lambda cells, max_batches=None: [better.get(cell, 9.0) for cell in cells]
+    found = trainer.deriver.shortlist(few)
+    found.ranking[:], found.known[many] = [many], 9.0
+    assert trainer.deriver.derivation(found).architecture == many
     report([str(folder)], output=str(tmp_path / "page.html"))
     assert "rnn, orig, train, reward short" in (tmp_path / "page.html").read_text()
 
@@ -258,7 +265,7 @@ def test_a_run_with_a_reward_does_not_go_on_without_it(tmp_path):
     REWARDS.clear()
     before = tiny.tree(folder)
     for action in (run.resume, run.derive):
-        with tiny.refused("reward is 'short', which is not registered here; import what registers it"):
+        with tiny.refused("reward is 'short', which is not registered here; import its file"):
             action(folder)
     with tiny.refused("reward is 'nothing', which is not registered here"):
         run.train(Config(**tiny.settings(tmp_path, reward="nothing")))

@@ -99,9 +99,8 @@ class Controller(nn.Module, Generic[ArchT]):
     def learn(self, sample: Sample[ArchT], rewards: Tensor) -> dict[str, float]:
         """Learn from a sample and its rewards [M], all finite; by default θ is updated once, by REINFORCE.
 
-        Every process of a run gets the same sample and rewards, and must learn the same. Returns numbers for the curves
-        `controller/…` in TensorBoard; `entropy`, if there is one, is also averaged over the epoch. FloatingPointError
-        says why nothing could be learned, and the run goes on without this update.
+        All processes of a run get the same, and must learn the same. Returns numbers for the curves `controller/…`; the
+        epoch has the mean of `entropy`, if there is one. FloatingPointError says why this update must be skipped.
         """
         config, baseline = self.reinforce.config, self.reinforce.baseline
         advantage = self.reinforce.advantage(rewards, sample.log_probs)

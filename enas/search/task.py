@@ -23,6 +23,7 @@ class Task(ABC):
     precision: str = "float32"  # of products and convolutions in `shared_loss`, `rewards`, `rank` and `evaluate`
     precisions: tuple[str, ...] = ("float32",)  # the values that `precision` may have
     divisible_batch: int = 0  # the size of a minibatch that processes may share; 0 if they cannot share one
+    reward: str = ""  # the name of the function that `rewards` and `rank` go by, if there is one
     ranks: Ranks = ALONE  # the processes that share the work of `shared_loss`
     divided: int = ARCHITECTURES  # the dimension along which they divide it, see `divide`
 

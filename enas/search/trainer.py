@@ -30,9 +30,8 @@ from enas.settings import ConfigLike
 class Trainer(Training):
     """Trains ω and θ in turn (paper section 2.2).
 
-    The arguments are those of `Training`, and the controller, which learns as it says itself. Before
-    `controller_start`, uniform samples of its space train ω; later the policy is compared with others. Each process has
-    its own `shared_num_sample` architectures of a step.
+    The arguments are those of `Training`, and the controller. Uniform samples of its space train ω before
+    `controller_start`, and are compared with its own. A step has `shared_num_sample` architectures of each process.
     """
 
     def __init__(self, task: Task, controller: Controller[Any], config: ConfigLike, **parts: Any):
@@ -166,7 +165,7 @@ class Rewarded:
     """A task whose `rewards` and `rank` are those of the run's reward function; all else is the task's own."""
 
     def __init__(self, task: Task, config: ConfigLike):
-        self.task, self.rank_metric = task, Metric(config.reward, decimals=4, higher_is_better=True)
+        self.task, self.reward, self.rank_metric = task, config.reward, Metric(config.reward, 4, higher_is_better=True)
         self.function = cache(lambda: reward_named(config.reward)(config))  # an export does without the function
 
     def rewards(self, architectures: Sequence[Any]) -> Tensor:
@@ -179,8 +178,8 @@ class Rewarded:
     def _of(self, architectures: Sequence[Any], scores: Tensor) -> Tensor:
         found = torch.as_tensor(self.function()(architectures, scores)).to(scores)
         if found.shape != scores.shape:
-            shape = f"the shape {list(found.shape)}; it must return {len(scores)} numbers, one an architecture"
-            raise UserError(f"reward {self.rank_metric.name} returned {shape}")
+            wanted = f"{len(scores)} numbers, one an architecture"
+            raise UserError(f"reward {self.reward} returned the shape {list(found.shape)}; it must return {wanted}")
         return found
 
     def __getattr__(self, name: str) -> Any:
