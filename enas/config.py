@@ -27,6 +27,7 @@ ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
 # Settings of earlier versions, which their files hold, with the values that are built in now; None is any.
 RETIRED: dict[str, Any] = {
     "num_together": None,
+    "derive_finalist_epoch": None,
     "controller_time": 0.0,
     "entropy_final": 1.0,
     "reward_length": 0,

@@ -8,7 +8,7 @@ from typing import Any
 
 from enas.errors import UserError
 from enas.search.architecture import CELL_OUTPUTS
-from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRAINING, Settings, setting, unmet
+from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRAINING, USE, Settings, setting, unmet
 
 # For `only`: settings of the parts that run in a search, with a trained controller, with an LSTM, and so on.
 SEARCHING = {"mode": "train"}
@@ -80,6 +80,9 @@ def check_not_alone(values: Mapping[str, Any], reason: str) -> None:
 class TrainerConfig(LengthConfig):
     """The search loop."""
 
+    stop_epoch: int = setting(
+        0, "pause after this epoch; schedules run to max_epoch; 0 does not pause", at_least=0, kind=USE, again=TRAINING
+    )
     save_epoch: int = setting(
         4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
     )
@@ -124,14 +127,17 @@ class DeriveConfig(Settings):
     derive_max_batches: int = setting(
         4, "validation minibatches that score each sample", at_least=1, only=DERIVING, again=("train", "derive")
     )
+    derive_labellings: int = setting(
+        2, "labellings whose mean scores a function", at_least=1, only=DERIVING, again=("train", "derive")
+    )
     derive_shortlist: int = setting(
-        1, "best samples to score again on all of validation", at_least=1, only=DERIVING, again=("train", "derive")
+        1, "best functions to score again on all of validation", at_least=1, only=DERIVING, again=("train", "derive")
     )
     derive_finalists: int = setting(
         0, "best candidates to train from scratch, to derive the best", at_least=0, only=FINALISTS, again=("derive",)
     )
-    derive_finalist_epoch: int = setting(
-        1, "epochs to train each finalist from scratch", at_least=1, only=WITH_FINALISTS, again=("derive",)
+    derive_rung_epoch: int = setting(
+        9, "epochs of the finalists' last rung; each keeps a third", at_least=1, only=WITH_FINALISTS, again=("derive",)
     )
 
     def check(self) -> None:
