@@ -9,12 +9,12 @@ BIN := $(VENV)/bin
 search: $(VENV)/run dot
 	$(BIN)/python main.py --config demo
 	$(BIN)/python main.py --config demo --mode derive
-	$(BIN)/python main.py --config demo --mode train_scratch
+	$(BIN)/python main.py --config demo --mode train_scratch --compare_with random,lstm
 
 search-cnn: $(VENV)/run dot
 	$(BIN)/python main.py --config demo_cnn
 	$(BIN)/python main.py --config demo_cnn --mode derive
-	$(BIN)/python main.py --config demo_cnn --mode train_scratch --max_epoch 3 --cnn_lr_period 3
+	$(BIN)/python main.py --config demo_cnn --mode train_scratch --max_epoch 3 --cnn_lr_period 3 --compare_with random
 
 test: $(VENV)/develop dot
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile

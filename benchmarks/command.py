@@ -56,7 +56,7 @@ def _measure(benchmark: Benchmark, argv: list[str] | None) -> None:
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     actions = benchmark.actions(config, device)
-    memory = _memory(actions, device)
+    memory = memory_of(actions, device)
     rows = in_turns(actions, own["rounds"], device)
     results = {
         "machine": machine(device),
@@ -77,7 +77,7 @@ def _measure(benchmark: Benchmark, argv: list[str] | None) -> None:
             write_growth(results["growth"], Path(own["output"]).with_suffix(".png"))
 
 
-def _memory(actions: list[Action], device: torch.device) -> dict[str, int]:
+def memory_of(actions: list[Action], device: torch.device) -> dict[str, int]:
     """Return the peak of memory after each action, before any of its products are recorded."""
     used = {}
     for action in actions:

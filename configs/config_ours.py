@@ -53,6 +53,7 @@ shared_plain_start = False
 shared_rnn_max_length = 35  # the field's habit on Penn Treebank since Zaremba et al. 2014
 shared_max_step = 0  # 400 steps of 64 × 35 tokens, about a pass over Penn Treebank; images: a pass (the authors' code)
 shared_num_sample = 1  # paper section 2.2: one architecture a step works
+uniform_over = "functions"  # orders of a cell's nodes are one function; the paper does not say
 shared_balanced = False  # the paper samples each architecture independently
 shared_optim = "sgd"  # paper section 3.1
 shared_lr = 20.0  # paper section 3.1; it needs shared_grad_clip
@@ -127,15 +128,17 @@ discount = 1.0  # the reward is for the whole architecture
 
 # The run
 max_epoch = 150  # paper section 3.1
+stop_epoch = 0  # to the end
 save_epoch = 4  # deriving takes time too
 max_save_num = 4  # one damaged file must not end a run
 wandb = False  # nothing leaves the machine unless asked
 log_step = 50  # eight points an epoch
 derive_num_sample = 100  # enough to find a good one, few enough to score
 derive_max_batches = 4  # enough to rank; the winner is then read on all of validation
+derive_labellings = 2  # each has its own shared weights; more take long
 derive_shortlist = 1  # paper section 2.2
 derive_finalists = 0  # paper section 2.2
-derive_finalist_epoch = 1  # read only with finalists
+derive_rung_epoch = 9  # rungs of 1, 3 and 9 epochs; read only with finalists
 max_parameters = 0  # the paper has no limit
 max_flops = 0
 size_beta = -0.1  # Bender et al. 2020; read only with a limit

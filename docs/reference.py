@@ -65,6 +65,7 @@ HISTORY = {
     "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
     "compared_by": "measure of policy and uniform: perplexity, accuracy, log_likelihood (mean, of labels, in nats), or "
     "the name of a reward function",
+    "samples, functions": "derive_num_sample, and how many different functions the samples of the policy are",
     "place": "rank of the derived architecture among the uniform samples, from 1; null if nothing was derived",
     "parameters, multiply_adds": "of the derived architecture, as in results.json",
 }

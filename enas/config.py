@@ -26,6 +26,7 @@ for space in (MACRO, MICRO, RNN):
 # Settings of earlier versions, which their files hold, with the values that are built in now; None is any.
 RETIRED: dict[str, Any] = {
     "num_together": None,
+    "derive_finalist_epoch": None,
     "controller_time": 0.0,
     "entropy_final": 1.0,
     "reward_length": 0,
@@ -80,8 +81,15 @@ class RunConfig(Settings):
     )
     dag_path: str = setting(
         "",
-        "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also lstm",
+        "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also random, "
+        "and for text lstm",
         only={"mode": (*SCRATCH, "test")},
+    )
+    compare_with: tuple[str, ...] = setting(
+        (),
+        "train these first with the same budget, and compare: random (a uniform architecture), and for text lstm",
+        only={"mode": "train_scratch"},
+        kind=USE,
     )
     log_dir: str = _use("logs", "folder in which a new run makes its own folder")
     data_dir: str = _use("data", "folder of all datasets")

@@ -121,11 +121,11 @@ class Latency:
         return statistics.median(times[2:])
 
 
-def rewarded(config, **measured):
+def rewarded(config, target=None, **measured):
     """Return the reward function: score + β · |latency / target − 1| (Bender et al. 2020, section 4)."""
     latency = Latency(config, **measured)
     uniform = RandomController(config.space.problem().space(config), generator=torch.Generator().manual_seed(0))
-    target = FASTER * statistics.median(map(latency.of, uniform.sample(50).architectures))
+    target = target or FASTER * statistics.median(map(latency.of, uniform.sample(50).architectures))
     return lambda some, scores: scores + BETA * torch.tensor([abs(latency.of(one) / target - 1) for one in some])
 
 

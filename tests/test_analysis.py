@@ -245,6 +245,34 @@ def test_edits_with_one_outcome_are_trained_once(at_home, home):
     assert all(row["test_perplexity"] == outcomes[json.dumps(row["architecture"])] for row in rows)
 
 
+STAR = RNNCell(("sigmoid", "tanh", "tanh", "tanh"), (0, 0, 0))  # the same function without any one of three nodes
+
+
+def test_variants_that_are_one_function_are_trained_once(at_home, home):
+    (at_home / "star.json").write_text(STAR.to_json())
+    rows = analysis.node_removal(**settings_of("rnn", home / "rnn", dag_path="star.json", **BUDGET))
+    assert [row["same_as"] for row in rows] == [None, None, "without node 1", "without node 1"]
+    assert len(list((at_home / "made").iterdir())) == 2
+    assert len({row["test_perplexity"] for row in rows[1:]}) == 1 and rows[0]["test_change"] == 0
+    assert [row["architecture"] for row in rows] == [
+        STAR.to_dict(),
+        *(STAR.remove_node(n).to_dict() for n in (1, 2, 3)),
+    ]
+    (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
+    assert [row["same_as"] for row in rows_of(folder)] == [row["same_as"] for row in rows]
+
+
+def test_variants_that_are_one_function_have_scores_of_their_own_with_shared_weights(at_home, trained, capsys):
+    (at_home / "star.json").write_text(STAR.to_json())
+    rows = analysis.node_removal(load_path=str(trained), dag_path="star.json")
+    assert len({row["test_perplexity"] for row in rows}) == 4
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("without")]
+    assert [line.endswith("  = without node 1") for line in printed] == [False, True, True]
+    replaced = analysis.activation_replacement(load_path=str(trained), dag_path="star.json", max_batches=1)
+    same = {row["edit"]: row["same_as"] for row in replaced if row["same_as"]}
+    assert same["node 1 tanh"] == "unedited" and same["node 2 ReLU"] == "node 1 ReLU" and "node 1 ReLU" not in same
+
+
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +292,7 @@ def test_the_files_of_an_ablation(ablated, searched, space, replaced, removed):
         assert json.loads((folder / "params.json").read_text())["shared_lr"] == saved_config(searched).shared_lr
         with (folder / "results.csv").open(newline="") as file:
             table = list(csv.DictReader(file))
-        assert list(table[0]) == ["edit", "node", PARTS[space], *numbers]
+        assert list(table[0]) == ["edit", "node", PARTS[space], "same_as", *numbers]
         for line, row in zip(table, rows, strict=True):
             assert (line["edit"], line["node"]) == (row["edit"], "" if row["node"] is None else str(row["node"]))
             assert [float(line[name]) for name in numbers] == [row[name] for name in numbers]

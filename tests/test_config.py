@@ -288,7 +288,7 @@ ELSEWHERE = named(USE) | {
     "max_save_num",
     "log_step",
     "derive_finalists",
-    "derive_finalist_epoch",
+    "derive_rung_epoch",
 }
 DIVERGING = {"max_epoch": 4, "shared_lr": 30.0, "shared_max_step": 10}
 # What a run must have for a setting to matter, beside what the setting says that it needs; and a value that then

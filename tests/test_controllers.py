@@ -89,8 +89,9 @@ def make_independent(space: Space, *penalty) -> IndependentController:
 MAKERS = {
     "lstm": make_controller,
     "independent": lambda name: make_independent(SPACES[name].space),
-    "random": lambda name: RandomController(SPACES[name].space),
+    "random": lambda name: RandomController(SPACES[name].space, over="labels"),
 }
+UNTRAINED = ("random",)
 every_controller = pytest.mark.parametrize("kind", MAKERS)
 
 
@@ -149,8 +150,8 @@ def test_a_space_is_what_its_decisions_make(name):
 @every_space
 def test_probabilities_of_all_architectures_sum_to_one(name, kind):
     probabilities = MAKERS[kind](name).log_prob(listed(name)).log_probs.sum(1).exp()
-    assert probabilities.dtype == (torch.float32 if kind == "random" else torch.float64)
-    assert probabilities.sum().item() == pytest.approx(1, abs=1e-4 if kind == "random" else 1e-12)
+    assert probabilities.dtype == (torch.float32 if kind in UNTRAINED else torch.float64)
+    assert probabilities.sum().item() == pytest.approx(1, abs=1e-4 if kind in UNTRAINED else 1e-12)
     if kind == "lstm":
         assert probabilities.max() > 3 * probabilities.min()
 
@@ -185,7 +186,7 @@ def test_architectures_are_sampled_as_often_as_their_probabilities_say(name, kin
     assert chisquare(observed.numpy(), (wanted * observed.sum() / wanted.sum()).numpy()).pvalue > 0.001
 
 
-@every_controller
+@pytest.mark.parametrize("kind", ["lstm", "independent", "random"])
 @every_space
 def test_probabilities_and_entropies_are_those_that_decisions_are_drawn_from(name, kind):
     controller, architectures = MAKERS[kind](name), listed(name)
@@ -222,7 +223,8 @@ def test_the_last_decision_depends_on_each_earlier_one(name):
 def test_random_controllers_and_new_independent_logits_are_uniform(name):
     space = SPACES[name].space
     logs = torch.tensor([math.log(size) for size in space.sizes])
-    for scores in (RandomController(space).sample(20), RandomController(space).log_prob(listed(name))):
+    uniform = RandomController(space, over="labels")
+    for scores in (uniform.sample(20), uniform.log_prob(listed(name))):
         assert torch.equal(scores.log_probs, -logs.expand(len(scores.log_probs), -1))
         assert torch.equal(scores.entropies, logs.expand(len(scores.log_probs), -1))
     log_probs = IndependentController(space).log_prob(listed(name)).log_probs.sum(1)

@@ -142,6 +142,13 @@ def test_state_is_carried_from_batch_to_batch_and_zeroed_where_the_text_starts()
         loss.backward()  # would fail the second time, were the first batch's graph still attached
 
 
+def test_a_checkpoint_holds_the_last_state_alone():
+    task = make_task()
+    task.shared_loss([CELL])
+    state = task.state_dict()["state"]
+    assert state.untyped_storage().nbytes() == state.nbytes  # torch.save writes all that a view looks at
+
+
 def test_next_state_is_zero_once_it_is_forgotten():
     task = make_task()
     task.shared_loss([CELL])

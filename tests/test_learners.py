@@ -320,16 +320,16 @@ def test_latencies_add_up_the_operations_of_the_exported_network(tmp_path, examp
     assert [again.of(cell) for cell in cells] == found
 
 
-def test_the_latency_is_learned(tmp_path, example, monkeypatch):
+def test_the_latency_is_learned(tmp_path, example):
     """Cells of the same quality, where tanh takes long: the policy moves to the target, cells with one tanh."""
     names, path = example("latency"), tmp_path / "latency.json"
-    monkeypatch.setitem(names["rewarded"].__globals__, "FASTER", 1.0)  # than the median of uniform cells
     latency = names["Latency"](Config(**{**tiny.SETTINGS, "num_blocks": 3}), Clock(), path)
     for name in latency.config.shared_rnn_activations:
         latency.of(RNNCell((name,) * 3, (0, 0)))
         latency.of(RNNCell((name,) * 3, (0, 1)))
     path.write_text(json.dumps({name: 20.0 if "tanh" in name else 1.0 for name in latency.table}))
-    register_reward("latency", lambda config: names["rewarded"](config, clock=Clock(), path=path))
+    target = names["Latency"](latency.config, Clock(), path).of(RNNCell(("tanh", "ReLU", "ReLU"), (0, 1)))
+    register_reward("latency", lambda config: names["rewarded"](config, target, clock=Clock(), path=path))
     learning = {"controller_max_step": 800, "controller_lr": 0.05, "baseline": "leave_one_out", "entropy_coeff": 0.0}
     learning |= {"controller_num_aggregate": 10, "advantage_spread_decay": 0.9, "reward": "latency", "num_blocks": 3}
     trainer = tiny.trainer(tmp_path, **learning)
@@ -345,3 +345,11 @@ def test_the_latency_is_learned(tmp_path, example, monkeypatch):
     with torch.no_grad():
         cells = trainer.controller.sample(100).architectures
     assert statistics.mode(cell.activations.count("tanh") for cell in cells) == 1
+
+
+@pytest.mark.parametrize(("name", "flag"), [("evolution", "train_type"), ("ppo", "train_type"), ("latency", "reward")])
+def test_an_example_is_a_script(tmp_path, monkeypatch, name, flag):
+    monkeypatch.chdir(tmp_path)
+    settings = tiny.settings(tmp_path, **SHORT, **{flag: name})
+    assert tiny.run_script(EXAMPLES[name], tiny.flags({**settings, "max_epoch": 1})) == 0
+    assert tiny.params(tiny.only_run(tmp_path / "logs"))[flag] == name

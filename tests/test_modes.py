@@ -1,8 +1,13 @@
 """Every kind of search through every mode, by `execute`: what each reads and leaves; see test_printed_commands too."""
 
-import json
+import itertools
+import math
+import re
 import shutil
+import signal
 from collections.abc import Iterator
+from functools import partial
+from operator import itemgetter
 
 import pytest
 import tiny
@@ -12,14 +17,18 @@ from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.task import VisionTask
 from enas.config import Config
-from enas.rnn.cell import RNNCell
+from enas.errors import Interrupted
+from enas.rnn.cell import RNNCell, RNNSpace
 from enas.rnn.problem import nearest_lstm
+from enas.rnn.settings import SharedOptimConfig
 from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
 from enas.runs.opening import read_run
 from enas.search.architecture import load_architecture
 from enas.search.checkpoint import Checkpoints
+from enas.search.derive import Shortlist
+from enas.search.rungs import cost_of
 from enas.studies import ablations as analysis
 
 KINDS = {
@@ -157,31 +166,81 @@ def test_test_alone_reads_the_test_split_with_shared_weights(copy, watched, caps
 
 
 def test_finalists_are_trained_from_scratch_and_the_best_is_derived(copy, watched, capsys):
-    """The first is the one that is derived without them; its training is that of mode single, and no test is read."""
-    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_finalist_epoch": 2}
-    first = execute(**where(copy, "orig", mode="derive", derive_shortlist=3))
-    derived = execute(**where(copy, "orig", mode="derive", **finalists))
-    assert set(watched) == {"valid"}
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("finalist ")]
-    scores = [float(line.split()[4]) for line in lines]
-    assert len(scores) == 3
-    single = settings(copy, "orig", max_epoch=2, log_dir=str(copy / "single"), mode="single")
-    for number, architecture in ((scores.index(min(scores)), derived["architecture"]), (0, first["architecture"])):
-        (copy / "cell.json").write_text(json.dumps(architecture))
-        alone = execute(**single, dag_path=str(copy / "cell.json"))
-        assert f"{alone['validation_perplexity']:.2f}" == f"{scores[number]:.2f}"
+    """Each rung trains on from its checkpoints, as mode single does at once; no step is trained twice, no test read."""
+    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_rung_epoch": 4, "derive_num_sample": 20}
+    trainer = read_run(Config(**settings(copy, "orig", **finalists)), run_of(copy, "orig"))
+    incumbent = RNNCell.from_dict(tiny.results(run_of(copy, "orig"))["architecture"])
+    cells = trainer.deriver.shortlist(incumbent).best(3)
+    assert 3 <= len(cells) == len({cell.canonical() for cell in cells}) <= 4
+    watched.clear()
+    with tiny.in_call(LanguageTask, "shared_loss", lambda *args: False, lambda: None) as steps:
+        derived = execute(**where(copy, "orig", mode="derive", **finalists))
+    assert set(watched) == {"valid"} and len(steps) == 10 * cost_of(len(cells), [1, 4]) == 10 * len(cells)
+    scores = {}
+    for number, cell in enumerate(cells):
+        (copy / "cell.json").write_text(cell.to_json())
+        single = settings(copy, "orig", max_epoch=4, log_dir=str(copy / f"single {number}"), mode="single")
+        scores[cell] = execute(**single, dag_path=str(copy / "cell.json"))["history"][0]["validation_perplexity"]
+    best = min(scores, key=scores.get)
+    assert RNNCell.from_dict(derived["architecture"]) == best
+    line = f"rung to epoch 1 from scratch: {len(cells)} finalists, best validation perplexity {scores[best]:.2f}\n"
+    assert line in capsys.readouterr().out
     trained = execute(**where(copy, "orig", mode="train_scratch", max_epoch=1, **finalists))
     assert trained["architecture"] == derived["architecture"]
+
+
+def test_finalists_go_from_rung_to_rung(copy, capsys, monkeypatch):
+    """Of nine finalists three reach the second rung; the one that diverges there comes after the others."""
+    space = RNNSpace(4)
+    cells = list({cell.canonical(): cell for cell in map(space.decode, itertools.product(*map(range, space.sizes)))})
+    monkeypatch.setattr(Shortlist, "best", lambda found, num: cells[:9])
+    made, train_to = [], run.train_to
+
+    def noticed(config, cell, epoch):
+        results = train_to(config, cell, epoch)
+        made.append((cell, epoch, results["validation_perplexity"], config[SharedOptimConfig]))
+        return results | ({"validation_perplexity": math.nan} if len(made) == 10 else {})
+
+    monkeypatch.setattr(run, "train_to", noticed)
+    finalists = {"derive_shortlist": 9, "derive_finalists": 9, "derive_rung_epoch": 3}
+    with tiny.in_call(LanguageTask, "shared_loss", lambda *args: False, lambda: None) as steps:
+        derived = execute(**where(copy, "orig", mode="derive", **finalists))
+    assert len(steps) == 10 * cost_of(9, [1, 3]) == 150
+    first, second = made[:9], made[9:]
+    assert [(cell, epoch) for cell, epoch, *_ in first] == [(cell, 1) for cell in cells[:9]]
+    kept = [cell for cell, *_ in sorted(first, key=itemgetter(2))[:3]]
+    assert [(cell, epoch) for cell, epoch, *_ in second] == [(cell, 3) for cell in kept]
+    assert RNNCell.from_dict(derived["architecture"]) == min(second[1:], key=itemgetter(2))[0]
+    assert {config.max_epoch for *_, config in made} == {3}
+    lines = [line.split(", best")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("rung")]
+    assert lines == [f"rung to epoch {epochs} from scratch: {num} finalists" for num, epochs in ((9, 1), (3, 3))]
+
+
+def test_interrupted_finalists_go_on_where_they_were(copy):
+    """The same command trains no step twice, and leaves no file of theirs; with other settings they begin anew."""
+    folder = run_of(copy, "orig")
+    clean = shutil.copytree(folder, copy / "clean" / folder.name)
+    wanted = {"derive_shortlist": 3, "derive_finalists": 3, "derive_num_sample": 20, "derive_rung_epoch": 2}
+    stop = partial(signal.raise_signal, signal.SIGINT)
+    with tiny.in_call(LanguageTask, "shared_loss", lambda *args: False, stop) as all_steps:
+        expected = run.derive(clean, data_dir=str(copy / "orig" / "data"), **wanted)
+    for epochs, num in ((1, 25), (2, 35)):
+        stopped = pytest.raises(Interrupted, match="the same command goes on")
+        with stopped, tiny.in_call(LanguageTask, "shared_loss", num, stop) as steps:
+            execute(**where(copy, "orig", mode="derive", **wanted | {"derive_rung_epoch": epochs}))
+        assert (folder / "finalists").exists() and len(steps) == num
+    with tiny.in_call(LanguageTask, "shared_loss", lambda *args: False, stop) as left:
+        derived = execute(**where(copy, "orig", mode="derive", **wanted))
+    assert 35 + len(left) == len(all_steps) and not (folder / "finalists").exists()
+    assert derived["architecture"] == expected["architecture"]
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
     """A finalist judged near the highest learning rate would be judged by noise."""
-    shown, single = [], run.single_or_diverged
-    monkeypatch.setattr(
-        run, "single_or_diverged", lambda config, one, again: shown.append(config) or single(config, one)
-    )
-    finalists = {"derive_shortlist": 2, "derive_finalists": 1, "derive_finalist_epoch": epochs}
+    shown, train_to = [], run.train_to
+    monkeypatch.setattr(run, "train_to", lambda config, *rest: shown.append(config) or train_to(config, *rest))
+    finalists = {"derive_shortlist": 2, "derive_finalists": 2, "derive_rung_epoch": epochs}
     execute(**where(copy, "macro", mode="derive", **finalists))
     config = shown[0]
     rates = [config[config.space.optim].rate(1 + step // 5, step, 5) for step in range(5 * epochs)]
@@ -264,6 +323,29 @@ def test_train_scratch_takes_the_newest_search_and_new_settings(copy, capsys):
     assert len(made) == 2
     expected = {**changes, "load_path": str(search), "shared_hid": tiny.SETTINGS["shared_hid"]}
     assert all(expected.items() <= tiny.params(path).items() for path in made)
+
+
+@pytest.mark.parametrize(("kind", "names"), [("orig", ["random", "lstm"]), ("macro", ["random"])])
+def test_train_scratch_trains_baselines_with_the_same_budget_and_compares(copy, capsys, kind, names):
+    search = run_of(copy, kind)
+    found = execute(**where(copy, kind, mode="train_scratch", max_epoch=2, compare_with=names))
+    made = [path for path in sorted(search.parent.iterdir()) if tiny.results(path)["mode"] == "train_scratch"]
+    results = [tiny.results(path) for path in made]
+    assert results[-1] == found  # the newest run is the found architecture's
+    assert [one["epoch"] for one in results] == [2] * (1 + len(names))
+    assert [one["architecture"]["type"] for one in results].count("lstm") == ("lstm" in names)
+    last = capsys.readouterr().out.splitlines()[-1]
+    scores = re.findall(r"(\w+) ([\d.]+)", last.split(": ")[1])
+    assert [name for name, _ in scores] == ["found", *sorted(names)]
+    assert float(scores[0][1]) == pytest.approx(found[measure(kind, "test")], rel=1e-3)
+    assert run_of(copy, kind) == search
+
+
+def test_an_unknown_baseline_is_refused_before_anything_is_trained(copy):
+    before = tiny.tree(copy / "logs")
+    with pytest.raises(ValueError, match="compare_with: gru is no baseline; there are lstm, random"):
+        execute(**where(copy, "orig", mode="train_scratch", compare_with=["lstm", "gru"]))
+    assert tiny.tree(copy / "logs") == before
 
 
 # --- no validation images ---------------------------------------------------------------------------------------------

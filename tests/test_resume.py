@@ -1,5 +1,6 @@
 """A run that was stopped, however roughly, and resumed is bit for bit the run that was not."""
 
+import math
 import os
 import random
 import shlex
@@ -17,6 +18,7 @@ import torch
 from tiny import main
 
 from enas import cli
+from enas.cnn.task import VisionTask
 from enas.config import Config
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
@@ -94,6 +96,59 @@ def test_a_signal_anywhere_leaves_an_exact_checkpoint(tmp_path, undisturbed, cap
     _assert_same(folder, undisturbed)
 
 
+@pytest.mark.parametrize("mode", ["train", "train_scratch"])
+def test_a_paused_run_goes_on_to_the_same_end(tmp_path, capsys, mode):
+    """It pauses where a search does not evaluate, too; schedules run to max_epoch, and a later pause may be set."""
+    changes = {"shared_lr_cosine": True, "shared_lr_min": 0.01, "controller_start": 0.4, "save_epoch": 2}
+    settings = tiny.settings(tmp_path, **LONG, **changes, mode=mode)
+    if mode == "train_scratch":
+        settings["load_path"] = str(tiny.run_in(tmp_path, log_dir=str(tmp_path / "search")))
+    expected, folders = tmp_path / "expected", tmp_path / "logs"
+    execute(**{**settings, "log_dir": str(expected)})
+    with tiny.in_call(LanguageTask, "evaluate", lambda task, cell, split: split == "test", lambda: None) as evaluated:
+        paused = execute(**settings, stop_epoch=1)
+        assert paused["epoch"] == 1 and "test" not in [split for _, _, split, *_ in evaluated]
+    folder = tiny.only_run(folders)
+    command = f"python -m enas {'search' if mode == 'train' else 'scratch'} --load_path {folder}"
+    assert f"run {folder}: paused; it goes on with: {command}\n" in capsys.readouterr().out
+    execute(mode=mode, load_path=str(folder), stop_epoch=3)
+    before = tiny.newest_state(folder)
+    execute(mode=mode, load_path=str(folder), stop_epoch=2)  # which is over
+    assert before["progress"]["epoch"] == 3 and tiny.difference(tiny.newest_state(folder), before) is None
+    assert cli.main(shlex.split(command)[3:]) == 0
+    assert tiny.difference(tiny.newest_state(folder), tiny.newest_state(tiny.only_run(expected))) is None
+    assert _results(folder) == _results(tiny.only_run(expected))
+
+
+@pytest.mark.parametrize("kind", ["rnn", "cnn"])
+def test_training_to_an_epoch_and_further_trains_no_step_twice(tmp_path, monkeypatch, kind):
+    is_text, architecture = kind == "rnn", CELL if kind == "rnn" else tiny.NETWORKS["micro"]
+    space = {} if is_text else {"cnn_space": "micro", "cnn_lr_period": 4}
+    settings = {"network_type": kind, "mode": "train_scratch", "max_epoch": 4, "shared_max_step": 5, **space}
+    task = LanguageTask if is_text else VisionTask
+    ends = {}
+    for name, epochs in {"whole": (4,), "parts": (1, 1, 3, 2, 4)}.items():
+        config = Config(**tiny.settings(tmp_path, **settings, log_dir=str(tmp_path / name)))
+        with tiny.in_call(task, "shared_loss", lambda *args: False, lambda: None) as steps:
+            results = [run.train_to(config, architecture, epoch) for epoch in epochs]
+        # The trial of threads is off in these settings: every call is a step of training.
+        assert len(steps) == 4 * 5
+        assert [len(one["history"]) for one in results] == [1, 1, 3, 3, 4][-len(epochs) :]
+        folder = tiny.only_run(tmp_path / name)
+        ends[name] = (tiny.newest_state(folder), _results(folder))
+    assert tiny.difference(ends["whole"], ends["parts"]) is None
+    assert results[-1][f"test_{config.space.metric.name}"] is not None
+    monkeypatch.setattr(run, "resume", lambda *args, **changes: tiny.diverge())
+    assert math.isnan(run.train_to(config, architecture, 4)[f"validation_{config.space.metric.name}"])
+
+
+def test_a_run_from_scratch_does_not_pause_where_its_search_did(tmp_path):
+    folder = tiny.run_in(tmp_path, max_epoch=2, stop_epoch=1)
+    assert tiny.results(folder)["epoch"] == 1
+    scratch = run.train_scratch(folder, log_dir=str(tmp_path / "scratch"))
+    assert (scratch["epoch"], scratch["test_perplexity"] is None) == (2, False)
+
+
 def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
     cosine = {"shared_lr": 1.0, "shared_lr_cosine": True, "shared_lr_min": 0.01, "max_epoch": 2}
     folder = tiny.run_in(tmp_path, **cosine)
@@ -104,6 +159,14 @@ def test_a_longer_run_says_what_becomes_of_its_learning_rate(tmp_path, capsys):
     assert "instead of 0.01" in out
     execute(load_path=str(folder), max_epoch=4)
     assert "instead of" not in capsys.readouterr().out
+
+
+def test_a_stopped_run_remembers_where_it_would_have_paused(tmp_path, capsys):
+    with tiny.in_call(LanguageTask, "shared_loss", 15, partial(signal.raise_signal, signal.SIGINT)):
+        assert main(tiny.flags(tiny.settings(tmp_path, **LONG, stop_epoch=3))) == 130
+    *_, command = capsys.readouterr().err.partition("can be resumed: python -m enas ")
+    assert command.endswith(" --stop_epoch 3\n") and cli.main(shlex.split(command)) == 0
+    assert tiny.results(tiny.only_run(tmp_path / "logs"))["epoch"] == 3
 
 
 @pytest.mark.parametrize("mode", ["train", "single"])

@@ -1,11 +1,14 @@
 """The alternating loop: what each phase may touch, what it writes down, and what it does when a loss is not finite."""
 
 import copy
+import itertools
 import math
+import random
 import shutil
 import signal
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +71,20 @@ def test_at_first_the_shared_parameters_train_on_uniform_cells_and_the_controlle
             assert not samples
         trainer.finish_epoch()
     assert trainer.progress.total_controller_updates == 2 * tiny.SETTINGS["controller_max_step"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_architectures_that_train_the_shared_parameters_stays_uniform(tmp_path, share):
+    trainer = tiny.trainer(tmp_path, shared_uniform=share, shared_num_sample=50)
+    with torch.no_grad():
+        trainer.controller.decoders[0].bias[:] = torch.tensor([1000.0, 0, 0, 0])  # tanh, but for what is uniform
+        trainer.controller.config = replace(trainer.controller.config, tanh_c=100.0)
+    firsts: list[str] = []
+    for _ in range(40):
+        trainer._draw()
+        firsts += [cell.activations[0] for cell in trainer.drawn]
+    assert len(firsts) == 2000
+    assert firsts.count("tanh") / len(firsts) == pytest.approx(1 - 0.75 * share, abs=0.05)
 
 
 def _resumed(stopped, folder, **changes):
@@ -276,8 +293,8 @@ def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
     """Mean, deviation and best of all sampled cells, on the minibatches that deriving reads."""
     trainer = tiny.trainer(tmp_path, derive_num_sample=20, derive_max_batches=1)
     trainer.train_shared()
-    comparison = trainer.derive().comparison
-    sampled = _candidates(trainer, 20)
+    derived = trainer.derive()
+    comparison, sampled = derived.comparison, _candidates(trainer, 20)
     torch.manual_seed(0)
     uniform = RandomController(trainer.controller.space).sample(20).architectures
     for name, cells in {"policy": sampled, "uniform": uniform}.items():
@@ -286,9 +303,10 @@ def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
         expected = {"mean": scores.mean(), "std": scores.std(), "best": scores.min()}
         expected |= {"lower_quartile": lower, "median": median, "upper_quartile": upper}
         assert comparison[name] == pytest.approx(expected, rel=1e-5)
-    derived = min(trainer.task.rank([cell], 1)[0] for cell in sampled)
-    uniform_scores = [trainer.task.rank([cell], 1)[0] for cell in uniform]
-    assert comparison["place"] == 1 + sum(score < derived for score in uniform_scores)
+    score = trainer.task.rank([derived.architecture], 1)[0]
+    assert comparison["place"] == 1 + sum(trainer.task.rank([cell], 1)[0] < score for cell in uniform)
+    assert comparison["samples"] == 20
+    assert comparison["functions"] == len({cell.canonical() for cell in sampled}) <= len(set(sampled))
 
 
 @pytest.mark.parametrize("bad", [500.0, math.inf, math.nan])
@@ -312,11 +330,89 @@ def test_the_best_of_the_shortlist_on_all_of_validation_is_derived(tmp_path, siz
     trainer = tiny.trainer(tmp_path, derive_num_sample=30, derive_max_batches=1, derive_shortlist=size)
     trainer.train_shared()
     derived = trainer.derive()
-    cells = list(dict.fromkeys(_candidates(trainer, 30)))
-    assert len(cells) > 20
-    first = sorted(cells, key=lambda one: trainer.task.rank([one], 1)[0])[:size]
-    scores = {one: trainer.task.evaluate(one, "valid") for one in first}
-    assert (derived.architecture, derived.score) == min(scores.items(), key=lambda item: item[1])
+    functions = _by_function(trainer, _candidates(trainer, 30))
+    assert len(functions) > 20
+    scores = {one: trainer.task.rank([one], 1)[0] for cells in functions for one in cells}
+    first = sorted(functions, key=lambda cells: statistics.fmean(map(scores.get, cells)))[:size]
+    first = [sorted(cells, key=scores.get)[:2] for cells in first]
+    full = {one: trainer.task.evaluate(one, "valid") for cells in first for one in cells}
+    best = min(first, key=lambda cells: statistics.fmean(map(full.get, cells)))
+    best = min(best, key=full.get) if size > 1 else best[0]
+    assert (derived.architecture, derived.score) == (best, full[best])
+
+
+def _by_function(trainer, sampled) -> list[list]:
+    """The labellings by which deriving scores each function, at least two if there are so many."""
+    functions = {}
+    for one in dict.fromkeys(sampled):
+        functions.setdefault(one.canonical(), []).append(one)
+    return [cells if len(cells) > 1 else trainer.controller.space.twins(cells[0], 2) for cells in functions.values()]
+
+
+def _scripted(trainer, sampled, scores) -> list:
+    """Let deriving sample these architectures and find these scores; the lists of architectures that it asks for."""
+    plain = trainer.controller.sample
+    trainer.controller.sample = lambda num: replace(plain(num), architectures=[*sampled])
+    trainer.task.evaluate = lambda cell, split: scores[cell]
+    asked = []
+    trainer.task.rank = lambda cells, batches=None: asked.append(cells) or [scores[cell] for cell in cells]
+    return asked
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_all_cells_of_a_small_space_are_one_candidate_a_function(tmp_path, repeats):
+    """The 128 cells of 3 nodes are 104 functions, each with one score, however often it is sampled."""
+    trainer, rng = tiny.trainer(tmp_path, num_blocks=3, derive_shortlist=200), random.Random(0)
+    cells = [
+        trainer.controller.space.decode(row) for row in itertools.product(*map(range, trainer.controller.space.sizes))
+    ]
+    scores = {cell: rng.random() for cell in cells}
+    _scripted(trainer, [*cells, *cells[:40] * (repeats - 1)], scores)
+    found = trainer.deriver.shortlist()
+    groups = {}
+    for cell in cells:
+        groups.setdefault(cell.canonical(), []).append(cell)
+    expected = sorted(groups.values(), key=lambda group: statistics.fmean(scores[one] for one in group))
+    assert found.ranking == [min(group, key=scores.get) for group in expected]
+    assert len(found.ranking) == 104
+    derived = trainer.derive()
+    assert derived.architecture == found.ranking[0] and derived.score == scores[derived.architecture]
+    assert describe_comparison(derived.comparison).startswith(
+        f"{128 + 40 * (repeats - 1)} samples, 104 different functions; "
+    )
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 5])
+def test_a_function_scores_the_mean_over_its_labellings(tmp_path, num):
+    """Sampled ones first, then twins; a function is not chosen for one lucky labelling."""
+    trainer, rng = tiny.trainer(tmp_path, num_blocks=5, derive_labellings=num, derive_shortlist=9), random.Random(0)
+    space = trainer.controller.space
+    cells = [RNNCell(("tanh", "ReLU", "identity", "sigmoid", "tanh"), (0, 0, parent, 1)) for parent in (0, 1, 2)]
+    sampled = [cells[0], *space.twins(cells[1], 4), cells[2]]
+    labellings = [
+        space.twins(cells[0], num),
+        max(sampled[1:5], space.twins(cells[1], num), key=len),
+        space.twins(cells[2], num),
+    ]
+    scores = {one: rng.random() for some in labellings for one in some}
+    lucky = min(labellings, key=lambda some: -statistics.fmean(scores[one] for one in some))[0]
+    scores[lucky] = -0.5
+    asked = _scripted(trainer, sampled, scores)
+    found = trainer.deriver.shortlist()
+    assert {*asked[0]} == {*scores} and len(asked[0]) == len(scores)
+    best = [sorted(some, key=scores.get)[:num] for some in labellings]
+    assert {*asked[1]} == {one for some in best for one in some}
+    assert found.ranking == [some[0] for some in sorted(best, key=lambda some: statistics.fmean(map(scores.get, some)))]
+
+
+def test_finalists_are_no_twins_and_the_incumbent_stands_for_its_function(tmp_path):
+    trainer = tiny.trainer(tmp_path, derive_num_sample=40, derive_shortlist=9)
+    space, found = trainer.controller.space, trainer.deriver.shortlist()
+    second = next(cell for cell in found.ranking if len(space.twins(cell, 2)) > 1)
+    incumbent = space.twins(second, 2)[1]
+    finalists = replace(found, incumbent=incumbent).best(9)
+    assert len(finalists) == 9 and finalists == [incumbent if cell == second else cell for cell in found.ranking]
+    assert replace(found, incumbent=RNNCell(("tanh",), ())).best(2) == [*found.ranking[:2], RNNCell(("tanh",), ())]
 
 
 def test_a_shortlist_of_images_goes_by_the_measure_of_rewards(tmp_path, monkeypatch):
@@ -330,12 +426,13 @@ def test_a_shortlist_of_images_goes_by_the_measure_of_rewards(tmp_path, monkeypa
     assert sorted(networks, key=likelihood.get) != sorted(networks, key=accuracy.get)
     shortlist = trainer.deriver.shortlist().ranking
     derived = trainer.derive()
+    assert len({one.canonical() for one in networks}) == len(networks)
     assert shortlist == sorted(networks, key=likelihood.get, reverse=True)
     assert (derived.architecture, derived.score) == (shortlist[0], accuracy[shortlist[0]])
 
 
 def test_derive_passes_over_scores_that_are_not_numbers(tmp_path):
-    trainer = tiny.trainer(tmp_path)
+    trainer = tiny.trainer(tmp_path, derive_labellings=1)
     trainer.task.rank = lambda cells, batches: [math.nan, 9.0, math.nan, 8.0, 8.5][: len(cells)]
     cells = _candidates(trainer, 5)
     assert trainer.derive().architecture == cells[3]

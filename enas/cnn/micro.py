@@ -1,8 +1,10 @@
 """The micro search space (paper section 2.4): convolutional cells, and networks of a pair of cells."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import combinations_with_replacement, product
 from typing import Any, ClassVar, NamedTuple
 
 from enas.cnn.operation_names import MICRO_OPERATIONS
@@ -14,6 +16,8 @@ from enas.search.space import NamedSpace
 # The labels of a cell's two inputs: the output of the cell before the previous one, and of the previous one.
 CELL_INPUTS = (0, 1)
 CELL_NAMES = ("normal", "reduction")
+_INPUTS = {label: label for label in CELL_INPUTS}
+Pairs = dict[int, Sequence[tuple[int, str]]]  # the (source, operation) pairs of each node
 
 
 class Edge(NamedTuple):
@@ -127,24 +131,42 @@ class MicroCell(Cell):
 
         Of all orders, the one whose list of sources and operations comes first in the alphabet stands for the cell.
         """
-        rows = zip(self.nodes, self.inputs, self.operations, strict=True)
-        pairs = {node: tuple(zip(sources, names, strict=True)) for node, sources, names in rows}
-        ordered = _first_order(pairs, {label: label for label in CELL_INPUTS})
-        inputs, operations = (tuple((one[part], other[part]) for one, other in ordered) for part in (0, 1))
-        return replace(self, inputs=inputs, operations=operations, nodes=())
+        return self.of_pairs(_first_order(self.pairs, _INPUTS)[0], self.cell_output)
 
     def relabelled(self, rng: random.Random) -> "MicroCell":
         """As `Architecture.relabelled`: another order of the nodes, and of each node's two inputs."""
-        labels, pairs = {label: label for label in CELL_INPUTS}, []
-        left = dict(zip(self.nodes, zip(self.inputs, self.operations, strict=True), strict=True))
+        left, labels, pairs = self.pairs, {**_INPUTS}, []
         while left:
-            node = rng.choice([node for node, (sources, _) in left.items() if all(one in labels for one in sources)])
-            sources, names = left.pop(node)
-            pair = [(labels[source], name) for source, name in zip(sources, names, strict=True)]
-            pairs.append(rng.sample(pair, 2))
+            ready = _ready(left, labels)
+            node = rng.choice([*ready])
+            pairs.append(rng.sample(ready[node], 2))
             labels[node] = len(labels)
-        inputs, operations = (tuple((one[part], other[part]) for one, other in pairs) for part in (0, 1))
-        return replace(self, inputs=inputs, operations=operations, nodes=())
+            del left[node]
+        return self.of_pairs(pairs, self.cell_output)
+
+    @property
+    def num_orders(self) -> int:
+        """The number of orders of the nodes that give different cells."""
+        pairs = self.pairs
+
+        @cache
+        def count(left: frozenset[int]) -> int:
+            last = left - {source for node in left for source, _ in pairs[node]}
+            return sum(count(left - {node}) for node in last) or 1
+
+        return count(frozenset(pairs)) // _first_order(pairs, _INPUTS)[1]
+
+    @property
+    def pairs(self) -> Pairs:
+        """The two (source, operation) pairs of each node."""
+        rows = zip(self.nodes, self.inputs, self.operations, strict=True)
+        return {node: tuple(zip(sources, names, strict=True)) for node, sources, names in rows}
+
+    @classmethod
+    def of_pairs(cls, pairs: Iterable[Sequence[tuple[int, str]]], cell_output: str) -> "MicroCell":
+        """Return the cell whose nodes have these two (source, operation) pairs each."""
+        both = (tuple((one[part], other[part]) for one, other in pairs) for part in (0, 1))
+        return cls(*both, cell_output)
 
     def renumber(self) -> "MicroCell":
         """Return the same cell with labels 2 … B+1, for training it from scratch after nodes were removed."""
@@ -157,25 +179,31 @@ class MicroCell(Cell):
         return {"inputs": tuple((one if a == node else a, other if b == node else b) for a, b in rest)}
 
 
-def _first_order(left: dict[int, Any], labels: dict[int, int]) -> tuple[Any, ...]:
-    """Return the nodes that are `left`, each two sorted (source, operation) pairs, in the order that sorts first.
-
-    `labels` are the new labels of the nodes so far.
-    """
-    if not left:
-        return ()
-    ready = {
+def _ready(left: Pairs, labels: dict[int, int]) -> Pairs:
+    """Return the nodes of `left` that read only nodes with new `labels`; their pairs have these, and are sorted."""
+    return {
         node: tuple(sorted((labels[source], name) for source, name in pairs))
         for node, pairs in left.items()
         if all(source in labels for source, _ in pairs)
     }
+
+
+def _first_order(left: Pairs, labels: dict[int, int]) -> tuple[tuple[Any, ...], int]:
+    """Return the pairs of the nodes that are `left` in the order that sorts first, and how many orders give them.
+
+    `labels` are the new labels of the nodes so far.
+    """
+    if not left:
+        return (), 1
+    ready = _ready(left, labels)
     first = min(ready.values())
-    equals = [node for node, pairs in ready.items() if pairs == first]
-    rests = (
+    rests = [
         _first_order({other: left[other] for other in left if other != node}, {**labels, node: len(labels)})
-        for node in equals
-    )
-    return (first, *min(rests))
+        for node, pairs in ready.items()
+        if pairs == first
+    ]
+    best = min(rest for rest, _ in rests)
+    return (first, *best), sum(num for rest, num in rests if rest == best)
 
 
 @dataclass(frozen=True)
@@ -290,6 +318,18 @@ class MicroSpace(NamedSpace[MicroNetwork]):
 
     def decode(self, decisions: Sequence[int]) -> MicroNetwork:
         return MicroNetwork.decode(_swap_inner(decisions), self.operations, self.cell_output)
+
+    def draw(self, rng: random.Random) -> MicroNetwork:
+        return MicroNetwork(self._cell(rng), self._cell(rng))
+
+    def _cell(self, rng: random.Random) -> MicroCell:
+        sources = [[*product(range(node), self.operations)] for node in range(2, self.num_blocks + 2)]
+        choices = [[*combinations_with_replacement(each, 2)] for each in sources]  # pairs without order
+        while True:
+            pairs = [rng.sample(rng.choice(each), 2) for each in choices]
+            cell = MicroCell.of_pairs(pairs, self.cell_output)
+            if rng.random() * cell.num_orders < 1:
+                return cell
 
 
 def _swap_inner(decisions: Sequence[int]) -> list[int]:

@@ -1,8 +1,11 @@
 """The recurrent search space (paper section 2.1): cells, and spaces of cells."""
 
 import random
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import accumulate
 from typing import Any, ClassVar, NamedTuple
 
 from enas.errors import UserError
@@ -29,6 +32,7 @@ ACTIVATIONS = {
     "SiLU": Activation("torch.nn.functional.silu", "#CC9DBE"),
 }
 PAPER_ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
+Tree = tuple[str, tuple["Tree", ...]]  # the activation of a node, and the trees of the nodes that read it
 
 
 @dataclass(frozen=True)
@@ -117,34 +121,32 @@ class RNNCell(Cell):
 
         The readers of a node are sorted by activation and by their own readers; labels are breadth first.
         """
-        parents = (0, *self.parents)
-        readers: list[list[Any]] = [[] for _ in parents]
-        subtrees: list[Any] = []  # the activation of a node, and the sorted subtrees of its readers; last node first
-        for position in reversed(range(len(parents))):
-            subtrees.append((self.activations[position], tuple(sorted(readers[position]))))
-            readers[parents[position]].append(subtrees[-1])
-        placed = [(subtrees[-1], 0)]
-        for label, ((_, below), _) in enumerate(placed):  # grows while it is read
-            placed += [(subtree, label) for subtree in below]
-        activations, previous = zip(*((activation, label) for (activation, _), label in placed), strict=True)
-        return replace(self, activations=activations, previous=previous[1:], nodes=())
+        return RNNCell.of_tree(self.tree, self.cell_output)
+
+    @property
+    def tree(self) -> "Tree":
+        """The cell as a tree without labels, the same for all cells of one function."""
+        readers: list[list[Tree]] = [[] for _ in self.activations]
+        for position, parent in reversed([*enumerate(self.parents, start=1)]):
+            readers[parent].append((self.activations[position], tuple(readers[position])))
+        return _sorted((self.activations[0], tuple(readers[0])))
+
+    @classmethod
+    def of_tree(cls, tree: "Tree", cell_output: str, rng: random.Random | None = None) -> "RNNCell":
+        """Return the cell of this tree, labelled breadth first, or with `rng` in one of all orders, equally likely."""
+        nodes, ready = [], [(tree, 0)]
+        while ready:
+            # A node comes first in a share of the orders that is its share of the nodes left, with those below it.
+            index = rng.choices(range(len(ready)), [_size(subtree) for subtree, _ in ready])[0] if rng else 0
+            (activation, below), read = ready.pop(index)
+            ready += [(subtree, len(nodes)) for subtree in below]
+            nodes.append((activation, read))
+        activations, previous = zip(*nodes, strict=True)
+        return cls(activations, previous[1:], cell_output)
 
     def relabelled(self, rng: random.Random) -> "RNNCell":
         """As `Architecture.relabelled`; each order of the nodes is equally likely."""
-        sizes = [1] * self.num_blocks
-        readers: list[list[int]] = [[] for _ in sizes]
-        for position, parent in reversed([*enumerate(self.parents, start=1)]):
-            sizes[parent] += sizes[position]
-            readers[parent].append(position)
-        order, ready = [], [0]
-        while ready:
-            # A node comes first in a share of the orders that is its share of the nodes left, with those below it.
-            order.append(rng.choices(ready, [sizes[position] for position in ready])[0])
-            ready.remove(order[-1])
-            ready += readers[order[-1]]
-        previous = tuple(order.index(self.parents[position - 1]) for position in order[1:])
-        activations = tuple(self.activations[position] for position in order)
-        return replace(self, activations=activations, previous=previous, nodes=())
+        return RNNCell.of_tree(self.tree, self.cell_output, rng)
 
     def renumber(self) -> "RNNCell":
         """Return the cell with labels 0 … N−1, for training from scratch after nodes were removed."""
@@ -154,6 +156,40 @@ class RNNCell(Cell):
         parent = self.previous[position - 1]
         rest = self.previous[: position - 1] + self.previous[position:]
         return {"previous": tuple(parent if label == node else label for label in rest)}
+
+
+def _sorted(tree: Tree) -> Tree:
+    return tree[0], tuple(sorted(map(_sorted, tree[1])))
+
+
+def _size(tree: Tree) -> int:
+    return 1 + sum(map(_size, tree[1]))
+
+
+@cache
+def _splits(size: int, colours: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """Return pairs (d, j), for j equal trees of d nodes each that hang from the root, and the sums of their weights.
+
+    Weights are d · T(d) · T(size − jd), where T is `num_trees` (Nijenhuis and Wilf 1978, chapter 29).
+    """
+    pairs = [(below, copies) for below in range(1, size) for copies in range(1, (size - 1) // below + 1)]
+    weights = (num * num_trees(num, colours) * num_trees(size - copies * num, colours) for num, copies in pairs)
+    return pairs, [*accumulate(weights)]
+
+
+def num_trees(size: int, colours: int) -> int:
+    """Return the number of trees of `size` nodes that have one of some activations each."""
+    return _splits(size, colours)[1][-1] // (size - 1) if size > 1 else colours
+
+
+def random_tree(size: int, names: Sequence[str], rng: random.Random) -> Tree:
+    """Draw one of `num_trees` uniformly; it is not sorted."""
+    if size == 1:
+        return rng.choice(names), ()
+    pairs, sums = _splits(size, len(names))
+    num, copies = pairs[bisect(sums, rng.randrange(sums[-1]))]
+    activation, below = random_tree(size - copies * num, names, rng)
+    return activation, (*below, *[random_tree(num, names, rng)] * copies)
 
 
 SHAPES = {"chain": lambda node: node - 1, "tree": lambda node: (node - 1) // 2}  # the node that a node reads
@@ -182,6 +218,10 @@ class RNNSpace(NamedSpace[RNNCell]):
 
     def connection(self, index: int) -> int | None:
         return (index + 1) // 2 if index % 2 else None
+
+    def draw(self, rng: random.Random) -> RNNCell:
+        tree = random_tree(rng.choice(self._known_sizes), self.activations, rng)
+        return RNNCell.of_tree(tree, self.cell_output, rng)
 
 
 @dataclass(frozen=True)
@@ -235,3 +275,15 @@ class HardcodedRNNSpace(RNNSpace):
 
     def connection(self, index: int) -> int | None:
         return None
+
+    def draw(self, rng: random.Random) -> RNNCell:
+        return RNNCell.of_tree(self._random_tree(0, rng), self.cell_output)
+
+    def _random_tree(self, node: int, rng: random.Random) -> Tree:
+        """Draw the tree from `node` down; readers of a node are in the order of their labels."""
+        readers = [reader for reader, read in enumerate(self.previous, start=1) if read == node]
+        while True:
+            below = tuple(self._random_tree(reader, rng) for reader in readers)
+            # Two different trees of one shape come in both orders. Trees of one size have one shape.
+            if len({*map(_sorted, below)}) <= len({*map(_size, below)}) or rng.random() < 0.5:
+                return rng.choice(self.activations), below

@@ -67,7 +67,7 @@ class LanguageTask(Task):
         if is_start or self._state is None or len(self._state) != len(cells):
             self._state = self.model.initial_state(len(cells), inputs.shape[1])
         nll, output = self.model.loss(inputs, targets, cells, self._state)
-        self._state = output.last.detach()
+        self._state = output.last.detach().clone()  # a view would keep, and save, all states of the minibatch
         return nll + self._regularisation(output), nll.detach()
 
     def forget_state(self) -> None:

@@ -23,7 +23,7 @@ def execute(**given: Any) -> dict[str, Any]:
             begun = ranks.from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))
             # Several commands may share a launch, as in one job of SLURM.
             if begun and saved_config(Path(begun)).mode == mode:
-                return run.resume(begun)
+                return run.resume(begun, stop_epoch=saved_config(Path(begun)).stop_epoch)
         return _execute(mode, given)
 
 

@@ -165,11 +165,11 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    They are those of the search, with `settings` put in; load_path names the search. A line about settings without an
-    effect is printed. UserError if `settings` contradict the space that was searched.
+    They are those of the search but for `stop_epoch`, with `settings` put in; load_path names the search. A line about
+    settings without an effect is printed. UserError if `settings` contradict the space that was searched.
     """
     # Perhaps on another machine: threads and precision are chosen again.
-    asked = {"num_threads": 0, "precision": "auto", "mode": "train_scratch", **settings}
+    asked = {"num_threads": 0, "precision": "auto", "mode": "train_scratch", "stop_epoch": 0, **settings}
     _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
     say(effect_notes([name for name in changed if name in settings], given))
     places = {"log_dir": settings.get("log_dir", str(folder.parent)), "dag_path": settings.get("dag_path", "")}

@@ -14,13 +14,15 @@ import json
 import math
 import shlex
 import shutil
-import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from enas.config import Config, with_variation
+from enas.data.identity import digest
 from enas.data.own import settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import write_json
@@ -30,6 +32,7 @@ from enas.runs.opening import ARCHITECTURE, open_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.derive import ordered
 from enas.search.record import describe_comparison, format_score
+from enas.search.rungs import halve, rungs_to
 from enas.search.scratch import ScratchTrainer
 from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES
@@ -91,39 +94,58 @@ def single(config: Config, architecture: Architecture | None = None, given: Coll
         return _finish(config, trainer)
 
 
-def single_or_diverged(config: Config, architecture: Architecture, again: str = "goes on") -> dict[str, Any]:
-    """Train like `single`, as a part of a command that trains several; if it diverges, its scores are NaN."""
-    validation = f"validation_{config.space.metric.name}"
+def single_or_diverged(config: Config, architecture: Architecture, begun: Path | None = None) -> dict[str, Any]:
+    """Train like `single`, or go on with the run in `begun`, beside others; if it diverges, its scores are NaN."""
+    validation, test = (f"{split}_{config.space.metric.name}" for split in ("validation", "test"))
     try:
-        results = single(config, architecture)
+        results = resume(begun, stop_epoch=config.stop_epoch) if begun else single(config, architecture)
     except TrainingDivergedError:
-        diverged = {validation: math.nan, f"test_{config.space.metric.name}": math.nan}
-        return {"architecture": architecture.to_dict(), **diverged}
+        return {"architecture": architecture.to_dict(), validation: math.nan, test: math.nan}
     except Interrupted as stop:
-        raise Interrupted(stop.status - 128, f"the same command {again}") from None
+        raise Interrupted(stop.status - 128, "the same command goes on") from None
     return {**results, validation: math.nan if results[validation] is None else results[validation]}
+
+
+def train_to(config: Config, architecture: Architecture, epoch: int) -> dict[str, Any]:
+    """Train one architecture from scratch, or go on, to the end of `epoch`, in the only run of `config.log_dir`.
+
+    Return its results so far, NaN if it diverges. Schedules run to `max_epoch`: pauses change no result.
+    """
+    begun = next((path.parent.parent for path in Path(config.log_dir).glob("*/checkpoints/*.pt")), None)
+    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, begun)
 
 
 def train_scratch(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Train the architecture of a search from scratch; return the new results.
 
-    It is that of `architecture_of`, unless `dag_path` names another.
+    It is that of `architecture_of`, unless `dag_path` names another. The baselines that `compare_with` names are
+    trained first, as runs of their own.
     """
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
+    baselines = {name: make(config) for name, make in _baselines(config).items() if name in config.compare_with}
+    if unknown := set(config.compare_with) - set(baselines):
+        names = ", ".join(_baselines(config))
+        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {names}")
+    alone = config.replace(compare_with=())
+    results = {name: single_or_diverged(alone, one) for name, one in baselines.items()}
     with open_run(config, architecture=architecture) as trainer:
-        return _finish(config, trainer)
+        results = {"found": _finish(config, trainer), **results}
+        for split in ("validation", "test") if baselines else ():
+            metric = f"{split}_{trainer.task.metric.name}"
+            scores = ", ".join(f"{name} {format_score(one[metric] or math.nan)}" for name, one in results.items())
+            trainer.logbook.info(f"{metric.replace('_', ' ')} from scratch: {scores}")
+        return results["found"]
 
 
 def resume(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
     folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
     saved = saved_config(folder)
-    config = run_config(folder, {"mode": saved.mode, **changes})
+    config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
     with open_run(config, folder, given=changes) as trainer:
-        if trainer.ranks.is_first:
-            write_json(folder / "params.json", config.to_dict())
+        trainer.ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
         trainer.logbook.info(f"run {folder}: resumed in epoch {trainer.progress.epoch + 1}")
         if saved.max_epoch != config.max_epoch:
             progress, optim = trainer.progress, config.space.optim
@@ -144,8 +166,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     config = run_config(folder, {**changes, "mode": "derive"})
     with open_run(config, folder, given=changes) as trainer:
         known = trainer.progress.architecture
-        incumbent = None if known is None else architecture_from_dict(known)
-        found = trainer.deriver.shortlist(incumbent)
+        found = trainer.deriver.shortlist(known and architecture_from_dict(known))
         chosen = _best_finalist(trainer, config, found.best(config.derive_finalists))
         derived = trainer.deriver.derivation(found, chosen)
         if derived.architecture is None:
@@ -201,33 +222,51 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 
 
 def _best_finalist(trainer: Training, config: Config, finalists: list[Architecture]) -> Architecture | None:
-    """Return the finalist that trains best from scratch; None if derive_finalists is 0, or there is none."""
+    """Return the finalist that successive halving ends with; None if derive_finalists is 0, or there is none."""
     if config.derive_finalists == 0 or not finalists:
         return None
-    metric = config.space.metric
-    changes = {name: getattr(config, name) for name in ("data_dir", "num_gpu")}
-    changes["max_epoch"] = config.derive_finalist_epoch
-    if config.network_type == "cnn":  # each training ends its cosine: near the highest rate it tells little
-        changes["cnn_lr_period"] = config.derive_finalist_epoch
-    scores: dict[Any, float] = {}
-    for finalist in finalists:
-        with tempfile.TemporaryDirectory() as log_dir, redirect_stdout(io.StringIO()):
-            alone = config_for_scratch(trainer.folder, {**changes, "log_dir": log_dir})
-            alone = alone.replace(mode="single", wandb=False)
-            score = scores[finalist] = single_or_diverged(alone, finalist, "starts again")[f"validation_{metric.name}"]
-        trainer.logbook.info(f"finalist {len(scores)}: validation {metric.name} {format_score(score)} from scratch")
-    return ordered(scores, metric)[0]
+    metric, last = config.space.metric, config.derive_rung_epoch
+    changes = {"max_epoch": last, "cnn_lr_period": last, "mode": "single", "max_save_num": 1, "wandb": False}
+    changes |= {"data_dir": config.data_dir, "num_gpu": config.num_gpu}
+    home = trainer.folder / "finalists"  # the same command goes on there after an interruption
+
+    def trained(left: Sequence[Architecture], epochs: int) -> dict[Architecture, float]:
+        scores = {}
+        with redirect_stdout(io.StringIO()):
+            alone = config_for_scratch(trainer.folder, changes)
+            for finalist in left:
+                name = digest(json.dumps([alone.to_dict(), finalist.to_dict()]).encode())
+                results = train_to(alone.replace(log_dir=str(home / name)), finalist, epochs)
+                scores[finalist] = results[f"validation_{metric.name}"]
+        best = f"best validation {metric.name} {format_score(scores[ordered(scores, metric)[0]])}"
+        trainer.logbook.info(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")
+        return scores
+
+    best = halve(finalists, rungs_to(last), trained, metric)
+    trainer.ranks.from_first(lambda: shutil.rmtree(home, ignore_errors=True))
+    return best
 
 
 def named_architecture(config: Config) -> Architecture:
     """Return the architecture that `dag_path` names: that in a JSON file, or a baseline; UserError if there is none."""
-    baselines = config.space.problem().baselines
+    baselines = _baselines(config)
     if not config.dag_path:
         names = ", or ".join(["its JSON file with --dag_path", *baselines])
         raise UserError(f"mode single trains one given architecture: name {names}")
     if config.dag_path in baselines:
         return baselines[config.dag_path](config)
     return searched_architecture(config, config.dag_path)
+
+
+def _baselines(config: Config) -> dict[str, Callable[[Config], Architecture]]:
+    """Return the makers of the space's baselines, and of a uniform architecture, by name."""
+    problem = config.space.problem()
+
+    def random(config: Config) -> Architecture:
+        torch.manual_seed(config.random_seed)
+        return problem.controller(config.replace(train_type="random")).sample(1).architectures[0]
+
+    return {**problem.baselines, "random": undisturbed()(random)}
 
 
 def searched_architecture(config: Config, path: str | Path) -> Architecture:
@@ -239,14 +278,16 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
 
 
 def _finish(config: Config, trainer: Training) -> dict[str, Any]:
-    """Train to the end, and report the results."""
+    """Train to the end, or to a pause, and report the results."""
+    results = trainer.train()
+    if trainer.is_paused():
+        trainer.logbook.info(f"run {trainer.folder}: paused; it goes on with: {trainer.resumed_by()}")
+        return results
     if not isinstance(trainer, ScratchTrainer):
-        results = trainer.train()
         _say_found(trainer, results)
         _say_where(trainer)
         return results
     trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
-    results = trainer.train()
     if config.mode == "train_scratch" or not trainer.task.has_validation:
         return _test_scratch(trainer)
     return _report(trainer, results, "trained")

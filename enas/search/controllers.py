@@ -4,13 +4,14 @@ Shapes: M architectures, D decisions, H controller hidden units.
 """
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import pad
 
 from enas.errors import TrainingDivergedError
@@ -152,18 +153,33 @@ class Controller(nn.Module, Generic[ArchT]):
 
 
 class RandomController(Controller[ArchT]):
-    """Makes every decision uniformly: the control that a search has to beat. It has no parameters.
+    """Samples uniformly: the control that a search has to beat. It has no parameters.
 
     Args:
         is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
-            if their number is not a multiple of the choices (Chu et al. 2021, FairNAS).
+            if their number is not a multiple of the choices (Chu et al. 2021, FairNAS). They are uniform over labels.
         generator: where the random numbers come from; torch's own generator of the CPU by default.
+        over: "functions" by `Space.draw`, or "labels", which makes every decision uniformly, so that a function of more
+            labellings is drawn more often. Log-probabilities and entropies are those of labels.
     """
 
-    def __init__(self, space: Space[ArchT], is_balanced: bool = False, generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        space: Space[ArchT],
+        is_balanced: bool = False,
+        generator: Generator | None = None,
+        over: str = "functions",
+    ):
         super().__init__(space)
         self.is_balanced = is_balanced
         self.generator = generator
+        self.over = "labels" if is_balanced else over
+
+    def sample(self, num: int) -> Sample[ArchT]:
+        if self.over == "labels":
+            return super().sample(num)
+        rng = random.Random(int(torch.randint(2**62, (), generator=self.generator)))
+        return self.log_prob([self.space.draw(rng) for _ in range(num)])
 
     def _decide(self, decisions: Decisions) -> None:
         sizes, num = self.space.sizes, decisions.num

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -22,8 +24,8 @@ class Derivation:
     """The result of deriving.
 
     `comparison` is that of the policy with uniform sampling: "policy" and "uniform", each the `summary` of equally many
-    architectures on the same minibatches; "compared_by", the name of the metric; and "place", the rank of the derived
-    architecture among the uniform ones, 1 for the best. It is empty if θ is not trained.
+    architectures on the same minibatches; "compared_by", the metric's name; "place", the rank of the derived one among
+    the uniform ones, 1 for the best; "samples", and the number of their "functions". It is empty if θ is not trained.
     """
 
     architecture: Any  # None if no candidate keeps to the size budget
@@ -39,14 +41,14 @@ class Shortlist:
     """The candidates for the last stage of deriving."""
 
     sampled: Sample[Any]  # all samples
-    scores: dict[Any, float]  # of the samples, on the first few validation minibatches
-    ranking: list[Any]  # the samples that scored best, by `Task.rank_metric` on all of validation, best first
+    scores: dict[Any, float]  # of the samples and their twins, on the first few validation minibatches
+    ranking: list[Any]  # of each of the best functions its best labelling; by means on all of validation, best first
     incumbent: Any  # the run's architecture so far; None if there is none, or it exceeds the size budget
-    known: dict[Any, float]  # metrics on all of validation, at least of the incumbent and of the ranking's first
+    known: dict[Any, float]  # metrics on all of validation, of the incumbent and of the ranking's first
 
     def best(self, num: int) -> list[Any]:
-        """Return the first `num` of the ranking, and the incumbent."""
-        return [one for one in dict.fromkeys([*self.ranking[:num], self.incumbent]) if one is not None]
+        """Return the first `num` of the ranking, and the incumbent, which takes the place of its twin."""
+        return [*{one.canonical(): one for one in [*self.ranking[:num], self.incumbent] if one is not None}.values()]
 
 
 @dataclass
@@ -58,25 +60,26 @@ class Deriver:
     config: DeriveConfig
     ranks: Ranks = ALONE  # the processes that divide the candidates among them
     size: SizeBudget = UNLIMITED  # the budget that a derived architecture keeps to
+    uniform_over: str = "functions"  # that the policy is compared with, as `RandomController.over`
 
     def shortlist(self, incumbent: Any = None) -> Shortlist:
-        """Sample `derive_num_sample` architectures; keep those that are best on the same few validation minibatches.
+        """Sample `derive_num_sample` architectures; keep the functions that score best on the same few minibatches.
 
+        Each labelling of a function has other shared weights. Its score is the mean over the sampled ones, filled up by
+        twins to `derive_labellings`; on all of validation, over so many of the best. The best stands for the function.
         Architectures that exceed the size budget are no candidates. `incumbent` is a candidate without being sampled.
         """
         with torch.no_grad(), apart():
             sampled = self.controller.sample(self.config.derive_num_sample)
-        scores, by = self._rank(sampled.architectures), self.task.rank_metric
-        candidates = {one: score for one, score in scores.items() if self.size.fits(one)}
-        ranking = ordered(candidates, by)[: self.config.derive_shortlist]
-        if incumbent is not None and not self.size.fits(incumbent):
-            incumbent = None
+        num, by = self.config.derive_labellings, self.task.rank_metric
+        candidates = self._candidates(sampled.architectures, num)
+        scores = self._rank([*sampled.architectures, *chain(*candidates)])
+        best = [some[:num] for some in by_means(candidates, scores, by)[: self.config.derive_shortlist]]
+        if len(best) > 1:
+            best = by_means(best, self._scores([*chain(*best)], self.task.rank), by)
+        ranking = [labellings[0] for labellings in best]
+        incumbent = incumbent if incumbent is not None and self.size.fits(incumbent) else None
         known: dict[Any, float] = {}
-        if len(ranking) > 1 and by is self.task.metric:
-            self._evaluate(known, ranking)
-            ranking = ordered(known, by)
-        elif len(ranking) > 1:
-            ranking = ordered(self._scores(ranking, self.task.rank), by)
         self._evaluate(known, [incumbent, *ranking[:1]])
         return Shortlist(sampled, scores, ranking, incumbent, known)
 
@@ -97,9 +100,19 @@ class Deriver:
             return Derivation(chosen, score, problem=problem, beaten=beaten)
         if chosen is not None and chosen not in scores:
             scores = scores | self._rank([chosen])
-        comparison = self._compare(found.sampled, scores, chosen)
+        comparison = self._compare(found.sampled.architectures, scores, chosen)
         probabilities = [[round(p, 4) for p in each.mean(0).tolist()] for each in found.sampled.probabilities]
         return Derivation(chosen, score, comparison, probabilities, problem, beaten)
+
+    def _candidates(self, sampled: Iterable[Any], num: int) -> list[list[Any]]:
+        """Return the sampled labellings of each function that keeps to the size budget, filled up by twins to `num`."""
+        functions: dict[Any, list[Any]] = {}
+        for one in filter(self.size.fits, dict.fromkeys(sampled)):
+            functions.setdefault(one.canonical(), []).append(one)
+        for labellings in functions.values():
+            twins = self.controller.space.twins(labellings[0], num)
+            labellings += [one for one in twins if one not in labellings][: max(0, num - len(labellings))]
+        return [*functions.values()]
 
     def _evaluate(self, known: dict[Any, float], some: Iterable[Any]) -> None:
         """Add the metrics of some architectures on all of validation to the known ones."""
@@ -108,28 +121,36 @@ class Deriver:
 
     def _rank(self, architectures: list[Any]) -> dict[Any, float]:
         """Score each different architecture on the first few validation minibatches."""
-        different = list(dict.fromkeys(architectures))
-        return self._scores(different, lambda some: self.task.rank(some, self.config.derive_max_batches))
+        num = self.config.derive_max_batches
+        return self._scores([*dict.fromkeys(architectures)], lambda some: self.task.rank(some, num))
 
     def _scores(self, architectures: list[Any], score: Callable[[Sequence[Any]], list[float]]) -> dict[Any, float]:
         values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
         return dict(zip(architectures, values.tolist(), strict=True))
 
-    def _compare(self, sampled: Sample[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
+    def _compare(self, sampled: list[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, drawn without the run's random numbers.
-        chance = RandomController(self.controller.space, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        chance = RandomController(self.controller.space, generator=generator, over=self.uniform_over)
         uniform = chance.sample(self.config.derive_num_sample).architectures
-        known, metric = self._rank(uniform), self.task.rank_metric
+        known, metric = scores | self._rank([one for one in uniform if one not in scores]), self.task.rank_metric
         by_chance = [known[one] for one in uniform]
         place = None if derived is None else 1 + sum(metric.is_better(score, scores[derived]) for score in by_chance)
-        policy = summary([scores[one] for one in sampled.architectures], metric)
-        return {"policy": policy, "uniform": summary(by_chance, metric), "compared_by": metric.name, "place": place}
+        policy = summary([scores[one] for one in sampled], metric)
+        compared = {"policy": policy, "uniform": summary(by_chance, metric), "compared_by": metric.name, "place": place}
+        return {**compared, "samples": len(sampled), "functions": len({one.canonical() for one in sampled})}
 
 
 def ordered(scores: Mapping[Any, float], metric: Metric) -> list[Any]:
     """Return the keys of `scores`, best first, NaN last; equals keep their order."""
     sign = -1 if metric.higher_is_better else 1
     return sorted(scores, key=lambda one: (math.isnan(scores[one]), sign * scores[one]))
+
+
+def by_means(groups: Iterable[Sequence[Any]], scores: Mapping[Any, float], metric: Metric) -> list[Any]:
+    """Return groups, as tuples, in order of their mean scores, and each in order of its own, best first, NaN last."""
+    inside = (tuple(ordered({one: scores[one] for one in group}, metric)) for group in groups)
+    return ordered({group: fmean(scores[one] for one in group) for group in inside}, metric)
 
 
 def summary(scores: list[float], metric: Metric) -> dict[str, float]:

@@ -64,8 +64,10 @@ class Problem:
 
     def controller(self, config: ConfigLike) -> Controller[Any]:
         """Return the controller that train_type names, the problem's own or a registered one, with new parameters."""
-        space, make = self.space(config), {**self.controllers, **config.space.controllers}.get(config.train_type)
-        return make(space, config) if make else RandomController(space, config.shared_balanced)
+        space, own = self.space(config), {**self.controllers, **config.space.controllers}
+        if config.train_type in own:
+            return own[config.train_type](space, config)
+        return RandomController(space, config.shared_balanced, over=config.uniform_over)
 
 
 def trained(lstm: Make, independent: Make = lambda space, config: IndependentController(space)) -> Make:

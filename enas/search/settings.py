@@ -8,12 +8,10 @@ from typing import Any
 
 from enas.errors import UserError
 from enas.search.architecture import CELL_OUTPUTS
-from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRAINING, Settings, setting, unmet
+from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRAINING, USE, Settings, setting, unmet
 
 
-class _NotRandom(tuple[str, ...]):
-    """For `only`: every train type but random."""
-
+class _NotRandom(tuple[str, ...]):  # for `only`: every train type but random
     __slots__ = ()
 
     def __contains__(self, train_type: object) -> bool:
@@ -24,7 +22,7 @@ class _NotRandom(tuple[str, ...]):
 SEARCHING = {"mode": "train"}
 TRAINED = {"train_type": _NotRandom(["other than random"]), **SEARCHING}
 LSTM = TRAINED | {"controller_type": "lstm"}
-UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO}}
+UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO, "shared_uniform": ABOVE_ZERO}}
 WITH_EMA = TRAINED | {"baseline": "ema"}
 WITH_ENTROPY = TRAINED | {"entropy_coeff": ABOVE_ZERO}
 ADAM = TRAINED | {"controller_optim": "adam"}
@@ -90,13 +88,29 @@ def check_not_alone(values: Mapping[str, Any], reason: str) -> None:
 class TrainerConfig(LengthConfig):
     """The search loop."""
 
+    stop_epoch: int = setting(
+        0, "pause after this epoch; schedules run to max_epoch; 0 does not pause", at_least=0, kind=USE, again=TRAINING
+    )
     save_epoch: int = setting(
         4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
     )
     log_step: int = setting(50, "steps from one point of a TensorBoard curve to the next", at_least=1, again=TRAINING)
     shared_num_sample: int = setting(1, "architectures in a step of the shared parameters", at_least=1)
+    uniform_over: str = setting(
+        "functions",
+        "draw uniform samples so that each function is equally likely, or each labelling of the nodes",
+        choices=("functions", "labels"),
+        only={"mode": ("train", "derive"), ANY_OF: {"train_type": TRAINED["train_type"], "shared_balanced": False}},
+    )
     shared_balanced: bool = setting(
-        False, "choose each option of a decision equally often among a step's uniform architectures", only=UNIFORM
+        False, "choose each option equally often in a step's uniform architectures, which are over labels", only=UNIFORM
+    )
+    shared_uniform: float = setting(
+        0.0,
+        "share of uniform architectures in the training of the shared parameters, once the controller trains",
+        at_least=0,
+        at_most=1,
+        only=TRAINED,
     )
     controller_start: float = setting(
         0.0, "share of epochs on uniform architectures, before the controller trains", at_least=0, below=1, only=TRAINED
@@ -122,14 +136,17 @@ class DeriveConfig(Settings):
     derive_max_batches: int = setting(
         4, "validation minibatches that score each sample", at_least=1, only=DERIVING, again=("train", "derive")
     )
+    derive_labellings: int = setting(
+        2, "labellings whose mean scores a function", at_least=1, only=DERIVING, again=("train", "derive")
+    )
     derive_shortlist: int = setting(
-        1, "best samples to score again on all of validation", at_least=1, only=DERIVING, again=("train", "derive")
+        1, "best functions to score again on all of validation", at_least=1, only=DERIVING, again=("train", "derive")
     )
     derive_finalists: int = setting(
         0, "best candidates to train from scratch, to derive the best", at_least=0, only=FINALISTS, again=("derive",)
     )
-    derive_finalist_epoch: int = setting(
-        1, "epochs to train each finalist from scratch", at_least=1, only=WITH_FINALISTS, again=("derive",)
+    derive_rung_epoch: int = setting(
+        9, "epochs of the finalists' last rung; each keeps a third", at_least=1, only=WITH_FINALISTS, again=("derive",)
     )
 
     def check(self) -> None:

@@ -43,6 +43,11 @@ class Space(ABC, Generic[ArchT]):
                 found[other] = None
         return [*found]
 
+    def draw(self, rng: random.Random) -> ArchT:
+        """Draw each function equally often, and each of its labellings; by default each architecture is a function."""
+        first, *sizes = self.sizes
+        return self.decode([rng.randrange(self.first_allowed, first), *map(rng.randrange, sizes)])
+
     def _holds(self, architecture: ArchT) -> bool:
         try:
             self.encode(architecture)
@@ -79,12 +84,16 @@ class NamedSpace(Space[ArchT]):
 
     def encode(self, architecture: Any) -> Sequence[int]:
         decisions = architecture.encode(getattr(self, self.parts_field))
-        size, most = getattr(architecture, self.size_field), getattr(self, self.size_field)
-        least = self.smallest if self.first_allowed else most
-        if not least <= size <= most:
-            known = most if least == most else f"{least} to {most}"
-            raise UserError(f"{self.size_field} is {size}, but the space has {known}")
+        size, known = getattr(architecture, self.size_field), self._known_sizes
+        if size not in known:
+            have = f"{known[0]} to {known[-1]}" if len(known) > 1 else known[0]
+            raise UserError(f"{self.size_field} is {size}, but the space has {have}")
         return decisions
+
+    @property
+    def _known_sizes(self) -> range:
+        most = getattr(self, self.size_field)
+        return range(self.smallest if self.first_allowed else most, most + 1)
 
     @cached_property
     def sizes(self) -> list[int]:

@@ -31,7 +31,7 @@ class Trainer(Training):
     """Trains ω and θ in turn (paper section 2.2).
 
     The arguments are those of `Training`, and the controller. Uniform samples of its space train ω before
-    `controller_start`, and are compared with its own. A step has `shared_num_sample` architectures of each process.
+    `controller_start`, and are a share, `shared_uniform`, afterwards. Each process has its own `shared_num_sample`.
     """
 
     def __init__(self, task: Task, controller: Controller[Any], config: ConfigLike, **parts: Any):
@@ -40,7 +40,7 @@ class Trainer(Training):
         controller.prepare(config)
         self.updates = config[ReinforceConfig]
         self.judge = cast(Task, Rewarded(task, config)) if config.reward else task  # rewards and ranks architectures
-        self.deriver = Deriver(self.judge, controller, config[DeriveConfig], self.ranks, self.size)
+        self.deriver = Deriver(self.judge, controller, config[DeriveConfig], self.ranks, self.size, config.uniform_over)
         self.num_shared = self.config.shared_num_sample * self.ranks.size  # architectures of a step, all processes'
         self.drawn: list[Any] = []  # the architectures of the next step, if they are sampled already
 
@@ -94,12 +94,16 @@ class Trainer(Training):
         return self.progress.epoch < self.config.warm_up_epochs
 
     def _draw(self) -> None:
-        """Sample the architectures of the next step of ω."""
-        source = self.controller
-        if self.is_warming_up():
-            source = RandomController(self.controller.space, self.config.shared_balanced)
+        """Sample the architectures of the next step of ω, from the policy and uniformly."""
+        config, num, share = self.config, self.num_shared, self.config.shared_uniform
+        num_uniform = num if self.is_warming_up() else 0
+        if share and self.controller.is_trained and not num_uniform:
+            num_uniform = int((torch.rand(num) < share).sum())
+        uniform = RandomController(self.controller.space, config.shared_balanced, over=config.uniform_over)
+        self.drawn = []
         with torch.no_grad():
-            self.drawn = source.sample(self.num_shared).architectures
+            for source, count in ((uniform, num_uniform), (self.controller, num - num_uniform)):
+                self.drawn += source.sample(count).architectures if count else []
 
     def derive(self, incumbent: Any = None) -> Derivation:
         """Derive from the policy as it is, and compare it with uniform sampling."""

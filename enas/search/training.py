@@ -71,7 +71,7 @@ class Training(ABC):
         self._resumed_at = time.monotonic()
 
     def train(self) -> dict[str, Any]:
-        """Train ω and θ in turn to the end of the run, and return the content of results.json.
+        """Train ω and θ in turn to the end of the run or of `stop_epoch`, and return the content of results.json.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came, and everything is saved.
@@ -79,7 +79,7 @@ class Training(ABC):
         """
         with self.signals.noted():
             self.begin()
-            while not self.is_finished():
+            while not (self.is_finished() or self.is_paused()):
                 self.train_shared()
                 self.train_controller()
                 self.finish_epoch()
@@ -101,6 +101,10 @@ class Training(ABC):
     def is_finished(self) -> bool:
         """Whether training is over."""
         return self.progress.epoch >= self.config.max_epoch
+
+    def is_paused(self) -> bool:
+        """Whether `stop_epoch` is reached before the end."""
+        return 0 < self.config.stop_epoch <= self.progress.epoch and not self.is_finished()
 
     def is_time_to_evaluate(self) -> bool:
         """Whether to evaluate, draw and save after the epoch just finished."""
@@ -197,7 +201,7 @@ class Training(ABC):
         self.logbook.info(describe(entry, metric, self.config.max_epoch))
         if "place" in entry:
             self.logbook.note(describe_comparison(entry))
-        if is_time:
+        if is_time or self.is_paused():
             self.logbook.results(self.results())
             self.save(is_best)
 
@@ -258,12 +262,15 @@ class Training(ABC):
         """Save and raise Interrupted if a signal has come, in any of the processes."""
         if signum := self.ranks.largest(self.signals.received):  # all stop at the same step
             self.save()
-            launcher = "python" if self.ranks.size == 1 else "torchrun …"
-            mode = self.header["mode"]
-            is_own = not self.space.architecture.__module__.startswith("enas.")
-            command = f"{sys.argv[0]} --mode {mode}" if is_own else f"-m enas {RESUMED_BY[mode]}"
-            again = f"{launcher} {command} --load_path {shlex.quote(str(self.folder))}"
-            raise Interrupted(signum, f"the run is saved and can be resumed: {again}")
+            raise Interrupted(signum, f"the run is saved and can be resumed: {self.resumed_by()}")
+
+    def resumed_by(self) -> str:
+        """Return the command that goes on with the run, to `stop_epoch` if that is still to come."""
+        launcher, mode = "python" if self.ranks.size == 1 else "torchrun …", self.header["mode"]
+        is_own = not self.space.architecture.__module__.startswith("enas.")
+        command = f"{sys.argv[0]} --mode {mode}" if is_own else f"-m enas {RESUMED_BY[mode]}"
+        pause = f" --stop_epoch {self.config.stop_epoch}" if self.progress.epoch < self.config.stop_epoch else ""
+        return f"{launcher} {command} --load_path {shlex.quote(str(self.folder))}{pause}"
 
     def alike(self) -> dict[str, str]:
         """Return digests, by name, of the states that must be the same in all processes."""

@@ -212,16 +212,21 @@ def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequenc
     """Score all variants, and write each row when it is there; then print and plot the rows.
 
     Edits with one outcome, such as a part replaced by itself, are scored once, and not again if an earlier, interrupted
-    call left them in results.json.
+    call left them in results.json. Variants that are the same function with other labels have other shared weights, and
+    scores of their own, but are trained from scratch once. "same_as" is the first edit with the same function, or None.
     """
     with _opened(ablation, study) as folder:
         path, keys = folder / "results.json", study.keys.values()
         known = read_json(path)["rows"] if path.is_file() else []
         done = {architecture_from_dict(row["architecture"]): _scores_of(row, keys) for row in known}
+        firsts: dict[Editable, tuple[str, Editable]] = {}  # the first variant of each function
         rows: list[Row] = []
         saved: list[Row] = []
         for row, architecture in progress_bar(variants, "variants"):
-            scores = done[architecture] = done.get(architecture) or study.score(architecture)
+            edit, first = firsts.setdefault(architecture.canonical(), (row["edit"], architecture))
+            row = {**row, "same_as": None if edit == row["edit"] else edit}
+            key = architecture if study.task else first
+            scores = done[key] = done.get(key) or study.score(key)
             unedited, cost = rows[0] if rows else scores, study.cost(architecture)
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = cost.to_dict() if cost else {}
@@ -285,7 +290,7 @@ def _print_table(study: Study, rows: list[Row]) -> None:
         scores = [(row[key], row[f"{split}_change"]) for split, key in study.keys.items()]
         numbers = [text for score, change in scores for text in (f"{score:.{decimals}f}", f"{change:+.{decimals}f}")]
         costs = [f"{row[name]:,}" for name in ("parameters", "multiply_adds") if has_cost]
-        print(line.format(row["edit"], *numbers, *costs))
+        print(line.format(row["edit"], *numbers, *costs) + (f"  = {row['same_as']}" if row["same_as"] else ""))
 
 
 def _plot(folder: Path, study: Study, rows: list[Row]) -> None:
