@@ -12,6 +12,7 @@ architecture = "chain"  # the first of the two; only train_type hardcoded reads 
 mode = "train"  # what comes first
 load_path = ""  # a new run
 dag_path = ""  # only mode single reads it
+compare_with = ()
 log_dir = "logs"  # ignored by git
 data_dir = "data"  # where `enas download` puts datasets
 random_seed = 12345  # any, as long as it is written down
@@ -100,6 +101,7 @@ scratch_cnn_auxiliary_weight = 0.4  # the authors' code
 
 # The controller (paper section 3.1)
 controller_type = "lstm"  # paper section 2.1
+shared_uniform = 0.0
 controller_start = 0.0  # the paper trains it from the first epoch
 controller_hid = 100  # paper section 3.1
 softmax_temperature = 5.0  # paper section 3.1: flat distributions explore
