@@ -91,6 +91,7 @@ cnn_cutout = 0  # off while searching; the paper reports its cells with and with
 cnn_skip_target = 0.4  # paper section 3.2
 cnn_skip_weight = 0.8  # paper section 3.2
 cnn_reward = "accuracy"  # paper section 3.2
+reward = ""  # the scores themselves, as in the paper
 image_size = 0  # images come in one size as a rule
 valid_size = 5000  # paper section 3.2
 scratch_cnn_hid = 0  # 96 and 36: the authors' code

@@ -41,7 +41,7 @@ CURVES = {
     "eval/uniform_METRIC_best": "the uniform samples' best score",
 }
 RESULTS = {
-    "network_type, dataset, train_type, mode": "the settings of these names",
+    "network_type, dataset, train_type, mode, reward": "the settings of these names",
     "epoch": "epochs finished",
     "architecture": "the architecture of the run, which every mode takes, as in its JSON file: the one that mode "
     "derive wrote down last, else the one that the search derived last; null if none keeps to the size budget",
@@ -63,7 +63,8 @@ HISTORY = {
     "entropy": "entropy of the policy: summed over the decisions of a sample, mean over samples, in nats",
     "wall_seconds": "seconds of the run to the end of the epoch, with its evaluation",
     "policy, uniform": "at an evaluation: mean, std, median, quartiles, best, as eval/policy_METRIC_mean and so on",
-    "compared_by": "measure of policy and uniform: perplexity, accuracy, or log_likelihood (mean, of labels, in nats)",
+    "compared_by": "measure of policy and uniform: perplexity, accuracy, log_likelihood (mean, of labels, in nats), or "
+    "the name of a reward function",
     "samples, functions": "derive_num_sample, and how many different functions the samples of the policy are",
     "place": "rank of the derived architecture among the uniform samples, from 1; null if nothing was derived",
     "parameters, multiply_adds": "of the derived architecture, as in results.json",

@@ -13,7 +13,7 @@ from enas.cnn.space import MACRO, MICRO
 from enas.errors import NotFoundError, UserError, did_you_mean
 from enas.rnn.space import RNN
 from enas.search import settings as searching
-from enas.search.registry import SPACES, SearchSpace, network_types, register, space_for
+from enas.search.registry import ALIASES, SPACES, SearchSpace, network_types, register, register_reward, space_for
 from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -23,7 +23,6 @@ if not CONFIG_DIR.is_dir():
 for space in (MACRO, MICRO, RNN):
     register(space)
 
-ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
 # Settings of earlier versions, which their files hold, with the values that are built in now; None is any.
 RETIRED: dict[str, Any] = {
     "num_together": None,
@@ -160,6 +159,9 @@ class Config:
         for name in settings:
             if name not in known:
                 raise UserError(f"unknown setting {name}{did_you_mean(name, known)}")
+        if callable(reward := settings.get("reward")):
+            settings["reward"] = getattr(reward, "__name__", type(reward).__name__)
+            register_reward(settings["reward"], lambda config: reward)
         values = {name: settings.get(name, spec.default) for name, spec in known.items()}
         self.space = space_for(values)
         self._parts: dict[Any, Any] = {part: _filled(part, values) for part in parts_of([self.space])}

@@ -17,7 +17,7 @@ from enas.pictures.drawing import new_graph, write_graph
 from enas.rnn.activations import activate, register_activation
 from enas.rnn.settings import SharedOptimConfig
 from enas.search.architecture import Architecture
-from enas.search.controllers import LSTMController, RandomController
+from enas.search.controllers import LSTMController
 from enas.search.metric import ACCURACY
 from enas.search.problem import Problem
 from enas.search.registry import SearchSpace, register
@@ -133,10 +133,8 @@ register(
         optim=SharedOptimConfig,
         metric=ACCURACY,
         problem=lambda: Problem(
-            controllers={
-                "orig": lambda config: LSTMController(TableSpace(config), config[ControllerConfig]),
-                "random": lambda config: RandomController(TableSpace(config)),
-            },
+            space=TableSpace,
+            controllers={"orig": lambda space, config: LSTMController(space, config[ControllerConfig])},
             load_data=load_spirals,
             task=TableTask,
             draw=draw,

@@ -5,13 +5,15 @@ The runs are the arguments: a JSON object of settings for each. Besides settings
 - load_path: the run to resume, a pattern of its path; given: an architecture to train from scratch;
 - stop, fail: in which shared step the last process gets SIGTERM, or finds that a file is gone;
 - spoil: the last process has another controller from the first epoch's end on;
-- last: settings that the last process has in place of the others' own.
+- last: settings that the last process has in place of the others' own;
+- use: a file that registers a controller.
 """
 
 import atexit
 import glob
 import json
 import os
+import runpy
 import signal
 import sys
 from contextlib import ExitStack
@@ -63,6 +65,8 @@ for text in sys.argv[1:]:
     settings = json.loads(text)
     stop, fails = settings.pop("stop", 0), settings.pop("fail", 0)
     spoils, last = settings.pop("spoil", False), settings.pop("last", {})
+    if used := settings.pop("use", ""):
+        runpy.run_path(used)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as acting:
         if IS_LAST:
             for step, action in ((stop, partial(signal.raise_signal, signal.SIGTERM)), (fails, fail)):

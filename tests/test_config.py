@@ -283,6 +283,7 @@ ELSEWHERE = named(USE) | {
     "cnn_space",
     "dataset",
     "dag_path",
+    "reward",  # see test_learners
     "save_epoch",
     "max_save_num",
     "log_step",

@@ -115,7 +115,7 @@ def test_every_registered_space_keeps_the_contract(name, train_type, controller_
         runpy.run_path(str(EXAMPLE))
         chosen = registry.SPACES[name].selected_by
         config = Config(**chosen, train_type=train_type, controller_type=controller_type)
-        controller = config.space.problem().controllers[train_type](config)
+        controller = config.space.problem().controller(config)
     space, sample = controller.space, controller.sample(4)
     check_is_made_by_decisions(space, sample.architectures)
     assert {type(architecture) for architecture in sample.architectures} == {config.space.architecture}

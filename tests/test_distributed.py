@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from enas.search.ranks import BATCH, Ranks
 
 WORKER = tiny.ROOT / "tests" / "ranks_worker.py"
 CELL = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 0))
+EVOLUTION = tiny.ROOT / "examples" / "evolution.py"
 # Every dropout of a language model, so that masks are seen to be divided too.
 DROPOUTS = {
     "shared_dropoute": 0.2, "shared_dropouti": 0.3, "shared_dropout": 0.3, "shared_wdrop": 0.3, "shared_dropouth": 0.2,
@@ -48,7 +50,9 @@ def searches(folder, name: str, num: int) -> dict[str, dict]:
     search = tiny.settings(text, **sizes, **DROPOUTS, controller_optim="sgd", controller_lr=0.1, derive_shortlist=2)
     macro = tiny.settings(images, network_type="cnn", cnn_dropout=0.3, controller_optim="sgd", **sizes)
     scratch = tiny.settings(text, mode="single", **DROPOUTS, given=CELL.to_dict())
-    found = {"search": search, "macro": macro, "scratch": scratch}
+    # More samples than the population has places.
+    own = {**search, "train_type": "evolution", "controller_max_step": 75, "use": str(EVOLUTION)}
+    found = {"search": search, "macro": macro, "scratch": scratch, "evolution": own}
     return {kind: {**settings, "log_dir": str(folder / f"{name}-{kind}")} for kind, settings in found.items()}
 
 
@@ -58,8 +62,10 @@ def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     alone, together = searches(folder, "alone", 2), searches(folder, "together", 1)
     for settings in alone.values():
-        config = run.Config(**{name: value for name, value in settings.items() if name != "given"})
-        run.single(config, CELL) if "given" in settings else run.train(config)
+        with tiny.registering():
+            runpy.run_path(str(EVOLUTION))
+            config = run.Config(**{name: value for name, value in settings.items() if name not in ("given", "use")})
+            run.single(config, CELL) if "given" in settings else run.train(config)
     status, out, err = tiny.finish(torchrun(str(WORKER), *(json.dumps(settings) for settings in together.values())))
     assert status == 0, err
     return alone, together, out

@@ -44,7 +44,7 @@ class Planted(Task):
 def learned(config: Config, seed: int) -> float:
     """How many standard deviations above the uniform mean the policy's samples are after the preset's updates."""
     torch.manual_seed(seed)
-    controller = config.space.problem().controllers["orig"](config)
+    controller = config.space.problem().controller(config)
     task = Planted(controller.space)
     trainer = Trainer(task, controller, config)
     for epoch in range(config.max_epoch):

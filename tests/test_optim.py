@@ -103,7 +103,7 @@ def test_the_controllers_epsilon_stands_to_its_gradients_as_the_authors_does(nam
 
     torch.manual_seed(0)
     configs = [Config(**settings, **changes) for changes in ({}, AUTHORS[name])]
-    ours, theirs = (config.space.problem().controllers["orig"](config) for config in configs)
+    ours, theirs = (config.space.problem().controller(config) for config in configs)
     theirs.load_state_dict(ours.state_dict())
     torch.manual_seed(1)
     networks, advantages = ours.sample(200).architectures, torch.randn(200)

@@ -126,7 +126,8 @@ def test_the_pages_have_commands_and_python():
 def test_the_python_runs_and_learns(at_home, code):
     """As it is printed; a search that it makes knows more than how frequent words are."""
     before = set((at_home / "logs").glob("*"))
-    exec(code, {})
+    with tiny.registering():
+        exec(code, {})
     made = set((at_home / "logs").glob("*")) - before
     assert len(made) >= len(re.findall(r"[^.]\b(?:enas\.)?(?:train|search|sweep)\(", code))
     for folder in made:

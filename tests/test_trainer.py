@@ -29,7 +29,6 @@ from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import RandomController
 from enas.search.derive import summary
 from enas.search.metric import ACCURACY, PERPLEXITY
-from enas.search.optim import set_lr
 from enas.search.ranks import apart
 from enas.search.record import describe_comparison
 from enas.search.trainer import Trainer
@@ -37,7 +36,7 @@ from enas.search.training import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK
 
 
 def _weights(module: torch.nn.Module) -> dict:
-    return {name: weight.clone() for name, weight in module.state_dict().items()}
+    return copy.deepcopy(dict(module.state_dict()))
 
 
 def _is_same(module: torch.nn.Module, weights: dict) -> bool:
@@ -170,18 +169,19 @@ def test_an_update_with_one_architecture_more_is_resumed_as_such(tmp_path):
 def test_cursor_state_and_baseline_outlive_the_epoch(tmp_path):
     trainer = tiny.trainer(tmp_path, shared_max_step=3)
     for epoch in (1, 2):
-        before = trainer.baseline.value
+        baseline = trainer.controller.reinforce.baseline
+        before = baseline.value
         trainer.train_shared()
         trainer.train_controller()
         assert trainer.task.state_dict()["train"]["cursor"] == epoch * 3 * tiny.SETTINGS["shared_rnn_max_length"]
         assert trainer.task.state_dict()["state"].abs().sum() > 0
         if epoch == 1:
             trainer.finish_epoch()
-    assert not torch.equal(trainer.baseline.value, before)
-    decay, updates = trainer.reinforce.ema_baseline_decay, tiny.SETTINGS["controller_max_step"]
+    assert not torch.equal(baseline.value, before)
+    decay, updates = baseline.config.ema_baseline_decay, tiny.SETTINGS["controller_max_step"]
     rewards_at_most = trainer.progress.reward_sum / updates * 2
-    assert (trainer.baseline.value > before * decay**updates).all()
-    assert (trainer.baseline.value < rewards_at_most).all()
+    assert (baseline.value > before * decay**updates).all()
+    assert (baseline.value < rewards_at_most).all()
 
 
 @pytest.mark.parametrize("entropy_mode", ["reward", "regularizer"])
@@ -510,14 +510,15 @@ def test_a_run_whose_losses_stay_non_finite_ends(tmp_path):
 @pytest.mark.parametrize("what", ["reward", "gradient"])
 def test_an_update_of_the_controller_that_is_not_finite_changes_nothing(tmp_path, monkeypatch, what):
     trainer = tiny.trainer(tmp_path)
-    before = _weights(trainer.controller)
+    before = [weight.detach().clone() for weight in trainer.controller.parameters()]
     if what == "reward":
         trainer.task.rewards = lambda cells: torch.full((len(cells),), math.nan)
     else:
-        monkeypatch.setattr("enas.search.trainer.policy_loss", lambda log_probs, _: (log_probs * math.inf).sum())
+        monkeypatch.setattr("enas.search.controllers.policy_loss", lambda log_probs, _: (log_probs * math.inf).sum())
     trainer.train_controller()
-    assert _is_same(trainer.controller, before)
-    assert (trainer.baseline.value is None) == (what == "reward")
+    after = [weight.detach() for weight in trainer.controller.parameters()]
+    assert tiny.difference(after, before) is None
+    assert (trainer.controller.reinforce.baseline.value is None) == (what == "reward")
     assert trainer.progress.total_controller_updates == 0
 
 
@@ -585,8 +586,7 @@ def test_a_controller_that_diverges_ends_the_run_in_a_line_that_names_the_settin
 
 
 def test_no_phase_goes_on_with_a_controller_that_is_not_finite(tmp_path):
-    trainer = tiny.trainer(tmp_path)
-    set_lr(trainer.controller_optimizer, 1e39)
+    trainer = tiny.trainer(tmp_path, controller_lr=1e39)
     for phase in (lambda: trainer.update_controller(2), trainer.train_shared, trainer.derive):
         with tiny.refused("the controller's parameters are not finite; lower controller_lr", TrainingDivergedError):
             phase()

@@ -36,7 +36,7 @@ from enas.runs.commands import execute
 from enas.runs.opening import make_problem, make_trainer
 from enas.search import precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
-from enas.search.registry import SPACES
+from enas.search.registry import REWARDS, SPACES
 
 main = partial(run_command, "search")
 ROOT = Path(__file__).resolve().parent.parent
@@ -201,7 +201,7 @@ def diverge() -> None:
 @contextmanager
 def registering() -> Iterator[None]:
     """What is registered inside this block is forgotten after it."""
-    tables = (SPACES, ACTIVATIONS, OPERATIONS, CONVOLUTIONS, MACRO_OPERATIONS, MICRO_OPERATIONS)
+    tables = (SPACES, REWARDS, ACTIVATIONS, OPERATIONS, CONVOLUTIONS, MACRO_OPERATIONS, MICRO_OPERATIONS)
     before = [table.copy() for table in tables]
     try:
         yield

@@ -14,13 +14,13 @@ from enas.cnn.cost import macro_cost, micro_cost
 from enas.cnn.drawing import macro_graph, micro_graph
 from enas.cnn.export import exported
 from enas.cnn.images import ImageDataset, load_images
-from enas.cnn.macro import MacroNetwork, MacroSpace
+from enas.cnn.macro import MacroSpace
 from enas.cnn.micro import MicroSpace
 from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
 from enas.cnn.task import ScratchVisionTask, VisionTask
 from enas.errors import UserError
 from enas.pictures.drawing import write_graph
-from enas.search.controllers import IndependentController, RandomController
+from enas.search.controllers import IndependentController
 from enas.search.cost import Cost
 from enas.search.problem import Problem, trained
 from enas.search.space import Space
@@ -40,7 +40,7 @@ def _convolutional(
     """Return one of the two problems.
 
     Args:
-        controllers: the arguments of `trained` besides `space`.
+        controllers: the arguments of `trained`.
         shared, alone: the model with the weights of every network, and the model of one network.
         cost: (network, …) to the cost of the model `alone`.
         draw: (network, title=…) to its picture.
@@ -58,10 +58,8 @@ def _convolutional(
         return kind(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)
 
     return Problem(
-        controllers={
-            "orig": trained(space, *controllers),
-            "random": lambda config: RandomController(space(config), config.shared_balanced, over=config.uniform_over),
-        },
+        space=space,
+        controllers={"orig": trained(*controllers)},
         load_data=lambda config: load_images(
             config.dataset, data_dir=config.data_dir, image_size=config.image_size, valid_size=config.valid_size
         ),
@@ -74,13 +72,12 @@ def _convolutional(
     )
 
 
-def _independent_macro(space: MacroSpace, config: ConfigLike) -> IndependentController[MacroNetwork]:
-    return IndependentController(space, skip_penalty(space, config.cnn_skip_target), config.cnn_skip_weight)
-
-
 MACRO = _convolutional(
     lambda config: MacroSpace(config[settings.MacroConfig].num_layers),
-    (lambda space, config: MacroController(space, config[settings.MacroControllerConfig]), _independent_macro),
+    (
+        lambda space, config: MacroController(space, config[settings.MacroControllerConfig]),
+        lambda space, c: IndependentController(space, skip_penalty(space, c.cnn_skip_target), c.cnn_skip_weight),
+    ),
     (SharedMacroCNN, settings.MacroConfig),
     (MacroCNN, settings.ScratchCNNConfig),
     macro_cost,

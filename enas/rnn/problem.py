@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, SharedRNN
 from enas.rnn.shared import SharedRNN
 from enas.rnn.task import LanguageTask
 from enas.rnn.text import Corpus, load_corpus
-from enas.search.controllers import LSTMController, RandomController
+from enas.search.controllers import LSTMController
 from enas.search.cost import Cost
 from enas.search.problem import Problem, trained
 from enas.search.settings import ControllerConfig
@@ -49,8 +48,11 @@ def _task(
     return LanguageTask(corpus, model.to(device), config[LanguageTaskConfig], from_scratch=alone is not None)
 
 
-def _cells(config: ConfigLike, kind: type[RNNSpace] = RNNSpace, **more: Any) -> RNNSpace:
-    return kind(config.num_blocks, config.shared_rnn_activations, config.cell_output, **more)
+def _space(config: ConfigLike) -> RNNSpace:
+    sizes = (config.num_blocks, config.shared_rnn_activations, config.cell_output)
+    if config.train_type == "hardcoded":
+        return HardcodedRNNSpace(*sizes, shape=config.architecture)
+    return FlexibleRNNSpace(*sizes) if config.train_type == "flexible" else RNNSpace(*sizes)
 
 
 def cost(config: ConfigLike, vocab_size: int, architecture: RNNCell | LSTMBaseline) -> Cost:
@@ -79,12 +81,8 @@ def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
 
 
 PROBLEM = Problem(
-    controllers={
-        "orig": trained(_cells, _lstm),
-        "flexible": trained(lambda config: _cells(config, FlexibleRNNSpace), _lstm),
-        "hardcoded": trained(lambda config: _cells(config, HardcodedRNNSpace, shape=config.architecture), _lstm),
-        "random": lambda config: RandomController(_cells(config), config.shared_balanced, over=config.uniform_over),
-    },
+    space=_space,
+    controllers=dict.fromkeys(("orig", "flexible", "hardcoded"), trained(_lstm)),
     load_data=load_data,
     task=_task,
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),

@@ -88,8 +88,11 @@ class LanguageTask(Task):
         self._begin(training=False)
         inputs, targets, _ = next(self._valid)
         nll, _ = self.model.score(inputs, targets, cells, self.model.initial_state(len(cells), inputs.shape[1]))
+        return self.as_rewards((nll / targets.numel()).exp()).float()
+
+    def as_rewards(self, perplexities: Tensor) -> Tensor:
         power = 2 if self.config.ppl_square else 1  # Zoph & Le 2017, and the paper's section 2.2
-        return (self.config.reward_c / (nll / targets.numel()).exp() ** power).float()
+        return self.config.reward_c / perplexities**power
 
     def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:
         starts = progress_bar(range(0, len(cells), CELLS_AT_ONCE), "candidates")

@@ -21,6 +21,7 @@ from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_r
 from enas.search.cost import Cost, SizeBudget
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
+from enas.search.registry import reward_named
 from enas.search.scratch import ScratchTrainer
 from enas.search.settings import CheckpointConfig, SizeConfig, TrainerConfig
 from enas.search.task import Task
@@ -72,6 +73,8 @@ def open_run(
     has_curves = config.mode in TRAINING  # deriving and testing add no points: those of their step exist already
     with ExitStack() as held:
         held.enter_context(undisturbed())
+        if config.reward and config.mode in ("train", "derive"):
+            reward_named(config.reward)  # else refused before anything is written
         if config.wandb and has_curves:
             check_account()
         ranks = join(config.num_gpu, config.rank_timeout)
@@ -124,6 +127,7 @@ def _begun(
     training = make_trainer(config, data, task, source, folder, ranks)
     if isinstance(training, Trainer):
         what = f"{config.train_type} search of {config.space.architecture.title} on {config.dataset}"
+        what += f" for reward {config.reward}" if config.reward else ""
         is_trained = training.controller.is_trained
         if is_trained and config.controller_start > 0 and config[TrainerConfig].warm_up_epochs == 0:
             share = f"controller_start {config.controller_start} of max_epoch {config.max_epoch}"
@@ -195,7 +199,7 @@ def make_problem(
     problem = config.space.problem()
     task = problem.task(config, data, device, architecture)
     # Always on the CPU: decisions are too little work for a GPU, and draws are then the same with and without one.
-    source = problem.controllers[config.train_type](config) if architecture is None else architecture
+    source = problem.controller(config) if architecture is None else architecture
     task.divide(ranks, ARCHITECTURES if architecture is None else BATCH)
     if config.precision in task.precisions and config.precision != "auto":
         task.precision = config.precision

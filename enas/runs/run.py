@@ -397,7 +397,7 @@ def _baselines(config: Config) -> dict[str, Callable[[Config], Architecture]]:
 
     def random(config: Config) -> Architecture:
         torch.manual_seed(config.random_seed)
-        return problem.controllers["random"](config).sample(1).architectures[0]
+        return problem.controller(config.replace(train_type="random")).sample(1).architectures[0]
 
     return {**problem.baselines, "random": undisturbed()(random)}
 

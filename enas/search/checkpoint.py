@@ -128,18 +128,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 damaged = archive.testzip()  # torch.load does not notice a wrong checksum
             if damaged:
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # zipfile and torch raise errors of many types
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path}: unreadable checkpoint: {reason}") from None
+    if state.get("controller_optimizer"):  # an earlier version kept it outside of the controller
+        kept = {"optimizer": state["controller_optimizer"], "baseline": state["baseline"]}
+        state["controller"]["reinforce._extra_state"] = kept
+    return state
 
 
 def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
     """Return why the state `found` cannot be loaded by a run whose state is `expected`; None if it can.
 
-    Models and controllers are compared, by names and shapes; cursors and optimisers check themselves.
+    The tensors of models and controllers are compared, by names and shapes; all else checks itself.
     """
     if expected.keys() - found.keys():
         return f"it holds {', '.join(found)}, not {', '.join(expected)}"
@@ -148,6 +152,6 @@ def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
         if mine.keys() != saved.keys():
             return f"other weights: {', '.join(sorted(mine.keys() ^ saved.keys())[:3])}"
         for name, weight in mine.items():
-            if weight.shape != saved[name].shape:
+            if isinstance(weight, torch.Tensor) and weight.shape != saved[name].shape:
                 return f"{name} has shape {list(saved[name].shape)}, not {list(weight.shape)}"
     return None

@@ -1,15 +1,14 @@
-"""Controllers: architectures as a sequence of decisions (paper sections 2.1 and 2.2).
+"""Controllers: architectures as a sequence of decisions, and how they learn (paper sections 2.1 and 2.2).
 
 Shapes: M architectures, D decisions, H controller hidden units.
 """
 
 import math
 import random
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -17,8 +16,10 @@ from torch.nn.functional import pad
 
 from enas.errors import TrainingDivergedError
 from enas.search.architecture import Architecture
-from enas.search.settings import ControllerConfig
+from enas.search.reinforce import Reinforce, policy_loss
+from enas.search.settings import ControllerConfig, ControllerOptimConfig, ReinforceConfig
 from enas.search.space import Space
+from enas.settings import ConfigLike
 
 INIT_RANGE = 0.1  # paper section 3.1
 
@@ -28,20 +29,20 @@ Penalty = Callable[[list[Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Sample(Generic[ArchT]):
-    """M architectures and how they were drawn.
+    """M architectures and how they were drawn; a controller that draws from no distribution gives only architectures.
 
     Attributes:
         architectures: M of them.
         log_probs: log-probability of each decision in nats, [M, D]; zero for a decision that was not made.
         entropies: entropy of each decision's distribution in nats, [M, D]; zero for a decision that was not made.
-        probabilities: the distribution of each decision, D tensors [M, choices], without gradients.
+        probabilities: the distribution of each decision, D tensors [M, choices], without gradients; drawn, if given.
         penalty: the search space's own term of the controller's loss, in nats, [M]; None if it has none.
     """
 
     architectures: list[ArchT]
-    log_probs: Tensor
-    entropies: Tensor
-    probabilities: list[Tensor]
+    log_probs: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    entropies: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    probabilities: list[Tensor] = field(default_factory=list[Tensor])
     penalty: Tensor | None = None
 
 
@@ -66,10 +67,17 @@ class Decisions:
         self.probabilities += [each.detach() for each in probabilities]
 
 
-class Controller(nn.Module, ABC, Generic[ArchT]):
-    """Samples architectures: makes the decisions of `space` in turn; a subclass says how."""
+class Controller(nn.Module, Generic[ArchT]):
+    """Samples architectures of `space`, and learns from their rewards.
+
+    A subclass makes the decisions in turn (`_decide`) and learns by REINFORCE, or it overrides `sample` and `learn`. It
+    need not have parameters: all else that it learns is tensors and plain data in its `get_extra_state`, see torch. It
+    draws from torch's own generator, whose state checkpoints keep. Deriving samples too: `sample` changes nothing else.
+    """
 
     penalty_weight: float = 0.0  # of the mean `Sample.penalty` in the controller's loss
+    epoch: int = 1  # that is under way, from 1; the run sets it
+    reinforce: Reinforce  # updates θ, if there are parameters; made by `prepare`
 
     def __init__(self, space: Space[ArchT]):
         super().__init__()
@@ -77,12 +85,36 @@ class Controller(nn.Module, ABC, Generic[ArchT]):
 
     @property
     def is_trained(self) -> bool:
-        """Whether there are parameters θ to train."""
-        return any(True for _ in self.parameters())
+        """Whether the controller learns: it has parameters θ, or a `learn` of its own."""
+        return type(self).learn is not Controller.learn or any(True for _ in self.parameters())
+
+    def prepare(self, config: ConfigLike) -> None:
+        """Get ready to learn by a run's settings: make the optimiser and the baseline, if there are parameters."""
+        if weights := list(self.parameters()):
+            self.reinforce = Reinforce(weights, config[ReinforceConfig], config[ControllerOptimConfig])
 
     def sample(self, num: int) -> Sample[ArchT]:
         """Draw `num` architectures, from one batched pass; TrainingDivergedError if θ gives no probabilities."""
         return self._sample(Decisions(num))
+
+    def learn(self, sample: Sample[ArchT], rewards: Tensor) -> dict[str, float]:
+        """Learn from a sample and its rewards [M], all finite; by default θ is updated once, by REINFORCE.
+
+        All processes of a run get the same, and must learn the same. Returns numbers for the curves `controller/…`; the
+        epoch has the mean of `entropy`, if there is one. FloatingPointError says why this update must be skipped.
+        """
+        config, baseline = self.reinforce.config, self.reinforce.baseline
+        advantage = self.reinforce.advantage(rewards, sample.log_probs)
+        loss = policy_loss(sample.log_probs, advantage)
+        if config.entropy_mode == "regularizer":
+            loss = loss - config.entropy_coeff * sample.entropies.sum(1).mean()
+        if sample.penalty is not None:
+            loss = loss + self.penalty_weight * sample.penalty.mean()
+        self.reinforce.step(loss, self.epoch)
+        values = {"loss": loss, "entropy": sample.entropies.sum(1), "baseline": cast(Tensor, baseline.value)}
+        if config.baseline != "leave_one_out":  # whose advantages sum to 0
+            values["advantage"] = advantage
+        return {name: float(value.detach().mean()) for name, value in values.items()}
 
     def log_prob(self, architectures: Sequence[ArchT]) -> Sample[ArchT]:
         """Score given architectures: the log-probabilities and entropies that drawing them would have had."""
@@ -106,9 +138,9 @@ class Controller(nn.Module, ABC, Generic[ArchT]):
             architectures = [self.space.decode(row) for row in rows.tolist()]
         return Sample(architectures, log_probs, entropies, decisions.probabilities, penalty)
 
-    @abstractmethod
     def _decide(self, decisions: Decisions) -> Tensor | None:
         """Make all decisions in turn, and return `Sample.penalty`."""
+        raise NotImplementedError
 
     def check_finite(self) -> None:
         """Raise TrainingDivergedError unless θ is finite."""

@@ -88,7 +88,9 @@ class Deriver:
         first = found.ranking[0] if found.ranking else None
         if chosen is None:
             rivals = [one for one in (found.incumbent, first) if one is not None]
-            chosen = next(iter(ordered({one: found.known[one] for one in rivals}, self.task.metric)), None)
+            own = self.task.reward and (self._scores(rivals, self.task.rank), self.task.rank_metric)
+            scores, by = own or (found.known, self.task.metric)
+            chosen = next(iter(ordered({one: scores[one] for one in rivals}, by)), None)
         self._evaluate(found.known, [chosen])
         is_beaten = first not in (None, chosen) and chosen == found.incumbent
         beaten = (first, found.known[first]) if is_beaten else None

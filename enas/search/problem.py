@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from enas.search.architecture import Architecture
-from enas.search.controllers import Controller, IndependentController
+from enas.search.controllers import Controller, IndependentController, RandomController
 from enas.search.cost import Cost
 from enas.search.space import Space
 from enas.search.task import Task
 from enas.settings import ConfigLike
+
+Make = Callable[[Any, ConfigLike], Controller[Any]]  # from a space of decisions, and settings, to the controller
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Problem:
     """The other half of a `SearchSpace`.
 
     Attributes:
-        controllers: makers of the controller, by train type.
+        space: (settings) to the space of decisions, of their train type if it matters.
+        controllers: makers of the controller, by train type other than random.
         load_data: reads the data. A run logs its `notes`, a tuple of lines. If the data has an `identity`
             (`enas.data.identity`), a run refuses to go on with other data.
         task: (settings, data, device, architecture) to the task with a model of this architecture, from scratch; None
@@ -59,7 +62,8 @@ class Problem:
         baselines: makers, by name, of architectures that are not searched but can be trained from scratch.
     """
 
-    controllers: Mapping[str, Callable[[ConfigLike], Controller[Any]]]
+    space: Callable[[ConfigLike], Space[Any]]
+    controllers: Mapping[str, Make]
     load_data: Callable[[ConfigLike], Any]
     task: Callable[[ConfigLike, Any, torch.device, Any], Task]
     draw: Callable[[Any, Path, str], Path]
@@ -67,11 +71,14 @@ class Problem:
     export: Callable[[Any, Mapping[str, Tensor], ConfigLike], Exported] | None = None
     baselines: Mapping[str, Callable[[ConfigLike], Architecture]] = field(default_factory=dict)
 
+    def controller(self, config: ConfigLike) -> Controller[Any]:
+        """Return the controller that train_type names, the problem's own or a registered one, with new parameters."""
+        space, own = self.space(config), {**self.controllers, **config.space.controllers}
+        if config.train_type in own:
+            return own[config.train_type](space, config)
+        return RandomController(space, config.shared_balanced, over=config.uniform_over)
 
-def trained(
-    space: Callable[[ConfigLike], Space[Any]],
-    lstm: Callable[[Any, ConfigLike], Controller[Any]],
-    independent: Callable[[Any, ConfigLike], Controller[Any]] = lambda space, config: IndependentController(space),
-) -> Callable[[ConfigLike], Controller[Any]]:
-    """Return the maker of the trained controller of a `space`: `lstm` or `independent`, as controller_type says."""
-    return lambda config: (independent if config.controller_type == "independent" else lstm)(space(config), config)
+
+def trained(lstm: Make, independent: Make = lambda space, config: IndependentController(space)) -> Make:
+    """Return the maker of a trained controller: `lstm` or `independent`, as controller_type says."""
+    return lambda space, config: (independent if config.controller_type == "independent" else lstm)(space, config)

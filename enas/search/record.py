@@ -1,5 +1,6 @@
 """The record of a run: how far it is, in numbers, and the logbook that the loop writes to."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ class Progress:
     value_count: int = 0
     num_rewarded: int = 0  # samples of this epoch that updated θ
     reward_sum: float = 0.0
-    entropy_sum: float = 0.0
+    entropy_sum: float = 0.0  # NaN if the controller tells none
     skipped: int = 0
     skipped_in_a_row: int = 0
     rollbacks: int = 0
@@ -50,7 +51,7 @@ class Progress:
             f"train_{metric}": train,
             f"validation_{metric}": None,
             "reward": self.reward_sum / num if num else None,
-            "entropy": self.entropy_sum / num if num else None,
+            "entropy": self.entropy_sum / num if num and not math.isnan(self.entropy_sum) else None,
         }
         self.history.append(entry)
         self.shared_step = self.controller_sample = self.value_count = self.num_rewarded = 0

@@ -5,8 +5,8 @@ Your own space registers the same way from outside the package; see `examples/ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from enas.errors import UserError
@@ -17,7 +17,7 @@ from enas.search.settings import SharedOptimisation
 from enas.settings import ConfigLike, Settings
 
 if TYPE_CHECKING:
-    from enas.search.problem import Problem  # loads torch
+    from enas.search.problem import Make, Problem  # loads torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class SearchSpace:
         parts: (settings) to the names that the ablation {part_word}_replacement tries by `replace_part`, see
             `enas.search.graph`; None if there is no such ablation.
         check: raises UserError for settings that do not go together in this space.
+        controllers: makers of the controllers that `register_controller` added, by train type.
     """
 
     name: str
@@ -49,12 +50,17 @@ class SearchSpace:
     formats: Mapping[str, Format] = field(default_factory=dict)
     parts: Callable[[ConfigLike], tuple[str, ...]] | None = None
     check: Callable[[ConfigLike], None] = lambda config: None
+    controllers: Mapping[str, Make] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "selected_by", dict(self.selected_by) or {"network_type": self.name})
 
 
 SPACES: dict[str, SearchSpace] = {}
+ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
+# From M architectures and the task's own rewards of them, a tensor [M], to M rewards, each of its architecture alone.
+Reward = Callable[[Sequence[Any], Any], Any]
+REWARDS: dict[str, Callable[[ConfigLike], Reward]] = {}
 
 
 def register(space: SearchSpace) -> SearchSpace:
@@ -65,6 +71,32 @@ def register(space: SearchSpace) -> SearchSpace:
     space.architecture.draw = lambda *drawing: space.problem().draw(*drawing)
     FORMATS.update(space.formats)
     return space
+
+
+def register_controller(space: str, train_type: str, make: Make) -> None:
+    """Let `--train_type` choose the controller that `make` returns for the search space rnn, macro, micro, or your own.
+
+    UserError if there is no such search space, or the train type is taken or no identifier.
+    """
+    known = SPACES.get(space)
+    if known is None:
+        raise UserError(f"there is no search space {space}; there are {', '.join(SPACES)}")
+    if train_type in (*known.train_types, *ALIASES) or not train_type.isidentifier():
+        raise UserError(f"train_type {train_type!r} cannot be registered; choose another name, like my_controller")
+    controllers = {**known.controllers, train_type: make}
+    SPACES[space] = replace(known, train_types=(*known.train_types, train_type), controllers=controllers)
+
+
+def register_reward(name: str, make: Callable[[ConfigLike], Reward]) -> None:
+    """Let `--reward NAME` choose the function that `make` returns, given the settings; a name may be given anew."""
+    REWARDS[name] = make
+
+
+def reward_named(name: str) -> Callable[[ConfigLike], Reward]:
+    """Return the maker of a registered reward function; UserError if there is none."""
+    if name not in REWARDS:
+        raise UserError(f"reward is {name!r}, which is not registered here; import its file, or give reward=function")
+    return REWARDS[name]
 
 
 def network_types() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""REINFORCE (Williams 1992) for the controller: return, baseline, policy loss (paper section 2.2).
+"""REINFORCE (Williams 1992) for the controller: return, baseline, policy loss, step (paper section 2.2).
 
 Shapes: M architectures, D decisions.
 """
@@ -6,9 +6,10 @@ Shapes: M architectures, D decisions.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from enas.search.settings import ReinforceConfig
+from enas.search.optim import clip_gradient, make_optimizer, set_lr
+from enas.search.settings import ControllerOptimConfig, ReinforceConfig
 
 
 def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:
@@ -78,3 +79,34 @@ class Baseline:
 def policy_loss(log_probs: Tensor, advantage: Tensor) -> Tensor:
     """Return −Σ_d log π(decision d) · advantage d, averaged over M, a scalar: both arguments are [M, D]."""
     return -(log_probs * advantage.detach()).sum(1).mean()
+
+
+class Reinforce(nn.Module):
+    """Updates the parameters θ of a controller; keeps their optimiser and the baseline. `examples/ppo.py` uses both."""
+
+    def __init__(self, weights: list[nn.Parameter], config: ReinforceConfig, optim: ControllerOptimConfig):
+        super().__init__()
+        self.weights, self.config, self.optim = weights, config, optim
+        self.optimizer = make_optimizer(parameters=weights, **optim.optimizer)
+        self.baseline = Baseline(config)
+
+    def advantage(self, rewards: Tensor, log_probs: Tensor) -> Tensor:
+        """Return the advantage of each decision, [M, D], and move the baseline; the arguments are [M] and [M, D]."""
+        entropy_weight = self.config.entropy_coeff if self.config.entropy_mode == "reward" else 0.0
+        return self.baseline.advantage(returns(rewards, log_probs, entropy_weight, self.config.discount))
+
+    def step(self, loss: Tensor, epoch: int) -> None:
+        """Step against the gradient of `loss`, at the rate of `epoch`; FloatingPointError if it is not finite."""
+        set_lr(self.optimizer, self.optim.rate(epoch))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if not torch.isfinite(clip_gradient(self.weights, self.optim.controller_grad_clip)):
+            raise FloatingPointError("the gradient is not finite")
+        self.optimizer.step()
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict(), "baseline": self.baseline.state_dict()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.baseline.load_state_dict(state["baseline"])

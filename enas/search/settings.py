@@ -10,9 +10,17 @@ from enas.errors import UserError
 from enas.search.architecture import CELL_OUTPUTS
 from enas.settings import ABOVE_ZERO, ANY_OF, FROM_SCRATCH, SEARCHES, SPACE, TRAINING, USE, Settings, setting, unmet
 
+
+class _NotRandom(tuple[str, ...]):  # for `only`: every train type but random
+    __slots__ = ()
+
+    def __contains__(self, train_type: object) -> bool:
+        return train_type != "random"
+
+
 # For `only`: settings of the parts that run in a search, with a trained controller, with an LSTM, and so on.
 SEARCHING = {"mode": "train"}
-TRAINED = {"train_type": ("orig", "flexible", "hardcoded"), **SEARCHING}
+TRAINED = {"train_type": _NotRandom(["other than random"]), **SEARCHING}
 LSTM = TRAINED | {"controller_type": "lstm"}
 UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO, "shared_uniform": ABOVE_ZERO}}
 WITH_EMA = TRAINED | {"baseline": "ema"}
@@ -110,6 +118,7 @@ class TrainerConfig(LengthConfig):
     controller_max_step: int = setting(
         2000, "architectures an epoch that train the controller", at_least=0, only=TRAINED
     )
+    reward: str = setting("", "registered function from scores to rewards, which also ranks candidates", only=DERIVING)
 
     @property
     def warm_up_epochs(self) -> int:

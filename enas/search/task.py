@@ -23,6 +23,7 @@ class Task(ABC):
     precision: str = "float32"  # of products and convolutions in `shared_loss`, `rewards`, `rank` and `evaluate`
     precisions: tuple[str, ...] = ("float32",)  # the values that `precision` may have
     divisible_batch: int = 0  # the size of a minibatch that processes may share; 0 if they cannot share one
+    reward: str = ""  # the name of the function that `rewards` and `rank` go by, if there is one
     ranks: Ranks = ALONE  # the processes that share the work of `shared_loss`
     divided: int = ARCHITECTURES  # the dimension along which they divide it, see `divide`
 
@@ -62,6 +63,10 @@ class Task(ABC):
     def rank(self, architectures: Sequence[Any], max_batches: int | None = None) -> list[float]:
         """Return each architecture's `rank_metric` on the first `max_batches` validation minibatches, or on all."""
         return [self.evaluate(architecture, "valid", max_batches) for architecture in architectures]
+
+    def as_rewards(self, scores: Tensor) -> Tensor:
+        """Return the rewards that go with values of `rank_metric`, higher for better, on the scale of `rewards`."""
+        return scores if self.rank_metric.higher_is_better else -scores
 
     @abstractmethod
     def evaluate(self, architecture: Any, split: str, max_batches: int | None = None) -> float:

@@ -4,19 +4,24 @@ Each epoch trains the shared parameters ω on sampled architectures, then the co
 and every `save_epoch` epochs derives the best architecture.
 """
 
+import json
+import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from enas.data.identity import digest
+from enas.errors import UserError
 from enas.search.architecture import architecture_from_dict
-from enas.search.controllers import Controller, RandomController, Sample
+from enas.search.controllers import Controller, RandomController
 from enas.search.derive import Derivation, Deriver
-from enas.search.optim import clip_gradient, make_optimizer, set_lr
+from enas.search.metric import Metric
 from enas.search.record import LARGEST_WRITTEN_OUT, format_score
-from enas.search.reinforce import Baseline, policy_loss, returns
-from enas.search.settings import ControllerOptimConfig, DeriveConfig, ReinforceConfig
+from enas.search.registry import reward_named
+from enas.search.settings import DeriveConfig, ReinforceConfig
 from enas.search.task import Task
 from enas.search.training import Training
 from enas.settings import ConfigLike
@@ -25,20 +30,17 @@ from enas.settings import ConfigLike
 class Trainer(Training):
     """Trains ω and θ in turn (paper section 2.2).
 
-    The arguments are those of `Training`, and the controller, which is trained if it has parameters. Uniform samples of
-    its space train ω before `controller_start`, and a share of them, `shared_uniform`, afterwards; the policy is
-    compared with others. Each process has its own `shared_num_sample` architectures of a step.
+    The arguments are those of `Training`, and the controller. Uniform samples of its space train ω before
+    `controller_start`, and are a share, `shared_uniform`, afterwards. Each process has its own `shared_num_sample`.
     """
 
     def __init__(self, task: Task, controller: Controller[Any], config: ConfigLike, **parts: Any):
         super().__init__(task, config, **parts)
         self.controller = controller
-        self.reinforce = config[ReinforceConfig]
-        self.deriver = Deriver(task, controller, config[DeriveConfig], self.ranks, self.size, config.uniform_over)
-        self.controller_optim = optim = config[ControllerOptimConfig]
-        weights = list(controller.parameters())
-        self.controller_optimizer = make_optimizer(parameters=weights, **optim.optimizer) if weights else None
-        self.baseline = Baseline(self.reinforce)
+        controller.prepare(config)
+        self.updates = config[ReinforceConfig]
+        self.judge = cast(Task, Rewarded(task, config)) if config.reward else task  # rewards and ranks architectures
+        self.deriver = Deriver(self.judge, controller, config[DeriveConfig], self.ranks, self.size, config.uniform_over)
         self.num_shared = self.config.shared_num_sample * self.ranks.size  # architectures of a step, all processes'
         self.drawn: list[Any] = []  # the architectures of the next step, if they are sampled already
 
@@ -54,75 +56,36 @@ class Trainer(Training):
 
     def train_controller(self) -> None:
         """Train θ on the rest of `controller_max_step` sampled architectures; ω is fixed and in evaluation mode."""
-        if self.controller_optimizer is None or self.is_warming_up():
+        if not self.controller.is_trained or self.is_warming_up():
             return
-        set_lr(self.controller_optimizer, self.controller_optim.rate(self.progress.epoch + 1))
-        num_left = self.config.controller_max_step - self.progress.controller_sample
-        updates = self.reinforce.updates(num_left)
+        self.controller.epoch = self.progress.epoch + 1
+        updates = self.updates.updates(self.config.controller_max_step - self.progress.controller_sample)
         for num in self.logbook.progress(updates, self.stage("controller"), len(updates)):
             self.update_controller(num)
             self.progress.controller_sample += num
             self.stop_if_asked()
 
     def update_controller(self, num: int) -> None:
-        """Update θ once by `num` sampled architectures, scored on the next validation minibatch."""
-        optimizer = cast("torch.optim.Optimizer", self.controller_optimizer)
+        """Let the controller learn once from `num` sampled architectures, scored on the next validation minibatch."""
         sampled = self.controller.sample(num)
-        rewards = self.rewards(sampled.architectures)
-        if not torch.isfinite(rewards).all():
-            self._skip_update("a reward")
+        rewards = self.ranks.divided(self.judge.rewards, sampled.architectures).cpu()
+        rewards = rewards + self.size.reward(sampled.architectures)
+        progress, reward = self.progress, float(rewards.mean())
+        try:
+            if not torch.isfinite(rewards).all():
+                raise FloatingPointError("a reward is not finite")
+            values = self.controller.learn(sampled, rewards)
+        except FloatingPointError as error:
+            self.logbook.info(f"controller update {progress.total_controller_updates}: {error}; skipped")
             return
-        loss, advantage = self.controller_loss(sampled, rewards)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = clip_gradient(self.controller.parameters(), self.controller_optim.controller_grad_clip)
-        if not torch.isfinite(norm):
-            self._skip_update("the gradient")
-            return
-        optimizer.step()
         self.controller.check_finite()
-        self._note_update(sampled, rewards, loss, advantage)
-
-    def rewards(self, architectures: Sequence[Any]) -> torch.Tensor:
-        """Return the reward of each of M architectures, [M]: the task's, and a term for their size."""
-        return self.ranks.divided(self.task.rewards, architectures).cpu() + self.size.reward(architectures)
-
-    def controller_loss(self, sampled: Sample[Any], rewards: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of an update of θ, a scalar, and the advantage of each decision [M, D]."""
-        as_reward = self.reinforce.entropy_mode == "reward"
-        entropy_weight = self.reinforce.entropy_coeff
-        gains = returns(rewards, sampled.log_probs, entropy_weight if as_reward else 0.0, self.reinforce.discount)
-        advantage = self.baseline.advantage(gains)
-        loss = policy_loss(sampled.log_probs, advantage)
-        if not as_reward:
-            loss = loss - entropy_weight * sampled.entropies.sum(1).mean()
-        if sampled.penalty is not None:
-            loss = loss + self.controller.penalty_weight * sampled.penalty.mean()
-        return loss, advantage
-
-    def _note_update(
-        self, sampled: Sample[Any], rewards: torch.Tensor, loss: torch.Tensor, advantage: torch.Tensor
-    ) -> None:
-        progress, num = self.progress, len(rewards)
-        reward, entropy = float(rewards.mean()), float(sampled.entropies.detach().sum(1).mean())
         progress.total_controller_updates += 1
         progress.num_rewarded += num
         progress.reward_sum += reward * num
-        progress.entropy_sum += entropy * num
-        updates_apart = max(1, self.config.log_step // self.reinforce.controller_num_aggregate)
+        progress.entropy_sum += values.get("entropy", math.nan) * num
+        updates_apart = max(1, self.config.log_step // self.updates.controller_num_aggregate)
         if progress.total_controller_updates % updates_apart == 0:
-            values = {
-                "loss": float(loss.detach()),
-                "reward": reward,
-                "entropy": entropy,
-                "baseline": float(cast("torch.Tensor", self.baseline.value).mean()),
-            }
-            if self.reinforce.baseline != "leave_one_out":  # whose advantages sum to 0
-                values["advantage"] = float(advantage.mean())
-            self.logbook.scalars("controller", values, progress.total_controller_updates)
-
-    def _skip_update(self, what: str) -> None:
-        self.logbook.info(f"controller update {self.progress.total_controller_updates}: {what} is not finite; skipped")
+            self.logbook.scalars("controller", {"reward": reward, **values}, progress.total_controller_updates)
 
     def is_warming_up(self) -> bool:
         """Whether ω still trains on uniform architectures, and θ does not train yet."""
@@ -183,26 +146,45 @@ class Trainer(Training):
         return self.take(derived.architecture, score)
 
     def alike(self) -> dict[str, str]:
-        weights = (weight.cpu().numpy() for weight in self.controller.state_dict().values())
-        return {"controller": digest(*weights), **super().alike()}
+        state = json.dumps(self.controller.state_dict(), default=torch.Tensor.tolist)
+        return {"controller": digest(state.encode()), **super().alike()}
 
     def state_dict(self) -> dict[str, Any]:
-        optimizer = self.controller_optimizer
         return {
             **super().state_dict(),
             "controller": self.controller.state_dict(),
-            "controller_optimizer": optimizer.state_dict() if optimizer else None,
-            "baseline": self.baseline.state_dict(),
             "drawn": [one.to_dict() for one in self.drawn] or None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.controller.load_state_dict(state["controller"])
-        if self.controller_optimizer:
-            self.controller_optimizer.load_state_dict(state["controller_optimizer"])
-        self.baseline.load_state_dict(state["baseline"])
         super().load_state_dict(state)
         drawn = state["drawn"] or []
         # Another number of processes needs another number of architectures: the next step samples them anew.
         fits = len(drawn) == self.num_shared
         self.drawn = [architecture_from_dict(one) for one in drawn] if fits else []
+
+
+class Rewarded:
+    """A task whose `rewards` and `rank` are those of the run's reward function; all else is the task's own."""
+
+    def __init__(self, task: Task, config: ConfigLike):
+        self.task, self.reward, self.rank_metric = task, config.reward, Metric(config.reward, 4, higher_is_better=True)
+        self.function = cache(lambda: reward_named(config.reward)(config))  # an export does without the function
+
+    def rewards(self, architectures: Sequence[Any]) -> Tensor:
+        return self._of(architectures, self.task.rewards(architectures).cpu())
+
+    def rank(self, architectures: Sequence[Any], max_batches: int | None = None) -> list[float]:
+        scores = torch.tensor(self.task.rank(architectures, max_batches), dtype=torch.float64)
+        return self._of(architectures, self.task.as_rewards(scores)).tolist()
+
+    def _of(self, architectures: Sequence[Any], scores: Tensor) -> Tensor:
+        found = torch.as_tensor(self.function()(architectures, scores)).to(scores)
+        if found.shape != scores.shape:
+            wanted = f"{len(scores)} numbers, one an architecture"
+            raise UserError(f"reward {self.reward} returned the shape {list(found.shape)}; it must return {wanted}")
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)

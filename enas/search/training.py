@@ -56,7 +56,7 @@ class Training(ABC):
     ):
         self.task = task
         self.config = config[TrainerConfig]
-        self.header = {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")}
+        self.header = {key: getattr(config, key) for key in ("network_type", "dataset", "train_type", "mode", "reward")}
         self.logbook = logbook or NoLogbook()
         self.checkpoints = checkpoints
         self.folder = folder

@@ -83,7 +83,7 @@ class _Evaluation:
         self.seeds = range(1, config.seeds + 1)
         self.folder = Path(config.output) if config.output else RESULTS_DIR / Path(config.table).stem
         self.searches = self.folder / "searches"
-        self.space = search.space.problem().controllers["random"](search).space
+        self.space = search.space.problem().space(search.replace(train_type="random"))
         self.rungs = rungs_to(budget.max_epoch)
         self.table = Table(Path(config.table), budget)
         self.table.add(functions_of(self.space, config.num_truth), config.num_truth)
