@@ -74,6 +74,7 @@ scratch_early_stop = 30  # an average of weights improves for long after single 
 # Images (paper section 3.2; network_type cnn)
 cnn_space = "macro"  # the paper's section 2.3, before the cells of its 2.4
 cnn_num_layers = 0  # 12 and 6: the paper's
+cnn_operations = ()  # all of the search space: six in section 2.3, five in section 2.4
 cnn_num_blocks = 5  # the paper's B is 7, its two inputs among them
 cnn_hid = 0  # 36 and 20: the authors' code
 cnn_dropout = 0.1  # the authors' code, while searching

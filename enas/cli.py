@@ -11,9 +11,11 @@ from functools import partial
 from typing import Any
 
 from enas import __version__
+from enas.config import all_settings
 from enas.data.download import ALIASES, CATALOGUE
 from enas.errors import UserError, did_you_mean
-from enas.parser import Parser, add_settings, guarded, parse_flags
+from enas.parser import Parser, add_settings, guarded, modules_to_use, parse_flags
+from enas.search import own_code
 from enas.search.formats import FORMATS
 from enas.settings import Settings
 from enas.studies.settings import EvaluationConfig
@@ -33,11 +35,16 @@ class Command:
 
     def act(self, argv: list[str], prog: str) -> None:
         """Carry out the command; UserError for a wrong or unknown flag, or from the action."""
+        used = modules_to_use(argv)
+        own_code.use(used)  # first of all: its settings are flags, its names choices
         parser = Parser(f"{self.help[0].upper()}{self.help[1:]}.", prog=prog)
-        for name, arguments in self.flags.items():
+        for name, arguments in self.flags.items() if self.is_run else {**self.flags, "--use": USE}.items():
             parser.add_argument(name, **arguments)
         add_settings(parser, {spec.name: spec for spec in fields(self.settings)})
         given = parse_flags(parser, argv, self.mode) if self.is_run else parser.given(argv)
+        given.pop("use", None)
+        if self.is_run and used:
+            given["use"] = used
         result = pkgutil.resolve_name(self.action)(**given)
         if self.says:
             print(self.says.format(result))
@@ -47,6 +54,7 @@ def _flag(help: str, **arguments: Any) -> dict[str, Any]:
     return {"help": help, **arguments}
 
 
+USE = _flag(f"{all_settings()['use'].metadata['help']} (default: none)")
 LOG_DIR = _flag("folder of run folders (default: logs)", metavar="DIR")
 MODE = _flag("score with a search's weights, or train each variant (default: derive)", metavar="{derive,train_scratch}")
 BATCHES = _flag("minibatches of each split to score on, in mode derive (default: all)", type=int, metavar="N")

@@ -24,7 +24,7 @@ from enas.errors import UserError
 BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
 RUNNING_AVERAGES: Norm = nn.BatchNorm2d
 
-CONVOLUTIONS = {**network.Operations.convolutions}
+CONVOLUTIONS = network.Operations.convolutions
 POOLS = {
     "avg3x3": partial(AvgPool3x3, 3, padding=1, count_include_pad=False),
     "max3x3": partial(MaxPool3x3, 3, padding=1),
@@ -42,13 +42,14 @@ def register_operation(
     """Add an operation to the convolutional search spaces.
 
     Args:
-        name: its name in JSON files, letters and digits; UserError if it is taken, or has other characters.
-        make: (number of channels, stride) to a module that keeps the channels.
+        name: its name in JSON files, letters, digits and _; UserError if it is taken, or has other characters.
+        make: (number of channels, stride) to a module that keeps the channels. Macro networks put a 1×1 convolution
+            before it, and normalise after each; micro networks apply two of them, the first with the stride.
         spaces: the lists of `enas.cnn.operation_names` that it joins.
         label, colour: how drawings show it.
     """
-    if name in OPERATIONS or not name.isalnum():
-        raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters and digits")
+    if name in OPERATIONS or not name.replace("_", "").isalnum():
+        raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters, digits and _")
     OPERATIONS[name] = label or name, colour
     CONVOLUTIONS[name] = make
     for operations in spaces:

@@ -79,7 +79,7 @@ def _independent_macro(space: MacroSpace, config: ConfigLike) -> IndependentCont
 
 
 MACRO = _convolutional(
-    lambda config: MacroSpace(config[settings.MacroConfig].num_layers),
+    lambda config: MacroSpace(config[settings.MacroConfig].num_layers, config[settings.MacroConfig].operations),
     (lambda space, config: MacroController(space, config[settings.MacroControllerConfig]), _independent_macro),
     (SharedMacroCNN, settings.MacroConfig),
     (MacroCNN, settings.ScratchCNNConfig),
@@ -87,7 +87,7 @@ MACRO = _convolutional(
     macro_graph,
 )
 MICRO = _convolutional(
-    lambda config: MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output),
+    lambda config: MicroSpace(config.cnn_num_blocks, config[settings.MicroConfig].operations, config.cell_output),
     (lambda space, config: MicroController(space, config[settings.MicroControllerConfig]),),
     (SharedMicroCNN, settings.MicroConfig),
     (MicroCNN, settings.MicroCNNConfig),

@@ -30,7 +30,7 @@ def write_onnx(exported: Exported, path: Path) -> None:
         UserError: onnxruntime computes something else.
     """
     model = ModuleType("model")  # its name in an exported folder: the exporter writes names and paths of code down
-    model.__file__ = str(exported.source)
+    model.__file__ = str(path.with_name("model.py"))
     exec(compile(exported.source.read_text(encoding="utf-8"), "model.py", "exec"), model.__dict__)
     module, inputs = exported.make(model).eval(), tuple(exported.inputs.values())
     module.load_state_dict(exported.weights)

@@ -19,6 +19,7 @@ from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
 from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_random_states, seed_everything
 from enas.search.cost import Cost, SizeBudget
+from enas.search.own_code import own_modules
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
 from enas.search.scratch import ScratchTrainer
@@ -225,7 +226,7 @@ def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Confi
         num = config.shared_num_sample
         return [source] * num if isinstance(source, Architecture) else source.sample(num).architectures
 
-    chosen: dict[str, Any] = {"num_threads": config.num_threads}
+    chosen: dict[str, Any] = {"num_threads": config.num_threads, "use": own_modules(config)}
     lines, reason = [], "as num_threads says"
     if config.precision == "auto" and len(task.precisions) > 1:
         task.precision, why = choose_precision(task, draw)

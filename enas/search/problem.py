@@ -31,6 +31,7 @@ class Exported:
     inputs: dict[str, Tensor]  # example inputs by name, to trace the network
     dynamic: tuple[dict[int, str], ...]  # for each input, the names of the dimensions that may have any size
     outputs: tuple[str, ...]  # the names of the outputs
+    files: dict[str, str] = field(default_factory=dict)  # the user's own code that model.py reads, by name of its file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import math
 import shlex
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -56,6 +55,7 @@ class Training(ABC):
     ):
         self.task = task
         self.config = config[TrainerConfig]
+        self.use_flag = f" --use {shlex.quote(','.join(config.use))}" if config.use else ""
         self.header = {name: getattr(config, name) for name in ("network_type", "dataset", "train_type", "mode")}
         self.logbook = logbook or NoLogbook()
         self.checkpoints = checkpoints
@@ -260,9 +260,7 @@ class Training(ABC):
             self.save()
             launcher = "python" if self.ranks.size == 1 else "torchrun …"
             mode = self.header["mode"]
-            is_own = not self.space.architecture.__module__.startswith("enas.")
-            command = f"{sys.argv[0]} --mode {mode}" if is_own else f"-m enas {RESUMED_BY[mode]}"
-            again = f"{launcher} {command} --load_path {shlex.quote(str(self.folder))}"
+            again = f"{launcher} -m enas {RESUMED_BY[mode]} --load_path {shlex.quote(str(self.folder))}{self.use_flag}"
             raise Interrupted(signum, f"the run is saved and can be resumed: {again}")
 
     def alike(self) -> dict[str, str]:
