@@ -15,6 +15,7 @@ dag_path = ""  # only mode single reads it
 log_dir = "logs"  # ignored by git
 data_dir = "data"  # where `enas download` puts datasets
 random_seed = 12345  # any, as long as it is written down
+use = ()  # the search spaces, operations and activations that come with the package
 num_gpu = -1  # a GPU when there is one, so that the same command runs everywhere
 rank_timeout = 600.0  # longer than one process may ever write, evaluate or draw while the others wait
 num_threads = 0  # some small steps gain nothing from a second thread, and it slows other runs down

@@ -169,12 +169,9 @@ def _main(words: list[str]) -> None:
         raise UserError(f"{kind} {word!r} is unknown{did_you_mean(word, names)}; there are {', '.join(names)}")
 
 
-def run_command(name: str, argv: list[str] | None = None, prog: str = "") -> int:
-    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status.
-
-    The usage line names `prog`, by default `enas NAME`.
-    """
-    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, prog or f"enas {name}"))
+def run_command(name: str, argv: list[str] | None = None) -> int:
+    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status."""
+    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, f"enas {name}"))
 
 
 def usage(group: str = "") -> str:

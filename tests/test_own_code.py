@@ -1,6 +1,5 @@
 """The user's own code by --use: a search space, an activation and an operation from a file, in every command."""
 
-import contextlib
 import json
 import math
 import os
@@ -29,6 +28,12 @@ EXAMPLE = (tiny.ROOT / "examples" / "own_space.py").read_text()
 SIZES = {"shared_max_step": 6, "max_epoch": 1, "save_epoch": 1, "shared_optim": "adam", "shared_lr": 0.02}
 SIZES |= {"controller_max_step": 4, "num_gpu": 0, "num_threads": 1, "derive_num_sample": 3}
 TABLE = {"network_type": "table", "dataset": "spirals", **SIZES}
+SCRIPT = """
+if __name__ == "__main__":
+    from enas.cli import run_command
+
+    raise SystemExit(run_command("search"))
+"""
 OWN = '''
 """An activation and operations of a user's own, with the helpers that they read."""
 
@@ -69,22 +74,8 @@ register_operation("dil_conv_3x3", Dilated)
 '''
 
 
-@contextlib.contextmanager
-def fresh():
-    """As in a new process: nothing of one's own is loaded, and nothing stays so."""
-    modules, path, loaded = set(sys.modules), sys.path.copy(), own_code.LOADED.copy()
-    with tiny.registering():
-        try:
-            yield
-        finally:
-            own = [name for name in set(sys.modules) - modules if name.startswith(("my_", "random_"))]
-            for name in own:
-                del sys.modules[name]
-            sys.path[:], own_code.LOADED = path, loaded
-
-
 def command(*words) -> int:
-    with fresh():
+    with tiny.fresh():
         return cli.main([*map(str, words)])
 
 
@@ -92,7 +83,7 @@ def command(*words) -> int:
 def home(tmp_path, monkeypatch):
     """A folder of a user, with a space and with an activation of their own, and text."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_space.py").write_text(EXAMPLE)
+    (tmp_path / "my_space.py").write_text(EXAMPLE + SCRIPT)
     (tmp_path / "my_parts.py").write_text(OWN)
     tiny.write_corpus(tmp_path / "data" / "tiny")
     return tmp_path
@@ -196,7 +187,7 @@ def test_no_file_loads_code(home, capsys):
 
 
 def test_a_space_that_a_script_defines_is_known_by_the_script(home, capsys):
-    with fresh():
+    with tiny.fresh():
         assert tiny.run_script(home / "my_space.py", tiny.flags(TABLE)) == 0
     run = tiny.only_run(home / "logs")
     assert tiny.params(run)["use"] == ["my_space.py"]
@@ -268,7 +259,7 @@ def test_own_operations_are_chosen_and_exported(home, space):
     config = json.loads((home / "taken" / "config.json").read_text())
     assert config["operations"] == {"dil_conv_3x3": "own_dil_conv_3x3.Dilated"}
     output = computed(home / "taken", "Network()", 3, 3, 16, 16)
-    with fresh():
+    with tiny.fresh():
         own_code.use(["my_parts"])
         model = read_run(saved_config(run), run).task.model.eval()
         expected = model(noise(3, 3, 16, 16), architecture_from_dict(architecture))
@@ -298,7 +289,7 @@ def test_a_definition_that_reads_more_than_torch_is_refused(home):
     (home / "my_far.py").write_text(
         "from enas.rnn.cell import ACTIVATIONS\n\ndef far(x):\n    return x * len(ACTIVATIONS)\n"
     )
-    with fresh():
+    with tiny.fresh():
         own_code.use(["my_far"])
         register_activation("far", sys.modules["my_far"].far)
         with tiny.refused("my_far.py, line 1: far reads enas.rnn.cell, and an export has torch alone"):
