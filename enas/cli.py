@@ -38,9 +38,10 @@ class Command:
         used = modules_to_use(argv)
         own_code.use(used)  # first of all: its settings are flags, its names choices
         parser = Parser(f"{self.help[0].upper()}{self.help[1:]}.", prog=prog)
-        for name, arguments in self.flags.items() if self.is_run else {**self.flags, "--use": USE}.items():
+        for name, arguments in self.flags.items():
             parser.add_argument(name, **arguments)
-        add_settings(parser, {spec.name: spec for spec in fields(self.settings)})
+        own = fields(self.settings) if self.is_run else [all_settings()["use"]]
+        add_settings(parser, {spec.name: spec for spec in own})
         given = parse_flags(parser, argv, self.mode) if self.is_run else parser.given(argv)
         given.pop("use", None)
         if self.is_run and used:
@@ -54,7 +55,6 @@ def _flag(help: str, **arguments: Any) -> dict[str, Any]:
     return {"help": help, **arguments}
 
 
-USE = _flag(f"{all_settings()['use'].metadata['help']} (default: none)")
 LOG_DIR = _flag("folder of run folders (default: logs)", metavar="DIR")
 MODE = _flag("score with a search's weights, or train each variant (default: derive)", metavar="{derive,train_scratch}")
 BATCHES = _flag("minibatches of each split to score on, in mode derive (default: all)", type=int, metavar="N")

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from safetensors.torch import load_file
 from strategies import cells as cells_of
-from strategies import macro_networks, micro_networks
+from strategies import functions, macro_networks, micro_networks
 
 from enas.cli import run_command
 from enas.cnn import export as convolutional
@@ -55,7 +55,7 @@ def module_of(path: Path):
 
 def cell_of(*args, cell: RNNCell = CELL, **settings) -> Cell:
     """An exported cell."""
-    found = {"activations": recurrent.functions(cell)[0], "norm_bound": 25.0, "architecture": cell.to_dict()}
+    found = {"activations": functions(cell)[0], "norm_bound": 25.0, "architecture": cell.to_dict()}
     return Cell(*args, **settings, found=found)
 
 
@@ -134,7 +134,7 @@ def test_an_activation_that_a_user_registers_leaves_the_project_by_its_name_in_t
         gate, value = (x[0] @ network.layers[0].w_input).chunk(2, -1)
         torch.testing.assert_close(network(x)[0][0], gate.sigmoid() * torch.nn.functional.softplus(value))
         places = {"softplus": "torch.nn.functional.softplus", "mine": "torch.sin", "tanh": "torch.tanh"}
-        assert recurrent.functions(RNNCell(("softplus", "mine", "tanh"), (0, 0))) == (places, {})
+        assert functions(RNNCell(("softplus", "mine", "tanh"), (0, 0))) == (places, {})
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from strategies import functions
 from torch import nn
 
 from enas import cli
 from enas.export.onnx_file import PACKAGES
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import RNNCell
-from enas.rnn.export import functions
 from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search import own_code

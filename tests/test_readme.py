@@ -48,7 +48,8 @@ def home(tmp_path_factory):
         tiny.write_corpus(folder / "data" / name)
     tiny.write_images(folder / "data" / "shapes")
     write_cifar(folder / "data" / "cifar10")
-    (folder / "configs").symlink_to(tiny.ROOT / "configs")
+    for name in ("configs", "examples"):
+        (folder / name).symlink_to(tiny.ROOT / name)
     with tiny.rendering(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert tiny.run_script("main.py", tiny.flags({**tiny.SETTINGS, "max_epoch": 1, "dataset": "ptb"})) == 0
@@ -113,7 +114,8 @@ def _imported(tree: ast.Module) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs_as_it_is_printed(at_home, monkeypatch, command):
-    _run(command, monkeypatch)
+    with tiny.fresh():
+        _run(command, monkeypatch)
 
 
 def test_the_pages_have_commands_and_python():

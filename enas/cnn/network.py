@@ -11,7 +11,6 @@ import runpy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, ClassVar
 
 import torch
@@ -28,12 +27,6 @@ def read(folder: Path = HERE) -> dict[str, Any]:
     names = ("config.json", "architecture.json")
     config, architecture = (json.loads((folder / name).read_text(encoding="utf-8")) for name in names)
     return {**config, "architecture": architecture}
-
-
-def found_at(place: str) -> Any:
-    """Return the object of a dotted name; modules whose names begin with own_ are files beside this one."""
-    module, _, name = place.rpartition(".")
-    return runpy.run_path(str(HERE / f"{module}.py"))[name] if module.startswith("own_") else resolve_name(place)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -120,7 +113,8 @@ class Classifier(nn.Module):
         self.config = {**(read() if found is None else found), **given}
         for name, place in self.config.get("operations", {}).items():
             if name not in Operations.convolutions:
-                Operations.convolutions[name] = found_at(place)
+                module, _, maker = place.rpartition(".")  # a file beside this one
+                Operations.convolutions[name] = runpy.run_path(str(HERE / f"{module}.py"))[maker]
         self.dropout = nn.Dropout(self.config["dropout"])  # before the classifier
 
     def new_norm(self, channels: int) -> nn.BatchNorm2d:

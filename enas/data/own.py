@@ -34,7 +34,7 @@ AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA")  # Pillow's modes that a PNG file 
 AS_RGB = ("CMYK", "HSV", "RGBX", "YCbCr")  # the modes that Pillow converts
 BLOCKS = 10  # of consecutive lines, in the smallest split that is a fraction of a text
 LONGEST_NAME = 60  # letters of a label in the name of a folder
-Check = Callable[[Path], object]
+Check = Callable[[str], object]
 NOT_UTF_8 = re.compile("[\ud800-\udfff]")
 
 # What would be right, at the end of each error.
@@ -91,7 +91,8 @@ def divided(train: Any, shares: Mapping[str, float], seed: int) -> dict[str, Any
     if IMAGE in kind:
         order.sort(key=read.__getitem__)
     shares = {**shares, "train": 1 - sum(shares.values())}
-    found, credit = {split: [] for split in shares}, dict.fromkeys(shares, 0.0)
+    found: dict[str, list[int]] = {split: [] for split in shares}
+    credit = dict.fromkeys(shares, 0.0)
     for start in order:
         credit = {split: credit[split] + share for split, share in shares.items()}
         split = max(credit, key=credit.__getitem__)
@@ -115,8 +116,8 @@ def write_dataset(
     """Write train, valid and test as the dataset folder `data_dir/name`, whole or not at all.
 
     Images are stored as PNG, which keeps every pixel; floating point images range from 0 to 1. Labels are integers, or
-    names; their order is kept. `check` raises an error if the folder, not yet at its place, is of no use. UserError
-    when an item is of none of these kinds, or the folder holds other data already, which `overwrite` replaces.
+    names; their order is kept. UserError when an item is of none of these kinds, or the folder holds other data
+    already, which `overwrite` replaces, or from `check`: it gets the folder in which the dataset lies at first.
     """
     check_plain(name, Path(data_dir))
     given, kind = dict(zip(SPLITS, splits, strict=True)), _kind_of(splits[0])
@@ -127,7 +128,7 @@ def write_dataset(
             for split, items in given.items():
                 lines = map(_line, _read(split, items, kind))
                 (made / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
-        check(made)
+        check(str(made.parent))
 
 
 def _read(split: str, items: Any, kind: str = "") -> Iterator[Any]:

@@ -74,7 +74,7 @@ def search(
         overwrite: whether other data in that folder are replaced.
         settings: as on the command line; they override the variation. text, image and label name columns of tables.
     """
-    columns = {key: settings.pop(key) for key in ("text", "image", "label") if key in settings}
+    columns: dict[str, str] = {key: settings.pop(key) for key in ("text", "image", "label") if key in settings}
     splits = {split: numbered(split, one, columns) for split, one in zip(SPLITS, (train, valid, test), strict=True)}
     kind = settings_for(splits["train"])
     variation = config or SMALL.get(settings.get("network_type", kind["network_type"]))
@@ -85,14 +85,11 @@ def search(
     shares = {split: share for split, share in splits.items() if isinstance(share, float)}
     if shares:
         splits |= divided(splits["train"], shares, wanted.random_seed)
-    load = wanted.space.problem().load_data
-    parts = [splits[split] for split in SPLITS]
-    write_dataset(
-        dataset, parts, wanted.data_dir, overwrite, lambda made: load(wanted.replace(data_dir=str(made.parent)))
-    )
+    load, three = wanted.space.problem().load_data, [*splits.values()]
+    write_dataset(dataset, three, wanted.data_dir, overwrite, lambda place: load(wanted.replace(data_dir=place)))
     with open_run(wanted, given=settings) as trainer:
         if shares:
-            counts = ", ".join(f"{split} {len(part):,}" for split, part in zip(SPLITS, parts, strict=True))
+            counts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
             trainer.logbook.info(f"{dataset}: divided with random_seed {wanted.random_seed}: {counts}")
         _finish(wanted, trainer)
         return trainer.folder

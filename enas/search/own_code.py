@@ -14,7 +14,6 @@ from enas.errors import NotFoundError, UserError
 from enas.settings import ConfigLike
 
 LOADED: dict[str, str] = {}  # module -> the name that `use` was given: processes that work for this one load it too
-PUBLIC = ("torch", "torch.nn", "torch.nn.functional")  # where an export finds the functions of torch
 
 
 def use(names: Iterable[str]) -> None:
@@ -61,17 +60,17 @@ def _main() -> str:
     return getattr(sys.modules["__main__"], "__file__", None) or ""
 
 
-def exportable(kind: str, things: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def exportable(kind: str, things: Mapping[str, Any], *public: str) -> tuple[dict[str, str], dict[str, str]]:
     """Return the dotted names by which an export finds functions and classes, and the files that it needs for them.
 
-    Those of torch need no file. A file own_KEY.py has the definition of the user's own, and all that this reads.
+    Those of the `public` modules need no file. A file own_KEY.py has another's definition, and all that it reads.
     UserError, with its `kind` and key, for a thing that has no name in a file.
     """
     places, files = {}, {}
     for key, given in things.items():
         thing: Any = pkgutil.resolve_name(given) if isinstance(given, str) else given
         name, module = getattr(thing, "__name__", ""), sys.modules.get(str(getattr(thing, "__module__", "")))
-        place = next((place for place in PUBLIC if getattr(sys.modules[place], name, None) is thing), "")
+        place = next((place for place in public if getattr(sys.modules[place], name, None) is thing), "")
         if not place:
             if getattr(module, name, None) is not thing or not hasattr(module, "__file__"):
                 right = f"a function at the top of a .py file, def {key}(…): …"
