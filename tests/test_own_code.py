@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -19,10 +20,13 @@ from enas import cli
 from enas.export.onnx_file import PACKAGES
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import RNNCell
+from enas.rnn.text import load_corpus
+from enas.runs import run
 from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search import own_code
 from enas.search.architecture import architecture_from_dict
+from enas.search.registry import SPACES, register
 
 EXAMPLE = (tiny.ROOT / "examples" / "own_space.py").read_text()
 SIZES = {"shared_max_step": 6, "max_epoch": 1, "save_epoch": 1, "shared_optim": "adam", "shared_lr": 0.02}
@@ -107,41 +111,100 @@ COMMANDS = {
 
 
 def test_every_command_takes_a_run_of_an_own_space_with_use_and_says_so_without(home, capsys, rendered):
-    run = search(home, "--use", "my_space", **TABLE)
+    folder = search(home, "--use", "my_space", **TABLE)
     said = capsys.readouterr().out
     for word in ("scratch", "report"):
-        assert f"python -m enas {word} --load_path {run.relative_to(home)} --use my_space" in said
-    assert tiny.params(run)["use"] == ["my_space"] and tiny.params(run)["table_layers"] == 4
+        assert f"python -m enas {word} --load_path {folder.relative_to(home)} --use my_space" in said
+    assert tiny.params(folder)["use"] == ["my_space"] and tiny.params(folder)["table_layers"] == 4
     for name, words in COMMANDS.items():
-        words = [str(run) if word == "RUN" else word for word in words]
+        words = [str(folder) if word == "RUN" else word for word in words]
         assert command(*words) == 2
-        assert capsys.readouterr().err == f"error: run {run} uses my_space: give --use my_space\n", name
+        assert capsys.readouterr().err == f"error: run {folder} uses my_space: give --use my_space\n", name
         assert command(*words, "--use", "my_space") == 0, name
-    assert tiny.results(run)["epoch"] == 2
+    assert tiny.results(folder)["epoch"] == 2
     if tiny.has_dot:  # it shows pictures, whatever they are of
-        assert command("gif", "--model_name", run, "--output", "search.gif", "--use", "my_space") == 0
-    scratch = next(path for path in home.glob("logs/*") if path != run)
+        assert command("gif", "--model_name", folder, "--output", "search.gif", "--use", "my_space") == 0
+    scratch = next(path for path in home.glob("logs/*") if path != folder)
     dag = ["--dag_path", str(scratch / "architecture.json"), *tiny.flags(TABLE)]
     assert command("single", "--use", "my_space", *dag) == 0
 
 
 def test_an_own_space_says_which_ablations_and_exports_it_lacks(home, capsys):
-    run = search(home, "--use", "my_space.py", **TABLE)
+    folder = search(home, "--use", "my_space.py", **TABLE)
     for ablation in ("node_removal", "activation_replacement"):
-        assert command("ablate", ablation, "--use", "my_space", "--load_path", run) == 2
+        assert command("ablate", ablation, "--use", "my_space", "--load_path", folder) == 2
         method = "remove_node" if ablation == "node_removal" else "replace_part"
         line = f"a table network has no node_word, part_word, {method}, by which an ablation edits; see Graph in "
         assert f"network_type is table: {line}enas.search.graph" in capsys.readouterr().err
-    assert command("export", "--use", "my_space", "--load_path", run, "--output", "taken") == 2
+    assert command("export", "--use", "my_space", "--load_path", folder, "--output", "taken") == 2
     assert "a table network cannot be exported; its search space has no export" in capsys.readouterr().err
+
+
+EDITS = """
+    node_word, part_word = "layer", "activation"
+
+    @property
+    def nodes(self):
+        return tuple(range(1, len(self.layers) + 1))
+
+    def replace_part(self, part, node=None):
+        return TableNetwork(tuple((read, part if node in (None, i) else name) for i, (read, name) in self._rows))
+
+    def remove_node(self, node):
+        read_by_it = self.layers[node - 1][0]
+        if node == len(self.layers) or any(read == node for read, _ in self.layers[-1:]):
+            raise UserError(f"layer {node} cannot be removed: the classifier reads it")
+        moved = [(read_by_it if read == node else read, name) for read, name in self.layers]
+        return TableNetwork(tuple(moved))
+
+    @property
+    def _rows(self):
+        return [*enumerate(self.layers, start=1)]
+"""
+
+
+def test_ablations_edit_architectures_of_an_own_space(home):
+    field = "    layers: tuple[tuple[int, str], ...]\n"
+    text = (
+        EXAMPLE.replace(field, field + EDITS)
+        .replace(
+            "metric=ACCURACY,\n        problem",
+            "metric=ACCURACY,\n        parts=lambda config: ACTIVATIONS,\n        problem",
+        )
+        .replace("from enas.cli", "from enas.errors import UserError\nfrom enas.cli")
+        .replace("from enas.pictures", "from enas.errors import UserError\nfrom enas.pictures")
+    )
+    (home / "my_space.py").write_text(text)
+    folder = search(home, "--use", "my_space", **TABLE)
+    for ablation, more in (("node_removal", 1), ("activation_replacement", 1 + 3 + 4 * 3)):
+        assert command("ablate", ablation, "--use", "my_space", "--load_path", folder) == 0
+        rows = json.loads((home / "analysis_results" / ablation / folder.name / "results.json").read_text())["rows"]
+        assert len(rows) >= more
+
+
+def test_an_own_space_searches_the_users_own_data(home):
+    read = []
+
+    def load(config):
+        read.append(load_corpus(config.dataset, data_dir=config.data_dir))
+        return table.problem().load_data(config)
+
+    with tiny.fresh():
+        own_code.use(["my_space"])
+        table = SPACES["table"]
+        changes = {"name": "worded", "selected_by": {"network_type": "worded"}, "formats": {}}
+        register(replace(table, **changes, problem=lambda: replace(table.problem(), load_data=load)))
+        made = run.search(["a b a", "b a b"] * 30, network_type="worded", dataset="mine", **SIZES)
+        assert tiny.params(made)["use"] == ["my_space"]
+    assert read[-1].vocabulary[:2] == ("a", "b") or read[-1].vocabulary[:2] == ("b", "a")
 
 
 def test_the_environment_names_modules_too_and_flags_come_together(home, monkeypatch, capsys):
     monkeypatch.setenv("ENAS_USE", "my_parts")
-    run = search(home, "--use", "my_space", "--use=my_parts.py", **TABLE)
-    assert tiny.params(run)["use"] == ["my_parts", "my_space", "my_parts.py"]
-    assert command("derive", "--load_path", run, "--use", "my_space") == 0
-    assert command("derive", "--load_path", run) == 2
+    folder = search(home, "--use", "my_space", "--use=my_parts.py", **TABLE)
+    assert tiny.params(folder)["use"] == ["my_parts", "my_space", "my_parts.py"]
+    assert command("derive", "--load_path", folder, "--use", "my_space") == 0
+    assert command("derive", "--load_path", folder) == 2
 
 
 def test_a_process_of_its_own_loads_what_it_is_told(home):
@@ -224,12 +287,12 @@ def noise(*shape):
 
 def test_own_activations_are_exported_with_their_definitions(home, capsys):
     sizes = {**tiny.SETTINGS, "shared_rnn_activations": ("wiggle", "sinus"), "num_blocks": 2, "max_epoch": 1}
-    run = search(home, "--use", "my_parts", **sizes)
+    folder = search(home, "--use", "my_parts", **sizes)
     cell = {"type": "rnn_cell", "num_blocks": 2, "nodes": [0, 1], "activations": ["wiggle", "sinus"], "previous": [0]}
     (home / "cell.json").write_text(json.dumps(cell | {"cell_output": "loose_ends"}))
-    words = ("export", "--load_path", run, "--dag_path", "cell.json", "--output", "taken")
+    words = ("export", "--load_path", folder, "--dag_path", "cell.json", "--output", "taken")
     assert command(*words) == 2
-    assert f"run {run} uses my_parts: give --use my_parts" in capsys.readouterr().err
+    assert f"run {folder} uses my_parts: give --use my_parts" in capsys.readouterr().err
     assert command(*words, "--use", "my_parts") == 0
     config = json.loads((home / "taken" / "config.json").read_text())
     assert config["activations"] == {"wiggle": "own_wiggle.wiggle", "sinus": "torch.sin"}
@@ -252,16 +315,16 @@ def test_own_operations_are_chosen_and_exported(home, space):
     shutil.rmtree(home / "data" / "tiny")
     tiny.write_images(home / "data" / "tiny")
     sizes = {**tiny.IMAGE_SETTINGS, "cnn_space": space, "cnn_operations": ("dil_conv_3x3",), "max_epoch": 1}
-    run = search(home, "--use", "my_parts", **sizes)
-    architecture = tiny.results(run)["architecture"]
+    folder = search(home, "--use", "my_parts", **sizes)
+    architecture = tiny.results(folder)["architecture"]
     assert "dil_conv_3x3" in json.dumps(architecture) and "sep3x3" not in json.dumps(architecture)
-    assert command("export", "--load_path", run, "--output", "taken", "--use", "my_parts") == 0
+    assert command("export", "--load_path", folder, "--output", "taken", "--use", "my_parts") == 0
     config = json.loads((home / "taken" / "config.json").read_text())
     assert config["operations"] == {"dil_conv_3x3": "own_dil_conv_3x3.Dilated"}
     output = computed(home / "taken", "Network()", 3, 3, 16, 16)
     with tiny.fresh():
         own_code.use(["my_parts"])
-        model = read_run(saved_config(run), run).task.model.eval()
+        model = read_run(saved_config(folder), folder).task.model.eval()
         expected = model(noise(3, 3, 16, 16), architecture_from_dict(architecture))
     torch.testing.assert_close(output, expected.detach(), rtol=1e-4, atol=1e-5)
 
@@ -269,8 +332,8 @@ def test_own_operations_are_chosen_and_exported(home, space):
 @pytest.mark.skipif(not all(map(find_spec, PACKAGES)), reason="the packages of ONNX are not installed")
 def test_own_activations_are_exported_to_onnx_too(home):
     sizes = {**tiny.SETTINGS, "shared_rnn_activations": ("wiggle",), "num_blocks": 2, "max_epoch": 1}
-    run = search(home, "--use", "my_parts", **sizes)
-    assert command("export", "--load_path", run, "--output", "taken", "--onnx", "--use", "my_parts") == 0
+    folder = search(home, "--use", "my_parts", **sizes)
+    assert command("export", "--load_path", folder, "--output", "taken", "--onnx", "--use", "my_parts") == 0
     assert (home / "taken" / "model.onnx").is_file()
 
 

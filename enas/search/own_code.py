@@ -71,7 +71,9 @@ def exportable(kind: str, things: Mapping[str, Any], *public: str) -> tuple[dict
         thing: Any = pkgutil.resolve_name(given) if isinstance(given, str) else given
         name, module = getattr(thing, "__name__", ""), sys.modules.get(str(getattr(thing, "__module__", "")))
         place = next((place for place in public if getattr(sys.modules[place], name, None) is thing), "")
-        if not place:
+        if isinstance(given, str) and given.startswith("torch."):
+            place, _, name = given.rpartition(".")
+        elif not place:
             if getattr(module, name, None) is not thing or not hasattr(module, "__file__"):
                 right = f"a function at the top of a .py file, def {key}(…): …"
                 raise UserError(f"{kind} {key} is {thing!r:.80}, which cannot be exported; register {right}")
@@ -97,8 +99,7 @@ def _definitions(module: Any, name: str) -> str:
 
 
 def _defined(statement: ast.stmt) -> list[str]:
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return [statement.name]
-    nodes = [*ast.walk(statement)]
+    nodes = [statement] if isinstance(statement, ast.FunctionDef | ast.ClassDef) else [*ast.walk(statement)]
     stored = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    stored += [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return stored + [(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)]
