@@ -26,7 +26,7 @@ OTHERWISE_TESTED = ("-m enas download", "search_evaluation.py")  # the one needs
 
 def _commands(page: str) -> list[str]:
     """The commands of a page: lines of code blocks, and code in the cells of its tables."""
-    blocks = re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    blocks = [text for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE) if not kind]
     cells = [code for line in page.splitlines() if line.startswith("|") for code in re.findall(r"`([^`]*)`", line)]
     lines = [line for line in [*"".join(blocks).splitlines(), *cells] if line.startswith("python ")]
     here = [line for line in lines if not any(name in line for name in OTHERWISE_TESTED)]
