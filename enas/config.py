@@ -95,9 +95,7 @@ class RunConfig(Settings):
     num_threads: int = _use(
         0, "threads on the CPU; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial", at_least=0
     )
-    use: tuple[str, ...] = _use(
-        (), "modules of your own to load first, by name or .py file, separated by commas; ENAS_USE names more"
-    )
+    use: tuple[str, ...] = _use((), "modules of your own to load first, names or .py files; ENAS_USE names more")
     wandb: bool = setting(
         False,
         "also show the curves and pictures in Weights & Biases; WANDB_MODE=offline keeps them on this machine",

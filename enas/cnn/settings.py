@@ -99,9 +99,7 @@ class MacroConfig(_SizeConfig):
         0, f"cnn, searching: filters of the first layers; 0 is {_both(FILTERS)}", at_least=0, kind=SPACE
     )
     cnn_dropout: float = setting(0.1, "cnn, searching: dropout before the classifier", at_least=0, below=1, kind=SPACE)
-    cnn_operations: tuple[str, ...] = setting(
-        (), "cnn: operations to choose from, separated by commas; none is all of the search space", kind=SPACE
-    )
+    cnn_operations: tuple[str, ...] = setting((), "cnn: operations, separated by commas; none is all", kind=SPACE)
 
     @property
     def operations(self) -> tuple[str, ...]:
