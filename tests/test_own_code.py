@@ -249,6 +249,18 @@ def test_no_file_loads_code(home, capsys):
     assert not (home / "sprung").exists()
 
 
+def test_no_name_in_a_file_reaches_workers(home, monkeypatch):
+    """A path whose name is that of a module that is loaded anyway would be loaded by workers, which are new."""
+    (home / "evil").mkdir()
+    (home / "evil" / "tiny.py").write_text("open('sprung', 'w')\n")
+    folder = search(home, **{**tiny.SETTINGS, "max_epoch": 1})
+    (folder / "params.json").write_text(json.dumps(tiny.params(folder) | {"use": ["evil/tiny.py"]}))
+    with tiny.fresh():
+        saved_config(folder)
+        assert not any(own_code.LOADED.values()) and str(home / "evil") not in sys.path
+    assert not (home / "sprung").exists()
+
+
 def test_a_space_that_a_script_defines_is_known_by_the_script(home, capsys):
     with tiny.fresh():
         assert tiny.run_script(home / "my_space.py", tiny.flags(TABLE)) == 0

@@ -65,13 +65,16 @@ def numbered(split: str, given: Any, columns: Mapping[str, str] = MappingProxyTy
             items = list(given)
         num = 0 if isinstance(given, str | bytes | Mapping | AbstractSet) else len(items)
         if columns:
-            rows = (items[index] for index in range(num))
-            items = [{**row, **{key: row[name] for key, name in columns.items()}} for row in rows]
+            items = [_renamed(items[index], columns) for index in range(num)]
     except Exception as error:
         raise UserError(f"{split} cannot be read ({error!r:.200}); {A_SPLIT}") from error
     if not num:
         raise _refused(split, given, A_SPLIT)
     return items
+
+
+def _renamed(item: Any, columns: Mapping[str, str]) -> Any:
+    return {**item, **{key: item[name] for key, name in columns.items()}} if isinstance(item, Mapping) else item
 
 
 def divided(train: Any, shares: Mapping[str, float], seed: int) -> dict[str, Any]:

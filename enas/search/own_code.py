@@ -13,7 +13,7 @@ from typing import Any
 from enas.errors import NotFoundError, UserError
 from enas.settings import ConfigLike
 
-LOADED: dict[str, str] = {}  # module -> the name that `use` was given: processes that work for this one load it too
+LOADED: dict[str, str] = {}  # module -> the name that `use` was given, which workers load too; "" if a file named it
 
 
 def use(names: Iterable[str]) -> None:
@@ -40,7 +40,8 @@ def check_used(given: object, source: str) -> None:
     if any(_module(name) not in (*LOADED, *sys.modules, _module(_main())) for name in names):
         place = f"run {Path(source).parent}" if source.endswith("params.json") else source
         raise UserError(f"{place} uses {', '.join(names)}: give --use {','.join(names)}")
-    LOADED.update({_module(name): name for name in names})
+    for name in names:
+        LOADED.setdefault(_module(name), "")
 
 
 def own_modules(config: ConfigLike) -> tuple[str, ...]:

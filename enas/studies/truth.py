@@ -196,7 +196,7 @@ def side_by_side(
     """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
-    calls = [joblib.delayed(_keyed)([*LOADED.values()], key, *task) for key, task in tasks.items()]
+    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values())], key, *task) for key, task in tasks.items()]
     at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
     with (
         _cluster(backend, jobs),
