@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
-from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, RNNCell
+from enas.rnn.cell import PAPER_ACTIVATIONS, RNNCell
+from enas.rnn.export import functions
 from enas.rnn.reference import Nodes
 from enas.search.architecture import CELL_OUTPUTS
-from enas.search.own_code import exportable
 
 
 @st.composite
@@ -34,12 +34,6 @@ def cells(
 
 def _exactly(length: int, elements: st.SearchStrategy) -> st.SearchStrategy:
     return st.lists(elements, min_size=length, max_size=length)
-
-
-def functions(cell: RNNCell) -> tuple[dict[str, str], dict[str, str]]:
-    """The dotted names of its activations in an export, and the files that they need."""
-    found = {name: ACTIVATIONS[name].function for name in cell.activations}
-    return exportable("activation", found, "torch", "torch.nn.functional")
 
 
 def nodes(cell: RNNCell) -> Nodes:

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from safetensors.torch import load_file
 from strategies import cells as cells_of
-from strategies import functions, macro_networks, micro_networks
+from strategies import macro_networks, micro_networks
 
 from enas.cli import run_command
 from enas.cnn import export as convolutional
@@ -31,6 +31,7 @@ from enas.rnn import export as recurrent
 from enas.rnn import reference as rnn_reference
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import RNNCell
+from enas.rnn.export import functions
 from enas.rnn.reference import Cell
 from enas.rnn.settings import SharedRNNConfig
 from enas.rnn.shared import SharedRNN

@@ -13,13 +13,13 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
-from strategies import functions
 from torch import nn
 
 from enas import cli
 from enas.export.onnx_file import PACKAGES
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import RNNCell
+from enas.rnn.export import functions
 from enas.rnn.text import load_corpus
 from enas.runs import run
 from enas.runs.folder import saved_config

@@ -21,8 +21,7 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
         raise UserError("an LSTM need not be exported: torch.nn.LSTM is it")
     input_size, hidden_size = found["w_input"].shape[0], found["w_state"].shape[0]
     settings = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": 1}
-    functions = {name: ACTIVATIONS[name].function for name in cell.activations}
-    places, files = exportable("activation", functions, "torch", "torch.nn.functional")
+    places, files = functions(cell)
     settings |= {"norm_bound": config.shared_norm_bound, "activations": places}
     title, sizes = f"A recurrent cell of {cell.num_blocks} nodes", {"input": input_size, "hx": hidden_size}
     generator = torch.Generator().manual_seed(0)
@@ -40,6 +39,12 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
         outputs=("output", "state"),
         files=files,
     )
+
+
+def functions(cell: RNNCell) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the dotted names of the cell's activations, and the files that they need, see `exportable`."""
+    found = {name: ACTIVATIONS[name].function for name in cell.activations}
+    return exportable("activation", found, "torch", "torch.nn.functional")
 
 
 def weights(cell: RNNCell, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
