@@ -20,7 +20,7 @@ class ReferenceRNN(SharedRNN):
         (cell,) = architectures
         edges = {edge: self.edge(*edge) for edge in cell.edges}
         projected, bound = embedded @ self.w_input, self.config.shared_norm_bound
-        nodes = rnn_reference.Nodes.of(cell.to_dict(), functions(cell))
+        nodes = rnn_reference.Nodes.of(cell.to_dict(), functions(cell)[0])
         states = rnn_reference.sequence(nodes, projected, state[0], self.w_state, edges, bound)
         return states.unsqueeze(1), states[-1:]
 

@@ -17,6 +17,7 @@ log_dir = "logs"  # ignored by git
 name = ""  # dataset, train type and time tell runs apart
 data_dir = "data"  # where `enas download` puts datasets
 random_seed = 12345  # any, as long as it is written down
+use = ()  # the search spaces, operations and activations that come with the package
 num_gpu = -1  # a GPU when there is one, so that the same command runs everywhere
 rank_timeout = 600.0  # longer than one process may ever write, evaluate or draw while the others wait
 num_threads = 0  # some small steps gain nothing from a second thread, and it slows other runs down
@@ -77,6 +78,7 @@ scratch_early_stop = 30  # an average of weights improves for long after single 
 # Images (paper section 3.2; network_type cnn)
 cnn_space = "macro"  # the paper's section 2.3, before the cells of its 2.4
 cnn_num_layers = 0  # 12 and 6: the paper's
+cnn_operations = ()  # all of the search space: six in section 2.3, five in section 2.4
 cnn_num_blocks = 5  # the paper's B is 7, its two inputs among them
 cnn_hid = 0  # 36 and 20: the authors' code
 cnn_dropout = 0.1  # the authors' code, while searching

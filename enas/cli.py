@@ -11,9 +11,11 @@ from functools import partial
 from typing import Any
 
 from enas import __version__
+from enas.config import all_settings
 from enas.data.download import ALIASES, CATALOGUE
 from enas.errors import UserError, did_you_mean
-from enas.parser import Parser, add_settings, guarded, parse_flags
+from enas.parser import Parser, add_settings, guarded, modules_to_use, parse_flags
+from enas.search import own_code
 from enas.search.formats import FORMATS
 from enas.settings import Settings
 from enas.studies.settings import EvaluationConfig
@@ -33,11 +35,17 @@ class Command:
 
     def act(self, argv: list[str], prog: str) -> None:
         """Carry out the command; UserError for a wrong or unknown flag, or from the action."""
+        used = modules_to_use(argv)
+        own_code.use(used)  # first of all: its settings are flags, its names choices
         parser = Parser(f"{self.help[0].upper()}{self.help[1:]}.", prog=prog)
         for name, arguments in self.flags.items():
             parser.add_argument(name, **arguments)
-        add_settings(parser, {spec.name: spec for spec in fields(self.settings)})
+        own = fields(self.settings) if self.is_run else [all_settings()["use"]]
+        add_settings(parser, {spec.name: spec for spec in own})
         given = parse_flags(parser, argv, self.mode) if self.is_run else parser.given(argv)
+        given.pop("use", None)
+        if self.is_run and used:
+            given["use"] = used
         result = pkgutil.resolve_name(self.action)(**given)
         if self.says:
             print(self.says.format(result))
@@ -161,12 +169,9 @@ def _main(words: list[str]) -> None:
         raise UserError(f"{kind} {word!r} is unknown{did_you_mean(word, names)}; there are {', '.join(names)}")
 
 
-def run_command(name: str, argv: list[str] | None = None, prog: str = "") -> int:
-    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status.
-
-    The usage line names `prog`, by default `enas NAME`.
-    """
-    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, prog or f"enas {name}"))
+def run_command(name: str, argv: list[str] | None = None) -> int:
+    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status."""
+    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, f"enas {name}"))
 
 
 def usage(group: str = "") -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from enas.cnn.space import MACRO, MICRO
 from enas.errors import NotFoundError, UserError, did_you_mean
 from enas.rnn.space import RNN
+from enas.search import own_code
 from enas.search import settings as searching
 from enas.search.registry import ALIASES, SPACES, SearchSpace, network_types, register, register_reward, space_for
 from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
@@ -104,6 +105,7 @@ class RunConfig(Settings):
     num_threads: int = _use(
         0, "threads on the CPU; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial", at_least=0
     )
+    use: tuple[str, ...] = _use((), "modules of your own to load first, names or .py files; ENAS_USE names more")
     wandb: bool = setting(
         False,
         "also show the curves and pictures in Weights & Biases; WANDB_MODE=offline keeps them on this machine",
@@ -155,6 +157,8 @@ class Config:
     """
 
     def __init__(self, **settings: Any):
+        if settings.get("use"):
+            own_code.use(checked(all_settings()["use"], settings["use"]))
         known, settings = all_settings(), with_variation(settings)
         for name in settings:
             if name not in known:
@@ -227,6 +231,7 @@ def config_from(settings: object, source: str) -> Config:
     """Return the Config of a file's content; UserError, naming `source`, if the content is not settings."""
     if not isinstance(settings, dict):
         raise UserError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
+    own_code.check_used(settings.get("use"), source)
     try:
         return Config(**_of_today(settings))
     except UserError as error:

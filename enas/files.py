@@ -38,16 +38,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a folder to fill inside the block, which appears at `path` whole when the block ends, or not at all.
 
     An empty folder at `path` is replaced, and one with the same content, hidden files aside, is kept. UserError when
-    `path` holds other content, or nothing can be written there.
+    `path` holds other content, which only `overwrite` replaces, or nothing can be written there.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as around:
-            made = Path(around, "made")
+            made = Path(around, path.name)
             made.mkdir()  # open to everybody whom the umask admits, unlike the folder around it
             yield made
             try:
@@ -55,8 +55,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             except OSError:
                 if not path.exists():
                     raise
-                if not _same(made, path):
+                if _same(made, path):
+                    return
+                if not overwrite:
                     raise UserError(f"{path}: exists and holds other data; remove it, or give another name") from None
+                os.replace(path, f"{made} before")
+                os.replace(made, path)
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -17,7 +17,7 @@ from enas.settings import choices_of
 # The groups in which --help lists the settings that people set first; --help_all lists all settings.
 USUAL = {
     "The search": ("network_type", "cnn_space", "dataset", "train_type", "random_seed"),
-    "The run": ("mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu"),
+    "The run": ("mode", "load_path", "dag_path", "log_dir", "data_dir", "num_gpu", "use"),
     "Sizes": ("num_blocks", "shared_embed", "shared_hid", "cnn_num_layers", "cnn_hid", "scratch_cnn_hid"),
     "Training": ("max_epoch", "batch_size", "shared_max_step", "shared_lr", "cnn_lr_max"),
     "The controller": ("controller_max_step", "controller_lr", "derive_num_sample"),
@@ -92,6 +92,13 @@ def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -
     if mode and given.setdefault("mode", mode) != mode:
         raise UserError(f"mode is {given['mode']}; {parser.prog} always has mode {mode}: leave --mode out")
     return with_variation(given)
+
+
+def modules_to_use(words: list[str]) -> tuple[str, ...]:
+    """Return the names that ENAS_USE and the flags --use give; UserError if --use has no value."""
+    parser = Parser("", add_help=False)
+    parser.add_argument("--use", type=_names, action="extend", default=list(_names(os.environ.get("ENAS_USE", ""))))
+    return tuple(dict.fromkeys(parser.parse_known_args(words)[0].use))
 
 
 def settings_by_part() -> dict[str, dict[str, Field[Any]]]:

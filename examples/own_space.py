@@ -1,7 +1,9 @@
 """A search space of your own: feed-forward networks on a table of numbers. Everything it needs is in this file.
 
-    python examples/own_space.py --network_type table --dataset spirals --max_epoch 6 \\
+    python main.py --use examples/own_space.py --network_type table --dataset spirals --max_epoch 6 \\
         --shared_optim adam --shared_lr 0.02
+
+Every other command takes such a run with the same --use.
 
 Each layer of a network reads one earlier layer (0 is the input) and has an activation; the last goes to the classifier.
 """
@@ -12,7 +14,6 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from enas.cli import run_command
 from enas.pictures.drawing import new_graph, write_graph
 from enas.rnn.activations import activate, register_activation
 from enas.rnn.settings import SharedOptimConfig
@@ -141,6 +142,3 @@ register(
         ),
     )
 )
-
-if __name__ == "__main__":
-    raise SystemExit(run_command("search", prog="python examples/own_space.py"))

@@ -38,7 +38,7 @@ def _exactly(length: int, elements: st.SearchStrategy) -> st.SearchStrategy:
 
 def nodes(cell: RNNCell) -> Nodes:
     """The cell as `rnn_reference` has it."""
-    return Nodes.of(cell.to_dict(), functions(cell))
+    return Nodes.of(cell.to_dict(), functions(cell)[0])
 
 
 @st.composite

@@ -116,6 +116,12 @@ PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
         ({"shared_rnn_activations": ()}, r"^shared_rnn_activations is"),
         ({"shared_rnn_activations": ("tanh", "tanh")}, r"different names"),
         ({"shared_rnn_activations": ("relu",)}, r"out of tanh, ReLU, identity, sigmoid, GELU, SiLU"),
+        (
+            {**CNN, "cnn_operations": ("identity",)},
+            r"cnn_operations is identity; it must be different names out of conv3x3, ",
+        ),
+        ({**CNN, "cnn_space": "micro", "cnn_operations": ("max3x3", "conv3x3")}, r"out of sep3x3, .*, identity; --use"),
+        ({**CNN, "cnn_operations": ("max3x3", "max3x3")}, r"cnn_operations is max3x3, max3x3; it must be different"),
         ({"shared_embed": 64}, r"tie_weights.*shared_embed is 64 and shared_hid 1000"),
         ({"batch_size": 1}, r"batch_size is 1; shared_batch_norm.*at least 2"),
         ({"reward_batch_size": 1}, r"reward_batch_size is 1; shared_batch_norm.*at least 2"),
@@ -313,6 +319,7 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "scratch_asgd_patience": ({**DIVERGING, "scratch_asgd_patience": 0}, 1),
     "scratch_early_stop": ({**DIVERGING, "scratch_early_stop": 0}, 1),
     "cnn_grad_clip": ({}, 0.01),
+    "cnn_operations": ({}, ("sep3x3", "max3x3")),
     "scratch_cnn_dropout": ({}, 0.2),
     "valid_size": ({"dataset": "cifar10", "valid_size": 20}, 15),
 }

@@ -21,7 +21,6 @@ from enas.cnn import export as convolutional
 from enas.cnn import network as network_module
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
-from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
 from enas.config import Config
 from enas.errors import UserError
@@ -32,6 +31,7 @@ from enas.rnn import export as recurrent
 from enas.rnn import reference as rnn_reference
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import RNNCell
+from enas.rnn.export import functions
 from enas.rnn.reference import Cell
 from enas.rnn.settings import SharedRNNConfig
 from enas.rnn.shared import SharedRNN
@@ -56,7 +56,7 @@ def module_of(path: Path):
 
 def cell_of(*args, cell: RNNCell = CELL, **settings) -> Cell:
     """An exported cell."""
-    found = {"activations": recurrent.functions(cell), "norm_bound": 25.0, "architecture": cell.to_dict()}
+    found = {"activations": functions(cell)[0], "norm_bound": 25.0, "architecture": cell.to_dict()}
     return Cell(*args, **settings, found=found)
 
 
@@ -127,15 +127,15 @@ def test_packed_sequences_and_those_without_steps_are_refused():
             cell_of(5, 4)(torch.zeros(shape))
 
 
-def test_an_activation_that_a_user_registers_leaves_the_project_if_it_has_a_name_in_torch():
+def test_an_activation_that_a_user_registers_leaves_the_project_by_its_name_in_torch():
     with tiny.registering():
         register_activation("softplus", "torch.nn.functional.softplus")
         register_activation("mine", torch.sin)
         network, x = cell_of(5, 4, cell=RNNCell(("softplus",), ())), torch.randn(1, 3, 5)
         gate, value = (x[0] @ network.layers[0].w_input).chunk(2, -1)
         torch.testing.assert_close(network(x)[0][0], gate.sigmoid() * torch.nn.functional.softplus(value))
-        with pytest.raises(UserError, match="activation mine is not a function of torch; an exported cell could not"):
-            recurrent.functions(RNNCell(("tanh", "mine"), (0,)))
+        places = {"softplus": "torch.nn.functional.softplus", "mine": "torch.sin", "tanh": "torch.tanh"}
+        assert functions(RNNCell(("softplus", "mine", "tanh"), (0, 0))) == (places, {})
 
 
 @pytest.fixture(scope="module")
@@ -277,13 +277,6 @@ def _modules(kind: str, depth: int) -> str:
     network = exported_network(FITTING[kind], shared(kind), Config(network_type="cnn", cnn_space=kind))
     names = (name.split(".")[:-1][:depth] for name in network.state_dict())
     return " ".join(dict.fromkeys(map(".".join, names)))
-
-
-def test_an_operation_of_ones_own_is_refused(monkeypatch):
-    monkeypatch.setattr(MacroNetwork, "known_parts", [*MACRO_OPERATIONS, "mine"])
-    network = MacroNetwork(("mine", *["conv3x3"] * 5), ((),) * 6)
-    with pytest.raises(UserError, match="operation mine is not one of avg3x3, max3x3, conv3x3"):
-        convolutional.exported(network, shared("macro").state_dict(), Config(network_type="cnn"))
 
 
 @pytest.fixture

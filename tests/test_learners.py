@@ -182,9 +182,9 @@ def test_a_stop_within_an_epoch_keeps_a_population(tmp_path, example):
 
 def test_settings_of_the_learning_phase_matter_to_a_registered_controller(example):
     example("evolution")
-    config = Config.from_variation("demo", train_type="evolution")
-    assert config.controller_max_step == Config.from_variation("demo").controller_max_step
-    assert Config.from_variation("demo", train_type="random").controller_max_step == Config().controller_max_step
+    config = Config(config="demo", train_type="evolution")
+    assert config.controller_max_step == Config(config="demo").controller_max_step
+    assert Config(config="demo", train_type="random").controller_max_step == Config().controller_max_step
 
 
 def test_names_that_are_taken_or_no_names_are_refused(example):

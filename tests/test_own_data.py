@@ -1,7 +1,9 @@
 """The user's own data from Python: what may be given, and that it is read as it was given."""
 
 import io
+import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch.utils.data import IterableDataset, TensorDataset
 
 from enas.cnn.images import load_images
 from enas.config import Config, read_variation
-from enas.data.own import A_LABEL, A_PICTURE, A_SPLIT, AN_ITEM, settings_for, write_dataset
+from enas.data.own import A_FRACTION, A_LABEL, A_PICTURE, A_ROW, A_SPLIT, AN_ITEM, numbered, settings_for, write_dataset
 from enas.errors import UserError
 from enas.rnn.text import load_corpus
 from enas.runs import run
@@ -35,12 +37,19 @@ def pictures(num: int, dtype=torch.uint8) -> list[tuple[torch.Tensor, int]]:
     return [(image, index % 3) for index, image in enumerate(images)]
 
 
-class Endless(IterableDataset):
+class Streamed(IterableDataset):
+    """Items in order, once; a length, as some have one, does not make them numbered."""
+
+    def __init__(self, items=SENTENCES):
+        self.items, self.times = items, 0
+
     def __iter__(self):
-        return iter(SENTENCES)
+        self.times += 1
+        assert self.times == 1, "a stream is read once"
+        return iter(self.items)
 
     def __len__(self):
-        return len(SENTENCES)
+        return len(self.items)
 
 
 class Column(list):
@@ -55,10 +64,17 @@ class Column(list):
         return list(self)
 
 
-class Table(dict):
-    """A table as pandas has it, which takes the names of columns."""
+class Table:
+    """A table as pandas has it: a DataFrame, whose length is that of its columns."""
 
     iloc, ndim = "rows by place", 2
+
+    def __init__(self, **columns):
+        self.columns = columns
+
+    def to_dict(self, kind):
+        assert kind == "records"
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
 
 
 class Broken(list):
@@ -101,8 +117,8 @@ TEXTS = {  # items, how they are to be read, and the words that are read
 
 @pytest.mark.parametrize(("items", "settings", "words"), TEXTS.values(), ids=TEXTS)
 def test_texts_are_read_as_they_were_given(tmp_path, items, settings, words):
-    assert settings_for(items) == {"network_type": "rnn", **settings}
-    write_dataset("mine", all_three(items), tmp_path)
+    assert settings_for(numbered("train", items)) == {"network_type": "rnn", **settings}
+    write_dataset("mine", all_three(numbered("train", items)), tmp_path)
     corpus = load_corpus("mine", data_dir=tmp_path, **settings)
     assert [corpus.vocabulary[index] for index in corpus.train.tolist()] == words.split()
 
@@ -159,12 +175,18 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
         ([[], SENTENCES, SENTENCES], "train is [] (list)"),
         ([SENTENCES, [], SENTENCES], "valid is [] (list)"),
         (("one long text", "of a", "file"), "train is 'one long text' (str)"),
-        ([None, SENTENCES, SENTENCES], "train is None"),
-        ([SENTENCES, (line for line in SENTENCES), SENTENCES], "valid is <generator"),
-        (all_three(torch.tensor(3)), "train is tensor(3)"),
-        (all_three(Endless()), "train 0 cannot be read (NotImplementedError"),
+        ([None, SENTENCES, SENTENCES], "train cannot be read (TypeError(\"'NoneType' object is not iterable\"))"),
+        ([SENTENCES, None, SENTENCES], "valid cannot be read (TypeError"),
+        ([0.5, SENTENCES, SENTENCES], "train cannot be read (TypeError(\"'float' object is not iterable\"))"),
+        ([SENTENCES, iter([]), SENTENCES], "valid is <list_iterato"),
+        ([SENTENCES, set(SENTENCES), SENTENCES], "valid is {"),
+        ([SENTENCES, (1 // 0 for _ in SENTENCES), SENTENCES], "valid cannot be read (ZeroDivisionError"),
+        (all_three(torch.tensor(3)), "train cannot be read (TypeError('len() of a 0-d tensor'))"),
+        (
+            all_three((np.zeros((9, 8, 8)), np.zeros(8, dtype=int))),
+            "train cannot be read (ValueError('zip() arg",
+        ),
         (all_three({"train": SENTENCES, "test": []}), "(dict); a split is a list"),
-        (all_three(Table({"text": SENTENCES})), "(Table); a split is a list"),
         (all_three(Broken(SENTENCES)), "train 3 cannot be read (KeyError('no such row'))"),
     ],
     AN_ITEM: [
@@ -172,17 +194,27 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
         (all_three([object()]), "train 0 is <object"),
         (all_three([b"bytes"]), "train 0 is b'bytes'"),
         ([SENTENCES, [{"text": 3}], SENTENCES], "valid 0 is 3 (int)"),
-        (all_three([{"title": "x"}]), "train 0 is {'title': 'x'} (dict)"),
         (all_three([("good", 1), ("bad", 0)]), "a token of train 0 is 1 (int)"),
         (all_three([[1, 2.5]]), "a token of train 0 is 2.5 (float)"),
         (all_three([[True, False]]), "a token of train 0 is True (bool)"),
         (all_three(torch.zeros(2, 3, 8, 8)), "a token of train 0 is [[0.0"),
-        (all_three((np.zeros((9, 8, 8)), np.zeros(9))), "a token of train 0 is [[0.0"),
         (all_three(["a b", [1, 2]]), "train 1 is token ids, but train begins with text"),
         ([[["a"]], [[1]], [["a"]]], "valid 0 is token ids, but train begins with text"),
         (all_three([*pictures(3), "a b"]), "train 3 is text, but train begins with an image"),
         (all_three([*pictures(3), ""]), "train 3 is text, but train begins with an image"),
         (labelled([0, "dog", 0]), "train 1 is an image with a name, but train begins with an image with a number"),
+    ],
+    A_ROW: [
+        (all_three([{"title": "x"}]), "train 0 is {'title': 'x'} (dict)"),
+        ([SENTENCES, Table(text=["a b", None]), SENTENCES], "valid 1 is {'text': None} (dict)"),
+    ],
+    A_FRACTION: [
+        ([SENTENCES, 0.0, 0.1], "valid is 0.0; "),
+        ([SENTENCES, -0.1, SENTENCES], "valid is -0.1; "),
+        ([SENTENCES, float("nan"), 0.1], "valid is nan; "),
+        ([SENTENCES, 0.5, 0.5], "train is 0 of 90 items"),
+        ([SENTENCES, 0.7, 0.6], "train is -0.3 of 90 items"),
+        ([SENTENCES[:4], 0.1, SENTENCES], "valid is 0.1 of 4 items"),
     ],
     "which UTF-8 cannot hold; replace it": [
         (all_three([["\ud800"]]), "train 0 has the character '\\ud800'"),
@@ -192,6 +224,10 @@ REFUSED = {  # the sentence of a kind: splits, and what the line says of them
         (labelled(torch.tensor([0.0, 0.37, 0.74])), "the label of train 0 is 0.0 (float)"),
         (labelled(np.eye(3, dtype=int)), "the label of train 0 is [1, 0, 0] (list)"),
         (labelled([0, None, 1]), "the label of train 1 is None"),
+        (all_three((np.zeros((9, 8, 8)), np.zeros(9))), "the label of train 0 is 0.0 (float)"),
+        (all_three(Table(image=[image for image, _ in pictures(3)], label=[0, 1, math.nan])), "train 2 is nan (float)"),
+        ([pictures(20), labelled([0, 1, b"2"])[0], 0.1], "the label of valid 2 is b'2' (bytes)"),
+        ([labelled([0, 1, np.eye(3)[0]])[0], 0.1, 0.1], "the label of train 2 is [1.0, 0.0, 0.0] (list)"),
     ],
     A_PICTURE: [
         (images_like(torch.full((3, 4, 4), 2.0)), f"{SHAPE} (3, 4, 4) and float32 values from 2.0 to 2.0"),
@@ -311,3 +347,131 @@ def test_images_of_rarer_types(tmp_path, pixel, stored):
     write_dataset("mine", (items, items, items), tmp_path)
     (first, *_) = sorted((tmp_path / "mine" / "train").rglob("*.png"))
     assert (np.asarray(Image.open(first)) == stored).all()
+
+
+# --- data as people have them -----------------------------------------------------------------------------------------
+
+
+def read_back(folder, *splits, **settings):
+    """The splits as a run reads them, of a search that is not run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "open_run", lambda *args, **kwargs: (_ for _ in ()).throw(Opened))
+        with pytest.raises(Opened):
+            run.search(*splits, dataset="mine", data_dir=str(folder), **settings)
+    return {split: (folder / "mine" / f"{split}.txt").read_text().splitlines() for split in ("train", "valid", "test")}
+
+
+class Opened(Exception):
+    """The run begins."""
+
+
+FORMS = {
+    "a generator": lambda: (line for line in SENTENCES),
+    "a stream": Streamed,
+    "a file": lambda: io.StringIO("\n".join(SENTENCES)),
+    "a table": lambda: Table(label=range(90), text=SENTENCES),
+    "a stream of rows": lambda: Streamed([{"text": line} for line in SENTENCES]),
+}
+
+
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+def test_texts_come_in_many_forms_and_keep_their_order(tmp_path, make):
+    assert read_back(tmp_path, make(), make(), make()) == dict.fromkeys(("train", "valid", "test"), SENTENCES)
+
+
+@pytest.mark.parametrize("name", ["review", "text"])
+def test_columns_of_any_name_are_read(tmp_path, name):
+    rows = [{"id": index, "sentence": "no", name: line} for index, line in enumerate(SENTENCES)]
+    for given in (rows, Table(**{key: [row[key] for row in rows] for key in rows[0]}), Streamed(rows)):
+        found = read_back(tmp_path, given, rows, rows, text=name, overwrite=True)
+        assert found["train"] == SENTENCES
+    with tiny.refused("train cannot be read (KeyError('review')); a split is"):
+        run.search([{"text": "a"}], dataset="other", data_dir=str(tmp_path), text="review")
+
+
+def test_pandas_gives_tables_and_columns(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"review": SENTENCES, "stars": range(90)}).sample(frac=1, random_state=0)
+    found = read_back(tmp_path, table, table["review"], table[["review"]], text="review", overwrite=True)
+    assert found["train"] == found["test"] == [*table["review"]]
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("axes", ["CHW", "HWC", "HW"])
+def test_pairs_of_arrays_are_images_and_labels(tmp_path, library, axes):
+    images = torch.stack([image for image, _ in pictures(12)])
+    labels = torch.arange(12) % 3
+    given = {"CHW": images, "HWC": images.permute(0, 2, 3, 1), "HW": images[:, 0]}[axes]
+    pair = (given, labels) if library == "torch" else (given.numpy(), labels.numpy())
+    write_dataset("mine", all_three(numbered("train", pair)), tmp_path)
+    found = load_images("mine", data_dir=tmp_path).train
+    order = labels.argsort(stable=True)
+    assert torch.equal(found.labels, labels[order])
+    assert torch.equal(found.images, (images[:, :1].expand(-1, 3, -1, -1) if axes == "HW" else images)[order])
+
+
+# --- fractions --------------------------------------------------------------------------------------------------------
+
+
+def test_fractions_of_a_text_are_blocks_of_lines_that_keep_their_order(tmp_path):
+    lines = [f"line {index}" for index in range(1000)]
+    found = read_back(tmp_path / "a", ["\n".join(lines[:500]), *lines[500:]], 0.1, 0.2)
+    assert {split: len(part) for split, part in found.items()} == {"train": 700, "valid": 100, "test": 200}
+    assert sorted(itertools.chain(*found.values()), key=lines.index) == lines
+    for split, part in found.items():
+        places = [lines.index(line) for line in part]
+        gaps = [later for before, later in itertools.pairwise(places) if later != before + 1]
+        assert places == sorted(places) and all(place % 10 == 0 for place in gaps)
+        assert len(gaps) > 5, split
+    assert read_back(tmp_path / "b", lines, 0.1, 0.2) == found  # the same seed
+    assert read_back(tmp_path / "c", lines, 0.1, 0.2, random_seed=1) != found
+
+
+def test_fractions_of_images_divide_each_class_alike(tmp_path):
+    images = [(image, [0, 0, 0, 1, 2][index % 5]) for index, (image, _) in enumerate(pictures(100))]
+    read_back_images(tmp_path, images, 0.2, 0.1)
+    found = load_images("mine", data_dir=tmp_path)
+    counts = [torch.bincount(getattr(found, split).labels).tolist() for split in ("train", "valid", "test")]
+    assert counts == [[42, 14, 14], [12, 4, 4], [6, 2, 2]]
+    both = torch.cat([getattr(found, split).images for split in ("train", "valid", "test")])
+    assert {tuple(image.flatten().tolist()) for image, _ in images} == {tuple(x.flatten().tolist()) for x in both}
+
+
+def read_back_images(folder, *splits):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "open_run", lambda *args, **kwargs: (_ for _ in ()).throw(Opened))
+        with pytest.raises(Opened):
+            run.search(*splits, dataset="mine", data_dir=str(folder))
+
+
+def test_a_fraction_of_token_ids_stays_token_ids_and_the_start_says_the_counts(tmp_path):
+    items = [torch.arange(3) + index % 5 for index in range(60)]
+    settings = tiny.settings(tmp_path, dataset="mine")
+    folder = run.search(items, 0.25, items[:20], **settings)
+    assert "mine: divided with random_seed 12345: train 45, valid 15, test 20" in (folder / "train.log").read_text()
+    assert tiny.params(folder)["vocab_min_count"] == 1
+
+
+def test_an_image_of_a_drawn_split_has_the_number_that_the_user_knows(tmp_path):
+    images = [*pictures(20), (torch.zeros(5, 8, 8), 0)]
+    with tiny.refused("the image of train 20 has shape (5, 8, 8)"):
+        run.search(images, 0.1, 0.1, dataset="mine", data_dir=str(tmp_path))
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def test_other_data_replace_those_of_the_folder_if_asked_to(tmp_path):
+    write_dataset("mine", all_three(SENTENCES), tmp_path)
+    write_dataset("mine", all_three(SENTENCES[:9]), tmp_path, overwrite=True)
+    assert load_corpus("mine", data_dir=tmp_path).name == "mine"
+    assert (tmp_path / "mine" / "test.txt").read_text().splitlines() == SENTENCES[:9]
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_data_of_no_use_do_not_replace_others(tmp_path):
+    read_back(tmp_path, *all_three(SENTENCES))
+    before = tiny.tree(tmp_path)
+    with tiny.refused("every word is rarer than vocab_min_count 2"):
+        run.search(*all_three(["all words differ here"]), dataset="mine", data_dir=str(tmp_path), overwrite=True)
+    assert tiny.tree(tmp_path) == before

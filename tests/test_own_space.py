@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 
+from enas import cli
 from enas.config import Config
 
 EXAMPLE = tiny.ROOT / "examples" / "own_space.py"
@@ -16,11 +17,17 @@ SIZES = {"shared_max_step": 60, "max_epoch": 3, "save_epoch": 1, "shared_optim":
 SIZES |= {"controller_max_step": 40, "controller_num_aggregate": 10, "num_gpu": 0, "num_threads": 1}
 
 
+def command(*argv) -> int:
+    """A command that loads the example, and forgets it again."""
+    with tiny.fresh():
+        return cli.main([*argv, "--use", str(EXAMPLE)])
+
+
 def run(folder, **settings) -> str:
-    """The example as a script; returns what it prints."""
+    """A search with the example; returns what it prints."""
     argv = tiny.flags({"network_type": "table", "dataset": "spirals", **settings})
-    with tiny.registering(), contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as out:
-        assert tiny.run_script(EXAMPLE, argv) == 0
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as out:
+        assert command("search", *argv) == 0
     return out.getvalue()
 
 
@@ -59,9 +66,8 @@ def test_it_derives_draws_and_trains_from_scratch(home):
 
 
 def test_its_own_settings_are_flags_with_bounds(tmp_path, capsys):
-    with tiny.registering():
-        argv = ["--network_type", "table", "--table_layers", "0"]
-        line = tiny.refusal(argv, tmp_path, capsys, lambda argv: tiny.run_script(EXAMPLE, argv))
+    argv = ["search", "--network_type", "table", "--table_layers", "0"]
+    line = tiny.refusal(argv, tmp_path, capsys, lambda argv: command(*argv))
     assert line == "error: table_layers is 0; it must be at least 1\n"
 
 
@@ -76,7 +82,7 @@ def test_its_networks_compute_what_they_say():
         assert torch.equal(model(points, network), expected)
 
 
-def test_its_usage_names_its_script(capsys):
-    with tiny.registering():
-        assert tiny.run_script(EXAMPLE, ["--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: python examples/own_space.py ")
+def test_its_settings_are_listed(capsys):
+    with tiny.fresh(), pytest.raises(SystemExit):
+        command("search", "--help_all")
+    assert "--table_layers TABLE_LAYERS" in capsys.readouterr().out

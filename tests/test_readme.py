@@ -26,7 +26,7 @@ OTHERWISE_TESTED = ("-m enas download", "search_evaluation.py")  # the one needs
 
 def _commands(page: str) -> list[str]:
     """The commands of a page: lines of code blocks, and code in the cells of its tables."""
-    blocks = re.findall(r"^```\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    blocks = [text for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE) if not kind]
     cells = [code for line in page.splitlines() if line.startswith("|") for code in re.findall(r"`([^`]*)`", line)]
     lines = [line for line in [*"".join(blocks).splitlines(), *cells] if line.startswith("python ")]
     here = [line for line in lines if not any(name in line for name in OTHERWISE_TESTED)]
@@ -48,7 +48,7 @@ def home(tmp_path_factory):
         tiny.write_corpus(folder / "data" / name)
     tiny.write_images(folder / "data" / "shapes")
     write_cifar(folder / "data" / "cifar10")
-    for name in ("configs", "ablation_studies"):
+    for name in ("configs", "ablation_studies", "examples"):
         (folder / name).symlink_to(tiny.ROOT / name)
     with tiny.rendering(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -114,7 +114,8 @@ def _imported(tree: ast.Module) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs_as_it_is_printed(at_home, monkeypatch, command):
-    _run(command, monkeypatch)
+    with tiny.fresh():
+        _run(command, monkeypatch)
 
 
 def test_the_pages_have_commands_and_python():

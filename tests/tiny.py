@@ -34,7 +34,7 @@ from enas.errors import TrainingDivergedError
 from enas.rnn.cell import ACTIVATIONS
 from enas.runs.commands import execute
 from enas.runs.opening import make_problem, make_trainer
-from enas.search import precision
+from enas.search import own_code, precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 from enas.search.registry import REWARDS, SPACES
 
@@ -209,6 +209,19 @@ def registering() -> Iterator[None]:
         for table, entries in zip(tables, before, strict=True):
             table.clear()
             (table.update if isinstance(table, dict) else table.extend)(entries)
+
+
+@contextmanager
+def fresh() -> Iterator[None]:
+    """As in a new process: modules of a user's own that are loaded inside this block are forgotten after it."""
+    path, loaded = sys.path.copy(), own_code.LOADED.copy()
+    with registering():
+        try:
+            yield
+        finally:
+            for name in own_code.LOADED.keys() - loaded:
+                sys.modules.pop(name, None)
+            sys.path[:], own_code.LOADED = path, loaded
 
 
 def flags(values: dict) -> list[str]:

@@ -12,6 +12,7 @@ from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, MicroNetwork
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.errors import UserError
+from enas.search.own_code import exportable
 from enas.search.problem import Exported
 from enas.settings import ConfigLike
 
@@ -22,12 +23,14 @@ Sources = dict[str, list[str]]
 def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
     """Export the network with its weights, which are among those `found` in a model, searched or trained alone.
 
-    UserError if an operation is of the user's own, or the model has no weights for a choice of the network.
+    UserError if the model has no weights for a choice of the network, or an operation cannot be exported.
     """
     if isinstance(network, MacroNetwork):
+        names = network.operations
         sizes, sources, scratch = *_macro(network, found), config[ScratchCNNConfig]
         title = f"A convolutional network of {network.num_layers} layers"
     else:
+        names = tuple(edge.operation for cell in network.cells.values() for edge in cell.edges)
         sizes, sources, scratch = *_micro(network, found), config[MicroCNNConfig]
         title = f"A convolutional network of {sizes['num_layers']} normal cells"
     is_search = "stem.1.running_mean" not in found  # only a model from scratch keeps running averages
@@ -37,13 +40,17 @@ def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], 
         "batch_statistics": is_search,
         **sizes,
     }
+    known = readable.Operations.convolutions
+    makers = {name: make for name, make in known.items() if getattr(make, "__module__", "") != readable.__name__}
+    places, files = exportable("operation", {name: makers[name] for name in names if name in makers})
+    settings |= {"operations": places} if places else {}
     contents, kind = {**settings, "architecture": network.to_dict()}, network.type_name
     with torch.device("meta"):
-        names = readable.NETWORKS[kind](found=contents).state_dict()
+        weights = readable.NETWORKS[kind](found=contents).state_dict()
     return Exported(
         source=Path(readable.__file__),
         example="network.py",
-        weights={name: _weight(name, sources, found) for name in names},
+        weights={name: _weight(name, sources, found) for name in weights},
         settings=settings,
         title=title,
         summary=f"{title} for {settings['num_classes']} classes, with `forward(images)` and `features(images)`.",
@@ -51,6 +58,7 @@ def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], 
         inputs={"images": torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))},
         dynamic=({0: "batch", 2: "height", 3: "width"},),
         outputs=("logits",),
+        files=files,
     )
 
 
@@ -68,17 +76,10 @@ def _weight(name: str, sources: Sources, found: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([found[each] for each in needed], dim=min(first.dim() - 1, 1)).contiguous()
 
 
-def _check(operation: str, known: tuple[str, ...]) -> None:
-    if operation not in known:
-        raise UserError(f"operation {operation} is not one of {', '.join(known)}; an exported network cannot make it")
-
-
 def _macro(network: MacroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str, Any], Sources]:
     """Return the sizes of the network, and the sources of its weights."""
     sources = {"classifier": ["classifier.4"]}
     widths = [len(found["stem.0.weight"])]
-    for operation in network.operations:
-        _check(operation, (*readable.Operations.pools, *readable.Operations.convolutions))
     for layer, operation, skips, reduced in readable.macro_layers(vars(network)):
         path = f"layers.{layer}"
         sources[f"layer{layer}"] = [f"{path}.operations.{operation}"]
@@ -99,7 +100,6 @@ def _micro(network: MicroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str
     for index, (cell_name, *_) in enumerate(readable.cell_places(num_layers, 1)):
         cell = network.cells[cell_name]
         for edge in cell.edges:
-            _check(edge.operation, (*readable.Operations.pools, "identity", "sep3x3", "sep5x5"))
             sources[f"cells.{index}.edge{edge.node}_{edge.slot}"] = [f"cells.{index}.edges.{edge.key}"]
         for label, labels in zip(CELL_INPUTS, (older, previous), strict=True):
             mine, its = f"cells.{index}.input{label}", f"cells.{index}.calibrations.{label}"

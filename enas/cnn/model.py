@@ -22,7 +22,6 @@ from enas.cnn.layout import Sliced, remembering
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, Edge, MicroCell, MicroNetwork
 from enas.cnn.network import Norm, cell_places, convolution, macro_layers, stem
-from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
 from enas.errors import UserError
 from enas.search.precision import at_least_float32
@@ -94,9 +93,9 @@ class SharedMacroCNN(MacroGraph):
 
     def __init__(self, num_classes: int, config: MacroConfig):
         skips = tuple(tuple(range(layer)) for layer in range(config.num_layers))
-        most = MacroNetwork(tuple(MACRO_OPERATIONS[:1] * len(skips)), skips)
+        most = MacroNetwork(config.operations[:1] * len(skips), skips)
         widths = [config.channels] * 3
-        super().__init__(num_classes, most, MACRO_OPERATIONS, widths, config.cnn_dropout, parts.BATCH_STATISTICS)
+        super().__init__(num_classes, most, [*config.operations], widths, config.cnn_dropout, parts.BATCH_STATISTICS)
         self.num_layers = config.num_layers
         align_slices(self)
         for layer in self.layers.values():
@@ -243,7 +242,7 @@ class SharedMicroCNN(MicroGraph):
     def __init__(self, num_classes: int, config: MicroConfig):
         nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + config.cnn_num_blocks)
         places = [(node, slot, source) for node in nodes for slot in (0, 1) for source in range(node)]
-        choices = CellChoices([Edge(*place, name) for place in places for name in MICRO_OPERATIONS], nodes)
+        choices = CellChoices([Edge(*place, name) for place in places for name in config.operations], nodes)
         sizes = config.num_layers, config.channels, config.cnn_dropout
         super().__init__(num_classes, dict.fromkeys(CELL_NAMES, choices), *sizes, parts.BATCH_STATISTICS)
         self.last_node = nodes[-1]

@@ -7,10 +7,11 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 import json
+import runpy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class Operations:
         "avg3x3": lambda stride: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
         "max3x3": lambda stride: nn.MaxPool2d(3, stride, padding=1),
     }
-    convolutions: Mapping[str, Callable[[int, int], nn.Module]] = {
+    convolutions: ClassVar[dict[str, Callable[[int, int], nn.Module]]] = {
         "conv3x3": lambda channels, stride: convolution(channels, channels, 3, stride),
         "conv5x5": lambda channels, stride: convolution(channels, channels, 5, stride),
         "sep3x3": lambda channels, stride: separable(channels, 3, stride),
@@ -110,6 +111,10 @@ class Classifier(nn.Module):
         super().__init__()
         given = {name: value for name, value in arguments.items() if value is not None}
         self.config = {**(read() if found is None else found), **given}
+        for name, place in self.config.get("operations", {}).items():
+            if name not in Operations.convolutions:
+                module, _, maker = place.rpartition(".")  # a file beside this one
+                Operations.convolutions[name] = runpy.run_path(str(HERE / f"{module}.py"))[maker]
         self.dropout = nn.Dropout(self.config["dropout"])  # before the classifier
 
     def new_norm(self, channels: int) -> nn.BatchNorm2d:

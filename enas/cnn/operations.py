@@ -7,7 +7,7 @@ each of them, and start as He et al. 2015 propose. The order is ReLU, convolutio
 Shapes: B batch, C channels, H and W height and width. A stride of 2 makes them ⌈H/2⌉ and ⌈W/2⌉.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import torch
@@ -24,7 +24,7 @@ from enas.errors import UserError
 BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
 RUNNING_AVERAGES: Norm = nn.BatchNorm2d
 
-CONVOLUTIONS = {**network.Operations.convolutions}
+CONVOLUTIONS = network.Operations.convolutions
 POOLS = {
     "avg3x3": partial(AvgPool3x3, 3, padding=1, count_include_pad=False),
     "max3x3": partial(MaxPool3x3, 3, padding=1),
@@ -32,26 +32,21 @@ POOLS = {
 
 
 def register_operation(
-    name: str,
-    make: Callable[[int, int], nn.Module],
-    spaces: Sequence[list[str]] = (MACRO_OPERATIONS, MICRO_OPERATIONS),
-    *,
-    label: str = "",
-    colour: str = "white",
+    name: str, make: Callable[[int, int], nn.Module], *, label: str = "", colour: str = "white"
 ) -> None:
-    """Add an operation to the convolutional search spaces.
+    """Add an operation to both convolutional search spaces; `--cnn_operations` can leave it out.
 
     Args:
-        name: its name in JSON files, letters and digits; UserError if it is taken, or has other characters.
-        make: (number of channels, stride) to a module that keeps the channels.
-        spaces: the lists of `enas.cnn.operation_names` that it joins.
+        name: its name in JSON files, letters, digits and _; UserError if it is taken, or has other characters.
+        make: (number of channels, stride) to a module that keeps the channels. Macro networks put a 1×1 convolution
+            before it, and normalise after each; micro networks apply two of them, the first with the stride.
         label, colour: how drawings show it.
     """
-    if name in OPERATIONS or not name.isalnum():
-        raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters and digits")
+    if name in OPERATIONS or not name.replace("_", "").isalnum():
+        raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters, digits and _")
     OPERATIONS[name] = label or name, colour
     CONVOLUTIONS[name] = make
-    for operations in spaces:
+    for operations in (MACRO_OPERATIONS, MICRO_OPERATIONS):
         operations.append(name)
 
 

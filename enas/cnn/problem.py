@@ -73,7 +73,7 @@ def _convolutional(
 
 
 MACRO = _convolutional(
-    lambda config: MacroSpace(config[settings.MacroConfig].num_layers),
+    lambda config: MacroSpace(config[settings.MacroConfig].num_layers, config[settings.MacroConfig].operations),
     (
         lambda space, config: MacroController(space, config[settings.MacroControllerConfig]),
         lambda space, c: IndependentController(space, skip_penalty(space, c.cnn_skip_target), c.cnn_skip_weight),
@@ -84,7 +84,7 @@ MACRO = _convolutional(
     macro_graph,
 )
 MICRO = _convolutional(
-    lambda config: MicroSpace(config.cnn_num_blocks, cell_output=config.cell_output),
+    lambda config: MicroSpace(config.cnn_num_blocks, config[settings.MicroConfig].operations, config.cell_output),
     (lambda space, config: MicroController(space, config[settings.MicroControllerConfig]),),
     (SharedMicroCNN, settings.MicroConfig),
     (MicroCNN, settings.MicroCNNConfig),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.errors import UserError
 from enas.search import settings as search
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
@@ -63,6 +64,7 @@ class VisionTaskConfig(search.BatchConfig, AugmentConfig, search.PrecisionConfig
 
 # The paper's sizes in each space, for settings left at 0 (a dropout at -1).
 LAYERS = {"macro": 12, "micro": 6}
+OPERATIONS = {"macro": MACRO_OPERATIONS, "micro": MICRO_OPERATIONS}
 FILTERS = {"macro": 36, "micro": 20}
 FINAL_FILTERS = {"macro": 96, "micro": 36}
 FINAL_DROP = {"macro": 0.5, "micro": 0.2}
@@ -97,6 +99,19 @@ class MacroConfig(_SizeConfig):
         0, f"cnn, searching: filters of the first layers; 0 is {_both(FILTERS)}", at_least=0, kind=SPACE
     )
     cnn_dropout: float = setting(0.1, "cnn, searching: dropout before the classifier", at_least=0, below=1, kind=SPACE)
+    cnn_operations: tuple[str, ...] = setting((), "cnn: operations, separated by commas; none is all", kind=SPACE)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The names of the operations to choose from."""
+        return self.cnn_operations or tuple(OPERATIONS[self.space])
+
+    def check(self) -> None:
+        super().check()
+        names, known = self.cnn_operations, OPERATIONS[self.space]
+        if not set(names) <= set(known) or len(set(names)) < len(names):
+            rule = f"it must be different names out of {', '.join(known)}; --use loads operations of your own"
+            raise UserError(f"cnn_operations is {', '.join(names)}; {rule}")
 
     @property
     def num_layers(self) -> int:

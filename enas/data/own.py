@@ -2,19 +2,24 @@
 
 An item is a text (one string, which may have several lines), a sequence of words or of token ids, a pair of an image
 and its label, or a dict of these, as Hugging Face datasets give them ({"text": …}, {"image": …, "label": …}). A split
-is a `torch.utils.data.Dataset`, a list, a column of a table, or anything else with a length and numbered items.
+is a list, a dataset, a table or column of pandas, a pair of arrays (images, labels), or an iterable, which is read once
+and in order; valid and test may be fractions of train.
 """
 
+import random
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import IterableDataset, Subset
 
 from enas.data.dataset_folder import RESOURCES, SPLITS, check_plain
 from enas.errors import UserError
@@ -27,14 +32,79 @@ LABEL_KEYS = ("label", "labels", "fine_label")
 TEXT, IDS, IMAGE = "text", "token ids", "an image"  # the kinds of items; labels divide images into two kinds
 AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA")  # Pillow's modes that a PNG file holds, 8 bits a channel
 AS_RGB = ("CMYK", "HSV", "RGBX", "YCbCr")  # the modes that Pillow converts
+BLOCKS = 10  # of consecutive lines, in the smallest split that is a fraction of a text
 LONGEST_NAME = 60  # letters of a label in the name of a folder
+Check = Callable[[str], object]
 NOT_UTF_8 = re.compile("[\ud800-\udfff]")
 
 # What would be right, at the end of each error.
-A_SPLIT = "a split is a list, one column of a table, or a torch.utils.data.Dataset with a length, and is not empty"
+A_SPLIT = "a split is a list, a dataset, a table, a pair of arrays (images, labels) or an iterable, and is not empty"
+A_FRACTION = "a fraction of train is above 0, leaves some to train on, and is one item or more"
 AN_ITEM = "an item is a text, its words without blanks, its token ids, or (image, label), and all are of one kind"
+A_ROW = f"a row has one of the columns {', '.join(TEXT_KEYS)}, or image and label; text=, image=, label= name others"
 A_LABEL = "a label is an integer or a name (for one-hot labels, the place of the 1)"
 A_PICTURE = "an image has 1 or 3 channels of 8 bits, or of floating point in 0 … 1 that is not normalised"
+
+
+def numbered(split: str, given: Any, columns: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """Return a split as numbered items, after reading an iterable once; a fraction of train stays what it is.
+
+    `columns` are the user's names of the columns text, image and label. UserError if `given` is no split, or empty.
+    """
+    if isinstance(given, float) and split != SPLITS[0]:
+        if not 0 < given < 1:
+            raise UserError(f"{split} is {given}; {A_FRACTION}")
+        return given
+    items: Any = given
+    try:
+        if hasattr(given, "iloc"):  # of pandas
+            items = given.to_dict("records") if given.ndim == 2 else given.tolist()
+        elif isinstance(given, tuple) and len(given) == 2 and getattr(given[0], "ndim", 0) in (3, 4):
+            items = [*zip(*given, strict=True)]
+        elif isinstance(given, IterableDataset) or not hasattr(given, "__getitem__"):
+            items = list(given)
+        num = 0 if isinstance(given, str | bytes | Mapping | AbstractSet) else len(items)
+        if columns:
+            items = [_renamed(items[index], columns) for index in range(num)]
+    except Exception as error:
+        raise UserError(f"{split} cannot be read ({error!r:.200}); {A_SPLIT}") from error
+    if not num:
+        raise _refused(split, given, A_SPLIT)
+    return items
+
+
+def _renamed(item: Any, columns: Mapping[str, str]) -> Any:
+    return {**item, **{key: item[name] for key, name in columns.items()}} if isinstance(item, Mapping) else item
+
+
+def divided(train: Any, shares: Mapping[str, float], seed: int) -> dict[str, Any]:
+    """Draw fractions of train, and return the split of each, and of the rest; UserError if one is not possible.
+
+    Of images, each class is divided alike. Of texts, blocks of consecutive lines are drawn, because a language model
+    reads on from line to line.
+    """
+    items, kind, length = train, _kind_of(train), 1
+    read = [item[1] if IMAGE in kind else item for item in _read("train", train, kind)]
+    if kind == TEXT:
+        items = "".join(map(_line, read)).removesuffix("\n").split("\n")
+    if IMAGE not in kind:
+        length = max(1, int(len(items) * min(shares.values()) / BLOCKS))
+    starts = range(0, len(items), length)
+    order = random.Random(seed).sample(starts, len(starts))
+    if IMAGE in kind:
+        order.sort(key=read.__getitem__)
+    shares = {**shares, "train": 1 - sum(shares.values())}
+    found: dict[str, list[int]] = {split: [] for split in shares}
+    credit = dict.fromkeys(shares, 0.0)
+    for start in order:
+        credit = {split: credit[split] + share for split, share in shares.items()}
+        split = max(credit, key=credit.__getitem__)
+        credit[split] -= 1
+        found[split] += range(start, min(start + length, len(items)))
+    for split, share in shares.items():
+        if not found[split]:
+            raise UserError(f"{split} is {share:.3g} of {len(items)} items; {A_FRACTION}")
+    return {split: _Drawn(items, sorted(indices)) for split, indices in found.items()}
 
 
 def settings_for(train: Any) -> dict[str, Any]:
@@ -43,41 +113,34 @@ def settings_for(train: Any) -> dict[str, Any]:
     return {"network_type": "cnn" if IMAGE in kind else "rnn"} | ({"vocab_min_count": 1} if kind == IDS else {})
 
 
-def write_dataset(name: str, splits: Sequence[Any], data_dir: str | Path = "data") -> bool:
+def write_dataset(
+    name: str, splits: Sequence[Any], data_dir: str | Path = "data", overwrite: bool = False, check: Check = str
+) -> None:
     """Write train, valid and test as the dataset folder `data_dir/name`, whole or not at all.
 
     Images are stored as PNG, which keeps every pixel; floating point images range from 0 to 1. Labels are integers, or
-    names; their order is kept. Returns whether the folder is new; it may hold the same data already. UserError when a
-    split is empty, an item is of none of these kinds, or the folder holds other data already.
+    names; their order is kept. UserError when an item is of none of these kinds, or the folder holds other data
+    already, which `overwrite` replaces, or from `check`: it gets the folder in which the dataset lies at first.
     """
     check_plain(name, Path(data_dir))
     given, kind = dict(zip(SPLITS, splits, strict=True)), _kind_of(splits[0])
-    folder = Path(data_dir) / name
-    is_new = not folder.exists()
-    with atomic_folder(folder) as made:
+    with atomic_folder(Path(data_dir) / name, overwrite=overwrite) as made:
         if IMAGE in kind:
             _write_images(made, given, kind, name)
         else:
             for split, items in given.items():
                 lines = map(_line, _read(split, items, kind))
                 (made / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
-    return is_new
+        check(str(made.parent))
 
 
-def _read(split: str, given: Any, kind: str = "") -> Iterator[Any]:
+def _read(split: str, items: Any, kind: str = "") -> Iterator[Any]:
     """Yield the items of a split, each as (image, label), a text, or a list of words or token ids.
 
     UserError, which names the item, for anything else, and for an item that is not of `kind`, if one is given.
     """
-    items = given.tolist() if getattr(given, "ndim", 0) == 1 and hasattr(given, "iloc") else given
-    try:
-        num = 0 if isinstance(items, str | bytes | Mapping) else len(items)
-    except TypeError:
-        num = 0
-    if not num:
-        raise _refused(split, given, A_SPLIT)
-    for index in range(num):
-        place = f"{split} {index}"
+    for index in range(len(items)):
+        place = _place(split, items, index)
         try:
             item = items[index]
         except Exception as error:
@@ -86,6 +149,14 @@ def _read(split: str, given: Any, kind: str = "") -> Iterator[Any]:
         if kind not in ("", _kind(item)) and (item or IMAGE in kind):
             raise UserError(f"{place} is {_kind(item)}, but train begins with {kind}; {AN_ITEM}")
         yield item
+
+
+class _Drawn(Subset[Any]):
+    """The part of train that a fraction draws, or leaves."""
+
+
+def _place(split: str, items: Any, index: int) -> str:
+    return f"train {items.indices[index]}" if isinstance(items, _Drawn) else f"{split} {index}"
 
 
 def _kind_of(train: Any) -> str:
@@ -121,7 +192,7 @@ def _first(item: Mapping[str, Any], keys: Sequence[str]) -> Any:
 def _text(item: Any, place: str) -> str | list[str] | list[int]:
     found = item.tolist() if isinstance(item, torch.Tensor | np.ndarray) else item
     if not isinstance(found, Sequence) or isinstance(found, bytes | bytearray | memoryview):
-        raise _refused(place, item, AN_ITEM)
+        raise _refused(place, item, A_ROW if isinstance(item, Mapping) else AN_ITEM)
     tokens = [] if isinstance(found, str) else list(found)
     are_ids = bool(tokens) and not isinstance(tokens[0], str)
     for token in tokens:
@@ -158,12 +229,13 @@ def _write_images(folder: Path, splits: Mapping[str, Any], kind: str, name: str)
         for index, (image, label) in enumerate(bar):
             path = folder / split / folders[label] / f"{index:0{len(str(len(items)))}d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            place = f"the image of {split} {index}"
+            place = f"the image of {_place(split, items, index)}"
             (_of_pillow if isinstance(image, Image.Image) else _of_array)(image, place).save(path)
 
 
 def _class_names(items: Any) -> list[str]:
     """Return the names of labels 0, 1, …, if the data bring them, as torchvision and Hugging Face do."""
+    items = items.dataset if isinstance(items, _Drawn) else items
     features = getattr(items, "features", None)
     label = _first(features, LABEL_KEYS) if isinstance(features, Mapping) else None
     found = (getattr(label, "names", None), getattr(items, "classes", None))

@@ -31,7 +31,7 @@ It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {data
 
 | file | |
 |---|---|
-| `model.py` | the module, readable, and in need of torch alone |
+| `model.py` | the module, readable, and in need of torch alone |{own}
 | `model.safetensors` | its weights |
 | `config.json` | the arguments of the module, and where it comes from |
 | `architecture.json` | the architecture as data |
@@ -70,7 +70,9 @@ def export(
     config = saved_config(folder)
     is_scratch, space = config.mode in SCRATCH, config.space
     exported, final, progress = run.exported(folder, dag_path)
+    own = "".join(f"\n| `{name}` | definitions that `model.py` reads |" for name in exported.files)
     card = CARD.format(
+        own=own,
         onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if onnx else "",
         title=exported.title,
         summary=exported.summary,
@@ -80,10 +82,11 @@ def export(
     )
     origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
     with atomic_folder(output) as made:
+        shutil.copyfile(exported.source, made / "model.py")
+        for name, text in {**exported.files, "README.md": card}.items():
+            (made / name).write_text(text, encoding="utf-8")
         if onnx:
             write_onnx(exported, made / "model.onnx")
-        (made / "README.md").write_text(card, encoding="utf-8")
-        shutil.copyfile(exported.source, made / "model.py")
         shutil.copyfile(EXAMPLES / exported.example, made / "example.py")
         save_file(exported.weights, made / "model.safetensors", metadata={"format": "pt"})
         (made / "model.safetensors").chmod(0o644)

@@ -10,6 +10,7 @@ from enas.errors import UserError
 from enas.rnn import reference as rnn_reference
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.lstm import LSTMBaseline
+from enas.search.own_code import exportable
 from enas.search.problem import Exported
 from enas.settings import ConfigLike
 
@@ -20,7 +21,8 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
         raise UserError("an LSTM need not be exported: torch.nn.LSTM is it")
     input_size, hidden_size = found["w_input"].shape[0], found["w_state"].shape[0]
     settings = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": 1}
-    settings |= {"norm_bound": config.shared_norm_bound, "activations": functions(cell)}
+    places, files = functions(cell)
+    settings |= {"norm_bound": config.shared_norm_bound, "activations": places}
     title, sizes = f"A recurrent cell of {cell.num_blocks} nodes", {"input": input_size, "hx": hidden_size}
     generator = torch.Generator().manual_seed(0)
     return Exported(
@@ -35,16 +37,14 @@ def exported(cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: 
         inputs={name: torch.randn(1, 3, size, generator=generator) for name, size in sizes.items()},
         dynamic=({1: "batch"}, {1: "batch"}),
         outputs=("output", "state"),
+        files=files,
     )
 
 
-def functions(cell: RNNCell) -> dict[str, str]:
-    """Return the dotted names of the cell's activations in torch; UserError for a function of the user's own."""
+def functions(cell: RNNCell) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the dotted names of the cell's activations, and the files that they need, see `exportable`."""
     found = {name: ACTIVATIONS[name].function for name in cell.activations}
-    for name, function in found.items():
-        if not isinstance(function, str) or not function.startswith("torch."):
-            raise UserError(f"activation {name} is not a function of torch; an exported cell could not import it")
-    return found
+    return exportable("activation", found, "torch", "torch.nn.functional")
 
 
 def weights(cell: RNNCell, found: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ Shapes: T steps, B batch, E input, H hidden.
 """
 
 import json
+import runpy
 from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
@@ -20,6 +21,12 @@ import torch
 from torch import Tensor, nn
 
 HERE = Path(__file__).resolve().parent
+
+
+def found_at(place: str) -> Any:
+    """Return the object of a dotted name; modules whose names begin with own_ are files beside this one."""
+    module, _, name = place.rpartition(".")
+    return runpy.run_path(str(HERE / f"{module}.py"))[name] if module.startswith("own_") else resolve_name(place)
 
 
 class Nodes(NamedTuple):
@@ -36,7 +43,7 @@ class Nodes(NamedTuple):
         outputs = [node for node in nodes if node not in previous]
         if cell["cell_output"] == "all":
             outputs = nodes[1:] or nodes
-        activations = [resolve_name(functions[name]) for name in cell["activations"]]
+        activations = [found_at(functions[name]) for name in cell["activations"]]
         return cls(activations, list(zip(previous, nodes[1:], strict=True)), outputs)
 
 

@@ -74,7 +74,7 @@ class RNNSpaceConfig(CellOutputConfig):
     def check(self) -> None:
         names = self.shared_rnn_activations
         if not names or not set(names) <= set(ACTIVATIONS) or len(set(names)) < len(names):
-            rule = f"it must be one or more different names out of {', '.join(ACTIVATIONS)}"
+            rule = f"it must be one or more different names out of {', '.join(ACTIVATIONS)}; --use loads your own"
             raise UserError(f"shared_rnn_activations is {names!r}; {rule}")
         super().check()
 

@@ -19,6 +19,7 @@ from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
 from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_random_states, seed_everything
 from enas.search.cost import Cost, SizeBudget
+from enas.search.own_code import own_modules
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
 from enas.search.registry import reward_named
@@ -97,13 +98,19 @@ def open_run(
         for line in lines:
             training.logbook.info(line)
         if folder is None and architecture is not None and ranks.is_first:
-            write_json(training.folder / ARCHITECTURE, architecture.to_dict())
-            logbook.output_files["architecture"] = training.folder / ARCHITECTURE
-            if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
-                path, cost = training.folder / "architecture.png", training.size.cost(architecture)
-                title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
-                logbook.output_files["picture"] = draw(architecture, path, title)
+            _note_architecture(config, training, architecture)
         yield training
+
+
+def _note_architecture(config: Config, training: Training, architecture: Architecture) -> None:
+    """Write and draw the architecture that a new run trains from scratch."""
+    files = training.logbook.output_files
+    files["architecture"] = training.folder / ARCHITECTURE
+    write_json(files["architecture"], architecture.to_dict())
+    if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
+        path, cost = training.folder / "architecture.png", training.size.cost(architecture)
+        title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
+        files["picture"] = config.space.problem().draw(architecture, path, title)
 
 
 def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:
@@ -231,7 +238,7 @@ def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Confi
         num = config.shared_num_sample
         return [source] * num if isinstance(source, Architecture) else source.sample(num).architectures
 
-    chosen: dict[str, Any] = {"num_threads": config.num_threads}
+    chosen: dict[str, Any] = {"num_threads": config.num_threads, "use": own_modules(config)}
     lines, reason = [], "as num_threads says"
     if config.precision == "auto" and len(task.precisions) > 1:
         task.precision, why = choose_precision(task, draw)

@@ -22,8 +22,9 @@ import torch
 from torch import nn
 
 from enas.config import Config, with_variation
+from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest
-from enas.data.own import settings_for, write_dataset
+from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import read_json, write_json
 from enas.runs.final import Final, final_of, final_weights, find_final
@@ -170,32 +171,44 @@ def train(config: Config, given: Collection[str] = (), on_epoch: Hook = None) ->
 @quietable
 @undisturbed()
 def search(
-    train: Any, valid: Any, test: Any, *, dataset: str = "own", config: str = "", on_epoch: Hook = None, **settings: Any
+    train: Any,
+    valid: Any = 0.1,
+    test: Any = 0.1,
+    *,
+    dataset: str = "own",
+    config: str = "",
+    overwrite: bool = False,
+    on_epoch: Hook = None,
+    **settings: Any,
 ) -> Path:
     """Search on the user's own data, and return the run folder, which every other function here takes.
 
     Args:
-        train, valid, test: `torch.utils.data.Dataset`s, lists, or Hugging Face datasets, of texts, of sequences of
-            words or token ids, or of (image, label); see `enas.data.own`. They are written as the dataset folder
-            `data_dir/dataset`, which later modes read.
+        train, valid, test: texts, sequences of words or token ids, or (image, label), in the forms of `enas.data.own`.
+            They are written as the dataset folder `data_dir/dataset`, which later modes read. valid and test may be
+            fractions of train, drawn with random_seed.
         dataset: the dataset's name from now on.
         config: a variation in configs/; by default `small` for text and `small_cnn` for images.
-        settings: as on the command line; they override the variation.
+        overwrite: whether other data in that folder are replaced.
+        settings: as on the command line; they override the variation. text, image and label name columns of tables.
     """
-    kind = settings_for(train)
+    columns: dict[str, str] = {key: settings.pop(key) for key in ("text", "image", "label") if key in settings}
+    splits = {split: numbered(split, one, columns) for split, one in zip(SPLITS, (train, valid, test), strict=True)}
+    kind = settings_for(splits["train"])
     variation = config or SMALL.get(settings.get("network_type", kind["network_type"]))
     given = with_variation({**kind, **settings, "config": variation, "dataset": dataset})
     wanted = Config(**given)
-    if wanted.network_type != kind["network_type"]:
+    if wanted.network_type in SMALL and wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
-    is_new = write_dataset(dataset, (train, valid, test), wanted.data_dir)
-    try:
-        wanted.space.problem().load_data(wanted)
-    except UserError:
-        if is_new:  # else it would stand in the way of better data
-            shutil.rmtree(Path(wanted.data_dir) / dataset)
-        raise
+    shares = {split: share for split, share in splits.items() if isinstance(share, float)}
+    if shares:
+        splits |= divided(splits["train"], shares, wanted.random_seed)
+    load, three = wanted.space.problem().load_data, [*splits.values()]
+    write_dataset(dataset, three, wanted.data_dir, overwrite, lambda place: load(wanted.replace(data_dir=place)))
     with open_run(wanted, given=settings) as trainer:
+        if shares:
+            counts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
+            trainer.logbook.info(f"{dataset}: divided with random_seed {wanted.random_seed}: {counts}")
         return _finished(wanted, trainer, on_epoch).folder
 
 
@@ -490,10 +503,12 @@ def _say_where(trainer: Training) -> None:
     places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
     for name, path in {**places, "curves": f"tensorboard --logdir {folder}"}.items():
         trainer.logbook.info(f"{name + ':':14}{path}")
-    if trainer.progress.architecture is None or not trainer.space.architecture.__module__.startswith("enas."):
-        return  # these commands do not know the user's own search spaces
+    is_known = trainer.use_flag or trainer.space.architecture.__module__.startswith("enas.")
+    if trainer.progress.architecture is None or not is_known:
+        return  # these commands cannot load a search space that a notebook defines
     is_searched = isinstance(architecture_from_dict(trainer.progress.architecture), trainer.space.architecture)
     is_useful = {"from scratch": not isinstance(trainer, ScratchTrainer), "page": True, "module": is_searched}
+    which = f"{shlex.quote(str(folder))}{trainer.use_flag}"
     for command, purpose in NEXT.items():
         if is_useful[purpose]:
-            trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(shlex.quote(str(folder)))}")
+            trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(which)}")

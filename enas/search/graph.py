@@ -44,7 +44,8 @@ class Graph(Architecture):
     def _check_parts(self, names: Sequence[Any]) -> None:
         for name in names:
             if name not in tuple(self.known_parts):  # not by its hash: JSON may hold a list here
-                raise UserError(f"unknown {self.part_word} {name!r}; known: {', '.join(self.known_parts)}")
+                known = f"known: {', '.join(self.known_parts)}; --use loads your own"
+                raise UserError(f"unknown {self.part_word} {name!r}; {known}")
 
     def _check_labels(self, count: int) -> None:
         labels, word, first = self.nodes, self.node_word, self.first_label

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -33,13 +34,17 @@ class Exported:
     inputs: dict[str, Tensor]  # example inputs by name, to trace the network
     dynamic: tuple[dict[int, str], ...]  # for each input, the names of the dimensions that may have any size
     outputs: tuple[str, ...]  # the names of the outputs
+    files: dict[str, str] = field(default_factory=dict)  # the user's own code that model.py reads, by name of its file
 
     def module(self) -> nn.Module:
         """Return the network with its weights, in evaluation mode."""
         model = ModuleType("model")  # its name in an exported folder: the ONNX exporter writes names and paths down
-        model.__file__ = str(self.source)
-        exec(compile(self.source.read_text(encoding="utf-8"), "model.py", "exec"), model.__dict__)
-        module = self.make(model).eval()
+        with TemporaryDirectory() as folder:
+            model.__file__ = str(Path(folder) / "model.py")
+            for name, text in self.files.items():
+                (Path(folder) / name).write_text(text, encoding="utf-8")
+            exec(compile(self.source.read_text(encoding="utf-8"), "model.py", "exec"), model.__dict__)
+            module = self.make(model).eval()
         module.load_state_dict(self.weights)
         return module
 

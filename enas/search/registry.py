@@ -109,4 +109,5 @@ def space_for(settings: Mapping[str, Any]) -> SearchSpace:
     for space in SPACES.values():
         if all(settings[name] == value for name, value in space.selected_by.items()):
             return space
-    raise UserError(f"network_type is {settings['network_type']!r}; it must be one of {', '.join(network_types())}")
+    rule = f"it must be one of {', '.join(network_types())}; --use loads your own"
+    raise UserError(f"network_type is {settings['network_type']!r}; {rule}")

@@ -2,7 +2,6 @@
 
 import math
 import shlex
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,6 +55,7 @@ class Training(ABC):
     ):
         self.task = task
         self.config = config[TrainerConfig]
+        self.use_flag = f" --use {shlex.quote(','.join(config.use))}" if config.use else ""
         self.header = {key: getattr(config, key) for key in ("network_type", "dataset", "train_type", "mode", "reward")}
         self.logbook = logbook or NoLogbook()
         self.checkpoints = checkpoints
@@ -296,11 +296,9 @@ class Training(ABC):
 
     def resumed_by(self) -> str:
         """Return the command that goes on with the run, to `stop_epoch` if that is still to come."""
-        launcher, mode = "python" if self.ranks.size == 1 else "torchrun …", self.header["mode"]
-        is_own = not self.space.architecture.__module__.startswith("enas.")
-        command = f"{sys.argv[0]} --mode {mode}" if is_own else f"-m enas {RESUMED_BY[mode]}"
+        launcher, command = "python" if self.ranks.size == 1 else "torchrun …", RESUMED_BY[self.header["mode"]]
         pause = f" --stop_epoch {self.config.stop_epoch}" if self.progress.epoch < self.config.stop_epoch else ""
-        return f"{launcher} {command} --load_path {shlex.quote(str(self.folder))}{pause}"
+        return f"{launcher} -m enas {command} --load_path {shlex.quote(str(self.folder))}{self.use_flag}{pause}"
 
     def alike(self) -> dict[str, str]:
         """Return digests, by name, of the states that must be the same in all processes."""

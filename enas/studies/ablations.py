@@ -168,8 +168,10 @@ class Study:
 def _check(config: Config, ablation: str | None, is_trained: bool) -> None:
     """Refuse a replacement that belongs to another search space, and a training without validation data."""
     space: Any = config.space
-    if not hasattr(space.architecture, "remove_node"):
-        raise UserError(f"network_type is {config.network_type}: {space.architecture.title} has no nodes to edit")
+    needed = ("node_word", "part_word", "replace_part" if ablation else "remove_node")
+    if missing := [name for name in needed if not hasattr(space.architecture, name)]:
+        lack = f"{space.architecture.title} has no {', '.join(missing)}, by which an ablation edits"
+        raise UserError(f"network_type is {config.network_type}: {lack}; see Graph in enas.search.graph")
     known = f"{space.architecture.part_word}_replacement" if space.parts else None
     if ablation not in (None, known):
         right = f", which takes ablation_studies/{known}.py" if known else ""

@@ -25,6 +25,7 @@ from enas.files import atomic_write, finite, read_json
 from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
+from enas.search.own_code import LOADED, use
 from enas.search.space import Space
 from enas.settings import USE
 from enas.terminal import progress_bar
@@ -216,7 +217,7 @@ def side_by_side(
     """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
-    calls = [joblib.delayed(_keyed)(key, *task) for key, task in tasks.items()]
+    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values())], key, *task) for key, task in tasks.items()]
     at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
     with (
         _cluster(backend, jobs),
@@ -245,6 +246,7 @@ def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _keyed(key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+def _keyed(used: list[str], key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     keep_memory()  # a worker is a process of its own
+    use(used)
     return key, function(*arguments)

@@ -1,0 +1,106 @@
+"""The user's own code: modules that register search spaces, operations and activations, and its part of an export."""
+
+import ast
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from enas.errors import NotFoundError, UserError
+from enas.settings import ConfigLike
+
+LOADED: dict[str, str] = {}  # module -> the name that `use` was given, which workers load too; "" if a file named it
+
+
+def use(names: Iterable[str]) -> None:
+    """Import modules, each once, by name or by the path of a .py file; UserError if there is no such module."""
+    for name in names:
+        module, is_file = _module(name), name.endswith(".py")
+        if module in (*LOADED, _module(_main())):
+            continue
+        sys.path.insert(0, str(Path(name).resolve().parent if is_file else Path.cwd()))
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):  # a module that the user's own imports
+                raise
+            raise NotFoundError(f"use {name}: no such module; give its name, or the path of its .py file") from None
+        if is_file and Path(found.__file__ or "").resolve() != Path(name).resolve():
+            raise UserError(f"use {name}: another module {module} is loaded already; rename the file")
+        LOADED[module] = name
+
+
+def check_used(given: object, source: str) -> None:
+    """Raise UserError unless the modules that a file names are loaded: no file can load one."""
+    names = [str(name) for name in given] if isinstance(given, list | tuple) else []
+    if any(_module(name) not in (*LOADED, *sys.modules, _module(_main())) for name in names):
+        place = f"run {Path(source).parent}" if source.endswith("params.json") else source
+        raise UserError(f"{place} uses {', '.join(names)}: give --use {','.join(names)}")
+    for name in names:
+        LOADED.setdefault(_module(name), "")
+
+
+def own_modules(config: ConfigLike) -> tuple[str, ...]:
+    """Return the names that load a run's own code: those given, or else the module of its search space."""
+    name = config.space.architecture.__module__
+    path = getattr(sys.modules.get(name), "__file__", None)  # a notebook has none
+    if config.use or name.startswith("enas.") or path is None:
+        return config.use
+    return (os.path.relpath(path) if name == "__main__" else name,)
+
+
+def _module(name: str) -> str:
+    return Path(name).stem if name.endswith(".py") else name.strip(".") or "-"  # which is no name of a module
+
+
+def _main() -> str:
+    return getattr(sys.modules["__main__"], "__file__", None) or ""
+
+
+def exportable(kind: str, things: Mapping[str, Any], *public: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the dotted names by which an export finds functions and classes, and the files that it needs for them.
+
+    Those of the `public` modules need no file. A file own_KEY.py has another's definition, and all that it reads.
+    UserError, with its `kind` and key, for a thing that has no name in a file.
+    """
+    places, files = {}, {}
+    for key, given in things.items():
+        thing: Any = pkgutil.resolve_name(given) if isinstance(given, str) else given
+        name, module = getattr(thing, "__name__", ""), sys.modules.get(str(getattr(thing, "__module__", "")))
+        place = next((place for place in public if getattr(sys.modules[place], name, None) is thing), "")
+        if isinstance(given, str) and given.startswith("torch."):
+            place, _, name = given.rpartition(".")
+        elif not place:
+            if getattr(module, name, None) is not thing or not hasattr(module, "__file__"):
+                right = f"a function at the top of a .py file, def {key}(…): …"
+                raise UserError(f"{kind} {key} is {thing!r:.80}, which cannot be exported; register {right}")
+            place = f"own_{key}"
+            files[f"{place}.py"] = _definitions(module, name)
+        places[key] = f"{place}.{name}"
+    return places, files
+
+
+def _definitions(module: Any, name: str) -> str:
+    """Return a module's statements that define a name, and all that they read; UserError for imports beyond torch."""
+    statements, kept, wanted = ast.parse(inspect.getsource(module)).body, [], ["annotations", name]  # of __future__
+    for one in wanted:  # grows while it is read
+        new = [statement for statement in statements if statement not in kept and one in _defined(statement)]
+        kept += new
+        wanted += [node.id for statement in new for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    for node in (node for one in kept for node in ast.walk(one) if isinstance(node, ast.Import | ast.ImportFrom)):
+        source = "." * getattr(node, "level", 0) + (getattr(node, "module", None) or node.names[0].name)
+        if source.partition(".")[0] not in ("torch", *sys.stdlib_module_names):
+            reason = f"{name} reads {source}, and an export has torch alone; write it out in this file"
+            raise UserError(f"{module.__file__}, line {node.lineno}: {reason}")
+    return "\n\n\n".join(ast.unparse(statement) for statement in statements if statement in kept) + "\n"
+
+
+def _defined(statement: ast.stmt) -> list[str]:
+    nodes = [statement] if isinstance(statement, ast.FunctionDef | ast.ClassDef) else [*ast.walk(statement)]
+    stored = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    stored += [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return stored + [(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)]
