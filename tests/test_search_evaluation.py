@@ -269,6 +269,7 @@ def test_scores_and_ranks_are_those_of_the_table(evaluated, split, prefix):
         assert found[f"{prefix}scores"] == [known[cell] for cell in cells]
         assert found[f"{prefix}ranks"] == [1 + sum(other < known[cell] for other in known.values()) for cell in cells]
         assert len(cells) == 2
+        assert found[f"{prefix}in_best_tenth"] == sum(rank <= 2 for rank in found[f"{prefix}ranks"]) / 2
     (row,) = rows_of(output / "results" / "found.json")
     assert row["architecture"]["type"] == "lstm"
     assert results["methods"]["lstm"][f"{prefix}scores"] == [row["runs"][0][split]] * 2

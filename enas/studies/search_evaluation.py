@@ -253,7 +253,9 @@ class _Evaluation:
         for split, prefix in PREFIXES.items():
             known = self._scores(self.found, split) | self._scores(self.table, split)
             scores = [known[one] for one in found]
-            reached |= {f"{prefix}scores": scores, f"{prefix}ranks": self._ranks(scores, split).tolist()}
+            ranks = self._ranks(scores, split)
+            reached |= {f"{prefix}scores": scores, f"{prefix}ranks": ranks.tolist()}
+            reached |= {f"{prefix}in_{best}": float(np.mean(ranks <= num)) for best, num in self.best.items()}
             if self.config.longer > 1 and name in LONGER:
                 reached[f"long_{prefix}scores"] = [*map(self._scores(self.long, split).__getitem__, found)]
         if name in HALVING_SEEDS:
