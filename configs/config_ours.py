@@ -141,6 +141,7 @@ log_step = 50  # eight points an epoch
 derive_num_sample = 100  # enough to find a good one, few enough to score
 derive_max_batches = 4  # enough to rank; the winner is then read on all of validation
 derive_labellings = 2  # each has its own shared weights; more take long
+derive_uniform = False
 derive_shortlist = 1  # paper section 2.2
 derive_finalists = 0  # paper section 2.2
 derive_rung_epoch = 9  # rungs of 1, 3 and 9 epochs; read only with finalists

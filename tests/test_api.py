@@ -1,7 +1,9 @@
 """A run as an object: what a user of Python holds, what a function of every epoch may do, what a run says of itself."""
 
+import itertools
 import json
 import logging
+import math
 import pickle
 import random
 import re
@@ -20,6 +22,7 @@ from enas import Config, RNNCell
 from enas.config import read_variation
 from enas.errors import TrainingDivergedError
 from enas.export.folder import export
+from enas.rnn.cell import RNNSpace
 from enas.rnn.task import LanguageTask
 from enas.runs import folder as run_folder
 from enas.runs import run as runs
@@ -73,6 +76,9 @@ def test_a_search_from_python_scores_as_it_was_scored_and_draws_from_its_policy(
     cells = run.sample(40)
     assert cells == run.sample(40) != run.sample(40, seed=1)
     assert len({*cells}) > 20 and all(cell.num_blocks == 4 for cell in cells)
+    space = RNNSpace(4)
+    everything = [space.decode(row) for row in itertools.product(*map(range, space.sizes))]
+    assert math.fsum(map(math.exp, run.log_prob(everything))) == pytest.approx(1, abs=1e-5)
     assert [run.test()["test_perplexity"]] == run.score([run.architecture], "test")
     assert run == tiny.results(run.folder)
     assert tiny.difference(random_states(), before) is None
@@ -88,7 +94,7 @@ def test_what_was_derived_is_trained_and_weights_of_one_architecture_score_no_ot
     assert scratch.score([run.architecture], "test") == [scratch["test_perplexity"]]
     with tiny.refused("has the weights of one architecture, and cannot score others"):
         scratch.score([CELL])
-    with tiny.refused("only a search has a controller to sample from"):
+    with tiny.refused("only a search has a controller"):
         scratch.sample(1)
     own = {"mode": "single", "dag_path": str(scratch.folder / "architecture.json")}
     single = enas.train(Config(**tiny.settings(folder.parents[1], **own, **SHORT)))

@@ -295,7 +295,7 @@ def test_the_policy_is_compared_with_uniform_sampling(tmp_path):
     trainer.train_shared()
     derived = trainer.derive()
     comparison, sampled = derived.comparison, _candidates(trainer, 20)
-    torch.manual_seed(0)
+    torch.manual_seed(torch.initial_seed())
     uniform = RandomController(trainer.controller.space).sample(20).architectures
     for name, cells in {"policy": sampled, "uniform": uniform}.items():
         scores = np.array([trainer.task.rank([cell], 1)[0] for cell in cells])
@@ -403,6 +403,21 @@ def test_a_function_scores_the_mean_over_its_labellings(tmp_path, num):
     best = [sorted(some, key=scores.get)[:num] for some in labellings]
     assert {*asked[1]} == {one for some in best for one in some}
     assert found.ranking == [some[0] for some in sorted(best, key=lambda some: statistics.fmean(map(scores.get, some)))]
+
+
+@pytest.mark.parametrize("is_uniform", [False, True])
+def test_uniform_samples_are_candidates_beside_a_policy_that_proposes_one_cell(tmp_path, is_uniform):
+    trainer = tiny.trainer(tmp_path, derive_num_sample=20, derive_shortlist=30, derive_uniform=is_uniform)
+    one = trainer.controller.sample(1).architectures[0]
+    plain = trainer.controller.sample
+    trainer.controller.sample = lambda num: replace(plain(num), architectures=[one] * num)
+    found = trainer.deriver.shortlist()
+    functions = {cell.canonical() for cell in found.ranking}
+    assert one.canonical() in functions
+    assert (len(functions) > 15) == is_uniform
+    derived = trainer.derive()
+    assert derived.comparison["functions"] == 1  # of the policy's own samples
+    assert derived.comparison["policy"]["std"] == 0 < derived.comparison["uniform"]["std"]
 
 
 def test_finalists_are_no_twins_and_the_incumbent_stands_for_its_function(tmp_path):

@@ -32,6 +32,7 @@ from enas.runs.folder import choose_run, config_for_scratch, find_run, run_confi
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.checkpoint import Checkpoints
+from enas.search.controllers import Controller
 from enas.search.derive import ordered
 from enas.search.problem import Exported
 from enas.search.ranks import seeded
@@ -111,11 +112,21 @@ class Run(dict[str, Any]):
 
     def sample(self, num: int, seed: int = 0) -> list[Any]:
         """Return `num` architectures that the controller of a search draws by `seed`."""
+        controller = self._controller()
+        with torch.no_grad(), seeded(seed, torch.device("cpu")):
+            return controller.sample(num).architectures
+
+    def log_prob(self, architectures: Sequence[Architecture]) -> list[float]:
+        """Return the log-probability, in nats, with which the controller of a search draws each architecture."""
+        controller = self._controller()
+        with torch.no_grad():
+            return controller.log_prob(architectures).log_probs.sum(1).tolist()
+
+    def _controller(self) -> Controller[Any]:
         training = self._opened()
         if not isinstance(training, Trainer):
-            raise UserError(f"{self.folder}: was trained from scratch; only a search has a controller to sample from")
-        with torch.no_grad(), seeded(seed, torch.device("cpu")):
-            return training.controller.sample(num).architectures
+            raise UserError(f"{self.folder}: was trained from scratch; only a search has a controller")
+        return training.controller
 
     @undisturbed()
     def score(self, architectures: Iterable[Architecture], split: str = "valid") -> list[float]:

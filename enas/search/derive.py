@@ -65,6 +65,8 @@ class Deriver:
     def shortlist(self, incumbent: Any = None) -> Shortlist:
         """Sample `derive_num_sample` architectures; keep the functions that score best on the same few minibatches.
 
+        With `derive_uniform` as many uniform ones are candidates, too, those that the policy is compared with.
+
         Each labelling of a function has other shared weights. Its score is the mean over the sampled ones, filled up by
         twins to `derive_labellings`; on all of validation, over so many of the best. The best stands for the function.
         Architectures that exceed the size budget are no candidates. `incumbent` is a candidate without being sampled.
@@ -72,7 +74,8 @@ class Deriver:
         with torch.no_grad(), apart():
             sampled = self.controller.sample(self.config.derive_num_sample)
         num, by = self.config.derive_labellings, self.task.rank_metric
-        candidates = self._candidates(sampled.architectures, num)
+        uniform = self._uniform() if self.config.derive_uniform and self.controller.is_trained else []
+        candidates = self._candidates([*sampled.architectures, *uniform], num)
         scores = self._rank([*sampled.architectures, *chain(*candidates)])
         best = [some[:num] for some in by_means(candidates, scores, by)[: self.config.derive_shortlist]]
         if len(best) > 1:
@@ -128,11 +131,14 @@ class Deriver:
         values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
         return dict(zip(architectures, values.tolist(), strict=True))
 
-    def _compare(self, sampled: list[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
-        # The same uniform architectures at every evaluation, drawn without the run's random numbers.
-        generator = torch.Generator().manual_seed(0)
+    def _uniform(self) -> list[Any]:
+        """Draw the same architectures at every evaluation, without the run's random numbers."""
+        generator = torch.Generator().manual_seed(torch.initial_seed())
         chance = RandomController(self.controller.space, generator=generator, over=self.uniform_over)
-        uniform = chance.sample(self.config.derive_num_sample).architectures
+        return chance.sample(self.config.derive_num_sample).architectures
+
+    def _compare(self, sampled: list[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
+        uniform = self._uniform()
         known, metric = scores | self._rank([one for one in uniform if one not in scores]), self.task.rank_metric
         by_chance = [known[one] for one in uniform]
         place = None if derived is None else 1 + sum(metric.is_better(score, scores[derived]) for score in by_chance)

@@ -139,6 +139,12 @@ class DeriveConfig(Settings):
     derive_labellings: int = setting(
         2, "labellings whose mean scores a function", at_least=1, only=DERIVING, again=("train", "derive")
     )
+    derive_uniform: bool = setting(
+        False,
+        "derive among the controller's samples and as many uniform ones, not among the samples alone",
+        only=TRAINED | DERIVING,
+        again=("train", "derive"),
+    )
     derive_shortlist: int = setting(
         1, "best functions to score again on all of validation", at_least=1, only=DERIVING, again=("train", "derive")
     )
