@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,8 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         if name in settings and not {*needed} & {*evaluation.methods}:
             print(f"no effect without the method {' or '.join(needed)}: {name}")
     say(effect_notes(given, search))
-    places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
-    budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
-    return _Evaluation(evaluation, search, budget).run()
+    budget = Config(**with_variation({"config": evaluation.budget}))
+    return _Evaluation(evaluation, search, budget.replace(data_dir=search.data_dir, num_gpu=search.num_gpu)).run()
 
 
 class _Evaluation:
@@ -176,7 +175,7 @@ class _Evaluation:
             draw: Any = partial(best_candidates, str(log_dir), self.config.finalists)
             if name == "halving":
                 draw = partial(functions_of, self.space, self._num_drawn(name, seed), own_seed)
-            elif not _begun(str(log_dir)):
+            elif not run.begun_in(log_dir):
                 raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
             own = {"mode": "single", "random_seed": own_seed, "log_dir": str(self.folder / "halving" / key)}
             tasks[key] = (halve_from_scratch, {**self.budget.to_dict(), **own, "max_save_num": 1}, draw)
@@ -193,11 +192,9 @@ class _Evaluation:
         return architecture_from_dict(self.outcomes[self._key(method, seed)]["architecture"]).canonical()
 
     def _num_drawn(self, method: str, seed: int) -> int:
-        """Return the number of functions among which a control chooses.
+        """Return the number of functions among which a control chooses: for "uniform" one, else by equal time.
 
-        Equal time is that of the first method's search, of choosing and training its finalists, and of what its
-        architecture still needs to be trained to the end. In this time a control, too, trains the architecture that it
-        chooses to the end: random_budget all functions, halving as many as `cost_to_the_end` allows.
+        Equal time (docs/studies.md) includes training the chosen architecture to the end.
         """
         if method == "uniform":
             return 1
@@ -269,8 +266,7 @@ class _Evaluation:
         choose: Any = partial(best_of, self.first, higher_is_better=self.metric.higher_is_better)
         if name == "halving":
             choose = partial(best_by_halving, self.curves, rungs=self.rungs, metric=self.metric)
-        known = {num: choose(num=num) for num in drawn}
-        each = [known[num] for num in drawn]
+        each = [*map(cache(choose), drawn)]
         chances = np.mean(each, axis=0)
         expected: dict[str, Any] = {"drawn": drawn}
         for split, prefix in PREFIXES.items():
@@ -330,21 +326,18 @@ class _Evaluation:
 def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]]) -> dict[str, Any]:
     """Search, or go on with the search in `log_dir`, and score architectures (dictionaries) by shared weights.
 
-    Returns:
-        "architecture", the derived one; "seconds" of a core, by the clock on a GPU, and in searches of older versions
-        of the code; "policy", "uniform" and "place" of the last evaluation; "shared", the metric of each of
-        `architectures` on all of validation; and "rows", their digest.
+    Return the derived "architecture"; "seconds" of a core, or by the clock on a GPU; "policy", "uniform" and "place" of
+    the last evaluation; "shared", the metric of each of `architectures` on all of validation; and "rows", their digest.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        begun = _begun(settings["log_dir"])
-        results = run.resume(begun[0]) if begun else run.train(Config(**settings))
-        (folder,) = _begun(settings["log_dir"])
-        trainer = read_run(saved_config(folder), folder)
+        begun = run.begun_in(settings["log_dir"])
+        found: Any = run.resume(begun) if begun else run.train(Config(**settings))
+        trainer = read_run(saved_config(found.folder), found.folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
-    last, cpu_seconds = results["history"][-1], trainer.progress.cpu_seconds
+    is_cpu, last = trainer.task.device.type == "cpu", found["history"][-1]
     return {
-        "architecture": results["architecture"],
-        "seconds": cpu_seconds if trainer.task.device.type == "cpu" and cpu_seconds else results["wall_seconds"],
+        "architecture": found["architecture"],
+        "seconds": (is_cpu and trainer.progress.cpu_seconds) or found["wall_seconds"],
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
         "rows": _digest(architectures),
@@ -358,7 +351,7 @@ def _digest(rows: list[dict[str, Any]]) -> str:
 @undisturbed()
 def best_candidates(log_dir: str, num: int) -> list[Architecture]:
     """Return the best `num` functions, or fewer, of the search in `log_dir`: best first on the whole of validation."""
-    (folder,) = _begun(log_dir)
+    folder: Any = run.begun_in(log_dir)
     # Most samples of a policy that is almost sure are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
     trainer = read_run(config, folder)
@@ -368,8 +361,7 @@ def best_candidates(log_dir: str, num: int) -> list[Architecture]:
 def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Architecture]]) -> dict[str, Any]:
     """Train the architectures of `draw` from scratch by successive halving, or go on with it.
 
-    Returns:
-        the "architectures"; "draw_seconds", those of a core that `draw` took; and the "architecture" that is left.
+    Return the "architectures", "draw_seconds" (of a core, for `draw`), and the "architecture" that is left.
     """
     start = time.process_time()
     config, drawn = Config(**settings), draw()
@@ -381,8 +373,3 @@ def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Archite
         "draw_seconds": seconds,
         "architecture": winner.to_dict(),
     }
-
-
-def _begun(log_dir: str) -> list[Path]:
-    """Find the run in the log_dir of a search, if it has saved something."""
-    return [path for path in Path(log_dir).glob("*") if any(path.glob("checkpoints/*.pt"))]

@@ -14,7 +14,7 @@ from enas.search.rungs import halve
 FEWEST_FOR_TAU = 8  # architectures below which τ gets no interval: its coverage falls short
 FEWEST_FOR_WILCOXON = 6  # seeds below which its p, and an honest 95 %, cannot be had: p is at least 1/16
 ROUNDING = 1e-9
-DRAWS = 20_000  # of which halving's chances are the shares
+DRAWS = 20_000  # random draws that estimate halving's chances
 QUARTILES = (0.25, 0.5, 0.75)
 
 

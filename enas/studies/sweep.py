@@ -21,9 +21,8 @@ class Table(list[dict[str, Any]]):
 
     def __repr__(self) -> str:
         rows = [[f"{one:.4g}" if isinstance(one, float) else str(one) for one in row.values()] for row in self]
-        columns = [[name, *column] for name, column in zip(self[0], zip(*rows, strict=True), strict=True)]
-        padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
-        return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+        widths = [max(map(len, column)) for column in zip(self[0], *rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in ([*self[0]], *rows))
 
 
 class Runs(list[run.Run]):
@@ -40,7 +39,7 @@ class Runs(list[run.Run]):
         table = Table()
         for key, values in rows.items():
             known = [value for value in values if value is not None]
-            mean, sd = (statistics.fmean(known or [math.nan]), statistics.stdev(known) if known[1:] else math.nan)
+            mean, sd = statistics.fmean(known or [math.nan]), statistics.stdev(known) if known[1:] else math.nan
             counts = {"runs": len(values), "diverged": len(values) - len(known)}
             table.append({**dict(zip(self.varied, key, strict=True)), **counts, "mean": mean, "sd": sd})
         return table

@@ -117,10 +117,9 @@ class Table:
     def scores(self, split: str, seeds: Collection[int] = ()) -> list[float]:
         """List the mean of each function's trainings with these or all seeds; NaN if one diverged, or there is none."""
         seeds = seeds or {seed for _, seed in self.runs}
-        each = [
-            [pair for pair in itertools.product(rows, seeds) if pair in self.runs] for rows in self.functions.values()
-        ]
-        return [statistics.fmean([self.runs[pair][split] for pair in pairs] or [math.nan]) for pairs in each]
+        pairs = [itertools.product(rows, seeds) for rows in self.functions.values()]
+        each = [[self.runs[pair][split] for pair in some if pair in self.runs] for some in pairs]
+        return [statistics.fmean(known or [math.nan]) for known in each]
 
     @property
     def seconds(self) -> float:
