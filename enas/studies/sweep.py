@@ -31,16 +31,16 @@ class Runs(list[run.Run]):
     varied: tuple[str, ...] = ()
 
     def table(self, name: str) -> Table:
-        """Return mean and standard deviation of the result `name` over the seeds; diverged runs have none."""
-        rows: dict[tuple[Any, ...], list[Any]] = {}
+        """Return mean and standard deviation of the result `name` over the seeds, of the runs that have this result."""
+        rows: dict[tuple[Any, ...], list[run.Run]] = {}
         for one in self:
             saved = saved_config(one.folder)
-            rows.setdefault(tuple(getattr(saved, each) for each in self.varied), []).append(one.get(name))
+            rows.setdefault(tuple(getattr(saved, each) for each in self.varied), []).append(one)
         table = Table()
-        for key, values in rows.items():
-            known = [value for value in values if value is not None]
+        for key, some in rows.items():
+            known = [one[name] for one in some if one.get(name) is not None]
             mean, sd = statistics.fmean(known or [math.nan]), statistics.stdev(known) if known[1:] else math.nan
-            counts = {"runs": len(values), "diverged": len(values) - len(known)}
+            counts = {"runs": len(some), "diverged": sum(not one for one in some)}
             table.append({**dict(zip(self.varied, key, strict=True)), **counts, "mean": mean, "sd": sd})
         return table
 
