@@ -25,8 +25,6 @@ FRAMES = 12  # pictures of architectures, divided among the runs
 WIDTH = 1000  # pixels
 COLOURS = 128
 
-Line = dict[str, Any]  # arguments of matplotlib's errorbar
-
 
 def report(
     load_path: Sequence[str | Path] | str | Path,
@@ -86,9 +84,8 @@ def curves(records: Sequence[Record]) -> list[Figure]:
     """Draw scores and rewards, by metric, entropy, and seconds an epoch: a figure each, the runs side by side."""
     metrics = list(dict.fromkeys(record.config.space.metric.name for record in records))
     rewards = {metric: "reward" if len(metrics) == 1 else f"reward ({metric})" for metric in metrics}
-    lines: dict[str, list[Line]] = {
-        name: [] for name in (*metrics, *rewards.values(), "entropy (nats)", "seconds an epoch")
-    }
+    names = (*metrics, *rewards.values(), "entropy (nats)", "seconds an epoch")
+    lines: dict[str, list[dict[str, Any]]] = {name: [] for name in names}  # arguments of matplotlib's errorbar
     for record, colour in zip(records, itertools.cycle(SERIES_COLOURS), strict=False):
         metric, (epochs, ends) = record.config.space.metric.name, record.curve("wall_seconds")
         seconds = [end - start for start, end in itertools.pairwise([0, *ends])]
@@ -119,7 +116,7 @@ def comparison(record: Record) -> Figure | None:
     return _figure(lines, record.curve("compared_by")[1][0].replace("_", " ")) if lines else None
 
 
-def _figure(lines: Sequence[Line], y_title: str) -> Figure:
+def _figure(lines: Sequence[dict[str, Any]], y_title: str) -> Figure:
     figure, (axes,) = new_figure(5.4, 3.8)
     for line in lines:
         axes.errorbar(**line, marker="o", markersize=3)

@@ -7,7 +7,6 @@ evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/
 import contextlib
 import io
 import itertools
-import json
 import math
 import shutil
 import time
@@ -21,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from enas.config import Config, effect_notes, with_variation
-from enas.data.identity import digest
 from enas.errors import UserError
 from enas.files import finite, make_writable, read_json, write_json
 from enas.runs import run
@@ -34,7 +32,7 @@ from enas.studies import evaluation_report
 from enas.studies.evaluation_report import BEST, PREFIXES
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import Table, budget_of, checked_data, functions_of, read_made, side_by_side
+from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
@@ -145,7 +143,7 @@ class _Evaluation:
     def _searches_left(self) -> dict[str, tuple[Any, ...]]:
         """Return the tasks of the searches that have not ended, or not scored the very rows of the table."""
         rows = [one.to_dict() for one in self.table.architectures]
-        scored, tasks = _digest(rows), {}
+        scored, tasks = digest_of(rows), {}
         names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
         for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
             key = f"{name}-{seed}"
@@ -340,12 +338,8 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
         "seconds": (is_cpu and trainer.progress.cpu_seconds) or found["wall_seconds"],
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
-        "rows": _digest(architectures),
+        "rows": digest_of(architectures),
     }
-
-
-def _digest(rows: list[dict[str, Any]]) -> str:
-    return digest(json.dumps(rows, sort_keys=True).encode())
 
 
 @undisturbed()

@@ -1,19 +1,17 @@
 """Searches with several settings and seeds, side by side: `enas.sweep`."""
 
 import itertools
-import json
 import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 from enas.config import Config, named
-from enas.data.identity import digest
 from enas.errors import TrainingDivergedError
 from enas.runs import run
 from enas.runs.folder import saved_config
 from enas.settings import USE
-from enas.studies.truth import side_by_side
+from enas.studies.truth import digest_of, side_by_side
 
 
 class Table(list[dict[str, Any]]):
@@ -54,8 +52,7 @@ def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any])
     for *values, seed in itertools.product(*varied.values(), range(1, seeds + 1)):
         one = config.replace(**dict(zip(varied, values, strict=True)), random_seed=seed)
         settings = {name: value for name, value in one.to_dict().items() if name not in named(USE)}
-        short = digest(json.dumps(settings, sort_keys=True).encode())[:8]
-        one = one.replace(name=f"{one.dataset}_{one.train_type}_{seed}_{short}")
+        one = one.replace(name=f"{one.dataset}_{one.train_type}_{seed}_{digest_of(settings)[:8]}")
         tasks[one.name] = (_searched, one.to_dict())
     ended: dict[str, run.Run] = {}
     side_by_side(jobs, "loky", tasks, ended.__setitem__, "runs")

@@ -19,7 +19,7 @@ import joblib
 
 from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
-from enas.data.identity import identity_of
+from enas.data.identity import digest, identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json
 from enas.runs import run
@@ -175,6 +175,11 @@ def budget_of(config: Config) -> dict[str, Any]:
         for name, value in config.to_dict().items()
         if name not in named(USE) | APART and (value != defaults[name] or name == "network_type")
     }
+
+
+def digest_of(content: Any) -> str:
+    """Return the digest of JSON-ready data."""
+    return digest(json.dumps(content, sort_keys=True).encode())
 
 
 def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architecture]:
