@@ -129,24 +129,20 @@ class Study:
         self.architecture: Editable = (
             run.searched_architecture(self.config, dag_path) if dag_path else run.architecture_of(folder, **changes)
         )
-        if is_trained:
-            self._train_anew(folder)
-        else:
-            self._share_weights(folder, changes)
+        self.task, self.cost, self.origin = self._anew(folder) if is_trained else self._by_weights(folder, changes)
 
-    def _share_weights(self, folder: Path, changes: dict[str, Any]) -> None:
+    def _by_weights(self, folder: Path, changes: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         trainer = read_run(self.config, folder, changes)
-        self.task, self.cost = trainer.task, trainer.size.cost
-        self.task.evaluate(self.architecture, "valid", 1)  # refuses one that does not fit before anything is written
+        trainer.task.evaluate(self.architecture, "valid", 1)  # refuses one that does not fit before anything is written
         source = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": self.max_batches}
-        self.origin = {"data": read_json(folder / IDENTITY)["splits"], **source}  # the data was found to be the same
+        # The data was found to be the same.
+        return trainer.task, trainer.size.cost, {"data": read_json(folder / IDENTITY)["splits"], **source}
 
-    def _train_anew(self, folder: Path | None) -> None:
+    def _anew(self, folder: Path | None) -> tuple[Any, Any, dict[str, Any]]:
         data = self.config.space.problem().load_data(self.config)
         if folder is not None:
             check_same_data(folder, self.config.dataset, identity_of(data))
-        self.task, self.cost = None, cost_of(self.config, data) or (lambda variant: None)
-        self.origin = {"data": identity_of(data).splits}
+        return None, cost_of(self.config, data) or (lambda variant: None), {"data": identity_of(data).splits}
 
     def score(self, variant: Editable) -> dict[str, float]:
         """Return the scores of a variant by their `keys`."""
