@@ -348,8 +348,10 @@ def best_candidates(log_dir: str, num: int) -> list[Architecture]:
     folder: Any = run.begun_in(log_dir)
     # Most samples of a policy that is almost sure are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
-    trainer = read_run(config, folder)
-    return [one.canonical() for one in trainer.deriver.shortlist().ranking]
+    ranking = read_run(config, folder).deriver.shortlist().ranking
+    if not ranking:
+        raise UserError(f"{folder}: no sample keeps to max_parameters and max_flops; search with larger limits")
+    return [one.canonical() for one in ranking]
 
 
 def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Architecture]]) -> dict[str, Any]:
