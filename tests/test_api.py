@@ -254,6 +254,8 @@ def test_a_run_of_a_sweep_that_diverges_is_counted_and_the_others_go_on(tmp_path
     found = enas.sweep(Config(**tiny.settings(tmp_path, **SHORT)), seeds=3)
     ((row),) = found.table("validation_perplexity")
     assert (row["runs"], row["diverged"]) == (3, 1)
+    ((untested),) = found.table("test_perplexity")  # a search is not tested, which is no divergence
+    assert (untested["runs"], untested["diverged"]) == (3, 1) and math.isnan(untested["mean"])
     assert row["mean"] == pytest.approx((found[0]["validation_perplexity"] + found[2]["validation_perplexity"]) / 2)
     assert found[1] == {} and found[1].history == [] and found[1].architecture is None
 

@@ -13,8 +13,7 @@ from PIL import Image
 
 from enas.cli import run_command
 from enas.errors import UserError
-from enas.report import figures
-from enas.report.page import report
+from enas.report.page import comparison, curves, report
 from enas.report.record import read_ablations, read_runs, settings_table
 from enas.rnn.cell import RNNCell
 from enas.runs import run
@@ -65,7 +64,7 @@ def test_it_needs_nothing_from_elsewhere(page):
 def test_the_curves_are_those_of_the_history(home):
     (record,) = read_runs([run_of(home, "rnn")], "logs")
     history = json.loads((record.folder / "results.json").read_text())["history"]
-    shown = {figure.axes[0].get_ylabel(): drawn_in(figure) for figure in figures.curves([record])}
+    shown = {figure.axes[0].get_ylabel(): drawn_in(figure) for figure in curves([record])}
     names = ("train_perplexity", "validation_perplexity", "reward", "entropy")
     train, validation, reward, entropy = ([entry[name] for entry in history] for name in names)
     times = [history[0]["wall_seconds"], history[1]["wall_seconds"] - history[0]["wall_seconds"]]
@@ -79,7 +78,7 @@ def test_the_curves_are_those_of_the_history(home):
 
 def test_rewards_of_texts_and_images_have_no_common_axis(home):
     """And a run has one colour on all of them."""
-    drawn = figures.curves(read_runs([run_of(home, "rnn"), run_of(home, "macro")], "logs"))
+    drawn = curves(read_runs([run_of(home, "rnn"), run_of(home, "macro")], "logs"))
     names = ["perplexity", "accuracy", "reward (perplexity)", "reward (accuracy)", "entropy (nats)", "seconds an epoch"]
     assert [figure.axes[0].get_ylabel() for figure in drawn] == names
     colours = [{one.lines[0].get_color() for one in figure.axes[0].containers} for figure in drawn]
@@ -93,7 +92,7 @@ def drawn_in(figure) -> dict[str, list[float]]:
 
 def test_the_policy_is_compared_with_chance_by_medians_and_quartiles(home):
     (record,) = read_runs([run_of(home, "rnn")], "logs")
-    figure, history = figures.comparison(record), record.results["history"]
+    figure, history = comparison(record), record.results["history"]
     assert figure.axes[0].get_ylabel() == history[0]["compared_by"].replace("_", " ")
     for container in figure.axes[0].containers:
         found = [entry[container.get_label()] for entry in history]

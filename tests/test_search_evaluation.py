@@ -313,6 +313,14 @@ def test_finalists_are_the_best_candidates_of_the_search(evaluated):
     assert scores == sorted(scores)
 
 
+def test_a_search_whose_samples_are_all_too_large_has_no_finalists(copy):
+    log_dir = copy / "results" / "searches" / "search-1"
+    path = tiny.only_run(log_dir) / "params.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_parameters": 1}))
+    with tiny.refused("no sample keeps to max_parameters and max_flops"):
+        search_evaluation.best_candidates(str(log_dir), 3)
+
+
 def test_an_evaluation_goes_on_where_it_was_stopped(home, evaluated, copy, monkeypatch):
     (copy / "results" / "results.json").unlink()
     monkeypatch.setattr(search_evaluation.run, "train", _fail)

@@ -80,15 +80,14 @@ def table_figure(
 ) -> Figure:
     """Draw a heat map of nodes × activations, or layers × operations: the scores with that of one node replaced.
 
-    Colour is the change of the unedited score: red where it is worse, blue where it is better, grey for a score that is
-    not finite. It grows linearly up to the median change and by the logarithm beyond, so that one outlier leaves colour
-    to the others.
+    Colour is the change from the unedited score: red for worse, blue for better, grey if either is not finite. It grows
+    linearly up to the median change and by the logarithm beyond, so that one outlier leaves colour to the others.
 
     Args:
-        values: the scores by (node, activation or operation), row by row.
+        values: the scores by (row, column), row by row.
         own: the nodes with their own activations, which are outlined.
-        baseline: the unedited score; if it is not finite, the whole table is grey.
-        names: what a row is, and what a column is, such as "node" and "activation".
+        baseline: the unedited score.
+        names: of rows and of columns, such as "node" and "activation".
     """
     rows, columns = map(list, map(dict.fromkeys, zip(*values, strict=True)))
     scores = np.array([*values.values()], dtype=float).reshape(len(rows), len(columns))
@@ -139,8 +138,8 @@ def bars_figure(
     that is not finite is written where its bar would be.
 
     Args:
-        labels: of the groups, G of them.
-        changes: the changes of each series, such as validation and test, G each.
+        labels: names of the G groups.
+        changes: the G changes of each series, such as validation and test.
         baseline: the unedited score of each series.
     """
     group = max(0.8, 0.095 * (max(map(len, labels), default=0) + 2))  # inches; a letter takes 0.095
@@ -191,11 +190,11 @@ def policy_figure(
         if name and len(names) > 1
     ]
     most = -(-len(rows) // -(-len(rows) // _PANEL_ROWS))
-    panels = [rows[:1]]
-    for above, row in itertools.pairwise(rows):
-        if len(panels[-1]) >= most and row[0] != above[0]:
+    panels: list[Any] = [[]]
+    for _, decision in itertools.groupby(rows, key=lambda row: row[0]):
+        if len(panels[-1]) >= most:
             panels.append([])
-        panels[-1].append(row)
+        panels[-1] += decision
     width = 1.2 + min(14.0, len(panels) * (1.6 + 0.3 * len(epochs)))
     figure, all_axes = new_figure(max(4.0, width), max(2.6, 1.4 + 0.19 * max(map(len, panels))), 1, len(panels))
     num_untrained = sum(epoch <= warm_up_epochs for epoch in epochs)

@@ -34,14 +34,13 @@ def animate(
     fps: float = 1.0,
     log_dir: str | Path = "logs",
 ) -> Path:
-    """Make a GIF, which repeats for ever, of the pictures in a run's networks/, one an epoch.
+    """Make a GIF, which repeats for ever, of the pictures in a run's networks/, one an epoch; return `output`.
 
-    The file is written whole or not at all; a missing folder is made. The last frame lasts at least two seconds.
-    UserError for a wrong argument, for no such run, no pictures or a damaged one, or when `output` cannot be written.
+    The last frame lasts at least two seconds. UserError for a wrong argument, for no such run, no pictures or a damaged
+    one, or when `output`, which ends in .gif, cannot be written.
 
     Args:
         model_name: the run: its name in `log_dir`, or its path; if empty, the newest run.
-        output: where the GIF goes, which is returned; ends in .gif.
         max_frame: see `select`.
         title: a line above every frame.
         fps: frames a second, at most 50.

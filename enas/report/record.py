@@ -1,4 +1,4 @@
-"""What runs, ablations and evaluations left in their folders, read for a page."""
+"""The folders of runs, ablations and evaluations, read for a page."""
 
 import itertools
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
 
 def _ablation_of(record: Record, path: Path) -> Study | None:
     content, run, metric = read_json(path), record.folder.resolve(), record.config.space.metric.name
-    # What follows the name of the run is "", or _train_scratch, or the name of an architecture's file.
+    # The name of the run is followed by nothing, or _train_scratch, or the name of an architecture's file.
     if not isinstance(content, dict) or not f"{content.get('run')}_".startswith(f"{run.name}_"):
         return None
     # Runs of two log_dirs can have the same name. Where a run has been moved, the name has to do.

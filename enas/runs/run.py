@@ -253,8 +253,12 @@ def train_to(config: Config, architecture: Architecture, epoch: int) -> dict[str
 
     Return its results so far, NaN if it diverges. Schedules run to `max_epoch`: pauses change no result.
     """
-    begun = next((path.parent.parent for path in Path(config.log_dir).glob("*/checkpoints/*.pt")), None)
-    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, begun)
+    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, begun_in(config.log_dir))
+
+
+def begun_in(log_dir: str | Path) -> Path | None:
+    """Return the only run in `log_dir`; None if it has saved nothing yet."""
+    return next((path.parent.parent for path in Path(log_dir).glob("*/checkpoints/*.pt")), None)
 
 
 @quietable

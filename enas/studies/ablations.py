@@ -39,8 +39,7 @@ SPLITS = {"validation": "valid", "test": "test"}
 MODES = ("derive", "train_scratch")
 
 Row = dict[str, Any]
-# An `Architecture` with the `nodes`, `node_word`, `part_word`, `remove_node` and `replace_part` of `enas.search.graph`.
-Editable = Any
+Editable = Any  # an architecture with the names of `enas.search.graph.Graph`
 # The beginning of a row of results.json, and the edited architecture. The row's "edit" is the edit in words, or
 # "unedited"; its "node" is the edited node or layer, "normal 3" in a micro network, None for all nodes or no node; its
 # "activation" or "operation" is the new one, or None.
@@ -58,9 +57,8 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
             architecture to study.
 
     Returns:
-        the rows of results.json, written to analysis_results/activation_replacement/RUN/ with plots and a table. Mode
-        train_scratch has a folder RUN_train_scratch. Rows are written as they come, and the same call goes on after the
-        last one; with other settings or data, or more of the search trained, it takes a folder RUN-2 and so on.
+        the rows of results.json, written as they come to analysis_results/activation_replacement/RUN/, or RUN_MODE/,
+        with plots and a table. The same call goes on after the last row; one that differs has a folder RUN-2.
     """
     return _replacement("activation_replacement", settings, max_batches)
 
@@ -77,16 +75,14 @@ def operation_replacement(*, max_batches: int | None = None, **settings: Any) ->
 
 def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> list[Row]:
     study = Study(settings, max_batches, ablation)
-    variants = replacements(study.architecture, study.config.space.parts(study.config))
-    return _scored(ablation, study, variants)
+    return _scored(ablation, study, replacements(study.architecture, study.config.space.parts(study.config)))
 
 
 @undisturbed()
 def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row]:
     """Score the architecture without each of its nodes, or layers, in turn.
 
-    Nodes that read the removed node read its input instead, through the shared weights of that pair; see `remove_node`
-    of each architecture. Arguments and files are those of `activation_replacement`.
+    See `remove_node` of each architecture. Arguments and files are those of `activation_replacement`.
     """
     study = Study(settings, max_batches)
     variants, kept = removals(study.architecture)
@@ -102,9 +98,8 @@ class Study:
 
     Attributes:
         name: the name of the run, or of the file, that the architecture comes from.
-        config: the settings in force.
         keys: the names of the scores in a row, such as "validation_perplexity", by split.
-        origin: the other things that the scores depend on, JSON-ready: digests of the "data", and the shared weights.
+        origin: besides the settings, all that the scores depend on, JSON-ready.
         cost: returns the cost of a variant, as a run from scratch trains it; None if it is not known.
     """
 
@@ -134,28 +129,20 @@ class Study:
         self.architecture: Editable = (
             run.searched_architecture(self.config, dag_path) if dag_path else run.architecture_of(folder, **changes)
         )
-        if is_trained:
-            self._train_anew(folder)
-        else:
-            self._share_weights(folder, changes)
+        self.task, self.cost, self.origin = self._anew(folder) if is_trained else self._by_weights(folder, changes)
 
-    def _share_weights(self, folder: Path, changes: dict[str, Any]) -> None:
+    def _by_weights(self, folder: Path, changes: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         trainer = read_run(self.config, folder, changes)
-        self.task, self.cost = trainer.task, trainer.size.cost
-        self.task.evaluate(self.architecture, "valid", 1)  # refuses one that does not fit before anything is written
-        self.origin = {
-            "data": read_json(folder / IDENTITY)["splits"],  # the data was found to be the same
-            "weights": str(folder.resolve()),
-            "step": trainer.progress.step,
-            "max_batches": self.max_batches,
-        }
+        trainer.task.evaluate(self.architecture, "valid", 1)  # refuses one that does not fit before anything is written
+        source = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": self.max_batches}
+        # The data was found to be the same.
+        return trainer.task, trainer.size.cost, {"data": read_json(folder / IDENTITY)["splits"], **source}
 
-    def _train_anew(self, folder: Path | None) -> None:
+    def _anew(self, folder: Path | None) -> tuple[Any, Any, dict[str, Any]]:
         data = self.config.space.problem().load_data(self.config)
         if folder is not None:
             check_same_data(folder, self.config.dataset, identity_of(data))
-        self.task, self.cost = None, cost_of(self.config, data) or (lambda variant: None)
-        self.origin = {"data": identity_of(data).splits}
+        return None, cost_of(self.config, data) or (lambda variant: None), {"data": identity_of(data).splits}
 
     def score(self, variant: Editable) -> dict[str, float]:
         """Return the scores of a variant by their `keys`."""
@@ -213,9 +200,9 @@ def _label(node: int | tuple[str, int]) -> int | str:
 def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequence[str] = ()) -> list[Row]:
     """Score all variants, and write each row when it is there; then print and plot the rows.
 
-    Edits with one outcome, such as a part replaced by itself, are scored once, and not again if an earlier, interrupted
-    call left them in results.json. Variants that are the same function with other labels have other shared weights, and
-    scores of their own, but are trained from scratch once. "same_as" is the first edit with the same function, or None.
+    Edits with one outcome, such as a part replaced by itself, are scored once, and not again if results.json has them.
+    "same_as" is the first edit with the same function, or None. Such variants have scores of their own by shared
+    weights, and are trained from scratch once.
     """
     with _opened(ablation, study) as folder:
         path, keys = folder / "results.json", study.keys.values()
@@ -271,7 +258,6 @@ def _scores_of(row: Row, keys: Iterable[str]) -> dict[str, float]:
 
 
 def _write_table(path: Path, rows: list[Row]) -> None:
-    """Write the rows as a table for other programs."""
     text = io.StringIO(newline="")
     columns = [name for name in rows[0] if name != "architecture"]
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -282,7 +268,6 @@ def _write_table(path: Path, rows: list[Row]) -> None:
 
 
 def _print_table(study: Study, rows: list[Row]) -> None:
-    """Print the rows as a table for people."""
     decimals, has_cost = study.config.space.metric.decimals, "parameters" in rows[0]
     width = max(len(row["edit"]) for row in rows)
     line = f"{{:{width}}}  {{:>10}} {{:>8}}  {{:>10}} {{:>8}}" + ("  {:>10}  {:>13}" if has_cost else "")

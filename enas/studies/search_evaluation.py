@@ -7,13 +7,12 @@ evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/
 import contextlib
 import io
 import itertools
-import json
 import math
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from enas.config import Config, effect_notes, with_variation
-from enas.data.identity import digest
 from enas.errors import UserError
 from enas.files import finite, make_writable, read_json, write_json
 from enas.runs import run
@@ -34,7 +32,7 @@ from enas.studies import evaluation_report
 from enas.studies.evaluation_report import BEST, PREFIXES
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
-from enas.studies.truth import Table, budget_of, checked_data, functions_of, read_made, side_by_side
+from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
@@ -65,9 +63,8 @@ def evaluate(**settings: Any) -> dict[str, Any]:
         if name in settings and not {*needed} & {*evaluation.methods}:
             print(f"no effect without the method {' or '.join(needed)}: {name}")
     say(effect_notes(given, search))
-    places = {name: getattr(search, name) for name in ("data_dir", "num_gpu")}
-    budget = Config(**{**with_variation({"config": evaluation.budget}), **places})
-    return _Evaluation(evaluation, search, budget).run()
+    budget = Config(**with_variation({"config": evaluation.budget}))
+    return _Evaluation(evaluation, search, budget.replace(data_dir=search.data_dir, num_gpu=search.num_gpu)).run()
 
 
 class _Evaluation:
@@ -146,7 +143,7 @@ class _Evaluation:
     def _searches_left(self) -> dict[str, tuple[Any, ...]]:
         """Return the tasks of the searches that have not ended, or not scored the very rows of the table."""
         rows = [one.to_dict() for one in self.table.architectures]
-        scored, tasks = _digest(rows), {}
+        scored, tasks = digest_of(rows), {}
         names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
         for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
             key = f"{name}-{seed}"
@@ -176,7 +173,7 @@ class _Evaluation:
             draw: Any = partial(best_candidates, str(log_dir), self.config.finalists)
             if name == "halving":
                 draw = partial(functions_of, self.space, self._num_drawn(name, seed), own_seed)
-            elif not _begun(str(log_dir)):
+            elif not run.begun_in(log_dir):
                 raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
             own = {"mode": "single", "random_seed": own_seed, "log_dir": str(self.folder / "halving" / key)}
             tasks[key] = (halve_from_scratch, {**self.budget.to_dict(), **own, "max_save_num": 1}, draw)
@@ -193,11 +190,9 @@ class _Evaluation:
         return architecture_from_dict(self.outcomes[self._key(method, seed)]["architecture"]).canonical()
 
     def _num_drawn(self, method: str, seed: int) -> int:
-        """Return the number of functions among which a control chooses.
+        """Return the number of functions among which a control chooses: for "uniform" one, else by equal time.
 
-        Equal time is that of the first method's search, of choosing and training its finalists, and of what its
-        architecture still needs to be trained to the end. In this time a control, too, trains the architecture that it
-        chooses to the end: random_budget all functions, halving as many as `cost_to_the_end` allows.
+        Equal time (docs/studies.md) includes training the chosen architecture to the end.
         """
         if method == "uniform":
             return 1
@@ -271,8 +266,7 @@ class _Evaluation:
         choose: Any = partial(best_of, self.first, higher_is_better=self.metric.higher_is_better)
         if name == "halving":
             choose = partial(best_by_halving, self.curves, rungs=self.rungs, metric=self.metric)
-        known = {num: choose(num=num) for num in drawn}
-        each = [known[num] for num in drawn]
+        each = [*map(cache(choose), drawn)]
         chances = np.mean(each, axis=0)
         expected: dict[str, Any] = {"drawn": drawn}
         for split, prefix in PREFIXES.items():
@@ -332,46 +326,40 @@ class _Evaluation:
 def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]]) -> dict[str, Any]:
     """Search, or go on with the search in `log_dir`, and score architectures (dictionaries) by shared weights.
 
-    Returns:
-        "architecture", the derived one; "seconds" of a core, by the clock on a GPU, and in searches of older versions
-        of the code; "policy", "uniform" and "place" of the last evaluation; "shared", the metric of each of
-        `architectures` on all of validation; and "rows", their digest.
+    Return the derived "architecture"; "seconds" of a core, or by the clock on a GPU; "policy", "uniform" and "place" of
+    the last evaluation; "shared", the metric of each of `architectures` on all of validation; and "rows", their digest.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        begun = _begun(settings["log_dir"])
-        results = run.resume(begun[0]) if begun else run.train(Config(**settings))
-        (folder,) = _begun(settings["log_dir"])
-        trainer = read_run(saved_config(folder), folder)
+        begun = run.begun_in(settings["log_dir"])
+        found: Any = run.resume(begun) if begun else run.train(Config(**settings))
+        trainer = read_run(saved_config(found.folder), found.folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
-    last, cpu_seconds = results["history"][-1], trainer.progress.cpu_seconds
+    is_cpu, last = trainer.task.device.type == "cpu", found["history"][-1]
     return {
-        "architecture": results["architecture"],
-        "seconds": cpu_seconds if trainer.task.device.type == "cpu" and cpu_seconds else results["wall_seconds"],
+        "architecture": found["architecture"],
+        "seconds": (is_cpu and trainer.progress.cpu_seconds) or found["wall_seconds"],
         **{name: last.get(name) for name in ("policy", "uniform", "place")},
         "shared": shared,
-        "rows": _digest(architectures),
+        "rows": digest_of(architectures),
     }
-
-
-def _digest(rows: list[dict[str, Any]]) -> str:
-    return digest(json.dumps(rows, sort_keys=True).encode())
 
 
 @undisturbed()
 def best_candidates(log_dir: str, num: int) -> list[Architecture]:
     """Return the best `num` functions, or fewer, of the search in `log_dir`: best first on the whole of validation."""
-    (folder,) = _begun(log_dir)
+    folder: Any = run.begun_in(log_dir)
     # Most samples of a policy that is almost sure are the same architecture.
     config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
-    trainer = read_run(config, folder)
-    return [one.canonical() for one in trainer.deriver.shortlist().ranking]
+    ranking = read_run(config, folder).deriver.shortlist().ranking
+    if not ranking:
+        raise UserError(f"{folder}: no sample keeps to max_parameters and max_flops; search with larger limits")
+    return [one.canonical() for one in ranking]
 
 
 def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Architecture]]) -> dict[str, Any]:
     """Train the architectures of `draw` from scratch by successive halving, or go on with it.
 
-    Returns:
-        the "architectures"; "draw_seconds", those of a core that `draw` took; and the "architecture" that is left.
+    Return the "architectures", "draw_seconds" (of a core, for `draw`), and the "architecture" that is left.
     """
     start = time.process_time()
     config, drawn = Config(**settings), draw()
@@ -383,8 +371,3 @@ def halve_from_scratch(settings: dict[str, Any], draw: Callable[[], list[Archite
         "draw_seconds": seconds,
         "architecture": winner.to_dict(),
     }
-
-
-def _begun(log_dir: str) -> list[Path]:
-    """Find the run in the log_dir of a search, if it has saved something."""
-    return [path for path in Path(log_dir).glob("*") if any(path.glob("checkpoints/*.pt"))]

@@ -39,15 +39,15 @@ class EvaluationConfig(Settings):
         f"methods to compare, the first with each other one: {', '.join(METHODS)}; none makes the table only",
     )
     finalists: int = setting(
-        10, "best candidates of a search that finalists trains from scratch by successive halving", at_least=1
+        27, "best candidates of a search to halve from scratch; 27, 9 and 3 train to epochs 1, 3 and 9", at_least=1
     )
     longer: int = setting(
-        1, f"also train what {', '.join(LONGER)} end with for so many times the epochs; 1 does not", at_least=1
+        1, f"also train the architectures of {', '.join(LONGER)} for so many times the epochs; 1 does not", at_least=1
     )
     jobs: int = setting(1, "trainings side by side", at_least=1)
     backend: str = setting("loky", "joblib back end; ray and dask are for a cluster", choices=[*BACKENDS])
     output: str = setting("", "folder of the results; analysis_results/search_evaluation/TABLE by default")
-    dry_run: bool = setting(False, "say what would be trained and searched, and for how long; then end")
+    dry_run: bool = setting(False, "print how many trainings and searches are left, and how long they take; then end")
 
     def check(self) -> None:
         for name in ("budget", "table"):

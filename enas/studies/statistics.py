@@ -14,7 +14,7 @@ from enas.search.rungs import halve
 FEWEST_FOR_TAU = 8  # architectures below which τ gets no interval: its coverage falls short
 FEWEST_FOR_WILCOXON = 6  # seeds below which its p, and an honest 95 %, cannot be had: p is at least 1/16
 ROUNDING = 1e-9
-DRAWS = 20_000  # of which halving's chances are the shares
+DRAWS = 20_000  # random draws that estimate halving's chances
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -105,13 +105,14 @@ def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
     `FEWEST_FOR_TAU`, if τ is not a number, and if it is the same whichever architecture is left out.
     """
     one, other = np.asarray(ours, dtype=float), np.asarray(truth, dtype=float)
-    found, num = _tau(one, other), len(one)
-    error = standard_error(lambda rows: _tau(one[rows], other[rows]), num) if num >= FEWEST_FOR_TAU else 0.0
+
+    def among(rows: np.ndarray) -> float:
+        return float(stats.kendalltau(one[rows], other[rows]).statistic) if len(rows) > 1 else math.nan
+
+    num = len(one)
+    found = among(np.arange(num))
+    error = standard_error(among, num) if num >= FEWEST_FOR_TAU else 0.0
     if not error > ROUNDING:
         return {"tau": found, "interval": None}
     half = error / (1 - found**2) * stats.t.ppf(0.975, num - 1)
     return {"tau": found, "interval": [math.tanh(math.atanh(found) - half), math.tanh(math.atanh(found) + half)]}
-
-
-def _tau(ours: np.ndarray, truth: np.ndarray) -> float:
-    return float(stats.kendalltau(ours, truth).statistic) if len(ours) > 1 else math.nan

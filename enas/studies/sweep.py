@@ -1,19 +1,17 @@
 """Searches with several settings and seeds, side by side: `enas.sweep`."""
 
 import itertools
-import json
 import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 from enas.config import Config, named
-from enas.data.identity import digest
 from enas.errors import TrainingDivergedError
 from enas.runs import run
 from enas.runs.folder import saved_config
 from enas.settings import USE
-from enas.studies.truth import side_by_side
+from enas.studies.truth import digest_of, side_by_side
 
 
 class Table(list[dict[str, Any]]):
@@ -21,9 +19,8 @@ class Table(list[dict[str, Any]]):
 
     def __repr__(self) -> str:
         rows = [[f"{one:.4g}" if isinstance(one, float) else str(one) for one in row.values()] for row in self]
-        columns = [[name, *column] for name, column in zip(self[0], zip(*rows, strict=True), strict=True)]
-        padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
-        return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+        widths = [max(map(len, column)) for column in zip(self[0], *rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in ([*self[0]], *rows))
 
 
 class Runs(list[run.Run]):
@@ -32,16 +29,16 @@ class Runs(list[run.Run]):
     varied: tuple[str, ...] = ()
 
     def table(self, name: str) -> Table:
-        """Return mean and standard deviation of the result `name` over the seeds; diverged runs have none."""
-        rows: dict[tuple[Any, ...], list[Any]] = {}
+        """Return mean and standard deviation of the result `name` over the seeds, of the runs that have this result."""
+        rows: dict[tuple[Any, ...], list[run.Run]] = {}
         for one in self:
             saved = saved_config(one.folder)
-            rows.setdefault(tuple(getattr(saved, each) for each in self.varied), []).append(one.get(name))
+            rows.setdefault(tuple(getattr(saved, each) for each in self.varied), []).append(one)
         table = Table()
-        for key, values in rows.items():
-            known = [value for value in values if value is not None]
-            mean, sd = (statistics.fmean(known or [math.nan]), statistics.stdev(known) if known[1:] else math.nan)
-            counts = {"runs": len(values), "diverged": len(values) - len(known)}
+        for key, some in rows.items():
+            known = [one[name] for one in some if one.get(name) is not None]
+            mean, sd = statistics.fmean(known or [math.nan]), statistics.stdev(known) if known[1:] else math.nan
+            counts = {"runs": len(some), "diverged": sum(not one for one in some)}
             table.append({**dict(zip(self.varied, key, strict=True)), **counts, "mean": mean, "sd": sd})
         return table
 
@@ -55,8 +52,7 @@ def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any])
     for *values, seed in itertools.product(*varied.values(), range(1, seeds + 1)):
         one = config.replace(**dict(zip(varied, values, strict=True)), random_seed=seed)
         settings = {name: value for name, value in one.to_dict().items() if name not in named(USE)}
-        short = digest(json.dumps(settings, sort_keys=True).encode())[:8]
-        one = one.replace(name=f"{one.dataset}_{one.train_type}_{seed}_{short}")
+        one = one.replace(name=f"{one.dataset}_{one.train_type}_{seed}_{digest_of(settings)[:8]}")
         tasks[one.name] = (_searched, one.to_dict())
     ended: dict[str, run.Run] = {}
     side_by_side(jobs, "loky", tasks, ended.__setitem__, "runs")

@@ -19,7 +19,7 @@ import joblib
 
 from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
-from enas.data.identity import identity_of
+from enas.data.identity import digest, identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json
 from enas.runs import run
@@ -117,10 +117,9 @@ class Table:
     def scores(self, split: str, seeds: Collection[int] = ()) -> list[float]:
         """List the mean of each function's trainings with these or all seeds; NaN if one diverged, or there is none."""
         seeds = seeds or {seed for _, seed in self.runs}
-        each = [
-            [pair for pair in itertools.product(rows, seeds) if pair in self.runs] for rows in self.functions.values()
-        ]
-        return [statistics.fmean([self.runs[pair][split] for pair in pairs] or [math.nan]) for pairs in each]
+        pairs = [itertools.product(rows, seeds) for rows in self.functions.values()]
+        each = [[self.runs[pair][split] for pair in some if pair in self.runs] for some in pairs]
+        return [statistics.fmean(known or [math.nan]) for known in each]
 
     @property
     def seconds(self) -> float:
@@ -176,6 +175,11 @@ def budget_of(config: Config) -> dict[str, Any]:
         for name, value in config.to_dict().items()
         if name not in named(USE) | APART and (value != defaults[name] or name == "network_type")
     }
+
+
+def digest_of(content: Any) -> str:
+    """Return the digest of JSON-ready data."""
+    return digest(json.dumps(content, sort_keys=True).encode())
 
 
 def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architecture]:
