@@ -116,17 +116,19 @@ class Deriver:
 
     def _evaluate(self, known: dict[Any, float], some: Iterable[Any]) -> None:
         """Add the metrics of some architectures on all of validation to the known ones."""
-        if missing := [one for one in dict.fromkeys(some) if one is not None and one not in known]:
-            known.update(self._scores(missing, lambda part: [self.task.evaluate(one, "valid") for one in part]))
+        missing = [one for one in some if one is not None and one not in known]
+        known.update(self._scores(missing, lambda part: [self.task.evaluate(one, "valid") for one in part]))
 
-    def _rank(self, architectures: list[Any]) -> dict[Any, float]:
+    def _rank(self, architectures: Iterable[Any]) -> dict[Any, float]:
         """Score each different architecture on the first few validation minibatches."""
-        num = self.config.derive_max_batches
-        return self._scores([*dict.fromkeys(architectures)], lambda some: self.task.rank(some, num))
+        return self._scores(architectures, lambda some: self.task.rank(some, self.config.derive_max_batches))
 
-    def _scores(self, architectures: list[Any], score: Callable[[Sequence[Any]], list[float]]) -> dict[Any, float]:
-        values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
-        return dict(zip(architectures, values.tolist(), strict=True))
+    def _scores(self, architectures: Iterable[Any], score: Callable[[Sequence[Any]], list[float]]) -> dict[Any, float]:
+        different = [*dict.fromkeys(architectures)]
+        if not different:  # as after a sample of a whole space; no task scores none
+            return {}
+        values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), different)
+        return dict(zip(different, values.tolist(), strict=True))
 
     def _compare(self, sampled: list[Any], scores: dict[Any, float], derived: Any) -> dict[str, Any]:
         # The same uniform architectures at every evaluation, drawn without the run's random numbers.
