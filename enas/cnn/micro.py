@@ -95,11 +95,7 @@ class MicroCell(Cell):
     @property
     def edges(self) -> tuple[Edge, ...]:
         """Both edges of each node, node by node."""
-        return tuple(
-            Edge(node, slot, source, operation)
-            for node, sources, operations in zip(self.nodes, self.inputs, self.operations, strict=True)
-            for slot, (source, operation) in enumerate(zip(sources, operations, strict=True))
-        )
+        return tuple(Edge(node, slot, *pair) for node, pairs in self.pairs.items() for slot, pair in enumerate(pairs))
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
         """Return the authors' 4B integers: first input, first operation, second input, second operation of each node.

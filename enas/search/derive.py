@@ -42,7 +42,7 @@ class Shortlist:
 
     sampled: Sample[Any]  # all samples
     scores: dict[Any, float]  # of the samples and their twins, on the first few validation minibatches
-    ranking: list[Any]  # of each of the best functions its best labelling; by means on all of validation, best first
+    ranking: list[Any]  # the best functions, each by its best labelling, in order of their means on all of validation
     incumbent: Any  # the run's architecture so far; None if there is none, or it exceeds the size budget
     known: dict[Any, float]  # metrics on all of validation, of the incumbent and of the ranking's first
 
@@ -60,7 +60,7 @@ class Deriver:
     config: DeriveConfig
     ranks: Ranks = ALONE  # the processes that divide the candidates among them
     size: SizeBudget = UNLIMITED  # the budget that a derived architecture keeps to
-    uniform_over: str = "functions"  # that the policy is compared with, as `RandomController.over`
+    uniform_over: str = "functions"  # how the policy's rivals are drawn, see `RandomController.over`
 
     def shortlist(self, incumbent: Any = None) -> Shortlist:
         """Sample `derive_num_sample` architectures; keep the functions that score best on the same few minibatches.

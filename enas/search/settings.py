@@ -31,7 +31,6 @@ FINALISTS = {"mode": ("derive", "train_scratch")}
 WITH_FINALISTS = FINALISTS | {"derive_finalists": ABOVE_ZERO}
 WITH_LIMIT = TRAINED | {ANY_OF: {"max_parameters": ABOVE_ZERO, "max_flops": ABOVE_ZERO}}
 
-BETA = -0.1  # Bender et al. 2020
 CONTROLLER_LR_PERIOD = 10  # epochs of the first cosine period; each further one is twice as long
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
@@ -213,7 +212,7 @@ class SizeConfig(Settings):
         0, "most FLOPs per input of a derived architecture; 0 is no limit", at_least=0, only=DERIVING, again=("derive",)
     )
     size_beta: float = setting(
-        BETA, "weight in rewards of the distance from max_parameters and max_flops", at_most=0, only=WITH_LIMIT
+        -0.1, "weight in rewards of the distance from max_parameters and max_flops", at_most=0, only=WITH_LIMIT
     )
 
 
