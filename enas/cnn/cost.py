@@ -62,12 +62,12 @@ def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, 
     tally, width = Tally(), config.channels
     older = previous = {STEM: tally.run(readable.stem, (3, *size), 3 * width, NORM)}  # concatenated maps, by label
     for name, channels, stride, halve in readable.cell_places(config.scratch_cnn_num_layers, width):
-        cell, maps = network.cells[name], {}
+        cell, edges, maps = network.cells[name], network.cells[name].edges, {}
         for label, read, halves in zip(CELL_INPUTS, (older, previous), (halve, False), strict=True):
-            if any(edge.source == label for edge in cell.edges):
+            if any(edge.source == label for edge in edges):
                 x = next(iter(read.values()))
                 maps[label] = tally.run(operations.CellInput, x, range(len(read)), x[0], channels, NORM, halves)
-        for edge in cell.edges:
+        for edge in edges:
             args = (edge.operation, channels, edge.stride(stride), NORM)
             maps[edge.node] = tally.run(operations.Operations.micro, maps[edge.source], *args)
         older, previous = previous, {label: maps[label] for label in cell.output_nodes}
