@@ -22,7 +22,7 @@ class Architecture:
 
     type_name: ClassVar[str]  # tells its JSON from that of other classes
     title: ClassVar[str]  # its name in messages
-    keys: ClassVar[tuple[str, ...]]  # of its dictionary, besides the type: fields, and properties that agree with them
+    keys: ClassVar[tuple[str, ...]]  # the keys of its dictionary beside "type": fields, and properties to check
     draw: ClassVar[Callable[..., Path] | None] = None  # (architecture, path, title), of a registered search space
 
     def __init_subclass__(cls, **kwargs: Any):
