@@ -129,7 +129,6 @@ COMMON = (
     searching.ReinforceConfig,
     searching.ControllerConfig,
     searching.ControllerOptimConfig,
-    searching.CheckpointConfig,
 )
 
 

@@ -55,4 +55,4 @@ class Evolution(Controller):
 register_controller("rnn", "evolution", lambda cells, config: Evolution(cells))
 
 if __name__ == "__main__":
-    raise SystemExit(run_command("search", prog="python examples/evolution.py"))
+    raise SystemExit(run_command("search"))

@@ -35,4 +35,4 @@ class PPOController(LSTMController):
 register_controller("rnn", "ppo", lambda cells, config: PPOController(cells, config[ControllerConfig]))
 
 if __name__ == "__main__":
-    raise SystemExit(run_command("search", prog="python examples/ppo.py"))
+    raise SystemExit(run_command("search"))

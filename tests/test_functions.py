@@ -106,6 +106,12 @@ def test_micro_cells_have_a_form_for_each_class_of_relabellings(num_blocks, oper
         assert all(one.num_orders * 2 ** sum(a != b for a, b in one.pairs.values()) == len(some) for one in some)
 
 
+def test_many_nodes_alike_do_not_take_forever():
+    """A controller may come to prefer one operation and one input at every node."""
+    cell = MicroCell(((0, 0),) * 12, (("identity", "identity"),) * 12)
+    assert cell.canonical() == cell and cell.num_orders == 1
+
+
 @given(cells(max_blocks=8, gaps=True) | micro_cells(max_blocks=5, gaps=True), st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_the_canonical_form_is_one_of_the_labellings_and_the_same_for_all(architecture, rng):

@@ -196,17 +196,6 @@ def test_names_that_are_taken_or_no_names_are_refused(example):
         register_controller("cnn", "mine", Controller)
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path):
-    """It kept the optimiser and the baseline beside the controller."""
-    folder = tiny.run_in(tmp_path, max_epoch=1)
-    (path,) = Checkpoints(folder / "checkpoints").paths()[-1:]
-    state = torch.load(path, weights_only=True)
-    kept = state["controller"].pop("reinforce._extra_state")
-    torch.save({**state, "controller_optimizer": kept["optimizer"], "baseline": kept["baseline"]}, path)
-    assert tiny.difference(load_checkpoint(path)["controller"]["reinforce._extra_state"], kept) is None
-    execute(load_path=str(folder), max_epoch=2)
-
-
 # --- rewards ----------------------------------------------------------------------------------------------------------
 
 

@@ -95,11 +95,6 @@ def test_a_gpu_may_round_to_tf32(monkeypatch):
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def test_a_processor_that_torch_cannot_ask_has_none(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not precision.has_bfloat16(CPU)
-
-
 @pytest.mark.parametrize(("long", "calls"), [(60.0, 4), (0.0, 1)])
 def test_the_first_try_of_a_short_trial_does_not_count_and_a_long_one_is_not_repeated(monkeypatch, long, calls):
     monkeypatch.setattr(probe, "LONG", long)

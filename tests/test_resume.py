@@ -24,7 +24,7 @@ from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.runs.commands import execute
-from enas.search.checkpoint import Checkpoints, load_checkpoint
+from enas.search.checkpoint import Checkpoints
 
 EPOCHS = 5
 LONG = {
@@ -283,29 +283,3 @@ def test_a_run_killed_at_any_moment_keeps_its_best_epoch(tmp_path, mode, max_sav
     for photo in newest.values():  # those with the same newest and best checkpoint go on alike
         run.resume(photo)
         assert _tested(photo) == expected, photo
-
-
-def _as_of_an_earlier_version(folder: Path) -> None:
-    """Which had a copy of the best checkpoint in best.pt, and named the best one in none."""
-    checkpoints = Checkpoints(folder / "checkpoints")
-    best = checkpoints.load_best()
-    del best["progress"]["bests"]
-    torch.save(best, checkpoints.folder / "best.pt")
-    *older, newest = checkpoints.paths()
-    for path in older:
-        path.unlink()
-    state = load_checkpoint(newest)
-    del state["progress"]["bests"]
-    torch.save(state, newest)
-
-
-@pytest.mark.parametrize("mode", ["train", "train_scratch"])
-def test_a_run_of_an_earlier_version_goes_on_with_its_best_epoch(tmp_path, mode):
-    folder = _trained(tmp_path, mode)
-    copy = shutil.copytree(folder, tmp_path / "copy")
-    _as_of_an_earlier_version(copy)
-    assert _tested(copy) == _tested(folder)
-    for path in (folder, copy):
-        run.resume(path, max_epoch=6)
-        _tested(path)
-    assert _results(copy) == _results(folder)

@@ -320,9 +320,9 @@ def test_one_exploding_architecture_moves_neither_median_nor_quartiles(metric, b
     assert sorted(ends)[worst_first] == pytest.approx([212, 236][worst_first], abs=1)
     assert found["best"] == (248 if metric.higher_is_better else 200)
     spread = {"compared_by": metric.name, "place": 1, "policy": summary(scores, metric), "uniform": found}
-    line = describe_comparison(spread)
+    line = describe_comparison({**spread, "samples": 50, "functions": 40})
     assert f"uniform samples {found['median']:.1f} (quartiles {ends[0]:.1f} and {ends[1]:.1f}, best" in line
-    assert line.startswith(f"median {metric.name} of the controller's samples 224.0 (quartiles 212.0 and 236.0, best")
+    assert f"; median {metric.name} of the controller's samples 224.0 (quartiles 212.0 and 236.0, best" in line
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -444,6 +444,13 @@ def test_a_shortlist_of_images_goes_by_the_measure_of_rewards(tmp_path, monkeypa
     assert len({one.canonical() for one in networks}) == len(networks)
     assert shortlist == sorted(networks, key=likelihood.get, reverse=True)
     assert (derived.architecture, derived.score) == (shortlist[0], accuracy[shortlist[0]])
+
+
+def test_deriving_samples_a_whole_space(tmp_path):
+    """All uniform samples are scored already."""
+    trainer = tiny.trainer(tmp_path, network_type="cnn", cnn_num_layers=1, derive_num_sample=60)
+    derived = trainer.derive()
+    assert len({*trainer.deriver.shortlist().scores}) == 6 and derived.comparison["functions"] == 6
 
 
 def test_derive_passes_over_scores_that_are_not_numbers(tmp_path):

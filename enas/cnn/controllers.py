@@ -13,9 +13,9 @@ from torch.distributions import Bernoulli, Categorical, Distribution, kl_diverge
 from enas.cnn.macro import MacroNetwork, MacroSpace
 from enas.cnn.micro import MicroNetwork, MicroSpace
 from enas.cnn.settings import MacroControllerConfig, MicroControllerConfig
-from enas.search.controllers import ArchT, Controller, Decisions, start_small, temper
+from enas.search.controllers import Controller, Decisions, start_small, temper
 from enas.search.settings import ControllerConfig
-from enas.search.space import Space
+from enas.search.space import ArchT, Space
 
 # The authors' code favours separable convolutions; see `cnn_authors_prior`.
 SEPARABLE = ("sep3x3", "sep5x5")

@@ -1,41 +1,25 @@
 """The cost of a convolutional network: its parameters, and the multiply-adds of an image.
 
-A graph's own `compute` runs over stand-ins for its parts, which return the shape of their result and add their cost.
 Torch's FLOP counter measures each part once, a user's own operation too. Products and convolutions count;
 normalisation, pools and activations do not.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from functools import cache, partial
-from types import SimpleNamespace
-from typing import Any, Self
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from enas.cnn import model as cnn
 from enas.cnn import network as readable
 from enas.cnn import operations
-from enas.cnn.macro import MacroNetwork
-from enas.cnn.micro import MicroNetwork
+from enas.cnn.macro import STEM, MacroNetwork
+from enas.cnn.micro import CELL_INPUTS, MicroNetwork
 from enas.cnn.operations import RUNNING_AVERAGES as NORM
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.search.cost import Cost
 
-
-class Shape(tuple[int, ...]):
-    """Stands for a tensor of this shape, without the batch; sums and functions of it are free and keep the shape."""
-
-    __slots__ = ()
-
-    def __add__(self, other: tuple[Any, ...]) -> Self:
-        return self
-
-    @classmethod
-    def __torch_function__(cls, function: object, types: object, args: Any = (), kwargs: object = None) -> Any:
-        return args[0]
+Shape = tuple[int, ...]  # of a map, without the batch
 
 
 @cache
@@ -45,17 +29,14 @@ def _part(make: Callable[..., nn.Module], x: Shape, *args: object) -> tuple[Cost
         module, empty = make(*args).eval(), torch.empty(1, *x)
         result = module(dict.fromkeys(args[0], empty) if isinstance(args[0], range) else empty)
     parameters = sum(weight.numel() for weight in module.parameters())
-    return Cost(parameters, counter.get_total_flops() // 2), Shape(result.shape[1:])
+    return Cost(parameters, counter.get_total_flops() // 2), tuple(result.shape[1:])
 
 
 class Tally(list[Cost]):
-    """The costs of parts that were run on shapes."""
+    """The costs of the parts of a network."""
 
-    def run(self, make: Callable[..., nn.Module], x: Shape | Mapping[int, Shape], *args: object) -> Shape:
-        """Return the shape that `make(*args)` makes of `x`, or `make(labels, channels, *args)` of maps by label."""
-        if not isinstance(x, Shape):
-            labels, x = range(len(x)), next(iter(x.values()))
-            args = (labels, x[0], *args)
+    def run(self, make: Callable[..., nn.Module], x: Shape, *args: object) -> Shape:
+        """Add the cost of `make(*args)`, and return the shape that it makes of `x`, see `_part`."""
         cost, result = _part(make, x, *args)
         self.append(cost)
         return result
@@ -64,49 +45,32 @@ class Tally(list[Cost]):
 def macro_cost(network: MacroNetwork, num_classes: int, config: ScratchCNNConfig, size: tuple[int, int]) -> Cost:
     """Return the cost of a `MacroCNN` of `network` with these settings, for an image of this height and width."""
     tally = Tally()
-
-    def halve(x: Shape) -> Shape:
-        return tally.run(operations.FactorisedReduction, x, x[0], 2 * x[0], NORM)
-
-    layer = {
-        "operations": {
-            name: lambda x, name=name: tally.run(operations.Operations.macro, x, name, x[0], NORM)
-            for name in network.operations
-        },
-        "join": lambda maps: tally.run(operations.Join, maps, NORM),
-    }
-    graph = SimpleNamespace(
-        stem=lambda x: tally.run(readable.stem, x, config.channels, NORM),
-        layers=defaultdict(lambda: layer),
-        reductions=defaultdict(lambda: defaultdict(lambda: halve)),
-        classifier=lambda x: tally.run(operations.classifier, x, x[0], num_classes, 0.0),
-    )
-    cnn.MacroGraph.compute(graph, Shape((3, *size)), network)
+    x = tally.run(readable.stem, (3, *size), config.channels, NORM)
+    for _, operation, skips, reduced in readable.macro_layers(vars(network)):
+        if operation:
+            x = tally.run(operations.Operations.macro, x, operation, x[0], NORM)
+        if skips:
+            x = tally.run(operations.Join, x, range(len(skips) + 1), x[0], NORM)
+        if reduced:
+            x = [tally.run(operations.FactorisedReduction, x, x[0], 2 * x[0], NORM) for _ in reduced][-1]
+    tally.run(operations.classifier, x, x[0], num_classes, 0.0)
     return sum(tally, Cost())
 
 
 def micro_cost(network: MicroNetwork, num_classes: int, config: MicroCNNConfig, size: tuple[int, int]) -> Cost:
     """Return the same of a `MicroCNN`, without its auxiliary head."""
     tally, width = Tally(), config.channels
-    places = [*readable.cell_places(config.scratch_cnn_num_layers, width)]
-
-    def cell(channels: int, stride: int, halve: bool) -> Callable[..., Mapping[int, Shape]]:
-        parts = SimpleNamespace(
-            calibrations={
-                label: lambda maps, halve=halve: tally.run(operations.CellInput, maps, channels, NORM, halve)
-                for label, halve in (("0", halve), ("1", False))
-            },
-            result=lambda edge, x: tally.run(
-                operations.Operations.micro, x, edge.operation, channels, edge.stride(stride), NORM
-            ),
-        )
-        return partial(cnn.Cell.forward, parts)
-
-    graph = SimpleNamespace(
-        places=places,
-        stem=lambda x: tally.run(readable.stem, x, 3 * width, NORM),
-        cells=[cell(*place) for _, *place in places],
-        classifier=lambda maps: tally.run(operations.SlicedClassifier, maps, num_classes, 0.0, NORM),
-    )
-    cnn.MicroGraph.compute(graph, Shape((3, *size)), network)
+    older = previous = {STEM: tally.run(readable.stem, (3, *size), 3 * width, NORM)}  # concatenated maps, by label
+    for name, channels, stride, halve in readable.cell_places(config.scratch_cnn_num_layers, width):
+        cell, edges, maps = network.cells[name], network.cells[name].edges, {}
+        for label, read, halves in zip(CELL_INPUTS, (older, previous), (halve, False), strict=True):
+            if any(edge.source == label for edge in edges):
+                x = next(iter(read.values()))
+                maps[label] = tally.run(operations.CellInput, x, range(len(read)), x[0], channels, NORM, halves)
+        for edge in edges:
+            args = (edge.operation, channels, edge.stride(stride), NORM)
+            maps[edge.node] = tally.run(operations.Operations.micro, maps[edge.source], *args)
+        older, previous = previous, {label: maps[label] for label in cell.output_nodes}
+    x = next(iter(previous.values()))
+    tally.run(operations.SlicedClassifier, x, range(len(previous)), x[0], num_classes, 0.0, NORM)
     return sum(tally, Cost())

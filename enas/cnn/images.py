@@ -43,7 +43,7 @@ class ImageDataset:
     std: Tensor
     is_rotation: bool  # the images have no labels, and rotations are told apart (Liu et al. 2020, arXiv:2003.12056)
     notes: tuple[str, ...]  # log lines about the data
-    identity: Identity = UNKNOWN  # what another reading of the images must have in common with this one
+    identity: Identity = UNKNOWN  # the digests that another reading of the images must share
 
 
 def load_images(

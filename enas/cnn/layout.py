@@ -1,4 +1,4 @@
-"""How convolutional networks lie in memory, and which calls are fast there.
+"""The memory layout of convolutional networks, and calls that are fast in it.
 
 Convolutions, most of all the separable ones, are about twice as fast with channels innermost. Gradients must then be
 laid out so too: on slices and expansions, elementwise kernels are many times slower. PyTorch's pools go from pixel to

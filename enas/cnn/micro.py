@@ -95,11 +95,7 @@ class MicroCell(Cell):
     @property
     def edges(self) -> tuple[Edge, ...]:
         """Both edges of each node, node by node."""
-        return tuple(
-            Edge(node, slot, source, operation)
-            for node, sources, operations in zip(self.nodes, self.inputs, self.operations, strict=True)
-            for slot, (source, operation) in enumerate(zip(sources, operations, strict=True))
-        )
+        return tuple(Edge(node, slot, *pair) for node, pairs in self.pairs.items() for slot, pair in enumerate(pairs))
 
     def encode(self, operations: Sequence[str] = MICRO_OPERATIONS) -> tuple[int, ...]:
         """Return the authors' 4B integers: first input, first operation, second input, second operation of each node.
@@ -195,13 +191,15 @@ def _first_order(left: Pairs, labels: dict[int, int]) -> tuple[tuple[Any, ...], 
     """
     if not left:
         return (), 1
-    ready = _ready(left, labels)
+    ready, read = _ready(left, labels), {source for pairs in left.values() for source, _ in pairs}
     first = min(ready.values())
-    rests = [
-        _first_order({other: left[other] for other in left if other != node}, {**labels, node: len(labels)})
-        for node, pairs in ready.items()
-        if pairs == first
-    ]
+    alike = [node for node, pairs in ready.items() if pairs == first]
+    loose = [node for node in alike if node not in read]  # whichever comes first, the rest is the same
+    rests = []
+    for node in [*(node for node in alike if node in read), *loose[:1]]:
+        others = {other: left[other] for other in left if other != node}
+        rest, num = _first_order(others, {**labels, node: len(labels)})
+        rests.append((rest, num if node in read else num * len(loose)))
     best = min(rest for rest, _ in rests)
     return (first, *best), sum(num for rest, num in rests if rest == best)
 

@@ -142,7 +142,7 @@ class MacroCNN(MacroGraph):
 
 
 class CellChoices(NamedTuple):
-    """Which weights a `Cell` has: edges that networks may have, and nodes that may be concatenated."""
+    """The weights of a `Cell`: edges that networks may have, and nodes that may be concatenated."""
 
     edges: Sequence[Edge]
     output_nodes: Sequence[int]

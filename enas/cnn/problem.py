@@ -26,25 +26,16 @@ from enas.search.problem import Problem, trained
 from enas.search.space import Space
 from enas.settings import ConfigLike, Settings
 
-Model = tuple[Callable[..., Module], type[Settings]]  # the class of a model, and the class of its settings
-
 
 def _convolutional(
     space: Callable[[ConfigLike], Space[Any]],
     controllers: tuple[Any, ...],
-    shared: Model,
-    alone: Model,
+    shared: tuple[Callable[..., Module], type[Settings]],
+    alone: tuple[Callable[..., Module], type[Settings]],
     cost: Callable[..., Cost],
     draw: Callable[..., Digraph],
 ) -> Problem:
-    """Return one of the two problems.
-
-    Args:
-        controllers: the arguments of `trained`.
-        shared, alone: the model with the weights of every network, and the model of one network.
-        cost: (network, …) to the cost of the model `alone`.
-        draw: (network, title=…) to its picture.
-    """
+    """Return one of the two problems; `controllers` are arguments of `trained`, models come with their settings."""
     (make_shared, shared_sizes), (make_alone, sizes) = shared, alone
 
     def task(config: ConfigLike, images: ImageDataset, device: torch.device, network: Any) -> VisionTask:

@@ -22,10 +22,6 @@ from enas.search.settings import ControllerConfig
 from enas.settings import ConfigLike
 
 
-def _lstm(space: RNNSpace, config: ConfigLike) -> LSTMController[RNNCell]:
-    return LSTMController(space, config[ControllerConfig], config.controller_near_prior)
-
-
 def load_data(config: ConfigLike) -> Corpus:
     """Read the text."""
     return load_corpus(config.dataset, data_dir=config.data_dir, **asdict(config[TextConfig]))
@@ -82,7 +78,10 @@ def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
 
 PROBLEM = Problem(
     space=_space,
-    controllers=dict.fromkeys(("orig", "flexible", "hardcoded"), trained(_lstm)),
+    controllers=dict.fromkeys(
+        ("orig", "flexible", "hardcoded"),
+        trained(lambda space, c: LSTMController(space, c[ControllerConfig], c.controller_near_prior)),
+    ),
     load_data=load_data,
     task=_task,
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),

@@ -24,7 +24,7 @@ from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
 from enas.search.ranks import ALONE, ARCHITECTURES, BATCH, Ranks, join
 from enas.search.registry import reward_named
 from enas.search.scratch import ScratchTrainer
-from enas.search.settings import CheckpointConfig, SizeConfig, TrainerConfig
+from enas.search.settings import SizeConfig, TrainerConfig
 from enas.search.task import Task
 from enas.search.trainer import Trainer
 from enas.search.training import Training
@@ -215,7 +215,7 @@ def make_problem(
 
 def make_trainer(config: Config, data: Any, task: Task, source: Any, folder: Path, ranks: Ranks = ALONE) -> Training:
     """Return the loop of a search, or of a run from scratch; `make_problem` returns `task` and `source`."""
-    checkpoints = Checkpoints(folder / "checkpoints", config[CheckpointConfig].max_save_num, ranks)
+    checkpoints = Checkpoints(folder / "checkpoints", config.max_save_num, ranks)
     size = SizeBudget(config[SizeConfig], cost_of(config, data))
     parts: dict[str, Any] = {"checkpoints": checkpoints, "folder": folder, "ranks": ranks, "size": size}
     make: Any = ScratchTrainer if isinstance(source, Architecture) else Trainer

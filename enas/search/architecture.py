@@ -22,7 +22,7 @@ class Architecture:
 
     type_name: ClassVar[str]  # tells its JSON from that of other classes
     title: ClassVar[str]  # its name in messages
-    keys: ClassVar[tuple[str, ...]]  # of its dictionary, besides the type: fields, and properties that agree with them
+    keys: ClassVar[tuple[str, ...]]  # the keys of its dictionary beside "type": fields, and properties to check
     draw: ClassVar[Callable[..., Path] | None] = None  # (architecture, path, title), of a registered search space
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -31,16 +31,16 @@ class Architecture:
             KINDS[cls.type_name] = cls
 
     def canonical(self) -> Self:
-        """Return the one of all architectures that compute the same function, with other labels, that stands for it.
+        """Return the architecture that stands for all relabellings of this one, which compute the same function.
 
         Two architectures are the same function if their canonical forms are equal. By default each is its own.
         """
         return self
 
     def relabelled(self, rng: random.Random) -> Self:
-        """Return a random one of the architectures that compute the same function; by default there is only this one.
+        """Return a random relabelling of the architecture; by default there is none but the architecture itself.
 
-        Its labels are numbered anew. It uses other shared weights, because labels name them.
+        It computes the same function with other shared weights, because labels name the weights.
         """
         return self
 

@@ -19,8 +19,6 @@ from enas.errors import NotFoundError, UserError
 from enas.files import atomic_write
 from enas.search.ranks import ALONE, Ranks
 
-BEST_OF_OLD_RUNS = "best.pt"  # a copy of the best checkpoint, which earlier versions kept
-
 
 def random_states() -> dict[str, Any]:
     """Return the random states of Python, NumPy and torch (CPU and each GPU), as tensors and plain data."""
@@ -79,9 +77,9 @@ class Checkpoints:
         # After a fallback to an older checkpoint, delete the later ones: load_newest would pick them.
         kept = [path for path in self.paths() if path.name <= name][-self.max_save_num :]
         # A run whose newer checkpoints are damaged goes on from the oldest, which names an older best one.
-        best = ([name for name in bests if name <= kept[0].name] or [BEST_OF_OLD_RUNS])[-1]
+        best = [self.folder / name for name in bests if name <= kept[0].name][-1:]
         unfinished = self.folder.glob(".*.pt.*")  # by a run that was killed while it wrote
-        for path in {*self.paths(), self.folder / BEST_OF_OLD_RUNS, *unfinished} - {*kept, self.folder / best}:
+        for path in {*self.paths(), *unfinished} - {*kept, *best}:
             path.unlink(missing_ok=True)
 
     def paths(self) -> list[Path]:
@@ -108,8 +106,7 @@ class Checkpoints:
 
     def load_best(self) -> dict[str, Any]:
         """Return the best checkpoint, as the newest readable one names it; UserError if it is missing or damaged."""
-        bests = self.load_newest()["progress"].get("bests")
-        path = self.folder / (bests[-1] if bests else BEST_OF_OLD_RUNS)
+        path = self.folder.joinpath(*self.load_newest()["progress"].get("bests", [])[-1:])
         if not self.ranks.from_first(path.is_file):
             raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
         return self.ranks.from_first(lambda: load_checkpoint(path))
@@ -128,16 +125,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
                 damaged = archive.testzip()  # torch.load does not notice a wrong checksum
             if damaged:
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # zipfile and torch raise errors of many types
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path}: unreadable checkpoint: {reason}") from None
-    if state.get("controller_optimizer"):  # an earlier version kept it outside of the controller
-        kept = {"optimizer": state["controller_optimizer"], "baseline": state["baseline"]}
-        state["controller"]["reinforce._extra_state"] = kept
-    return state
 
 
 def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:

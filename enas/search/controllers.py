@@ -8,22 +8,20 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, cast
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import pad
 
 from enas.errors import TrainingDivergedError
-from enas.search.architecture import Architecture
 from enas.search.reinforce import Reinforce, policy_loss
 from enas.search.settings import ControllerConfig, ControllerOptimConfig, ReinforceConfig
-from enas.search.space import Space
+from enas.search.space import ArchT, Space
 from enas.settings import ConfigLike
 
 INIT_RANGE = 0.1  # paper section 3.1
 
-ArchT = TypeVar("ArchT", bound=Architecture)
 Penalty = Callable[[list[Tensor]], Tensor]
 
 

@@ -42,7 +42,7 @@ class Shortlist:
 
     sampled: Sample[Any]  # all samples
     scores: dict[Any, float]  # of the samples and their twins, on the first few validation minibatches
-    ranking: list[Any]  # of each of the best functions its best labelling; by means on all of validation, best first
+    ranking: list[Any]  # the best functions, each by its best labelling, in order of their means on all of validation
     incumbent: Any  # the run's architecture so far; None if there is none, or it exceeds the size budget
     known: dict[Any, float]  # metrics on all of validation, of the incumbent and of the ranking's first
 
@@ -60,7 +60,7 @@ class Deriver:
     config: DeriveConfig
     ranks: Ranks = ALONE  # the processes that divide the candidates among them
     size: SizeBudget = UNLIMITED  # the budget that a derived architecture keeps to
-    uniform_over: str = "functions"  # that the policy is compared with, as `RandomController.over`
+    uniform_over: str = "functions"  # how the policy's rivals are drawn, see `RandomController.over`
 
     def shortlist(self, incumbent: Any = None) -> Shortlist:
         """Sample `derive_num_sample` architectures; keep the functions that score best on the same few minibatches.
@@ -119,17 +119,19 @@ class Deriver:
 
     def _evaluate(self, known: dict[Any, float], some: Iterable[Any]) -> None:
         """Add the metrics of some architectures on all of validation to the known ones."""
-        if missing := [one for one in dict.fromkeys(some) if one is not None and one not in known]:
-            known.update(self._scores(missing, lambda part: [self.task.evaluate(one, "valid") for one in part]))
+        missing = [one for one in some if one is not None and one not in known]
+        known.update(self._scores(missing, lambda part: [self.task.evaluate(one, "valid") for one in part]))
 
-    def _rank(self, architectures: list[Any]) -> dict[Any, float]:
+    def _rank(self, architectures: Iterable[Any]) -> dict[Any, float]:
         """Score each different architecture on the first few validation minibatches."""
-        num = self.config.derive_max_batches
-        return self._scores([*dict.fromkeys(architectures)], lambda some: self.task.rank(some, num))
+        return self._scores(architectures, lambda some: self.task.rank(some, self.config.derive_max_batches))
 
-    def _scores(self, architectures: list[Any], score: Callable[[Sequence[Any]], list[float]]) -> dict[Any, float]:
-        values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), architectures)
-        return dict(zip(architectures, values.tolist(), strict=True))
+    def _scores(self, architectures: Iterable[Any], score: Callable[[Sequence[Any]], list[float]]) -> dict[Any, float]:
+        different = [*dict.fromkeys(architectures)]
+        if not different:  # as after a sample of a whole space; no task scores none
+            return {}
+        values = self.ranks.divided(lambda some: torch.tensor(score(some), dtype=torch.float64), different)
+        return dict(zip(different, values.tolist(), strict=True))
 
     def _uniform(self) -> list[Any]:
         """Draw the same architectures at every evaluation, without the run's random numbers."""

@@ -109,7 +109,7 @@ class Graph(Architecture):
 
 
 class Cell(Graph):
-    """A graph whose output is made of several nodes: `cell_output` says of which."""
+    """A graph with several output nodes, which `cell_output` chooses."""
 
     cell_output: str
 

@@ -37,6 +37,5 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device has bfloat16 instructions; emulating them is many times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Older torch versions cannot tell.
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)

@@ -28,8 +28,8 @@ class Exported:
     example: str  # the file of enas/export/examples that is copied as example.py, which loads model.py
     weights: dict[str, Tensor]  # the module's weights, by name
     settings: dict[str, Any]  # the content of config.json: the module's arguments, and facts for a reader
-    title: str  # of the model card
-    summary: str  # of the model card
+    title: str  # the title of the model card
+    summary: str  # the first sentence of the model card
     make: Callable[[ModuleType], nn.Module]  # from model.py as a module to the network without its weights
     inputs: dict[str, Tensor]  # example inputs by name, to trace the network
     dynamic: tuple[dict[int, str], ...]  # for each input, the names of the dimensions that may have any size

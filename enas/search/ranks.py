@@ -133,8 +133,6 @@ class Ranks:
 
         A UserError in any process is raised in every one; it names the ranks unless all have the same error.
         """
-        if self.size == 1:
-            return make()
         value, error = _tried(make)
         reasons = self._gathered(error and str(error))
         if error is not None and len({*reasons}) == 1:

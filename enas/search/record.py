@@ -134,9 +134,9 @@ def describe_comparison(comparison: dict[str, Any]) -> str:
     shown = [{name: _short(value) for name, value in comparison[who].items()} for who in ("policy", "uniform")]
     policy, uniform = (spread.format(**values) for values in shown)
     metric, place = comparison["compared_by"].replace("_", " "), comparison["place"]
-    held = ("{samples} samples, {functions} different functions; " * ("samples" in comparison)).format(**comparison)
+    held = f"{comparison['samples']} samples, {comparison['functions']} different functions"
     derived = "nothing is derived" if place is None else f"the derived one ranks {place} beside the uniform ones"
-    return f"{held}median {metric} of the controller's samples {policy}, of uniform samples {uniform}; {derived}"
+    return f"{held}; median {metric} of the controller's samples {policy}, of uniform samples {uniform}; {derived}"
 
 
 def _short(value: float) -> str:

@@ -57,7 +57,7 @@ class SearchSpace:
 
 
 SPACES: dict[str, SearchSpace] = {}
-ALIASES = {"enas": "orig", "regular": "orig"}  # of train types
+ALIASES = {"enas": "orig", "regular": "orig"}  # other names of train types
 # From M architectures and the task's own rewards of them, a tensor [M], to M rewards, each of its architecture alone.
 Reward = Callable[[Sequence[Any], Any], Any]
 REWARDS: dict[str, Callable[[ConfigLike], Reward]] = {}

@@ -1,9 +1,6 @@
 """Training one architecture from scratch, with averaging and early stopping."""
 
-import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
 from torch.optim.swa_utils import AveragedModel
@@ -34,9 +31,6 @@ class ScratchTrainer(Training):
         for _ in self.steps_left():
             self.shared_step([self.architecture] * self.config.shared_num_sample)
             self.stop_if_asked()
-
-    def train_controller(self) -> None:
-        """Do nothing: one architecture needs no controller."""
 
     def is_finished(self) -> bool:
         """Whether `max_epoch` is reached, or the last `scratch_early_stop` epochs were no better than one before."""
@@ -90,8 +84,12 @@ class ScratchTrainer(Training):
         """Return its metric on a split with the averaged weights, once there are some; UserError for another one."""
         if architecture != self.architecture:
             raise UserError(f"{self.folder}: has the weights of one architecture, and cannot score others")
-        with self._averaged_weights():
+        own = self.task.model
+        self.task.model = own if self.average is None else self.average.module
+        try:
             return self.task.evaluate(architecture, split)
+        finally:
+            self.task.model = own
 
     def load_best(self) -> None:
         """Take the weights of the epoch that validated best; without validation data, those of the last epoch.
@@ -104,19 +102,6 @@ class ScratchTrainer(Training):
         best = cast("Checkpoints", self.checkpoints).load_best()
         self.task.load_state_dict(best["task"])
         self._load_average(best["average"])
-
-    @contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        """Let the model have its averaged weights, if there are any, inside this block."""
-        if self.average is None:
-            yield
-            return
-        own = copy.deepcopy(self.task.model.state_dict())
-        self.task.model.load_state_dict(self.average.module.state_dict())
-        try:
-            yield
-        finally:
-            self.task.model.load_state_dict(own)
 
     def results(self) -> dict[str, Any]:
         """Return the content of results.json; `validation_…` is the score of the best epoch, `best_epoch`."""

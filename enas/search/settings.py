@@ -23,8 +23,6 @@ SEARCHING = {"mode": "train"}
 TRAINED = {"train_type": _NotRandom(["other than random"]), **SEARCHING}
 LSTM = TRAINED | {"controller_type": "lstm"}
 UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO, "shared_uniform": ABOVE_ZERO}}
-WITH_EMA = TRAINED | {"baseline": "ema"}
-WITH_ENTROPY = TRAINED | {"entropy_coeff": ABOVE_ZERO}
 ADAM = TRAINED | {"controller_optim": "adam"}
 CONSTANT = TRAINED | {"controller_lr_cosine": False}
 COSINE = TRAINED | {"controller_lr_cosine": True}
@@ -33,7 +31,6 @@ FINALISTS = {"mode": ("derive", "train_scratch")}
 WITH_FINALISTS = FINALISTS | {"derive_finalists": ABOVE_ZERO}
 WITH_LIMIT = TRAINED | {ANY_OF: {"max_parameters": ABOVE_ZERO, "max_flops": ABOVE_ZERO}}
 
-BETA = -0.1  # Bender et al. 2020
 CONTROLLER_LR_PERIOD = 10  # epochs of the first cosine period; each further one is twice as long
 PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
@@ -94,6 +91,7 @@ class TrainerConfig(LengthConfig):
     save_epoch: int = setting(
         4, "derive, evaluate, draw and save every this many epochs", at_least=1, only=SEARCHING, again=SEARCHES
     )
+    max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1, again=TRAINING)
     log_step: int = setting(50, "steps from one point of a TensorBoard curve to the next", at_least=1, again=TRAINING)
     shared_num_sample: int = setting(1, "architectures in a step of the shared parameters", at_least=1)
     uniform_over: str = setting(
@@ -179,7 +177,7 @@ class ReinforceConfig(Settings):
         only=TRAINED,
     )
     ema_baseline_decay: float = setting(
-        0.95, "decay of the moving-average baseline", at_least=0, below=1, only=WITH_EMA
+        0.95, "decay of the moving-average baseline", at_least=0, below=1, only=TRAINED | {"baseline": "ema"}
     )
     advantage_spread_decay: float = setting(
         0.0, "decay of the running RMS that divides advantages; 0 does not divide", at_least=0, below=1, only=TRAINED
@@ -189,7 +187,7 @@ class ReinforceConfig(Settings):
         "reward",
         "add entropy to the reward, or, as a regularizer, to the loss; only the reward has the entropy's own gradient",
         choices=("reward", "regularizer"),
-        only=WITH_ENTROPY,
+        only=TRAINED | {"entropy_coeff": ABOVE_ZERO},
     )
     discount: float = setting(1.0, "discount of rewards from decision to decision", at_least=0, at_most=1, only=TRAINED)
 
@@ -220,7 +218,7 @@ class SizeConfig(Settings):
         0, "most FLOPs per input of a derived architecture; 0 is no limit", at_least=0, only=DERIVING, again=("derive",)
     )
     size_beta: float = setting(
-        BETA, "weight in rewards of the distance from max_parameters and max_flops", at_most=0, only=WITH_LIMIT
+        -0.1, "weight in rewards of the distance from max_parameters and max_flops", at_most=0, only=WITH_LIMIT
     )
 
 
@@ -281,13 +279,6 @@ def sgdr(epochs: float, period: float, highest: float, lowest: float) -> float:
     while epochs >= period:
         epochs, period = epochs - period, 2 * period
     return cosine(epochs / period, highest, lowest)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointConfig(Settings):
-    """Checkpoints."""
-
-    max_save_num: int = setting(4, "newest checkpoints to keep, in addition to the best", at_least=1, again=TRAINING)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -39,21 +40,16 @@ class Space(ABC, Generic[ArchT]):
         rng, found = random.Random(0), {architecture: None}
         for _ in range(TRIES_PER_TWIN * (num - 1)):
             other = architecture.relabelled(rng)
-            if len(found) < num and other not in found and self._holds(other):
-                found[other] = None
+            if len(found) < num and other not in found:
+                with suppress(UserError):  # it lies outside of the space
+                    self.encode(other)
+                    found[other] = None
         return [*found]
 
     def draw(self, rng: random.Random) -> ArchT:
         """Draw each function equally often, and each of its labellings; by default each architecture is a function."""
         first, *sizes = self.sizes
         return self.decode([rng.randrange(self.first_allowed, first), *map(rng.randrange, sizes)])
-
-    def _holds(self, architecture: ArchT) -> bool:
-        try:
-            self.encode(architecture)
-        except UserError:
-            return False
-        return True
 
     @property
     def choices(self) -> list[list[str]]:

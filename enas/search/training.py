@@ -80,7 +80,8 @@ class Training(ABC):
             TrainingDivergedError: losses stayed non-finite after several returns to the last checkpoint.
         """
         with self.signals.noted():
-            self.begin()
+            if self.progress == Progress():
+                self.save()  # so that a run that diverges at once has something to return to
             while not (self.is_finished() or self.is_paused()):
                 self.train_shared()
                 self.train_controller()
@@ -92,9 +93,9 @@ class Training(ABC):
     def train_shared(self) -> None:
         """Train ω for the rest of the epoch's steps."""
 
-    @abstractmethod
     def train_controller(self) -> None:
-        """Train θ for the rest of the epoch's samples; ω is fixed."""
+        """Train θ for the rest of the epoch's samples, ω fixed; one architecture needs no controller."""
+        return
 
     @abstractmethod
     def evaluate(self, entry: dict[str, Any]) -> bool:
@@ -111,11 +112,6 @@ class Training(ABC):
     def is_time_to_evaluate(self) -> bool:
         """Whether to evaluate, draw and save after the epoch just finished."""
         return self.progress.epoch % self.config.save_epoch == 0 or self.is_finished()
-
-    def begin(self) -> None:
-        """Save a new run, so that it has something to return to if it diverges at once."""
-        if self.progress == Progress():
-            self.save()
 
     def steps_left(self) -> Iterable[bool]:
         """Yield once for each step of ω that is left in the epoch, with a progress bar."""
