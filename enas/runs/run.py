@@ -180,8 +180,8 @@ def search(
     overwrite: bool = False,
     on_epoch: Hook = None,
     **settings: Any,
-) -> Path:
-    """Search on the user's own data, and return the run folder, which every other function here takes.
+) -> Run:
+    """Search on the user's own data; return the run.
 
     Args:
         train, valid, test: texts, sequences of words or token ids, or (image, label), in the forms of `enas.data.own`.
@@ -209,7 +209,7 @@ def search(
         if shares:
             counts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
             trainer.logbook.info(f"{dataset}: divided with random_seed {wanted.random_seed}: {counts}")
-        return _finished(wanted, trainer, on_epoch).folder
+        return _finished(wanted, trainer, on_epoch)
 
 
 @quietable
