@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import pickle
 import random
 import re
@@ -52,6 +53,11 @@ def test_a_run_is_its_results_and_its_folder(folder):
     assert run.folder == Path(run) == folder and repr(run) == f"Run({str(folder)!r})"
     assert run.architecture == architecture_from_dict(run["architecture"])
     assert enas.load(folder.name, log_dir=folder.parent) == enas.load("", log_dir=folder.parent) == run
+
+
+def test_a_run_holds_numbers_as_results_json_does(tmp_path):
+    run = enas.Run(tmp_path, {"validation_perplexity": math.nan, "history": [{"reward": math.inf}]})
+    assert run.results == {"validation_perplexity": None, "history": [{"reward": None}]}
 
 
 def test_the_history_is_flat(folder):

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from enas.cnn.images import load_images
 from enas.config import Config, read_variation
@@ -146,6 +146,8 @@ def test_labels_keep_their_order_whatever_classes_are_called(tmp_path):
     items = Hub([{"image": image, "label": label} for image, label in pictures(30)], names=["zebra", "ant", "bee"])
     write_dataset("mine", [items] * 3, tmp_path)
     assert load_images("mine", data_dir=tmp_path).classes == ("0-zebra", "1-ant", "2-bee")
+    write_dataset("part", [Subset(Subset(items, range(20)), range(10))] * 3, tmp_path)
+    assert load_images("part", data_dir=tmp_path).classes == ("0-zebra", "1-ant", "2-bee")
     many = [(image, index % 12) for index, (image, _) in enumerate(pictures(24))]
     write_dataset("many", [many] * 3, tmp_path)
     found = load_images("many", data_dir=tmp_path)

@@ -227,7 +227,8 @@ def _write_images(folder: Path, splits: Mapping[str, Any], kind: str, name: str)
 
 def _class_names(items: Any) -> list[str]:
     """Return the names of labels 0, 1, …, if the data bring them, as torchvision and Hugging Face do."""
-    items = items.dataset if isinstance(items, Subset) else items
+    while isinstance(items, Subset):
+        items = items.dataset
     features = getattr(items, "features", None)
     label = _first(features, LABEL_KEYS) if isinstance(features, Mapping) else None
     found = (getattr(label, "names", None), getattr(items, "classes", None))

@@ -26,7 +26,7 @@ from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
-from enas.files import read_json, write_json
+from enas.files import finite, read_json, write_json
 from enas.runs.final import Final, final_of, final_weights, find_final
 from enas.runs.folder import choose_run, config_for_scratch, find_run, run_config, saved_config
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
@@ -59,7 +59,7 @@ class Run(dict[str, Any]):
     """
 
     def __init__(self, folder: Path, results: Mapping[str, Any], training: Training | None = None, **here: Any):
-        super().__init__(results)
+        super().__init__(finite(results))
         self.folder, self._training, self._here = folder, training, here
 
     def __fspath__(self) -> str:
@@ -165,7 +165,7 @@ def train(config: Config, given: Collection[str] = (), on_epoch: Hook = None) ->
     if config.mode not in SEARCHES:
         return single(config, given=given, on_epoch=on_epoch)
     with open_run(config, given=given) as trainer:
-        return _finished(config, trainer, on_epoch)
+        return _finished(trainer, on_epoch)
 
 
 @quietable
@@ -209,7 +209,7 @@ def search(
         if shares:
             counts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
             trainer.logbook.info(f"{dataset}: divided with random_seed {wanted.random_seed}: {counts}")
-        return _finished(wanted, trainer, on_epoch)
+        return _finished(trainer, on_epoch)
 
 
 @quietable
@@ -221,7 +221,7 @@ def single(
     In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
     """
     with open_run(config, architecture=architecture or named_architecture(config), given=given) as trainer:
-        return _finished(config, trainer, on_epoch)
+        return _finished(trainer, on_epoch)
 
 
 def single_or_diverged(config: Config, architecture: Architecture, begun: Path | None = None) -> dict[str, Any]:
@@ -256,14 +256,14 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
-    baselines = {name: make(config) for name, make in _baselines(config).items() if name in config.compare_with}
-    if unknown := set(config.compare_with) - set(baselines):
-        names = ", ".join(_baselines(config))
-        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {names}")
-    alone = config.replace(compare_with=())
-    results = {name: single_or_diverged(alone, one) for name, one in baselines.items()}
+    makers, alone = _baselines(config), config.replace(compare_with=())
+    if unknown := set(config.compare_with) - set(makers):
+        known = ", ".join(makers)
+        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {known}")
+    baselines = [name for name in makers if name in config.compare_with]
+    results = {name: single_or_diverged(alone, makers[name](config)) for name in baselines}
     with open_run(config, architecture=architecture) as trainer:
-        found = _finished(config, trainer, on_epoch)
+        found = _finished(trainer, on_epoch)
         results = {"found": found, **results}
         for split in ("validation", "test") if baselines else ():
             metric = f"{split}_{trainer.task.metric.name}"
@@ -288,7 +288,7 @@ def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> dict
             moved = f"; the next learning rate is {now:.3g} instead of {before:.3g}" if now != before else ""
             longer = f"max_epoch {config.max_epoch} instead of {saved.max_epoch}"
             trainer.logbook.info(f"{longer}: schedules over the whole run change{moved}")
-        return _finished(config, trainer, on_epoch)
+        return _finished(trainer, on_epoch)
 
 
 @quietable
@@ -439,27 +439,21 @@ def exported(folder: Path, dag_path: str | Path = "") -> tuple[Exported, Final, 
     return make(final.architecture, weights, config), final, state["progress"]
 
 
-def _finished(config: Config, trainer: Training, on_epoch: Hook) -> Run:
-    """Train to the end, and report the results; return the run."""
+def _finished(trainer: Training, on_epoch: Hook) -> Run:
+    """Train to the end, or to a pause, and report the results; return the run."""
     if on_epoch is not None:
         trainer.on_epoch = lambda entry: on_epoch(Run(trainer.folder, trainer.results(), trainer), _flat(entry))
-    return Run(trainer.folder, _finish(config, trainer))
-
-
-def _finish(config: Config, trainer: Training) -> dict[str, Any]:
-    """Train to the end, or to a pause, and report the results."""
     results = trainer.train()
     if trainer.is_paused():
         trainer.logbook.info(f"run {trainer.folder}: paused; it goes on with: {trainer.resumed_by()}")
-        return results
-    if not isinstance(trainer, ScratchTrainer):
+    elif isinstance(trainer, ScratchTrainer):
+        trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
+        is_tested = trainer.header["mode"] == "train_scratch" or not trainer.task.has_validation
+        results = _test_scratch(trainer) if is_tested else _report(trainer, results, "trained")
+    else:
         _say_found(trainer, results)
         _say_where(trainer)
-        return results
-    trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
-    if config.mode == "train_scratch" or not trainer.task.has_validation:
-        return _test_scratch(trainer)
-    return _report(trainer, results, "trained")
+    return Run(trainer.folder, results)
 
 
 def _test_scratch(trainer: ScratchTrainer) -> dict[str, Any]:
