@@ -31,4 +31,6 @@ def execute(**given: Any) -> dict[str, Any]:
             # Without a load_path, take the newest search, not the newest run from scratch.
             folder = choose_run(given, (*SEARCHES, mode) if load_path else SEARCHES)
             return (run.resume if saved_config(folder).mode == mode else run.train_scratch)(folder, **changes)
-        return run.resume(choose_run(given, (mode,)), **changes) if load_path else run.train(Config(**given), given)
+        if load_path:
+            return run.resume(choose_run(given, (mode,)), **changes)
+        return run.train(Config(**given), given=given)

@@ -59,7 +59,7 @@ class Run(dict[str, Any]):
     """
 
     def __init__(self, folder: Path, results: Mapping[str, Any], training: Training | None = None, **here: Any):
-        super().__init__(finite(results))
+        super().__init__(results)
         self.folder, self._training, self._here = folder, training, here
 
     def __fspath__(self) -> str:
@@ -71,7 +71,7 @@ class Run(dict[str, Any]):
     @property
     def results(self) -> dict[str, Any]:
         """The content of results.json."""
-        return dict(self)
+        return finite(dict(self))
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -156,15 +156,18 @@ def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) ->
 
 
 @quietable
-def train(config: Config, given: Collection[str] = (), on_epoch: Hook = None) -> Run:
-    """Train a new run to its end: a search, or in mode single one architecture; return the run.
+def train(
+    config: Config, architecture: Architecture | None = None, given: Collection[str] = (), on_epoch: Hook = None
+) -> Run:
+    """Train a new run to its end: a search, or from scratch `architecture`, or that of `dag_path`; return the run.
 
-    `given` names the settings that the user gave: those without an effect are logged. UserError, here and below, comes
-    with a line that names what is wrong and what would be right.
+    In mode train_scratch the best epoch is tested at the end; without validation data the last one is. `given` names
+    the settings that the user gave: those without an effect are logged. UserError, here and below, comes with a line
+    that names what is wrong and what would be right.
     """
-    if config.mode not in SEARCHES:
-        return single(config, given=given, on_epoch=on_epoch)
-    with open_run(config, given=given) as trainer:
+    if architecture is None and config.mode not in SEARCHES:
+        architecture = named_architecture(config)
+    with open_run(config, architecture=architecture, given=given) as trainer:
         return _finished(trainer, on_epoch)
 
 
@@ -212,24 +215,12 @@ def search(
         return _finished(trainer, on_epoch)
 
 
-@quietable
-def single(
-    config: Config, architecture: Architecture | None = None, given: Collection[str] = (), on_epoch: Hook = None
-) -> Run:
-    """Train one architecture from scratch, by default that of `config.dag_path`; return the run.
-
-    In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
-    """
-    with open_run(config, architecture=architecture or named_architecture(config), given=given) as trainer:
-        return _finished(trainer, on_epoch)
-
-
 def single_or_diverged(config: Config, architecture: Architecture, begun: Path | None = None) -> dict[str, Any]:
-    """Train like `single`, or go on with the run in `begun`, beside others; if it diverges, its scores are NaN."""
+    """Train from scratch, or go on with the run in `begun`, beside others; if it diverges, its scores are NaN."""
     validation, test = (f"{split}_{config.space.metric.name}" for split in ("validation", "test"))
     config = config.replace(name="")  # one name cannot be several runs'
     try:
-        results = resume(begun, stop_epoch=config.stop_epoch) if begun else single(config, architecture)
+        results = resume(begun, stop_epoch=config.stop_epoch) if begun else train(config, architecture)
     except TrainingDivergedError:
         return {"architecture": architecture.to_dict(), validation: math.nan, test: math.nan}
     except Interrupted as stop:
