@@ -263,7 +263,7 @@ def effect_notes(names: Iterable[str], config: Config) -> list[str]:
 def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the settings in `configs/NAME.py` (or a file path): assignments of literals, which are not run.
 
-    `config = "other"` in it makes it a variation of another one. `above` are the variations that start from this one.
+    `config = "other"` in the file makes it a variation of another one. `above` are the variations that start from it.
     UserError if there is no such variation, or it holds something else.
     """
     if name in above:

@@ -37,7 +37,7 @@ LONGEST_NAME = 60  # letters of a label in the name of a folder
 Check = Callable[[str], object]
 NOT_UTF_8 = re.compile("[\ud800-\udfff]")
 
-# What would be right, at the end of each error.
+# Each error ends in one of these sentences.
 A_SPLIT = "a split is a list, a dataset, a table, a pair of arrays (images, labels) or an iterable, and is not empty"
 A_FRACTION = "a fraction of train is above 0, leaves some to train on, and is one item or more"
 AN_ITEM = "an item is a text, its words without blanks, its token ids, or (image, label), and all are of one kind"

@@ -26,8 +26,8 @@ from enas.terminal import LOGGER
 
 IDENTITY, LAUNCH, MACHINE = "data.json", "torchrun.json", "machine.json"
 TIME = "%Y-%m-%d_%H-%M-%S"
-NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
-LISTED = 3  # of the runs there are, in the message about an unknown one
+NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # the name of a run folder: start, time, number
+LISTED = 3  # runs that the message about an unknown run names
 
 
 def make_run_folder(config: Config, identity: Identity) -> Path:
@@ -197,7 +197,7 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    They are those of the search but for `stop_epoch`, with `settings` put in; load_path names the search. A line about
+    It has the search's settings but for `stop_epoch`, with `settings` put in; load_path names the search. A line about
     settings without an effect is printed. UserError if `settings` contradict the space that was searched.
     """
     # Perhaps on another machine: threads and precision are chosen again.

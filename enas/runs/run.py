@@ -43,7 +43,7 @@ from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES
 from enas.terminal import quietable
 
-NEXT = {  # commands after a run, and what they do
+NEXT = {  # commands after a run, and the purpose of each
     "scratch --load_path {}": "from scratch",
     "report --load_path {} --output report.html": "page",
     "export --load_path {} --output my_cell": "module",
@@ -241,8 +241,8 @@ def train_to(config: Config, architecture: Architecture, epoch: int) -> dict[str
 def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
     """Train the architecture of a search from scratch; return the new run.
 
-    It is that of `architecture_of`, unless `dag_path` names another. The baselines that `compare_with` names are
-    trained first, as runs of their own.
+    `architecture_of` gives the architecture, unless `dag_path` names another. The baselines that `compare_with` names
+    are trained first, as runs of their own.
     """
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
@@ -349,7 +349,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 
 
 def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[str], Any] = str) -> Architecture:
-    """Return the one of different architectures that successive halving from scratch, to `max_epoch`, ends with.
+    """Train different architectures from scratch by successive halving to `max_epoch`; return the one that is left.
 
     Each has its run below `config.log_dir`, where the same call goes on after an interruption. `note` gets a line about
     each rung.
@@ -385,7 +385,7 @@ def _best_finalist(trainer: Training, config: Config, finalists: list[Architectu
 
 
 def named_architecture(config: Config) -> Architecture:
-    """Return the architecture that `dag_path` names: that in a JSON file, or a baseline; UserError if there is none."""
+    """Return the architecture that `dag_path` names, a JSON file or a baseline; UserError if there is none."""
     baselines = _baselines(config)
     if not config.dag_path:
         names = ", or ".join(["its JSON file with --dag_path", *baselines])
