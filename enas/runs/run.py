@@ -21,7 +21,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from enas.config import Config, with_variation
+from enas.config import Config
 from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest
 from enas.data.own import divided, numbered, settings_for, write_dataset
@@ -40,7 +40,7 @@ from enas.search.rungs import halve, rungs_to
 from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
 from enas.search.training import Training
-from enas.settings import SCRATCH, SEARCHES
+from enas.settings import SCRATCH, SEARCHES, TRAINING
 from enas.terminal import quietable
 
 NEXT = {  # commands after a run, and the purpose of each
@@ -199,8 +199,7 @@ def search(
     splits = {split: numbered(split, one, columns) for split, one in zip(SPLITS, (train, valid, test), strict=True)}
     kind = settings_for(splits["train"])
     variation = config or SMALL.get(settings.get("network_type", kind["network_type"]))
-    given = with_variation({**kind, **settings, "config": variation, "dataset": dataset})
-    wanted = Config(**given)
+    wanted = Config(**{**kind, **settings, "config": variation, "dataset": dataset})
     if wanted.network_type in SMALL and wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     shares = {split: share for split, share in splits.items() if isinstance(share, float)}
@@ -266,7 +265,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
 @quietable
 def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> dict[str, Any]:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
-    folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
+    folder = choose_run({**changes, "load_path": load_path}, TRAINING)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
     with open_run(config, folder, given=changes) as trainer:
@@ -314,7 +313,7 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     A search scores it with its shared weights; if `dag_path` names another architecture, nothing is written down. A run
     from scratch scores its best epoch.
     """
-    folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
+    folder = choose_run({**changes, "load_path": load_path}, TRAINING)
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
     with open_run(config, folder, given=changes) as trainer:
