@@ -187,7 +187,7 @@ def _begin(name: str, call: Call, logs: str) -> dict[str, Any]:
         if not found:
             raise UserError("derived: the search has derived no architecture yet; run --piece search first")
         architecture = architecture_from_dict(found[-1])
-    return run.single(config, architecture)
+    return run.train(config, architecture)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A search on a small text of your own, in minutes on 2 cores: what `run.search` starts from by default."""
+"""A search on a small text of your own, in minutes on 2 cores: what `enas.search` starts from by default."""
 
 num_blocks = 6
 shared_embed = 128

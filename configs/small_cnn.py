@@ -1,4 +1,4 @@
-"""A search on small images of your own, in minutes on 2 cores: what `run.search` starts from by default.
+"""A search on small images of your own, in minutes on 2 cores: what `enas.search` starts from by default.
 
 `--image_size 32` brings photographs to a size that 2 cores can train on.
 """

@@ -20,11 +20,10 @@ def __getattr__(name: str) -> Any:
 
 
 class _Search(ModuleType):
-    """The package `enas.search`, which can be called: `enas.runs.run.search`, but it returns the `Run`."""
+    """The package `enas.search`, which can be called: it is `enas.runs.run.search`, too."""
 
     def __call__(self, *data: Any, **settings: Any) -> Any:
-        runs = importlib.import_module("enas.runs.run")
-        return runs.load(runs.search(*data, **settings))
+        return importlib.import_module("enas.runs.run").search(*data, **settings)
 
 
 sys.modules["enas.search"].__class__ = _Search

@@ -24,26 +24,6 @@ if not CONFIG_DIR.is_dir():
 for space in (MACRO, MICRO, RNN):
     register(space)
 
-# Settings of earlier versions, which their files hold, with the values that are built in now; None is any.
-RETIRED: dict[str, Any] = {
-    "num_together": None,
-    "derive_finalist_epoch": None,
-    "controller_time": 0.0,
-    "entropy_final": 1.0,
-    "reward_length": 0,
-    "controller_adam_beta2": 0.999,
-    "controller_lr_period": 10,
-    "shared_adam_beta1": 0.9,
-    "shared_norm_stabilizer_point": 5.0,
-    "cnn_separable_start": 0.0,
-    "cnn_separable_prior": 0.0,
-    "cnn_operation_tanh_c": 0.0,
-    "shared_embed_init_range": 0.05,
-    "controller_init_range": 0.1,
-}
-# Two settings that became one, with their defaults; its name, and its value for each pair of theirs.
-JOINED = {"shared_input_scale": 0.0, "shared_unigram_bias": True}
-JOINED_AS = ("shared_plain_start", {(0.0, True): False, (1.0, False): True})
 _use = partial(setting, kind=USE, again=MODES)  # for where and how any run is used
 
 
@@ -232,25 +212,9 @@ def config_from(settings: object, source: str) -> Config:
         raise UserError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
     own_code.check_used(settings.get("use"), source)
     try:
-        return Config(**_of_today(settings))
+        return Config(**settings)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
-
-
-def _of_today(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings from a file, perhaps of an earlier version, as this version has them."""
-    now = dict(settings)
-    if JOINED.keys() & now.keys():
-        pair = tuple(now.pop(name, default) for name, default in JOINED.items())
-        new, values = JOINED_AS
-        if pair not in values:
-            raise UserError(f"{' and '.join(JOINED)} are {pair[0]} and {pair[1]}; this version knows only {new}")
-        now[new] = values[pair]
-    for name, built_in in RETIRED.items():
-        value = now.pop(name, built_in)
-        if built_in not in (None, value):
-            raise UserError(f"{name} is {value}; this version has no such setting, and acts as with {built_in}")
-    return now
 
 
 def without_effect(name: str, config: Config) -> tuple[str, str] | None:
@@ -298,7 +262,7 @@ def effect_notes(names: Iterable[str], config: Config) -> list[str]:
 def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the settings in `configs/NAME.py` (or a file path): assignments of literals, which are not run.
 
-    `config = "other"` in it makes it a variation of another one. `above` are the variations that start from this one.
+    `config = "other"` in the file makes it a variation of another one. `above` are the variations that start from it.
     UserError if there is no such variation, or it holds something else.
     """
     if name in above:
@@ -341,7 +305,7 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
         return given
     variation, known = read_variation(name), all_settings()
     config_from(variation, f"config {name}")
-    variation = {key: checked(known[key], value) for key, value in _of_today(variation).items()}
+    variation = {key: checked(known[key], value) for key, value in variation.items()}
     values = {key: spec.default for key, spec in known.items()} | variation | given
     space = space_for(values)
     readable, kept = all_settings([space]), {}

@@ -40,7 +40,7 @@ def start(settings: dict) -> None:
     if load_path:
         run.resume(glob.glob(load_path)[0], **settings)
     elif architecture:
-        run.single(Config(**settings), architecture_from_dict(architecture))
+        run.train(Config(**settings), architecture_from_dict(architecture))
     else:
         run.train(Config(**settings))
 

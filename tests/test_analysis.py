@@ -394,7 +394,7 @@ def test_rows_of_other_data_are_not_taken_over(at_home, monkeypatch):
         assert row["test_perplexity"] != other["test_perplexity"]
     folder = at_home / "analysis_results" / "node_removal"
     assert {path.name for path in folder.iterdir()} == {"given_train_scratch", "given_train_scratch-2"}
-    monkeypatch.setattr(run, "single", None)  # what is known of a data set is taken over, wherever it lies
+    monkeypatch.setattr(run, "train", None)  # what is known of a data set is taken over, wherever it lies
     shutil.copytree(at_home / "other", at_home / "moved")
     assert analysis.node_removal(**{**usual, "data_dir": str(at_home / "moved")}) == found["other"]
 
@@ -402,7 +402,7 @@ def test_rows_of_other_data_are_not_taken_over(at_home, monkeypatch):
 def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained):
     argv = [f"--load_path={trained}", *tiny.flags(BUDGET)]
     folder = at_home / "analysis_results" / "node_removal" / f"{trained.name}_train_scratch"
-    with tiny.in_call(run, "single", 3, tiny.interrupt) as calls:
+    with tiny.in_call(run, "train", 3, tiny.interrupt) as calls:
         assert node_removal(argv) == 130
         kept = rows_of(folder)
         assert [row["architecture"] for row in kept] == [one.to_dict() for _, one in calls[:2]]
@@ -413,13 +413,13 @@ def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained):
 
 def test_a_variant_that_diverges_leaves_a_row_that_says_so(at_home, monkeypatch):
     bad, settings = GIVEN["rnn"].remove_node(2), settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
-    with tiny.in_call(run, "single", lambda _, architecture: architecture == bad, tiny.diverge):
+    with tiny.in_call(run, "train", lambda _, architecture: architecture == bad, tiny.diverge):
         scores = [row["test_perplexity"] for row in analysis.node_removal(**settings)]
     assert [math.isnan(score) for score in scores] == [False, False, True, False]
     (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
     written = [row["test_perplexity"] for row in rows_of(folder)]
     assert written == [None if math.isnan(score) else score for score in scores]
-    monkeypatch.setattr(run, "single", None)  # the same call takes its rows over
+    monkeypatch.setattr(run, "train", None)  # the same call takes its rows over
     assert str([row["test_perplexity"] for row in analysis.node_removal(**settings)]) == str(scores)
 
 

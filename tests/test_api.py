@@ -57,6 +57,11 @@ def test_a_run_is_its_results_and_its_folder(folder):
     assert enas.load(folder.name, log_dir=folder.parent) == enas.load("", log_dir=folder.parent) == run
 
 
+def test_a_run_holds_numbers_as_results_json_does(tmp_path):
+    run = enas.Run(tmp_path, {"validation_perplexity": math.nan, "history": [{"reward": math.inf}]})
+    assert run.results == {"validation_perplexity": None, "history": [{"reward": None}]}
+
+
 def test_the_history_is_flat(folder):
     """As a table wants it, with a column for each number of a summary."""
     run = enas.load(folder)

@@ -55,7 +55,7 @@ def _on_the_search(function: Callable, home: Path, _, **changes) -> None:
 CALLS = {
     "train": lambda home, tmp: run.train(_config(home, tmp)),
     "search": _own_data,
-    "single": lambda home, tmp: run.single(_config(home, tmp, "single"), CELL),
+    "single": lambda home, tmp: run.train(_config(home, tmp, "single"), CELL),
     "train_scratch": lambda home, tmp: _on_the_search(run.train_scratch, home, tmp, **SHORT, log_dir=str(tmp)),
     "resume": partial(_on_the_search, run.resume),
     "derive": partial(_on_the_search, run.derive),

@@ -15,6 +15,7 @@ import enas
 from enas import cli
 from enas.config import read_variation
 from enas.files import write_json
+from enas.runs.folder import newest_run
 
 ABLATIONS = sorted(f"ablation_studies/{path.name}" for path in (tiny.ROOT / "ablation_studies").glob("*.py"))
 SCRIPTS = ["main.py", "train_scripts/train_regular.py", "generate_gif.py", *ABLATIONS]
@@ -150,6 +151,9 @@ def test_the_newest_run_that_fits_is_found_behind_runs_that_cannot_be_read(folde
     write_json(strange / "params.json", {"network_type": "table"})
     assert cli.main(["test", "--log_dir", str(folder.parent), "--data_dir", str(folder.parent.parent / "data")]) == 0
     assert f"taking the newest run, {folder}\n" in capsys.readouterr().out
+    only = {"log_dir": str(shutil.copytree(strange, tmp_path / "only" / strange.name).parent)}
+    with tiny.refused("network_type is 'table'"):
+        newest_run(only)
     shutil.rmtree(strange)
     scratch = shutil.copytree(folder, folder.with_name("tiny_orig_2099-01-01_00-00-00"))
     write_json(scratch / "params.json", {**tiny.params(folder), "mode": "train_scratch"})

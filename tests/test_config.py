@@ -11,7 +11,6 @@ from test_image import write_cifar
 
 from enas.config import (
     CONFIG_DIR,
-    RETIRED,
     SPACES,
     Config,
     all_settings,
@@ -171,17 +170,6 @@ def test_settings_that_make_sense_together_are_taken(changes):
     for name, value in changes.items():
         assert getattr(found, name) == {"enas": "orig", "regular": "orig", "['tanh']": ("tanh",)}.get(str(value), value)
     assert before.replace(**changes) == found and before == Config()
-
-
-# --- params.json ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "value"), RETIRED.items())
-def test_a_file_of_an_earlier_version_loads_if_it_holds_the_built_in_values(name, value):
-    assert config_from({name: value}, "params.json") == Config()
-    if value is not None:
-        with pytest.raises(ValueError, match=rf"^params: {name} is .*; this version has no such setting, and acts as"):
-            config_from({name: value + 1}, "params")
 
 
 # --- variations -------------------------------------------------------------------------------------------------------
@@ -447,8 +435,3 @@ def test_a_variation_starts_from_another(tmp_path):
     (tmp_path / "b.py").write_text(f"config = '{tmp_path}/a.py'\n")
     with pytest.raises(UserError, match="starts from itself"):
         read_variation(f"{tmp_path}/a.py")
-
-
-def test_a_variation_of_an_earlier_version_is_read(tmp_path):
-    (tmp_path / "old.py").write_text("num_together = 4\nshared_input_scale = 1.0\nshared_unigram_bias = False\n")
-    assert Config(config=f"{tmp_path}/old.py").shared_plain_start

@@ -65,7 +65,7 @@ def both(tmp_path_factory):
         with tiny.registering():
             runpy.run_path(str(EVOLUTION))
             config = run.Config(**{name: value for name, value in settings.items() if name not in ("given", "use")})
-            run.single(config, CELL) if "given" in settings else run.train(config)
+            run.train(config, CELL if "given" in settings else None)
     status, out, err = tiny.finish(torchrun(str(WORKER), *(json.dumps(settings) for settings in together.values())))
     assert status == 0, err
     return alone, together, out

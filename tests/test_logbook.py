@@ -95,17 +95,6 @@ def test_a_line_goes_to_the_terminal_and_to_the_log_of_its_run(tmp_path, capsys)
         assert [line.split(" ", 2)[2] for line in lines] == [f"first {name}", f"ω and θ {name}"]
 
 
-@pytest.mark.parametrize(("tag", "kept"), [("policy_mean", [1, 2, 3, 4, 5]), ("policy_perplexity_mean", [1, 2])])
-def test_curves_that_counted_all_updates_together_keep_what_is_not_written_again(tmp_path, tag, kept):
-    """An earlier version counted updates of ω and θ together: here two and three were made."""
-    logbook = Logbook(tmp_path)
-    for step in range(1, 8):
-        logbook.scalars("eval", {tag: 1.0}, step)
-    logbook.close()
-    Logbook(tmp_path, (2, 3)).close()
-    assert [step for step, _ in tiny.curve(tmp_path, f"eval/{tag}")] == kept
-
-
 def test_an_event_with_wrong_bits_is_left_out(tmp_path):
     logbook = Logbook(tmp_path)
     for step in range(1, 4):

@@ -195,7 +195,7 @@ def test_an_own_space_searches_the_users_own_data(home):
         changes = {"name": "worded", "selected_by": {"network_type": "worded"}, "formats": {}}
         register(replace(table, **changes, problem=lambda: replace(table.problem(), load_data=load)))
         made = run.search(["a b a", "b a b"] * 30, network_type="worded", dataset="mine", **SIZES)
-        assert tiny.params(made)["use"] == ["my_space"]
+        assert tiny.params(made.folder)["use"] == ["my_space"]
     assert read[-1].vocabulary[:2] == ("a", "b") or read[-1].vocabulary[:2] == ("b", "a")
 
 

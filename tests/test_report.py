@@ -36,7 +36,7 @@ def home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, tiny.rendering():
         for name, kind in KINDS.items():
             run.train(run.Config(**tiny.settings(folder / name, **kind)))
-        run.single(run.Config(**tiny.settings(folder / "rnn", mode="single", log_dir=str(folder / "single"))), CELL)
+        run.train(run.Config(**tiny.settings(folder / "rnn", mode="single", log_dir=str(folder / "single"))), CELL)
         # Of one name, as runs of two log_dirs that began in the same second: the page then names their long paths.
         run_of(folder, "single").rename(folder / "single" / run_of(folder, "rnn").name)
         patch.chdir(folder)

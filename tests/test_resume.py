@@ -231,7 +231,7 @@ def _trained(folder: Path, mode: str, **changes) -> Path:
     if mode == "train":
         run.train(Config(**tiny.settings(folder, **SHORT, **changes, controller_max_step=2)))
     else:
-        run.single(Config(**tiny.settings(folder, mode=mode, **SHORT, **changes)), CELL)
+        run.train(Config(**tiny.settings(folder, mode=mode, **SHORT, **changes)), CELL)
     made = tiny.only_run(folder / "logs")
     scores = [entry["validation_perplexity"] for entry in _results(made)["history"]]
     assert len(set(scores)) == 4 and 0 < scores.index(min(scores)) < 3

@@ -106,6 +106,7 @@ def test_the_newest_run_of_dataset_train_type_and_shape_is_taken(tmp_path, capsy
     (tmp_path / "a_orig_2026-06-01_00-00-00").mkdir()  # stopped before it had params.json
     assert run_folder.newest_run({"dataset": "a", "log_dir": str(tmp_path)}).name == "a_orig_2026-01-02_00-00-00"
     assert capsys.readouterr().out == f"taking the newest run, {tmp_path / 'a_orig_2026-01-02_00-00-00'}\n"
+    assert run_folder.newest_run({"log_dir": str(tmp_path)}).name == "b_orig_2026-05-01_00-00-00"
     for shape, day in (("chain", "01"), ("tree", "02")):
         kind = {"dataset": "a", "train_type": "hardcoded", "architecture": shape}
         made = _made(tmp_path, f"a_hardcoded_2026-01-{day}_00-00-00", **kind)
@@ -136,5 +137,5 @@ def test_two_processes_on_one_run_are_refused_in_a_line(folder, capsys):
 
 
 def test_a_training_without_a_finite_validation_scores_nan(monkeypatch):
-    monkeypatch.setattr(run, "single", lambda config, architecture: {"validation_perplexity": None})
+    monkeypatch.setattr(run, "train", lambda config, architecture: {"validation_perplexity": None})
     assert math.isnan(run.single_or_diverged(Config(), RNNCell(("tanh",), ()))["validation_perplexity"])

@@ -133,7 +133,7 @@ def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypa
     """The others go on, and no figure counts it."""
     bad = functions_of(RNNSpace(2), 0)[3]
     given = settings(home, tmp_path, methods=("search", "uniform", "random_budget"))
-    with tiny.in_call(search_evaluation.run, "single", lambda _, one: one == bad, tiny.diverge):
+    with tiny.in_call(search_evaluation.run, "train", lambda _, one=None: one == bad, tiny.diverge):
         results = evaluate(**given)
     assert "1 of 16 functions diverged; controls and τ leave them out" in capsys.readouterr().out
     runs = {RNNCell.from_dict(row["architecture"]): row["runs"][0] for row in rows_of(tmp_path / "cells.json")}
@@ -158,7 +158,7 @@ def test_an_infinite_score_is_none_at_once_as_when_the_table_is_read(tmp_path):
 
 def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, capsys):
     argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
-    with tiny.in_call(search_evaluation.run, "single", lambda *_: True, tiny.diverge):
+    with tiny.in_call(search_evaluation.run, "train", lambda *_: True, tiny.diverge):
         assert main(argv) == 2
     assert "cells.json: every training diverged; lower the learning rate in " in capsys.readouterr().err
 
@@ -517,7 +517,7 @@ def test_a_halving_that_was_stopped_goes_on(home, tmp_path, monkeypatch):
         evaluate(**given)
     folder = tmp_path / "results" / "halving" / "halving6-1"
     assert len([*folder.glob("*/*/checkpoints")]) == 6
-    with tiny.in_call(search_evaluation.run, "single", 0, tiny.interrupt) as begun:
+    with tiny.in_call(search_evaluation.run, "train", 0, tiny.interrupt) as begun:
         evaluate(**given)
     assert [config.mode for config, _ in begun] == ["train_scratch"]  # the winner's, which judges it
     outcome = json.loads((tmp_path / "results" / "searches" / "halving6-1.json").read_text())

@@ -576,7 +576,7 @@ def test_the_seconds_of_a_run_are_those_of_training_and_evaluation(tmp_path, mon
     evaluate = LanguageTask.evaluate
     monkeypatch.setattr(LanguageTask, "evaluate", lambda *args: (time.sleep(0.3), evaluate(*args))[1])
     config = Config(**tiny.settings(tmp_path, mode=mode))
-    returned = run.train(config) if mode == "train" else run.single(config, RNNCell(("tanh", "ReLU"), (0,)))
+    returned = run.train(config, None if mode == "train" else RNNCell(("tanh", "ReLU"), (0,)))
     folder = tiny.only_run(tmp_path / "logs")
     seconds = [entry["wall_seconds"] for entry in returned["history"]]
     assert seconds[0] >= 0.3 and seconds[1] >= seconds[0] + 0.2  # rounded to tenths

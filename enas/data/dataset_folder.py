@@ -8,7 +8,7 @@ from enas.data.download import COMMAND
 from enas.errors import NotFoundError, UserError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
-RESOURCES = "__MACOSX"  # what archives made on a Mac carry beside their content
+RESOURCES = "__MACOSX"  # a folder that archives made on a Mac carry beside their content
 
 
 def check_plain(name: str, data_dir: Path) -> None:
@@ -22,7 +22,7 @@ def check_plain(name: str, data_dir: Path) -> None:
 class Kind:
     """Texts, or images: which datasets there are, and how their folders look."""
 
-    own: str  # what to put into the folder of a dataset of one's own
+    own: str  # advice: the files of a dataset of one's own
     example: str  # a path that every such folder has
     downloads: Collection[str]  # the datasets that can be fetched
     makers: Mapping[str, Callable[[Path], object]]  # of the built-in datasets
@@ -41,7 +41,7 @@ class Kind:
         return folder
 
     def how_to_get(self, name: str, data_dir: Path) -> str:
-        """Say how to get what is missing, as the end of a message."""
+        """Return the end of a message, which says how to get a missing dataset."""
         if name in self.others:
             return f"; {self.others[name]}"
         if name in self.downloads:

@@ -99,7 +99,7 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
 
 
 def _flaw(files: Iterable[DataFile], folder: Path) -> str:
-    """Say which of `files` is not in `folder`, or not as it should be; nothing if all are."""
+    """Say which of `files` is missing in `folder`, or is another file; "" if all are right."""
     for installed, original, sha256, _ in files:
         path = folder / installed
         if not path.is_file() or not path.stat().st_size:

@@ -15,10 +15,10 @@ BYTES = 16  # of a digest
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same when trained weights are used again; `vars` gives it as data.json holds it."""
+    """The facts that must be the same when trained weights are used again; `vars` gives the content of data.json."""
 
     kind: str  # "vocabulary" or "classes"
-    names: tuple[str, ...]  # what each index of the data means
+    names: tuple[str, ...]  # the meaning of each index of the data
     splits: dict[str, str]  # split -> digest of its content
 
     def short(self) -> dict[str, str]:

@@ -37,7 +37,7 @@ LONGEST_NAME = 60  # letters of a label in the name of a folder
 Check = Callable[[str], object]
 NOT_UTF_8 = re.compile("[\ud800-\udfff]")
 
-# What would be right, at the end of each error.
+# Each error ends in one of these sentences.
 A_SPLIT = "a split is a list, a dataset, a table, a pair of arrays (images, labels) or an iterable, and is not empty"
 A_FRACTION = "a fraction of train is above 0, leaves some to train on, and is one item or more"
 AN_ITEM = "an item is a text, its words without blanks, its token ids, or (image, label), and all are of one kind"
@@ -104,7 +104,7 @@ def divided(train: Any, shares: Mapping[str, float], seed: int) -> dict[str, Any
     for split, share in shares.items():
         if not found[split]:
             raise UserError(f"{split} is {share:.3g} of {len(items)} items; {A_FRACTION}")
-    return {split: _Drawn(items, sorted(indices)) for split, indices in found.items()}
+    return {split: Subset(items, sorted(indices)) for split, indices in found.items()}
 
 
 def settings_for(train: Any) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _read(split: str, items: Any, kind: str = "") -> Iterator[Any]:
     UserError, which names the item, for anything else, and for an item that is not of `kind`, if one is given.
     """
     for index in range(len(items)):
-        place = _place(split, items, index)
+        place = f"{split} {index}"
         try:
             item = items[index]
         except Exception as error:
@@ -149,14 +149,6 @@ def _read(split: str, items: Any, kind: str = "") -> Iterator[Any]:
         if kind not in ("", _kind(item)) and (item or IMAGE in kind):
             raise UserError(f"{place} is {_kind(item)}, but train begins with {kind}; {AN_ITEM}")
         yield item
-
-
-class _Drawn(Subset[Any]):
-    """The part of train that a fraction draws, or leaves."""
-
-
-def _place(split: str, items: Any, index: int) -> str:
-    return f"train {items.indices[index]}" if isinstance(items, _Drawn) else f"{split} {index}"
 
 
 def _kind_of(train: Any) -> str:
@@ -229,13 +221,14 @@ def _write_images(folder: Path, splits: Mapping[str, Any], kind: str, name: str)
         for index, (image, label) in enumerate(bar):
             path = folder / split / folders[label] / f"{index:0{len(str(len(items)))}d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            place = f"the image of {_place(split, items, index)}"
-            (_of_pillow if isinstance(image, Image.Image) else _of_array)(image, place).save(path)
+            make = _of_pillow if isinstance(image, Image.Image) else _of_array
+            make(image, f"the image of {split} {index}").save(path)
 
 
 def _class_names(items: Any) -> list[str]:
     """Return the names of labels 0, 1, …, if the data bring them, as torchvision and Hugging Face do."""
-    items = items.dataset if isinstance(items, _Drawn) else items
+    while isinstance(items, Subset):
+        items = items.dataset
     features = getattr(items, "features", None)
     label = _first(features, LABEL_KEYS) if isinstance(features, Mapping) else None
     found = (getattr(label, "names", None), getattr(items, "classes", None))

@@ -1,7 +1,6 @@
 """From flags to the functions of `enas.runs.run`."""
 
 import io
-from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,14 @@ def execute(**given: Any) -> dict[str, Any]:
             # Several commands may share a launch, as in one job of SLURM.
             if begun and saved_config(Path(begun)).mode == mode:
                 return run.resume(begun, stop_epoch=saved_config(Path(begun)).stop_epoch)
-        return _execute(mode, given)
-
-
-def _execute(mode: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    load_path = given.get("load_path", "")
-    changes = {name: value for name, value in given.items() if name not in ("load_path", "mode")}
-    if mode in ("derive", "test"):
-        return (run.derive if mode == "derive" else run.test)(load_path, **changes)
-    if mode == "train_scratch":
-        # Without a load_path, take the newest search, not the newest run from scratch.
-        folder = choose_run(given, (*SEARCHES, mode) if load_path else SEARCHES)
-        return (run.resume if saved_config(folder).mode == mode else run.train_scratch)(folder, **changes)
-    if load_path:
-        return run.resume(choose_run(given, (mode,)), **changes)
-    return (run.train if mode in SEARCHES else run.single)(Config(**given), given=given)
+        load_path = given.get("load_path", "")
+        changes = {name: value for name, value in given.items() if name not in ("load_path", "mode")}
+        if mode in ("derive", "test"):
+            return (run.derive if mode == "derive" else run.test)(load_path, **changes)
+        if mode == "train_scratch":
+            # Without a load_path, take the newest search, not the newest run from scratch.
+            folder = choose_run(given, (*SEARCHES, mode) if load_path else SEARCHES)
+            return (run.resume if saved_config(folder).mode == mode else run.train_scratch)(folder, **changes)
+        if load_path:
+            return run.resume(choose_run(given, (mode,)), **changes)
+        return run.train(Config(**given), given=given)

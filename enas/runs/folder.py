@@ -21,12 +21,13 @@ from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
 from enas.files import make_writable, read_json, write_json
 from enas.search.ranks import num_processes
-from enas.settings import SEARCHES, SPACE
+from enas.settings import SEARCHES, SPACE, TRAINING
 from enas.terminal import LOGGER
 
 IDENTITY, LAUNCH, MACHINE = "data.json", "torchrun.json", "machine.json"
-NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # of a run folder: start, time, number
-LISTED = 3  # of the runs there are, in the message about an unknown one
+TIME = "%Y-%m-%d_%H-%M-%S"
+NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # the name of a run folder: start, time, number
+LISTED = 3  # runs that the message about an unknown run names
 
 
 def make_run_folder(config: Config, identity: Identity) -> Path:
@@ -35,14 +36,14 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     Without a `name` it is {dataset}_{train_type}_{time}, which ends in -2, -3 … if a run has started in the same
     second. The folder names its data, and its torchrun.
     """
-    stamp = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{stamp}")
-    others = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    now = datetime.now().astimezone()
+    first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:{TIME}}")
     if config.name and first.exists():
         raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
         first.parent.mkdir(parents=True, exist_ok=True)
-        for folder in itertools.chain([first], others):
+        for number in itertools.count(1):
+            folder = first.with_name(f"{first.name}-{number}") if number > 1 else first
             with suppress(FileExistsError):
                 folder.mkdir()
                 break
@@ -93,13 +94,15 @@ def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
 
 
 def find_run(
-    load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path", modes: Collection[str] = ()
+    load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path", modes: Collection[str] = TRAINING
 ) -> Path:
     """Return the run folder that `load_path` names, a path or a run's name in `log_dir`; if empty, the newest there.
 
-    The newest one has one of `modes`, if given. UserError, which names `flag` and the newest runs, if there is none.
+    The newest one has one of `modes`. UserError, which names `flag` and the newest runs, if there is none.
     """
-    candidates = [Path(load_path), Path(log_dir) / load_path] if load_path else []
+    if not load_path:
+        return newest_run({"log_dir": str(log_dir)}, modes, flag)
+    candidates = [Path(load_path), Path(log_dir) / load_path]
     for folder in candidates:
         if (folder / "params.json").is_file():
             return folder
@@ -107,36 +110,36 @@ def find_run(
         if folder.exists():
             raise UserError(f"{folder}: not a run folder: params.json is missing")
     known = _runs_in(log_dir)
-    for folder in known if not load_path else ():
-        if not modes or saved_config(folder).mode in modes:
-            return _taken(folder)
-    if not load_path:
-        raise NotFoundError(f"{log_dir}: holds no runs; name a run with --{flag}, or their folder with --log_dir")
     names = ", ".join(folder.name for folder in known[:LISTED])
     more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
     there = f"; there are {names}{more}" if names else ""
     raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{there}")
 
 
-def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -> Path:
+def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, flag: str = "load_path") -> Path:
     """Return the newest run of one of `modes` with the dataset, train type, search space and shape in `settings`.
 
-    If they have none of these, and no run has the defaults, any run will do. NotFoundError says how to make one.
+    If they have none of these, any run will do. A run that cannot be read is passed over; if no other one fits, its
+    UserError is raised. NotFoundError says how to make or to name a run.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
     kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
     names = [name for name in ("dataset", "train_type", *kind) if name in settings]
-    wanted = Config(**{name: settings[name] for name in (*names, "log_dir") if name in settings})
-    fitting = _runs_in(wanted.log_dir, f"{wanted.dataset}_{wanted.train_type}")
-    for folder in [*fitting, *([] if names else _runs_in(wanted.log_dir))]:
+    wanted, unread = Config(**{name: settings[name] for name in (*names, "log_dir") if name in settings}), None
+    for folder in _runs_in(wanted.log_dir, f"{wanted.dataset}_{wanted.train_type}" if names else ""):
         try:
             saved = saved_config(folder)
-        except UserError:
-            if folder in fitting:
-                raise
-            continue  # of another space, or of a later version
+        except UserError as error:  # of another space, or of a later version
+            unread = unread or error
+            continue
         if saved.mode in modes and all(getattr(saved, name) == getattr(wanted, name) for name in kind):
-            return _taken(folder)
+            LOGGER.info(f"taking the newest run, {folder}")
+            return folder
+    if unread:
+        raise unread
+    if not names:
+        advice = f"name a run with --{flag}, or their folder with --log_dir"
+        raise NotFoundError(f"{wanted.log_dir}: holds no runs; {advice}")
     same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))
     advice = f"make one with: python main.py {same}--mode train"
     raise NotFoundError(f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; {advice}")
@@ -144,22 +147,17 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES) -
 
 def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
     """Return the run folders in `log_dir`, newest first; if `start` is given, only those of START_TIME."""
-    runs = []
-    for path in (path for path in Path(log_dir).glob("*/") if (path / "params.json").is_file()):
-        if match := NAME.fullmatch(path.name):
-            runs.append((match[1], match[2], int(match[3] or 1), path))
-            continue  # the others have names of their own
-        with suppress(UserError, TypeError, ValueError):  # of a damaged file, or without one
-            saved, moment = saved_config(path), datetime.fromisoformat(min(read_json(path / MACHINE)))
-            runs.append((f"{saved.dataset}_{saved.train_type}", f"{moment:%Y-%m-%d_%H-%M-%S}", 1, path))
-    return [
-        path for begun, *_, path in sorted(runs, key=lambda run: run[1:], reverse=True) if begun == (start or begun)
-    ]
-
-
-def _taken(folder: Path) -> Path:
-    LOGGER.info(f"taking the newest run, {folder}")
-    return folder
+    runs: list[tuple[str, int, Path]] = []
+    for path in (params.parent for params in Path(log_dir).glob("*/params.json")):
+        with suppress(UserError, TypeError, ValueError):  # a name of its own, and a damaged file or none
+            if match := NAME.fullmatch(path.name):
+                begun, time, number = match[1], match[2], int(match[3] or 1)
+            else:
+                saved, moment = saved_config(path), datetime.fromisoformat(min(read_json(path / MACHINE)))
+                begun, time, number = f"{saved.dataset}_{saved.train_type}", f"{moment:{TIME}}", 1
+            if begun == (start or begun):
+                runs.append((time, number, path))
+    return [path for *_, path in sorted(runs, reverse=True)]
 
 
 def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
@@ -199,7 +197,7 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    They are those of the search but for `stop_epoch`, with `settings` put in; load_path names the search. A line about
+    It has the search's settings but for `stop_epoch`, with `settings` put in; load_path names the search. A line about
     settings without an effect is printed. UserError if `settings` contradict the space that was searched.
     """
     # Perhaps on another machine: threads and precision are chosen again.

@@ -88,8 +88,6 @@ def _remove_after(path: Path, last: tuple[int, int]) -> None:
         with suppress(Exception):  # protobuf's, for an event with wrong bits
             event = Event.FromString(record[12:-4])
             events.append((record, event.step, [value.tag for value in event.summary.value]))
-    if any("eval/policy_mean" in tags for *_, tags in events):  # an earlier version counted both together
-        last = (sum(last), sum(last))
     kept = [record for record, step, tags in events if step <= last["controller/" in "".join(tags)[:11]]]
     with atomic_write(path) as file:
         file.write(b"".join(kept))

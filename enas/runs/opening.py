@@ -58,18 +58,12 @@ def open_run(
 ) -> Iterator[Any]:
     """Open a run on this machine, locked and with a logbook: a new one, or that in `folder` at its newest checkpoint.
 
-    Device, data, precision, threads, random numbers, locks and logbook are settled here, and nowhere else.
+    Device, data, precision, threads, random numbers, locks and logbook are settled here, and nowhere else. A new run
+    trains `architecture` from scratch, or searches without one. `given` names the settings that the user gave: a new
+    run logs those without an effect, and in any run a given num_threads overrides OMP_NUM_THREADS.
 
-    Args:
-        config: its settings.
-        folder: of a run that goes on.
-        architecture: the architecture that a new run trains from scratch; without one it searches.
-        given: the settings that the user gave: a new run logs those without an effect, and num_threads overrides
-            OMP_NUM_THREADS.
-
-    Yields:
-        a `Trainer`, or a `ScratchTrainer`. UserError if the run is busy, its checkpoint missing, unreadable or of
-        another shape, or if the data, the device or the account is wrong.
+    Yields a `Trainer`, or a `ScratchTrainer`. UserError if the run is busy, its checkpoint is missing, unreadable or of
+    another shape, or the data, the device or the account is wrong.
     """
     has_curves = config.mode in TRAINING  # deriving and testing add no points: those of their step exist already
     with ExitStack() as held:

@@ -21,12 +21,12 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from enas.config import Config, with_variation
+from enas.config import Config
 from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
-from enas.files import read_json, write_json
+from enas.files import finite, read_json, write_json
 from enas.runs.final import Final, final_of, final_weights, find_final
 from enas.runs.folder import choose_run, config_for_scratch, find_run, run_config, saved_config
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
@@ -41,10 +41,10 @@ from enas.search.rungs import halve, rungs_to
 from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
 from enas.search.training import Training
-from enas.settings import SCRATCH, SEARCHES
+from enas.settings import SCRATCH, SEARCHES, TRAINING
 from enas.terminal import quietable
 
-NEXT = {  # commands after a run, and what they do
+NEXT = {  # commands after a run, and the purpose of each
     "scratch --load_path {}": "from scratch",
     "report --load_path {} --output report.html": "page",
     "export --load_path {} --output my_cell": "module",
@@ -72,7 +72,7 @@ class Run(dict[str, Any]):
     @property
     def results(self) -> dict[str, Any]:
         """The content of results.json."""
-        return dict(self)
+        return finite(dict(self))
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -167,16 +167,19 @@ def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) ->
 
 
 @quietable
-def train(config: Config, given: Collection[str] = (), on_epoch: Hook = None) -> Run:
-    """Train a new run to its end: a search, or in mode single one architecture; return the run.
+def train(
+    config: Config, architecture: Architecture | None = None, given: Collection[str] = (), on_epoch: Hook = None
+) -> Run:
+    """Train a new run to its end: a search, or from scratch `architecture`, or that of `dag_path`; return the run.
 
-    `given` names the settings that the user gave: those without an effect are logged. UserError, here and below, comes
-    with a line that names what is wrong and what would be right.
+    In mode train_scratch the best epoch is tested at the end; without validation data the last one is. `given` names
+    the settings that the user gave: those without an effect are logged. UserError, here and below, comes with a line
+    that names what is wrong and what would be right.
     """
-    if config.mode not in SEARCHES:
-        return single(config, given=given, on_epoch=on_epoch)
-    with open_run(config, given=given) as trainer:
-        return _finished(config, trainer, on_epoch)
+    if architecture is None and config.mode not in SEARCHES:
+        architecture = named_architecture(config)
+    with open_run(config, architecture=architecture, given=given) as trainer:
+        return _finished(trainer, on_epoch)
 
 
 @quietable
@@ -191,8 +194,8 @@ def search(
     overwrite: bool = False,
     on_epoch: Hook = None,
     **settings: Any,
-) -> Path:
-    """Search on the user's own data, and return the run folder, which every other function here takes.
+) -> Run:
+    """Search on the user's own data; return the run.
 
     Args:
         train, valid, test: texts, sequences of words or token ids, or (image, label), in the forms of `enas.data.own`.
@@ -207,8 +210,7 @@ def search(
     splits = {split: numbered(split, one, columns) for split, one in zip(SPLITS, (train, valid, test), strict=True)}
     kind = settings_for(splits["train"])
     variation = config or SMALL.get(settings.get("network_type", kind["network_type"]))
-    given = with_variation({**kind, **settings, "config": variation, "dataset": dataset})
-    wanted = Config(**given)
+    wanted = Config(**{**kind, **settings, "config": variation, "dataset": dataset})
     if wanted.network_type in SMALL and wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
     shares = {split: share for split, share in splits.items() if isinstance(share, float)}
@@ -220,27 +222,15 @@ def search(
         if shares:
             counts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
             trainer.logbook.info(f"{dataset}: divided with random_seed {wanted.random_seed}: {counts}")
-        return _finished(wanted, trainer, on_epoch).folder
-
-
-@quietable
-def single(
-    config: Config, architecture: Architecture | None = None, given: Collection[str] = (), on_epoch: Hook = None
-) -> Run:
-    """Train one architecture from scratch, by default that of `config.dag_path`; return the run.
-
-    In mode train_scratch the best epoch is tested at the end; without validation data the last one is.
-    """
-    with open_run(config, architecture=architecture or named_architecture(config), given=given) as trainer:
-        return _finished(config, trainer, on_epoch)
+        return _finished(trainer, on_epoch)
 
 
 def single_or_diverged(config: Config, architecture: Architecture, begun: Path | None = None) -> dict[str, Any]:
-    """Train like `single`, or go on with the run in `begun`, beside others; if it diverges, its scores are NaN."""
+    """Train from scratch, or go on with the run in `begun`, beside others; if it diverges, its scores are NaN."""
     validation, test = (f"{split}_{config.space.metric.name}" for split in ("validation", "test"))
     config = config.replace(name="")  # one name cannot be several runs'
     try:
-        results = resume(begun, stop_epoch=config.stop_epoch) if begun else single(config, architecture)
+        results = resume(begun, stop_epoch=config.stop_epoch) if begun else train(config, architecture)
     except TrainingDivergedError:
         return {"architecture": architecture.to_dict(), validation: math.nan, test: math.nan}
     except Interrupted as stop:
@@ -265,20 +255,20 @@ def begun_in(log_dir: str | Path) -> Path | None:
 def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
     """Train the architecture of a search from scratch; return the new run.
 
-    It is that of `architecture_of`, unless `dag_path` names another. The baselines that `compare_with` names are
-    trained first, as runs of their own.
+    `architecture_of` gives the architecture, unless `dag_path` names another. The baselines that `compare_with` names
+    are trained first, as runs of their own.
     """
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
-    baselines = {name: make(config) for name, make in _baselines(config).items() if name in config.compare_with}
-    if unknown := set(config.compare_with) - set(baselines):
-        names = ", ".join(_baselines(config))
-        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {names}")
-    alone = config.replace(compare_with=())
-    results = {name: single_or_diverged(alone, one) for name, one in baselines.items()}
+    makers, alone = _baselines(config), config.replace(compare_with=())
+    if unknown := set(config.compare_with) - set(makers):
+        known = ", ".join(makers)
+        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {known}")
+    baselines = [name for name in makers if name in config.compare_with]
+    results = {name: single_or_diverged(alone, makers[name](config)) for name in baselines}
     with open_run(config, architecture=architecture) as trainer:
-        found = _finished(config, trainer, on_epoch)
+        found = _finished(trainer, on_epoch)
         results = {"found": found, **results}
         for split in ("validation", "test") if baselines else ():
             metric = f"{split}_{trainer.task.metric.name}"
@@ -290,7 +280,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
 @quietable
 def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> dict[str, Any]:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
-    folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
+    folder = choose_run({**changes, "load_path": load_path}, TRAINING)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
     with open_run(config, folder, given=changes) as trainer:
@@ -303,7 +293,7 @@ def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> dict
             moved = f"; the next learning rate is {now:.3g} instead of {before:.3g}" if now != before else ""
             longer = f"max_epoch {config.max_epoch} instead of {saved.max_epoch}"
             trainer.logbook.info(f"{longer}: schedules over the whole run change{moved}")
-        return _finished(config, trainer, on_epoch)
+        return _finished(trainer, on_epoch)
 
 
 @quietable
@@ -338,7 +328,7 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     A search scores it with its shared weights; if `dag_path` names another architecture, nothing is written down. A run
     from scratch scores its best epoch.
     """
-    folder = choose_run({**changes, "load_path": load_path}, (*SEARCHES, *SCRATCH))
+    folder = choose_run({**changes, "load_path": load_path}, TRAINING)
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
     with open_run(config, folder, given=changes) as trainer:
@@ -373,7 +363,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
 
 
 def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[str], Any] = str) -> Architecture:
-    """Return the one of different architectures that successive halving from scratch, to `max_epoch`, ends with.
+    """Train different architectures from scratch by successive halving to `max_epoch`; return the one that is left.
 
     Each has its run below `config.log_dir`, where the same call goes on after an interruption. `note` gets a line about
     each rung.
@@ -409,7 +399,7 @@ def _best_finalist(trainer: Training, config: Config, finalists: list[Architectu
 
 
 def named_architecture(config: Config) -> Architecture:
-    """Return the architecture that `dag_path` names: that in a JSON file, or a baseline; UserError if there is none."""
+    """Return the architecture that `dag_path` names, a JSON file or a baseline; UserError if there is none."""
     baselines = _baselines(config)
     if not config.dag_path:
         names = ", or ".join(["its JSON file with --dag_path", *baselines])
@@ -454,27 +444,21 @@ def exported(folder: Path, dag_path: str | Path = "") -> tuple[Exported, Final, 
     return make(final.architecture, weights, config), final, state["progress"]
 
 
-def _finished(config: Config, trainer: Training, on_epoch: Hook) -> Run:
-    """Train to the end, and report the results; return the run."""
+def _finished(trainer: Training, on_epoch: Hook) -> Run:
+    """Train to the end, or to a pause, and report the results; return the run."""
     if on_epoch is not None:
         trainer.on_epoch = lambda entry: on_epoch(Run(trainer.folder, trainer.results(), trainer), _flat(entry))
-    return Run(trainer.folder, _finish(config, trainer))
-
-
-def _finish(config: Config, trainer: Training) -> dict[str, Any]:
-    """Train to the end, or to a pause, and report the results."""
     results = trainer.train()
     if trainer.is_paused():
         trainer.logbook.info(f"run {trainer.folder}: paused; it goes on with: {trainer.resumed_by()}")
-        return results
-    if not isinstance(trainer, ScratchTrainer):
+    elif isinstance(trainer, ScratchTrainer):
+        trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
+        is_tested = trainer.header["mode"] == "train_scratch" or not trainer.task.has_validation
+        results = _test_scratch(trainer) if is_tested else _report(trainer, results, "trained")
+    else:
         _say_found(trainer, results)
         _say_where(trainer)
-        return results
-    trainer.logbook.output_files["architecture"] = trainer.folder / ARCHITECTURE
-    if config.mode == "train_scratch" or not trainer.task.has_validation:
-        return _test_scratch(trainer)
-    return _report(trainer, results, "trained")
+    return Run(trainer.folder, results)
 
 
 def _test_scratch(trainer: ScratchTrainer) -> dict[str, Any]:
