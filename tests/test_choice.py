@@ -11,6 +11,7 @@ import tiny
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import enas
@@ -20,8 +21,8 @@ from enas.choice.space import ModuleChoices
 from enas.config import Config
 from enas.errors import Interrupted, UserError
 from enas.export.folder import export
-from enas.runs.opening import make_problem, make_trainer
-from enas.search.checkpoint import load_checkpoint, seed_everything
+from enas.runs.opening import make_trainer
+from enas.search.checkpoint import seed_everything
 from enas.search.training import Training
 
 SIZES = {"max_epoch": 3, "save_epoch": 1, "num_gpu": 0, "num_threads": 1, "controller_max_step": 20}
@@ -135,9 +136,9 @@ def accuracy(output, target):
 
 
 def texts(num=240):
-    """Tokens 0 to 5, and whether the first token is below 3."""
+    """Tokens 0 to 5, and whether most of them are below 3."""
     tokens = torch.randint(6, (num, 7), generator=torch.Generator().manual_seed(0))
-    return tokens, (tokens[:, 0] < 3).long()
+    return tokens, ((tokens < 3).sum(1) > 3).long()
 
 
 def images(num=160):
@@ -177,9 +178,8 @@ def every(given):
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch):
+def forgotten():
     """Modules given in a test are forgotten after it."""
-    monkeypatch.setattr("enas.choice.problem.GIVEN", GIVEN)
     yield
     GIVEN.clear()
 
@@ -226,7 +226,7 @@ def test_choices_may_be_nested_and_stand_in_several_places():
         given.choose(task.choices, architecture)
         function, linear = getattr(torch, act), task.model.mix.parts["deep"][0]
         last = task.choices["mix.parts.deep.2"].parts[inner]
-        wanted = {"deep": lambda: last(function(linear(x))), "choice": lambda: last(x), "zero": lambda: 0 * x}[mix]()
+        wanted = {"deep": last(function(linear(x))), "choice": last(x), "zero": 0 * x}[mix]
         assert torch.equal(task.model(x), function(wanted))
         other = Nest()
         other.load_state_dict(task.model.state_dict())
@@ -289,17 +289,16 @@ class Stream(IterableDataset):
 def of_kind(kind):
     tokens, labels = texts()
     if kind == "list":
-        return {split: [*loader] for split, loader in loaders(tokens, labels).items()}
+        pairs = [*zip(tokens.split(20), labels.split(20), strict=True)]
+        return {"train": pairs[:8], "valid": pairs[8:]}
     if kind == "stream":
         return {**loaders(tokens, labels), "train": DataLoader(Stream(), batch_size=10)}
     settings = {"own": {"generator": torch.Generator()}, "workers": {"num_workers": 2}}.get(kind, {})
     return loaders(tokens, labels, **settings)
 
 
-@pytest.mark.parametrize("kind", ["list", "shuffled", "own", "stream", "workers"])
+@pytest.mark.parametrize("kind", ["list", "shuffled", "own", "workers"])
 def test_a_place_in_the_data_is_found_again(kind):
-    if kind == "stream":
-        pytest.skip("it draws from Python's random numbers too; the whole run is compared below")
     whole = endless(of_kind(kind)["train"], 5, [0, 0])
     batches = [next(whole) for _ in range(20)]  # of 8 a pass
     assert not torch.equal(batches[0][0], batches[8][0]) or kind == "list"  # another order
@@ -327,13 +326,14 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, kind, monkeypa
     GIVEN.clear()
     again = search(TextNet, of_kind(kind), tmp_path / "part", load_path=tiny.only_run(tmp_path / "part"), **sizes)
     states = [tiny.newest_state(one.folder) for one in (whole, again)]
-    torch.testing.assert_close(*states, rtol=0, atol=0)
+    for one, other in zip(*map(tree_leaves, states), strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
 @pytest.mark.parametrize(("make", "data"), [(TextNet, texts), (ResNet, images)])
 def test_a_search_learns_and_every_use_of_it_works(tmp_path, make, data):
     splits = loaders(*data())
-    run = search(make, splits, tmp_path, max_epoch=6, shared_lr=0.02)
+    run = search(make, splits, tmp_path, max_epoch=12, shared_lr=0.02)
     assert run["validation_score"] > 0.85 and len(run.architecture.chosen) == 5
     inputs, labels = splits["valid"].dataset.tensors
     assert float(accuracy(run.module()(inputs), labels)) == pytest.approx(run["validation_score"])
@@ -341,7 +341,7 @@ def test_a_search_learns_and_every_use_of_it_works(tmp_path, make, data):
     assert run.score([run.architecture]) == [run["validation_score"]]
     assert {type(one) for one in run.sample(3)} == {ModuleChoices}
     run.derive(derive_num_sample=12, derive_shortlist=4, derive_finalists=2, derive_rung_epoch=3)
-    assert "rung to epoch 3 from scratch" in (run.folder / "train.log").read_text()
+    assert "rung to epoch 1 from scratch: 3 finalists" in (run.folder / "train.log").read_text()
     scratch = run.train_scratch(max_epoch=4, shared_lr=0.02, quiet=True)
     assert scratch.architecture == run.architecture
     made = scratch.module()
@@ -363,7 +363,7 @@ def test_runs_go_on_elsewhere_once_the_module_is_given_again(tmp_path, capsys, m
     line += "for a run that exists with load_path=RUN\n"
     for command in (["search", "--load_path", run.folder.name], ["derive", "--load_path", run.folder.name]):
         assert tiny.refusal(command, tmp_path, capsys, cli.main) == line
-    with pytest.raises(UserError, match="save run.module"):
+    with pytest.raises(UserError, match=r"save run\.module"):
         export(run.folder, tmp_path / "out")
     assert cli.main(["report", "--load_path", run.folder.name, "--output", "page.html"]) == 0
     again = search(TextNet, data, "logs", load_path=run.folder.name)
@@ -426,7 +426,7 @@ def test_wrong_input_ends_in_one_line(tmp_path, name):
     "parts", [{}, {"a": nn.ReLU()}, {"a": nn.ReLU(), "b": None}, {"a": nn.ReLU(), "b": torch.tanh}]
 )
 def test_a_choice_needs_two_modules(parts):
-    with pytest.raises(UserError, match="give 2 modules or more"):
+    with pytest.raises(UserError, match="needs 2 parts or more"):
         enas.Choice(**parts)
 
 
@@ -447,8 +447,3 @@ def test_results_and_pictures_name_the_parts(tmp_path):
     architecture = json.loads((run.folder / "results.json").read_text())["architecture"]
     assert architecture == {"type": "module_choices", "chosen": [*run.architecture.chosen]}
     assert (run.folder / "policy.png").is_file() and any((run.folder / "networks").iterdir())
-    checkpoint = load_checkpoint(max((run.folder / "checkpoints").glob("*-*.pt")))
-    assert (
-        checkpoint["task"]["places"] == {"train": [3, 0], "valid": [1, 3]} or checkpoint["task"]["places"]["train"][0]
-    )
-    assert make_problem  # the same way in as every other space

@@ -15,9 +15,9 @@ from enas.choice.space import MODULE, ModuleChoices
 from enas.data.identity import Identity
 from enas.errors import UserError
 from enas.pictures.drawing import new_graph, write_graph
+from enas.search.checkpoint import random_states, restore_random_states, seed_everything
 from enas.search.controllers import LSTMController
 from enas.search.problem import Problem, trained
-from enas.search.ranks import seeded
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 from enas.search.task import Task
@@ -34,7 +34,8 @@ class Choice(nn.Module):
     def __init__(self, **parts: nn.Module):
         super().__init__()
         if len(parts) < 2 or not all(isinstance(part, nn.Module) for part in parts.values()):
-            raise UserError(f"Choice has {parts!r:.80}; give 2 modules or more: Choice(a=nn.ReLU(), b=nn.GELU())")
+            names = ", ".join(f"{name}={type(part).__name__}" for name, part in parts.items())
+            raise UserError(f"Choice({names}) needs 2 parts or more, each a torch.nn.Module")
         self.parts, self.chosen = nn.ModuleDict(parts), next(iter(parts))
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -56,7 +57,7 @@ class Given(Space[ModuleChoices]):
         module = None if isinstance(make, nn.Module) else make()
         if not isinstance(module, nn.Module) or not choices_in(module):
             right = "give a class or function that returns a new torch.nn.Module with an enas.Choice inside"
-            raise UserError(f"make is {make!r:.80}; {right}")
+            raise UserError(f"make returns no module with a choice; {right}")
         self.choices = [[f"{place}={part}" for part in one.parts] for place, one in choices_in(module).items()]
         self.sizes, self.identity = [*map(len, self.choices)], Identity("choices", tuple(chain(*self.choices)), {})
 
@@ -97,12 +98,15 @@ def given(config: ConfigLike) -> Given:
 
 
 def one_pass(loader: Iterable[Any], seed: int, number: int, start: int = 0) -> Iterator[Any]:
-    """Yield minibatches of pass `number`, from `start` on; an order drawn by torch follows from seed and number."""
-    with seeded(number := (seed + number) % 2**63, torch.device("cpu")):
-        if isinstance(own := getattr(loader, "generator", None), torch.Generator):
-            own.manual_seed(number)
-        batches = iter(loader)
-        first = [*islice(batches, start, start + 1)]  # a sampler draws the order when it is first asked
+    """Yield the minibatches of pass `number` from `start` on; their order, if random, follows from seed and number."""
+    states = random_states()
+    seed_everything(number := (seed + number) % 2**63)
+    if isinstance(own := getattr(loader, "generator", None), torch.Generator):
+        own.manual_seed(number)
+    batches = iter(loader)
+    # A sampler draws the order with the first minibatch. The others may draw too, from the run's own random numbers.
+    first = [batch for index, batch in enumerate(islice(batches, max(1, start))) if index == start]
+    restore_random_states(states)
     yield from chain(first, batches)
 
 
