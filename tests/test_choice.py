@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import runpy
 import subprocess
 import sys
 
@@ -447,3 +448,55 @@ def test_results_and_pictures_name_the_parts(tmp_path):
     architecture = json.loads((run.folder / "results.json").read_text())["architecture"]
     assert architecture == {"type": "module_choices", "chosen": [*run.architecture.chosen]}
     assert (run.folder / "policy.png").is_file() and any((run.folder / "networks").iterdir())
+
+
+@pytest.fixture(scope="module")
+def mixers():
+    """The names of examples/mixers.py."""
+    return runpy.run_path(str(tiny.ROOT / "examples" / "mixers.py"))
+
+
+def test_the_tasks_of_the_mixers_are_what_they_say(mixers):
+    pairs, targets = mixers["examples"]("recall", 50, 0)
+    for steps, (*unscored, answer) in zip(pairs.tolist(), targets.tolist(), strict=True):
+        *seen, (asked, blank) = steps
+        assert dict(seen)[asked] == answer and blank == mixers["TOKENS"] and set(unscored) == {mixers["IGNORED"]}
+    pairs, targets = mixers["examples"]("parity", 50, 0)
+    for bits, wanted in zip(pairs[..., 0].tolist(), targets.tolist(), strict=True):
+        assert wanted == [sum(bits[: step + 1]) % 2 for step in range(len(bits))]
+    pairs, targets = mixers["examples"]("copying", 50, 0)
+    delay = mixers["DELAY"]
+    assert torch.equal(targets[:, delay:], pairs[:, :-delay, 0]) and (targets[:, :delay] == mixers["IGNORED"]).all()
+    assert not torch.equal(mixers["examples"]("parity", 50, 1)[0], mixers["examples"]("parity", 50, 0)[0])
+
+
+def test_no_mixer_looks_ahead(mixers):
+    torch.manual_seed(0)
+    layer, x = mixers["Layer"]().double(), torch.randn(2, 7, mixers["WIDTH"], dtype=torch.float64)
+    other = torch.cat([x[:, :4], torch.randn_like(x[:, 4:])], dim=1)
+    for name in mixers["MIXERS"]:
+        layer.mixer.chosen = name
+        torch.testing.assert_close(layer(x)[:, :4], layer(other)[:, :4])
+        assert torch.equal(layer(x)[:, 6], layer(torch.cat([other[:, :3], x[:, 3:]], dim=1))[:, 6])
+        sees = not torch.equal(layer(x)[:, 6], layer(torch.cat([x[:, :5], other[:, 5:6], x[:, 6:]], dim=1))[:, 6])
+        assert sees == (name != "none")
+
+
+def test_the_minimal_gated_unit_is_the_equation(mixers):
+    torch.manual_seed(0)
+    unit = mixers["MinimalGatedUnit"]().double()
+    x, h, states = torch.randn(3, 5, mixers["WIDTH"], dtype=torch.float64), 0.0, []
+    w_f, w = unit.inputs.weight.chunk(2)
+    b_f, b = unit.inputs.bias.chunk(2)
+    for step in range(5):
+        h = h + torch.zeros(3, mixers["WIDTH"], dtype=torch.float64)
+        f = torch.sigmoid(x[:, step] @ w_f.T + b_f + h @ unit.gate.weight.T)
+        h = (1 - f) * h + f * torch.tanh(x[:, step] @ w.T + b + (f * h) @ unit.value.weight.T)
+        states.append(h)
+    torch.testing.assert_close(unit(x), torch.stack(states, dim=1))
+
+
+def test_the_search_takes_attention_for_recall(mixers, tmp_path):
+    """A short search with a seed that the table has not; the example has the table of all tasks."""
+    row = mixers["search"]("recall", 3, str(tmp_path), 100)
+    assert "attention" in row["chosen"] and row["scores"]["found"] > 0.9
