@@ -358,10 +358,8 @@ def test_runs_go_on_elsewhere_once_the_module_is_given_again(tmp_path, capsys, m
     run = search(TextNet, data, "logs", stop_epoch=1)
     assert run.folder.name.startswith("TextNet_orig_") and run["epoch"] == 1
     GIVEN.clear()
-    line = (
-        "error: TextNet: a command cannot make a module that was given in Python; call enas.search_module in Python, "
-    )
-    line += "for a run that exists with load_path=RUN\n"
+    line = "error: TextNet: a command cannot make a module that is given in Python; call enas.search_module there, "
+    line += "with load_path=RUN for a run that exists\n"
     for command in (["search", "--load_path", run.folder.name], ["derive", "--load_path", run.folder.name]):
         assert tiny.refusal(command, tmp_path, capsys, cli.main) == line
     with pytest.raises(UserError, match=r"save run\.module"):
@@ -395,8 +393,8 @@ def test_a_minibatch_may_be_a_dict(tmp_path):
 
 WRONG = {
     "instance": (TextNet(), {}, "a class or function that returns a new"),
-    "no_choice": (lambda: nn.Linear(2, 2), {}, "with an enas.Choice inside"),
-    "no_module": (lambda: 3, {}, "with an enas.Choice inside"),
+    "no_choice": (lambda: nn.Linear(2, 2), {}, "with an enas.Choice"),
+    "no_module": (lambda: 3, {}, "with an enas.Choice"),
     "generator": (TextNet, {"train": (one for one in loaders(*texts())["train"])}, "train has no length"),
     "once": (
         TextNet,

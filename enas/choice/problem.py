@@ -56,10 +56,9 @@ class Given(Space[ModuleChoices]):
         self.make, self.splits, self.functions = make, splits, functions
         module = None if isinstance(make, nn.Module) else make()
         if not isinstance(module, nn.Module) or not choices_in(module):
-            right = "give a class or function that returns a new torch.nn.Module with an enas.Choice inside"
-            raise UserError(f"make returns no module with a choice; {right}")
+            raise UserError("make must be a class or function that returns a new torch.nn.Module with an enas.Choice")
         self.choices = [[f"{place}={part}" for part in one.parts] for place, one in choices_in(module).items()]
-        self.sizes, self.identity = [*map(len, self.choices)], Identity("choices", tuple(chain(*self.choices)), {})
+        self.sizes, self.identity = [*map(len, self.choices)], Identity("choices", (*chain(*self.choices),), {})
 
     def encode(self, architecture: ModuleChoices) -> list[int]:
         codes = [some.index(one) for some in self.choices for one in architecture.chosen if one in some]
@@ -92,8 +91,8 @@ GIVEN: dict[str, Given] = {}  # by the setting `dataset` of their runs
 def given(config: ConfigLike) -> Given:
     """Return the module of a run; UserError if this process was not given it."""
     if config.dataset not in GIVEN:
-        right = "call enas.search_module in Python, for a run that exists with load_path=RUN"
-        raise UserError(f"{config.dataset}: a command cannot make a module that was given in Python; {right}")
+        right = "call enas.search_module there, with load_path=RUN for a run that exists"
+        raise UserError(f"{config.dataset}: a command cannot make a module that is given in Python; {right}")
     return GIVEN[config.dataset]
 
 
@@ -160,7 +159,7 @@ class ModuleTask(Task):
         self.model.eval()
         total = torch.zeros(2, dtype=torch.float64)  # of scores, and of examples
         for batch in islice(one_pass(self.given.splits[split], self.seed, 0), max_batches):
-            num = len(tree_leaves(batch)[0])
+            num = len(tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)[0])
             total += torch.tensor([num * float(self._measured(architecture, batch, "score")[0]), num])
         return float(total[0] / total[1])
 

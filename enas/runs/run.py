@@ -224,8 +224,7 @@ def search_module(
         make: a class or function that returns a new module, which holds one or more `enas.Choice`.
         train, valid, test: iterables of minibatches, begun anew for each pass. A minibatch is (input, target), or a
             dict of arguments of the module, which is the target too; an input may be such a dict.
-        loss, score: functions of the module's output and the target. Each returns the mean over the minibatch, and a
-            higher score is better.
+        loss, score: (output, target) to the mean over the minibatch; a higher score is better.
         settings: as on the command line; they override the variation `config`, by default `small_module`. `load_path`
             names a run of the same module to go on with, whose methods need this call first in another process.
     """
