@@ -186,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=[*RIGHT], choices=[*RIGHT])
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each task, from 0")
-    parser.add_argument("--epochs", type=int, default=6, help="epochs of 100 steps")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of 100 steps")
     parser.add_argument("--jobs", type=int, default=1, help="searches at once")
     parser.add_argument("--log_dir", default="logs/mixers")
     asked = parser.parse_args()
