@@ -8,15 +8,15 @@ from typing import Any
 from enas.config import Config
 from enas.rnn.cell import RNNCell
 
-__all__ = ["Config", "RNNCell", "Run", "load", "search", "sweep", "train"]
+__all__ = ["Choice", "Config", "RNNCell", "Run", "load", "search", "search_module", "sweep", "train"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module enas has no attribute {name!r}")
-    module = "enas.studies.sweep" if name == "sweep" else "enas.runs.run"  # load torch, which flags do without
-    return getattr(importlib.import_module(module), name)
+    elsewhere = {"sweep": "enas.studies.sweep", "Choice": "enas.choice.problem"}  # load torch, which flags do without
+    return getattr(importlib.import_module(elsewhere.get(name, "enas.runs.run")), name)
 
 
 class _Search(ModuleType):

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from enas.choice.space import MODULE
 from enas.cnn.space import MACRO, MICRO
 from enas.errors import NotFoundError, UserError, did_you_mean
 from enas.rnn.space import RNN
@@ -21,7 +22,7 @@ _PACKAGE = Path(__file__).resolve().parent
 CONFIG_DIR = _PACKAGE / "configs"  # where the package is installed
 if not CONFIG_DIR.is_dir():
     CONFIG_DIR = _PACKAGE.parent / "configs"
-for space in (MACRO, MICRO, RNN):
+for space in (MACRO, MICRO, RNN, MODULE):
     register(space)
 
 _use = partial(setting, kind=USE, again=MODES)  # for where and how any run is used
@@ -32,7 +33,7 @@ class RunConfig(Settings):
     """The run: task, data and places."""
 
     network_type: str = setting(
-        "rnn", "search recurrent cells (rnn) or convolutional networks (cnn)", choices=network_types, kind=SPACE
+        "rnn", "search recurrent cells (rnn), networks (cnn) or, in Python, a module", choices=network_types, kind=SPACE
     )
     cnn_space: str = setting(
         "macro",

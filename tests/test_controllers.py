@@ -11,8 +11,10 @@ import pytest
 import tiny
 import torch
 from scipy.stats import chisquare
+from test_choice import TextNet
 from test_own_space import EXAMPLE
 
+from enas.choice.problem import GIVEN, Given
 from enas.cnn.controllers import MacroController, MicroController, skip_penalty
 from enas.cnn.macro import MacroNetwork, MacroSpace
 from enas.cnn.micro import MicroCell, MicroNetwork, MicroSpace
@@ -108,9 +110,10 @@ def check_is_made_by_decisions(space: Space, architectures: list) -> None:
 
 @pytest.mark.parametrize("controller_type", ["lstm", "independent"])
 @pytest.mark.parametrize(("name", "train_type"), REGISTERED)
-def test_every_registered_space_keeps_the_contract(name, train_type, controller_type):
+def test_every_registered_space_keeps_the_contract(name, train_type, controller_type, monkeypatch):
     """At its default size, as a run makes it: all that the package asks of a space and its controllers."""
     torch.manual_seed(0)
+    monkeypatch.setitem(GIVEN, "ptb", Given(TextNet, {}))
     with tiny.registering():
         runpy.run_path(str(EXAMPLE))
         chosen = registry.SPACES[name].selected_by

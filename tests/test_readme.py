@@ -133,6 +133,9 @@ def test_the_python_runs_and_learns(at_home, code):
     assert len(made) >= len(re.findall(r"[^.]\b(?:enas\.)?(?:train|search|sweep)\(", code))
     for folder in made:
         params, results = (json.loads((folder / f"{name}.json").read_text()) for name in ("params", "results"))
+        if params["network_type"] == "module":
+            assert results["validation_score"] > 0.7  # of two classes
+            continue
         assert results["validation_perplexity"] < perplexity_of_frequencies(load_corpus(params["dataset"])) / 2
 
 

@@ -69,6 +69,8 @@ def export(
     folder = find_run(load_path, log_dir)
     config = saved_config(folder)
     is_scratch, space = config.mode in SCRATCH, config.space
+    if not space.by_command:
+        raise UserError(f"{folder}: a module given in Python has no export; save run.module() by torch.save")
     exported, final, progress = run.exported(folder, dag_path)
     own = "".join(f"\n| `{name}` | definitions that `model.py` reads |" for name in exported.files)
     card = CARD.format(

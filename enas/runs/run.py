@@ -21,6 +21,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from enas.choice.problem import GIVEN, Given
 from enas.config import Config
 from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest
@@ -222,6 +223,34 @@ def search(
         if shares:
             counts = ", ".join(f"{split} {len(part):,}" for split, part in splits.items())
             trainer.logbook.info(f"{dataset}: divided with random_seed {wanted.random_seed}: {counts}")
+        return _finished(trainer, on_epoch)
+
+
+@quietable
+@undisturbed()
+def search_module(
+    make: Any, train: Any, valid: Any, loss: Any, score: Any, test: Any = (), on_epoch: Hook = None, **settings: Any
+) -> Run:
+    """Search the choices in a module of the user's own; return the run.
+
+    Args:
+        make: a class or function that returns a new module, which holds one or more `enas.Choice`.
+        train, valid, test: iterables of minibatches, begun anew for each pass. A minibatch is (input, target), or a
+            dict of arguments of the module, which is the target too; an input may be such a dict.
+        loss, score: (output, target) to the mean over the minibatch; a higher score is better.
+        settings: as on the command line; they override the variation `config`, by default `small_module`. `load_path`
+            names a run of the same module to go on with, whose methods need this call first in another process.
+    """
+    settings = {"dataset": getattr(make, "__name__", "").replace("<lambda>", "") or "module", **settings}
+    path = settings.pop("load_path", "")
+    folder = find_run(path, settings.get("log_dir", "logs")) if path else None
+    name = settings["dataset"] = saved_config(folder).dataset if folder else settings["dataset"]
+    GIVEN[name] = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score)
+    if folder:
+        resume(folder, on_epoch, **settings)
+        return load(folder)
+    wanted = Config(**{"network_type": "module", "config": "small_module", **settings})
+    with open_run(wanted, given=settings) as trainer:
         return _finished(trainer, on_epoch)
 
 
@@ -507,7 +536,7 @@ def _say_where(trainer: Training) -> None:
         return  # these commands cannot load a search space that a notebook defines
     is_searched = isinstance(architecture_from_dict(trainer.progress.architecture), trainer.space.architecture)
     is_useful = {"from scratch": not isinstance(trainer, ScratchTrainer), "page": True, "module": is_searched}
-    which = f"{shlex.quote(str(folder))}{trainer.use_flag}"
+    which, is_makable = f"{shlex.quote(str(folder))}{trainer.use_flag}", trainer.space.by_command
     for command, purpose in NEXT.items():
-        if is_useful[purpose]:
+        if is_useful[purpose] and (is_makable or purpose == "page"):
             trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(which)}")

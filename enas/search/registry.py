@@ -37,6 +37,7 @@ class SearchSpace:
             `enas.search.graph`; None if there is no such ablation.
         check: raises UserError for settings that do not go together in this space.
         controllers: makers of the controllers that `register_controller` added, by train type.
+        by_command: whether commands can make the models; if not, they were given in Python.
     """
 
     name: str
@@ -51,6 +52,7 @@ class SearchSpace:
     parts: Callable[[ConfigLike], tuple[str, ...]] | None = None
     check: Callable[[ConfigLike], None] = lambda config: None
     controllers: Mapping[str, Make] = field(default_factory=dict)
+    by_command: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "selected_by", dict(self.selected_by) or {"network_type": self.name})

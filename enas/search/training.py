@@ -292,6 +292,8 @@ class Training(ABC):
 
     def resumed_by(self) -> str:
         """Return the command that goes on with the run, to `stop_epoch` if that is still to come."""
+        if not self.space.by_command:
+            return f"enas.search_module(…, load_path={str(self.folder)!r})"
         launcher, command = "python" if self.ranks.size == 1 else "torchrun …", RESUMED_BY[self.header["mode"]]
         pause = f" --stop_epoch {self.config.stop_epoch}" if self.progress.epoch < self.config.stop_epoch else ""
         return f"{launcher} -m enas {command} --load_path {shlex.quote(str(self.folder))}{self.use_flag}{pause}"

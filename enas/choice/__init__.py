@@ -1,0 +1,1 @@
+"""A search over parts of a module of one's own."""

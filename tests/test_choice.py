@@ -1,0 +1,500 @@
+"""A search over parts of a module given in Python."""
+
+import itertools
+import json
+import random
+import runpy
+import subprocess
+import sys
+
+import pytest
+import tiny
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+import enas
+from enas import cli
+from enas.choice.problem import GIVEN, Given, ModuleTask, choices_in, endless, one_pass
+from enas.choice.space import ModuleChoices
+from enas.config import Config
+from enas.errors import Interrupted, UserError
+from enas.export.folder import export
+from enas.runs.opening import make_trainer
+from enas.search.checkpoint import seed_everything
+from enas.search.training import Training
+
+SIZES = {"max_epoch": 3, "save_epoch": 1, "num_gpu": 0, "num_threads": 1, "controller_max_step": 20}
+SIZES |= {"controller_start": 0.3, "derive_num_sample": 8, "quiet": True}
+
+
+class Zero(nn.Module):
+    def forward(self, x):
+        return torch.zeros_like(x)
+
+
+class GRU(nn.GRU):
+    """A GRU that returns its outputs alone."""
+
+    def __init__(self, size):
+        super().__init__(size, size, batch_first=True)
+
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+class Convolution(nn.Module):
+    """A convolution over the steps of [batch, steps, size]."""
+
+    def __init__(self, size, width):
+        super().__init__()
+        self.inner = nn.Conv1d(size, size, width, padding="same")
+
+    def forward(self, x):
+        return self.inner(x.mT).mT
+
+
+class First(nn.Module):
+    """The mean, or the last of all steps."""
+
+    def __init__(self, is_last):
+        super().__init__()
+        self.is_last = is_last
+
+    def forward(self, x):
+        return x[:, -1] if self.is_last else x.mean(1)
+
+
+class TextNet(nn.Module):
+    """A classifier of sequences of tokens, with five choices."""
+
+    def __init__(self, size=8):
+        super().__init__()
+        self.embedding = nn.Embedding(6, size)
+        self.norm = enas.Choice(layer=nn.LayerNorm(size), none=nn.Identity())
+        self.layers = nn.ModuleList(
+            enas.Choice(gru=GRU(size), conv=Convolution(size, 3), none=nn.Identity()) for _ in range(2)
+        )
+        self.act = enas.Choice(relu=nn.ReLU(), gelu=nn.GELU())
+        self.pool = enas.Choice(mean=First(False), last=First(True))
+        self.classifier = nn.Linear(size, 2)
+
+    def forward(self, tokens):
+        x = self.norm(self.embedding(tokens))
+        for layer in self.layers:
+            x = x + self.act(layer(x))
+        return self.classifier(self.pool(x))
+
+
+class Block(nn.Module):
+    """A residual block, whose main path is chosen."""
+
+    def __init__(self, channels):
+        super().__init__()
+        same = {"padding": "same", "bias": False}
+        self.path = enas.Choice(
+            conv3=nn.Conv2d(channels, channels, 3, **same),
+            conv5=nn.Conv2d(channels, channels, 5, **same),
+            none=Zero(),
+        )
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        return F.relu(x + self.norm(self.path(x)))
+
+
+class ResNet(nn.Module):
+    """A small residual network with five choices."""
+
+    def __init__(self, channels=6):
+        super().__init__()
+        self.stem = nn.Conv2d(1, channels, 3, padding=1)
+        self.blocks = nn.Sequential(*(Block(channels) for _ in range(4)))
+        self.pool = enas.Choice(mean=nn.AdaptiveAvgPool2d(1), max=nn.AdaptiveMaxPool2d(1))
+        self.classifier = nn.Linear(channels, 2)
+
+    def forward(self, images):
+        return self.classifier(self.pool(self.blocks(self.stem(images))).flatten(1))
+
+
+class Nest(nn.Module):
+    """A Choice in two places, one inside of a part, and one that is a part."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = enas.Choice(tanh=nn.Tanh(), relu=nn.ReLU())
+        inner = enas.Choice(wide=nn.Linear(3, 3), none=nn.Identity())
+        self.mix = enas.Choice(deep=nn.Sequential(nn.Linear(3, 3), self.act, inner), choice=inner, zero=Zero())
+
+    def forward(self, x):
+        return self.act(self.mix(x))
+
+
+def accuracy(output, target):
+    return (output.argmax(1) == target).float().mean()
+
+
+def texts(num=240):
+    """Tokens 0 to 5, and whether most of them are below 3."""
+    tokens = torch.randint(6, (num, 7), generator=torch.Generator().manual_seed(0))
+    return tokens, ((tokens < 3).sum(1) > 3).long()
+
+
+def images(num=160):
+    """Stripes of two directions, with noise."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(num) % 2
+    stripes = (torch.arange(8) % 2).float().expand(8, 8)
+    clean = torch.stack([stripes if label else stripes.T for label in labels])
+    return clean.unsqueeze(1) + 0.3 * torch.randn(num, 1, 8, 8, generator=generator), labels
+
+
+def loaders(inputs, labels, size=20, **settings):
+    """Loaders of three splits, the first of them shuffled."""
+    parts = [slice(0, -80), slice(-80, -40), slice(-40, None)]
+    train, *others = (TensorDataset(inputs[part], labels[part]) for part in parts)
+    held = (DataLoader(one, batch_size=40) for one in others)
+    names = ("train", "valid", "test")
+    return dict(zip(names, [DataLoader(train, batch_size=size, shuffle=True, **settings), *held], strict=True))
+
+
+def search(make, data, folder, **settings):
+    return enas.search_module(
+        make, **data, loss=F.cross_entropy, score=accuracy, log_dir=str(folder), **{**SIZES, **settings}
+    )
+
+
+def prepared(make, data, architecture=None, **settings):
+    """A task without a run."""
+    GIVEN["tested"] = given = Given(make, {"test": (), **data}, loss=F.cross_entropy, score=accuracy)
+    config = Config(network_type="module", dataset="tested", config="small_module", **settings)
+    seed_everything(0)
+    return config, given, ModuleTask(config, given, torch.device("cpu"), architecture)
+
+
+def every(given):
+    return [given.decode(row) for row in itertools.product(*map(range, given.sizes))]
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """Modules given in a test are forgotten after it."""
+    yield
+    GIVEN.clear()
+
+
+def test_an_architecture_is_the_part_at_each_choice_in_the_order_of_the_module():
+    _, given, _ = prepared(TextNet, loaders(*texts()))
+    assert given.sizes == [2, 3, 3, 2, 2]
+    one = given.decode([1, 0, 1, 1, 0])
+    assert one.chosen == ("norm=none", "layers.0=gru", "layers.1=conv", "act=gelu", "pool=mean")
+    assert given.encode(one) == [1, 0, 1, 1, 0] and one.canonical() == one
+    assert len(set(every(given))) == 72
+    assert ModuleChoices.from_json(one.to_json()) == one
+    for wrong in (one.chosen[1:], (*one.chosen, "act=relu"), one.chosen[::-1], ("norm=all", *one.chosen[1:])):
+        with pytest.raises(UserError, match="not in the space"):
+            given.encode(ModuleChoices(wrong))
+    with pytest.raises(UserError, match="texts like mix=gru"):
+        ModuleChoices.from_dict({"type": "module_choices", "chosen": [1]})
+
+
+@pytest.mark.parametrize("make", [TextNet, ResNet])
+def test_the_found_module_computes_what_the_search_computed(make):
+    """Every architecture in float64; nothing of enas is left in it."""
+    inputs, _ = texts(5) if make is TextNet else images(5)
+    _, given, task = prepared(lambda: make().double(), loaders(*texts()))
+    inputs = inputs if make is TextNet else inputs.double()
+    task.model.eval()
+    for architecture in every(given)[::5]:
+        given.choose(task.choices, architecture)
+        wanted = task.model(inputs)
+        other = make().double()
+        other.load_state_dict(task.model.state_dict())
+        found = given.derived(other, architecture).eval()
+        assert torch.equal(found(inputs), wanted)
+        assert not any(type(one).__module__.startswith("enas") for one in found.modules())
+
+
+def test_choices_may_be_nested_and_stand_in_several_places():
+    _, given, task = prepared(Nest, {"train": [1], "valid": [1]})
+    assert [len(names) for names in given.choices] == [2, 3, 2]
+    assert [names[0] for names in given.choices] == ["act=tanh", "mix=deep", "mix.parts.deep.2=wide"]
+    x = torch.randn(4, 3)
+    for act, mix, inner in itertools.product(("tanh", "relu"), ("deep", "choice", "zero"), ("wide", "none")):
+        architecture = ModuleChoices((f"act={act}", f"mix={mix}", f"mix.parts.deep.2={inner}"))
+        given.choose(task.choices, architecture)
+        function, linear = getattr(torch, act), task.model.mix.parts["deep"][0]
+        last = task.choices["mix.parts.deep.2"].parts[inner]
+        wanted = {"deep": last(function(linear(x))), "choice": last(x), "zero": 0 * x}[mix]
+        assert torch.equal(task.model(x), function(wanted))
+        other = Nest()
+        other.load_state_dict(task.model.state_dict())
+        found = given.derived(other, architecture)
+        assert torch.equal(found(x), function(wanted)) and not choices_in(found)
+    root = Given(lambda: enas.Choice(a=nn.Tanh(), b=nn.ReLU()), {})
+    assert isinstance(root.derived(root.make(), ModuleChoices(("=b",))), nn.ReLU)
+
+
+def test_parts_that_are_not_chosen_stay_as_they_are(tmp_path):
+    """No gradient, no weight decay, no moments, no running averages: not one bit moves."""
+    config, given, task = prepared(ResNet, loaders(*images()), shared_l2_reg=0.1, shared_lr_warmup=0)
+    controller = config.space.problem().controller(config)
+    trainer = make_trainer(config, given, task, controller, tmp_path)
+    every_part = given.decode([0, 0, 0, 0, 0])
+    trainer.shared_step([every_part])  # moments of Adam exist
+    before = {name: weight.clone() for name, weight in task.model.state_dict().items()}
+    trainer.shared_step([given.decode([1, 2, 0, 0, 1])])
+    moved = {name for name, weight in task.model.state_dict().items() if not torch.equal(weight, before[name])}
+    paths = {name.split(".parts.")[0][-6:-5] + name.split(".parts.")[1][:5] for name in moved if ".parts." in name}
+    assert paths == {"0conv5", "2conv3", "3conv3"}
+    assert {"stem.weight", "classifier.bias", "blocks.1.norm.running_mean"} < moved
+    assert all(weight.grad is None for weight in task.model.parameters())
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_architectures():
+    _, given, task = prepared(lambda: TextNet().double(), loaders(*texts(), size=160))
+    some = [given.decode([0, 0, 1, 1, 0]), given.decode([1, 1, 2, 0, 1])]
+    place = task.state_dict()
+    alone = []
+    for one in some:
+        task.load_state_dict(place)
+        alone.append(task.shared_loss([one])[0])
+    task.load_state_dict(place)
+    torch.testing.assert_close(task.shared_loss(some)[0], torch.stack(alone).mean())
+    inputs, labels = next(one_pass(given.splits["valid"], 0, 0))
+    task.model.eval()
+    given.choose(task.choices, some[1])
+    assert task.rewards(some)[1] == pytest.approx(accuracy(task.model(inputs), labels))
+
+
+def test_the_score_of_a_split_counts_every_example_once():
+    inputs, labels = texts(130)
+    valid = [(inputs[:100], labels[:100]), (inputs[100:], labels[100:])]
+    _, given, task = prepared(TextNet, {"train": valid, "valid": valid})
+    one = given.decode([0, 0, 0, 0, 0])
+    task.model.eval()
+    assert task.evaluate(one, "valid") == pytest.approx(float(accuracy(task.model(inputs), labels)))
+    assert task.evaluate(one, "valid", 1) == pytest.approx(float(accuracy(task.model(inputs[:100]), labels[:100])))
+    assert task.evaluate(one, "test") != task.evaluate(one, "test")  # NaN: there is none
+
+
+class Stream(IterableDataset):
+    """Sequences without a length, which draw as they go."""
+
+    def __iter__(self):
+        return iter((torch.randint(6, (7,)), random.randrange(2)) for _ in range(60))
+
+
+def of_kind(kind):
+    tokens, labels = texts()
+    if kind == "list":
+        pairs = [*zip(tokens.split(20), labels.split(20), strict=True)]
+        return {"train": pairs[:8], "valid": pairs[8:]}
+    if kind == "stream":
+        return {**loaders(tokens, labels), "train": DataLoader(Stream(), batch_size=10)}
+    settings = {"own": {"generator": torch.Generator()}, "workers": {"num_workers": 2}}.get(kind, {})
+    return loaders(tokens, labels, **settings)
+
+
+@pytest.mark.parametrize("kind", ["list", "shuffled", "own", "workers"])
+def test_a_place_in_the_data_is_found_again(kind):
+    whole = endless(of_kind(kind)["train"], 5, [0, 0])
+    batches = [next(whole) for _ in range(20)]  # of 8 a pass
+    assert not torch.equal(batches[0][0], batches[8][0]) or kind == "list"  # another order
+    state = torch.get_rng_state()
+    rest = endless(of_kind(kind)["train"], 5, [1, 3])
+    assert all(torch.equal(next(rest)[0], batch[0]) for batch in batches[11:])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", ["shuffled", "own", "stream"])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, kind, monkeypatch):
+    sizes = {"shared_max_step": 7}
+    whole = search(TextNet, of_kind(kind), tmp_path / "whole", **sizes)
+    steps, step = [], Training.shared_step
+
+    def stopping(trainer, *inputs):
+        step(trainer, *inputs)
+        steps.append(1)
+        if len(steps) == 10:
+            trainer.signals.received = 15
+
+    monkeypatch.setattr(Training, "shared_step", stopping)
+    with pytest.raises(Interrupted, match=r"enas.search_module\(…, load_path="):
+        search(TextNet, of_kind(kind), tmp_path / "part", **sizes)
+    GIVEN.clear()
+    again = search(TextNet, of_kind(kind), tmp_path / "part", load_path=tiny.only_run(tmp_path / "part"), **sizes)
+    states = [tiny.newest_state(one.folder) for one in (whole, again)]
+    for one, other in zip(*map(tree_leaves, states), strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize(("make", "data"), [(TextNet, texts), (ResNet, images)])
+def test_a_search_learns_and_every_use_of_it_works(tmp_path, make, data):
+    splits = loaders(*data())
+    run = search(make, splits, tmp_path, max_epoch=12, shared_lr=0.02)
+    assert run["validation_score"] > 0.85 and len(run.architecture.chosen) == 5
+    inputs, labels = splits["valid"].dataset.tensors
+    assert float(accuracy(run.module()(inputs), labels)) == pytest.approx(run["validation_score"])
+    assert run.test()["test_score"] > 0.8
+    assert run.score([run.architecture]) == [run["validation_score"]]
+    assert {type(one) for one in run.sample(3)} == {ModuleChoices}
+    run.derive(derive_num_sample=12, derive_shortlist=4, derive_finalists=2, derive_rung_epoch=3)
+    assert "rung to epoch 1 from scratch: 3 finalists" in (run.folder / "train.log").read_text()
+    scratch = run.train_scratch(max_epoch=4, shared_lr=0.02, quiet=True)
+    assert scratch.architecture == run.architecture
+    made = scratch.module()
+    assert not any(type(one).__module__.startswith("enas") for one in made.modules())
+    inputs, labels = splits["test"].dataset.tensors
+    assert float(accuracy(made(inputs), labels)) == pytest.approx(scratch["test_score"])
+    assert sum(weight.numel() for weight in made.parameters()) == scratch["num_parameters"]
+
+
+def test_runs_go_on_elsewhere_once_the_module_is_given_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = loaders(*texts())
+    run = search(TextNet, data, "logs", stop_epoch=1)
+    assert run.folder.name.startswith("TextNet_orig_") and run["epoch"] == 1
+    GIVEN.clear()
+    line = "error: TextNet: a command cannot make a module that is given in Python; call enas.search_module there, "
+    line += "with load_path=RUN for a run that exists\n"
+    for command in (["search", "--load_path", run.folder.name], ["derive", "--load_path", run.folder.name]):
+        assert tiny.refusal(command, tmp_path, capsys, cli.main) == line
+    with pytest.raises(UserError, match=r"save run\.module"):
+        export(run.folder, tmp_path / "out")
+    assert cli.main(["report", "--load_path", run.folder.name, "--output", "page.html"]) == 0
+    again = search(TextNet, data, "logs", load_path=run.folder.name)
+    assert again["epoch"] == 3 and again.derive().architecture is not None
+    with pytest.raises(UserError, match="choices"):
+        search(ResNet, data, "logs", load_path=run.folder.name)
+
+
+def test_a_minibatch_may_be_a_dict(tmp_path):
+    class Named(TextNet):
+        def forward(self, tokens, label=None):
+            return super().forward(tokens)
+
+    tokens, labels = texts()
+    data = {
+        split: [{"tokens": tokens[i : i + 40], "label": labels[i : i + 40]} for i in range(0, 240, 40)]
+        for split in ("train", "valid")
+    }
+    functions = {
+        "loss": lambda output, batch: F.cross_entropy(output, batch["label"]),
+        "score": lambda output, batch: accuracy(output, batch["label"]),
+    }
+    run = enas.search_module(Named, **data, **functions, log_dir=str(tmp_path), **SIZES | {"train_type": "random"})
+    assert run["validation_score"] > 0.5 and run["test_score"] is None
+    pairs = {split: [({"tokens": one["tokens"]}, one["label"]) for one in data[split]] for split in data}
+    assert search(Named, pairs, tmp_path, max_epoch=1)["epoch"] == 1
+
+
+WRONG = {
+    "instance": (TextNet(), {}, "a class or function that returns a new"),
+    "no_choice": (lambda: nn.Linear(2, 2), {}, "with an enas.Choice"),
+    "no_module": (lambda: 3, {}, "with an enas.Choice"),
+    "generator": (TextNet, {"train": (one for one in loaders(*texts())["train"])}, "train has no length"),
+    "once": (
+        TextNet,
+        {"train": (one for one in [*loaders(*texts())["train"]]), "shared_max_step": 5},
+        "iterated again",
+    ),
+    "empty": (TextNet, {"valid": []}, "pass 1 over the data gives no minibatch"),
+    "batches": (
+        TextNet,
+        {"train": [torch.zeros(3, 2)]},
+        r"a minibatch is a Tensor; it must be a pair, \(input, target\)",
+    ),
+    "vector": (TextNet, {"score": lambda output, target: output.argmax(1) == target}, "return the mean over the minib"),
+    "limit": (TextNet, {"max_parameters": 1000}, "registers no cost"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_ends_in_one_line(tmp_path, name):
+    make, changes, reason = WRONG[name]
+    settings = {**loaders(*texts()), "loss": F.cross_entropy, "score": accuracy, "log_dir": str(tmp_path), **SIZES}
+    with pytest.raises(UserError, match=reason) as error:
+        enas.search_module(make, **{**settings, **changes})
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"a": nn.ReLU()}, {"a": nn.ReLU(), "b": None}, {"a": nn.ReLU(), "b": torch.tanh}]
+)
+def test_a_choice_needs_two_modules(parts):
+    with pytest.raises(UserError, match="needs 2 parts or more"):
+        enas.Choice(**parts)
+
+
+def test_a_found_module_is_saved_and_loaded_without_enas(tmp_path):
+    """In a process that cannot import enas."""
+    _, given, task = prepared(
+        lambda: nn.Sequential(enas.Choice(a=nn.Linear(2, 2), b=nn.Identity())), {"train": [1], "valid": []}
+    )
+    torch.save(given.derived(task.model, given.decode([0])), tmp_path / "found.pt")
+    code = "import sys, torch; sys.modules['enas'] = None; print(torch.load('found.pt', weights_only=False))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "(0): Linear" in done.stdout
+
+
+def test_results_and_pictures_name_the_parts(tmp_path):
+    with tiny.rendering():
+        run = search(TextNet, loaders(*texts()), tmp_path)
+    architecture = json.loads((run.folder / "results.json").read_text())["architecture"]
+    assert architecture == {"type": "module_choices", "chosen": [*run.architecture.chosen]}
+    assert (run.folder / "policy.png").is_file() and any((run.folder / "networks").iterdir())
+
+
+@pytest.fixture(scope="module")
+def mixers():
+    """The names of examples/mixers.py."""
+    return runpy.run_path(str(tiny.ROOT / "examples" / "mixers.py"))
+
+
+def test_the_tasks_of_the_mixers_are_what_they_say(mixers):
+    pairs, targets = mixers["examples"]("recall", 50, 0)
+    for steps, (*unscored, answer) in zip(pairs.tolist(), targets.tolist(), strict=True):
+        *seen, (asked, blank) = steps
+        assert dict(seen)[asked] == answer and blank == mixers["TOKENS"] and set(unscored) == {mixers["IGNORED"]}
+    pairs, targets = mixers["examples"]("parity", 50, 0)
+    for bits, wanted in zip(pairs[..., 0].tolist(), targets.tolist(), strict=True):
+        assert wanted == [sum(bits[: step + 1]) % 2 for step in range(len(bits))]
+    pairs, targets = mixers["examples"]("copying", 50, 0)
+    delay = mixers["DELAY"]
+    assert torch.equal(targets[:, delay:], pairs[:, :-delay, 0]) and (targets[:, :delay] == mixers["IGNORED"]).all()
+    assert not torch.equal(mixers["examples"]("parity", 50, 1)[0], mixers["examples"]("parity", 50, 0)[0])
+
+
+def test_no_mixer_looks_ahead(mixers):
+    torch.manual_seed(0)
+    layer, x = mixers["Layer"]().double(), torch.randn(2, 7, mixers["WIDTH"], dtype=torch.float64)
+    other = torch.cat([x[:, :4], torch.randn_like(x[:, 4:])], dim=1)
+    for name in mixers["MIXERS"]:
+        layer.mixer.chosen = name
+        torch.testing.assert_close(layer(x)[:, :4], layer(other)[:, :4])
+        assert torch.equal(layer(x)[:, 6], layer(torch.cat([other[:, :3], x[:, 3:]], dim=1))[:, 6])
+        sees = not torch.equal(layer(x)[:, 6], layer(torch.cat([x[:, :5], other[:, 5:6], x[:, 6:]], dim=1))[:, 6])
+        assert sees == (name != "none")
+
+
+def test_the_minimal_gated_unit_is_the_equation(mixers):
+    torch.manual_seed(0)
+    unit = mixers["MinimalGatedUnit"]().double()
+    x, h, states = torch.randn(3, 5, mixers["WIDTH"], dtype=torch.float64), 0.0, []
+    w_f, w = unit.inputs.weight.chunk(2)
+    b_f, b = unit.inputs.bias.chunk(2)
+    for step in range(5):
+        h = h + torch.zeros(3, mixers["WIDTH"], dtype=torch.float64)
+        f = torch.sigmoid(x[:, step] @ w_f.T + b_f + h @ unit.gate.weight.T)
+        h = (1 - f) * h + f * torch.tanh(x[:, step] @ w.T + b + (f * h) @ unit.value.weight.T)
+        states.append(h)
+    torch.testing.assert_close(unit(x), torch.stack(states, dim=1))
+
+
+def test_the_search_takes_attention_for_recall(mixers, tmp_path):
+    """A short search with a seed that the table has not; the example has the table of all tasks."""
+    row = mixers["search"]("recall", 3, str(tmp_path), 100)
+    assert "attention" in row["chosen"] and row["scores"]["found"] > 0.9
