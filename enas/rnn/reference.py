@@ -173,16 +173,17 @@ class Cell(nn.Module):
         ends = time[-1] + 1 if lengths is None else torch.as_tensor(lengths, device=device)
         if lengths is not None and (ends.shape != (batch,) or ends.min() < 1 or ends.max() > steps):
             raise ValueError(f"lengths are {ends.tolist()}; they must be {batch} numbers from 1 to {steps}")
-        back = torch.where(time < ends, ends - 1 - time, time).unsqueeze(2)  # each sequence from its own end, [T, B, 1]
+        back = torch.where(time < ends, ends - 1 - time, time)  # each sequence from its own end, [T, B]
+        column = torch.arange(batch, device=device)
         outputs, last = [], []
         for number, layer in enumerate(self.layers):
             if number and number % directions == 0:
                 inputs, outputs = nn.functional.dropout(torch.cat(outputs, -1), self.dropout, self.training), []
-            turn = (lambda x: x.take_along_dim(back, 0)) if number % directions else (lambda x: x)
+            turn = (lambda x: x[back, column]) if number % directions else (lambda x: x)
             edges = {(i, j): layer[f"w_{i}_{j}"] for i, j in self.cell.edges}
             projected = turn(inputs) @ layer["w_input"]
             states = sequence(self.cell, projected, hx[number], layer["w_state"], edges, self.norm_bound)
-            last.append(states[-1] if lengths is None else states[ends - 1, torch.arange(batch, device=device)])
+            last.append(states[-1] if lengths is None else states[ends - 1, column])
             outputs.append(turn(states))
         output = torch.cat(outputs, -1)
         return output if lengths is None else output * (time < ends).unsqueeze(2), torch.stack(last)
