@@ -40,7 +40,7 @@ def exported(
         settings["vocabulary"] = corpus.vocabulary
         names = {"embedding", "decoder", "decoder_bias", "norm_scale", "norm_shift"} & {*found}
         kept |= {name: found[name] for name in names - ({"decoder"} if config.tie_weights else set())}
-        note = _add_statistics(settings, kept, corpus) if settings["batch_norm"] else ""
+        note = _add_statistics(cell, settings, kept, corpus) if settings["batch_norm"] else ""
     title, sizes = f"A recurrent cell of {cell.num_blocks} nodes", {"input": input_size, "hx": hidden_size}
     generator = torch.Generator().manual_seed(0)
     return Exported(
@@ -63,9 +63,10 @@ stack = Cell(32, 64, num_layers=2, bidirectional=True)  # new weights""",
     )
 
 
-def _add_statistics(settings: dict[str, Any], kept: dict[str, Tensor], corpus: Corpus) -> str:
+def _add_statistics(cell: RNNCell, settings: dict[str, Any], kept: dict[str, Tensor], corpus: Corpus) -> str:
     """Add running statistics of training text to the weights; return a note that compares them with batch ones."""
-    raw, model = (rnn_reference.LanguageModel(**{**settings, "batch_norm": each}) for each in (False, True))
+    here = {**settings, "activations": {name: ACTIVATIONS[name].function for name in cell.activations}}
+    raw, model = (rnn_reference.LanguageModel(**{**here, "batch_norm": each}) for each in (False, True))
     raw.load_state_dict(kept)
     with torch.no_grad():
         states, _ = raw.states(to_rows(corpus.train[:TOKENS].long(), settings["batch_size"]))

@@ -27,8 +27,10 @@ HERE = Path(__file__).resolve().parent
 STEPS = 32  # of a text that are read at once: bounds the memory of logits
 
 
-def found_at(place: str, folder: str | Path = HERE) -> Any:
-    """Return the object of a dotted name; modules whose names begin with own_ are files of the folder."""
+def found_at(place: Any, folder: str | Path = HERE) -> Any:
+    """Return a function, given itself or its dotted name; modules whose names begin with own_ are files of a folder."""
+    if callable(place):
+        return place
     module, _, name = place.rpartition(".")
     return runpy.run_path(f"{folder}/{module}.py")[name] if module.startswith("own_") else resolve_name(place)
 
@@ -41,7 +43,7 @@ class Nodes(NamedTuple):
     outputs: list[int]  # the labels of the output nodes
 
     @classmethod
-    def of(cls, cell: Mapping[str, Any], functions: Mapping[str, str], folder: str | Path = HERE) -> "Nodes":
+    def of(cls, cell: Mapping[str, Any], functions: Mapping[str, Any], folder: str | Path = HERE) -> "Nodes":
         """Read the nodes of an architecture; `functions` are the dotted names of activations, see `found_at`."""
         nodes, previous = cell["nodes"], cell["previous"]
         outputs = [node for node in nodes if node not in previous]
