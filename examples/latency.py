@@ -39,7 +39,7 @@ def module(architecture, config) -> tuple[torch.nn.Module, list[torch.Tensor]]:
     """The exported network, and inputs of the run's sizes: one step of a text, or images of 32×32 pixels."""
     found = {"architecture": architecture.to_dict(), "num_classes": 10, "dropout": 0.0, "batch_statistics": False}
     if isinstance(architecture, RNNCell):
-        found |= {"activations": functions(architecture), "norm_bound": config.shared_norm_bound}
+        found |= {"activations": functions(architecture)[0], "norm_bound": config.shared_norm_bound}
         sizes = (config.shared_embed, config.shared_hid)
         return Cell(*sizes, **found), [torch.randn(1, config.batch_size, size) for size in sizes]
     if architecture.type_name == "cnn_macro":
@@ -148,4 +148,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["check"]:
         check()
     else:
-        raise SystemExit(run_command("search", prog="python examples/latency.py"))
+        raise SystemExit(run_command("search"))

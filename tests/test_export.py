@@ -263,6 +263,7 @@ def test_a_run_leaves_a_folder_that_works_where_this_package_is_not(runs, tmp_pa
     else:
         assert len(out.split()) > 5
         assert model.Cell(**content).layers[0].w_input.shape == (8, 16)
+        assert model.Cell.load(batch_first=True)(torch.randn(2, 9, 8))[1].shape == (1, 2, 8)
     make = model.Network if "classes" in content else functools.partial(model.Cell, 8, 8)
     with pytest.raises(TypeError, match="num_clases: no such argument; there are dataset"):
         make(num_clases=5)
@@ -439,7 +440,6 @@ def test_hugging_face_loads_the_folder(runs, tmp_path, rendered, monkeypatch, ki
 HUGGING_FACE = """
 import torch
 from transformers import AutoModel
-from model import build, read
 import model
 found = AutoModel.from_pretrained(".", trust_remote_code=True)
 own = getattr(model, "Network", None) or model.LanguageModel

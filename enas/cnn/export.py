@@ -25,14 +25,11 @@ STATISTICS_BATCHES = 100  # minibatches of training images whose statistics are 
 
 
 def exported(
-    network: MacroNetwork | MicroNetwork,
-    found: Mapping[str, Tensor],
-    config: ConfigLike,
-    images: ImageDataset | None = None,
+    network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike, images: Any = None
 ) -> Exported:
     """Export the network with its weights, which are among those `found` in a model, searched or trained alone.
 
-    With `images` it predicts classes of pictures, and running statistics replace the batch statistics of a search.
+    With `images`, an `ImageDataset`, it predicts classes of pictures, and running statistics replace the batch statistics of a search.
     UserError if the model has no weights for a choice of the network, or an operation cannot be exported.
     """
     if isinstance(network, MacroNetwork):
@@ -56,7 +53,7 @@ def exported(
     settings |= {"operations": places} if places else {}
     settings["architecture"] = network.to_dict()
     with torch.device("meta"):
-        weights = {name: _weight(name, sources, found) for name in readable.build(settings).state_dict()}
+        weights = {name: _weight(name, sources, found) for name in readable.build(**settings).state_dict()}
     note = ""
     if images is not None:
         settings |= {"classes": images.classes, "image_size": images.train.size}
@@ -77,7 +74,7 @@ print(network(torch.randn(4, 3, 32, 32)).argmax(1))""",
         title=title,
         summary=f"{title} for {settings['num_classes']} classes, with `predict(pictures)`, `forward(images)` and\n"
         f"`features(images)`.{note}",
-        make=lambda model: model.build(settings),
+        make=lambda model: model.build(**settings),
         inputs={"images": torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))},
         dynamic=({0: "batch", 2: "height", 3: "width"},),
         outputs=("logits",),
@@ -91,7 +88,7 @@ def _with_running_statistics(
     """Return the weights with running statistics of the training images, and a note that compares accuracies."""
     scores = []
     for is_batch in (True, False):
-        network = readable.build({**settings, "batch_statistics": is_batch}).eval()
+        network = readable.build(**{**settings, "batch_statistics": is_batch}).eval()
         network.load_state_dict(weights, strict=is_batch)
         network.remembering = nullcontext
         task = ScratchVisionTask(images, network, config[VisionTaskConfig], config.random_seed)
@@ -103,9 +100,8 @@ def _with_running_statistics(
             task.evaluate(None, "train", STATISTICS_BATCHES)
             network.eval()
         scores.append(task.evaluate(None, "valid"))
-    return {name: weight.contiguous() for name, weight in network.state_dict().items()}, RUNNING.format(
-        "images", *scores
-    )
+    weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
+    return weights, RUNNING.format("images", *scores)
 
 
 def _weight(name: str, sources: Sources, found: Mapping[str, Tensor]) -> Tensor:

@@ -147,11 +147,8 @@ class Classifier(nn.Module):
 
     @staticmethod
     def load(folder: str | Path = HERE, **changes: Any) -> "Classifier":
-        """Return a folder's network with its weights, in evaluation mode; with another num_classes, a new classifier.
-
-        `changes` are arguments.
-        """
-        network, weights = build(read(folder, **changes)), read_weights(Path(folder) / "model.safetensors")
+        """Return a folder's network with its weights, in evaluation mode; another num_classes has a new classifier."""
+        network, weights = build(**read(folder, **changes)), read_weights(Path(folder) / "model.safetensors")
         if network.classifier.bias.shape != weights["classifier.bias"].shape:
             weights |= {f"classifier.{name}": weight for name, weight in network.classifier.state_dict().items()}
         network.load_state_dict(weights)
@@ -161,15 +158,13 @@ class Classifier(nn.Module):
     def predict(self, images: "Image | Sequence[Image]") -> Any:
         """Return the probabilities of a Pillow image by class, the most probable class first: dict[str, float].
 
-        A list of images gives a list of these. Pictures are resized as in the run.
+        A list of images gives a list of these. Pictures are resized as in the run. Sets evaluation mode.
         """
         if not isinstance(images, Sequence):
             return self.predict([images])[0]
         mean, std = (torch.tensor(self.config[name]).view(3, 1, 1) for name in ("mean", "std"))  # of 0 … 255
         batch = torch.stack([(pixels(image, *self.config["image_size"]) - mean) / std for image in images])
-        was_training = self.training
         found = self.eval()(batch.to(self.classifier.weight)).softmax(1).sort(descending=True)
-        self.train(was_training)
         known, num = self.config["classes"], self.config["num_classes"]
         names = known if len(known) == num else [*map(str, range(num))]
         rows = zip(found.indices.tolist(), found.values.tolist(), strict=True)
@@ -337,6 +332,6 @@ if (HERE / "config.json").exists():  # the package that this file is copied from
     Network = NETWORKS[read()["architecture"]["type"]]
 
 
-def build(config: Mapping[str, Any]) -> Classifier:
+def build(**config: Any) -> Classifier:
     """Return the network of the content of a config.json, without its weights."""
     return NETWORKS[config["architecture"]["type"]](**config)

@@ -30,6 +30,7 @@ def exported(
         raise UserError("an LSTM need not be exported: torch.nn.LSTM is it")
     input_size, hidden_size = found["w_input"].shape[0], found["w_state"].shape[0]
     settings = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": 1}
+    settings |= {"batch_first": False, "dropout": 0.0, "bidirectional": False}
     places, files = functions(cell)
     settings |= {"norm_bound": config.shared_norm_bound, "activations": places}
     settings["architecture"] = cell.to_dict()

@@ -171,12 +171,13 @@ class Cell(nn.Module):
             raise ValueError(f"input has {steps} steps of {size} features; it must have some, of {self.input_size}")
         if hx.shape != shape:
             raise ValueError(f"hx is {[*hx.shape]}; it must be {[*shape]}: layers · directions, batch, hidden_size")
-        time = torch.arange(steps, device=device).unsqueeze(1)  # [T, 1]
-        ends = time[-1] + 1 if lengths is None else torch.as_tensor(lengths, device=device)
-        if lengths is not None and (ends.shape != (batch,) or ends.min() < 1 or ends.max() > steps):
-            raise ValueError(f"lengths are {ends.tolist()}; they must be {batch} numbers from 1 to {steps}")
-        back = torch.where(time < ends, ends - 1 - time, time)  # each sequence from its own end, [T, B]
-        column = torch.arange(batch, device=device)
+        if lengths is not None or self.bidirectional:
+            time, column = (torch.arange(num, device=device) for num in (steps, batch))
+            time = time.unsqueeze(1)  # [T, 1]
+            ends = time[-1] + 1 if lengths is None else torch.as_tensor(lengths, device=device)
+            if lengths is not None and (ends.shape != (batch,) or ends.min() < 1 or ends.max() > steps):
+                raise ValueError(f"lengths are {ends.tolist()}; they must be {batch} numbers from 1 to {steps}")
+            back = torch.where(time < ends, ends - 1 - time, time)  # each sequence from its own end, [T, B]
         outputs, last = [], []
         for number, layer in enumerate(self.layers):
             if number and number % directions == 0:
@@ -293,9 +294,7 @@ def _without_rest(_: nn.Module, keys: Any) -> None:
     keys.unexpected_keys[:] = [key for key in keys.unexpected_keys if not key.startswith(("embed", "decoder", "norm_"))]
 
 
-def build(config: Mapping[str, Any]) -> nn.Module:
-    """Return the language model of the content of a config.json, without its weights."""
-    return LanguageModel(**config)
+build = LanguageModel  # the module of a folder, given the content of its config.json
 
 
 def read(folder: str | Path = HERE, **changes: Any) -> dict[str, Any]:

@@ -424,10 +424,7 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
 
 
 def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Exported, Final, dict[str, Any]]:
-    """Return the content of an export of a run, its architecture, and the progress that its weights are of.
-
-    `here` holds settings for this machine, such as data_dir.
-    """
+    """Return a run's export, its architecture, and the progress of its weights; `here` are settings of this machine."""
     config, checkpoints = saved_config(folder), Checkpoints(folder / "checkpoints")
     is_scratch, space = config.mode in SCRATCH, config.space
     make = space.problem().export

@@ -18,6 +18,6 @@ class Model(PreTrainedModel):
 
     def __init__(self, config: Config):
         super().__init__(config)
-        self.model = build({**config.to_dict(), "dtype": None, "folder": config.name_or_path})
+        self.model = build(**{**config.to_dict(), "dtype": None, "folder": config.name_or_path})
         self.forward = self.model.forward
         self.post_init()
