@@ -348,6 +348,19 @@ def test_another_number_of_classes_keeps_the_rest(runs, tmp_path, rendered):
     assert Classifier.load(taken, num_classes=3)(images).equal(network(images))
 
 
+def test_an_export_reads_the_data_of_the_run_and_no_others(tmp_path, rendered, capsys):
+    folder = tiny.run_in(tmp_path, network_type="cnn", max_epoch=1)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    words = ["--load_path", str(folder), "--output", str(tmp_path / "net")]
+    capsys.readouterr()
+    assert export_main(words) == 2 and "no such dataset" in capsys.readouterr().err
+    assert export_main([*words, "--data_dir", str(tmp_path / "elsewhere")]) == 0
+    next((tmp_path / "elsewhere" / "tiny" / "valid").rglob("*.png")).unlink()
+    with pytest.raises(UserError, match="valid split"):
+        export(folder, tmp_path / "other", data_dir=tmp_path / "elsewhere")
+    assert not (tmp_path / "other").exists()
+
+
 UNITS = {"word": {}, "character": {"text_unit": "character", "tie_weights": False, "shared_embed": 6}}
 
 

@@ -29,7 +29,7 @@ def exported(
 ) -> Exported:
     """Export the network with its weights, which are among those `found` in a model, searched or trained alone.
 
-    With `images`, an `ImageDataset`, it predicts classes of pictures, and running statistics replace the batch statistics of a search.
+    With `images`, an `ImageDataset`, it predicts classes, and running statistics replace a search's batch statistics.
     UserError if the model has no weights for a choice of the network, or an operation cannot be exported.
     """
     if isinstance(network, MacroNetwork):

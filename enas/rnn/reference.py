@@ -72,11 +72,8 @@ def step(
     """Return the state [B, H] after one step.
 
     Args:
-        cell: its nodes.
-        projected: x·[Wxc, Wxh], [B, 2H].
-        state: h, the state before the step, [B, H].
-        w_state: [Whc, Whh], [H, 2H].
-        edges: [Wc_ij, Wh_ij] of each edge of the cell, [H, 2H].
+        cell, projected, state: the nodes, x·[Wxc, Wxh], [B, 2H], and h, the state before the step, [B, H].
+        w_state, edges: [Whc, Whh], [H, 2H], and [Wc_ij, Wh_ij] of each edge of the cell, [H, 2H].
         norm_bound: a state of a larger Euclidean norm is scaled down to it, because some activations grow without end.
         mask: dropout of the states that products read, [B, H].
     """
