@@ -9,6 +9,6 @@ setup(
         "enas": ["py.typed"],
         "enas.configs": ["architectures/*.json"],
         "enas.report": ["page.html"],
-        "enas.export": ["examples/*.py"],
+        "enas.export": ["copied/*.py"],
     },
 )

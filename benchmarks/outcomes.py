@@ -154,7 +154,7 @@ def _left(home: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"files": sorted({_plain(str(path.relative_to(home)), home) for path in files})}
     for path in files:
         key = _plain(str(path.relative_to(home)), home)
-        if path.suffix in (".json", ".csv") or path.name in ("model.py", "example.py"):
+        if path.suffix in (".json", ".csv") or path.name in ("model.py", "modeling_enas.py"):
             found[key] = _plain(path.read_text(), home)
     for folder in {path.parent for path in files if path.suffix == ".pt"}:
         newest = max(folder.glob("0*.pt"))

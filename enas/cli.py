@@ -92,6 +92,7 @@ COMMANDS = {
             "--output": _flag("new folder for the module (required)", required=True, metavar="DIR"),
             "--dag_path": _flag("JSON file of another architecture, for the search's weights", metavar="FILE.json"),
             "--onnx": _flag("also write model.onnx; needs pip install 'enas[onnx]'", action="store_const", const=True),
+            "--data_dir": _flag("where the data lie (default: as in the run)", metavar="DIR"),
             "--log_dir": LOG_DIR,
         },
     ),

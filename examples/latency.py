@@ -41,13 +41,13 @@ def module(architecture, config) -> tuple[torch.nn.Module, list[torch.Tensor]]:
     if isinstance(architecture, RNNCell):
         found |= {"activations": functions(architecture)[0], "norm_bound": config.shared_norm_bound}
         sizes = (config.shared_embed, config.shared_hid)
-        return Cell(*sizes, found=found), [torch.randn(1, config.batch_size, size) for size in sizes]
+        return Cell(*sizes, **found), [torch.randn(1, config.batch_size, size) for size in sizes]
     if architecture.type_name == "cnn_macro":
         found["channels"] = config[ScratchCNNConfig].widths
     else:
         sizes = config[MicroCNNConfig]
         found |= {"channels": sizes.channels, "num_layers": sizes.scratch_cnn_num_layers}
-    return NETWORKS[architecture.type_name](found=found).eval(), [torch.randn(config.batch_size, 3, 32, 32)]
+    return NETWORKS[architecture.type_name](**found).eval(), [torch.randn(config.batch_size, 3, 32, 32)]
 
 
 class Operations(TorchDispatchMode):

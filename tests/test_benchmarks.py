@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 
-from benchmarks import cnn, controller, faults, ranks, rnn
+from benchmarks import cnn, controller, exported, faults, ranks, rnn
 from benchmarks.command import main
 from benchmarks.faults import Fault
 from benchmarks.measure import Action, in_turns
@@ -36,6 +36,13 @@ def test_actions_are_timed_in_turns():
     rows = in_turns([Action(name, lambda name=name: order.append(name), 10, "tokens") for name in "ab"], 3, CPU)
     assert order[-8:] == ["a", "b"] * 4
     assert [row.roofline for row in rows] == [None, None]
+
+
+def test_an_exported_cell_is_timed_beside_a_gru():
+    found = exported.rows(hidden=4, batch=2, sizes=[2, 3], rounds=1)
+    assert [row.name for row in found[::2]] == [f"{name}, forward" for name in
+                                                ("torch.nn.GRU", "cell of 2 nodes", "cell of 3 nodes")]  # fmt: skip
+    assert all(row.milliseconds > 0 and row.unit == "tokens" for row in found)
 
 
 def test_the_plain_implementation_computes_the_same():

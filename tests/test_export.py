@@ -2,25 +2,36 @@
 
 import functools
 import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
 from hypothesis import given, settings
+from PIL import Image
 from safetensors.torch import load_file
+from scipy.stats import chisquare
 from strategies import cells as cells_of
 from strategies import macro_networks, micro_networks
+from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence, pad_sequence
 
+import enas
 from enas.cli import run_command
 from enas.cnn import export as convolutional
 from enas.cnn import network as network_module
+from enas.cnn.augment import normalise
+from enas.cnn.folder import read_image
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
+from enas.cnn.network import Classifier
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
 from enas.config import Config
 from enas.errors import UserError
@@ -32,7 +43,7 @@ from enas.rnn import reference as rnn_reference
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import RNNCell
 from enas.rnn.export import functions
-from enas.rnn.reference import Cell
+from enas.rnn.reference import Cell, LanguageModel
 from enas.rnn.settings import SharedRNNConfig
 from enas.rnn.shared import SharedRNN
 from enas.runs.run import train_scratch
@@ -57,15 +68,24 @@ def module_of(path: Path):
 def cell_of(*args, cell: RNNCell = CELL, **settings) -> Cell:
     """An exported cell."""
     found = {"activations": functions(cell)[0], "norm_bound": 25.0, "architecture": cell.to_dict()}
-    return Cell(*args, **settings, found=found)
+    return Cell(*args, **settings, **found)
 
 
-def run_example(folder: Path) -> str:
-    """What the example of an exported folder prints where this package is not installed."""
-    command = "import runpy, sys; sys.modules['enas'] = None; sys.path.insert(0, '.'); runpy.run_path('example.py')"
-    return subprocess.run(
-        [sys.executable, "-c", command], cwd=folder, check=True, capture_output=True, text=True
-    ).stdout
+ABSENT = "import sys; sys.modules.update(dict.fromkeys(('enas', 'safetensors', 'numpy')))\n"
+
+
+def run_alone(code: str, folder: Path) -> str:
+    """What Python prints in a folder where there are torch and Pillow alone."""
+    command = [sys.executable, "-W", "ignore:Failed to initialize NumPy", "-c", ABSENT + code]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def snippet(folder: Path) -> str:
+    """The Python of a model card."""
+    return re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
 
 
 def both(cell: RNNCell) -> tuple[SharedRNN, torch.nn.Module]:
@@ -118,13 +138,88 @@ def test_sequences_are_independent_of_their_neighbours_and_of_how_they_are_cut()
     torch.testing.assert_close(end, last)
 
 
-def test_packed_sequences_and_those_without_steps_are_refused():
-    packed = torch.nn.utils.rnn.pack_sequence([torch.randn(3, 5), torch.randn(2, 5)])
-    with pytest.raises(TypeError, match="packed sequences are not supported; pad them"):
-        cell_of(5, 4)(packed)
-    for shape in ((0, 2, 5), (0, 5)):
-        with pytest.raises(ValueError, match="the sequence has no steps"):
-            cell_of(5, 4)(torch.zeros(shape))
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_packed_sequences_padded_ones_with_lengths_and_each_alone_are_the_same(bidirectional, is_sorted):
+    torch.manual_seed(0)
+    network, gru = (make(5, 4, 2, bidirectional=bidirectional).double() for make in (cell_of, torch.nn.GRU))
+    lengths = [6, 4, 4, 1] if is_sorted else [4, 1, 6, 4]
+    sequences = [torch.randn(length, 5).double() for length in lengths]
+    hx = torch.randn(2 * (1 + bidirectional), 4, 4).double()
+    packed = pack_sequence(sequences, enforce_sorted=is_sorted)
+    output, last = network(packed, hx)
+    assert all(one is other for one, other in zip(output[1:], gru(packed, hx)[0][1:], strict=True))
+    unpacked, found = pad_packed_sequence(output)
+    padded, end = network(pad_sequence(sequences), hx, lengths=lengths)
+    torch.testing.assert_close(unpacked, padded)
+    torch.testing.assert_close(end, last)
+    assert found.tolist() == lengths
+    for index, sequence in enumerate(sequences):
+        alone, state = network(sequence, hx[:, index])
+        torch.testing.assert_close(padded[: len(sequence), index], alone)
+        torch.testing.assert_close(last[:, index], state)
+        assert padded[len(sequence) :, index].eq(0).all()
+    first, state = network.__class__.forward(_with_batch_first(network), pad_sequence(sequences, batch_first=True), hx)
+    assert first.shape[:2] == (4, 6) and state.shape == last.shape
+
+
+def _with_batch_first(network: Cell) -> Cell:
+    network.batch_first = True
+    return network
+
+
+def test_a_bidirectional_layer_is_two_cells_one_of_them_backwards():
+    torch.manual_seed(0)
+    both, one, other = cell_of(5, 4, bidirectional=True), cell_of(5, 4), cell_of(5, 4)
+    for cell, layer in zip((one, other), both.layers, strict=True):
+        cell.layers[0].load_state_dict(layer.state_dict())
+    inputs = torch.randn(6, 3, 5)
+    output, last = both(inputs)
+    (ahead, end), (back, start) = one(inputs), other(inputs.flip(0))
+    torch.testing.assert_close(output, torch.cat([ahead, back.flip(0)], -1))
+    torch.testing.assert_close(last, torch.cat([end, start]))
+
+
+def test_it_runs_under_autocast_and_in_other_types():
+    inputs = torch.randn(6, 3, 5)
+    cell = cell_of(5, 4, 2)
+    expected, _ = cell(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = cell(inputs)
+        output.square().mean().backward()
+    torch.testing.assert_close(output, expected, atol=0.02, rtol=0.02)
+    assert all(weight.grad.dtype == torch.float32 and weight.grad.any() for weight in cell.parameters())
+    assert cell_of(5, 4, dtype=torch.float64)(inputs.double())[0].dtype == torch.float64
+    assert all(weight.is_meta for weight in cell_of(5, 4, device="meta").parameters())
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_torch_export_takes_any_length(bidirectional):
+    cell = cell_of(5, 4, 2, bidirectional=bidirectional).eval()
+    program = torch.export.export(
+        cell, (torch.randn(6, 3, 5),), dynamic_shapes={"input": {0: torch.export.Dim("T"), 1: torch.export.Dim("B")}}
+    )
+    for shape in ((9, 3, 5), (2, 7, 5)):
+        inputs = torch.randn(shape)
+        for one, other in zip(program.module()(inputs), cell(inputs), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((torch.zeros(5),), "input has 1 dimensions; it must be a batch, of 3, or one sequence, of 2"),
+        ((torch.zeros(0, 2, 5),), "input has 0 steps of 5 features; it must have some, of 5"),
+        ((torch.zeros(0, 5),), "input has 0 steps of 5 features; it must have some, of 5"),
+        ((torch.zeros(3, 2, 6),), "input has 3 steps of 6 features; it must have some, of 5"),
+        ((torch.zeros(3, 2, 5), torch.zeros(1, 3, 4)), "hx is [1, 3, 4]; it must be [1, 2, 4]: layers · directions"),
+        ((torch.zeros(3, 2, 5), None, [3, 4]), "lengths are [3, 4]; they must be 2 numbers from 1 to 3"),
+        ((torch.zeros(3, 2, 5), None, [3]), "lengths are [3]; they must be 2 numbers from 1 to 3"),
+    ],
+)
+def test_wrong_shapes_are_refused_with_those_expected(arguments, reason):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        cell_of(5, 4)(*arguments)
 
 
 def test_an_activation_that_a_user_registers_leaves_the_project_by_its_name_in_torch():
@@ -153,18 +248,220 @@ def test_a_run_leaves_a_folder_that_works_where_this_package_is_not(runs, tmp_pa
     folder = tmp_path / "taken"
     assert export_main(["--load_path", str(runs[kind]), "--output", str(folder)]) == 0
     names = {path.name for path in folder.iterdir()} - {"architecture.png", "architecture.svg", "architecture.dot"}
-    assert names == {"model.py", "model.safetensors", "config.json", "architecture.json", "example.py", "README.md"}
+    own = {"model.py", "modeling_enas.py", "model.safetensors", "config.json", "architecture.json", "README.md"}
+    assert names == own
     assert list(tmp_path.iterdir()) == [folder]
     assert load_architecture(folder / "architecture.json").to_dict() == tiny.results(runs[kind])["architecture"]
-    out = run_example(folder)  # loads the weights
+    out, model = run_alone(snippet(folder), folder), module_of(folder / "model.py")
+    content = json.loads((folder / "config.json").read_text())
     if kind in ("macro", "micro"):
-        assert "features (4, " in out
-        make = module_of(folder / "model.py").Network
-        network = make(num_classes=7, channels=(4, 5, 6), dropout=0.5) if kind == "macro" else make(7, 4, 6, 0.5)
+        assert all(name in out for name in tiny.CLASSES)
+        sizes = {"channels": (4, 5, 6)} if kind == "macro" else {"channels": 4, "num_layers": 6}
+        network = model.Network(num_classes=7, dropout=0.5, **sizes)
         assert network(torch.randn(2, 3, 9, 8)).shape == (2, 7) and network.dropout.p == 0.5
+        assert type(model.Network(**content)) is type(network)
     else:
-        losses = [float(value) for value in re.findall(r"loss ([\d.]+)", out)]
-        assert "states (35, 2, 8)" in out and losses[2] < losses[0]
+        assert len(out.split()) > 5
+        assert model.Cell(**content).layers[0].w_input.shape == (8, 16)
+        assert model.Cell.load(batch_first=True)(torch.randn(2, 9, 8))[1].shape == (1, 2, 8)
+    make = model.Network if "classes" in content else functools.partial(model.Cell, 8, 8)
+    with pytest.raises(TypeError, match="num_clases: no such argument; there are dataset"):
+        make(num_clases=5)
+    with pytest.raises(TypeError, match="num_clases: no such argument"):
+        getattr(model, "Network", model.Cell).load(num_clases=5)
+
+
+@pytest.mark.parametrize("kind", ["macro", "micro", "alone"])
+def test_pictures_get_the_classes_that_the_run_gives_them(runs, tmp_path, rendered, kind):
+    """Raw files, in a process that has torch and Pillow alone: colours, palettes, transparency, turned by EXIF."""
+    if kind == "alone":
+        changes = {"mode": "single", "dag_path": "net.json", "image_size": 12, "network_type": "cnn"}
+        (tmp_path / "net.json").write_text(tiny.NETWORKS["macro"].to_json())
+        folder = tiny.run_in(tmp_path, **{**changes, "dag_path": str(tmp_path / "net.json")}, max_epoch=1)
+    else:
+        folder = runs[kind]
+    pictures = sorted((folder.parents[1] / "data" / "tiny" / "valid").rglob("*.png"))
+    taken = export(folder, tmp_path / "taken")
+    out = run_alone(PREDICTIONS.format(paths=[*map(str, pictures)]), taken)
+    predictions = json.loads(out)
+    run = enas.load(folder)
+    task, (architecture,) = run._opened().task, [run.architecture]
+    assert [*predictions[0]] == sorted(predictions[0], key=predictions[0].get, reverse=True)
+    if kind == "alone":
+        images = task._splits["valid"].images
+        with torch.no_grad():
+            expected = task.model.eval()(normalise(images, task._mean, task._std)).softmax(1)
+        classes = task.dataset.classes
+        found = torch.tensor([[each[name] for name in classes] for each in predictions])
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        right = [max(each, key=each.get) == path.parent.name for each, path in zip(predictions, pictures, strict=True)]
+        assert sum(right) / len(right) == pytest.approx(run.score([architecture])[0])
+    else:
+        card = (taken / "README.md").read_text()
+        batch, running = map(float, re.search(r"here: ([\d.]+) with batch statistics, ([\d.]+) with", card).groups())
+        assert batch == pytest.approx(run.score([architecture])[0], abs=1e-4)
+        right = [max(each, key=each.get) == path.parent.name for each, path in zip(predictions, pictures, strict=True)]
+        assert sum(right) / len(right) == pytest.approx(running, abs=1e-4)
+
+
+PREDICTIONS = """
+import json
+from PIL import Image
+from model import Network
+network = Network.load()
+images = [Image.open(path) for path in {paths}]
+together, alone = network.predict(images), [network.predict(image) for image in images]
+for one, other in zip(together, alone):
+    assert all(abs(one[name] - other[name]) < 1e-5 for name in one), (one, other)
+print(json.dumps(together))
+"""
+
+
+def test_pictures_of_every_kind_are_read_as_the_search_reads_them(tmp_path):
+    rng = np.random.default_rng(0)
+    colours = Image.fromarray(rng.integers(0, 256, (20, 31, 4), dtype=np.uint8), "RGBA")
+    turned = colours.convert("RGB").getexif()
+    turned[0x0112] = 6
+    files = {
+        "a.png": colours,
+        "b.png": colours.convert("L"),
+        "c.png": colours.convert("P"),
+        "d.jpg": colours.convert("RGB"),
+    }
+    for name, image in files.items():
+        image.save(tmp_path / name, **({"exif": turned} if name == "d.jpg" else {}))
+        for size in (12, 20):
+            expected = torch.from_numpy(read_image(tmp_path / name, size).copy())
+            with Image.open(tmp_path / name) as opened:
+                assert network_module.pixels(opened, size, size).equal(expected), name
+    with Image.open(tmp_path / "d.jpg") as opened:  # of its own size
+        assert network_module.pixels(opened, 31, 20).equal(torch.from_numpy(read_image(tmp_path / "d.jpg").copy()))
+
+
+def test_another_number_of_classes_keeps_the_rest(runs, tmp_path, rendered):
+    taken = export(runs["macro"], tmp_path / "net")
+    network, other = Classifier.load(taken), Classifier.load(taken, num_classes=5)
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(other.features(images), network.features(images))
+    assert other(images).shape == (2, 5) and not other.training
+    assert sorted(other.predict(Image.new("RGB", (9, 9)))) == ["0", "1", "2", "3", "4"]
+    assert Classifier.load(taken, num_classes=3)(images).equal(network(images))
+
+
+def test_an_export_reads_the_data_of_the_run_and_no_others(tmp_path, rendered, capsys):
+    folder = tiny.run_in(tmp_path, network_type="cnn", max_epoch=1)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    words = ["--load_path", str(folder), "--output", str(tmp_path / "net")]
+    capsys.readouterr()
+    assert export_main(words) == 2 and "no such dataset" in capsys.readouterr().err
+    assert export_main([*words, "--data_dir", str(tmp_path / "elsewhere")]) == 0
+    next((tmp_path / "elsewhere" / "tiny" / "valid").rglob("*.png")).unlink()
+    with pytest.raises(UserError, match="valid split"):
+        export(folder, tmp_path / "other", data_dir=tmp_path / "elsewhere")
+    assert not (tmp_path / "other").exists()
+
+
+UNITS = {"word": {}, "character": {"text_unit": "character", "tie_weights": False, "shared_embed": 6}}
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_language_model_has_the_perplexity_of_the_run(tmp_path, rendered, unit, batch_norm):
+    """Unknown words, blank lines and the end of the last line included."""
+    tiny.write_corpus(tmp_path / "data" / "tiny")
+    valid = tmp_path / "data" / "tiny" / "valid.txt"
+    valid.write_text(valid.read_text() + "Unheard of  words\r\n\n a b ")
+    folder = tiny.run_in(tmp_path, **UNITS[unit], shared_batch_norm=batch_norm, max_epoch=1)
+    run = enas.load(folder)
+    taken = export(folder, tmp_path / "taken")
+    out = run_alone(PERPLEXITY.format(valid=str(valid)), taken).splitlines()
+    assert float(out[0]) == pytest.approx(run.score([run.architecture])[0], rel=1e-5)
+    assert out[1] == "(2, 8)" and len(out[2].replace(" ", "")) >= 5 and "<unk>" not in out[2]
+    assert out[0] != out[3]  # one column has other states
+    card = (taken / "README.md").read_text()
+    assert ("running statistics of training text" in card) is batch_norm
+
+
+PERPLEXITY = """
+from pathlib import Path
+from model import LanguageModel
+model = LanguageModel.load()
+text = Path({valid!r}).read_bytes().decode()
+print(model.perplexity(text))
+print(tuple(model.features(["a b c", "d"]).shape))
+print(repr(model.generate("a b", num=20)))
+print(model.perplexity(text, columns=1))
+"""
+
+
+def language_model(**changes) -> LanguageModel:
+    found = {"activations": functions(CELL)[0], "norm_bound": 25.0, "architecture": CELL.to_dict(), "input_size": 4}
+    content = {"hidden_size": 4, "tie_weights": True, "batch_norm": False, "shared_plain_start": False, "batch_size": 3}
+    content |= {"text_unit": "word", "vocabulary": ["<eos>", "a", "b", "<unk>"], **found, **changes}
+    torch.manual_seed(0)
+    model = LanguageModel(**content).eval()
+    for weight in model.parameters():
+        torch.nn.init.uniform_(weight, -1, 1)
+    return model
+
+
+def test_a_text_is_one_sequence_or_columns_and_features_are_of_each_text_alone():
+    model = language_model()
+    text = "a b a\n\nb c <eos>\na"
+    words = model.encode(text)
+    assert words.tolist() == [1, 2, 1, 0, 0, 2, 3, 0, 1, 0] and model.encode("").tolist() == []
+    logits, _ = model(words.roll(1).unsqueeze(1))
+    nll = torch.nn.functional.cross_entropy(logits[:, 0], words)
+    assert model.perplexity(text, columns=1) == pytest.approx(float(nll.detach().exp()), rel=1e-6)
+    pieces = [*zip(words.tensor_split(3), words.roll(1).tensor_split(3), strict=True)]
+    total = sum(torch.nn.functional.cross_entropy(model(read[:, None])[0][:, 0], wanted, reduction="sum")
+                for wanted, read in pieces)  # fmt: skip
+    assert model.perplexity(text) == pytest.approx(float((total / len(words)).detach().exp()), rel=1e-6)
+    features = model.features(["a b", "b a a b"])
+    torch.testing.assert_close(features[:1], model.features(["a b"]))
+    with pytest.raises(ValueError, match="the text has no words"):
+        model.perplexity("")
+    with pytest.raises(ValueError, match="'c' is not in the vocabulary, which has no <unk>"):
+        language_model(vocabulary=["<eos>", "a", "b"]).encode("a c")
+
+
+def test_generated_words_are_as_likely_as_the_model_says():
+    model = language_model()
+    logits = model(torch.tensor([[0], [1]]))[0].detach()
+    logits[..., 3] = -torch.inf
+    expected = logits[-1, 0].softmax(0)[:3].tolist()
+    torch.manual_seed(0)
+    counts = Counter(model.generate("a ", num=1) for _ in range(2000))
+    names = {"a \n": expected[0], "a a ": expected[1], "a b ": expected[2]}
+    shares = np.array([*names.values()])
+    assert {*counts} <= {*names}
+    assert chisquare([counts[name] for name in names], 2000 * shares / shares.sum()).pvalue > 1e-3
+    assert model.generate("a ", num=3, temperature=1e-4) == model.generate("a ", num=3, temperature=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["search", "micro"])
+def test_hugging_face_loads_the_folder(runs, tmp_path, rendered, monkeypatch, kind):
+    """In a process of its own, for transformers loads much; offline; the logits are equal."""
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'enas[hf]'")
+    taken = export(runs[kind], tmp_path / "net")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = subprocess.run([sys.executable, "-c", HUGGING_FACE], cwd=taken, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+HUGGING_FACE = """
+import torch
+from transformers import AutoModel
+import model
+found = AutoModel.from_pretrained(".", trust_remote_code=True)
+own = getattr(model, "Network", None) or model.LanguageModel
+given = torch.randn(2, 3, 16, 16) if own is not getattr(model, "LanguageModel", None) else torch.randint(10, (5, 3))
+with torch.no_grad():
+    mine, theirs = own.load()(given), found(given)
+assert torch.equal(*(each if isinstance(each, torch.Tensor) else each[0] for each in (mine, theirs))) or exit(mine)
+found.save_pretrained("../again")
+"""
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def moved_edges(cell: MicroCell, twin: MicroCell) -> tuple[dict[int, int], dict[
 def micro_network(architecture: MicroNetwork) -> network.MicroNetwork:
     torch.manual_seed(0)
     found = {"architecture": architecture.to_dict(), "num_classes": 3, "channels": 4, "num_layers": 3, "dropout": 0.0}
-    made = network.MicroNetwork(found={**found, "batch_statistics": True}).double()
+    made = network.MicroNetwork(**{**found, "batch_statistics": True}).double()
     for weight in made.parameters():
         nn.init.normal_(weight, std=0.5)
     return made

@@ -336,9 +336,9 @@ def test_own_operations_are_chosen_and_exported(home, space):
     output = computed(home / "taken", "Network()", 3, 3, 16, 16)
     with tiny.fresh():
         own_code.use(["my_parts"])
-        model = read_run(saved_config(folder), folder).task.model.eval()
-        expected = model(noise(3, 3, 16, 16), architecture_from_dict(architecture))
-    torch.testing.assert_close(output, expected.detach(), rtol=1e-4, atol=1e-5)
+        run_again = read_run(saved_config(folder), folder)
+        score = run_again.score(architecture_from_dict(architecture), "valid")
+    assert output.shape == (3, 3) and f"{score:.4f} with batch statistics" in (home / "taken" / "README.md").read_text()
 
 
 @pytest.mark.skipif(not all(map(find_spec, PACKAGES)), reason="the packages of ONNX are not installed")

@@ -5,6 +5,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import sys
 import tomllib
 
@@ -14,6 +15,7 @@ import torch
 from test_image import write_cifar
 
 from enas.config import read_variation
+from enas.export.folder import export
 from enas.rnn.text import load_corpus
 
 PAGES = {
@@ -46,6 +48,8 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home")
     for name in ("ptb", "pydoc", "tiny"):
         tiny.write_corpus(folder / "data" / name)
+    with open(folder / "data" / "ptb" / "train.txt", "a", encoding="utf-8") as text:
+        text.write("the cat sat on the mat\n")  # a text with <unk>
     tiny.write_images(folder / "data" / "shapes")
     write_cifar(folder / "data" / "cifar10")
     for name in ("configs", "ablation_studies", "examples"):
@@ -53,7 +57,12 @@ def home(tmp_path_factory):
     with tiny.rendering(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert tiny.run_script("main.py", tiny.flags({**tiny.SETTINGS, "max_epoch": 1, "dataset": "ptb"})) == 0
-    tiny.only_run(folder / "logs").rename(folder / "logs" / RUN)
+        images = {**tiny.IMAGE_SETTINGS, "max_epoch": 1, "dataset": "shapes", "log_dir": "other"}
+        assert tiny.run_script("main.py", tiny.flags(images)) == 0
+        tiny.only_run(folder / "logs").rename(folder / "logs" / RUN)
+        export(folder / "logs" / RUN, folder / "my_text_model")
+        export(tiny.only_run(folder / "other"), folder / "my_network")
+    shutil.copyfile(next((folder / "data" / "shapes").rglob("*.png")), folder / "picture.png")
     return folder
 
 

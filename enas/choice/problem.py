@@ -192,9 +192,8 @@ def draw(architecture: ModuleChoices, path: Path, title: str | None) -> Path:
     return write_graph(graph, path)
 
 
-def kept(architecture: ModuleChoices, weights: Mapping[str, Tensor], config: ConfigLike) -> Any:
+def kept(architecture: ModuleChoices, weights: Mapping[str, Tensor], config: ConfigLike, data: Given) -> Any:
     """Return an object whose `module` returns the found module with a run's weights, in evaluation mode."""
-    data = given(config)
     made = data.make() if config.mode == "train" else data.derived(data.make(), architecture)
     made.load_state_dict(weights)
     return SimpleNamespace(module=data.derived(made, architecture).eval)

@@ -1,28 +1,35 @@
 """Export a convolutional network: `network` is its model.py."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from enas.cnn import network as readable
+from enas.cnn.images import ImageDataset
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, MicroNetwork
-from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
+from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig, VisionTaskConfig
+from enas.cnn.task import ScratchVisionTask
 from enas.errors import UserError
 from enas.search.own_code import exportable
-from enas.search.problem import Exported
+from enas.search.problem import RUNNING, Exported
 from enas.settings import ConfigLike
 
 # By name of a module or weight of the exported network: the model's modules or weights that, side by side, make it.
 Sources = dict[str, list[str]]
+STATISTICS_BATCHES = 100  # minibatches of training images whose statistics are averaged
 
 
-def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike) -> Exported:
+def exported(
+    network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], config: ConfigLike, images: Any = None
+) -> Exported:
     """Export the network with its weights, which are among those `found` in a model, searched or trained alone.
 
+    With `images`, an `ImageDataset`, it predicts classes, and running statistics replace a search's batch statistics.
     UserError if the model has no weights for a choice of the network, or an operation cannot be exported.
     """
     if isinstance(network, MacroNetwork):
@@ -44,22 +51,57 @@ def exported(network: MacroNetwork | MicroNetwork, found: Mapping[str, Tensor], 
     makers = {name: make for name, make in known.items() if getattr(make, "__module__", "") != readable.__name__}
     places, files = exportable("operation", {name: makers[name] for name in names if name in makers})
     settings |= {"operations": places} if places else {}
-    contents, kind = {**settings, "architecture": network.to_dict()}, network.type_name
+    settings["architecture"] = network.to_dict()
     with torch.device("meta"):
-        weights = readable.NETWORKS[kind](found=contents).state_dict()
+        weights = {name: _weight(name, sources, found) for name in readable.build(**settings).state_dict()}
+    note = ""
+    if images is not None:
+        settings |= {"classes": images.classes, "image_size": images.train.size}
+        settings |= {"mean": images.mean.tolist(), "std": images.std.tolist()}
+    if images is not None and is_search:
+        weights, note = _with_running_statistics(settings, weights, images, config)
+        settings["batch_statistics"] = False
     return Exported(
         source=Path(readable.__file__),
-        example="network.py",
-        weights={name: _weight(name, sources, found) for name in weights},
+        usage="""from model import Network
+from PIL import Image
+
+network = Network.load()  # or Network.load(num_classes=5), with a new classifier
+print(network.predict(Image.new("RGB", (64, 64))))
+print(network(torch.randn(4, 3, 32, 32)).argmax(1))""",
+        weights=weights,
         settings=settings,
         title=title,
-        summary=f"{title} for {settings['num_classes']} classes, with `forward(images)` and `features(images)`.",
-        make=lambda model: model.NETWORKS[kind](found=contents),
+        summary=f"{title} for {settings['num_classes']} classes, with `predict(pictures)`, `forward(images)` and\n"
+        f"`features(images)`.{note}",
+        make=lambda model: model.build(**settings),
         inputs={"images": torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))},
         dynamic=({0: "batch", 2: "height", 3: "width"},),
         outputs=("logits",),
         files=files,
     )
+
+
+def _with_running_statistics(
+    settings: dict[str, Any], weights: dict[str, Tensor], images: ImageDataset, config: ConfigLike
+) -> tuple[dict[str, Tensor], str]:
+    """Return the weights with running statistics of the training images, and a note that compares accuracies."""
+    scores = []
+    for is_batch in (True, False):
+        network = readable.build(**{**settings, "batch_statistics": is_batch}).eval()
+        network.load_state_dict(weights, strict=is_batch)
+        network.remembering = nullcontext
+        task = ScratchVisionTask(images, network, config[VisionTaskConfig], config.random_seed)
+        if not is_batch:
+            for module in network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.reset_running_stats()
+                    module.train().momentum = None  # the mean over all minibatches
+            task.evaluate(None, "train", STATISTICS_BATCHES)
+            network.eval()
+        scores.append(task.evaluate(None, "valid"))
+    weights = {name: weight.contiguous() for name, weight in network.state_dict().items()}
+    return weights, RUNNING.format("images", *scores)
 
 
 def _weight(name: str, sources: Sources, found: Mapping[str, Tensor]) -> Tensor:

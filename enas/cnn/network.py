@@ -1,32 +1,60 @@
-"""A convolutional network found by neural architecture search (ENAS); it needs torch alone.
+"""A convolutional network found by neural architecture search (ENAS); it needs torch, and Pillow for pictures.
 
-A copy of this file is the model.py of an exported network: its `Network` is the network of architecture.json beside it,
-either a whole one (Pham et al. 2018, section 2.3) or one of cells (section 2.4).
+A copy of this file is the model.py of an exported network: its `Network` is the network of config.json beside it, a
+whole one (Pham et al. 2018, section 2.3) or one of cells (section 2.4).
 
 Shapes: B batch, C channels, H and W height and width.
 """
 
 import json
+import math
 import runpy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 HERE = Path(__file__).resolve().parent
 STEM = -1  # the label of the stem's output among the labels of layers
 Norm = Callable[[int], nn.Module]  # given the number of channels, makes their normalisation
 
 
-def read(folder: Path = HERE) -> dict[str, Any]:
-    """Return the contents of an exported folder's config.json, with architecture.json's as "architecture"."""
-    names = ("config.json", "architecture.json")
-    config, architecture = (json.loads((folder / name).read_text(encoding="utf-8")) for name in names)
-    return {**config, "architecture": architecture}
+def read(folder: str | Path = HERE, **changes: Any) -> dict[str, Any]:
+    """Return an exported folder's config.json, with changes and the "folder"; TypeError for unknown changes."""
+    config = {**json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")), "folder": str(folder)}
+    if unknown := [name for name in changes if name not in config]:
+        raise TypeError(f"{', '.join(unknown)}: no such argument; there are {', '.join(config)}")
+    return {**config, **changes}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file of safetensors: the length of a header, the header as JSON, and the numbers."""
+    data, types = bytearray(path.read_bytes()), {"F32": torch.float32, "I64": torch.int64}
+    start = 8 + int.from_bytes(data[:8], "little")
+    weights = {}
+    for name, place in json.loads(data[8:start]).items():
+        if name != "__metadata__":
+            settings = {"dtype": types[place["dtype"]], "offset": start + place["data_offsets"][0]}
+            weights[name] = torch.frombuffer(data, count=math.prod(place["shape"]), **settings).view(place["shape"])
+    return weights
+
+
+def pixels(image: "Image", height: int, width: int) -> Tensor:
+    """Return a picture as the search read it, uint8 [3, H, W]: upright, in colours, on white, resized and cut."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = ImageOps.fit(image.convert("RGB"), (width, height))
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -101,21 +129,46 @@ class Operations:
 class Classifier(nn.Module):
     """Images [B, 3, H, W], each colour with mean 0 and standard deviation 1, to logits [B, classes].
 
-    Arguments that are not given come from `found`, which `read` returns of a folder; by default, of this file's folder.
+    Arguments are the content of a config.json, or changes of the one beside this file.
     """
 
     maps: Callable[[Tensor], Tensor]  # images to the last maps
     classifier: nn.Linear
 
-    def __init__(self, found: Mapping[str, Any] | None, **arguments: object):
+    def __init__(self, **arguments: Any):
         super().__init__()
-        given = {name: value for name, value in arguments.items() if value is not None}
-        self.config = {**(read() if found is None else found), **given}
+        self.config: dict[str, Any] = arguments if "architecture" in arguments else read(**arguments)
         for name, place in self.config.get("operations", {}).items():
             if name not in Operations.convolutions:
-                module, _, maker = place.rpartition(".")  # a file beside this one
-                Operations.convolutions[name] = runpy.run_path(str(HERE / f"{module}.py"))[maker]
+                module, _, maker = place.rpartition(".")  # a file of the folder
+                path = f"{self.config.get('folder', HERE)}/{module}.py"
+                Operations.convolutions[name] = runpy.run_path(path)[maker]
         self.dropout = nn.Dropout(self.config["dropout"])  # before the classifier
+
+    @staticmethod
+    def load(folder: str | Path = HERE, **changes: Any) -> "Classifier":
+        """Return a folder's network with its weights, in evaluation mode; another num_classes has a new classifier."""
+        network, weights = build(**read(folder, **changes)), read_weights(Path(folder) / "model.safetensors")
+        if network.classifier.bias.shape != weights["classifier.bias"].shape:
+            weights |= {f"classifier.{name}": weight for name, weight in network.classifier.state_dict().items()}
+        network.load_state_dict(weights)
+        return network.eval()
+
+    @torch.no_grad()
+    def predict(self, images: "Image | Sequence[Image]") -> Any:
+        """Return the probabilities of a Pillow image by class, the most probable class first: dict[str, float].
+
+        A list of images gives a list of these. Pictures are resized as in the run. Sets evaluation mode.
+        """
+        if not isinstance(images, Sequence):
+            return self.predict([images])[0]
+        mean, std = (torch.tensor(self.config[name]).view(3, 1, 1) for name in ("mean", "std"))  # of 0 … 255
+        batch = torch.stack([(pixels(image, *self.config["image_size"]) - mean) / std for image in images])
+        found = self.eval()(batch.to(self.classifier.weight)).softmax(1).sort(descending=True)
+        known, num = self.config["classes"], self.config["num_classes"]
+        names = known if len(known) == num else [*map(str, range(num))]
+        rows = zip(found.indices.tolist(), found.values.tolist(), strict=True)
+        return [{names[label]: share for label, share in zip(*row, strict=True)} for row in rows]
 
     def new_norm(self, channels: int) -> nn.BatchNorm2d:
         """Normalise by the statistics of the batch, in evaluation too, if the weights were trained so."""
@@ -136,15 +189,8 @@ class MacroNetwork(Classifier):
     `channels` are those before the first reduction, between the two, and after the second.
     """
 
-    def __init__(
-        self,
-        num_classes: int | None = None,
-        channels: Sequence[int] | None = None,
-        dropout: float | None = None,
-        *,
-        found: Mapping[str, Any] | None = None,
-    ):
-        super().__init__(found, num_classes=num_classes, channels=channels, dropout=dropout)
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
         norm, widths = self.new_norm, iter(self.config["channels"])
         width = next(widths)
         self.layers = [*macro_layers(self.config["architecture"])]
@@ -209,16 +255,8 @@ class MicroNetwork(Classifier):
     the normal ones.
     """
 
-    def __init__(
-        self,
-        num_classes: int | None = None,
-        channels: int | None = None,
-        num_layers: int | None = None,
-        dropout: float | None = None,
-        *,
-        found: Mapping[str, Any] | None = None,
-    ):
-        super().__init__(found, num_classes=num_classes, channels=channels, num_layers=num_layers, dropout=dropout)
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
         norm, first = self.new_norm, self.config["channels"]
         self.stem = stem(3 * first, norm)
         older = previous = 3 * first
@@ -289,5 +327,11 @@ def cell_input(inputs: int, channels: int, halve: bool, norm: Norm) -> nn.Sequen
 
 
 NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}
-if (HERE / "architecture.json").exists():  # the package that this file is copied from has none
+Network: Any = Classifier  # its `load` makes either
+if (HERE / "config.json").exists():  # the package that this file is copied from has none
     Network = NETWORKS[read()["architecture"]["type"]]
+
+
+def build(**config: Any) -> Classifier:
+    """Return the network of the content of a config.json, without its weights."""
+    return NETWORKS[config["architecture"]["type"]](**config)

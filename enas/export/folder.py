@@ -16,7 +16,7 @@ from enas.runs.final import Final
 from enas.runs.folder import find_run, saved_config
 from enas.settings import SCRATCH
 
-EXAMPLES = Path(__file__).with_name("examples")
+HUGGING_FACE = "modeling_enas"
 CARD = """---
 library_name: pytorch
 tags: [neural-architecture-search, enas]
@@ -31,11 +31,16 @@ It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {data
 
 | file | |
 |---|---|
-| `model.py` | the module, readable, and in need of torch alone |{own}
+| `model.py` | the module, readable, and in need of torch alone; Pillow reads pictures |{own}
 | `model.safetensors` | its weights |
 | `config.json` | the arguments of the module, and where it comes from |
 | `architecture.json` | the architecture as data |
-| `example.py` | loads it, and uses it; needs safetensors too |{onnx}
+| `modeling_enas.py` | for `transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)` |{onnx}
+
+```python
+import torch
+{usage}
+```
 
 ![the architecture](architecture.png)
 """
@@ -47,6 +52,7 @@ def export(
     *,
     dag_path: str | Path = "",
     onnx: bool = False,
+    data_dir: str | Path = "",
     log_dir: str | Path = "logs",
 ) -> Path:
     """Write the architecture of a run into a new folder, with the shared weights of a search, or those from scratch.
@@ -56,6 +62,7 @@ def export(
         output: the folder, which is returned; it must not exist, or be empty.
         dag_path: another architecture of the search space, with the shared weights of the search.
         onnx: write model.onnx too; of a recurrent cell it computes one step.
+        data_dir: where the data of the run lie; if empty, where they lay.
         log_dir: where run folders lie.
 
     Raises:
@@ -71,10 +78,11 @@ def export(
     is_scratch, space = config.mode in SCRATCH, config.space
     if not space.by_command:
         raise UserError(f"{folder}: a module given in Python has no export; save run.module() by torch.save")
-    exported, final, progress = run.exported(folder, dag_path)
+    exported, final, progress = run.exported(folder, dag_path, **({"data_dir": str(data_dir)} if data_dir else {}))
     own = "".join(f"\n| `{name}` | definitions that `model.py` reads |" for name in exported.files)
     card = CARD.format(
         own=own,
+        usage=exported.usage,
         onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if onnx else "",
         title=exported.title,
         summary=exported.summary,
@@ -89,11 +97,13 @@ def export(
             (made / name).write_text(text, encoding="utf-8")
         if onnx:
             write_onnx(exported, made / "model.onnx")
-        shutil.copyfile(EXAMPLES / exported.example, made / "example.py")
         save_file(exported.weights, made / "model.safetensors", metadata={"format": "pt"})
         (made / "model.safetensors").chmod(0o644)
         write_json(made / "architecture.json", final.architecture.to_dict())
-        write_json(made / "config.json", {**exported.settings, **origin, "torch": torch.__version__})
+        shutil.copyfile(Path(__file__).parent / "copied" / f"{HUGGING_FACE}.py", made / f"{HUGGING_FACE}.py")
+        hugging_face = {f"Auto{name}": f"{HUGGING_FACE}.{name}" for name in ("Config", "Model")}
+        facts = {"model_type": "enas", "auto_map": hugging_face, "torch": torch.__version__}
+        write_json(made / "config.json", {**origin, **facts, **exported.settings})
         for suffix in (".png", ".svg"):
             space.problem().draw(final.architecture, made / f"architecture{suffix}", config.dataset)
     return output

@@ -24,12 +24,12 @@ from torch import nn
 from enas.choice.problem import GIVEN, Given
 from enas.config import Config
 from enas.data.dataset_folder import SPLITS
-from enas.data.identity import digest
+from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import finite, read_json, write_json
 from enas.runs.final import Final, final_of, final_weights, find_final
-from enas.runs.folder import choose_run, config_for_scratch, find_run, run_config, saved_config
+from enas.runs.folder import check_same_data, choose_run, config_for_scratch, find_run, run_config, saved_config
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.checkpoint import Checkpoints
@@ -109,7 +109,7 @@ class Run(dict[str, Any]):
 
     def module(self) -> nn.Module:
         """Return the architecture as an exported module with the run's weights, in evaluation mode."""
-        return exported(self.folder)[0].module()
+        return exported(self.folder, **self._here)[0].module()
 
     def sample(self, num: int, seed: int = 0) -> list[Any]:
         """Return `num` architectures that the controller of a search draws by `seed`."""
@@ -457,8 +457,8 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
     return architecture
 
 
-def exported(folder: Path, dag_path: str | Path = "") -> tuple[Exported, Final, dict[str, Any]]:
-    """Return the content of an export of a run, its architecture, and the progress that its weights are of."""
+def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Exported, Final, dict[str, Any]]:
+    """Return a run's export, its architecture, and the progress of its weights; `here` are settings of this machine."""
     config, checkpoints = saved_config(folder), Checkpoints(folder / "checkpoints")
     is_scratch, space = config.mode in SCRATCH, config.space
     make = space.problem().export
@@ -470,7 +470,9 @@ def exported(folder: Path, dag_path: str | Path = "") -> tuple[Exported, Final, 
     final = named or final_of(folder, space.metric.name)
     state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
     weights = {name: weight.float() for name, weight in final_weights(state).items()}
-    return make(final.architecture, weights, config), final, state["progress"]
+    data = space.problem().load_data(config.replace(**here))
+    check_same_data(folder, config.dataset, identity_of(data))
+    return make(final.architecture, weights, config, data), final, state["progress"]
 
 
 def _finished(trainer: Training, on_epoch: Hook) -> Run:

@@ -18,14 +18,18 @@ from enas.search.task import Task
 from enas.settings import ConfigLike
 
 Make = Callable[[Any, ConfigLike], Controller[Any]]  # from a space of decisions, and settings, to the controller
+RUNNING = """
+The search normalised by the statistics of each batch. Here running statistics of training {} take their place, so that
+an answer does not depend on its neighbours. Validation with the weights here: {:.4f} with batch statistics, {:.4f} with
+running ones."""
 
 
 @dataclass(frozen=True)
 class Exported:
     """An architecture as a module that needs torch alone."""
 
-    source: Path  # the file that is copied as model.py; it reads architecture.json and config.json beside it
-    example: str  # the file of enas/export/examples that is copied as example.py, which loads model.py
+    source: Path  # the file that is copied as model.py; it reads config.json beside it
+    usage: str  # lines of Python, run beside model.py
     weights: dict[str, Tensor]  # the module's weights, by name
     settings: dict[str, Any]  # the content of config.json: the module's arguments, and facts for a reader
     title: str  # the title of the model card
@@ -63,7 +67,7 @@ class Problem:
         draw: (architecture, path, title) to the picture written.
         cost: (settings, data) to a function from an architecture to its cost when trained from scratch; None if costs
             are not known.
-        export: (architecture, weights by name, settings) to the content of an export; None if there is none.
+        export: (architecture, weights by name, settings, data) to the content of an export; None if there is none.
         baselines: makers, by name, of architectures that are not searched but can be trained from scratch.
     """
 
@@ -73,7 +77,7 @@ class Problem:
     task: Callable[[ConfigLike, Any, torch.device, Any], Task]
     draw: Callable[[Any, Path, str], Path]
     cost: Callable[[ConfigLike, Any], Callable[[Any], Cost]] | None = None
-    export: Callable[[Any, Mapping[str, Tensor], ConfigLike], Exported] | None = None
+    export: Callable[[Any, Mapping[str, Tensor], ConfigLike, Any], Exported] | None = None
     baselines: Mapping[str, Callable[[ConfigLike], Architecture]] = field(default_factory=dict)
 
     def controller(self, config: ConfigLike) -> Controller[Any]:
