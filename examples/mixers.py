@@ -72,7 +72,7 @@ class SearchedCell(nn.Module):
     def __init__(self):
         super().__init__()
         found = {"architecture": FOUND.to_dict(), "activations": functions(FOUND)[0], "norm_bound": 25.0}
-        self.cell = Cell(WIDTH, WIDTH, batch_first=True, found=found)
+        self.cell = Cell(WIDTH, WIDTH, batch_first=True, **found)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cell(x)[0]

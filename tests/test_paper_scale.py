@@ -173,14 +173,14 @@ def test_time_that_is_up_stops_a_run_and_begins_none(tmp_path, measure, capsys):
         signal.pause()
     assert measure("none", "--minutes", "0") == (0, [])
     assert "the time is up; the same command goes on" in capsys.readouterr().out
-    begin = Training.begin
+    save = Training.save
 
-    def long_begin(training: Training) -> None:
-        begin(training)
+    def long_save(training: Training, is_best: bool = False) -> None:
+        save(training, is_best)
         while not training.signals.received:
             time.sleep(0.01)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "begin", long_begin)
+        patch.setattr(Training, "save", long_save)
         status, rows = measure("some", "--piece", "enas_lm", "--minutes", "0.02")
     assert status == 0 and not rows[-1]["ended"] and carried(tmp_path / "some") == "enas_lm"

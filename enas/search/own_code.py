@@ -20,7 +20,7 @@ def use(names: Iterable[str]) -> None:
     """Import modules, each once, by name or by the path of a .py file; UserError if there is no such module."""
     for name in names:
         module, is_file = _module(name), name.endswith(".py")
-        if module in (*LOADED, _module(_main())):
+        if module in (*LOADED, _main()):
             continue
         sys.path.insert(0, str(Path(name).resolve().parent if is_file else Path.cwd()))
         try:
@@ -37,7 +37,7 @@ def use(names: Iterable[str]) -> None:
 def check_used(given: object, source: str) -> None:
     """Raise UserError unless the modules that a file names are loaded: no file can load one."""
     names = [str(name) for name in given] if isinstance(given, list | tuple) else []
-    if any(_module(name) not in (*LOADED, *sys.modules, _module(_main())) for name in names):
+    if any(_module(name) not in (*LOADED, *sys.modules, _main()) for name in names):
         place = f"run {Path(source).parent}" if source.endswith("params.json") else source
         raise UserError(f"{place} uses {', '.join(names)}: give --use {','.join(names)}")
     for name in names:
@@ -58,7 +58,8 @@ def _module(name: str) -> str:
 
 
 def _main() -> str:
-    return getattr(sys.modules["__main__"], "__file__", None) or ""
+    path = getattr(sys.modules["__main__"], "__file__", None)  # a notebook has none
+    return _module(path) if path else ""
 
 
 def exportable(kind: str, things: Mapping[str, Any], *public: str) -> tuple[dict[str, str], dict[str, str]]:
