@@ -1,4 +1,4 @@
-"""A search of convolutional networks in a few minutes on 2 cores, on drawn images: what `make search-cnn` runs."""
+"""A search of convolutional networks in a minute on one core, on drawn images: what `make search-cnn` runs."""
 
 config = "small_cnn"
 dataset = "shapes"  # needs no download

@@ -62,7 +62,7 @@ def export(
         output: the folder, which is returned; it must not exist, or be empty.
         dag_path: another architecture of the search space, with the shared weights of the search.
         onnx: write model.onnx too; of a recurrent cell it computes one step.
-        data_dir: where the data of the run lie; if empty, where they lay.
+        data_dir: folder of the run's data; if empty, the folder that the run read.
         log_dir: where run folders lie.
 
     Raises:
