@@ -22,12 +22,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from enas.config import Config
+from enas.errors import UserError
 from enas.files import read_json, write_json
+from enas.parser import guarded
 from enas.pictures.plots import SERIES_COLOURS, new_figure, write_figure
 from enas.runs import run as runs
 from enas.search.rungs import halve, rungs_to
 from enas.studies.statistics import tau
-from enas.studies.truth import Table, load_table, side_by_side
+from enas.studies.truth import Table, budget_of, digest_of, load_table, side_by_side
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ω on the policy's": {"shared_uniform": 0.0},
@@ -79,23 +81,27 @@ def searched(settings: dict[str, Any]) -> dict[str, Any]:
 
 def judged(outcome: dict[str, Any], truth: np.ndarray, curves: list[list[float]], config: Config) -> dict[str, Any]:
     """Return an outcome's figures: the expected score of each epoch, the ranks of what was chosen, and τ."""
-    metric = config.space.metric
-    sign = -1 if metric.higher_is_better else 1
+    metric, sign = config.space.metric, _sign(config)
     ranks = np.argsort(np.argsort(sign * truth)) + 1
     figures: dict[str, Any] = {
         "expected": [float(np.dot(row, truth) / sum(row)) for row in outcome["probabilities"]],
         "derived": int(ranks[outcome["derived"]]),
-        "tau": tau(sign * np.array(outcome["shared"]), sign * truth)["tau"],
+        "tau": tau(np.array(outcome["shared"], dtype=float), truth)["tau"],
         "seconds": outcome["seconds"],
     }
     for name in ("candidates", "candidates_uniform"):
-        last = halve(outcome[name], rungs_to(len(curves[0])), partial(_read, curves), metric)
+        last = halve(outcome[name], rungs_to(len(curves[0])), partial(_read, curves, sign), metric)
         figures[f"halved_{name}"] = int(ranks[last])
     return figures
 
 
-def _read(curves: list[list[float]], some: list[int], epochs: int) -> dict[int, float]:
-    return {one: curves[one][epochs - 1] for one in some}
+def _read(curves: list[list[float]], sign: int, some: list[int], epochs: int) -> dict[int, float]:
+    return {one: sign * min(sign * score for score in curves[one][:epochs]) for one in some}
+
+
+def _sign(config: Config) -> int:
+    """Return the factor that makes a lower score the better one."""
+    return -1 if config.space.metric.higher_is_better else 1
 
 
 def policy_figure(figures: dict[str, list[dict[str, Any]]], truth: np.ndarray, config: Config) -> Figure:
@@ -108,7 +114,7 @@ def policy_figure(figures: dict[str, list[dict[str, Any]]], truth: np.ndarray, c
             axes.plot(epochs, lines.mean(0), color=colour, marker="o", label=name)
             axes.fill_between(epochs, lines.min(0), lines.max(0), color=colour, alpha=0.15, linewidth=0)
     axes.axhline(truth.mean(), color="0.45", linestyle="--", label="uniform over functions")
-    axes.axhline(truth.min(), color="0.45", linestyle=":", label="best function")
+    axes.axhline(_sign(config) * (_sign(config) * truth).min(), color="0.45", linestyle=":", label="best function")
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"expected {config.space.metric.name} from scratch")
     axes.legend()
@@ -139,7 +145,10 @@ def truth_of(table: Table, config: Config) -> tuple[np.ndarray, list[list[float]
     """Return the mean validation of each function, and the curve of its first training, in the order of the space."""
     functions = [*dict.fromkeys(cell.canonical() for cell in cells_of(config))]
     scores = dict(zip(table.functions, table.scores("validation"), strict=True))
-    worst = max(score for score in scores.values() if math.isfinite(score))
+    if missing := sum((rows[0], 1) not in table.runs for rows in table.functions.values()):
+        raise UserError(f"{table.path}: lacks trainings of {missing} functions; docs/tables.md says how to complete it")
+    sign = _sign(config)
+    worst = sign * max(sign * score for score in scores.values() if math.isfinite(score))
     truth = [scores[one] if math.isfinite(scores[one]) else worst for one in functions]
     rows, epochs = table.functions, max(len(run["curve"]) for run in table.runs.values())
     curves = [table.runs[rows[one][0], 1]["curve"] for one in functions]
@@ -152,7 +161,7 @@ def truth_of(table: Table, config: Config) -> tuple[np.ndarray, list[list[float]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Search what is left, then print the table and draw the figure."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="cells4", help="variation of the searches")
     parser.add_argument("--table", required=True, help="complete table of trainings from scratch")
@@ -161,28 +170,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="searches side by side")
     parser.add_argument("--data_dir", default="data", help="folder of all datasets")
     given = parser.parse_args(argv)
+    return guarded(lambda: compare(given))
+
+
+def compare(given: argparse.Namespace) -> None:
+    """Search what is left, then print the table and draw the figure; UserError if the table is incomplete."""
     common = {"config": given.config, "data_dir": given.data_dir}
+    config = Config(**common)
     given.output.mkdir(parents=True, exist_ok=True)
     files = {
-        (name, seed): given.output / f"{given.config}-{place}-{seed}.json"
+        (name, seed): given.output / f"{given.config}-{digest_of([budget_of(config), VARIANTS[name]])[:8]}-{seed}.json"
         for seed in range(1, given.seeds + 1)
-        for place, name in enumerate(VARIANTS)
+        for name in VARIANTS
     }
     tasks = {
         path: (searched, {**common, **VARIANTS[name], "random_seed": seed})
         for (name, seed), path in files.items()
         if not path.is_file()
     }
-    side_by_side(given.jobs, "loky", tasks, write_json, "searches")
-    config = Config(**common)
     truth, curves = truth_of(load_table(given.table), config)
+    side_by_side(given.jobs, "loky", tasks, write_json, "searches")
     figures = defaultdict(list)
     for (name, _), path in files.items():
         figures[name].append(judged(read_json(path), truth, curves, config))
     print(*table_of(figures, len(truth)), sep="\n")
     write_json(given.output / "figures.json", figures)
     write_figure(policy_figure(figures, truth, config), given.output / "policy.png")
-    return 0
 
 
 if __name__ == "__main__":
