@@ -96,12 +96,12 @@ class TrainerConfig(LengthConfig):
     shared_num_sample: int = setting(1, "architectures in a step of the shared parameters", at_least=1)
     uniform_over: str = setting(
         "functions",
-        "draw uniform samples so that each function is equally likely, or each labelling of the nodes",
+        "draw uniform samples, in deriving and comparisons, so that each function or each labelling is equally likely",
         choices=("functions", "labels"),
         only={"mode": ("train", "derive"), ANY_OF: {"train_type": TRAINED["train_type"], "shared_balanced": False}},
     )
     shared_balanced: bool = setting(
-        False, "choose each option equally often in a step's uniform architectures, which are over labels", only=UNIFORM
+        False, "choose each option of a decision equally often among a step's uniform architectures", only=UNIFORM
     )
     shared_uniform: float = setting(
         0.0,

@@ -94,12 +94,15 @@ class Trainer(Training):
         return self.progress.epoch < self.config.warm_up_epochs
 
     def _draw(self) -> None:
-        """Sample the architectures of the next step of ω, from the policy and uniformly."""
-        config, num, share = self.config, self.num_shared, self.config.shared_uniform
-        num_uniform = num if self.is_warming_up() else 0
-        if share and self.controller.is_trained and not num_uniform:
+        """Sample the architectures of the next step of ω, from the policy and uniformly.
+
+        Uniform ones are uniform over labels: each labelling has weights of its own, which need training alike.
+        """
+        num, share = self.num_shared, self.config.shared_uniform
+        num_uniform = num if self.is_warming_up() or isinstance(self.controller, RandomController) else 0
+        if share and not num_uniform:
             num_uniform = int((torch.rand(num) < share).sum())
-        uniform = RandomController(self.controller.space, config.shared_balanced, over=config.uniform_over)
+        uniform = RandomController(self.controller.space, self.config.shared_balanced, over="labels")
         self.drawn = []
         with torch.no_grad():
             for source, count in ((uniform, num_uniform), (self.controller, num - num_uniform)):
