@@ -172,7 +172,7 @@ def search(task: str, epochs: int, log_dir: str, seed: int) -> dict[str, object]
     for mixer in MIXERS if seed == 0 else ():
         alone = ModuleChoices(tuple(f"{one.split('=')[0]}={mixer}" for one in found.architecture.chosen))
         config = enas.Config(**{**found_settings(found), "mode": "train_scratch"})
-        scores[mixer] = run.single(config, alone, quiet=True)["test_score"]
+        scores[mixer] = run.train(config, alone, quiet=True)["test_score"]
     return {"task": task, "seed": seed, "chosen": chosen, "scores": scores}
 
 

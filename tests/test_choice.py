@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import enas
 from enas import cli
-from enas.choice.problem import GIVEN, Given, ModuleTask, choices_in, endless, one_pass
+from enas.choice.problem import GIVEN, Given, ModuleTask, choices_in, content, endless, one_pass
 from enas.choice.space import ModuleChoices
 from enas.config import Config
 from enas.errors import Interrupted, UserError
@@ -322,6 +322,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, kind, monkeypa
             trainer.signals.received = 15
 
     monkeypatch.setattr(Training, "shared_step", stopping)
+    GIVEN.clear()
     with pytest.raises(Interrupted, match=r"enas.search_module\(…, load_path="):
         search(TextNet, of_kind(kind), tmp_path / "part", **sizes)
     GIVEN.clear()
@@ -388,7 +389,7 @@ def test_a_minibatch_may_be_a_dict(tmp_path):
     run = enas.search_module(Named, **data, **functions, log_dir=str(tmp_path), **SIZES | {"train_type": "random"})
     assert run["validation_score"] > 0.5 and run["test_score"] is None
     pairs = {split: [({"tokens": one["tokens"]}, one["label"]) for one in data[split]] for split in data}
-    assert search(Named, pairs, tmp_path, max_epoch=1)["epoch"] == 1
+    assert search(Named, pairs, tmp_path, max_epoch=1, dataset="pairs")["epoch"] == 1
 
 
 WRONG = {
@@ -401,11 +402,16 @@ WRONG = {
         {"train": (one for one in [*loaders(*texts())["train"]]), "shared_max_step": 5},
         "iterated again",
     ),
-    "empty": (TextNet, {"valid": []}, "pass 1 over the data gives no minibatch"),
+    "empty": (TextNet, {"valid": []}, "pass 1 gives no minibatch"),
     "batches": (
         TextNet,
         {"train": [torch.zeros(3, 2)]},
         r"a minibatch is a Tensor; it must be a pair, \(input, target\)",
+    ),
+    "persistent": (
+        TextNet,
+        {"train": DataLoader(TensorDataset(*texts()), num_workers=1, persistent_workers=True)},
+        "train: a resumed run would differ with persistent_workers=True",
     ),
     "vector": (TextNet, {"score": lambda output, target: output.argmax(1) == target}, "return the mean over the minib"),
     "limit": (TextNet, {"max_parameters": 1000}, "registers no cost"),
@@ -427,6 +433,112 @@ def test_wrong_input_ends_in_one_line(tmp_path, name):
 def test_a_choice_needs_two_modules(parts):
     with pytest.raises(UserError, match="needs 2 parts or more"):
         enas.Choice(**parts)
+
+
+@pytest.mark.parametrize("name", ["float", "half", "a.b", ""])
+def test_a_part_has_a_name_that_a_module_may_have(name):
+    with pytest.raises(UserError, match="named as ModuleDict allows"):
+        enas.Choice(**{name: nn.ReLU(), "none": nn.Identity()})
+
+
+class Counting(nn.Module):
+    """A module with a buffer of integers, a state of its own, and parameters in float64."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = enas.Choice(a=nn.Linear(7, 2, dtype=torch.float64), b=nn.Linear(7, 2, dtype=torch.float64))
+        self.register_buffer("steps", torch.tensor(2**24 + 1))
+        self.extra = "begun"
+
+    def get_extra_state(self):
+        return {"extra": self.extra}
+
+    def set_extra_state(self, state):
+        self.extra = state["extra"]
+
+    def forward(self, tokens):
+        self.extra = "used"
+        return self.mix(tokens.double())
+
+
+def test_module_keeps_its_types_and_the_random_numbers_of_the_caller(tmp_path):
+    run = search(Counting, loaders(*texts()), tmp_path, max_epoch=1)
+    state = torch.get_rng_state()
+    for one in (run, run.train_scratch(max_epoch=1, quiet=True)):
+        made = one.module()
+        assert torch.equal(torch.get_rng_state(), state)
+        assert made.mix.weight.dtype == torch.float64 and made.extra == "used"
+        assert made.steps.dtype == torch.int64 and made.steps == 2**24 + 1
+
+
+def test_a_call_goes_on_with_runs_of_modules_alone(tmp_path):
+    home = tmp_path / "rnn"
+    other = enas.train(Config(**tiny.settings(home)), quiet=True)
+    with pytest.raises(UserError, match=r"network_type is 'module', but the run .* has 'rnn'"):
+        enas.search_module(TextNet, **loaders(*texts()), loss=None, score=None, load_path=other.folder)
+    assert not GIVEN
+
+
+def test_a_variation_does_not_stop_a_run_from_going_on(tmp_path):
+    data = loaders(*texts())
+    run = search(TextNet, data, tmp_path, stop_epoch=1, config="small_module")
+    assert search(TextNet, data, tmp_path, load_path=run.folder, config="small_module")["epoch"] == 3
+
+
+def test_a_refused_call_leaves_an_earlier_run_as_it_was(tmp_path):
+    data = loaders(*texts())
+    run = search(TextNet, data, tmp_path, max_epoch=1)
+    score = run.score([run.architecture])
+    for changes in ({"max_epoch": -1}, {"load_path": run.folder, "random_seed": 5}, {"shared_optim": "none"}):
+        with pytest.raises(UserError):
+            search(TextNet, data, tmp_path, **changes)
+        assert enas.load(run.folder).score([run.architecture]) == score
+    with pytest.raises(UserError, match="dataset TextNet is another module or other data"):
+        search(TextNet, loaders(*texts(200)), tmp_path)
+    with pytest.raises(UserError, match="name dataset= another"):
+        search(ResNet, data, tmp_path, dataset="TextNet")
+    assert enas.load(run.folder).score([run.architecture]) == score
+    with pytest.raises(UserError, match="train has no length"):
+        search(TextNet, {**data, "train": (one for one in data["train"])}, tmp_path, dataset="new")
+    assert search(TextNet, data, tmp_path, dataset="new", max_epoch=1)["epoch"] == 1  # once the data are mended
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    tokens, labels = texts()
+    run = search(TextNet, loaders(tokens, labels), tmp_path, stop_epoch=1)
+    GIVEN.clear()
+    with pytest.raises(UserError, match="the train split, the valid split, the test split changed"):
+        search(TextNet, loaders(5 - tokens, labels), tmp_path, load_path=run.folder)
+    same = loaders(tokens, labels)
+    del same["test"]
+    assert search(TextNet, same, tmp_path, load_path=run.folder)["epoch"] == 3
+
+
+class Noisy(IterableDataset):
+    """Sequences that no seed gives again."""
+
+    def __iter__(self):
+        draw = torch.Generator()
+        draw.seed()
+        return iter((torch.randint(6, (7,), generator=draw), 0) for _ in range(3))
+
+
+def test_data_are_known_by_their_first_minibatch():
+    data = loaders(*texts())
+    assert content(data["train"]) == content(loaders(*texts())["train"]) != content(data["valid"])
+    used = iter(data["train"])
+    assert content(used) == content(DataLoader(Noisy())) == "" and len([*used]) == 8
+    batch = {"a": torch.zeros(2, dtype=torch.bfloat16), "b": torch.tensor(True), "c": "text"}
+    assert content([batch]) != content([{**batch, "b": torch.tensor(False)}])
+
+
+def test_a_split_that_is_used_up_is_refused(tmp_path):
+    data = loaders(*texts())
+    run = search(TextNet, {**data, "test": iter([*data["test"]])}, tmp_path, max_epoch=1)
+    assert run.test()["test_score"] > 0
+    with pytest.raises(UserError, match="gives no minibatch; give lists or DataLoaders"):
+        run.test()
+    assert run["test_score"] is not None
 
 
 def test_a_found_module_is_saved_and_loaded_without_enas(tmp_path):
@@ -498,3 +610,10 @@ def test_the_search_takes_attention_for_recall(mixers, tmp_path):
     """A short search with a seed that the table has not; the example has the table of all tasks."""
     row = mixers["search"]("recall", 3, str(tmp_path), 100)
     assert "attention" in row["chosen"] and row["scores"]["found"] > 0.9
+
+
+def test_each_mixer_is_trained_alone_too(mixers, tmp_path, monkeypatch):
+    batches = mixers["batches"]
+    monkeypatch.setitem(mixers["search"].__globals__, "batches", lambda task, num, seed: batches(task, 4, seed))
+    row = mixers["search"]("copying", 1, str(tmp_path), 0)
+    assert [*row["scores"]] == ["found", *mixers["MIXERS"]] and len(row["chosen"]) == 2

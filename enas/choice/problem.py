@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from enas.choice.space import MODULE, ModuleChoices
-from enas.data.identity import Identity
+from enas.data.identity import Identity, digest
 from enas.errors import UserError
 from enas.pictures.drawing import new_graph, write_graph
 from enas.search.checkpoint import random_states, restore_random_states, seed_everything
@@ -33,9 +33,10 @@ class Choice(nn.Module):
 
     def __init__(self, **parts: nn.Module):
         super().__init__()
-        if len(parts) < 2 or not all(isinstance(part, nn.Module) for part in parts.values()):
-            names = ", ".join(f"{name}={type(part).__name__}" for name, part in parts.items())
-            raise UserError(f"Choice({names}) needs 2 parts or more, each a torch.nn.Module")
+        is_refused = {"", *dir(nn.ModuleDict())} & {*parts} or "." in "".join(parts)
+        if is_refused or len(parts) < 2 or not all(isinstance(part, nn.Module) for part in parts.values()):
+            text = ", ".join(f"{name}={type(part).__name__}" for name, part in parts.items())
+            raise UserError(f"Choice({text}) needs 2 parts or more, each a torch.nn.Module, named as ModuleDict allows")
         self.parts, self.chosen = nn.ModuleDict(parts), next(iter(parts))
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -54,11 +55,15 @@ class Given(Space[ModuleChoices]):
 
     def __init__(self, make: Callable[[], nn.Module], splits: Mapping[str, Iterable[Any]], **functions: Any):
         self.make, self.splits, self.functions = make, splits, functions
+        self.objects = [*map(id, (make, *splits.values()))]  # to tell other data with the same name
         module = None if isinstance(make, nn.Module) else make()
         if not isinstance(module, nn.Module) or not choices_in(module):
             raise UserError("make must be a class or function that returns a new torch.nn.Module with an enas.Choice")
         self.choices = [[f"{place}={part}" for part in one.parts] for place, one in choices_in(module).items()]
-        self.sizes, self.identity = [*map(len, self.choices)], Identity("choices", (*chain(*self.choices),), {})
+        if keeping := [name for name, one in splits.items() if getattr(one, "persistent_workers", False)]:
+            raise UserError(f"{keeping[0]}: a resumed run would differ with persistent_workers=True; leave that out")
+        self.known = {name: content(one) for name, one in splits.items() if length_hint(one, 1)}  # without test=()
+        self.sizes, self.identity = [*map(len, self.choices)], Identity("choices", (*chain(*self.choices),), self.known)
 
     def encode(self, architecture: ModuleChoices) -> list[int]:
         codes = [some.index(one) for some in self.choices for one in architecture.chosen if one in some]
@@ -116,9 +121,18 @@ def endless(loader: Iterable[Any], seed: int, place: list[int]) -> Iterator[Any]
             place[1] += 1
             yield batch
         if place[1] == 0:
-            right = "give train and valid as lists or DataLoaders, which can be iterated again"
-            raise UserError(f"pass {place[0] + 1} over the data gives no minibatch; {right}")
+            raise UserError(f"pass {place[0] + 1} gives no minibatch; give lists or DataLoaders, to be iterated again")
         place[:] = place[0] + 1, 0
+
+
+def content(loader: Iterable[Any]) -> str:
+    """Return a digest of the tensors in the first minibatch; "" if two passes differ, or would use up the data."""
+    found = set()
+    for batch in (next(endless(loader, 0, [0, 0])) for _ in range(0 if isinstance(loader, Iterator) else 2)):
+        leaves = tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)
+        dense = [one.detach().cpu() for one in leaves if isinstance(one, Tensor) and one.layout == torch.strided]
+        found.add(digest(*(one.flatten().view(torch.uint8).numpy() for one in dense)))
+    return found.pop() if len(found) == 1 else ""
 
 
 class ModuleTask(Task):
@@ -161,6 +175,8 @@ class ModuleTask(Task):
         for batch in islice(one_pass(self.given.splits[split], self.seed, 0), max_batches):
             num = len(tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)[0])
             total += torch.tensor([num * float(self._measured(architecture, batch, "score")[0]), num])
+        if total[1] == 0 and split in self.given.known:
+            next(endless(self.given.splits[split], self.seed, [0, 0]))  # raises the error
         return float(total[0] / total[1])
 
     def _measured(self, architecture: ModuleChoices, batch: Any, *names: str) -> list[Tensor]:

@@ -33,7 +33,7 @@ class Identity:
         for index, (old, new) in enumerate(zip(names, self.names, strict=True)):
             if old != new:
                 return [f"its {self.kind} (entry {index} was {old!r} and is {new!r})"]
-        return [f"the {name} split" for name in self.splits if self.splits[name] != splits.get(name)]
+        return [f"the {name} split" for name, now in self.splits.items() if now != splits.get(name, now)]
 
 
 UNKNOWN = Identity("names", (), {})

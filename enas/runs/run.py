@@ -107,6 +107,7 @@ class Run(dict[str, Any]):
         self.update(read_json(self.folder / "results.json"))
         return self
 
+    @undisturbed()
     def module(self) -> nn.Module:
         """Return the architecture as an exported module with the run's weights, in evaluation mode."""
         return exported(self.folder, **self._here)[0].module()
@@ -242,16 +243,24 @@ def search_module(
             names a run of the same module to go on with, whose methods need this call first in another process.
     """
     settings = {"dataset": getattr(make, "__name__", "").replace("<lambda>", "") or "module", **settings}
-    path = settings.pop("load_path", "")
+    path, variation, trainer = settings.pop("load_path", ""), settings.pop("config", "small_module"), None
     folder = find_run(path, settings.get("log_dir", "logs")) if path else None
     name = settings["dataset"] = saved_config(folder).dataset if folder else settings["dataset"]
-    GIVEN[name] = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score)
-    if folder:
-        resume(folder, on_epoch, **settings)
-        return load(folder)
-    wanted = Config(**{"network_type": "module", "config": "small_module", **settings})
-    with open_run(wanted, given=settings) as trainer:
-        return _finished(trainer, on_epoch)
+    given, earlier = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score), {**GIVEN}
+    if name in earlier and not folder and given.objects != earlier[name].objects:
+        raise UserError(f"dataset {name} is another module or other data in this process; name dataset= another")
+    GIVEN[name], settings = given, {"network_type": "module", **settings}
+    try:
+        if folder:
+            resume(folder, on_epoch, **settings)
+            return load(folder)
+        with open_run(Config(**{"config": variation, **settings}), given=settings) as trainer:
+            return _finished(trainer, on_epoch)
+    except Exception as error:
+        if not isinstance(error, Interrupted) and not (trainer and trainer.progress.epoch):  # no run needs the new one
+            del GIVEN[name]
+            GIVEN.update(earlier)
+        raise
 
 
 def single_or_diverged(config: Config, architecture: Architecture, begun: Path | None = None) -> dict[str, Any]:
@@ -469,7 +478,7 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
     named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
     final = named or final_of(folder, space.metric.name)
     state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
-    weights = {name: weight.float() for name, weight in final_weights(state).items()}
+    weights = {name: one.float() if space.by_command else one for name, one in final_weights(state).items()}
     data = space.problem().load_data(config.replace(**here))
     check_same_data(folder, config.dataset, identity_of(data))
     return make(final.architecture, weights, config, data), final, state["progress"]
