@@ -105,7 +105,7 @@ def _definitions(module: Any, name: str) -> str:
     return "\n\n\n".join(ast.unparse(statement) for statement in statements if statement in kept) + "\n"
 
 
-def _defined(statement: ast.stmt, kinds: tuple[type, ...]) -> list[str]:
+def _defined(statement: ast.stmt, kinds: Any) -> list[str]:
     nodes = [statement] if isinstance(statement, ast.FunctionDef | ast.ClassDef) else [*ast.walk(statement)]
     targets = [ast.unparse(node) for node in nodes if isinstance(node, kinds) and not isinstance(node.ctx, ast.Load)]
     stored = [target.replace("[", ".").partition(".")[0] for target in targets]  # A of A["x"].y = 2 too
