@@ -1,15 +1,19 @@
 """A cell that left the project computes what it computed in it, and works where torch.nn.GRU does."""
 
+import copy
 import functools
 import importlib.util
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +39,7 @@ from enas.cnn.network import Classifier
 from enas.cnn.settings import MacroConfig, MicroCNNConfig, MicroConfig, ScratchCNNConfig
 from enas.config import Config
 from enas.errors import UserError
+from enas.export import folder as folder_module
 from enas.export import onnx_file
 from enas.export.folder import export
 from enas.export.onnx_file import PACKAGES, write_onnx
@@ -46,6 +51,7 @@ from enas.rnn.export import functions
 from enas.rnn.reference import Cell, LanguageModel
 from enas.rnn.settings import SharedRNNConfig
 from enas.rnn.shared import SharedRNN
+from enas.runs import run as run_module
 from enas.runs.run import train_scratch
 from enas.search.architecture import load_architecture
 
@@ -215,11 +221,40 @@ def test_torch_export_takes_any_length(bidirectional):
         ((torch.zeros(3, 2, 5), torch.zeros(1, 3, 4)), "hx is [1, 3, 4]; it must be [1, 2, 4]: layers · directions"),
         ((torch.zeros(3, 2, 5), None, [3, 4]), "lengths are [3, 4]; they must be 2 numbers from 1 to 3"),
         ((torch.zeros(3, 2, 5), None, [3]), "lengths are [3]; they must be 2 numbers from 1 to 3"),
+        ((torch.zeros(3, 2, 5), None, [0, 3]), "lengths are [0, 3]; they must be 2 numbers from 1 to 3"),
+        ((torch.zeros(3, 0, 5), None, [1]), "lengths are [1]; they must be 0 numbers from 1 to 3"),
     ],
 )
 def test_wrong_shapes_are_refused_with_those_expected(arguments, reason):
     with pytest.raises(ValueError, match=re.escape(reason)):
         cell_of(5, 4)(*arguments)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_an_empty_batch_has_no_lengths(bidirectional):
+    output, last = cell_of(5, 4, bidirectional=bidirectional)(torch.zeros(3, 0, 5), lengths=[])
+    directions = 1 + bidirectional
+    assert output.shape == (3, 0, 4 * directions) and last.shape == (directions, 0, 4)
+
+
+def test_sizes_alone_make_no_cell_in_the_package():
+    with pytest.raises(FileNotFoundError, match=r"config.json: no such file; give the folder of an export"):
+        Cell(5, 4)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_only_a_cell_itself_leaves_the_rest_of_a_language_model_out(batch_norm):
+    weights = language_model(batch_norm=batch_norm, tie_weights=False).state_dict()
+    cell = cell_of(4, 4)
+    cell.load_state_dict(weights)
+    assert all(weight.equal(weights[name]) for name, weight in cell.state_dict().items())
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*stray"):
+        cell.load_state_dict(weights | {"stray": torch.zeros(1)})
+    with pytest.raises(RuntimeError, match=r"Missing key.*embedding"):
+        language_model(tie_weights=False).load_state_dict(cell.state_dict())
+    model = torch.nn.ModuleDict({"cell": cell})
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*embedding.weight"):
+        model.load_state_dict({**model.state_dict(), "embedding.weight": torch.zeros(3, 4)})
 
 
 def test_an_activation_that_a_user_registers_leaves_the_project_by_its_name_in_torch():
@@ -338,12 +373,23 @@ def test_pictures_of_every_kind_are_read_as_the_search_reads_them(tmp_path):
         assert network_module.pixels(opened, 31, 20).equal(torch.from_numpy(read_image(tmp_path / "d.jpg").copy()))
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_a_picture_that_a_run_refuses_is_refused(mode):
+    picture = Image.new(mode, (8, 8))
+    with pytest.raises(ValueError, match=f"the picture has Pillow's mode {mode}; it must have 8 bits a channel"):
+        network_module.pixels(picture, 8, 8)
+
+
 def test_another_number_of_classes_keeps_the_rest(runs, tmp_path, rendered):
     taken = export(runs["macro"], tmp_path / "net")
     network, other = Classifier.load(taken), Classifier.load(taken, num_classes=5)
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(other.features(images), network.features(images))
     assert other(images).shape == (2, 5) and not other.training
+    made = Classifier(**json.loads((taken / "config.json").read_text()))
+    assert type(made) is type(network) and made(images).shape == (2, 3)
+    copied = copy.deepcopy(network)
+    assert copied(images).equal(network(images)) and pickle.loads(pickle.dumps(network))(images).equal(copied(images))
     assert sorted(other.predict(Image.new("RGB", (9, 9)))) == ["0", "1", "2", "3", "4"]
     assert Classifier.load(taken, num_classes=3)(images).equal(network(images))
 
@@ -425,6 +471,80 @@ def test_a_text_is_one_sequence_or_columns_and_features_are_of_each_text_alone()
         language_model(vocabulary=["<eos>", "a", "b"]).encode("a c")
 
 
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda model: model.features(["", "a"]), "features need at least one text, and each text at least one word"),
+        (lambda model: model.features([]), "features need at least one text"),
+        (lambda model: model.features([""]), "features need at least one text"),
+        (
+            lambda model: model.perplexity("a", columns=-1),
+            "columns is -1; it must be at least 1, or 0 for those of the",
+        ),
+        (lambda model: model.generate(temperature=0), "temperature is 0; it must be a number above 0"),
+        (lambda model: model.generate(temperature=-1.0), "temperature is -1.0; it must be a number above 0"),
+        (lambda _: language_model(batch_first=True), "batch_first is True; a language model takes words as [T, B]"),
+    ],
+)
+def test_wrong_arguments_of_a_language_model_are_refused(call, reason):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        call(language_model())
+
+
+def test_batch_statistics_end_with_the_perplexity_even_if_it_fails():
+    model = language_model(batch_norm=True)
+    model.norm_scale.fill_(1.0)
+    expected, _ = model(torch.tensor([[1, 2]]))
+    assert model.perplexity("a b a") > 0
+    with pytest.raises(IndexError):
+        model.perplexity(torch.tensor([1, 99]))
+    assert model(torch.tensor([[1, 2]]))[0].equal(expected)
+
+
+def test_a_folder_is_loaded_in_another_type_and_elsewhere(runs, tmp_path, rendered):
+    taken = export(runs["search"], tmp_path / "taken")
+    for make in (Cell, LanguageModel):
+        single, double = make.load(taken), make.load(taken, dtype=torch.float64)
+        assert {weight.dtype for weight in double.state_dict().values()} == {torch.float64}
+        for name, weight in double.state_dict().items():
+            assert weight.equal(single.state_dict()[name].double())
+        assert all(weight.is_meta for weight in make(**rnn_reference.read(taken), device="meta").state_dict().values())
+    assert double.perplexity("a b", columns=1) == pytest.approx(single.perplexity("a b", columns=1), rel=1e-4)
+
+
+OWN_OPERATION = """
+from torch import nn
+
+
+class Scaled(nn.Conv2d):
+    def __init__(self, channels, stride):
+        super().__init__(channels, channels, 1, stride, bias=False)
+
+    def forward(self, x):
+        return super().forward(x) * {scale}
+"""
+
+
+@pytest.mark.parametrize("kind", ["macro", "micro"])
+def test_two_folders_have_an_operation_of_the_same_name_each(tmp_path, kind):
+    place = {"macro": 1, "micro": ("normal", 3)}[kind]
+    network = FITTING[kind].replace_part("sep5x5", place)
+    made = convolutional.exported(network, shared(kind).state_dict(), Config(network_type="cnn", cnn_space=kind))
+    data = json.loads(json.dumps(network.to_dict()).replace("sep5x5", "scaled"))
+    found = []
+    for scale in (1, 2):
+        content = {**made.settings, "architecture": data, "operations": {"scaled": "own_scaled.Scaled"}}
+        (tmp_path / str(scale)).mkdir()
+        (tmp_path / str(scale) / "own_scaled.py").write_text(OWN_OPERATION.format(scale=scale))
+        found.append(Classifier(**content, folder=str(tmp_path / str(scale))))
+    scaled = [[each for each in one.modules() if type(each).__name__ == "Scaled"] for one in found]
+    for one, other in zip(*scaled, strict=True):
+        other.load_state_dict(one.state_dict())
+        ones = torch.ones(1, one.in_channels, 2, 2)
+        torch.testing.assert_close(other(ones), 2 * one(ones))
+    assert scaled[0] and "scaled" not in network_module.Operations.convolutions
+
+
 def test_generated_words_are_as_likely_as_the_model_says():
     model = language_model()
     logits = model(torch.tensor([[0], [1]]))[0].detach()
@@ -462,6 +582,21 @@ with torch.no_grad():
 assert torch.equal(*(each if isinstance(each, torch.Tensor) else each[0] for each in (mine, theirs))) or exit(mine)
 found.save_pretrained("../again")
 """
+
+
+def test_a_model_without_build_has_no_part_for_hugging_face(runs, tmp_path, rendered, monkeypatch):
+    """A search space of a user's own may have any model.py."""
+    (tmp_path / "mine.py").write_text(Path(rnn_reference.__file__).read_text().replace("\nbuild = ", "\nmade = "))
+
+    def exported(*args, **settings):
+        found, *rest = run_module.exported(*args, **settings)
+        return replace(found, source=tmp_path / "mine.py"), *rest
+
+    monkeypatch.setattr(folder_module, "run", SimpleNamespace(exported=exported))
+    taken = export(runs["search"], tmp_path / "taken")
+    assert (taken / "model.py").read_text() == (tmp_path / "mine.py").read_text()
+    assert not (taken / "modeling_enas.py").exists()
+    assert "modeling_enas" not in (taken / "README.md").read_text() + (taken / "config.json").read_text()
 
 
 @pytest.mark.parametrize(

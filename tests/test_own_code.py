@@ -369,3 +369,63 @@ def test_a_definition_that_reads_more_than_torch_is_refused(home):
         register_activation("far", sys.modules["my_far"].far)
         with tiny.refused("my_far.py, line 1: far reads enas.rnn.cell, and an export has torch alone"):
             functions(RNNCell(("far",), ()))
+
+
+@pytest.mark.parametrize(
+    ("imports", "source"),
+    [
+        ("import torch, numpy as np", "numpy"),
+        ("import numpy, torch", "numpy"),
+        ("from torch.nn import *", "* of torch.nn"),
+    ],
+)
+def test_every_import_of_a_definition_is_looked_at(home, imports, source):
+    (home / "my_far.py").write_text(f"{imports}\nimport torch\n\n\ndef far(x):\n    return torch.sin(x)\n")
+    with tiny.fresh():
+        own_code.use(["my_far"])
+        register_activation("far", sys.modules["my_far"].far)
+        with tiny.refused(f"my_far.py, line 1: far reads {source}, and an export has torch alone"):
+            functions(RNNCell(("far",), ()))
+
+
+CHANGED = """
+import types
+
+import torch
+
+torch.backends.cudnn.benchmark = bool(print)
+SCALE = {}
+SCALE["x"] = 2.0
+SCALE["y"] = {}
+SCALE["y"]["z"] = 3.0
+OTHER = types.SimpleNamespace()
+OTHER.x, SCALE["w"] = 5.0, 7.0
+UNREAD = {}
+UNREAD["x"] = 1.0
+for number in range(3):
+    SCALE[number] = number
+
+
+def changed(x):
+    return x * SCALE["x"] * SCALE["y"]["z"] * SCALE["w"] * SCALE[2] * OTHER.x * torch.ones(1)
+
+
+if __name__ == "__main__":
+    from enas.cli import run_command
+
+    SCALE = {}
+    run_command("search")
+"""
+
+
+def test_a_constant_is_exported_as_the_module_leaves_it(home):
+    (home / "my_changed.py").write_text(CHANGED)
+    with tiny.fresh():
+        own_code.use(["my_changed"])
+        register_activation("changed", sys.modules["my_changed"].changed)
+        _, files = functions(RNNCell(("changed",), ()))
+    text = files["own_changed.py"]
+    found = {}
+    exec(text, found)
+    assert float(found["changed"](torch.ones(1))) == 2 * 3 * 7 * 2 * 5
+    assert not any(word in text for word in ("UNREAD", "enas", "benchmark"))

@@ -12,7 +12,7 @@ import runpy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,8 @@ def pixels(image: "Image", height: int, width: int) -> Tensor:
     """Return a picture as the search read it, uint8 [3, H, W]: upright, in colours, on white, resized and cut."""
     from PIL import Image, ImageOps
 
+    if image.mode[0] in "IF":
+        raise ValueError(f"the picture has Pillow's mode {image.mode}; it must have 8 bits a channel, like L or RGB")
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
@@ -135,20 +137,28 @@ class Classifier(nn.Module):
     maps: Callable[[Tensor], Tensor]  # images to the last maps
     classifier: nn.Linear
 
+    def __new__(cls, **arguments: Any) -> Self:
+        config = arguments if "architecture" in arguments or cls is not Classifier else read(**arguments)
+        return super().__new__(NETWORKS[config["architecture"]["type"]] if cls is Classifier else cls)
+
     def __init__(self, **arguments: Any):
         super().__init__()
         self.config: dict[str, Any] = arguments if "architecture" in arguments else read(**arguments)
-        for name, place in self.config.get("operations", {}).items():
-            if name not in Operations.convolutions:
-                module, _, maker = place.rpartition(".")  # a file of the folder
-                path = f"{self.config.get('folder', HERE)}/{module}.py"
-                Operations.convolutions[name] = runpy.run_path(path)[maker]
         self.dropout = nn.Dropout(self.config["dropout"])  # before the classifier
+
+    def operations(self) -> type[Operations]:
+        """Return the operations; those of a folder's own files are of this network alone."""
+        found = dict(Operations.convolutions)
+        for name, place in self.config.get("operations", {}).items():
+            if "folder" in self.config or name not in found:
+                module, _, maker = place.rpartition(".")  # a file of the folder
+                found[name] = runpy.run_path(f"{self.config.get('folder', HERE)}/{module}.py")[maker]
+        return type("Operations", (Operations,), {"convolutions": found})
 
     @staticmethod
     def load(folder: str | Path = HERE, **changes: Any) -> "Classifier":
         """Return a folder's network with its weights, in evaluation mode; another num_classes has a new classifier."""
-        network, weights = build(**read(folder, **changes)), read_weights(Path(folder) / "model.safetensors")
+        network, weights = Classifier(**read(folder, **changes)), read_weights(Path(folder) / "model.safetensors")
         if network.classifier.bias.shape != weights["classifier.bias"].shape:
             weights |= {f"classifier.{name}": weight for name, weight in network.classifier.state_dict().items()}
         network.load_state_dict(weights)
@@ -191,13 +201,13 @@ class MacroNetwork(Classifier):
 
     def __init__(self, **arguments: Any):
         super().__init__(**arguments)
-        norm, widths = self.new_norm, iter(self.config["channels"])
+        norm, operations, widths = self.new_norm, self.operations(), iter(self.config["channels"])
         width = next(widths)
         self.layers = [*macro_layers(self.config["architecture"])]
         self.stem = stem(width, norm)
         for layer, operation, skips, reduced in self.layers:
             if operation:
-                self.add_module(f"layer{layer}", Operations.macro(operation, width, norm))
+                self.add_module(f"layer{layer}", operations.macro(operation, width, norm))
             if skips:
                 join = convolution((len(skips) + 1) * width, width, 1)
                 self.add_module(f"join{layer}", nn.Sequential(join, norm(width)))
@@ -257,14 +267,14 @@ class MicroNetwork(Classifier):
 
     def __init__(self, **arguments: Any):
         super().__init__(**arguments)
-        norm, first = self.new_norm, self.config["channels"]
+        norm, operations, first = self.new_norm, self.operations(), self.config["channels"]
         self.stem = stem(3 * first, norm)
         older = previous = 3 * first
         self.cells = nn.ModuleList()
-        for name, width, stride, halve in cell_places(self.config["num_layers"], first):
-            cell = Cell(self.config["architecture"][name], older, previous, width, stride, halve, norm)
+        for name, *place in cell_places(self.config["num_layers"], first):
+            cell = Cell(self.config["architecture"][name], (older, previous), place, norm, operations)
             self.cells.append(cell)
-            older, previous = previous, len(cell.outputs) * width
+            older, previous = previous, len(cell.outputs) * place[0]
         self.norm = norm(previous)
         self.classifier = nn.Linear(previous, self.config["num_classes"])
 
@@ -292,23 +302,24 @@ def cell_places(num_layers: int, channels: int) -> Iterator[tuple[str, int, int,
 class Cell(nn.Module):
     """A cell: each node adds two operations on two earlier labels, of which 0 and 1 are the outputs of earlier cells.
 
-    Its nodes have `channels` C, the outputs of the two cells before it `older` and `previous`. Operations on labels 0
-    and 1 have the stride; `halve` says that the older output is twice as high and wide as the previous one.
+    The outputs of the two cells `before` it have these channels. Its `place` is the channels C of its nodes, the stride
+    of operations on labels 0 and 1, and whether the older output is twice as high and wide as the previous one.
     """
 
     def __init__(
-        self, cell: Mapping[str, Any], older: int, previous: int, channels: int, stride: int, halve: bool, norm: Norm
+        self, cell: Mapping[str, Any], before: tuple[int, int], place: Any, norm: Norm, operations: type[Operations]
     ):
         super().__init__()
+        channels, stride, halve = place
         self.inputs: dict[int, list[int]] = dict(zip(cell["nodes"], cell["inputs"], strict=True))
         read = {label for pair in cell["inputs"] for label in pair}
         self.outputs = [node for node in self.inputs if cell["cell_output"] == "all" or node not in read]
         self.reads = [label for label in (0, 1) if label in read]
         for label in self.reads:
-            self.add_module(f"input{label}", cell_input((older, previous)[label], channels, halve and label == 0, norm))
+            self.add_module(f"input{label}", cell_input(before[label], channels, halve and label == 0, norm))
         for (node, labels), names in zip(self.inputs.items(), cell["operations"], strict=True):
             for slot, (label, name) in enumerate(zip(labels, names, strict=True)):
-                operation = Operations.micro(name, channels, stride if label in (0, 1) else 1, norm)
+                operation = operations.micro(name, channels, stride if label in (0, 1) else 1, norm)
                 self.add_module(f"edge{node}_{slot}", operation)
 
     def forward(self, older: Tensor, previous: Tensor) -> Tensor:
@@ -327,11 +338,5 @@ def cell_input(inputs: int, channels: int, halve: bool, norm: Norm) -> nn.Sequen
 
 
 NETWORKS = {"cnn_macro": MacroNetwork, "cnn_micro": MicroNetwork}
-Network: Any = Classifier  # its `load` makes either
-if (HERE / "config.json").exists():  # the package that this file is copied from has none
-    Network = NETWORKS[read()["architecture"]["type"]]
-
-
-def build(**config: Any) -> Classifier:
-    """Return the network of the content of a config.json, without its weights."""
-    return NETWORKS[config["architecture"]["type"]](**config)
+Network: Any = NETWORKS[read()["architecture"]["type"]] if (HERE / "config.json").exists() else Classifier
+build = Classifier  # the network of the content of a config.json, without its weights

@@ -17,6 +17,8 @@ from enas.runs.folder import find_run, saved_config
 from enas.settings import SCRATCH
 
 HUGGING_FACE = "modeling_enas"
+ROW = f"\n| `{HUGGING_FACE}.py` | for `transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)` |"
+ONNX_ROW = "\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |"
 CARD = """---
 library_name: pytorch
 tags: [neural-architecture-search, enas]
@@ -34,8 +36,7 @@ It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {data
 | `model.py` | the module, readable, and in need of torch alone; Pillow reads pictures |{own}
 | `model.safetensors` | its weights |
 | `config.json` | the arguments of the module, and where it comes from |
-| `architecture.json` | the architecture as data |
-| `modeling_enas.py` | for `transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)` |{onnx}
+| `architecture.json` | the architecture as data |{extra}
 
 ```python
 import torch
@@ -80,10 +81,12 @@ def export(
         raise UserError(f"{folder}: a module given in Python has no export; save run.module() by torch.save")
     exported, final, progress = run.exported(folder, dag_path, **({"data_dir": str(data_dir)} if data_dir else {}))
     own = "".join(f"\n| `{name}` | definitions that `model.py` reads |" for name in exported.files)
+    source = exported.source.read_text(encoding="utf-8")
+    has_build = "\nbuild = " in source or "\ndef build(" in source  # which modeling_enas.py reads
     card = CARD.format(
         own=own,
         usage=exported.usage,
-        onnx="\n| `model.onnx` | the same for other runtimes; of a recurrent cell, one step |" if onnx else "",
+        extra=ROW * has_build + ONNX_ROW * onnx,
         title=exported.title,
         summary=exported.summary,
         dataset=config.dataset,
@@ -92,17 +95,17 @@ def export(
     )
     origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
     with atomic_folder(output) as made:
-        shutil.copyfile(exported.source, made / "model.py")
-        for name, text in {**exported.files, "README.md": card}.items():
+        for name, text in {**exported.files, "model.py": source, "README.md": card}.items():
             (made / name).write_text(text, encoding="utf-8")
         if onnx:
             write_onnx(exported, made / "model.onnx")
         save_file(exported.weights, made / "model.safetensors", metadata={"format": "pt"})
         (made / "model.safetensors").chmod(0o644)
         write_json(made / "architecture.json", final.architecture.to_dict())
-        shutil.copyfile(Path(__file__).parent / "copied" / f"{HUGGING_FACE}.py", made / f"{HUGGING_FACE}.py")
-        hugging_face = {f"Auto{name}": f"{HUGGING_FACE}.{name}" for name in ("Config", "Model")}
-        facts = {"model_type": "enas", "auto_map": hugging_face, "torch": torch.__version__}
+        facts: dict[str, Any] = {"model_type": "enas", "torch": torch.__version__}
+        if has_build:
+            shutil.copyfile(Path(__file__).parent / "copied" / f"{HUGGING_FACE}.py", made / f"{HUGGING_FACE}.py")
+            facts["auto_map"] = {f"Auto{name}": f"{HUGGING_FACE}.{name}" for name in ("Config", "Model")}
         write_json(made / "config.json", {**origin, **facts, **exported.settings})
         for suffix in (".png", ".svg"):
             space.problem().draw(final.architecture, made / f"architecture{suffix}", config.dataset)

@@ -14,6 +14,7 @@ import json
 import math
 import runpy
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import reduce
 from pathlib import Path
 from pkgutil import resolve_name
@@ -136,7 +137,6 @@ class Cell(nn.Module):
             self.layers.append(nn.ParameterDict(weights))
         for weight in self.parameters():
             nn.init.uniform_(weight, -(hidden_size**-0.5), hidden_size**-0.5)
-        self.register_load_state_dict_post_hook(_without_rest)
 
     def forward(self, input: Any, hx: Tensor | None = None, lengths: Any = None) -> tuple[Any, Tensor]:
         """Return the states of the last layer, [T, B, D·H] like the input, and the last states, like `hx`.
@@ -169,10 +169,9 @@ class Cell(nn.Module):
         if hx.shape != shape:
             raise ValueError(f"hx is {[*hx.shape]}; it must be {[*shape]}: layers · directions, batch, hidden_size")
         if lengths is not None or self.bidirectional:
-            time, column = (torch.arange(num, device=device) for num in (steps, batch))
-            time = time.unsqueeze(1)  # [T, 1]
-            ends = time[-1] + 1 if lengths is None else torch.as_tensor(lengths, device=device)
-            if lengths is not None and (ends.shape != (batch,) or ends.min() < 1 or ends.max() > steps):
+            time, column = torch.arange(steps, device=device).unsqueeze(1), torch.arange(batch, device=device)  # [T, 1]
+            ends = time[-1] + 1 if lengths is None else torch.as_tensor(lengths, dtype=torch.long, device=device)
+            if lengths is not None and (ends.shape != (batch,) or ((ends < 1) | (ends > steps)).any()):
                 raise ValueError(f"lengths are {ends.tolist()}; they must be {batch} numbers from 1 to {steps}")
             back = torch.where(time < ends, ends - 1 - time, time)  # each sequence from its own end, [T, B]
         outputs, last = [], []
@@ -188,10 +187,16 @@ class Cell(nn.Module):
         output = torch.cat(outputs, -1)
         return output if lengths is None else output * (time < ends).unsqueeze(2), torch.stack(last)
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **settings: Any) -> Any:
+        """Load weights, which may be those of a language model: a cell leaves the others out."""
+        rest = {"embedding", "decoder", "decoder_bias", "norm_scale", "norm_shift", "norm_mean", "norm_variance"}
+        kept = {name: weight for name, weight in state_dict.items() if name not in rest - {*self.state_dict()}}
+        return super().load_state_dict(kept, *args, **settings)
+
     @classmethod
-    def load(cls, folder: str | Path = HERE, **changes: Any) -> Self:
+    def load(cls, folder: str | Path = HERE, device: Any = None, dtype: Any = None, **changes: Any) -> Self:
         """Return a folder's module with its weights, in evaluation mode; `changes` are arguments."""
-        module = cls(**read(folder, **changes))
+        module = cls(**{**read(folder, **changes), "device": device, "dtype": dtype})
         module.load_state_dict(read_weights(Path(folder) / "model.safetensors"))
         return module.eval()
 
@@ -199,11 +204,13 @@ class Cell(nn.Module):
 class LanguageModel(Cell):
     """The run's language model: as its cell, with numbers of words [T, B] in, and logits [T, B, V] out.
 
-    Arguments are the content of a config.json.
+    Arguments are the content of a config.json. ValueError with batch_first.
     """
 
     def __init__(self, **config: Any):
         super().__init__(**config)
+        if self.batch_first:
+            raise ValueError("batch_first is True; a language model takes words as [T, B], and it must be False")
         self.numbers, hidden = {word: number for number, word in enumerate(config["vocabulary"])}, self.hidden_size
         self.embedding = nn.Parameter(torch.zeros(len(self.numbers), self.input_size))
         self.decoder = None if config["tie_weights"] else nn.Parameter(torch.zeros(len(self.numbers), hidden))
@@ -211,6 +218,7 @@ class LanguageModel(Cell):
         self.by_batch = False  # statistics that normalise states
         for name in ("scale", "shift", "mean", "variance") if config["batch_norm"] else ():
             self.register_buffer(f"norm_{name}", torch.zeros(hidden))
+        self.to(device=config.get("device"), dtype=config.get("dtype"))
 
     def forward(self, input: Any, hx: Tensor | None = None, lengths: Any = None) -> tuple[Tensor, Tensor]:
         """Return the logits of the next words, [T, B, V], and the last states, like `hx`; see `Cell.forward`."""
@@ -251,28 +259,34 @@ class LanguageModel(Cell):
         words = self.encode(text) if isinstance(text, str) else text
         if len(words) == 0:
             raise ValueError("the text has no words; it needs at least one")
+        if columns < 0:
+            raise ValueError(f"columns is {columns}; it must be at least 1, or 0 for those of the run")
         pieces = torch.arange(len(words)).tensor_split(min(columns or self.config["batch_size"], len(words)))
         first, ends = (torch.stack([piece[end] for piece in pieces]).to(words.device) for end in (0, -1))
-        total, hx, self.by_batch = 0.0, None, not columns
+        total, hx, reader = 0.0, None, copy(self)  # with the same weights
+        reader.by_batch = not columns
         for time in torch.arange(len(pieces[0]), device=words.device).unsqueeze(1).split(STEPS):  # [T, 1]
             place = first + time  # [T, B]; the word before the first one is the last one, <eos>
-            logits, hx = self(words[place - 1], hx)
+            logits, hx = reader(words[place - 1], hx)
             wanted = words[place.clamp(max=len(words) - 1)]
             losses = nn.functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
             total += float(losses[place <= ends].double().sum())
-        self.by_batch = False
         return math.exp(total / len(words))
 
     @torch.no_grad()
     def features(self, texts: Sequence[str]) -> Tensor:
-        """Return the mean of the states that the decoder reads of each text, [texts, H]."""
+        """Return the mean of the states that the decoder reads of each text, [texts, H]; ValueError for no words."""
         words = [self.encode(text) for text in texts]
+        if not words or min(map(len, words)) == 0:
+            raise ValueError("features need at least one text, and each text at least one word")
         states, _ = self.states(nn.utils.rnn.pad_sequence(words))
         return torch.stack([states[: len(each), number].mean(0) for number, each in enumerate(words)])
 
     @torch.no_grad()
     def generate(self, text: str = "", num: int = 50, temperature: float = 1.0) -> str:
         """Return the text with `num` more words, drawn by their probabilities, which `temperature` < 1 sharpens."""
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature is {temperature}; it must be a number above 0")
         read, hx, gap = self.encode("\n" + text), None, " " if self.config["text_unit"] == "word" else ""
         read = read if text[-1:] in ("", "\n") else read[:-1]  # the line goes on
         text += gap if text and not text[-1].isspace() else ""
@@ -286,17 +300,14 @@ class LanguageModel(Cell):
         return text
 
 
-def _without_rest(_: nn.Module, keys: Any) -> None:
-    """Let a cell be loaded from the weights of a language model."""
-    keys.unexpected_keys[:] = [key for key in keys.unexpected_keys if not key.startswith(("embed", "decoder", "norm_"))]
-
-
 build = LanguageModel  # the module of a folder, given the content of its config.json
 
 
 def read(folder: str | Path = HERE, **changes: Any) -> dict[str, Any]:
     """Return an exported folder's config.json, with changes and the "folder"; TypeError for unknown changes."""
-    config = {**json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")), "folder": str(folder)}
+    if not (path := Path(folder) / "config.json").is_file():
+        raise FileNotFoundError(f"{path}: no such file; give the folder of an export, as in Cell.load(folder)")
+    config = {**json.loads(path.read_text(encoding="utf-8")), "folder": str(folder)}
     if unknown := [name for name in changes if name not in config]:
         raise TypeError(f"{', '.join(unknown)}: no such argument; there are {', '.join(config)}")
     return {**config, **changes}

@@ -87,21 +87,27 @@ def exportable(kind: str, things: Mapping[str, Any], *public: str) -> tuple[dict
 
 def _definitions(module: Any, name: str) -> str:
     """Return a module's statements that define a name, and all that they read; UserError for imports beyond torch."""
-    statements, kept, wanted = ast.parse(inspect.getsource(module)).body, [], ["annotations", name]  # of __future__
+    body, kept, wanted = ast.parse(inspect.getsource(module)).body, [], ["annotations", "*", name]  # of __future__
+    statements = [one for one in body if not ast.unparse(one).startswith("if __name__ == ")]
     for one in wanted:  # grows while it is read
-        new = [statement for statement in statements if statement not in kept and one in _defined(statement)]
+        kinds = (ast.Name,) if inspect.ismodule(vars(module).get(one)) else (ast.Name, ast.Attribute, ast.Subscript)
+        new = [each for each in statements if each not in kept and one in _defined(each, kinds)]
         kept += new
         wanted += [node.id for statement in new for node in ast.walk(statement) if isinstance(node, ast.Name)]
     for node in (node for one in kept for node in ast.walk(one) if isinstance(node, ast.Import | ast.ImportFrom)):
-        source = "." * getattr(node, "level", 0) + (getattr(node, "module", None) or node.names[0].name)
-        if source.partition(".")[0] not in ("torch", *sys.stdlib_module_names):
-            reason = f"{name} reads {source}, and an export has torch alone; write it out in this file"
-            raise UserError(f"{module.__file__}, line {node.lineno}: {reason}")
+        sources = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            sources = ["* of " * (sources == ["*"]) + "." * node.level + (node.module or sources[0])]
+        for source in sources:
+            if source.partition(".")[0] not in ("torch", *sys.stdlib_module_names):
+                reason = f"{name} reads {source}, and an export has torch alone; write it out in this file"
+                raise UserError(f"{module.__file__}, line {node.lineno}: {reason}")
     return "\n\n\n".join(ast.unparse(statement) for statement in statements if statement in kept) + "\n"
 
 
-def _defined(statement: ast.stmt) -> list[str]:
+def _defined(statement: ast.stmt, kinds: Any) -> list[str]:
     nodes = [statement] if isinstance(statement, ast.FunctionDef | ast.ClassDef) else [*ast.walk(statement)]
-    stored = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    targets = [ast.unparse(node) for node in nodes if isinstance(node, kinds) and not isinstance(node.ctx, ast.Load)]
+    stored = [target.replace("[", ".").partition(".")[0] for target in targets]  # A of A["x"].y = 2 too
     stored += [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     return stored + [(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)]
