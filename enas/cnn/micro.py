@@ -1,10 +1,13 @@
 """The micro search space (paper section 2.4): convolutional cells, and networks of a pair of cells."""
 
 import random
-from collections.abc import Iterable, Sequence
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import combinations_with_replacement, product
+from itertools import accumulate, combinations_with_replacement, product
+from math import comb, factorial, prod
 from typing import Any, ClassVar, NamedTuple
 
 from enas.cnn.operation_names import MICRO_OPERATIONS
@@ -131,26 +134,31 @@ class MicroCell(Cell):
 
     def relabelled(self, rng: random.Random) -> "MicroCell":
         """As `Architecture.relabelled`: another order of the nodes, and of each node's two inputs."""
+        return self._relabelled(rng, lambda ready, left: rng.choice(ready))
+
+    def drawn_twin(self, rng: random.Random) -> "MicroCell":
+        """Return the same as `relabelled`, but each different cell is equally likely."""
+        pairs = self.pairs
+
+        @cache
+        def num_orders(left: frozenset[int]) -> int:
+            ready = [node for node in left if left.isdisjoint(source for source, _ in pairs[node])]
+            return sum(num_orders(left - {node}) for node in ready) or 1
+
+        def choose(ready: list[int], left: Pairs) -> int:
+            return rng.choices(ready, [num_orders(frozenset(left) - {node}) for node in ready])[0]
+
+        return self._relabelled(rng, choose)
+
+    def _relabelled(self, rng: random.Random, choose: Callable[[list[int], Pairs], int]) -> "MicroCell":
         left, labels, pairs = self.pairs, {**_INPUTS}, []
         while left:
             ready = _ready(left, labels)
-            node = rng.choice([*ready])
+            node = choose([*ready], left)
             pairs.append(rng.sample(ready[node], 2))
             labels[node] = len(labels)
             del left[node]
         return self.of_pairs(pairs, self.cell_output)
-
-    @property
-    def num_orders(self) -> int:
-        """The number of orders of the nodes that give different cells."""
-        pairs = self.pairs
-
-        @cache
-        def count(left: frozenset[int]) -> int:
-            last = left - {source for node in left for source, _ in pairs[node]}
-            return sum(count(left - {node}) for node in last) or 1
-
-        return count(frozenset(pairs)) // _first_order(pairs, _INPUTS)[1]
 
     @property
     def pairs(self) -> Pairs:
@@ -202,6 +210,18 @@ def _first_order(left: Pairs, labels: dict[int, int]) -> tuple[tuple[Any, ...], 
         rests.append((rest, num if node in read else num * len(loose)))
     best = min(rest for rest, _ in rests)
     return (first, *best), sum(num for rest, num in rests if rest == best)
+
+
+@cache
+def _ways(left: int, labels: int, last: int, operations: tuple[str, ...]) -> tuple[list[Any], list[int]]:
+    """Return the pairs that nodes of the next level may have, and in how many ways it may have 1 … `left` nodes.
+
+    A node's level is one above the highest that it reads: the `last` of the `labels` so far. `left` nodes are to come.
+    """
+    sources = product(range(labels), operations)
+    known = [pair for pair in combinations_with_replacement(sources, 2) if pair[1][0] >= labels - last]
+    rest = [sum(_ways(left - num, labels + num, num, operations)[1]) if num < left else 1 for num in range(1, left + 1)]
+    return known, [comb(len(known) + num - 1, num) * ways for num, ways in enumerate(rest, start=1)]
 
 
 @dataclass(frozen=True)
@@ -321,13 +341,18 @@ class MicroSpace(NamedSpace[MicroNetwork]):
         return MicroNetwork(self._cell(rng), self._cell(rng))
 
     def _cell(self, rng: random.Random) -> MicroCell:
-        sources = [[*product(range(node), self.operations)] for node in range(2, self.num_blocks + 2)]
-        choices = [[*combinations_with_replacement(each, 2)] for each in sources]  # pairs without order
-        while True:
-            pairs = [rng.sample(rng.choice(each), 2) for each in choices]
-            cell = MicroCell.of_pairs(pairs, self.cell_output)
-            if rng.random() * cell.num_orders < 1:
-                return cell
+        """Draw level by level; a level is a multiset of pairs, so that only nodes with equal pairs can be exchanged."""
+        pairs: list[Any] = []
+        last = len(CELL_INPUTS)
+        while left := self.num_blocks - len(pairs):
+            known, ways = _ways(left, len(CELL_INPUTS) + len(pairs), last, self.operations)
+            last = 1 + bisect([*accumulate(ways)], rng.randrange(sum(ways)))
+            places = sorted(rng.sample(range(len(known) + last - 1), last))  # of a multiset, by stars and bars
+            pairs += [known[place - index] for index, place in enumerate(places)]
+        cell, exchanges = MicroCell.of_pairs(pairs, self.cell_output), prod(map(factorial, Counter(pairs).values()))
+        # So many exchanges give different multisets for one function, but for those that change nothing.
+        is_taken = exchanges == 1 or rng.random() * exchanges < _first_order(cell.pairs, _INPUTS)[1]
+        return cell.drawn_twin(rng) if is_taken else self._cell(rng)
 
 
 def _swap_inner(decisions: Sequence[int]) -> list[int]:
