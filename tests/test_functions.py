@@ -19,8 +19,10 @@ from torch import nn
 from enas.cnn import network
 from enas.cnn.macro import MacroSpace
 from enas.cnn.micro import MicroCell, MicroNetwork, MicroSpace
+from enas.config import Config
 from enas.rnn import reference
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace, num_trees
+from enas.runs import run
 from enas.search.controllers import RandomController
 
 NAMES = ("ReLU", "tanh")
@@ -107,7 +109,7 @@ def test_micro_cells_have_a_form_for_each_class_of_relabellings(num_blocks, oper
 def test_many_nodes_alike_do_not_take_forever():
     """A controller may come to prefer one operation and one input at every node."""
     cell = MicroCell(((0, 0),) * 12, (("identity", "identity"),) * 12)
-    assert cell.canonical() == cell == cell.drawn_twin(random.Random(0))
+    assert cell.canonical() == cell == cell.relabelled(random.Random(0), is_uniform=True)
 
 
 @given(cells(max_blocks=8, gaps=True) | micro_cells(max_blocks=5, gaps=True), st.randoms(use_true_random=False))
@@ -274,7 +276,14 @@ def test_large_micro_cells_take_no_longer_to_draw():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MicroCell, "__post_init__", lambda cell: made.append(post(cell)))
         assert {space.draw(random.Random(seed)).num_blocks for seed in range(20)} == {12}
-    assert len(made) < 20 * 2 * 4  # at least two for each cell: of levels, and its twin
+    assert len(made) == 20 * 2 * 2  # for each cell that of levels, and its twin
+
+
+def test_a_uniform_baseline_is_uniform_over_functions_whatever_a_search_draws():
+    single = {"num_blocks": 4, "mode": "single", "dag_path": "random"}
+    for seed, other in itertools.product(range(4), ({"uniform_over": "labels"}, {"shared_balanced": True})):
+        plain, changed = Config(**single, random_seed=seed), Config(**single, random_seed=seed, **other)
+        assert run.named_architecture(changed) == run.named_architecture(plain)
 
 
 def test_large_cells_are_drawn_too():
