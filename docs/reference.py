@@ -41,7 +41,8 @@ CURVES = {
     "eval/uniform_METRIC_best": "the uniform samples' best score",
 }
 RESULTS = {
-    "network_type, dataset, train_type, mode, reward": "the settings of these names",
+    "network_type, dataset, train_type, mode": "the settings of these names",
+    "reward": "of a search: the setting",
     "epoch": "epochs finished",
     "architecture": "the architecture of the run, which every mode takes, as in its JSON file: the one that mode "
     "derive wrote down last, else the one that the search derived last; null if none keeps to the size budget",
@@ -49,6 +50,7 @@ RESULTS = {
     "multiply_adds": "multiply-adds of its forward pass for one token or image: half the FLOPs of torch's counter",
     "validation_METRIC": "score on all of validation: of that architecture; from scratch, of the best epoch",
     "measured_with": "the weights of that validation: the shared ones of an epoch and step, or those from scratch",
+    "finalists": "after mode derive: derive_finalists and derive_rung_epoch, by which it chose",
     "test_METRIC": "score on all of test; null until mode test or the end of train_scratch. Nothing is chosen by it",
     "wall_seconds": "seconds to the end of the last epoch, with evaluation and the time before a resume",
     "best_epoch": "from scratch: the epoch that validated best",

@@ -162,6 +162,8 @@ class Config:
             raise UserError("shared_balanced balances a step's architectures; shared_num_sample must be at least 2")
         if (self.max_parameters or self.max_flops) and self.space.problem().cost is None:
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
+        if self.reward and self.derive_finalists:
+            raise UserError("derive_finalists ranks trainings by their metric, not by reward; leave one of the two out")
         if self._matters("controller_start") and self[searching.TrainerConfig].warm_up_epochs >= self.max_epoch:
             reason = f"of {self.max_epoch} epochs it leaves the controller none; lower it, or raise max_epoch"
             raise UserError(f"controller_start is {self.controller_start}; {reason}")

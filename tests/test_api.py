@@ -89,6 +89,14 @@ def test_a_search_from_python_scores_as_it_was_scored_and_draws_from_its_policy(
     assert tiny.difference(random_states(), before) is None
 
 
+def test_a_search_without_a_trained_policy_has_no_log_probabilities(tmp_path):
+    """Its samples are uniform over functions, and the decisions of a labelling have another probability."""
+    run = enas.load(tiny.run_in(tmp_path, train_type="random", **SHORT))
+    assert run.sample(2)
+    with tiny.refused("samples uniformly; only a trained controller has log-probabilities"):
+        run.log_prob([CELL])
+
+
 def test_what_was_derived_is_trained_and_weights_of_one_architecture_score_no_other(folder):
     run = enas.load(folder)
     assert run.derive(derive_num_sample=20) is run

@@ -136,6 +136,7 @@ PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
         ({**PAIRS, "baseline": "leave_one_out", "controller_max_step": 1}, r"controller_max_step is 1; .* at least 2"),
         ({"train_type": "random", "shared_balanced": True}, r"shared_num_sample must be at least 2"),
         ({"derive_finalists": 3}, r"derive_finalists is 3; .*derive_shortlist, which is 1"),
+        ({"derive_shortlist": 3, "derive_finalists": 3, "reward": "own"}, r"derive_finalists ranks .*, not by reward"),
         ({"shared_hidden": 3}, r"unknown setting shared_hidden; did you mean shared_hid\?"),
     ],
     ids=str,

@@ -23,7 +23,7 @@ from enas.config import Config
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
 from enas.rnn.settings import RNNControllerConfig
 from enas.search import registry
-from enas.search.controllers import IndependentController, LSTMController, RandomController
+from enas.search.controllers import Controller, IndependentController, LSTMController, RandomController
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 
@@ -254,6 +254,14 @@ ONE_NODE = MicroCell(((0, 1),), (("sep3x3",) * 2,))
 def test_an_architecture_outside_the_space_has_no_log_prob(name, architecture, message):
     with pytest.raises(ValueError, match=message):
         RandomController(SPACES[name].space).log_prob([architecture])
+
+
+def test_a_controller_that_only_samples_has_no_log_probabilities():
+    class Own(Controller):
+        pass
+
+    with tiny.refused("Own has no log-probabilities: it makes no decisions in turn"):
+        Own(RNNSpace(3)).log_prob([RNNCell(("tanh",) * 3, (0, 1))])
 
 
 def test_a_space_that_is_too_small_is_refused():

@@ -19,8 +19,10 @@ from torch import nn
 from enas.cnn import network
 from enas.cnn.macro import MacroSpace
 from enas.cnn.micro import MicroCell, MicroNetwork, MicroSpace
+from enas.config import Config
 from enas.rnn import reference
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace, num_trees
+from enas.runs import run
 from enas.search.controllers import RandomController
 
 NAMES = ("ReLU", "tanh")
@@ -102,14 +104,12 @@ def test_micro_cells_have_a_form_for_each_class_of_relabellings(num_blocks, oper
         forms.setdefault(str(smallest(cell)), []).append(cell)
     assert all(len({one.canonical() for one in some}) == 1 for some in forms.values())
     assert len({some[0].canonical() for some in forms.values()}) == len(forms)
-    for some in forms.values():
-        assert all(one.num_orders * 2 ** sum(a != b for a, b in one.pairs.values()) == len(some) for one in some)
 
 
 def test_many_nodes_alike_do_not_take_forever():
     """A controller may come to prefer one operation and one input at every node."""
     cell = MicroCell(((0, 0),) * 12, (("identity", "identity"),) * 12)
-    assert cell.canonical() == cell and cell.num_orders == 1
+    assert cell.canonical() == cell == cell.relabelled(random.Random(0), is_uniform=True)
 
 
 @given(cells(max_blocks=8, gaps=True) | micro_cells(max_blocks=5, gaps=True), st.randoms(use_true_random=False))
@@ -252,6 +252,38 @@ def test_functions_and_the_labellings_of_a_function_are_drawn_equally_often(name
     sums = [[sum(column) for column in zip(*some, strict=True)] for some in functions.values()]
     for pairs in (rows, sums):
         assert len(pairs) == 1 or chisquare(*zip(*pairs, strict=True)).pvalue > 0.001
+
+
+@pytest.mark.parametrize(("num_blocks", "operations"), [(3, POOLS[:1]), (3, POOLS), (4, POOLS[:1])])
+def test_micro_cells_are_drawn_uniformly_over_functions_and_their_labellings(num_blocks, operations):
+    """Cells of alike nodes, with automorphisms and without, and levels of one node or more are among them."""
+    space, rng = MicroSpace(num_blocks, operations), random.Random(4)
+    form = {cell: cell.canonical() for cell in listed_cells(num_blocks, operations)}
+    labellings, drawn = Counter(form.values()), Counter(space.draw(rng).normal for _ in range(30_000))
+    functions: Counter = Counter()
+    for cell, count in drawn.items():
+        functions[form[cell]] += count
+    assert chisquare([functions[one] for one in labellings]).pvalue > 0.001
+    expected = [30_000 / (len(labellings) * labellings[one]) for one in form.values()]
+    large = [(drawn[cell], mean) for cell, mean in zip(form, expected, strict=True) if mean > 5]
+    z = [(count - mean) / math.sqrt(mean) for count, mean in large]
+    assert not z or sum(one * one for one in z) / len(z) == pytest.approx(1, abs=5 * math.sqrt(2 / len(z)))
+
+
+def test_large_micro_cells_take_no_longer_to_draw():
+    """By rejection alone a cell of ten nodes took thousands of tries."""
+    space, made, post = MicroSpace(12), [], MicroCell.__post_init__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MicroCell, "__post_init__", lambda cell: made.append(post(cell)))
+        assert {space.draw(random.Random(seed)).num_blocks for seed in range(20)} == {12}
+    assert len(made) == 20 * 2 * 2  # for each cell that of levels, and its twin
+
+
+def test_a_uniform_baseline_is_uniform_over_functions_whatever_a_search_draws():
+    single = {"num_blocks": 4, "mode": "single", "dag_path": "random"}
+    for seed, other in itertools.product(range(4), ({"uniform_over": "labels"}, {"shared_balanced": True})):
+        plain, changed = Config(**single, random_seed=seed), Config(**single, random_seed=seed, **other)
+        assert run.named_architecture(changed) == run.named_architecture(plain)
 
 
 def test_large_cells_are_drawn_too():

@@ -215,6 +215,9 @@ def test_a_reward_trains_ranks_and_is_named(tmp_path, capsys):
     assert results["validation_perplexity"] < 40  # the architecture's own
     folder = tiny.only_run(tmp_path / "logs")
     assert tiny.params(folder)["reward"] == "short"
+    scratch = run.train_scratch(folder, max_epoch=1, reward="other", log_dir=str(tmp_path / "scratch"))
+    said = "no effect with mode train_scratch: reward (needs mode train or derive)"
+    assert "reward" not in scratch and said in capsys.readouterr().out
     assert tiny.curve(folder, "eval/policy_short_best")
     found = results["architecture"]["activations"].count("identity")
     trainer = tiny.trainer(tmp_path, **SHORT, reward="short", derive_num_sample=30)

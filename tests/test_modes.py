@@ -1,6 +1,7 @@
 """Every kind of search through every mode, by `execute`: what each reads and leaves; see test_printed_commands too."""
 
 import itertools
+import json
 import math
 import re
 import shutil
@@ -232,6 +233,33 @@ def test_interrupted_finalists_go_on_where_they_were(copy):
         derived = execute(**where(copy, "orig", mode="derive", **wanted))
     assert 35 + len(left) == len(all_steps) and not (folder / "finalists").exists()
     assert derived["architecture"] == expected["architecture"]
+
+
+def test_a_search_that_wants_finalists_trains_them_before_a_run_from_scratch_and_once(copy, capsys):
+    path = run_of(copy, "orig") / "params.json"
+    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_rung_epoch": 2, "derive_num_sample": 20}
+    path.write_text(json.dumps({**tiny.params(path.parent), **finalists}))
+    for number, (mode, changes, is_trained) in enumerate(
+        [
+            ("train_scratch", finalists, True),
+            ("train_scratch", {}, False),
+            ("test", {}, False),
+            ("train_scratch", finalists, False),
+            ("train_scratch", {"derive_rung_epoch": 1}, True),
+            ("train_scratch", {}, True),  # with the search's own epochs again
+        ]
+    ):
+        length = {"max_epoch": 1, "log_dir": str(copy / str(number))} if mode == "train_scratch" else {}
+        execute(**{**where(copy, "orig", mode=mode, **changes), **length, "load_path": str(path.parent)})
+        assert ("rung to epoch" in capsys.readouterr().out) == is_trained, number
+    assert tiny.results(path.parent)["finalists"] == [3, 2]
+
+
+def test_finalists_that_all_diverge_are_said_to(copy, capsys, monkeypatch):
+    monkeypatch.setattr(run, "train_to", lambda *args: {"validation_perplexity": math.nan})
+    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_num_sample": 20, "derive_rung_epoch": 1}
+    execute(**where(copy, "orig", mode="derive", **finalists))
+    assert re.search(r"rung to epoch 1 from scratch: \d finalists, all diverged, ", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -25,6 +25,7 @@ def folders(trained, tmp_path_factory):
     """A search of each kind, and a training from scratch."""
     place = tmp_path_factory.mktemp("reference")
     made = [trained, tiny.run_in(place, network_type="cnn", cnn_reward="log_likelihood")]
+    run.derive(made[1])
     for number, search in enumerate(made[:]):
         run.train_scratch(search, log_dir=str(place / str(number)), max_epoch=1)
         made.append(tiny.only_run(place / str(number)))

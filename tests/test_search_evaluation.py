@@ -313,6 +313,14 @@ def test_finalists_are_the_best_candidates_of_the_search(evaluated):
     assert scores == sorted(scores)
 
 
+def test_a_search_may_want_finalists_of_its_own(copy):
+    log_dir = copy / "results" / "searches" / "search-1"
+    path, own = tiny.only_run(log_dir) / "params.json", {"derive_shortlist": 50, "derive_finalists": 50}
+    expected = search_evaluation.best_candidates(str(log_dir), 3)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **own}))
+    assert search_evaluation.best_candidates(str(log_dir), 3) == expected
+
+
 def test_a_search_whose_samples_are_all_too_large_has_no_finalists(copy):
     log_dir = copy / "results" / "searches" / "search-1"
     path = tiny.only_run(log_dir) / "params.json"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations_with_replacement, product
+from math import comb
 from typing import Any, ClassVar, NamedTuple
 
 from enas.cnn.operation_names import MICRO_OPERATIONS
@@ -127,30 +128,25 @@ class MicroCell(Cell):
 
         Of all orders, the one whose list of sources and operations comes first in the alphabet stands for the cell.
         """
-        return self.of_pairs(_first_order(self.pairs, _INPUTS)[0], self.cell_output)
+        return self.of_pairs(_first_order(self.pairs, _INPUTS), self.cell_output)
 
-    def relabelled(self, rng: random.Random) -> "MicroCell":
-        """As `Architecture.relabelled`: another order of the nodes, and of each node's two inputs."""
-        left, labels, pairs = self.pairs, {**_INPUTS}, []
+    def relabelled(self, rng: random.Random, *, is_uniform: bool = False) -> "MicroCell":
+        """As `Architecture.relabelled`, nodes and inputs in another order; if `is_uniform`, all equally likely."""
+
+        @cache
+        def num_orders(left: frozenset[int]) -> int:
+            first = [node for node in left if left.isdisjoint(source for source, _ in old[node])]
+            return sum(num_orders(left - {node}) for node in first) or 1
+
+        old, left, labels, pairs = self.pairs, self.pairs, {**_INPUTS}, []
         while left:
             ready = _ready(left, labels)
-            node = rng.choice([*ready])
+            weights = [num_orders(frozenset(left) - {node}) for node in ready if is_uniform]
+            node = rng.choices([*ready], weights)[0] if is_uniform else rng.choice([*ready])
             pairs.append(rng.sample(ready[node], 2))
             labels[node] = len(labels)
             del left[node]
         return self.of_pairs(pairs, self.cell_output)
-
-    @property
-    def num_orders(self) -> int:
-        """The number of orders of the nodes that give different cells."""
-        pairs = self.pairs
-
-        @cache
-        def count(left: frozenset[int]) -> int:
-            last = left - {source for node in left for source, _ in pairs[node]}
-            return sum(count(left - {node}) for node in last) or 1
-
-        return count(frozenset(pairs)) // _first_order(pairs, _INPUTS)[1]
 
     @property
     def pairs(self) -> Pairs:
@@ -184,24 +180,26 @@ def _ready(left: Pairs, labels: dict[int, int]) -> Pairs:
     }
 
 
-def _first_order(left: Pairs, labels: dict[int, int]) -> tuple[tuple[Any, ...], int]:
-    """Return the pairs of the nodes that are `left` in the order that sorts first, and how many orders give them.
-
-    `labels` are the new labels of the nodes so far.
-    """
+def _first_order(left: Pairs, labels: dict[int, int]) -> tuple[Any, ...]:
+    """Return the pairs of the nodes that are `left` in the order that sorts first; `labels` are new, of the others."""
     if not left:
-        return (), 1
+        return ()
     ready, read = _ready(left, labels), {source for pairs in left.values() for source, _ in pairs}
     first = min(ready.values())
     alike = [node for node, pairs in ready.items() if pairs == first]
     loose = [node for node in alike if node not in read]  # whichever comes first, the rest is the same
-    rests = []
-    for node in [*(node for node in alike if node in read), *loose[:1]]:
-        others = {other: left[other] for other in left if other != node}
-        rest, num = _first_order(others, {**labels, node: len(labels)})
-        rests.append((rest, num if node in read else num * len(loose)))
-    best = min(rest for rest, _ in rests)
-    return (first, *best), sum(num for rest, num in rests if rest == best)
+    nodes = [*(node for node in alike if node in read), *loose[:1]]
+    others = {node: {other: left[other] for other in left if other != node} for node in nodes}
+    return first, *min(_first_order(others[node], {**labels, node: len(labels)}) for node in nodes)
+
+
+@cache
+def _next_level(left: int, labels: int, last: int, operations: tuple[str, ...]) -> tuple[list[Any], list[int]]:
+    """Return the pairs that read one of the `last` labels, and how many cells begin with 1 … `left` nodes of them."""
+    choices = combinations_with_replacement(product(range(labels), operations), 2)
+    pairs = [pair for pair in choices if pair[1][0] >= labels - last]
+    rests = [sum(_next_level(left - num, labels + num, num, operations)[1]) or 1 for num in range(1, left + 1)]
+    return pairs, [comb(len(pairs) + num, num + 1) * ways for num, ways in enumerate(rests)]
 
 
 @dataclass(frozen=True)
@@ -321,13 +319,20 @@ class MicroSpace(NamedSpace[MicroNetwork]):
         return MicroNetwork(self._cell(rng), self._cell(rng))
 
     def _cell(self, rng: random.Random) -> MicroCell:
-        sources = [[*product(range(node), self.operations)] for node in range(2, self.num_blocks + 2)]
-        choices = [[*combinations_with_replacement(each, 2)] for each in sources]  # pairs without order
-        while True:
-            pairs = [rng.sample(rng.choice(each), 2) for each in choices]
-            cell = MicroCell.of_pairs(pairs, self.cell_output)
-            if rng.random() * cell.num_orders < 1:
-                return cell
+        """Draw level by level: a level is a multiset of pairs, so that only nodes of equal pairs can be exchanged."""
+        pairs, last, exchange = list[Any](), len(CELL_INPUTS), {**_INPUTS}
+        while left := self.num_blocks - len(pairs):
+            known, ways = _next_level(left, len(CELL_INPUTS) + len(pairs), last, tuple(sorted(self.operations)))
+            last = rng.choices(range(1, left + 1), ways)[0]
+            places = sorted(rng.sample(range(len(known) + last - 1), last))  # of a multiset, by stars and bars
+            pairs += [known[place - index] for index, place in enumerate(places)]
+        for pair in dict.fromkeys(pairs):
+            alike = [label for label, other in enumerate(pairs, start=len(CELL_INPUTS)) if other == pair]
+            exchange |= zip(alike, rng.sample(alike, len(alike)), strict=True)
+        # Exchanges give other multisets for the same function, but for those that change nothing.
+        if any(sorted((exchange[source], name) for source, name in pair) != [*pair] for pair in pairs):
+            return self._cell(rng)
+        return MicroCell.of_pairs(pairs, self.cell_output).relabelled(rng, is_uniform=True)
 
 
 def _swap_inner(decisions: Sequence[int]) -> list[int]:

@@ -220,6 +220,7 @@ class RNNSpace(NamedSpace[RNNCell]):
         return (index + 1) // 2 if index % 2 else None
 
     def draw(self, rng: random.Random) -> RNNCell:
+        """As `Space.draw`; where sizes differ, each size is equally likely, and each function of that size."""
         tree = random_tree(rng.choice(self._known_sizes), self.activations, rng)
         return RNNCell.of_tree(tree, self.cell_output, rng)
 

@@ -18,6 +18,7 @@ class Final:
     architecture: Architecture
     score: float | None  # its metric on all of validation
     measured_with: str  # the weights of that score, in words
+    finalists: Any = None  # derive_finalists and derive_rung_epoch of the derivation, if it says so
 
 
 def find_final(folder: Path, metric: str) -> Final | None:
@@ -26,7 +27,7 @@ def find_final(folder: Path, metric: str) -> Final | None:
         results = read_json(folder / "results.json")
         score = results[f"validation_{metric}"]
         architecture = architecture_from_dict(results["architecture"])
-        return Final(architecture, None if score is None else float(score), results.get("measured_with", ""))
+        return Final(architecture, score and float(score), results.get("measured_with", ""), results.get("finalists"))
     except (UserError, TypeError, KeyError, ValueError):
         return None
 

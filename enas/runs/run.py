@@ -121,6 +121,8 @@ class Run(dict[str, Any]):
     def log_prob(self, architectures: Sequence[Architecture]) -> list[float]:
         """Return the log-probability, in nats, with which the controller of a search draws each architecture."""
         controller = self._controller()
+        if not controller.is_trained:
+            raise UserError(f"{self.folder}: samples uniformly; only a trained controller has log-probabilities")
         with torch.no_grad():
             return controller.log_prob(architectures).log_probs.sum(1).tolist()
 
@@ -349,6 +351,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         derived = trainer.deriver.derivation(found, chosen)
         if derived.architecture is None:
             raise UserError(f"{derived.problem}; raise the limit, or derive_num_sample")
+        trainer.header["finalists"] = [config.derive_finalists, config.derive_rung_epoch]
         trainer.record(derived)
         if derived.comparison:
             trainer.logbook.info(describe_comparison(derived.comparison))
@@ -373,7 +376,8 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         task, metric = trainer.task, trainer.task.metric.name
         if saved_config(folder).mode in SEARCHES:
             other = searched_architecture(config, dag_path) if dag_path else None
-            architecture = other or final_of(folder, metric).architecture
+            final = Final(other, None, "") if other else final_of(folder, metric)
+            architecture, trainer.header["finalists"] = final.architecture, final.finalists
             trainer.take(architecture, task.evaluate(architecture, "valid"))
             results = {**trainer.results(), f"test_{metric}": task.evaluate(architecture, "test")}
             return _report(trainer, results, "tested", is_written=other is None)
@@ -385,15 +389,16 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
 def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     """Return the architecture of a search, as its results.json names it.
 
-    If there is none, or `changes` hold other settings of `derive` than the search had, one is derived, which is the
-    run's from then on.
+    If there is none, or `changes` hold other settings of `derive` than the search had, or it wants finalists that have
+    not been trained, one is derived, which is the run's from then on.
     """
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     saved = saved_config(folder)
     names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
     asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
+    finalists = [saved.derive_finalists, saved.derive_rung_epoch]
     final = None if asked else find_final(folder, saved.space.metric.name)
-    if final is not None:
+    if final is not None and (saved.derive_finalists == 0 or final.finalists == finalists):
         return final.architecture
     places = ("data_dir", "num_gpu", "num_threads", "rank_timeout")
     here = {name: changes[name] for name in places if name in changes}
@@ -416,6 +421,8 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
                 results = train_to(config.replace(log_dir=str(Path(config.log_dir) / name)), one, epochs)
                 scores[one] = results[f"validation_{metric.name}"]
         best = f"best validation {metric.name} {format_score(scores[ordered(scores, metric)[0]])}"
+        if all(map(math.isnan, scores.values())):
+            best = "all diverged, and those before the others stay before them"
         note(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")
         return scores
 
@@ -450,10 +457,11 @@ def named_architecture(config: Config) -> Architecture:
 def _baselines(config: Config) -> dict[str, Callable[[Config], Architecture]]:
     """Return the makers of the space's baselines, and of a uniform architecture, by name."""
     problem = config.space.problem()
+    uniform = {"train_type": "random", "uniform_over": "functions", "shared_balanced": False}
 
     def random(config: Config) -> Architecture:
         torch.manual_seed(config.random_seed)
-        return problem.controller(config.replace(train_type="random")).sample(1).architectures[0]
+        return problem.controller(config.replace(**uniform)).sample(1).architectures[0]
 
     return {**problem.baselines, "random": undisturbed()(random)}
 

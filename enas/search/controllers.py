@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import pad
 
-from enas.errors import TrainingDivergedError
+from enas.errors import TrainingDivergedError, UserError
 from enas.search.reinforce import Reinforce, policy_loss
 from enas.search.settings import ControllerConfig, ControllerOptimConfig, ReinforceConfig
 from enas.search.space import ArchT, Space
@@ -138,7 +138,7 @@ class Controller(nn.Module, Generic[ArchT]):
 
     def _decide(self, decisions: Decisions) -> Tensor | None:
         """Make all decisions in turn, and return `Sample.penalty`."""
-        raise NotImplementedError
+        raise UserError(f"{type(self).__name__} has no log-probabilities: it makes no decisions in turn")
 
     def check_finite(self) -> None:
         """Raise TrainingDivergedError unless θ is finite."""

@@ -72,7 +72,7 @@ class SizeBudget:
         limits = " and ".join(f"max_{name} {target:,}" for name, target in self._targets.items())
         smallest = min(filter(None, map(self.cost, architectures)), key=lambda cost: cost.parameters)
         return (
-            f"none of {len(architectures)} samples keeps to {limits}, the one of fewest parameters has "
+            f"none of {len(architectures)} different samples keeps to {limits}, the one of fewest parameters has "
             f"{smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
         )
 

@@ -26,6 +26,7 @@ UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOV
 ADAM = TRAINED | {"controller_optim": "adam"}
 CONSTANT = TRAINED | {"controller_lr_cosine": False}
 COSINE = TRAINED | {"controller_lr_cosine": True}
+RANKING = {"mode": ("train", "derive")}
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
 WITH_FINALISTS = FINALISTS | {"derive_finalists": ABOVE_ZERO}
@@ -98,7 +99,7 @@ class TrainerConfig(LengthConfig):
         "functions",
         "draw uniform samples, in deriving and comparisons, so that each function or each labelling is equally likely",
         choices=("functions", "labels"),
-        only={"mode": ("train", "derive"), ANY_OF: {"train_type": TRAINED["train_type"], "shared_balanced": False}},
+        only=RANKING | {ANY_OF: {"train_type": TRAINED["train_type"], "shared_balanced": False}},
     )
     shared_balanced: bool = setting(
         False, "choose each option of a decision equally often among a step's uniform architectures", only=UNIFORM
@@ -116,7 +117,7 @@ class TrainerConfig(LengthConfig):
     controller_max_step: int = setting(
         2000, "architectures an epoch that train the controller", at_least=0, only=TRAINED
     )
-    reward: str = setting("", "registered function from scores to rewards, which also ranks candidates", only=DERIVING)
+    reward: str = setting("", "registered function from scores to rewards, which also ranks candidates", only=RANKING)
 
     @property
     def warm_up_epochs(self) -> int:

@@ -36,6 +36,7 @@ class Trainer(Training):
 
     def __init__(self, task: Task, controller: Controller[Any], config: ConfigLike, **parts: Any):
         super().__init__(task, config, **parts)
+        self.header["reward"] = config.reward
         self.controller = controller
         controller.prepare(config)
         self.updates = config[ReinforceConfig]

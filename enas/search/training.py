@@ -56,7 +56,7 @@ class Training(ABC):
         self.task = task
         self.config = config[TrainerConfig]
         self.use_flag = f" --use {shlex.quote(','.join(config.use))}" if config.use else ""
-        self.header = {key: getattr(config, key) for key in ("network_type", "dataset", "train_type", "mode", "reward")}
+        self.header = {key: getattr(config, key) for key in ("network_type", "dataset", "train_type", "mode")}
         self.logbook = logbook or NoLogbook()
         self.checkpoints = checkpoints
         self.folder = folder

@@ -349,7 +349,8 @@ def best_candidates(log_dir: str, num: int) -> list[Architecture]:
     """Return the best `num` functions, or fewer, of the search in `log_dir`: best first on the whole of validation."""
     folder: Any = run.begun_in(log_dir)
     # Most samples of a policy that is almost sure are the same architecture.
-    config = saved_config(folder).replace(derive_num_sample=SAMPLES_PER_FINALIST * num, derive_shortlist=num)
+    sizes = {"derive_num_sample": SAMPLES_PER_FINALIST * num, "derive_shortlist": num, "derive_finalists": 0}
+    config = saved_config(folder).replace(**sizes)
     ranking = read_run(config, folder).deriver.shortlist().ranking
     if not ranking:
         raise UserError(f"{folder}: no sample keeps to max_parameters and max_flops; search with larger limits")

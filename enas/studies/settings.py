@@ -39,7 +39,7 @@ class EvaluationConfig(Settings):
         f"methods to compare, the first with each other one: {', '.join(METHODS)}; none makes the table only",
     )
     finalists: int = setting(
-        27, "best candidates of a search to halve from scratch; 27, 9 and 3 train to epochs 1, 3 and 9", at_least=1
+        27, "best candidates of a search to halve from scratch: a third is kept at epochs such as 1, 3, 9", at_least=1
     )
     longer: int = setting(
         1, f"also train the architectures of {', '.join(LONGER)} for so many times the epochs; 1 does not", at_least=1
