@@ -1,5 +1,6 @@
 """The user's own code by --use: a search space, an activation and an operation from a file, in every command."""
 
+import importlib
 import json
 import math
 import os
@@ -369,3 +370,46 @@ def test_a_definition_that_reads_more_than_torch_is_refused(home):
         register_activation("far", sys.modules["my_far"].far)
         with tiny.refused("my_far.py, line 1: far reads enas.rnn.cell, and an export has torch alone"):
             functions(RNNCell(("far",), ()))
+
+
+def test_two_files_of_one_name_are_not_taken_for_each_other(home):
+    for name in ("a", "b"):
+        (home / name).mkdir()
+        (home / name / "parts_of_mine.py").write_text("")
+    with tiny.fresh():
+        own_code.use(["a/parts_of_mine.py", "a/parts_of_mine.py", "parts_of_mine"])
+        own_code.use(["b/parts_of_mine.py"])  # a run made elsewhere keeps the old path
+        with tiny.refused("use b/parts_of_mine.py: another module parts_of_mine is loaded already; rename the file"):
+            own_code.use(["a/parts_of_mine.py", "b/parts_of_mine.py"])
+
+
+def test_a_module_that_a_file_named_is_loaded_for_workers_too(home):
+    with tiny.fresh():
+        sys.path.insert(0, str(home))
+        importlib.import_module("my_space")
+        own_code.check_used(["my_space"], "params.json")
+        assert own_code.LOADED["my_space"] == ""
+        own_code.use(["my_space"])
+        assert own_code.LOADED["my_space"] == "my_space"
+
+
+SWEEP = """
+import enas, my_space
+from enas import Config
+
+def made(factor):
+    def scaled(architectures, scores):
+        return scores * factor
+    return scaled
+
+if __name__ == "__main__":
+    runs = enas.sweep(Config(**SETTINGS, reward=made(2.0)), seeds=2, jobs=2)
+    print([(run["epoch"], run["reward"]) for run in runs])
+"""
+
+
+@pytest.mark.slow
+def test_workers_load_a_space_that_was_imported_and_a_function_that_was_given(home):
+    (home / "sweep.py").write_text(SWEEP.replace("SETTINGS", repr(TABLE)))
+    done = subprocess.run([sys.executable, "sweep.py"], cwd=home, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[(1, 'scaled'), (1, 'scaled')]"], done.stderr

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.own_code import LOADED, use
+from enas.search.registry import REWARDS, SPACES
 from enas.search.space import Space
 from enas.settings import USE
 from enas.terminal import progress_bar
@@ -221,7 +223,9 @@ def side_by_side(
     """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
-    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values())], key, *task) for key, task in tasks.items()]
+    modules = {one.__module__ for space in SPACES.values() for one in (space.architecture, *space.controllers.values())}
+    own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
+    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values()), *own], REWARDS, key, *tasks[key]) for key in tasks]
     at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
     with (
         _cluster(backend, jobs),
@@ -250,7 +254,8 @@ def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _keyed(used: list[str], key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+def _keyed(used: list[str], rewards: dict[str, Any], key: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     keep_memory()  # a worker is a process of its own
     use(used)
+    REWARDS.update(rewards)
     return key, function(*arguments)
