@@ -260,8 +260,7 @@ def effect_notes(names: Iterable[str], config: Config) -> list[str]:
     idle: dict[tuple[str, str], list[str]] = {}
     later = []
     for name in names:
-        reason = without_effect(name, config)
-        if reason:
+        if reason := without_effect(name, config):
             idle.setdefault(reason, []).append(name)
         elif unmet(all_settings()[name], config.values):
             later.append(name)
@@ -313,8 +312,7 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     UserError if the variation is unknown or wrong, or for another search space than the flags choose.
     """
     given = dict(given)
-    name = given.pop("config", None)
-    if name is None:
+    if (name := given.pop("config", None)) is None:
         return given
     variation, known = read_variation(name), all_settings()
     config_from(variation, f"config {name}")

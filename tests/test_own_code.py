@@ -393,8 +393,13 @@ def test_a_module_that_a_file_named_is_loaded_for_workers_too(home):
         assert own_code.LOADED["my_space"] == "my_space"
 
 
+REWARD = """
+from enas.search.registry import register_reward
+
+register_reward("mine", lambda config: lambda architectures, scores: -scores)
+"""
 SWEEP = """
-import enas, my_space
+import enas, my_space, my_reward
 from enas import Config
 
 def made(factor):
@@ -403,7 +408,7 @@ def made(factor):
     return scaled
 
 if __name__ == "__main__":
-    runs = enas.sweep(Config(**SETTINGS, reward=made(2.0)), seeds=2, jobs=2)
+    runs = enas.sweep(Config(**SETTINGS), seeds=1, jobs=2, reward=[made(2.0), "mine"])
     print([(run["epoch"], run["reward"]) for run in runs])
 """
 
@@ -411,5 +416,6 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_workers_load_a_space_that_was_imported_and_a_function_that_was_given(home):
     (home / "sweep.py").write_text(SWEEP.replace("SETTINGS", repr(TABLE)))
+    (home / "my_reward.py").write_text(REWARD)
     done = subprocess.run([sys.executable, "sweep.py"], cwd=home, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1:] == ["[(1, 'scaled'), (1, 'scaled')]"], done.stderr
+    assert done.stdout.splitlines()[-1:] == ["[(1, 'scaled'), (1, 'mine')]"], done.stderr

@@ -223,9 +223,11 @@ def side_by_side(
     """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
-    modules = {one.__module__ for space in SPACES.values() for one in (space.architecture, *space.controllers.values())}
+    makers = [one for space in SPACES.values() for one in (space.architecture, *space.controllers.values())]
+    given = {name: make for name, make in REWARDS.items() if hasattr(make, "args")}  # to Config; others are in modules
+    modules = {one.__module__ for one in (*makers, *(REWARDS[name] for name in REWARDS.keys() - given))}
     own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
-    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values()), *own], REWARDS, key, *tasks[key]) for key in tasks]
+    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values()), *own], given, key, *tasks[key]) for key in tasks]
     at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
     with (
         _cluster(backend, jobs),
