@@ -208,8 +208,7 @@ def search(
     wanted = Config(**{**kind, **settings, "config": variation, "dataset": dataset})
     if wanted.network_type in SMALL and wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
-    shares = {split: share for split, share in splits.items() if isinstance(share, float)}
-    if shares:
+    if shares := {split: share for split, share in splits.items() if isinstance(share, float)}:
         splits |= divided(splits["train"], shares, wanted.random_seed)
     load, three = wanted.space.problem().load_data, [*splits.values()]
     write_dataset(dataset, three, wanted.data_dir, overwrite, lambda place: load(wanted.replace(data_dir=place)))

@@ -20,8 +20,10 @@ def use(names: Collection[str]) -> None:
     """Import modules, each once, by name or by the path of a .py file; UserError if there is no such module."""
     for name in names:
         module, is_file = _module(name), name.endswith(".py")
-        is_first = name == next(one for one in names if _module(one) == module)
-        if module == _main() or (LOADED.get(module) and (is_first or not is_file)):
+        first = next(one for one in names if _module(one) == module)
+        if is_file and first.endswith(".py") and Path(first).resolve() != Path(name).resolve():
+            raise UserError(f"use {name}: {first} is a module {module} too; rename one of the files")
+        if module in (*LOADED, _main()):
             continue
         sys.path.insert(0, str(Path(name).resolve().parent if is_file else Path.cwd()))
         try:

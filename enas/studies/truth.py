@@ -171,11 +171,11 @@ def checked_data(path: Path, saved: Any, config: Config, data: Any, flag: str) -
 
 def budget_of(config: Config) -> dict[str, Any]:
     """Return the settings of a training that differ from the defaults and affect its results; JSON-ready."""
-    defaults = Config(network_type=config.network_type).to_dict()
+    known = all_settings()
     return {
         name: value
         for name, value in config.to_dict().items()
-        if name not in named(USE) | APART and (value != defaults[name] or name == "network_type")
+        if name not in named(USE) | APART and (config.values[name] != known[name].default or name == "network_type")
     }
 
 
