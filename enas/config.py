@@ -15,15 +15,14 @@ from enas.errors import NotFoundError, UserError, did_you_mean
 from enas.rnn.space import RNN
 from enas.search import own_code
 from enas.search import settings as searching
-from enas.search.registry import ALIASES, SPACES, SearchSpace, network_types, register, register_reward, space_for
+from enas.search.registry import ALIASES, REWARDS, SPACES, SearchSpace, network_types, register, space_for
 from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
 
 _PACKAGE = Path(__file__).resolve().parent
 CONFIG_DIR = _PACKAGE / "configs"  # where the package is installed
 if not CONFIG_DIR.is_dir():
     CONFIG_DIR = _PACKAGE.parent / "configs"
-for space in (MACRO, MICRO, RNN, MODULE):
-    register(space)
+OURS = [register(space) for space in (MACRO, MICRO, RNN, MODULE)]
 
 _use = partial(setting, kind=USE, again=MODES)  # for where and how any run is used
 
@@ -144,8 +143,7 @@ class Config:
             if name not in known:
                 raise UserError(f"unknown setting {name}{did_you_mean(name, known)}")
         if callable(reward := settings.get("reward")):
-            settings["reward"] = getattr(reward, "__name__", type(reward).__name__)
-            register_reward(settings["reward"], lambda config: reward)
+            settings["reward"] = _registered(reward)
         values = {name: settings.get(name, spec.default) for name, spec in known.items()}
         self.space = space_for(values)
         self._parts: dict[Any, Any] = {part: _filled(part, values) for part in parts_of([self.space])}
@@ -197,8 +195,8 @@ class Config:
         return MappingProxyType(self._values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of params.json."""
-        return json.loads(json.dumps(self._values))
+        """Return the content of params.json, which any process can read that knows the space."""
+        return json.loads(json.dumps({name: self._values[name] for name in all_settings([*OURS, self.space])}))
 
     def replace(self, **changes: Any) -> "Config":
         """Return a copy with some settings changed; raises as `Config`."""
@@ -207,6 +205,20 @@ class Config:
 
 def _filled(part: type[Part], values: Mapping[str, Any]) -> Part:
     return part(**{spec.name: values[spec.name] for spec in fields(part)})
+
+
+def _registered(reward: Any) -> str:
+    """Register a reward function by its name, and return that; UserError if the name is another function's."""
+    name = getattr(reward, "__name__", type(reward).__name__)
+    known = getattr(REWARDS.get(name), "args", (reward,))[0]
+    both = [one if hasattr(one, "__code__") else type(one) for one in (known, reward)]
+    old, new = (getattr(one, "__code__", one) for one in both)
+    holds = any(getattr(reward, part, None) for part in ("__closure__", "__defaults__", "__self__", "__dict__", "func"))
+    renewed = old is not new and name != "<lambda>" and len({(one.__module__, one.__qualname__) for one in both}) == 1
+    if not (known == reward or renewed or (old == new and not holds)):
+        raise UserError(f"reward {name}: is the name of another function too; give this one a __name__ of its own")
+    REWARDS[name] = partial(lambda reward, config: reward, reward)
+    return name
 
 
 def config_from(settings: object, source: str) -> Config:
@@ -250,8 +262,7 @@ def effect_notes(names: Iterable[str], config: Config) -> list[str]:
     idle: dict[tuple[str, str], list[str]] = {}
     later = []
     for name in names:
-        reason = without_effect(name, config)
-        if reason:
+        if reason := without_effect(name, config):
             idle.setdefault(reason, []).append(name)
         elif unmet(all_settings()[name], config.values):
             later.append(name)
@@ -303,8 +314,7 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     UserError if the variation is unknown or wrong, or for another search space than the flags choose.
     """
     given = dict(given)
-    name = given.pop("config", None)
-    if name is None:
+    if (name := given.pop("config", None)) is None:
         return given
     variation, known = read_variation(name), all_settings()
     config_from(variation, f"config {name}")

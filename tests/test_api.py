@@ -28,6 +28,7 @@ from enas.runs import folder as run_folder
 from enas.runs import run as runs
 from enas.search.architecture import architecture_from_dict
 from enas.search.checkpoint import random_states
+from enas.studies.sweep import Runs
 from enas.terminal import LOGGER, progress_bar
 
 CELL = RNNCell(("tanh", "ReLU", "identity", "tanh"), (0, 0, 1))
@@ -140,6 +141,29 @@ def test_the_module_is_the_exported_one_and_leaves_nothing_behind(folder, tmp_pa
     assert len(weights) == len(module.state_dict()) and output.shape == (5, 3, tiny.SETTINGS["shared_hid"])
 
 
+def test_one_architecture_is_trained_as_such_whatever_the_mode(tmp_path):
+    run = enas.train(Config(**tiny.settings(tmp_path, **SHORT)), CELL)
+    assert run["mode"] == "single" and run.architecture == CELL and run.resume(max_epoch=2)["epoch"] == 2
+
+
+def test_the_test_score_stays_with_the_architecture_and_goes_with_it(folder):
+    run = enas.load(folder).test()
+    before = run["test_perplexity"]
+    assert run.derive(derive_num_sample=1)["test_perplexity"] == before
+    run["architecture"] = CELL.to_dict()
+    (folder / "results.json").write_text(json.dumps({**run}))
+    assert run.derive(derive_num_sample=20).architecture != CELL and run["test_perplexity"] is None
+
+
+@pytest.mark.parametrize(("accuracy", "says"), [(0.0, "0.0000"), (None, "nan")])
+def test_a_comparison_shows_an_accuracy_of_zero(folder, capsys, monkeypatch, accuracy, says):
+    run = enas.load(folder)
+    scores = {"validation_perplexity": accuracy, "test_perplexity": accuracy}
+    monkeypatch.setattr(runs, "single_or_diverged", lambda *asked: scores)
+    run.train_scratch(max_epoch=1, shared_max_step=2, compare_with=["random"])
+    assert f"random {says}" in capsys.readouterr().out
+
+
 # --- a function that hears of every epoch -----------------------------------------------------------------------------
 
 LONGER = {"max_epoch": 4, "save_epoch": 3, "shared_max_step": 6}
@@ -217,7 +241,12 @@ def test_a_run_that_its_function_ends_is_saved_and_goes_on_as_if_nothing_had_bee
 
 
 @pytest.mark.parametrize(
-    ("numbers", "says"), [({"reward": 1.0}, "the history has reward already"), ({"mine": "high"}, "could not convert")]
+    ("numbers", "says"),
+    [
+        ({"reward": 1.0}, "the history has reward already"),
+        ({"policy": 1.0, "policy_median": 1.0}, "the history has policy, policy_median already"),
+        ({"mine": "high"}, "could not convert"),
+    ],
 )
 def test_numbers_that_are_none_or_not_the_users_end_the_run(tmp_path, numbers, says):
     with tiny.refused(says):
@@ -272,6 +301,46 @@ def test_a_run_of_a_sweep_that_diverges_is_counted_and_the_others_go_on(tmp_path
     assert (untested["runs"], untested["diverged"]) == (3, 1) and math.isnan(untested["mean"])
     assert row["mean"] == pytest.approx((found[0]["validation_perplexity"] + found[2]["validation_perplexity"]) / 2)
     assert found[1] == {} and found[1].history == [] and found[1].architecture is None
+
+
+def test_runs_of_a_sweep_differ_in_what_was_asked_and_go_on_to_the_epoch_that_is_asked(tmp_path):
+    config = Config(**tiny.settings(tmp_path, **{**SHORT, "max_epoch": 3}))
+    places = [str(tmp_path / "data"), str(tmp_path / "more")]
+    tiny.write_corpus(tmp_path / "more" / "tiny", seed=1)
+    asked = {"data_dir": places, "precision": ["auto", "float32"]}
+    found = enas.sweep(config.replace(stop_epoch=1), **asked)
+    assert [row["data_dir"] for row in found.table("epoch")] == [one for one in places for _ in range(2)]
+    assert [row["precision"] for row in found.table("epoch")] == ["auto", "float32"] * 2
+    assert len({run.folder for run in found}) == 4 and [run["epoch"] for run in found] == [1] * 4
+    again = enas.sweep(config.replace(stop_epoch=2), **asked)
+    assert [run.folder for run in again] == [run.folder for run in found]
+    assert [run["epoch"] for run in again] == [2] * 4
+
+
+def test_a_run_of_a_sweep_that_was_killed_at_once_begins_anew(tmp_path):
+    config = Config(**tiny.settings(tmp_path, **SHORT))
+    with pytest.raises(KeyboardInterrupt), tiny.in_call(LanguageTask, "shared_loss", 1, tiny.interrupt):
+        enas.sweep(config)
+    folder = tiny.only_run(tmp_path / "logs")
+    for path in folder.glob("checkpoints/*"):
+        path.unlink()
+    (folder / "left").touch()
+    (run,) = enas.sweep(config)
+    assert run.folder == folder and run["epoch"] == 1 and not (folder / "left").exists()
+
+
+def test_a_killed_run_that_another_process_holds_is_left_alone(tmp_path):
+    config = Config(**tiny.settings(tmp_path, **SHORT))
+    (run,) = enas.sweep(config)
+    for path in run.folder.glob("checkpoints/*"):
+        path.unlink()
+    with run_folder.only_user(run.folder), tiny.refused("another process is at work"):
+        enas.sweep(config)
+    assert (run.folder / "params.json").exists()
+
+
+def test_a_table_of_no_runs_says_so():
+    assert repr(Runs().table("validation_perplexity")) == "no runs"
 
 
 @pytest.mark.slow

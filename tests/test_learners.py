@@ -1,6 +1,7 @@
 """Learners and rewards of the user's own: evolution, PPO, and latency learn, resume exactly, derive, and are named."""
 
 import copy
+import functools
 import json
 import runpy
 import shutil
@@ -270,6 +271,53 @@ def test_a_run_with_a_reward_does_not_go_on_without_it(tmp_path):
     Checkpoints(folder / "checkpoints").paths()[-1].unlink()
     run.resume(folder, reward=short)
     _assert_same(folder, expected)
+
+
+def made(factor):
+    def scaled(architectures, scores):
+        return scores * factor
+
+    return scaled
+
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, architectures, scores):
+        return scores * self.factor
+
+
+@pytest.mark.parametrize("make", [made, Scaled, lambda factor: functools.partial(made, factor)])
+def test_two_reward_functions_of_one_name_are_not_taken_for_each_other(make):
+    first, second = make(1.0), make(2.0)
+    config = Config(reward=first)
+    assert Config(reward=first) == config
+    with tiny.refused(f"reward {config.reward}: is the name of another function too"):
+        Config(reward=second)
+    assert REWARDS[config.reward](config) is first
+    second.__name__ = "second"
+    assert REWARDS[Config(reward=second).reward](config) is second
+
+
+def test_functions_of_one_name_in_two_places_and_two_lambdas_are_not_either():
+    def short(architectures, scores):
+        return scores
+
+    for first, second in ((globals()["short"], short), (lambda cells, scores: scores, lambda cells, scores: -scores)):
+        Config(reward=first)
+        with tiny.refused("is the name of another function too"):
+            Config(reward=second)
+
+
+def test_a_reward_function_of_a_notebook_is_defined_anew():
+    for cell in ("def mine(cells, scores):\n    return scores", "def mine(cells, scores):\n    return -scores"):
+        for _ in range(2):
+            exec(cell, scope := {"__name__": "__main__"})
+            config = Config(reward=scope["mine"])
+            assert REWARDS["mine"](config) is scope["mine"]
+    for _ in range(2):  # nothing tells them apart
+        Config(reward=lambda cells, scores: scores)
 
 
 def test_a_reward_of_another_shape_is_refused(tmp_path):

@@ -429,3 +429,45 @@ def test_a_constant_is_exported_as_the_module_leaves_it(home):
     exec(text, found)
     assert float(found["changed"](torch.ones(1))) == 2 * 3 * 7 * 2 * 5
     assert not any(word in text for word in ("UNREAD", "enas", "benchmark"))
+
+
+def test_two_files_of_one_name_are_not_taken_for_each_other(home):
+    for name in ("a", "b"):
+        (home / name).mkdir()
+        (home / name / "parts_of_mine.py").write_text("")
+    with tiny.fresh():
+        own_code.use(["a/parts_of_mine.py", "a/parts_of_mine.py", "parts_of_mine"])
+        own_code.use(["b/parts_of_mine.py", "./b/parts_of_mine.py"])  # a run made elsewhere keeps the old path
+        with tiny.refused(
+            "use b/parts_of_mine.py: a/parts_of_mine.py is a module parts_of_mine too; rename one of the files"
+        ):
+            own_code.use(["a/parts_of_mine.py", "b/parts_of_mine.py"])
+        assert str(home / "b") not in sys.path
+
+
+REWARD = """
+from enas.search.registry import register_reward
+
+register_reward("mine", lambda config: lambda architectures, scores: -scores)
+"""
+SWEEP = """
+import enas, my_space, my_reward
+from enas import Config
+
+def made(factor):
+    def scaled(architectures, scores):
+        return scores * factor
+    return scaled
+
+if __name__ == "__main__":
+    runs = enas.sweep(Config(**SETTINGS), seeds=1, jobs=2, reward=[made(2.0), "mine"])
+    print([(run["epoch"], run["reward"]) for run in runs])
+"""
+
+
+@pytest.mark.slow
+def test_workers_load_a_space_that_was_imported_and_a_function_that_was_given(home):
+    (home / "sweep.py").write_text(SWEEP.replace("SETTINGS", repr(TABLE)))
+    (home / "my_reward.py").write_text(REWARD)
+    done = subprocess.run([sys.executable, "sweep.py"], cwd=home, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[(1, 'scaled'), (1, 'mine')]"], done.stderr

@@ -11,6 +11,9 @@ import torch
 
 from enas import cli
 from enas.config import Config
+from enas.runs.folder import saved_config
+from enas.runs.run import resume, train
+from enas.search import own_code
 
 EXAMPLE = tiny.ROOT / "examples" / "own_space.py"
 SIZES = {"shared_max_step": 60, "max_epoch": 3, "save_epoch": 1, "shared_optim": "adam", "shared_lr": 0.02}
@@ -86,3 +89,17 @@ def test_its_settings_are_listed(capsys):
     with tiny.fresh(), pytest.raises(SystemExit):
         command("search", "--help_all")
     assert "--table_layers TABLE_LAYERS" in capsys.readouterr().out
+
+
+def test_the_settings_of_another_own_space_are_in_no_file(tmp_path):
+    """Else only processes that know that space could read the run."""
+    with tiny.fresh():
+        own_code.use([str(EXAMPLE)])
+        own = Config(network_type="table", dataset="spirals", table_layers=2).to_dict()
+        plain = Config(**tiny.settings(tmp_path, max_epoch=1, shared_max_step=2))
+        folder = train(plain).folder
+        assert own["table_layers"] == 2 and "table_layers" not in tiny.params(folder)
+        resume(folder, max_epoch=2)
+        assert "table_layers" not in tiny.params(folder)
+    assert saved_config(folder).max_epoch == 2
+    assert resume(folder, max_epoch=3)["epoch"] == 3

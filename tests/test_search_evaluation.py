@@ -720,12 +720,14 @@ def test_what_an_evaluation_sets_itself_is_said(home, tmp_path, capsys):
         "mode": "derive",
         "load_path": "nonesuch",
         "random_seed": 5,
+        "name": "mine",
+        "stop_epoch": 1,
         "finalists": 7,
         "longer": 2,
     }
     evaluate(**settings(home, tmp_path, **changes, methods=("random_shared", "uniform")))
     assert capsys.readouterr().out.splitlines()[:3] == [
-        "no effect in an evaluation, which sets these itself: load_path, mode, random_seed",
+        "no effect in an evaluation, which sets these itself: load_path, mode, name, random_seed, stop_epoch",
         "no effect without the method finalists: finalists",
         "no effect without the method search or finalists or lstm: longer",
     ]

@@ -58,7 +58,7 @@ def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     """Return the settings that differ from the defaults in a run, each with its value in every run."""
     configs = [record.config for record in records]
     shown = [{name: value for name, value in one.to_dict().items() if not without_effect(name, one)} for one in configs]
-    defaults = Config().to_dict()
+    defaults = {name: list(one) if isinstance(one, tuple) else one for name, one in Config().values.items()}
     return [
         (name, [str(one.get(name, "–")) for one in shown])
         for name in dict.fromkeys(itertools.chain(*shown))

@@ -37,7 +37,7 @@ from enas.search.controllers import Controller
 from enas.search.derive import ordered
 from enas.search.problem import Exported
 from enas.search.ranks import seeded
-from enas.search.record import describe_comparison, format_score
+from enas.search.record import describe_comparison, flat, format_score
 from enas.search.rungs import halve, rungs_to
 from enas.search.scratch import ScratchTrainer
 from enas.search.trainer import Trainer
@@ -78,7 +78,7 @@ class Run(dict[str, Any]):
     @property
     def history(self) -> list[dict[str, Any]]:
         """The entries of the epochs, flat: the median in the summary "policy" is policy_median."""
-        return [_flat(entry) for entry in self.get("history", ())]
+        return [flat(entry) for entry in self.get("history", ())]
 
     @property
     def architecture(self) -> Any:
@@ -154,13 +154,6 @@ class Run(dict[str, Any]):
 Hook = Callable[[Run, dict[str, Any]], Mapping[str, float] | None] | None
 
 
-def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in entry.items():
-        flat |= {f"{name}_{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
-
-
 def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) -> Run:
     """Return the run that `load_path` names, a path or a name in `log_dir`; if empty, the newest there.
 
@@ -182,6 +175,7 @@ def train(
     """
     if architecture is None and config.mode not in SEARCHES:
         architecture = named_architecture(config)
+    config = config.replace(mode="single") if architecture is not None and config.mode in SEARCHES else config
     with open_run(config, architecture=architecture, given=given) as trainer:
         return _finished(trainer, on_epoch)
 
@@ -217,8 +211,7 @@ def search(
     wanted = Config(**{**kind, **settings, "config": variation, "dataset": dataset})
     if wanted.network_type in SMALL and wanted.network_type != kind["network_type"]:
         raise UserError(f"network_type is {wanted.network_type}; these data need {kind['network_type']}")
-    shares = {split: share for split, share in splits.items() if isinstance(share, float)}
-    if shares:
+    if shares := {split: share for split, share in splits.items() if isinstance(share, float)}:
         splits |= divided(splits["train"], shares, wanted.random_seed)
     load, three = wanted.space.problem().load_data, [*splits.values()]
     write_dataset(dataset, three, wanted.data_dir, overwrite, lambda place: load(wanted.replace(data_dir=place)))
@@ -312,7 +305,8 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
         results = {"found": found, **results}
         for split in ("validation", "test") if baselines else ():
             metric = f"{split}_{trainer.task.metric.name}"
-            scores = ", ".join(f"{name} {format_score(one[metric] or math.nan)}" for name, one in results.items())
+            shown = {name: math.nan if one[metric] is None else one[metric] for name, one in results.items()}
+            scores = ", ".join(f"{name} {format_score(score)}" for name, score in shown.items())
             trainer.logbook.info(f"{metric.replace('_', ' ')} from scratch: {scores}")
         return found
 
@@ -355,11 +349,13 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         trainer.record(derived)
         if derived.comparison:
             trainer.logbook.info(describe_comparison(derived.comparison))
+        results, before, name = trainer.results(), load(folder), f"test_{trainer.task.metric.name}"
+        results[name] = before.get(name) if before.get("architecture") == results["architecture"] else None
         if derived.beaten is None:
-            return _report(trainer, trainer.results(), "derived")
+            return _report(trainer, results, "derived")
         beaten, score = derived.beaten
         trainer.logbook.info(f"the best sample validates with {format_score(score)}: {json.dumps(beaten.to_dict())}")
-        return _report(trainer, trainer.results(), "keeps the architecture it had, which is no worse")
+        return _report(trainer, results, "keeps the architecture it had, which is no worse")
 
 
 @quietable
@@ -495,7 +491,7 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
 def _finished(trainer: Training, on_epoch: Hook) -> Run:
     """Train to the end, or to a pause, and report the results; return the run."""
     if on_epoch is not None:
-        trainer.on_epoch = lambda entry: on_epoch(Run(trainer.folder, trainer.results(), trainer), _flat(entry))
+        trainer.on_epoch = lambda entry: on_epoch(Run(trainer.folder, trainer.results(), trainer), flat(entry))
     results = trainer.train()
     if trainer.is_paused():
         trainer.logbook.info(f"run {trainer.folder}: paused; it goes on with: {trainer.resumed_by()}")
@@ -539,8 +535,7 @@ def _say_found(trainer: Training, results: dict[str, Any]) -> None:
     value = results[f"validation_{metric}"]
     score = "not finite" if value is None else format_score(value)
     trainer.logbook.info(f"found {found.title}{size}: validation {metric} {score} with shared weights")
-    compared = [entry for entry in results["history"] if "place" in entry]
-    if compared:
+    if compared := [entry for entry in results["history"] if "place" in entry]:
         trainer.logbook.info(describe_comparison(compared[-1]))
 
 

@@ -6,7 +6,7 @@ import inspect
 import os
 import pkgutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from enas.settings import ConfigLike
 LOADED: dict[str, str] = {}  # module -> the name that `use` was given, which workers load too; "" if a file named it
 
 
-def use(names: Iterable[str]) -> None:
+def use(names: Collection[str]) -> None:
     """Import modules, each once, by name or by the path of a .py file; UserError if there is no such module."""
     for name in names:
         module, is_file = _module(name), name.endswith(".py")
+        first = next(one for one in names if _module(one) == module)
+        if is_file and first.endswith(".py") and Path(first).resolve() != Path(name).resolve():
+            raise UserError(f"use {name}: {first} is a module {module} too; rename one of the files")
         if module in (*LOADED, _main()):
             continue
         sys.path.insert(0, str(Path(name).resolve().parent if is_file else Path.cwd()))

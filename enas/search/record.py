@@ -1,7 +1,7 @@
 """The record of a run: how far it is, in numbers, and the logbook that the loop writes to."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,12 @@ class NoLogbook:
     def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
         """Yield the items of `steps`, with a progress bar."""
         return steps
+
+
+def flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an epoch's entry with the numbers of its summaries as entries of their own, "policy_median" and so on."""
+    parts = {name: value if isinstance(value, dict) else {"": value} for name, value in entry.items()}
+    return {f"{name}_{key}" if key else name: value for name, part in parts.items() for key, value in part.items()}
 
 
 def format_score(score: float) -> str:

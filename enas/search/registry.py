@@ -80,8 +80,7 @@ def register_controller(space: str, train_type: str, make: Make) -> None:
 
     UserError if there is no such search space, or the train type is taken or no identifier.
     """
-    known = SPACES.get(space)
-    if known is None:
+    if (known := SPACES.get(space)) is None:
         raise UserError(f"there is no search space {space}; there are {', '.join(SPACES)}")
     if train_type in (*known.train_types, *ALIASES) or not train_type.isidentifier():
         raise UserError(f"train_type {train_type!r} cannot be registered; choose another name, like my_controller")

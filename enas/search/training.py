@@ -18,7 +18,7 @@ from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, 
 from enas.search.cost import UNLIMITED, SizeBudget
 from enas.search.optim import clip_gradient, make_optimizer, set_lr
 from enas.search.ranks import ALONE, Ranks
-from enas.search.record import NoLogbook, Progress, describe, describe_comparison, epoch_of, time_left
+from enas.search.record import NoLogbook, Progress, describe, describe_comparison, epoch_of, flat, time_left
 from enas.search.settings import TrainerConfig
 from enas.search.signals import Signals
 from enas.search.task import Task
@@ -209,7 +209,7 @@ class Training(ABC):
         states = random_states()
         try:
             numbers = {name: float(value) for name, value in (self.on_epoch(entry) or {}).items()}
-            if taken := numbers.keys() & entry.keys():
+            if taken := numbers.keys() & {*entry, *flat(entry)}:
                 raise UserError(f"on_epoch: the history has {', '.join(sorted(taken))} already; choose other names")
         except BaseException:
             self.logbook.results(self.results())

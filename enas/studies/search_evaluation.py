@@ -36,7 +36,7 @@ from enas.studies.truth import Table, budget_of, checked_data, digest_of, functi
 
 RESULTS_DIR = Path("analysis_results") / "search_evaluation"
 TOP = 0.2  # the share of the table that the second τ looks at
-OWN = ("dag_path", "load_path", "log_dir", "mode", "random_seed")  # settings of a search that an evaluation sets
+OWN = ("dag_path", "load_path", "log_dir", "mode", "name", "random_seed", "stop_epoch")  # set by an evaluation itself
 # Successive halving trains with seeds of its own: the seeds of the table judge the architecture that is chosen.
 HALVING_SEEDS = {"finalists": 1_000_000, "halving": 2_000_000}
 SAMPLES_PER_FINALIST = 100

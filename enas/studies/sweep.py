@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from enas.config import Config, named
 from enas.errors import TrainingDivergedError
 from enas.runs import run
-from enas.runs.folder import saved_config
+from enas.runs.folder import only_user
 from enas.settings import USE
 from enas.studies.truth import digest_of, side_by_side
 
@@ -19,21 +20,21 @@ class Table(list[dict[str, Any]]):
 
     def __repr__(self) -> str:
         rows = [[f"{one:.4g}" if isinstance(one, float) else str(one) for one in row.values()] for row in self]
-        widths = [max(map(len, column)) for column in zip(self[0], *rows, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in ([*self[0]], *rows))
+        widths = [max(map(len, column)) for column in zip(*self[:1], *rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (*self[:1], *rows)) or "no runs"
 
 
 class Runs(list[run.Run]):
-    """Runs; `varied` names the settings in which they differ, besides their seeds."""
+    """Runs; `varied` names the settings in which they differ, besides their seeds; `asked` holds each run's values."""
 
     varied: tuple[str, ...] = ()
+    asked: dict[str, tuple[Any, ...]]
 
     def table(self, name: str) -> Table:
         """Return mean and standard deviation of the result `name` over the seeds, of the runs that have this result."""
         rows: dict[tuple[Any, ...], list[run.Run]] = {}
         for one in self:
-            saved = saved_config(one.folder)
-            rows.setdefault(tuple(getattr(saved, each) for each in self.varied), []).append(one)
+            rows.setdefault(self.asked[one.folder.name], []).append(one)
         table = Table()
         for key, some in rows.items():
             known = [one[name] for one in some if one.get(name) is not None]
@@ -49,15 +50,17 @@ def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any])
     A run's name ends in a digest of its settings: the same call goes on with the runs that it has begun.
     """
     tasks: dict[str, tuple[Any, ...]] = {}
+    runs = Runs()
+    runs.varied, runs.asked = tuple(varied), {}
     for *values, seed in itertools.product(*varied.values(), range(1, seeds + 1)):
         one = config.replace(**dict(zip(varied, values, strict=True)), random_seed=seed)
-        settings = {name: value for name, value in one.to_dict().items() if name not in named(USE)}
+        settings = {name: value for name, value in one.to_dict().items() if name in varied or name not in named(USE)}
         one = one.replace(name=f"{one.dataset}_{one.train_type}_{seed}_{digest_of(settings)[:8]}")
         tasks[one.name] = (_searched, one.to_dict())
+        runs.asked[one.name] = tuple(getattr(one, name) for name in varied)
     ended: dict[str, run.Run] = {}
     side_by_side(jobs, "loky", tasks, ended.__setitem__, "runs")
-    runs = Runs(ended[name] for name in tasks)
-    runs.varied = tuple(varied)
+    runs.extend(ended[name] for name in tasks)
     return runs
 
 
@@ -66,8 +69,10 @@ def _searched(settings: dict[str, Any]) -> run.Run:
     folder = Path(settings["log_dir"], settings["name"])
     try:
         if any(folder.glob("checkpoints/*.pt")):
-            run.resume(folder, quiet=True)
+            run.resume(folder, quiet=True, stop_epoch=settings["stop_epoch"])
         else:
+            with only_user(folder):
+                shutil.rmtree(folder)  # what a run has left that was ended before its first checkpoint
             run.train(Config(**settings), quiet=True)
     except TrainingDivergedError:
         return run.Run(folder, {})

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.own_code import LOADED, use
+from enas.search.registry import REWARDS, SPACES
 from enas.search.space import Space
 from enas.settings import USE
 from enas.terminal import progress_bar
@@ -169,11 +171,11 @@ def checked_data(path: Path, saved: Any, config: Config, data: Any, flag: str) -
 
 def budget_of(config: Config) -> dict[str, Any]:
     """Return the settings of a training that differ from the defaults and affect its results; JSON-ready."""
-    defaults = Config(network_type=config.network_type).to_dict()
+    known = all_settings()
     return {
         name: value
         for name, value in config.to_dict().items()
-        if name not in named(USE) | APART and (value != defaults[name] or name == "network_type")
+        if name not in named(USE) | APART and (config.values[name] != known[name].default or name == "network_type")
     }
 
 
@@ -221,7 +223,11 @@ def side_by_side(
     """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
-    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values())], key, *task) for key, task in tasks.items()]
+    makers = [one for space in SPACES.values() for one in (space.architecture, *space.controllers.values())]
+    given = {name: make for name, make in REWARDS.items() if hasattr(make, "args")}  # to Config; others are in modules
+    modules = {one.__module__ for one in (*makers, *(REWARDS[name] for name in REWARDS.keys() - given))}
+    own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
+    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values()), *own], given, key, *tasks[key]) for key in tasks]
     at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
     with (
         _cluster(backend, jobs),
@@ -250,7 +256,8 @@ def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _keyed(used: list[str], key: Any, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+def _keyed(used: list[str], rewards: dict[str, Any], key: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     keep_memory()  # a worker is a process of its own
     use(used)
+    REWARDS.update(rewards)
     return key, function(*arguments)
