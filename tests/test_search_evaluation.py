@@ -8,6 +8,7 @@ import shutil
 import statistics
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
 from enas.studies.settings import EXPECTED
 from enas.studies.statistics import best_by_halving, best_of, distribution, paired, tau
-from enas.studies.truth import Table, budget_of, functions_of
+from enas.studies.truth import Table, budget_of, functions_of, side_by_side
 
 main = partial(run_command, "evaluate")
 
@@ -739,3 +740,13 @@ def test_two_processes_give_the_same_table(home, evaluated, tmp_path, backend):
     pytest.importorskip({"loky": "joblib", "dask": "distributed"}.get(backend, backend))
     evaluate(**settings(home, tmp_path, methods=(), backend=backend, jobs=2))
     assert without_seconds(tmp_path) == without_seconds(evaluated[0])
+
+
+def test_workers_that_stay_from_call_to_call_work_where_the_caller_is(tmp_path, monkeypatch):
+    """A notebook may change its folder between two sweeps, whose paths are relative."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        places: dict[int, Path] = {}
+        side_by_side(2, "loky", dict.fromkeys(range(4), (Path.cwd,)), places.__setitem__, "folders")
+        assert set(places.values()) == {tmp_path / name}

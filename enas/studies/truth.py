@@ -11,7 +11,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,8 @@ def side_by_side(
     given = {name: make for name, make in REWARDS.items() if hasattr(make, "args")}  # to Config; others are in modules
     modules = {one.__module__ for one in (*makers, *(REWARDS[name] for name in REWARDS.keys() - given))}
     own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
-    calls = [joblib.delayed(_keyed)([*filter(None, LOADED.values()), *own], given, key, *tasks[key]) for key in tasks]
+    ready = joblib.delayed(partial(_keyed, Path.cwd(), [*filter(None, LOADED.values()), *own], given))
+    calls = [ready(key, *task) for key, task in tasks.items()]
     at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
     with (
         _cluster(backend, jobs),
@@ -256,8 +258,12 @@ def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _keyed(used: list[str], rewards: dict[str, Any], key: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    keep_memory()  # a worker is a process of its own
+def _keyed(
+    place: Path, used: list[str], rewards: dict[str, Any], key: Any, function: Callable[..., Any], *arguments: Any
+) -> Any:
+    keep_memory()  # a worker is a process of its own, and stays in the folder in which it began
+    with suppress(OSError):  # another machine may not have the folder
+        os.chdir(place)
     use(used)
     REWARDS.update(rewards)
     return key, function(*arguments)
