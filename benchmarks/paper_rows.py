@@ -1,4 +1,4 @@
-"""The rows of `benchmarks.paper_scale`: a file of them, and Markdown tables."""
+"""Write and read the rows of `benchmarks.paper_scale`, and print them as Markdown tables."""
 
 import json
 import math

@@ -4,7 +4,7 @@ python -m enas download ptb
 python -m benchmarks.paper_scale --output FOLDER --minutes 9
 python -m benchmarks.paper_scale --output FOLDER --report
 
-Each call goes on where the one before it stopped, until every piece has ended; --piece NAME runs one of them. All that
+Each call goes on where the one before it stopped, until every piece has ended; --piece NAME runs one piece. All that
 has to outlast a call is in FOLDER: figures in rows.jsonl, and the state of the run in progress in four files, together
 below --megabytes. Weights are rounded if only that makes the state small enough, and the rows say so. Without rounding,
 several calls give the result of one. A state that no rounding makes small enough ends its piece when the time is up.

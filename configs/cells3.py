@@ -1,4 +1,4 @@
-"""A search of all 128 recurrent cells of 3 nodes on pydoc, in a minute of a core; `cells3_final` trains one of them."""
+"""A search of all 128 recurrent cells of 3 nodes on pydoc, in a minute of a core; `cells3_final` trains a cell."""
 
 dataset = "pydoc"
 num_blocks = 3

@@ -1,4 +1,4 @@
-"""The command line: a table of commands. Each script runs one of them.
+"""The command line: a table of commands. Each script runs one command.
 
 enas search --dataset ptb
 enas export --load_path RUN --output my_cell
