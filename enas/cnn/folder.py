@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from enas.cnn.network import pixels
 from enas.data.dataset_folder import RESOURCES, SPLITS
 from enas.errors import NotFoundError, UserError
 from enas.terminal import progress_bar
@@ -55,22 +56,12 @@ def scan_folder(
 
 
 def read_image(path: Path, image_size: int = 0) -> np.ndarray:
-    """Read the pixels of a file, uint8 [3, H, W], turned as its EXIF orientation says.
+    """Read the `pixels` of a file, uint8 [3, H, W]; of an animation, the first frame.
 
-    Other kinds become RGB, and transparent pixels white. Of an animation, the first frame is read. UserError if the
-    file is not a readable image.
+    The shorter side becomes `image_size`, unless that is 0. UserError if the file is not a readable image.
     """
     with _opened(path) as image:
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        pixels = resize(image.convert("RGB"), image_size)
-    return np.asarray(pixels).transpose(2, 0, 1)  # [3, H, W]
-
-
-def resize(image: Image.Image, image_size: int) -> Image.Image:
-    """Bring the shorter side to `image_size` and cut the longer one to it, around the middle; 0 changes nothing."""
-    return ImageOps.fit(image, (image_size, image_size)) if image_size else image
+        return pixels(image, image_size or image.height, image_size or image.width).numpy()
 
 
 def _refused(path: Path, fault: str) -> UserError:

@@ -63,10 +63,9 @@ class MacroNetwork(Graph):
             raise UserError(f"a network of {size} layers needs {size} lists of skips, not {len(skips)}")
         for position, (layer, labels) in enumerate(zip(self.layers, skips, strict=True)):
             earlier = (STEM, *self.layers[:position])
-            for label in labels:
-                if type(label) is not int or label not in earlier:
-                    where = "which is not an earlier layer of the network"
-                    raise UserError(f"layer {layer} skips from layer {label!r}, {where}")
+            if strange := [label for label in labels if type(label) is not int or label not in earlier]:
+                where = "which is not an earlier layer of the network"
+                raise UserError(f"layer {layer} skips from layer {strange[0]!r}, {where}")
             if list(labels) != sorted({*labels}):
                 raise UserError(f"skips of layer {layer} must increase; got {list(labels)}")
 

@@ -11,7 +11,7 @@ Shapes: B batch, C channels, H and W height and width.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -141,14 +141,7 @@ class MacroCNN(MacroGraph):
         return F.cross_entropy(logits, labels), logits
 
 
-class CellChoices(NamedTuple):
-    """The weights of a `Cell`: edges that networks may have, and nodes that may be concatenated."""
-
-    edges: Sequence[Edge]
-    output_nodes: Sequence[int]
-
-
-Choices = CellChoices | MicroCell  # a MicroCell has its own edges and output nodes only
+Choices = tuple[Sequence[Edge], Sequence[int]]  # of a `Cell`: its edges, and nodes that may be concatenated
 Maps = Mapping[int, Tensor]  # maps [B, C, H, W] by label, which are concatenated along the depth
 
 
@@ -164,6 +157,7 @@ class Cell(nn.Module):
     the paper leaves it open.
 
     Args:
+        edges: the edges that a network may have.
         calibrations: for each cell input the module that brings it to C channels and to the size of the other.
         stride: the stride of the operations on cell inputs; 2 makes it a reduction cell.
 
@@ -173,12 +167,13 @@ class Cell(nn.Module):
 
     drop_path = 0.0
 
-    def __init__(self, choices: Choices, calibrations: Sequence[nn.Module], channels: int, stride: int, norm: Norm):
+    def __init__(
+        self, edges: Sequence[Edge], calibrations: Sequence[nn.Module], channels: int, stride: int, norm: Norm
+    ):
         super().__init__()
-        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(choices.edges)})
-        self.edges = nn.ModuleDict()
-        for edge in choices.edges:
-            self.edges[edge.key] = parts.Operations.micro(edge.operation, channels, edge.stride(stride), norm)
+        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(edges)})
+        made = {edge.key: parts.Operations.micro(edge.operation, channels, edge.stride(stride), norm) for edge in edges}
+        self.edges = nn.ModuleDict(made)
 
     def forward(self, older: Maps, previous: Maps, cell: MicroCell) -> Maps:
         """Return the output of `cell`, given the outputs of the two cells before it."""
@@ -212,8 +207,9 @@ class MicroGraph(nn.Module):
         self.cells = nn.ModuleList()
         for name, width, stride, halve in self.places:
             calibrations = [parts.CellInput(*older, width, norm, halve), parts.CellInput(*previous, width, norm, False)]
-            self.cells.append(Cell(cells[name], calibrations, width, stride, norm))
-            older, previous = previous, (cells[name].output_nodes, width)
+            edges, output_nodes = cells[name]
+            self.cells.append(Cell(edges, calibrations, width, stride, norm))
+            older, previous = previous, (output_nodes, width)
         self.classifier = parts.SlicedClassifier(*previous, num_classes, dropout, norm)
 
     def remembering(self) -> AbstractContextManager[None]:
@@ -242,14 +238,14 @@ class SharedMicroCNN(MicroGraph):
     def __init__(self, num_classes: int, config: MicroConfig):
         nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + config.cnn_num_blocks)
         places = [(node, slot, source) for node in nodes for slot in (0, 1) for source in range(node)]
-        choices = CellChoices([Edge(*place, name) for place in places for name in config.operations], nodes)
+        edges = [Edge(*place, name) for place in places for name in config.operations]
         sizes = config.num_layers, config.channels, config.cnn_dropout
-        super().__init__(num_classes, dict.fromkeys(CELL_NAMES, choices), *sizes, parts.BATCH_STATISTICS)
+        super().__init__(num_classes, dict.fromkeys(CELL_NAMES, (edges, nodes)), *sizes, parts.BATCH_STATISTICS)
         self.last_node = nodes[-1]
         align_slices(self)
         for cell in self.cells:
             first: dict[tuple[str, bool], dict[str, Any]] = {}
-            for edge in choices.edges:
+            for edge in edges:
                 operation = cell.edges[edge.key]
                 for module in operation.modules():
                     if isinstance(module, nn.Conv2d) and module.weight.shape[:2] == (module.out_channels,) * 2:
@@ -276,7 +272,8 @@ class MicroCNN(MicroGraph):
 
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
         sizes = config.scratch_cnn_num_layers, config.channels, config.dropout
-        super().__init__(num_classes, network.cells, *sizes, parts.RUNNING_AVERAGES)
+        cells = {name: (cell.edges, cell.output_nodes) for name, cell in network.cells.items()}
+        super().__init__(num_classes, cells, *sizes, parts.RUNNING_AVERAGES)
         self.network = network
         self.config = config
         self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)

@@ -130,12 +130,10 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
             if archive is not None and not flaw:
                 _copy(files, path, ready)
             flaw = flaw or _flaw(files, ready)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
-                raise  # the folder's trouble, which is told where it is made
-            flaw = " ".join(str(error).split())
         # The network, the disk and damaged archives raise nearly any exception, and all of them mean the same here.
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+                raise  # the folder's trouble, which is told where it is made
             flaw = " ".join(str(error).split()) or type(error).__name__
         if flaw:
             raise UserError(f"{place}: {flaw}; {right}")
