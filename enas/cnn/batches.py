@@ -111,8 +111,7 @@ def _ignore_interrupt(_worker: int) -> None:
 class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
     """Endless minibatches `(images, labels)`: pass after pass, each in a fresh random order.
 
-    The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass. UserError, which
-    calls the split `name`, when the split does not fill a minibatch.
+    A pass drops the images that fill no minibatch. UserError, which calls the split `name`, if all are too few for one.
     """
 
     def __init__(self, split: Images, batch_size: int, *, seed: int, name: str = "the split"):

@@ -72,11 +72,8 @@ def _add_triangle(graph: graphviz.Digraph, network: MacroNetwork, heights: dict[
 
 
 def _add_arcs(graph: graphviz.Digraph, network: MacroNetwork, heights: dict[str, float]) -> None:
-    """Add skips as Graphviz's splines, on the right, or on the left of the boxes.
-
-    Each leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and outgoing
-    skips of a layer apart. Longer skips swing further out.
-    """
+    # A skip leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and
+    # outgoing skips of a layer apart. Longer skips swing further out.
     for layer, skips in zip(network.layers, network.skips, strict=True):
         for earlier in skips:
             side = -1 if earlier == STEM or network.layers.index(earlier) % 2 else 1

@@ -48,13 +48,8 @@ class MicroCell(Cell):
     When a node is removed, a node that read it as its first input reads its first input instead, and a node that read
     it as its second input its second, so that both stay in the cell.
 
-    Attributes:
-        inputs: B pairs of the labels that a node reads; both may be the same.
-        operations: B pairs of the operations applied to these, names from `MICRO_OPERATIONS`.
-        cell_output: "loose_ends" concatenates, along the depth, the nodes that no node reads (the paper);
-            "all" concatenates all nodes, as DARTS does. A cell input is never concatenated.
-        nodes: the label of each node in the large graph, which names its shared weights. Labels increase; they are
-            2 … B+1 unless nodes were removed.
+    The output of the cell concatenates nodes along the depth, and never a cell input: those that no node reads (the
+    paper), or with cell_output "all" all nodes, as DARTS does.
     """
 
     type_name: ClassVar = "cnn_micro_cell"
@@ -63,10 +58,10 @@ class MicroCell(Cell):
     known_parts: ClassVar = MICRO_OPERATIONS
     first_label: ClassVar = len(CELL_INPUTS)
 
-    inputs: tuple[tuple[int, int], ...]
-    operations: tuple[tuple[str, str], ...]
+    inputs: tuple[tuple[int, int], ...]  # for each node, the labels that it reads; both may be the same
+    operations: tuple[tuple[str, str], ...]  # for each node, the operations applied to these, from `MICRO_OPERATIONS`
     cell_output: str = "loose_ends"
-    nodes: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()  # labels in the large graph, which name shared weights: 2 … B+1 if none is removed
 
     def __post_init__(self) -> None:
         pairs, operations = (tuple(map(tuple, pairs)) for pairs in (self.inputs, self.operations))
@@ -196,12 +191,7 @@ def _next_level(left: int, labels: int, last: int, operations: tuple[str, ...]) 
 
 @dataclass(frozen=True)
 class MicroNetwork(Architecture):
-    """The two cells that a network of the micro space is built of; a node is named by its cell, too: ("normal", 3).
-
-    Attributes:
-        normal: the cell that keeps height and width.
-        reduction: the cell that halves height and width: its operations on the cell's inputs have stride 2.
-    """
+    """The two cells that a network of the micro space is built of; a node is named by its cell, too: ("normal", 3)."""
 
     type_name: ClassVar = "cnn_micro"
     title: ClassVar = "a micro network"
@@ -209,8 +199,8 @@ class MicroNetwork(Architecture):
     node_word: ClassVar = "node"
     part_word: ClassVar = "operation"
 
-    normal: MicroCell
-    reduction: MicroCell
+    normal: MicroCell  # keeps height and width
+    reduction: MicroCell  # halves height and width: its operations on the cell's inputs have stride 2
 
     def __post_init__(self) -> None:
         for name, cell in self.cells.items():

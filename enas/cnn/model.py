@@ -1,10 +1,9 @@
 """The convolutional models of both search spaces (paper sections 2.3, 2.4, 3.2).
 
-A graph computes networks. A shared model is a graph with one set of weights ω for every network of its space.
-Each choice has its own parameters, so that a choice that was not sampled gets no gradient, and so no weight decay and
-no update. Batches are normalised by their own statistics, in evaluation too. The model of one network, to be trained
-from scratch, has the weights of its own choices, under their names in the shared model, and running averages of its
-batch statistics.
+A graph computes networks. A shared model is a graph with one set of weights ω for every network of its space. Each
+choice has its own parameters: one that was not sampled gets no gradient, no weight decay and no update. Batches are
+normalised by their own statistics, in evaluation too. The model of one network, trained from scratch, has the weights
+of its own choices, under their names in the shared model, and running averages of its batch statistics.
 
 Shapes: B batch, C channels, H and W height and width.
 """
@@ -157,15 +156,12 @@ class Cell(nn.Module):
     the paper leaves it open.
 
     Args:
-        edges: the edges that a network may have.
+        edges: all edges that a network may have.
         calibrations: for each cell input the module that brings it to C channels and to the size of the other.
         stride: the stride of the operations on cell inputs; 2 makes it a reduction cell.
-
-    Attributes:
-        drop_path: the probability of dropping the result of an operation other than identity.
     """
 
-    drop_path = 0.0
+    drop_path = 0.0  # the probability of dropping the result of an operation other than identity
 
     def __init__(
         self, edges: Sequence[Edge], calibrations: Sequence[nn.Module], channels: int, stride: int, norm: Norm
@@ -264,10 +260,9 @@ class SharedMicroCNN(MicroGraph):
 class MicroCNN(MicroGraph):
     """One pair of cells of the micro space, as a network with an auxiliary head at two thirds of its depth.
 
-    The authors' published pair has 3.73 million parameters at 15 layers and 36 channels, without the head. The paper
-    has 4.6; the network that the authors' code builds has 3.89, with a second 1×1 convolution on the newer cell input.
-
-    The head reads the output of the second reduction cell and is used in training only.
+    The head reads the output of the second reduction cell, in training only. Without it, the authors' published pair
+    has 3.73 million parameters at 15 layers and 36 channels. The paper has 4.6; the network that the authors' code
+    builds has 3.89, with a second 1×1 convolution on the newer cell input.
     """
 
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):

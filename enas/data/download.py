@@ -88,8 +88,7 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
         raise UserError(f"no download is known for dataset {dataset!r}; known: {', '.join(CATALOGUE)}")
     folder = Path(data_dir) / found.name
     with writing(folder):
-        flaw = _flaw(found.files, folder)
-        if not flaw:
+        if not (flaw := _flaw(found.files, folder)):
             return f"{folder}: already complete, left as it is"
         if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder}: exists, but {flaw}; move or delete it")

@@ -134,10 +134,7 @@ def write_dataset(
 
 
 def _read(split: str, items: Any, kind: str = "") -> Iterator[Any]:
-    """Yield the items of a split, each as (image, label), a text, or a list of words or token ids.
-
-    UserError, which names the item, for anything else, and for an item that is not of `kind`, if one is given.
-    """
+    """Yield the items of a split, as `_checked` returns them; UserError, naming the item, for one of another `kind`."""
     for index in range(len(items)):
         place = f"{split} {index}"
         try:
