@@ -30,12 +30,9 @@ class MacroGraph(nn.Module):
     """The macro space (paper section 2.3): a stem, L layers, two reductions, and a classifier.
 
     A layer is an operation, then a `Join` with earlier layers' outputs and ReLU (appendix on the macro space). A
-    reduction halves all outputs that are still to be read.
-
-    Args:
-        most: a network with every skip that there are weights for.
-        operations: names of the operations that every layer has; if there are none, each has its own in `most`.
-        widths: C before the first reduction, between the two, and after the second.
+    reduction halves all outputs that are still to be read; `widths` are C before the first reduction, between the two,
+    and after the second. There are weights for every skip of the network `most`, and in every layer for all
+    `operations`; if these are none, for the layer's own in `most`.
     """
 
     def __init__(
@@ -153,12 +150,10 @@ class Cell(nn.Module):
 
     Each of the next two cells brings the output to C channels by a `CellInput`, as the authors' final network does;
     their search has one convolution on the way out instead. Every edge has its own weights, as in the authors' code;
-    the paper leaves it open.
+    the paper leaves it open. `edges` are all that a network may have.
 
-    Args:
-        edges: all edges that a network may have.
-        calibrations: for each cell input the module that brings it to C channels and to the size of the other.
-        stride: the stride of the operations on cell inputs; 2 makes it a reduction cell.
+    Each of the `calibrations` brings a cell input to C channels and to the size of the other input. The `stride` is of
+    operations on cell inputs; 2 makes it a reduction cell.
     """
 
     drop_path = 0.0  # the probability of dropping the result of an operation other than identity
