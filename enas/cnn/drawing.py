@@ -25,8 +25,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
     """Draw a macro network as a Graphviz graph, whose positions `neato -n2` keeps as they are.
 
     Skips are arcs, or beside a deep network the squares of a triangle: to the left of a layer's number those that the
-    layer reads are filled, and below it those that read the layer. `dot` would lead many skips through the chain of
-    layers.
+    layer reads are filled, and below it those that read the layer. `dot` would lead many skips through the chain.
     """
     graph = new_graph("network", title)
     graph.engine = "neato"

@@ -94,9 +94,8 @@ class MacroNetwork(Graph):
             start = layer * (layer + 1) // 2
             code, *bits = decisions[start : start + layer + 1]
             names.append(cls._named(code, operations, f" of layer {layer}"))
-            for bit in bits:
-                if bit not in (0, 1):
-                    raise UserError(f"a skip decision of layer {layer} is {bit}; it must be 0 or 1")
+            if strange := [bit for bit in bits if bit not in (0, 1)]:
+                raise UserError(f"a skip decision of layer {layer} is {strange[0]}; it must be 0 or 1")
             skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
         return cls(tuple(names), tuple(skips))
 
