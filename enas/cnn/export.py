@@ -95,7 +95,6 @@ def _with_running_statistics(
         if not is_batch:
             for module in network.modules():
                 if isinstance(module, nn.BatchNorm2d):
-                    module.reset_running_stats()
                     module.train().momentum = None  # the mean over all minibatches
             task.evaluate(None, "train", STATISTICS_BATCHES)
             network.eval()

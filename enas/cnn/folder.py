@@ -24,16 +24,13 @@ LAYOUT = (
 )
 
 
-def scan_folder(
-    folder: Path, image_size: int = 0
-) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]], list[str]]:
+def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dict[str, dict[Path, int]], list[str]]:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
-    Hidden files and `__MACOSX` are ignored. Other files, and a class of `train` missing from `valid` or `test`, give a
-    note. UserError, naming the file or folder, for what does not fit together; NotFoundError for a missing split.
-
-    Returns the names of the class folders, sorted, none if there are none; the images of each split with their labels,
-    class by class and sorted by name; and notes for the log.
+    Returns the names of the class folders, sorted, none if there are none; the label of each image of each split, class
+    by class and sorted by name; and notes for the log, on files that are no images, and on a class of `train` missing
+    from `valid` or `test`. Hidden files and `__MACOSX` are ignored. UserError, naming the file or folder, for what does
+    not fit together; NotFoundError for a missing split.
     """
     notes: list[str] = []
     splits = {}
@@ -49,9 +46,9 @@ def scan_folder(
             raise _refused(folder / split / empty[0], "has no images")
         if empty:
             notes.append(f"{folder / split}: has no images of {', '.join(empty)}")
-        splits[split] = [(path, label) for label, name in enumerate(names) for path in by_class.get(name, [])]
+        splits[split] = {path: label for label, name in enumerate(names) for path in by_class.get(name, [])}
     classes = tuple(filter(None, names))
-    paths = [path for images in splits.values() for path, _ in images]
+    paths = [path for images in splits.values() for path in images]
     return classes, splits, notes + _check_headers(paths, folder.name, image_size, is_square=not classes)
 
 

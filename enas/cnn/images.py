@@ -112,10 +112,7 @@ def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np
 
 def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDataset:
     classes, found, notes = scan_folder(folder, image_size)
-    files = {}
-    for split, images in found.items():
-        paths, labels = zip(*images, strict=True)
-        files[split] = FileImages(paths, torch.tensor(labels), image_size)
+    files = {split: FileImages([*one], torch.tensor([*one.values()]), image_size) for split, one in found.items()}
     digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
     height, width = files["train"].size
     num = sum(map(len, files.values()))

@@ -39,6 +39,7 @@ class MacroGraph(nn.Module):
         self, num_classes: int, most: MacroNetwork, operations: list[str], widths: list[int], dropout: float, norm: Norm
     ):
         super().__init__()
+        self.num_layers = most.num_layers
         self.stem = stem(widths[0], norm)
         self.layers = nn.ModuleDict()
         self.reductions = nn.ModuleDict()
@@ -61,7 +62,9 @@ class MacroGraph(nn.Module):
         return remembering(self.stem)
 
     def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """Return logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
+        """Return logits [B, classes] of `network` for images [B, 3, H, W]; UserError if it has more or fewer layers."""
+        if network.num_layers != self.num_layers:
+            raise UserError(f"the network has {network.num_layers} layers, but the shared model has {self.num_layers}")
         x = self.stem(images)
         outputs = {STEM: x}  # by label, at the present size
         for layer, operation, skips, reduced in macro_layers(vars(network)):
@@ -92,7 +95,6 @@ class SharedMacroCNN(MacroGraph):
         most = MacroNetwork(config.operations[:1] * len(skips), skips)
         widths = [config.channels] * 3
         super().__init__(num_classes, most, [*config.operations], widths, config.cnn_dropout, parts.BATCH_STATISTICS)
-        self.num_layers = config.num_layers
         align_slices(self)
         for layer in self.layers.values():
             for operation in layer["operations"].values():
@@ -102,11 +104,7 @@ class SharedMacroCNN(MacroGraph):
             for reduction in others:
                 reduction.load_state_dict(first.state_dict())
 
-    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if it has another number of layers."""
-        if network.num_layers != self.num_layers:
-            raise UserError(f"the network has {network.num_layers} layers, but the shared model has {self.num_layers}")
-        return self.compute(images, network)
+    forward = MacroGraph.compute
 
 
 @torch.no_grad()
