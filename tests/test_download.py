@@ -234,6 +234,14 @@ def test_no_network_says_what_to_do_by_hand(data_dir):
     assert_refused(data_dir, None, text, name="pack")
 
 
+def test_an_error_without_a_text_is_refused_by_its_name(data_dir, monkeypatch):
+    def reset(*_):
+        raise ConnectionResetError
+
+    monkeypatch.setattr(module, "_fetched", reset)
+    assert_refused(data_dir, None, r"/toy\.train\.txt: ConnectionResetError; with no network", name="toy")
+
+
 def cut_short(request):
     request.begin(1_100)
     request.wfile.write(GOOD[:100])

@@ -111,8 +111,7 @@ def _ignore_interrupt(_worker: int) -> None:
 class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
     """Endless minibatches `(images, labels)`: pass after pass, each in a fresh random order.
 
-    The remainder of a pass that does not fill a minibatch is dropped; it differs from pass to pass. UserError, which
-    calls the split `name`, when the split does not fill a minibatch.
+    A pass drops the images that fill no minibatch. UserError, which calls the split `name`, if all are too few for one.
     """
 
     def __init__(self, split: Images, batch_size: int, *, seed: int, name: str = "the split"):
@@ -121,20 +120,18 @@ class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
             raise UserError(f"{name}: batch size is {batch_size}; {right}")
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.batches_per_pass = len(split) // batch_size
-        self.cursor = 0  # minibatches drawn so far; with the seed it fixes all that follow, so nothing else is saved
-        self._reader: Iterator[tuple[Tensor, Tensor]] | None = None
-
-    def __next__(self) -> tuple[Tensor, Tensor]:
-        if self._reader is None:
-            # Not a method's generator: a cycle of references through the worker processes would delay their end.
-            self._reader = self.split.read(_endless(self.split, self.batch_size, self.seed, self.cursor))
-        batch = next(self._reader)
-        self.cursor += 1
-        return batch
+        self.go_to(0)
 
     def go_to(self, cursor: int) -> None:
         """Go on with the minibatch after the first `cursor` ones."""
-        self.cursor, self._reader = cursor, None
+        self.cursor = cursor  # with the seed it fixes all that follow, so nothing else is saved
+        # Not a method's generator: a cycle of references through the worker processes would delay their end.
+        self._reader = self.split.read(_endless(self.split, self.batch_size, self.seed, cursor))
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        batch = next(self._reader)
+        self.cursor += 1
+        return batch
 
 
 def _endless(split: Images, batch_size: int, seed: int, cursor: int) -> Iterator[Tensor]:

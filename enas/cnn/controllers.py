@@ -55,11 +55,8 @@ class AnchorController(Controller[ArchT]):
     Each layer, and each input and operation of a node, has parameters of its own, which the authors' code shares: the
     vector that deciding it starts from, its decoder, its embeddings, and the v of its attention. W_prev and W_curr are
     shared. With one v the state that asks would, to first order in small weights, drop out of the softmax over anchors,
-    so that every node would prefer the same one.
-
-    Args:
-        num_starts: number of learned vectors that the LSTM starts from.
-        num_choices: number of choices of an operation, and of choices by attention.
+    so that every node would prefer the same one. There are `num_starts` vectors to start from, and `num_choices`
+    choices of an operation, and as many by attention.
     """
 
     def __init__(self, space: Space[ArchT], config: ControllerConfig, num_starts: int, num_choices: int):

@@ -25,8 +25,7 @@ def macro_graph(network: MacroNetwork, *, title: str | None = None) -> graphviz.
     """Draw a macro network as a Graphviz graph, whose positions `neato -n2` keeps as they are.
 
     Skips are arcs, or beside a deep network the squares of a triangle: to the left of a layer's number those that the
-    layer reads are filled, and below it those that read the layer. `dot` would lead many skips through the chain of
-    layers.
+    layer reads are filled, and below it those that read the layer. `dot` would lead many skips through the chain.
     """
     graph = new_graph("network", title)
     graph.engine = "neato"
@@ -72,11 +71,8 @@ def _add_triangle(graph: graphviz.Digraph, network: MacroNetwork, heights: dict[
 
 
 def _add_arcs(graph: graphviz.Digraph, network: MacroNetwork, heights: dict[str, float]) -> None:
-    """Add skips as Graphviz's splines, on the right, or on the left of the boxes.
-
-    Each leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and outgoing
-    skips of a layer apart. Longer skips swing further out.
-    """
+    # A skip leaves below the middle of its box and arrives above the middle of the other, which keeps incoming and
+    # outgoing skips of a layer apart. Longer skips swing further out.
     for layer, skips in zip(network.layers, network.skips, strict=True):
         for earlier in skips:
             side = -1 if earlier == STEM or network.layers.index(earlier) % 2 else 1

@@ -95,7 +95,6 @@ def _with_running_statistics(
         if not is_batch:
             for module in network.modules():
                 if isinstance(module, nn.BatchNorm2d):
-                    module.reset_running_stats()
                     module.train().momentum = None  # the mean over all minibatches
             task.evaluate(None, "train", STATISTICS_BATCHES)
             network.eval()
@@ -119,7 +118,6 @@ def _weight(name: str, sources: Sources, found: Mapping[str, Tensor]) -> Tensor:
 
 
 def _macro(network: MacroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str, Any], Sources]:
-    """Return the sizes of the network, and the sources of its weights."""
     sources = {"classifier": ["classifier.4"]}
     widths = [len(found["stem.0.weight"])]
     for layer, operation, skips, reduced in readable.macro_layers(vars(network)):
@@ -135,7 +133,6 @@ def _macro(network: MacroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str
 
 
 def _micro(network: MicroNetwork, found: Mapping[str, Tensor]) -> tuple[dict[str, Any], Sources]:
-    """Return the sizes of the network, and the sources of its weights."""
     sources = {}
     num_layers = len({name.split(".")[1] for name in found if name.startswith("cells.")}) - 2
     older = previous = (STEM,)  # labels of the maps that are concatenated

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from enas.cnn.network import pixels
 from enas.data.dataset_folder import RESOURCES, SPLITS
 from enas.errors import NotFoundError, UserError
 from enas.terminal import progress_bar
@@ -23,16 +24,13 @@ LAYOUT = (
 )
 
 
-def scan_folder(
-    folder: Path, image_size: int = 0
-) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]], list[str]]:
+def scan_folder(folder: Path, image_size: int = 0) -> tuple[tuple[str, ...], dict[str, dict[Path, int]], list[str]]:
     """List the images of `folder/{train,valid,test}`, in class folders or without any, and check their headers.
 
-    Hidden files and `__MACOSX` are ignored. Other files, and a class of `train` missing from `valid` or `test`, give a
-    note. UserError, naming the file or folder, for what does not fit together; NotFoundError for a missing split.
-
-    Returns the names of the class folders, sorted, none if there are none; the images of each split with their labels,
-    class by class and sorted by name; and notes for the log.
+    Returns the names of the class folders, sorted, none if there are none; the label of each image of each split, class
+    by class and sorted by name; and notes for the log, on files that are no images, and on a class of `train` missing
+    from `valid` or `test`. Hidden files and `__MACOSX` are ignored. UserError, naming the file or folder, for what does
+    not fit together; NotFoundError for a missing split.
     """
     notes: list[str] = []
     splits = {}
@@ -48,29 +46,19 @@ def scan_folder(
             raise _refused(folder / split / empty[0], "has no images")
         if empty:
             notes.append(f"{folder / split}: has no images of {', '.join(empty)}")
-        splits[split] = [(path, label) for label, name in enumerate(names) for path in by_class.get(name, [])]
+        splits[split] = {path: label for label, name in enumerate(names) for path in by_class.get(name, [])}
     classes = tuple(filter(None, names))
-    paths = [path for images in splits.values() for path, _ in images]
+    paths = [path for images in splits.values() for path in images]
     return classes, splits, notes + _check_headers(paths, folder.name, image_size, is_square=not classes)
 
 
 def read_image(path: Path, image_size: int = 0) -> np.ndarray:
-    """Read the pixels of a file, uint8 [3, H, W], turned as its EXIF orientation says.
+    """Read the `pixels` of a file, uint8 [3, H, W]; of an animation, the first frame.
 
-    Other kinds become RGB, and transparent pixels white. Of an animation, the first frame is read. UserError if the
-    file is not a readable image.
+    The shorter side becomes `image_size`, unless that is 0. UserError if the file is not a readable image.
     """
     with _opened(path) as image:
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        pixels = resize(image.convert("RGB"), image_size)
-    return np.asarray(pixels).transpose(2, 0, 1)  # [3, H, W]
-
-
-def resize(image: Image.Image, image_size: int) -> Image.Image:
-    """Bring the shorter side to `image_size` and cut the longer one to it, around the middle; 0 changes nothing."""
-    return ImageOps.fit(image, (image_size, image_size)) if image_size else image
+        return pixels(image, image_size or image.height, image_size or image.width).numpy()
 
 
 def _refused(path: Path, fault: str) -> UserError:

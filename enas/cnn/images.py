@@ -13,7 +13,8 @@ from torch import Tensor
 
 from enas.cnn.batches import FileImages, Images, MemoryImages, channel_statistics
 from enas.cnn.cifar import LAYOUTS, read_cifar
-from enas.cnn.folder import resize, scan_folder
+from enas.cnn.folder import scan_folder
+from enas.cnn.network import pixels
 from enas.data.builtin import IMAGE_MAKERS, SPLITS
 from enas.data.dataset_folder import Kind
 from enas.data.download import ALIASES
@@ -97,8 +98,8 @@ def _resized(split: MemoryImages, image_size: int) -> MemoryImages:
     if image_size in (0, split.size[1]) or not len(split):
         return split
     pictures = (Image.fromarray(image) for image in split.images.permute(0, 2, 3, 1).numpy())
-    images = np.stack([np.asarray(resize(picture, image_size)).transpose(2, 0, 1) for picture in pictures])
-    return MemoryImages(torch.from_numpy(images), split.labels)
+    images = torch.stack([pixels(picture, image_size, image_size) for picture in pictures])
+    return MemoryImages(images.contiguous(), split.labels)
 
 
 def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np.ndarray:
@@ -111,10 +112,7 @@ def stratified_choice(labels: np.ndarray, num: int, keys: Sequence[float]) -> np
 
 def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDataset:
     classes, found, notes = scan_folder(folder, image_size)
-    files = {}
-    for split, images in found.items():
-        paths, labels = zip(*images, strict=True)
-        files[split] = FileImages(paths, torch.tensor(labels), image_size)
+    files = {split: FileImages([*one], torch.tensor([*one.values()]), image_size) for split, one in found.items()}
     digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
     height, width = files["train"].size
     num = sum(map(len, files.values()))

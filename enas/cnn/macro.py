@@ -11,7 +11,7 @@ from enas.search.architecture import check_encodable
 from enas.search.graph import Graph
 from enas.search.space import NamedSpace
 
-# The label of the stem, for networks that skip from it; the search space has none.
+# The label of the stem's output: no sampled network skips from it, but the authors' published one, in their code, does.
 STEM = -1
 
 
@@ -26,14 +26,6 @@ class MacroNetwork(Graph):
     operation's output is the layer's, with no projection.
 
     When a layer is removed, the next one reads the one before it, no layer skips from it, and the reductions stay.
-
-    Attributes:
-        operations: the operation of each layer, names from `MACRO_OPERATIONS`.
-        skips: for each layer the labels of the earlier layers whose outputs are joined to its own, increasing. `STEM`
-            is the stem's output: no sampled network skips from it, but the authors' published one, in their code, does.
-        layers: the label of each layer in the large graph, which names its shared weights. Labels increase from 0; they
-            are 0 … L−1 unless layers were removed.
-        num_layers: the number of layers L of the large graph, which places the reductions; 0 is that of `operations`.
     """
 
     type_name: ClassVar = "cnn_macro"
@@ -44,10 +36,10 @@ class MacroNetwork(Graph):
     known_parts: ClassVar = MACRO_OPERATIONS
     root_reads: ClassVar = "the image"
 
-    operations: tuple[str, ...]
-    skips: tuple[tuple[int, ...], ...]
-    layers: tuple[int, ...] = ()
-    num_layers: int = 0
+    operations: tuple[str, ...]  # of each layer, from `MACRO_OPERATIONS`
+    skips: tuple[tuple[int, ...], ...]  # for each layer, the labels whose outputs are joined to its own, increasing
+    layers: tuple[int, ...] = ()  # labels in the large graph, which name shared weights: 0 … L−1 if none is removed
+    num_layers: int = 0  # L, the layers of the large graph, which place the reductions; 0 is that of `operations`
 
     def __post_init__(self) -> None:
         operations, skips = tuple(self.operations), tuple(tuple(skips) for skips in self.skips)
@@ -63,10 +55,9 @@ class MacroNetwork(Graph):
             raise UserError(f"a network of {size} layers needs {size} lists of skips, not {len(skips)}")
         for position, (layer, labels) in enumerate(zip(self.layers, skips, strict=True)):
             earlier = (STEM, *self.layers[:position])
-            for label in labels:
-                if type(label) is not int or label not in earlier:
-                    where = "which is not an earlier layer of the network"
-                    raise UserError(f"layer {layer} skips from layer {label!r}, {where}")
+            if strange := [label for label in labels if type(label) is not int or label not in earlier]:
+                where = "which is not an earlier layer of the network"
+                raise UserError(f"layer {layer} skips from layer {strange[0]!r}, {where}")
             if list(labels) != sorted({*labels}):
                 raise UserError(f"skips of layer {layer} must increase; got {list(labels)}")
 
@@ -103,9 +94,8 @@ class MacroNetwork(Graph):
             start = layer * (layer + 1) // 2
             code, *bits = decisions[start : start + layer + 1]
             names.append(cls._named(code, operations, f" of layer {layer}"))
-            for bit in bits:
-                if bit not in (0, 1):
-                    raise UserError(f"a skip decision of layer {layer} is {bit}; it must be 0 or 1")
+            if strange := [bit for bit in bits if bit not in (0, 1)]:
+                raise UserError(f"a skip decision of layer {layer} is {strange[0]}; it must be 0 or 1")
             skips.append(tuple(earlier for earlier, bit in enumerate(bits) if bit))
         return cls(tuple(names), tuple(skips))
 

@@ -17,7 +17,6 @@ from enas.search.space import NamedSpace
 # The labels of a cell's two inputs: the output of the cell before the previous one, and of the previous one.
 CELL_INPUTS = (0, 1)
 CELL_NAMES = ("normal", "reduction")
-_INPUTS = {label: label for label in CELL_INPUTS}
 Pairs = dict[int, Sequence[tuple[int, str]]]  # the (source, operation) pairs of each node
 
 
@@ -49,13 +48,8 @@ class MicroCell(Cell):
     When a node is removed, a node that read it as its first input reads its first input instead, and a node that read
     it as its second input its second, so that both stay in the cell.
 
-    Attributes:
-        inputs: B pairs of the labels that a node reads; both may be the same.
-        operations: B pairs of the operations applied to these, names from `MICRO_OPERATIONS`.
-        cell_output: "loose_ends" concatenates, along the depth, the nodes that no node reads (the paper);
-            "all" concatenates all nodes, as DARTS does. A cell input is never concatenated.
-        nodes: the label of each node in the large graph, which names its shared weights. Labels increase; they are
-            2 … B+1 unless nodes were removed.
+    The output of the cell concatenates nodes along the depth, and never a cell input: those that no node reads (the
+    paper), or with cell_output "all" all nodes, as DARTS does.
     """
 
     type_name: ClassVar = "cnn_micro_cell"
@@ -64,10 +58,10 @@ class MicroCell(Cell):
     known_parts: ClassVar = MICRO_OPERATIONS
     first_label: ClassVar = len(CELL_INPUTS)
 
-    inputs: tuple[tuple[int, int], ...]
-    operations: tuple[tuple[str, str], ...]
+    inputs: tuple[tuple[int, int], ...]  # for each node, the labels that it reads; both may be the same
+    operations: tuple[tuple[str, str], ...]  # for each node, the operations applied to these, from `MICRO_OPERATIONS`
     cell_output: str = "loose_ends"
-    nodes: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()  # labels in the large graph, which name shared weights: 2 … B+1 if none is removed
 
     def __post_init__(self) -> None:
         pairs, operations = (tuple(map(tuple, pairs)) for pairs in (self.inputs, self.operations))
@@ -78,13 +72,11 @@ class MicroCell(Cell):
         self._check_labels(size)
         known = CELL_INPUTS
         for node, inputs, names in zip(self.nodes, pairs, operations, strict=True):
-            counts = len(inputs), len(names)
-            if counts != (2, 2):
-                raise UserError(f"node {node} needs two inputs and two operations, not {counts[0]} and {counts[1]}")
-            for label in inputs:
-                if type(label) is not int or label not in known:
-                    where = "neither a cell input (0, 1) nor an earlier node of the cell"
-                    raise UserError(f"node {node} reads {label!r}, which is {where}")
+            if (len(inputs), len(names)) != (2, 2):
+                raise UserError(f"node {node} needs two inputs and two operations, not {len(inputs)} and {len(names)}")
+            if strange := [label for label in inputs if type(label) is not int or label not in known]:
+                where = "neither a cell input (0, 1) nor an earlier node of the cell"
+                raise UserError(f"node {node} reads {strange[0]!r}, which is {where}")
             self._check_parts(names)
             known += (node,)
         self._check_output()
@@ -128,24 +120,21 @@ class MicroCell(Cell):
 
         Of all orders, the one whose list of sources and operations comes first in the alphabet stands for the cell.
         """
-        return self.of_pairs(_first_order(self.pairs, _INPUTS), self.cell_output)
+        return self.of_pairs(_first_order(self.pairs), self.cell_output)
 
     def relabelled(self, rng: random.Random, *, is_uniform: bool = False) -> "MicroCell":
         """As `Architecture.relabelled`, nodes and inputs in another order; if `is_uniform`, all equally likely."""
 
         @cache
-        def num_orders(left: frozenset[int]) -> int:
-            first = [node for node in left if left.isdisjoint(source for source, _ in old[node])]
-            return sum(num_orders(left - {node}) for node in first) or 1
+        def num_orders(done: frozenset[int]) -> int:
+            return sum(num_orders(done | {node}) for node in _ready(old, (*done,))) or 1
 
-        old, left, labels, pairs = self.pairs, self.pairs, {**_INPUTS}, []
-        while left:
-            ready = _ready(left, labels)
-            weights = [num_orders(frozenset(left) - {node}) for node in ready if is_uniform]
+        old, labels, pairs = self.pairs, CELL_INPUTS, []
+        while ready := _ready(old, labels):
+            weights = [num_orders(frozenset((*labels, node))) for node in ready if is_uniform]
             node = rng.choices([*ready], weights)[0] if is_uniform else rng.choice([*ready])
             pairs.append(rng.sample(ready[node], 2))
-            labels[node] = len(labels)
-            del left[node]
+            labels += (node,)
         return self.of_pairs(pairs, self.cell_output)
 
     @property
@@ -171,26 +160,24 @@ class MicroCell(Cell):
         return {"inputs": tuple((one if a == node else a, other if b == node else b) for a, b in rest)}
 
 
-def _ready(left: Pairs, labels: dict[int, int]) -> Pairs:
-    """Return the nodes of `left` that read only nodes with new `labels`; their pairs have these, and are sorted."""
+def _ready(old: Pairs, labels: tuple[int, ...]) -> Pairs:
+    """Return the nodes that can follow `labels`, which are in their new order, with sorted pairs of new labels."""
     return {
-        node: tuple(sorted((labels[source], name) for source, name in pairs))
-        for node, pairs in left.items()
-        if all(source in labels for source, _ in pairs)
+        node: tuple(sorted((labels.index(source), name) for source, name in pairs))
+        for node, pairs in old.items()
+        if node not in labels and all(source in labels for source, _ in pairs)
     }
 
 
-def _first_order(left: Pairs, labels: dict[int, int]) -> tuple[Any, ...]:
-    """Return the pairs of the nodes that are `left` in the order that sorts first; `labels` are new, of the others."""
-    if not left:
+def _first_order(old: Pairs, labels: tuple[int, ...] = CELL_INPUTS) -> tuple[Any, ...]:
+    """Return the pairs of the nodes after `labels` in the order that sorts first."""
+    if not (ready := _ready(old, labels)):
         return ()
-    ready, read = _ready(left, labels), {source for pairs in left.values() for source, _ in pairs}
-    first = min(ready.values())
+    first, read = min(ready.values()), {source for pairs in old.values() for source, _ in pairs}
     alike = [node for node, pairs in ready.items() if pairs == first]
     loose = [node for node in alike if node not in read]  # whichever comes first, the rest is the same
     nodes = [*(node for node in alike if node in read), *loose[:1]]
-    others = {node: {other: left[other] for other in left if other != node} for node in nodes}
-    return first, *min(_first_order(others[node], {**labels, node: len(labels)}) for node in nodes)
+    return first, *min(_first_order(old, (*labels, node)) for node in nodes)
 
 
 @cache
@@ -204,12 +191,7 @@ def _next_level(left: int, labels: int, last: int, operations: tuple[str, ...]) 
 
 @dataclass(frozen=True)
 class MicroNetwork(Architecture):
-    """The two cells that a network of the micro space is built of; a node is named by its cell, too: ("normal", 3).
-
-    Attributes:
-        normal: the cell that keeps height and width.
-        reduction: the cell that halves height and width: its operations on the cell's inputs have stride 2.
-    """
+    """The two cells that a network of the micro space is built of; a node is named by its cell, too: ("normal", 3)."""
 
     type_name: ClassVar = "cnn_micro"
     title: ClassVar = "a micro network"
@@ -217,8 +199,8 @@ class MicroNetwork(Architecture):
     node_word: ClassVar = "node"
     part_word: ClassVar = "operation"
 
-    normal: MicroCell
-    reduction: MicroCell
+    normal: MicroCell  # keeps height and width
+    reduction: MicroCell  # halves height and width: its operations on the cell's inputs have stride 2
 
     def __post_init__(self) -> None:
         for name, cell in self.cells.items():
@@ -320,7 +302,7 @@ class MicroSpace(NamedSpace[MicroNetwork]):
 
     def _cell(self, rng: random.Random) -> MicroCell:
         """Draw level by level: a level is a multiset of pairs, so that only nodes of equal pairs can be exchanged."""
-        pairs, last, exchange = list[Any](), len(CELL_INPUTS), {**_INPUTS}
+        pairs, last, exchange = list[Any](), len(CELL_INPUTS), dict[int, int]()
         while left := self.num_blocks - len(pairs):
             known, ways = _next_level(left, len(CELL_INPUTS) + len(pairs), last, tuple(sorted(self.operations)))
             last = rng.choices(range(1, left + 1), ways)[0]
@@ -330,7 +312,7 @@ class MicroSpace(NamedSpace[MicroNetwork]):
             alike = [label for label, other in enumerate(pairs, start=len(CELL_INPUTS)) if other == pair]
             exchange |= zip(alike, rng.sample(alike, len(alike)), strict=True)
         # Exchanges give other multisets for the same function, but for those that change nothing.
-        if any(sorted((exchange[source], name) for source, name in pair) != [*pair] for pair in pairs):
+        if any(sorted((exchange.get(source, source), name) for source, name in pair) != [*pair] for pair in pairs):
             return self._cell(rng)
         return MicroCell.of_pairs(pairs, self.cell_output).relabelled(rng, is_uniform=True)
 

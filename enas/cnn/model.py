@@ -1,17 +1,16 @@
 """The convolutional models of both search spaces (paper sections 2.3, 2.4, 3.2).
 
-A graph computes networks. A shared model is a graph with one set of weights ω for every network of its space.
-Each choice has its own parameters, so that a choice that was not sampled gets no gradient, and so no weight decay and
-no update. Batches are normalised by their own statistics, in evaluation too. The model of one network, to be trained
-from scratch, has the weights of its own choices, under their names in the shared model, and running averages of its
-batch statistics.
+A graph computes networks. A shared model is a graph with one set of weights ω for every network of its space. Each
+choice has its own parameters: one that was not sampled gets no gradient, no weight decay and no update. Batches are
+normalised by their own statistics, in evaluation too. The model of one network, trained from scratch, has the weights
+of its own choices, under their names in the shared model, and running averages of its batch statistics.
 
 Shapes: B batch, C channels, H and W height and width.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,18 +30,16 @@ class MacroGraph(nn.Module):
     """The macro space (paper section 2.3): a stem, L layers, two reductions, and a classifier.
 
     A layer is an operation, then a `Join` with earlier layers' outputs and ReLU (appendix on the macro space). A
-    reduction halves all outputs that are still to be read.
-
-    Args:
-        most: a network with every skip that there are weights for.
-        operations: names of the operations that every layer has; if there are none, each has its own in `most`.
-        widths: C before the first reduction, between the two, and after the second.
+    reduction halves all outputs that are still to be read; `widths` are C before the first reduction, between the two,
+    and after the second. There are weights for every skip of the network `most`, and in every layer for all
+    `operations`; if these are none, for the layer's own in `most`.
     """
 
     def __init__(
         self, num_classes: int, most: MacroNetwork, operations: list[str], widths: list[int], dropout: float, norm: Norm
     ):
         super().__init__()
+        self.num_layers = most.num_layers
         self.stem = stem(widths[0], norm)
         self.layers = nn.ModuleDict()
         self.reductions = nn.ModuleDict()
@@ -65,7 +62,9 @@ class MacroGraph(nn.Module):
         return remembering(self.stem)
 
     def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """Return logits [B, classes] of `network`, whose weights must be there, for images [B, 3, H, W]."""
+        """Return logits [B, classes] of `network` for images [B, 3, H, W]; UserError if it has more or fewer layers."""
+        if network.num_layers != self.num_layers:
+            raise UserError(f"the network has {network.num_layers} layers, but the shared model has {self.num_layers}")
         x = self.stem(images)
         outputs = {STEM: x}  # by label, at the present size
         for layer, operation, skips, reduced in macro_layers(vars(network)):
@@ -96,7 +95,6 @@ class SharedMacroCNN(MacroGraph):
         most = MacroNetwork(config.operations[:1] * len(skips), skips)
         widths = [config.channels] * 3
         super().__init__(num_classes, most, [*config.operations], widths, config.cnn_dropout, parts.BATCH_STATISTICS)
-        self.num_layers = config.num_layers
         align_slices(self)
         for layer in self.layers.values():
             for operation in layer["operations"].values():
@@ -106,11 +104,7 @@ class SharedMacroCNN(MacroGraph):
             for reduction in others:
                 reduction.load_state_dict(first.state_dict())
 
-    def forward(self, images: Tensor, network: MacroNetwork) -> Tensor:
-        """Logits [B, classes] of `network` for images [B, 3, H, W]; UserError if it has another number of layers."""
-        if network.num_layers != self.num_layers:
-            raise UserError(f"the network has {network.num_layers} layers, but the shared model has {self.num_layers}")
-        return self.compute(images, network)
+    forward = MacroGraph.compute
 
 
 @torch.no_grad()
@@ -141,14 +135,7 @@ class MacroCNN(MacroGraph):
         return F.cross_entropy(logits, labels), logits
 
 
-class CellChoices(NamedTuple):
-    """The weights of a `Cell`: edges that networks may have, and nodes that may be concatenated."""
-
-    edges: Sequence[Edge]
-    output_nodes: Sequence[int]
-
-
-Choices = CellChoices | MicroCell  # a MicroCell has its own edges and output nodes only
+Choices = tuple[Sequence[Edge], Sequence[int]]  # of a `Cell`: its edges, and nodes that may be concatenated
 Maps = Mapping[int, Tensor]  # maps [B, C, H, W] by label, which are concatenated along the depth
 
 
@@ -161,24 +148,21 @@ class Cell(nn.Module):
 
     Each of the next two cells brings the output to C channels by a `CellInput`, as the authors' final network does;
     their search has one convolution on the way out instead. Every edge has its own weights, as in the authors' code;
-    the paper leaves it open.
+    the paper leaves it open. `edges` are all that a network may have.
 
-    Args:
-        calibrations: for each cell input the module that brings it to C channels and to the size of the other.
-        stride: the stride of the operations on cell inputs; 2 makes it a reduction cell.
-
-    Attributes:
-        drop_path: the probability of dropping the result of an operation other than identity.
+    Each of the `calibrations` brings a cell input to C channels and to the size of the other input. The `stride` is of
+    operations on cell inputs; 2 makes it a reduction cell.
     """
 
-    drop_path = 0.0
+    drop_path = 0.0  # the probability of dropping the result of an operation other than identity
 
-    def __init__(self, choices: Choices, calibrations: Sequence[nn.Module], channels: int, stride: int, norm: Norm):
+    def __init__(
+        self, edges: Sequence[Edge], calibrations: Sequence[nn.Module], channels: int, stride: int, norm: Norm
+    ):
         super().__init__()
-        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(choices.edges)})
-        self.edges = nn.ModuleDict()
-        for edge in choices.edges:
-            self.edges[edge.key] = parts.Operations.micro(edge.operation, channels, edge.stride(stride), norm)
+        self.calibrations = nn.ModuleDict({str(label): calibrations[label] for label in _inputs_read(edges)})
+        made = {edge.key: parts.Operations.micro(edge.operation, channels, edge.stride(stride), norm) for edge in edges}
+        self.edges = nn.ModuleDict(made)
 
     def forward(self, older: Maps, previous: Maps, cell: MicroCell) -> Maps:
         """Return the output of `cell`, given the outputs of the two cells before it."""
@@ -212,8 +196,9 @@ class MicroGraph(nn.Module):
         self.cells = nn.ModuleList()
         for name, width, stride, halve in self.places:
             calibrations = [parts.CellInput(*older, width, norm, halve), parts.CellInput(*previous, width, norm, False)]
-            self.cells.append(Cell(cells[name], calibrations, width, stride, norm))
-            older, previous = previous, (cells[name].output_nodes, width)
+            edges, output_nodes = cells[name]
+            self.cells.append(Cell(edges, calibrations, width, stride, norm))
+            older, previous = previous, (output_nodes, width)
         self.classifier = parts.SlicedClassifier(*previous, num_classes, dropout, norm)
 
     def remembering(self) -> AbstractContextManager[None]:
@@ -242,14 +227,14 @@ class SharedMicroCNN(MicroGraph):
     def __init__(self, num_classes: int, config: MicroConfig):
         nodes = range(len(CELL_INPUTS), len(CELL_INPUTS) + config.cnn_num_blocks)
         places = [(node, slot, source) for node in nodes for slot in (0, 1) for source in range(node)]
-        choices = CellChoices([Edge(*place, name) for place in places for name in config.operations], nodes)
+        edges = [Edge(*place, name) for place in places for name in config.operations]
         sizes = config.num_layers, config.channels, config.cnn_dropout
-        super().__init__(num_classes, dict.fromkeys(CELL_NAMES, choices), *sizes, parts.BATCH_STATISTICS)
+        super().__init__(num_classes, dict.fromkeys(CELL_NAMES, (edges, nodes)), *sizes, parts.BATCH_STATISTICS)
         self.last_node = nodes[-1]
         align_slices(self)
         for cell in self.cells:
             first: dict[tuple[str, bool], dict[str, Any]] = {}
-            for edge in choices.edges:
+            for edge in edges:
                 operation = cell.edges[edge.key]
                 for module in operation.modules():
                     if isinstance(module, nn.Conv2d) and module.weight.shape[:2] == (module.out_channels,) * 2:
@@ -268,15 +253,15 @@ class SharedMicroCNN(MicroGraph):
 class MicroCNN(MicroGraph):
     """One pair of cells of the micro space, as a network with an auxiliary head at two thirds of its depth.
 
-    The authors' published pair has 3.73 million parameters at 15 layers and 36 channels, without the head. The paper
-    has 4.6; the network that the authors' code builds has 3.89, with a second 1×1 convolution on the newer cell input.
-
-    The head reads the output of the second reduction cell and is used in training only.
+    The head reads the output of the second reduction cell, in training only. Without it, the authors' published pair
+    has 3.73 million parameters at 15 layers and 36 channels. The paper has 4.6; the network that the authors' code
+    builds has 3.89, with a second 1×1 convolution on the newer cell input.
     """
 
     def __init__(self, network: MicroNetwork, num_classes: int, config: MicroCNNConfig):
         sizes = config.scratch_cnn_num_layers, config.channels, config.dropout
-        super().__init__(num_classes, network.cells, *sizes, parts.RUNNING_AVERAGES)
+        cells = {name: (cell.edges, cell.output_nodes) for name, cell in network.cells.items()}
+        super().__init__(num_classes, cells, *sizes, parts.RUNNING_AVERAGES)
         self.network = network
         self.config = config
         self.auxiliary_head = auxiliary_head(4 * config.channels * len(network.reduction.output_nodes), num_classes)

@@ -39,13 +39,12 @@ def _convolutional(
     (make_shared, shared_sizes), (make_alone, sizes) = shared, alone
 
     def task(config: ConfigLike, images: ImageDataset, device: torch.device, network: Any) -> VisionTask:
-        kind = VisionTask if network is None else ScratchVisionTask
         if network is not None:
-            model = make_alone(network, len(images.classes), config[sizes])
+            kind, model = ScratchVisionTask, make_alone(network, len(images.classes), config[sizes])
         elif len(images.valid) == 0:
             raise UserError("valid_size is 0; a search rewards networks for their accuracy on held-out images")
         else:
-            model = make_shared(len(images.classes), config[shared_sizes])
+            kind, model = VisionTask, make_shared(len(images.classes), config[shared_sizes])
         return kind(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)
 
     return Problem(

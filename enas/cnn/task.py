@@ -33,12 +33,10 @@ class VisionTask(Task):
     the mean log-likelihood of the labels, which ranks networks with far less noise.
 
     Images without labels are classified by their rotation (Liu et al. 2020): one at random in training, all four in
-    evaluation, in the same minibatch.
+    evaluation, in the same minibatch. The `seed` fixes the order in which images are read.
 
-    Args:
-        model: the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; inside
-            `model.remembering()`, several networks read the same images.
-        seed: fixes the order in which images are read.
+    The model holds the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; inside
+    `model.remembering()`, several networks read the same images.
     """
 
     metric = ACCURACY

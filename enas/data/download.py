@@ -88,8 +88,7 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
         raise UserError(f"no download is known for dataset {dataset!r}; known: {', '.join(CATALOGUE)}")
     folder = Path(data_dir) / found.name
     with writing(folder):
-        flaw = _flaw(found.files, folder)
-        if not flaw:
+        if not (flaw := _flaw(found.files, folder)):
             return f"{folder}: already complete, left as it is"
         if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder}: exists, but {flaw}; move or delete it")
@@ -130,12 +129,10 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
             if archive is not None and not flaw:
                 _copy(files, path, ready)
             flaw = flaw or _flaw(files, ready)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
-                raise  # the folder's trouble, which is told where it is made
-            flaw = " ".join(str(error).split())
         # The network, the disk and damaged archives raise nearly any exception, and all of them mean the same here.
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+                raise  # the folder's trouble, which is told where it is made
             flaw = " ".join(str(error).split()) or type(error).__name__
         if flaw:
             raise UserError(f"{place}: {flaw}; {right}")

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from numbers import Integral
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ A_LABEL = "a label is an integer or a name (for one-hot labels, the place of the
 A_PICTURE = "an image has 1 or 3 channels of 8 bits, or of floating point in 0 … 1 that is not normalised"
 
 
-def numbered(split: str, given: Any, columns: Mapping[str, str] = MappingProxyType({})) -> Any:
+def numbered(split: str, given: Any, columns: Mapping[str, str] = {}) -> Any:
     """Return a split as numbered items, after reading an iterable once; a fraction of train stays what it is.
 
     `columns` are the user's names of the columns text, image and label. UserError if `given` is no split, or empty.
@@ -135,10 +134,7 @@ def write_dataset(
 
 
 def _read(split: str, items: Any, kind: str = "") -> Iterator[Any]:
-    """Yield the items of a split, each as (image, label), a text, or a list of words or token ids.
-
-    UserError, which names the item, for anything else, and for an item that is not of `kind`, if one is given.
-    """
+    """Yield the items of a split, as `_checked` returns them; UserError, naming the item, for one of another `kind`."""
     for index in range(len(items)):
         place = f"{split} {index}"
         try:

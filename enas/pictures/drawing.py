@@ -7,26 +7,9 @@ import graphviz
 from enas.errors import UserError
 from enas.files import atomic_write
 
-_GRAPH_STYLE = {
-    "dpi": "150",
-    "pad": "0.2",
-    "nodesep": "0.25",
-    "ranksep": "0.35",
-    "ordering": "out",
-    "fontname": "Helvetica",
-    "fontsize": "16",
-    "labelloc": "t",
-}
-_NODE_STYLE = {
-    "shape": "box",
-    "style": "rounded,filled",
-    "fillcolor": "white",
-    "color": "#333333",
-    "fontname": "Helvetica",
-    "fontsize": "16",
-    "height": "0.45",
-    "margin": "0.15,0.05",
-}
+_FONT = {"fontname": "Helvetica", "fontsize": "16"}
+_LAYOUT = {"dpi": "150", "pad": "0.2", "nodesep": "0.25", "ranksep": "0.35", "ordering": "out", "labelloc": "t"}
+_BOX = {"shape": "box", "style": "rounded,filled", "fillcolor": "white", "height": "0.45", "margin": "0.15,0.05"}
 # The layout pulls heavy edges short: a node stays right below the one it reads, and only the grey
 # edges into the mean run far.
 _EDGE_STYLE = {"color": "#333333", "penwidth": "1.4", "arrowsize": "0.8", "weight": "16"}
@@ -35,7 +18,8 @@ LIGHT_EDGE_STYLE = {"color": "#888888", "penwidth": "1.1", "weight": "1"}
 
 def new_graph(name: str, title: str | None = None) -> graphviz.Digraph:
     """Return an empty graph in the style of all drawings here, with a title above it."""
-    graph = graphviz.Digraph(name, graph_attr=_GRAPH_STYLE, node_attr=_NODE_STYLE, edge_attr=_EDGE_STYLE)
+    node_style = {**_BOX, **_FONT, "color": "#333333"}
+    graph = graphviz.Digraph(name, graph_attr=_LAYOUT | _FONT, node_attr=node_style, edge_attr=_EDGE_STYLE)
     if title:
         # The empty line keeps the title clear of the boxes; Graphviz has no margin for it.
         graph.attr(label=graphviz.escape(f"{title}\n\n"))

@@ -80,14 +80,10 @@ def table_figure(
 ) -> Figure:
     """Draw a heat map of nodes × activations, or layers × operations: the scores with that of one node replaced.
 
-    Colour is the change from the unedited score: red for worse, blue for better, grey if either is not finite. It grows
-    linearly up to the median change and by the logarithm beyond, so that one outlier leaves colour to the others.
-
-    Args:
-        values: the scores by (row, column), row by row.
-        own: the nodes with their own activations, which are outlined.
-        baseline: the unedited score.
-        names: of rows and of columns, such as "node" and "activation".
+    `values` has the scores by (row, column), row by row; `names` are of rows and of columns, such as "node" and
+    "activation"; the nodes with their `own` activations are outlined. Colour is the change from the unedited score,
+    `baseline`: red for worse, blue for better, grey if either is not finite. It grows linearly up to the median change
+    and by the logarithm beyond, so that one outlier leaves colour to the others.
     """
     rows, columns = map(list, map(dict.fromkeys, zip(*values, strict=True)))
     scores = np.array([*values.values()], dtype=float).reshape(len(rows), len(columns))
@@ -134,13 +130,9 @@ def bars_figure(
 ) -> Figure:
     """Draw groups of bars around 0, one bar a series: the change from the unedited score.
 
-    The axis is logarithmic beyond the median change when changes differ by more than `LARGEST_LINEAR_RATIO`. A change
-    that is not finite is written where its bar would be.
-
-    Args:
-        labels: names of the G groups.
-        changes: the G changes of each series, such as validation and test.
-        baseline: the unedited score of each series.
+    Each series, such as validation and test, has an unedited score in `baseline` and a change for each group of bars,
+    which `labels` name. The axis is logarithmic beyond the median change when changes differ by more than
+    `LARGEST_LINEAR_RATIO`. A change that is not finite is written where its bar would be.
     """
     group = max(0.8, 0.095 * (max(map(len, labels), default=0) + 2))  # inches; a letter takes 0.095
     figure, (axes,) = new_figure(max(6.4, 1.5 + group * len(labels)), 4.8)
@@ -174,13 +166,10 @@ def policy_figure(
 ) -> Figure:
     """Draw a heat map of the probability of every choice at every evaluation, in panels side by side.
 
-    A decision with one choice has no row, and one between two of which the first is "" has one.
-
-    Args:
-        choices: the names of each decision's choices; see `Space.choices`.
-        decisions: for each evaluation its epoch, and for each decision the probabilities of its choices.
-        derived: the decisions of the derived architecture, whose choices are marked in the last column.
-        warm_up_epochs: epochs before the controller trains; their columns are hatched.
+    `choices` has the names of each decision's choices, see `Space.choices`, and `decisions` for each evaluation its
+    epoch, and the probabilities of each decision's choices. The `derived` choices are marked in the last column. The
+    columns of the `warm_up_epochs`, before the controller trains, are hatched. A decision with one choice has no row,
+    and a decision between two has one if the first is "".
     """
     epochs, marked = [epoch for epoch, _ in decisions], dict(enumerate(derived))
     rows = [

@@ -1,8 +1,4 @@
-"""A GIF of a search: the architectures that a run derived, one an epoch, in order.
-
-from enas.report.animation import animate
-animate("ptb_orig_2026-11-24_12-00-00", "search.gif")
-"""
+"""A GIF of a search: the architectures that a run derived, one an epoch, in order."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -108,7 +108,7 @@ def comparison(record: Record) -> Figure | None:
     lines = []
     for who, method in (("uniform", "uniform"), ("policy", "search")):
         epochs, found = record.curve(who)
-        if found and "median" in found[0]:  # earlier versions wrote means only
+        if found:
             parts = ("lower_quartile", "median", "upper_quartile")
             lower, y, upper = np.array([[one[part] for one in found] for part in parts], dtype=float)  # null is NaN
             line = {"x": epochs, "y": y, "yerr": [y - lower, upper - y], "capsize": 3}
