@@ -1,6 +1,7 @@
 """The parser of every command line, and how each command reports errors."""
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -50,8 +51,30 @@ class Parser(argparse.ArgumentParser):
         return vars(known)
 
 
+class _Patient(io.FileIO):
+    """A stream of the process that goes on when nobody takes its output: a closed pipe or terminal, a full disk."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return len(content)
+
+
+def _keep_streams() -> None:
+    """Let no trouble with stdout or stderr end the process; a letter that one of them does not know is replaced."""
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__"):  # the caller's own, not the one of the process
+            continue
+        raw = _Patient(number if stream else os.devnull, "w", closefd=not stream)
+        settings = {"encoding": stream.encoding, "line_buffering": stream.line_buffering} if stream else {}
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), errors="replace", **settings))
+
+
 def guarded(action: Callable[[], object]) -> int:
     """Run `action`, report expected errors in one line on stderr, and return the exit status, see `enas.errors`."""
+    _keep_streams()
     keep_memory()
     try:
         action()

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any, TypeVar
@@ -17,8 +18,9 @@ _quiet = ContextVar("quiet", default=False)
 class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not _quiet.get():
-            tqdm.write(record.getMessage())  # above the bars
-            sys.stdout.flush()
+            with suppress(OSError, ValueError):  # a closed pipe, a full disk, a letter that the stream does not know
+                tqdm.write(record.getMessage())  # above the bars
+                sys.stdout.flush()
 
 
 LOGGER.addHandler(_Terminal())

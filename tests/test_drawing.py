@@ -225,7 +225,11 @@ def test_a_picture_is_a_png_of_sensible_size(tmp_path, name):
     assert [*(tmp_path / "made").iterdir()] == [path]
 
 
-@pytest.mark.parametrize("dot", [None, "#!/bin/sh\nexit 1\n"], ids=["missing", "broken"])
+@pytest.mark.parametrize(
+    "dot",
+    [None, "#!/bin/sh\nexit 1\n", "#!/bin/sh\n", "#!/bin/sh\necho no picture\n", "#!/bin/nothing\n"],
+    ids=["missing", "broken", "silent", "another program", "not a program"],
+)
 @pytest.mark.parametrize("name", ["cell", "macro"])
 def test_without_graphviz_the_source_is_written(tmp_path, monkeypatch, name, dot):
     programs, path = tmp_path / "bin", tmp_path / "pictures" / "4-1600-143.2-best.png"

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shlex
+import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +16,7 @@ from tiny import main
 
 from enas.errors import UserError
 from enas.files import atomic_write, write_json
+from enas.rnn.cell import RNNCell
 from enas.runs import run
 from enas.runs.logbook import Logbook
 from enas.search.record import NoLogbook
@@ -123,6 +127,70 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
     assert tiny.curve(tmp_path, "shared/loss") == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
     assert tiny.curve(tmp_path, "shared/lr") == [(step, 0.5) for step in (1, 2, 3, 4)]
     assert tiny.curve(tmp_path, "controller/loss") == [(2, 1.0), (3, 1.0), (4, 1.0), (5, 2.0)]
+
+
+class _Broken:
+    """A helper that can do nothing."""
+
+    helper = "Weights & Biases"
+
+    def scalars(self, *args):
+        raise RuntimeError("no\nnetwork")
+
+    picture = scalars
+    close = scalars
+
+
+def test_a_run_goes_on_without_its_helpers_and_says_so_once(tmp_path, monkeypatch, capsys):
+    def draw(*args):
+        raise MemoryError
+
+    space = SimpleNamespace(choices=[("a", "b")], encode=lambda architecture: (0,))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "enas.pictures.plots", raising=False)
+    logbook = Logbook(tmp_path, mirror=_Broken(), draw=draw)
+    for step in (1, 2):
+        logbook.scalars("shared", {"loss": 1.0}, step)
+        logbook.derived(RNNCell(("tanh",), ()), f"{step}", "title", step)
+        logbook.policy(space, [(1, [[0.5, 0.5]])], None, 0, step)
+        logbook.results({})
+    logbook.close()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["without Weights & Biases: no network", "without the picture: MemoryError"]
+    assert lines[2].startswith("without the picture of the policy: import of matplotlib halted")
+    assert len(lines) == 3
+    assert tiny.curve(tmp_path, "shared/loss") == [(1, 1.0), (2, 1.0)]
+    assert len(list(tmp_path.glob("architectures/*.json"))) == 2
+
+
+@pytest.mark.parametrize("output", ["| true", "> /dev/full", "> /dev/full 2>&1", ">&-", "2>&-", "2>&1 | head -1"])
+def test_output_that_nobody_takes_ends_nothing(tmp_path, output):
+    if "/dev/full" in output and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    command = [sys.executable, "-m", "enas", "--help"]
+    line = f"set -o pipefail; {shlex.join(command)} {output}"
+    process = subprocess.run(["bash", "-c", line], cwd=tiny.ROOT, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_letter_that_the_terminal_does_not_know_is_replaced(encoding):
+    command = [sys.executable, "-m", "enas", "search", "--help_all"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    process = subprocess.run(command, cwd=tiny.ROOT, env=environment, capture_output=True, check=False)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert b"usage" in process.stdout
+
+
+def test_the_users_settings_of_matplotlib_do_not_reach_a_figure(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.family: Nothing Sans\n")
+    line = "from enas.pictures import plots; figure = plots.policy_figure([('a', 'b')], [(1, [[0.5, 0.5]])])"
+    line = f"{line}; plots.write_figure(figure, plots.Path('figure.png'))"
+    environment = {**os.environ, "MPLBACKEND": "module://nothing.inline", "PYTHONPATH": str(tiny.ROOT)}
+    command = [sys.executable, "-c", line]
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_bars_and_the_logbook_that_writes_nothing_are_quiet(capsys):

@@ -1,5 +1,6 @@
 """The style of all drawings of architectures, and how they are written."""
 
+import subprocess
 from pathlib import Path
 
 import graphviz
@@ -7,6 +8,8 @@ import graphviz
 from enas.errors import UserError
 from enas.files import atomic_write
 
+LONGEST_DRAWING = 60  # seconds
+_BEGINS = {".png": b"\x89PNG\r\n", ".svg": b"<?xml"}
 _FONT = {"fontname": "Helvetica", "fontsize": "16"}
 _LAYOUT = {"dpi": "150", "pad": "0.2", "nodesep": "0.25", "ranksep": "0.35", "ordering": "out", "labelloc": "t"}
 _BOX = {"shape": "box", "style": "rounded,filled", "fillcolor": "white", "height": "0.45", "margin": "0.15,0.05"}
@@ -33,12 +36,17 @@ def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
     or when it cannot be written.
     """
     path = Path(path)
-    if path.suffix not in (".png", ".svg"):
+    if path.suffix not in _BEGINS:
         raise UserError(f"{path}: a picture's name must end in .png or .svg")
-    try:
-        content = graph.pipe(format=path.suffix[1:], neato_no_op=2 if graph.engine == "neato" else None)
-    except (graphviz.ExecutableNotFound, graphviz.CalledProcessError):
-        # A missing program, or one built without the format, must not end a search.
+    command = [graph.engine, f"-T{path.suffix[1:]}", *(["-n2"] if graph.engine == "neato" else [])]
+    try:  # Digraph.pipe has no limit of time
+        source = graph.source.encode()
+        process = subprocess.run(command, input=source, capture_output=True, check=True, timeout=LONGEST_DRAWING)
+        content = process.stdout
+    except (OSError, subprocess.SubprocessError):
+        content = b""
+    if not content.startswith(_BEGINS[path.suffix]):
+        # A missing program, or one without the format, must not end a search.
         path, content = path.with_suffix(".dot"), graph.source.encode()
     with atomic_write(path) as file:
         file.write(content)

@@ -6,12 +6,19 @@ Figures are made without pyplot, so that a plot keeps no global state and needs 
 import io
 import itertools
 import math
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+
+try:
+    import matplotlib
+except ValueError:  # a notebook's MPLBACKEND names a module that its own environment has
+    os.environ.pop("MPLBACKEND")
+    import matplotlib
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import SymLogNorm
@@ -40,7 +47,10 @@ METHOD_STYLES = {
     "lstm": ("LSTM", "#CC79A7"),
 }
 
+FONTS = Path(matplotlib.get_data_path(), "fonts/ttf")
 _PANEL_ROWS = 48  # choices that stand in one panel of a policy
+
+plain_style = matplotlib.style.context("default")  # whatever a matplotlibrc says; for all that makes or writes a figure
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -54,6 +64,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
     return figure, panels
 
 
+@plain_style
 def png_of(figure: Figure) -> bytes:
     """Return a figure as the content of a PNG file."""
     file = io.BytesIO()
@@ -68,6 +79,7 @@ def write_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
+@plain_style
 def table_figure(
     values: Mapping[tuple[str, str], float],
     *,
@@ -120,6 +132,7 @@ def _sizes(changes: Iterable[float]) -> tuple[float, float]:
     return max(float(np.quantile(sizes, 0.5, method="lower")), 1e-9 * largest), largest
 
 
+@plain_style
 def bars_figure(
     labels: Sequence[str],
     changes: dict[str, Sequence[float]],
@@ -158,6 +171,7 @@ def bars_figure(
     return figure
 
 
+@plain_style
 def policy_figure(
     choices: Sequence[Sequence[str]],
     decisions: Sequence[Sequence[Any]],

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
 from enas.errors import UserError
 from enas.files import atomic_write
+from enas.pictures.plots import FONTS
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run
 from enas.settings import SEARCHES
@@ -17,7 +17,7 @@ from enas.terminal import progress_bar
 LONGEST_SIDE = 1000  # pixels
 LAST_FRAME_HOLDS = 2000  # milliseconds, at least
 
-_FONT = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 24)
+_FONT = ImageFont.truetype(FONTS / "DejaVuSans.ttf", 24)
 _HEADER = sum(_FONT.getmetrics()) + 16  # pixels of a title and the space around it
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from enas.errors import UserError
 from enas.files import atomic_write
-from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, png_of
+from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, plain_style, png_of
 from enas.report.animation import open_picture, select
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
 from enas.search.record import format_score
@@ -116,6 +116,7 @@ def comparison(record: Record) -> Figure | None:
     return _figure(lines, record.curve("compared_by")[1][0].replace("_", " ")) if lines else None
 
 
+@plain_style
 def _figure(lines: Sequence[dict[str, Any]], y_title: str) -> Figure:
     figure, (axes,) = new_figure(5.4, 3.8)
     for line in lines:

@@ -5,8 +5,8 @@ tensorboardX's own writer has a thread, which a full disk ends in a traceback, a
 
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Curves:
     `last` is the numbers of updates of ω and of θ that a resumed run begins with. Later points are removed: the run
     writes them again.
     """
+
+    helper = "TensorBoard"
 
     def __init__(self, folder: Path, last: tuple[int, int] | None = None):
         self.folder = folder
@@ -111,6 +113,8 @@ class Mirror:
     With WANDB_MODE=offline everything stays on this machine; `wandb sync` uploads it later.
     """
 
+    helper = "Weights & Biases"
+
     def __init__(self, folder: Path, settings: dict[str, Any]):
         import wandb
 
@@ -154,6 +158,7 @@ class Logbook(NoLogbook):
         self.folder, self._draw = folder, draw
         self._curves = Curves(folder, last) if curves else None
         self._pages = [page for page in (self._curves, mirror) if page]
+        self._missed: set[str] = set()  # helpers that the run goes on without
         self._bar: Any = None
         self._log = (folder / "train.log").open("a", encoding="utf-8")
 
@@ -180,49 +185,70 @@ class Logbook(NoLogbook):
         except (OSError, UnicodeError) as error:
             raise UserError(f"{self._log.name}: cannot be written ({error}); make room") from None
 
+    @contextmanager
+    def _helped(self, helper: str) -> Iterator[None]:
+        """Go on without what `helper` would do in this block, if it cannot; say so the first time."""
+        try:
+            yield
+        except Exception as error:  # whatever it is, it must not end a search
+            if helper not in self._missed:
+                self.info(f"without {helper}: {' '.join(str(error).split()) or type(error).__name__}")
+            self._missed.add(helper)
+
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         """Add points to the curves `group/name`, or `name` without a group."""
         named = {f"{group}/{name}".lstrip("/"): value for name, value in values.items()}
         if self._bar is not None and "loss" in values:
             self._bar.set_postfix_str(f"loss {values['loss']:.4g}", refresh=False)
         for page in self._pages if named else ():
-            page.scalars(named, step)
+            with self._helped(page.helper):
+                page.scalars(named, step)
 
     def derived(self, architecture: Any, name: str, title: str, step: int) -> None:
         """Write an architecture as a JSON file, and a picture."""
         path = self.folder / "architectures" / f"{name}.json"
         write_json(path, architecture.to_dict())
         self.output_files["architecture"] = path
-        if self._draw is not None:
-            picture = self._draw(architecture, self.folder / "networks" / f"{name}.png", title)
+        if picture := self.draw(architecture, self.folder / "networks" / f"{name}.png", title):
             self._picture("derive/best", picture, step)
-            self.output_files["picture"] = picture
+
+    def draw(self, architecture: Any, path: Path, title: str) -> Path | None:
+        """Write a picture of an architecture; return the file, or None if there is none."""
+        if self._draw is not None:
+            with self._helped("the picture"):
+                self.output_files["picture"] = self._draw(architecture, path, title)
+                return self.output_files["picture"]
+        return None
 
     def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
         """Draw the probability of each choice, epoch by epoch, if there is one; `decisions` as in `Progress`."""
         if all(len(names) == 1 for names in space.choices):
             return
-        from enas.pictures.plots import policy_figure, write_figure  # loads matplotlib, which takes a second
+        with self._helped("the picture of the policy"):
+            from enas.pictures.plots import policy_figure, write_figure  # loads matplotlib, which takes a second
 
-        encoded = () if derived is None else space.encode(derived)
-        figure = policy_figure(space.choices, decisions, encoded, warm_up_epochs)
-        path = write_figure(figure, self.folder / "policy.png")
-        self._picture("derive/policy", path, step)
-        self.output_files["policy"] = path
+            encoded = () if derived is None else space.encode(derived)
+            figure = policy_figure(space.choices, decisions, encoded, warm_up_epochs)
+            path = write_figure(figure, self.folder / "policy.png")
+            self.output_files["policy"] = path
+            self._picture("derive/policy", path, step)
 
     def _picture(self, tag: str, path: Path, step: int) -> None:
         """Show a PNG in TensorBoard; skip a drawing left as .dot."""
         for page in self._pages if path.suffix == ".png" else ():
-            page.picture(tag, path, step)
+            with self._helped(page.helper):
+                page.picture(tag, path, step)
 
     def results(self, results: dict[str, Any]) -> None:
         """Rewrite results.json."""
         write_json(self.folder / "results.json", results)
         if self._curves:
-            self._curves.flush()
+            with self._helped(self._curves.helper):
+                self._curves.flush()
 
     def close(self) -> None:
+        for page in reversed(self._pages):
+            with self._helped(page.helper):
+                page.close()
         with suppress(OSError):  # the rest could not be written before, which the user was told
             self._log.close()
-        for page in reversed(self._pages):
-            page.close()

@@ -104,7 +104,7 @@ def _note_architecture(config: Config, training: Training, architecture: Archite
     if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
         path, cost = training.folder / "architecture.png", training.size.cost(architecture)
         title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
-        files["picture"] = config.space.problem().draw(architecture, path, title)
+        training.logbook.draw(architecture, path, title)
 
 
 def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:

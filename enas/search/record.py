@@ -80,6 +80,9 @@ class NoLogbook:
     def derived(self, architecture: Any, name: str, title: str, step: int) -> None:
         """Write a derived architecture and its picture."""
 
+    def draw(self, architecture: Any, path: Path, title: str) -> Path | None:
+        """Write a picture of an architecture; return the file, or None if there is none."""
+
     def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
         """Draw the probability of each choice; mark those of `derived` and the warm-up; see `Progress.decisions`."""
 

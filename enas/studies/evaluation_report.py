@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from enas.pictures.plots import METHOD_STYLES, new_figure, write_figure
+from enas.pictures.plots import METHOD_STYLES, new_figure, plain_style, write_figure
 from enas.search.cost import Cost
 from enas.search.metric import Metric
 from enas.studies.statistics import FEWEST_FOR_WILCOXON
@@ -87,6 +87,7 @@ def _interval(ends: list[float] | None, style: str) -> str:
     return "" if ends is None else f" [{ends[0]:{style}}, {ends[1]:{style}}]"
 
 
+@plain_style
 def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> Figure:
     """Scores of each method on each split, a dot for each seed, beside all of the table; an expectation's quartiles."""
     columns: dict[str, tuple[str, dict[str, Any]]] = {f"all {results['architectures']}": ("0.7", {})}
@@ -115,6 +116,7 @@ def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric:
     return figure
 
 
+@plain_style
 def ranking_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric, name: str) -> Figure:
     """Each architecture of the table: its score by the shared weights of a method against that from scratch."""
     figure, (axes,) = new_figure(5.2, 4.8)
