@@ -65,9 +65,6 @@ def export(
         onnx: write model.onnx too; of a recurrent cell it computes one step.
         data_dir: folder of the run's data; if empty, the folder that the run read.
         log_dir: where run folders lie.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
     """
     output = Path(output)
     if onnx:

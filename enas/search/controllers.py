@@ -21,27 +21,21 @@ from enas.search.space import ArchT, Space
 from enas.settings import ConfigLike
 
 INIT_RANGE = 0.1  # paper section 3.1
-
-Penalty = Callable[[list[Tensor]], Tensor]
+NO_DECISIONS = torch.empty(0, 0)
 
 
 @dataclass(frozen=True)
 class Sample(Generic[ArchT]):
     """M architectures and how they were drawn; a controller that draws from no distribution gives only architectures.
 
-    Attributes:
-        architectures: M of them.
-        log_probs: log-probability of each decision in nats, [M, D]; zero for a decision that was not made.
-        entropies: entropy of each decision's distribution in nats, [M, D]; zero for a decision that was not made.
-        probabilities: the distribution of each decision, D tensors [M, choices], without gradients; drawn, if given.
-        penalty: the search space's own term of the controller's loss, in nats, [M]; None if it has none.
+    Logarithms are in nats. A decision that was not made has log-probability and entropy 0.
     """
 
     architectures: list[ArchT]
-    log_probs: Tensor = field(default_factory=lambda: torch.empty(0, 0))
-    entropies: Tensor = field(default_factory=lambda: torch.empty(0, 0))
-    probabilities: list[Tensor] = field(default_factory=list[Tensor])
-    penalty: Tensor | None = None
+    log_probs: Tensor = NO_DECISIONS  # of each decision, [M, D]
+    entropies: Tensor = NO_DECISIONS  # of each decision's distribution, [M, D]
+    probabilities: list[Tensor] = field(default_factory=list[Tensor])  # D tensors [M, choices], without gradients
+    penalty: Tensor | None = None  # the search space's own term of the controller's loss, [M]
 
 
 class Decisions:
@@ -199,14 +193,14 @@ class RandomController(Controller[ArchT]):
 class IndependentController(Controller[ArchT]):
     """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020).
 
-    Args:
-        penalty: (`Sample.probabilities`) to `Sample.penalty`, weighted by `penalty_weight`.
+    `penalty` makes `Sample.penalty` of `Sample.probabilities`.
     """
 
-    def __init__(self, space: Space[ArchT], penalty: Penalty | None = None, penalty_weight: float = 0.0):
+    def __init__(
+        self, space: Space[ArchT], penalty: Callable[[list[Tensor]], Tensor] | None = None, penalty_weight: float = 0.0
+    ):
         super().__init__(space)
-        self.penalty = penalty
-        self.penalty_weight = penalty_weight
+        self.penalty, self.penalty_weight = penalty, penalty_weight
         self.logits = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in space.sizes)
 
     def _decide(self, decisions: Decisions) -> Tensor | None:
@@ -266,10 +260,7 @@ def start_small(controller: Any) -> None:
 
 
 def temper(config: ControllerConfig, logits: Tensor, tanh_c: float | None = None) -> Tensor:
-    """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code.
-
-    `tanh_c` overrides `config.tanh_c`.
-    """
+    """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code."""
     tanh_c = config.tanh_c if tanh_c is None else tanh_c
     logits = logits / config.softmax_temperature
     return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits

@@ -117,9 +117,8 @@ def write_architecture(architecture: Architecture, format: str) -> str:
     """Return one line of text that `read_architecture` reads as `architecture`.
 
     One exception: a `darts` or `darts_cnn` text lists the output nodes. If the loose ends are the output nodes of
-    cell_output=all too, the text reads as cell_output=all. The cell computes the same.
-
-    UserError if the format is unknown or cannot express the architecture.
+    cell_output=all too, the text reads as cell_output=all. The cell computes the same. UserError if the format is
+    unknown or cannot express the architecture.
     """
     with _named(format) as known:
         if not isinstance(architecture, known.kind):

@@ -56,13 +56,11 @@ def choose_precision(task: Task, draw: Callable[[], list[Any]]) -> tuple[str, st
 
 
 def choose_threads(task: Task, draw: Callable[[], list[Any]]) -> tuple[int, str]:
-    """Return the number of threads that train fastest, and why, in words.
+    """Return the number of threads that train fastest, and why, in words; the process then computes with this number.
 
-    `OMP_NUM_THREADS` wins. Otherwise this is the smallest number with which a training step takes at most `GAIN` times
-    the shortest step's time, which leaves cores to other runs. Afterwards the task, its model and all random states are
-    as before; the process computes with the chosen number of threads.
-
-    `draw` returns the architectures of the step.
+    `OMP_NUM_THREADS` wins. Otherwise this is the smallest number with which a training step, of architectures that
+    `draw` returns, takes at most `GAIN` times the shortest step's time, which leaves cores to other runs. The task, its
+    model and all random states are as before.
     """
     most = torch.get_num_threads()
     if THREADS_VARIABLE in os.environ:

@@ -43,10 +43,7 @@ class ScratchTrainer(Training):
         return True
 
     def best_epoch(self) -> int:
-        """Return the epoch that validated best, the first of equals; without validation data, the newest epoch.
-
-        It is 0 while no epoch has a score.
-        """
+        """Return the epoch that validated best, 0 while none has; without validation data, the newest epoch."""
         if not self.task.has_validation:
             return self.progress.epoch
         scores = {epoch: score for epoch, score in enumerate(self._validations(), start=1) if not math.isnan(score)}

@@ -30,6 +30,9 @@ RANKING = {"mode": ("train", "derive")}
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
 WITH_FINALISTS = FINALISTS | {"derive_finalists": ABOVE_ZERO}
+# Arguments of `setting` in deriving: a resumed search and `derive` may change the sampling, only `derive` the limits.
+SAMPLING: dict[str, Any] = {"only": DERIVING, "again": ("train", "derive")}
+LIMITING: dict[str, Any] = {"only": DERIVING, "again": ("derive",)}
 WITH_LIMIT = TRAINED | {ANY_OF: {"max_parameters": ABOVE_ZERO, "max_flops": ABOVE_ZERO}}
 
 CONTROLLER_LR_PERIOD = 10  # epochs of the first cosine period; each further one is twice as long
@@ -129,24 +132,16 @@ class TrainerConfig(LengthConfig):
 class DeriveConfig(Settings):
     """Deriving."""
 
-    derive_num_sample: int = setting(
-        100, "architectures to sample when deriving", at_least=1, only=DERIVING, again=("train", "derive")
-    )
-    derive_max_batches: int = setting(
-        4, "validation minibatches that score each sample", at_least=1, only=DERIVING, again=("train", "derive")
-    )
-    derive_labellings: int = setting(
-        2, "labellings whose mean scores a function", at_least=1, only=DERIVING, again=("train", "derive")
-    )
+    derive_num_sample: int = setting(100, "architectures to sample when deriving", at_least=1, **SAMPLING)
+    derive_max_batches: int = setting(4, "validation minibatches that score each sample", at_least=1, **SAMPLING)
+    derive_labellings: int = setting(2, "labellings whose mean scores a function", at_least=1, **SAMPLING)
     derive_uniform: bool = setting(
         False,
         "derive among the controller's samples and as many uniform ones, not among the samples alone",
         only=TRAINED | DERIVING,
         again=("train", "derive"),
     )
-    derive_shortlist: int = setting(
-        1, "best functions to score again on all of validation", at_least=1, only=DERIVING, again=("train", "derive")
-    )
+    derive_shortlist: int = setting(1, "best functions to score again on all of validation", at_least=1, **SAMPLING)
     derive_finalists: int = setting(
         0, "best candidates to train from scratch, to derive the best", at_least=0, only=FINALISTS, again=("derive",)
     )
@@ -212,12 +207,8 @@ class SizeConfig(Settings):
     is a token or an image. A multiply-add is two FLOPs.
     """
 
-    max_parameters: int = setting(
-        0, "most parameters of a derived architecture; 0 is no limit", at_least=0, only=DERIVING, again=("derive",)
-    )
-    max_flops: int = setting(
-        0, "most FLOPs per input of a derived architecture; 0 is no limit", at_least=0, only=DERIVING, again=("derive",)
-    )
+    max_parameters: int = setting(0, "most parameters of a derived architecture; 0 is no limit", at_least=0, **LIMITING)
+    max_flops: int = setting(0, "most FLOPs per input of a derived architecture; 0 is no limit", at_least=0, **LIMITING)
     size_beta: float = setting(
         -0.1, "weight in rewards of the distance from max_parameters and max_flops", at_most=0, only=WITH_LIMIT
     )

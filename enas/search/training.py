@@ -32,14 +32,8 @@ RESUMED_BY = {"train": "search", "single": "single", "train_scratch": "scratch"}
 class Training(ABC):
     """Trains ω epoch by epoch, and can go on exactly where it was.
 
-    Args:
-        task: the problem, with the model.
-        config: the settings of the run.
-        logbook: records the run.
-        checkpoints: save the run; without them, it cannot recover from divergence.
-        folder: the run folder.
-        ranks: the processes that train together.
-        size: the cost of architectures, and the limits on it.
+    `checkpoints` save the run; without them it cannot recover from divergence. `ranks` are the processes that train
+    together, and `size` has the cost of architectures and the limits on it.
     """
 
     def __init__(
@@ -242,8 +236,8 @@ class Training(ABC):
 
     def cost(self, architecture: Any) -> dict[str, int]:
         """Return the entries of results.json on the size of an architecture; none if its cost is not known."""
-        cost = None if architecture is None else self.size.cost(architecture)
-        return {} if cost is None else cost.to_dict()
+        cost = architecture and self.size.cost(architecture)
+        return cost.to_dict() if cost else {}
 
     def results(self) -> dict[str, Any]:
         """Return the content of results.json; `architecture` is the run's, and `validation_…` its score.
