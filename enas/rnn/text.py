@@ -6,7 +6,7 @@ Shapes: S steps in the whole split, T steps in a batch, B columns read side by s
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -167,27 +167,24 @@ def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tenso
     return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view
 
 
+@dataclass(eq=False)
 class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
     """Endless minibatches for truncated back-propagation, reading the rows from top to bottom, again and again.
 
     Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
     whether this batch begins the text, so that the state must be zero. T is `length`, except that the last batch of a
     pass takes the rows that are left; so every row but the first is a target once a pass.
-
-    Args:
-        rows: [S, B] with S ≥ 2, from `to_rows`.
-        random_length: draw T around `length` for each batch (Merity et al. 2017, section 4.1), so that words change
-            places from pass to pass.
-        only_whole: skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches
-            are compared, and a few steps from the zero state score differently.
     """
 
-    def __init__(self, rows: Tensor, length: int, *, random_length: bool = False, only_whole: bool = False) -> None:
-        self.rows = rows
-        self.length = length
-        self.random_length = random_length
-        self.only_whole = only_whole
-        self.cursor = 0  # the row at which the next batch's inputs begin; the only state to save
+    rows: Tensor  # [S, B] with S ≥ 2, from `to_rows`
+    length: int
+    _: KW_ONLY
+    # Draw T around `length` (Merity et al. 2017, section 4.1), so that words change places from pass to pass.
+    random_length: bool = False
+    # Skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches are compared,
+    # and a few steps from the zero state score differently.
+    only_whole: bool = False
+    cursor: int = 0  # the row at which the next batch's inputs begin; the only state to save
 
     def __next__(self) -> tuple[Tensor, Tensor, bool]:
         start, last_target = self.cursor, len(self.rows) - 1

@@ -38,15 +38,15 @@ class Sample(Generic[ArchT]):
     penalty: Tensor | None = None  # the search space's own term of the controller's loss, [M]
 
 
+@dataclass
 class Decisions:
     """Records the decisions of `num` architectures as they are made, drawn or taken from `given` [M, D]."""
 
-    def __init__(self, num: int, given: Tensor | None = None):
-        self.num = num
-        self.given = given
-        self.num_made = 0
-        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.probabilities: list[Tensor] = []
+    num: int
+    given: Tensor | None = None
+    num_made: int = 0
+    parts: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    probabilities: list[Tensor] = field(default_factory=list)
 
     def next(self, num: int, draw: Callable[[], Tensor]) -> Tensor:
         """Return the next `num` decisions, integers [M, num]: those that `draw` returns, or the given ones."""
@@ -138,10 +138,8 @@ class Controller(nn.Module, Generic[ArchT]):
         """Raise TrainingDivergedError unless θ is finite."""
         # The norm: parameters may be finite, and so large that the numbers computed with them are not.
         if not torch.isfinite(nn.utils.get_total_norm(list(self.parameters()))):
-            raise TrainingDivergedError(
-                "training diverged: the controller's parameters are not finite; lower controller_lr (with "
-                "controller_lr_cosine controller_lr_max), or controller_grad_clip"
-            )
+            advice = "lower controller_lr (with controller_lr_cosine controller_lr_max), or controller_grad_clip"
+            raise TrainingDivergedError(f"training diverged: the controller's parameters are not finite; {advice}")
 
 
 class RandomController(Controller[ArchT]):

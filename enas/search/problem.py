@@ -62,7 +62,7 @@ class Problem:
     # A run logs the `notes` of the data, a tuple of lines. If the data has an `identity` (`enas.data.identity`), a run
     # refuses to go on with other data.
     load_data: Callable[[ConfigLike], Any]
-    # (settings, data, device, architecture) to the task with a model of it from scratch; of None, with the shared model.
+    # (settings, data, device, architecture) to the task, with a model of it alone; of None, with the shared model.
     task: Callable[[ConfigLike, Any, torch.device, Any], Task]
     draw: Callable[[Any, Path, str], Path]  # (architecture, path, title) to the picture written
     # (settings, data) to a function that returns an architecture's cost from scratch; None if costs are not known.

@@ -121,32 +121,26 @@ class Trainer(Training):
 
     def record(self, derived: Derivation) -> bool:
         """Write down the derived architecture, and return whether it is the best of the run so far."""
-        progress = self.progress
+        progress, step = self.progress, self.progress.total_shared_steps
         compared = {
             f"{who}_{derived.comparison['compared_by']}_{name}": value
             for who in ("policy", "uniform")
             for name, value in derived.comparison.get(who, {}).items()
         }
-        self.logbook.scalars("eval", compared, progress.total_shared_steps)
+        self.logbook.scalars("eval", compared, step)
         if derived.probabilities:
             earlier = [entry for entry in progress.decisions if entry[0] < progress.epoch]
             progress.decisions = [*earlier, [progress.epoch, derived.probabilities]]
-            self.logbook.policy(
-                self.controller.space,
-                progress.decisions,
-                derived.architecture,
-                self.config.warm_up_epochs,
-                progress.total_shared_steps,
-            )
+            space, warm_up = self.controller.space, self.config.warm_up_epochs
+            self.logbook.policy(space, progress.decisions, derived.architecture, warm_up, step)
         if derived.architecture is None or derived.score is None:
             self.logbook.info(derived.problem)
             return False
         score, cost = derived.score, self.size.cost(derived.architecture)
         short = f"{score:.4f}" if abs(score) < LARGEST_WRITTEN_OUT else f"{score:.4e}"
-        name = f"{progress.epoch}-{progress.total_shared_steps}-{short}-best"
-        title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, "
-        title += f"{self.task.metric.name} {format_score(score)}" + (f"\n{cost}" if cost is not None else "")
-        self.logbook.derived(derived.architecture, name, title, progress.total_shared_steps)
+        title = f"epoch {progress.epoch}, step {step}, {self.task.metric.name} {format_score(score)}"
+        title += "" if cost is None else f"\n{cost}"
+        self.logbook.derived(derived.architecture, f"{progress.epoch}-{step}-{short}-best", title, step)
         return self.take(derived.architecture, score)
 
     def alike(self) -> dict[str, str]:

@@ -299,11 +299,8 @@ class Training(ABC):
     def check_ranks(self) -> None:
         """Raise UserError, naming the ranks, if the processes' `alike` differ."""
         if self.ranks.size > 1:
-            self.ranks.check_alike(
-                self.alike(),
-                f"the run after epoch {self.progress.epoch}",
-                "machines of other kinds may round differently; --load_path goes on from the newest checkpoint",
-            )
+            remedy = "machines of other kinds may round differently; --load_path goes on from the newest checkpoint"
+            self.ranks.check_alike(self.alike(), f"the run after epoch {self.progress.epoch}", remedy)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the run needs to go on as if it had never stopped."""
