@@ -110,10 +110,7 @@ class RNNCell(Cell):
         return cls(names, tuple(decisions[1::2]), cell_output)
 
     def canonical(self) -> "RNNCell":
-        """As `Architecture.canonical`: a cell is a rooted tree, and the order of its nodes is a label.
-
-        The readers of a node are sorted by activation and by their own readers; labels are breadth first.
-        """
+        """As `Architecture.canonical`: the nodes that read a node are sorted, and labels are breadth first."""
         return RNNCell.of_tree(self.tree, self.cell_output)
 
     @property

@@ -156,10 +156,7 @@ def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
-    """Lay [tokens] out as [S, B]: column b is the b-th contiguous piece of the text, and the remainder is dropped.
-
-    UserError, with the `name` of the text, unless each column has an input and a target.
-    """
+    """Lay [tokens] out as [S, B], column b the b-th contiguous piece, without the remainder; UserError if S < 2."""
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
         rule = f"which takes at least {2 * batch_size:,}; use more text or a smaller batch size"
@@ -179,8 +176,7 @@ class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
     rows: Tensor  # [S, B] with S ≥ 2, from `to_rows`
     length: int
     _: KW_ONLY
-    # Draw T around `length` (Merity et al. 2017, section 4.1), so that words change places from pass to pass.
-    random_length: bool = False
+    random_length: bool = False  # draw T around `length` (Merity et al. 2017, 4.1): words change places in each pass
     # Skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches are compared,
     # and a few steps from the zero state score differently.
     only_whole: bool = False

@@ -145,12 +145,10 @@ class Controller(nn.Module, Generic[ArchT]):
 class RandomController(Controller[ArchT]):
     """Samples uniformly: the control that a search has to beat. It has no parameters.
 
-    Args:
-        is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
-            if their number is not a multiple of the choices (Chu et al. 2021, FairNAS). They are uniform over labels.
-        generator: where the random numbers come from; torch's own generator of the CPU by default.
-        over: "functions" by `Space.draw`, or "labels", which makes every decision uniformly, so that a function of more
-            labellings is drawn more often. Log-probabilities and entropies are those of labels.
+    Samples are uniform over "functions", by `Space.draw`, or over "labels": then every decision is uniform, so that a
+    function of more labellings is drawn more often. Log-probabilities and entropies are those of labels. `is_balanced`
+    samples, uniform over labels, make each choice of a decision equally often, or nearly so if their number is not a
+    multiple of the choices (Chu et al. 2021, FairNAS). By default `generator` is torch's own of the CPU.
     """
 
     def __init__(
@@ -181,7 +179,6 @@ class RandomController(Controller[ArchT]):
         decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
 
     def _draw(self, count: int, num: int) -> Tensor:
-        """Draw `num` of `count` choices, [num]."""
         if not self.is_balanced:
             return torch.randint(count, (num,), generator=self.generator)
         rounds = [torch.randperm(count, generator=self.generator) for _ in range(-(-num // count))]
@@ -217,8 +214,7 @@ class IndependentController(Controller[ArchT]):
 class LSTMController(Controller[ArchT]):
     """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
 
-    Every decision has its own decoder and its own embeddings. It subtracts `near_prior` · d² from the logit of a
-    connection to a node at distance d.
+    Each has its own decoder and embeddings. A connection to a node at distance d has its logit less `near_prior` · d².
     """
 
     def __init__(self, space: Space[ArchT], config: ControllerConfig, near_prior: float = 0.0):

@@ -16,9 +16,8 @@ def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: f
     """Return the return of each decision, [M, D]: the discounted sum of its own reward and those of later decisions.
 
     The reward, [M], comes with the last decision. Each decision earns `entropy_coeff` × its sampled entropy, −log p of
-    the choice (`log_probs`, [M, D] in nats, is detached here), at once (paper section 3.1). Its expectation is the
-    entropy, and at discount 1 the expected gradient is the entropy's. The full entropy of a decision, the same for
-    every choice, would not give that gradient.
+    the choice (`log_probs`, [M, D] in nats), at once (paper section 3.1): at discount 1 the expected gradient is the
+    entropy's. The full entropy of a decision, the same for every choice, would not give that gradient.
     """
     immediate = -entropy_coeff * log_probs.detach()
     total = reward.to(immediate)
@@ -33,8 +32,7 @@ def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: f
 class Baseline:
     """Turns returns into advantages; kept for the whole run.
 
-    With leave_one_out the mean of the other returns is subtracted (Kool et al. 2019): the advantage is M/(M−1) times
-    the difference to the mean.
+    With leave_one_out it subtracts the mean of the others (Kool et al. 2019): M/(M−1) times the difference to the mean.
     """
 
     def __init__(self, config: ReinforceConfig):

@@ -60,10 +60,7 @@ class ScratchTrainer(Training):
             self.average.update_parameters(self.task.model)
 
     def evaluate(self, entry: dict[str, Any]) -> bool:
-        """Validate with the averaged weights, once there are some; begin to average when the score stops improving.
-
-        Without validation data the newest weights count as the best.
-        """
+        """Validate with the averaged weights, once there are some; begin to average when the score stops improving."""
         entry.update(self.cost(self.architecture))
         if not self.task.has_validation:
             self.take(self.architecture, None)
@@ -89,10 +86,7 @@ class ScratchTrainer(Training):
             self.task.model = own
 
     def load_best(self) -> None:
-        """Take the weights of the epoch that validated best; without validation data, those of the last epoch.
-
-        TrainingDivergedError if no epoch has a finite validation.
-        """
+        """Take the weights of the best epoch, or the last without validation; TrainingDivergedError without a score."""
         name = self.task.metric.name
         if self.task.has_validation and self.progress.best is None:
             raise TrainingDivergedError(f"{self.folder}: no epoch has a finite validation {name}; nothing to test")

@@ -160,9 +160,7 @@ class ReinforceConfig(Settings):
     """REINFORCE: baseline and entropy.
 
     With `entropy_mode` "regularizer" the loss has the entropy of each decision, given the decisions before it. The
-    LSTM's gradient then leaves out how those decisions change it: over ten controllers of 8 units that prefer some
-    cells, it has 0.85 to 1.17 of the length of the entropy's gradient, and a cosine of 0.96 or more. Independent
-    decisions have the entropy's gradient.
+    LSTM's gradient then leaves out how those decisions change it; independent decisions have the entropy's gradient.
     """
 
     controller_num_aggregate: int = setting(1, "architectures in an update of the controller", at_least=1, only=TRAINED)
@@ -188,14 +186,11 @@ class ReinforceConfig(Settings):
     discount: float = setting(1.0, "discount of rewards from decision to decision", at_least=0, at_most=1, only=TRAINED)
 
     def updates(self, num: int) -> list[int]:
-        """Return how many of `num` architectures each update takes: `controller_num_aggregate`, and the last the rest.
-
-        With leave_one_out a rest of one joins the update before it, because alone it has nothing to compare with.
-        """
+        """Return how many of `num` architectures each update takes: all the same number, and the last the rest."""
         whole, rest = divmod(num, self.controller_num_aggregate)
         sizes = [self.controller_num_aggregate] * whole
         if rest == 1 and whole and self.baseline == "leave_one_out":
-            return [*sizes[:-1], sizes[-1] + 1]
+            return [*sizes[:-1], sizes[-1] + 1]  # alone, one has nothing to compare with
         return [*sizes, rest] if rest else sizes
 
 

@@ -121,10 +121,7 @@ class Training(ABC):
         return f"{epoch_of(progress.epoch + 1, most)}{time_left(last, most)}: {name}"
 
     def shared_step(self, architectures: Sequence[Any], meanwhile: Callable[[], None] | None = None) -> None:
-        """Update ω once on the next minibatch, with this process's architectures; skip a step that is not finite.
-
-        `meanwhile` is called while a GPU, if there is one, still works at the gradient.
-        """
+        """Update ω on the next minibatch, if all is finite; call `meanwhile` while a GPU works at the gradient."""
         progress = self.progress
         loss, value = self.task.shared_loss(architectures)
         loss.backward()
@@ -215,10 +212,7 @@ class Training(ABC):
         self.logbook.scalars("", numbers, self.progress.total_shared_steps)
 
     def take(self, architecture: Any, score: float | None) -> bool:
-        """Make `architecture` the run's, and return whether its score is the best so far.
-
-        `score` is its metric on all of validation, with the current weights; None without validation data.
-        """
+        """Make `architecture` the run's, with its score on all of validation, if any; return whether it is the best."""
         progress, metric = self.progress, self.task.metric
         progress.architecture, progress.validation = architecture.to_dict(), score
         progress.measured_with = f"shared weights, epoch {progress.epoch}, step {progress.total_shared_steps}"
@@ -240,10 +234,7 @@ class Training(ABC):
         return cost.to_dict() if cost else {}
 
     def results(self) -> dict[str, Any]:
-        """Return the content of results.json; `architecture` is the run's, and `validation_…` its score.
-
-        `wall_seconds` runs to the end of the last finished epoch, its evaluation included.
-        """
+        """Return the content of results.json; `architecture` is the run's, and `validation_…` its score."""
         progress, metric = self.progress, self.task.metric.name
         return {
             **self.header,
