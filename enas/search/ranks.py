@@ -125,7 +125,7 @@ class Ranks:
         return cast(T, value)
 
     def together(self, make: Callable[[], T]) -> T:
-        """Call `make` in every process, and return its value here; a UserError in one, by its rank, is raised in all."""
+        """Call `make` in every process, and return its value here; a UserError in one, with its rank, comes in all."""
         value, error = _tried(make)
         reasons = self._gathered(error and str(error))
         if error is not None and len({*reasons}) == 1:
