@@ -58,7 +58,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Return the architecture, of this class or a subclass, that `to_dict` made a dictionary; UserError if none."""
+        """Return the architecture of `to_dict`'s dictionary; `Architecture` reads every class. UserError for others."""
         if not hasattr(cls, "type_name"):
             kind = data.get("type") if isinstance(data, dict) else None
             if kind not in tuple(KINDS):  # not by its hash: JSON may hold a list here

@@ -214,7 +214,7 @@ class IndependentController(Controller[ArchT]):
 class LSTMController(Controller[ArchT]):
     """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
 
-    Each has its own decoder and embeddings. A connection to a node at distance d has its logit less `near_prior` · d².
+    Each has its own decoder and embeddings. `near_prior` · d² lowers the logit of a connection to a node at distance d.
     """
 
     def __init__(self, space: Space[ArchT], config: ControllerConfig, near_prior: float = 0.0):

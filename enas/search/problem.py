@@ -59,7 +59,7 @@ class Problem:
 
     space: Callable[[ConfigLike], Space[Any]]  # the space of decisions, of the settings' train type if it matters
     controllers: Mapping[str, Make]  # by train type other than random
-    # A run logs the data's `notes`, lines, and goes on with data of the same `identity` alone (`enas.data.identity`).
+    # A run logs the data's `notes`, lines, and goes on only with the same `identity`, if any (`enas.data.identity`).
     load_data: Callable[[ConfigLike], Any]
     # (settings, data, device, architecture) to the task, with a model of it alone; of None, with the shared model.
     task: Callable[[ConfigLike, Any, torch.device, Any], Task]

@@ -186,7 +186,7 @@ class ReinforceConfig(Settings):
     discount: float = setting(1.0, "discount of rewards from decision to decision", at_least=0, at_most=1, only=TRAINED)
 
     def updates(self, num: int) -> list[int]:
-        """Return how many of `num` architectures each update takes: all the same number, and the last the rest."""
+        """Return the sizes of the updates by `num` architectures: `controller_num_aggregate` each, the rest last."""
         whole, rest = divmod(num, self.controller_num_aggregate)
         sizes = [self.controller_num_aggregate] * whole
         if rest == 1 and whole and self.baseline == "leave_one_out":
