@@ -43,7 +43,7 @@ MUTATIONS = [
              "-_a", "_a", "reinforce"),
     Mutation("advantages are not detached", "search.reinforce policy_loss", "_a.detach()", "_a", "reinforce"),
     Mutation("rewards are not discounted", "search.reinforce returns", "discount * _a", "_a", "reinforce"),
-    Mutation("leave one out leaves none out", "search.reinforce Baseline._leave_one_out",
+    Mutation("leave one out leaves none out", "search.reinforce Baseline.advantage",
              "_a * len(returns) / _b", "_a", "reinforce"),
     Mutation("entropy is pushed down", "search.controllers Controller.learn",
              "_a - config.entropy_coeff * _b", "_a + config.entropy_coeff * _b", "trainer"),

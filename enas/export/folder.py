@@ -24,11 +24,11 @@ library_name: pytorch
 tags: [neural-architecture-search, enas]
 ---
 
-# {title}
+# {exported.title}
 
-{summary}
+{exported.summary}
 
-It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {dataset}, and has the weights of the
+It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {config.dataset}, and has the weights of the
 {origin}{score}.
 
 | file | |
@@ -40,7 +40,7 @@ It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {data
 
 ```python
 import torch
-{usage}
+{exported.usage}
 ```
 
 ![the architecture](architecture.png)
@@ -65,9 +65,6 @@ def export(
         onnx: write model.onnx too; of a recurrent cell it computes one step.
         data_dir: folder of the run's data; if empty, the folder that the run read.
         log_dir: where run folders lie.
-
-    Raises:
-        UserError: with a line that names what is wrong and what would be right.
     """
     output = Path(output)
     if onnx:
@@ -83,17 +80,9 @@ def export(
     own = "".join(f"\n| `{name}` | definitions that `model.py` reads |" for name in exported.files)
     source = exported.source.read_text(encoding="utf-8")
     has_build = "\nbuild = " in source or "\ndef build(" in source  # which modeling_enas.py reads
-    card = CARD.format(
-        own=own,
-        usage=exported.usage,
-        extra=ROW * has_build + ONNX_ROW * onnx,
-        title=exported.title,
-        summary=exported.summary,
-        dataset=config.dataset,
-        origin="training from scratch" if is_scratch else "search",
-        score=_score(config, final, progress),
-    )
-    origin = {"dataset": config.dataset, "train_type": config.train_type, "mode": config.mode}
+    origin, score = "training from scratch" if is_scratch else "search", _score(config, final, progress)
+    extra = ROW * has_build + ONNX_ROW * onnx
+    card = CARD.format(exported=exported, config=config, origin=origin, score=score, own=own, extra=extra)
     with atomic_folder(output) as made:
         for name, text in {**exported.files, "model.py": source, "README.md": card}.items():
             (made / name).write_text(text, encoding="utf-8")
@@ -102,11 +91,12 @@ def export(
         save_file(exported.weights, made / "model.safetensors", metadata={"format": "pt"})
         (made / "model.safetensors").chmod(0o644)
         write_json(made / "architecture.json", final.architecture.to_dict())
-        facts: dict[str, Any] = {"model_type": "enas", "torch": torch.__version__}
+        facts: dict[str, Any] = {name: getattr(config, name) for name in ("dataset", "train_type", "mode")}
+        facts |= {"model_type": "enas", "torch": torch.__version__}
         if has_build:
             shutil.copyfile(Path(__file__).parent / "copied" / f"{HUGGING_FACE}.py", made / f"{HUGGING_FACE}.py")
             facts["auto_map"] = {f"Auto{name}": f"{HUGGING_FACE}.{name}" for name in ("Config", "Model")}
-        write_json(made / "config.json", {**origin, **facts, **exported.settings})
+        write_json(made / "config.json", {**facts, **exported.settings})
         for suffix in (".png", ".svg"):
             space.problem().draw(final.architecture, made / f"architecture{suffix}", config.dataset)
     return output

@@ -23,11 +23,7 @@ def check_installed() -> None:
 
 
 def write_onnx(exported: Exported, path: Path) -> None:
-    """Write the module with its weights, in evaluation mode, and run the file once beside the module.
-
-    Raises:
-        UserError: onnxruntime computes something else.
-    """
+    """Write the module in evaluation mode, and run the file once beside it; UserError if they differ."""
     module, inputs = exported.module(), tuple(exported.inputs.values())
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the exporter remarks on packages that the module does not need

@@ -40,15 +40,8 @@ class RNNCell(Cell):
     """A recurrent cell: a tree of nodes inside the complete graph of the search space.
 
     Node 0 reads the input and the previous state; every other node reads one earlier node. When a node is removed, its
-    readers read the node that it read.
-
-    Attributes:
-        activations: the activation of each node, N names from `ACTIVATIONS`.
-        previous: the node that each of nodes 1 … N−1 reads, N−1 labels.
-        cell_output: "loose_ends" averages the nodes that no node reads (the paper); "all" averages nodes 1 … N−1 (node
-            0 in a cell of one node), as the authors' later code does.
-        nodes: the label of each node in the large graph, which names its shared weights. Labels start at 0 and
-            increase; they are 0 … N−1 unless nodes were removed.
+    readers read the node that it read. The output is the mean of the nodes that no node reads ("loose_ends", the
+    paper), or of nodes 1 … N−1 ("all", the authors' later code; node 0 in a cell of one node).
     """
 
     type_name: ClassVar = "rnn_cell"
@@ -58,10 +51,10 @@ class RNNCell(Cell):
     known_parts: ClassVar = ACTIVATIONS
     root_reads: ClassVar = "the input and the previous state"
 
-    activations: tuple[str, ...]
-    previous: tuple[int, ...]
+    activations: tuple[str, ...]  # of each node, N names from `ACTIVATIONS`
+    previous: tuple[int, ...]  # the node that each of nodes 1 … N−1 reads, N−1 labels
     cell_output: str = "loose_ends"
-    nodes: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()  # labels, which name shared weights: 0 … N−1 unless nodes were removed
 
     def __post_init__(self) -> None:
         activations = tuple(self.activations)
@@ -117,10 +110,7 @@ class RNNCell(Cell):
         return cls(names, tuple(decisions[1::2]), cell_output)
 
     def canonical(self) -> "RNNCell":
-        """As `Architecture.canonical`: a cell is a rooted tree, and the order of its nodes is a label.
-
-        The readers of a node are sorted by activation and by their own readers; labels are breadth first.
-        """
+        """As `Architecture.canonical`: the nodes that read a node are sorted, and labels are breadth first."""
         return RNNCell.of_tree(self.tree, self.cell_output)
 
     @property

@@ -22,10 +22,7 @@ TOKENS = 20_000  # of training text for running statistics, and of validation te
 def exported(
     cell: RNNCell | LSTMBaseline, found: Mapping[str, Tensor], config: ConfigLike, corpus: Corpus | None = None
 ) -> Exported:
-    """Return the cell with the weights that it uses of a model, and with a corpus the rest of the language model.
-
-    UserError for an LSTM.
-    """
+    """Return the cell with its weights in a model, with a corpus the whole language model; UserError for an LSTM."""
     if isinstance(cell, LSTMBaseline):
         raise UserError("an LSTM need not be exported: torch.nn.LSTM is it")
     input_size, hidden_size = found["w_input"].shape[0], found["w_state"].shape[0]

@@ -8,7 +8,6 @@ from enas.errors import UserError
 from enas.rnn.cell import RNNCell
 from enas.search.formats import Format, genotype, integers, joined, unzipped, with_only, with_output, zipped
 
-# The formats enas_lm and darts have numbers or names of their own for activations.
 ENAS_LM_ACTIVATIONS = ("tanh", "ReLU", "sigmoid", "identity")
 DARTS_ACTIVATIONS = {"tanh": "tanh", "relu": "ReLU", "sigmoid": "sigmoid", "identity": "identity"}
 FIXED_ROOT = "tanh"  # the activation of node 0 in enas_lm and darts, whose texts leave it out

@@ -57,7 +57,6 @@ class LanguageModel(nn.Module, ABC):
         return states
 
     def _initialise(self, cell_weights: Iterable[nn.Parameter]) -> None:
-        """Draw the weights of cells, of the embedding and of the decoder; biases stay 0."""
         cell_range = self.config.shared_init_range or self.config.shared_hid**-0.5
         for weight in cell_weights:
             nn.init.uniform_(weight, -cell_range, cell_range)
@@ -71,10 +70,7 @@ class LanguageModel(nn.Module, ABC):
         self.decoder_bias.copy_(counts.log() - counts.sum().log())
 
     def forward(self, inputs: Tensor, architectures: Sequence[Any], state: Tensor) -> SequenceOutput:
-        """Run M architectures over the same words, numbers [T, B], from a state shaped like `initial_state`.
-
-        UserError if the model has no weights for an architecture.
-        """
+        """Run M architectures over words [T, B] from a state like `initial_state`; UserError without weights."""
         config, training = self.config, self.training
         embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
         if not config.shared_plain_start:
@@ -97,8 +93,7 @@ class LanguageModel(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor]:
         """Return the cross-entropy of each of M architectures on the same words, and the state after the sequence.
 
-        The cross-entropy, [M] float64, is a sum in nats, without a gradient; `mask` [T, B] is false for targets that do
-        not count.
+        The cross-entropy, [M] float64 without gradient, is a sum in nats over the targets where `mask` [T, B] is true.
         """
         output = self(inputs, architectures, state)
         nll = token_nll(*self._decoding(output, targets)).view(output.outputs.shape[:3]).double()  # [T, M, B]

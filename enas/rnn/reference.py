@@ -4,8 +4,7 @@
     c_j = σ(h_i·Wc_ij)            h_j = c_j ⊙ f_j(h_i·Wh_ij) + (1 − c_j) ⊙ h_i
 
 The output, which is the next state, is the mean of the cell's output nodes (Pham et al. 2018, section 2.1). A copy of
-this file is the model.py of an exported cell: its `Cell` has the nodes of config.json beside it, and `LanguageModel` is
-the whole model of the run.
+this file is the model.py of an exported cell: `Cell` has the nodes of config.json, `LanguageModel` is the run's model.
 
 Shapes: T steps, B batch, E input, H hidden, V vocabulary.
 """
@@ -107,8 +106,7 @@ def sequence(cell: Nodes, projected: Tensor, state: Tensor, *weights: Any, **set
 class Cell(nn.Module):
     """The recurrent network; arguments and results are those of torch.nn.GRU.
 
-    Each weight holds the weights of a gate and of a value side by side. `config` is the content of a config.json, or
-    changes of the one beside this file.
+    A gate's and a value's weights are side by side. `config` is a config.json, or changes of the one beside this file.
     """
 
     def __init__(
@@ -237,10 +235,7 @@ class LanguageModel(Cell):
         return (states - mean) * (torch.rsqrt(variance + 1e-5) * self.norm_scale) + self.norm_shift, last
 
     def encode(self, text: str) -> Tensor:
-        """Return the numbers of a text's words, [words], as the run read them: each line ends in one <eos>.
-
-        ValueError for a word outside a vocabulary without <unk>.
-        """
+        """Return the numbers of a text's words, [words], each line ending in <eos>; ValueError for an unknown word."""
         words, by_word = [], self.config["text_unit"] == "word"
         for line in text.removesuffix("\n").split("\n") if text else []:
             found = line.split() if by_word else list(line.rstrip("\r"))

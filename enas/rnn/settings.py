@@ -5,28 +5,18 @@ from typing import Any
 
 from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, SHAPES
-from enas.search.settings import (
-    LSTM,
-    TRAINED,
-    BatchConfig,
-    CellOutputConfig,
-    ControllerConfig,
-    LengthConfig,
-    PrecisionConfig,
-    SharedOptimisation,
-    cosine,
-)
+from enas.search import settings as search
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 DECAY, COSINE = {"shared_lr_cosine": False}, {"shared_lr_cosine": True}
 ADAM = {"shared_optim": "adam"}
 HARDCODED = {"train_type": "hardcoded"}
 WITH_SHARED = {"mode": ("train", "derive", "test")}
-CONNECTING = LSTM | {"train_type": ("orig", "flexible")}
+CONNECTING = search.LSTM | {"train_type": ("orig", "flexible")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SharedOptimConfig(LengthConfig, SharedOptimisation):
+class SharedOptimConfig(search.LengthConfig, search.SharedOptimisation):
     """Text: the optimiser, SGD or Adam (paper section 3.1; cosine: Loshchilov & Hutter 2017)."""
 
     shared_optim: str = setting("sgd", "optimiser of the shared parameters", choices=("sgd", "adam"))
@@ -51,7 +41,7 @@ class SharedOptimConfig(LengthConfig, SharedOptimisation):
     def rate(self, epoch: int, step: int, steps_per_epoch: int) -> float:
         warmup = min(1.0, (step + 1) / self.shared_lr_warmup) if self.shared_lr_warmup else 1.0
         if self.shared_lr_cosine:
-            return warmup * cosine(step / (self.max_epoch * steps_per_epoch), self.shared_lr, self.shared_lr_min)
+            return warmup * search.cosine(step / (self.max_epoch * steps_per_epoch), self.shared_lr, self.shared_lr_min)
         return warmup * self.shared_lr * self.shared_decay ** max(0, epoch - self.shared_decay_after)
 
 
@@ -64,7 +54,7 @@ class TextConfig(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RNNSpaceConfig(CellOutputConfig):
+class RNNSpaceConfig(search.CellOutputConfig):
     """Recurrent cells: the search space (paper section 2.1)."""
 
     num_blocks: int = setting(12, "nodes of a recurrent cell", at_least=1, kind=SPACE)
@@ -80,7 +70,7 @@ class RNNSpaceConfig(CellOutputConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig(PrecisionConfig):
+class LanguageModelConfig(search.PrecisionConfig):
     """Language models: sizes and dropout."""
 
     shared_embed: int = setting(1000, "embedding size", at_least=1)
@@ -110,7 +100,7 @@ class SharedRNNConfig(LanguageModelConfig, RNNSpaceConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageTaskConfig(BatchConfig):
+class LanguageTaskConfig(search.BatchConfig):
     """Text: batches, regularisers and reward.
 
     AR and TAR (Merity et al. 2017, section 4.6) are mean squares of the dropped-out output and of the difference of
@@ -121,13 +111,13 @@ class LanguageTaskConfig(BatchConfig):
     shared_activation_reg: float = setting(0.0, "coefficient of the squared outputs (AR)", at_least=0)
     shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
     shared_norm_stabilizer: float = setting(0.0, "coefficient of (norm of a state − a constant)²", at_least=0)
-    reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=TRAINED)
-    ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=TRAINED)
+    reward_c: float = setting(80.0, "reward is this / validation perplexity", above=0, only=search.TRAINED)
+    ppl_square: bool = setting(False, "reward is reward_c / validation perplexity squared", only=search.TRAINED)
     scratch_random_length: bool = setting(True, "from scratch: random lengths of back-propagation", only=FROM_SCRATCH)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RNNControllerConfig(ControllerConfig):
+class RNNControllerConfig(search.ControllerConfig):
     """Recurrent cells: the controller."""
 
     controller_near_prior: float = setting(

@@ -6,7 +6,7 @@ Shapes: S steps in the whole split, T steps in a batch, B columns read side by s
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -156,10 +156,7 @@ def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:
 
 
 def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tensor:
-    """Lay [tokens] out as [S, B]: column b is the b-th contiguous piece of the text, and the remainder is dropped.
-
-    UserError, with the `name` of the text, unless each column has an input and a target.
-    """
+    """Lay [tokens] out as [S, B], column b the b-th contiguous piece, without the remainder; UserError if S < 2."""
     num_steps = len(tokens) // batch_size
     if num_steps < 2:
         rule = f"which takes at least {2 * batch_size:,}; use more text or a smaller batch size"
@@ -167,27 +164,23 @@ def to_rows(tokens: Tensor, batch_size: int, *, name: str = "the text") -> Tenso
     return tokens[: num_steps * batch_size].view(batch_size, num_steps).t()  # [S, B], a view
 
 
+@dataclass(eq=False)
 class TrainingBatches(Iterator[tuple[Tensor, Tensor, bool]]):
     """Endless minibatches for truncated back-propagation, reading the rows from top to bottom, again and again.
 
     Each item is `(inputs, targets, is_start)`: two int64 tensors [T, B], the targets one step ahead of the inputs, and
     whether this batch begins the text, so that the state must be zero. T is `length`, except that the last batch of a
     pass takes the rows that are left; so every row but the first is a target once a pass.
-
-    Args:
-        rows: [S, B] with S ≥ 2, from `to_rows`.
-        random_length: draw T around `length` for each batch (Merity et al. 2017, section 4.1), so that words change
-            places from pass to pass.
-        only_whole: skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches
-            are compared, and a few steps from the zero state score differently.
     """
 
-    def __init__(self, rows: Tensor, length: int, *, random_length: bool = False, only_whole: bool = False) -> None:
-        self.rows = rows
-        self.length = length
-        self.random_length = random_length
-        self.only_whole = only_whole
-        self.cursor = 0  # the row at which the next batch's inputs begin; the only state to save
+    rows: Tensor  # [S, B] with S ≥ 2, from `to_rows`
+    length: int
+    _: KW_ONLY
+    random_length: bool = False  # draw T around `length` (Merity et al. 2017, 4.1): words change places in each pass
+    # Skip the end of a pass that is shorter than `length`, unless it is the whole text: scores of batches are compared,
+    # and a few steps from the zero state score differently.
+    only_whole: bool = False
+    cursor: int = 0  # the row at which the next batch's inputs begin; the only state to save
 
     def __next__(self) -> tuple[Tensor, Tensor, bool]:
         start, last_target = self.cursor, len(self.rows) - 1

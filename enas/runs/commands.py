@@ -8,14 +8,14 @@ from typing import Any
 from enas.config import Config, all_settings
 from enas.runs import run
 from enas.runs.folder import choose_run, is_restart, run_of_launch, saved_config
-from enas.search.ranks import is_first_process, join
+from enas.search.ranks import join, launched
 from enas.settings import SEARCHES, checked
 
 
 def execute(**given: Any) -> dict[str, Any]:
     """Begin a new run, or go on with the named (or the newest fitting) one, as flags say; return its results.json."""
     mode = checked(all_settings()["mode"], given.get("mode", "train"))
-    with nullcontext() if is_first_process() else redirect_stdout(io.StringIO()):
+    with nullcontext() if launched().is_first else redirect_stdout(io.StringIO()):
         if is_restart():
             config = Config(**{name: given[name] for name in ("log_dir", "num_gpu", "rank_timeout") if name in given})
             ranks = join(config.num_gpu, config.rank_timeout)

@@ -20,7 +20,7 @@ from enas.config import Config, all_settings, config_from, effect_notes, without
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
 from enas.files import make_writable, read_json, write_json
-from enas.search.ranks import num_processes
+from enas.search.ranks import launched
 from enas.settings import SEARCHES, SPACE, TRAINING
 from enas.terminal import LOGGER
 
@@ -48,7 +48,7 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
                 folder.mkdir()
                 break
     write_json(folder / IDENTITY, vars(identity))
-    if num_processes() > 1:
+    if launched().size > 1:
         write_json(folder / LAUNCH, {"launch": _launch()})
     return folder
 
@@ -231,7 +231,7 @@ def say(lines: Iterable[str]) -> None:
 
 def is_restart() -> bool:
     """Whether torchrun begins the processes once more, after one of them ended too early."""
-    return num_processes() > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return launched().size > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def run_of_launch(log_dir: Path) -> Path | None:
@@ -251,5 +251,5 @@ def _launch() -> str:
 
 def check_not_launched(command: str) -> None:
     """Raise UserError if torchrun began this process together with others, which `command` cannot use."""
-    if num_processes() > 1:
+    if launched().size > 1:
         raise UserError(f"{command} runs in one process; leave torchrun out")

@@ -58,10 +58,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Return the architecture of a dictionary made by `to_dict`; UserError for a wrong key or value.
-
-        `Architecture.from_dict` reads every class.
-        """
+        """Return the architecture of `to_dict`'s dictionary; `Architecture` reads every class. UserError for others."""
         if not hasattr(cls, "type_name"):
             kind = data.get("type") if isinstance(data, dict) else None
             if kind not in tuple(KINDS):  # not by its hash: JSON may hold a list here

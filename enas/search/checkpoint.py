@@ -61,10 +61,7 @@ class Checkpoints:
     ranks: Ranks = ALONE  # the processes of the run; only the first one reads and writes
 
     def save(self, state: dict[str, Any], name: str, bests: Sequence[str] = ()) -> None:
-        """Write a checkpoint, then remove all but the newest `max_save_num` and the best one before them.
-
-        `name` is a `checkpoint_name`, and `bests` are `progress.bests` of the state.
-        """
+        """Write a checkpoint; then keep the newest `max_save_num`, and of `progress.bests` the last one before them."""
         if not self.ranks.is_first:
             return
         with atomic_write(self.folder / name) as file:
@@ -87,10 +84,7 @@ class Checkpoints:
         return sorted(path for path in self.folder.glob("*.pt") if re.fullmatch(r"\d+-\d+\.pt", path.name))
 
     def load_newest(self, report: Callable[[str], object] = lambda line: None) -> dict[str, Any]:
-        """Return the newest checkpoint that can be read; `report` gets a line on each newer one that cannot.
-
-        NotFoundError if there is no checkpoint, UserError if none can be read.
-        """
+        """Return the newest readable checkpoint; `report` gets a line on each newer one. UserError if there is none."""
 
         def newest() -> dict[str, Any]:
             paths = self.paths()
@@ -134,10 +128,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """Return why the state `found` cannot be loaded by a run whose state is `expected`; None if it can.
-
-    The tensors of models and controllers are compared, by names and shapes; all else checks itself.
-    """
+    """Return why a run whose state is `expected` cannot load `found`, by tensors' names and shapes; None if it can."""
     if expected.keys() - found.keys():
         return f"it holds {', '.join(found)}, not {', '.join(expected)}"
     pairs = [(state["task"]["model"], state.get("controller", {})) for state in (expected, found)]

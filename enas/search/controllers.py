@@ -21,38 +21,32 @@ from enas.search.space import ArchT, Space
 from enas.settings import ConfigLike
 
 INIT_RANGE = 0.1  # paper section 3.1
-
-Penalty = Callable[[list[Tensor]], Tensor]
+NO_DECISIONS = torch.empty(0, 0)
 
 
 @dataclass(frozen=True)
 class Sample(Generic[ArchT]):
     """M architectures and how they were drawn; a controller that draws from no distribution gives only architectures.
 
-    Attributes:
-        architectures: M of them.
-        log_probs: log-probability of each decision in nats, [M, D]; zero for a decision that was not made.
-        entropies: entropy of each decision's distribution in nats, [M, D]; zero for a decision that was not made.
-        probabilities: the distribution of each decision, D tensors [M, choices], without gradients; drawn, if given.
-        penalty: the search space's own term of the controller's loss, in nats, [M]; None if it has none.
+    Logarithms are in nats. A decision that was not made has log-probability and entropy 0.
     """
 
     architectures: list[ArchT]
-    log_probs: Tensor = field(default_factory=lambda: torch.empty(0, 0))
-    entropies: Tensor = field(default_factory=lambda: torch.empty(0, 0))
-    probabilities: list[Tensor] = field(default_factory=list[Tensor])
-    penalty: Tensor | None = None
+    log_probs: Tensor = NO_DECISIONS  # of each decision, [M, D]
+    entropies: Tensor = NO_DECISIONS  # of each decision's distribution, [M, D]
+    probabilities: list[Tensor] = field(default_factory=list[Tensor])  # D tensors [M, choices], without gradients
+    penalty: Tensor | None = None  # the search space's own term of the controller's loss, [M]
 
 
+@dataclass
 class Decisions:
     """Records the decisions of `num` architectures as they are made, drawn or taken from `given` [M, D]."""
 
-    def __init__(self, num: int, given: Tensor | None = None):
-        self.num = num
-        self.given = given
-        self.num_made = 0
-        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.probabilities: list[Tensor] = []
+    num: int
+    given: Tensor | None = None
+    num_made: int = 0
+    parts: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    probabilities: list[Tensor] = field(default_factory=list)
 
     def next(self, num: int, draw: Callable[[], Tensor]) -> Tensor:
         """Return the next `num` decisions, integers [M, num]: those that `draw` returns, or the given ones."""
@@ -144,21 +138,17 @@ class Controller(nn.Module, Generic[ArchT]):
         """Raise TrainingDivergedError unless θ is finite."""
         # The norm: parameters may be finite, and so large that the numbers computed with them are not.
         if not torch.isfinite(nn.utils.get_total_norm(list(self.parameters()))):
-            raise TrainingDivergedError(
-                "training diverged: the controller's parameters are not finite; lower controller_lr (with "
-                "controller_lr_cosine controller_lr_max), or controller_grad_clip"
-            )
+            advice = "lower controller_lr (with controller_lr_cosine controller_lr_max), or controller_grad_clip"
+            raise TrainingDivergedError(f"training diverged: the controller's parameters are not finite; {advice}")
 
 
 class RandomController(Controller[ArchT]):
     """Samples uniformly: the control that a search has to beat. It has no parameters.
 
-    Args:
-        is_balanced: whether the architectures of a sample make each choice of a decision equally often, or nearly so
-            if their number is not a multiple of the choices (Chu et al. 2021, FairNAS). They are uniform over labels.
-        generator: where the random numbers come from; torch's own generator of the CPU by default.
-        over: "functions" by `Space.draw`, or "labels", which makes every decision uniformly, so that a function of more
-            labellings is drawn more often. Log-probabilities and entropies are those of labels.
+    Samples are uniform over "functions", by `Space.draw`, or over "labels": then every decision is uniform, so that a
+    function of more labellings is drawn more often. Log-probabilities and entropies are those of labels. `is_balanced`
+    samples, uniform over labels, make each choice of a decision equally often, or nearly so if their number is not a
+    multiple of the choices (Chu et al. 2021, FairNAS). By default `generator` is torch's own of the CPU.
     """
 
     def __init__(
@@ -189,7 +179,6 @@ class RandomController(Controller[ArchT]):
         decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
 
     def _draw(self, count: int, num: int) -> Tensor:
-        """Draw `num` of `count` choices, [num]."""
         if not self.is_balanced:
             return torch.randint(count, (num,), generator=self.generator)
         rounds = [torch.randperm(count, generator=self.generator) for _ in range(-(-num // count))]
@@ -199,14 +188,14 @@ class RandomController(Controller[ArchT]):
 class IndependentController(Controller[ArchT]):
     """A vector of logits for each decision, zero at the start: no decision depends on another (Bender et al. 2020).
 
-    Args:
-        penalty: (`Sample.probabilities`) to `Sample.penalty`, weighted by `penalty_weight`.
+    `penalty` makes `Sample.penalty` of `Sample.probabilities`.
     """
 
-    def __init__(self, space: Space[ArchT], penalty: Penalty | None = None, penalty_weight: float = 0.0):
+    def __init__(
+        self, space: Space[ArchT], penalty: Callable[[list[Tensor]], Tensor] | None = None, penalty_weight: float = 0.0
+    ):
         super().__init__(space)
-        self.penalty = penalty
-        self.penalty_weight = penalty_weight
+        self.penalty, self.penalty_weight = penalty, penalty_weight
         self.logits = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in space.sizes)
 
     def _decide(self, decisions: Decisions) -> Tensor | None:
@@ -225,8 +214,7 @@ class IndependentController(Controller[ArchT]):
 class LSTMController(Controller[ArchT]):
     """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
 
-    Every decision has its own decoder and its own embeddings. It subtracts `near_prior` · d² from the logit of a
-    connection to a node at distance d.
+    Each has its own decoder and embeddings. `near_prior` · d² lowers the logit of a connection to a node at distance d.
     """
 
     def __init__(self, space: Space[ArchT], config: ControllerConfig, near_prior: float = 0.0):
@@ -266,10 +254,7 @@ def start_small(controller: Any) -> None:
 
 
 def temper(config: ControllerConfig, logits: Tensor, tanh_c: float | None = None) -> Tensor:
-    """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code.
-
-    `tanh_c` overrides `config.tanh_c`.
-    """
+    """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code."""
     tanh_c = config.tanh_c if tanh_c is None else tanh_c
     logits = logits / config.softmax_temperature
     return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits

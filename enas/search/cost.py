@@ -1,7 +1,5 @@
 """The cost of using an architecture, and a budget on it: soft in the reward, hard in deriving."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +17,7 @@ class Cost:
     parameters: int = 0  # number of trained parameters, without those of heads that only training uses
     multiply_adds: int = 0  # in the forward pass of one token or image
 
-    def __add__(self, other: Cost) -> Cost:
+    def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.parameters + other.parameters, self.multiply_adds + other.multiply_adds)
 
     def __str__(self) -> str:
@@ -63,7 +61,6 @@ class SizeBudget:
         return all(found <= target for found, target in self._against(architecture))
 
     def _against(self, architecture: Any) -> list[tuple[int, int]]:
-        """Return the architecture's cost and the target, for each target."""
         cost = self.cost(architecture) if self._targets else None
         return [(getattr(cost, name), target) for name, target in self._targets.items()]
 
@@ -71,10 +68,8 @@ class SizeBudget:
         """Return the message that no architecture of several fits."""
         limits = " and ".join(f"max_{name} {target:,}" for name, target in self._targets.items())
         smallest = min(filter(None, map(self.cost, architectures)), key=lambda cost: cost.parameters)
-        return (
-            f"none of {len(architectures)} different samples keeps to {limits}, the one of fewest parameters has "
-            f"{smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
-        )
+        none = f"none of {len(architectures)} different samples keeps to {limits}, the one of fewest parameters has"
+        return f"{none} {smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
 
 
 UNLIMITED = SizeBudget(SizeConfig())

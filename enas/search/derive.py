@@ -66,7 +66,6 @@ class Deriver:
         """Sample `derive_num_sample` architectures; keep the functions that score best on the same few minibatches.
 
         With `derive_uniform` as many uniform ones are candidates, too, those that the policy is compared with.
-
         Each labelling of a function has other shared weights. Its score is the mean over the sampled ones, filled up by
         twins to `derive_labellings`; on all of validation, over so many of the best. The best stands for the function.
         Architectures that exceed the size budget are no candidates. `incumbent` is a candidate without being sampled.
@@ -118,12 +117,10 @@ class Deriver:
         return [*functions.values()]
 
     def _evaluate(self, known: dict[Any, float], some: Iterable[Any]) -> None:
-        """Add the metrics of some architectures on all of validation to the known ones."""
         missing = [one for one in some if one is not None and one not in known]
         known.update(self._scores(missing, lambda part: [self.task.evaluate(one, "valid") for one in part]))
 
     def _rank(self, architectures: Iterable[Any]) -> dict[Any, float]:
-        """Score each different architecture on the first few validation minibatches."""
         return self._scores(architectures, lambda some: self.task.rank(some, self.config.derive_max_batches))
 
     def _scores(self, architectures: Iterable[Any], score: Callable[[Sequence[Any]], list[float]]) -> dict[Any, float]:
@@ -164,8 +161,7 @@ def by_means(groups: Iterable[Sequence[Any]], scores: Mapping[Any, float], metri
 def summary(scores: list[float], metric: Metric) -> dict[str, float]:
     """Return "mean", "std", "median", "lower_quartile", "upper_quartile" and "best" of scores.
 
-    One diverged architecture moves the mean anywhere. Median and quartiles count it as the worst; each is the score
-    nearest to that rank.
+    Median and quartiles, each the score nearest to that rank, count a diverged architecture as the worst.
     """
     values = torch.tensor(scores, dtype=torch.float64)
     worst = -math.inf if metric.higher_is_better else math.inf

@@ -94,10 +94,8 @@ def with_output(concat: list[Any], cell: CellT) -> CellT:
     for made in (cell, type(cell).from_dict({**cell.to_dict(), "cell_output": "loose_ends"})):
         if all(type(label) is int for label in concat) and tuple(sorted(concat)) == made.output_nodes:
             return made
-    raise UserError(
-        f"concat is {reprlib.repr(concat)}; it must name all of nodes {joined(cell.output_nodes)}, "
-        f"or the loose ends {joined(cell.loose_ends)}, and nothing else"
-    )
+    rule = f"all of nodes {joined(cell.output_nodes)}, or the loose ends {joined(cell.loose_ends)}, and nothing else"
+    raise UserError(f"concat is {reprlib.repr(concat)}; it must name {rule}")
 
 
 def with_only(cell_output: str, cell: CellT) -> CellT:
@@ -116,10 +114,8 @@ def read_architecture(text: str, format: str) -> Architecture:
 def write_architecture(architecture: Architecture, format: str) -> str:
     """Return one line of text that `read_architecture` reads as `architecture`.
 
-    One exception: a `darts` or `darts_cnn` text lists the output nodes. If the loose ends are the output nodes of
-    cell_output=all too, the text reads as cell_output=all. The cell computes the same.
-
-    UserError if the format is unknown or cannot express the architecture.
+    A `darts` or `darts_cnn` text lists the output nodes: if they are those of cell_output=all too, it reads as this
+    one, which computes the same. UserError if the format is unknown or cannot express the architecture.
     """
     with _named(format) as known:
         if not isinstance(architecture, known.kind):

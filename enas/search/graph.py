@@ -85,8 +85,7 @@ class Graph(Architecture):
     def remove_node(self, node: int) -> Self:
         """Return a copy without `node` (a label); the subclass says what the nodes that read `node` read instead.
 
-        The other nodes keep their labels, which name their shared weights. UserError if `node` is unknown, the only
-        node, or the only one that reads the input.
+        UserError if `node` is unknown, the only node, or the only one that reads the input.
         """
         position = self._position(node)
         if self.root_reads and position == 0:

@@ -21,12 +21,9 @@ Choice = TypeVar("Choice", str, int)
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Return the seconds that `action` takes: the shortest of a few tries, after a first one that does not count.
-
-    A long action is tried once, except beside a GPU, where the first try compiles.
-    """
+    """Return the seconds that `action` takes, the shortest of a few tries after the first; or of one, if it is long."""
     first = _timed(action)
-    if first < LONG or torch.cuda.is_available():
+    if first < LONG or torch.cuda.is_available():  # beside a GPU the first try compiles
         return min(_timed(action) for _ in range(TRIES))
     return first
 
@@ -42,8 +39,7 @@ def _timed(action: Callable[[], object]) -> float:
 def choose_precision(task: Task, draw: Callable[[], list[Any]]) -> tuple[str, str]:
     """Return the precision in which a training step is fastest, and why, in words.
 
-    It is the exact one unless another is `GAIN` times as fast. The arguments are those of `choose_threads`. The task's
-    precision is as before.
+    It is the exact one unless another is `GAIN` times as fast. As for `choose_threads`, the task stays as it was.
     """
     names = [name for name in available(task.device) if name in task.precisions]
     if len(names) == 1:
@@ -56,13 +52,11 @@ def choose_precision(task: Task, draw: Callable[[], list[Any]]) -> tuple[str, st
 
 
 def choose_threads(task: Task, draw: Callable[[], list[Any]]) -> tuple[int, str]:
-    """Return the number of threads that train fastest, and why, in words.
+    """Return the number of threads that train fastest, and why, in words; the process then computes with this number.
 
     `OMP_NUM_THREADS` wins. Otherwise this is the smallest number with which a training step takes at most `GAIN` times
-    the shortest step's time, which leaves cores to other runs. Afterwards the task, its model and all random states are
-    as before; the process computes with the chosen number of threads.
-
-    `draw` returns the architectures of the step.
+    the shortest step's time, which leaves cores to other runs. `draw` returns the step's architectures. The task and
+    all random states stay as they were.
     """
     most = torch.get_num_threads()
     if THREADS_VARIABLE in os.environ:

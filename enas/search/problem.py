@@ -55,29 +55,20 @@ class Exported:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """The other half of a `SearchSpace`.
+    """The other half of a `SearchSpace`."""
 
-    Attributes:
-        space: (settings) to the space of decisions, of their train type if it matters.
-        controllers: makers of the controller, by train type other than random.
-        load_data: reads the data. A run logs its `notes`, a tuple of lines. If the data has an `identity`
-            (`enas.data.identity`), a run refuses to go on with other data.
-        task: (settings, data, device, architecture) to the task with a model of this architecture, from scratch; None
-            asks for the shared model.
-        draw: (architecture, path, title) to the picture written.
-        cost: (settings, data) to a function from an architecture to its cost when trained from scratch; None if costs
-            are not known.
-        export: (architecture, weights by name, settings, data) to the content of an export; None if there is none.
-        baselines: makers, by name, of architectures that are not searched but can be trained from scratch.
-    """
-
-    space: Callable[[ConfigLike], Space[Any]]
-    controllers: Mapping[str, Make]
+    space: Callable[[ConfigLike], Space[Any]]  # the space of decisions, of the settings' train type if it matters
+    controllers: Mapping[str, Make]  # by train type other than random
+    # A run logs the data's `notes`, lines, and goes on only with the same `identity`, if any (`enas.data.identity`).
     load_data: Callable[[ConfigLike], Any]
+    # (settings, data, device, architecture) to the task, with a model of it alone; of None, with the shared model.
     task: Callable[[ConfigLike, Any, torch.device, Any], Task]
-    draw: Callable[[Any, Path, str], Path]
+    draw: Callable[[Any, Path, str], Path]  # (architecture, path, title) to the picture written
+    # (settings, data) to a function that returns an architecture's cost from scratch; None if costs are not known.
     cost: Callable[[ConfigLike, Any], Callable[[Any], Cost]] | None = None
+    # (architecture, weights by name, settings, data) to the content of an export; None if there is none.
     export: Callable[[Any, Mapping[str, Tensor], ConfigLike, Any], Exported] | None = None
+    # Architectures that are not searched but can be trained from scratch, by name.
     baselines: Mapping[str, Callable[[ConfigLike], Architecture]] = field(default_factory=dict)
 
     def controller(self, config: ConfigLike) -> Controller[Any]:

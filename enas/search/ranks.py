@@ -2,8 +2,7 @@
 
 Every process holds the same parameters, random states and place in the data, and takes every decision of the run
 itself. Only work is divided: the architectures of a step, of an update of the controller and of a derivation, or the
-minibatch of a single architecture. So a run gives the same result on any number of processes, to rounding, and any
-number can go on from the checkpoints of the first process.
+minibatch of one architecture. So any number of processes gives the same result, to rounding, and can go on with a run.
 """
 
 import atexit
@@ -115,10 +114,7 @@ class Ranks:
         return int(self.joined(torch.tensor([number]), 0).max())
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Call `make` in the first process only, and return its value, plain data and CPU tensors, in every process.
-
-        A UserError in the first process is raised in every process.
-        """
+        """Call `make` in the first process; every process returns its value, data and CPU tensors, or its UserError."""
         if self.size == 1:
             return make()
         message = [_tried(make) if self.is_first else (None, None)]
@@ -129,10 +125,7 @@ class Ranks:
         return cast(T, value)
 
     def together(self, make: Callable[[], T]) -> T:
-        """Wait until `make` has returned in every process, and return its value here.
-
-        A UserError in any process is raised in every one; it names the ranks unless all have the same error.
-        """
+        """Call `make` in every process, and return its value here; a UserError in one, with its rank, comes in all."""
         value, error = _tried(make)
         reasons = self._gathered(error and str(error))
         if error is not None and len({*reasons}) == 1:
@@ -143,10 +136,7 @@ class Ranks:
         return cast(T, value)
 
     def check_alike(self, parts: Mapping[str, str], what: str, remedy: str) -> None:
-        """Raise UserError in every process unless all hold the same digests, by name, of the parts of `what`.
-
-        It names the ranks that differ from the first, and the parts, and ends in `remedy`.
-        """
+        """Raise UserError in every process, with the `remedy`, unless all have the same digests of `what`, by part."""
         first, *others = self._gathered(parts)
         ranks = [str(rank) for rank, other in enumerate(others, start=1) if other != first]
         if ranks:
@@ -155,7 +145,6 @@ class Ranks:
             raise UserError(f"{who} and rank 0 differ in {what} ({names}); {remedy}")
 
     def _gathered(self, value: T) -> list[T]:
-        """Return the processes' values, plain data, in order of rank."""
         if self.size == 1:
             return [value]
         everything: list[Any] = [None] * self.size
@@ -217,8 +206,8 @@ def join(num_gpu: int, timeout: float) -> Ranks:
 
     `num_gpu` is 0 for CPUs. A process that does not answer for `timeout` seconds is given up.
     """
-    size = num_processes()
-    if size == 1:
+    ranks = launched()
+    if ranks.size == 1:
         return ALONE
     if not dist.is_initialized():
         # CPU tensors always go by Gloo: no kernel waits for them.
@@ -226,25 +215,20 @@ def join(num_gpu: int, timeout: float) -> Ranks:
         patience = timedelta(seconds=timeout)
         # Optimisers import this module. If it is imported after the group, the group's threads outlive the interpreter.
         importlib.import_module("torch._dynamo")
-        store, rank, _ = _ask(lambda: next(rendezvous("env://", timeout=patience)))
+        store, *_ = _ask(lambda: next(rendezvous("env://", timeout=patience)))
         # torchrun may keep one store over its restarts, with addresses of processes that are gone.
         restart = f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         store = dist.distributed_c10d.PrefixStore(restart, store)
-        _ask(dist.init_process_group, backend, store=store, rank=rank, world_size=size, timeout=patience)
+        _ask(dist.init_process_group, backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=patience)
         # Threads of a group that outlives the interpreter abort the process now and then.
         atexit.register(dist.destroy_process_group)
     leave_word("")  # an earlier run's word does not explain this run's end
-    return Ranks(dist.get_rank(), dist.get_world_size())
+    return ranks
 
 
-def num_processes() -> int:
-    """Return the number of processes that torchrun began together; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first_process() -> bool:
-    """Whether this is the only process, or the first that torchrun began."""
-    return int(os.environ.get("RANK", "0")) == 0
+def launched() -> Ranks:
+    """Return the processes that torchrun began together, joined or not; one without torchrun."""
+    return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 _store = dist.distributed_c10d._get_default_store
@@ -271,7 +255,6 @@ def leave_word(reason: str) -> None:
 
 
 def _words_of_others() -> str:
-    """Return why other processes ended, as far as they left word."""
     words = []
     with suppress(RuntimeError, ValueError):  # without a group, torch raises ValueError
         for rank in {*range(dist.get_world_size())} - {dist.get_rank()}:

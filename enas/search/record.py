@@ -60,10 +60,7 @@ class Progress:
 
 
 class NoLogbook:
-    """Writes nothing: for tests, benchmarks, and notebooks that want only the result.
-
-    `enas.runs.logbook` has the one that writes.
-    """
+    """Writes nothing, for notebooks that want only the result; `enas.runs.logbook` has the one that writes."""
 
     def __init__(self) -> None:
         self.output_files: dict[str, Path] = {}  # files that the run has written, by kind

@@ -1,9 +1,4 @@
-"""The registry of search spaces: a frozen `SearchSpace` holds everything specific to one.
-
-Your own space registers the same way from outside the package; see `examples/own_space.py`.
-"""
-
-from __future__ import annotations
+"""The registry of search spaces: a `SearchSpace` has all that is specific to one. See `examples/own_space.py`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,37 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """A search space, and everything that the package does with it.
+    """A search space, and everything that the package does with it."""
 
-    Attributes:
-        name: its name in messages.
-        settings: the `Settings` classes of its parts, in addition to those of every run.
-        train_types: the values of train_type.
-        problem: returns the part that needs torch, and imports it: commands that only read flags do without.
-        optim: the `Settings` class that says how the models are trained.
-        selected_by: the settings, by name, that choose it, such as {"network_type": "cnn", "cnn_space": "macro"}; by
-            default network_type with the name of the space.
-        formats: published formats of its architectures, by name.
-        parts: (settings) to the names that the ablation {part_word}_replacement tries by `replace_part`, see
-            `enas.search.graph`; None if there is no such ablation.
-        check: raises UserError for settings that do not go together in this space.
-        controllers: makers of the controllers that `register_controller` added, by train type.
-        by_command: whether commands can make the models; if not, they were given in Python.
-    """
-
-    name: str
-    settings: tuple[type[Settings], ...]
+    name: str  # in messages
+    settings: tuple[type[Settings], ...]  # the classes of its parts, in addition to those of every run
     architecture: type[Architecture]
-    train_types: tuple[str, ...]
-    problem: Callable[[], Problem]
-    optim: type[SharedOptimisation]
+    train_types: tuple[str, ...]  # the values of train_type
+    problem: Callable[[], "Problem"]  # imports the part that needs torch: commands that only read flags do without
+    optim: type[SharedOptimisation]  # how the models are trained
     metric: Metric
+    # The settings that choose it, like {"network_type": "cnn", "cnn_space": "macro"}; by default network_type `name`.
     selected_by: Mapping[str, str] = field(default_factory=dict)
-    formats: Mapping[str, Format] = field(default_factory=dict)
+    formats: Mapping[str, Format] = field(default_factory=dict)  # published formats of its architectures, by name
+    # The names that the ablation {part_word}_replacement tries by `Graph.replace_part`; None if there is no such one.
     parts: Callable[[ConfigLike], tuple[str, ...]] | None = None
-    check: Callable[[ConfigLike], None] = lambda config: None
-    controllers: Mapping[str, Make] = field(default_factory=dict)
-    by_command: bool = True
+    check: Callable[[ConfigLike], None] = lambda config: None  # UserError for settings that do not go together
+    controllers: Mapping[str, "Make"] = field(default_factory=dict)  # added by `register_controller`, by train type
+    by_command: bool = True  # whether commands can make the models; if not, they were given in Python
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "selected_by", dict(self.selected_by) or {"network_type": self.name})
@@ -75,7 +56,7 @@ def register(space: SearchSpace) -> SearchSpace:
     return space
 
 
-def register_controller(space: str, train_type: str, make: Make) -> None:
+def register_controller(space: str, train_type: str, make: "Make") -> None:
     """Let `--train_type` choose the controller that `make` returns for the search space rnn, macro, micro, or your own.
 
     UserError if there is no such search space, or the train type is taken or no identifier.

@@ -15,12 +15,9 @@ from enas.search.settings import ControllerOptimConfig, ReinforceConfig
 def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: float) -> Tensor:
     """Return the return of each decision, [M, D]: the discounted sum of its own reward and those of later decisions.
 
-    The reward comes with the last decision. Each decision earns `entropy_coeff` × its sampled entropy, −log p of the
-    choice, at once (paper section 3.1). Its expectation is the entropy, and at discount 1 the expected gradient is the
+    The reward, [M], comes with the last decision. Each decision earns `entropy_coeff` × its sampled entropy, −log p of
+    the choice (`log_probs`, [M, D] in nats), at once (paper section 3.1): at discount 1 the expected gradient is the
     entropy's. The full entropy of a decision, the same for every choice, would not give that gradient.
-
-    Args:
-        reward: [M]. log_probs: of the choices in nats, [M, D], detached by this function.
     """
     immediate = -entropy_coeff * log_probs.detach()
     total = reward.to(immediate)
@@ -35,37 +32,30 @@ def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: f
 class Baseline:
     """Turns returns into advantages; kept for the whole run.
 
-    Attributes:
-        value: the moving average of returns, [D]; with leave_one_out their mean in the newest update.
+    With leave_one_out it subtracts the mean of the others (Kool et al. 2019): M/(M−1) times the difference to the mean.
     """
 
     def __init__(self, config: ReinforceConfig):
         self.config = config
-        self.value: Tensor | None = None
+        self.value: Tensor | None = None  # the moving average of returns, [D], or their mean in the newest update
         self._square: Tensor | None = None  # the moving average of squared advantages, a scalar
 
     def advantage(self, returns: Tensor) -> Tensor:
         """Subtract the baseline from returns [M, D], update it with them, and scale the difference: [M, D]."""
-        difference = self._leave_one_out(returns) if self.config.baseline == "leave_one_out" else self._ema(returns)
+        mean = returns.mean(0)
+        if self.config.baseline == "leave_one_out":
+            self.value = mean
+            difference = (returns - mean) * len(returns) / max(1, len(returns) - 1)
+        else:
+            before = mean if self.value is None else self.value  # a run's first returns are compared with their mean
+            self.value = self.config.ema_baseline_decay * before + (1 - self.config.ema_baseline_decay) * mean
+            difference = returns - before
         decay = self.config.advantage_spread_decay
         if decay == 0:
             return difference
         square = difference.square().mean()
         self._square = square if self._square is None else decay * self._square + (1 - decay) * square
         return difference / self._square.sqrt().clamp(min=1e-12)
-
-    def _ema(self, returns: Tensor) -> Tensor:
-        # The first returns of a run are compared with their own mean.
-        mean = returns.mean(0)
-        before = mean if self.value is None else self.value
-        decay = self.config.ema_baseline_decay
-        self.value = decay * before + (1 - decay) * mean
-        return returns - before
-
-    def _leave_one_out(self, returns: Tensor) -> Tensor:
-        """Subtract the mean of the other returns (Kool et al. 2019): M/(M−1) times the difference to the mean."""
-        self.value = returns.mean(0)
-        return (returns - self.value) * len(returns) / max(1, len(returns) - 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averages, [D] and a scalar; None if there is none yet, or none is kept."""

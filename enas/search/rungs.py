@@ -23,14 +23,10 @@ def halve(
     train: Callable[[Sequence[Any], int], Mapping[Any, float]],
     metric: Metric,
 ) -> Any:
-    """Return the candidate that successive halving ends with.
+    """Return the candidate, out of at least one, with which successive halving ends; `rungs` are epochs, increasing.
 
-    Args:
-        candidates: different ones, at least one.
-        rungs: increasing numbers of epochs.
-        train: (candidates, epochs) to the metric of each after it has been trained for so many epochs in all; it is
-            called once for each rung, until one candidate is left.
-        metric: says which score is better.
+    `train` takes candidates and epochs, and returns the metric of each after it has been trained for so many epochs in
+    all. It is called once for each rung, until one candidate is left.
     """
     left = [*candidates]
     for epochs in rungs:

@@ -43,10 +43,7 @@ class ScratchTrainer(Training):
         return True
 
     def best_epoch(self) -> int:
-        """Return the epoch that validated best, the first of equals; without validation data, the newest epoch.
-
-        It is 0 while no epoch has a score.
-        """
+        """Return the epoch that validated best, 0 while none has; without validation data, the newest epoch."""
         if not self.task.has_validation:
             return self.progress.epoch
         scores = {epoch: score for epoch, score in enumerate(self._validations(), start=1) if not math.isnan(score)}
@@ -63,10 +60,7 @@ class ScratchTrainer(Training):
             self.average.update_parameters(self.task.model)
 
     def evaluate(self, entry: dict[str, Any]) -> bool:
-        """Validate with the averaged weights, once there are some; begin to average when the score stops improving.
-
-        Without validation data the newest weights count as the best.
-        """
+        """Validate with the averaged weights, once there are some; begin to average when the score stops improving."""
         entry.update(self.cost(self.architecture))
         if not self.task.has_validation:
             self.take(self.architecture, None)
@@ -92,10 +86,7 @@ class ScratchTrainer(Training):
             self.task.model = own
 
     def load_best(self) -> None:
-        """Take the weights of the epoch that validated best; without validation data, those of the last epoch.
-
-        TrainingDivergedError if no epoch has a finite validation.
-        """
+        """Take the weights of the best epoch, or the last without validation; TrainingDivergedError without a score."""
         name = self.task.metric.name
         if self.task.has_validation and self.progress.best is None:
             raise TrainingDivergedError(f"{self.folder}: no epoch has a finite validation {name}; nothing to test")

@@ -30,6 +30,9 @@ RANKING = {"mode": ("train", "derive")}
 DERIVING = {"mode": ("train", "derive", "train_scratch")}
 FINALISTS = {"mode": ("derive", "train_scratch")}
 WITH_FINALISTS = FINALISTS | {"derive_finalists": ABOVE_ZERO}
+# Arguments of `setting` in deriving: a resumed search and `derive` may change the sampling, only `derive` the limits.
+SAMPLING: dict[str, Any] = {"only": DERIVING, "again": ("train", "derive")}
+LIMITING: dict[str, Any] = {"only": DERIVING, "again": ("derive",)}
 WITH_LIMIT = TRAINED | {ANY_OF: {"max_parameters": ABOVE_ZERO, "max_flops": ABOVE_ZERO}}
 
 CONTROLLER_LR_PERIOD = 10  # epochs of the first cosine period; each further one is twice as long
@@ -129,24 +132,16 @@ class TrainerConfig(LengthConfig):
 class DeriveConfig(Settings):
     """Deriving."""
 
-    derive_num_sample: int = setting(
-        100, "architectures to sample when deriving", at_least=1, only=DERIVING, again=("train", "derive")
-    )
-    derive_max_batches: int = setting(
-        4, "validation minibatches that score each sample", at_least=1, only=DERIVING, again=("train", "derive")
-    )
-    derive_labellings: int = setting(
-        2, "labellings whose mean scores a function", at_least=1, only=DERIVING, again=("train", "derive")
-    )
+    derive_num_sample: int = setting(100, "architectures to sample when deriving", at_least=1, **SAMPLING)
+    derive_max_batches: int = setting(4, "validation minibatches that score each sample", at_least=1, **SAMPLING)
+    derive_labellings: int = setting(2, "labellings whose mean scores a function", at_least=1, **SAMPLING)
     derive_uniform: bool = setting(
         False,
         "derive among the controller's samples and as many uniform ones, not among the samples alone",
         only=TRAINED | DERIVING,
         again=("train", "derive"),
     )
-    derive_shortlist: int = setting(
-        1, "best functions to score again on all of validation", at_least=1, only=DERIVING, again=("train", "derive")
-    )
+    derive_shortlist: int = setting(1, "best functions to score again on all of validation", at_least=1, **SAMPLING)
     derive_finalists: int = setting(
         0, "best candidates to train from scratch, to derive the best", at_least=0, only=FINALISTS, again=("derive",)
     )
@@ -165,9 +160,7 @@ class ReinforceConfig(Settings):
     """REINFORCE: baseline and entropy.
 
     With `entropy_mode` "regularizer" the loss has the entropy of each decision, given the decisions before it. The
-    LSTM's gradient then leaves out how those decisions change it: over ten controllers of 8 units that prefer some
-    cells, it has 0.85 to 1.17 of the length of the entropy's gradient, and a cosine of 0.96 or more. Independent
-    decisions have the entropy's gradient.
+    LSTM's gradient then leaves out how those decisions change it; independent decisions have the entropy's gradient.
     """
 
     controller_num_aggregate: int = setting(1, "architectures in an update of the controller", at_least=1, only=TRAINED)
@@ -193,14 +186,11 @@ class ReinforceConfig(Settings):
     discount: float = setting(1.0, "discount of rewards from decision to decision", at_least=0, at_most=1, only=TRAINED)
 
     def updates(self, num: int) -> list[int]:
-        """Return how many of `num` architectures each update takes: `controller_num_aggregate`, and the last the rest.
-
-        With leave_one_out a rest of one joins the update before it, because alone it has nothing to compare with.
-        """
+        """Return the sizes of the updates by `num` architectures: `controller_num_aggregate` each, the rest last."""
         whole, rest = divmod(num, self.controller_num_aggregate)
         sizes = [self.controller_num_aggregate] * whole
         if rest == 1 and whole and self.baseline == "leave_one_out":
-            return [*sizes[:-1], sizes[-1] + 1]
+            return [*sizes[:-1], sizes[-1] + 1]  # alone, one has nothing to compare with
         return [*sizes, rest] if rest else sizes
 
 
@@ -212,12 +202,8 @@ class SizeConfig(Settings):
     is a token or an image. A multiply-add is two FLOPs.
     """
 
-    max_parameters: int = setting(
-        0, "most parameters of a derived architecture; 0 is no limit", at_least=0, only=DERIVING, again=("derive",)
-    )
-    max_flops: int = setting(
-        0, "most FLOPs per input of a derived architecture; 0 is no limit", at_least=0, only=DERIVING, again=("derive",)
-    )
+    max_parameters: int = setting(0, "most parameters of a derived architecture; 0 is no limit", at_least=0, **LIMITING)
+    max_flops: int = setting(0, "most FLOPs per input of a derived architecture; 0 is no limit", at_least=0, **LIMITING)
     size_beta: float = setting(
         -0.1, "weight in rewards of the distance from max_parameters and max_flops", at_most=0, only=WITH_LIMIT
     )

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 class Signals:
     """Notes signals inside `noted`."""
 
-    def __init__(self) -> None:
-        self.received = 0  # the number of the signal that has come; 0 for none
+    received = 0  # the number of the signal that has come; 0 for none
 
     @contextmanager
     def noted(self) -> Iterator[None]:

@@ -33,10 +33,7 @@ class Space(ABC, Generic[ArchT]):
         """Return the architecture that D decisions make."""
 
     def twins(self, architecture: ArchT, num: int) -> list[ArchT]:
-        """Return up to `num` architectures of the space that compute the same function: `architecture`, and others.
-
-        They are the same ones at every call.
-        """
+        """Return up to `num` architectures of one function, `architecture` first; every call returns the same ones."""
         rng, found = random.Random(0), {architecture: None}
         for _ in range(TRIES_PER_TWIN * (num - 1)):
             other = architecture.relabelled(rng)

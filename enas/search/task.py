@@ -36,10 +36,8 @@ class Task(ABC):
         if dim == BATCH and ranks.size > 1 and not self.divisible_batch:
             raise UserError("this task does not divide its minibatches among processes; train it in one")
         if dim == BATCH and self.divisible_batch % ranks.size:
-            raise UserError(
-                f"batch_size is {self.divisible_batch}; {ranks.size} processes train one architecture on equal parts "
-                f"of it, so it must be a multiple of {ranks.size}"
-            )
+            reason = f"{ranks.size} processes train one architecture on equal parts of it"
+            raise UserError(f"batch_size is {self.divisible_batch}; {reason}, so it must be a multiple of {ranks.size}")
         self.ranks, self.divided = ranks, dim
 
     @property

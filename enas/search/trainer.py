@@ -19,7 +19,7 @@ from enas.search.architecture import architecture_from_dict
 from enas.search.controllers import Controller, RandomController
 from enas.search.derive import Derivation, Deriver
 from enas.search.metric import Metric
-from enas.search.record import LARGEST_WRITTEN_OUT, format_score
+from enas.search.record import LARGEST_WRITTEN_OUT, flat, format_score
 from enas.search.registry import reward_named
 from enas.search.settings import DeriveConfig, ReinforceConfig
 from enas.search.task import Task
@@ -95,10 +95,7 @@ class Trainer(Training):
         return self.progress.epoch < self.config.warm_up_epochs
 
     def _draw(self) -> None:
-        """Sample the architectures of the next step of ω, from the policy and uniformly.
-
-        Uniform ones are uniform over labels: each labelling has weights of its own, which need training alike.
-        """
+        """Sample a step's architectures: from the policy, and uniformly over labels, which name weights to train."""
         num, share = self.num_shared, self.config.shared_uniform
         num_uniform = num if self.is_warming_up() or isinstance(self.controller, RandomController) else 0
         if share and not num_uniform:
@@ -121,32 +118,23 @@ class Trainer(Training):
 
     def record(self, derived: Derivation) -> bool:
         """Write down the derived architecture, and return whether it is the best of the run so far."""
-        progress = self.progress
-        compared = {
-            f"{who}_{derived.comparison['compared_by']}_{name}": value
-            for who in ("policy", "uniform")
-            for name, value in derived.comparison.get(who, {}).items()
-        }
-        self.logbook.scalars("eval", compared, progress.total_shared_steps)
+        progress, step = self.progress, self.progress.total_shared_steps
+        metric = derived.comparison.get("compared_by")
+        compared = {f"{who}_{metric}": derived.comparison.get(who, {}) for who in ("policy", "uniform")}
+        self.logbook.scalars("eval", flat(compared), step)
         if derived.probabilities:
             earlier = [entry for entry in progress.decisions if entry[0] < progress.epoch]
             progress.decisions = [*earlier, [progress.epoch, derived.probabilities]]
-            self.logbook.policy(
-                self.controller.space,
-                progress.decisions,
-                derived.architecture,
-                self.config.warm_up_epochs,
-                progress.total_shared_steps,
-            )
+            space, warm_up = self.controller.space, self.config.warm_up_epochs
+            self.logbook.policy(space, progress.decisions, derived.architecture, warm_up, step)
         if derived.architecture is None or derived.score is None:
             self.logbook.info(derived.problem)
             return False
         score, cost = derived.score, self.size.cost(derived.architecture)
         short = f"{score:.4f}" if abs(score) < LARGEST_WRITTEN_OUT else f"{score:.4e}"
-        name = f"{progress.epoch}-{progress.total_shared_steps}-{short}-best"
-        title = f"epoch {progress.epoch}, step {progress.total_shared_steps}, "
-        title += f"{self.task.metric.name} {format_score(score)}" + (f"\n{cost}" if cost is not None else "")
-        self.logbook.derived(derived.architecture, name, title, progress.total_shared_steps)
+        title = f"epoch {progress.epoch}, step {step}, {self.task.metric.name} {format_score(score)}"
+        title += "" if cost is None else f"\n{cost}"
+        self.logbook.derived(derived.architecture, f"{progress.epoch}-{step}-{short}-best", title, step)
         return self.take(derived.architecture, score)
 
     def alike(self) -> dict[str, str]:
@@ -163,10 +151,9 @@ class Trainer(Training):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.controller.load_state_dict(state["controller"])
         super().load_state_dict(state)
-        drawn = state["drawn"] or []
+        drawn = [architecture_from_dict(one) for one in state["drawn"] or ()]
         # Another number of processes needs another number of architectures: the next step samples them anew.
-        fits = len(drawn) == self.num_shared
-        self.drawn = [architecture_from_dict(one) for one in drawn] if fits else []
+        self.drawn = drawn if len(drawn) == self.num_shared else []
 
 
 class Rewarded:

@@ -32,14 +32,8 @@ RESUMED_BY = {"train": "search", "single": "single", "train_scratch": "scratch"}
 class Training(ABC):
     """Trains ω epoch by epoch, and can go on exactly where it was.
 
-    Args:
-        task: the problem, with the model.
-        config: the settings of the run.
-        logbook: records the run.
-        checkpoints: save the run; without them, it cannot recover from divergence.
-        folder: the run folder.
-        ranks: the processes that train together.
-        size: the cost of architectures, and the limits on it.
+    `checkpoints` save the run; without them it cannot recover from divergence. `ranks` are the processes that train
+    together, and `size` has the cost of architectures and the limits on it.
     """
 
     def __init__(
@@ -127,10 +121,7 @@ class Training(ABC):
         return f"{epoch_of(progress.epoch + 1, most)}{time_left(last, most)}: {name}"
 
     def shared_step(self, architectures: Sequence[Any], meanwhile: Callable[[], None] | None = None) -> None:
-        """Update ω once on the next minibatch, with this process's architectures; skip a step that is not finite.
-
-        `meanwhile` is called while a GPU, if there is one, still works at the gradient.
-        """
+        """Update ω on the next minibatch, if all is finite; call `meanwhile` while a GPU works at the gradient."""
         progress = self.progress
         loss, value = self.task.shared_loss(architectures)
         loss.backward()
@@ -221,10 +212,7 @@ class Training(ABC):
         self.logbook.scalars("", numbers, self.progress.total_shared_steps)
 
     def take(self, architecture: Any, score: float | None) -> bool:
-        """Make `architecture` the run's, and return whether its score is the best so far.
-
-        `score` is its metric on all of validation, with the current weights; None without validation data.
-        """
+        """Make `architecture` the run's, with its score on all of validation, if any; return whether it is the best."""
         progress, metric = self.progress, self.task.metric
         progress.architecture, progress.validation = architecture.to_dict(), score
         progress.measured_with = f"shared weights, epoch {progress.epoch}, step {progress.total_shared_steps}"
@@ -242,14 +230,11 @@ class Training(ABC):
 
     def cost(self, architecture: Any) -> dict[str, int]:
         """Return the entries of results.json on the size of an architecture; none if its cost is not known."""
-        cost = None if architecture is None else self.size.cost(architecture)
-        return {} if cost is None else cost.to_dict()
+        cost = architecture and self.size.cost(architecture)
+        return cost.to_dict() if cost else {}
 
     def results(self) -> dict[str, Any]:
-        """Return the content of results.json; `architecture` is the run's, and `validation_…` its score.
-
-        `wall_seconds` runs to the end of the last finished epoch, its evaluation included.
-        """
+        """Return the content of results.json; `architecture` is the run's, and `validation_…` its score."""
         progress, metric = self.progress, self.task.metric.name
         return {
             **self.header,
@@ -305,11 +290,8 @@ class Training(ABC):
     def check_ranks(self) -> None:
         """Raise UserError, naming the ranks, if the processes' `alike` differ."""
         if self.ranks.size > 1:
-            self.ranks.check_alike(
-                self.alike(),
-                f"the run after epoch {self.progress.epoch}",
-                "machines of other kinds may round differently; --load_path goes on from the newest checkpoint",
-            )
+            remedy = "machines of other kinds may round differently; --load_path goes on from the newest checkpoint"
+            self.ranks.check_alike(self.alike(), f"the run after epoch {self.progress.epoch}", remedy)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the run needs to go on as if it had never stopped."""

@@ -41,9 +41,8 @@ def token_nll(
 ) -> Tensor:
     """Return −log softmax(hidden·weightᵀ + bias)[target] of each prediction, [n], without a gradient.
 
-    Args:
-        hidden: [n, H]. weight: [V, H]. bias: [V]. targets: [n] integers.
-        precision: type of the operands of matrix products, by default theirs. The softmax keeps the type of `bias`.
+    Shapes are [n, H], [V, H], [V] and, integers, [n]. `precision` is the type of the operands of matrix products, by
+    default theirs. The softmax keeps the type of `bias`.
     """
     hidden, weight = hidden.to(precision or hidden.dtype), weight.to(precision or weight.dtype)
     nll = bias.new_empty(hidden.shape[0])

@@ -48,25 +48,14 @@ class Shape(NamedTuple):
 class CellGraph:
     """M cells of N nodes over T steps, in memory that stays where it is.
 
-    Attributes:
-        pointwise: the module with the kernels between the products: `enas.rnn.fast.triton`, or another.
-        version: how many sequences have run; the backward pass belongs to the last one.
-        parents: index of the vector that a node reads, [N, M]: 0 is the state before the step, and j + 1 node j.
-        codes, shares: each node's activation by its number in `CODES`, and its share of its cell's output, [N, M].
-        projected, mask: x·[Wxc, Wxh], [T, B, 2H], and dropout of the state, [M, B, H].
-        operands: the weights of each node's product, N tensors [M, H, 2H].
-        nodes: the state before each step, then the nodes, [N+1, M, T, B, H]. Time is the third dimension, so that a
-            weight's gradient is one product over time and batch. Scoring keeps one step of nodes, reads and both.
-        reads, both: the operands of the products, [N, M, T, B, H], and the products, [N, M, T, B, 2H].
-        states, scales: the states after each step, [T, M, B, H], and the factors that bound their norms, [T, M, B].
-        grad_NAME: the gradient of NAME. grad_output: the gradient of the mean of the nodes, [M, B, H].
-        direct, through: the gradients of the vector that each node reads, past and through its product, [N, M, B, H].
+    Time is the third dimension of nodes, so that a weight's gradient is one product over time and batch. Scoring keeps
+    one step of nodes, reads and both. `grad_NAME` is the gradient of NAME.
     """
 
     def __init__(self, shape: Shape, pointwise: ModuleType):
         self.shape = shape
-        self.pointwise = pointwise
-        self.version = 0
+        self.pointwise = pointwise  # has the kernels between the products: `enas.rnn.fast.triton`, or another
+        self.version = 0  # how many sequences have run; the backward pass belongs to the last one
         steps, m, batch, hidden, n = shape.steps, shape.cells, shape.batch, shape.hidden, shape.nodes
         new = functools.partial(torch.zeros, dtype=shape.dtype, device=shape.device)
         operand = functools.partial(new, dtype=shape.products)
@@ -75,24 +64,24 @@ class CellGraph:
         def kept(new: Callable[..., Tensor], nodes: int, size: int) -> Tensor:
             return new(nodes, m, steps if shape.has_backward else 1, batch, size).expand(-1, -1, steps, -1, -1)
 
-        self.parents, self.codes, self.shares = index(), index(), new(n, m)
-        self.projected = new(steps, batch, 2 * hidden)
-        self.mask = new(m, batch, hidden) if shape.is_masked else None
+        self.parents = index()  # of the vector that a node reads: 0 is the state before the step, and j + 1 node j
+        self.codes, self.shares = index(), new(n, m)  # each node's number in `CODES`, and share of its cell's output
+        self.projected = new(steps, batch, 2 * hidden)  # x·[Wxc, Wxh]
+        self.mask = new(m, batch, hidden) if shape.is_masked else None  # dropout of the state
         self.w_state = operand(hidden, 2 * hidden)
         self.weights = operand(n - 1, m, hidden, 2 * hidden)
         self.operands = [self.w_state.expand(m, -1, -1), *self.weights]
-        self.nodes = kept(new, n + 1, hidden)
-        self.reads = kept(operand, n, hidden)
-        self.both = kept(operand, n, 2 * hidden)
-        self.states = new(steps, m, batch, hidden)
-        self.scales = new(steps, m, batch)
+        self.nodes = kept(new, n + 1, hidden)  # the state before each step, then the nodes
+        self.reads, self.both = kept(operand, n, hidden), kept(operand, n, 2 * hidden)  # products: operands, results
+        self.states = new(steps, m, batch, hidden)  # after each step
+        self.scales = new(steps, m, batch)  # the factors that bound the norms of states
         self._forward = self._recorded(self._run_forward)
         if shape.has_backward:
             self.grad_states = new(steps, m, batch, hidden)
-            self.grad_output = new(m, batch, hidden)
+            self.grad_output = new(m, batch, hidden)  # of the mean of the nodes
             self.grad_both = operand(n, m, steps, batch, 2 * hidden)
-            self.direct = new(n, m, batch, hidden)
-            self.through = operand(n, m, batch, hidden)
+            # The gradients of the vector that each node reads, past and through its product.
+            self.direct, self.through = new(n, m, batch, hidden), operand(n, m, batch, hidden)
             self.grad_first = new(m, batch, hidden)
             self.grad_projected = torch.zeros_like(self.projected)
             self.grad_w_state = torch.zeros_like(self.w_state)

@@ -83,13 +83,10 @@ class NodePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """M cells laid side by side: N node positions, and each cell's share of every node in its output.
-
-    Cells with fewer than N nodes are filled up with nodes that read node 0 and have no share.
-    """
+    """M cells laid side by side; those of fewer than N nodes are filled up with nodes without a share."""
 
     nodes: tuple[NodePlan, ...]
-    shares: tuple[tuple[float, ...], ...]  # N rows of M
+    shares: tuple[tuple[float, ...], ...]  # of every node in its cell's output, N rows of M
 
     @property
     def edges(self) -> tuple[Edge, ...]:
@@ -130,7 +127,6 @@ def _some(x: Tensor, cells: Cells) -> Tensor:
 
 
 def _put(x: Tensor, cells: Cells, values: Tensor) -> None:
-    """`x[cells] = values`."""
     if isinstance(cells, slice):
         x[cells] = values
     else:
@@ -255,8 +251,7 @@ def cell_sequence(
 ) -> Tensor:
     """Return the states of M cells over a sequence, [T, M, B, H], differentiable once: backward overwrites its inputs.
 
-    Arguments are those of `enas.rnn.reference.sequence`, but `state` and `mask` are [M, B, H], and `edges` has the
-    weights of `plan.edges`, in this order.
+    As for `enas.rnn.reference.sequence`, but `state` and `mask` are [M, B, H], and `edges` the weights of `plan.edges`.
     """
     # Grad mode is off inside forward(); record it here.
     return _CellSequence.apply(plan, norm_bound, mask, torch.is_grad_enabled(), projected, state, w_state, *edges)
