@@ -28,7 +28,7 @@ def find_final(folder: Path, metric: str) -> Final | None:
         score = results[f"validation_{metric}"]
         architecture = architecture_from_dict(results["architecture"])
         return Final(architecture, score and float(score), results.get("measured_with", ""), results.get("finalists"))
-    except (UserError, TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError):
         return None
 
 

@@ -258,12 +258,23 @@ def search_module(
         raise
 
 
-def single_or_diverged(config: Config, architecture: Architecture, begun: Path | None = None) -> dict[str, Any]:
-    """Train from scratch, or go on with the run in `begun`, beside others; if it diverges, its scores are NaN."""
+def begun_in(log_dir: str | Path) -> Path | None:
+    """Return the only run in `log_dir`; None if it has saved nothing yet."""
+    return next((path.parent.parent for path in Path(log_dir).glob("*/checkpoints/*.pt")), None)
+
+
+def train_or_resume(config: Config, architecture: Architecture | None = None) -> Run:
+    """Train as `train` to `stop_epoch`, or go on with the only run in `config.log_dir`; return the run."""
+    begun = begun_in(config.log_dir)
+    return resume(begun, stop_epoch=config.stop_epoch) if begun else train(config, architecture)
+
+
+def single_or_diverged(config: Config, architecture: Architecture, *, is_alone: bool = False) -> dict[str, Any]:
+    """Train from scratch, or go on if the run `is_alone` in its log_dir; if it diverges, its scores are NaN."""
     validation, test = (f"{split}_{config.space.metric.name}" for split in ("validation", "test"))
     config = config.replace(name="")  # one name cannot be several runs'
     try:
-        results = resume(begun, stop_epoch=config.stop_epoch) if begun else train(config, architecture)
+        results = (train_or_resume if is_alone else train)(config, architecture)
     except TrainingDivergedError:
         return {"architecture": architecture.to_dict(), validation: math.nan, test: math.nan}
     except Interrupted as stop:
@@ -276,12 +287,7 @@ def train_to(config: Config, architecture: Architecture, epoch: int) -> dict[str
 
     Return its results so far, NaN if it diverges. Schedules run to `max_epoch`: pauses change no result.
     """
-    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, begun_in(config.log_dir))
-
-
-def begun_in(log_dir: str | Path) -> Path | None:
-    """Return the only run in `log_dir`; None if it has saved nothing yet."""
-    return next((path.parent.parent for path in Path(log_dir).glob("*/checkpoints/*.pt")), None)
+    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, is_alone=True)
 
 
 @quietable
@@ -369,17 +375,14 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
     with open_run(config, folder, given=changes) as trainer:
-        task, metric = trainer.task, trainer.task.metric.name
-        if saved_config(folder).mode in SEARCHES:
-            other = searched_architecture(config, dag_path) if dag_path else None
-            final = Final(other, None, "") if other else final_of(folder, metric)
-            architecture, trainer.header["finalists"] = final.architecture, final.finalists
-            trainer.take(architecture, task.evaluate(architecture, "valid"))
-            results = {**trainer.results(), f"test_{metric}": task.evaluate(architecture, "test")}
-            return _report(trainer, results, "tested", is_written=other is None)
-        if dag_path:
-            raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-        return _test_scratch(trainer)
+        task, is_scratch = trainer.task, isinstance(trainer, ScratchTrainer)
+        if is_scratch and not dag_path:
+            return _test_scratch(trainer)
+        final = _final_or_given(folder, config, dag_path, is_scratch)
+        trainer.header["finalists"] = final.finalists
+        trainer.take(final.architecture, task.evaluate(final.architecture, "valid"))
+        results = {**trainer.results(), f"test_{task.metric.name}": task.evaluate(final.architecture, "test")}
+        return _report(trainer, results, "tested", is_written=not dag_path)
 
 
 def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
@@ -470,6 +473,15 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
     return architecture
 
 
+def _final_or_given(folder: Path, config: Config, dag_path: str | Path, is_scratch: bool) -> Final:
+    """Return the architecture of a run, or the one in `dag_path`, which a search has weights for."""
+    if not dag_path:
+        return final_of(folder, config.space.metric.name)
+    if is_scratch:
+        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
+    return Final(searched_architecture(config, dag_path), None, "")
+
+
 def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Exported, Final, dict[str, Any]]:
     """Return a run's export, its architecture, and the progress of its weights; `here` are settings of this machine."""
     config, checkpoints = saved_config(folder), Checkpoints(folder / "checkpoints")
@@ -477,10 +489,7 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
     make = space.problem().export
     if make is None:
         raise UserError(f"{folder}: {space.architecture.title} cannot be exported; its search space has no export")
-    if is_scratch and dag_path:
-        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-    named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
-    final = named or final_of(folder, space.metric.name)
+    final = _final_or_given(folder, config, dag_path, is_scratch)
     state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
     weights = {name: one.float() if space.by_command else one for name, one in final_weights(state).items()}
     data = space.problem().load_data(config.replace(**here))
