@@ -96,7 +96,6 @@ def open_run(
 
 
 def _note_architecture(config: Config, training: Training, architecture: Architecture) -> None:
-    """Write and draw the architecture that a new run trains from scratch."""
     files = training.logbook.output_files
     files["architecture"] = training.folder / ARCHITECTURE
     write_json(files["architecture"], architecture.to_dict())
@@ -137,8 +136,7 @@ def _begun(
         what = f"{cast(Architecture, architecture).title} on {config.dataset} from scratch, {size:,} parameters"
     where = str(device) if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
     epochs = f"{config.max_epoch} epoch{'s' if config.max_epoch != 1 else ''}"
-    headline = f"run {folder}: {what}, {epochs}, on {where}"
-    return config, training, [headline, *data.notes, *notes, *reasons]
+    return config, training, [f"run {folder}: {what}, {epochs}, on {where}", *data.notes, *notes, *reasons]
 
 
 def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks) -> tuple[Training, list[str]]:

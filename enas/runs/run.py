@@ -45,11 +45,6 @@ from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES, TRAINING
 from enas.terminal import quietable
 
-NEXT = {  # commands after a run, and the purpose of each
-    "scratch --load_path {}": "from scratch",
-    "report --load_path {} --output report.html": "page",
-    "export --load_path {} --output my_cell": "module",
-}
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
 
 
@@ -302,8 +297,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     makers, alone = _baselines(config), config.replace(compare_with=())
     if unknown := set(config.compare_with) - set(makers):
-        known = ", ".join(makers)
-        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {known}")
+        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
     baselines = [name for name in makers if name in config.compare_with]
     results = {name: single_or_diverged(alone, makers[name](config)) for name in baselines}
     with open_run(config, architecture=architecture) as trainer:
@@ -318,8 +312,8 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
 
 
 @quietable
-def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> dict[str, Any]:
-    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
+def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
+    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return the run."""
     folder = choose_run({**changes, "load_path": load_path}, TRAINING)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
@@ -385,13 +379,12 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _report(trainer, results, "tested", is_written=not dag_path)
 
 
-def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
-    """Return the architecture of a search, as its results.json names it.
+def architecture_of(folder: Path, **changes: Any) -> Architecture:
+    """Return the architecture of the search in `folder`, as its results.json names it.
 
     If there is none, or `changes` hold other settings of `derive` than the search had, or it wants finalists that have
     not been trained, one is derived, which is the run's from then on.
     """
-    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     saved = saved_config(folder)
     names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
     asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
@@ -535,7 +528,6 @@ def _report(trainer: Training, results: dict[str, Any], what: str, *, is_written
 
 
 def _say_found(trainer: Training, results: dict[str, Any]) -> None:
-    """Log what a search found, and how it compares with uniform samples."""
     if results["architecture"] is None:
         return
     found, metric = architecture_from_dict(results["architecture"]), trainer.task.metric.name
@@ -549,17 +541,17 @@ def _say_found(trainer: Training, results: dict[str, Any]) -> None:
 
 
 def _say_where(trainer: Training) -> None:
-    """Log which files the run left, and which commands come next."""
-    folder = trainer.folder
-    places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
-    for name, path in {**places, "curves": f"tensorboard --logdir {folder}"}.items():
-        trainer.logbook.info(f"{name + ':':14}{path}")
-    is_known = trainer.use_flag or trainer.space.architecture.__module__.startswith("enas.")
-    if trainer.progress.architecture is None or not is_known:
-        return  # these commands cannot load a search space that a notebook defines
-    is_searched = isinstance(architecture_from_dict(trainer.progress.architecture), trainer.space.architecture)
-    is_useful = {"from scratch": not isinstance(trainer, ScratchTrainer), "page": True, "module": is_searched}
-    which, is_makable = f"{shlex.quote(str(folder))}{trainer.use_flag}", trainer.space.by_command
-    for command, purpose in NEXT.items():
-        if is_useful[purpose] and (is_makable or purpose == "page"):
-            trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(which)}")
+    folder, space = trainer.folder, trainer.space
+    said: dict[str, object] = {**trainer.logbook.output_files, "results": folder / "results.json"}
+    said |= {"log": folder / "train.log", "curves": f"tensorboard --logdir {folder}"}
+    # Commands cannot load a search space that a notebook defines.
+    is_known = trainer.use_flag or space.architecture.__module__.startswith("enas.")
+    if is_known and trainer.progress.architecture is not None:
+        which = f"--load_path {shlex.quote(str(folder))}{trainer.use_flag}"
+        if space.by_command and not isinstance(trainer, ScratchTrainer):
+            said["from scratch"] = f"python -m enas scratch {which}"
+        said["page"] = f"python -m enas report {which} --output report.html"
+        if space.by_command and isinstance(architecture_from_dict(trainer.progress.architecture), space.architecture):
+            said["module"] = f"python -m enas export {which} --output my_cell"
+    for name, text in said.items():
+        trainer.logbook.info(f"{name + ':':14}{text}")

@@ -237,7 +237,6 @@ class _Evaluation:
         }
 
     def _reached(self, name: str, found: list[Architecture]) -> dict[str, Any]:
-        """Return the scores, ranks and costs of a method's functions, one for each seed."""
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
             known = self._scores(self.found, split) | self._scores(self.table, split)

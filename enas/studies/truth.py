@@ -65,10 +65,9 @@ class Table:
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
                     self.runs[index, one["seed"]] = _result(**{key: one[key] for key in one if key != "seed"})
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: not a table of trainings ({error!r})") from None
+            reason = error if isinstance(error, UserError) else f"not a table of trainings ({error!r})"
+            raise UserError(f"{path}: {reason}") from None
 
     @property
     def functions(self) -> dict[Architecture, list[int]]:
