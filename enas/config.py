@@ -242,10 +242,7 @@ def without_effect(name: str, config: Config) -> tuple[str, str] | None:
     modes = (missing or {}).get("mode", ())
     if missing is None or (config.mode == "train" and "train_scratch" in modes and "test" not in modes):
         return None
-    wanted = [
-        f"{other} {' or '.join(map(str, needed if isinstance(needed, tuple) else (needed,)))}"
-        for other, needed in missing.items()
-    ]
+    wanted = [f"{other} {' or '.join(map(str, needed))}" for other, needed in missing.items()]
     return " and ".join(f"{other} {getattr(config, other)}" for other in missing), ", or ".join(wanted)
 
 

@@ -32,14 +32,6 @@ def find_final(folder: Path, metric: str) -> Final | None:
         return None
 
 
-def final_of(folder: Path, metric: str) -> Final:
-    """Return the same as `find_final`; UserError if there is none."""
-    found = find_final(folder, metric)
-    if found is None:
-        raise UserError(f"{folder / 'results.json'}: names no architecture; a search makes one with --mode derive")
-    return found
-
-
 def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Return the model's weights in a checkpoint's state, by name: the averaged ones, if there are some."""
     average, prefix = state.get("average"), "module."

@@ -28,7 +28,7 @@ from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import finite, read_json, write_json
-from enas.runs.final import Final, final_of, final_weights, find_final
+from enas.runs.final import Final, final_weights, find_final
 from enas.runs.folder import check_same_data, choose_run, config_for_scratch, find_run, run_config, saved_config
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
@@ -468,11 +468,13 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
 
 def _final_or_given(folder: Path, config: Config, dag_path: str | Path, is_scratch: bool) -> Final:
     """Return the architecture of a run, or the one in `dag_path`, which a search has weights for."""
-    if not dag_path:
-        return final_of(folder, config.space.metric.name)
-    if is_scratch:
+    if dag_path and is_scratch:
         raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-    return Final(searched_architecture(config, dag_path), None, "")
+    if dag_path:
+        return Final(searched_architecture(config, dag_path), None, "")
+    if (final := find_final(folder, config.space.metric.name)) is None:
+        raise UserError(f"{folder / 'results.json'}: names no architecture; a search makes one with --mode derive")
+    return final
 
 
 def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Exported, Final, dict[str, Any]]:
