@@ -6,8 +6,8 @@ import platform
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,13 @@ def note_machine(folder: Path, device: torch.device) -> None:
     write_json(path, {**known, now: {**code, "processor": processor}})
 
 
-@contextmanager
-def only_user(folder: Path) -> Iterator[None]:
-    """Let nobody else write into the run folder inside this block; UserError if somebody does already."""
+def only_user(folder: Path) -> AbstractContextManager[Any]:
+    """Let nobody else write into the run folder inside a block; UserError if somebody does already."""
     make_writable(folder)
     try:
-        lock = FileLock(folder / ".lock", blocking=False).acquire()
+        return FileLock(folder / ".lock", blocking=False).acquire()
     except Timeout:
         raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
-    with lock:
-        yield
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:

@@ -85,11 +85,8 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row
 class Study:
     """An architecture to study, and the means to score its variants; see `activation_replacement` for the arguments.
 
-    Attributes:
-        name: the name of the run, or of the file, that the architecture comes from.
-        keys: the names of the scores in a row, such as "validation_perplexity", by split.
-        origin: besides the settings, all that the scores depend on, JSON-ready.
-        cost: returns the cost of a variant, as a run from scratch trains it; None if it is not known.
+    `keys` are the names of the scores in a row by split, such as "validation_perplexity"; `origin` is all that the
+    scores depend on besides the settings; `cost` gives the cost of a variant trained from scratch, or None.
     """
 
     def __init__(self, ablation: str, settings: dict[str, Any], max_batches: int | None):
