@@ -4,13 +4,13 @@ from enas.studies.search_evaluation import evaluate
 evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/cells3.json", seeds=10)
 """
 
-import contextlib
 import io
 import itertools
 import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
@@ -322,7 +322,7 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     Return the derived "architecture"; "seconds" of a core, or by the clock on a GPU; "policy", "uniform" and "place" of
     the last evaluation; "shared", the metric of each of `architectures` on all of validation; and "rows", their digest.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()):
         found = run.train_or_resume(Config(**settings))
         trainer = read_run(saved_config(found.folder), found.folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
