@@ -156,28 +156,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> None:
-    group = "ablate " if words[:1] == ["ablate"] else ""
+    group, kind = ("ablate ", "ablation") if words[:1] == ["ablate"] else ("", "command")
     word, *rest = words[bool(group) :] or ["--help"]
-    known = [name.removeprefix(group) for name in COMMANDS if name.startswith(group)]
+    known = {name: command for name, command in COMMANDS.items() if name.startswith(group)}
     if word == "--version":
         print(f"enas {__version__}")
     elif word in ("-h", "--help"):
-        print(usage(group))
-    elif word in known:
-        COMMANDS[group + word].act(rest, f"enas {group}{word}")
+        print(f"usage: enas {group}{kind.upper()} …; enas {group}{kind.upper()} --help lists its flags")
+        for name, command in known.items():
+            print(f"  {name:{max(map(len, known))}}  {command.help}")
+    elif group + word in known:
+        known[group + word].act(rest, f"enas {group}{word}")
     else:
-        kind, names = "ablation" if group else "command", dict.fromkeys(name.split()[0] for name in known)
+        names = dict.fromkeys(name.removeprefix(group).split()[0] for name in known)
         raise UserError(f"{kind} {word!r} is unknown{did_you_mean(word, names)}; there are {', '.join(names)}")
 
 
 def run_command(name: str, argv: list[str] | None = None) -> int:
     """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status."""
     return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, f"enas {name}"))
-
-
-def usage(group: str = "") -> str:
-    """Return the text of `enas --help`, or of `enas ablate --help` for the group "ablate "."""
-    rows = {name: command.help for name, command in COMMANDS.items() if name.startswith(group)}
-    word = "ABLATION" if group else "COMMAND"
-    lines = [f"  {name:{max(map(len, rows))}}  {help}" for name, help in rows.items()]
-    return "\n".join([f"usage: enas {group}{word} …; enas {group}{word} --help lists its flags", *lines])

@@ -3,6 +3,7 @@
 import ast
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import Field, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -144,11 +145,12 @@ class Config:
                 raise UserError(f"unknown setting {name}{did_you_mean(name, known)}")
         if callable(reward := settings.get("reward")):
             settings["reward"] = _registered(reward)
-        values = {name: settings.get(name, spec.default) for name, spec in known.items()}
-        self.space = space_for(values)
-        self._parts: dict[Any, Any] = {part: _filled(part, values) for part in parts_of([self.space])}
-        read = {name: value for part in self._parts.values() for name, value in vars(part).items()}
-        self._values = {name: read[name] if name in read else checked(known[name], values[name]) for name in known}
+        self._values = {name: settings.get(name, spec.default) for name, spec in known.items()}
+        self.space = space_for(self._values)
+        for part in parts_of([self.space]):
+            self._values |= vars(self[part])
+        read = all_settings([self.space])
+        self._values |= {name: checked(known[name], self._values[name]) for name in known if name not in read}
         self._check()
 
     def _check(self) -> None:
@@ -175,7 +177,7 @@ class Config:
         return unmet(all_settings()[name], self._values) is None
 
     def __getitem__(self, part: type[Part]) -> Part:
-        return self._parts[part] if part in self._parts else _filled(part, self._values)
+        return part(**{spec.name: self._values[spec.name] for spec in fields(part)})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._values:
@@ -201,10 +203,6 @@ class Config:
     def replace(self, **changes: Any) -> "Config":
         """Return a copy with some settings changed; raises as `Config`."""
         return Config(**{**self._values, **changes})
-
-
-def _filled(part: type[Part], values: Mapping[str, Any]) -> Part:
-    return part(**{spec.name: values[spec.name] for spec in fields(part)})
 
 
 def _registered(reward: Any) -> str:
@@ -244,10 +242,7 @@ def without_effect(name: str, config: Config) -> tuple[str, str] | None:
     modes = (missing or {}).get("mode", ())
     if missing is None or (config.mode == "train" and "train_scratch" in modes and "test" not in modes):
         return None
-    wanted = [
-        f"{other} {' or '.join(map(str, needed if isinstance(needed, tuple) else (needed,)))}"
-        for other, needed in missing.items()
-    ]
+    wanted = [f"{other} {' or '.join(map(str, needed))}" for other, needed in missing.items()]
     return " and ".join(f"{other} {getattr(config, other)}" for other in missing), ", or ".join(wanted)
 
 
@@ -292,17 +287,14 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         raise UserError(f"{path}: not a Python file: {error}") from None
     own: dict[str, Any] = {}
     for node in tree.body:
-        try:
+        with suppress(ValueError, TypeError):  # no literal
             match node:
                 case ast.Expr(ast.Constant(str())):  # a docstring
-                    pass
+                    continue
                 case ast.Assign([ast.Name(setting_name)], literal):
                     own[setting_name] = ast.literal_eval(literal)
-                case _:
-                    raise ValueError
-        except (ValueError, TypeError):
-            rule = "a config file holds lines like batch_size = 64, nothing else"
-            raise UserError(f"{path}, line {node.lineno}: {rule}") from None
+                    continue
+        raise UserError(f"{path}, line {node.lineno}: a config file holds lines like batch_size = 64, nothing else")
     start = own.pop("config", None)
     return own if start is None else {**read_variation(start, (*above, name)), **own}
 

@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         required = [action for action in self._actions if action.required and action.option_strings]
         for action in required:
             action.required = False  # argparse would report a misspelt flag as missing
-        known, unknown = self.parse_known_args(sys.argv[1:] if argv is None else argv)
+        known, unknown = self.parse_known_args(argv)
         for word in filter(str.strip, unknown):  # a backslash and a space at the end of a line give a blank argument
             flag = word.split("=")[0]
             if flag.startswith("--"):

@@ -101,16 +101,14 @@ def _rule(bounds: Mapping[str, float]) -> str:
     return f"lie in {'[' if 'at_least' in bounds else '('}{lower}, {upper}{']' if 'at_most' in bounds else ')'}"
 
 
-def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def unmet(spec: dataclasses.Field[Any], values: Mapping[str, Any]) -> Mapping[str, tuple[Any, ...]] | None:
     """Return the settings and values of which one must hold for `spec` to have an effect; None if it has one."""
     for name, needed in spec.metadata["only"].items():
-        alternatives = needed if name == ANY_OF else {name: needed}
-        met = [
-            values[other] > 0 if one is ABOVE_ZERO else values[other] in (one if isinstance(one, tuple) else (one,))
-            for other, one in alternatives.items()
-        ]
+        either = (needed if name == ANY_OF else {name: needed}).items()
+        allowed = {other: one if isinstance(one, tuple) else (one,) for other, one in either}
+        met = [values[other] > 0 if one == (ABOVE_ZERO,) else values[other] in one for other, one in allowed.items()]
         if not any(met):
-            return alternatives
+            return allowed
     return None
 
 

@@ -1,13 +1,14 @@
 """From flags to the functions of `enas.runs.run`."""
 
 import io
+import os
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from enas.config import Config, all_settings
 from enas.runs import run
-from enas.runs.folder import choose_run, is_restart, run_of_launch, saved_config
+from enas.runs.folder import choose_run, run_of_launch, saved_config
 from enas.search.ranks import join, launched
 from enas.settings import SEARCHES, checked
 
@@ -16,7 +17,8 @@ def execute(**given: Any) -> dict[str, Any]:
     """Begin a new run, or go on with the named (or the newest fitting) one, as flags say; return its results.json."""
     mode = checked(all_settings()["mode"], given.get("mode", "train"))
     with nullcontext() if launched().is_first else redirect_stdout(io.StringIO()):
-        if is_restart():
+        # torchrun begins all processes once more after one of them ended too early.
+        if launched().size > 1 and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
             config = Config(**{name: given[name] for name in ("log_dir", "num_gpu", "rank_timeout") if name in given})
             ranks = join(config.num_gpu, config.rank_timeout)
             begun = ranks.from_first(lambda: str(run_of_launch(Path(config.log_dir)) or ""))

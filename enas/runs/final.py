@@ -28,16 +28,8 @@ def find_final(folder: Path, metric: str) -> Final | None:
         score = results[f"validation_{metric}"]
         architecture = architecture_from_dict(results["architecture"])
         return Final(architecture, score and float(score), results.get("measured_with", ""), results.get("finalists"))
-    except (UserError, TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError):
         return None
-
-
-def final_of(folder: Path, metric: str) -> Final:
-    """Return the same as `find_final`; UserError if there is none."""
-    found = find_final(folder, metric)
-    if found is None:
-        raise UserError(f"{folder / 'results.json'}: names no architecture; a search makes one with --mode derive")
-    return found
 
 
 def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -6,8 +6,8 @@ import platform
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,13 @@ def note_machine(folder: Path, device: torch.device) -> None:
     write_json(path, {**known, now: {**code, "processor": processor}})
 
 
-@contextmanager
-def only_user(folder: Path) -> Iterator[None]:
-    """Let nobody else write into the run folder inside this block; UserError if somebody does already."""
+def only_user(folder: Path) -> AbstractContextManager[Any]:
+    """Let nobody else write into the run folder inside a block; UserError if somebody does already."""
     make_writable(folder)
     try:
-        lock = FileLock(folder / ".lock", blocking=False).acquire()
+        return FileLock(folder / ".lock", blocking=False).acquire()
     except Timeout:
         raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
-    with lock:
-        yield
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
@@ -102,18 +99,17 @@ def find_run(
     """
     if not load_path:
         return newest_run({"log_dir": str(log_dir)}, modes, flag)
-    candidates = [Path(load_path), Path(log_dir) / load_path]
-    for folder in candidates:
+    there = [folder for folder in (Path(load_path), Path(log_dir, load_path)) if folder.exists()]
+    for folder in there:
         if (folder / "params.json").is_file():
             return folder
-    for folder in candidates:
-        if folder.exists():
-            raise UserError(f"{folder}: not a run folder: params.json is missing")
+    if there:
+        raise UserError(f"{there[0]}: not a run folder: params.json is missing")
     known = _runs_in(log_dir)
     names = ", ".join(folder.name for folder in known[:LISTED])
     more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    there = f"; there are {names}{more}" if names else ""
-    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{there}")
+    others = f"; there are {names}{more}" if names else ""
+    raise NotFoundError(f"{flag} {load_path}: no such run, neither as a path nor in {log_dir}{others}")
 
 
 def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, flag: str = "load_path") -> Path:
@@ -227,11 +223,6 @@ def say(lines: Iterable[str]) -> None:
     """Print lines, if there are any."""
     for line in lines:
         LOGGER.info(line)
-
-
-def is_restart() -> bool:
-    """Whether torchrun begins the processes once more, after one of them ended too early."""
-    return launched().size > 1 and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def run_of_launch(log_dir: Path) -> Path | None:

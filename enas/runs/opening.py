@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,15 +73,14 @@ def open_run(
         if config.wandb and has_curves:
             check_account()
         ranks = join(config.num_gpu, config.rank_timeout)
-        if folder is not None and ranks.is_first:
-            held.enter_context(only_user(folder))
+        lock: Any = only_user if ranks.is_first else nullcontext
         if folder is None:
             config, training, lines = _begun(config, architecture, given, ranks)
+            held.enter_context(lock(training.folder))
         else:
+            held.enter_context(lock(folder))
             training, lines = _restored(config, folder, given, ranks)
         if ranks.is_first:
-            if folder is None:
-                held.enter_context(only_user(training.folder))
             mirror = Mirror(training.folder, config.to_dict()) if config.wandb and has_curves else None
             progress, draw = training.progress, config.space.problem().draw
             last = (progress.total_shared_steps, progress.total_controller_updates) if folder else None
@@ -97,7 +96,6 @@ def open_run(
 
 
 def _note_architecture(config: Config, training: Training, architecture: Architecture) -> None:
-    """Write and draw the architecture that a new run trains from scratch."""
     files = training.logbook.output_files
     files["architecture"] = training.folder / ARCHITECTURE
     write_json(files["architecture"], architecture.to_dict())
@@ -138,8 +136,7 @@ def _begun(
         what = f"{cast(Architecture, architecture).title} on {config.dataset} from scratch, {size:,} parameters"
     where = str(device) if ranks.size == 1 else f"{ranks.size} processes, this one on {device}"
     epochs = f"{config.max_epoch} epoch{'s' if config.max_epoch != 1 else ''}"
-    headline = f"run {folder}: {what}, {epochs}, on {where}"
-    return config, training, [headline, *data.notes, *notes, *reasons]
+    return config, training, [f"run {folder}: {what}, {epochs}, on {where}", *data.notes, *notes, *reasons]
 
 
 def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks) -> tuple[Training, list[str]]:

@@ -28,7 +28,7 @@ from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.files import finite, read_json, write_json
-from enas.runs.final import Final, final_of, final_weights, find_final
+from enas.runs.final import Final, final_weights, find_final
 from enas.runs.folder import check_same_data, choose_run, config_for_scratch, find_run, run_config, saved_config
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
@@ -45,11 +45,6 @@ from enas.search.training import Training
 from enas.settings import SCRATCH, SEARCHES, TRAINING
 from enas.terminal import quietable
 
-NEXT = {  # commands after a run, and the purpose of each
-    "scratch --load_path {}": "from scratch",
-    "report --load_path {} --output report.html": "page",
-    "export --load_path {} --output my_cell": "module",
-}
 SMALL = {"rnn": "small", "cnn": "small_cnn"}  # network_type -> variation for the user's own data
 
 
@@ -258,12 +253,23 @@ def search_module(
         raise
 
 
-def single_or_diverged(config: Config, architecture: Architecture, begun: Path | None = None) -> dict[str, Any]:
-    """Train from scratch, or go on with the run in `begun`, beside others; if it diverges, its scores are NaN."""
+def begun_in(log_dir: str | Path) -> Path | None:
+    """Return the only run in `log_dir`; None if it has saved nothing yet."""
+    return next((path.parent.parent for path in Path(log_dir).glob("*/checkpoints/*.pt")), None)
+
+
+def train_or_resume(config: Config, architecture: Architecture | None = None) -> Run:
+    """Train as `train` to `stop_epoch`, or go on with the only run in `config.log_dir`; return the run."""
+    begun = begun_in(config.log_dir)
+    return resume(begun, stop_epoch=config.stop_epoch) if begun else train(config, architecture)
+
+
+def single_or_diverged(config: Config, architecture: Architecture, *, is_alone: bool = False) -> dict[str, Any]:
+    """Train from scratch, or go on if the run `is_alone` in its log_dir; if it diverges, its scores are NaN."""
     validation, test = (f"{split}_{config.space.metric.name}" for split in ("validation", "test"))
     config = config.replace(name="")  # one name cannot be several runs'
     try:
-        results = resume(begun, stop_epoch=config.stop_epoch) if begun else train(config, architecture)
+        results = (train_or_resume if is_alone else train)(config, architecture)
     except TrainingDivergedError:
         return {"architecture": architecture.to_dict(), validation: math.nan, test: math.nan}
     except Interrupted as stop:
@@ -276,12 +282,7 @@ def train_to(config: Config, architecture: Architecture, epoch: int) -> dict[str
 
     Return its results so far, NaN if it diverges. Schedules run to `max_epoch`: pauses change no result.
     """
-    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, begun_in(config.log_dir))
-
-
-def begun_in(log_dir: str | Path) -> Path | None:
-    """Return the only run in `log_dir`; None if it has saved nothing yet."""
-    return next((path.parent.parent for path in Path(log_dir).glob("*/checkpoints/*.pt")), None)
+    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, is_alone=True)
 
 
 @quietable
@@ -296,8 +297,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     makers, alone = _baselines(config), config.replace(compare_with=())
     if unknown := set(config.compare_with) - set(makers):
-        known = ", ".join(makers)
-        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {known}")
+        raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
     baselines = [name for name in makers if name in config.compare_with]
     results = {name: single_or_diverged(alone, makers[name](config)) for name in baselines}
     with open_run(config, architecture=architecture) as trainer:
@@ -312,8 +312,8 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
 
 
 @quietable
-def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> dict[str, Any]:
-    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return its results."""
+def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
+    """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return the run."""
     folder = choose_run({**changes, "load_path": load_path}, TRAINING)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
@@ -369,26 +369,22 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
     with open_run(config, folder, given=changes) as trainer:
-        task, metric = trainer.task, trainer.task.metric.name
-        if saved_config(folder).mode in SEARCHES:
-            other = searched_architecture(config, dag_path) if dag_path else None
-            final = Final(other, None, "") if other else final_of(folder, metric)
-            architecture, trainer.header["finalists"] = final.architecture, final.finalists
-            trainer.take(architecture, task.evaluate(architecture, "valid"))
-            results = {**trainer.results(), f"test_{metric}": task.evaluate(architecture, "test")}
-            return _report(trainer, results, "tested", is_written=other is None)
-        if dag_path:
-            raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-        return _test_scratch(trainer)
+        task, is_scratch = trainer.task, isinstance(trainer, ScratchTrainer)
+        if is_scratch and not dag_path:
+            return _test_scratch(trainer)
+        final = _final_or_given(folder, config, dag_path, is_scratch)
+        trainer.header["finalists"] = final.finalists
+        trainer.take(final.architecture, task.evaluate(final.architecture, "valid"))
+        results = {**trainer.results(), f"test_{task.metric.name}": task.evaluate(final.architecture, "test")}
+        return _report(trainer, results, "tested", is_written=not dag_path)
 
 
-def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
-    """Return the architecture of a search, as its results.json names it.
+def architecture_of(folder: Path, **changes: Any) -> Architecture:
+    """Return the architecture of the search in `folder`, as its results.json names it.
 
     If there is none, or `changes` hold other settings of `derive` than the search had, or it wants finalists that have
     not been trained, one is derived, which is the run's from then on.
     """
-    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     saved = saved_config(folder)
     names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
     asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
@@ -470,6 +466,17 @@ def searched_architecture(config: Config, path: str | Path) -> Architecture:
     return architecture
 
 
+def _final_or_given(folder: Path, config: Config, dag_path: str | Path, is_scratch: bool) -> Final:
+    """Return the architecture of a run, or the one in `dag_path`, which a search has weights for."""
+    if dag_path and is_scratch:
+        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
+    if dag_path:
+        return Final(searched_architecture(config, dag_path), None, "")
+    if (final := find_final(folder, config.space.metric.name)) is None:
+        raise UserError(f"{folder / 'results.json'}: names no architecture; a search makes one with --mode derive")
+    return final
+
+
 def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Exported, Final, dict[str, Any]]:
     """Return a run's export, its architecture, and the progress of its weights; `here` are settings of this machine."""
     config, checkpoints = saved_config(folder), Checkpoints(folder / "checkpoints")
@@ -477,10 +484,7 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
     make = space.problem().export
     if make is None:
         raise UserError(f"{folder}: {space.architecture.title} cannot be exported; its search space has no export")
-    if is_scratch and dag_path:
-        raise UserError(f"{folder}: has the weights of one architecture; leave --dag_path out")
-    named = Final(searched_architecture(config, dag_path), None, "") if dag_path else None
-    final = named or final_of(folder, space.metric.name)
+    final = _final_or_given(folder, config, dag_path, is_scratch)
     state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
     weights = {name: one.float() if space.by_command else one for name, one in final_weights(state).items()}
     data = space.problem().load_data(config.replace(**here))
@@ -526,7 +530,6 @@ def _report(trainer: Training, results: dict[str, Any], what: str, *, is_written
 
 
 def _say_found(trainer: Training, results: dict[str, Any]) -> None:
-    """Log what a search found, and how it compares with uniform samples."""
     if results["architecture"] is None:
         return
     found, metric = architecture_from_dict(results["architecture"]), trainer.task.metric.name
@@ -540,17 +543,17 @@ def _say_found(trainer: Training, results: dict[str, Any]) -> None:
 
 
 def _say_where(trainer: Training) -> None:
-    """Log which files the run left, and which commands come next."""
-    folder = trainer.folder
-    places = {**trainer.logbook.output_files, "results": folder / "results.json", "log": folder / "train.log"}
-    for name, path in {**places, "curves": f"tensorboard --logdir {folder}"}.items():
-        trainer.logbook.info(f"{name + ':':14}{path}")
-    is_known = trainer.use_flag or trainer.space.architecture.__module__.startswith("enas.")
-    if trainer.progress.architecture is None or not is_known:
-        return  # these commands cannot load a search space that a notebook defines
-    is_searched = isinstance(architecture_from_dict(trainer.progress.architecture), trainer.space.architecture)
-    is_useful = {"from scratch": not isinstance(trainer, ScratchTrainer), "page": True, "module": is_searched}
-    which, is_makable = f"{shlex.quote(str(folder))}{trainer.use_flag}", trainer.space.by_command
-    for command, purpose in NEXT.items():
-        if is_useful[purpose] and (is_makable or purpose == "page"):
-            trainer.logbook.info(f"{purpose + ':':14}python -m enas {command.format(which)}")
+    folder, space = trainer.folder, trainer.space
+    said: dict[str, object] = {**trainer.logbook.output_files, "results": folder / "results.json"}
+    said |= {"log": folder / "train.log", "curves": f"tensorboard --logdir {folder}"}
+    # Commands cannot load a search space that a notebook defines.
+    is_known = trainer.use_flag or space.architecture.__module__.startswith("enas.")
+    if is_known and trainer.progress.architecture is not None:
+        which = f"--load_path {shlex.quote(str(folder))}{trainer.use_flag}"
+        if space.by_command and not isinstance(trainer, ScratchTrainer):
+            said["from scratch"] = f"python -m enas scratch {which}"
+        said["page"] = f"python -m enas report {which} --output report.html"
+        if space.by_command and isinstance(architecture_from_dict(trainer.progress.architecture), space.architecture):
+            said["module"] = f"python -m enas export {which} --output my_cell"
+    for name, text in said.items():
+        trainer.logbook.info(f"{name + ':':14}{text}")

@@ -18,17 +18,8 @@ from enas.data.identity import identity_of
 from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json, write_json
 from enas.pictures.plots import bars_figure, table_figure, write_figure
+from enas.runs import folder as run_folder
 from enas.runs import run
-from enas.runs.folder import (
-    IDENTITY,
-    check_not_launched,
-    check_same_data,
-    choose_run,
-    config_for_scratch,
-    only_user,
-    run_config,
-    say,
-)
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import architecture_from_dict
 from enas.settings import SEARCHES, USE
@@ -37,6 +28,7 @@ from enas.terminal import progress_bar
 RESULTS_DIR = Path("analysis_results")
 SPLITS = {"validation": "valid", "test": "test"}
 MODES = ("derive", "train_scratch")
+REMOVAL = "node_removal"  # the other ablations are replacements
 
 Row = dict[str, Any]
 Editable = Any  # an architecture with the names of `enas.search.graph.Graph`
@@ -60,7 +52,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
         the rows of results.json, written as they come to analysis_results/activation_replacement/RUN/, or RUN_MODE/,
         with plots and a table. The same call goes on after the last row; one that differs has a folder RUN-2.
     """
-    return _replacement("activation_replacement", settings, max_batches)
+    return _replacement(Study("activation_replacement", settings, max_batches))
 
 
 @undisturbed()
@@ -70,12 +62,11 @@ def operation_replacement(*, max_batches: int | None = None, **settings: Any) ->
     A micro network's nodes have two operations; both are replaced. Arguments and files are those of
     `activation_replacement`.
     """
-    return _replacement("operation_replacement", settings, max_batches)
+    return _replacement(Study("operation_replacement", settings, max_batches))
 
 
-def _replacement(ablation: str, settings: dict[str, Any], max_batches: int | None) -> list[Row]:
-    study = Study(settings, max_batches, ablation)
-    return _scored(ablation, study, replacements(study.architecture, study.config.space.parts(study.config)))
+def _replacement(study: "Study") -> list[Row]:
+    return _scored(study, replacements(study.architecture, study.config.space.parts(study.config)))
 
 
 @undisturbed()
@@ -84,27 +75,22 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row
 
     See `remove_node` of each architecture. Arguments and files are those of `activation_replacement`.
     """
-    study = Study(settings, max_batches)
+    study = Study(REMOVAL, settings, max_batches)
     variants, kept = removals(study.architecture)
     if len(variants) == 1:
         raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(kept)}")
-    return _scored("node_removal", study, variants, kept)
+    return _scored(study, variants, kept)
 
 
 class Study:
     """An architecture to study, and the means to score its variants; see `activation_replacement` for the arguments.
 
-    `ablation` is the replacement that the search space must have; any space will do if it is not given.
-
-    Attributes:
-        name: the name of the run, or of the file, that the architecture comes from.
-        keys: the names of the scores in a row, such as "validation_perplexity", by split.
-        origin: besides the settings, all that the scores depend on, JSON-ready.
-        cost: returns the cost of a variant, as a run from scratch trains it; None if it is not known.
+    `keys` are the names of the scores in a row by split, such as "validation_perplexity"; `origin` is all that the
+    scores depend on besides the settings; `cost` gives the cost of a variant trained from scratch, or None.
     """
 
-    def __init__(self, settings: dict[str, Any], max_batches: int | None = None, ablation: str | None = None):
-        check_not_launched("an ablation")
+    def __init__(self, ablation: str, settings: dict[str, Any], max_batches: int | None):
+        run_folder.check_not_launched("an ablation")
         mode, dag_path = settings.get("mode", "derive"), settings.get("dag_path", "")
         if mode not in MODES:
             raise UserError(f"mode is {mode!r}; an ablation takes {' or '.join(MODES)}")
@@ -116,14 +102,14 @@ class Study:
         changes = {name: value for name, value in settings.items() if name not in ("mode", "dag_path", "load_path")}
         if is_trained and dag_path and not settings.get("load_path"):
             folder, self.config = None, Config(**settings)
-            say(effect_notes(changes, self.config))
+            run_folder.say(effect_notes(changes, self.config))
         else:
-            folder = choose_run(settings, SEARCHES)
-            given = {**changes, "mode": mode}
-            self.config = config_for_scratch(folder, changes) if is_trained else run_config(folder, given)
+            folder = run_folder.choose_run(settings, SEARCHES)
+            settings_of = run_folder.config_for_scratch if is_trained else run_folder.run_config
+            self.config = settings_of(folder, {**changes, "mode": mode})
         _check(self.config, ablation, is_trained)
         names = [folder and folder.resolve().name, dag_path and Path(dag_path).stem, is_trained and mode]
-        self.name = "_".join(filter(None, names))
+        self.ablation, self.name = ablation, "_".join(filter(None, names))
         self.keys = {split: f"{split}_{self.config.space.metric.name}" for split in SPLITS}
         self.max_batches = max_batches
         self.architecture: Editable = (
@@ -136,12 +122,12 @@ class Study:
         trainer.task.evaluate(self.architecture, "valid", 1)  # refuses one that does not fit before anything is written
         source = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": self.max_batches}
         # The data was found to be the same.
-        return trainer.task, trainer.size.cost, {"data": read_json(folder / IDENTITY)["splits"], **source}
+        return trainer.task, trainer.size.cost, {"data": read_json(folder / run_folder.IDENTITY)["splits"], **source}
 
     def _anew(self, folder: Path | None) -> tuple[Any, Any, dict[str, Any]]:
         data = self.config.space.problem().load_data(self.config)
         if folder is not None:
-            check_same_data(folder, self.config.dataset, identity_of(data))
+            run_folder.check_same_data(folder, self.config.dataset, identity_of(data))
         return None, cost_of(self.config, data) or (lambda variant: None), {"data": identity_of(data).splits}
 
     def score(self, variant: Editable) -> dict[str, float]:
@@ -152,15 +138,15 @@ class Study:
         return {key: self.task.evaluate(variant, SPLITS[split], self.max_batches) for split, key in self.keys.items()}
 
 
-def _check(config: Config, ablation: str | None, is_trained: bool) -> None:
+def _check(config: Config, ablation: str, is_trained: bool) -> None:
     """Refuse a replacement that belongs to another search space, and a training without validation data."""
     space: Any = config.space
-    needed = ("node_word", "part_word", "replace_part" if ablation else "remove_node")
+    needed = ("node_word", "part_word", "remove_node" if ablation == REMOVAL else "replace_part")
     if missing := [name for name in needed if not hasattr(space.architecture, name)]:
         lack = f"{space.architecture.title} has no {', '.join(missing)}, by which an ablation edits"
         raise UserError(f"network_type is {config.network_type}: {lack}; see Graph in enas.search.graph")
     known = f"{space.architecture.part_word}_replacement" if space.parts else None
-    if ablation not in (None, known):
+    if ablation not in (REMOVAL, known):
         right = f", which takes ablation_studies/{known}.py" if known else ""
         raise UserError(f"network_type is {config.network_type}{right}; ablation_studies/{ablation}.py is for another")
     if is_trained and config.valid_size == 0 and without_effect("valid_size", config) is None:
@@ -197,14 +183,14 @@ def _label(node: int | tuple[str, int]) -> int | str:
     return node if isinstance(node, int) else " ".join(map(str, node))
 
 
-def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequence[str] = ()) -> list[Row]:
+def _scored(study: Study, variants: list[Variant], notes: Sequence[str] = ()) -> list[Row]:
     """Score all variants, and write each row when it is there; then print and plot the rows.
 
     Edits with one outcome, such as a part replaced by itself, are scored once, and not again if results.json has them.
     "same_as" is the first edit with the same function, or None. Such variants have scores of their own by shared
     weights, and are trained from scratch once.
     """
-    with _opened(ablation, study) as folder:
+    with _opened(study) as folder:
         path, keys = folder / "results.json", study.keys.values()
         known = read_json(path)["rows"] if path.is_file() else []
         done = {architecture_from_dict(row["architecture"]): _scores_of(row, keys) for row in known}
@@ -223,8 +209,8 @@ def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequenc
             # JSON has null for an infinite score as for NaN.
             infinite = {key: str(scores[key]) for key in keys if math.isinf(scores[key])}
             saved.append({**rows[-1], **({"infinite": infinite} if infinite else {})})
-            write_json(path, {"ablation": ablation, "run": study.name, "rows": saved})
-        say(notes)
+            write_json(path, {"ablation": study.ablation, "run": study.name, "rows": saved})
+        run_folder.say(notes)
         _print_table(study, rows)
         _write_table(folder / "results.csv", rows)
         _plot(folder, study, rows)
@@ -233,21 +219,18 @@ def _scored(ablation: str, study: Study, variants: list[Variant], notes: Sequenc
 
 
 @contextmanager
-def _opened(ablation: str, study: Study) -> Iterator[Path]:
-    """Open the folder `RESULTS_DIR`/ABLATION/STUDY of this ablation; STUDY-2 and so on if another one lies there.
-
-    UserError when it cannot be written to, or another process writes there.
-    """
-    studied = {"ablation": ablation, "architecture": study.architecture.to_dict(), **study.origin}
+def _opened(study: Study) -> Iterator[Path]:
+    """Open the folder `RESULTS_DIR`/ABLATION/STUDY of this ablation; STUDY-2 and so on if another one lies there."""
+    studied = {"ablation": study.ablation, "architecture": study.architecture.to_dict(), **study.origin}
     asked = finite({**study.config.to_dict(), **studied})  # everything that the scores depend on
     here = (named(USE) - {"mode"}) | {"dag_path"}
     for number in itertools.count(1):
-        folder = RESULTS_DIR / ablation / (study.name if number == 1 else f"{study.name}-{number}")
+        folder = RESULTS_DIR / study.ablation / (study.name if number == 1 else f"{study.name}-{number}")
         params = folder / "params.json"
         saved = read_json(params) if params.is_file() else asked
         if isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here):
             break
-    with only_user(folder):
+    with run_folder.only_user(folder):
         write_json(params, asked)
         yield folder
 
@@ -258,8 +241,7 @@ def _scores_of(row: Row, keys: Iterable[str]) -> dict[str, float]:
 
 
 def _write_table(path: Path, rows: list[Row]) -> None:
-    text = io.StringIO(newline="")
-    columns = [name for name in rows[0] if name != "architecture"]
+    text, columns = io.StringIO(newline=""), [name for name in rows[0] if name != "architecture"]
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     table.writerows(rows)

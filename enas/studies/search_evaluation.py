@@ -4,13 +4,13 @@ from enas.studies.search_evaluation import evaluate
 evaluate(config="cells3", budget="cells3_final", table="ablation_studies/tables/cells3.json", seeds=10)
 """
 
-import contextlib
 import io
 import itertools
 import math
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
@@ -45,11 +45,8 @@ SAMPLES_PER_FINALIST = 100
 def evaluate(**settings: Any) -> dict[str, Any]:
     """Search and sample with several seeds, and look up the architectures in the table, or train them from scratch.
 
-    Args:
-        settings: those of `EvaluationConfig`, and of the search as on the command line, its `config` included.
-
-    Returns:
-        the content of results.json, which docs/studies.md describes.
+    The settings are those of `EvaluationConfig`, and of the search as on the command line, its `config` included.
+    Return the content of results.json, which docs/studies.md describes.
     """
     check_not_launched("an evaluation, whose --jobs are trainings side by side,")
     names = {spec.name for spec in fields(EvaluationConfig)}
@@ -109,10 +106,9 @@ class _Evaluation:
         digests = checked_data(path, self.search_data, self.search, data, "output")
         write_json(path, {"settings": budget_of(self.search), "data": digests})
         self.work(self._searches_left(), self._note_outcome, "searches")
-        for name in HALVING_SEEDS:
-            if name in self.config.methods and name not in self.expected:
-                self.work(self._halvings_left(name), self._note_outcome, name)
         names = [name for name in self.config.methods if name not in self.expected]
+        for name in (name for name in HALVING_SEEDS if name in names):
+            self.work(self._halvings_left(name), self._note_outcome, name)
         chosen = {name: [self._chosen(name, seed) for seed in self.seeds] for name in names}
         self.found.add(one for one in itertools.chain(*chosen.values()) if one not in self.functions)
         self.found.train(self.found.pairs(self.truth_seeds), self.work)
@@ -181,8 +177,7 @@ class _Evaluation:
 
     def _key(self, method: str, seed: int) -> str:
         """Return the name of the outcome of a search, or of a halving with its number of candidates."""
-        num = {"finalists": lambda: self.config.finalists, "halving": lambda: self._num_drawn(method, seed)}
-        return f"{method}{num.get(method, str)()}-{seed}"
+        return f"{method}{self._num_drawn(method, seed) if method in HALVING_SEEDS else ''}-{seed}"
 
     def _chosen(self, method: str, seed: int) -> Architecture:
         if method == "lstm":
@@ -190,10 +185,9 @@ class _Evaluation:
         return architecture_from_dict(self.outcomes[self._key(method, seed)]["architecture"]).canonical()
 
     def _num_drawn(self, method: str, seed: int) -> int:
-        """Return the number of functions among which a control chooses: for "uniform" one, else by equal time.
-
-        Equal time (docs/studies.md) includes training the chosen architecture to the end.
-        """
+        """Return the number of functions among which a method chooses; controls have equal time (docs/studies.md)."""
+        if method == "finalists":
+            return self.config.finalists
         if method == "uniform":
             return 1
         first = next(name for name in self.config.methods if name not in CONTROLS)
@@ -243,7 +237,6 @@ class _Evaluation:
         }
 
     def _reached(self, name: str, found: list[Architecture]) -> dict[str, Any]:
-        """Return the scores, ranks and costs of a method's functions, one for each seed."""
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
             known = self._scores(self.found, split) | self._scores(self.table, split)
@@ -329,9 +322,8 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     Return the derived "architecture"; "seconds" of a core, or by the clock on a GPU; "policy", "uniform" and "place" of
     the last evaluation; "shared", the metric of each of `architectures` on all of validation; and "rows", their digest.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        begun = run.begun_in(settings["log_dir"])
-        found: Any = run.resume(begun) if begun else run.train(Config(**settings))
+    with redirect_stdout(io.StringIO()):
+        found = run.train_or_resume(Config(**settings))
         trainer = read_run(saved_config(found.folder), found.folder)
         shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
     is_cpu, last = trainer.task.device.type == "cpu", found["history"][-1]

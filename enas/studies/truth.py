@@ -1,6 +1,5 @@
 """Tables of architectures trained from scratch at one budget: the truth that a search is measured against."""
 
-import contextlib
 import io
 import itertools
 import json
@@ -11,7 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -65,10 +64,9 @@ class Table:
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
                     self.runs[index, one["seed"]] = _result(**{key: one[key] for key in one if key != "seed"})
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: not a table of trainings ({error!r})") from None
+            reason = error if isinstance(error, UserError) else f"not a table of trainings ({error!r})"
+            raise UserError(f"{path}: {reason}") from None
 
     @property
     def functions(self) -> dict[Architecture, list[int]]:
@@ -209,7 +207,7 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     # Other work on the machine costs no seconds of a core.
     clock = time.process_time if pick_device(settings["num_gpu"]).type == "cpu" else time.monotonic
     start = clock()
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
         results = run.single_or_diverged(config, architecture_from_dict(architecture))
     metric, seconds = config.space.metric.name, round(clock() - start, 3)
