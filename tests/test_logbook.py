@@ -237,7 +237,7 @@ def test_only_a_regular_file_is_read(tmp_path, kind):
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(UserError, match="file: (is no regular file|cannot be read)"):
+    with pytest.raises(UserError, match=r"file: (is no regular file|cannot be read)"):
         read_json(path)
 
 
