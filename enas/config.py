@@ -13,6 +13,7 @@ from typing import Any
 from enas.choice.space import MODULE
 from enas.cnn.space import MACRO, MICRO
 from enas.errors import NotFoundError, UserError, did_you_mean
+from enas.files import read_text
 from enas.rnn.space import RNN
 from enas.search import own_code
 from enas.search import settings as searching
@@ -282,8 +283,8 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
         near = did_you_mean(name, known)
         raise NotFoundError(f"config {name}: no such variation; there are {', '.join(known)}{near}")
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
+        tree = ast.parse(read_text(path))
+    except SyntaxError as error:
         raise UserError(f"{path}: not a Python file: {error}") from None
     own: dict[str, Any] = {}
     for node in tree.body:

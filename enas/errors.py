@@ -38,13 +38,36 @@ class Interrupted(Exception):
 
 @contextmanager
 def refusing(line: Callable[[OSError], str]) -> Iterator[None]:
-    """Turn an OSError inside the block into a UserError with the text that `line` makes of it."""
+    """Turn an OSError inside the block into a UserError, or NotFoundError, with the text that `line` makes of it."""
     try:
         yield
     except UserError:  # a NotFoundError is an OSError too
         raise
+    except FileNotFoundError as error:
+        raise NotFoundError(line(error)) from error
     except OSError as error:
         raise UserError(line(error)) from error
+
+
+Expected = UserError | TrainingDivergedError | RankLostError | Interrupted
+
+
+def in_one_line(error: BaseException) -> Expected | None:
+    """Return the error that a command reports instead of a traceback; None for a bug, whose traceback is needed."""
+    if isinstance(error, Expected):
+        return error
+    if is_out_of_memory(error):
+        return UserError("out of memory; smaller sizes need less, batch_size and the numbers of units first of all")
+    if isinstance(error, OSError):
+        return UserError(f"{error.filename or 'the system'}: {error.strerror or error}; mend this, or name another one")
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether Python, torch or a GPU had no memory left."""
+    # torch's allocator on a CPU raises a bare RuntimeError.
+    kinds, words = ("MemoryError", "OutOfMemoryError"), ("can't allocate memory", "not enough memory")
+    return type(error).__name__ in kinds or any(word in str(error) for word in words)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,13 +3,17 @@
 import filecmp
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 from enas.errors import UserError, refusing
+
+LARGEST_TEXT = 2**28  # bytes of a file that is read whole
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
@@ -98,11 +102,33 @@ def finite(value: Any) -> Any:
     return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
+def opened(path: Path) -> BufferedReader:
+    """Open a file to read its bytes; UserError if it cannot be read, or may have no end: a pipe, a device, a folder."""
+    with refusing(lambda error: f"{path}: cannot be read ({error.strerror})"):
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # a pipe would wait for its writer
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError(f"{path}: is no regular file")
+    return file
+
+
+def read_text(path: Path) -> str:
+    """Return a text of UTF-8, without a byte order mark; UserError, naming it, if it is missing, too long, or none."""
+    with opened(path) as file:
+        content = file.read(LARGEST_TEXT + 1)
+    if len(content) > LARGEST_TEXT:
+        raise UserError(f"{path}: is larger than {LARGEST_TEXT // 2**20} MB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error})") from None
+
+
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file; UserError, naming it, if it is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # wrong JSON, bytes that are no text, and endless numbers
+        return json.loads(read_text(path))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # wrong JSON, and endless numbers
         raise UserError(f"{path}: not JSON ({error})") from None

@@ -4,14 +4,17 @@ import argparse
 import io
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import Field
 from typing import Any, NoReturn
 
 from enas.allocator import keep_memory
 from enas.config import all_settings, parts_of, with_variation
-from enas.errors import Interrupted, RankLostError, TrainingDivergedError, UserError, did_you_mean
+from enas.errors import Interrupted, RankLostError, UserError, did_you_mean, in_one_line
 from enas.search.registry import SPACES
 from enas.settings import choices_of
 
@@ -77,8 +80,12 @@ def guarded(action: Callable[[], object]) -> int:
     _keep_streams()
     keep_memory()
     try:
-        action()
-    except (UserError, TrainingDivergedError, RankLostError, Interrupted) as error:
+        with _stoppable():
+            action()
+    except Exception as trouble:
+        error = in_one_line(trouble)
+        if error is None:
+            raise
         line = " ".join(str(error).split())
         # The processes of torchrun on this machine end alike, and one of them says so, unless they lost another one.
         if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankLostError):
@@ -88,12 +95,31 @@ def guarded(action: Callable[[], object]) -> int:
 
             leave_word(line)
         return error.status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
+        signum = signal.Signals(*stopped.args or (signal.SIGINT,))
         if os.environ.get("LOCAL_RANK", "0") == "0":
             launcher = "torchrun … " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
-            print(f"stopped by SIGINT; to run it again: {launcher}{shlex.join(sys.orig_argv)}", file=sys.stderr)
-        return 130
+            print(f"stopped by {signum.name}; to run it again: {launcher}{shlex.join(sys.orig_argv)}", file=sys.stderr)
+        return 128 + signum
     return 0
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end this block like Ctrl-C, so that nothing half-written is left."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def stop(signum: int, _: object) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        raise KeyboardInterrupt(signum)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -> dict[str, Any]:

@@ -126,7 +126,7 @@ GOING_ON = ("train", "derive")
         (GOING_ON, _replace_checkpoints, "its checkpoint does not fit"),
         (GOING_ON, _other_text, "tiny is not the data that this run was begun with: its vocabulary ("),
         (GOING_ON, _spoilt("params.json", b"{"), "params.json: not JSON"),
-        (GOING_ON, _spoilt("params.json", b"\xff\xfe"), "params.json: not JSON"),
+        (GOING_ON, _spoilt("params.json", b"\xff\xfe"), "params.json: is not UTF-8"),
         (GOING_ON, _spoilt("params.json", b"[]"), "params.json: holds a list"),
         (GOING_ON, _spoilt("params.json", b'{"num_blokcs": 3}'), "did you mean num_blocks?"),
         (GOING_ON, _spoilt("params.json", None), "not a run folder: params.json is missing"),

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -11,11 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 import tiny
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import main
 
 from enas.errors import UserError
-from enas.files import atomic_write, write_json
+from enas.files import atomic_write, read_json, write_json
+from enas.parser import guarded
 from enas.rnn.cell import RNNCell
 from enas.runs import run
 from enas.runs.logbook import Logbook
@@ -223,3 +226,55 @@ def test_a_space_without_a_choice_has_no_policy_to_draw(tmp_path):
     with tiny.rendering():
         folder = tiny.run_in(tmp_path, num_blocks=1, shared_rnn_activations=("tanh",), max_epoch=1)
     assert not (folder / "policy.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_only_a_regular_file_is_read(tmp_path, kind):
+    path = tmp_path / "file"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"file: (is no regular file|cannot be read)"):
+        read_json(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
+    (tmp_path / "file").write_bytes(b"\xef\xbb\xbf[1]")
+    assert read_json(tmp_path / "file") == [1]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (PermissionError(13, "Permission denied", "a"), "error: a: Permission denied"),
+        (MemoryError(), "error: out of memory"),
+        (torch.OutOfMemoryError("CUDA"), "error: out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "error: out of memory"),
+    ],
+)
+def test_trouble_with_files_and_memory_is_a_line(capsys, error, says):
+    def fail():
+        raise error
+
+    assert guarded(fail) == 2
+    assert capsys.readouterr().err.startswith(says)
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        guarded(lambda: torch.zeros(2) @ torch.zeros(3))
+
+
+def test_sigterm_leaves_nothing_half_written(tmp_path, capsys):
+    def stopped():
+        with atomic_write(tmp_path / "file") as file:
+            file.write(b"half")
+            signal.raise_signal(signal.SIGTERM)
+
+    assert guarded(stopped) == 143
+    assert capsys.readouterr().err.startswith("stopped by SIGTERM; to run it again: ")
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -115,7 +115,7 @@ CONTENTS = [  # a split, what its file holds, what is said of it
     ("valid", b"", ": has no words"),
     ("train", b"\n \n", ": has no words"),
     *((split, None, ": no such file; for text of your own, put train.txt, valid.txt and test.t") for split in SPLITS),
-    ("valid", "a folder", ": cannot be read (Is a directory); it must be a readable text file"),
+    ("valid", "a folder", ": cannot be read (Is a directory)"),
 ]
 NAMES = [  # a dataset that is not there -> the end of what is said
     ("ptb", "get it with: python -m enas download ptb --data_dir {}"),

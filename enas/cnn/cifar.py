@@ -11,6 +11,7 @@ from torch import Tensor
 from enas.cnn.batches import MemoryImages
 from enas.data.download import CATALOGUE, COMMAND
 from enas.errors import NotFoundError, UserError
+from enas.files import opened
 
 SIDE = 32
 LAYOUTS = {  # name -> title, folder inside the archive, and what the keys of labels and of classes' names begin with
@@ -33,7 +34,7 @@ def read_cifar(folder: Path, name: str = "cifar10") -> tuple[tuple[str, ...], Me
     classes, parts = (), []
     for path in (meta, *batches):
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 content = _PlainUnpickler(file, encoding="bytes").load()  # the official files come from Python 2
             content = {_text(key): value for key, value in content.items()}
             if path == meta:

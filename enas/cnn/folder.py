@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from enas.cnn.network import pixels
 from enas.data.dataset_folder import RESOURCES, SPLITS
 from enas.errors import NotFoundError, UserError
+from enas.files import opened
 from enas.terminal import progress_bar
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
@@ -118,10 +119,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     # Besides OSError, Pillow meets damage with SyntaxError, ValueError, struct.error and others. All of them mean the
     # same here, and nothing but reading the image goes on inside such a block.
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(path, formats=FORMATS)
-        with opened as image:
+        with opened(path) as file:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = Image.open(file, formats=FORMATS)
             if image.width * image.height > MOST_PIXELS or image.mode[0] in "IF":
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels of Pillow's mode {image.mode}")
             ImageOps.exif_transpose(image, in_place=True)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from enas.files import opened
+
 READ = 2**16  # bytes of a file that its digest covers: all of most images, without reading a large dataset whole
 BYTES = 16  # of a digest
 
@@ -62,7 +64,7 @@ def digest_of_files(paths: Iterable[Path], root: Path) -> str:
     """Return a digest of files: their places under `root`, their sizes, and how they begin (the first `READ` bytes)."""
     state = hashlib.blake2b(digest_size=BYTES)
     for path in paths:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             state.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0".encode())
             state.update(file.read(READ))
     return state.hexdigest()

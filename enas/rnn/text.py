@@ -18,7 +18,8 @@ from enas.data.builtin import SPLITS
 from enas.data.dataset_folder import Kind
 from enas.data.download import CATALOGUE
 from enas.data.identity import Identity, digest_of_tensors
-from enas.errors import NotFoundError, UserError, refusing
+from enas.errors import NotFoundError, UserError
+from enas.files import opened
 from enas.terminal import progress_bar
 
 TEXTS = Kind(
@@ -118,8 +119,7 @@ def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
     number, kept = 1, b""  # of the line: its number, and its word that a piece cuts
     name, size = f"{path.parent.name}: reading {path.stem}", path.stat().st_size
     with (
-        refusing(lambda error: f"{path}: cannot be read ({error.strerror}); it must be a readable text file"),
-        open(path, "rb") as file,
+        opened(path) as file,
         progress_bar(None, name, size, unit="B", unit_scale=True, delay=BAR_AFTER) as bar,
     ):
         while read := file.readline(LINE_PIECE):

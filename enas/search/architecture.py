@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, cast, get_args, get_origin, get_type_hints
 
 from enas.errors import NotFoundError, UserError
+from enas.files import read_text
 
 CELL_OUTPUTS = ("loose_ends", "all")
 
@@ -99,9 +100,10 @@ class Architecture:
         path = Path(path)
         if not path.is_file():
             raise NotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
+        text = read_text(path)
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (UserError, UnicodeDecodeError) as error:
+            return cls.from_json(text)
+        except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from enas.errors import NotFoundError, UserError
-from enas.files import atomic_write
+from enas.files import atomic_write, opened
 from enas.search.ranks import ALONE, Ranks
 
 
@@ -113,7 +113,7 @@ def checkpoint_name(epoch: int, step: int) -> str:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Return the state in a checkpoint file; UserError, naming the file, if it is damaged."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 damaged = archive.testzip()  # torch.load does not notice a wrong checksum
