@@ -439,7 +439,7 @@ def _best_finalist(trainer: Training, config: Config, finalists: list[Architectu
         return None
     last, home = config.derive_rung_epoch, trainer.folder / "finalists"
     changes = {"max_epoch": last, "cnn_lr_period": last, "mode": "single", "max_save_num": 1, "wandb": False}
-    changes |= {"data_dir": config.data_dir, "num_gpu": config.num_gpu, "log_dir": str(home)}
+    changes |= {"log_dir": str(home), **{name: getattr(config, name) for name in ("data_dir", "num_gpu", "precision")}}
     with redirect_stdout(io.StringIO()):
         alone = config_for_scratch(trainer.folder, changes)
     best = halved(alone, finalists, trainer.logbook.info)
