@@ -307,7 +307,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
         found = _finished(trainer, on_epoch)
         for split in ("validation", "test") if results else ():
             metric = f"{split}_{trainer.task.metric.name}"
-            each = {name: [one[metric] for one in some] for name, some in {"found": [found], **results}.items()}
+            each = {name: [one[metric] for one in some] for name, some in {"found": [dict(found)], **results}.items()}
             scores = ", ".join(_named_mean(name, some, trainer.task.metric) for name, some in each.items())
             trainer.logbook.info(f"{metric.replace('_', ' ')} from scratch: {scores}")
         return found
