@@ -10,4 +10,4 @@ derive_num_sample = 60
 derive_shortlist = 9
 derive_finalists = 9  # shared weights rank only roughly
 derive_rung_epoch = 2
-scratch_cnn_hid = 8  # networks of 16 channels all learn the figures; of 8, random ones make 1 to 8 errors in 100 images
+scratch_cnn_hid = 8  # 12 random networks of 16 channels have 0.966 to 0.996; of 8, 0.919 to 0.986
