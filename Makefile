@@ -14,7 +14,8 @@ search: $(VENV)/run dot
 search-cnn: $(VENV)/run dot
 	$(BIN)/python main.py --config demo_cnn
 	$(BIN)/python main.py --config demo_cnn --mode derive
-	$(BIN)/python main.py --config demo_cnn --mode train_scratch --max_epoch 3 --cnn_lr_period 3 --compare_with random
+	$(BIN)/python main.py --config demo_cnn --mode train_scratch --max_epoch 3 --cnn_lr_period 3 \
+		--compare_with random,random,random,random,random
 
 test: $(VENV)/develop dot
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile

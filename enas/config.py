@@ -70,7 +70,7 @@ class RunConfig(Settings):
     )
     compare_with: tuple[str, ...] = setting(
         (),
-        "train these first with the same budget, and compare: random (a uniform architecture), and for text lstm",
+        "train first and compare: random (a uniform architecture), for text lstm; repeat a name for the mean of seeds",
         only={"mode": "train_scratch"},
         kind=USE,
     )

@@ -368,6 +368,18 @@ def test_train_scratch_trains_baselines_with_the_same_budget_and_compares(copy, 
     assert run_of(copy, kind) == search
 
 
+def test_a_baseline_named_twice_is_trained_with_two_seeds_and_its_mean_is_compared(copy, capsys):
+    search = run_of(copy, "macro")
+    execute(**where(copy, "macro", mode="train_scratch", max_epoch=1, random_seed=7, compare_with=["random", "random"]))
+    last = capsys.readouterr().out.splitlines()[-1]
+    made = [path for path in sorted(search.parent.iterdir()) if tiny.results(path)["mode"] == "train_scratch"]
+    assert [tiny.params(path)["random_seed"] for path in made] == [7, 8, 7]
+    *random, found = [tiny.results(path)[measure("macro", "test")] for path in made]
+    assert tiny.results(made[0])["architecture"] != tiny.results(made[1])["architecture"]
+    mean, best = sum(random) / 2, max(random)
+    assert last.endswith(f"from scratch: found {found:.4f}, random {mean:.4f} (mean of 2, best {best:.4f})")
+
+
 def test_an_unknown_baseline_is_refused_before_anything_is_trained(copy):
     before = tiny.tree(copy / "logs")
     with pytest.raises(ValueError, match="compare_with: gru is no baseline; there are lstm, random"):

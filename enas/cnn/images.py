@@ -114,20 +114,17 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
     classes, found, notes = scan_folder(folder, image_size)
     files = {split: FileImages([*one], torch.tensor([*one.values()]), image_size) for split, one in found.items()}
     digests = {split: digest_of_files(part.paths, folder) for split, part in files.items()}
-    height, width = files["train"].size
     num = sum(map(len, files.values()))
-    num_bytes = num * 3 * height * width
+    num_bytes = num * 3 * int(np.prod(files["train"].size))
     splits: Mapping[str, Images] = files
     if num_bytes > memory_limit:
-        notes.append(
-            f"{folder}: {num:,} images take {num_bytes / 2**30:.2g} GiB, more than the limit of "
-            f"{memory_limit / 2**30:.2g} GiB; worker processes read them throughout the run"
-        )
+        size, limit = (f"{size / 2**30:.2g} GiB" for size in (num_bytes, memory_limit))
+        large = f"{num:,} images take {size}, more than the limit of {limit}"
+        notes.append(f"{folder}: {large}; worker processes read them throughout the run")
     else:
         splits = {split: part.in_memory(f"{folder.name}: decoding {split}") for split, part in files.items()}
     if not classes:
-        notes.append(
-            f"{folder}: has no class folders; the search trains on telling rotations by 0°, 90°, 180° and 270°"
-        )
+        task = "the search trains on telling rotations by 0°, 90°, 180° and 270°"
+        notes.append(f"{folder}: has no class folders; {task}")
     statistics, identity = channel_statistics(splits["train"]), Identity("classes", classes or ROTATIONS, digests)
     return ImageDataset(folder.name, identity.names, *splits.values(), *statistics, not classes, tuple(notes), identity)

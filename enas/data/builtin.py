@@ -205,12 +205,10 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
     if (fewest := min(num_images[split] for split in SPLITS)) < len(SHAPES):
         raise UserError(f"num_images has a split of {fewest}; it must be at least {len(SHAPES)}")
     with atomic_folder(Path(folder)) as made:
-        for number, split in enumerate(SPLITS):
-            for label, name in enumerate(SHAPES):
-                (made / split / name).mkdir(parents=True)
-                images = render_shapes(name, num_images[split] // len(SHAPES), seed=(seed, number, label))
-                for i, image in enumerate(images):
-                    Image.fromarray(image).save(made / split / name / f"{i:04}.png")
+        for (number, split), (label, name) in itertools.product(enumerate(SPLITS), enumerate(SHAPES)):
+            (made / split / name).mkdir(parents=True)
+            for i, one in enumerate(render_shapes(name, num_images[split] // len(SHAPES), seed=(seed, number, label))):
+                Image.fromarray(one).save(made / split / name / f"{i:04}.png")
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {"pydoc": make_pydoc, "markov": make_markov}

@@ -46,8 +46,7 @@ def render_shapes(name: str, num: int, *, seed: int | tuple[int, ...]) -> np.nda
     rng = np.random.RandomState(seed)
     figure = SHAPES[name]
     position = (np.arange(512) + 0.5) / 512 * 2.4 - 1.2  # a fine grid counts the area of the unscaled figure
-    x, y = np.broadcast_arrays(position[None, :], position[:, None])
-    unit_area = float(figure(x, y).mean() * 2.4**2)
+    unit_area = float(figure(*np.meshgrid(position, position)).mean() * 2.4**2)
     return np.stack([_render(figure, unit_area, rng) for _ in range(num)])
 
 

@@ -34,7 +34,8 @@ from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import Controller
-from enas.search.derive import ordered
+from enas.search.derive import ordered, summary
+from enas.search.metric import Metric
 from enas.search.problem import Exported
 from enas.search.ranks import seeded
 from enas.search.record import describe_comparison, flat, format_score
@@ -290,25 +291,34 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     """Train the architecture of a search from scratch; return the new run.
 
     `architecture_of` gives the architecture, unless `dag_path` names another. The baselines that `compare_with` names
-    are trained first, as runs of their own.
+    are trained first, as runs of their own: one named several times with as many seeds, and its mean is compared.
     """
     folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
-    makers, alone = _baselines(config), config.replace(compare_with=())
+    makers = _baselines(config)
     if unknown := set(config.compare_with) - set(makers):
         raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
-    baselines = [name for name in makers if name in config.compare_with]
-    results = {name: single_or_diverged(alone, makers[name](config)) for name in baselines}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers if name in config.compare_with}
+    for name, some in results.items():
+        for ahead in range(config.compare_with.count(name)):
+            alone = config.replace(compare_with=(), random_seed=config.random_seed + ahead)
+            some.append(single_or_diverged(alone, makers[name](alone)))
     with open_run(config, architecture=architecture) as trainer:
         found = _finished(trainer, on_epoch)
-        results = {"found": found, **results}
-        for split in ("validation", "test") if baselines else ():
+        for split in ("validation", "test") if results else ():
             metric = f"{split}_{trainer.task.metric.name}"
-            shown = {name: math.nan if one[metric] is None else one[metric] for name, one in results.items()}
-            scores = ", ".join(f"{name} {format_score(score)}" for name, score in shown.items())
+            each = {name: [one[metric] for one in some] for name, some in {"found": [dict(found)], **results}.items()}
+            scores = ", ".join(_named_mean(name, some, trainer.task.metric) for name, some in each.items())
             trainer.logbook.info(f"{metric.replace('_', ' ')} from scratch: {scores}")
         return found
+
+
+def _named_mean(name: str, scores: Sequence[float | None], metric: Metric) -> str:
+    """Return the score of one training, or the mean and the best of several, with the name of what was trained."""
+    spread = summary([math.nan if score is None else score for score in scores], metric)
+    several = f" (mean of {len(scores)}, best {format_score(spread['best'])})" if len(scores) > 1 else ""
+    return f"{name} {format_score(spread['mean'])}{several}"
 
 
 @quietable
@@ -392,8 +402,7 @@ def architecture_of(folder: Path, **changes: Any) -> Architecture:
     final = None if asked else find_final(folder, saved.space.metric.name)
     if final is not None and (saved.derive_finalists == 0 or final.finalists == finalists):
         return final.architecture
-    places = ("data_dir", "num_gpu", "num_threads", "rank_timeout")
-    here = {name: changes[name] for name in places if name in changes}
+    here = {name: changes[name] for name in ("data_dir", "num_gpu", "num_threads", "rank_timeout") if name in changes}
     return architecture_from_dict(derive(folder, **here, **asked)["architecture"])
 
 
@@ -427,7 +436,7 @@ def _best_finalist(trainer: Training, config: Config, finalists: list[Architectu
         return None
     last, home = config.derive_rung_epoch, trainer.folder / "finalists"
     changes = {"max_epoch": last, "cnn_lr_period": last, "mode": "single", "max_save_num": 1, "wandb": False}
-    changes |= {"data_dir": config.data_dir, "num_gpu": config.num_gpu, "log_dir": str(home)}
+    changes |= {"log_dir": str(home), **{name: getattr(config, name) for name in ("data_dir", "num_gpu", "precision")}}
     with redirect_stdout(io.StringIO()):
         alone = config_for_scratch(trainer.folder, changes)
     best = halved(alone, finalists, trainer.logbook.info)
@@ -441,9 +450,8 @@ def named_architecture(config: Config) -> Architecture:
     if not config.dag_path:
         names = ", or ".join(["its JSON file with --dag_path", *baselines])
         raise UserError(f"mode single trains one given architecture: name {names}")
-    if config.dag_path in baselines:
-        return baselines[config.dag_path](config)
-    return searched_architecture(config, config.dag_path)
+    maker = baselines.get(config.dag_path)
+    return searched_architecture(config, config.dag_path) if maker is None else maker(config)
 
 
 def _baselines(config: Config) -> dict[str, Callable[[Config], Architecture]]:
