@@ -1,0 +1,255 @@
+"""A trial: an entry point meets a case of trouble; it holds if it ends as it should and, where it can, goes on."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.faults.entries import ENTRIES, environment, home, located
+
+LIMIT = 120  # seconds until a trial has failed because it does not end
+SHOWN = 400  # letters of output that a problem shows
+DONE, REFUSED, STOPPED = (0,), (2,), (128 + signal.SIGTERM,)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A signal, sent once `when` holds of the trial's folder, `after` so many seconds.
+
+    `whole` sends it to the process group, as SLURM, docker and Ctrl-C do, else to the process alone.
+    """
+
+    signum: int = signal.SIGTERM
+    when: Callable[[Path], object] = lambda folder: True
+    after: float = 0.0
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """Some trouble, and the end that is right.
+
+    Attributes:
+        spoil: makes the trouble in the trial's folder, before the command starts.
+        flags: of the command, after its own.
+        words: instead of the command's own words.
+        environment: of the process; "{folder}" in a value is the trial's.
+        through: a shell's line around the command, "{command}".
+        stop: a signal on the way.
+        status: the statuses that are right.
+        says: a pattern that the output must contain.
+        names: a pattern that a refusal, status 2, must contain.
+        lines: most lines on stderr.
+        mend: takes the trouble away; the entry point must then come to its end. None if there is nothing to go on.
+        check: returns what is wrong in the folder, or nothing.
+        root: whether it needs the rights of root (to mount, or to become somebody else).
+        tmpfs: bytes, or words of `mount -o`, of a small file system in which the trial's folder lies.
+        user: whether the command runs without rights.
+        limit: seconds.
+    """
+
+    name: str
+    spoil: Callable[[Path], object] | None = None
+    flags: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    through: str = "{command}"
+    stop: Stop | None = None
+    status: tuple[int, ...] = DONE
+    says: str = ""
+    names: str = ""
+    lines: int = 1
+    mend: Callable[[Path], object] | None = None
+    check: Callable[[Path], str] = lambda folder: ""
+    root: bool = False
+    tmpfs: str = ""
+    user: bool = False
+    limit: float = LIMIT
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A case at an entry point."""
+
+    kind: str
+    entry: str
+    case: Case
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.kind, self.entry, self.case.name
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a trial: "holds", "not right" or "skipped", and why; the status, and the seconds it took."""
+
+    verdict: str
+    why: str = ""
+    status: int | None = None
+    seconds: float = 0.0
+
+
+def attempt(trial: Trial, store: Path, root: Path, place: Path) -> Outcome:
+    """Make a trial in the new folder `place`, with the program in the tree `root`."""
+    case, entry = trial.case, ENTRIES[trial.entry]
+    if (case.root or case.tmpfs or case.user) and os.geteuid() != 0:
+        return Outcome("skipped", "needs root, for mounts and other users")
+    origin, start = home(entry.home, store, root), time.monotonic()
+    with _folder(place, case) as folder:
+        if folder is None:
+            return Outcome("skipped", "mount is not allowed here")
+        shutil.copytree(origin, folder, dirs_exist_ok=True, symlinks=True)
+        (folder / "tmp").mkdir()
+        if case.spoil is not None:
+            case.spoil(folder)
+        if case.user:
+            subprocess.run(["chown", "-R", "--no-dereference", "65534:65534", str(folder)], check=True)
+        before = set(_files(folder))
+        status, output, errors, left = _carried_out(case, case.words or entry.words, folder, root)
+        why = _fault(case, status, output, errors, left) or case.check(folder) or _half_written(folder, before)
+        if not why and case.mend is not None:
+            case.mend(folder)
+            plain = Case("again")
+            status_again, _, errors, _ = _carried_out(plain, entry.goes_on(folder), folder, root)
+            if status_again != 0 or "Traceback" in errors:
+                why = f"does not go on: status {status_again}, {_shown(errors)}"
+            else:
+                why = _half_written(folder, set())
+                why = why and f"after going on: {why}"
+    return Outcome("not right" if why else "holds", why, status, round(time.monotonic() - start, 1))
+
+
+@contextmanager
+def _folder(place: Path, case: Case) -> Iterator[Path | None]:
+    place.mkdir(parents=True)
+    place.chmod(0o755)
+    is_mounted = False
+    try:
+        if case.tmpfs:
+            words = ["mount", "-t", "tmpfs", "-o", case.tmpfs, "tmpfs", str(place)]
+            is_mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
+        yield None if case.tmpfs and not is_mounted else place
+    finally:
+        for path in place.rglob("mounted"):
+            subprocess.run(["umount", "-l", str(path)], capture_output=True, check=False)
+        if is_mounted:
+            subprocess.run(["umount", "-l", str(place)], check=True)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _carried_out(case: Case, words: tuple[str, ...], folder: Path, root: Path) -> tuple[int | None, str, str, int]:
+    """Return the status (None if it did not end), stdout, stderr, and the number of processes that are left."""
+    command = shlex.join([sys.executable, *located(words, root), *case.flags])
+    # exec: the signals and limits are those of the command itself.
+    line = case.through.replace("{command}", command)
+    line = line if case.through != "{command}" else f"exec {command}"
+    line = line.replace("{folder}", shlex.quote(str(folder)))
+    extra = {name: value.replace("{folder}", str(folder)) for name, value in case.environment.items()}
+    around = ["/usr/bin/env", "--default-signal=INT,PIPE"]  # which a shell lets its background processes ignore
+    around += ["/usr/bin/setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if case.user else []
+    own = {"HOME": str(folder / "tmp")} if case.user else {}
+    variables = {**environment(root), "TMPDIR": str(folder / "tmp"), **own, **extra}
+    # Files, not pipes: a process that outlives the command must not hold up the trial.
+    out, err = (open(f"{folder}.{name}", "wb+") for name in ("out", "err"))  # noqa: SIM115
+    with out, err:
+        process = subprocess.Popen(
+            [*around, "/bin/bash", "-c", line], cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=err, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _stop(process, case, folder)
+            status = process.wait(case.limit)
+        except subprocess.TimeoutExpired:
+            status = None
+        time.sleep(0.2 if case.stop else 0)  # helpers are given a moment to end
+        left = 0 if status is None else _members(process.pid)
+        _end(process)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+    for name in ("out", "err"):
+        os.unlink(f"{folder}.{name}")
+    return status, *texts, left
+
+
+def _stop(process: subprocess.Popen, case: Case, folder: Path) -> None:
+    if case.stop is None:
+        return
+    until = time.monotonic() + case.limit
+    while not case.stop.when(folder) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    time.sleep(case.stop.after)
+    if process.poll() is None:
+        (os.killpg if case.stop.whole else os.kill)(process.pid, case.stop.signum)
+
+
+def _members(group: int) -> int:
+    """Count the living processes of a session."""
+    found = subprocess.run(["/bin/ps", "-o", "stat=", "-s", str(group)], capture_output=True, text=True).stdout.split()
+    return sum(not state.startswith("Z") for state in found)
+
+
+def _end(process: subprocess.Popen) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _fault(case: Case, status: int | None, output: str, errors: str, left: int) -> str:
+    if status is None:
+        return f"does not end within {case.limit:.0f} s; {_shown(errors or output)}"
+    lines = [line for line in errors.splitlines() if line.strip()]
+    if re.search("Traceback|Exception ignored", errors + output):
+        return f"traceback of {len(lines)} lines, status {status}; {_shown(errors)}"
+    if status not in case.status:
+        return f"status {status}, not {' or '.join(map(str, case.status))}; {_shown(errors or output)}"
+    if len(lines) > case.lines:
+        return f"{len(lines)} lines on stderr, not {case.lines}; {_shown(errors)}"
+    if case.says and not re.search(case.says, errors + output, re.DOTALL):
+        return f"says nothing of {case.says!r}; {_shown(errors or output)}"
+    if status in REFUSED and not (re.search(case.names, errors) and lines and lines[0].startswith("error: ")):
+        return f"the refusal does not name {case.names!r}; {_shown(errors)}"
+    return f"{left} processes are left" if left else ""
+
+
+def _shown(text: str) -> str:
+    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+    return " … ".join(lines[-2:])[-SHOWN:] if lines else "nothing is said"
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for at, _, names in os.walk(folder):
+        yield from (str(Path(at, name).relative_to(folder)) for name in names)
+
+
+def _half_written(folder: Path, before: set[str]) -> str:
+    """Return a new file that is temporary, or not whole."""
+    for name in sorted(set(_files(folder)) - before):
+        path = folder / name
+        parts = Path(name).parts
+        if any(part.startswith(".") and part not in (".lock", ".config", ".cache") for part in parts):
+            return f"leaves {name}"
+        if parts[0] == "tmp" and not re.search("torch_|torchinductor|matplotlib|fontconfig|fontlist|cache", name):
+            return f"leaves {name}"
+        if path.suffix == ".json" and path.is_file():
+            try:
+                json.loads(path.read_bytes())
+            except ValueError:
+                return f"{name} is not whole"
+        if path.suffix == ".pt" and not zipfile.is_zipfile(path):
+            return f"{name} is not whole"
+        if path.suffix in (".png", ".gif", ".html") and not path.stat().st_size:
+            return f"{name} is empty"
+    return ""
