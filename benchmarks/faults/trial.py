@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +88,11 @@ class Trial:
     @property
     def key(self) -> tuple[str, str, str]:
         return self.kind, self.entry, self.case.name
+
+
+def crossed(kind: str, entries: str, cases: Iterable[Case]) -> list[Trial]:
+    """Return the trials of cases at entry points, whose names commas separate."""
+    return [Trial(kind, entry, case) for entry in entries.split(", ") for case in cases]
 
 
 @dataclass(frozen=True)
@@ -197,7 +202,8 @@ def _stop(process: subprocess.Popen, case: Case, folder: Path) -> None:
 
 def _members(group: int) -> int:
     """Count the living processes of a session."""
-    found = subprocess.run(["/bin/ps", "-o", "stat=", "-s", str(group)], capture_output=True, text=True).stdout.split()
+    words = ["/bin/ps", "-o", "stat=", "-s", str(group)]
+    found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
     return sum(not state.startswith("Z") for state in found)
 
 

@@ -1,11 +1,12 @@
 """What helps the program, and may die, hang, or be missing: it is said once, and the run goes on."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.faults.cases.spoiling import all_of, mode, program, text
 from benchmarks.faults.entries import ENTRIES, LAUNCHED
-from benchmarks.faults.trial import DONE, REFUSED, Case, Trial
+from benchmarks.faults.trial import DONE, REFUSED, Case, Trial, crossed
 
 KIND = "helpers"
 EITHER = (*DONE, *REFUSED)
@@ -72,16 +73,8 @@ def _with(what: str, entry: str) -> tuple[str, ...]:
     return (*LAUNCHED, what, *words)
 
 
-def _reader_killed(signum: str) -> str:
-    find = "pgrep -P $pid | tail -1"
-    wait = "for i in $(seq 400); do sleep 0.05; child=$(" + find + '); [ -n "$child" ] && break; done'
-    return "{command} & pid=$!; " + wait + f"; sleep 0.1; kill -{signum} $child; wait $pid"
-
-
 SMALL_SHM = "mount -t tmpfs -o size=4k tmpfs /dev/shm && {command}"
 MACHINE = (
-    Case("a reader is killed", through=_reader_killed("KILL"), status=EITHER, lines=1),
-    Case("a reader gets SIGTERM", through=_reader_killed("TERM"), status=EITHER, lines=1),
     Case("/dev/shm of 4 kB", through="unshare -m bash -c '" + SMALL_SHM + "'", status=EITHER, root=True),
     Case("ulimit -n 32", through="ulimit -n 32; {command}", status=EITHER),
     Case("ulimit -n 64", through="ulimit -n 64; {command}", status=EITHER),
@@ -91,64 +84,59 @@ MACHINE = (
 )
 
 
-def _trials() -> list[Trial]:
-    trials = [Trial(KIND, "text", case) for case in DRAWING]
-    trials += [
-        Trial(KIND, entry, case)
-        for entry in ("micro", "derive", "single")
-        for case in DRAWING[:1]
-        for case in (Case(case.name, case.spoil, environment=FIRST),)
-    ]
-    for entry in ("text", "ablate", "report"):
-        for case in PLOTTING if entry == "text" else PLOTTING[:5]:
-            trials.append(Trial(KIND, entry, case))
-    missing = (
-        ("text", "no matplotlib"),
-        ("text", "no graphviz"),
-        ("report", "no matplotlib"),
-        ("ablate", "no matplotlib"),
-    )
-    for entry, what in missing:
-        trials.append(Trial(KIND, entry, Case(f"{what[3:]} is missing", words=_with(what, entry), status=EITHER)))
-    for entry in ("text", "evaluate", "export", "convert", "single"):
-        for case in PRINTING if entry == "text" else PRINTING[:9]:
-            trials.append(Trial(KIND, entry, case))
-    help_words = (("main.py", "--help"), ("main.py", "--help_all"), ("-m", "enas"), ("-m", "enas", "export", "--help"))
-    for words in help_words:
-        for case in (PRINTING[0], *PRINTING[5:7], PRINTING[8], PRINTING[9]):
-            name = f"{' '.join(words)}: {case.name}"
-            status = (0, 1, 2, 141) if "full" in name else case.status
-            trials.append(
-                Trial(
-                    KIND,
-                    "text",
-                    Case(name, words=words, environment=case.environment, through=case.through, status=status),
-                )
-            )
-    for case in MACHINE:
-        for entry in ("disk", "text") if "reader" not in case.name else ("disk",):
-            trials.append(Trial(KIND, entry, case))
-    trials.append(Trial(KIND, "evaluate jobs", MACHINE[0]))
-    trials += [Trial(KIND, "evaluate jobs", case) for case in MACHINE[2:5]]
-    trials += [
-        Trial(KIND, "text", Case("TensorBoard's file is on a full disk", words=_with("no curves", "text"))),
-        Trial(KIND, "text", Case("tensorboardX is missing", words=_with("no tensorboardX", "text"), status=EITHER)),
-        Trial(KIND, "text", Case("locks are not supported", words=_with("no locks", "text"), check=_is_complete)),
-        Trial(KIND, "resume", Case("locks are not supported", words=_with("no locks", "resume"))),
-        Trial(KIND, "text", Case("wandb is missing", words=(*_with("no wandb", "text"), "--wandb"), status=REFUSED)),
-        Trial(KIND, "text", Case("wandb offline", flags=("--wandb",), environment={"WANDB_MODE": "offline"}, lines=3)),
-        Trial(KIND, "text", Case("wandb without an account", flags=("--wandb",), environment={"WANDB_API_KEY": "x"},
-                                 status=EITHER, lines=1)),
-        Trial(KIND, "text", Case("wandb's folder is a file", text("w", ""), flags=("--wandb",), lines=3,
-              environment={"WANDB_MODE": "offline", "WANDB_DIR": "{folder}/w", "WANDB_CACHE_DIR": "{folder}/w"})),
-        Trial(KIND, "text", Case("wandb's service is killed", flags=("--wandb",), lines=3, status=EITHER,
-              environment={"WANDB_MODE": "offline"},
-              through="{command} & pid=$!; for i in $(seq 400); do sleep 0.05; [ -d logs/new/wandb ] && break; done; "
-                      "sleep 0.5; pkill -9 -s $(ps -o sess= $$) wandb-core; wait $pid")),
-        Trial(KIND, "text", Case("git hangs", program("git", "exec sleep 1000"), environment=FIRST, limit=60)),
-        Trial(KIND, "text", Case("git fails", program("git", "exit 128"), environment=FIRST)),
-    ]  # fmt: skip
-    return trials
+HELP = (("main.py", "--help"), ("main.py", "--help_all"), ("-m", "enas"), ("-m", "enas", "export", "--help"))
+_OFFLINE = {"WANDB_MODE": "offline"}
+SERVICES = (
+    Case("TensorBoard's file is on a full disk", words=_with("no curves", "text")),
+    Case("tensorboardX is missing", words=_with("no tensorboardX", "text"), status=EITHER),
+    Case("locks are not supported", words=_with("no locks", "text"), check=_is_complete),
+    Case("wandb is missing", words=(*_with("no wandb", "text"), "--wandb"), status=REFUSED),
+    Case("wandb offline", flags=("--wandb",), environment=_OFFLINE, lines=3),
+    Case("wandb without an account", flags=("--wandb",), environment={"WANDB_API_KEY": "x"}, status=EITHER, lines=1),
+    Case(
+        "wandb's folder is a file", text("w", ""), flags=("--wandb",), lines=3,
+        environment={**_OFFLINE, "WANDB_DIR": "{folder}/w", "WANDB_CACHE_DIR": "{folder}/w"},
+    ),
+    Case(
+        "wandb's service is killed", flags=("--wandb",), lines=3, status=EITHER, environment=_OFFLINE,
+        through="{command} & pid=$!; for i in $(seq 400); do sleep 0.05; [ -d logs/new/wandb ] && break; done; "
+        "sleep 0.5; pkill -9 -s $(ps -o sess= $$) wandb-core; wait $pid",
+    ),
+    Case("git hangs", program("git", "exec sleep 1000"), environment=FIRST, limit=60),
+    Case("git fails", program("git", "exit 128"), environment=FIRST),
+)  # fmt: skip
 
 
-TRIALS = _trials()
+def _missing(entry: str, what: str) -> Trial:
+    return Trial(KIND, entry, Case(f"{what[3:]} is missing", words=_with(what, entry), status=EITHER))
+
+
+def _help(words: tuple[str, ...], case: Case) -> Case:
+    """Return the case for a text of help, of which a full disk may take all."""
+    status = (0, 1, 2, 141) if "full" in case.name else case.status
+    return replace(case, name=f"{' '.join(words)}: {case.name}", words=words, status=status)
+
+
+def _reader(name: str) -> Case:
+    words = (*LAUNCHED, f"disk,reader {name}", *ENTRIES["macro"].words)
+    return Case(f"a reader is {name}", words=words, status=(1, *EITHER))
+
+
+TRIALS = [
+    *crossed(KIND, "text", DRAWING),
+    *crossed(KIND, "micro, derive, single", [replace(DRAWING[0], check=lambda folder: "")]),
+    *crossed(KIND, "text", PLOTTING),
+    *crossed(KIND, "ablate, report", PLOTTING[:5]),
+    _missing("text", "no matplotlib"),
+    _missing("text", "no graphviz"),
+    _missing("report", "no matplotlib"),
+    _missing("ablate", "no matplotlib"),
+    *crossed(KIND, "text", PRINTING),
+    *crossed(KIND, "evaluate, export, convert, single", PRINTING[:9]),
+    *crossed(KIND, "text", [_help(words, PRINTING[place]) for words in HELP for place in (0, 5, 6, 8, 9)]),
+    *crossed(KIND, "disk", [_reader("killed"), _reader("stopped")]),
+    *crossed(KIND, "disk, text", MACHINE),
+    *crossed(KIND, "evaluate jobs", MACHINE[:3]),
+    *crossed(KIND, "text", SERVICES),
+    *crossed(KIND, "resume", [Case("locks are not supported", words=_with("no locks", "resume"))]),
+]

@@ -6,7 +6,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from benchmarks.faults.cases.spoiling import all_of, content, edited, program, text
+from benchmarks.faults.cases.spoiling import all_of, content, edited, program, removed, text
 from benchmarks.faults.entries import ENTRIES, HERE, LAUNCHED
 from benchmarks.faults.trial import DONE, REFUSED, Case, Trial
 
@@ -292,17 +292,17 @@ def _newest() -> list[Trial]:
         "ablate": ("-m", "enas", "ablate", "node_removal", *HERE, "--max_batches", "1"),
     }
     trials = []
+    params = f"logs/letters_orig_{second}/params.json"
+    said = f"{first}|passed over|skipped|no checkpoint"
+    cases = {
+        "the newest has no checkpoint": (all_of(two, _without_checkpoint(second)), said),
+        "the newest has no params.json": (all_of(two, removed(params)), first),
+        "the newest has a damaged params.json": (all_of(two, text(params, "{")), first),
+    }
     for entry, words in commands.items():
-        cases = {
-            "the later name": (two, DONE, second),
-            "the newest has no checkpoint": (all_of(two, _without_checkpoint(second)), DONE, rf"{first}.*|.*(passed over|skipped|no checkpoint).*"),
-            "the newest has no params.json": (all_of(two, lambda folder: (folder / "logs" / f"letters_orig_{second}" / "params.json").unlink()), DONE, first),
-            "the newest has a damaged params.json": (all_of(two, text(f"logs/letters_orig_{second}/params.json", "{")), DONE, first),
-        }  # fmt: skip
-        for name, (spoil, status, says) in cases.items():
-            if "name" in name and entry in ("report", "gif"):
-                says = ""
-            trials.append(Trial(NEWEST, entry, Case(name, spoil, words=words, status=status, says=says, lines=2)))
+        trials.append(Trial(NEWEST, entry, Case("the later name", two, words=words, says=second, lines=2)))
+        for name, (spoil, says) in cases.items():
+            trials.append(Trial(NEWEST, entry, Case(name, spoil, words=words, says=says, lines=2)))
     # In Berlin's night of 25 October 2026 the hour from 2 to 3 comes twice: 02-30 of summer time is before 02-10.
     back = _zoned(
         [("2026-10-25_02-30-00", "2026-10-25T02:30:00+02:00"), ("2026-10-25_02-10-00", "2026-10-25T02:10:00+01:00")]

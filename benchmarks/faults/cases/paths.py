@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.faults.cases.spoiling import all_of, content, mode, text
 from benchmarks.faults.entries import ENTRIES
-from benchmarks.faults.trial import DONE, REFUSED, Case, Trial
+from benchmarks.faults.trial import DONE, REFUSED, Case, Trial, crossed
 
 KIND = "names and paths"
 EITHER = (*DONE, *REFUSED)
@@ -37,27 +37,25 @@ def _tilde_check(folder: Path) -> str:
     return "a folder named ~ is made" if (folder / "~").exists() else ""
 
 
-def _trials() -> list[Trial]:
-    trials = []
-    values = {
-        "300 letters": (lambda end: LONG + end, EITHER),
-        "bytes that are no UTF-8": (lambda end: BYTES + end, EITHER),
-        "~": (lambda end: f"~/there{end}", EITHER),
-        "a NUL's neighbour": (lambda end: f"new\x01line\n{end}", EITHER),
-        "a folder": (lambda end: "data", EITHER),
-        "empty": (lambda end: "", EITHER),
-        "a file as a folder": (lambda end: f"cell.json/there{end}", EITHER),
-        "/dev/null": (lambda end: "/dev/null", EITHER),
-    }
-    for entry, places in PLACES_OF.items():
-        for flag in places:
-            for name, (make, status) in values.items():
-                end = ENDS.get((entry, flag), "")
-                words = _without(ENTRIES[entry].words, flag)
-                case = Case(f"{flag} is {name}", words=(*words, f"{flag}={make(end)}"), status=status, check=_tilde_check,
-                            environment={"HOME": "{folder}/tmp"})  # fmt: skip
-                trials.append(Trial(KIND, entry, case))
-    return [*trials, *_permissions(), *_targets(), *_texts(), *_titles()]
+VALUES = {  # names that come from outside; "*" is the end that the flag needs
+    "300 letters": f"{LONG}*",
+    "bytes that are no UTF-8": f"{BYTES}*",
+    "~": "~/there*",
+    "a NUL's neighbour": "new\x01line\n*",
+    "a folder": "data",
+    "empty": "",
+    "a file as a folder": "cell.json/there*",
+    "/dev/null": "/dev/null",
+}
+
+
+def _named(entry: str, flag: str) -> list[Case]:
+    end, words = ENDS.get((entry, flag), ""), _without(ENTRIES[entry].words, flag)
+    around = {"status": EITHER, "check": _tilde_check, "environment": {"HOME": "{folder}/tmp"}}
+    return [
+        Case(f"{flag} is {name}", words=(*words, f"{flag}={value.replace('*', end)}"), **around)
+        for name, value in VALUES.items()
+    ]
 
 
 def _permissions() -> list[Trial]:
@@ -65,7 +63,7 @@ def _permissions() -> list[Trial]:
         "text": ("data/letters/train.txt", "data/letters", "data"),
         "single": ("cell.json",),
         "evaluate": ("budget.py",),
-        "resume": ("logs/found/params.json", "logs/found/data.json", "logs/found/checkpoints", "logs/found/results.json"),
+        "resume": tuple(f"logs/found/{name}" for name in ("params.json", "data.json", "checkpoints", "results.json")),
         "report": ("logs/found/results.json", "logs/found/networks"),
         "download": ("ptb.tar",),
         "disk": ("data/squares/train/one/0.png", "data/squares/valid/two"),
@@ -124,39 +122,25 @@ def _lines(joined: bytes):
     return lambda old: joined.join(old.split(b"\n"))
 
 
-def _texts() -> list[Trial]:
-    train, valid = "data/letters/train.txt", "data/letters/valid.txt"
-    cases = {
-        "train.txt: carriage returns alone": (train, _lines(b"\r")),
-        "train.txt: carriage returns alone, one line feed": (train, lambda old: _lines(b"\r")(old) + b"\n"),
-        "valid.txt: carriage returns late": (valid, lambda old: old + old.replace(b"\n", b"\r")),
-        "train.txt: CR LF": (train, _lines(b"\r\n")),
-        "train.txt: a byte order mark": (train, lambda old: b"\xef\xbb\xbf" + old),
-        "train.txt: a byte order mark in the middle": (train, lambda old: old + b"\xef\xbb\xbf" + old),
-        "train.txt: NUL late": (train, lambda old: old * 20 + b"a \0 b\n"),
-        "train.txt: UTF-16": (train, lambda old: old.decode().encode("utf-16")),
-        "train.txt: UTF-32": (train, lambda old: old.decode().encode("utf-32")),
-        "train.txt: Latin-1 late": (train, lambda old: old * 20 + b"caf\xe9\n"),
-        "train.txt: surrogates as bytes": (train, lambda old: old + b"\xed\xa0\x80 a b\n" * 9),
-        "train.txt: line separators of Unicode": (train, _lines("\u2028".encode())),
-        "train.txt: form feeds": (train, _lines(b"\f")),
-        "train.txt: a word of 100,000 letters": (train, lambda old: old + b"x" * 100_000 + b"\n"),
-        "train.txt: escape sequences": (train, lambda old: old.replace(b"a", b"\x1b[31ma")),
-        "train.txt: no letter": (train, lambda old: b" \n" * 100),
-    }
-    trials = [
-        Trial(KIND, "text", Case(name, content(path, change), status=EITHER)) for name, (path, change) in cases.items()
-    ]
-    marks = {"cell.json": "single", "budget.py": "evaluate", "logs/found/params.json": "resume",
-             "logs/found/results.json": "report", "logs/found/data.json": "resume"}  # fmt: skip
-    for path, entry in marks.items():
-        bom = Case(f"{path}: a byte order mark", content(path, lambda old: b"\xef\xbb\xbf" + old))
-        trials.append(Trial(KIND, entry, bom))
-        crlf = Case(f"{path}: CR LF", content(path, _lines(b"\r\n")))
-        trials.append(Trial(KIND, entry, crlf))
-    return trials
-
-
+_TRAIN, _VALID = "data/letters/train.txt", "data/letters/valid.txt"
+TEXTS = {
+    "train.txt: carriage returns alone": (_TRAIN, _lines(b"\r")),
+    "train.txt: carriage returns alone, one line feed": (_TRAIN, lambda old: _lines(b"\r")(old) + b"\n"),
+    "valid.txt: carriage returns late": (_VALID, lambda old: old + old.replace(b"\n", b"\r")),
+    "train.txt: CR LF": (_TRAIN, _lines(b"\r\n")),
+    "train.txt: a byte order mark": (_TRAIN, lambda old: b"\xef\xbb\xbf" + old),
+    "train.txt: a byte order mark in the middle": (_TRAIN, lambda old: old + b"\xef\xbb\xbf" + old),
+    "train.txt: NUL late": (_TRAIN, lambda old: old * 20 + b"a \0 b\n"),
+    "train.txt: UTF-16": (_TRAIN, lambda old: old.decode().encode("utf-16")),
+    "train.txt: UTF-32": (_TRAIN, lambda old: old.decode().encode("utf-32")),
+    "train.txt: Latin-1 late": (_TRAIN, lambda old: old * 20 + b"caf\xe9\n"),
+    "train.txt: surrogates as bytes": (_TRAIN, lambda old: old + b"\xed\xa0\x80 a b\n" * 9),
+    "train.txt: line separators of Unicode": (_TRAIN, _lines("\u2028".encode())),
+    "train.txt: form feeds": (_TRAIN, _lines(b"\f")),
+    "train.txt: a word of 100,000 letters": (_TRAIN, lambda old: old + b"x" * 100_000 + b"\n"),
+    "train.txt: escape sequences": (_TRAIN, lambda old: old.replace(b"a", b"\x1b[31ma")),
+    "train.txt: no letter": (_TRAIN, lambda old: b" \n" * 100),
+}
 PYTHON = """
 from enas import run
 from enas.errors import UserError
@@ -175,55 +159,92 @@ except UserError as error:
 """
 
 
-def _titles() -> list[Trial]:
-    title = os.fsdecode(b"\xff title")
-    trials = [
-        Trial(KIND, "gif", Case("--title of bytes that are no UTF-8", flags=("--title", title), status=EITHER)),
-        Trial(KIND, "gif", Case("--title of 5,000 letters", flags=("--title", "W" * 5000), status=EITHER)),
-        Trial(KIND, "gif", Case("--title without glyphs", flags=("--title", "搜索 \U0001f600"), status=EITHER)),
-        Trial(KIND, "gif", Case("--title of two lines", flags=("--title", "one\ntwo\x07"), status=EITHER)),
-        Trial(KIND, "gif", Case("--fps 0.001", flags=("--fps", "0.001"), status=EITHER)),
-        Trial(KIND, "gif", Case("--fps 1e-300", flags=("--fps", "1e-300"), status=EITHER)),
-        Trial(KIND, "gif", Case("--fps nan", flags=("--fps", "nan"), status=REFUSED)),
-        Trial(KIND, "gif", Case("--fps 1e300", flags=("--fps", "1e300"), status=EITHER)),
-        Trial(KIND, "text", Case("--size_beta -1e-1", flags=("--size_beta", "-1e-1"), status=EITHER)),
-        Trial(KIND, "text", Case("--size_beta -.1", flags=("--size_beta", "-.1"), status=EITHER)),
-        Trial(KIND, "text", Case("--shared_lr ١", flags=("--shared_lr", "١"), status=EITHER)),
-        Trial(KIND, "text", Case("--max_epoch of 5,000 digits", flags=("--max_epoch", "9" * 5000), status=REFUSED)),
-        Trial(KIND, "text", Case("--random_seed -1", flags=("--random_seed", "-1"), status=EITHER)),
-        Trial(KIND, "text", Case("--random_seed 2^70", flags=("--random_seed", str(2**70)), status=EITHER)),
-        Trial(KIND, "convert", Case("the text is bytes that are no UTF-8", status=REFUSED,
-              words=("-m", "enas", "convert", "--from", "json", os.fsdecode(b"\xff{}")))),
-        Trial(KIND, "convert", Case("stdin is bytes that are no UTF-8", status=REFUSED,
-              words=("-m", "enas", "convert", "--from", "json", "-"), through="printf '\\377{}' | {command}")),
-    ]  # fmt: skip
-    python = {
-        "a lone surrogate in a text": "train, more = [*text, 'a \\ud800 b'], {}",
-        "a NUL in a text": "train, more = [*text, 'a \\0 b'], {}",
-        "carriage returns in a text": "train, more = [*text, 'a\\rb\\rc'], {}",
-        "a text of bytes": "train, more = [b'a b c'] * 90, {}",
-        "pairs of text and number": "train, more = [('good', 1)] * 90, {}",
-        "a set": "train, more = set(text), {}",
-        "None": "train, more = None, {}",
-        "a generator": "train, more = (one for one in text), {}",
-        "items that are None": "train, more = [None] * 90, {}",
-        "a dataset's name with a surrogate": "train, more = text, {'dataset': 'a\\ud800'}",
-        "a run's name with a surrogate": "train, more = text, {'name': 'a\\ud800'}",
-        "a log_dir with a surrogate": "train, more = text, {'log_dir': 'a\\ud800/b'}",
-        "negative token ids": "train, more = [[1, -2, 3]] * 90, {}",
-        "token ids that are truth values": "train, more = [[True, False]] * 90, {}",
-        "token ids beyond 64 bits": "train, more = [[2**70, 1, 2]] * 90, {}",
-        **{f"images of mode {name}": f"train, more = [(Image.new('RGB' if '{name}' == 'LAB' else '{name}', (8, 8)), i % 2)"
-           f" for i in range(90)], {{'config': 'small_cnn', 'cnn_num_layers': 2}}" for name in ("CMYK", "YCbCr", "HSV", "F", "I;16", "PA")},
-        "labels of 300 letters": "train, more = [(Image.new('RGB', (8, 8)), 'ab'[i % 2] * 300) for i in range(90)], {'config': 'small_cnn', 'cnn_num_layers': 2}",
-        "labels with a slash": "train, more = [(Image.new('RGB', (8, 8)), '../' + 'ab'[i % 2]) for i in range(90)], {'config': 'small_cnn', 'cnn_num_layers': 2}",
-        "labels that are NaN": "train, more = [(Image.new('RGB', (8, 8)), float('nan')) for i in range(90)], {'config': 'small_cnn'}",
-        "an image of no size": "train, more = [(torch.zeros(3, 0, 0), i % 2) for i in range(90)], {'config': 'small_cnn'}",
-    }  # fmt: skip
-    for name, made in python.items():
-        words = ("-c", PYTHON.format(made=made))
-        trials.append(Trial(KIND, "text", Case(f"from Python: {name}", words=words, status=EITHER)))
-    return trials
+MARKED = {  # entry -> text files that people edit
+    "single": ("cell.json",),
+    "evaluate": ("budget.py",),
+    "resume": ("logs/found/params.json", "logs/found/data.json"),
+    "report": ("logs/found/results.json",),
+}
 
 
-TRIALS = _trials()
+def _marked(path: str) -> list[Case]:
+    return [
+        Case(f"{path}: a byte order mark", content(path, lambda old: b"\xef\xbb\xbf" + old)),
+        Case(f"{path}: CR LF", content(path, _lines(b"\r\n"))),
+    ]
+
+
+def _flag(name: str, flag: str, value: str, status: tuple[int, ...] = EITHER) -> Case:
+    return Case(f"{flag} {name}", flags=(flag, value), status=status)
+
+
+_TITLES = [
+    _flag("of bytes that are no UTF-8", "--title", os.fsdecode(b"\xff title")),
+    _flag("of 5,000 letters", "--title", "W" * 5000),
+    _flag("without glyphs", "--title", "搜索 \U0001f600"),
+    _flag("of two lines", "--title", "one\ntwo\x07"),
+    *(_flag(value, "--fps", value) for value in ("0.001", "1e-300", "1e300")),
+    _flag("nan", "--fps", "nan", REFUSED),
+]
+_NUMBERS = [
+    _flag("-1e-1", "--size_beta", "-1e-1"),
+    _flag("-.1", "--size_beta", "-.1"),
+    _flag("١", "--shared_lr", "١"),
+    _flag("of 5,000 digits", "--max_epoch", "9" * 5000, REFUSED),
+    _flag("-1", "--random_seed", "-1"),
+    _flag("2^70", "--random_seed", str(2**70)),
+]
+_CONVERT = ("-m", "enas", "convert", "--from", "json")
+_CONVERTED = [
+    Case("the text is bytes that are no UTF-8", status=REFUSED, words=(*_CONVERT, os.fsdecode(b"\xff{}"))),
+    Case("stdin is bytes that are no UTF-8", status=REFUSED, words=(*_CONVERT, "-"),
+         through="printf '\\377{}' | {command}"),
+]  # fmt: skip
+
+
+def _pictures(image: str, label: str = "i % 2") -> str:
+    more = "{'config': 'small_cnn', 'cnn_num_layers': 2}"
+    return f"train, more = [({image}, {label}) for i in range(90)], {more}"
+
+
+_IMAGE = "Image.new('RGB', (8, 8))"
+FROM_PYTHON = {  # what Python gives to `run.search`
+    "a lone surrogate in a text": "train, more = [*text, 'a \\ud800 b'], {}",
+    "a NUL in a text": "train, more = [*text, 'a \\0 b'], {}",
+    "carriage returns in a text": "train, more = [*text, 'a\\rb\\rc'], {}",
+    "a text of bytes": "train, more = [b'a b c'] * 90, {}",
+    "pairs of text and number": "train, more = [('good', 1)] * 90, {}",
+    "a set": "train, more = set(text), {}",
+    "None": "train, more = None, {}",
+    "a generator": "train, more = (one for one in text), {}",
+    "items that are None": "train, more = [None] * 90, {}",
+    "a dataset's name with a surrogate": "train, more = text, {'dataset': 'a\\ud800'}",
+    "a run's name with a surrogate": "train, more = text, {'name': 'a\\ud800'}",
+    "a log_dir with a surrogate": "train, more = text, {'log_dir': 'a\\ud800/b'}",
+    "negative token ids": "train, more = [[1, -2, 3]] * 90, {}",
+    "token ids that are truth values": "train, more = [[True, False]] * 90, {}",
+    "token ids beyond 64 bits": "train, more = [[2**70, 1, 2]] * 90, {}",
+    **{f"images of mode {mode}": _pictures(f"Image.new('{mode}', (8, 8))")
+       for mode in ("CMYK", "YCbCr", "HSV", "F", "I;16", "PA")},
+    "images of mode LAB": _pictures("Image.merge('LAB', [Image.new('L', (8, 8))] * 3)"),
+    "labels of 300 letters": _pictures(_IMAGE, "'ab'[i % 2] * 300"),
+    "labels with a slash": _pictures(_IMAGE, "'../' + 'ab'[i % 2]"),
+    "labels that are NaN": _pictures(_IMAGE, "float('nan')"),
+    "an image of no size": _pictures("torch.zeros(3, 0, 0)"),
+}  # fmt: skip
+TRIALS = [
+    *(one for entry, names in PLACES_OF.items() for flag in names for one in crossed(KIND, entry, _named(entry, flag))),
+    *_permissions(),
+    *_targets(),
+    *crossed(KIND, "text", [
+        Case(name, content(path, change), status=EITHER) for name, (path, change) in TEXTS.items()
+    ]),
+    *(one for entry, files in MARKED.items() for path in files for one in crossed(KIND, entry, _marked(path))),
+    *crossed(KIND, "gif", _TITLES),
+    *crossed(KIND, "text", _NUMBERS),
+    *crossed(KIND, "convert", _CONVERTED),
+    *crossed(KIND, "text", [
+        Case(f"from Python: {name}", words=("-c", PYTHON.format(made=made)), status=EITHER)
+        for name, made in FROM_PYTHON.items()
+    ]),
+]  # fmt: skip

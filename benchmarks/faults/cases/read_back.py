@@ -1,9 +1,7 @@
 """What the program reads back, which it left earlier: damaged, edited, of another version, or made from other data."""
 
-from pathlib import Path
-
-from benchmarks.faults.cases.spoiling import all_of, as_folder, content, edited, removed, state, text
-from benchmarks.faults.trial import DONE, REFUSED, Case, Trial
+from benchmarks.faults.cases.spoiling import Spoil, all_of, as_folder, content, edited, removed, state, text
+from benchmarks.faults.trial import DONE, REFUSED, Case, Trial, crossed
 
 KIND = "read back"
 EITHER = (*DONE, *REFUSED)
@@ -84,11 +82,6 @@ EDITED = {
 }
 
 
-def _is_older(folder: Path) -> str:
-    log = (folder / RUN / "train.log").read_text()
-    return "" if "unreadable checkpoint" in log else "says nothing of the newest checkpoint"
-
-
 NEWEST = f"{RUN}/checkpoints/*.pt"
 STATES = {
     "progress has a field of a later version": lambda data: data["progress"].update(tempo=3),
@@ -129,101 +122,100 @@ def _dicts(value):
             yield from _dicts(inner)
 
 
+def _every(pattern: str, act) -> Spoil:
+    return lambda folder: [act(path) for path in sorted(folder.glob(pattern))]
+
+
+NEWEST_CASES = [
+    *(Case(f"newest checkpoint is {name}", content(NEWEST, DAMAGES[name])) for name in ("empty", "cut", "zeros")),
+    Case("newest checkpoint is a folder", as_folder(NEWEST), status=EITHER, lines=2),
+    Case("every checkpoint is damaged", _every(NEWEST, lambda path: path.write_bytes(b"x")), status=REFUSED,
+         names="checkpoint"),
+    Case("no checkpoint", _every(NEWEST, lambda path: path.unlink()), status=REFUSED),
+]  # fmt: skip
+BEST = "logs/alone/checkpoints/*.pt"
+
+
+def _bests(*names: object) -> Spoil:
+    return state(lambda data: data["progress"].update(bests=[*names]), BEST)
+
+
+BEST_CASES = (
+    Case("the oldest checkpoints are gone", lambda folder: [one.unlink() for one in sorted(folder.glob(BEST))[:-1]],
+         status=EITHER),
+    Case("the best checkpoint is gone", _bests("00009-00000009.pt"), status=EITHER, names="best"),
+    Case("the best checkpoint is a number", _bests(7), status=REFUSED),
+    Case("the best checkpoint lies outside", _bests("../../found/checkpoints/00001-00000014.pt"), status=REFUSED),
+)  # fmt: skip
+
+
 def _checkpoints() -> list[Trial]:
-    trials = []
-    for entry in ("resume", "derive", "test", "export"):
-        for name in ("empty", "cut", "zeros"):
-            case = Case(f"newest checkpoint is {name}", content(NEWEST, DAMAGES[name]), status=DONE)
-            trials.append(Trial(KIND, entry, case))
-        trials.append(
-            Trial(KIND, entry, Case("newest checkpoint is a folder", as_folder(NEWEST), status=EITHER, lines=2))
-        )
-        every = [content(f"{RUN}/checkpoints/*{n}.pt", DAMAGES["cut"]) for n in range(1)]
-        gone = all_of(lambda folder: [one.write_bytes(b"x") for one in folder.glob(NEWEST)], *every[:0])
-        trials.append(Trial(KIND, entry, Case("every checkpoint is damaged", gone, status=REFUSED, names="checkpoint")))
-        none = Case("no checkpoint", lambda folder: [one.unlink() for one in folder.glob(NEWEST)], status=REFUSED)
-        trials.append(Trial(KIND, entry, none))
+    trials = crossed(KIND, "resume, derive, test, export", NEWEST_CASES)
     for name, change in STATES.items():
-        entries = (
-            ("resume", "export", "test")
-            if name in ("it is a list", "progress is null", "task is null")
-            else ("resume",)
-        )
-        says = "version" if "later" in name else ""
-        for entry in entries:
-            status = EITHER if "another part" in name else REFUSED
-            trials.append(Trial(KIND, entry, Case(f"checkpoint: {name}", state(change), status=status, names=says)))
-    best = "logs/alone/checkpoints/*.pt"
-    for entry in ("export scratch", "resume scratch"):
-        gone = Case("the oldest checkpoints are gone", lambda folder: [one.unlink() for one in sorted(folder.glob(best))[:-1]],
-                    status=EITHER)  # fmt: skip
-        trials.append(Trial(KIND, entry, gone))
-        named = state(lambda data: data["progress"].update(bests=["00009-00000009.pt"]), best)
-        trials.append(Trial(KIND, entry, Case("the best checkpoint is gone", named, status=EITHER, names="best")))
-        odd = state(lambda data: data["progress"].update(bests=[7]), best)
-        trials.append(Trial(KIND, entry, Case("the best checkpoint is a number", odd, status=REFUSED)))
-        out = state(lambda data: data["progress"].update(bests=["../../found/checkpoints/00001-00000014.pt"]), best)
-        trials.append(Trial(KIND, entry, Case("the best checkpoint lies outside", out, status=REFUSED)))
-    return trials
+        entries = "resume, export, test" if name in ("it is a list", "progress is null", "task is null") else "resume"
+        names, status = "version" if "later" in name else "", EITHER if "another part" in name else REFUSED
+        trials += crossed(KIND, entries, [Case(f"checkpoint: {name}", state(change), status=status, names=names)])
+    return trials + crossed(KIND, "export scratch, resume scratch", BEST_CASES)
 
 
 EVALUATION = "analysis_results/search_evaluation/table"
 
 
-def _with_longer_searches(folder: Path) -> str:
-    from benchmarks.faults.entries import read
-
-    runs = sorted((folder / EVALUATION / "searches").glob("search-1/*/results.json"))
-    return "" if runs and read(runs[-1])["epoch"] == 1 else "the searches of 2 epochs stand for those of 1"
+def _row(change) -> Spoil:
+    """Change the table of the evaluation."""
+    return edited("table.json", lambda data: change(data) and None)
 
 
-EVALUATIONS = (
-    Case("searches of 2 epochs lie there, 1 is wanted", flags=("--max_epoch", "1"), status=EITHER, lines=1,
-         check=lambda folder: ""),
+def _outcome(change) -> Spoil:
+    """Change the last outcome of a search within the evaluation."""
+    return edited(f"{EVALUATION}/searches/*.json", lambda data: change(data) and None)
+
+
+EVALUATIONS: dict[str, Spoil] = {
+    "a search's run folder is gone": removed(f"{EVALUATION}/searches/search-1"),
+    "an outcome lacks its architecture": _outcome(lambda data: data.pop("architecture")),
+    "an outcome's seconds are a text": _outcome(lambda data: data.update(seconds="long")),
+    "an outcome's scores are too few": _outcome(lambda data: data.update(scores=[1.0])),
+    "a training of the table lacks its score": _row(lambda data: data["runs"][0].pop("validation", None)),
+    "an architecture of the table is of another kind": _row(
+        lambda data: data["architectures"].__setitem__(0, {"kind": "tree"})
+    ),
+    "the table has a row twice": _row(lambda data: data["architectures"].append(data["architectures"][0])),
+    "the table is of a later version": _row(lambda data: data.update(version=9, columns=[])),
+}
+OTHERS = (
+    Case("searches of 2 epochs lie there, 1 is wanted", flags=("--max_epoch", "1"), status=EITHER),
     Case("a larger table is wanted", flags=("--num_truth", "5"), status=EITHER),
     Case("a smaller table is wanted", flags=("--num_truth", "2"), status=EITHER),
     Case("another seed of the search's controller", flags=("--controller_hid", "4"), status=EITHER),
-    Case("a search's run folder is gone", removed(f"{EVALUATION}/searches/search-1"), status=EITHER),
-    Case("an outcome lacks its architecture", edited(f"{EVALUATION}/searches/*.json", lambda data: data.pop("architecture") and None),
-         status=EITHER),
-    Case("an outcome's seconds are a text", edited(f"{EVALUATION}/searches/*.json", lambda data: data.update(seconds="long")),
-         status=EITHER),
-    Case("an outcome's scores are too few", edited(f"{EVALUATION}/searches/*.json", lambda data: data.update(scores=[1.0])),
-         status=EITHER),
-    Case("a training of the table lacks its score", edited("table.json", lambda data: data["runs"][0].pop("validation", None) and None),
-         status=EITHER),
-    Case("an architecture of the table is of another kind",
-         edited("table.json", lambda data: data["architectures"].__setitem__(0, {"kind": "tree"})), status=EITHER),
-    Case("the table has a row twice",
-         edited("table.json", lambda data: data["architectures"].append(data["architectures"][0])), status=EITHER),
-    Case("the table is of a later version", edited("table.json", lambda data: data.update(version=9, columns=[])), status=EITHER),
-    Case("the data are others", content("data/letters/train.txt", lambda old: old.replace(b"a b", b"b a")), status=REFUSED),
-)  # fmt: skip
-
-ABLATED = "analysis_results/node_removal"
+    Case(
+        "the data are others",
+        content("data/letters/train.txt", lambda old: old.replace(b"a b", b"b a")),
+        status=REFUSED,
+    ),
+)
+LOCK = Case("the lock is a folder", all_of(removed(f"{RUN}/.lock"), text(f"{RUN}/.lock/x", "")), status=EITHER)
+PICTURES: dict[str, Spoil] = {
+    "a picture is cut": content(f"{RUN}/networks/*.png", DAMAGES["cut"]),
+    "a picture is empty": content(f"{RUN}/networks/*.png", DAMAGES["empty"]),
+    "the pictures are gone": removed(f"{RUN}/networks"),
+}
 
 
-def _trials() -> list[Trial]:
-    trials = [*_damaged(), *_checkpoints()]
-    for entries, cases in EDITED.items():
-        for name, spoil in cases.items():
-            for entry in entries:
-                says = "version" if "setting of a later" in name else ""
-                trials.append(Trial(KIND, entry, Case(name, spoil, status=EITHER, names=says)))
-    trials += [Trial(KIND, "evaluate again", case) for case in EVALUATIONS]
-    lock = all_of(removed(f"{RUN}/.lock"), text(f"{RUN}/.lock/x", ""))
-    trials.append(Trial(KIND, "resume", Case("the lock is a folder", lock, status=EITHER)))
-    log = Case("train.log is a folder", as_folder(f"{RUN}/train.log"), status=EITHER)
-    trials.append(Trial(KIND, "resume", log))
-    events = Case("TensorBoard's file is damaged", content(f"{RUN}/events*", DAMAGES["zeros"]))
-    trials.append(Trial(KIND, "resume", events))
-    pictures = content(f"{RUN}/networks/*.png", DAMAGES["cut"])
-    trials += [Trial(KIND, entry, Case("a picture is cut", pictures, status=EITHER)) for entry in ("gif", "report")]
-    empty = content(f"{RUN}/networks/*.png", DAMAGES["empty"])
-    trials += [Trial(KIND, entry, Case("a picture is empty", empty, status=EITHER)) for entry in ("gif", "report")]
-    gone = removed(f"{RUN}/networks")
-    trials += [Trial(KIND, entry, Case("the pictures are gone", gone, status=EITHER)) for entry in ("gif", "report")]
-    return trials
+def _either(cases: dict[str, Spoil]) -> list[Case]:
+    later = {name: "version" if "setting of a later" in name else "" for name in cases}
+    return [Case(name, spoil, status=EITHER, names=later[name]) for name, spoil in cases.items()]
 
 
-TRIALS = _trials()
+TRIALS = [
+    *_damaged(),
+    *_checkpoints(),
+    *(one for entries, cases in EDITED.items() for one in crossed(KIND, ", ".join(entries), _either(cases))),
+    *crossed(KIND, "evaluate again", [*_either(EVALUATIONS), *OTHERS]),
+    *crossed(KIND, "resume", [
+        LOCK,
+        Case("train.log is a folder", as_folder(f"{RUN}/train.log"), status=EITHER),
+        Case("TensorBoard's file is damaged", content(f"{RUN}/events*", DAMAGES["zeros"])),
+    ]),
+    *crossed(KIND, "gif, report", _either(PICTURES)),
+]  # fmt: skip

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from benchmarks.faults.trial import Case, Stop, Trial
+from benchmarks.faults.trial import Case, Stop, Trial, crossed
 
 KIND = "signals"
 
@@ -42,41 +42,45 @@ def _nothing(_folder: Path) -> None:
     """Nothing is left to mend: the same command goes on."""
 
 
-def _case(name: str, entry: str, signum: int, when, after: float = 0.0, whole: bool = True) -> Trial:
-    lines = 1
-    # torchrun says itself that it was stopped, in many lines.
-    status = (*STATUS[signum], 0) if entry != "torchrun" else (*STATUS[signum], 0, 1)
-    if entry == "torchrun":
-        lines = 60
-    case = Case(name, stop=Stop(signum, when, after, whole), status=status, lines=lines, mend=_nothing)
-    return Trial(KIND, entry, case)
+def _stopped(name: str, entry: str, signum: int, after: float = 0.0, *, whole: bool = True) -> list[Trial]:
+    """Return the trial of a signal that comes `after` the entry point's moment."""
+    # torchrun says in many lines, and with a status of its own, that it was stopped.
+    status, lines = ((*STATUS[signum], 0, 1), 60) if entry == "torchrun" else ((*STATUS[signum], 0), 1)
+    stop = Stop(signum, MOMENTS[entry], after, whole)
+    return crossed(KIND, entry, [Case(name, stop=stop, status=status, lines=lines, mend=_nothing)])
 
 
-def _trials() -> list[Trial]:
-    trials = []
-    for entry, when in MOMENTS.items():
-        trials.append(_case("SIGTERM to the group", entry, signal.SIGTERM, when))
-        if entry in ("text", "disk", "finalists", "evaluate jobs", "ablate scratch", "download", "torchrun"):
-            trials.append(_case("Ctrl-C", entry, signal.SIGINT, when))
-            trials.append(_case("SIGTERM a while later", entry, signal.SIGTERM, when, 0.4))
-        if entry in ("text", "evaluate jobs", "disk"):
-            trials.append(_case("SIGTERM to the first process", entry, signal.SIGTERM, when, whole=False))
-            trials.append(_case("SIGHUP, the terminal is closed", entry, signal.SIGHUP, when))
-    for entry in ("text", "export", "evaluate", "report", "convert", "disk", "download"):
-        for after in (0.05, 0.2, 0.5, 0.9, 1.5):
-            trials.append(_case(f"Ctrl-C after {after} s", entry, signal.SIGINT, lambda _folder: True, after))
-    for entry in ("text", "export"):
-        for after in (0.1, 0.6, 1.2):
-            trials.append(_case(f"SIGTERM after {after} s", entry, signal.SIGTERM, lambda _folder: True, after))
-    twice = Case("two Ctrl-C", status=(130, -2), lines=2, mend=_nothing, through=(
-        "{command} & pid=$!; until ls logs/new/checkpoints/*.pt >/dev/null 2>&1; do sleep 0.02; done; "
-        "kill -INT $pid; kill -INT $pid; wait $pid"))  # fmt: skip
-    trials.append(Trial(KIND, "text", twice))
-    for entry in ("text", "evaluate jobs", "finalists", "ablate scratch", "export", "download"):
-        killed = Case("kill -9, then again: nothing is left", stop=Stop(signal.SIGKILL, MOMENTS[entry]), status=(-9, 0),
-                      mend=_nothing)  # fmt: skip
-        trials.append(Trial(KIND, entry, killed))
-    return trials
+def _early(name: str, signum: int, after: float) -> Case:
+    """Return the case of a signal in the first seconds, while modules are imported."""
+    status = (*STATUS[signum], 0)
+    return Case(f"{name} after {after} s", stop=Stop(signum, after=after), status=status, mend=_nothing)
 
 
-TRIALS = _trials()
+TWICE = Case(
+    "two Ctrl-C", status=(130, -2), lines=2, mend=_nothing,
+    through="{command} & pid=$!; until ls logs/new/checkpoints/*.pt >/dev/null 2>&1; do sleep 0.02; done; "
+    "kill -INT $pid; kill -INT $pid; wait $pid",
+)  # fmt: skip
+KILLED = "kill -9, then again: nothing is left"
+TRIALS = [
+    *(one for entry in MOMENTS for one in _stopped("SIGTERM to the group", entry, signal.SIGTERM)),
+    *(
+        one for entry in ("text", "disk", "finalists", "evaluate jobs", "ablate scratch", "download", "torchrun")
+        for one in (*_stopped("Ctrl-C", entry, signal.SIGINT),
+                    *_stopped("SIGTERM a while later", entry, signal.SIGTERM, 0.4))
+    ),
+    *(
+        one for entry in ("text", "evaluate jobs", "disk")
+        for one in (*_stopped("SIGTERM to the first process", entry, signal.SIGTERM, whole=False),
+                    *_stopped("SIGHUP, the terminal is closed", entry, signal.SIGHUP))
+    ),
+    *crossed(KIND, "text, export, evaluate, report, convert, disk, download", [
+        _early("Ctrl-C", signal.SIGINT, after) for after in (0.2, 0.5, 0.9, 1.5)
+    ]),
+    *crossed(KIND, "text, export", [_early("SIGTERM", signal.SIGTERM, after) for after in (0.1, 0.6, 1.2)]),
+    *crossed(KIND, "text", [TWICE]),
+    *(
+        Trial(KIND, entry, Case(KILLED, stop=Stop(signal.SIGKILL, MOMENTS[entry]), status=(-9, 0), mend=_nothing))
+        for entry in ("text", "evaluate jobs", "finalists", "ablate scratch", "export", "download")
+    ),
+]  # fmt: skip
