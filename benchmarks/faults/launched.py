@@ -201,8 +201,7 @@ STANDINS = {
     "disk": _disk, "catalogue": _catalogue, "windows": _windows, "no locks": _no_locks,
     "reader killed": lambda: _reader(9), "reader stopped": lambda: _reader(15),
     "no curves": _no_curves, "no wandb": lambda: _without("wandb"),
-    "no tensorboardX": lambda: _without("tensorboardX"), "no matplotlib": lambda: _without("matplotlib"),
-    "no graphviz": lambda: _without("graphviz"), "diverges": _diverges, "memory": _memory, "no memory": _no_memory,
+    "diverges": _diverges, "memory": _memory, "no memory": _no_memory,
     "refuses": _refuses, "breaks": _breaks, "other weights": _other_weights, "other step": _other_step,
     "other data": _other_data, "other settings": _other_settings, "dies": _dies, "fails": _fails,
 }  # fmt: skip

@@ -9,7 +9,7 @@ from benchmarks.faults.trial import DONE, REFUSED, Case, crossed
 
 KIND = "bounds"
 EITHER = (*DONE, *REFUSED)
-SHORT = 40  # seconds
+SHORT = 25  # seconds
 INPUTS = {  # entry -> files that it reads
     "text": ("data/letters/train.txt", "data/letters/valid.txt", "data/letters/test.txt"),
     "single": ("cell.json",),
@@ -114,7 +114,7 @@ _FROM = ENTRIES["download"].words[:-1]
 ARCHIVES = (
     Case(
         "an archive of 3 GB of zeros", _bomb, words=(*_FROM, "bomb.tar.gz"), status=REFUSED, tmpfs="size=200m",
-        limit=60, names="larger|too large|limit",
+        limit=40, names="larger|too large|limit",
     ),
     Case(
         "no space for the archive", lambda folder: (folder / "fill").write_bytes(bytes(100_000)), tmpfs="size=200k",
@@ -122,7 +122,7 @@ ARCHIVES = (
     ),
     Case("the archive is half", content("ptb.tar", lambda old: old[: len(old) // 2]), status=REFUSED),
     Case("the archive is empty", content("ptb.tar", lambda old: b""), status=REFUSED),
-    Case("the archive is 30 GB of nothing", _sparse("ptb.tar", 30), status=REFUSED, limit=60),
+    Case("the archive is 30 GB of nothing", _sparse("ptb.tar", 30), status=REFUSED, limit=40),
 )  # fmt: skip
 SIZES = {  # settings whose value takes too much memory or time, and must be refused by name
     "shared_hid": "100000", "shared_embed": "1000000", "controller_hid": "1000000", "batch_size": "100000000",
@@ -168,17 +168,17 @@ TRIALS = [
         for one in crossed(KIND, entry, _irregular(file)[:1])
     ),
     *crossed(KIND, "single, convert, ablate scratch", [
-        Case(name, spoil, status=EITHER, limit=60) for name, spoil in CELLS.items()
+        Case(name, spoil, status=EITHER, limit=40) for name, spoil in CELLS.items()
     ]),
     *crossed(KIND, "single, convert", [
         Case(f"cell.json is {name}", text("cell.json", value), status=REFUSED, limit=SHORT)
         for name, value in JSON.items()
     ]),
     *crossed(KIND, "text", [
-        Case(f"train.txt: {name}", spoil, status=EITHER, limit=60, through=MEMORY) for name, spoil in TEXTS.items()
+        Case(f"train.txt: {name}", spoil, status=EITHER, limit=40, through=MEMORY) for name, spoil in TEXTS.items()
     ]),
     *crossed(KIND, "macro, disk", [
-        Case(f"an image is {name}", spoil, status=REFUSED, limit=60, names="0.png") for name, spoil in IMAGES.items()
+        Case(f"an image is {name}", spoil, status=REFUSED, limit=40, names="0.png") for name, spoil in IMAGES.items()
     ]),
     *crossed(KIND, "download", ARCHIVES),
     *crossed(KIND, "text", [*_asking(SIZES, REFUSED), *_asking(NUMBERS, EITHER), *SURROUNDINGS]),
@@ -189,6 +189,6 @@ TRIALS = [
         Case("--max_frame 0", flags=("--max_frame", "0"), status=REFUSED),
     ]),
     *crossed(KIND, "evaluate", [
-        Case("--jobs 100000", flags=("--jobs", "100000", "--backend", "loky"), status=EITHER, limit=60),
+        Case("--jobs 100000", flags=("--jobs", "100000", "--backend", "loky"), status=EITHER, limit=40),
     ]),
 ]  # fmt: skip
