@@ -81,10 +81,6 @@ def _refuses() -> None:
     _candidate(UserError("this architecture is refused"))
 
 
-def _breaks() -> None:
-    _candidate(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-
-
 def _other_weights() -> None:
     """Begin with another θ and ω than the other ranks."""
     import torch
@@ -146,8 +142,8 @@ def _dies() -> None:
     Trainer.update_controller = updated
 
 
-def _fails() -> None:
-    """Meet a mistake in the code in the second epoch."""
+def _runs_out() -> None:
+    """Run out of memory in the second epoch."""
     from enas.search.trainer import Trainer
 
     update, done = Trainer.update_controller, []
@@ -155,7 +151,7 @@ def _fails() -> None:
     def updated(trainer: object, *args: object, **settings: object):
         done.append(1)
         if len(done) == 6:
-            raise RuntimeError("a mistake in the code")
+            raise MemoryError("cannot allocate 20 GiB")
         return update(trainer, *args, **settings)
 
     Trainer.update_controller = updated
@@ -202,8 +198,8 @@ STANDINS = {
     "reader killed": lambda: _reader(9), "reader stopped": lambda: _reader(15),
     "no curves": _no_curves, "no wandb": lambda: _without("wandb"),
     "diverges": _diverges, "memory": _memory, "no memory": _no_memory,
-    "refuses": _refuses, "breaks": _breaks, "other weights": _other_weights, "other step": _other_step,
-    "other data": _other_data, "other settings": _other_settings, "dies": _dies, "fails": _fails,
+    "refuses": _refuses, "other weights": _other_weights, "other step": _other_step,
+    "other data": _other_data, "other settings": _other_settings, "dies": _dies, "runs out": _runs_out,
 }  # fmt: skip
 
 
