@@ -16,7 +16,7 @@ from pathlib import Path
 def _windows() -> None:
     """Take away what Windows lacks."""
     del os.sysconf, os.fork, os.geteuid
-    sys.platform, os.name = "win32", "nt"
+    sys.platform = "win32"
     sys.modules["fcntl"] = sys.modules["resource"] = None
 
 

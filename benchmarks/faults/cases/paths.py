@@ -142,7 +142,7 @@ TEXTS = {
     "train.txt: no letter": (_TRAIN, lambda old: b" \n" * 100),
 }
 PYTHON = """
-from enas import run
+from enas.runs import run
 from enas.errors import UserError
 settings = dict(config="small", num_gpu=0, num_threads=1, max_epoch=1, shared_max_step=2, controller_max_step=1,
                 derive_num_sample=2, num_blocks=2, quiet=True)
