@@ -32,11 +32,8 @@ def _deep_cell(num: int):
     def spoil(folder: Path) -> None:
         path = folder / "cell.json"
         data = json.loads(path.read_text())
-        for name, value in data.items():
-            if isinstance(value, list) and value and isinstance(value[0], str):
-                data[name] = ["tanh"] * num
-            elif isinstance(value, list):
-                data[name] = [*range(num - 1)]
+        lists = {"nodes": [*range(num)], "activations": ["tanh"] * num, "previous": [*range(num - 1)]}
+        data.update(lists, num_blocks=num)
         path.write_text(json.dumps(data))
 
     return spoil

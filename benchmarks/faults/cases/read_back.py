@@ -61,7 +61,7 @@ EDITED = {
         "results: history null": _results(history=None),
         "results: history of texts": _results(history=["one"]),
         "results: epoch a text": _results(epoch="three"),
-        "results: architecture of a later kind": _results(architecture={"kind": "tree", "nodes": 3}),
+        "results: architecture of a later kind": _results(architecture={"type": "tree", "nodes": 3}),
         "results: score a text": _results(validation_perplexity="good"),
         "results: history with null": _in_history(lambda entry: entry.update(policy=None, wall_seconds=None)),
         "results: history with a text": _in_history(lambda entry: entry.update(shared_loss="low")),
@@ -176,11 +176,11 @@ EVALUATIONS: dict[str, Spoil] = {
     "an outcome lacks its architecture": _outcome(lambda data: data.pop("architecture")),
     "an outcome's seconds are a text": _outcome(lambda data: data.update(seconds="long")),
     "an outcome's scores are too few": _outcome(lambda data: data.update(scores=[1.0])),
-    "a training of the table lacks its score": _row(lambda data: data["runs"][0].pop("validation", None)),
+    "a training of the table lacks its score": _row(lambda data: data["rows"][0]["runs"][0].pop("validation")),
     "an architecture of the table is of another kind": _row(
-        lambda data: data["architectures"].__setitem__(0, {"kind": "tree"})
+        lambda data: data["rows"][0].update(architecture={"type": "tree"})
     ),
-    "the table has a row twice": _row(lambda data: data["architectures"].append(data["architectures"][0])),
+    "the table has a row twice": _row(lambda data: data["rows"].append(data["rows"][0])),
     "the table is of a later version": _row(lambda data: data.update(version=9, columns=[])),
 }
 OTHERS = (
