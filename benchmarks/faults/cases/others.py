@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 from benchmarks.faults.cases.spoiling import all_of, content, edited, program, removed, text
@@ -97,34 +99,36 @@ def _pickle(folder: Path) -> None:
         torch.save({"progress": Evil(), "task": {}}, path)
 
 
-def _stale(*names: str):
-    """Leave temporary files, as a run on this machine left that was killed."""
-
-    def spoil(folder: Path) -> None:
-        for name in names:
-            text(name, "old")(folder)
-            os.utime(folder / name, (1e9, 1e9))
-
-    return spoil
-
-
-def _swept(*names: str):
-    def check(folder: Path) -> str:
-        left = [name for name in names if (folder / name).exists()]
-        return f"{left[0]} is left for ever" if left else ""
-
-    return check
-
-
-STALE = {
-    "resume": ("logs/found/.results.json.abcdefgh", "logs/found/checkpoints/.00003-00000042.pt.abcdefgh",
-               "logs/found/networks/.3.png.abcdefgh", "logs/found/architectures/.3.json.abcdefgh"),
-    "export": (".cell-abcdefgh/cell/model.py",),
-    "report": (".page.html.abcdefgh",),
-    "gif": (".search.gif.abcdefgh",),
-    "evaluate again": (".table.json.abcdefgh", "analysis_results/search_evaluation/table/.results.json.abcdefgh"),
-    "download": ("data/.ptb-abcdefgh/ptb/train.txt",),
+KILLED_WRITING = """
+import os, sys
+from pathlib import Path
+from enas.files import atomic_folder, atomic_write
+kind, name = sys.argv[1:]
+with (atomic_write if kind == "file" else atomic_folder)(Path(name)) as made:
+    (made.write if kind == "file" else (made / "x").write_bytes)(b"half")
+    os.kill(os.getpid(), 9)
+"""
+WRITTEN = {  # entry -> files and folders at whose writing an earlier process was killed
+    "resume": ("file logs/found/results.json", "file logs/found/checkpoints/00003-00000042.pt",
+               "file logs/found/architectures/3.json"),
+    "export": ("folder cell",),
+    "report": ("file page.html",),
+    "gif": ("file search.gif",),
+    "evaluate again": ("file table.json", "file analysis_results/search_evaluation/table/results.json"),
+    "download": ("folder data/ptb",),
 }  # fmt: skip
+
+
+def _killed_before(*names: str) -> str:
+    """Return the line of a shell in which processes are killed while they write, and then the command comes."""
+    words = f"{shlex.quote(sys.executable)} -c {shlex.quote(KILLED_WRITING)}"
+    # The shell inside the brackets says that a process was killed.
+    return " ".join(f"({words} {name}; true) 2> /dev/null;" for name in names) + " {command}"
+
+
+def _nothing_hidden(folder: Path) -> str:
+    left = [path for path in folder.rglob(".*") if path.name not in (".lock", ".config", ".cache")]
+    return f"{left[0].relative_to(folder)} is left for ever" if left else ""
 
 
 def _security() -> list[Trial]:
@@ -190,9 +194,9 @@ def _security() -> list[Trial]:
         ):
             case = Case(f"umask {mask:03o}: {made}", through=through, check=_output_modes(made, mask))
             trials.append(Trial(SECURITY, entry, case))
-    for entry, names in STALE.items():
-        case = Case("temporary files of a killed process are swept", _stale(*names), check=_swept(*names))
-        trials.append(Trial(SECURITY, entry, case))
+    for entry, names in WRITTEN.items():
+        around, name = _killed_before(*names), "temporary files of a killed process are swept"
+        trials.append(Trial(SECURITY, entry, Case(name, through=around, check=_nothing_hidden)))
     for member in ("../../outside.txt", "/tmp/outside.txt", "x/../../train.txt2"):
         check = lambda folder: "a file lies outside" if (folder.parent / "outside.txt").exists() else ""  # noqa: E731
         trials.append(
