@@ -99,7 +99,7 @@ ENTRIES = {
         Entry("resume scratch", ("main.py", "--mode", "single", "--load_path", "logs/alone", *HERE, "--max_epoch", "3"),
               "trained"),
         _enas("derive", "derive", *FOUND, *HERE),
-        _enas("finalists", "derive", *FOUND, *HERE, "--derive_finalists", "2", "--derive_rung_epoch", "1"),
+        _enas("finalists", "derive", *FOUND, *HERE, "--derive_finalists", "2", "--derive_shortlist", "4", "--derive_rung_epoch", "1"),
         _enas("test", "test", *FOUND, *HERE),
         _enas("scratch", "scratch", *FOUND, *HERE, "--max_epoch", "1", "--name", "again", makes="logs/again"),
         _enas("ablate", "ablate", "node_removal", *FOUND, *HERE, "--max_batches", "1"),
