@@ -144,13 +144,15 @@ TEXTS = {
 PYTHON = """
 from enas.runs import run
 from enas.errors import UserError
-settings = dict(config="small", num_gpu=0, num_threads=1, max_epoch=1, shared_max_step=2, controller_max_step=1,
-                derive_num_sample=2, num_blocks=2, quiet=True)
+settings = dict(config="small", num_gpu=0, num_threads=1, max_epoch=1, shared_max_step=2, controller_max_step=2,
+                derive_num_sample=2, precision="float32", batch_size=4, quiet=True)
 import sys
 import torch
 from PIL import Image
 text = ["a b c d", "b c d a"] * 60
 {made}
+if "config" not in more:
+    settings |= dict(num_blocks=2, shared_embed=8, shared_hid=8)
 try:
     run.search(train, valid=0.2, test=0.2, **{{**settings, **more}})
 except UserError as error:
@@ -203,7 +205,7 @@ _CONVERTED = [
 
 
 def _pictures(image: str, label: str = "i % 2") -> str:
-    more = "{'config': 'small_cnn', 'cnn_num_layers': 2}"
+    more = "{'config': 'small_cnn', 'cnn_num_layers': 2, 'cnn_hid': 4, 'batch_size': 4}"
     return f"train, more = [({image}, {label}) for i in range(90)], {more}"
 
 
@@ -243,6 +245,10 @@ TRIALS = [
     *crossed(KIND, "gif", _TITLES),
     *crossed(KIND, "text", _NUMBERS),
     *crossed(KIND, "convert", _CONVERTED),
+    *crossed(KIND, "text", [
+        Case("from Python: nothing is wrong with texts", words=("-c", PYTHON.format(made="train, more = text, {}"))),
+        Case("from Python: nothing is wrong with images", words=("-c", PYTHON.format(made=_pictures(_IMAGE)))),
+    ]),
     *crossed(KIND, "text", [
         Case(f"from Python: {name}", words=("-c", PYTHON.format(made=made)), status=EITHER)
         for name, made in FROM_PYTHON.items()
