@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.faults.entries import ENTRIES, environment, home, located
 
-LIMIT = 120  # seconds until a trial has failed because it does not end
+LIMIT = 60  # seconds of a machine that does nothing else until a trial has failed because it does not end
 SHOWN = 400  # letters of output that a problem shows
 DONE, REFUSED, STOPPED = (0,), (2,), (128 + signal.SIGTERM,)
 
@@ -55,7 +55,7 @@ class Case:
         root: whether it needs the rights of root, to mount.
         tmpfs: bytes, or words of `mount -o`, of a small file system in which the trial's folder lies.
         user: whether the permissions of files hold for the command, even of root.
-        limit: seconds.
+        limit: seconds on a machine that does nothing else.
     """
 
     name: str
@@ -176,7 +176,7 @@ def _carried_out(case: Case, words: tuple[str, ...], folder: Path, root: Path) -
         )  # fmt: skip
         try:
             _stop(process, case, folder)
-            status = process.wait(case.limit)
+            status = process.wait(_patience(case.limit))
         except subprocess.TimeoutExpired:
             status = None
         time.sleep(0.2 if case.stop else 0)  # helpers are given a moment to end
@@ -191,10 +191,15 @@ def _carried_out(case: Case, words: tuple[str, ...], folder: Path, root: Path) -
     return status, *texts, left
 
 
+def _patience(limit: float) -> float:
+    """Return a limit of time for a machine whose cores other programs share."""
+    return limit * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def _stop(process: subprocess.Popen, case: Case, folder: Path) -> None:
     if case.stop is None:
         return
-    until = time.monotonic() + case.limit
+    until = time.monotonic() + _patience(case.limit)
     while not case.stop.when(folder) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
     time.sleep(case.stop.after)
