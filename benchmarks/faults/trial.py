@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.faults.entries import ENTRIES, environment, home, located
 
@@ -119,22 +120,25 @@ def attempt(trial: Trial, store: Path, root: Path, place: Path) -> Outcome:
         if case.spoil is not None:
             case.spoil(folder)
         before = set(_files(folder))
-        status, output, errors, left = _carried_out(case, case.words or entry.words, folder, root)
-        why = (
-            _fault(case, case.words or entry.words, status, output, errors, left)
-            or case.check(folder)
-            or _half_written(folder, before)
-        )
+        words = case.words or entry.words
+        end = _carried_out(case, words, folder, root)
+        why = _fault(case, words, end) or case.check(folder)
+        if not why and end.status != -signal.SIGKILL:  # which leaves what it wrote to the next command
+            why = _half_written(folder, before)
+        if not why and case.stop is not None and not end.is_sent:
+            return Outcome("skipped", "it ended before the signal came", end.status)
         if not why and case.mend is not None:
             case.mend(folder)
-            plain = Case("again")
-            status_again, _, errors, _ = _carried_out(plain, entry.goes_on(folder), folder, root)
-            if status_again != 0 or "Traceback" in errors:
-                why = f"does not go on: status {status_again}, {_shown(errors)}"
-            else:
-                why = _half_written(folder, set())
-                why = why and f"after going on: {why}"
-    return Outcome("not right" if why else "holds", why, status, round(time.monotonic() - start, 1))
+            why = _trouble_later(_carried_out(Case("again"), entry.goes_on(folder), folder, root), folder)
+    return Outcome("not right" if why else "holds", why, end.status, round(time.monotonic() - start, 1))
+
+
+def _trouble_later(end: "End", folder: Path) -> str:
+    """Return what is wrong after the command that goes on."""
+    if end.status != 0 or "Traceback" in end.errors:
+        return f"does not go on: status {end.status}, {_shown(end.errors)}"
+    left = _half_written(folder, set())
+    return f"after going on: {left}" if left else ""
 
 
 @contextmanager
@@ -155,8 +159,18 @@ def _folder(place: Path, case: Case) -> Iterator[Path | None]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _carried_out(case: Case, words: tuple[str, ...], folder: Path, root: Path) -> tuple[int | None, str, str, int]:
-    """Return the status (None if it did not end), stdout, stderr, and the number of processes that are left."""
+class End(NamedTuple):
+    """The end of a command: its status (None if it did not end), stdout, stderr, the processes that are left."""
+
+    status: int | None
+    output: str
+    errors: str
+    left: int
+    is_sent: bool  # the signal of the case, if it has one
+
+
+def _carried_out(case: Case, words: tuple[str, ...], folder: Path, root: Path) -> End:
+    """Carry out a command as a case says."""
     command = shlex.join([sys.executable, *located(words, root), *case.flags])
     # exec: the signals and limits are those of the command itself.
     line = case.through.replace("{command}", command)
@@ -175,12 +189,11 @@ def _carried_out(case: Case, words: tuple[str, ...], folder: Path, root: Path) -
             stderr=err, start_new_session=True,
         )  # fmt: skip
         try:
-            _stop(process, case, folder)
+            is_sent = _stop(process, case, folder)
             status = process.wait(_patience(case.limit))
         except subprocess.TimeoutExpired:
             status = None
-        time.sleep(0.2 if case.stop else 0)  # helpers are given a moment to end
-        left = 0 if status is None else _members(process.pid)
+        left = 0 if status is None else _left(process.pid)
         _end(process)
         texts = []
         for file in (out, err):
@@ -188,7 +201,7 @@ def _carried_out(case: Case, words: tuple[str, ...], folder: Path, root: Path) -
             texts.append(file.read().decode("utf-8", "replace"))
     for name in ("out", "err"):
         os.unlink(f"{folder}.{name}")
-    return status, *texts, left
+    return End(status, *texts, left, is_sent)
 
 
 def _patience(limit: float) -> float:
@@ -196,20 +209,31 @@ def _patience(limit: float) -> float:
     return limit * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
-def _stop(process: subprocess.Popen, case: Case, folder: Path) -> None:
+def _stop(process: subprocess.Popen, case: Case, folder: Path) -> bool:
+    """Send the signal of a case, if it has one; return whether the process was still there."""
     if case.stop is None:
-        return
+        return True
     until = time.monotonic() + _patience(case.limit)
     while not case.stop.when(folder) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
     time.sleep(case.stop.after)
-    if process.poll() is None:
-        (os.killpg if case.stop.whole else os.kill)(process.pid, case.stop.signum)
+    if process.poll() is not None:
+        return False
+    (os.killpg if case.stop.whole else os.kill)(process.pid, case.stop.signum)
+    return True
 
 
-def _members(group: int) -> int:
+def _left(session: int) -> int:
+    """Count the processes of a session that do not end soon after the first one."""
+    until = time.monotonic() + _patience(3)
+    while (left := _members(session)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return left
+
+
+def _members(session: int) -> int:
     """Count the living processes of a session."""
-    words = ["/bin/ps", "-o", "stat=", "-s", str(group)]
+    words = ["/bin/ps", "-o", "stat=", "-s", str(session)]
     found = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
     return sum(not state.startswith("Z") for state in found)
 
@@ -220,23 +244,22 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _fault(case: Case, command: Sequence[str], status: int | None, output: str, errors: str, left: int) -> str:
-    if status is None:
-        return f"does not end within {case.limit:.0f} s; {_shown(errors or output)}"
-    lines = [line for line in errors.splitlines() if line.strip()]
+def _fault(case: Case, command: Sequence[str], end: End) -> str:
+    """Return what is wrong with the end of a command; nothing if it is right."""
+    lines, said = [line for line in end.errors.splitlines() if line.strip()], _shown(end.errors or end.output)
     # torchrun has a traceback of its own about a process that failed.
-    ours = r'File "[^"]*enas/' if "torch.distributed.run" in command else "Traceback|Exception ignored"
-    if re.search(ours, errors + output):
-        return f"traceback of {len(lines)} lines, status {status}; {_shown(errors)}"
-    if status not in case.status:
-        return f"status {status}, not {' or '.join(map(str, case.status))}; {_shown(errors or output)}"
-    if len(lines) > case.lines:
-        return f"{len(lines)} lines on stderr, not {case.lines}; {_shown(errors)}"
-    if case.says and not re.search(case.says, errors + output, re.DOTALL):
-        return f"says nothing of {case.says!r}; {_shown(errors or output)}"
-    if status in REFUSED and not (re.search(case.names, errors) and lines and lines[0].startswith("error: ")):
-        return f"the refusal does not name {case.names!r}; {_shown(errors)}"
-    return f"{left} processes are left" if left else ""
+    trace = r'File "[^"]*enas/' if "torch.distributed.run" in command else "Traceback|Exception ignored"
+    is_named = re.search(case.names, end.errors) and lines and lines[0].startswith("error: ")
+    faults = {
+        f"does not end within {case.limit:.0f} s": end.status is None,
+        f"traceback of {len(lines)} lines, status {end.status}": re.search(trace, end.errors + end.output),
+        f"status {end.status}, not {' or '.join(map(str, case.status))}": end.status not in case.status,
+        f"{len(lines)} lines on stderr, not {case.lines}": len(lines) > case.lines,
+        f"says nothing of {case.says!r}": not re.search(case.says, end.errors + end.output, re.DOTALL),
+        f"the refusal does not name {case.names!r}": end.status in REFUSED and not is_named,
+        f"{end.left} processes are left": end.left,
+    }
+    return next((f"{fault}; {said}" for fault, is_so in faults.items() if is_so), "")
 
 
 def _shown(text: str) -> str:

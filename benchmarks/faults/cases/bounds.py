@@ -175,7 +175,7 @@ TRIALS = [
         Case(f"train.txt: {name}", spoil, status=EITHER, limit=40, through=MEMORY) for name, spoil in TEXTS.items()
     ]),
     *crossed(KIND, "macro, disk", [
-        Case(f"an image is {name}", spoil, status=REFUSED, limit=40, names="0.png") for name, spoil in IMAGES.items()
+        Case(f"an image is {name}", spoil, status=REFUSED, limit=40, names=r"\.png") for name, spoil in IMAGES.items()
     ]),
     *crossed(KIND, "download", ARCHIVES),
     *crossed(KIND, "text", [*_asking(SIZES, REFUSED), *_asking(NUMBERS, EITHER), *SURROUNDINGS]),
