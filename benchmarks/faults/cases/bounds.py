@@ -147,7 +147,8 @@ NO_TMPDIR = Case("TMPDIR is not there", environment={"TMPDIR": "/nonexistent"}, 
 def _asking(sizes: dict[str, str], status: tuple[int, ...]) -> list[Case]:
     around = {"through": SMALL_MEMORY, "status": status, "limit": SHORT}
     return [
-        Case(f"--{name} {value}", flags=(f"--{name}", value), names=name, **around) for name, value in sizes.items()
+        Case(f"--{name} {value}", flags=(f"--{name}", value), names=name.replace("_", "[_ ]"), **around)
+        for name, value in sizes.items()
     ]
 
 

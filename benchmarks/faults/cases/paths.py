@@ -1,6 +1,7 @@
 """Names and paths that come from outside, and texts from outside."""
 
 import os
+import re
 from pathlib import Path
 
 from benchmarks.faults.cases.spoiling import all_of, content, mode, text
@@ -161,6 +162,14 @@ except UserError as error:
 """
 
 
+WRONG_TEXT = re.compile("carriage returns|NUL|UTF-|Latin|surrogates|no letter")
+
+
+def _right(name: str) -> tuple[int, ...]:
+    """Return the right status for a text: some are refused, a mark in the middle may be, and all others are read."""
+    return REFUSED if WRONG_TEXT.search(name) else EITHER if "middle" in name else DONE
+
+
 MARKED = {  # entry -> text files that people edit
     "single": ("cell.json",),
     "evaluate": ("budget.py",),
@@ -239,7 +248,7 @@ TRIALS = [
     *_permissions(),
     *_targets(),
     *crossed(KIND, "text", [
-        Case(name, content(path, change), status=EITHER) for name, (path, change) in TEXTS.items()
+        Case(name, content(path, change), status=_right(name), names=r"\.txt") for name, (path, change) in TEXTS.items()
     ]),
     *(one for entry, files in MARKED.items() for path in files for one in crossed(KIND, entry, _marked(path))),
     *crossed(KIND, "gif", _TITLES),

@@ -38,6 +38,9 @@ def _grown(folder: Path) -> bool:
     return len([*(folder / "logs/found/checkpoints").glob("00004*")]) > 0
 
 
+BRIEF = ("derive", "scratch", "export", "report", "download")  # which may end before they hear a signal
+
+
 def _nothing(_folder: Path) -> None:
     """Nothing is left to mend: the same command goes on."""
 
@@ -45,15 +48,15 @@ def _nothing(_folder: Path) -> None:
 def _stopped(name: str, entry: str, signum: int, after: float = 0.0, *, whole: bool = True) -> list[Trial]:
     """Return the trial of a signal that comes `after` the entry point's moment."""
     # torchrun says in many lines, and with a status of its own, that it was stopped.
-    status, lines = ((*STATUS[signum], 0, 1), 60) if entry == "torchrun" else ((*STATUS[signum], 0), 1)
+    status, lines = ((*STATUS[signum], 1), 60) if entry == "torchrun" else (STATUS[signum], 1)
+    status += (0,) * (entry in BRIEF)
     stop = Stop(signum, MOMENTS[entry], after, whole)
     return crossed(KIND, entry, [Case(name, stop=stop, status=status, lines=lines, mend=_nothing)])
 
 
 def _early(name: str, signum: int, after: float) -> Case:
     """Return the case of a signal in the first seconds, while modules are imported."""
-    status = (*STATUS[signum], 0)
-    return Case(f"{name} after {after} s", stop=Stop(signum, after=after), status=status, mend=_nothing)
+    return Case(f"{name} after {after} s", stop=Stop(signum, after=after), status=STATUS[signum], mend=_nothing)
 
 
 TWICE = Case(
