@@ -117,7 +117,7 @@ ARCHIVES = (
         "no space for the archive", lambda folder: (folder / "fill").write_bytes(bytes(100_000)), tmpfs="size=200k",
         status=REFUSED, names="space",
     ),
-    Case("the archive is half", content("ptb.tar", lambda old: old[: len(old) // 2]), status=REFUSED),
+    Case("the archive is half", content("ptb.tar", lambda old: old[:2000]), status=REFUSED),
     Case("the archive is empty", content("ptb.tar", lambda old: b""), status=REFUSED),
     Case("the archive is 30 GB of nothing", _sparse("ptb.tar", 30), status=REFUSED, limit=40),
 )  # fmt: skip
