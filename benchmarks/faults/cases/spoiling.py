@@ -15,7 +15,7 @@ Spoil = Callable[[Path], object]
 
 def found(folder: Path, pattern: str) -> Path:
     """Return the last path in a folder that fits a pattern."""
-    return max(folder.glob(pattern))
+    return folder if pattern == "." else max(folder.glob(pattern))
 
 
 def all_of(*spoils: Spoil) -> Spoil:
