@@ -8,10 +8,10 @@ import torch
 
 from benchmarks import cnn, controller, exported, ranks, resuming, rnn
 from benchmarks.command import main
-from benchmarks.resuming import Fault
 from benchmarks.measure import Action, in_turns
 from benchmarks.plots import growth_figure
 from benchmarks.problems import trainer
+from benchmarks.resuming import Fault
 from benchmarks.roofline import flops, products
 from enas.config import Config
 

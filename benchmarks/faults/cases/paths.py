@@ -198,8 +198,8 @@ _TITLES = [
     _flag("nan", "--fps", "nan", REFUSED),
 ]
 _NUMBERS = [
-    _flag("-1e-1", "--size_beta", "-1e-1"),
-    _flag("-.1", "--size_beta", "-.1"),
+    Case("--size_beta -1e-1", flags=("--size_beta", "-1e-1", "--max_parameters", "100000")),
+    Case("--size_beta -.1", flags=("--size_beta", "-.1", "--max_parameters", "100000")),
     _flag("١", "--shared_lr", "١"),
     _flag("of 5,000 digits", "--max_epoch", "9" * 5000, REFUSED),
     _flag("-1", "--random_seed", "-1"),
