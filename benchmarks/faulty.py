@@ -1,4 +1,4 @@
-"""A script of the project with a fault put into it at a chosen point; see `benchmarks.faults`.
+"""A script of the project with a fault put into it at a chosen point; see `benchmarks.resuming`.
 
 python -m benchmarks.faulty FAULT RECORD SCRIPT FLAGS…
 
@@ -34,7 +34,7 @@ class Faulty:
     """Does what a fault says at the n-th time that its point is reached.
 
     Args:
-        fault: as `benchmarks.faults.Fault`, and "data", the folder that kind data loses.
+        fault: as `benchmarks.resuming.Fault`, and "data", the folder that kind data loses.
         record: see this module.
     """
 

@@ -6,12 +6,12 @@ import pytest
 import tiny
 import torch
 
-from benchmarks import cnn, controller, exported, faults, ranks, rnn
+from benchmarks import cnn, controller, exported, ranks, resuming, rnn
 from benchmarks.command import main
-from benchmarks.faults import Fault
 from benchmarks.measure import Action, in_turns
 from benchmarks.plots import growth_figure
 from benchmarks.problems import trainer
+from benchmarks.resuming import Fault
 from benchmarks.roofline import flops, products
 from enas.config import Config
 
@@ -111,7 +111,7 @@ def test_processes_are_compared_with_one(capsys):
 def test_a_search_survives_a_kill_and_a_damaged_checkpoint(tmp_path):
     """One trial; the figures of all of them are in benchmarks/RESULTS.md."""
     fault = Fault("search", "flip", "shared step", 25)
-    outcome = faults.trial(fault, tmp_path, faults.undisturbed("search", tmp_path / "undisturbed"))
-    assert outcome.problem == "" and outcome.steps_lost <= 2 * faults.STEPS_BETWEEN_CHECKPOINTS
-    line = faults.table([(fault, outcome)])[2]
+    outcome = resuming.trial(fault, tmp_path, resuming.undisturbed("search", tmp_path / "undisturbed"))
+    assert outcome.problem == "" and outcome.steps_lost <= 2 * resuming.STEPS_BETWEEN_CHECKPOINTS
+    line = resuming.table([(fault, outcome)])[2]
     assert line.startswith("| search | SIGKILL, a bit of the newest checkpoint flipped |")

@@ -1,6 +1,6 @@
 """Do runs survive? Faults are put into small runs, which are then continued and compared with undisturbed ones.
 
-python -m benchmarks.faults --output faults.json
+python -m benchmarks.resuming --output resuming.json
 """
 
 import json
@@ -393,7 +393,7 @@ def table(rows: list[tuple[Fault, Outcome]]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the trials as the flags say; returns the exit status, 1 where a run did not survive."""
-    parser = Parser("Put faults into small runs, and see whether they survive.", prog="python -m benchmarks.faults")
+    parser = Parser("Put faults into small runs, and see whether they survive.", prog="python -m benchmarks.resuming")
     parser.add_argument("--seed", type=int, default=1, help="of the places within a run (default: 1)")
     parser.add_argument("--works", default="search,ablation,evaluation,ranks", help="which of them (default: all)")
     parser.add_argument("--output", metavar="FILE.json", default="", help="where the outcomes are written")
