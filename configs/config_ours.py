@@ -57,7 +57,6 @@ shared_rnn_max_length = 35  # the field's habit on Penn Treebank since Zaremba e
 shared_max_step = 0  # 400 steps of 64 × 35 tokens, about a pass over Penn Treebank; images: a pass (the authors' code)
 shared_num_sample = 1  # paper section 2.2: one architecture a step works
 uniform_over = "functions"  # orders of a cell's nodes are one function; the paper does not say
-shared_balanced = False  # the paper samples each architecture independently
 shared_optim = "sgd"  # paper section 3.1
 shared_lr = 20.0  # paper section 3.1; it needs shared_grad_clip
 shared_decay = 0.96  # paper section 3.1

@@ -159,8 +159,6 @@ class Config:
         if self.train_type not in known:
             rule = f"it must be {' or '.join(known)} for network_type {self.network_type}"
             raise UserError(f"train_type is {self.train_type!r}; {rule}")
-        if self.shared_balanced and self._matters("shared_balanced") and self.shared_num_sample < 2:
-            raise UserError("shared_balanced balances a step's architectures; shared_num_sample must be at least 2")
         if (self.max_parameters or self.max_flops) and self.space.problem().cost is None:
             raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
         if self.reward and self.derive_finalists:

@@ -26,10 +26,7 @@ SEARCHES = {
         **SEARCH, "shared_activation_reg": 1.0, "shared_temporal_activation_reg": 1.0, "shared_norm_stabilizer": 1.0,
         "shared_dropouth": 0.2, "shared_optim": "adam", "shared_lr": 0.01, "entropy_mode": "regularizer",
     },
-    "independent": {
-        **SEARCH, "controller_type": "independent", "controller_start": 0.5, "shared_balanced": True,
-        "shared_num_sample": 2,
-    },
+    "independent": {**SEARCH, "controller_type": "independent", "controller_start": 0.5, "shared_num_sample": 2},
     "macro": {**CNN, "max_flops": 100_000},
     "micro": {**CNN, "cnn_space": "micro", "cnn_reward": "log_likelihood", "reward_batch_size": 12, "cnn_cutout": 4},
 }  # fmt: skip

@@ -134,7 +134,6 @@ PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
         ({**MICRO, "scratch_cnn_num_layers": 5}, r"scratch_cnn_num_layers is 5; .* multiple of 3"),
         ({"max_epoch": 2, "controller_start": 0.75}, r"controller_start is 0\.75; of 2 epochs .*raise max_epoch"),
         ({**PAIRS, "baseline": "leave_one_out", "controller_max_step": 1}, r"controller_max_step is 1; .* at least 2"),
-        ({"train_type": "random", "shared_balanced": True}, r"shared_num_sample must be at least 2"),
         ({"derive_finalists": 3}, r"derive_finalists is 3; .*derive_shortlist, which is 1"),
         ({"derive_shortlist": 3, "derive_finalists": 3, "reward": "own"}, r"derive_finalists ranks .*, not by reward"),
         ({"shared_hidden": 3}, r"unknown setting shared_hidden; did you mean shared_hid\?"),
@@ -159,7 +158,6 @@ def test_values_that_make_no_sense_are_refused(changes, says):
         {"max_epoch": 2, "controller_start": 0.75, "train_type": "random"},
         {**CNN, "shared_embed": 64},
         {**CNN, "cnn_num_layers": 4},
-        {"train_type": "random", "shared_balanced": True, "shared_num_sample": 2},
         {"shared_lr": 2, "shared_rnn_activations": ["tanh"]},  # JSON knows neither float nor tuple
         {"train_type": "enas"},  # names of the original controller
         {"train_type": "regular"},
@@ -295,7 +293,6 @@ EFFECTS: dict[str, tuple[dict, object]] = {
     "shared_embed": ({"tie_weights": False}, 6),
     "shared_hid": ({"tie_weights": False}, 6),
     "shared_norm_bound": ({}, 0.01),
-    "shared_balanced": ({"shared_num_sample": 4}, True),
     "shared_decay": ({"shared_decay_after": 0}, 0.5),
     "shared_decay_after": ({}, 0),
     "shared_lr_warmup": ({}, 5),

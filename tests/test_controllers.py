@@ -312,17 +312,6 @@ def test_sampled_cells_have_the_cell_output_asked_for(space):
     assert '"cell_output": "loose_ends"' not in RandomController(space).sample(1).architectures[0].to_json()
 
 
-@pytest.mark.parametrize("num", [4, 12, 6])
-def test_a_balanced_sample_makes_each_choice_equally_often(num):
-    space = RNNSpace(4)
-    controller = RandomController(space, is_balanced=True)
-    rows = torch.tensor([space.encode(cell) for cell in controller.sample(num).architectures])
-    for column, size in zip(rows.T, space.sizes, strict=True):
-        counts = column.bincount(minlength=size)
-        assert counts.max() - counts.min() <= (num % size > 0)
-    assert controller.sample(num).architectures != controller.sample(num).architectures
-
-
 def test_the_near_prior_lowers_the_logits_of_far_nodes():
     plain, near = (LSTMController(RNNSpace(4), ControllerConfig(controller_hid=6), weight) for weight in (0.0, 0.5))
     near.load_state_dict(plain.state_dict())

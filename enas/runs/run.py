@@ -457,7 +457,7 @@ def named_architecture(config: Config) -> Architecture:
 def _baselines(config: Config) -> dict[str, Callable[[Config], Architecture]]:
     """Return the makers of the space's baselines, and of a uniform architecture, by name."""
     problem = config.space.problem()
-    uniform = {"train_type": "random", "uniform_over": "functions", "shared_balanced": False}
+    uniform = {"train_type": "random", "uniform_over": "functions"}
 
     def random(config: Config) -> Architecture:
         torch.manual_seed(config.random_seed)

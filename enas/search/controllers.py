@@ -146,22 +146,13 @@ class RandomController(Controller[ArchT]):
     """Samples uniformly: the control that a search has to beat. It has no parameters.
 
     Samples are uniform over "functions", by `Space.draw`, or over "labels": then every decision is uniform, so that a
-    function of more labellings is drawn more often. Log-probabilities and entropies are those of labels. `is_balanced`
-    samples, uniform over labels, make each choice of a decision equally often, or nearly so if their number is not a
-    multiple of the choices (Chu et al. 2021, FairNAS). By default `generator` is torch's own of the CPU.
+    function of more labellings is drawn more often. Log-probabilities and entropies are those of labels. By default
+    `generator` is torch's own of the CPU.
     """
 
-    def __init__(
-        self,
-        space: Space[ArchT],
-        is_balanced: bool = False,
-        generator: Generator | None = None,
-        over: str = "functions",
-    ):
+    def __init__(self, space: Space[ArchT], generator: Generator | None = None, over: str = "functions"):
         super().__init__(space)
-        self.is_balanced = is_balanced
-        self.generator = generator
-        self.over = "labels" if is_balanced else over
+        self.generator, self.over = generator, over
 
     def sample(self, num: int) -> Sample[ArchT]:
         if self.over == "labels":
@@ -173,16 +164,10 @@ class RandomController(Controller[ArchT]):
         sizes, num = self.space.sizes, decisions.num
         lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
         allowed = [(low, size - low) for low, size in zip(lowest, sizes, strict=True)]
-        columns = (low + self._draw(count, num) for low, count in allowed)
+        columns = (low + torch.randint(count, (num,), generator=self.generator) for low, count in allowed)
         rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
         entropies = torch.tensor([math.log(count) for _, count in allowed]).repeat(num, 1)
         decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
-
-    def _draw(self, count: int, num: int) -> Tensor:
-        if not self.is_balanced:
-            return torch.randint(count, (num,), generator=self.generator)
-        rounds = [torch.randperm(count, generator=self.generator) for _ in range(-(-num // count))]
-        return torch.cat(rounds)[:num][torch.randperm(num, generator=self.generator)]
 
 
 class IndependentController(Controller[ArchT]):

@@ -76,7 +76,7 @@ class Problem:
         space, own = self.space(config), {**self.controllers, **config.space.controllers}
         if config.train_type in own:
             return own[config.train_type](space, config)
-        return RandomController(space, config.shared_balanced, over=config.uniform_over)
+        return RandomController(space, over=config.uniform_over)
 
 
 def trained(lstm: Make, independent: Make = lambda space, config: IndependentController(space)) -> Make:

@@ -22,7 +22,6 @@ class _NotRandom(tuple[str, ...]):  # for `only`: every train type but random
 SEARCHING = {"mode": "train"}
 TRAINED = {"train_type": _NotRandom(["other than random"]), **SEARCHING}
 LSTM = TRAINED | {"controller_type": "lstm"}
-UNIFORM = SEARCHING | {ANY_OF: {"train_type": "random", "controller_start": ABOVE_ZERO, "shared_uniform": ABOVE_ZERO}}
 ADAM = TRAINED | {"controller_optim": "adam"}
 CONSTANT = TRAINED | {"controller_lr_cosine": False}
 COSINE = TRAINED | {"controller_lr_cosine": True}
@@ -102,10 +101,7 @@ class TrainerConfig(LengthConfig):
         "functions",
         "draw uniform samples, in deriving and comparisons, so that each function or each labelling is equally likely",
         choices=("functions", "labels"),
-        only=RANKING | {ANY_OF: {"train_type": TRAINED["train_type"], "shared_balanced": False}},
-    )
-    shared_balanced: bool = setting(
-        False, "choose each option of a decision equally often among a step's uniform architectures", only=UNIFORM
+        only=RANKING,
     )
     shared_uniform: float = setting(
         0.0,

@@ -100,7 +100,7 @@ class Trainer(Training):
         num_uniform = num if self.is_warming_up() or isinstance(self.controller, RandomController) else 0
         if share and not num_uniform:
             num_uniform = int((torch.rand(num) < share).sum())
-        uniform = RandomController(self.controller.space, self.config.shared_balanced, over="labels")
+        uniform = RandomController(self.controller.space, over="labels")
         self.drawn = []
         with torch.no_grad():
             for source, count in ((uniform, num_uniform), (self.controller, num - num_uniform)):
