@@ -1,5 +1,6 @@
 """The written record: whole files, one log, curves, and bars only for people."""
 
+import errno
 import json
 import os
 import shlex
@@ -21,6 +22,7 @@ from enas.files import atomic_write, read_json, write_json
 from enas.parser import guarded
 from enas.rnn.cell import RNNCell
 from enas.runs import run
+from enas.runs.folder import only_user
 from enas.runs.logbook import Logbook
 from enas.search.record import NoLogbook
 from enas.terminal import progress_bar
@@ -151,7 +153,7 @@ def test_a_run_goes_on_without_its_helpers_and_says_so_once(tmp_path, monkeypatc
     space = SimpleNamespace(choices=[("a", "b")], encode=lambda architecture: (0,))
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "enas.pictures.plots", raising=False)
-    logbook = Logbook(tmp_path, mirror=_Broken(), draw=draw)
+    logbook = Logbook(tmp_path, mirror=_Broken, draw=draw)
     for step in (1, 2):
         logbook.scalars("shared", {"loss": 1.0}, step)
         logbook.derived(RNNCell(("tanh",), ()), f"{step}", "title", step)
@@ -164,6 +166,29 @@ def test_a_run_goes_on_without_its_helpers_and_says_so_once(tmp_path, monkeypatc
     assert len(lines) == 3
     assert tiny.curve(tmp_path, "shared/loss") == [(1, 1.0), (2, 1.0)]
     assert len(list(tmp_path.glob("architectures/*.json"))) == 2
+
+
+def test_a_helper_that_cannot_begin_is_gone_without(tmp_path, monkeypatch, capsys):
+    def unknown_key():
+        raise ValueError("API key must be 40 characters long")
+
+    monkeypatch.setattr("enas.runs.logbook.EventsWriter", lambda *args: (tmp_path / "no" / "file").touch())
+    logbook = Logbook(tmp_path, mirror=unknown_key)
+    logbook.scalars("shared", {"loss": 1.0}, 1)
+    logbook.results({})
+    logbook.close()
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("without TensorBoard: ") and second.startswith("without Weights & Biases: API key must be")
+
+
+def test_a_disk_without_locks_is_used_without(tmp_path, monkeypatch, capsys):
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with only_user(tmp_path):
+        pass
+    assert "cannot be locked ([Errno 37] No locks available)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("output", ["| true", "> /dev/full", "> /dev/full 2>&1", ">&-", "2>&-", "2>&1 | head -1"])

@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,10 @@ def only_user(folder: Path) -> AbstractContextManager[Any]:
     make_writable(folder)
     try:
         return FileLock(folder / ".lock", blocking=False).acquire()
-    except Timeout:
+    except (OSError, NotImplementedError) as error:
+        if not isinstance(error, Timeout):  # some network disks have no locks
+            say([f"{folder}: cannot be locked ({error}); let no other process work on this run"])
+            return nullcontext()
         raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,9 @@ class Mirror:
     def picture(self, tag: str, path: Path, step: int) -> None:
         self._run.log({tag: self._wandb.Image(str(path)), "step": step})
 
+    def flush(self) -> None:
+        """Do nothing: wandb's own process writes as it gets."""
+
     def close(self) -> None:
         self._run.finish()
 
@@ -141,7 +145,7 @@ class Logbook(NoLogbook):
 
     Args:
         last: see `Curves`.
-        curves: whether TensorBoard gets anything; `mirror` gets the same.
+        curves: whether TensorBoard gets anything; what `mirror` makes gets the same.
         draw: makes a picture of an architecture: (architecture, path, title) to the file written.
     """
 
@@ -151,16 +155,18 @@ class Logbook(NoLogbook):
         last: tuple[int, int] | None = None,
         *,
         curves: bool = True,
-        mirror: Mirror | None = None,
+        mirror: Callable[[], Mirror] | None = None,
         draw: Callable[[Any, Path, str], Path] | None = None,
     ):
         super().__init__()
         self.folder, self._draw = folder, draw
-        self._curves = Curves(folder, last) if curves else None
-        self._pages = [page for page in (self._curves, mirror) if page]
         self._missed: set[str] = set()  # helpers that the run goes on without
         self._bar: Any = None
         self._log = (folder / "train.log").open("a", encoding="utf-8")
+        self._pages: list[Any] = []
+        for page, make in ((Curves, partial(Curves, folder, last) if curves else None), (Mirror, mirror)):
+            with self._helped(page.helper):
+                self._pages += [make()] if make else []
 
     def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
         """Yield the items of `steps` with a progress bar; without a terminal, say now and then how far it is."""
@@ -242,9 +248,9 @@ class Logbook(NoLogbook):
     def results(self, results: dict[str, Any]) -> None:
         """Rewrite results.json."""
         write_json(self.folder / "results.json", results)
-        if self._curves:
-            with self._helped(self._curves.helper):
-                self._curves.flush()
+        for page in self._pages:
+            with self._helped(page.helper):
+                page.flush()
 
     def close(self) -> None:
         for page in reversed(self._pages):

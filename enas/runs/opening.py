@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -81,7 +82,7 @@ def open_run(
             held.enter_context(lock(folder))
             training, lines = _restored(config, folder, given, ranks)
         if ranks.is_first:
-            mirror = Mirror(training.folder, config.to_dict()) if config.wandb and has_curves else None
+            mirror = partial(Mirror, training.folder, config.to_dict()) if config.wandb and has_curves else None
             progress, draw = training.progress, config.space.problem().draw
             last = (progress.total_shared_steps, progress.total_controller_updates) if folder else None
             logbook = Logbook(training.folder, last, curves=has_curves, mirror=mirror, draw=draw)
