@@ -1,11 +1,10 @@
-"""The corpora that need no download: the known entropy of `markov`, and the prose of `pydoc`."""
+"""The corpora that need no download: the known entropy of `markov`, and the bytes of `pydoc`."""
 
+import hashlib
+import json
 import math
 import random
-import sys
-from collections import Counter
 from functools import partial
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -14,6 +13,7 @@ import tiny
 
 from enas.data.builtin import SPLITS, MarkovLanguage, make_markov, make_pydoc, make_shapes, markov_language
 from enas.errors import UserError
+from enas.rnn.text import load_corpus
 
 
 def read_lines(folder):
@@ -149,86 +149,17 @@ def test_folders_are_made_whole_or_left_alone(make, tmp_path, monkeypatch):
     assert tiny.tree(tmp_path) == before
 
 
-def test_pydoc_is_prose_in_lower_case_without_punctuation_or_repetition(tmp_path):
-    pytest.importorskip("pydoc_data.topics")
-    make_pydoc(tmp_path / "pydoc")
-    splits = read_lines(tmp_path / "pydoc")
-    lines = [line for split in SPLITS for line in splits[split]]
-    assert len(set(lines)) == len(lines)
-    sizes = [sum(len(line.split()) + 1 for line in splits[split]) for split in SPLITS]
-    assert sum(sizes) > 20_000
-    assert [size / sum(sizes) for size in sizes] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
-    tokens = Counter(word for line in lines for word in line.split())
-    assert not {word for word in tokens if word.lower() != word and not word.startswith("N")}
-    assert not {word for word in tokens if word != "<code>" and set(word) & set('"()[]{}<>=,;:!?*/\\|`')}
-    assert tokens["the"] > tokens["<code>"]
-    assert tokens["the"] / tokens.total() == pytest.approx(0.075, abs=0.025)
-
-
-def test_pydoc_without_its_source_says_so(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
-    with pytest.raises(FileNotFoundError, match=r"pydoc_data\.topics"):
-        make_pydoc(tmp_path / "pydoc")
-    assert list(tmp_path.iterdir()) == []
-
-
-TOPICS = {
-    "pass": """The "pass" statement
-********************
-
-   pass_stmt ::= "pass"
-
-"pass" is a null operation — when it is executed, nothing happens. It
-is useful as a place-
-holder, for example:
-
-   def f(arg): pass    # a function that does nothing (yet)
-
-   >>> f(1)
-
-+-----------+
-| A table.  |
-+-----------+
-
-object.method(self[, ...])
-
-   It returns "x + 1" for any *x*.
-
-* a bullet, which
-  goes on here;
-
-Terms
-   What a term means is told here.
-""",
-    "style": """It works. They don’t, e.g. on 3.11. The class’s name cannot change in Python 3.
-A (short) 8-bit UTF-8 string!
-
-One is here. (Two is there.) Three is gone.
-
-See __init__ and sys.argv, and/or "x + 1".""",
-    "long": "It is shared by all. It is in the long one.",
-    "short": "It is shared by all.",
+TEXTS = {
+    "train.txt": "78696435bd46bbc8f3840c4b852aa077ba492cd899e9fb949919083bc2aa9a58",
+    "valid.txt": "baf942d835206498984ca7c2d1e7021a20ed1e6a7d48f50d239e2c93835686da",
+    "test.txt": "c3e1ca730aebbdb45ef3a30877522fbf6f277cc1190e75f60fb4e80cc7e2a406",
 }
 
 
-def test_pydoc_takes_whole_topics_of_prose_in_treebank_style_and_no_sentence_twice(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pydoc_data.topics", SimpleNamespace(topics=TOPICS))
+def test_pydoc_is_the_text_of_the_published_tables(tmp_path):
     make_pydoc(tmp_path / "pydoc")
-    assert read_lines(tmp_path / "pydoc") == {
-        "train": [
-            "they do n't e.g. on N",
-            "the class 's name can not change in python N",
-            "a short N-bit utf-8 string",
-            "one is here",
-            "two is there",
-            "three is gone",
-            "see __init__ and sys.argv and or <code>",
-            "pass is a null operation when it is executed nothing happens",
-            "it is useful as a place-holder for example",
-            "it returns <code> for any x",
-            "a bullet which goes on here",
-            "what a term means is told here",
-        ],
-        "valid": ["it is in the long one"],
-        "test": ["it is shared by all"],
-    }
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "pydoc").iterdir()}
+    assert found == TEXTS
+    for table in ("cells3.json", "cells4.json"):
+        data = json.loads((tiny.ROOT / "ablation_studies" / "tables" / table).read_text())["data"]
+        assert load_corpus("pydoc", data_dir=tmp_path).identity.short() == data

@@ -2,12 +2,12 @@
 and `shapes`, images.
 
 Text is written as `{train,valid,test}.txt` and images as `{train,valid,test}/CLASS/*.png`, in a folder that appears
-whole or not at all, with the same bytes whenever the seed (for `pydoc`: the version of Python) is the same.
+whole or not at all, with the same bytes whenever the seed is the same.
 """
 
 import itertools
 import random
-import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image
 
 from enas.data.dataset_folder import SPLITS
 from enas.data.shapes import SHAPES, render_shapes
-from enas.errors import NotFoundError, UserError
+from enas.errors import UserError
 from enas.files import atomic_folder
 
 # --- markov: a language whose entropy rate is known -------------------------------------------------------------------
@@ -105,92 +105,20 @@ def make_markov(folder: str | Path, *, seed: int = 0, num_tokens: int = 400_000,
     """
     if num_tokens < 10:
         raise UserError(f"num_tokens is {num_tokens}; it must be at least 10, so that each split has a sentence")
-    language, splits = markov_language(seed=seed, num_words=num_words), {}
-    for split, size in zip(SPLITS, (num_tokens, num_tokens // 10, num_tokens // 10), strict=True):
-        splits[split] = [" ".join(words) for words in language.sentences(size, random.Random(f"{split} {seed}"))]
-    _write_corpus(Path(folder), splits)
+    language = markov_language(seed=seed, num_words=num_words)
+    with atomic_folder(Path(folder)) as made:
+        for split, size in zip(SPLITS, (num_tokens, num_tokens // 10, num_tokens // 10), strict=True):
+            sentences = language.sentences(size, random.Random(f"{split} {seed}"))
+            (made / f"{split}.txt").write_bytes("".join(f"{' '.join(words)}\n" for words in sentences).encode())
 
 
-# --- pydoc: prose from the language reference that CPython ships ------------------------------------------------------
-
-_BULLET = re.compile(r"^(?:\*|\d+\.|\[\d+\]|\(\d+\)) +")
-_LITERAL = re.compile(r'"{3}|"{2,}[^"\s]*"{2,}|"[^"]*"')
-_NAMES = re.compile(r"[A-Za-z_][\w.]*(?: [A-Za-z_]+)*")
-_PROSE_END = re.compile(r"[.:;!?][)'\]\[\d\s]*$")
-_PROSE_WORD = re.compile(r"[(*'“‘]*(?:<code>|[A-Za-z_][\w.'’/-]*|\d[\d.]*)[.,:;!?)*'”’]*|[–—]|\[\d+\]")
-_SENTENCE_GAP = re.compile(r"(?<=[.!?:;])[)\]]*\s+(?=[(\"'“*]*(?:[A-Z_]|<code>))")
-_WORD = re.compile(r"<code>|(?:e\.g|i\.e|etc)\.|\w+(?:[-.']\w+)*")
-_CLITIC = re.compile(r"(?=n't$)|(?='(?:s|re|ve|ll|d|m)$)|(?<=^can)(?=not$)")
-_NUMBER = re.compile(r"\d[\w.]*$|\d+(?=-)")
+# --- pydoc: prose of Python's language reference ----------------------------------------------------------------------
 
 
 def make_pydoc(folder: str | Path) -> None:
-    """Write the prose of CPython's language reference, as this Python ships it for `help()`, into `folder`.
-
-    One sentence a line, in the manner of Penn Treebank: lower case, no punctuation, numbers as `N`, "do n't", and
-    `<code>` for an expression quoted within a sentence. No sentence occurs twice. Whole topics go to train, valid and
-    test, about 80, 10 and 10 % of the tokens. NotFoundError where this Python ships no `pydoc_data`.
-    """
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:
-        advice = "use CPython's full standard library, or the dataset markov"
-        raise NotFoundError(f"pydoc: this Python has no module pydoc_data.topics to make it from; {advice}") from None
-    _write_corpus(Path(folder), _split_topics(_unique_sentences(topics)))
-
-
-def _unique_sentences(topics: dict[str, str]) -> list[list[str]]:
-    """Return the sentences of each topic; the shortest topic keeps a sentence that several topics share."""
-    seen: set[str] = set()
-    unique = []
-    # The long topics include many of the short ones, word for word.
-    for topic in sorted(topics, key=lambda topic: (len(topics[topic]), topic)):
-        sentences = dict.fromkeys(_sentences(topics[topic]))
-        unique.append([sentence for sentence in sentences if sentence not in seen])
-        seen.update(sentences)
-    return unique
-
-
-def _split_topics(topics: list[list[str]]) -> dict[str, list[str]]:
-    """Give each topic, the longest first, to the split that is furthest from its share."""
-    sizes = [sum(len(sentence.split()) + 1 for sentence in topic) for topic in topics]
-    missing = {"train": 0.8 * sum(sizes), "valid": 0.1 * sum(sizes), "test": 0.1 * sum(sizes)}
-    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for size, topic in sorted(zip(sizes, topics, strict=True), reverse=True):
-        split = max(missing, key=missing.__getitem__)
-        splits[split] += topic
-        missing[split] -= size
-    return splits
-
-
-def _sentences(topic: str) -> Iterator[str]:
-    """Yield the sentences of three words or more in paragraphs of prose, their words set apart by single spaces."""
-    for block in re.split(r"\n\s*\n", topic):
-        lines = block.strip("\n").split("\n")
-        outer, inner, *_ = (len(line) - len(line.lstrip()) for line in (*lines, ""))
-        has_term = outer < inner and not _BULLET.match(lines[0].lstrip())  # a term that the indented lines define
-        text = " ".join(line.strip() for line in lines[has_term:])
-        text = re.sub(r"(?<=\w-) (?=\w)", "", text)  # "double-" at the end of a line, "quoted" on the next
-        text = _LITERAL.sub(_replace_literal, _BULLET.sub("", text))
-        for sentence in _SENTENCE_GAP.split(text) if _is_prose(text) else ():
-            words = _WORD.findall(sentence.replace("’", "'").lower())
-            words = [_NUMBER.sub("N", word) if word[0].isdigit() else word for word in words]
-            words = [part for word in words for part in _CLITIC.split(word)]
-            if len(words) >= 3:
-                yield " ".join(words)
-
-
-def _replace_literal(match: re.Match[str]) -> str:
-    """Keep quoted names, such as "None" or "dict.get()", as words; put one placeholder for any other code."""
-    literal = match.group().strip("\"'").removesuffix("()")
-    return literal if _NAMES.fullmatch(literal) else "<code>"
-
-
-def _is_prose(text: str) -> bool:
-    words = text.split()
-    if len(words) < 4 or ">>>" in text or not _PROSE_END.search(text):
-        return False
-    return sum(_PROSE_WORD.fullmatch(word) is not None for word in words) >= 0.8 * len(words)
+    """Unpack prose of the language reference of Python 3.11 into `folder`; UserError for a folder in use."""
+    with atomic_folder(Path(folder)) as made, zipfile.ZipFile(Path(__file__).with_name("pydoc.zip")) as texts:
+        texts.extractall(made)
 
 
 # --- shapes: images of ten classes ------------------------------------------------------------------------------------
@@ -213,9 +141,3 @@ def make_shapes(folder: str | Path, *, seed: int = 0, num_images: Mapping[str, i
 
 MAKERS: dict[str, Callable[[Path], None]] = {"pydoc": make_pydoc, "markov": make_markov}
 IMAGE_MAKERS: dict[str, Callable[[Path], None]] = {"shapes": make_shapes}
-
-
-def _write_corpus(folder: Path, splits: dict[str, list[str]]) -> None:
-    with atomic_folder(folder) as made:
-        for split, lines in splits.items():
-            (made / f"{split}.txt").write_bytes(("\n".join(lines) + "\n").encode())
