@@ -35,6 +35,7 @@ class Sample(Generic[ArchT]):
         entropies: entropy of each decision's distribution in nats, [M, D]; zero for a decision that was not made.
         probabilities: the distribution of each decision, D tensors [M, choices], without gradients; drawn, if given.
         penalty: the search space's own term of the controller's loss, in nats, [M]; None if it has none.
+        epochs: the number of epochs to train each for, of those that a table knows (`enas strategies`); 0 is all.
     """
 
     architectures: list[ArchT]
@@ -42,6 +43,7 @@ class Sample(Generic[ArchT]):
     entropies: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     probabilities: list[Tensor] = field(default_factory=list[Tensor])
     penalty: Tensor | None = None
+    epochs: int = 0
 
 
 class Decisions:
@@ -180,11 +182,9 @@ class RandomController(Controller[ArchT]):
         return self.log_prob([self.space.draw(rng) for _ in range(num)])
 
     def _decide(self, decisions: Decisions) -> None:
-        sizes, num = self.space.sizes, decisions.num
-        lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
-        allowed = [(low, size - low) for low, size in zip(lowest, sizes, strict=True)]
+        num, allowed = decisions.num, [(choices.start, len(choices)) for choices in self.space.allowed]
         columns = (low + self._draw(count, num) for low, count in allowed)
-        rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
+        rows = decisions.next(len(allowed), lambda: torch.stack([*columns], dim=1))
         entropies = torch.tensor([math.log(count) for _, count in allowed]).repeat(num, 1)
         decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
 
