@@ -14,8 +14,8 @@ from enas.settings import ConfigLike
 class Evolution(Controller[ArchT]):
     """A population of `size` architectures, oldest first; the best of a `tournament` is the parent of the next child.
 
-    The defaults are those of Dong & Yang (2020, arXiv:2001.00326) for hundreds of looks; Real et al. have 100 and 25
-    for 20,000. `sample` proposes children: in a search, ω trains on children, and deriving takes the best of them.
+    The defaults are for hundreds of looks (Dong & Yang 2020); Real et al. have 100 and 25 for 20,000. `sample` proposes
+    children: in a search, ω trains on children, and deriving takes the best of them.
     """
 
     def __init__(self, space: Space[ArchT], config: ConfigLike | None = None, size: int = 10, tournament: int = 3):

@@ -34,7 +34,6 @@ from enas.studies.truth import budget_of, side_by_side
 POINTS = (20, 50, 100, 200, 500, 1000, 2000, 5000)  # numbers of looks after which strategies are compared
 CHANCE = "uniform"  # the strategy with which all others are compared
 READ = {one.name for part in (ControllerConfig, ReinforceConfig, ControllerOptimConfig) for one in fields(part)}
-SEEDS_AT_ONCE = 10
 
 
 def compare(**settings: Any) -> dict[str, Any]:
@@ -61,7 +60,8 @@ def compare(**settings: Any) -> dict[str, Any]:
     else:
         raise UserError("table is missing; --table names one, or --load_path a run; --help says more")
     source = (json.dumps(config.to_dict()), study.table, run)
-    names, looks = _names(study, config, _opened(*source)), _opened(*source)
+    looks, config = _opened(*source)
+    names = _names(study, config, looks)
     points = [*(point for point in POINTS if point < study.queries), study.queries]
     at = points if run else [*range(1, study.queries + 1)]  # to judge by shared weights takes long
     curves = all_searches(source, names, study.seeds, at, study.jobs)
@@ -95,11 +95,10 @@ def all_searches(
 
     `source` is the settings as JSON, the name of a table, and the folder of a run; one of the two may be "".
     """
-    parts = [range(first, min(first + SEEDS_AT_ONCE, seeds + 1)) for first in range(1, seeds + 1, SEEDS_AT_ONCE)]
-    tasks = {(name, part[0]): (_searched, source, name, part, at) for name, part in product(names, parts)}
+    tasks = {(name, seed): (_searched, source, name, seed, at) for name, seed in product(names, range(1, seeds + 1))}
     found: dict[Any, np.ndarray] = {}
     side_by_side(jobs, "loky", tasks, found.__setitem__, "searches")
-    return {name: np.concatenate([found[name, part[0]] for part in parts]) for name in names}
+    return {name: np.array([found[name, seed] for seed in range(1, seeds + 1)]) for name in names}
 
 
 def _names(study: StrategiesConfig, config: Config, looks: Any) -> list[str]:
@@ -113,29 +112,28 @@ def _names(study: StrategiesConfig, config: Config, looks: Any) -> list[str]:
 
 
 @cache
-def _opened(settings: str, table: str, run: str) -> Any:
+def _opened(settings: str, table: str, run: str) -> tuple[Any, Config]:
     config = Config(**json.loads(settings))
-    looks = open_table(table, config.data_dir) if table else None
-    return SharedLooks(config, run, looks) if run else looks
+    looks: Any = open_table(table, config.data_dir) if table else None
+    looks = SharedLooks(config, run, looks) if run else looks
+    return looks, config.replace(max_epoch=looks.epochs) if looks.epochs > 1 else config
 
 
 @undisturbed()
-def _searched(source: tuple[str, str, str], name: str, seeds: Sequence[int], at: Sequence[int]) -> np.ndarray:
-    """Search with some seeds; return the scores of the chosen architectures, [seeds, numbers of looks, splits]."""
+def _searched(source: tuple[str, str, str], name: str, seed: int, at: Sequence[int]) -> np.ndarray:
+    """Return the scores of the architectures that are chosen after these numbers of looks, [numbers, splits]."""
     torch.set_num_threads(1)
-    looks, config, chosen = _opened(*source), Config(**json.loads(source[0])), []
-    config = config.replace(max_epoch=looks.epochs) if looks.epochs > 1 else config
-    for seed in seeds:
-        seed_everything(seed)
-        looks.begin(seed)
-        strategy = {**OTHERS, **config.space.controllers}[name](looks.space, config)
-        strategy.prepare(config)
-        try:
-            chosen.append(search(strategy, looks, at[-1]))
-        except UserError as error:
-            raise UserError(f"strategy {name}: {error}") from None
-    judged = {one: [*looks.judge(one).values()] for one in {row[num - 1] for row in chosen for num in at}}
-    return np.array([[judged[row[num - 1]] for num in at] for row in chosen])
+    looks, config = _opened(*source)
+    seed_everything(seed)
+    looks.begin(seed)
+    strategy = {**OTHERS, **config.space.controllers}[name](looks.space, config)
+    strategy.prepare(config)
+    try:
+        chosen = search(strategy, looks, at[-1])
+    except UserError as error:
+        raise UserError(f"strategy {name}: {error}") from None
+    judged = {one: [*looks.judge(one).values()] for one in {chosen[num - 1] for num in at}}
+    return np.array([judged[chosen[num - 1]] for num in at])
 
 
 def search(strategy: Controller[Any], looks: Any, queries: int) -> list[Any]:
@@ -198,10 +196,12 @@ def _draw(axes: Axes, at: Sequence[int], scores: dict[str, np.ndarray], label: s
     colours, shown = cycle(SERIES_COLOURS), [index for index, num in enumerate(at) if num >= min(5, at[-1])]
     numbers = [at[index] for index in shown]
     for name, score in scores.items():
-        colour = METHOD_STYLES[CHANCE][1] if name == CHANCE else next(colours)
-        lower, upper = np.nanquantile(score[:, shown], (0.25, 0.75), axis=0)
-        axes.fill_between(numbers, lower, upper, color=colour, alpha=0.12, linewidth=0)
-        axes.plot(numbers, np.nanmean(score[:, shown], axis=0), color=colour, label=name)
+        colour, held = METHOD_STYLES[CHANCE][1] if name == CHANCE else next(colours), score[:, shown]
+        if np.isfinite(held).any(0).all():
+            axes.fill_between(
+                numbers, *np.nanquantile(held, (0.25, 0.75), axis=0), color=colour, alpha=0.12, linewidth=0
+            )
+            axes.plot(numbers, np.nanmean(held, axis=0), color=colour, label=name)
     axes.set_xscale("log")
     axes.set_xticks([num for num in (5, 10, *POINTS) if num <= at[-1]])
     axes.xaxis.set_major_formatter("{x:g}")
