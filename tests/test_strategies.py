@@ -390,7 +390,8 @@ class Wrong(Controller):
         (["--table", "TABLE", "--strategies", "evolutoin"], "strategies: evolutoin is none of uniform, enas"),
         (["--table", "TABLE", "--seeds", "1"], "seeds is 1; it must be at least 2"),
         (["--table", "TABLE", "--strategies", "wrong"], "strategy wrong: RNNCell("),
-        (["--table", "TABLE", "--strategies", "none"], "strategy none: it proposes no architecture"),
+        (["--table", "TABLE", "--strategies", "none"], "strategy none: it proposes []; it must propose architectures"),
+        (["--table", "TABLE", "--strategies", "text"], "strategy text: it proposes ['a cell']; it must propose"),
         (
             ["--table", "cells3", "--strategies", "halving"],
             "it needs a table with curves, like cells4",
@@ -403,7 +404,7 @@ def test_bad_input_is_told_in_one_line(table, tmp_path, monkeypatch, capsys, wor
     monkeypatch.chdir(tmp_path)
     if "cells3" in words or "ptb_small" in words:
         (tmp_path / "ablation_studies").symlink_to(tiny.ROOT / "ablation_studies")
-    for name, proposes in (("wrong", [RNNCell(("tanh",) * 3, (0, 0))]), ("none", [])):
+    for name, proposes in (("wrong", [RNNCell(("tanh",) * 3, (0, 0))]), ("none", []), ("text", ["a cell"])):
         register_controller(None, name, type(name, (Wrong,), {"__init__": made_with, "proposes": proposes}))
     words = [table if word == "TABLE" else word for word in words]
     assert says in tiny.refusal(words, tmp_path, capsys, main)
@@ -443,4 +444,5 @@ def test_strategies_look_at_the_shared_weights_of_a_run(tmp_path, monkeypatch, c
     capsys.readouterr()
     words[3] = "other.json"
     assert main(words) == 2
-    assert "num_blocks is 3, but the space has 2" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "the table is of another space than" in error and "num_blocks is 3, but the space has 2" in error

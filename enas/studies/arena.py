@@ -19,6 +19,7 @@ from enas.files import atomic_folder, write_json
 from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, write_figure
 from enas.runs.folder import check_not_launched, find_run, saved_config
 from enas.runs.opening import undisturbed
+from enas.search.architecture import Architecture
 from enas.search.checkpoint import seed_everything
 from enas.search.controllers import Controller
 from enas.search.own_code import use
@@ -36,6 +37,7 @@ CHANCE = "uniform"  # the strategy with which all others are compared
 READ = {one.name for part in (ControllerConfig, ReinforceConfig, ControllerOptimConfig) for one in fields(part)}
 
 
+@undisturbed()
 def compare(**settings: Any) -> dict[str, Any]:
     """Search with each strategy and each seed; judge, print, write and plot the architectures that they choose.
 
@@ -147,8 +149,8 @@ def search(strategy: Controller[Any], looks: Any, queries: int) -> list[Any]:
     best, chosen, spent = None, list[Any](), 0
     while len(chosen) < queries:
         sample, rewards = strategy.sample(num), list[float]()
-        if not sample.architectures:
-            raise UserError("it proposes no architecture")
+        if not sample.architectures or not all(isinstance(one, Architecture) for one in sample.architectures):
+            raise UserError(f"it proposes {sample.architectures!r:.80}; it must propose architectures")
         epochs = min(sample.epochs or looks.epochs, looks.epochs)
         for key in map(looks.key, sample.architectures):
             reward, cost = looks.look(key, epochs)
@@ -192,8 +194,8 @@ def _shown(rows: Sequence[dict[str, Any]], split: str, decimals: int) -> Table:
 
 
 def _draw(axes: Axes, at: Sequence[int], scores: dict[str, np.ndarray], label: str) -> None:
-    """Draw the mean and the quartiles over seeds of each strategy, from the fifth look on."""
-    colours, shown = cycle(SERIES_COLOURS), [index for index, num in enumerate(at) if num >= min(5, at[-1])]
+    """Draw the mean and the quartiles over seeds of each strategy, from the tenth look on."""
+    colours, shown = cycle(SERIES_COLOURS), [index for index, num in enumerate(at) if num >= min(10, at[-1])]
     numbers = [at[index] for index in shown]
     for name, score in scores.items():
         colour, held = METHOD_STYLES[CHANCE][1] if name == CHANCE else next(colours), score[:, shown]
@@ -203,7 +205,7 @@ def _draw(axes: Axes, at: Sequence[int], scores: dict[str, np.ndarray], label: s
             )
             axes.plot(numbers, np.nanmean(held, axis=0), color=colour, label=name)
     axes.set_xscale("log")
-    axes.set_xticks([num for num in (5, 10, *POINTS) if num <= at[-1]])
+    axes.set_xticks([num for num in (10, *POINTS) if num <= at[-1]])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="looks", ylabel=label)
     axes.legend(fontsize=8)

@@ -99,7 +99,10 @@ class SharedLooks:
         self.splits = ["validation", *(f"{split} from scratch" for split in (table.splits if table else ()))]
         self.look, self.judge = cache(self._look), cache(self._judge)
         if table:
-            self.key(next(iter(table.runs)))
+            try:
+                self.key(next(iter(table.runs)))
+            except (AttributeError, UserError) as error:
+                raise UserError(f"the table is of another space than {folder}: {error}") from None
 
     def begin(self, seed: int) -> None:
         """Do nothing: looks are the same for all seeds."""
