@@ -16,7 +16,9 @@ def _at(place: str) -> "Make":
 
 def _reinforce(kind: str) -> "Make":
     """Return the maker of the search space's own controller, which learns by REINFORCE (paper section 2.2)."""
-    return lambda space, config: config.space.problem().controllers["orig"](space, config.replace(controller_type=kind))
+    return lambda space, config: next(iter(config.space.problem().controllers.values()))(
+        space, config.replace(controller_type=kind)
+    )
 
 
 TRAIN_TYPES: dict[str, "Make"] = {"evolution": _at("evolution:Evolution"), "ppo": _at("ppo:PPO")}  # of every space

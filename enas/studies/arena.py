@@ -97,7 +97,8 @@ def all_searches(
 
     `source` is the settings as JSON, the name of a table, and the folder of a run; one of the two may be "".
     """
-    tasks = {(name, seed): (_searched, source, name, seed, at) for name, seed in product(names, range(1, seeds + 1))}
+    # Seed by seed, so that a strategy that fails does so at once.
+    tasks = {(name, seed): (_searched, source, name, seed, at) for seed in range(1, seeds + 1) for name in names}
     found: dict[Any, np.ndarray] = {}
     side_by_side(jobs, "loky", tasks, found.__setitem__, "searches")
     return {name: np.array([found[name, seed] for seed in range(1, seeds + 1)]) for name in names}
