@@ -18,13 +18,15 @@ import torch
 from test_controllers import ACTIVATIONS
 
 from enas.cli import run_command
+from enas.cnn.controllers import MacroController
 from enas.config import Config
 from enas.rnn.cell import RNNCell, RNNSpace
 from enas.runs.opening import read_run
-from enas.search.controllers import Controller, RandomController, Sample
+from enas.search.controllers import Controller, IndependentController, LSTMController, RandomController, Sample
 from enas.search.metric import ACCURACY, PERPLEXITY, Metric
 from enas.search.registry import register_controller
 from enas.search.rungs import FACTOR, halve
+from enas.strategies import OTHERS
 from enas.strategies.evolution import Evolution
 from enas.strategies.halving import Halving
 from enas.strategies.ppo import PPO
@@ -250,6 +252,15 @@ def test_local_search_climbs_looks_at_no_neighbour_twice_and_begins_anew():
             strategy.learn(
                 sample := strategy.sample(1), torch.tensor([float(near[sample.architectures[0].canonical()])])
             )
+
+
+def test_the_controllers_are_those_of_a_search():
+    macro = Config(network_type="cnn")
+    for config, kind in ((Config(), LSTMController), (macro, MacroController)):
+        space = config.space.problem().space(config)
+        assert type(OTHERS["enas"](space, config)) is kind
+        assert type(OTHERS["logits"](space, config)) is IndependentController
+        assert type(OTHERS["uniform"](space, config)) is RandomController
 
 
 # --- the tests --------------------------------------------------------------------------------------------------------
