@@ -22,7 +22,7 @@ from enas.files import read_json
 from enas.search.architecture import Architecture
 from enas.search.metric import ACCURACY
 from enas.search.space import Space
-from enas.studies.looks import TableLooks, register_table
+from enas.studies.looks import TABLES, TableLooks
 
 SIZES = {"nas_bench_201": (5, 6), "nas_bench_macro": (3, 8)}  # choices at each place, and places
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # of a cell of NAS-Bench-201, whose nodes sum their inputs
@@ -116,4 +116,4 @@ def opened(name: str, data_dir: str) -> TableLooks:
 
 
 for name in (*(f"nas_bench_201/{dataset}" for dataset in ("cifar10", "cifar100", "imagenet")), "nas_bench_macro"):
-    register_table(name, partial(opened, name))
+    TABLES[name] = partial(opened, name)

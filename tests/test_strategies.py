@@ -407,7 +407,7 @@ class Wrong(Controller):
             ["--table", "cells3", "--strategies", "halving"],
             "it needs a table with curves, like cells4",
         ),
-        (["--table", "ptb_small"], "has a few of 491,520 architectures; give a table of a whole space"),
+        (["--table", "ptb_small"], "has a few of 491,520 architectures; give one of a whole space"),
         (["--load_path", "nothing"], "load_path nothing: no such run"),
     ],
 )

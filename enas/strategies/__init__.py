@@ -16,13 +16,11 @@ def _at(place: str) -> "Make":
 
 def _reinforce(kind: str) -> "Make":
     """Return the maker of the search space's own controller, which learns by REINFORCE (paper section 2.2)."""
-    return lambda space, config: next(iter(config.space.problem().controllers.values()))(
-        space, config.replace(controller_type=kind)
-    )
+    return lambda space, c: next(iter(c.space.problem().controllers.values()))(space, c.replace(controller_type=kind))
 
 
 TRAIN_TYPES: dict[str, "Make"] = {"evolution": _at("evolution:Evolution"), "ppo": _at("ppo:PPO")}  # of every space
-# Strategies of `enas strategies` alone: names of train types, or nothing for the minibatches of a search.
+# For `enas strategies` alone: a search has the first three by other settings, and no shorter looks.
 OTHERS: dict[str, "Make"] = {
     "uniform": lambda space, config: resolve_name("enas.search.controllers:RandomController")(space),
     "enas": _reinforce("lstm"),

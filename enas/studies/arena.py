@@ -23,6 +23,7 @@ from enas.search.architecture import Architecture
 from enas.search.checkpoint import seed_everything
 from enas.search.controllers import Controller
 from enas.search.own_code import use
+from enas.search.registry import STRATEGIES
 from enas.search.settings import ControllerConfig, ControllerOptimConfig, ReinforceConfig
 from enas.strategies import OTHERS
 from enas.studies.ablations import write_table
@@ -196,17 +197,18 @@ def _shown(rows: Sequence[dict[str, Any]], split: str, decimals: int) -> Table:
 
 def _draw(axes: Axes, at: Sequence[int], scores: dict[str, np.ndarray], label: str) -> None:
     """Draw the mean and the quartiles over seeds of each strategy, from the tenth look on."""
-    colours, shown = cycle(SERIES_COLOURS), [index for index, num in enumerate(at) if num >= min(10, at[-1])]
+    shown = [index for index, num in enumerate(at) if num >= min(10, at[-1])]
     numbers = [at[index] for index in shown]
+    palette = cycle((METHOD_STYLES[CHANCE][1], *SERIES_COLOURS))  # each strategy has its colour in all figures
+    colours = dict(zip(dict.fromkeys([*OTHERS, *STRATEGIES, *scores]), palette, strict=False))
     for name, score in scores.items():
-        colour, held = METHOD_STYLES[CHANCE][1] if name == CHANCE else next(colours), score[:, shown]
+        held, colour = score[:, shown], colours[name]
         if np.isfinite(held).any(0).all():
-            axes.fill_between(
-                numbers, *np.nanquantile(held, (0.25, 0.75), axis=0), color=colour, alpha=0.12, linewidth=0
-            )
+            lower, upper = np.nanquantile(held, (0.25, 0.75), axis=0)
+            axes.fill_between(numbers, lower, upper, color=colour, alpha=0.12, linewidth=0)
             axes.plot(numbers, np.nanmean(held, axis=0), color=colour, label=name)
     axes.set_xscale("log")
-    axes.set_xticks([num for num in (10, *POINTS) if num <= at[-1]])
+    axes.set_xticks([num for num in (10, *POINTS) if numbers[0] <= num <= at[-1]])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="looks", ylabel=label)
     axes.legend(fontsize=8)

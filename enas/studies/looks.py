@@ -21,7 +21,7 @@ from enas.search.space import Space
 from enas.studies.truth import LARGEST_SPACE, functions_of, load_table
 
 OURS = Path("ablation_studies") / "tables"
-TABLES: dict[str, Callable[[str], "TableLooks"]] = {}
+TABLES: dict[str, Callable[[str], "TableLooks"]] = {}  # by --table: makers of tables, given the folder of all data
 
 
 class TableLooks:
@@ -122,13 +122,8 @@ class SharedLooks:
         return {"validation": shared, **{name: alone.get(name.split()[0], math.nan) for name in self.splits[1:]}}
 
 
-def register_table(name: str, make: Callable[[str], TableLooks]) -> None:
-    """Let `--table NAME` choose the table that `make` returns, given the folder of all data."""
-    TABLES[name] = make
-
-
 def open_table(name: str, data_dir: str) -> TableLooks:
-    """Return a registered table, or one of this project, by its path or its name in `OURS`; UserError if it is bad."""
+    """Return one of `TABLES`, or one of this project, by its path or its name in `OURS`; UserError if it is bad."""
     if name in TABLES:
         return TABLES[name](data_dir)
     path = Path(name) if name.endswith(".json") else OURS / f"{name}.json"
@@ -139,9 +134,7 @@ def open_table(name: str, data_dir: str) -> TableLooks:
     table = load_table(path)
     space = table.config.space.problem().space(table.config)
     if (size := math.prod(space.sizes)) > LARGEST_SPACE:
-        raise UserError(
-            f"table {name}: has a few of {size:,} architectures; give a table of a whole space, like cells3"
-        )
+        raise UserError(f"table {name}: has a few of {size:,} architectures; give one of a whole space, like cells3")
     runs: dict[Any, list[Any]] = {one: [] for one in functions_of(space, 0)}
     for (row, _), results in sorted(table.runs.items(), key=lambda one: one[0]):
         runs.setdefault(table.architectures[row].canonical(), []).append(results)
