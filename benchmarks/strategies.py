@@ -22,15 +22,16 @@ LOOKS = (50, 100, 200, 500)
 NAMES = ("enas", "logits")
 ROWS: tuple[dict[str, Any], ...] = (
     {},
-    *({"controller_lr": lr} for lr in (0.003, 0.02, 0.05, 0.1)),
+    *({"controller_lr": lr} for lr in (0.003, 0.02, 0.05, 0.1, 0.2)),
     *({"controller_num_aggregate": num} for num in (5, 20)),
-    *({"entropy_coeff": weight} for weight in (0.0, 0.03, 0.1)),
+    *({"controller_num_aggregate": 5, "controller_lr": lr} for lr in (0.02, 0.05, 0.1)),
+    *({"controller_lr": 0.1, "entropy_coeff": weight} for weight in (0.0, 0.1, 0.3)),
+    {"controller_num_aggregate": 5, "controller_lr": 0.05, "entropy_coeff": 0.1},
+    {"controller_num_aggregate": 5, "controller_lr": 0.1, "entropy_coeff": 0.1},
+    {"controller_num_aggregate": 5, "controller_lr": 0.05, "baseline": "ema"},
+    {"controller_lr": 0.05, "baseline": "ema"},
+    {"controller_lr": 0.05, "advantage_spread_decay": 0.0},
     {"entropy_mode": "reward", "entropy_coeff": 1e-4},
-    {"advantage_spread_decay": 0.0},
-    {"baseline": "ema"},
-    *({"controller_num_aggregate": 5, "controller_lr": lr} for lr in (0.02, 0.05)),
-    {"controller_num_aggregate": 5, "controller_lr": 0.05, "entropy_coeff": 0.03},
-    {"controller_num_aggregate": 5, "controller_lr": 0.02, "baseline": "ema"},
 )
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     looks = open_table(asked.table, asked.data_dir)
     small = {name: value for name, value in read_variation("small").items() if name in READ}
     decimals = looks.metric.decimals
-    print(f"{asked.table}, {asked.seeds} seeds; base: {small}\n{'':60} {'':8}" + "".join(f"{num:>18}" for num in LOOKS))
+    print(f"{asked.table}, {asked.seeds} seeds; base: {small}\n{'':72} {'':8}" + "".join(f"{num:>18}" for num in LOOKS))
     for row in ROWS:
         config = looks.config.replace(**{**small, **row, "data_dir": asked.data_dir})
         source = (json.dumps(config.to_dict()), asked.table, "")
@@ -57,7 +58,7 @@ def main() -> None:
                 f"{m:.{decimals}f} ± {s:.{decimals}f}" for m, s in zip(first.mean(0), first.std(0, ddof=1), strict=True)
             )
             what = ", ".join(f"{key} {value}" for key, value in row.items()) or "small"
-            print(f"{what:60} {name:8}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+            print(f"{what:72} {name:8}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":
