@@ -18,7 +18,7 @@ from enas.parser import Parser, add_settings, guarded, modules_to_use, parse_fla
 from enas.search import own_code
 from enas.search.formats import FORMATS
 from enas.settings import Settings
-from enas.studies.settings import EvaluationConfig
+from enas.studies.settings import EvaluationConfig, StrategiesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,11 @@ COMMANDS = {
         help="compare searches with random choices",
         action="enas.studies.search_evaluation:evaluate",
         settings=EvaluationConfig,
+    ),
+    "strategies": _run(
+        help="compare search strategies by equally many looks at a table, or at a run's shared weights",
+        action="enas.studies.arena:compare",
+        settings=StrategiesConfig,
     ),
     "export": _tool(
         help="write an architecture as a torch module of its own",

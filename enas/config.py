@@ -17,13 +17,15 @@ from enas.files import read_text
 from enas.rnn.space import RNN
 from enas.search import own_code
 from enas.search import settings as searching
-from enas.search.registry import ALIASES, REWARDS, SPACES, SearchSpace, network_types, register, space_for
+from enas.search.registry import ALIASES, REWARDS, SPACES, STRATEGIES, SearchSpace, network_types, register, space_for
 from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
+from enas.strategies import TRAIN_TYPES
 
 _PACKAGE = Path(__file__).resolve().parent
 CONFIG_DIR = _PACKAGE / "configs"  # where the package is installed
 if not CONFIG_DIR.is_dir():
     CONFIG_DIR = _PACKAGE.parent / "configs"
+STRATEGIES.update(TRAIN_TYPES)  # of every search space that is registered from now on
 OURS = [register(space) for space in (MACRO, MICRO, RNN, MODULE)]
 
 _use = partial(setting, kind=USE, again=MODES)  # for where and how any run is used

@@ -104,7 +104,7 @@ def test_version(capsys):
 
 @pytest.mark.parametrize(
     ("script", "usage"),
-    [("main.py", "enas search"), ("generate_gif.py", "enas gif"), (ABLATIONS[-1], "enas evaluate")],
+    [("main.py", "enas search"), ("generate_gif.py", "enas gif"), (ABLATIONS[-1], "enas strategies")],
 )
 def test_the_usage_of_a_script_names_the_command(script, usage, capsys):
     assert tiny.run_script(script, ["--help"]) == 0

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -28,7 +27,6 @@ from enas.search.ranks import BATCH, Ranks
 
 WORKER = tiny.ROOT / "tests" / "ranks_worker.py"
 CELL = RNNCell(("tanh", "ReLU", "sigmoid"), (0, 0))
-EVOLUTION = tiny.ROOT / "examples" / "evolution.py"
 # Every dropout of a language model, so that masks are seen to be divided too.
 DROPOUTS = {
     "shared_dropoute": 0.2, "shared_dropouti": 0.3, "shared_dropout": 0.3, "shared_wdrop": 0.3, "shared_dropouth": 0.2,
@@ -51,7 +49,7 @@ def searches(folder, name: str, num: int) -> dict[str, dict]:
     macro = tiny.settings(images, network_type="cnn", cnn_dropout=0.3, controller_optim="sgd", **sizes)
     scratch = tiny.settings(text, mode="single", **DROPOUTS, given=CELL.to_dict())
     # More samples than the population has places.
-    own = {**search, "train_type": "evolution", "controller_max_step": 75, "use": str(EVOLUTION)}
+    own = {**search, "train_type": "evolution", "controller_max_step": 75}
     found = {"search": search, "macro": macro, "scratch": scratch, "evolution": own}
     return {kind: {**settings, "log_dir": str(folder / f"{name}-{kind}")} for kind, settings in found.items()}
 
@@ -62,10 +60,8 @@ def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     alone, together = searches(folder, "alone", 2), searches(folder, "together", 1)
     for settings in alone.values():
-        with tiny.registering():
-            runpy.run_path(str(EVOLUTION))
-            config = run.Config(**{name: value for name, value in settings.items() if name not in ("given", "use")})
-            run.train(config, CELL if "given" in settings else None)
+        config = run.Config(**{name: value for name, value in settings.items() if name != "given"})
+        run.train(config, CELL if "given" in settings else None)
     status, out, err = tiny.finish(torchrun(str(WORKER), *(json.dumps(settings) for settings in together.values())))
     assert status == 0, err
     return alone, together, out

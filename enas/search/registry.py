@@ -44,29 +44,37 @@ ALIASES = {"enas": "orig", "regular": "orig"}  # other names of train types
 # From M architectures and the task's own rewards of them, a tensor [M], to M rewards, each of its architecture alone.
 Reward = Callable[[Sequence[Any], Any], Any]
 REWARDS: dict[str, Callable[[ConfigLike], Reward]] = {}
+STRATEGIES: dict[str, "Make"] = {}  # makers of controllers for every search space, by train type
 
 
 def register(space: SearchSpace) -> SearchSpace:
     """Add a search space to those that flags can choose, and return it; UserError if its name is taken."""
     if space.name in SPACES:
         raise UserError(f"search space {space.name} is registered already; choose another name")
-    SPACES[space.name] = space
+    types, controllers = (*space.train_types, *STRATEGIES), {**STRATEGIES, **space.controllers}
+    SPACES[space.name] = space = replace(space, train_types=types, controllers=controllers)
     space.architecture.draw = lambda *drawing: space.problem().draw(*drawing)
     FORMATS.update(space.formats)
     return space
 
 
-def register_controller(space: str, train_type: str, make: "Make") -> None:
+def register_controller(space: str | None, train_type: str, make: "Make") -> None:
     """Let `--train_type` choose the controller that `make` returns for the search space rnn, macro, micro, or your own.
 
-    UserError if there is no such search space, or the train type is taken or no identifier.
+    None is every search space, the tables of `enas strategies` included. UserError if there is no such search space, or
+    the train type is taken or no identifier.
     """
-    if (known := SPACES.get(space)) is None:
+    known = [one for one in SPACES.values() if space in (None, one.name)]
+    if not known:
         raise UserError(f"there is no search space {space}; there are {', '.join(SPACES)}")
-    if train_type in (*known.train_types, *ALIASES) or not train_type.isidentifier():
+    taken = {*ALIASES, *(name for one in known for name in one.train_types)}
+    if train_type in taken or not train_type.isidentifier():
         raise UserError(f"train_type {train_type!r} cannot be registered; choose another name, like my_controller")
-    controllers = {**known.controllers, train_type: make}
-    SPACES[space] = replace(known, train_types=(*known.train_types, train_type), controllers=controllers)
+    if space is None:
+        STRATEGIES[train_type] = make
+    for one in known:
+        controllers = {**one.controllers, train_type: make}
+        SPACES[one.name] = replace(one, train_types=(*one.train_types, train_type), controllers=controllers)
 
 
 def register_reward(name: str, make: Callable[[ConfigLike], Reward]) -> None:

@@ -72,7 +72,7 @@ def policy_loss(log_probs: Tensor, advantage: Tensor) -> Tensor:
 
 
 class Reinforce(nn.Module):
-    """Updates the parameters θ of a controller; keeps their optimiser and the baseline. `examples/ppo.py` uses both."""
+    """Updates the parameters θ of a controller; keeps their optimiser and the baseline. PPO uses both."""
 
     def __init__(self, weights: list[nn.Parameter], config: ReinforceConfig, optim: ControllerOptimConfig):
         super().__init__()

@@ -24,6 +24,12 @@ class Space(ABC, Generic[ArchT]):
     def sizes(self) -> list[int]:
         """The number of choices of each decision, D integers."""
 
+    @property
+    def allowed(self) -> list[range]:
+        """The choices of each decision that are ever made, D ranges."""
+        first, *rest = self.sizes
+        return [range(self.first_allowed, first), *map(range, rest)]
+
     @abstractmethod
     def encode(self, architecture: ArchT) -> Sequence[int]:
         """Return the decisions that make `architecture`; UserError if it is outside the space."""
@@ -45,8 +51,7 @@ class Space(ABC, Generic[ArchT]):
 
     def draw(self, rng: random.Random) -> ArchT:
         """Draw each function equally often, and each of its labellings; by default each architecture is a function."""
-        first, *sizes = self.sizes
-        return self.decode([rng.randrange(self.first_allowed, first), *map(rng.randrange, sizes)])
+        return self.decode([*map(rng.choice, self.allowed)])
 
     @property
     def choices(self) -> list[list[str]]:

@@ -212,7 +212,7 @@ def _scored(study: Study, variants: list[Variant], notes: Sequence[str] = ()) ->
             write_json(path, {"ablation": study.ablation, "run": study.name, "rows": saved})
         run_folder.say(notes)
         _print_table(study, rows)
-        _write_table(folder / "results.csv", rows)
+        write_table(folder / "results.csv", rows)
         _plot(folder, study, rows)
         print(f"wrote {folder}: params.json, results.json, results.csv and plots")
     return rows
@@ -240,7 +240,8 @@ def _scores_of(row: Row, keys: Iterable[str]) -> dict[str, float]:
     return {key: float(infinite.get(key, "nan")) if row[key] is None else row[key] for key in keys}
 
 
-def _write_table(path: Path, rows: list[Row]) -> None:
+def write_table(path: Path, rows: list[Row]) -> None:
+    """Write rows as a CSV file, without their architectures."""
     text, columns = io.StringIO(newline=""), [name for name in rows[0] if name != "architecture"]
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()

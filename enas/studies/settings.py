@@ -1,10 +1,11 @@
-"""The settings of an evaluation of searches."""
+"""The settings of an evaluation of searches, and of a comparison of strategies."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from enas.errors import UserError
 from enas.settings import Settings, setting
+from enas.strategies import OTHERS, TRAIN_TYPES
 
 # The settings of each search that differ from those of the search that is evaluated.
 SEARCHES = {
@@ -61,3 +62,16 @@ class EvaluationConfig(Settings):
         timed = [name for name in TIMED if name in self.methods]
         if timed and not set(self.methods) - set(CONTROLS):
             raise UserError(f"methods: {timed[0]} takes the time of a search, and there is none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategiesConfig(Settings):
+    """The strategies to compare, what they look at, and how often."""
+
+    table: str = setting("", "trainings of a whole space: a JSON file, or a name like cells3 or nas_bench_201/cifar10")
+    queries: int = setting(500, "looks of each search; a look is the score of one training", at_least=1)
+    seeds: int = setting(500, "searches of each strategy, with seeds 1, 2, …", at_least=2)
+    strategies: tuple[str, ...] = setting(
+        (), f"strategies to compare: {', '.join([*OTHERS, *TRAIN_TYPES])}, or your own; none is all of them"
+    )
+    jobs: int = setting(1, "searches side by side", at_least=1)

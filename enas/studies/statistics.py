@@ -116,3 +116,12 @@ def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
         return {"tau": found, "interval": None}
     half = error / (1 - found**2) * stats.t.ppf(0.975, num - 1)
     return {"tau": found, "interval": [math.tanh(math.atanh(found) - half), math.tanh(math.atanh(found) + half)]}
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p-values that allow for their number (Holm 1979): the i-th smallest of n is multiplied by n + 1 − i."""
+    adjusted, largest = [math.nan] * len(ps), 0.0
+    for rank, index in enumerate(np.argsort(ps)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = largest
+    return adjusted
