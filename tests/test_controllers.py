@@ -18,10 +18,9 @@ from enas.choice.problem import GIVEN, Given
 from enas.cnn.controllers import MacroController, MicroController, skip_penalty
 from enas.cnn.macro import MacroNetwork, MacroSpace
 from enas.cnn.micro import MicroCell, MicroNetwork, MicroSpace
-from enas.cnn.settings import MacroControllerConfig, MicroControllerConfig
+from enas.cnn.settings import MacroControllerConfig
 from enas.config import Config
 from enas.rnn.cell import FlexibleRNNSpace, HardcodedRNNSpace, RNNCell, RNNSpace
-from enas.rnn.settings import RNNControllerConfig
 from enas.search import registry
 from enas.search.controllers import Controller, IndependentController, LSTMController, RandomController
 from enas.search.settings import ControllerConfig
@@ -45,7 +44,7 @@ class Listed(NamedTuple):
     earlier: tuple[int, ...]
 
 
-RNN = (LSTMController, RNNControllerConfig)
+RNN = (LSTMController, ControllerConfig)
 SPACES = {
     "cells": Listed(RNNSpace(3, ACTIVATIONS), 16, *RNN, (0, 2, 3)),  # decision 1 has one choice
     "flexible": Listed(FlexibleRNNSpace(4, ACTIVATIONS), 16 + 96, *RNN, ()),
@@ -53,7 +52,7 @@ SPACES = {
     "tree": Listed(HardcodedRNNSpace(4, ACTIVATIONS, shape="tree"), 16, *RNN, (0, 1, 2)),
     # The last two skips are drawn side by side.
     "macro": Listed(MacroSpace(3, OPERATIONS), 64, MacroController, MacroControllerConfig, (0, 1, 2, 3)),
-    "micro": Listed(MicroSpace(1, OPERATIONS), 256, MicroController, MicroControllerConfig, (0, 1, 2, 3, 4, 5, 6)),
+    "micro": Listed(MicroSpace(1, OPERATIONS), 256, MicroController, ControllerConfig, (0, 1, 2, 3, 4, 5, 6)),
     "own": Listed(TableSpace(SimpleNamespace(table_layers=2)), 18, LSTMController, ControllerConfig, (1, 2)),
 }
 every_space = pytest.mark.parametrize("name", SPACES)
@@ -291,7 +290,7 @@ def test_logits_are_divided_by_the_temperature_then_squashed(tanh_c):
 
 def test_decisions_that_a_smaller_cell_does_not_take_get_no_gradient():
     torch.manual_seed(0)
-    controller = tiny.enlarged(LSTMController(FlexibleRNNSpace(5, ACTIVATIONS), RNNControllerConfig()), 15)
+    controller = tiny.enlarged(LSTMController(FlexibleRNNSpace(5, ACTIVATIONS), ControllerConfig()), 15)
     sample = controller.log_prob([RNNCell(("tanh",) * 3, (0, 1))])
     (sample.log_probs.sum() + sample.entropies.sum()).backward()
     taken = [decoder.weight.grad is not None and bool(decoder.weight.grad.any()) for decoder in controller.decoders]
@@ -315,31 +314,14 @@ def test_sampled_cells_have_the_cell_output_asked_for(space):
     assert '"cell_output": "loose_ends"' not in RandomController(space).sample(1).architectures[0].to_json()
 
 
-def test_the_near_prior_lowers_the_logits_of_far_nodes():
-    plain, near = (LSTMController(RNNSpace(4), ControllerConfig(controller_hid=6), weight) for weight in (0.0, 0.5))
-    near.load_state_dict(plain.state_dict())
-    cells = [RNNCell(("tanh",) * 4, (0, 0, read)) for read in range(3)]
-    change = near.log_prob(cells).log_probs - plain.log_prob(cells).log_probs
-    torch.testing.assert_close(change[:, 5] - change[2, 5], torch.tensor([-4.0, -1.5, 0.0]))  # −0.5 · (d² − 1)
-    assert not change[:, ::2].any()
-
-
-def test_connections_are_told_from_other_decisions():
-    """The near prior goes by them."""
-    space, flexible, chain = RNNSpace(4), FlexibleRNNSpace(4), HardcodedRNNSpace(4, shape="chain")
-    assert [space.connection(index) for index in range(7)] == [None, 1, None, 2, None, 3, None]
-    assert [flexible.connection(index) for index in range(8)] == [None, None, 1, None, 2, None, 3, None]
-    assert [chain.connection(index) for index in range(4)] == [None] * 4
-
-
-# Convolutional networks: attention, the penalty, the authors' prior
+# Convolutional networks: attention, the penalty
 
 
 def test_probabilities_of_larger_cells_sum_to_one():
     """Only such cells have nodes that read other nodes."""
     torch.manual_seed(0)
     space = MicroSpace(2, ("identity",))
-    controller = tiny.enlarged(MicroController(space, MicroControllerConfig(controller_hid=5)).double(), 15)
+    controller = tiny.enlarged(MicroController(space, ControllerConfig(controller_hid=5)).double(), 15)
     networks = [space.decode(row) for row in itertools.product(*map(range, space.sizes))]
     assert len(networks) == (4 * 9) ** 2
     assert controller.log_prob(networks).log_probs.sum(1).exp().sum().item() == pytest.approx(1, abs=1e-12)
@@ -371,23 +353,6 @@ def test_logits_of_skips_are_the_attention_of_the_paper():
             for skips in ((), (0,))
         )
     torch.testing.assert_close(torch.stack([without, with_skip]), two_way)
-
-
-def test_the_authors_prior_prefers_separable_convolutions():
-    """Biases start at 10; logits are squashed to ±0.44; those of normal cells are moved by ±0.25 after that."""
-    controller = make_controller("micro", cnn_authors_prior=True, tanh_c=1.1)
-    for decoder in controller.decoders:
-        assert decoder.bias.tolist() == [10, 0]
-        torch.nn.init.zeros_(decoder.weight)
-    plain = make_controller("micro", tanh_c=1.1)
-    plain.load_state_dict(controller.state_dict())
-    found, without = (each.log_prob(listed("micro")).probabilities for each in (controller, plain))
-    for index, moved in {2: 0.5, 3: 0.5, 6: 0.0, 7: 0.0}.items():  # after the two inputs of each cell
-        gaps = [(each[index][:, 0] / each[index][:, 1]).log() for each in (found, without)]
-        torch.testing.assert_close(gaps[0], torch.full_like(gaps[0], 0.44 * math.tanh(10 / 2.0) + moved))
-        torch.testing.assert_close(gaps[1], torch.full_like(gaps[1], 1.1 * math.tanh(10 / 2.0)))
-    for index in (0, 1, 4, 5):
-        assert torch.equal(found[index], without[index])
 
 
 def test_the_penalty_of_twelve_layers_is_the_mean_of_eleven_sums():

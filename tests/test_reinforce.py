@@ -9,11 +9,10 @@ from test_controllers import ACTIVATIONS, listed, make_controller
 
 from enas.config import Config, effect_notes, read_variation
 from enas.rnn.cell import RNNSpace
-from enas.rnn.settings import RNNControllerConfig
 from enas.search.controllers import IndependentController, LSTMController
 from enas.search.optim import make_optimizer, set_lr
 from enas.search.reinforce import Baseline, policy_loss, returns
-from enas.search.settings import ReinforceConfig
+from enas.search.settings import ControllerConfig, ReinforceConfig
 
 CELLS = listed("cells")
 
@@ -174,7 +173,7 @@ def flat(gradients) -> torch.Tensor:
 
 def test_the_regularizer_of_an_lstm_leaves_out_how_decisions_change_later_entropies():
     """The lengths and directions of its gradient are those that `ReinforceConfig` tells."""
-    sizes = RNNControllerConfig(controller_hid=8, softmax_temperature=1.0)
+    sizes = ControllerConfig(controller_hid=8, softmax_temperature=1.0)
     lengths, cosines = [], []
     for seed in range(10):
         torch.manual_seed(seed)
@@ -211,7 +210,7 @@ def test_no_gradient_flows_through_the_advantage():
 def test_the_best_arm_is_found():
     torch.manual_seed(0)
     planted = CELLS[6]
-    controller = LSTMController(RNNSpace(3, ACTIVATIONS), RNNControllerConfig(controller_hid=16))
+    controller = LSTMController(RNNSpace(3, ACTIVATIONS), ControllerConfig(controller_hid=16))
     optimizer = make_optimizer("adam", controller.parameters())
     baseline = Baseline(ReinforceConfig(ema_baseline_decay=0.9))
     set_lr(optimizer, 0.02)

@@ -12,14 +12,10 @@ from torch.distributions import Bernoulli, Categorical, Distribution, kl_diverge
 
 from enas.cnn.macro import MacroNetwork, MacroSpace
 from enas.cnn.micro import MicroNetwork, MicroSpace
-from enas.cnn.settings import MacroControllerConfig, MicroControllerConfig
+from enas.cnn.settings import MacroControllerConfig
 from enas.search.controllers import Controller, Decisions, start_small, temper
 from enas.search.settings import ControllerConfig
 from enas.search.space import ArchT, Space
-
-# The authors' code favours separable convolutions; see `cnn_authors_prior`.
-SEPARABLE = ("sep3x3", "sep5x5")
-SEPARABLE_START, SEPARABLE_PRIOR, OPERATION_TANH_C = 10.0, 0.25, 0.44
 
 
 def _divergence(skips: Bernoulli, target: float) -> Tensor:
@@ -74,12 +70,9 @@ class AnchorController(Controller[ArchT]):
 
     def _choose_operation(self, choice: int, hidden: Tensor, decisions: Decisions) -> Tensor:
         """Decide an operation in state `hidden` [M, H], and return its embedding [M, H]."""
-        logits = self._operation_logits(choice, hidden)  # [M, operations]
+        logits = temper(self.config, self.decoders[choice](hidden))  # [M, operations]
         chosen = _make(decisions, Categorical(logits=logits.unsqueeze(1)))  # [M, 1]
         return self.embeddings[choice, chosen.squeeze(1)]
-
-    def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
-        return temper(self.config, self.decoders[choice](hidden))
 
     def _attend(self, choice: int, hidden: Tensor, anchors: Tensor) -> Tensor:
         """Score the anchors [M, K, H] in state `hidden` [M, H]: logits [M, K], vᵀ tanh(W_prev·h_j + W_curr·h_k)."""
@@ -126,21 +119,8 @@ class MicroController(AnchorController[MicroNetwork]):
     chosen operation, is the LSTM's next input.
     """
 
-    def __init__(self, space: MicroSpace, config: MicroControllerConfig):
+    def __init__(self, space: MicroSpace, config: ControllerConfig):
         super().__init__(space, config, num_starts=2 * (space.num_blocks + 2), num_choices=4 * space.num_blocks)
-        if config.cnn_authors_prior:
-            is_separable = torch.tensor([name in SEPARABLE for name in space.operations])
-            prior = torch.where(is_separable, SEPARABLE_PRIOR, -SEPARABLE_PRIOR)
-            self.register_buffer("_prior", prior, persistent=False)
-            for decoder in self.decoders:
-                decoder.bias.data[is_separable] = SEPARABLE_START
-
-    def _operation_logits(self, choice: int, hidden: Tensor) -> Tensor:
-        if not self.config.cnn_authors_prior:
-            return super()._operation_logits(choice, hidden)
-        logits = temper(self.config, self.decoders[choice](hidden), OPERATION_TANH_C)
-        is_normal = choice < len(self.decoders) // 2  # else the choice is of the reduction cell
-        return logits + self._prior if is_normal else logits
 
     def _decide(self, decisions: Decisions) -> None:
         choices = torch.arange(len(self.decoders)).view(2, -1, 2).tolist()  # of inputs and operations: [cell, node, 2]

@@ -23,6 +23,7 @@ from enas.pictures.drawing import write_graph
 from enas.search.controllers import IndependentController
 from enas.search.cost import Cost
 from enas.search.problem import Problem, trained
+from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 from enas.settings import ConfigLike, Settings
 
@@ -75,7 +76,7 @@ MACRO = _convolutional(
 )
 MICRO = _convolutional(
     lambda config: MicroSpace(config.cnn_num_blocks, config[settings.MicroConfig].operations, config.cell_output),
-    (lambda space, config: MicroController(space, config[settings.MicroControllerConfig]),),
+    (lambda space, config: MicroController(space, config[ControllerConfig]),),
     (SharedMicroCNN, settings.MicroConfig),
     (MicroCNN, settings.MicroCNNConfig),
     micro_cost,

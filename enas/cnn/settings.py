@@ -194,15 +194,3 @@ class MacroControllerConfig(search.ControllerConfig):
     cnn_skip_weight: float = setting(
         0.8, "cnn, macro: weight of the skip rate in the controller's loss", at_least=0, only=search.TRAINED
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroControllerConfig(search.ControllerConfig):
-    """Micro cells: the controller, and the authors' preference for separable convolutions."""
-
-    cnn_authors_prior: bool = setting(
-        False,
-        "cnn, micro: prefer separable convolutions as the authors do: their biases start at 10, in normal cells their "
-        "logits gain 0.25 and others lose 0.25, and tanh_c of operations is 0.44",
-        only=search.LSTM,
-    )

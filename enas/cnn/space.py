@@ -40,4 +40,4 @@ def _convolutional(
 
 
 MACRO = _convolutional(MacroNetwork, MACRO_FORMATS, cnn.MacroConfig, cnn.ScratchCNNConfig, cnn.MacroControllerConfig)
-MICRO = _convolutional(MicroNetwork, MICRO_FORMATS, cnn.MicroConfig, cnn.MicroCNNConfig, cnn.MicroControllerConfig)
+MICRO = _convolutional(MicroNetwork, MICRO_FORMATS, cnn.MicroConfig, cnn.MicroCNNConfig)

@@ -206,9 +206,6 @@ class RNNSpace(NamedSpace[RNNCell]):
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell.decode(decisions, self.activations, self.cell_output)
 
-    def connection(self, index: int) -> int | None:
-        return (index + 1) // 2 if index % 2 else None
-
     def draw(self, rng: random.Random) -> RNNCell:
         """As `Space.draw`; where sizes differ, each size is equally likely, and each function of that size."""
         tree = random_tree(rng.choice(self._known_sizes), self.activations, rng)
@@ -236,9 +233,6 @@ class FlexibleRNNSpace(RNNSpace):
     def num_made(self, first: Any) -> Any:
         return 2 * (first + 1)  # the number n of nodes, and 2n−1 decisions
 
-    def connection(self, index: int) -> int | None:
-        return super().connection(index - 1) if index else None
-
 
 @dataclass(frozen=True)
 class HardcodedRNNSpace(RNNSpace):
@@ -263,9 +257,6 @@ class HardcodedRNNSpace(RNNSpace):
 
     def decode(self, decisions: Sequence[int]) -> RNNCell:
         return RNNCell(tuple(self.activations[code] for code in decisions), self.previous, self.cell_output)
-
-    def connection(self, index: int) -> int | None:
-        return None
 
     def draw(self, rng: random.Random) -> RNNCell:
         return RNNCell.of_tree(self._random_tree(0, rng), self.cell_output)

@@ -79,8 +79,7 @@ def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
 PROBLEM = Problem(
     space=_space,
     controllers=dict.fromkeys(
-        ("orig", "flexible", "hardcoded"),
-        trained(lambda space, c: LSTMController(space, c[ControllerConfig], c.controller_near_prior)),
+        ("orig", "flexible", "hardcoded"), trained(lambda space, c: LSTMController(space, c[ControllerConfig]))
     ),
     load_data=load_data,
     task=_task,

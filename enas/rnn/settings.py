@@ -1,4 +1,4 @@
-"""The settings of recurrent search: text, space, shared model, task, optimiser, controller."""
+"""The settings of recurrent search: text, space, shared model, task, optimiser."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,6 @@ DECAY, COSINE = {"shared_lr_cosine": False}, {"shared_lr_cosine": True}
 ADAM = {"shared_optim": "adam"}
 HARDCODED = {"train_type": "hardcoded"}
 WITH_SHARED = {"mode": ("train", "derive", "test")}
-CONNECTING = search.LSTM | {"train_type": ("orig", "flexible")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +115,4 @@ class LanguageTaskConfig(search.BatchConfig):
     scratch_random_length: bool = setting(True, "from scratch: random lengths of back-propagation", only=FROM_SCRATCH)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RNNControllerConfig(search.ControllerConfig):
-    """Recurrent cells: the controller."""
-
-    controller_near_prior: float = setting(
-        0.0, "this × squared distance lowers a connection's squashed logit; enas_lm: 1/6", at_least=0, only=CONNECTING
-    )
-
-
-PARTS = (TextConfig, RNNSpaceConfig, SharedRNNConfig, LanguageTaskConfig, SharedOptimConfig, RNNControllerConfig)
+PARTS = (TextConfig, RNNSpaceConfig, SharedRNNConfig, LanguageTaskConfig, SharedOptimConfig)

@@ -196,15 +196,11 @@ class IndependentController(Controller[ArchT]):
 
 
 class LSTMController(Controller[ArchT]):
-    """An LSTM that makes D softmax decisions in turn; the embedding of each is its next input.
+    """An LSTM that makes D softmax decisions in turn; each has its own decoder, and its embedding is the next input."""
 
-    Each has its own decoder and embeddings. `near_prior` · d² lowers the logit of a connection to a node at distance d.
-    """
-
-    def __init__(self, space: Space[ArchT], config: ControllerConfig, near_prior: float = 0.0):
+    def __init__(self, space: Space[ArchT], config: ControllerConfig):
         super().__init__(space)
         self.config = config
-        self.near_prior = near_prior
         hidden, sizes = config.controller_hid, space.sizes
         self.lstm = nn.LSTMCell(hidden, hidden)
         self.decoders = nn.ModuleList(nn.Linear(hidden, size) for size in sizes)
@@ -217,10 +213,6 @@ class LSTMController(Controller[ArchT]):
         for index, decoder in enumerate(self.decoders):
             state = self.lstm(inputs, state)
             logits = temper(self.config, decoder(state[0]))
-            node = self.space.connection(index)
-            if node is not None and self.near_prior:
-                distances = node - torch.arange(node, device=logits.device, dtype=logits.dtype)
-                logits = logits - self.near_prior * distances**2
             log_probs = torch.log_softmax(_allowed(self.space, logits) if index == 0 else logits, dim=1)  # [M, choices]
             p = log_probs.exp()
             chosen = decisions.next(1, partial(torch.multinomial, p, 1))
@@ -237,11 +229,10 @@ def start_small(controller: Any) -> None:
         nn.init.zeros_(decoder.bias)
 
 
-def temper(config: ControllerConfig, logits: Tensor, tanh_c: float | None = None) -> Tensor:
+def temper(config: ControllerConfig, logits: Tensor) -> Tensor:
     """Divide logits by the temperature, then apply tanh_c · tanh; also in deriving, as in the authors' code."""
-    tanh_c = config.tanh_c if tanh_c is None else tanh_c
     logits = logits / config.softmax_temperature
-    return tanh_c * torch.tanh(logits) if tanh_c > 0 else logits
+    return config.tanh_c * torch.tanh(logits) if config.tanh_c > 0 else logits
 
 
 def _allowed(space: Space[Any], logits: Tensor) -> Tensor:

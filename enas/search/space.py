@@ -62,10 +62,6 @@ class Space(ABC, Generic[ArchT]):
         """Return the number of decisions made, given the first one (integers or a tensor of them); None means all D."""
         return None
 
-    def connection(self, index: int) -> int | None:
-        """Return the node whose input, an earlier node, decision `index` chooses; None for any other decision."""
-        return None
-
 
 class NamedSpace(Space[ArchT]):
     """A dataclass that defines `choices`, and has fields for its size and for the names of parts."""
