@@ -3,17 +3,23 @@
 import filecmp
 import json
 import os
+import reprlib
 import stat
+import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from types import UnionType
+from typing import IO, Any, get_args, get_origin
 
-from enas.errors import UserError, refusing
+from enas.errors import Expected, UserError, is_out_of_memory, refusing
 
+MACHINE = "machine.json"  # of a run: the version that wrote it, among other things
 LARGEST_TEXT = 2**28  # bytes of a file that is read whole
+LONGEST_REASON = 300  # letters of an error
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
@@ -126,9 +132,63 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file; UserError, naming it, if it is missing or not JSON."""
+    with reading(path):
+        return parsed(read_text(path))
+
+
+def parsed(text: str) -> Any:
+    """Return the content of JSON text; UserError if it is not JSON."""
     try:
-        return json.loads(read_text(path))
-    except UserError:
-        raise
-    except (ValueError, RecursionError) as error:  # wrong JSON, and endless numbers
-        raise UserError(f"{path}: not JSON ({error})") from None
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
+        raise UserError(f"not JSON ({error})") from None
+
+
+@contextmanager
+def reading(*paths: Path, alone: bool = True) -> Iterator[None]:
+    """Turn whatever goes wrong while files of an earlier command are taken apart into a UserError that names them.
+
+    Not `alone`, the block does something else too: its UserErrors stay as they are.
+    """
+    names = " or ".join(map(str, paths))
+    try:
+        yield
+    except Exception as error:
+        is_named = isinstance(error, UserError) and (not alone or str(error).startswith(names))
+        if is_named or is_out_of_memory(error) or (isinstance(error, Expected) and not isinstance(error, UserError)):
+            raise
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{names}: {textwrap.shorten(reason, LONGEST_REASON)} ({_origin(paths[0])})") from error
+
+
+def _origin(path: Path) -> str:
+    """Return why a file may be unlike those of this version: by its run's machine.json, another version wrote it."""
+    version = getattr(sys.modules["enas"], "__version__", "")  # which cannot be imported: it loads this module
+    for folder in (path.parent, path.parent.parent):
+        with suppress(Exception):
+            if (writer := [*parsed(read_text(folder / MACHINE)).values()][-1]["enas"]) != version:
+                return f"version {writer} of enas wrote it, and this is version {version}"
+    return f"it is damaged, edited, or of another version of enas than {version}"
+
+
+def check(value: Any, wanted: Any, name: str = "the content") -> None:
+    """Raise UserError unless a value has a type, written as in annotations, or the keys of a dict, with such types."""
+    if not isinstance(wanted, dict):
+        if not _is_a(value, wanted):
+            raise UserError(f"{name} is {reprlib.repr(value)}, not {getattr(wanted, '__name__', wanted)}")
+        return
+    check(value, dict, name)
+    if missing := wanted.keys() - value.keys():
+        raise UserError(f"{name} lacks {', '.join(sorted(missing))}")
+    for key, one in wanted.items():
+        check(value[key], one, key)
+
+
+def _is_a(value: Any, wanted: Any) -> bool:
+    kind, parts = get_origin(wanted), get_args(wanted)
+    if kind is UnionType:
+        return any(_is_a(value, one) for one in parts)
+    if kind in (list, dict):
+        items = value.values() if isinstance(value, dict) else value
+        return isinstance(value, kind) and all(_is_a(item, parts[-1]) for item in items)
+    return wanted is Any or isinstance(value, wanted) or (wanted is float and type(value) is int)

@@ -122,16 +122,16 @@ GOING_ON = ("train", "derive")
     ("modes", "spoil", "says"),
     [
         (GOING_ON, lambda folder: shutil.rmtree(folder / "checkpoints"), "checkpoints: no checkpoint"),
-        (GOING_ON, _truncate_checkpoints, "unreadable checkpoint (truncated or damaged), and no older one can be read"),
-        (GOING_ON, _replace_checkpoints, "its checkpoint does not fit"),
+        (GOING_ON, _truncate_checkpoints, "(it is damaged, edited, or of another version of enas than 0.1.0); no older checkpoint can"),
+        (GOING_ON, _replace_checkpoints, "00001-00000001.pt: the content lacks progress, task ("),
         (GOING_ON, _other_text, "tiny is not the data that this run was begun with: its vocabulary ("),
         (GOING_ON, _spoilt("params.json", b"{"), "params.json: not JSON"),
         (GOING_ON, _spoilt("params.json", b"\xff\xfe"), "params.json: is not UTF-8"),
-        (GOING_ON, _spoilt("params.json", b"[]"), "params.json: holds a list"),
+        (GOING_ON, _spoilt("params.json", b"[]"), "params.json: the content is [], not dict ("),
         (GOING_ON, _spoilt("params.json", b'{"num_blokcs": 3}'), "did you mean num_blocks?"),
         (GOING_ON, _spoilt("params.json", None), "not a run folder: params.json is missing"),
         (GOING_ON, _spoilt("data.json", None), "data.json: cannot be read"),
-        (GOING_ON, _spoilt("data.json", b"{}"), "data.json: does not say what the data was"),
+        (GOING_ON, _spoilt("data.json", b"{}"), "data.json: the content lacks names, splits ("),
         *(
             (("test",), _spoilt("results.json", content), NO_ANSWER)
             for content in (None, b"{", b"[]", b"{}", b'{"architecture": null}', b'{"architecture": {"type": "x"}}')

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from enas.config import Config, effect_notes, with_variation
 from enas.errors import UserError
-from enas.files import finite, make_writable, read_json, write_json
+from enas.files import check, finite, make_writable, read_json, reading, write_json
 from enas.runs import run
 from enas.runs.folder import check_not_launched, saved_config, say
 from enas.runs.opening import cost_of, read_run, undisturbed
@@ -86,7 +86,7 @@ class _Evaluation:
         longer = {name: config.longer * getattr(budget, name) for name in lengths}
         self.long = Table(self.folder / f"found_{config.longer}_times.json", budget.replace(**longer))
         # By NAME-SEED, the outcomes of searches and of halving.
-        self.outcomes = {path.stem: read_json(path) for path in self.searches.glob("*.json")}
+        self.outcomes = {path.stem: _outcome(path) for path in self.searches.glob("*.json")}
         has_begun = any(self.searches.glob("*"))
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
@@ -143,7 +143,8 @@ class _Evaluation:
         names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
         for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
             key = f"{name}-{seed}"
-            if self.outcomes.get(key, {}).get("rows") != scored:
+            known = self.outcomes.get(key, {})
+            if known.get("rows") != scored or len(known["shared"]) != len(rows):
                 changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self.searches / key)}
                 tasks[key] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
@@ -313,6 +314,16 @@ class _Evaluation:
             found["tau_top"][name] = tau(mean[best], scores[best])
             found["shared"][name] = shared.mean(0).tolist()
         return found
+
+
+def _outcome(path: Path) -> dict[str, Any]:
+    """Read the outcome of a search or a halving; UserError, naming the file, if it is damaged."""
+    needed: Any = {"architecture": dict, "seconds": float, "shared": list[float | None]}
+    with reading(path):
+        found = read_json(path)
+        check(found, needed if path.stem.split("-")[0] in SEARCHES else {"architectures": list, "draw_seconds": float})
+        architecture_from_dict(found["architecture"])
+    return found
 
 
 @undisturbed()
