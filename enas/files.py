@@ -157,8 +157,9 @@ def reading(*paths: Path, alone: bool = True) -> Iterator[None]:
         is_named = isinstance(error, UserError) and (not alone or str(error).startswith(names))
         if is_named or is_out_of_memory(error) or (isinstance(error, Expected) and not isinstance(error, UserError)):
             raise
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"{names}: {textwrap.shorten(reason, LONGEST_REASON)} ({_origin(paths[0])})") from error
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST_REASON)
+        reason = str(error) if isinstance(error, UserError) else reason
+        raise UserError(f"{names}: {reason} ({_origin(paths[0])})") from error
 
 
 def _origin(path: Path) -> str:

@@ -122,7 +122,11 @@ GOING_ON = ("train", "derive")
     ("modes", "spoil", "says"),
     [
         (GOING_ON, lambda folder: shutil.rmtree(folder / "checkpoints"), "checkpoints: no checkpoint"),
-        (GOING_ON, _truncate_checkpoints, "(it is damaged, edited, or of another version of enas than 0.1.0); no older checkpoint can"),
+        (
+            GOING_ON,
+            _truncate_checkpoints,
+            "another version of enas than 0.1.0); no older checkpoint can be read",
+        ),
         (GOING_ON, _replace_checkpoints, "00001-00000001.pt: the content lacks progress, task ("),
         (GOING_ON, _other_text, "tiny is not the data that this run was begun with: its vocabulary ("),
         (GOING_ON, _spoilt("params.json", b"{"), "params.json: not JSON"),

@@ -160,7 +160,7 @@ class Malicious:
 
 def test_loading_runs_no_code(tmp_path, capsys):
     torch.save({"x": Malicious()}, tmp_path / "00001-00000001.pt")
-    with pytest.raises(ValueError, match="00001-00000001.pt: UnpicklingError"):
+    with pytest.raises(ValueError, match=r"00001-00000001\.pt: UnpicklingError"):
         Checkpoints(tmp_path).newest()[1]
     assert "this must not run" not in capsys.readouterr().out
 

@@ -166,8 +166,10 @@ def _start_of(config: Config) -> str:
 
 def _moment_of(folder: Path, time: str) -> datetime:
     """Return when a run was begun, by machine.json, else by the local `time` in its name; ValueError without one."""
-    with suppress(UserError, TypeError, ValueError, OverflowError):  # local times come twice when clocks are set back
-        return min(datetime.fromisoformat(one).astimezone() for one in read_json(folder / MACHINE))
+    with suppress(UserError, TypeError):  # a damaged file; local times come twice when clocks are set back
+        for one in read_json(folder / MACHINE):
+            with suppress(ValueError, OverflowError):
+                return datetime.fromisoformat(one).astimezone()
     return datetime.strptime(time, TIME).astimezone()
 
 
