@@ -130,10 +130,11 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: is not UTF-8 ({error})") from None
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; UserError, naming it, if it is missing or not JSON."""
+def read_json(path: Path, wanted: Any = Any) -> Any:
+    """Return the content of a JSON file; UserError, naming it, if it is missing, not JSON, or not as `check` wants."""
     with reading(path):
-        return parsed(read_text(path))
+        check(content := parsed(read_text(path)), wanted)
+        return content
 
 
 def parsed(text: str) -> Any:
@@ -173,15 +174,13 @@ def _origin(path: Path) -> str:
 
 
 def check(value: Any, wanted: Any, name: str = "the content") -> None:
-    """Raise UserError unless a value has a type, written as in annotations, or the keys of a dict, with such types."""
-    if not isinstance(wanted, dict):
-        if not _is_a(value, wanted):
-            raise UserError(f"{name} is {reprlib.repr(value)}, not {getattr(wanted, '__name__', wanted)}")
-        return
-    check(value, dict, name)
-    if missing := wanted.keys() - value.keys():
+    """Raise UserError unless a value is of a type, as in annotations, or a dict with values of such types."""
+    parts = wanted if isinstance(wanted, dict) else {}
+    if not _is_a(value, dict if isinstance(wanted, dict) else wanted):
+        raise UserError(f"{name} is {reprlib.repr(value)}, not {getattr(wanted, '__name__', wanted)}")
+    if missing := parts.keys() - value.keys():
         raise UserError(f"{name} lacks {', '.join(sorted(missing))}")
-    for key, one in wanted.items():
+    for key, one in parts.items():
         check(value[key], one, key)
 
 

@@ -345,7 +345,7 @@ FILES = {
         ("rnn", "--max_batches 0", "max_batches is 0; it must be at least 1"),
         ("rnn", "--dag_path nonesuch.json", "nonesuch.json: no such file"),
         ("rnn", "--dag_path one.json", "a recurrent cell with nothing to remove: node 0 cannot be removed: only it"),
-        ("rnn", "--dag_path lstm", "lstm: no such file; an architecture is a JSON file"),
+        ("rnn", "--dag_path lstm", "lstm: cannot be read (No such file or directory)"),
         ("rnn", "--dag_path deep.json", "deep.json: is a macro network; a recurrent cell is needed here"),
         ("rnn", "--dag_path long.json", "the cell has node 4, but the shared model has nodes 0 … 3"),
         ("macro", "--mode train_scratch --dag_path layer.json", "a macro network with nothing to remove: layer 0"),

@@ -171,7 +171,7 @@ def test_a_run_of_another_mode(capsys, runs):
         (GOING_ON, "--derive_num_sample 0", "derive_num_sample is 0; it must be at least 1"),
         (("train_scratch",), "--num_blocks 9", "num_blocks is 9, but the run"),
         (("derive",), "--derive_finalists 3", "derive_finalists is 3; it must be at most derive_shortlist, which is 1"),
-        (("test",), "--dag_path lstm", "lstm: no such file"),
+        (("test",), "--dag_path lstm", "lstm: cannot be read (No such file or directory)"),
     ],
 )
 def test_flags_that_contradict_the_run(capsys, runs, modes, wrong, says):

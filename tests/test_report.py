@@ -196,7 +196,7 @@ def test_names_cannot_put_anything_into_the_page(home, tmp_path):
         (["--load_path", "ODD", "--output", "a.html"], "odd/results.json: the content is [], not dict ("),
         (
             ["--load_path", "BARE", "--output", "a.html"],
-            "bare/results.json: an entry of history lacks epoch (",
+            "bare/results.json: history is [1], not list[dict] (",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -208,7 +208,7 @@ def test_what_it_refuses(home, tmp_path, capsys, monkeypatch, argv, says):
     (empty / "results.json").unlink()
     (odd / "results.json").write_text("[]")
     results = json.loads((found / "results.json").read_text())
-    (bare / "results.json").write_text(json.dumps({**results, "history": [{}]}))
+    (bare / "results.json").write_text(json.dumps({**results, "history": [1]}))
     places = {"RUN": str(found), "EMPTY": str(empty), "ODD": str(odd), "BARE": str(bare)}
     assert says in tiny.refusal([places.get(word, word) for word in argv], tmp_path, capsys, main)
 

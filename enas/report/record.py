@@ -8,7 +8,7 @@ from typing import Any
 
 from enas.config import Config, named, without_effect
 from enas.errors import UserError
-from enas.files import check, read_json, reading
+from enas.files import read_json, reading
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config
 from enas.settings import USE
@@ -45,10 +45,7 @@ def _read(folder: Path, name: str) -> Record:
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
     score: Any = float | None
     scores = {f"{split}_{config.space.metric.name}": score for split in ("validation", "test")}
-    with reading(path):
-        check(results := read_json(path), {"epoch": int, "history": list, "wall_seconds": float, **scores})
-        for entry in results["history"]:
-            check(entry, {"epoch": int}, "an entry of history")
+    results = read_json(path, {"epoch": int, "history": list[dict], "wall_seconds": float, **scores})
     pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
     return Record(name, folder, config, results, pictures, next(folder.glob("policy.png"), None))
 

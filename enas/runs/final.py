@@ -46,8 +46,7 @@ def pictures_of(folder: Path) -> list[Path]:
     `EPOCH-STEP-SCORE-best.png` names the moment of each. The newest of an epoch is taken; of two in one moment, the one
     of the run's architecture, by the JSON file of the same name.
     """
-    results = _content(folder / "results.json")
-    final = results.get("architecture") if isinstance(results, dict) else None
+    final = _content(folder / "results.json").get("architecture")
 
     def order(path: Path) -> Any:
         moment = [int(part) for part in path.stem.split("-")[:2] if part.isdigit()]
@@ -57,8 +56,8 @@ def pictures_of(folder: Path) -> list[Path]:
     return list({path.stem.split("-")[0]: path for path in sorted(pictures, key=order)}.values())
 
 
-def _content(path: Path) -> Any:
+def _content(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path)
+        return read_json(path, dict)
     except UserError:
-        return None
+        return {}

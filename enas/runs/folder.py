@@ -19,7 +19,7 @@ from enas import __version__
 from enas.config import Config, all_settings, effect_notes, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
-from enas.files import MACHINE, check, make_writable, read_json, reading, write_json
+from enas.files import MACHINE, make_writable, read_json, reading, write_json
 from enas.search.checkpoint import Checkpoints
 from enas.search.own_code import check_used
 from enas.search.ranks import launched
@@ -28,7 +28,7 @@ from enas.terminal import LOGGER
 
 IDENTITY, LAUNCH = "data.json", "torchrun.json"
 TIME = "%Y-%m-%d_%H-%M-%S"
-NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # the name of a run folder: start, time, number
+NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(-\d+)?")  # the name of a run folder: start, time, number
 LISTED = 3  # runs that the message about an unknown run names
 
 
@@ -150,13 +150,13 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
 
 def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
     """Return the run folders in `log_dir`, newest first; if `start` is given, only those of START_TIME."""
-    runs: list[tuple[datetime, str, int, Path]] = []
+    runs: list[tuple[datetime, int, str, Path]] = []
     for path in (params.parent for params in Path(log_dir).glob("*/params.json")):
         with suppress(UserError, TypeError, ValueError):  # a name of its own, and a damaged file or none
             match = NAME.fullmatch(path.name)
-            begun, time, number = match.groups() if match else (_start_of(saved_config(path)), "", None)
+            begun = match[1] if match else _start_of(saved_config(path))
             if begun == (start or begun):
-                runs.append((_moment_of(path, time), time, int(number or 1), path))
+                runs.append((_moment_of(path), len(path.name), path.name, path))  # of one second, -10 is after -9
     return [path for *_, path in sorted(runs, reverse=True)]
 
 
@@ -164,22 +164,18 @@ def _start_of(config: Config) -> str:
     return f"{config.dataset}_{config.train_type}"
 
 
-def _moment_of(folder: Path, time: str) -> datetime:
-    """Return when a run was begun, by machine.json, else by the local `time` in its name; ValueError without one."""
+def _moment_of(folder: Path) -> datetime:
+    """Return when a run was begun, by machine.json, else by the local time in its name; ValueError without one."""
     with suppress(UserError, TypeError):  # a damaged file; local times come twice when clocks are set back
         for one in read_json(folder / MACHINE):
             with suppress(ValueError, OverflowError):
                 return datetime.fromisoformat(one).astimezone()
-    return datetime.strptime(time, TIME).astimezone()
+    return datetime.strptime(NAME.sub(r"\2", folder.name), TIME).astimezone()
 
 
 def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
     """Raise UserError, saying what differs, if the data is not what the run in `folder` was begun with."""
-    path = folder / IDENTITY
-    with reading(path):
-        check(saved := read_json(path), {"names": list, "splits": dict})
-        changes = identity.changes_since(saved)
-    if changes:
+    if changes := identity.changes_since(read_json(folder / IDENTITY, {"names": list, "splits": dict})):
         raise UserError(
             f"{folder}: {dataset} is not the data that this run was begun with: {', '.join(changes)} changed; "
             "put it back, name it with --data_dir, or start a new run"
@@ -188,9 +184,9 @@ def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
 
 def saved_config(folder: Path) -> Config:
     """Return the settings that the run in `folder` was started with; UserError if params.json is unreadable."""
-    with reading(path := folder / "params.json"):
-        check(settings := read_json(path), dict)
-        check_used(settings.get("use"), str(path))
+    settings = read_json(path := folder / "params.json", dict)
+    check_used(settings.get("use"), str(path))
+    with reading(path):
         return Config(**settings)
 
 
@@ -247,9 +243,9 @@ def run_of_launch(log_dir: Path) -> Path | None:
     """Return the newest run of this torchrun that has a checkpoint; None if there is none."""
     marks = sorted(log_dir.glob(f"*/{LAUNCH}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for mark in marks:
-        with reading(mark):
-            if read_json(mark)["launch"] == _launch() and any(mark.parent.glob("checkpoints/*.pt")):
-                return mark.parent
+        launch = read_json(mark, {"launch": str})["launch"]
+        if launch == _launch() and any(mark.parent.glob("checkpoints/*.pt")):
+            return mark.parent
     return None
 
 

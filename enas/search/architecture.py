@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast, get_args, get_origin, get_type_hints
 
-from enas.errors import NotFoundError, UserError
+from enas.errors import UserError
 from enas.files import parsed, read_text, reading
 
 CELL_OUTPUTS = ("loose_ends", "all")
@@ -93,10 +93,7 @@ class Architecture:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Return the architecture in a JSON file; UserError, naming the file, if there is none."""
-        path = Path(path)
-        if not path.is_file():
-            raise NotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
-        with reading(path):
+        with reading(path := Path(path)):
             return cls.from_json(read_text(path))
 
 

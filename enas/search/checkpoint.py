@@ -105,10 +105,9 @@ class Checkpoints:
         newest = self.newest()[1]["progress"]
 
         def found() -> tuple[Path, dict[str, Any]]:
-            path = next((path for path in self.paths() if path.name in newest["bests"][-1:]), None)
-            if path is None:
-                name = self.folder.joinpath(*newest["bests"][-1:])
-                raise NotFoundError(f"{name}: no best checkpoint; the run had none yet, or the file was removed")
+            path = self.folder.joinpath(*newest["bests"][-1:])
+            if path not in self.paths():
+                raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
             state = _read(path)
             with reading(path):
                 if (score := state["progress"]["best"]) != newest["best"]:
@@ -142,13 +141,8 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_like(found: Any, expected: Any, place: str = "the state") -> None:
-    """Raise UserError, naming the place, unless a state has the keys, types and shapes of a new run's state."""
-    if isinstance(expected, dict):
-        check(found, dict.fromkeys(expected, Any), place)
-        for key, one in expected.items():
-            check_like(found[key], one, f"{place}.{key}")
-    elif expected is not None:
-        check(found, int | float if isinstance(expected, int | float) else type(expected), place)
-        if isinstance(expected, torch.Tensor) and found.shape != expected.shape:
-            raise UserError(f"{place} has shape {list(found.shape)}, not {list(expected.shape)}")
+def kinds_of(state: Any) -> Any:
+    """Return the keys and types that `check` wants of another state of such a run."""
+    if isinstance(state, dict):
+        return {key: kinds_of(one) for key, one in state.items()}
+    return Any if state is None else int | float if isinstance(state, int | float) else type(state)

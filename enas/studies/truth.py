@@ -143,8 +143,7 @@ def _result(
 
 def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
     """Read a file with its "settings" and "data"; UserError, naming the file's `flag`, for others than `config`'s."""
-    with reading(path):
-        check(content := read_json(path), {"settings": dict, "data": dict})
+    content = read_json(path, {"settings": dict, "data": dict})
     saved, ours = content["settings"], budget_of(config)
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
