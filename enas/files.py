@@ -178,8 +178,8 @@ def check(value: Any, wanted: Any, name: str = "the content") -> None:
     parts = wanted if isinstance(wanted, dict) else {}
     if not _is_a(value, dict if isinstance(wanted, dict) else wanted):
         raise UserError(f"{name} is {reprlib.repr(value)}, not {getattr(wanted, '__name__', wanted)}")
-    if missing := parts.keys() - value.keys():
-        raise UserError(f"{name} lacks {', '.join(sorted(missing))}")
+    if missing := [key for key in parts if key not in value]:
+        raise UserError(f"{name} lacks {', '.join(missing)}")
     for key, one in parts.items():
         check(value[key], one, key)
 

@@ -28,7 +28,7 @@ from enas.terminal import LOGGER
 
 IDENTITY, LAUNCH = "data.json", "torchrun.json"
 TIME = "%Y-%m-%d_%H-%M-%S"
-NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(-\d+)?")  # the name of a run folder: start, time, number
+NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # the name of a run folder: start, time, number
 LISTED = 3  # runs that the message about an unknown run names
 
 
@@ -150,13 +150,13 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
 
 def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
     """Return the run folders in `log_dir`, newest first; if `start` is given, only those of START_TIME."""
-    runs: list[tuple[datetime, int, str, Path]] = []
+    runs: list[tuple[datetime, int, Path]] = []
     for path in (params.parent for params in Path(log_dir).glob("*/params.json")):
         with suppress(UserError, TypeError, ValueError):  # a name of its own, and a damaged file or none
             match = NAME.fullmatch(path.name)
             begun = match[1] if match else _start_of(saved_config(path))
             if begun == (start or begun):
-                runs.append((_moment_of(path), len(path.name), path.name, path))  # of one second, -10 is after -9
+                runs.append((_moment_of(path), int(match[3] or 1) if match else 1, path))
     return [path for *_, path in sorted(runs, reverse=True)]
 
 
