@@ -137,6 +137,13 @@ def read_json(path: Path, wanted: Any = Any) -> Any:
         return content
 
 
+def read_or_empty(path: Path) -> dict[str, Any]:
+    """Return the dictionary in a JSON file; an empty one if the file is missing or damaged."""
+    with suppress(UserError):
+        return read_json(path, dict)
+    return {}
+
+
 def parsed(text: str) -> Any:
     """Return the content of JSON text; UserError if it is not JSON."""
     try:
@@ -146,7 +153,7 @@ def parsed(text: str) -> Any:
 
 
 @contextmanager
-def reading(*paths: Path, alone: bool = True) -> Iterator[None]:
+def reading(*paths: Any, alone: bool = True) -> Iterator[None]:
     """Turn whatever goes wrong while files of an earlier command are taken apart into a UserError that names them.
 
     Not `alone`, the block does something else too: its UserErrors stay as they are.
@@ -166,7 +173,7 @@ def reading(*paths: Path, alone: bool = True) -> Iterator[None]:
 def _origin(path: Path) -> str:
     """Return why a file may be unlike those of this version: by its run's machine.json, another version wrote it."""
     version = getattr(sys.modules["enas"], "__version__", "")  # which cannot be imported: it loads this module
-    for folder in (path.parent, path.parent.parent):
+    for folder in Path(path).parents[:2]:
         with suppress(Exception):
             if (writer := [*parsed(read_text(folder / MACHINE)).values()][-1]["enas"]) != version:
                 return f"version {writer} of enas wrote it, and this is version {version}"
@@ -174,21 +181,16 @@ def _origin(path: Path) -> str:
 
 
 def check(value: Any, wanted: Any, name: str = "the content") -> None:
-    """Raise UserError unless a value is of a type, as in annotations, or a dict with values of such types."""
-    parts = wanted if isinstance(wanted, dict) else {}
-    if not _is_a(value, dict if isinstance(wanted, dict) else wanted):
-        raise UserError(f"{name} is {reprlib.repr(value)}, not {getattr(wanted, '__name__', wanted)}")
-    if missing := [key for key in parts if key not in value]:
-        raise UserError(f"{name} lacks {', '.join(missing)}")
-    for key, one in parts.items():
-        check(value[key], one, key)
-
-
-def _is_a(value: Any, wanted: Any) -> bool:
-    kind, parts = get_origin(wanted), get_args(wanted)
-    if kind is UnionType:
-        return any(_is_a(value, one) for one in parts)
-    if kind in (list, dict):
-        items = value.values() if isinstance(value, dict) else value
-        return isinstance(value, kind) and all(_is_a(item, parts[-1]) for item in items)
-    return wanted is Any or isinstance(value, wanted) or (wanted is float and type(value) is int)
+    """Raise UserError unless a value is of a type, as in annotations, or a dict with values of such types by key."""
+    some = get_args(wanted) if isinstance(wanted, UnionType) else (dict if isinstance(wanted, dict) else wanted,)
+    kinds = [get_origin(one) or one for one in some]
+    if Any not in kinds and not isinstance(value, (*kinds, *[int] * (float in kinds))):
+        raise UserError(f"{name} is {reprlib.repr(value)}, not {' or '.join(kind.__name__ for kind in kinds)}")
+    if isinstance(wanted, dict):
+        if missing := [key for key in wanted if key not in value]:
+            raise UserError(f"{name} lacks {', '.join(missing)}")
+        for key, one in wanted.items():
+            check(value[key], one, key)
+    elif kinds == [list] and get_args(wanted):
+        for item in value:
+            check(item, *get_args(wanted), f"an item of {name}")

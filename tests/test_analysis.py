@@ -343,7 +343,7 @@ FILES = {
         ("rnn", "--load_path nonesuch", "load_path nonesuch: no such run"),
         ("rnn", "--mode single", "mode is 'single'; an ablation takes derive or train_scratch"),
         ("rnn", "--max_batches 0", "max_batches is 0; it must be at least 1"),
-        ("rnn", "--dag_path nonesuch.json", "nonesuch.json: no such file"),
+        ("rnn", "--dag_path nonesuch.json", "nonesuch.json: cannot be read (No such file or directory)"),
         ("rnn", "--dag_path one.json", "a recurrent cell with nothing to remove: node 0 cannot be removed: only it"),
         ("rnn", "--dag_path lstm", "lstm: cannot be read (No such file or directory)"),
         ("rnn", "--dag_path deep.json", "deep.json: is a macro network; a recurrent cell is needed here"),

@@ -47,7 +47,7 @@ def _flags(folder: Path, **changes) -> list[str]:
         ("--mode derive", "no run of orig on tiny; make one with: python main.py --dataset tiny --train_type orig"),
         ("--mode test --dataset other", "no run of orig on other; make one with: python main.py"),
         ("--mode single", "name its JSON file with --dag_path, or lstm"),
-        ("--mode single --dag_path nonesuch.json", "nonesuch.json: no such file"),
+        ("--mode single --dag_path nonesuch.json", "nonesuch.json: cannot be read (No such file or directory)"),
     ],
 )
 def test_a_command_line(tmp_path, capsys, wrong, says):
@@ -127,7 +127,7 @@ GOING_ON = ("train", "derive")
             _truncate_checkpoints,
             "another version of enas than 0.1.0); no older checkpoint can be read",
         ),
-        (GOING_ON, _replace_checkpoints, "00001-00000001.pt: the content lacks progress, task ("),
+        (GOING_ON, _replace_checkpoints, "00001-00000001.pt: the content lacks task, progress ("),
         (GOING_ON, _other_text, "tiny is not the data that this run was begun with: its vocabulary ("),
         (GOING_ON, _spoilt("params.json", b"{"), "params.json: not JSON"),
         (GOING_ON, _spoilt("params.json", b"\xff\xfe"), "params.json: is not UTF-8"),

@@ -43,8 +43,7 @@ def _read(folder: Path, name: str) -> Record:
     config, path = saved_config(folder), folder / "results.json"
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
-    score: Any = float | None
-    scores = {f"{split}_{config.space.metric.name}": score for split in ("validation", "test")}
+    scores = {f"{split}_{config.space.metric.name}": float | None for split in ("validation", "test")}
     results = read_json(path, {"epoch": int, "history": list[dict], "wall_seconds": float, **scores})
     pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
     return Record(name, folder, config, results, pictures, next(folder.glob("policy.png"), None))
@@ -103,5 +102,6 @@ def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study
     for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
         content = read_json(path)
         if isinstance(content, dict) and content.get("methods") and content.get("dataset") in datasets:
-            found.append(Study(path.parent.name, content.get("metric"), content, path))
+            with reading(path):
+                found.append(Study(path.parent.name, content["metric"], content, path))
     return found

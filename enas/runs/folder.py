@@ -19,7 +19,7 @@ from enas import __version__
 from enas.config import Config, all_settings, effect_notes, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
-from enas.files import MACHINE, make_writable, read_json, reading, write_json
+from enas.files import MACHINE, make_writable, read_json, read_or_empty, reading, write_json
 from enas.search.checkpoint import Checkpoints
 from enas.search.own_code import check_used
 from enas.search.ranks import launched
@@ -29,6 +29,7 @@ from enas.terminal import LOGGER
 IDENTITY, LAUNCH = "data.json", "torchrun.json"
 TIME = "%Y-%m-%d_%H-%M-%S"
 NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # the name of a run folder: start, time, number
+_start_of = "{0.dataset}_{0.train_type}".format  # of a config
 LISTED = 3  # runs that the message about an unknown run names
 
 
@@ -67,10 +68,7 @@ def note_machine(folder: Path, device: torch.device) -> None:
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     code = {"enas": __version__, "commit": commit, "python": platform.python_version(), "torch": torch.__version__}
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    known: dict[str, Any] = {}
-    with suppress(UserError, TypeError, ValueError):  # the file is missing; a damaged one must not end a run
-        known = dict(read_json(path))
-    write_json(path, {**known, now: {**code, "processor": processor}})
+    write_json(path, {**read_or_empty(path), now: {**code, "processor": processor}})
 
 
 def only_user(folder: Path) -> AbstractContextManager[Any]:
@@ -160,16 +158,11 @@ def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
     return [path for *_, path in sorted(runs, reverse=True)]
 
 
-def _start_of(config: Config) -> str:
-    return f"{config.dataset}_{config.train_type}"
-
-
 def _moment_of(folder: Path) -> datetime:
     """Return when a run was begun, by machine.json, else by the local time in its name; ValueError without one."""
-    with suppress(UserError, TypeError):  # a damaged file; local times come twice when clocks are set back
-        for one in read_json(folder / MACHINE):
-            with suppress(ValueError, OverflowError):
-                return datetime.fromisoformat(one).astimezone()
+    for one in read_or_empty(folder / MACHINE):  # local times come twice when clocks are set back
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(one).astimezone()
     return datetime.strptime(NAME.sub(r"\2", folder.name), TIME).astimezone()
 
 

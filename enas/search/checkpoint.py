@@ -89,14 +89,14 @@ class Checkpoints:
         """Return the newest readable checkpoint; `report` gets a line on each newer one. UserError if there is none."""
 
         def found() -> tuple[Path, dict[str, Any]]:
-            first: UserError = NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
-            for number, path in enumerate(reversed(self.paths())):
+            first = None
+            for path in reversed(self.paths()):
                 try:
-                    return path, _read(path)
+                    return path, load_checkpoint(path, NEEDED)
                 except UserError as error:
                     report(f"{error}; trying the checkpoint before it")
-                    first = first if number else UserError(f"{error}; no older checkpoint can be read")
-            raise first
+                    first = first or UserError(f"{error}; no older checkpoint can be read")
+            raise first or NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
 
         return self.ranks.from_first(found)
 
@@ -108,10 +108,9 @@ class Checkpoints:
             path = self.folder.joinpath(*newest["bests"][-1:])
             if path not in self.paths():
                 raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
-            state = _read(path)
-            with reading(path):
-                if (score := state["progress"]["best"]) != newest["best"]:
-                    raise UserError(f"has the best score {score}, and the newest checkpoint has {newest['best']}")
+            state = load_checkpoint(path, NEEDED)
+            if (score := state["progress"]["best"]) != newest["best"]:
+                raise UserError(f"{path}: has the best score {score}, and the newest checkpoint has {newest['best']}")
             return path, state
 
         return self.ranks.from_first(found)
@@ -122,23 +121,14 @@ def checkpoint_name(epoch: int, step: int) -> str:
     return f"{epoch:05d}-{step:08d}.pt"
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the state in a checkpoint file; UserError, naming the file, if it is damaged."""
+def load_checkpoint(path: Path, wanted: Any = Any) -> dict[str, Any]:
+    """Return the state in a checkpoint file; UserError, naming it, if it is damaged, or not as `check` wants."""
     with opened(path) as file, reading(path):
         with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()  # torch.load does not notice a wrong checksum
-        if damaged:
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return a checkpoint of a run; UserError, naming the file, if it is damaged, or has no such parts."""
-    state = load_checkpoint(path)
-    with reading(path):
-        check(state, NEEDED)
-        Progress(**state["progress"])
-    return state
+            if damaged := archive.testzip():  # torch.load does not notice a wrong checksum
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+        check(state := torch.load(path, map_location="cpu", weights_only=True), wanted)
+        return state
 
 
 def kinds_of(state: Any) -> Any:

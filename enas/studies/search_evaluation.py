@@ -88,10 +88,8 @@ class _Evaluation:
         longer = {name: config.longer * getattr(budget, name) for name in lengths}
         self.long = Table(self.folder / f"found_{config.longer}_times.json", budget.replace(**longer))
         # By NAME-SEED, the outcomes of searches and of halving.
-        self.outcomes = {
-            path.stem: read_json(path, SEARCHED if path.stem.split("-")[0] in SEARCHES else HALVED)
-            for path in self.searches.glob("*.json")
-        }
+        kinds = {at: SEARCHED if at.stem.split("-")[0] in SEARCHES else HALVED for at in self.searches.glob("*.json")}
+        self.outcomes = {path.stem: read_json(path, kind) for path, kind in kinds.items()}
         has_begun = any(self.searches.glob("*"))
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
@@ -148,8 +146,7 @@ class _Evaluation:
         names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
         for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
             key = f"{name}-{seed}"
-            known = self.outcomes.get(key, {})
-            if known.get("rows") != scored or len(known["shared"]) != len(rows):
+            if (known := self.outcomes.get(key, {})).get("rows") != scored or len(known["shared"]) != len(rows):
                 changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self.searches / key)}
                 tasks[key] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
