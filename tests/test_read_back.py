@@ -14,7 +14,7 @@ from enas import __version__, cli
 from enas.errors import Interrupted, NotFoundError, UserError
 from enas.files import check, read_json, reading
 from enas.runs import folder as run_folder
-from enas.runs.folder import newest_run, saved_config
+from enas.runs.folder import newest_run
 from enas.search.checkpoint import Checkpoints, checkpoint_name
 
 # --- the reader -------------------------------------------------------------------------------------------------------
@@ -45,9 +45,9 @@ def test_other_work_in_the_block_keeps_its_own_errors():
 def test_another_version_is_named(tmp_path, place):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "machine.json").write_text('{"a": {"enas": "0.0.1"}, "b": {"enas": "9.8.7"}}')
-    with tiny.refused(f"(version 9.8.7 of enas wrote it, and this is version {__version__})"):
-        with reading(tmp_path / place):
-            raise KeyError("tempo")
+    says = f"(version 9.8.7 of enas wrote it, and this is version {__version__})"
+    with tiny.refused(says), reading(tmp_path / place):
+        raise KeyError("tempo")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_folder_named_like_a_checkpoint_gives_way_to_the_one_before(folder, ca
     place = folder / "checkpoints" / checkpoint_name(9, 999)
     place.mkdir()
     assert main(["--load_path", str(folder), "--mode", "derive"]) == 0
-    assert f"{place}: is no regular file; trying the checkpoint before it" in capsys.readouterr().out
+    assert f"{place}: cannot be read (Is a directory); trying the checkpoint before it" in capsys.readouterr().out
 
 
 def test_the_best_and_the_newest_checkpoint_must_agree(tmp_path):
@@ -265,6 +265,7 @@ def test_a_run_without_a_checkpoint_is_passed_over_with_a_line(folder, tmp_path,
         newest_run({"log_dir": str(later.parent)})
 
 
-def test_a_new_run_is_newer_than_one_before_it(folder):
-    assert run_folder._runs_in(folder.parent, "tiny_orig") == [folder]
-    assert saved_config(folder).dataset == "tiny"
+def test_a_run_with_a_name_of_its_own_is_found_by_its_settings(folder):
+    named = folder.rename(folder.with_name("own"))
+    assert run_folder._runs_in(folder.parent, "tiny_orig") == [named]
+    assert run_folder._runs_in(folder.parent, "other_orig") == []
