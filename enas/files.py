@@ -193,4 +193,4 @@ def check(value: Any, wanted: Any, name: str = "the content") -> None:
             check(value[key], one, key)
     elif kinds == [list] and get_args(wanted):
         for item in value:
-            check(item, *get_args(wanted), f"an item of {name}")
+            check(item, get_args(wanted)[0], f"an item of {name}")

@@ -418,7 +418,7 @@ def test_train_scratch_without_a_search_says_how_to_make_one(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"mode": "single", "dag_path": "lstm"}, "lstm: no such file"),
+        ({"mode": "single", "dag_path": "lstm"}, "lstm: cannot be read (No such file or directory)"),
         ({"mode": "single", "dag_path": "micro.json"}, "micro.json"),
         ({"mode": "derive", "cnn_hid": 6}, "cnn_hid is 6, but the run"),
         ({"mode": "train_scratch", "cnn_num_layers": 6}, "cnn_num_layers is 6, but the run"),

@@ -44,7 +44,7 @@ def _read(folder: Path, name: str) -> Record:
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
     scores = {f"{split}_{config.space.metric.name}": float | None for split in ("validation", "test")}
-    results = read_json(path, {"epoch": int, "history": list[dict], "wall_seconds": float, **scores})
+    results = read_json(path, {"epoch": int, "history": list[dict[str, Any]], "wall_seconds": float, **scores})
     pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
     return Record(name, folder, config, results, pictures, next(folder.glob("policy.png"), None))
 
