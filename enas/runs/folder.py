@@ -148,13 +148,13 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
 
 def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
     """Return the run folders in `log_dir`, newest first; if `start` is given, only those of START_TIME."""
-    runs: list[tuple[datetime, int, Path]] = []
+    runs: list[tuple[datetime, str, int, Path]] = []
     for path in (params.parent for params in Path(log_dir).glob("*/params.json")):
         with suppress(UserError, TypeError, ValueError):  # a name of its own, and a damaged file or none
             match = NAME.fullmatch(path.name)
-            begun = match[1] if match else _start_of(saved_config(path))
+            begun, time, number = match.groups() if match else (_start_of(saved_config(path)), "", None)
             if begun == (start or begun):
-                runs.append((_moment_of(path), int(match[3] or 1) if match else 1, path))
+                runs.append((_moment_of(path), time, int(number or 1), path))
     return [path for *_, path in sorted(runs, reverse=True)]
 
 
