@@ -373,6 +373,20 @@ def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys,
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"architecture": None}, {"architecture": {"type": "tree"}}, {"seconds": "long"}, {"shared": ["x"]}],
+    ids=str,
+    [{"architecture": None}, {"architecture": {"type": "tree"}}, {"seconds": "long"}, {"shared": ["x"]}],
+    ids=str,
+)
+def test_an_edited_outcome_is_named(home, copy, capsys, changes):
+    path = copy / "results" / "searches" / "search-1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert main(tiny.flags(settings(home, copy))) == 2
+    assert f"{path}: " in capsys.readouterr().err
+
+
 def test_finalists_of_a_search_that_is_gone(home, copy, capsys):
     shutil.rmtree(copy / "results" / "searches" / "search-2")
     assert main(tiny.flags(settings(home, copy, finalists=2))) == 2
