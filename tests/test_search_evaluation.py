@@ -377,8 +377,6 @@ def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys,
     "changes",
     [{"architecture": None}, {"architecture": {"type": "tree"}}, {"seconds": "long"}, {"shared": ["x"]}],
     ids=str,
-    [{"architecture": None}, {"architecture": {"type": "tree"}}, {"seconds": "long"}, {"shared": ["x"]}],
-    ids=str,
 )
 def test_an_edited_outcome_is_named(home, copy, capsys, changes):
     path = copy / "results" / "searches" / "search-1.json"
