@@ -35,7 +35,7 @@ def pack(output: Path, name: str, folder: Path, roundings: list[int], limit: flo
     Returns:
         the bits of a weight in the files, as many of `BITS` as fit; None, and nothing is written, if none do.
     """
-    state = Checkpoints(folder / "checkpoints").load_newest()
+    state = Checkpoints(folder / "checkpoints").newest()[1]
     texts = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
     for bits in BITS:
         now = roundings if bits == max(BITS) else [*roundings, bits]

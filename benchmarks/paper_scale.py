@@ -164,7 +164,7 @@ def _train(name: str, call: Call) -> None:
 
 def _record(name: str, call: Call, folder: Path, roundings: list[int], total: dict[str, Any]) -> None:
     """Write the rows of a run, and the state that it goes on from; `total` says whether it has ended."""
-    progress = Checkpoints(folder / "checkpoints").load_newest()["progress"]
+    progress = Checkpoints(folder / "checkpoints").newest()[1]["progress"]
     if not total["ended"]:
         bits = pack(call.output, name, folder, roundings, call.megabytes)
         total["ended"] = bits is None and progress["architecture"] is not None  # without one it begins again

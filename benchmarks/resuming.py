@@ -308,7 +308,7 @@ def _saved_step(folder: Path) -> int:
     runs = _run_folders(folder)
     if _newest(folder) is None:
         return 0
-    progress = Checkpoints(runs[-1] / "checkpoints").load_newest()["progress"]
+    progress = Checkpoints(runs[-1] / "checkpoints").newest()[1]["progress"]
     return progress["total_shared_steps"] + progress["total_controller_updates"]
 
 

@@ -220,17 +220,6 @@ def _registered(reward: Any) -> str:
     return name
 
 
-def config_from(settings: object, source: str) -> Config:
-    """Return the Config of a file's content; UserError, naming `source`, if the content is not settings."""
-    if not isinstance(settings, dict):
-        raise UserError(f"{source}: holds a {type(settings).__name__}; it must map settings to values")
-    own_code.check_used(settings.get("use"), source)
-    try:
-        return Config(**settings)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None
-
-
 def without_effect(name: str, config: Config) -> tuple[str, str] | None:
     """Say why a setting has no effect beside the others, and what it needs; None if it has an effect.
 
@@ -310,7 +299,11 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     if (name := given.pop("config", None)) is None:
         return given
     variation, known = read_variation(name), all_settings()
-    config_from(variation, f"config {name}")
+    own_code.check_used(variation.get("use"), f"config {name}")
+    try:
+        Config(**variation)
+    except UserError as error:
+        raise UserError(f"config {name}: {error}") from None
     variation = {key: checked(known[key], value) for key, value in variation.items()}
     values = {key: spec.default for key, spec in known.items()} | variation | given
     space = space_for(values)

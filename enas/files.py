@@ -3,17 +3,23 @@
 import filecmp
 import json
 import os
+import reprlib
 import stat
+import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from types import UnionType
+from typing import IO, Any, get_args, get_origin
 
-from enas.errors import UserError, refusing
+from enas.errors import Expected, UserError, is_out_of_memory, refusing
 
+MACHINE = "machine.json"  # of a run: the version that wrote it, among other things
 LARGEST_TEXT = 2**28  # bytes of a file that is read whole
+LONGEST_REASON = 300  # letters of an error
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
@@ -124,11 +130,67 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: is not UTF-8 ({error})") from None
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; UserError, naming it, if it is missing or not JSON."""
+def read_json(path: Path, wanted: Any = Any) -> Any:
+    """Return the content of a JSON file; UserError, naming it, if it is missing, not JSON, or not as `check` wants."""
+    with reading(path):
+        check(content := parsed(read_text(path)), wanted)
+        return content
+
+
+def read_or_empty(path: Path) -> dict[str, Any]:
+    """Return the dictionary in a JSON file; an empty one if the file is missing or damaged."""
+    with suppress(UserError):
+        return read_json(path, dict)
+    return {}
+
+
+def parsed(text: str) -> Any:
+    """Return the content of JSON text; UserError if it is not JSON."""
     try:
-        return json.loads(read_text(path))
-    except UserError:
-        raise
-    except (ValueError, RecursionError) as error:  # wrong JSON, and endless numbers
-        raise UserError(f"{path}: not JSON ({error})") from None
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
+        raise UserError(f"not JSON ({error})") from None
+
+
+@contextmanager
+def reading(*paths: Any, alone: bool = True) -> Iterator[None]:
+    """Turn whatever goes wrong while files of an earlier command are taken apart into a UserError that names them.
+
+    Not `alone`, the block does something else too: its UserErrors stay as they are.
+    """
+    names = " or ".join(map(str, paths))
+    try:
+        yield
+    except Exception as error:
+        is_named = isinstance(error, UserError) and (not alone or str(error).startswith(names))
+        if is_named or is_out_of_memory(error) or (isinstance(error, Expected) and not isinstance(error, UserError)):
+            raise
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", LONGEST_REASON)
+        reason = str(error) if isinstance(error, UserError) else reason
+        raise UserError(f"{names}: {reason} ({_origin(paths[0])})") from error
+
+
+def _origin(path: Path) -> str:
+    """Return why a file may be unlike those of this version: by its run's machine.json, another version wrote it."""
+    version = getattr(sys.modules["enas"], "__version__", "")  # which cannot be imported: it loads this module
+    for folder in Path(path).parents[:2]:
+        with suppress(Exception):
+            if (writer := [*parsed(read_text(folder / MACHINE)).values()][-1]["enas"]) != version:
+                return f"version {writer} of enas wrote it, and this is version {version}"
+    return f"it is damaged, edited, or of another version of enas than {version}"
+
+
+def check(value: Any, wanted: Any, name: str = "the content") -> None:
+    """Raise UserError unless a value is of a type, as in annotations, or a dict with values of such types by key."""
+    some = get_args(wanted) if isinstance(wanted, UnionType) else (dict if isinstance(wanted, dict) else wanted,)
+    kinds = [get_origin(one) or one for one in some]
+    if Any not in kinds and not isinstance(value, (*kinds, *[int] * (float in kinds))):
+        raise UserError(f"{name} is {reprlib.repr(value)}, not {' or '.join(kind.__name__ for kind in kinds)}")
+    if isinstance(wanted, dict):
+        if missing := [key for key in wanted if key not in value]:
+            raise UserError(f"{name} lacks {', '.join(missing)}")
+        for key, one in wanted.items():
+            check(value[key], one, key)
+    elif kinds == [list] and get_args(wanted):
+        for item in value:
+            check(item, get_args(wanted)[0], f"an item of {name}")

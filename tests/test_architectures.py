@@ -275,9 +275,10 @@ def test_load_names_the_file_and_what_is_wrong_with_it(tmp_path):
         path.write_bytes(content)
         with tiny.refused(f"{path}: {message}"):
             RNNCell.load(path)
-    for missing in (tmp_path / "absent.json", tmp_path):
-        with pytest.raises(FileNotFoundError, match=re.escape(f"{missing}: no such file")):
-            load_architecture(missing)
+    with pytest.raises(FileNotFoundError, match=r"absent\.json: cannot be read \(No such file or directory\)"):
+        load_architecture(tmp_path / "absent.json")
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path}: cannot be read (Is a directory)")):
+        load_architecture(tmp_path)
 
 
 # Edited copies

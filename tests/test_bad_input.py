@@ -47,7 +47,7 @@ def _flags(folder: Path, **changes) -> list[str]:
         ("--mode derive", "no run of orig on tiny; make one with: python main.py --dataset tiny --train_type orig"),
         ("--mode test --dataset other", "no run of orig on other; make one with: python main.py"),
         ("--mode single", "name its JSON file with --dag_path, or lstm"),
-        ("--mode single --dag_path nonesuch.json", "nonesuch.json: no such file"),
+        ("--mode single --dag_path nonesuch.json", "nonesuch.json: cannot be read (No such file or directory)"),
     ],
 )
 def test_a_command_line(tmp_path, capsys, wrong, says):
@@ -122,16 +122,20 @@ GOING_ON = ("train", "derive")
     ("modes", "spoil", "says"),
     [
         (GOING_ON, lambda folder: shutil.rmtree(folder / "checkpoints"), "checkpoints: no checkpoint"),
-        (GOING_ON, _truncate_checkpoints, "unreadable checkpoint (truncated or damaged), and no older one can be read"),
-        (GOING_ON, _replace_checkpoints, "its checkpoint does not fit"),
+        (
+            GOING_ON,
+            _truncate_checkpoints,
+            "another version of enas than 0.1.0); no older checkpoint can be read",
+        ),
+        (GOING_ON, _replace_checkpoints, "00001-00000001.pt: the content lacks task, progress ("),
         (GOING_ON, _other_text, "tiny is not the data that this run was begun with: its vocabulary ("),
         (GOING_ON, _spoilt("params.json", b"{"), "params.json: not JSON"),
         (GOING_ON, _spoilt("params.json", b"\xff\xfe"), "params.json: is not UTF-8"),
-        (GOING_ON, _spoilt("params.json", b"[]"), "params.json: holds a list"),
+        (GOING_ON, _spoilt("params.json", b"[]"), "params.json: the content is [], not dict ("),
         (GOING_ON, _spoilt("params.json", b'{"num_blokcs": 3}'), "did you mean num_blocks?"),
         (GOING_ON, _spoilt("params.json", None), "not a run folder: params.json is missing"),
         (GOING_ON, _spoilt("data.json", None), "data.json: cannot be read"),
-        (GOING_ON, _spoilt("data.json", b"{}"), "data.json: does not say what the data was"),
+        (GOING_ON, _spoilt("data.json", b"{}"), "data.json: the content lacks names, splits ("),
         *(
             (("test",), _spoilt("results.json", content), NO_ANSWER)
             for content in (None, b"{", b"[]", b"{}", b'{"architecture": null}', b'{"architecture": {"type": "x"}}')
@@ -167,7 +171,7 @@ def test_a_run_of_another_mode(capsys, runs):
         (GOING_ON, "--derive_num_sample 0", "derive_num_sample is 0; it must be at least 1"),
         (("train_scratch",), "--num_blocks 9", "num_blocks is 9, but the run"),
         (("derive",), "--derive_finalists 3", "derive_finalists is 3; it must be at most derive_shortlist, which is 1"),
-        (("test",), "--dag_path lstm", "lstm: no such file"),
+        (("test",), "--dag_path lstm", "lstm: cannot be read (No such file or directory)"),
     ],
 )
 def test_flags_that_contradict_the_run(capsys, runs, modes, wrong, says):

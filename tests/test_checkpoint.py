@@ -5,6 +5,7 @@ import io
 import random
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -13,11 +14,20 @@ import torch
 
 from enas import files
 from enas.errors import UserError
-from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states, seed_everything
+from enas.search.checkpoint import (
+    Checkpoints,
+    checkpoint_name,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    seed_everything,
+)
+from enas.search.record import Progress
 
 
 def _state(number: float, bests: Sequence[str] = ()) -> dict:
-    return {"weights": torch.full((5000,), number), "number": number, "progress": {"bests": list(bests)}}
+    parts = {"task": {"model": {}}, "progress": asdict(Progress(bests=list(bests)))}
+    return {"weights": torch.full((5000,), number), "number": number, **parts}
 
 
 def _name(step: int) -> str:
@@ -50,28 +60,29 @@ def _damage(path, how: str = "truncated") -> None:
 def test_a_saved_state_is_loaded(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
-        checkpoints.load_newest()
+        checkpoints.newest()[1]
     state = {"a": torch.tensor([1.0, float("nan")]), "b": [None, {"c": (1, 2.5, "x")}], "d": torch.arange(3)}
+    state |= _state(3.0)
     checkpoints.save(state, checkpoint_name(epoch=1, step=2))
     assert _names(checkpoints) == ["00001-00000002.pt"]
-    assert tiny.difference(checkpoints.load_newest(), state) is None
+    assert tiny.difference(checkpoints.newest()[1], state) is None
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_save_num=2)
     _save(checkpoints, 10, 20, 30, 40, 50, best=[10, 20])
     assert _names(checkpoints) == ["00002-00000020.pt", "00004-00000040.pt", "00005-00000050.pt"]
-    assert checkpoints.load_best()["number"] == 20
-    assert checkpoints.load_newest()["number"] == 50
+    assert checkpoints.best()[1]["number"] == 20
+    assert checkpoints.newest()[1]["number"] == 50
 
 
 def test_the_best_before_a_damaged_one_is_kept(tmp_path):
     """The run goes on from the newest one that can be read, and its best one is the best of that moment."""
     checkpoints = Checkpoints(tmp_path, max_save_num=2)
     _save(checkpoints, 10, 20, 30, best=[10, 30])
-    assert checkpoints.load_best()["number"] == 30
+    assert checkpoints.best()[1]["number"] == 30
     _damage(checkpoints.paths()[-1])
-    assert checkpoints.load_best()["number"] == 10
+    assert checkpoints.best()[1]["number"] == 10
 
 
 @pytest.mark.parametrize("best", [[], [10]], ids=["none yet", "its file is gone"])
@@ -81,7 +92,7 @@ def test_without_a_best_one(tmp_path, best):
     for path in checkpoints.paths()[:-1]:
         path.unlink()
     with pytest.raises(FileNotFoundError, match="no best checkpoint"):
-        checkpoints.load_best()
+        checkpoints.best()[1]
 
 
 class Full(io.BytesIO):
@@ -115,7 +126,7 @@ def test_a_write_that_was_killed_is_ignored_and_then_swept_away(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     _save(checkpoints, 10)
     (tmp_path / ".00002-00000020.pt.k8x_2ab1").write_bytes(b"half")
-    assert checkpoints.load_newest()["number"] == 10
+    assert checkpoints.newest()[1]["number"] == 10
     _save(checkpoints, 20)
     assert _names(checkpoints) == ["00002-00000020.pt"]
 
@@ -125,12 +136,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_oldest_is_refu
     checkpoints, told = Checkpoints(tmp_path, max_save_num=2), []
     _save(checkpoints, 10, 20)
     _damage(checkpoints.paths()[1], how)
-    assert checkpoints.load_newest(told.append)["number"] == 10
+    assert checkpoints.newest(told.append)[1]["number"] == 10
     (line,) = told
-    assert str(tmp_path / "00002-00000020.pt") in line and "trying the one before" in line
+    assert str(tmp_path / "00002-00000020.pt") in line and "trying the checkpoint before" in line
     _damage(checkpoints.paths()[0], how)
-    with pytest.raises(ValueError, match=r"00002-00000020\.pt: unreadable.*no older one"):
-        checkpoints.load_newest()
+    with pytest.raises(ValueError, match=r"00002-00000020\.pt: .*no older checkpoint can be read"):
+        checkpoints.newest()[1]
 
 
 def test_going_on_from_before_a_damaged_one_keeps_what_is_new(tmp_path):
@@ -139,7 +150,7 @@ def test_going_on_from_before_a_damaged_one_keeps_what_is_new(tmp_path):
     _save(checkpoints, 10, 30)
     _damage(checkpoints.paths()[-1])
     Checkpoints(tmp_path, max_save_num=1).save(_state(20), _name(20))
-    assert checkpoints.load_newest()["number"] == 20
+    assert checkpoints.newest()[1]["number"] == 20
 
 
 class Malicious:
@@ -149,25 +160,25 @@ class Malicious:
 
 def test_loading_runs_no_code(tmp_path, capsys):
     torch.save({"x": Malicious()}, tmp_path / "00001-00000001.pt")
-    with pytest.raises(ValueError, match="unreadable"):
-        Checkpoints(tmp_path).load_newest()
+    with pytest.raises(ValueError, match=r"00001-00000001\.pt: UnpicklingError"):
+        Checkpoints(tmp_path).newest()[1]
     assert "this must not run" not in capsys.readouterr().out
 
 
 def test_random_states_survive_a_file(tmp_path):
     seed_everything(3)
     np.random.standard_normal()  # leaves a second number waiting
-    Checkpoints(tmp_path).save(random_states(), checkpoint_name(epoch=0, step=0))
+    Checkpoints(tmp_path).save(random_states(), name := checkpoint_name(epoch=0, step=0))
     expected = (random.random(), np.random.standard_normal(), torch.rand(3).tolist())
     seed_everything(4)
-    restore_random_states(Checkpoints(tmp_path).load_newest())
+    restore_random_states(load_checkpoint(tmp_path / name))
     assert (random.random(), np.random.standard_normal(), torch.rand(3).tolist()) == expected
 
 
 def test_a_run_keeps_as_many_as_it_was_told(tmp_path):
     checkpoints = Checkpoints(tiny.run_in(tmp_path, max_epoch=4, max_save_num=2) / "checkpoints")
     steps_an_epoch = tiny.SETTINGS["shared_max_step"] + tiny.SETTINGS["controller_max_step"]
-    state, best = checkpoints.load_newest(), checkpoints.load_best()
+    state, best = checkpoints.newest()[1], checkpoints.best()[1]
     history = state["progress"]["history"]
     kept = [f"{epoch:05d}-{epoch * steps_an_epoch:08d}.pt" for epoch in sorted({best["progress"]["epoch"], 3, 4})]
     assert _names(checkpoints) == kept

@@ -310,7 +310,7 @@ def test_the_converter_reads_one_argument_several_standard_input_or_a_json_file(
     [
         ("enas 0,0", "enas: a cell is an odd number of integers"),
         ("enas 0 --to enas_lm", "enas_lm: cell_output is loose_ends"),
-        ("json absent.json", "absent.json: no such file"),
+        ("json absent.json", "absent.json: cannot be read (No such file or directory)"),
         ("enas", "the following arguments are required: STRING"),
     ],
 )

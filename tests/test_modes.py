@@ -334,7 +334,7 @@ def test_train_scratch_tests_the_best_epoch_of_the_derived_architecture_once(cop
     assert results["best_epoch"] == 1 + validated(kind, results).index(best(kind, results))
     path = run_of(copy, kind, "train_scratch")
     trainer = read_run(Config(**tiny.params(path)), path)
-    trainer.task.load_state_dict(Checkpoints(path / "checkpoints").load_best()["task"])
+    trainer.task.load_state_dict(Checkpoints(path / "checkpoints").best()[1]["task"])
     assert trainer.task.evaluate(trainer.architecture, "test") == results[measure(kind, "test")]
 
 
@@ -405,7 +405,7 @@ def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(wit
     assert results["validation_accuracy"] is None and 0 <= results["test_accuracy"] <= 1
     assert validated("macro", results) == [None] * 3
     folder = tiny.only_run(tmp_path / "logs")
-    assert Checkpoints(folder / "checkpoints").load_best()["progress"]["epoch"] == 3
+    assert Checkpoints(folder / "checkpoints").best()[1]["progress"]["epoch"] == 3
     again = execute(mode="test", load_path=str(folder), data_dir=without_validation["data_dir"])
     assert again["test_accuracy"] == results["test_accuracy"]
 
@@ -430,7 +430,7 @@ def test_train_scratch_without_a_search_says_how_to_make_one(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"mode": "single", "dag_path": "lstm"}, "lstm: no such file"),
+        ({"mode": "single", "dag_path": "lstm"}, "lstm: cannot be read (No such file or directory)"),
         ({"mode": "single", "dag_path": "micro.json"}, "micro.json"),
         ({"mode": "derive", "cnn_hid": 6}, "cnn_hid is 6, but the run"),
         ({"mode": "train_scratch", "cnn_num_layers": 6}, "cnn_num_layers is 6, but the run"),

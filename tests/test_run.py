@@ -7,8 +7,7 @@ import re
 import tiny
 from tiny import main
 
-from enas import Config
-from enas.config import config_from
+from enas.config import Config
 from enas.data import builtin
 from enas.data.identity import Identity
 from enas.rnn.cell import RNNCell
@@ -23,6 +22,8 @@ def _made(log_dir, name: str, **params):
     """A folder that looks like a run."""
     (log_dir / name).mkdir(parents=True)
     (log_dir / name / "params.json").write_text(json.dumps(params))
+    (log_dir / name / "checkpoints").mkdir()
+    (log_dir / name / "checkpoints" / "00000-00000000.pt").touch()
     return log_dir / name
 
 
@@ -122,7 +123,7 @@ def test_load_path_is_a_path_or_a_name(folder):
 
 def test_a_resumed_run_has_its_own_settings_and_the_new_ones(folder):
     config = run_folder.run_config(folder, {"load_path": str(folder), "max_epoch": 9, "save_epoch": 3})
-    saved = config_from(tiny.params(folder), "params.json")
+    saved = Config(**tiny.params(folder))
     assert config == saved.replace(max_epoch=9, save_epoch=3, log_dir=str(folder.parent))
     settings = {"load_path": str(folder), "train_type": "enas", "num_blocks": tiny.SETTINGS["num_blocks"]}
     assert run_folder.run_config(folder, settings).train_type == "orig"

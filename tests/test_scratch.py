@@ -151,7 +151,7 @@ def test_the_best_epoch_is_reported_and_tested(tmp_path):
     evaluate = trainer.task.evaluate
     results = scripted(trainer, [5.0, 3.0, 3.0, 4.0]).train()
     assert (results["validation_perplexity"], results["best_epoch"], results["epoch"]) == (3.0, 2, 4)
-    best = trainer.checkpoints.load_best()
+    best = trainer.checkpoints.best()[1]
     assert best["progress"]["epoch"] == 2
     trainer.task.evaluate = evaluate
     trainer.load_best()

@@ -194,7 +194,7 @@ def test_a_budget_is_what_differs_from_the_defaults_and_says_what_comes_out():
 def test_a_damaged_table_is_named(tmp_path, content):
     path = tmp_path / "cells.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"cells\.json: (not a table of trainings|does not say with which settings)"):
+    with pytest.raises(ValueError, match=r"cells\.json: .*another version of enas"):
         Table(path, Config())
     path.write_text("{")
     with pytest.raises(ValueError, match=r"cells\.json: not JSON"):
@@ -361,7 +361,7 @@ def test_settings_are_free_until_something_is_searched(home, tmp_path):
             "search.json: was made with derive_num_sample 6, not 5",
         ),
         ("results/search", "data", {"valid": ""}, "search.json: was made on other data: valid of tiny differ; name an"),
-        ("results/search", "data", None, "search.json: does not say with which settings and data it was made; name"),
+        ("results/search", "data", None, "search.json: data is None, not dict ("),
     ],
 )
 def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, name, part, change, says):
@@ -371,6 +371,18 @@ def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys,
     path.write_text(json.dumps(content))
     assert main(tiny.flags(settings(home, copy))) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"architecture": None}, {"architecture": {"type": "tree"}}, {"seconds": "long"}, {"shared": ["x"]}],
+    ids=str,
+)
+def test_an_edited_outcome_is_named(home, copy, capsys, changes):
+    path = copy / "results" / "searches" / "search-1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert main(tiny.flags(settings(home, copy))) == 2
+    assert f"{path}: " in capsys.readouterr().err
 
 
 def test_finalists_of_a_search_that_is_gone(home, copy, capsys):

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from PIL import Image, ImageDraw, ImageFont
 
 from enas.errors import UserError
-from enas.files import atomic_write
+from enas.files import atomic_write, reading
 from enas.pictures.plots import FONTS
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run
@@ -97,9 +97,6 @@ def render(pictures: Sequence[Path], title: str = "") -> list[Image.Image]:
 
 def open_picture(file: Path | BinaryIO) -> Image.Image:
     """Return the picture in a PNG file, on white where it is transparent; UserError for another file."""
-    try:
-        with Image.open(file, formats=["PNG"]) as image:
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file}: cannot be read as a PNG ({error}); remove it, or draw it again") from None
+    with reading(file), Image.open(file, formats=["PNG"]) as image:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

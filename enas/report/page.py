@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from enas.errors import UserError
-from enas.files import atomic_write
+from enas.files import atomic_write, reading
 from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, plain_style, png_of
 from enas.report.animation import open_picture, select
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
@@ -56,16 +56,19 @@ def report(
         "count": lambda value: f"{value:,}" if isinstance(value, int) else "–",
         "inline": _inline,
     }
-    page = environment.get_template("page.html").render(
-        title=", ".join(record.name for record in records),
-        records=records,
-        frames=[select(record.pictures, max(1, FRAMES // len(records))) for record in records],
-        settings=settings_table(records),
-        curves=curves(records),
-        comparisons=[comparison(record) for record in records],
-        ablations=read_ablations(records, Path(results_dir)),
-        evaluations=read_evaluations(records, Path(results_dir)),
-    )
+    ablations, evaluations = (read(records, Path(results_dir)) for read in (read_ablations, read_evaluations))
+    paths = [*(one.folder / "results.json" for one in records), *(one.path for one in (*ablations, *evaluations))]
+    with reading(*paths, alone=False):
+        page = environment.get_template("page.html").render(
+            title=", ".join(record.name for record in records),
+            records=records,
+            frames=[select(record.pictures, max(1, FRAMES // len(records))) for record in records],
+            settings=settings_table(records),
+            curves=curves(records),
+            comparisons=[comparison(record) for record in records],
+            ablations=ablations,
+            evaluations=evaluations,
+        )
     with atomic_write(output) as file:
         file.write(page.encode())
     return output

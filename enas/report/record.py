@@ -8,7 +8,7 @@ from typing import Any
 
 from enas.config import Config, named, without_effect
 from enas.errors import UserError
-from enas.files import read_json
+from enas.files import read_json, reading
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run, saved_config
 from enas.settings import USE
@@ -43,13 +43,8 @@ def _read(folder: Path, name: str) -> Record:
     config, path = saved_config(folder), folder / "results.json"
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
-    results, metric = read_json(path), config.space.metric.name
-    needed = {"epoch", "history", "wall_seconds", f"validation_{metric}", f"test_{metric}"}
-    if not isinstance(results, dict) or needed - results.keys():
-        raise UserError(f"{path}: is not what a run writes; it needs {', '.join(sorted(needed))}")
-    history = results["history"]
-    if not isinstance(history, list) or any(not isinstance(entry, dict) or "epoch" not in entry for entry in history):
-        raise UserError(f"{path}: its history is not a list of epochs")
+    scores = {f"{split}_{config.space.metric.name}": float | None for split in ("validation", "test")}
+    results = read_json(path, {"epoch": int, "history": list[dict[str, Any]], "wall_seconds": float, **scores})
     pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
     return Record(name, folder, config, results, pictures, next(folder.glob("policy.png"), None))
 
@@ -73,7 +68,13 @@ class Study:
     name: str
     metric: str
     results: dict[str, Any]
-    pictures: list[Path]
+    path: Path
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The plots, the main ones first; the test scores of single nodes are in the table."""
+        plots = [path for path in self.path.parent.glob("*.png") if path.name != "nodes_test.png"]
+        return sorted(plots, key=lambda path: (path.name.startswith("ranking"), path.name))
 
 
 def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
@@ -87,11 +88,12 @@ def _ablation_of(record: Record, path: Path) -> Study | None:
     # The name of the run is followed by nothing, or _train_scratch, or the name of an architecture's file.
     if not isinstance(content, dict) or not f"{content.get('run')}_".startswith(f"{run.name}_"):
         return None
-    # Runs of two log_dirs can have the same name. Where a run has been moved, the name has to do.
-    weights = Path(read_json(path.with_name("params.json")).get("weights", run))
-    if f"validation_{metric}" not in content["rows"][0] or (weights != run and weights.exists()):
-        return None
-    return Study(f"{content['ablation'].replace('_', ' ')} · {path.parent.name}", metric, content, _plots(path))
+    with reading(path, path.with_name("params.json")):
+        # Runs of two log_dirs can have the same name. Where a run has been moved, the name has to do.
+        weights = Path(read_json(path.with_name("params.json")).get("weights", run))
+        if f"validation_{metric}" not in content["rows"][0] or (weights != run and weights.exists()):
+            return None
+        return Study(f"{content['ablation'].replace('_', ' ')} · {path.parent.name}", metric, content, path)
 
 
 def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study]:
@@ -100,11 +102,6 @@ def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study
     for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
         content = read_json(path)
         if isinstance(content, dict) and content.get("methods") and content.get("dataset") in datasets:
-            found.append(Study(path.parent.name, content["metric"], content, _plots(path)))
+            with reading(path):
+                found.append(Study(path.parent.name, content["metric"], content, path))
     return found
-
-
-def _plots(results: Path) -> list[Path]:
-    """Return the plots beside a results.json, the main ones first; the test scores of single nodes are in its table."""
-    plots = [path for path in results.parent.glob("*.png") if path.name != "nodes_test.png"]
-    return sorted(plots, key=lambda path: (path.name.startswith("ranking"), path.name))

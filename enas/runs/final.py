@@ -1,5 +1,6 @@
 """The architecture of a run: the one that its results.json names, for every mode, study, export and picture."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 
 from enas.errors import UserError
-from enas.files import read_json
+from enas.files import check, read_or_empty
 from enas.search.architecture import Architecture, architecture_from_dict
 
 
@@ -23,13 +24,12 @@ class Final:
 
 def find_final(folder: Path, metric: str) -> Final | None:
     """Return the architecture of the run in `folder`, which is judged by `metric`; None if results.json names none."""
-    try:
-        results = read_json(folder / "results.json")
-        score = results[f"validation_{metric}"]
+    results, name = read_or_empty(folder / "results.json"), f"validation_{metric}"
+    with suppress(UserError):
+        check(results, {name: float | None, "architecture": dict})
         architecture = architecture_from_dict(results["architecture"])
-        return Final(architecture, score and float(score), results.get("measured_with", ""), results.get("finalists"))
-    except (TypeError, KeyError, ValueError):
-        return None
+        return Final(architecture, results[name], results.get("measured_with", ""), results.get("finalists"))
+    return None
 
 
 def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -46,19 +46,11 @@ def pictures_of(folder: Path) -> list[Path]:
     `EPOCH-STEP-SCORE-best.png` names the moment of each. The newest of an epoch is taken; of two in one moment, the one
     of the run's architecture, by the JSON file of the same name.
     """
-    results = _content(folder / "results.json")
-    final = results.get("architecture") if isinstance(results, dict) else None
+    final = read_or_empty(folder / "results.json").get("architecture")
 
     def order(path: Path) -> Any:
         moment = [int(part) for part in path.stem.split("-")[:2] if part.isdigit()]
-        return moment, _content(folder / "architectures" / f"{path.stem}.json") == final, path.name
+        return moment, read_or_empty(folder / "architectures" / f"{path.stem}.json") == final, path.name
 
     pictures = [path for path in (folder / "networks").glob("*-best.png") if path.stem.split("-")[0].isdigit()]
     return list({path.stem.split("-")[0]: path for path in sorted(pictures, key=order)}.values())
-
-
-def _content(path: Path) -> Any:
-    try:
-        return read_json(path)
-    except UserError:
-        return None

@@ -16,17 +16,20 @@ import torch
 from filelock import FileLock, Timeout
 
 from enas import __version__
-from enas.config import Config, all_settings, config_from, effect_notes, without_effect
+from enas.config import Config, all_settings, effect_notes, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
-from enas.files import make_writable, read_json, write_json
+from enas.files import MACHINE, make_writable, read_json, read_or_empty, reading, write_json
+from enas.search.checkpoint import Checkpoints
+from enas.search.own_code import check_used
 from enas.search.ranks import launched
 from enas.settings import SEARCHES, SPACE, TRAINING
 from enas.terminal import LOGGER
 
-IDENTITY, LAUNCH, MACHINE = "data.json", "torchrun.json", "machine.json"
+IDENTITY, LAUNCH = "data.json", "torchrun.json"
 TIME = "%Y-%m-%d_%H-%M-%S"
 NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # the name of a run folder: start, time, number
+_start_of = "{0.dataset}_{0.train_type}".format  # of a config
 LISTED = 3  # runs that the message about an unknown run names
 
 
@@ -37,7 +40,7 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     second. The folder names its data, and its torchrun.
     """
     now = datetime.now().astimezone()
-    first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:{TIME}}")
+    first = Path(config.log_dir) / (config.name or f"{_start_of(config)}_{now:{TIME}}")
     if config.name and first.exists():
         raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
@@ -65,10 +68,7 @@ def note_machine(folder: Path, device: torch.device) -> None:
     processor = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     code = {"enas": __version__, "commit": commit, "python": platform.python_version(), "torch": torch.__version__}
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    known: dict[str, Any] = {}
-    with suppress(UserError, TypeError, ValueError):  # the file is missing; a damaged one must not end a run
-        known = dict(read_json(path))
-    write_json(path, {**known, now: {**code, "processor": processor}})
+    write_json(path, {**read_or_empty(path), now: {**code, "processor": processor}})
 
 
 def only_user(folder: Path) -> AbstractContextManager[Any]:
@@ -118,24 +118,29 @@ def find_run(
 def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, flag: str = "load_path") -> Path:
     """Return the newest run of one of `modes` with the dataset, train type, search space and shape in `settings`.
 
-    If they have none of these, any run will do. A run that cannot be read is passed over; if no other one fits, its
-    UserError is raised. NotFoundError says how to make or to name a run.
+    If they have none of these, any run will do. A run that cannot be read, or has no checkpoint, is passed over with a
+    line; if no other one fits, its UserError is raised. NotFoundError says how to make or to name a run.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
     kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
     names = [name for name in ("dataset", "train_type", *kind) if name in settings]
-    wanted, unread = Config(**{name: settings[name] for name in (*names, "log_dir") if name in settings}), None
-    for folder in _runs_in(wanted.log_dir, f"{wanted.dataset}_{wanted.train_type}" if names else ""):
+    wanted = Config(**{name: settings[name] for name in (*names, "log_dir") if name in settings})
+    passed: list[UserError] = []
+    for folder in _runs_in(wanted.log_dir, _start_of(wanted) if names else ""):
         try:
             saved = saved_config(folder)
+            if saved.mode not in modes or any(getattr(saved, name) != getattr(wanted, name) for name in kind):
+                continue
+            if not Checkpoints(folder / "checkpoints").paths():
+                raise NotFoundError(f"{folder}: no checkpoint; the run was stopped before its first one")
         except UserError as error:  # of another space, or of a later version
-            unread = unread or error
+            passed.append(error)
             continue
-        if saved.mode in modes and all(getattr(saved, name) == getattr(wanted, name) for name in kind):
-            LOGGER.info(f"taking the newest run, {folder}")
-            return folder
-    if unread:
-        raise unread
+        say(f"passing over {error}" for error in passed)
+        LOGGER.info(f"taking the newest run, {folder}")
+        return folder
+    if passed:
+        raise passed[0]
     if not names:
         advice = f"name a run with --{flag}, or their folder with --log_dir"
         raise NotFoundError(f"{wanted.log_dir}: holds no runs; {advice}")
@@ -146,27 +151,27 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
 
 def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
     """Return the run folders in `log_dir`, newest first; if `start` is given, only those of START_TIME."""
-    runs: list[tuple[str, int, Path]] = []
+    runs: list[tuple[datetime, str, int, Path]] = []
     for path in (params.parent for params in Path(log_dir).glob("*/params.json")):
         with suppress(UserError, TypeError, ValueError):  # a name of its own, and a damaged file or none
-            if match := NAME.fullmatch(path.name):
-                begun, time, number = match[1], match[2], int(match[3] or 1)
-            else:
-                saved, moment = saved_config(path), datetime.fromisoformat(min(read_json(path / MACHINE)))
-                begun, time, number = f"{saved.dataset}_{saved.train_type}", f"{moment:{TIME}}", 1
+            match = NAME.fullmatch(path.name)
+            begun, time, number = match.groups() if match else (_start_of(saved_config(path)), "", None)
             if begun == (start or begun):
-                runs.append((time, number, path))
+                runs.append((_moment_of(path), time, int(number or 1), path))
     return [path for *_, path in sorted(runs, reverse=True)]
+
+
+def _moment_of(folder: Path) -> datetime:
+    """Return when a run was begun, by machine.json, else by the local time in its name; ValueError without one."""
+    for one in read_or_empty(folder / MACHINE):  # local times come twice when clocks are set back
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(one).astimezone()
+    return datetime.strptime(NAME.sub(r"\2", folder.name), TIME).astimezone()
 
 
 def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
     """Raise UserError, saying what differs, if the data is not what the run in `folder` was begun with."""
-    path = folder / IDENTITY
-    try:
-        changes = identity.changes_since(read_json(path))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path}: does not say what the data was ({error!r}); start a new run") from None
-    if changes:
+    if changes := identity.changes_since(read_json(folder / IDENTITY, {"names": list, "splits": dict})):
         raise UserError(
             f"{folder}: {dataset} is not the data that this run was begun with: {', '.join(changes)} changed; "
             "put it back, name it with --data_dir, or start a new run"
@@ -175,8 +180,10 @@ def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
 
 def saved_config(folder: Path) -> Config:
     """Return the settings that the run in `folder` was started with; UserError if params.json is unreadable."""
-    path = folder / "params.json"
-    return config_from(read_json(path), str(path))
+    settings = read_json(path := folder / "params.json", dict)
+    check_used(settings.get("use"), str(path))
+    with reading(path):
+        return Config(**settings)
 
 
 def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
@@ -232,7 +239,8 @@ def run_of_launch(log_dir: Path) -> Path | None:
     """Return the newest run of this torchrun that has a checkpoint; None if there is none."""
     marks = sorted(log_dir.glob(f"*/{LAUNCH}"), key=lambda path: path.stat().st_mtime, reverse=True)
     for mark in marks:
-        if read_json(mark).get("launch") == _launch() and any(mark.parent.glob("checkpoints/*.pt")):
+        launch = read_json(mark, {"launch": str})["launch"]
+        if launch == _launch() and any(mark.parent.glob("checkpoints/*.pt")):
             return mark.parent
     return None
 

@@ -6,7 +6,7 @@ tensorboardX's own writer has a thread, which a full disk ends in a traceback, a
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 
-from enas.errors import UserError, refusing
+from enas.errors import UserError
 from enas.files import atomic_write, write_json
 from enas.search.record import NoLogbook
 from enas.terminal import LOGGER, progress_bar
@@ -28,7 +28,7 @@ SECONDS_BETWEEN_LINES = 60  # about progress, without a terminal
 
 
 class Curves:
-    """Events of one run, in its folder; every method raises UserError if nothing can be written there.
+    """Events of one run, in its folder; every method raises OSError if nothing can be written there.
 
     `last` is the numbers of updates of ω and of θ that a resumed run begins with. Later points are removed: the run
     writes them again.
@@ -39,12 +39,11 @@ class Curves:
     def __init__(self, folder: Path, last: tuple[int, int] | None = None):
         self.folder = folder
         self._flushed_at = time.monotonic()
-        with self._guarded():
-            if last is not None:
-                for path in folder.glob("events.out.tfevents.*"):
-                    _remove_after(path, last)
-            # The name holds the second; two runs of one second must not share a file, and are read in order of names.
-            self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        if last is not None:
+            for path in folder.glob("events.out.tfevents.*"):
+                _remove_after(path, last)
+        # The name holds the second; two runs of one second must not share a file, and are read in order of names.
+        self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Add a point to each curve, by name."""
@@ -59,24 +58,18 @@ class Curves:
 
     def flush(self) -> None:
         """Write the points in memory to the file."""
-        with self._guarded():
-            self._writer.flush()
+        self._writer.flush()
         self._flushed_at = time.monotonic()
 
     def close(self) -> None:
         """Write the points in memory to the file, and close it."""
-        with self._guarded():
-            self._writer.close()
+        self._writer.close()
 
     def _add(self, event: Event) -> None:
         event.wall_time = time.time()
-        with self._guarded():
-            self._writer.write_event(event)
+        self._writer.write_event(event)
         if time.monotonic() - self._flushed_at > SECONDS_BETWEEN_FLUSHES:
             self.flush()
-
-    def _guarded(self) -> AbstractContextManager[None]:
-        return refusing(lambda error: f"{self.folder}: its curves cannot be written ({error.strerror}); make room")
 
 
 def _remove_after(path: Path, last: tuple[int, int]) -> None:

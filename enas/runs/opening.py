@@ -13,12 +13,12 @@ import torch
 from enas.config import Config, effect_notes
 from enas.data.identity import identity_of
 from enas.errors import UserError
-from enas.files import write_json
+from enas.files import check, reading, write_json
 from enas.runs.final import find_final
 from enas.runs.folder import check_same_data, make_run_folder, note_machine, only_user, saved_config, say
 from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
-from enas.search.checkpoint import Checkpoints, misfit, random_states, restore_random_states, seed_everything
+from enas.search.checkpoint import Checkpoints, kinds_of, random_states, restore_random_states, seed_everything
 from enas.search.cost import Cost, SizeBudget
 from enas.search.own_code import own_modules
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
@@ -149,7 +149,12 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     architecture = None if is_search else load_architecture(folder / ARCHITECTURE)
     task, source = make_problem(config, data, architecture, device, ranks)
     training = make_trainer(config, data, task, source, folder, ranks)
-    lines = _load_newest(training)
+    lines: list[str] = []  # about unreadable checkpoints
+    path, state = cast(Checkpoints, training.checkpoints).newest(lines.append)
+    with reading(path):
+        check(state, kinds_of(training.state_dict()))
+        training.load_state_dict(state)
+        training.results()
     if is_search:  # the architecture that results.json names is the run's
         final = find_final(folder, training.task.metric.name)
         plain = None if final is None else (final.architecture.to_dict(), final.score, final.measured_with)
@@ -243,18 +248,3 @@ def _tried(config: Config, task: Task, source: Any, ranks: Ranks) -> tuple[Confi
     task.precision = chosen.get("precision", task.precision)
     torch.set_num_threads(chosen["num_threads"])
     return config.replace(**chosen), lines
-
-
-def _load_newest(training: Training) -> list[str]:
-    """Go on from the newest readable checkpoint; return log lines about unreadable ones."""
-    warnings: list[str] = []
-    state = cast(Checkpoints, training.checkpoints).load_newest(warnings.append)
-    reason = misfit(training.state_dict(), state)
-    try:
-        if reason is None:
-            training.load_state_dict(state)
-    except UserError as error:  # the data do not have the place that comes next
-        reason = str(error)
-    if reason is not None:
-        raise UserError(f"{training.folder}: its checkpoint does not fit ({reason}); start a new run")
-    return warnings

@@ -27,7 +27,7 @@ from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, TrainingDivergedError, UserError
-from enas.files import finite, read_json, write_json
+from enas.files import finite, read_json, reading, write_json
 from enas.runs.final import Final, final_weights, find_final
 from enas.runs.folder import check_same_data, choose_run, config_for_scratch, find_run, run_config, saved_config
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
@@ -156,7 +156,7 @@ def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) ->
     `here` holds settings for this machine, such as data_dir.
     """
     path = find_run(load_path, log_dir) / "results.json"
-    return Run(path.parent, read_json(path) if path.is_file() else {}, **here)
+    return Run(path.parent, read_json(path, dict) if path.is_file() else {}, **here)
 
 
 @quietable
@@ -493,11 +493,12 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
     if make is None:
         raise UserError(f"{folder}: {space.architecture.title} cannot be exported; its search space has no export")
     final = _final_or_given(folder, config, dag_path, is_scratch)
-    state = checkpoints.load_best() if is_scratch else checkpoints.load_newest()
-    weights = {name: one.float() if space.by_command else one for name, one in final_weights(state).items()}
+    path, state = checkpoints.best() if is_scratch else checkpoints.newest()
     data = space.problem().load_data(config.replace(**here))
     check_same_data(folder, config.dataset, identity_of(data))
-    return make(final.architecture, weights, config, data), final, state["progress"]
+    with reading(path, alone=False):
+        weights = {name: one.float() if space.by_command else one for name, one in final_weights(state).items()}
+        return make(final.architecture, weights, config, data), final, state["progress"]
 
 
 def _finished(trainer: Training, on_epoch: Hook) -> Run:

@@ -9,8 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast, get_args, get_origin, get_type_hints
 
-from enas.errors import NotFoundError, UserError
-from enas.files import read_text
+from enas.errors import UserError
+from enas.files import parsed, read_text, reading
 
 CELL_OUTPUTS = ("loose_ends", "all")
 
@@ -88,23 +88,13 @@ class Architecture:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the architecture of JSON text made by `to_json`; UserError if the text is not one."""
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
-            raise UserError(f"not JSON: {error}") from None
-        return cls.from_dict(data)
+        return cls.from_dict(parsed(text))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Return the architecture in a JSON file; UserError, naming the file, if there is none."""
-        path = Path(path)
-        if not path.is_file():
-            raise NotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
-        text = read_text(path)
-        try:
-            return cls.from_json(text)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+        with reading(path := Path(path)):
+            return cls.from_json(read_text(path))
 
 
 architecture_from_dict = Architecture.from_dict

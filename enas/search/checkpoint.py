@@ -7,17 +7,19 @@ import random
 import re
 import zipfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 
 from enas.errors import NotFoundError, UserError
-from enas.files import atomic_write, opened
+from enas.files import atomic_write, check, opened, reading
 from enas.search.ranks import ALONE, Ranks
+from enas.search.record import Progress
+
+NEEDED = {"task": {"model": dict}, "progress": get_type_hints(Progress)}  # the parts of every checkpoint
 
 
 def random_states() -> dict[str, Any]:
@@ -71,7 +73,7 @@ class Checkpoints:
                 if isinstance(error.__context__, OSError):  # torch could not close the archive that it could not write
                     raise error.__context__ from None
                 raise
-        # After a fallback to an older checkpoint, delete the later ones: load_newest would pick them.
+        # After a fallback to an older checkpoint, delete the later ones: the newest is taken.
         kept = [path for path in self.paths() if path.name <= name][-self.max_save_num :]
         # A run whose newer checkpoints are damaged goes on from the oldest, which names an older best one.
         best = [self.folder / name for name in bests if name <= kept[0].name][-1:]
@@ -83,27 +85,35 @@ class Checkpoints:
         """Return the files of the checkpoints, oldest first."""
         return sorted(path for path in self.folder.glob("*.pt") if re.fullmatch(r"\d+-\d+\.pt", path.name))
 
-    def load_newest(self, report: Callable[[str], object] = lambda line: None) -> dict[str, Any]:
+    def newest(self, report: Callable[[str], object] = lambda line: None) -> tuple[Path, dict[str, Any]]:
         """Return the newest readable checkpoint; `report` gets a line on each newer one. UserError if there is none."""
 
-        def newest() -> dict[str, Any]:
-            paths = self.paths()
-            if not paths:
-                raise NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
-            for path in reversed(paths):
-                with suppress(UserError):
-                    return load_checkpoint(path)
-                report(f"{path}: unreadable checkpoint (truncated or damaged); trying the one before it")
-            raise UserError(f"{paths[-1]}: unreadable checkpoint (truncated or damaged), and no older one can be read")
+        def found() -> tuple[Path, dict[str, Any]]:
+            first = None
+            for path in reversed(self.paths()):
+                try:
+                    return path, load_checkpoint(path, NEEDED)
+                except UserError as error:
+                    report(f"{error}; trying the checkpoint before it")
+                    first = first or UserError(f"{error}; no older checkpoint can be read")
+            raise first or NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
 
-        return self.ranks.from_first(newest)
+        return self.ranks.from_first(found)
 
-    def load_best(self) -> dict[str, Any]:
+    def best(self) -> tuple[Path, dict[str, Any]]:
         """Return the best checkpoint, as the newest readable one names it; UserError if it is missing or damaged."""
-        path = self.folder.joinpath(*self.load_newest()["progress"].get("bests", [])[-1:])
-        if not self.ranks.from_first(path.is_file):
-            raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
-        return self.ranks.from_first(lambda: load_checkpoint(path))
+        newest = self.newest()[1]["progress"]
+
+        def found() -> tuple[Path, dict[str, Any]]:
+            path = self.folder.joinpath(*newest["bests"][-1:])
+            if path not in self.paths():
+                raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
+            state = load_checkpoint(path, NEEDED)
+            if (score := state["progress"]["best"]) != newest["best"]:
+                raise UserError(f"{path}: has the best score {score}, and the newest checkpoint has {newest['best']}")
+            return path, state
+
+        return self.ranks.from_first(found)
 
 
 def checkpoint_name(epoch: int, step: int) -> str:
@@ -111,31 +121,18 @@ def checkpoint_name(epoch: int, step: int) -> str:
     return f"{epoch:05d}-{step:08d}.pt"
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the state in a checkpoint file; UserError, naming the file, if it is damaged."""
-    with opened(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()  # torch.load does not notice a wrong checksum
-            if damaged:
+def load_checkpoint(path: Path, wanted: Any = Any) -> dict[str, Any]:
+    """Return the state in a checkpoint file; UserError, naming it, if it is damaged, or not as `check` wants."""
+    with opened(path) as file, reading(path):
+        with zipfile.ZipFile(file) as archive:
+            if damaged := archive.testzip():  # torch.load does not notice a wrong checksum
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # zipfile and torch raise errors of many types
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"{path}: unreadable checkpoint: {reason}") from None
+        check(state := torch.load(path, map_location="cpu", weights_only=True), wanted)
+        return state
 
 
-def misfit(expected: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """Return why a run whose state is `expected` cannot load `found`, by tensors' names and shapes; None if it can."""
-    if expected.keys() - found.keys():
-        return f"it holds {', '.join(found)}, not {', '.join(expected)}"
-    pairs = [(state["task"]["model"], state.get("controller", {})) for state in (expected, found)]
-    for mine, saved in zip(*pairs, strict=True):
-        if mine.keys() != saved.keys():
-            return f"other weights: {', '.join(sorted(mine.keys() ^ saved.keys())[:3])}"
-        for name, weight in mine.items():
-            if isinstance(weight, torch.Tensor) and weight.shape != saved[name].shape:
-                return f"{name} has shape {list(saved[name].shape)}, not {list(weight.shape)}"
-    return None
+def kinds_of(state: Any) -> Any:
+    """Return the keys and types that `check` wants of another state of such a run."""
+    if isinstance(state, dict):
+        return {key: kinds_of(one) for key, one in state.items()}
+    return Any if state is None else int | float if isinstance(state, int | float) else type(state)

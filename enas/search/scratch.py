@@ -6,6 +6,7 @@ from typing import Any, cast
 from torch.optim.swa_utils import AveragedModel
 
 from enas.errors import TrainingDivergedError, UserError
+from enas.files import reading
 from enas.search.checkpoint import Checkpoints
 from enas.search.derive import ordered
 from enas.search.settings import TO_THE_END, ScratchConfig
@@ -90,9 +91,10 @@ class ScratchTrainer(Training):
         name = self.task.metric.name
         if self.task.has_validation and self.progress.best is None:
             raise TrainingDivergedError(f"{self.folder}: no epoch has a finite validation {name}; nothing to test")
-        best = cast("Checkpoints", self.checkpoints).load_best()
-        self.task.load_state_dict(best["task"])
-        self._load_average(best["average"])
+        path, best = cast("Checkpoints", self.checkpoints).best()
+        with reading(path):
+            self.task.load_state_dict(best["task"])
+            self._load_average(best["average"])
 
     def results(self) -> dict[str, Any]:
         """Return the content of results.json; `validation_…` is the score of the best epoch, `best_epoch`."""

@@ -172,7 +172,7 @@ class Training(ABC):
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
                 f"{before.rollbacks} returns to the last checkpoint; lower the shared learning rate or gradient clip"
             )
-        self.load_state_dict(self.checkpoints.load_newest(self.logbook.info))
+        self.load_state_dict(self.checkpoints.newest(self.logbook.info)[1])
         self.progress = replace(self.progress, skipped=before.skipped, rollbacks=before.rollbacks + 1, **clocks)
         self.progress.lr_scale = before.lr_scale / 2
         self.logbook.info(f"back to the last checkpoint, shared learning rate × {self.progress.lr_scale}")

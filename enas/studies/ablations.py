@@ -16,7 +16,7 @@ from typing import Any
 from enas.config import Config, effect_notes, named, without_effect
 from enas.data.identity import identity_of
 from enas.errors import UserError
-from enas.files import atomic_write, finite, read_json, write_json
+from enas.files import atomic_write, finite, read_json, reading, write_json
 from enas.pictures.plots import bars_figure, table_figure, write_figure
 from enas.runs import folder as run_folder
 from enas.runs import run
@@ -192,8 +192,9 @@ def _scored(study: Study, variants: list[Variant], notes: Sequence[str] = ()) ->
     """
     with _opened(study) as folder:
         path, keys = folder / "results.json", study.keys.values()
-        known = read_json(path)["rows"] if path.is_file() else []
-        done = {architecture_from_dict(row["architecture"]): _scores_of(row, keys) for row in known}
+        with reading(path):
+            known = read_json(path)["rows"] if path.is_file() else []
+            done = {architecture_from_dict(row["architecture"]): _scores_of(row, keys) for row in known}
         firsts: dict[Editable, tuple[str, Editable]] = {}  # the first variant of each function
         rows: list[Row] = []
         saved: list[Row] = []

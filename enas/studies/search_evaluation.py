@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from enas.config import Config, effect_notes, with_variation
 from enas.errors import UserError
-from enas.files import finite, make_writable, read_json, write_json
+from enas.files import finite, make_writable, read_json, reading, write_json
 from enas.runs import run
 from enas.runs.folder import check_not_launched, saved_config, say
 from enas.runs.opening import cost_of, read_run, undisturbed
@@ -40,6 +40,8 @@ OWN = ("dag_path", "load_path", "log_dir", "mode", "name", "random_seed", "stop_
 # Successive halving trains with seeds of its own: the seeds of the table judge the architecture that is chosen.
 HALVING_SEEDS = {"finalists": 1_000_000, "halving": 2_000_000}
 SAMPLES_PER_FINALIST = 100
+SEARCHED: Any = {"architecture": dict, "seconds": float, "shared": list[float | None]}  # the outcome of a search
+HALVED: Any = {"architecture": dict, "architectures": list, "draw_seconds": float}
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -86,7 +88,8 @@ class _Evaluation:
         longer = {name: config.longer * getattr(budget, name) for name in lengths}
         self.long = Table(self.folder / f"found_{config.longer}_times.json", budget.replace(**longer))
         # By NAME-SEED, the outcomes of searches and of halving.
-        self.outcomes = {path.stem: read_json(path) for path in self.searches.glob("*.json")}
+        kinds = {at: SEARCHED if at.stem.split("-")[0] in SEARCHES else HALVED for at in self.searches.glob("*.json")}
+        self.outcomes = {path.stem: read_json(path, kind) for path, kind in kinds.items()}
         has_begun = any(self.searches.glob("*"))
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 
@@ -143,7 +146,7 @@ class _Evaluation:
         names = dict.fromkeys("search" if name == "finalists" else name for name in self.config.methods)
         for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
             key = f"{name}-{seed}"
-            if self.outcomes.get(key, {}).get("rows") != scored:
+            if (known := self.outcomes.get(key, {})).get("rows") != scored or len(known["shared"]) != len(rows):
                 changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self.searches / key)}
                 tasks[key] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
@@ -182,7 +185,9 @@ class _Evaluation:
     def _chosen(self, method: str, seed: int) -> Architecture:
         if method == "lstm":
             return self.search.space.problem().baselines[method](self.budget)
-        return architecture_from_dict(self.outcomes[self._key(method, seed)]["architecture"]).canonical()
+        key = self._key(method, seed)
+        with reading(self.searches / f"{key}.json"):
+            return architecture_from_dict(self.outcomes[key]["architecture"]).canonical()
 
     def _num_drawn(self, method: str, seed: int) -> int:
         """Return the number of functions among which a method chooses; controls have equal time (docs/studies.md)."""

@@ -22,7 +22,7 @@ from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
 from enas.data.identity import digest, identity_of
 from enas.errors import UserError
-from enas.files import atomic_write, finite, read_json
+from enas.files import atomic_write, check, finite, read_json, reading
 from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
@@ -33,6 +33,7 @@ from enas.settings import USE
 from enas.terminal import progress_bar
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
+RESULT: Any = {"validation": float, "test": float, "seconds": float, "curve": list[float]}
 TRIES = 20  # draws for each function: enough to have all, where all are asked for
 CURVE_DECIMALS = 5
 APART = {"dag_path", "random_seed"}  # settings in which the trainings of a table differ
@@ -59,14 +60,12 @@ class Table:
             return
         content = read_made(path, config, "table")
         self.data = content["data"]
-        try:
+        with reading(path):
             for index, row in enumerate(content["rows"]):
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
                     self.runs[index, one["seed"]] = _result(**{key: one[key] for key in one if key != "seed"})
-        except (KeyError, TypeError, ValueError) as error:
-            reason = error if isinstance(error, UserError) else f"not a table of trainings ({error!r})"
-            raise UserError(f"{path}: {reason}") from None
+                    check(self.runs[index, one["seed"]], RESULT)
 
     @property
     def functions(self) -> dict[Architecture, list[int]]:
@@ -130,9 +129,8 @@ class Table:
 
 def load_table(path: str | Path) -> Table:
     """Return the table in a file, for a test of another search method (docs/tables.md); UserError if it is damaged."""
-    content = read_json(Path(path))
-    settings = content.get("settings") if isinstance(content, dict) else None
-    return Table(Path(path), Config(**settings) if isinstance(settings, dict) else Config())
+    with reading(Path(path)):
+        return Table(Path(path), Config(**read_json(Path(path))["settings"]))
 
 
 def _result(
@@ -145,12 +143,8 @@ def _result(
 
 def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
     """Read a file with its "settings" and "data"; UserError, naming the file's `flag`, for others than `config`'s."""
-    content: Any = read_json(path) if path.is_file() else None
-    try:
-        saved, content["data"] = dict(content["settings"]), dict(content["data"])
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: does not say with which settings and data it was made; name another {flag}") from None
-    ours = budget_of(config)
+    content = read_json(path, {"settings": dict, "data": dict})
+    saved, ours = content["settings"], budget_of(config)
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
             default = all_settings()[name].default if name in all_settings() else None
