@@ -57,7 +57,8 @@ def in_one_line(error: BaseException) -> Expected | None:
     if isinstance(error, Expected):
         return error
     if is_out_of_memory(error):
-        return UserError("out of memory; smaller sizes need less, batch_size and the numbers of units first of all")
+        sizes = ", ".join(getattr(error, "__notes__", ["batch_size and the numbers of units"]))
+        return UserError(f"out of memory; smaller sizes need less, first of all {sizes}")
     if isinstance(error, OSError):
         return UserError(f"{error.filename or 'the system'}: {error.strerror or error}; mend this, or name another one")
     return None
@@ -66,8 +67,9 @@ def in_one_line(error: BaseException) -> Expected | None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, torch or a GPU had no memory left."""
     # torch's allocator on a CPU raises a bare RuntimeError.
-    kinds, words = ("MemoryError", "OutOfMemoryError"), ("can't allocate memory", "not enough memory")
-    return type(error).__name__ in kinds or any(word in str(error) for word in words)
+    words = ("can't allocate memory", "not enough memory", "bad_alloc", "size calculation overflowed", "ALLOC_FAILED")
+    is_known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_known or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from typing import IO, Any
 from enas.errors import UserError, refusing
 
 LARGEST_TEXT = 2**28  # bytes of a file that is read whole
+MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
 
 
 def writing(path: Path) -> AbstractContextManager[None]:

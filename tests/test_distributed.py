@@ -114,6 +114,7 @@ AT_ODDS = {
     "nowhere": "{}/nowhere data/tiny: no such dataset; ",  # which all lack is said as by one
     "other": "rank 1 of 2 and rank 0 differ in dataset tiny (vocabulary, train, valid, test); ",
     "changed": "rank 1 of 2: {}/changed/tiny_… is not the data that this run was begun with: its vocabulary (",
+    "unlike": "rank 1 of 2 and rank 0 differ in settings (shared_lr); ",
     "spoiled": "rank 1 of 2 and rank 0 differ in the run after epoch 1 (controller); ",
     "failed": "rank 0 of 2: rank 1 ended: a file is gone; --load_path goes on ",
 }
@@ -132,10 +133,11 @@ def test_processes_at_odds_end_in_one_line(tmp_path):
     settings["nowhere"]["data_dir"] = str(folder / "nowhere data")
     settings["other"]["last"] = {"data_dir": str(other)}
     settings["changed"] = {"load_path": str(folder / "changed" / "*"), "last": {"data_dir": str(other)}}
+    settings["unlike"]["last"] = {"shared_lr": 0.5, "num_threads": 1}
     settings["spoiled"]["spoil"] = True
     settings["failed"]["fail"] = 3
     status, out, err = tiny.finish(torchrun(str(WORKER), *map(json.dumps, settings.values())))
-    assert status == 0 and (out.count("status 2"), out.count("status 3")) == (11, 1), (out, err)
+    assert status == 0 and (out.count("status 2"), out.count("status 3")) == (13, 1), (out, err)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     for says, line in zip(AT_ODDS.values(), lines, strict=True):
         start, _, more = f"error: {says.format(folder)}".partition("…")

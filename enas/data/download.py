@@ -20,7 +20,8 @@ from pathlib import Path, PureWindowsPath
 from typing import IO, NamedTuple
 
 from enas.errors import Interrupted, UserError
-from enas.files import atomic_folder, writing
+from enas.files import LARGEST_TEXT, atomic_folder, writing
+from enas.settings import place
 
 COMMAND = "python -m enas download"  # and the name of a dataset
 TIMEOUT_SECONDS = 30
@@ -86,7 +87,7 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
     found = CATALOGUE.get(ALIASES.get(dataset, dataset))
     if found is None:
         raise UserError(f"no download is known for dataset {dataset!r}; known: {', '.join(CATALOGUE)}")
-    folder = Path(data_dir) / found.name
+    folder = Path(place(data_dir, "data_dir"), found.name)
     with writing(folder):
         if not (flaw := _flaw(found.files, folder)):
             return f"{folder}: already complete, left as it is"
@@ -121,10 +122,10 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
         sources = ", ".join(f"{file.url} as {file.installed}" for file in dataset.files)
         right = f"with no network, put into {folder} by hand: {sources}"
     wanted = {file.url: [file] for file in dataset.files} if archive is None else {archive: dataset.files}
-    for place, files in wanted.items():
+    for where, files in wanted.items():
         try:
             path = ready / files[0].installed if archive is None else ready.with_name("archive")
-            path = _fetched(place, path) if "://" in place else Path(place)
+            path = _fetched(where, path) if "://" in where else Path(place(where, "--from"))
             flaw = _flaw([DataFile(path.name, path.name, dataset.archive_sha256)], path.parent)
             if archive is not None and not flaw:
                 _copy(files, path, ready)
@@ -135,7 +136,7 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
                 raise  # the folder's trouble, which is told where it is made
             flaw = " ".join(str(error).split()) or type(error).__name__
         if flaw:
-            raise UserError(f"{place}: {flaw}; {right}")
+            raise UserError(f"{where}: {flaw}; {right}")
 
 
 def _fetched(url: str, target: Path) -> Path:
@@ -154,24 +155,32 @@ def _fetched(url: str, target: Path) -> Path:
 def _copy(files: Iterable[DataFile], archive: Path, ready: Path) -> None:
     """Copy `files` out of `archive` into `ready`."""
     wanted = {name: ready / file.installed for file in files for name in (file.original, file.installed)}
-    for path, content in _members(archive):
+    for path, size, content in _members(archive):
         target = wanted.get(PureWindowsPath(path).name)
         if target is None:
             continue
+        if size > LARGEST_TEXT:
+            raise UserError(f"{path} is larger than {LARGEST_TEXT // 2**20} MB")
         if target.exists():
             raise UserError(f"two members could be {target.name}")
         with target.open("wb") as out:
             shutil.copyfileobj(content, out)
 
 
-def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield path and content of each file in an archive; links and devices are passed over."""
+def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
+    """Yield path, size and content of each file in an archive; links and devices are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            yield from ((info.filename, opened.open(info)) for info in opened.infolist() if not info.is_dir())
+            yield from (
+                (info.filename, info.file_size, opened.open(info)) for info in opened.infolist() if not info.is_dir()
+            )
         return
     with tarfile.open(archive) as tar:
-        yield from ((member.name, content) for member in tar if member.isreg() and (content := tar.extractfile(member)))
+        yield from (
+            (member.name, member.size, content)
+            for member in tar
+            if member.isreg() and (content := tar.extractfile(member))
+        )
 
 
 @contextmanager

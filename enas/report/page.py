@@ -19,6 +19,7 @@ from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, plain
 from enas.report.animation import open_picture, select
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
 from enas.search.record import format_score
+from enas.settings import place
 
 # So that a page about two runs stays below 1 MB.
 FRAMES = 12  # pictures of architectures, divided among the runs
@@ -44,7 +45,7 @@ def report(
         output: where the page goes, which is returned; ends in .html. A page that is there is replaced.
         results_dir: where ablations and evaluations lie.
     """
-    output = Path(output)
+    output = Path(place(output, "output"))
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"output is {output}; its name must end in .html")
     records = read_runs([load_path] if isinstance(load_path, str | Path) else load_path or [""], log_dir)
@@ -63,8 +64,8 @@ def report(
         settings=settings_table(records),
         curves=curves(records),
         comparisons=[comparison(record) for record in records],
-        ablations=read_ablations(records, Path(results_dir)),
-        evaluations=read_evaluations(records, Path(results_dir)),
+        ablations=read_ablations(records, Path(place(results_dir))),
+        evaluations=read_evaluations(records, Path(place(results_dir))),
     )
     with atomic_write(output) as file:
         file.write(page.encode())

@@ -6,6 +6,7 @@ from typing import Any
 from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, SHAPES
 from enas.search import settings as search
+from enas.search.architecture import MOST_NODES
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 DECAY, COSINE = {"shared_lr_cosine": False}, {"shared_lr_cosine": True}
@@ -57,7 +58,7 @@ class TextConfig(Settings):
 class RNNSpaceConfig(search.CellOutputConfig):
     """Recurrent cells: the search space (paper section 2.1)."""
 
-    num_blocks: int = setting(12, "nodes of a recurrent cell", at_least=1, kind=SPACE)
+    num_blocks: int = setting(12, "nodes of a recurrent cell", at_least=1, at_most=MOST_NODES, kind=SPACE)
     shared_rnn_activations: tuple[str, ...] = setting(PAPER_ACTIVATIONS, "activations, separated by commas", kind=SPACE)
     architecture: str = setting("chain", "shape of a hardcoded cell", choices=tuple(SHAPES), only=HARDCODED, kind=SPACE)
 

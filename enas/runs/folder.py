@@ -21,7 +21,7 @@ from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
 from enas.files import make_writable, read_json, write_json
 from enas.search.ranks import launched
-from enas.settings import SEARCHES, SPACE, TRAINING
+from enas.settings import SEARCHES, SPACE, TRAINING, place
 from enas.terminal import LOGGER
 
 IDENTITY, LAUNCH, MACHINE = "data.json", "torchrun.json", "machine.json"
@@ -99,6 +99,7 @@ def find_run(
     """
     if not load_path:
         return newest_run({"log_dir": str(log_dir)}, modes, flag)
+    load_path, log_dir = place(load_path, flag), place(log_dir, "log_dir")
     there = [folder for folder in (Path(load_path), Path(log_dir, load_path)) if folder.exists()]
     for folder in there:
         if (folder / "params.json").is_file():

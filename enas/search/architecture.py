@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Self, cast, get_args, get_origin, get_type_hin
 
 from enas.errors import NotFoundError, UserError
 from enas.files import read_text
+from enas.settings import place
 
 CELL_OUTPUTS = ("loose_ends", "all")
+MOST_NODES = 300  # of a cell or network; checks and canonical forms take quadratic time, and recursion
 
 # Every architecture class, by the type in its JSON.
 KINDS: dict[str, type["Architecture"]] = {}
@@ -97,7 +99,7 @@ class Architecture:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Return the architecture in a JSON file; UserError, naming the file, if there is none."""
-        path = Path(path)
+        path = Path(place(path, "dag_path"))
         if not path.is_file():
             raise NotFoundError(f"{path}: no such file; an architecture is a JSON file that a run wrote")
         text = read_text(path)

@@ -205,8 +205,8 @@ class _Evaluation:
         self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
         self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
         if not self.rows.size:
-            advice = f"lower the learning rate in {self.config.budget}"
-            raise UserError(f"{self.table.path}: every training diverged; {advice}")
+            troubles = {one.get("trouble", "not finite") for one in self.table.runs.values()}
+            raise UserError(f"{self.table.path}: no training has a score: {'; '.join(sorted(troubles))}")
         self.functions, rows = map(list, zip(*self.table.functions.items(), strict=True))
         first = [self.table.runs[rows[row][0], self.truth_seeds[0]] for row in self.rows]
         self.first = np.array([run["validation"] for run in first])
