@@ -87,10 +87,7 @@ class RunConfig(Settings):
         600.0, "torchrun: seconds to wait for an answer of another process before the run ends", above=0
     )
     num_threads: int = _use(
-        0,
-        "threads on the CPU; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial",
-        at_least=0,
-        at_most=1024,
+        0, "CPU threads; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial", at_least=0, at_most=1024
     )
     use: tuple[str, ...] = _use((), "modules of your own to load first, names or .py files; ENAS_USE names more")
     wandb: bool = setting(

@@ -57,8 +57,10 @@ def in_one_line(error: BaseException) -> Expected | None:
     if isinstance(error, Expected):
         return error
     if is_out_of_memory(error):
-        sizes = ", ".join(getattr(error, "__notes__", ["batch_size and the numbers of units"]))
+        sizes = ", ".join(getattr(error, "__notes__", [])) or "batch_size and the numbers of units"
         return UserError(f"out of memory; smaller sizes need less, first of all {sizes}")
+    if isinstance(error, UnicodeError):  # of a name, an argument or standard input
+        return UserError(f"a text from outside is not UTF-8 ({error})")
     if isinstance(error, OSError):
         return UserError(f"{error.filename or 'the system'}: {error.strerror or error}; mend this, or name another one")
     return None
@@ -67,7 +69,14 @@ def in_one_line(error: BaseException) -> Expected | None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, torch or a GPU had no memory left."""
     # torch's allocator on a CPU raises a bare RuntimeError.
-    words = ("can't allocate memory", "not enough memory", "bad_alloc", "size calculation overflowed", "ALLOC_FAILED")
+    words = (
+        "t allocate memory",
+        "enough memory",
+        "out of memory",
+        "bad_alloc",
+        "calculation overflowed",
+        "ALLOC_FAILED",
+    )
     is_known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return is_known or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
 

@@ -8,7 +8,6 @@ archive.
 import errno
 import hashlib
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -155,32 +154,26 @@ def _fetched(url: str, target: Path) -> Path:
 def _copy(files: Iterable[DataFile], archive: Path, ready: Path) -> None:
     """Copy `files` out of `archive` into `ready`."""
     wanted = {name: ready / file.installed for file in files for name in (file.original, file.installed)}
-    for path, size, content in _members(archive):
+    for path, content in _members(archive):
         target = wanted.get(PureWindowsPath(path).name)
         if target is None:
             continue
-        if size > LARGEST_TEXT:
-            raise UserError(f"{path} is larger than {LARGEST_TEXT // 2**20} MB")
         if target.exists():
             raise UserError(f"two members could be {target.name}")
-        with target.open("wb") as out:
-            shutil.copyfileobj(content, out)
+        held = content.read(LARGEST_TEXT + 1)  # else an archive may ask for any room
+        if len(held) > LARGEST_TEXT:
+            raise UserError(f"{path} is larger than {LARGEST_TEXT // 2**20} MB")
+        target.write_bytes(held)
 
 
-def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes]]]:
-    """Yield path, size and content of each file in an archive; links and devices are passed over."""
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield path and content of each file in an archive; links and devices are passed over."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
-            yield from (
-                (info.filename, info.file_size, opened.open(info)) for info in opened.infolist() if not info.is_dir()
-            )
+            yield from ((info.filename, opened.open(info)) for info in opened.infolist() if not info.is_dir())
         return
     with tarfile.open(archive) as tar:
-        yield from (
-            (member.name, member.size, content)
-            for member in tar
-            if member.isreg() and (content := tar.extractfile(member))
-        )
+        yield from ((member.name, content) for member in tar if member.isreg() and (content := tar.extractfile(member)))
 
 
 @contextmanager

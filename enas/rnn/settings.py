@@ -108,7 +108,7 @@ class LanguageTaskConfig(search.BatchConfig):
     successive states. The norm stabiliser (Krueger & Memisevic 2016) has a fixed point instead of the previous norm.
     """
 
-    shared_rnn_max_length: int = setting(35, "tokens of truncated back-propagation", at_least=1)
+    shared_rnn_max_length: int = setting(35, "tokens of truncated back-propagation", at_least=1, at_most=2**20)
     shared_activation_reg: float = setting(0.0, "coefficient of the squared outputs (AR)", at_least=0)
     shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
     shared_norm_stabilizer: float = setting(0.0, "coefficient of (norm of a state − a constant)²", at_least=0)

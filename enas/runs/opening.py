@@ -101,13 +101,11 @@ def open_run(
 
 def _name_sizes(config: Config, error: BaseException | None) -> None:
     """Note on an error for lack of memory the settings that exceed their defaults most."""
-    if error is None or not is_out_of_memory(error) or hasattr(error, "__notes__"):
-        return
     known, size = all_settings([config.space]), config.values
-    times = {name: size[name] / max(1, spec.default) for name, spec in known.items() if type(spec.default) is int}
-    for name in sorted(times.keys() - {"random_seed", "max_epoch"}, key=times.__getitem__)[:-4:-1]:
-        if times[name] > 1:
-            error.add_note(f"{name} {size[name]}")
+    sizes = {name: spec.default for name, spec in known.items() if type(spec.default) is int and name != "random_seed"}
+    times = {name: size[name] / max(1, usual) for name, usual in sizes.items() if size[name] > usual}
+    if error and is_out_of_memory(error) and not hasattr(error, "__notes__"):
+        error.__notes__ = [f"{name} {size[name]}" for name in sorted(times, key=lambda name: -times[name])[:3]]
 
 
 def _note_architecture(config: Config, training: Training, architecture: Architecture) -> None:

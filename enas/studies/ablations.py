@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +135,8 @@ class Study:
         if self.task is None:
             trained = run.single_or_diverged(self.config, variant)
             return {name: trained[name] for name in (*self.keys.values(), "trouble") if name in trained}
-        evaluate, splits = self.task.evaluate, self.keys.items()
-        known = {key: partial(evaluate, variant, SPLITS[split], self.max_batches) for split, key in splits}
-        return run.scored(lambda: {key: score() for key, score in known.items()}, known)
+        keys, score, most = self.keys, self.task.evaluate, self.max_batches
+        return run.scored(lambda: {keys[one]: score(variant, SPLITS[one], most) for one in keys}, keys.values())
 
 
 def _check(config: Config, ablation: str, is_trained: bool) -> None:
