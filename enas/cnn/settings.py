@@ -39,9 +39,7 @@ class ImageOptimConfig(search.SharedOptimisation):
 class ImageConfig(Settings):
     """Reading images."""
 
-    image_size: int = setting(
-        0, "cnn: side in pixels to which images are resized; 0 keeps theirs", at_least=0, at_most=8192
-    )
+    image_size: int = setting(0, "cnn: side in pixels to resize images to; 0 keeps their own", at_least=0, at_most=8192)
     valid_size: int = setting(
         5000, "cnn: training images of CIFAR held out for validation; from scratch, 0 tests the last epoch", at_least=0
     )
