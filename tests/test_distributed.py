@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -17,12 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import main
 
+from enas.cli import run_command
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
 from enas.runs import folder as run_folder
 from enas.runs import run
 from enas.runs.opening import pick_device
+from enas.search import ranks
 from enas.search.checkpoint import Checkpoints
 from enas.search.ranks import BATCH, Ranks
 
@@ -181,8 +184,26 @@ def test_bad_input_is_one_line_for_all_processes(monkeypatch, capsys):
     assert lines == ["error: unknown flag --num_bloks; did you mean --num_blocks?"]
 
 
-def test_what_runs_in_one_process_refuses_several(monkeypatch):
+def test_the_surroundings_that_torchrun_makes_are_numbers(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with tiny.refused("RANK and WORLD_SIZE are integers, set by torchrun; unset them"):
+        ranks.launched()
+
+
+@pytest.mark.parametrize("trouble", [PermissionError(13, "Permission denied", "data"), MemoryError()])
+def test_the_trouble_of_a_system_is_told_to_all_processes(trouble):
+    def fail():
+        raise trouble
+
+    value, error = ranks._tried(fail)
+    assert value is None and re.match("data: Permission denied|out of memory", str(error))
+
+
+def test_what_runs_in_one_process_refuses_several(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("export", "report", "gif", "download", "convert"):
+        assert run_command(name, []) == 2
+        assert capsys.readouterr().err == f"error: enas {name} runs in one process; leave torchrun out\n"
     with pytest.raises(UserError, match="an ablation runs in one process; leave torchrun out"):
         run_folder.check_not_launched("an ablation")
 

@@ -126,6 +126,8 @@ class Ranks:
 
     def together(self, make: Callable[[], T]) -> T:
         """Call `make` in every process, and return its value here; a UserError in one, with its rank, comes in all."""
+        if self.size == 1:
+            return make()
         value, error = _tried(make)
         reasons = self._gathered(error and str(error))
         if error is not None and len({*reasons}) == 1:
