@@ -21,6 +21,7 @@ from enas.cnn.macro import MacroSpace
 from enas.config import Config
 from enas.report.page import report
 from enas.rnn.cell import RNNCell, RNNSpace
+from enas.rnn.task import LanguageTask
 from enas.runs.opening import read_run
 from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
@@ -147,6 +148,17 @@ def test_the_trouble_of_one_cell_is_a_row_that_says_so(home, tmp_path, monkeypat
     assert math.isfinite(results["tau"]["search"]["tau"])
     monkeypatch.setattr(truth, "train_from_scratch", _fail)
     assert evaluate(**given)["methods"]["uniform"] == results["methods"]["uniform"]
+
+
+@pytest.mark.parametrize("trouble", tiny.TROUBLES)
+def test_the_trouble_of_one_row_with_shared_weights_is_its_own(home, tmp_path, trouble):
+    rows = functions_of(RNNSpace(2), 0)
+    search = Config(**tiny.settings(home, num_blocks=2, log_dir=str(tmp_path), max_epoch=1, shared_max_step=2))
+    derived = search_evaluation.search_and_rank(search.to_dict(), [])["architecture"]
+    good, bad = [one for one in rows if one.to_dict() != derived][:2]
+    with tiny.in_call(LanguageTask, "evaluate", lambda task, one, *_: one == bad, tiny.TROUBLES[trouble]):
+        shared = search_evaluation.search_and_rank(search.to_dict(), [good.to_dict(), bad.to_dict()])["shared"]
+    assert math.isfinite(shared[0]) and math.isnan(shared[1])
 
 
 def test_an_infinite_score_is_none_at_once_as_when_the_table_is_read(tmp_path):

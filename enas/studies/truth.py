@@ -55,7 +55,7 @@ class Table:
         self.architectures: list[Architecture] = []
         self.data: dict[str, str] = {}
         self.runs: dict[tuple[int, int], dict[str, Any]] = {}
-        if not path.is_file():
+        if not path.exists():
             return
         content = read_made(path, config, "table")
         self.data = content["data"]
