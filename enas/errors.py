@@ -1,6 +1,7 @@
 """The errors that end a command in one line and with their `status`. Any other is a bug, and keeps its traceback."""
 
 import difflib
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -68,17 +69,10 @@ def in_one_line(error: BaseException) -> Expected | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, torch or a GPU had no memory left."""
-    # torch's allocator on a CPU raises a bare RuntimeError.
-    words = (
-        "t allocate memory",
-        "enough memory",
-        "out of memory",
-        "bad_alloc",
-        "calculation overflowed",
-        "ALLOC_FAILED",
-    )
-    is_known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return is_known or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = "allocate memory|enough memory|out of memory|bad_alloc|overflowed|ALLOC_FAILED"  # on a CPU, and of cuBLAS
+    return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -276,13 +276,6 @@ def _raise(error):
     raise error
 
 
-def test_finalists_that_all_diverge_are_said_to(copy, capsys, monkeypatch):
-    monkeypatch.setattr(run, "train_to", lambda *args: {"validation_perplexity": math.nan})
-    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_num_sample": 20, "derive_rung_epoch": 1}
-    execute(**where(copy, "orig", mode="derive", **finalists))
-    assert re.search(r"rung to epoch 1 from scratch: \d finalists, all without a score, ", capsys.readouterr().out)
-
-
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
     """A finalist judged near the highest learning rate would be judged by noise."""

@@ -130,10 +130,8 @@ def _pieces(path: Path, unit: str) -> Iterator[tuple[str, bool]]:
             piece, place = kept + read, f"{path}, line {number}"
             if b"\0" in read:
                 raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
-            end = len(piece)
-            if not ends_line and unit == "word":
-                end = piece.rfind(b" ") + 1
-            elif not ends_line:
+            end = len(piece) if ends_line else piece.rfind(b" ") + 1
+            if not ends_line and unit == "character":
                 end = codecs.utf_8_decode(piece.rstrip(b"\r"), "replace", False)[1]
             if not end and len(piece) >= LONGEST_WORD:
                 right = "a text without blanks needs --text_unit character"

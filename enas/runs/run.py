@@ -428,8 +428,6 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
             if "trouble" in results:
                 note(f"{json.dumps(one.to_dict())}: {results['trouble']}")
         best = f"best validation {metric.name} {format_score(scores[ordered(scores, metric)[0]])}"
-        if all(map(math.isnan, scores.values())):
-            best = "all without a score, and those before the others stay before them"
         note(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")
         return scores
 
