@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enas.config import Config, named
+from enas.errors import TrainingDivergedError
 from enas.runs import run
 from enas.runs.folder import only_user
 from enas.settings import USE
@@ -64,14 +65,15 @@ def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any])
 
 
 def _searched(settings: dict[str, Any]) -> run.Run:
-    """Search, or go on with the search in its folder, in silence; return the run, empty if it has trouble."""
+    """Search, or go on with the search in its folder, in silence; return the run, without results if it diverged."""
     folder = Path(settings["log_dir"], settings["name"])
-
-    def train() -> run.Run:
+    try:
         if any(folder.glob("checkpoints/*.pt")):
-            return run.resume(folder, quiet=True, stop_epoch=settings["stop_epoch"])
-        with only_user(folder):
-            shutil.rmtree(folder)  # what a run has left that was ended before its first checkpoint
-        return run.train(Config(**settings), quiet=True)
-
-    return run.Run(folder, {}) if "trouble" in run.scored(train, ()) else run.load(folder)
+            run.resume(folder, quiet=True, stop_epoch=settings["stop_epoch"])
+        else:
+            with only_user(folder):
+                shutil.rmtree(folder)  # what a run has left that was ended before its first checkpoint
+            run.train(Config(**settings), quiet=True)
+    except TrainingDivergedError:
+        return run.Run(folder, {})
+    return run.load(folder)
