@@ -325,8 +325,11 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     with redirect_stdout(io.StringIO()):
         found = run.train_or_resume(Config(**settings))
         trainer = read_run(saved_config(found.folder), found.folder)
-        scores = [partial(trainer.task.evaluate, architecture_from_dict(one), "valid") for one in architectures]
-        shared = [run.scored(lambda one=one: {"score": one()}, ["score"])["score"] for one in scores]
+
+        def score(one: dict[str, Any]) -> dict[str, float]:
+            return {"score": trainer.task.evaluate(architecture_from_dict(one), "valid")}
+
+        shared = [run.scored(partial(score, one), ["score"])["score"] for one in architectures]
     is_cpu, last = trainer.task.device.type == "cpu", found["history"][-1]
     return {
         "architecture": found["architecture"],
