@@ -125,6 +125,8 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
         try:
             path = ready / files[0].installed if archive is None else ready.with_name("archive")
             path = _fetched(where, path) if "://" in where else Path(place(where, "--from"))
+            if path.is_file() and path.stat().st_size > 4 * LARGEST_TEXT:
+                raise UserError(f"is larger than {4 * LARGEST_TEXT // 2**20} MB")
             flaw = _flaw([DataFile(path.name, path.name, dataset.archive_sha256)], path.parent)
             if archive is not None and not flaw:
                 _copy(files, path, ready)
