@@ -4,6 +4,7 @@ enas search --dataset ptb
 enas export --load_path RUN --output my_cell
 """
 
+import os
 import pkgutil
 import sys
 from dataclasses import dataclass, fields
@@ -35,6 +36,8 @@ class Command:
 
     def act(self, argv: list[str], prog: str) -> None:
         """Carry out the command; UserError for a wrong or unknown flag, or from the action."""
+        if not self.is_run and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UserError(f"{prog} runs in one process; leave torchrun out")
         used = modules_to_use(argv)
         own_code.use(used)  # first of all: its settings are flags, its names choices
         parser = Parser(f"{self.help[0].upper()}{self.help[1:]}.", prog=prog)

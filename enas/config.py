@@ -18,7 +18,7 @@ from enas.rnn.space import RNN
 from enas.search import own_code
 from enas.search import settings as searching
 from enas.search.registry import ALIASES, REWARDS, SPACES, STRATEGIES, SearchSpace, network_types, register, space_for
-from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, setting, unmet
+from enas.settings import MODES, SCRATCH, SPACE, TRAINING, USE, Part, Settings, checked, place, setting, unmet
 from enas.strategies import TRAIN_TYPES
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -63,12 +63,14 @@ class RunConfig(Settings):
     load_path: str = _use(
         "",
         "run to resume, derive from, test, or train from scratch: name or path; without it the newest, or a new search",
+        is_path=True,
     )
     dag_path: str = setting(
         "",
         "JSON file of an architecture to train, test, or study instead of the run's own; in mode single also random, "
         "and for text lstm",
         only={"mode": (*SCRATCH, "test")},
+        is_path=True,
     )
     compare_with: tuple[str, ...] = setting(
         (),
@@ -76,18 +78,18 @@ class RunConfig(Settings):
         only={"mode": "train_scratch"},
         kind=USE,
     )
-    log_dir: str = _use("logs", "folder in which a new run makes its own folder")
+    log_dir: str = _use("logs", "folder in which a new run makes its own folder", is_path=True)
     name: str = setting(
         "", "name of a new run's folder; by default DATASET_TRAIN-TYPE_TIME", only={"mode": TRAINING}, kind=USE
     )
-    data_dir: str = _use("data", "folder of all datasets")
+    data_dir: str = _use("data", "folder of all datasets", is_path=True)
     random_seed: int = setting(12345, "seed of Python, NumPy and torch", at_least=0, below=2**63)
     num_gpu: int = _use(-1, "0 uses the CPU, 1 a GPU, -1 a GPU if there is one; torchrun uses several", at_least=-1)
     rank_timeout: float = _use(
         600.0, "torchrun: seconds to wait for an answer of another process before the run ends", above=0
     )
     num_threads: int = _use(
-        0, "threads on the CPU; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial", at_least=0
+        0, "CPU threads; 0 takes OMP_NUM_THREADS, or the fastest number of a short trial", at_least=0, at_most=1024
     )
     use: tuple[str, ...] = _use((), "modules of your own to load first, names or .py files; ENAS_USE names more")
     wandb: bool = setting(
@@ -101,7 +103,7 @@ class RunConfig(Settings):
     def check(self) -> None:
         object.__setattr__(self, "train_type", ALIASES.get(self.train_type, self.train_type))
         name = self.name
-        if name and (name != Path(name).name or name.startswith(".") or not name.isprintable()):
+        if name and (name != Path(name).name or name.startswith((".", "~")) or not name.isprintable()):
             raise UserError(f"name is {name!r}; it must be a plain name, of a new folder in log_dir")
 
 
@@ -266,7 +268,7 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     if name in above:
         raise UserError(f"config {name}: starts from itself")
-    path = Path(name) if name.endswith(".py") else CONFIG_DIR / f"{name}.py"
+    path = Path(place(name, "config")) if name.endswith(".py") else CONFIG_DIR / f"{name}.py"
     if not path.is_file():
         known = sorted(file.stem for file in CONFIG_DIR.glob("*.py"))
         near = did_you_mean(name, known)

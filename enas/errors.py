@@ -1,6 +1,7 @@
 """The errors that end a command in one line and with their `status`. Any other is a bug, and keeps its traceback."""
 
 import difflib
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -57,7 +58,10 @@ def in_one_line(error: BaseException) -> Expected | None:
     if isinstance(error, Expected):
         return error
     if is_out_of_memory(error):
-        return UserError("out of memory; smaller sizes need less, batch_size and the numbers of units first of all")
+        sizes = ", ".join(getattr(error, "__notes__", [])) or "batch_size and the numbers of units"
+        return UserError(f"out of memory; smaller sizes need less, first of all {sizes}")
+    if isinstance(error, UnicodeError):  # of a name, an argument or standard input
+        return UserError(f"a text from outside is not UTF-8 ({error})")
     if isinstance(error, OSError):
         return UserError(f"{error.filename or 'the system'}: {error.strerror or error}; mend this, or name another one")
     return None
@@ -65,9 +69,10 @@ def in_one_line(error: BaseException) -> Expected | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, torch or a GPU had no memory left."""
-    # torch's allocator on a CPU raises a bare RuntimeError.
-    kinds, words = ("MemoryError", "OutOfMemoryError"), ("can't allocate memory", "not enough memory")
-    return type(error).__name__ in kinds or any(word in str(error) for word in words)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = "allocate memory|enough memory|out of memory|bad_alloc|overflowed|ALLOC_FAILED"  # on a CPU, and of cuBLAS
+    return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

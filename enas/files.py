@@ -20,6 +20,7 @@ from enas.errors import Expected, UserError, is_out_of_memory, refusing
 MACHINE = "machine.json"  # of a run: the version that wrote it, among other things
 LARGEST_TEXT = 2**28  # bytes of a file that is read whole
 LONGEST_REASON = 300  # letters of an error
+MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
 
 
 def writing(path: Path) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -18,6 +19,7 @@ from enas.errors import Interrupted, RankLostError, UserError, did_you_mean, in_
 from enas.search.registry import SPACES
 from enas.settings import choices_of
 
+LONGEST_LINE = 2000  # letters of an error
 # The groups in which --help lists the settings that people set first; --help_all lists all settings.
 USUAL = {
     "The search": ("network_type", "cnn_space", "dataset", "train_type", "random_seed"),
@@ -33,6 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str, **settings: Any):
         super().__init__(description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS, **settings)
+        self._negative_number_matcher = re.compile(r"-(\.?\d|inf|nan)")  # argparse takes -1e-1 for a flag
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the flags")
@@ -84,16 +87,17 @@ def guarded(action: Callable[[], object]) -> int:
             action()
     except Exception as trouble:
         error = in_one_line(trouble)
-        if error is None:
-            raise
-        line = " ".join(str(error).split())
-        # The processes of torchrun on this machine end alike, and one of them says so, unless they lost another one.
-        if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankLostError):
-            print(line if isinstance(error, Interrupted) else f"error: {line}", file=sys.stderr)
-        if os.environ.get("WORLD_SIZE", "1") != "1" and isinstance(error, UserError):
+        line = " ".join(str(error or repr(trouble)).split())
+        line = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
+        if os.environ.get("WORLD_SIZE", "1") != "1" and not isinstance(error, RankLostError):
             from enas.search.ranks import leave_word  # loads torch, which not every command needs
 
             leave_word(line)
+        if error is None:
+            raise
+        # The processes of torchrun on this machine end alike, and one of them says so, unless they lost another one.
+        if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankLostError):
+            print(line if isinstance(error, Interrupted) else f"error: {line}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt as stopped:
         signum = signal.Signals(*stopped.args or (signal.SIGINT,))

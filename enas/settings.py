@@ -2,8 +2,10 @@
 
 import dataclasses
 import operator
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +30,7 @@ def setting(
     only: Mapping[str, Any] = MappingProxyType({}),
     kind: str = "",
     again: Sequence[str] = (),
+    is_path: bool = False,
     **bounds: float,
 ) -> Any:
     """Make a field of a `Settings` class.
@@ -41,10 +44,11 @@ def setting(
         kind: `SPACE` if the architecture depends on the setting, so that a run from scratch takes its search's value;
             `USE` if it decides no outcome: where a run lies, what is done with it, and on which machine.
         again: the modes in which an existing run may be given another value.
+        is_path: whether it names a file or a folder, see `place`.
         bounds: of a number: at_least or above, at_most or below.
     """
     metadata = {"help": help, "choices": choices, "bounds": bounds, "only": only, "kind": kind, "again": again}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={**metadata, "is_path": is_path})
 
 
 def choices_of(spec: dataclasses.Field[Any]) -> tuple[str, ...]:
@@ -69,6 +73,7 @@ class Settings:
 def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
     """Return `value` as a setting's type; UserError, naming the setting, if it is not allowed."""
     value = _typed(spec, value)
+    value = place(value, spec.name) if spec.metadata["is_path"] else value
     choices = choices_of(spec)
     if choices and value not in choices:
         raise UserError(f"{spec.name} is {value!r}; it must be one of {', '.join(choices)}")
@@ -76,6 +81,17 @@ def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
     if not all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
         raise UserError(f"{spec.name} is {value!r}; it must {_rule(bounds)}")
     return value
+
+
+def place(path: str | os.PathLike[str], name: str = "path") -> str:
+    """Return a path from outside, its ~ replaced; UserError, with its `name`, if no file can have it."""
+    given = os.fspath(path)
+    if "\0" in given or given != given.encode(errors="ignore").decode():
+        raise UserError(f"{name} is {given!r}; it must be UTF-8, without NUL")
+    try:
+        return str(Path(given).expanduser()) if given.startswith("~") else given
+    except RuntimeError:
+        raise UserError(f"{name} is {given}; there is no such home folder, and ./~ begins a name in this one") from None
 
 
 def _typed(spec: dataclasses.Field[Any], value: Any) -> Any:

@@ -411,14 +411,16 @@ def test_an_interrupted_ablation_that_trains_goes_on(at_home, trained):
     assert len(list(folder.parent.iterdir())) == 1
 
 
-def test_a_variant_that_diverges_leaves_a_row_that_says_so(at_home, monkeypatch):
+@pytest.mark.parametrize("trouble", tiny.TROUBLES)
+def test_the_trouble_of_one_variant_is_a_row_that_says_so(at_home, monkeypatch, capsys, trouble):
     bad, settings = GIVEN["rnn"].remove_node(2), settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
-    with tiny.in_call(run, "train", lambda _, architecture: architecture == bad, tiny.diverge):
+    with tiny.in_call(run, "train", lambda _, architecture: architecture == bad, tiny.TROUBLES[trouble]):
         scores = [row["test_perplexity"] for row in analysis.node_removal(**settings)]
     assert [math.isnan(score) for score in scores] == [False, False, True, False]
     (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
     written = [row["test_perplexity"] for row in rows_of(folder)]
     assert written == [None if math.isnan(score) else score for score in scores]
+    assert trouble in rows_of(folder)[2]["trouble"] and trouble in capsys.readouterr().out
     monkeypatch.setattr(run, "train", None)  # the same call takes its rows over
     assert str([row["test_perplexity"] for row in analysis.node_removal(**settings)]) == str(scores)
 

@@ -97,7 +97,7 @@ PAIRS = {"controller_num_aggregate": 2, "controller_max_step": 4}
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"num_blocks": 0}, r"^num_blocks is 0; .*at least 1"),
+        ({"num_blocks": 0}, r"^num_blocks is 0; it must lie in"),
         ({"num_blocks": 1.5}, r"^num_blocks is 1.5; .*int"),
         ({"num_blocks": True}, r"^num_blocks is True; .*int"),
         ({"num_blocks": "1"}, r"^num_blocks is '1'; .*int"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import main
 
+from enas.cli import run_command
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask
 from enas.runs import folder as run_folder
 from enas.runs import run
 from enas.runs.opening import pick_device
+from enas.search import ranks
 from enas.search.checkpoint import Checkpoints
 from enas.search.ranks import BATCH, Ranks
 
@@ -110,6 +113,7 @@ AT_ODDS = {
     "nowhere": "{}/nowhere data/tiny: no such dataset; ",  # which all lack is said as by one
     "other": "rank 1 of 2 and rank 0 differ in dataset tiny (vocabulary, train, valid, test); ",
     "changed": "rank 1 of 2: {}/changed/tiny_… is not the data that this run was begun with: its vocabulary (",
+    "unlike": "rank 1 of 2 and rank 0 differ in settings (shared_lr); ",
     "spoiled": "rank 1 of 2 and rank 0 differ in the run after epoch 1 (controller); ",
     "failed": "rank 0 of 2: rank 1 ended: a file is gone; --load_path goes on ",
 }
@@ -128,10 +132,11 @@ def test_processes_at_odds_end_in_one_line(tmp_path):
     settings["nowhere"]["data_dir"] = str(folder / "nowhere data")
     settings["other"]["last"] = {"data_dir": str(other)}
     settings["changed"] = {"load_path": str(folder / "changed" / "*"), "last": {"data_dir": str(other)}}
+    settings["unlike"]["last"] = {"shared_lr": 0.5, "num_threads": 1}
     settings["spoiled"]["spoil"] = True
     settings["failed"]["fail"] = 3
     status, out, err = tiny.finish(torchrun(str(WORKER), *map(json.dumps, settings.values())))
-    assert status == 0 and (out.count("status 2"), out.count("status 3")) == (11, 1), (out, err)
+    assert status == 0 and (out.count("status 2"), out.count("status 3")) == (13, 1), (out, err)
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     for says, line in zip(AT_ODDS.values(), lines, strict=True):
         start, _, more = f"error: {says.format(folder)}".partition("…")
@@ -175,8 +180,26 @@ def test_bad_input_is_one_line_for_all_processes(monkeypatch, capsys):
     assert lines == ["error: unknown flag --num_bloks; did you mean --num_blocks?"]
 
 
-def test_what_runs_in_one_process_refuses_several(monkeypatch):
+def test_the_surroundings_that_torchrun_makes_are_numbers(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with tiny.refused("RANK and WORLD_SIZE are integers, set by torchrun; unset them"):
+        ranks.launched()
+
+
+@pytest.mark.parametrize("trouble", [PermissionError(13, "Permission denied", "data"), MemoryError()])
+def test_the_trouble_of_a_system_is_told_to_all_processes(trouble):
+    def fail():
+        raise trouble
+
+    value, error = ranks._tried(fail)
+    assert value is None and re.match("data: Permission denied|out of memory", str(error))
+
+
+def test_what_runs_in_one_process_refuses_several(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("export", "report", "gif", "download", "convert"):
+        assert run_command(name, []) == 2
+        assert capsys.readouterr().err == f"error: enas {name} runs in one process; leave torchrun out\n"
     with pytest.raises(UserError, match="an ablation runs in one process; leave torchrun out"):
         run_folder.check_not_launched("an ablation")
 

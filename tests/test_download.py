@@ -295,6 +295,17 @@ def test_an_archive_of_something_else_is_refused(name, data, text, tmp_path, dat
     assert_refused(data_dir, written(tmp_path, data), text, name=name)
 
 
+def test_a_file_without_end_is_not_unpacked(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_TEXT", 2**20)
+    large = member("toy/toy.train.txt", bytes(2**20 + 1))
+    for name, data in (("a.tgz", tar_bytes([large])), ("a.zip", zip_bytes([(large[0].name, large[1])]))):
+        (tmp_path / name).write_bytes(data)
+        assert_refused(data_dir, tmp_path / name, r"toy\.train\.txt is larger than 1 MB")
+    with (tmp_path / "hollow.tar").open("wb") as file:
+        file.truncate(30 * 2**30)
+    assert_refused(data_dir, tmp_path / "hollow.tar", r"hollow\.tar: is larger than 4 MB")
+
+
 @pytest.mark.parametrize("name", ["toy.tgz", "toy.tar.xz", "toy.tar", "toy.zip"])
 def test_a_truncated_archive_is_refused(name, tmp_path, data_dir, capsys):
     whole = GOOD_ARCHIVES[name]

@@ -231,6 +231,13 @@ def test_no_class_folders_mean_rotation(tmp_path):
     assert note.endswith("has no class folders; the search trains on telling rotations by 0°, 90°, 180° and 270°")
 
 
+def test_the_image_of_another_size_is_named_even_if_it_is_the_first(tmp_path):
+    write_folder(tmp_path / "mine", classes=())
+    write(tmp_path / "mine" / "train" / "0.png", pixels(0, 1, 60_000))
+    with tiny.refused("mine/train/0.png: is 60000 × 1 pixels, not "):
+        load(tmp_path)
+
+
 def test_rotation_alone_needs_square_images(tmp_path):
     for split in SPLITS:
         write(tmp_path / "mine" / split / "0.png", pixels(0, 6, 8))

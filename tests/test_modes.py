@@ -1,5 +1,6 @@
 """Every kind of search through every mode, by `execute`: what each reads and leaves; see test_printed_commands too."""
 
+import errno
 import itertools
 import json
 import math
@@ -255,11 +256,24 @@ def test_a_search_that_wants_finalists_trains_them_before_a_run_from_scratch_and
     assert tiny.results(path.parent)["finalists"] == [3, 2]
 
 
-def test_finalists_that_all_diverge_are_said_to(copy, capsys, monkeypatch):
-    monkeypatch.setattr(run, "train_to", lambda *args: {"validation_perplexity": math.nan})
+@pytest.mark.parametrize("trouble", tiny.TROUBLES)
+def test_the_trouble_of_one_finalist_is_said_and_the_others_go_on(copy, capsys, trouble):
     finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_num_sample": 20, "derive_rung_epoch": 1}
-    execute(**where(copy, "orig", mode="derive", **finalists))
-    assert re.search(r"rung to epoch 1 from scratch: \d finalists, all diverged, ", capsys.readouterr().out)
+    with tiny.in_call(run, "train_or_resume", 2, tiny.TROUBLES[trouble]) as calls:
+        execute(**where(copy, "orig", mode="derive", **finalists))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if trouble in line]
+    assert line.startswith(json.dumps(calls[1][1].to_dict())) and len(calls) > 2
+
+
+def test_a_full_disk_is_not_the_trouble_of_one_finalist(copy):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    finalists = {"derive_shortlist": 3, "derive_finalists": 3, "derive_num_sample": 20, "derive_rung_epoch": 1}
+    with tiny.in_call(run, "train_or_resume", 2, partial(_raise, full)), pytest.raises(OSError, match="No space"):
+        execute(**where(copy, "orig", mode="derive", **finalists))
+
+
+def _raise(error):
+    raise error
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

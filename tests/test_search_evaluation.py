@@ -21,6 +21,7 @@ from enas.cnn.macro import MacroSpace
 from enas.config import Config
 from enas.report.page import report
 from enas.rnn.cell import RNNCell, RNNSpace
+from enas.rnn.task import LanguageTask
 from enas.runs.opening import read_run
 from enas.studies import search_evaluation, truth
 from enas.studies.search_evaluation import evaluate
@@ -130,22 +131,34 @@ def test_a_sampled_table_grows_and_does_not_shrink(home, tmp_path, capsys):
     assert "cells.json: has 5 functions, and num_truth is 4; give 5 or more" in line
 
 
-def test_a_cell_that_diverges_leaves_a_row_that_says_so(home, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("trouble", tiny.TROUBLES)
+def test_the_trouble_of_one_cell_is_a_row_that_says_so(home, tmp_path, monkeypatch, capsys, trouble):
     """The others go on, and no figure counts it."""
     bad = functions_of(RNNSpace(2), 0)[3]
     given = settings(home, tmp_path, methods=("search", "uniform", "random_budget"))
-    with tiny.in_call(search_evaluation.run, "train", lambda _, one=None: one == bad, tiny.diverge):
+    with tiny.in_call(search_evaluation.run, "train", lambda _, one=None: one == bad, tiny.TROUBLES[trouble]):
         results = evaluate(**given)
-    assert "1 of 16 functions diverged; controls and τ leave them out" in capsys.readouterr().out
+    assert "1 of 16 functions have no score; controls and τ leave them out" in capsys.readouterr().out
     runs = {RNNCell.from_dict(row["architecture"]): row["runs"][0] for row in rows_of(tmp_path / "cells.json")}
     gone = runs.pop(bad)
-    assert (gone["seed"], gone["validation"], gone["test"]) == (1, None, None)
+    assert (gone["seed"], gone["validation"], gone["test"]) == (1, None, None) and trouble in gone["trouble"]
     assert len(runs) == 15 and results["diverged"] == 1
     mean = statistics.mean(run["validation"] for run in runs.values())
     assert results["methods"]["uniform"]["mean"] == pytest.approx(mean)
     assert math.isfinite(results["tau"]["search"]["tau"])
     monkeypatch.setattr(truth, "train_from_scratch", _fail)
     assert evaluate(**given)["methods"]["uniform"] == results["methods"]["uniform"]
+
+
+@pytest.mark.parametrize("trouble", tiny.TROUBLES)
+def test_the_trouble_of_one_row_with_shared_weights_is_its_own(home, tmp_path, trouble):
+    rows = functions_of(RNNSpace(2), 0)
+    search = Config(**tiny.settings(home, num_blocks=2, log_dir=str(tmp_path), max_epoch=1, shared_max_step=2))
+    derived = search_evaluation.search_and_rank(search.to_dict(), [])["architecture"]
+    good, bad = [one for one in rows if one.to_dict() != derived][:2]
+    with tiny.in_call(LanguageTask, "evaluate", lambda task, one, *_: one == bad, tiny.TROUBLES[trouble]):
+        shared = search_evaluation.search_and_rank(search.to_dict(), [good.to_dict(), bad.to_dict()])["shared"]
+    assert math.isfinite(shared[0]) and math.isnan(shared[1])
 
 
 def test_an_infinite_score_is_none_at_once_as_when_the_table_is_read(tmp_path):
@@ -161,7 +174,7 @@ def test_a_table_that_diverged_as_a_whole_is_said(home, tmp_path, capsys):
     argv = tiny.flags(settings(home, tmp_path, num_truth=2, methods=("search", "uniform")))
     with tiny.in_call(search_evaluation.run, "train", lambda *_: True, tiny.diverge):
         assert main(argv) == 2
-    assert "cells.json: every training diverged; lower the learning rate in " in capsys.readouterr().err
+    assert "cells.json: no training has a score: training diverged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -110,6 +110,9 @@ CONTENTS = [  # a split, what its file holds, what is said of it
     ("train", "a b\nb a\n".encode("utf-16-le"), ", line 1: holds NUL characters, as UTF-16 read as UTF-8 does"),
     ("train", b"a b\rb a\ra\r", f", line 1: {RETURN}"),
     ("train", b"a b\nb a\n" * 9 + b"a\rb\r\n", f", line 19: {RETURN}"),
+    ("train", b"ab" * 2**20, ", line 1: has a word of more than 1,048,576 bytes; a text without blanks needs --text_u"),
+    ("train", b"a b\n" + b"ab" * 2**20 + b"\0" * 9, ", line 2: has a word of more than"),
+    ("train", b"\0" * 2**21, ", line 1: holds NUL characters"),
     ("train", "日本語\n学校\n".encode(), ": every word is rarer than vocab_min_count 2; a text without blanks needs"),
     ("test", "a\nna\xefve\n".encode("latin-1"), ", line 2: byte 0xef is not UTF-8"),
     ("valid", b"", ": has no words"),
@@ -150,6 +153,20 @@ def test_texts_that_would_be_misread_are_refused(tmp_path, split, content, says)
     elif content is not None:
         path.write_bytes(content)
     assert refused(tmp_path).startswith(f"{path}{says.format(tmp_path)}")
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 7])
+def test_a_line_without_end_is_read_in_pieces_of_whole_characters(tmp_path, monkeypatch, size):
+    text = "日本é a\U0001f600" * 9
+    folder = write_corpus(tmp_path)
+    (folder / "train.txt").write_bytes(f"{text}\r\nb\r\n".encode())
+    expected = load_corpus("own", data_dir=tmp_path, text_unit="character").train
+    monkeypatch.setattr("enas.rnn.text.LINE_PIECE", size)
+    assert torch.equal(load_corpus("own", data_dir=tmp_path, text_unit="character").train, expected)
+    assert len(expected) == len(text) + 3
+    (folder / "train.txt").write_bytes(f"{text}\rb\n".encode())
+    with pytest.raises(UserError, match="line 1: has a carriage return inside"):
+        load_corpus("own", data_dir=tmp_path, text_unit="character")
 
 
 @pytest.mark.parametrize(("name", "says"), NAMES)

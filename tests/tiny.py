@@ -30,7 +30,7 @@ from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATI
 from enas.cnn.operations import CONVOLUTIONS
 from enas.config import Config
 from enas.data.builtin import SPLITS
-from enas.errors import TrainingDivergedError
+from enas.errors import TrainingDivergedError, UserError
 from enas.rnn.cell import ACTIVATIONS
 from enas.runs.commands import execute
 from enas.runs.opening import make_problem, make_trainer
@@ -197,6 +197,19 @@ def interrupt() -> None:
 def diverge() -> None:
     """What training ends in whose losses stay not finite."""
     raise TrainingDivergedError("training diverged")
+
+
+def run_out() -> None:
+    """What Python raises where no memory is left."""
+    raise MemoryError
+
+
+def refuse() -> None:
+    """What an architecture raises that does not fit."""
+    raise UserError("this one is refused")
+
+
+TROUBLES = {"diverged": diverge, "out of memory": run_out, "refused": refuse}
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from PIL import Image, ImageOps
 from enas.cnn.network import pixels
 from enas.data.dataset_folder import RESOURCES, SPLITS
 from enas.errors import NotFoundError, UserError
-from enas.files import opened
+from enas.files import MOST_PIXELS, opened
 from enas.terminal import progress_bar
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # alone: Pillow starts Ghostscript for PostScript, whatever its name
-MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
 KINDS = {"1": "grey-scale", "L": "grey-scale", "P": "palette", "RGB": "colour"}
 LAYOUT = (
     f"an image dataset has the folders {', '.join(SPLITS)}, each with the same two or more class folders of images, or "
@@ -97,15 +96,17 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 def _check_headers(paths: list[Path], name: str, image_size: int, *, is_square: bool) -> list[str]:
     """Check that all images have one size; returns a note if grey-scale, palette or transparent ones are mixed in."""
     kinds: Counter[str] = Counter()
-    size = None
+    sizes: dict[Path, tuple[int, int]] = {}
     for path in progress_bar(paths, f"{name}: looking", unit="image"):
         with _opened(path) as image:
             kinds["transparent" if image.has_transparency_data else KINDS.get(image.mode, image.mode)] += 1
-            found = (image_size, image_size) if image_size else image.size
-        size = size or (found[0], found[0] if is_square else found[1])
-        if found != size:
+            sizes[path] = (image_size, image_size) if image_size else image.size
+    ((width, height), _), *_ = Counter(sizes.values()).most_common()
+    height = width if is_square else height
+    for path, size in sizes.items():
+        if size != (width, height):
             raise UserError(
-                f"{path}: is {found[0]} × {found[1]} pixels, not {size[0]} × {size[1]}; images have one size, and "
+                f"{path}: is {size[0]} × {size[1]} pixels, not {width} × {height}; images have one size, and "
                 "without class folders, to train on rotation, they are square: let --image_size do it"
             )
     counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())

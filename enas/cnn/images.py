@@ -69,7 +69,7 @@ def load_images(
     a file is unusable, see also `scan_folder`.
     """
     name = ALIASES.get(name, name)
-    folder = IMAGES.find(name, Path(data_dir))
+    folder = IMAGES.find(name, data_dir)
     if name in LAYOUTS:
         return _load_cifar(name, folder, image_size, valid_size)
     return _load_folder(folder, image_size, memory_limit)

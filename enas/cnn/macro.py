@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.errors import UserError
-from enas.search.architecture import check_encodable
+from enas.search.architecture import MOST_NODES, check_encodable
 from enas.search.graph import Graph
 from enas.search.space import NamedSpace
 
@@ -48,8 +48,8 @@ class MacroNetwork(Graph):
         self._check_parts(operations)
         self._check_labels(size)
         last = self.layers[-1]
-        if type(self.num_layers) is not int or self.num_layers <= last:
-            rule = f"but the network has a layer {last}; it must be at least {last + 1}"
+        if type(self.num_layers) is not int or not last < self.num_layers <= MOST_NODES:
+            rule = f"but the network has a layer {last}; it must lie in [{last + 1}, {MOST_NODES}]"
             raise UserError(f"num_layers is {self.num_layers!r}, {rule}")
         if len(skips) != size:
             raise UserError(f"a network of {size} layers needs {size} lists of skips, not {len(skips)}")

@@ -1,12 +1,16 @@
 """The settings of convolutional search: images, spaces, models, optimiser, controllers."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS
 from enas.errors import UserError
 from enas.search import settings as search
+from enas.search.architecture import MOST_NODES
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
+
+_depth = partial(setting, at_most=MOST_NODES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,7 @@ class ImageOptimConfig(search.SharedOptimisation):
 class ImageConfig(Settings):
     """Reading images."""
 
-    image_size: int = setting(0, "cnn: resize images to this side in pixels; 0 leaves them as they are", at_least=0)
+    image_size: int = setting(0, "cnn: side in pixels to resize images to; 0 keeps their own", at_least=0, at_most=8192)
     valid_size: int = setting(
         5000, "cnn: training images of CIFAR held out for validation; from scratch, 0 tests the last epoch", at_least=0
     )
@@ -92,7 +96,7 @@ class _SizeConfig(Settings):
 class MacroConfig(_SizeConfig):
     """Images: the shared model."""
 
-    cnn_num_layers: int = setting(
+    cnn_num_layers: int = _depth(
         0, f"cnn, searching: layers (macro) or normal cells (micro); 0 is {_both(LAYERS)}", at_least=0, kind=SPACE
     )
     cnn_hid: int = setting(
@@ -130,7 +134,7 @@ class MicroConfig(MacroConfig, search.CellOutputConfig):
 
     space: ClassVar = "micro"
 
-    cnn_num_blocks: int = setting(5, "cnn, micro: nodes of a cell", at_least=1, kind=SPACE)
+    cnn_num_blocks: int = _depth(5, "cnn, micro: nodes of a cell", at_least=1, kind=SPACE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +175,7 @@ class MicroCNNConfig(ScratchCNNConfig):
 
     space: ClassVar = "micro"
 
-    scratch_cnn_num_layers: int = setting(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
+    scratch_cnn_num_layers: int = _depth(15, "cnn, micro, from scratch: normal cells", at_least=1, only=FROM_SCRATCH)
     scratch_cnn_drop_path: float = setting(
         0.4,
         "cnn, micro, from scratch: probability that a path is dropped, in the last cell at the end of training",

@@ -6,16 +6,18 @@ from pathlib import Path
 
 from enas.data.download import COMMAND
 from enas.errors import NotFoundError, UserError, did_you_mean
+from enas.settings import place
 
 SPLITS = ("train", "valid", "test")
 RESOURCES = "__MACOSX"  # a folder that archives made on a Mac carry beside their content
 
 
-def check_plain(name: str, data_dir: Path) -> None:
-    """Raise UserError if the name of a dataset could lead out of `data_dir`."""
-    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".."
+def folder_of(name: str, data_dir: str | Path) -> Path:
+    """Return the folder of a dataset; UserError if its name could lead out of `data_dir`."""
+    is_plain = name.isprintable() and name == Path(name).name and "\\" not in name and name != ".." and name[:1] != "~"
     if not name or not is_plain:
         raise UserError(f"dataset name {name!r} is not a plain name; give the name of a folder in {data_dir}")
+    return Path(place(data_dir, "data_dir"), name)
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,14 @@ class Kind:
     makers: Mapping[str, Callable[[Path], object]]  # of the built-in datasets
     others: Mapping[str, str] = field(default_factory=dict)  # datasets of the other kind -> what to do about it
 
-    def find(self, name: str, data_dir: Path) -> Path:
+    def find(self, name: str, data_dir: str | Path) -> Path:
         """Find the folder `data_dir/name`; a built-in dataset is made there. UserError for any other missing one."""
-        check_plain(name, data_dir)
-        folder = data_dir / name
+        folder = folder_of(name, data_dir)
         if folder.is_dir():
             return folder
         if folder.exists() or name not in self.makers:
             found = ", but a file" if folder.exists() else ""
-            raise NotFoundError(f"{folder}: no such dataset{found}{self.how_to_get(name, data_dir)}")
+            raise NotFoundError(f"{folder}: no such dataset{found}{self.how_to_get(name, folder.parent)}")
         self.makers[name](folder)
         return folder
 

@@ -8,7 +8,6 @@ archive.
 import errno
 import hashlib
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -20,7 +19,8 @@ from pathlib import Path, PureWindowsPath
 from typing import IO, NamedTuple
 
 from enas.errors import Interrupted, UserError
-from enas.files import atomic_folder, writing
+from enas.files import LARGEST_TEXT, atomic_folder, writing
+from enas.settings import place
 
 COMMAND = "python -m enas download"  # and the name of a dataset
 TIMEOUT_SECONDS = 30
@@ -92,7 +92,7 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
     found = CATALOGUE.get(ALIASES.get(dataset, dataset))
     if found is None:
         raise UserError(f"no download is known for dataset {dataset!r}; known: {', '.join(CATALOGUE)}")
-    folder = Path(data_dir) / found.name
+    folder = Path(place(data_dir, "data_dir"), found.name)
     with writing(folder):
         if not (flaw := _flaw(found.files, folder)):
             return f"{folder}: already complete, left as it is"
@@ -127,10 +127,12 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
         sources = ", ".join(f"{file.url} as {file.installed}" for file in dataset.files)
         right = f"with no network, put into {folder} by hand: {sources}"
     wanted = {file.url: [file] for file in dataset.files} if archive is None else {archive: dataset.files}
-    for place, files in wanted.items():
+    for where, files in wanted.items():
         try:
             path = ready / files[0].installed if archive is None else ready.with_name("archive")
-            path = _fetched(place, path) if "://" in place else Path(place)
+            path = _fetched(where, path) if "://" in where else Path(place(where, "--from"))
+            if path.is_file() and path.stat().st_size > 4 * LARGEST_TEXT:
+                raise UserError(f"is larger than {4 * LARGEST_TEXT // 2**20} MB")
             flaw = _flaw([DataFile(path.name, path.name, dataset.archive_sha256)], path.parent)
             if archive is not None and not flaw:
                 _copy(files, path, ready)
@@ -141,7 +143,7 @@ def _collect(dataset: Dataset, source: str | Path | None, ready: Path, folder: P
                 raise  # the folder's trouble, which is told where it is made
             flaw = " ".join(str(error).split()) or type(error).__name__
         if flaw:
-            raise UserError(f"{place}: {flaw}; {right}")
+            raise UserError(f"{where}: {flaw}; {right}")
 
 
 def _fetched(url: str, target: Path) -> Path:
@@ -166,8 +168,10 @@ def _copy(files: Iterable[DataFile], archive: Path, ready: Path) -> None:
             continue
         if target.exists():
             raise UserError(f"two members could be {target.name}")
-        with target.open("wb") as out:
-            shutil.copyfileobj(content, out)
+        held = content.read(LARGEST_TEXT + 1)  # else an archive may ask for any room
+        if len(held) > LARGEST_TEXT:
+            raise UserError(f"{path} is larger than {LARGEST_TEXT // 2**20} MB")
+        target.write_bytes(held)
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch.utils.data import IterableDataset, Subset
 
-from enas.data.dataset_folder import RESOURCES, SPLITS, check_plain
+from enas.data.dataset_folder import RESOURCES, SPLITS, folder_of
 from enas.errors import UserError
 from enas.files import atomic_folder
 from enas.terminal import progress_bar
@@ -121,9 +121,8 @@ def write_dataset(
     names; their order is kept. UserError when an item is of none of these kinds, or the folder holds other data
     already, which `overwrite` replaces, or from `check`: it gets the folder in which the dataset lies at first.
     """
-    check_plain(name, Path(data_dir))
-    given, kind = dict(zip(SPLITS, splits, strict=True)), _kind_of(splits[0])
-    with atomic_folder(Path(data_dir) / name, overwrite=overwrite) as made:
+    folder, given, kind = folder_of(name, data_dir), dict(zip(SPLITS, splits, strict=True)), _kind_of(splits[0])
+    with atomic_folder(folder, overwrite=overwrite) as made:
         if IMAGE in kind:
             _write_images(made, given, kind, name)
         else:

@@ -14,7 +14,7 @@ from enas.files import atomic_folder, write_json
 from enas.runs import run
 from enas.runs.final import Final
 from enas.runs.folder import find_run, saved_config
-from enas.settings import SCRATCH
+from enas.settings import SCRATCH, place
 
 HUGGING_FACE = "modeling_enas"
 ROW = f"\n| `{HUGGING_FACE}.py` | for `transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)` |"
@@ -66,7 +66,7 @@ def export(
         data_dir: folder of the run's data; if empty, the folder that the run read.
         log_dir: where run folders lie.
     """
-    output = Path(output)
+    output = Path(place(output, "output"))
     if onnx:
         check_installed()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

@@ -7,14 +7,15 @@ from typing import BinaryIO
 from PIL import Image, ImageDraw, ImageFont
 
 from enas.errors import UserError
-from enas.files import atomic_write, reading
+from enas.files import MOST_PIXELS, atomic_write, opened, reading
 from enas.pictures.plots import FONTS
 from enas.runs.final import pictures_of
 from enas.runs.folder import find_run
-from enas.settings import SEARCHES
+from enas.settings import SEARCHES, place
 from enas.terminal import progress_bar
 
 LONGEST_SIDE = 1000  # pixels
+LONGEST_TITLE = 200  # letters
 LAST_FRAME_HOLDS = 2000  # milliseconds, at least
 
 _FONT = ImageFont.truetype(FONTS / "DejaVuSans.ttf", 24)
@@ -41,7 +42,7 @@ def animate(
         title: a line above every frame.
         fps: frames a second, at most 50.
     """
-    output = Path(output)
+    output = Path(place(output, "output"))
     if output.suffix.lower() != ".gif":
         raise UserError(f"output is {output}; its name must end in .gif")
     if max_frame < 1:
@@ -81,6 +82,7 @@ def render(pictures: Sequence[Path], title: str = "") -> list[Image.Image]:
     All are scaled by the same factor, so that boxes keep their size from frame to frame; the longest side of a frame
     is at most `LONGEST_SIDE`, a long title apart. UserError when a picture cannot be read.
     """
+    title = "".join(letter if letter.isprintable() else " " for letter in title[:LONGEST_TITLE])
     drawings, header = [open_picture(picture) for picture in pictures], _HEADER if title else 0
     width, height = (max(drawing.size[side] for drawing in drawings) for side in (0, 1))
     factor = min(1, LONGEST_SIDE / width, (LONGEST_SIDE - header) / height)
@@ -97,6 +99,12 @@ def render(pictures: Sequence[Path], title: str = "") -> list[Image.Image]:
 
 def open_picture(file: Path | BinaryIO) -> Image.Image:
     """Return the picture in a PNG file, on white where it is transparent; UserError for another file."""
-    with reading(file), Image.open(file, formats=["PNG"]) as image:
+    with (
+        reading(file),
+        opened(file) if isinstance(file, Path) else file as content,
+        Image.open(content, formats=["PNG"]) as image,
+    ):
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width:,} × {image.height:,} pixels")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

@@ -19,6 +19,7 @@ from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, plain
 from enas.report.animation import open_picture, select
 from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
 from enas.search.record import format_score
+from enas.settings import place
 
 # So that a page about two runs stays below 1 MB.
 FRAMES = 12  # pictures of architectures, divided among the runs
@@ -44,7 +45,7 @@ def report(
         output: where the page goes, which is returned; ends in .html. A page that is there is replaced.
         results_dir: where ablations and evaluations lie.
     """
-    output = Path(output)
+    output = Path(place(output, "output"))
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"output is {output}; its name must end in .html")
     records = read_runs([load_path] if isinstance(load_path, str | Path) else load_path or [""], log_dir)
@@ -56,7 +57,7 @@ def report(
         "count": lambda value: f"{value:,}" if isinstance(value, int) else "–",
         "inline": _inline,
     }
-    ablations, evaluations = (read(records, Path(results_dir)) for read in (read_ablations, read_evaluations))
+    ablations, evaluations = (read(records, Path(place(results_dir))) for read in (read_ablations, read_evaluations))
     paths = [*(one.folder / "results.json" for one in records), *(one.path for one in (*ablations, *evaluations))]
     with reading(*paths, alone=False):
         page = environment.get_template("page.html").render(

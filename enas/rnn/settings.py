@@ -6,6 +6,7 @@ from typing import Any
 from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, PAPER_ACTIVATIONS, SHAPES
 from enas.search import settings as search
+from enas.search.architecture import MOST_NODES
 from enas.settings import FROM_SCRATCH, SPACE, Settings, setting
 
 DECAY, COSINE = {"shared_lr_cosine": False}, {"shared_lr_cosine": True}
@@ -56,7 +57,7 @@ class TextConfig(Settings):
 class RNNSpaceConfig(search.CellOutputConfig):
     """Recurrent cells: the search space (paper section 2.1)."""
 
-    num_blocks: int = setting(12, "nodes of a recurrent cell", at_least=1, kind=SPACE)
+    num_blocks: int = setting(12, "nodes of a recurrent cell", at_least=1, at_most=MOST_NODES, kind=SPACE)
     shared_rnn_activations: tuple[str, ...] = setting(PAPER_ACTIVATIONS, "activations, separated by commas", kind=SPACE)
     architecture: str = setting("chain", "shape of a hardcoded cell", choices=tuple(SHAPES), only=HARDCODED, kind=SPACE)
 
@@ -106,7 +107,7 @@ class LanguageTaskConfig(search.BatchConfig):
     successive states. The norm stabiliser (Krueger & Memisevic 2016) has a fixed point instead of the previous norm.
     """
 
-    shared_rnn_max_length: int = setting(35, "tokens of truncated back-propagation", at_least=1)
+    shared_rnn_max_length: int = setting(35, "tokens of truncated back-propagation", at_least=1, at_most=2**20)
     shared_activation_reg: float = setting(0.0, "coefficient of the squared outputs (AR)", at_least=0)
     shared_temporal_activation_reg: float = setting(0.0, "coefficient of the squared state changes (TAR)", at_least=0)
     shared_norm_stabilizer: float = setting(0.0, "coefficient of (norm of a state − a constant)²", at_least=0)

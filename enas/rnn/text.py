@@ -3,6 +3,7 @@
 Shapes: S steps in the whole split, T steps in a batch, B columns read side by side.
 """
 
+import codecs
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ TEXTS = Kind(
 )
 EOS, UNKNOWN = "<eos>", "<unk>"
 LINE_PIECE = 2**20  # bytes of a line that are read at once
+LONGEST_WORD = 2**20  # bytes
 PIECE = 2**16  # tokens that are renumbered at once
 BAR_AFTER = 5  # seconds of reading, or of an evaluation
 
@@ -63,7 +65,7 @@ def load_corpus(
     no `<unk>` of its own, its words seen fewer than `vocab_min_count` times become `<unk>` too, so that a model can
     learn it. UserError if `name` or a file is missing or unusable.
     """
-    folder = TEXTS.find(name, Path(data_dir))
+    folder = TEXTS.find(name, data_dir)
     files = {split: folder / f"{split}.txt" for split in SPLITS}
     for path in files.values():
         if not path.exists():
@@ -97,7 +99,7 @@ def load_corpus(
 def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor, Counter[str], bool]:
     """Read a split: its tokens' numbers, int32 [tokens], each token's count, and whether a line brings its `<eos>`."""
     found, last, brings_eos = array("i"), "", False  # `last` is the last token of the line so far
-    for text, ends_line in _pieces(path):
+    for text, ends_line in _pieces(path, unit):
         tokens = text.split() if unit == "word" else list(text.rstrip("\r\n"))
         last = tokens[-1] if tokens else last
         if ends_line:
@@ -114,8 +116,8 @@ def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor
     return numbered, counts, brings_eos
 
 
-def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield the lines of a file, long ones in pieces that end at a blank, each with whether the line ends there."""
+def _pieces(path: Path, unit: str) -> Iterator[tuple[str, bool]]:
+    """Yield the lines of a file, long ones in pieces of whole units, each with whether the line ends there."""
     number, kept = 1, b""  # of the line: its number, and its word that a piece cuts
     name, size = f"{path.parent.name}: reading {path.stem}", path.stat().st_size
     with (
@@ -125,19 +127,23 @@ def _pieces(path: Path) -> Iterator[tuple[str, bool]]:
         while read := file.readline(LINE_PIECE):
             bar.update(len(read))
             ends_line = read.endswith(b"\n") or not file.peek(1)
-            piece, kept = kept + read, b""
-            if not ends_line:
-                whole, blank, kept = piece.rpartition(b" ")
-                piece = whole + blank
-            yield _decode(piece, f"{path}, line {number}"), ends_line
+            piece, place = kept + read, f"{path}, line {number}"
+            if b"\0" in read:
+                raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
+            end = len(piece) if ends_line else piece.rfind(b" ") + 1
+            if not ends_line and unit == "character":
+                end = codecs.utf_8_decode(piece.rstrip(b"\r"), "replace", False)[1]
+            if not end and len(piece) >= LONGEST_WORD:
+                right = "a text without blanks needs --text_unit character"
+                raise UserError(f"{place}: has a word of more than {LONGEST_WORD:,} bytes; {right}")
+            yield _decode(piece[:end], place), ends_line
+            kept = piece[end:]
             number += ends_line
 
 
 def _decode(line: bytes, place: str) -> str:
     if b"\r" in line.removesuffix(b"\n").rstrip(b"\r"):
         raise UserError(f"{place}: has a carriage return inside; save the file with line feeds alone")
-    if b"\0" in line:
-        raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
     try:
         # "-sig" drops the byte order mark that some editors put in front of the first word.
         return line.decode("utf-8-sig")

@@ -23,7 +23,7 @@ from enas.files import MACHINE, make_writable, read_json, read_or_empty, reading
 from enas.search.checkpoint import Checkpoints
 from enas.search.own_code import check_used
 from enas.search.ranks import launched
-from enas.settings import SEARCHES, SPACE, TRAINING
+from enas.settings import SEARCHES, SPACE, TRAINING, place
 from enas.terminal import LOGGER
 
 IDENTITY, LAUNCH = "data.json", "torchrun.json"
@@ -102,6 +102,7 @@ def find_run(
     """
     if not load_path:
         return newest_run({"log_dir": str(log_dir)}, modes, flag)
+    load_path, log_dir = place(load_path, flag), place(log_dir, "log_dir")
     there = [folder for folder in (Path(load_path), Path(log_dir, load_path)) if folder.exists()]
     for folder in there:
         if (folder / "params.json").is_file():

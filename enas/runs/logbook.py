@@ -3,6 +3,7 @@
 tensorboardX's own writer has a thread, which a full disk ends in a traceback, and whose queue then holds up the run.
 """
 
+import os
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 
 from enas.errors import UserError
-from enas.files import atomic_write, write_json
+from enas.files import atomic_write, opened, write_json
 from enas.search.record import NoLogbook
 from enas.terminal import LOGGER, progress_bar
 
@@ -74,7 +75,8 @@ class Curves:
 
 def _remove_after(path: Path, last: tuple[int, int]) -> None:
     """Remove later points from a file of events, whose steps are updates of θ under controller/, else of ω."""
-    content, events, start = path.read_bytes(), [], 0
+    with opened(path) as file:
+        content, events, start = file.read(), [], 0
     while start + 16 <= len(content):
         (size,) = struct.unpack_from("<Q", content, start)
         record = content[start : start + size + 16]  # the event, after its size and a checksum, before another one
@@ -155,7 +157,8 @@ class Logbook(NoLogbook):
         self.folder, self._draw = folder, draw
         self._missed: set[str] = set()  # helpers that the run goes on without
         self._bar: Any = None
-        self._log = (folder / "train.log").open("a", encoding="utf-8")
+        descriptor = os.open(folder / "train.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        self._log = os.fdopen(descriptor, "a", encoding="utf-8")  # a pipe would wait for its reader
         self._pages: list[Any] = []
         for page, make in ((Curves, partial(Curves, folder, last) if curves else None), (Mirror, mirror)):
             with self._helped(page.helper):

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import torch
 
-from enas.config import Config, effect_notes
+from enas.config import Config, all_settings, effect_notes, named
 from enas.data.identity import identity_of
-from enas.errors import UserError
+from enas.errors import UserError, is_out_of_memory
 from enas.files import check, reading, write_json
 from enas.runs.final import find_final
 from enas.runs.folder import check_same_data, make_run_folder, note_machine, only_user, saved_config, say
@@ -29,7 +29,7 @@ from enas.search.settings import SizeConfig, TrainerConfig
 from enas.search.task import Task
 from enas.search.trainer import Trainer
 from enas.search.training import Training
-from enas.settings import SCRATCH, TRAINING
+from enas.settings import SCRATCH, TRAINING, USE
 
 ARCHITECTURE = "architecture.json"
 # By process: a forked process lacks the thread that would release its parent's lock.
@@ -69,11 +69,15 @@ def open_run(
     has_curves = config.mode in TRAINING  # deriving and testing add no points: those of their step exist already
     with ExitStack() as held:
         held.enter_context(undisturbed())
+        held.push(lambda *raised: _name_sizes(config, raised[1]))
         if config.reward and config.mode in ("train", "derive"):
             reward_named(config.reward)  # else refused before anything is written
         if config.wandb and has_curves:
             check_account()
         ranks = join(config.num_gpu, config.rank_timeout)
+        places = named(USE) - {"mode"}  # which machines may differ in
+        asked = {name: repr(value) for name, value in config.values.items() if name not in places}
+        ranks.check_alike(asked, "settings", "give all of them the same flags")
         lock: Any = only_user if ranks.is_first else nullcontext
         if folder is None:
             config, training, lines = _begun(config, architecture, given, ranks)
@@ -94,6 +98,15 @@ def open_run(
         if folder is None and architecture is not None and ranks.is_first:
             _note_architecture(config, training, architecture)
         yield training
+
+
+def _name_sizes(config: Config, error: BaseException | None) -> None:
+    """Note on an error for lack of memory the settings that exceed their defaults most."""
+    known, size = all_settings([config.space]), config.values
+    sizes = {name: spec.default for name, spec in known.items() if type(spec.default) is int and name != "random_seed"}
+    times = {name: size[name] / max(1, usual) for name, usual in sizes.items() if size[name] > usual}
+    if error and is_out_of_memory(error) and not hasattr(error, "__notes__"):
+        error.__notes__ = [f"{name} {size[name]}" for name in sorted(times, key=lambda name: -times[name])[:3]]
 
 
 def _note_architecture(config: Config, training: Training, architecture: Architecture) -> None:

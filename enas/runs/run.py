@@ -26,10 +26,10 @@ from enas.config import Config
 from enas.data.dataset_folder import SPLITS
 from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
-from enas.errors import Interrupted, TrainingDivergedError, UserError
+from enas.errors import Interrupted, RankLostError, UserError, in_one_line
 from enas.files import finite, read_json, reading, write_json
 from enas.runs.final import Final, final_weights, find_final
-from enas.runs.folder import check_same_data, choose_run, config_for_scratch, find_run, run_config, saved_config
+from enas.runs.folder import check_same_data, choose_run, config_for_scratch, find_run, run_config, saved_config, say
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.checkpoint import Checkpoints
@@ -37,7 +37,7 @@ from enas.search.controllers import Controller
 from enas.search.derive import ordered, summary
 from enas.search.metric import Metric
 from enas.search.problem import Exported
-from enas.search.ranks import seeded
+from enas.search.ranks import launched, seeded
 from enas.search.record import describe_comparison, flat, format_score
 from enas.search.rungs import halve, rungs_to
 from enas.search.scratch import ScratchTrainer
@@ -265,17 +265,30 @@ def train_or_resume(config: Config, architecture: Architecture | None = None) ->
     return resume(begun, stop_epoch=config.stop_epoch) if begun else train(config, architecture)
 
 
+def scored(score: Callable[[], Mapping[str, Any]], names: Iterable[str]) -> Mapping[str, Any]:
+    """Return one candidate's scores; NaN, and the "trouble" in words, if it diverges, is refused or lacks memory."""
+    try:
+        return score()
+    except Exception as error:
+        said = in_one_line(error)
+        # Missing data and a full disk would be every candidate's trouble. Processes must agree on what comes next.
+        is_common = isinstance(error.__cause__ or error, OSError) or (launched().size > 1 and said is not error)
+        if said is None or isinstance(said, Interrupted | RankLostError) or is_common:
+            raise
+        say([f"this one has no score: {said}"])
+        return {**dict.fromkeys(names, math.nan), "trouble": str(said)}
+
+
 def single_or_diverged(config: Config, architecture: Architecture, *, is_alone: bool = False) -> dict[str, Any]:
-    """Train from scratch, or go on if the run `is_alone` in its log_dir; if it diverges, its scores are NaN."""
-    validation, test = (f"{split}_{config.space.metric.name}" for split in ("validation", "test"))
+    """Train from scratch, or go on if the run `is_alone` in its log_dir; or else have `scored`'s NaN."""
+    names = [f"{split}_{config.space.metric.name}" for split in ("validation", "test")]
     config = config.replace(name="")  # one name cannot be several runs'
     try:
-        results = (train_or_resume if is_alone else train)(config, architecture)
-    except TrainingDivergedError:
-        return {"architecture": architecture.to_dict(), validation: math.nan, test: math.nan}
+        results = scored(lambda: (train_or_resume if is_alone else train)(config, architecture), names)
     except Interrupted as stop:
         raise Interrupted(stop.status - 128, "the same command goes on") from None
-    return {**results, validation: math.nan if results[validation] is None else results[validation]}
+    validation = results[names[0]]
+    return {"architecture": architecture.to_dict(), **results, names[0]: math.nan if validation is None else validation}
 
 
 def train_to(config: Config, architecture: Architecture, epoch: int) -> dict[str, Any]:
@@ -416,14 +429,14 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
 
     def trained(left: Sequence[Architecture], epochs: int) -> dict[Architecture, float]:
         scores = {}
-        with redirect_stdout(io.StringIO()):
-            for one in left:
-                name = digest(json.dumps([config.to_dict(), one.to_dict()]).encode())
+        for one in left:
+            name = digest(json.dumps([config.to_dict(), one.to_dict()]).encode())
+            with redirect_stdout(io.StringIO()):
                 results = train_to(config.replace(log_dir=str(Path(config.log_dir) / name)), one, epochs)
-                scores[one] = results[f"validation_{metric.name}"]
+            scores[one] = results[f"validation_{metric.name}"]
+            if "trouble" in results:
+                note(f"{json.dumps(one.to_dict())}: {results['trouble']}")
         best = f"best validation {metric.name} {format_score(scores[ordered(scores, metric)[0]])}"
-        if all(map(math.isnan, scores.values())):
-            best = "all diverged, and those before the others stay before them"
         note(f"rung to epoch {epochs} from scratch: {len(left)} finalists, {best}")
         return scores
 

@@ -11,8 +11,10 @@ from typing import Any, ClassVar, Self, cast, get_args, get_origin, get_type_hin
 
 from enas.errors import UserError
 from enas.files import parsed, read_text, reading
+from enas.settings import place
 
 CELL_OUTPUTS = ("loose_ends", "all")
+MOST_NODES = 300  # of a cell or network; checks and canonical forms take quadratic time, and recursion
 
 # Every architecture class, by the type in its JSON.
 KINDS: dict[str, type["Architecture"]] = {}
@@ -93,7 +95,7 @@ class Architecture:
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Return the architecture in a JSON file; UserError, naming the file, if there is none."""
-        with reading(path := Path(path)):
+        with reading(path := Path(place(path, "dag_path"))):
             return cls.from_json(read_text(path))
 
 

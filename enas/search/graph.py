@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from enas.errors import UserError
-from enas.search.architecture import CELL_OUTPUTS, Architecture
+from enas.search.architecture import CELL_OUTPUTS, MOST_NODES, Architecture
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Graph(Architecture):
         return getattr(self, f"{self.part_word}s")
 
     def _complete(self, count: int, **fields: Any) -> None:
-        """Set fields, and number the `count` nodes unless they have labels; UserError if there is no node."""
+        """Set fields, and number the `count` nodes unless they have labels; UserError for none, or above MOST_NODES."""
+        if not 0 < count <= MOST_NODES:
+            raise UserError(f"a {self.whole} has 1 to {MOST_NODES} {self.node_word}s, not {count:,}")
         labels = tuple(self.nodes) or tuple(range(self.first_label, self.first_label + count))
         for name, value in {**fields, f"{self.node_word}s": labels}.items():
             object.__setattr__(self, name, value)
-        if not count:
-            raise UserError(f"a {self.whole} needs at least one {self.node_word}")
 
     def _check_parts(self, names: Sequence[Any]) -> None:
         for name in names:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from enas.errors import NotFoundError, UserError
-from enas.settings import ConfigLike
+from enas.settings import ConfigLike, place
 
 LOADED: dict[str, str] = {}  # module -> the name that `use` was given, which workers load too; "" if a file named it
 
 
 def use(names: Collection[str]) -> None:
     """Import modules, each once, by name or by the path of a .py file; UserError if there is no such module."""
+    names = [place(name, "use") if name.endswith(".py") else name for name in names]
     for name in names:
         module, is_file = _module(name), name.endswith(".py")
         first = next(one for one in names if _module(one) == module)

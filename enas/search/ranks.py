@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
-from enas.errors import RankLostError, UserError
+from enas.errors import RankLostError, UserError, in_one_line
 
 T = TypeVar("T")
 Piece = TypeVar("Piece", bound=Tensor | None)
@@ -126,6 +126,8 @@ class Ranks:
 
     def together(self, make: Callable[[], T]) -> T:
         """Call `make` in every process, and return its value here; a UserError in one, with its rank, comes in all."""
+        if self.size == 1:
+            return make()
         value, error = _tried(make)
         reasons = self._gathered(error and str(error))
         if error is not None and len({*reasons}) == 1:
@@ -177,8 +179,10 @@ def _added_up(tensor: Tensor) -> Tensor:
 def _tried(make: Callable[[], T]) -> tuple[T | None, UserError | None]:
     try:
         return make(), None
-    except UserError as error:
-        return None, error
+    except Exception as error:
+        if not isinstance(said := in_one_line(error), UserError):
+            raise
+        return None, said
 
 
 @contextmanager
@@ -228,7 +232,10 @@ def join(num_gpu: int, timeout: float) -> Ranks:
 
 def launched() -> Ranks:
     """Return the processes that torchrun began together, joined or not; one without torchrun."""
-    return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    try:
+        return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    except ValueError:
+        raise UserError("RANK and WORLD_SIZE are integers, set by torchrun; unset them") from None
 
 
 _store = dist.distributed_c10d._get_default_store

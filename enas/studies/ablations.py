@@ -8,7 +8,7 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -130,12 +130,13 @@ class Study:
             run_folder.check_same_data(folder, self.config.dataset, identity_of(data))
         return None, cost_of(self.config, data) or (lambda variant: None), {"data": identity_of(data).splits}
 
-    def score(self, variant: Editable) -> dict[str, float]:
-        """Return the scores of a variant by their `keys`."""
+    def score(self, variant: Editable) -> Mapping[str, Any]:
+        """Return the scores of a variant by their `keys`, and perhaps "trouble", see `run.scored`."""
         if self.task is None:
             trained = run.single_or_diverged(self.config, variant)
-            return {key: trained[key] for key in self.keys.values()}
-        return {key: self.task.evaluate(variant, SPLITS[split], self.max_batches) for split, key in self.keys.items()}
+            return {name: trained[name] for name in (*self.keys.values(), "trouble") if name in trained}
+        keys, score, most = self.keys, self.task.evaluate, self.max_batches
+        return run.scored(lambda: {keys[one]: score(variant, SPLITS[one], most) for one in keys}, keys.values())
 
 
 def _check(config: Config, ablation: str, is_trained: bool) -> None:
@@ -236,9 +237,10 @@ def _opened(study: Study) -> Iterator[Path]:
         yield folder
 
 
-def _scores_of(row: Row, keys: Iterable[str]) -> dict[str, float]:
+def _scores_of(row: Row, keys: Iterable[str]) -> dict[str, Any]:
     infinite = row.get("infinite", {})
-    return {key: float(infinite.get(key, "nan")) if row[key] is None else row[key] for key in keys}
+    scores = {key: float(infinite.get(key, "nan")) if row[key] is None else row[key] for key in keys}
+    return scores | {name: row[name] for name in ("trouble",) if name in row}
 
 
 def write_table(path: Path, rows: list[Row]) -> None:
@@ -261,7 +263,8 @@ def _print_table(study: Study, rows: list[Row]) -> None:
         scores = [(row[key], row[f"{split}_change"]) for split, key in study.keys.items()]
         numbers = [text for score, change in scores for text in (f"{score:.{decimals}f}", f"{change:+.{decimals}f}")]
         costs = [f"{row[name]:,}" for name in ("parameters", "multiply_adds") if has_cost]
-        print(line.format(row["edit"], *numbers, *costs) + (f"  = {row['same_as']}" if row["same_as"] else ""))
+        note = f"  = {row['same_as']}" if row["same_as"] else ""
+        print(line.format(row["edit"], *numbers, *costs) + note + f"  {row.get('trouble', '')}".rstrip())
 
 
 def _plot(folder: Path, study: Study, rows: list[Row]) -> None:

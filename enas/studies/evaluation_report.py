@@ -37,7 +37,7 @@ def report(results: dict[str, Any], metric: Metric) -> Iterator[str]:
     firsts = ", ".join(str(results[best]) for best in bests)
     yield f"{metric.name} from scratch; ranks among {num} functions; the best {names} are the first {firsts}"
     if results["diverged"]:
-        yield f"{results['diverged']} of {num} functions diverged; controls and τ leave them out"
+        yield f"{results['diverged']} of {num} functions have no score; controls and τ leave them out"
     if results["longer"] > 1:
         yield f"longer: {results['longer']} times the epochs"
     yield _LINE.format("method", "split", "mean", "std", "ranks", f"in the best {names}")

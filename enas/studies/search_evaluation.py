@@ -210,8 +210,8 @@ class _Evaluation:
         self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
         self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
         if not self.rows.size:
-            advice = f"lower the learning rate in {self.config.budget}"
-            raise UserError(f"{self.table.path}: every training diverged; {advice}")
+            troubles = {one.get("trouble", "not finite") for one in self.table.runs.values()}
+            raise UserError(f"{self.table.path}: no training has a score: {'; '.join(sorted(troubles))}")
         self.functions, rows = map(list, zip(*self.table.functions.items(), strict=True))
         first = [self.table.runs[rows[row][0], self.truth_seeds[0]] for row in self.rows]
         self.first = np.array([run["validation"] for run in first])
@@ -330,7 +330,11 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
     with redirect_stdout(io.StringIO()):
         found = run.train_or_resume(Config(**settings))
         trainer = read_run(saved_config(found.folder), found.folder)
-        shared = [trainer.task.evaluate(architecture_from_dict(one), "valid") for one in architectures]
+
+        def score(one: dict[str, Any]) -> dict[str, float]:
+            return {"score": trainer.task.evaluate(architecture_from_dict(one), "valid")}
+
+        shared = [run.scored(partial(score, one), ["score"])["score"] for one in architectures]
     is_cpu, last = trainer.task.device.type == "cpu", found["history"][-1]
     return {
         "architecture": found["architecture"],

@@ -1,6 +1,7 @@
 """The settings of an evaluation of searches, and of a comparison of strategies."""
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 from enas.errors import UserError
@@ -20,6 +21,7 @@ TIMED = ("random_budget", "halving")  # take the time of the first method
 CONTROLS = (*EXPECTED, "halving", "lstm")
 METHODS = (*SEARCHES, "finalists", *CONTROLS)
 LONGER = ("search", "finalists", "lstm")  # methods whose architectures `longer` trains for longer
+_path = partial(setting, "", is_path=True)
 BACKENDS = {"loky": "joblib", "ray": "ray", "dask": "distributed", "sequential": "joblib"}  # the package of each
 
 
@@ -27,8 +29,8 @@ BACKENDS = {"loky": "joblib", "ray": "ray", "dask": "distributed", "sequential":
 class EvaluationConfig(Settings):
     """The methods to compare, the table of trainings that judges them, and the processes that do the work."""
 
-    budget: str = setting("", "variation in configs/ by which an architecture is trained from scratch")
-    table: str = setting("", "JSON file of architectures trained by budget; trainings that it lacks come first")
+    budget: str = _path("variation in configs/ by which an architecture is trained from scratch")
+    table: str = _path("JSON file of architectures trained by budget; trainings that it lacks come first")
     num_truth: int = setting(0, "functions in the table, drawn uniformly; 0 is the whole space", at_least=0)
     truth_seeds: int = setting(2, "trainings of each architecture of the table, with seeds 1, 2, …", at_least=1)
     truth_share: float = setting(
@@ -47,7 +49,7 @@ class EvaluationConfig(Settings):
     )
     jobs: int = setting(1, "trainings side by side", at_least=1)
     backend: str = setting("loky", "joblib back end; ray and dask are for a cluster", choices=[*BACKENDS])
-    output: str = setting("", "folder of the results; analysis_results/search_evaluation/TABLE by default")
+    output: str = _path("folder of the results; analysis_results/search_evaluation/TABLE by default")
     dry_run: bool = setting(False, "print how many trainings and searches are left, and how long they take; then end")
 
     def check(self) -> None:

@@ -29,7 +29,7 @@ from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.own_code import LOADED, use
 from enas.search.registry import REWARDS, SPACES
 from enas.search.space import Space
-from enas.settings import USE
+from enas.settings import USE, place
 from enas.terminal import progress_bar
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
@@ -56,7 +56,7 @@ class Table:
         self.architectures: list[Architecture] = []
         self.data: dict[str, str] = {}
         self.runs: dict[tuple[int, int], dict[str, Any]] = {}
-        if not path.is_file():
+        if not path.exists():
             return
         content = read_made(path, config, "table")
         self.data = content["data"]
@@ -104,6 +104,8 @@ class Table:
         work(tasks, done, f"table {self.path.name}")
 
     def _save(self) -> None:
+        if all("trouble" in one for one in self.runs.values()):
+            return  # perhaps the settings are wrong, and others could not have this file
         rows: list[dict[str, Any]] = [{"architecture": one.to_dict(), "runs": []} for one in self.architectures]
         for (row, seed), results in sorted(self.runs.items()):
             rows[row]["runs"].append({"seed": seed, **results})
@@ -129,16 +131,16 @@ class Table:
 
 def load_table(path: str | Path) -> Table:
     """Return the table in a file, for a test of another search method (docs/tables.md); UserError if it is damaged."""
-    with reading(Path(path)):
-        return Table(Path(path), Config(**read_json(Path(path))["settings"]))
+    with reading(path := Path(place(path))):
+        return Table(path, Config(**read_json(path)["settings"]))
 
 
 def _result(
-    validation: float | None, test: float | None, seconds: float, curve: Sequence[float | None] = ()
+    validation: float | None, test: float | None, seconds: float, curve: Sequence[float | None] = (), **trouble: str
 ) -> dict[str, Any]:
     """Return the result of a training; JSON has null for NaN."""
     scores = [math.nan if score is None else score for score in (validation, test, *curve)]
-    return {"validation": scores[0], "test": scores[1], "seconds": seconds, "curve": scores[2:]}
+    return {"validation": scores[0], "test": scores[1], "seconds": seconds, "curve": scores[2:], **trouble}
 
 
 def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
@@ -195,8 +197,8 @@ def functions_of(space: Space[Any], num: int, seed: int = 0) -> list[Architectur
 def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train an architecture, as `to_dict` gives it, from scratch, in silence, and keep nothing but the scores.
 
-    They are "validation" and "test" of the best epoch, NaN if it diverged; the "curve", the validation of each epoch;
-    and the "seconds" of a core, or by the clock on a GPU.
+    They are "validation" and "test" of the best epoch; the "curve", the validation of each epoch; and the "seconds" of
+    a core, or by the clock on a GPU. Without a result, "trouble" says why, see `run.scored`.
     """
     # Other work on the machine costs no seconds of a core.
     clock = time.process_time if pick_device(settings["num_gpu"]).type == "cpu" else time.monotonic
@@ -206,6 +208,7 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
         results = run.single_or_diverged(config, architecture_from_dict(architecture))
     metric, seconds = config.space.metric.name, round(clock() - start, 3)
     scores = {split: results[f"{split}_{metric}"] for split in ("validation", "test")}
+    scores |= {name: results[name] for name in ("trouble",) if name in results}
     curve = [entry[f"validation_{metric}"] for entry in results.get("history", ())]
     return {**scores, "seconds": seconds, "curve": [score and round(score, CURVE_DECIMALS) for score in curve]}
 
