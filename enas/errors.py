@@ -1,6 +1,7 @@
 """The errors that end a command in one line and with their `status`. Any other is a bug, and keeps its traceback."""
 
 import difflib
+import errno
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,10 @@ def in_one_line(error: BaseException) -> Expected | None:
         return error
     if is_out_of_memory(error):
         return UserError("out of memory; smaller sizes need less, batch_size and the numbers of units first of all")
+    if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
+        return UserError("too many files are open; raise the limit with ulimit -n")
+    if "DataLoader worker" in str(error) or type(error).__name__ == "TerminatedWorkerError":
+        return UserError("a process of this command was ended from outside, perhaps for want of memory; begin it again")
     if isinstance(error, OSError):
         return UserError(f"{error.filename or 'the system'}: {error.strerror or error}; mend this, or name another one")
     return None

@@ -42,7 +42,7 @@ def test_the_installed_package_knows_the_variations(tmp_path):
     assert Path(file).is_relative_to(tmp_path) and names == sorted(read_variation("demo"))
     assert (tmp_path / "installed" / "enas" / "report" / "page.html").is_file()
     (entries,) = (tmp_path / "installed").glob("*.dist-info/entry_points.txt")
-    assert entries.read_text().split() == ["[console_scripts]", "enas", "=", "enas.cli:main"]
+    assert entries.read_text().split() == ["[console_scripts]", "enas", "=", "enas.__main__:main"]
 
 
 def test_help_names_every_command_and_every_ablation(capsys):
