@@ -11,6 +11,8 @@ from typing import Any
 
 from enas.errors import Interrupted, RankLostError, UserError, in_one_line
 
+LOADING = ("pkgutil", "enas.cli", "enas.__main__", "__main__")  # the modules that load a command
+
 
 class _Patient(io.FileIO):
     """A stream of the process that goes on when nobody takes its output: a closed pipe or terminal, a full disk."""
@@ -66,15 +68,18 @@ def guarded(action: Callable[[], object]) -> int:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    """End the command by an exception, so that nothing half-written is left; at once while modules are loaded."""
+    """End the command by an exception, so that nothing half-written is left; at once while it is loaded."""
     signal.signal(signum, signal.SIG_DFL)
+    is_loaded = True
     while frame is not None and frame.f_code is not guarded.__code__:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):  # which loses exceptions now and then
-            status = _stopped(signum)
-            sys.stdout.flush()
-            os._exit(status)
+        module = frame.f_globals["__name__"]
+        is_loaded = not module.startswith("importlib") and (is_loaded or module not in LOADING)
         frame = frame.f_back
-    raise KeyboardInterrupt(signum)
+    if is_loaded:
+        raise KeyboardInterrupt(signum)
+    status = _stopped(signum)  # an import loses exceptions now and then
+    sys.stdout.flush()
+    os._exit(status)
 
 
 def _stopped(signum: int) -> int:

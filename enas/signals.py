@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 SECONDS_BETWEEN_LOOKS = 0.3
 
 
 @contextmanager
-def handled(handler: Callable[[int, object], object]) -> Iterator[None]:
+def handled(handler: Callable[[int, Any], object]) -> Iterator[None]:
     """Let `handler` handle the signals that stop a program inside this block; other threads than the main one cannot.
 
     SIGHUP stays ignored where nohup has it ignored.

@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("enas")
 _quiet = ContextVar("quiet", default=False)
 
 
-class _Bar(tqdm):
+class _Bar(tqdm):  # type: ignore[misc]
     _lock = threading.RLock()  # tqdm's own is for several processes: of one that is killed a semaphore is left
 
 

@@ -326,6 +326,24 @@ def test_a_signal_while_modules_are_loaded_is_a_line(tmp_path, signum):
     assert (done.returncode, done.stdout, done.stderr) == (128 + signum, "", line)
 
 
+def test_a_signal_while_a_command_loads_more_leaves_nothing(tmp_path):
+    (tmp_path / "later.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)")
+    code = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(tmp_path)!r})
+from enas.files import atomic_folder
+from enas.guard import guarded
+def write():
+    with atomic_folder(Path({str(tmp_path / "made")!r})):
+        import later
+write.__globals__["__name__"] = "enas.data.download"
+sys.exit(guarded(write))
+"""
+    assert _in_python("-c", code).returncode == 130
+    assert not [*tmp_path.glob("*made*")]
+
+
 def test_a_command_answers_to_signals_before_it_loads_settings():
     done = _in_python("-c", "import sys; from enas.__main__ import main; print(*sys.modules)")
     assert not {"argparse", "enas.config", "enas.parser", "numpy", "torch"} & {*done.stdout.split()}
