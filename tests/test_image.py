@@ -29,6 +29,7 @@ from enas.cnn.folder import LAYOUT, read_image
 from enas.cnn.images import ROTATIONS, load_images, stratified_choice
 from enas.data import builtin
 from enas.data.builtin import SPLITS
+from enas.errors import UserError
 from enas.guard import guarded
 
 
@@ -500,6 +501,15 @@ def test_a_reader_that_is_killed_is_a_line(both, capsys):
 
     assert guarded(read) == 2
     assert capsys.readouterr().err.startswith("error: a process of this command was ended from outside")
+
+
+def test_readers_that_cannot_begin_are_a_line(both, monkeypatch):
+    def refuse(loader):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", refuse)
+    with tiny.refused("(No space left on device); make room in /dev/shm, or raise ulimit -n", UserError):
+        next(evaluation_batches(both[1].train, 2))
 
 
 @pytest.mark.slow

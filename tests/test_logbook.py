@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import main
 
@@ -282,6 +283,7 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
         (torch.OutOfMemoryError("CUDA"), "error: out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "error: out of memory"),
         (OSError(errno.EMFILE, "Too many open files"), "error: too many files are open; raise the limit with ulimit"),
+        (TerminatedWorkerError("a segmentation fault\nor memory"), "error: a process of this command was ended"),
         (RuntimeError("DataLoader worker (pid(s) 7) exited"), "error: a process of this command was ended"),
     ],
 )
