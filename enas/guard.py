@@ -72,7 +72,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     signal.signal(signum, signal.SIG_DFL)
     is_loaded = True
     while frame is not None and frame.f_code is not guarded.__code__:
-        module = frame.f_globals["__name__"]
+        module = frame.f_globals.get("__name__", "")
         is_loaded = not module.startswith("importlib") and (is_loaded or module not in LOADING)
         frame = frame.f_back
     if is_loaded:

@@ -27,7 +27,7 @@ def handled(handler: Callable[[int, Any], object]) -> Iterator[None]:
         yield
     finally:
         for signum, old in before.items():
-            signal.signal(signum, old)
+            signal.signal(signum, signal.SIG_DFL if old is None else old)  # None: a handler that is not Python's
 
 
 @contextmanager
