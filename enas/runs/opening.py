@@ -1,9 +1,11 @@
 """One way into a run, whether it begins, goes on, or is only read."""
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,6 +78,7 @@ def open_run(
         lock: Any = only_user if ranks.is_first else nullcontext
         if folder is None:
             config, training, lines = _begun(config, architecture, given, ranks)
+            held.push(partial(_forget, training))
             held.enter_context(lock(training.folder))
         else:
             held.enter_context(lock(folder))
@@ -93,6 +96,12 @@ def open_run(
         if folder is None and architecture is not None and ranks.is_first:
             _note_architecture(config, training, architecture)
         yield training
+
+
+def _forget(training: Training, kind: type[BaseException] | None, *_: object) -> None:
+    """Remove a new run that was stopped before its first checkpoint: the same command may have given it its name."""
+    if kind is KeyboardInterrupt and training.ranks.is_first and not any(training.folder.glob("checkpoints/*.pt")):
+        shutil.rmtree(training.folder, ignore_errors=True)
 
 
 def _note_architecture(config: Config, training: Training, architecture: Architecture) -> None:
