@@ -2,7 +2,7 @@
 
 import sys
 
-from enas.cli import run_command
+from enas.__main__ import main
 
 if __name__ == "__main__":
-    sys.exit(run_command("search"))
+    sys.exit(main("search"))

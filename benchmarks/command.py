@@ -11,7 +11,8 @@ from benchmarks.measure import Action, Row, as_dicts, in_turns, machine, peak_me
 from enas.config import Config
 from enas.errors import UserError
 from enas.files import write_json
-from enas.parser import Parser, guarded, parse_flags
+from enas.guard import guarded
+from enas.parser import Parser, parse_flags
 from enas.runs.opening import pick_device
 
 

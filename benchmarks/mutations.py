@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enas.errors import UserError
-from enas.parser import Parser, guarded
+from enas.guard import guarded
+from enas.parser import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from enas.errors import UserError
-from enas.parser import Parser, guarded
+from enas.guard import guarded
+from enas.parser import Parser
 
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE = "--num_gpu 0 --num_threads 1 --precision float32"

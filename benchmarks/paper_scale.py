@@ -42,7 +42,8 @@ from benchmarks.paper_rows import Rows, report_of
 from enas.config import Config, with_variation
 from enas.errors import Interrupted, NotFoundError, TrainingDivergedError, UserError
 from enas.files import make_writable
-from enas.parser import Parser, guarded
+from enas.guard import guarded
+from enas.parser import Parser
 from enas.runs import run
 from enas.runs.folder import saved_config
 from enas.runs.opening import pick_device

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from enas.config import Config
 from enas.errors import UserError
 from enas.files import read_json, write_json
-from enas.parser import guarded
+from enas.guard import guarded
 from enas.pictures.plots import SERIES_COLOURS, new_figure, write_figure
 from enas.runs import run as runs
 from enas.search.rungs import halve, rungs_to

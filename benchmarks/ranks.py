@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from benchmarks.measure import Action, seconds
 from benchmarks.problems import trainer
 from enas.config import Config
-from enas.parser import Parser, guarded, parse_flags
+from enas.guard import guarded
+from enas.parser import Parser, parse_flags
 from enas.runs.opening import pick_device
 from enas.search.ranks import ALONE, Ranks, join
 

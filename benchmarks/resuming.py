@@ -23,7 +23,8 @@ import torch
 from benchmarks.faulty import FORMAT
 from benchmarks.measure import machine
 from enas.files import read_json, write_json
-from enas.parser import Parser, guarded
+from enas.guard import guarded
+from enas.parser import Parser
 from enas.rnn.cell import RNNCell
 from enas.search.checkpoint import Checkpoints, load_checkpoint
 from enas.terminal import progress_bar

@@ -21,7 +21,8 @@ from benchmarks.faults import SEARCH, prepare
 from enas.cnn.images import HALF_MEMORY, load_images
 from enas.config import Config
 from enas.errors import UserError
-from enas.parser import Parser, guarded
+from enas.guard import guarded
+from enas.parser import Parser
 from enas.rnn.text import load_corpus
 from enas.runs import run
 from enas.search.trainer import Trainer

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from enas.config import read_variation
-from enas.parser import guarded
+from enas.guard import guarded
 from enas.search.own_code import use
 from enas.studies.arena import READ, all_searches
 from enas.studies.looks import open_table

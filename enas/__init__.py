@@ -1,22 +1,23 @@
 """Efficient Neural Architecture Search (Pham et al. 2018, arXiv:1802.03268)."""
 
 import importlib
-import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from enas.config import Config
-from enas.rnn.cell import RNNCell
+if TYPE_CHECKING:
+    from enas.config import Config
+    from enas.rnn.cell import RNNCell
 
 __all__ = ["Choice", "Config", "RNNCell", "Run", "load", "search", "search_module", "sweep", "train"]
 __version__ = "0.1.0"
+# Loaded when they are asked for, so that a command soon answers to Ctrl-C; the others are in enas.runs.run.
+_PLACES = {"sweep": "studies.sweep", "Choice": "choice.problem", "Config": "config", "RNNCell": "rnn.cell"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module enas has no attribute {name!r}")
-    elsewhere = {"sweep": "enas.studies.sweep", "Choice": "enas.choice.problem"}  # load torch, which flags do without
-    return getattr(importlib.import_module(elsewhere.get(name, "enas.runs.run")), name)
+    return getattr(importlib.import_module(f"enas.{_PLACES.get(name, 'runs.run')}"), name)
 
 
 class _Search(ModuleType):
@@ -26,4 +27,4 @@ class _Search(ModuleType):
         return importlib.import_module("enas.runs.run").search(*data, **settings)
 
 
-sys.modules["enas.search"].__class__ = _Search
+importlib.import_module("enas.search").__class__ = _Search

@@ -15,7 +15,8 @@ from enas import __version__
 from enas.config import all_settings
 from enas.data.download import ALIASES, CATALOGUE
 from enas.errors import UserError, did_you_mean
-from enas.parser import Parser, add_settings, guarded, modules_to_use, parse_flags
+from enas.guard import guarded
+from enas.parser import Parser, add_settings, modules_to_use, parse_flags
 from enas.search import own_code
 from enas.search.formats import FORMATS
 from enas.settings import Settings
@@ -160,10 +161,11 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Carry out the command that the first word names, for ablations the first two; return the exit status."""
-    return guarded(lambda: _main(sys.argv[1:] if argv is None else argv))
+    return guarded(lambda: carry_out(sys.argv[1:] if argv is None else argv))
 
 
-def _main(words: list[str]) -> None:
+def carry_out(words: list[str]) -> None:
+    """Carry out a command; UserError as `Command.act`, or if no command has this name."""
     group, kind = ("ablate ", "ablation") if words[:1] == ["ablate"] else ("", "command")
     word, *rest = words[bool(group) :] or ["--help"]
     known = {name: command for name, command in COMMANDS.items() if name.startswith(group)}

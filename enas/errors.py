@@ -1,6 +1,7 @@
 """The errors that end a command in one line and with their `status`. Any other is a bug, and keeps its traceback."""
 
 import difflib
+import errno
 import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -62,6 +63,10 @@ def in_one_line(error: BaseException) -> Expected | None:
         return UserError(f"out of memory; smaller sizes need less, first of all {sizes}")
     if isinstance(error, UnicodeError):  # of a name, an argument or standard input
         return UserError(f"a text from outside is not UTF-8 ({error})")
+    if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error):
+        return UserError("too many files are open; raise the limit with ulimit -n")
+    if "DataLoader worker" in str(error) or type(error).__name__ == "TerminatedWorkerError":
+        return UserError("a process of this command was ended from outside, perhaps for want of memory; begin it again")
     if isinstance(error, OSError):
         return UserError(f"{error.filename or 'the system'}: {error.strerror or error}; mend this, or name another one")
     return None

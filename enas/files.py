@@ -3,7 +3,9 @@
 import filecmp
 import json
 import os
+import re
 import reprlib
+import shutil
 import stat
 import sys
 import tempfile
@@ -21,6 +23,8 @@ MACHINE = "machine.json"  # of a run: the version that wrote it, among other thi
 LARGEST_TEXT = 2**28  # bytes of a file that is read whole
 LONGEST_REASON = 300  # letters of an error
 MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
+SHOWN = 40  # letters of a file's name in that of its temporary file: names have at most 255 bytes
+OWNER = re.compile(r"\..+[.-][0-9a-f]{8}\.(?P<pid>\d{1,9})@(?P<host>.+)")  # the name of a temporary file or folder
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
@@ -33,19 +37,17 @@ def writing(path: Path) -> AbstractContextManager[None]:
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Give a binary file that appears at `path` whole when the block ends, or not at all; UserError if it cannot."""
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
+        made = _beside(path, ".")
+        try:
+            with made.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, path)
-                _sync(path.parent)
-            except BaseException:
-                with suppress(FileNotFoundError):  # it was renamed already, but its folder could not be synced
-                    os.unlink(file.name)
-                raise
+            os.replace(made, path)
+            _sync(path.parent)
+        except BaseException:
+            made.unlink(missing_ok=True)  # it may be renamed already, but its folder could not be synced
+            raise
 
 
 @contextmanager
@@ -56,9 +58,10 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     `path` holds other content, which only `overwrite` replaces, or nothing can be written there.
     """
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as around:
-            made = Path(around, path.name)
+        around = _beside(path, "-")
+        made = around / path.name
+        try:
+            around.mkdir(0o700)
             made.mkdir()  # open to everybody whom the umask admits, unlike the folder around it
             yield made
             try:
@@ -72,6 +75,24 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                     raise UserError(f"{path}: exists and holds other data; remove it, or give another name") from None
                 os.replace(path, f"{made} before")
                 os.replace(made, path)
+        finally:
+            shutil.rmtree(around, ignore_errors=True)
+
+
+def _beside(path: Path, mark: str) -> Path:
+    """Return a new hidden name beside `path` that names this process; remove what ended processes of this host left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    host = os.uname().nodename
+    with suppress(OSError):  # a folder that may be written, but not listed
+        for other in path.parent.iterdir():
+            if (owner := OWNER.fullmatch(other.name)) and owner["host"] == host:
+                try:
+                    os.kill(int(owner["pid"]), 0)
+                except ProcessLookupError:
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
+                except PermissionError:  # another user's process
+                    continue
+    return path.with_name(f".{path.name[:SHOWN]}{mark}{os.urandom(4).hex()}.{os.getpid()}@{host}")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -1,25 +1,18 @@
-"""The parser of every command line, and how each command reports errors."""
+"""The parser of every command line."""
 
 import argparse
-import io
 import os
 import re
-import shlex
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import Field
 from typing import Any, NoReturn
 
-from enas.allocator import keep_memory
 from enas.config import all_settings, parts_of, with_variation
-from enas.errors import Interrupted, RankLostError, UserError, did_you_mean, in_one_line
+from enas.errors import UserError, did_you_mean
 from enas.search.registry import SPACES
 from enas.settings import choices_of
 
-LONGEST_LINE = 2000  # letters of an error
 # The groups in which --help lists the settings that people set first; --help_all lists all settings.
 USUAL = {
     "The search": ("network_type", "cnn_space", "dataset", "train_type", "random_seed"),
@@ -55,75 +48,6 @@ class Parser(argparse.ArgumentParser):
             if not hasattr(known, action.dest):
                 raise UserError(f"{action.option_strings[0]} is missing; --help lists the flags")
         return vars(known)
-
-
-class _Patient(io.FileIO):
-    """A stream of the process that goes on when nobody takes its output: a closed pipe or terminal, a full disk."""
-
-    def write(self, content: Any) -> int:
-        try:
-            return super().write(content)
-        except OSError:
-            return len(content)
-
-
-def _keep_streams() -> None:
-    """Let no trouble with stdout or stderr end the process; a letter that one of them does not know is replaced."""
-    for number, name in enumerate(("stdout", "stderr"), start=1):
-        stream = getattr(sys, name)
-        if stream is not getattr(sys, f"__{name}__"):  # the caller's own, not the one of the process
-            continue
-        raw = _Patient(number if stream else os.devnull, "w", closefd=not stream)
-        settings = {"encoding": stream.encoding, "line_buffering": stream.line_buffering} if stream else {}
-        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), errors="replace", **settings))
-
-
-def guarded(action: Callable[[], object]) -> int:
-    """Run `action`, report expected errors in one line on stderr, and return the exit status, see `enas.errors`."""
-    _keep_streams()
-    keep_memory()
-    try:
-        with _stoppable():
-            action()
-    except Exception as trouble:
-        error = in_one_line(trouble)
-        line = " ".join(str(error or repr(trouble)).split())
-        line = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
-        if os.environ.get("WORLD_SIZE", "1") != "1" and not isinstance(error, RankLostError):
-            from enas.search.ranks import leave_word  # loads torch, which not every command needs
-
-            leave_word(line)
-        if error is None:
-            raise
-        # The processes of torchrun on this machine end alike, and one of them says so, unless they lost another one.
-        if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankLostError):
-            print(line if isinstance(error, Interrupted) else f"error: {line}", file=sys.stderr)
-        return error.status
-    except KeyboardInterrupt as stopped:
-        signum = signal.Signals(*stopped.args or (signal.SIGINT,))
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            launcher = "torchrun … " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
-            print(f"stopped by {signum.name}; to run it again: {launcher}{shlex.join(sys.orig_argv)}", file=sys.stderr)
-        return 128 + signum
-    return 0
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end this block like Ctrl-C, so that nothing half-written is left."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(signum: int, _: object) -> None:
-        signal.signal(signum, signal.SIG_DFL)
-        raise KeyboardInterrupt(signum)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -15,11 +16,15 @@ LOGGER = logging.getLogger("enas")
 _quiet = ContextVar("quiet", default=False)
 
 
+class _Bar(tqdm):  # type: ignore[misc]
+    _lock = threading.RLock()  # tqdm's own is for several processes: of one that is killed a semaphore is left
+
+
 class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not _quiet.get():
             with suppress(OSError, ValueError):  # a closed pipe, a full disk, a letter that the stream does not know
-                tqdm.write(record.getMessage())  # above the bars
+                _Bar.write(record.getMessage())  # above the bars
                 sys.stdout.flush()
 
 
@@ -46,4 +51,4 @@ def progress_bar(steps: Iterable[Any] | None, description: str, total: int | Non
     """Return `steps` with a tqdm bar, which shows on a terminal (stderr) and in a notebook; `settings` are tqdm's."""
     is_seen = LOGGER.isEnabledFor(logging.INFO) and not _quiet.get()
     is_hidden = (False if "ipykernel" in sys.modules else None) if is_seen else True  # a notebook is no terminal
-    return tqdm(steps, total=total, desc=description, leave=False, disable=is_hidden, dynamic_ncols=True, **settings)
+    return _Bar(steps, total=total, desc=description, leave=False, disable=is_hidden, dynamic_ncols=True, **settings)

@@ -26,7 +26,7 @@ import torch.distributed as dist
 
 from enas.config import Config
 from enas.errors import UserError
-from enas.parser import guarded
+from enas.guard import guarded
 from enas.rnn.task import LanguageTask
 from enas.runs import run
 from enas.search.architecture import architecture_from_dict

@@ -27,7 +27,7 @@ print(next(line.split()[1] for line in lines if line.startswith("AnonHugePages")
 # the end of the heap, where nothing may lie behind it: of a tensor, its other parts might.
 FAULTS = """
 import ctypes, resource
-from enas.parser import guarded
+from enas.guard import guarded
 guarded(lambda: None)
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]

@@ -3,16 +3,15 @@
 import errno
 import io
 import random
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 import torch
 
-from enas import files
 from enas.errors import UserError
 from enas.search.checkpoint import (
     Checkpoints,
@@ -107,17 +106,17 @@ class Full(io.BytesIO):
 @pytest.mark.parametrize("step", [10, 20], ids=["over the old one", "beside the old one"])
 def test_a_full_disk_is_one_line_and_leaves_the_old_ones(tmp_path, monkeypatch, step):
     """Torch closes its archive on the way out, which fails again."""
-    checkpoints, made = Checkpoints(tmp_path), tempfile.NamedTemporaryFile
+    checkpoints = Checkpoints(tmp_path)
     _save(checkpoints, 10, best=[10])
     before = tiny.tree(tmp_path)
 
-    def full(**settings):
-        file, content = made(**settings), Full()
-        file.write = content.write
-        return file
+    def full(path, mode):
+        path.touch()
+        return Full()
 
-    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", full)
-    with pytest.raises(UserError, match=r"\.pt: cannot be written \(No space left on device\); make room"):
+    refused = pytest.raises(UserError, match=r"\.pt: cannot be written \(No space left on device\); make room")
+    with monkeypatch.context() as patch, refused:
+        patch.setattr(Path, "open", full)
         checkpoints.save(_state(-1.0), _name(step), [_name(step)])
     assert tiny.tree(tmp_path) == before
 
@@ -125,7 +124,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_ones(tmp_path, monkeypatch, 
 def test_a_write_that_was_killed_is_ignored_and_then_swept_away(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     _save(checkpoints, 10)
-    (tmp_path / ".00002-00000020.pt.k8x_2ab1").write_bytes(b"half")
+    tiny.killed_while_writing(tmp_path / "00002-00000020.pt")
     assert checkpoints.newest()[1]["number"] == 10
     _save(checkpoints, 20)
     assert _names(checkpoints) == ["00002-00000020.pt"]

@@ -43,7 +43,7 @@ def test_the_installed_package_knows_the_variations(tmp_path):
     for file in ("report/page.html", "data/pydoc.zip", "data/pydoc.LICENSE.txt"):
         assert (tmp_path / "installed" / "enas" / file).is_file()
     (entries,) = (tmp_path / "installed").glob("*.dist-info/entry_points.txt")
-    assert entries.read_text().split() == ["[console_scripts]", "enas", "=", "enas.cli:main"]
+    assert entries.read_text().split() == ["[console_scripts]", "enas", "=", "enas.__main__:main"]
 
 
 def test_help_names_every_command_and_every_ablation(capsys):

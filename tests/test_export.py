@@ -41,7 +41,7 @@ from enas.config import Config
 from enas.errors import UserError
 from enas.export import folder as folder_module
 from enas.export import onnx_file
-from enas.export.folder import export
+from enas.export.folder import _literal, export
 from enas.export.onnx_file import PACKAGES, write_onnx
 from enas.rnn import export as recurrent
 from enas.rnn import reference as rnn_reference
@@ -774,3 +774,12 @@ def test_without_the_extra_an_export_names_the_package_to_install(runs, tmp_path
     with pytest.raises(UserError, match=re.escape("no_such_package: not installed; pip install 'enas[onnx]'")):
         export(runs["search"], tmp_path / "cell", onnx=True)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>", "![x](y)", "[x](http:y) **b** `c` # |", "a|b", "\"'><b>", "\\&lt;", "a\n# b"]
+)
+def test_the_card_shows_a_name_as_it_is(name):
+    shown = _literal(name)
+    assert not re.search(r"(?<!\\)(\\\\)*[`*_\[\]<>&|!#~\n]", shown)
+    assert re.sub(r"\\(.)", r"\1", shown) == " ".join(name.split())

@@ -2,9 +2,16 @@
 
 import io
 import itertools
+import os
 import pickle
 import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 import warnings
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +29,8 @@ from enas.cnn.folder import LAYOUT, read_image
 from enas.cnn.images import ROTATIONS, load_images, stratified_choice
 from enas.data import builtin
 from enas.data.builtin import SPLITS
+from enas.errors import UserError
+from enas.guard import guarded
 
 
 def load(folder: Path, name: str = "mine", **settings):
@@ -479,6 +488,60 @@ def test_a_file_that_breaks_later_is_one_line_too(tmp_path):
     path.write_bytes(b"gone")
     with tiny.refused(f"{path}: {UNREADABLE}"):
         list(evaluation_batches(dataset.valid, 2))
+
+
+def test_signals_to_the_group_leave_the_readers_alone_who_leave_no_files(tmp_path, both, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    batches = evaluation_batches(both[1].train, 2)
+    next(batches)
+    readers = active_children()
+    assert readers
+    while any(os.getpgid(reader.pid) != reader.pid for reader in readers):
+        time.sleep(0.01)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_reader_that_is_killed_is_a_line(both, capsys):
+    def read():
+        for _ in TrainingImages(both[1].train, 2, seed=3):
+            os.kill(active_children()[0].pid, signal.SIGKILL)
+
+    assert guarded(read) == 2
+    assert capsys.readouterr().err.startswith("error: a process of this command was ended from outside")
+
+
+def test_readers_that_cannot_begin_are_a_line(both, monkeypatch):
+    def refuse(loader):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", refuse)
+    with tiny.refused("(No space left on device); make room in /dev/shm, or raise ulimit -n", UserError):
+        next(evaluation_batches(both[1].train, 2))
+
+
+@pytest.mark.slow
+def test_readers_end_with_their_parent(tmp_path):
+    """Even when they wait for a pipe that nobody reads."""
+    write_folder(tmp_path / "mine", size=600)
+    code = f"""
+import os, sys, time
+from multiprocessing import active_children
+from pathlib import Path
+from enas.cnn.batches import TrainingImages
+from enas.cnn.images import load_images
+batches = TrainingImages(load_images("mine", data_dir=Path({str(tmp_path)!r}), memory_limit=0).train, 2, seed=1)
+next(batches)
+print(*(reader.pid for reader in active_children()), flush=True)
+time.sleep(2)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tiny.ROOT, capture_output=True, text=True)
+    readers = [int(word) for word in done.stdout.split()]
+    assert done.returncode == -9 and readers, done.stderr
+    end = time.monotonic() + 60
+    while any(tiny.is_alive(reader) for reader in readers):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 # --- minibatches ------------------------------------------------------------------------------------------------------

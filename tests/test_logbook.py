@@ -14,12 +14,13 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import main
 
 from enas.errors import UserError
-from enas.files import atomic_write, read_json, write_json
-from enas.parser import guarded
+from enas.files import atomic_folder, atomic_write, read_json, write_json
+from enas.guard import guarded
 from enas.rnn.cell import RNNCell
 from enas.runs import run
 from enas.runs.folder import only_user
@@ -74,7 +75,34 @@ def test_a_file_appears_whole(tmp_path):
         file.write(b" and half")
     assert path.read_bytes() == b"half and half"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_and_folders_have_the_permissions_of_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_json(tmp_path / "file", {})
+        with atomic_folder(tmp_path / "folder") as made:
+            write_json(made / "file", {})
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {path: (0o777 if path.is_dir() else 0o666) & ~mask for path in modes} and len(modes) == 3
+
+
+@pytest.mark.parametrize("name", ["file", "x" * 255, "é" * 127])
+def test_what_a_killed_process_left_is_swept_by_the_next_one(tmp_path, name):
+    """What a living one has under way stays, and so does what another host's process has, of which nothing is known."""
+    host = os.uname().nodename
+    for kind in ("file", "folder"):
+        tiny.killed_while_writing(tmp_path / name, kind)
+        (left,) = tmp_path.iterdir()
+        assert left.name.endswith(f"@{host}") and left.is_dir() == (kind == "folder")
+    elsewhere = tmp_path / left.name.replace(f"@{host}", "@elsewhere")
+    elsewhere.write_bytes(b"half")
+    with atomic_write(tmp_path / name), atomic_folder(tmp_path / "other"):
+        assert len([*tmp_path.iterdir()]) == 3
+    assert {*tmp_path.iterdir()} == {elsewhere, tmp_path / name, tmp_path / "other"}
 
 
 @pytest.mark.parametrize(("error", "seen"), [(OSError, UserError), (KeyboardInterrupt, KeyboardInterrupt)])
@@ -280,6 +308,9 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "error: out of memory"),
         (type("_ArrayMemoryError", (MemoryError,), {})(), "error: out of memory"),  # NumPy's
         (UserError("long " * 9000), "error: long "),
+        (OSError(errno.EMFILE, "Too many open files"), "error: too many files are open; raise the limit with ulimit"),
+        (TerminatedWorkerError("a segmentation fault\nor memory"), "error: a process of this command was ended"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited"), "error: a process of this command was ended"),
     ],
 )
 def test_trouble_with_files_and_memory_is_a_line(capsys, error, says):
@@ -306,3 +337,56 @@ def test_sigterm_leaves_nothing_half_written(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("stopped by SIGTERM; to run it again: ")
     assert os.listdir(tmp_path) == []
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def _in_python(*words: str, **env: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, **env}
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=tiny.ROOT, env=env)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_modules_are_loaded_is_a_line(tmp_path, signum):
+    """Modules lose exceptions: this one stands for all that catch what they do not know."""
+    text = f"import signal\ntry:\n signal.raise_signal({signum})\nexcept BaseException:\n pass\nprint('goes on')"
+    (tmp_path / "argparse.py").write_text(text)
+    done = _in_python("-m", "enas", "--version", PYTHONPATH=f"{tmp_path}:{tiny.ROOT}")
+    again = f"{shlex.quote(sys.executable)} -m enas --version"
+    line = f"stopped by {signal.Signals(signum).name}; to run it again: {again}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signum, "", line)
+
+
+def test_a_signal_while_a_command_loads_more_leaves_nothing(tmp_path):
+    (tmp_path / "later.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)")
+    code = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(tmp_path)!r})
+from enas.files import atomic_folder
+from enas.guard import guarded
+def write():
+    with atomic_folder(Path({str(tmp_path / "made")!r})):
+        import later
+write.__globals__["__name__"] = "enas.data.download"
+sys.exit(guarded(write))
+"""
+    assert _in_python("-c", code).returncode == 130
+    assert not [*tmp_path.glob("*made*")]
+
+
+def test_a_command_answers_to_signals_before_it_loads_settings():
+    done = _in_python("-c", "import sys; from enas.__main__ import main; print(*sys.modules)")
+    assert not {"argparse", "enas.config", "enas.parser", "numpy", "torch"} & {*done.stdout.split()}
+
+
+def test_windows_is_refused_in_a_line():
+    lacks = "del os.sysconf, os.fork, os.getppid, os.setpgrp, os.uname, signal.SIGHUP; sys.modules['fcntl'] = None\n"
+    code = f"import os, signal, sys; sys.platform = 'win32'; {lacks}from enas.__main__ import main\n"
+    done = _in_python("-c", code + "sys.exit(main('--version'))")
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "Windows" in done.stderr and done.stdout == ""
+
+
+def test_sighup_stays_ignored_under_nohup():
+    code = "signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom enas.guard import guarded\n"
+    done = _in_python("-c", f"import sys, {code}sys.exit(guarded(lambda: signal.raise_signal(signal.SIGHUP)))")
+    assert (done.returncode, done.stderr) == (0, "")

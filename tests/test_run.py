@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+import pytest
 import tiny
 from tiny import main
 
@@ -140,3 +141,12 @@ def test_two_processes_on_one_run_are_refused_in_a_line(folder, capsys):
 def test_a_training_without_a_finite_validation_scores_nan(monkeypatch):
     monkeypatch.setattr(run, "train", lambda config, architecture: {"validation_perplexity": None})
     assert math.isnan(run.single_or_diverged(Config(), RNNCell(("tanh",), ()))["validation_perplexity"])
+
+
+def test_a_named_run_that_is_stopped_before_its_first_checkpoint_begins_anew(tmp_path, monkeypatch):
+    config = tiny.settings(tmp_path, name="mine", max_epoch=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("enas.runs.opening.note_machine", lambda *args: tiny.interrupt())
+        run.train(Config(**config))
+    assert not (tmp_path / "logs" / "mine").exists()
+    assert run.train(Config(**config)).folder.name == "mine"

@@ -3,10 +3,14 @@
 import itertools
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import statistics
+import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -775,3 +779,60 @@ def test_workers_that_stay_from_call_to_call_work_where_the_caller_is(tmp_path, 
         places: dict[int, Path] = {}
         side_by_side(2, "loky", dict.fromkeys(range(4), (Path.cwd,)), places.__setitem__, "folders")
         assert set(places.values()) == {tmp_path / name}
+
+
+STOPPED = """
+import os, signal, sys, tempfile, time
+from pathlib import Path
+from enas.guard import guarded
+from enas.studies.truth import side_by_side
+
+def work(number):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(f"begun {number}").touch()
+        time.sleep(600 if number else 0)
+
+tasks = {number: (work, number) for number in range(6)}
+done = lambda key, result: Path(f"done {key}").touch()
+sys.exit(guarded(lambda: side_by_side(2, "loky", tasks, done, "tasks")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("kill", [os.killpg, os.kill])
+def test_a_signal_ends_all_workers_who_leave_nothing(tmp_path, signum, kill):
+    (tmp_path / "stopped.py").write_text(STOPPED)
+    env = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(tiny.ROOT)}
+    words = [sys.executable, "-m", "stopped"]
+    settings = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen(words, cwd=tmp_path, env=env, **settings)
+    tiny.wait(process, tmp_path, lambda path: path.name == "done 0" and len([*tmp_path.glob("begun *")]) == 3)
+    workers = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "LokyProcess"], capture_output=True, text=True)
+    kill(process.pid, signum)
+    err = process.communicate(timeout=120)[1]
+    is_told = signum != signal.SIGKILL
+    assert process.returncode == (128 + signum if is_told else -9), err
+    assert not is_told or (err.startswith("stopped by SIG") and err.count("\n") == 1)
+    end = time.monotonic() + 60
+    while any(tiny.is_alive(int(one)) for one in workers.stdout.split()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert len(workers.stdout.split()) == 2 and not [*tmp_path.glob("tmp*")]
+    assert len([*tmp_path.glob("done *")]) == 1 and len([*tmp_path.glob("begun *")]) == 3
+
+
+def test_workers_that_were_stopped_work_for_the_next_call():
+    found: dict[int, int] = {}
+    calls = dict.fromkeys(range(20), (time.sleep, 0.2))
+
+    def done(key, _result):
+        if not found:  # the second signal of a kind ends the process
+            found[key] = -1
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(2, "loky", calls, done, "naps")
+    found.clear()
+    side_by_side(2, "loky", {number: (abs, -number) for number in range(4)}, found.__setitem__, "numbers")
+    assert found == {number: number for number in range(4)}

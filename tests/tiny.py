@@ -352,6 +352,20 @@ def curve(folder: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars(tag)]
 
 
+def killed_while_writing(path: Path, kind: str = "file") -> None:
+    """Let a process be killed while it writes a file, or fills a folder, at `path`."""
+    make = {"file": "atomic_write", "folder": "atomic_folder"}[kind]
+    code = f"import os; from pathlib import Path; from enas.files import *\nwith {make}(Path({str(path)!r})):\n"
+    done = subprocess.run([sys.executable, "-c", f"{code} os.kill(os.getpid(), 9)"], cwd=ROOT)
+    assert done.returncode == -9
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and has not ended."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return state.strip() != "" and not state.startswith("Z")
+
+
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything under a folder: paths and contents, None for a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}

@@ -15,7 +15,8 @@ from pathlib import Path
 from benchmarks.faults.cases import TRIALS
 from benchmarks.faults.trial import Outcome, Trial, attempt
 from enas.files import write_json
-from enas.parser import Parser, guarded
+from enas.guard import guarded
+from enas.parser import Parser
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,9 +4,9 @@ Shapes: N images in a split, B in a minibatch, [3, H, W] each; uint8, red, green
 """
 
 import os
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -14,10 +14,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_convert
+from torch.utils.data import DataLoader, Dataset
 
 from enas.cnn.folder import read_image
-from enas.errors import UserError
+from enas.errors import UserError, refusing
+from enas.signals import follow
 from enas.terminal import progress_bar
 
 STATISTICS_IMAGES = 50_000  # enough for means to three digits; reading millions of files would take long
@@ -81,31 +82,33 @@ class FileImages(Dataset[Any]):
             self,
             batch_sampler=(index.tolist() for index in batches),
             num_workers=min(MAX_WORKERS, os.cpu_count() or 1),
-            collate_fn=default_convert,
-            worker_init_fn=_ignore_interrupt,
+            collate_fn=_as_it_is,
+            worker_init_fn=partial(follow, os.getpid()),  # the run needs its readers to finish the step and save
             generator=torch.Generator(),  # else it would draw from the global one, and change the run
         )
-        for content in loader:
+        right = "make room in /dev/shm, or raise ulimit -n"
+        with refusing(lambda error: f"no process can be begun that reads images ({error.strerror}); {right}"):
+            readers = iter(loader)
+        for content in readers:
             if isinstance(content, UserError):
                 raise content
-            images, labels = content
-            yield images.to(self.device), labels.to(self.device)
+            images, index = content
+            yield torch.from_numpy(images).to(self.device), self.labels[index].to(self.device)
 
-    def __getitems__(self, index: list[int]) -> tuple[Tensor, Tensor] | UserError:
+    def __getitems__(self, index: list[int]) -> tuple[np.ndarray, list[int]] | UserError:
         # An error raised in a worker would arrive with its traceback as text; one that is returned keeps its message.
+        # Arrays come through a pipe; tensors would need room in /dev/shm, open files, and temporary folders.
         try:
-            images = np.stack([read_image(self.paths[i], self.image_size) for i in index])
+            return np.stack([read_image(self.paths[i], self.image_size) for i in index]), index
         except UserError as error:
             return error
-        return torch.from_numpy(images), self.labels[index]
 
 
 Images = MemoryImages | FileImages
 
 
-def _ignore_interrupt(_worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the run still needs its workers to finish the step and save.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _as_it_is(content: Any) -> Any:
+    return content
 
 
 class TrainingImages(Iterator[tuple[Tensor, Tensor]]):

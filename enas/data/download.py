@@ -8,17 +8,15 @@ archive.
 import errno
 import hashlib
 import os
-import signal
 import socket
 import sys
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import IO, NamedTuple
 
-from enas.errors import Interrupted, UserError
+from enas.errors import UserError
 from enas.files import LARGEST_TEXT, atomic_folder, writing
 from enas.settings import place
 
@@ -86,8 +84,8 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
     """Install a dataset in its folder under `data_dir`, unless that holds it already, and return a line about it.
 
     `source` is a local archive (.tar, .tar.gz, .tar.xz or .zip) or the URL of one, instead of the published place. Its
-    files carry their original or their installed names, at any depth. UserError when that fails, and Interrupted on
-    SIGINT and SIGTERM; nothing is then installed.
+    files carry their original or their installed names, at any depth. UserError when that fails; nothing is
+    then installed.
     """
     found = CATALOGUE.get(ALIASES.get(dataset, dataset))
     if found is None:
@@ -98,7 +96,7 @@ def install(dataset: str, data_dir: str | Path = "data", source: str | Path | No
             return f"{folder}: already complete, left as it is"
         if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder}: exists, but {flaw}; move or delete it")
-        with _signals_unwind(dataset), atomic_folder(folder) as ready:
+        with atomic_folder(folder) as ready:
             _collect(found, source, ready, folder)
     return f"{folder}: installed"
 
@@ -182,21 +180,3 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
         return
     with tarfile.open(archive) as tar:
         yield from ((member.name, content) for member in tar if member.isreg() and (content := tar.extractfile(member)))
-
-
-@contextmanager
-def _signals_unwind(name: str) -> Iterator[None]:
-    """Raise Interrupted on SIGINT and SIGTERM, so that temporary files are removed."""
-
-    def stop(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(number)  # which no library catches on its way
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        text = f"{name} is not half-installed, and the same command starts again"
-        raise Interrupted(interrupt.args[0], text) from None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,11 +1,12 @@
 """Writing an export: whole, or not at all."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from enas.config import Config
 from enas.errors import UserError
@@ -28,7 +29,7 @@ tags: [neural-architecture-search, enas]
 
 {exported.summary}
 
-It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {config.dataset}, and has the weights of the
+It was found by Efficient Neural Architecture Search (Pham et al. 2018) on {dataset}, and has the weights of the
 {origin}{score}.
 
 | file | |
@@ -82,14 +83,14 @@ def export(
     has_build = "\nbuild = " in source or "\ndef build(" in source  # which modeling_enas.py reads
     origin, score = "training from scratch" if is_scratch else "search", _score(config, final, progress)
     extra = ROW * has_build + ONNX_ROW * onnx
-    card = CARD.format(exported=exported, config=config, origin=origin, score=score, own=own, extra=extra)
+    texts = {"dataset": _literal(config.dataset), "score": _literal(score)}
+    card = CARD.format(exported=exported, origin=origin, own=own, extra=extra, **texts)
     with atomic_folder(output) as made:
         for name, text in {**exported.files, "model.py": source, "README.md": card}.items():
             (made / name).write_text(text, encoding="utf-8")
         if onnx:
             write_onnx(exported, made / "model.onnx")
-        save_file(exported.weights, made / "model.safetensors", metadata={"format": "pt"})
-        (made / "model.safetensors").chmod(0o644)
+        (made / "model.safetensors").write_bytes(save(exported.weights, metadata={"format": "pt"}))
         write_json(made / "architecture.json", final.architecture.to_dict())
         facts: dict[str, Any] = {name: getattr(config, name) for name in ("dataset", "train_type", "mode")}
         facts |= {"model_type": "enas", "torch": torch.__version__}
@@ -100,6 +101,11 @@ def export(
         for suffix in (".png", ".svg"):
             space.problem().draw(final.architecture, made / f"architecture{suffix}", config.dataset)
     return output
+
+
+def _literal(text: str) -> str:
+    """Return Markdown that shows `text` as it is, in one line."""
+    return re.sub(r"([\\`*_\[\]<>&|!#~])", r"\\\1", " ".join(text.split()))
 
 
 def _score(config: Config, final: Final, progress: dict[str, Any]) -> str:

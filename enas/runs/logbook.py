@@ -53,7 +53,7 @@ class Curves:
 
     def picture(self, tag: str, path: Path, step: int) -> None:
         """Add a PNG."""
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             pixels = np.asarray(image.convert("RGB"))
         self._add(Event(step=step, summary=summary.image(tag, pixels, dataformats="HWC")))
 

@@ -77,8 +77,7 @@ class Checkpoints:
         kept = [path for path in self.paths() if path.name <= name][-self.max_save_num :]
         # A run whose newer checkpoints are damaged goes on from the oldest, which names an older best one.
         best = [self.folder / name for name in bests if name <= kept[0].name][-1:]
-        unfinished = self.folder.glob(".*.pt.*")  # by a run that was killed while it wrote
-        for path in {*self.paths(), *unfinished} - {*kept, *best}:
+        for path in {*self.paths()} - {*kept, *best}:
             path.unlink(missing_ok=True)
 
     def paths(self) -> list[Path]:

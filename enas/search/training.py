@@ -20,9 +20,9 @@ from enas.search.optim import clip_gradient, make_optimizer, set_lr
 from enas.search.ranks import ALONE, Ranks
 from enas.search.record import NoLogbook, Progress, describe, describe_comparison, epoch_of, flat, time_left
 from enas.search.settings import TrainerConfig
-from enas.search.signals import Signals
 from enas.search.task import Task
 from enas.settings import ConfigLike
+from enas.signals import Signals
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3

@@ -6,22 +6,26 @@ import json
 import math
 import os
 import random
+import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
+from functools import cache, partial
 from importlib.machinery import PathFinder
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import joblib
+from joblib.externals.loky.backend.process import LokyProcess
+from joblib.externals.loky.backend.resource_tracker import ensure_running
 
 from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
 from enas.data.identity import digest, identity_of
-from enas.errors import UserError
+from enas.errors import Interrupted, UserError
 from enas.files import atomic_write, check, finite, read_json, reading
 from enas.runs import run
 from enas.runs.opening import pick_device
@@ -30,6 +34,7 @@ from enas.search.own_code import LOADED, use
 from enas.search.registry import REWARDS, SPACES
 from enas.search.space import Space
 from enas.settings import USE, place
+from enas.signals import Signals, follow, held_back
 from enas.terminal import progress_bar
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
@@ -223,17 +228,69 @@ def side_by_side(
     given = {name: make for name, make in REWARDS.items() if hasattr(make, "args")}  # to Config; others are in modules
     modules = {one.__module__ for one in (*makers, *(REWARDS[name] for name in REWARDS.keys() - given))}
     own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
-    ready = joblib.delayed(partial(_keyed, Path.cwd(), [*filter(None, LOADED.values()), *own], given))
+    used = [*filter(None, LOADED.values()), *own]
+    ready = joblib.delayed(partial(_keyed, os.getpid(), os.urandom(8), Path.cwd(), used, given))
     calls = [ready(key, *task) for key, task in tasks.items()]
     at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
     with (
+        _stopping_workers() if backend == "loky" and joblib.effective_n_jobs(jobs) > 1 else nullcontext(),
         _cluster(backend, jobs),
         joblib.parallel_config(backend=backend, n_jobs=jobs),
         joblib.Parallel(return_as="list" if backend == "ray" else "generator_unordered") as parallel,
     ):
-        results = (pair for start in range(0, len(calls), at_once) for pair in parallel(calls[start : start + at_once]))
-        for key, result in progress_bar(results, description, len(tasks)):
-            done(key, result)
+        begin = held_back()(parallel)  # workers that begin hold signals back, too, until `_Worker` handles them
+        results = (pair for start in range(0, len(calls), at_once) for pair in begin(calls[start : start + at_once]))
+        for pair in progress_bar(results, description, len(tasks)):
+            if pair:
+                done(*pair)
+
+
+@contextmanager
+def _stopping_workers() -> Iterator[None]:
+    """Pass a signal on to the workers, and end the block by KeyboardInterrupt once they have ended their calls."""
+    signals = Signals()
+    held_back()(ensure_running)()  # loky's process that tidies up, which SIGHUP would end
+    try:
+        with signals.noted(lambda: [one.terminate() for one in active_children() if isinstance(one, LokyProcess)]):
+            yield
+    finally:
+        if signals.received:
+            raise KeyboardInterrupt(signals.received)
+
+
+class _Worker:
+    """A process that `parent` began for `side_by_side`; SIGTERM, or the parent's end, stops a call of it, `begun`."""
+
+    def __init__(self, parent: int):
+        self.parent, self.begun, self.stopped, self.is_busy = parent, b"", b"", False
+        signal.signal(signal.SIGTERM, self._stop)
+        follow(parent, signum=signal.SIGTERM)
+
+    def call(self, begun: bytes, function: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
+        """Return the result, alone in a tuple, which is empty if it was stopped, now or before."""
+        try:
+            self.begun, self.is_busy = begun, True
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            return () if self.stopped == begun else (function(*arguments),)
+        except (KeyboardInterrupt, Interrupted):
+            self.stopped = begun
+            return ()
+        finally:
+            self.is_busy = False
+            self._end_alone()
+
+    def _stop(self, signum: int, _frame: object) -> None:
+        self.stopped = self.begun
+        if self.is_busy:
+            raise KeyboardInterrupt(signum)
+        self._end_alone()
+
+    def _end_alone(self) -> None:
+        if os.getppid() != self.parent:
+            os._exit(1)
+
+
+_worker = cache(_Worker)
 
 
 def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
@@ -254,11 +311,14 @@ def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
 
 
 def _keyed(
-    place: Path, used: list[str], rewards: dict[str, Any], key: Any, function: Callable[..., Any], *arguments: Any
-) -> Any:
+    parent: int, begun: bytes, place: Path, used: list[str], rewards: dict[str, Any], key: Any, *call: Any
+) -> tuple[Any, ...]:
     keep_memory()  # a worker is a process of its own, and stays in the folder in which it began
     with suppress(OSError):  # another machine may not have the folder
         os.chdir(place)
     use(used)
     REWARDS.update(rewards)
-    return key, function(*arguments)
+    if os.getppid() != parent:  # the same process, or one of a cluster
+        return key, call[0](*call[1:])
+    result = _worker(parent).call(begun, *call)
+    return (key, *result) if result else ()

@@ -1,0 +1,92 @@
+"""How every command begins and ends: its streams, its signals and its errors. Loads little: Ctrl-C may come at once."""
+
+import io
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from enas.errors import Interrupted, RankLostError, UserError, in_one_line
+
+LONGEST_LINE = 2000  # letters of an error
+LOADING = ("pkgutil", "enas.cli", "enas.__main__", "__main__")  # the modules that load a command
+
+
+class _Patient(io.FileIO):
+    """A stream of the process that goes on when nobody takes its output: a closed pipe or terminal, a full disk."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return len(content)
+
+
+def _keep_streams() -> None:
+    """Let no trouble with stdout or stderr end the process; a letter that one of them does not know is replaced."""
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__"):  # the caller's own, not the one of the process
+            continue
+        raw = _Patient(number if stream else os.devnull, "w", closefd=not stream)
+        settings = {"encoding": stream.encoding, "line_buffering": stream.line_buffering} if stream else {}
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), errors="replace", **settings))
+
+
+def guarded(action: Callable[[], object]) -> int:
+    """Run `action`, report expected errors in one line on stderr, and return the exit status, see `enas.errors`."""
+    if sys.platform == "win32":
+        print("error: this program runs on Linux and macOS; on Windows, run it in WSL", file=sys.stderr)
+        return UserError.status
+    from enas.signals import handled  # knows signals that Windows lacks
+
+    try:
+        with handled(_stop):
+            _keep_streams()
+            from enas.allocator import keep_memory
+
+            keep_memory()
+            action()
+    except Exception as trouble:
+        error = in_one_line(trouble)
+        line = " ".join(str(error or repr(trouble)).split())
+        line = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
+        if os.environ.get("WORLD_SIZE", "1") != "1" and not isinstance(error, RankLostError):
+            from enas.search.ranks import leave_word  # loads torch, which not every command needs
+
+            leave_word(line)
+        if error is None:
+            raise
+        # The processes of torchrun on this machine end alike, and one of them says so, unless they lost another one.
+        if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, RankLostError):
+            print(line if isinstance(error, Interrupted) else f"error: {line}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt as stopped:
+        return _stopped(*stopped.args or (signal.SIGINT,))
+    return 0
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """End the command by an exception, so that nothing half-written is left; at once while it is loaded."""
+    signal.signal(signum, signal.SIG_DFL)
+    is_loaded = True
+    while frame is not None and frame.f_code is not guarded.__code__:
+        module = frame.f_globals.get("__name__", "")
+        is_loaded = not module.startswith("importlib") and (is_loaded or module not in LOADING)
+        frame = frame.f_back
+    if is_loaded:
+        raise KeyboardInterrupt(signum)
+    status = _stopped(signum)  # an import loses exceptions now and then
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _stopped(signum: int) -> int:
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        launcher = "torchrun … " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+        again = f"{launcher}{shlex.join(sys.orig_argv)}"
+        print(f"stopped by {signal.Signals(signum).name}; to run it again: {again}", file=sys.stderr, flush=True)
+    return 128 + signum

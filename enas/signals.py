@@ -1,0 +1,73 @@
+"""The signals that stop a program: SIGINT (Ctrl-C), SIGTERM and SIGHUP, which a closed terminal sends."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+SECONDS_BETWEEN_LOOKS = 0.3
+
+
+@contextmanager
+def handled(handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Let `handler` handle the signals that stop a program inside this block; other threads than the main one cannot.
+
+    SIGHUP stays ignored where nohup has it ignored.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in STOPPING:
+            if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
+                before[signum] = signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum, old in before.items():
+            signal.signal(signum, signal.SIG_DFL if old is None else old)  # None: a handler that is not Python's
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let this thread's signals wait for the end of this block; processes that begin here wait on."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Signals:
+    """Notes signals inside `noted`."""
+
+    received = 0  # the number of the signal that has come; 0 for none
+
+    @contextmanager
+    def noted(self, tell: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Note signals inside this block, and call `tell`; a second signal of a kind ends the process at once."""
+
+        def note(signum: int, _frame: object) -> None:
+            signal.signal(signum, signal.SIG_DFL)
+            self.received = signum
+            tell()
+
+        with handled(note):
+            yield
+
+
+def follow(parent: int, _worker: int = 0, *, signum: int = signal.SIGKILL) -> None:
+    """Let this process, which `parent` began, get `signum` soon after the parent's end.
+
+    It leaves the parent's group: signals to the whole group are for the parent to answer.
+    """
+    os.setpgrp()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os.kill(os.getpid(), signum)
+
+    threading.Thread(target=watch, daemon=True).start()
