@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import graphviz
 import numpy as np
 import pictures
 import pytest
@@ -31,6 +30,7 @@ from enas.cnn.operations import CONVOLUTIONS
 from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.errors import TrainingDivergedError, UserError
+from enas.pictures import drawing
 from enas.rnn.cell import ACTIVATIONS
 from enas.runs.commands import execute
 from enas.runs.opening import make_problem, make_trainer
@@ -134,8 +134,8 @@ needs_dot = pytest.mark.skipif(not has_dot, reason="the Graphviz program `dot` i
 
 
 def _no_dot(*args, **kwargs):
-    """Graphviz as it is where `dot` is not installed."""
-    raise graphviz.ExecutableNotFound(["dot"])
+    """Start a program as it is where `dot` is not installed."""
+    raise FileNotFoundError("dot")
 
 
 def _no_plot(canvas, file) -> None:
@@ -144,7 +144,7 @@ def _no_plot(canvas, file) -> None:
 
 
 # (owner, name, the stub that tests have unless they ask for the real one)
-DRAWING = ((graphviz.Digraph, "pipe", _no_dot), (FigureCanvasAgg, "print_png", _no_plot))
+DRAWING = ((drawing, "run", _no_dot), (FigureCanvasAgg, "print_png", _no_plot))
 STUBS = (*DRAWING, (os, "fsync", lambda descriptor: None), (precision, "BFLOAT16_INSTRUCTIONS", ()))
 _REAL = {(owner, name): getattr(owner, name) for owner, name, _ in STUBS}
 

@@ -1,7 +1,7 @@
 """The style of all drawings of architectures, and how they are written."""
 
-import subprocess
 from pathlib import Path
+from subprocess import SubprocessError, run
 
 import graphviz
 
@@ -41,9 +41,9 @@ def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
     command = [graph.engine, f"-T{path.suffix[1:]}", *(["-n2"] if graph.engine == "neato" else [])]
     try:  # Digraph.pipe has no limit of time
         source = graph.source.encode()
-        process = subprocess.run(command, input=source, capture_output=True, check=True, timeout=LONGEST_DRAWING)
+        process = run(command, input=source, capture_output=True, check=True, timeout=LONGEST_DRAWING)
         content = process.stdout
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, SubprocessError):
         content = b""
     if not content.startswith(_BEGINS[path.suffix]):
         # A missing program, or one without the format, must not end a search.

@@ -402,12 +402,13 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
         return _report(trainer, results, "tested", is_written=not dag_path)
 
 
-def architecture_of(folder: Path, **changes: Any) -> Architecture:
-    """Return the architecture of the search in `folder`, as its results.json names it.
+def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
+    """Return the architecture of a search, as its results.json names it.
 
     If there is none, or `changes` hold other settings of `derive` than the search had, or it wants finalists that have
     not been trained, one is derived, which is the run's from then on.
     """
+    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
     saved = saved_config(folder)
     names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
     asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
