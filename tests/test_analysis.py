@@ -455,7 +455,7 @@ def test_a_full_disk_leaves_the_table_on_the_screen(at_home, trained, capsys, mo
     def full(path, *args):
         raise UserError(f"{path}: cannot be written (No space left on device)")
 
-    monkeypatch.setattr(analysis, "_write_table", full)
+    monkeypatch.setattr(analysis, "write_table", full)
     assert node_removal([f"--load_path={trained}"]) == 2
     out, err = capsys.readouterr()
     assert "perplexity" in out and "unedited" in out and err.count("\n") == 1

@@ -241,7 +241,7 @@ def test_json_and_files_come_back(kind, data, tmp_path_factory):
     path = tmp_path_factory.mktemp("architectures") / "architecture.json"
     path.write_text(text, encoding="utf-8")
     assert kind.load(path) == kind.load(str(path)) == load_architecture(path) == architecture
-    with tiny.refused("not JSON: "):
+    with tiny.refused("not JSON ("):
         kind.from_json(text[: data.draw(st.integers(0, len(text) - 1))])
 
 

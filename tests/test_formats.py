@@ -241,7 +241,7 @@ def test_an_unknown_format_is_named(function, given):
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[2, 2, 3])", "or the loose ends 2 3, and nothing else"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=range(1, {10**30}))", "is not a genotype"),
         ("darts", f"Genotype(recurrent={PAIRS}, concat=[True, 2, 3])", "concat is [True, 2, 3]; it must name all of"),
-        ("json", "0 0 1", "json: not JSON: "),
+        ("json", "0 0 1", "json: not JSON ("),
         ("json", "{}", "json: architecture type is None; it must be one of"),
         ("json", '{"type": "rnn_cell", "a\\nb": 1}', "json: a recurrent cell needs the keys"),
         ("enas_micro", "0 0 0 0; 0 0 0", "enas_micro: a cell is four integers a node; got 3"),
