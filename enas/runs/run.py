@@ -156,7 +156,7 @@ def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) ->
     `here` holds settings for this machine, such as data_dir.
     """
     path = find_run(load_path, log_dir) / "results.json"
-    return Run(path.parent, read_json(path, dict) if path.is_file() else {}, **here)
+    return Run(path.parent, read_json(path) if path.is_file() else {}, **here)
 
 
 @quietable
