@@ -209,7 +209,7 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     start = clock()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
-        results = run.single_or_diverged(config, architecture_from_dict(architecture))
+        results = run.train_to(config, architecture_from_dict(architecture))
     metric, seconds = config.space.metric.name, round(clock() - start, 3)
     scores = {split: results[f"{split}_{metric}"] for split in ("validation", "test")}
     scores |= {name: results[name] for name in ("trouble",) if name in results}
