@@ -26,8 +26,7 @@ def find_final(folder: Path, metric: str) -> Final | None:
     """Return the architecture of the run in `folder`, which is judged by `metric`; None if results.json names none."""
     results, name = read_or_empty(folder / "results.json"), f"validation_{metric}"
     with suppress(UserError), reading(folder):
-        score, architecture = results[name], architecture_from_dict(results["architecture"])
-        score = score and float(score)
+        score, architecture = results[name] and float(results[name]), architecture_from_dict(results["architecture"])
         return Final(architecture, score, results.get("measured_with", ""), results.get("finalists"))
     return None
 

@@ -240,11 +240,9 @@ def say(lines: Iterable[str]) -> None:
 
 def run_of_launch(log_dir: Path) -> Path | None:
     """Return the newest run of this torchrun that has a checkpoint; None if there is none."""
-    marks = sorted(log_dir.glob(f"*/{LAUNCH}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for mark in marks:
-        if read_json(mark).get("launch") == _launch() and any(mark.parent.glob("checkpoints/*.pt")):
-            return mark.parent
-    return None
+    begun = [mark for mark in log_dir.glob(f"*/{LAUNCH}") if any(mark.parent.glob("checkpoints/*.pt"))]
+    own = [mark.parent for mark in begun if read_or_empty(mark).get("launch") == _launch()]
+    return max(own, key=lambda folder: (folder / LAUNCH).stat().st_mtime, default=None)
 
 
 def _launch() -> str:

@@ -309,10 +309,9 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     if unknown := set(config.compare_with) - set(makers):
         raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers if name in config.compare_with}
-    for name, some in results.items():
-        for ahead in range(config.compare_with.count(name)):
-            alone = config.replace(compare_with=(), random_seed=config.random_seed + ahead)
-            some.append(train_to(alone, makers[name](alone)))
+    for name in sorted(config.compare_with, key=[*makers].index):
+        alone = config.replace(compare_with=(), random_seed=config.random_seed + len(results[name]))
+        results[name].append(train_to(alone, makers[name](alone)))
     with open_run(config, architecture=architecture) as trainer:
         found = _finished(trainer, on_epoch)
         for split in ("validation", "test") if results else ():
