@@ -52,6 +52,7 @@ TEXTS = {  # train, valid and test.txt, how they are read, and what the first tw
         "a a rare <unk>\n", "rare <unk>\n", "a\n", {}, "a a rare <unk> <eos>", "rare <unk> <eos>",
     ),
     "a byte order mark": ("\ufeffa a\n", "a\n", "a\n", {}, "a a <eos>", "a <eos>"),
+    "texts of a byte order mark each": ("\ufeffa a\n\ufeffa\n", "a\n", "a\n", {}, "a a <eos> a <eos>", "a <eos>"),
 }  # fmt: skip
 
 

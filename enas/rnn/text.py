@@ -124,12 +124,14 @@ def _pieces(path: Path, unit: str) -> Iterator[tuple[str, bool]]:
     name, size = f"{path.parent.name}: reading {path.stem}", path.stat().st_size
     with (
         opened(path) as file,
-        TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="\n") as lines,
+        TextIOWrapper(file, "utf-8", "surrogateescape", newline="\n") as lines,
         progress_bar(None, name, size, unit="B", unit_scale=True, delay=BAR_AFTER) as bar,
     ):
         while read := lines.readline(LINE_PIECE):
             bar.update(file.tell() - bar.n)
-            piece, ends_line, place = kept + read, read.endswith("\n"), f"{path}, line {number}"
+            # Some editors put a byte order mark in front of a text's first word, which may be in the middle of a file.
+            piece = (kept + read).removeprefix("\ufeff")
+            ends_line, place = read.endswith("\n"), f"{path}, line {number}"
             if "\0" in read:
                 raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
             if odd := NO_UTF_8.search(read):
