@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from types import UnionType
-from typing import IO, Any, get_args, get_origin
+from typing import IO, Any
 
 from enas.errors import Expected, UserError, is_out_of_memory, refusing
 
@@ -152,17 +151,18 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: is not UTF-8 ({error})") from None
 
 
-def read_json(path: Path, wanted: Any = Any) -> Any:
-    """Return the content of a JSON file; UserError, naming it, if it is missing, not JSON, or not as `check` wants."""
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the dictionary in a JSON file; UserError, naming the file, if it is missing, not JSON, or holds none."""
     with reading(path):
-        check(content := parsed(read_text(path)), wanted)
-        return content
+        if isinstance(content := parsed(read_text(path)), dict):
+            return content
+        raise UserError(f"the content is {reprlib.repr(content)}, not dict")
 
 
 def read_or_empty(path: Path) -> dict[str, Any]:
     """Return the dictionary in a JSON file; an empty one if the file is missing or damaged."""
     with suppress(UserError):
-        return read_json(path, dict)
+        return read_json(path)
     return {}
 
 
@@ -200,19 +200,3 @@ def _origin(path: Path) -> str:
             if (writer := [*parsed(read_text(folder / MACHINE)).values()][-1]["enas"]) != version:
                 return f"version {writer} of enas wrote it, and this is version {version}"
     return f"it is damaged, edited, or of another version of enas than {version}"
-
-
-def check(value: Any, wanted: Any, name: str = "the content") -> None:
-    """Raise UserError unless a value is of a type, as in annotations, or a dict with values of such types by key."""
-    some = get_args(wanted) if isinstance(wanted, UnionType) else (dict if isinstance(wanted, dict) else wanted,)
-    kinds = [get_origin(one) or one for one in some]
-    if Any not in kinds and not isinstance(value, (*kinds, *[int] * (float in kinds))):
-        raise UserError(f"{name} is {reprlib.repr(value)}, not {' or '.join(kind.__name__ for kind in kinds)}")
-    if isinstance(wanted, dict):
-        if missing := [key for key in wanted if key not in value]:
-            raise UserError(f"{name} lacks {', '.join(missing)}")
-        for key, one in wanted.items():
-            check(value[key], one, key)
-    elif kinds == [list] and get_args(wanted):
-        for item in value:
-            check(item, get_args(wanted)[0], f"an item of {name}")

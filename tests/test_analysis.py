@@ -427,20 +427,20 @@ def test_the_trouble_of_one_variant_is_a_row_that_says_so(at_home, monkeypatch, 
 
 def test_an_infinite_score_is_taken_over_as_it_was(at_home, monkeypatch):
     """JSON has no infinity: readers of results.json find null, as for a score that is not a number."""
-    single, bad = run.single_or_diverged, GIVEN["rnn"].remove_node(2)
+    single, bad = run.train_to, GIVEN["rnn"].remove_node(2)
 
     def infinite(config, architecture):
         results = single(config, architecture)
         return {**results, "test_perplexity": math.inf} if architecture == bad else results
 
-    monkeypatch.setattr(run, "single_or_diverged", infinite)
+    monkeypatch.setattr(run, "train_to", infinite)
     settings = settings_of("rnn", at_home, dag_path="given.json", **BUDGET)
     rows = analysis.node_removal(**settings)
     assert [row["test_change"] for row in rows].count(math.inf) == 1
     (folder,) = (at_home / "analysis_results" / "node_removal").iterdir()
     assert [row["test_perplexity"] for row in rows_of(folder)].count(None) == 1
     files = tiny.tree(folder)
-    monkeypatch.setattr(run, "single_or_diverged", None)
+    monkeypatch.setattr(run, "train_to", None)
     assert analysis.node_removal(**settings) == rows and tiny.tree(folder) == files
 
 

@@ -159,7 +159,7 @@ def test_the_test_score_stays_with_the_architecture_and_goes_with_it(folder):
 def test_a_comparison_shows_an_accuracy_of_zero(folder, capsys, monkeypatch, accuracy, says):
     run = enas.load(folder)
     scores = {"validation_perplexity": accuracy, "test_perplexity": accuracy}
-    monkeypatch.setattr(runs, "single_or_diverged", lambda *asked: scores)
+    monkeypatch.setattr(runs, "train_to", lambda *asked: scores)
     run.train_scratch(max_epoch=1, shared_max_step=2, compare_with=["random"])
     assert f"random {says}" in capsys.readouterr().out
 

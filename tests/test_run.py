@@ -140,7 +140,7 @@ def test_two_processes_on_one_run_are_refused_in_a_line(folder, capsys):
 
 def test_a_training_without_a_finite_validation_scores_nan(monkeypatch):
     monkeypatch.setattr(run, "train", lambda config, architecture: {"validation_perplexity": None})
-    assert math.isnan(run.single_or_diverged(Config(), RNNCell(("tanh",), ()))["validation_perplexity"])
+    assert math.isnan(run.train_to(Config(), RNNCell(("tanh",), ()))["validation_perplexity"])
 
 
 def test_a_named_run_that_is_stopped_before_its_first_checkpoint_begins_anew(tmp_path, monkeypatch):

@@ -378,7 +378,7 @@ def test_settings_are_free_until_something_is_searched(home, tmp_path):
             "search.json: was made with derive_num_sample 6, not 5",
         ),
         ("results/search", "data", {"valid": ""}, "search.json: was made on other data: valid of tiny differ; name an"),
-        ("results/search", "data", None, "search.json: data is None, not dict ("),
+        ("results/search", "data", None, "search.json: TypeError: 'NoneType'"),
     ],
 )
 def test_what_was_made_with_something_else_is_not_taken_over(home, copy, capsys, name, part, change, says):

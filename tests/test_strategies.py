@@ -26,12 +26,12 @@ from enas.search.controllers import Controller, IndependentController, LSTMContr
 from enas.search.metric import ACCURACY, PERPLEXITY, Metric
 from enas.search.registry import register_controller
 from enas.search.rungs import FACTOR, halve
-from enas.strategies import OTHERS
 from enas.strategies.evolution import Evolution
 from enas.strategies.halving import Halving
 from enas.strategies.ppo import PPO
 from enas.studies.arena import compare, search
 from enas.studies.looks import TableLooks, open_table
+from enas.studies.settings import STRATEGIES
 from enas.studies.statistics import holm
 from enas.studies.truth import Table
 
@@ -201,7 +201,7 @@ def test_halving_takes_as_many_looks_as_it_should_and_ends_like_halve():
     looks = TableLooks(Config(), space, ACCURACY, {one: [trained(c[-1], curve=c)] for one, c in curves.items()})
     looks.begin(0)
     torch.manual_seed(0)
-    strategy, asked, costs = Halving(space, Config(max_epoch=9)), [], []
+    strategy, asked, costs = Halving(Config(max_epoch=9), space), [], []
     candidates, look = [one.canonical() for one in strategy.left], looks.look
 
     def noted(one, epochs):
@@ -258,9 +258,8 @@ def test_the_controllers_are_those_of_a_search():
     macro = Config(network_type="cnn")
     for config, kind in ((Config(), LSTMController), (macro, MacroController)):
         space = config.space.problem().space(config)
-        assert type(OTHERS["enas"](space, config)) is kind
-        assert type(OTHERS["logits"](space, config)) is IndependentController
-        assert type(OTHERS["uniform"](space, config)) is RandomController
+        for name, own in (("enas", kind), ("logits", IndependentController), ("uniform", RandomController)):
+            assert type(config.space.problem().controller(config.replace(**STRATEGIES[name]), space)) is own
 
 
 # --- the tests --------------------------------------------------------------------------------------------------------

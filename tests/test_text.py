@@ -52,6 +52,7 @@ TEXTS = {  # train, valid and test.txt, how they are read, and what the first tw
         "a a rare <unk>\n", "rare <unk>\n", "a\n", {}, "a a rare <unk> <eos>", "rare <unk> <eos>",
     ),
     "a byte order mark": ("\ufeffa a\n", "a\n", "a\n", {}, "a a <eos>", "a <eos>"),
+    "texts of a byte order mark each": ("\ufeffa a\n\ufeffa\n", "a\n", "a\n", {}, "a a <eos> a <eos>", "a <eos>"),
 }  # fmt: skip
 
 
@@ -110,7 +111,11 @@ CONTENTS = [  # a split, what its file holds, what is said of it
     ("train", "a b\nb a\n".encode("utf-16-le"), ", line 1: holds NUL characters, as UTF-16 read as UTF-8 does"),
     ("train", b"a b\rb a\ra\r", f", line 1: {RETURN}"),
     ("train", b"a b\nb a\n" * 9 + b"a\rb\r\n", f", line 19: {RETURN}"),
-    ("train", b"ab" * 2**20, ", line 1: has a word of more than 1,048,576 bytes; a text without blanks needs --text_u"),
+    (
+        "train",
+        b"ab" * 2**20,
+        ", line 1: has a word of more than 1,048,576 letters; a text without blanks needs --te",
+    ),
     ("train", b"a b\n" + b"ab" * 2**20 + b"\0" * 9, ", line 2: has a word of more than"),
     ("train", b"\0" * 2**21, ", line 1: holds NUL characters"),
     ("train", "日本語\n学校\n".encode(), ": every word is rarer than vocab_min_count 2; a text without blanks needs"),

@@ -152,7 +152,7 @@ class VisionTask(Task):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         for split, images in self._endless.items():
-            images.go_to(state[split]["cursor"])
+            images.go_to(int(state[split]["cursor"]))
 
 
 class ScratchVisionTask(VisionTask):

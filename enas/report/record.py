@@ -43,10 +43,8 @@ def _read(folder: Path, name: str) -> Record:
     config, path = saved_config(folder), folder / "results.json"
     if not path.is_file():
         raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
-    scores = {f"{split}_{config.space.metric.name}": float | None for split in ("validation", "test")}
-    results = read_json(path, {"epoch": int, "history": list[dict[str, Any]], "wall_seconds": float, **scores})
     pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
-    return Record(name, folder, config, results, pictures, next(folder.glob("policy.png"), None))
+    return Record(name, folder, config, read_json(path), pictures, next(folder.glob("policy.png"), None))
 
 
 def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
@@ -86,7 +84,7 @@ def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
 def _ablation_of(record: Record, path: Path) -> Study | None:
     content, run, metric = read_json(path), record.folder.resolve(), record.config.space.metric.name
     # The name of the run is followed by nothing, or _train_scratch, or the name of an architecture's file.
-    if not isinstance(content, dict) or not f"{content.get('run')}_".startswith(f"{run.name}_"):
+    if not f"{content.get('run')}_".startswith(f"{run.name}_"):
         return None
     with reading(path, path.with_name("params.json")):
         # Runs of two log_dirs can have the same name. Where a run has been moved, the name has to do.
@@ -101,7 +99,7 @@ def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study
     datasets, found = {record.config.dataset for record in records}, []
     for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
         content = read_json(path)
-        if isinstance(content, dict) and content.get("methods") and content.get("dataset") in datasets:
+        if content.get("methods") and content.get("dataset") in datasets:
             with reading(path):
                 found.append(Study(path.parent.name, content["metric"], content, path))
     return found

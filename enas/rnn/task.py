@@ -129,7 +129,7 @@ class LanguageTask(Task):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self._train.cursor, self._valid.cursor = state["train"]["cursor"], state["valid"]["cursor"]
+        self._train.cursor, self._valid.cursor = (int(state[split]["cursor"]) for split in ("train", "valid"))
         self._state = None
         # A run may go on in a number of processes that does not divide its states.
         if state["state"] is not None and state["state"].shape[self.divided] % self.ranks.size == 0:

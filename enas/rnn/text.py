@@ -3,11 +3,12 @@
 Shapes: S steps in the whole split, T steps in a batch, B columns read side by side.
 """
 
-import codecs
+import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,9 @@ TEXTS = Kind(
     others={name: f"{name} holds images: add --network_type cnn" for name in builtin.IMAGE_MAKERS},
 )
 EOS, UNKNOWN = "<eos>", "<unk>"
-LINE_PIECE = 2**20  # bytes of a line that are read at once
-LONGEST_WORD = 2**20  # bytes
+LINE_PIECE = 2**20  # letters of a line that are read at once
+LONGEST_WORD = 2**20  # letters
+NO_UTF_8 = re.compile("[\udc80-\udcff]")  # bytes as Python's "surrogateescape" shows them
 PIECE = 2**16  # tokens that are renumbered at once
 BAR_AFTER = 5  # seconds of reading, or of an evaluation
 
@@ -118,38 +120,33 @@ def _read(path: Path, unit: str, numbers: defaultdict[str, int]) -> tuple[Tensor
 
 def _pieces(path: Path, unit: str) -> Iterator[tuple[str, bool]]:
     """Yield the lines of a file, long ones in pieces of whole units, each with whether the line ends there."""
-    number, kept = 1, b""  # of the line: its number, and its word that a piece cuts
+    number, kept, ends_line = 1, "", True  # of the line: its number, and its word that a piece cuts
     name, size = f"{path.parent.name}: reading {path.stem}", path.stat().st_size
     with (
         opened(path) as file,
+        TextIOWrapper(file, "utf-8", "surrogateescape", newline="\n") as lines,
         progress_bar(None, name, size, unit="B", unit_scale=True, delay=BAR_AFTER) as bar,
     ):
-        while read := file.readline(LINE_PIECE):
-            bar.update(len(read))
-            ends_line = read.endswith(b"\n") or not file.peek(1)
-            piece, place = kept + read, f"{path}, line {number}"
-            if b"\0" in read:
+        while read := lines.readline(LINE_PIECE):
+            bar.update(file.tell() - bar.n)
+            # Some editors put a byte order mark in front of a text's first word, which may be in the middle of a file.
+            piece = (kept + read).removeprefix("\ufeff")
+            ends_line, place = read.endswith("\n"), f"{path}, line {number}"
+            if "\0" in read:
                 raise UserError(f"{place}: holds NUL characters, as UTF-16 read as UTF-8 does; save the file as UTF-8")
-            end = len(piece) if ends_line else piece.rfind(b" ") + 1
-            if not ends_line and unit == "character":
-                end = codecs.utf_8_decode(piece.rstrip(b"\r"), "replace", False)[1]
+            if odd := NO_UTF_8.search(read):
+                raise UserError(f"{place}: byte 0x{ord(odd[0]) - 0xDC00:02x} is not UTF-8; save the file as UTF-8")
+            if "\r" in piece.rstrip("\r\n"):
+                raise UserError(f"{place}: has a carriage return inside; save the file with line feeds alone")
+            end = len(piece.rstrip("\r")) if ends_line or unit == "character" else piece.rfind(" ") + 1
             if not end and len(piece) >= LONGEST_WORD:
                 right = "a text without blanks needs --text_unit character"
-                raise UserError(f"{place}: has a word of more than {LONGEST_WORD:,} bytes; {right}")
-            yield _decode(piece[:end], place), ends_line
+                raise UserError(f"{place}: has a word of more than {LONGEST_WORD:,} letters; {right}")
+            yield piece[:end], ends_line
             kept = piece[end:]
             number += ends_line
-
-
-def _decode(line: bytes, place: str) -> str:
-    if b"\r" in line.removesuffix(b"\n").rstrip(b"\r"):
-        raise UserError(f"{place}: has a carriage return inside; save the file with line feeds alone")
-    try:
-        # "-sig" drops the byte order mark that some editors put in front of the first word.
-        return line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise UserError(f"{place}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+    if not ends_line:
+        yield kept, True
 
 
 def _build_vocabulary(counts: Counter[str], min_count: int) -> tuple[str, ...]:

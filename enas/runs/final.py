@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from enas.errors import UserError
-from enas.files import check, read_or_empty
+from enas.files import read_or_empty, reading
 from enas.search.architecture import Architecture, architecture_from_dict
 
 
@@ -25,10 +25,9 @@ class Final:
 def find_final(folder: Path, metric: str) -> Final | None:
     """Return the architecture of the run in `folder`, which is judged by `metric`; None if results.json names none."""
     results, name = read_or_empty(folder / "results.json"), f"validation_{metric}"
-    with suppress(UserError):
-        check(results, {name: float | None, "architecture": dict})
-        architecture = architecture_from_dict(results["architecture"])
-        return Final(architecture, results[name], results.get("measured_with", ""), results.get("finalists"))
+    with suppress(UserError), reading(folder):
+        score, architecture = results[name] and float(results[name]), architecture_from_dict(results["architecture"])
+        return Final(architecture, score, results.get("measured_with", ""), results.get("finalists"))
     return None
 
 

@@ -172,7 +172,9 @@ def _moment_of(folder: Path) -> datetime:
 
 def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
     """Raise UserError, saying what differs, if the data is not what the run in `folder` was begun with."""
-    if changes := identity.changes_since(read_json(folder / IDENTITY, {"names": list, "splits": dict})):
+    with reading(path := folder / IDENTITY):
+        changes = identity.changes_since(read_json(path))
+    if changes:
         raise UserError(
             f"{folder}: {dataset} is not the data that this run was begun with: {', '.join(changes)} changed; "
             "put it back, name it with --data_dir, or start a new run"
@@ -181,7 +183,7 @@ def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
 
 def saved_config(folder: Path) -> Config:
     """Return the settings that the run in `folder` was started with; UserError if params.json is unreadable."""
-    settings = read_json(path := folder / "params.json", dict)
+    settings = read_json(path := folder / "params.json")
     check_used(settings.get("use"), str(path))
     with reading(path):
         return Config(**settings)
@@ -238,12 +240,9 @@ def say(lines: Iterable[str]) -> None:
 
 def run_of_launch(log_dir: Path) -> Path | None:
     """Return the newest run of this torchrun that has a checkpoint; None if there is none."""
-    marks = sorted(log_dir.glob(f"*/{LAUNCH}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for mark in marks:
-        launch = read_json(mark, {"launch": str})["launch"]
-        if launch == _launch() and any(mark.parent.glob("checkpoints/*.pt")):
-            return mark.parent
-    return None
+    begun = [mark for mark in log_dir.glob(f"*/{LAUNCH}") if any(mark.parent.glob("checkpoints/*.pt"))]
+    own = [mark.parent for mark in begun if read_or_empty(mark).get("launch") == _launch()]
+    return max(own, key=lambda folder: (folder / LAUNCH).stat().st_mtime, default=None)
 
 
 def _launch() -> str:

@@ -14,12 +14,12 @@ import torch
 from enas.config import Config, all_settings, effect_notes, named
 from enas.data.identity import identity_of
 from enas.errors import UserError, is_out_of_memory
-from enas.files import check, reading, write_json
+from enas.files import reading, write_json
 from enas.runs.final import find_final
 from enas.runs.folder import check_same_data, make_run_folder, note_machine, only_user, saved_config, say
 from enas.runs.logbook import Logbook, Mirror, check_account
 from enas.search.architecture import Architecture, load_architecture
-from enas.search.checkpoint import Checkpoints, kinds_of, random_states, restore_random_states, seed_everything
+from enas.search.checkpoint import Checkpoints, random_states, restore_random_states, seed_everything
 from enas.search.cost import Cost, SizeBudget
 from enas.search.own_code import own_modules
 from enas.search.probe import THREADS_VARIABLE, choose_precision, choose_threads
@@ -173,7 +173,6 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     lines: list[str] = []  # about unreadable checkpoints
     path, state = cast(Checkpoints, training.checkpoints).newest(lines.append)
     with reading(path):
-        check(state, kinds_of(training.state_dict()))
         training.load_state_dict(state)
         training.results()
     if is_search:  # the architecture that results.json names is the run's

@@ -156,7 +156,7 @@ def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) ->
     `here` holds settings for this machine, such as data_dir.
     """
     path = find_run(load_path, log_dir) / "results.json"
-    return Run(path.parent, read_json(path, dict) if path.is_file() else {}, **here)
+    return Run(path.parent, read_json(path) if path.is_file() else {}, **here)
 
 
 @quietable
@@ -279,24 +279,20 @@ def scored(score: Callable[[], Mapping[str, Any]], names: Iterable[str]) -> Mapp
         return {**dict.fromkeys(names, math.nan), "trouble": str(said)}
 
 
-def single_or_diverged(config: Config, architecture: Architecture, *, is_alone: bool = False) -> dict[str, Any]:
-    """Train from scratch, or go on if the run `is_alone` in its log_dir; or else have `scored`'s NaN."""
+def train_to(config: Config, architecture: Architecture, epoch: int = 0) -> dict[str, Any]:
+    """Train one architecture from scratch in a new run; return its results, those of `scored` if it has none.
+
+    With an `epoch`, train to the end of that in the only run of `config.log_dir`, or go on there. Schedules run to
+    `max_epoch`: pauses change no result.
+    """
     names = [f"{split}_{config.space.metric.name}" for split in ("validation", "test")]
-    config = config.replace(name="")  # one name cannot be several runs'
+    config = config.replace(name="", stop_epoch=epoch or config.stop_epoch)  # one name cannot be several runs'
     try:
-        results = scored(lambda: (train_or_resume if is_alone else train)(config, architecture), names)
+        results = scored(lambda: (train_or_resume if epoch else train)(config, architecture), names)
     except Interrupted as stop:
         raise Interrupted(stop.status - 128, "the same command goes on") from None
     validation = results[names[0]]
     return {"architecture": architecture.to_dict(), **results, names[0]: math.nan if validation is None else validation}
-
-
-def train_to(config: Config, architecture: Architecture, epoch: int) -> dict[str, Any]:
-    """Train one architecture from scratch, or go on, to the end of `epoch`, in the only run of `config.log_dir`.
-
-    Return its results so far, NaN if it diverges. Schedules run to `max_epoch`: pauses change no result.
-    """
-    return single_or_diverged(config.replace(stop_epoch=epoch), architecture, is_alone=True)
 
 
 @quietable
@@ -313,10 +309,9 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     if unknown := set(config.compare_with) - set(makers):
         raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers if name in config.compare_with}
-    for name, some in results.items():
-        for ahead in range(config.compare_with.count(name)):
-            alone = config.replace(compare_with=(), random_seed=config.random_seed + ahead)
-            some.append(single_or_diverged(alone, makers[name](alone)))
+    for name in sorted(config.compare_with, key=[*makers].index):
+        alone = config.replace(compare_with=(), random_seed=config.random_seed + len(results[name]))
+        results[name].append(train_to(alone, makers[name](alone)))
     with open_run(config, architecture=architecture) as trainer:
         found = _finished(trainer, on_epoch)
         for split in ("validation", "test") if results else ():

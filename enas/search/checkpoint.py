@@ -9,17 +9,15 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
 
 from enas.errors import NotFoundError, UserError
-from enas.files import atomic_write, check, opened, reading
+from enas.files import atomic_write, opened, reading
 from enas.search.ranks import ALONE, Ranks
 from enas.search.record import Progress
-
-NEEDED = {"task": {"model": dict}, "progress": get_type_hints(Progress)}  # the parts of every checkpoint
 
 
 def random_states() -> dict[str, Any]:
@@ -91,7 +89,7 @@ class Checkpoints:
             first = None
             for path in reversed(self.paths()):
                 try:
-                    return path, load_checkpoint(path, NEEDED)
+                    return path, _of_run(path)
                 except UserError as error:
                     report(f"{error}; trying the checkpoint before it")
                     first = first or UserError(f"{error}; no older checkpoint can be read")
@@ -107,7 +105,7 @@ class Checkpoints:
             path = self.folder.joinpath(*newest["bests"][-1:])
             if path not in self.paths():
                 raise NotFoundError(f"{path}: no best checkpoint; the run had none yet, or the file was removed")
-            state = load_checkpoint(path, NEEDED)
+            state = _of_run(path)
             if (score := state["progress"]["best"]) != newest["best"]:
                 raise UserError(f"{path}: has the best score {score}, and the newest checkpoint has {newest['best']}")
             return path, state
@@ -120,18 +118,22 @@ def checkpoint_name(epoch: int, step: int) -> str:
     return f"{epoch:05d}-{step:08d}.pt"
 
 
-def load_checkpoint(path: Path, wanted: Any = Any) -> dict[str, Any]:
-    """Return the state in a checkpoint file; UserError, naming it, if it is damaged, or not as `check` wants."""
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the state in a checkpoint file; UserError, naming it, if it is damaged."""
     with opened(path) as file, reading(path):
         with zipfile.ZipFile(file) as archive:
             if damaged := archive.testzip():  # torch.load does not notice a wrong checksum
                 raise zipfile.BadZipFile(f"{damaged} is damaged")
-        check(state := torch.load(path, map_location="cpu", weights_only=True), wanted)
-        return state
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def kinds_of(state: Any) -> Any:
-    """Return the keys and types that `check` wants of another state of such a run."""
-    if isinstance(state, dict):
-        return {key: kinds_of(one) for key, one in state.items()}
-    return Any if state is None else int | float if isinstance(state, int | float) else type(state)
+def _of_run(path: Path) -> dict[str, Any]:
+    """Return the state in a run's checkpoint; UserError, naming it, without the parts of every run, of their kinds."""
+    state = load_checkpoint(path)
+    with reading(path):
+        progress, perhaps = state["progress"], {"validation": 0.0, "best": 0.0, "architecture": state["task"]["model"]}
+        for name, one in (vars(Progress()) | perhaps).items():
+            if name not in perhaps or progress[name] is not None:
+                type(one)(progress[name])  # which refuses another kind
+        "".join(progress["bests"])
+    return state

@@ -71,12 +71,11 @@ class Problem:
     # Architectures that are not searched but can be trained from scratch, by name.
     baselines: Mapping[str, Callable[[ConfigLike], Architecture]] = field(default_factory=dict)
 
-    def controller(self, config: ConfigLike) -> Controller[Any]:
+    def controller(self, config: ConfigLike, space: Space[Any] | None = None) -> Controller[Any]:
         """Return the controller that train_type names, the problem's own or a registered one, with new parameters."""
-        space, own = self.space(config), {**self.controllers, **config.space.controllers}
-        if config.train_type in own:
-            return own[config.train_type](space, config)
-        return RandomController(space, over=config.uniform_over)
+        own: dict[str, Make] = {**self.controllers, **config.space.controllers}
+        make = own.get(config.train_type, lambda space, config: RandomController(space, over=config.uniform_over))
+        return make(space or self.space(config), config)
 
 
 def trained(lstm: Make, independent: Make = lambda space, config: IndependentController(space)) -> Make:

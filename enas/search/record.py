@@ -65,30 +65,14 @@ class NoLogbook:
     def __init__(self) -> None:
         self.output_files: dict[str, Path] = {}  # files that the run has written, by kind
 
-    def info(self, line: str) -> None:
-        """Write a log line."""
-
-    def note(self, line: str) -> None:
-        """Write a line into the log file alone."""
-
-    def scalars(self, group: str, values: dict[str, float], step: int) -> None:
-        """Add a point to each of the curves `group/name`."""
-
-    def derived(self, architecture: Any, name: str, title: str, step: int) -> None:
-        """Write a derived architecture and its picture."""
-
-    def draw(self, architecture: Any, path: Path, title: str) -> Path | None:
-        """Write a picture of an architecture; return the file, or None if there is none."""
-
-    def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
-        """Draw the probability of each choice; mark those of `derived` and the warm-up; see `Progress.decisions`."""
-
-    def results(self, results: dict[str, Any]) -> None:
-        """Write results.json."""
-
     def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
         """Yield the items of `steps`, with a progress bar."""
         return steps
+
+    def _nothing(self, *args: Any, **settings: Any) -> Any:
+        return None
+
+    info = note = scalars = derived = draw = policy = results = _nothing
 
 
 def flat(entry: Mapping[str, Any]) -> dict[str, Any]:

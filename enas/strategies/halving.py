@@ -14,7 +14,7 @@ class Halving(Controller[ArchT]):
     Its samples say for how many `epochs`; the last rung is `max_epoch`.
     """
 
-    def __init__(self, space: Space[ArchT], config: ConfigLike):
+    def __init__(self, config: ConfigLike, space: Space[ArchT]):
         super().__init__(space)
         self.rungs = rungs_to(config.max_epoch)
         self._begin()

@@ -133,7 +133,7 @@ class Study:
     def score(self, variant: Editable) -> Mapping[str, Any]:
         """Return the scores of a variant by their `keys`, and perhaps "trouble", see `run.scored`."""
         if self.task is None:
-            trained = run.single_or_diverged(self.config, variant)
+            trained = run.train_to(self.config, variant)
             return {name: trained[name] for name in (*self.keys.values(), "trouble") if name in trained}
         keys, score, most = self.keys, self.task.evaluate, self.max_batches
         return run.scored(lambda: {keys[one]: score(variant, SPLITS[one], most) for one in keys}, keys.values())

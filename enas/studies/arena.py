@@ -23,12 +23,12 @@ from enas.search.architecture import Architecture
 from enas.search.checkpoint import seed_everything
 from enas.search.controllers import Controller
 from enas.search.own_code import use
-from enas.search.registry import STRATEGIES
 from enas.search.settings import ControllerConfig, ControllerOptimConfig, ReinforceConfig
-from enas.strategies import OTHERS
+from enas.strategies import TRAIN_TYPES
+from enas.strategies.halving import Halving
 from enas.studies.ablations import write_table
 from enas.studies.looks import SharedLooks, open_table
-from enas.studies.settings import StrategiesConfig
+from enas.studies.settings import STRATEGIES, StrategiesConfig
 from enas.studies.statistics import holm, paired
 from enas.studies.sweep import Table
 from enas.studies.truth import budget_of, side_by_side
@@ -107,10 +107,10 @@ def all_searches(
 
 def _names(study: StrategiesConfig, config: Config, looks: Any) -> list[str]:
     """Return the names of the strategies, `CHANCE` first; UserError if there is no such strategy."""
-    known = [name for name in (*OTHERS, *config.space.controllers) if looks.epochs > 1 or name != "halving"]
+    known = [name for name in (*STRATEGIES, *config.space.controllers) if looks.epochs > 1 or name != "halving"]
     for name in study.strategies:
         if name not in known:
-            why = "; it needs a table with curves, like cells4" if name in OTHERS else did_you_mean(name, known)
+            why = "; it needs a table with curves, like cells4" if name in STRATEGIES else did_you_mean(name, known)
             raise UserError(f"strategies: {name} is none of {', '.join(known)}{why}")
     return [*dict.fromkeys([CHANCE, *(study.strategies or known)])]
 
@@ -130,7 +130,9 @@ def _searched(source: tuple[str, str, str], name: str, seed: int, at: Sequence[i
     looks, config = _opened(*source)
     seed_everything(seed)
     looks.begin(seed)
-    strategy = {**OTHERS, **config.space.controllers}[name](looks.space, config)
+    changes = {"train_type": config.space.train_types[0]} | STRATEGIES.get(name, {"train_type": name})
+    make: Any = Halving if name == "halving" else config.space.problem().controller
+    strategy = make(config.replace(**changes), looks.space)
     strategy.prepare(config)
     try:
         chosen = search(strategy, looks, at[-1])
@@ -200,7 +202,7 @@ def _draw(axes: Axes, at: Sequence[int], scores: dict[str, np.ndarray], label: s
     shown = [index for index, num in enumerate(at) if num >= min(10, at[-1])]
     numbers = [at[index] for index in shown]
     palette = cycle((METHOD_STYLES[CHANCE][1], *SERIES_COLOURS))  # each strategy has its colour in all figures
-    colours = dict(zip(dict.fromkeys([*OTHERS, *STRATEGIES, *scores]), palette, strict=False))
+    colours = dict(zip(dict.fromkeys([*STRATEGIES, *TRAIN_TYPES, *scores]), palette, strict=False))
     for name, score in scores.items():
         held, colour = score[:, shown], colours[name]
         if np.isfinite(held).any(0).all():

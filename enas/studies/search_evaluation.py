@@ -40,8 +40,6 @@ OWN = ("dag_path", "load_path", "log_dir", "mode", "name", "random_seed", "stop_
 # Successive halving trains with seeds of its own: the seeds of the table judge the architecture that is chosen.
 HALVING_SEEDS = {"finalists": 1_000_000, "halving": 2_000_000}
 SAMPLES_PER_FINALIST = 100
-SEARCHED: Any = {"architecture": dict, "seconds": float, "shared": list[float | None]}  # the outcome of a search
-HALVED: Any = {"architecture": dict, "architectures": list, "draw_seconds": float}
 
 
 def evaluate(**settings: Any) -> dict[str, Any]:
@@ -88,8 +86,11 @@ class _Evaluation:
         longer = {name: config.longer * getattr(budget, name) for name in lengths}
         self.long = Table(self.folder / f"found_{config.longer}_times.json", budget.replace(**longer))
         # By NAME-SEED, the outcomes of searches and of halving.
-        kinds = {at: SEARCHED if at.stem.split("-")[0] in SEARCHES else HALVED for at in self.searches.glob("*.json")}
-        self.outcomes = {path.stem: read_json(path, kind) for path, kind in kinds.items()}
+        self.outcomes: dict[str, Any] = {}
+        for path in self.searches.glob("*.json"):
+            self.outcomes[path.stem] = one = read_json(path)
+            with reading(path):  # numpy refuses texts
+                np.array([one["seconds"], *one["shared"]] if "shared" in one else one["draw_seconds"], dtype=float)
         has_begun = any(self.searches.glob("*"))
         self.search_data = read_made(self.folder / "search.json", search, "output")["data"] if has_begun else None
 

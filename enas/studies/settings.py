@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from enas.errors import UserError
 from enas.settings import Settings, setting
-from enas.strategies import OTHERS, TRAIN_TYPES
+from enas.strategies import TRAIN_TYPES
 
 # The settings of each search that differ from those of the search that is evaluated.
 SEARCHES = {
@@ -14,6 +14,13 @@ SEARCHES = {
     "ema": {"baseline": "ema"},
     "independent": {"controller_type": "independent"},
     "random_shared": {"train_type": "random"},
+}
+# The same of each strategy that is no train type; halving takes shorter looks than a search has.
+STRATEGIES = {
+    "uniform": {"train_type": "random", "uniform_over": "functions"},
+    "enas": {"controller_type": "lstm"},
+    "logits": {"controller_type": "independent"},
+    "halving": {},
 }
 # Controls that are expectations over the table: a draw of a few seeds would be luck. So is halving where it can be.
 EXPECTED = ("uniform", "random_budget")
@@ -74,6 +81,6 @@ class StrategiesConfig(Settings):
     queries: int = setting(500, "looks of each search; a look is the score of one training", at_least=1)
     seeds: int = setting(500, "searches of each strategy, with seeds 1, 2, …", at_least=2)
     strategies: tuple[str, ...] = setting(
-        (), f"strategies to compare: {', '.join([*OTHERS, *TRAIN_TYPES])}, or your own; none is all of them"
+        (), f"strategies to compare: {', '.join([*STRATEGIES, *TRAIN_TYPES])}, or your own; none is all of them"
     )
     jobs: int = setting(1, "searches side by side", at_least=1)

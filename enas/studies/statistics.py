@@ -120,8 +120,5 @@ def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
 
 def holm(ps: Sequence[float]) -> list[float]:
     """Return p-values that allow for their number (Holm 1979): the i-th smallest of n is multiplied by n + 1 − i."""
-    adjusted, largest = [math.nan] * len(ps), 0.0
-    for rank, index in enumerate(np.argsort(ps)):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
-        adjusted[index] = largest
-    return adjusted
+    raised = np.maximum.accumulate(np.sort(ps) * np.arange(len(ps), 0, -1)).clip(max=1.0)
+    return raised[np.argsort(np.argsort(ps))].tolist()

@@ -26,7 +26,7 @@ from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
 from enas.data.identity import digest, identity_of
 from enas.errors import Interrupted, UserError
-from enas.files import atomic_write, check, finite, read_json, reading
+from enas.files import atomic_write, finite, read_json, reading
 from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
@@ -38,7 +38,6 @@ from enas.signals import Signals, follow, held_back
 from enas.terminal import progress_bar
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
-RESULT: Any = {"validation": float, "test": float, "seconds": float, "curve": list[float]}
 TRIES = 20  # draws for each function: enough to have all, where all are asked for
 CURVE_DECIMALS = 5
 APART = {"dag_path", "random_seed"}  # settings in which the trainings of a table differ
@@ -70,7 +69,6 @@ class Table:
                 self.architectures.append(architecture_from_dict(row["architecture"]))
                 for one in row["runs"]:
                     self.runs[index, one["seed"]] = _result(**{key: one[key] for key in one if key != "seed"})
-                    check(self.runs[index, one["seed"]], RESULT)
 
     @property
     def functions(self) -> dict[Architecture, list[int]]:
@@ -144,14 +142,15 @@ def _result(
     validation: float | None, test: float | None, seconds: float, curve: Sequence[float | None] = (), **trouble: str
 ) -> dict[str, Any]:
     """Return the result of a training; JSON has null for NaN."""
-    scores = [math.nan if score is None else score for score in (validation, test, *curve)]
-    return {"validation": scores[0], "test": scores[1], "seconds": seconds, "curve": scores[2:], **trouble}
+    scores = [math.nan if score is None else float(score) for score in (validation, test, *curve)]
+    return {"validation": scores[0], "test": scores[1], "seconds": float(seconds), "curve": scores[2:], **trouble}
 
 
 def read_made(path: Path, config: Config, flag: str) -> dict[str, Any]:
     """Read a file with its "settings" and "data"; UserError, naming the file's `flag`, for others than `config`'s."""
-    content = read_json(path, {"settings": dict, "data": dict})
-    saved, ours = content["settings"], budget_of(config)
+    content, ours = read_json(path), budget_of(config)
+    with reading(path):
+        saved, _ = dict(content["settings"]), dict(content["data"])
     for name in sorted({*saved, *ours}):
         if saved.get(name) != ours.get(name):
             default = all_settings()[name].default if name in all_settings() else None
@@ -210,7 +209,7 @@ def train_from_scratch(settings: dict[str, Any], architecture: dict[str, Any], s
     start = clock()
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
         config = Config(**{**settings, "mode": "train_scratch", "random_seed": seed, "log_dir": folder})
-        results = run.single_or_diverged(config, architecture_from_dict(architecture))
+        results = run.train_to(config, architecture_from_dict(architecture))
     metric, seconds = config.space.metric.name, round(clock() - start, 3)
     scores = {split: results[f"{split}_{metric}"] for split in ("validation", "test")}
     scores |= {name: results[name] for name in ("trouble",) if name in results}
