@@ -42,20 +42,14 @@ def held_back() -> Iterator[None]:
 
 
 class Signals:
-    """Notes signals inside `noted`."""
+    """Remembers a signal that has come; a second one of a kind ends the process at once."""
 
-    received = 0  # the number of the signal that has come; 0 for none
+    received = 0  # the signal's number; 0 for none
 
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Note signals inside this block; a second one of a kind ends the process at once."""
-
-        def note(signum: int, _frame: object) -> None:
-            signal.signal(signum, signal.SIG_DFL)
-            self.received = signum
-
-        with handled(note):
-            yield
+    def note(self, signum: int, _frame: object) -> None:
+        """Handle a signal, see `handled`."""
+        signal.signal(signum, signal.SIG_DFL)
+        self.received = signum
 
 
 def follow(parent: int, _worker: int = 0, *, left: Collection[str] = ()) -> None:

@@ -22,7 +22,7 @@ from enas.search.record import NoLogbook, Progress, describe, describe_compariso
 from enas.search.settings import TrainerConfig
 from enas.search.task import Task
 from enas.settings import ConfigLike
-from enas.signals import Signals
+from enas.signals import Signals, handled
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
@@ -73,7 +73,7 @@ class Training(ABC):
             Interrupted: SIGINT or SIGTERM came, and everything is saved.
             TrainingDivergedError: losses stayed non-finite after several returns to the last checkpoint.
         """
-        with self.signals.noted():
+        with handled(self.signals.note):
             if self.progress == Progress():
                 self.save()  # so that a run that diverges at once has something to return to
             while not (self.is_finished() or self.is_paused()):

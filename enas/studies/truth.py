@@ -9,8 +9,9 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -227,10 +228,13 @@ def side_by_side(
     modules = {one.__module__ for one in (*makers, *(REWARDS[name] for name in REWARDS.keys() - given))}
     own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
     used = [*filter(None, LOADED.values()), *own]
-    has_workers = backend == "loky" and joblib.effective_n_jobs(jobs) > 1
+    if backend == "loky" and jobs != 1:
+        held_back()(ensure_running)()  # loky's process that tidies up, which SIGHUP would end
+    # Of a generator of joblib's that an exception leaves.
+    warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning)
     at_once = jobs if backend == "ray" else len(tasks)  # Ray's back end gives all results of a call at once
     with (
-        _place_for_workers() if has_workers else nullcontext("") as folder,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,  # of workers, who are killed at a signal
         _cluster(backend, jobs),
         joblib.parallel_config(backend=backend, n_jobs=jobs),
         joblib.Parallel(return_as="list" if backend == "ray" else "generator_unordered") as parallel,
@@ -241,14 +245,6 @@ def side_by_side(
         results = (pair for start in range(0, len(calls), at_once) for pair in begin(calls[start : start + at_once]))
         for pair in progress_bar(results, description, len(tasks)):
             done(*pair)
-
-
-@contextmanager
-def _place_for_workers() -> Iterator[str]:
-    """Give a folder for the temporary files of workers, whom joblib kills when an exception ends the block."""
-    held_back()(ensure_running)()  # loky's process that tidies up, which SIGHUP would end
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        yield folder
 
 
 def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
