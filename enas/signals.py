@@ -41,17 +41,6 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Signals:
-    """Remembers a signal that has come; a second one of a kind ends the process at once."""
-
-    received = 0  # the signal's number; 0 for none
-
-    def note(self, signum: int, _frame: object) -> None:
-        """Handle a signal, see `handled`."""
-        signal.signal(signum, signal.SIG_DFL)
-        self.received = signum
-
-
 def follow(parent: int, _worker: int = 0, *, left: Collection[str] = ()) -> None:
     """Let this process, which `parent` began, remove the folders `left`, and die, soon after the parent's end.
 
