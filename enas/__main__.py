@@ -1,14 +1,13 @@
 """`python -m enas COMMAND …` is `enas COMMAND …`."""
 
 import sys
-from importlib import import_module
 
-from enas.guard import guarded
+from enas.guard import guarded, loaded
 
 
 def main(*words: str) -> int:
     """Carry out the command of `words` and of the process's flags; return the exit status."""
-    return guarded(lambda: import_module("enas.cli").carry_out([*words, *sys.argv[1:]]))
+    return guarded(lambda: loaded("enas.cli:carry_out")([*words, *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ enas export --load_path RUN --output my_cell
 """
 
 import os
-import pkgutil
 import sys
 from dataclasses import dataclass, fields
 from functools import partial
@@ -15,7 +14,7 @@ from enas import __version__
 from enas.config import all_settings
 from enas.data.download import ALIASES, CATALOGUE
 from enas.errors import UserError, did_you_mean
-from enas.guard import guarded
+from enas.guard import guarded, loaded
 from enas.parser import Parser, add_settings, modules_to_use, parse_flags
 from enas.search import own_code
 from enas.search.formats import FORMATS
@@ -50,7 +49,7 @@ class Command:
         given.pop("use", None)
         if self.is_run and used:
             given["use"] = used
-        result = pkgutil.resolve_name(self.action)(**given)
+        result = loaded(self.action)(**given)
         if self.says:
             print(self.says.format(result))
 

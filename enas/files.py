@@ -22,8 +22,8 @@ MACHINE = "machine.json"  # of a run: the version that wrote it, among other thi
 LARGEST_TEXT = 2**28  # bytes of a file that is read whole
 LONGEST_REASON = 300  # letters of an error
 MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
-SHOWN = 40  # letters of a file's name in that of its temporary file: names have at most 255 bytes
-OWNER = re.compile(r"\..+[.-][0-9a-f]{8}\.(?P<pid>\d{1,9})@(?P<host>.+)")  # the name of a temporary file or folder
+SHOWN = 40  # letters of a file's name in that of its temporary folder: names have at most 255 bytes
+OWNER = re.compile(r"\..+\.[0-9a-f]{8}\.(?P<pid>\d{1,9})@(?P<host>.+)")  # the name of a temporary folder
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
@@ -35,18 +35,17 @@ def writing(path: Path) -> AbstractContextManager[None]:
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Give a binary file that appears at `path` whole when the block ends, or not at all; UserError if it cannot."""
-    with writing(path):
-        made = _beside(path, ".")
+    with writing(path), _beside(path) as made:
+        with made.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(made, path)
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
-            with made.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(made, path)
-            _sync(path.parent)
-        except BaseException:
-            made.unlink(missing_ok=True)  # it may be renamed already, but its folder could not be synced
-            raise
+            os.fsync(folder)  # else a power cut may undo the renaming
+        finally:
+            os.close(folder)
 
 
 @contextmanager
@@ -56,42 +55,40 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     An empty folder at `path` is replaced, and one with the same content, hidden files aside, is kept. UserError when
     `path` holds other content, which only `overwrite` replaces, or nothing can be written there.
     """
-    with writing(path):
-        around = _beside(path, "-")
-        made = around / path.name
+    with writing(path), _beside(path) as made:
+        made.mkdir()
+        yield made
         try:
-            around.mkdir(0o700)
-            made.mkdir()  # open to everybody whom the umask admits, unlike the folder around it
-            yield made
-            try:
-                os.replace(made, path)
-            except OSError:
-                if not path.exists():
-                    raise
-                if _same(made, path):
-                    return
-                if not overwrite:
-                    raise UserError(f"{path}: exists and holds other data; remove it, or give another name") from None
-                os.replace(path, f"{made} before")
-                os.replace(made, path)
-        finally:
-            shutil.rmtree(around, ignore_errors=True)
+            os.replace(made, path)
+        except OSError:
+            if not path.exists():
+                raise
+            if _same(made, path):
+                return
+            if not overwrite:
+                raise UserError(f"{path}: exists and holds other data; remove it, or give another name") from None
+            os.replace(path, f"{made} before")
+            os.replace(made, path)
 
 
-def _beside(path: Path, mark: str) -> Path:
-    """Return a new hidden name beside `path` that names this process; remove what ended processes of this host left."""
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Give a place for `path` in a hidden folder beside it that names this process; remove those of ended processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     host = os.uname().nodename
     with suppress(OSError):  # a folder that may be written, but not listed
         for other in path.parent.iterdir():
             if (owner := OWNER.fullmatch(other.name)) and owner["host"] == host:
                 try:
-                    os.kill(int(owner["pid"]), 0)
+                    os.getpgid(int(owner["pid"]))
                 except ProcessLookupError:
-                    shutil.rmtree(other) if other.is_dir() else other.unlink()
-                except PermissionError:  # another user's process
-                    continue
-    return path.with_name(f".{path.name[:SHOWN]}{mark}{os.urandom(4).hex()}.{os.getpid()}@{host}")
+                    shutil.rmtree(other)
+    around = path.with_name(f".{path.name[:SHOWN]}.{os.urandom(4).hex()}.{os.getpid()}@{host}")
+    try:
+        around.mkdir(0o700)  # what lies in it is open to everybody whom the umask admits
+        yield around / path.name
+    finally:
+        shutil.rmtree(around, ignore_errors=True)
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -107,15 +104,6 @@ def make_writable(folder: Path) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-
-
-def _sync(folder: Path) -> None:
-    """Write the folder's list of names to the disk: else a power cut may undo a rename."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

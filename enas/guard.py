@@ -2,17 +2,16 @@
 
 import io
 import os
+import pkgutil
 import shlex
 import signal
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from enas.errors import Interrupted, RankLostError, UserError, in_one_line
 
 LONGEST_LINE = 2000  # letters of an error
-LOADING = ("pkgutil", "enas.cli", "enas.__main__", "__main__")  # the modules that load a command
 
 
 class _Patient(io.FileIO):
@@ -69,22 +68,22 @@ def guarded(action: Callable[[], object]) -> int:
     return 0
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:
-    """End the command by an exception, so that nothing half-written is left; at once while it is loaded."""
+def loaded(name: str) -> Callable[..., Any]:
+    """Import the function "module:name"; a signal ends the process at once, as imports lose exceptions now and then."""
+    from enas.signals import handled
+
+    with handled(lambda signum, _: (signal.signal(signum, signal.SIG_DFL), os._exit(_stopped(signum)))):
+        return pkgutil.resolve_name(name)
+
+
+def _stop(signum: int, _frame: object) -> None:
+    """End the command by an exception, so that nothing half-written is left."""
     signal.signal(signum, signal.SIG_DFL)
-    is_loaded = True
-    while frame is not None and frame.f_code is not guarded.__code__:
-        module = frame.f_globals.get("__name__", "")
-        is_loaded = not module.startswith("importlib") and (is_loaded or module not in LOADING)
-        frame = frame.f_back
-    if is_loaded:
-        raise KeyboardInterrupt(signum)
-    status = _stopped(signum)  # an import loses exceptions now and then
-    sys.stdout.flush()
-    os._exit(status)
+    raise KeyboardInterrupt(signum)
 
 
 def _stopped(signum: int) -> int:
+    sys.stdout.flush()
     if os.environ.get("LOCAL_RANK", "0") == "0":
         launcher = "torchrun … " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
         again = f"{launcher}{shlex.join(sys.orig_argv)}"

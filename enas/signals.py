@@ -1,10 +1,11 @@
 """The signals that stop a program: SIGINT (Ctrl-C), SIGTERM and SIGHUP, which a closed terminal sends."""
 
 import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,26 +41,8 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Signals:
-    """Notes signals inside `noted`."""
-
-    received = 0  # the number of the signal that has come; 0 for none
-
-    @contextmanager
-    def noted(self, tell: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Note signals inside this block, and call `tell`; a second signal of a kind ends the process at once."""
-
-        def note(signum: int, _frame: object) -> None:
-            signal.signal(signum, signal.SIG_DFL)
-            self.received = signum
-            tell()
-
-        with handled(note):
-            yield
-
-
-def follow(parent: int, _worker: int = 0, *, signum: int = signal.SIGKILL) -> None:
-    """Let this process, which `parent` began, get `signum` soon after the parent's end.
+def follow(parent: int, _worker: int = 0, *, left: Collection[str] = ()) -> None:
+    """Let this process, which `parent` began, remove the folders `left`, and die, soon after the parent's end.
 
     It leaves the parent's group: signals to the whole group are for the parent to answer.
     """
@@ -68,6 +51,8 @@ def follow(parent: int, _worker: int = 0, *, signum: int = signal.SIGKILL) -> No
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(SECONDS_BETWEEN_LOOKS)
-        os.kill(os.getpid(), signum)
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -319,7 +319,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, kind, monkeypa
         step(trainer, *inputs)
         steps.append(1)
         if len(steps) == 10:
-            trainer.signals.received = 15
+            trainer.signum = 15
 
     monkeypatch.setattr(Training, "shared_step", stopping)
     GIVEN.clear()

@@ -348,7 +348,7 @@ def test_a_signal_in_mid_transfer_leaves_nothing(number, status, serve, data_dir
     process = subprocess.Popen(command, cwd=tiny.ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert under_way.wait(60)
-        assert list(data_dir.glob(".ptb-*"))
+        assert list(data_dir.glob(".ptb.*"))
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     finally:

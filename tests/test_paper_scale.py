@@ -177,7 +177,7 @@ def test_time_that_is_up_stops_a_run_and_begins_none(tmp_path, measure, capsys):
 
     def long_save(training: Training, is_best: bool = False) -> None:
         save(training, is_best)
-        while not training.signals.received:
+        while not training.signum:
             time.sleep(0.01)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -163,7 +163,7 @@ def test_phases_take_as_many_steps_as_they_are_told(tmp_path, baseline, num, siz
 def test_an_update_with_one_architecture_more_is_resumed_as_such(tmp_path):
     settings = {"baseline": "leave_one_out", "controller_num_aggregate": 3, "controller_max_step": 7}
     stopped = tiny.trainer(tmp_path, **settings)
-    stopped.signals.received = signal.SIGTERM
+    stopped.signum = signal.SIGTERM
     with pytest.raises(Interrupted):
         stopped.train_controller()
     assert stopped.progress.controller_sample == 3

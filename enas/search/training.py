@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from enas.search.record import NoLogbook, Progress, describe, describe_compariso
 from enas.search.settings import TrainerConfig
 from enas.search.task import Task
 from enas.settings import ConfigLike
-from enas.signals import Signals
+from enas.signals import handled
 
 SKIPS_BEFORE_ROLLBACK = 5
 ROLLBACKS_BEFORE_END = 3
@@ -61,7 +62,7 @@ class Training(ABC):
         self.shared_parameters = list(task.model.parameters())  # walking the model takes half a step of a micro network
         self.shared_optimizer = make_optimizer(parameters=self.shared_parameters, **self.shared_optim.optimizer)
         self.progress = Progress()  # how far the run is
-        self.signals = Signals()  # ask the run to stop
+        self.signum = 0  # of a signal that asks the run to stop
         # Called with an epoch's entry of the history, to which it adds the numbers that it returns.
         self.on_epoch: Callable[[dict[str, Any]], Mapping[str, float] | None] = lambda entry: None
         self._resumed_at = time.monotonic(), time.process_time()
@@ -73,7 +74,7 @@ class Training(ABC):
             Interrupted: SIGINT or SIGTERM came, and everything is saved.
             TrainingDivergedError: losses stayed non-finite after several returns to the last checkpoint.
         """
-        with self.signals.noted():
+        with handled(self._note):
             if self.progress == Progress():
                 self.save()  # so that a run that diverges at once has something to return to
             while not (self.is_finished() or self.is_paused()):
@@ -269,9 +270,13 @@ class Training(ABC):
             self.progress.bests.append(name)
         self.checkpoints.save(self.state_dict(), name, self.progress.bests)
 
+    def _note(self, signum: int, _frame: object) -> None:
+        signal.signal(signum, signal.SIG_DFL)  # a second one of a kind ends the process at once
+        self.signum = signum
+
     def stop_if_asked(self) -> None:
         """Save and raise Interrupted if a signal has come, in any of the processes."""
-        if signum := self.ranks.largest(self.signals.received):  # all stop at the same step
+        if signum := self.ranks.largest(self.signum):  # all stop at the same step
             self.save()
             raise Interrupted(signum, f"the run is saved and can be resumed: {self.resumed_by()}")
 

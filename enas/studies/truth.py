@@ -6,26 +6,24 @@ import json
 import math
 import os
 import random
-import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
-from functools import cache, partial
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
+from functools import partial
 from importlib.machinery import PathFinder
-from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import joblib
-from joblib.externals.loky.backend.process import LokyProcess
 from joblib.externals.loky.backend.resource_tracker import ensure_running
 
 from enas.allocator import keep_memory
 from enas.config import Config, all_settings, named
 from enas.data.identity import digest, identity_of
-from enas.errors import Interrupted, UserError
+from enas.errors import UserError
 from enas.files import atomic_write, finite, read_json, reading
 from enas.runs import run
 from enas.runs.opening import pick_device
@@ -34,13 +32,14 @@ from enas.search.own_code import LOADED, use
 from enas.search.registry import REWARDS, SPACES
 from enas.search.space import Space
 from enas.settings import USE, place
-from enas.signals import Signals, follow, held_back
+from enas.signals import follow, held_back
 from enas.terminal import progress_bar
 
 LARGEST_SPACE = 10_000  # a larger space is sampled
 TRIES = 20  # draws for each function: enough to have all, where all are asked for
 CURVE_DECIMALS = 5
 APART = {"dag_path", "random_seed"}  # settings in which the trainings of a table differ
+PLACES: set[str] = set()  # in a worker: folders of its temporary files
 
 
 class Table:
@@ -228,68 +227,23 @@ def side_by_side(
     modules = {one.__module__ for one in (*makers, *(REWARDS[name] for name in REWARDS.keys() - given))}
     own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
     used = [*filter(None, LOADED.values()), *own]
-    ready = joblib.delayed(partial(_keyed, os.getpid(), os.urandom(8), Path.cwd(), used, given))
-    calls = [ready(key, *task) for key, task in tasks.items()]
-    at_once = jobs if backend == "ray" else len(calls)  # Ray's back end gives all results of a call at once
+    if backend == "loky" and jobs != 1:
+        held_back()(ensure_running)()  # loky's process that tidies up, which SIGHUP would end
+    # Of a generator of joblib's that an exception leaves.
+    warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning)
+    at_once = jobs if backend == "ray" else len(tasks)  # Ray's back end gives all results of a call at once
     with (
-        _stopping_workers() if backend == "loky" and joblib.effective_n_jobs(jobs) > 1 else nullcontext(),
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,  # of workers, who are killed at a signal
         _cluster(backend, jobs),
         joblib.parallel_config(backend=backend, n_jobs=jobs),
         joblib.Parallel(return_as="list" if backend == "ray" else "generator_unordered") as parallel,
     ):
-        begin = held_back()(parallel)  # workers that begin hold signals back, too, until `_Worker` handles them
+        ready = joblib.delayed(partial(_keyed, os.getpid(), folder, Path.cwd(), used, given))
+        calls = [ready(key, *task) for key, task in tasks.items()]
+        begin = held_back()(parallel)  # workers that begin hold signals back, too: their parent ends them
         results = (pair for start in range(0, len(calls), at_once) for pair in begin(calls[start : start + at_once]))
         for pair in progress_bar(results, description, len(tasks)):
-            if pair:
-                done(*pair)
-
-
-@contextmanager
-def _stopping_workers() -> Iterator[None]:
-    """Pass a signal on to the workers, and end the block by KeyboardInterrupt once they have ended their calls."""
-    signals = Signals()
-    held_back()(ensure_running)()  # loky's process that tidies up, which SIGHUP would end
-    try:
-        with signals.noted(lambda: [one.terminate() for one in active_children() if isinstance(one, LokyProcess)]):
-            yield
-    finally:
-        if signals.received:
-            raise KeyboardInterrupt(signals.received)
-
-
-class _Worker:
-    """A process that `parent` began for `side_by_side`; SIGTERM, or the parent's end, stops a call of it, `begun`."""
-
-    def __init__(self, parent: int):
-        self.parent, self.begun, self.stopped, self.is_busy = parent, b"", b"", False
-        signal.signal(signal.SIGTERM, self._stop)
-        follow(parent, signum=signal.SIGTERM)
-
-    def call(self, begun: bytes, function: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
-        """Return the result, alone in a tuple, which is empty if it was stopped, now or before."""
-        try:
-            self.begun, self.is_busy = begun, True
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            return () if self.stopped == begun else (function(*arguments),)
-        except (KeyboardInterrupt, Interrupted):
-            self.stopped = begun
-            return ()
-        finally:
-            self.is_busy = False
-            self._end_alone()
-
-    def _stop(self, signum: int, _frame: object) -> None:
-        self.stopped = self.begun
-        if self.is_busy:
-            raise KeyboardInterrupt(signum)
-        self._end_alone()
-
-    def _end_alone(self) -> None:
-        if os.getppid() != self.parent:
-            os._exit(1)
-
-
-_worker = cache(_Worker)
+            done(*pair)
 
 
 def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
@@ -310,14 +264,20 @@ def _cluster(backend: str, jobs: int) -> AbstractContextManager[Any]:
 
 
 def _keyed(
-    parent: int, begun: bytes, place: Path, used: list[str], rewards: dict[str, Any], key: Any, *call: Any
-) -> tuple[Any, ...]:
+    parent: int, folder: str, place: Path, used: list[str], rewards: dict[str, Any], key: Any, *call: Any
+) -> tuple[Any, Any]:
     keep_memory()  # a worker is a process of its own, and stays in the folder in which it began
     with suppress(OSError):  # another machine may not have the folder
         os.chdir(place)
-    use(used)
-    REWARDS.update(rewards)
-    if os.getppid() != parent:  # the same process, or one of a cluster
+    before = tempfile.tempdir
+    if os.getppid() == parent:  # not the same process, and none of a cluster
+        if not PLACES:
+            follow(parent, left=PLACES)
+        PLACES.add(folder)
+        tempfile.tempdir = folder
+    try:
+        use(used)
+        REWARDS.update(rewards)
         return key, call[0](*call[1:])
-    result = _worker(parent).call(begun, *call)
-    return (key, *result) if result else ()
+    finally:
+        tempfile.tempdir = before

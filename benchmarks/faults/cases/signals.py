@@ -27,9 +27,9 @@ MOMENTS = {  # of an entry point: when the work is under way
     "ablate scratch": _has("analysis_results/**/results.json"),
     "evaluate": _has("table.json"),
     "evaluate jobs": _has("table.json"),
-    "export": _has(".cell-*"),
+    "export": _has(".cell.*"),
     "report": _has(".page.html.*"),
-    "download": _has("data/.ptb-*"),
+    "download": _has("data/.ptb.*"),
 }
 STATUS = {signal.SIGTERM: (143, -signal.SIGTERM), signal.SIGINT: (130, -signal.SIGINT), signal.SIGHUP: (129, -1)}
 
