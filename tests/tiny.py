@@ -230,13 +230,16 @@ def registering() -> Iterator[None]:
 def fresh() -> Iterator[None]:
     """As in a new process: modules of a user's own that are loaded inside this block are forgotten after it."""
     path, loaded = sys.path.copy(), own_code.LOADED.copy()
+    own_code.LOADED.clear()
     with registering():
         try:
             yield
         finally:
             for name in own_code.LOADED.keys() - loaded:
                 sys.modules.pop(name, None)
-            sys.path[:], own_code.LOADED = path, loaded
+            own_code.LOADED.clear()
+            own_code.LOADED.update(loaded)
+            sys.path[:] = path
 
 
 def flags(values: dict) -> list[str]:
