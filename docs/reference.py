@@ -41,7 +41,7 @@ CURVES = {
     "eval/uniform_METRIC_best": "the uniform samples' best score",
 }
 RESULTS = {
-    "network_type, dataset, train_type, mode": "the settings of these names",
+    "network_type, dataset, train_type, mode": "settings of the run",
     "reward": "of a search: the setting",
     "epoch": "epochs finished",
     "architecture": "the architecture of the run, which every mode takes, as in its JSON file: the one that mode "

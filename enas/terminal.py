@@ -16,8 +16,8 @@ LOGGER = logging.getLogger("enas")
 _quiet = ContextVar("quiet", default=False)
 
 
-class _Bar(tqdm):  # type: ignore[misc]
-    _lock = threading.RLock()  # tqdm's own is for several processes: of one that is killed a semaphore is left
+# The lock of tqdm's own is for several processes: of one that is killed a semaphore is left.
+_Bar: Any = type("_Bar", (tqdm,), {"_lock": threading.RLock()})
 
 
 class _Terminal(logging.Handler):

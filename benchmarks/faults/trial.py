@@ -182,8 +182,7 @@ def _carried_out(case: Case, words: tuple[str, ...], folder: Path, root: Path) -
     around += ["/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] * case.user
     variables = {**environment(root), "TMPDIR": str(folder / "tmp"), **extra}
     # Files, not pipes: a process that outlives the command must not hold up the trial.
-    out, err = (open(f"{folder}.{name}", "wb+") for name in ("out", "err"))  # noqa: SIM115
-    with out, err:
+    with open(f"{folder}.out", "wb+") as out, open(f"{folder}.err", "wb+") as err:
         process = subprocess.Popen(
             [*around, "/bin/bash", "-c", line], cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=out,
             stderr=err, start_new_session=True,

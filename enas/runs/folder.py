@@ -76,11 +76,11 @@ def only_user(folder: Path) -> AbstractContextManager[Any]:
     make_writable(folder)
     try:
         return FileLock(folder / ".lock", blocking=False).acquire()
-    except (OSError, NotImplementedError) as error:
-        if not isinstance(error, Timeout):  # some network disks have no locks
-            say([f"{folder}: cannot be locked ({error}); let no other process work on this run"])
-            return nullcontext()
+    except Timeout:
         raise UserError(f"{folder}: another process is at work on this run; wait for its end, or stop it") from None
+    except (OSError, NotImplementedError) as error:  # some network disks have no locks
+        say([f"{folder}: cannot be locked ({error}); let no other process work on this run"])
+        return nullcontext()
 
 
 def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:

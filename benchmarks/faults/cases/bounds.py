@@ -1,4 +1,4 @@
-"""What a file or a flag may ask for: time, memory, sizes; and things that are no regular files."""
+"""Bounds on the time, the memory and the sizes that a file or a flag asks for; only regular files are read."""
 
 import json
 from pathlib import Path

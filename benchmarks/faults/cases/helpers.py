@@ -1,4 +1,4 @@
-"""What helps the program, and may die, hang, or be missing: it is said once, and the run goes on."""
+"""Helpers of the program die, hang or are missing: the run says so once, and goes on."""
 
 import os
 from dataclasses import replace
@@ -106,7 +106,7 @@ SERVICES = (
 
 
 def _help(words: tuple[str, ...], case: Case) -> Case:
-    """Return the case for a text of help, of which a full disk may take all."""
+    """Return the case for a text of help, which may be lost whole on a full disk."""
     status = (0, 1, 2, 141) if "full" in case.name else case.status
     return replace(case, name=f"{' '.join(words)}: {case.name}", words=words, status=status)
 

@@ -126,6 +126,10 @@ def _killed_before(*names: str) -> str:
     return " ".join(f"({words} {name}; true) 2> /dev/null;" for name in names) + " {command}"
 
 
+def _nothing_outside(folder: Path) -> str:
+    return "a file lies outside" if (folder.parent / "outside.txt").exists() else ""
+
+
 def _nothing_hidden(folder: Path) -> str:
     left = [path for path in folder.rglob(".*") if path.name not in (".lock", ".config", ".cache")]
     return f"{left[0].relative_to(folder)} is left for ever" if left else ""
@@ -198,10 +202,8 @@ def _security() -> list[Trial]:
         around, name = _killed_before(*names), "temporary files of a killed process are swept"
         trials.append(Trial(SECURITY, entry, Case(name, through=around, check=_nothing_hidden)))
     for member in ("../../outside.txt", "/tmp/outside.txt", "x/../../train.txt2"):
-        check = lambda folder: "a file lies outside" if (folder.parent / "outside.txt").exists() else ""  # noqa: E731
-        trials.append(
-            Trial(SECURITY, "download", Case(f"a member {member}", _archive(member), check=check, status=EITHER))
-        )
+        case = Case(f"a member {member}", _archive(member), check=_nothing_outside, status=EITHER)
+        trials.append(Trial(SECURITY, "download", case))
     for entry in ("resume", "export", "derive", "test"):
         case = Case("a checkpoint runs code", _pickle, status=REFUSED, check=_not_started)
         trials.append(Trial(SECURITY, entry, case))
@@ -268,7 +270,7 @@ NEWEST = "newest run"
 
 
 def _named(*names: str):
-    """Make runs of these times, which go by local time, oldest first."""
+    """Make runs with these local times in their names, oldest first."""
 
     def spoil(folder: Path) -> None:
         for name in names:
@@ -311,29 +313,14 @@ def _newest() -> list[Trial]:
     back = _zoned(
         [("2026-10-25_02-30-00", "2026-10-25T02:30:00+02:00"), ("2026-10-25_02-10-00", "2026-10-25T02:10:00+01:00")]
     )
-    trials.append(
-        Trial(
-            NEWEST,
-            "test",
-            Case(
-                "the clock was set back at the end of summer time",
-                back,
-                says="02-10-00",
-                words=commands["test"],
-                lines=2,
-            ),
-        )
-    )
     zones = _zoned(
         [("2026-05-05_23-00-00", "2026-05-05T23:00:00+09:00"), ("2026-05-05_16-00-00", "2026-05-05T16:00:00+00:00")]
     )
-    trials.append(
-        Trial(
-            NEWEST,
-            "test",
-            Case("two machines in two time zones", zones, says="16-00-00", lines=2, words=commands["test"]),
-        )
-    )
+    for name, runs, newest in (
+        ("the clock was set back at the end of summer time", back, "02-10-00"),
+        ("two machines in two time zones", zones, "16-00-00"),
+    ):
+        trials.append(Trial(NEWEST, "test", Case(name, runs, says=newest, words=commands["test"], lines=2)))
     mixed = _zoned([("2026-05-05_16-00-00", "2026-05-05T16:00:00"), ("2026-05-05_17-00-00", "yesterday")])
     trials.append(Trial(NEWEST, "test", Case("a moment that is no time", mixed, words=commands["test"], lines=2)))
     many = all_of(two, lambda folder: [(folder / "logs" / f"letters_orig_{second}-{n}").mkdir() for n in range(2, 4)])

@@ -1,4 +1,4 @@
-"""What the program reads back, which it left earlier: damaged, edited, of another version, or made from other data."""
+"""Files of an earlier command are damaged, edited, of another version, or made from other data."""
 
 from benchmarks.faults.cases.spoiling import Spoil, all_of, as_folder, content, edited, removed, state, text
 from benchmarks.faults.trial import DONE, REFUSED, Case, Trial, crossed
@@ -77,7 +77,7 @@ EDITED = {
         "data.json: names null": edited(f"{RUN}/data.json", lambda data: data.update(names=None)),
         "data.json: splits a list": edited(f"{RUN}/data.json", lambda data: data.update(splits=["train"])),
         "data.json: names are numbers": edited(f"{RUN}/data.json", lambda data: data.update(names=[1, 2])),
-        "data.json: a part of it": edited(f"{RUN}/data.json", lambda data: data.pop("splits") and None),
+        "data.json: without its splits": edited(f"{RUN}/data.json", lambda data: data.pop("splits") and None),
     },
 }
 
