@@ -287,8 +287,8 @@ def test_a_sweep_has_a_run_for_each_setting_and_seed_and_goes_on_with_them(tmp_p
 def test_a_run_of_a_sweep_that_diverges_is_counted_and_the_others_go_on(tmp_path, monkeypatch):
     train = runs.train
 
-    def diverging(config, **settings):
-        run = train(config, **settings)
+    def diverging(config, *rest):
+        run = train(config, *rest)
         if config.random_seed == 2:
             raise TrainingDivergedError("training diverged")
         return run

@@ -197,9 +197,9 @@ def test_finalists_go_from_rung_to_rung(copy, capsys, monkeypatch):
     monkeypatch.setattr(Shortlist, "best", lambda found, num: cells[:9])
     made, train_to = [], run.train_to
 
-    def noticed(config, cell, epoch):
-        results = train_to(config, cell, epoch)
-        made.append((cell, epoch, results["validation_perplexity"], config[SharedOptimConfig]))
+    def noticed(config, cell):
+        results = train_to(config, cell)
+        made.append((cell, config.stop_epoch, results["validation_perplexity"], config[SharedOptimConfig]))
         return results | ({"validation_perplexity": math.nan} if len(made) == 10 else {})
 
     monkeypatch.setattr(run, "train_to", noticed)
@@ -280,7 +280,7 @@ def _raise(error):
 def test_the_training_of_a_finalist_ends_its_cosine(copy, monkeypatch, epochs):
     """A finalist judged near the highest learning rate would be judged by noise."""
     shown, train_to = [], run.train_to
-    monkeypatch.setattr(run, "train_to", lambda config, *rest: shown.append(config) or train_to(config, *rest))
+    monkeypatch.setattr(run, "train_to", lambda config, one: shown.append(config) or train_to(config, one))
     finalists = {"derive_shortlist": 2, "derive_finalists": 2, "derive_rung_epoch": epochs}
     execute(**where(copy, "macro", mode="derive", **finalists))
     config = shown[0]

@@ -128,9 +128,9 @@ def test_training_to_an_epoch_and_further_trains_no_step_twice(tmp_path, monkeyp
     task = LanguageTask if is_text else VisionTask
     ends = {}
     for name, epochs in {"whole": (4,), "parts": (1, 1, 3, 2, 4)}.items():
-        config = Config(**tiny.settings(tmp_path, **settings, log_dir=str(tmp_path / name)))
+        config = Config(**tiny.settings(tmp_path, **settings, log_dir=str(tmp_path / name), name="one"))
         with tiny.in_call(task, "shared_loss", lambda *args: False, lambda: None) as steps:
-            results = [run.train_to(config, architecture, epoch) for epoch in epochs]
+            results = [run.train_to(config.replace(stop_epoch=epoch), architecture) for epoch in epochs]
         # The trial of threads is off in these settings: every call is a step of training.
         assert len(steps) == 4 * 5
         assert [len(one["history"]) for one in results] == [1, 1, 3, 3, 4][-len(epochs) :]
@@ -139,7 +139,7 @@ def test_training_to_an_epoch_and_further_trains_no_step_twice(tmp_path, monkeyp
     assert tiny.difference(ends["whole"], ends["parts"]) is None
     assert results[-1][f"test_{config.space.metric.name}"] is not None
     monkeypatch.setattr(run, "resume", lambda *args, **changes: tiny.diverge())
-    assert math.isnan(run.train_to(config, architecture, 4)[f"validation_{config.space.metric.name}"])
+    assert math.isnan(run.train_to(config, architecture)[f"validation_{config.space.metric.name}"])
 
 
 def test_a_run_from_scratch_does_not_pause_where_its_search_did(tmp_path):

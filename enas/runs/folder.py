@@ -4,6 +4,7 @@ import itertools
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -41,6 +42,9 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     """
     now = datetime.now().astimezone()
     first = Path(config.log_dir) / (config.name or f"{_start_of(config)}_{now:{TIME}}")
+    if config.name and (first / IDENTITY).exists() and not any(first.glob("checkpoints/*.pt")):
+        with only_user(first):
+            shutil.rmtree(first)  # what a run has left that was ended before its first checkpoint
     if config.name and first.exists():
         raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):

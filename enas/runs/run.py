@@ -254,15 +254,12 @@ def search_module(
         raise
 
 
-def begun_in(log_dir: str | Path) -> Path | None:
-    """Return the only run in `log_dir`; None if it has saved nothing yet."""
-    return next((path.parent.parent for path in Path(log_dir).glob("*/checkpoints/*.pt")), None)
-
-
+@quietable
 def train_or_resume(config: Config, architecture: Architecture | None = None) -> Run:
-    """Train as `train` to `stop_epoch`, or go on with the only run in `config.log_dir`; return the run."""
-    begun = begun_in(config.log_dir)
-    return resume(begun, stop_epoch=config.stop_epoch) if begun else train(config, architecture)
+    """Train as `train` to `stop_epoch`, or go on with the run of the same `name` in `log_dir`; return the run."""
+    folder = Path(config.log_dir, config.name)
+    is_begun = config.name and Checkpoints(folder / "checkpoints").paths()
+    return resume(folder, stop_epoch=config.stop_epoch) if is_begun else train(config, architecture)
 
 
 def scored(score: Callable[[], Mapping[str, Any]], names: Iterable[str]) -> Mapping[str, Any]:
@@ -279,16 +276,14 @@ def scored(score: Callable[[], Mapping[str, Any]], names: Iterable[str]) -> Mapp
         return {**dict.fromkeys(names, math.nan), "trouble": str(said)}
 
 
-def train_to(config: Config, architecture: Architecture, epoch: int = 0) -> dict[str, Any]:
-    """Train one architecture from scratch in a new run; return its results, those of `scored` if it has none.
+def train_to(config: Config, architecture: Architecture) -> dict[str, Any]:
+    """Train one architecture from scratch, or go on with it, as `train_or_resume`; return its results so far.
 
-    With an `epoch`, train to the end of that in the only run of `config.log_dir`, or go on there. Schedules run to
-    `max_epoch`: pauses change no result.
+    They are `scored`'s NaN if it has none. Schedules run to `max_epoch`: pauses at `stop_epoch` change no result.
     """
     names = [f"{split}_{config.space.metric.name}" for split in ("validation", "test")]
-    config = config.replace(name="", stop_epoch=epoch or config.stop_epoch)  # one name cannot be several runs'
     try:
-        results = scored(lambda: (train_or_resume if epoch else train)(config, architecture), names)
+        results = scored(lambda: train_or_resume(config, architecture), names)
     except Interrupted as stop:
         raise Interrupted(stop.status - 128, "the same command goes on") from None
     validation = results[names[0]]
@@ -310,7 +305,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
         raise UserError(f"compare_with: {', '.join(sorted(unknown))} is no baseline; there are {', '.join(makers)}")
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in makers if name in config.compare_with}
     for name in sorted(config.compare_with, key=[*makers].index):
-        alone = config.replace(compare_with=(), random_seed=config.random_seed + len(results[name]))
+        alone = config.replace(compare_with=(), name="", random_seed=config.random_seed + len(results[name]))
         results[name].append(train_to(alone, makers[name](alone)))
     with open_run(config, architecture=architecture) as trainer:
         found = _finished(trainer, on_epoch)
@@ -428,7 +423,7 @@ def halved(config: Config, candidates: Sequence[Architecture], note: Callable[[s
         for one in left:
             name = digest(json.dumps([config.to_dict(), one.to_dict()]).encode())
             with redirect_stdout(io.StringIO()):
-                results = train_to(config.replace(log_dir=str(Path(config.log_dir) / name)), one, epochs)
+                results = train_to(config.replace(name=name, stop_epoch=epochs), one)
             scores[one] = results[f"validation_{metric.name}"]
             if "trouble" in results:
                 note(f"{json.dumps(one.to_dict())}: {results['trouble']}")

@@ -8,8 +8,7 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,8 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row
 class Study:
     """An architecture to study, and the means to score its variants; see `activation_replacement` for the arguments.
 
-    `keys` are the names of the scores in a row by split, such as "validation_perplexity"; `origin` is all that the
-    scores depend on besides the settings; `cost` gives the cost of a variant trained from scratch, or None.
+    `keys` are the names of the scores in a row by split, such as "validation_perplexity"; `params` is all that the
+    scores depend on; `cost` gives the cost of a variant trained from scratch, or None.
     """
 
     def __init__(self, ablation: str, settings: dict[str, Any], max_batches: int | None):
@@ -111,32 +110,37 @@ class Study:
         names = [folder and folder.resolve().name, dag_path and Path(dag_path).stem, is_trained and mode]
         self.ablation, self.name = ablation, "_".join(filter(None, names))
         self.keys = {split: f"{split}_{self.config.space.metric.name}" for split in SPLITS}
-        self.max_batches = max_batches
         self.architecture: Editable = (
             run.searched_architecture(self.config, dag_path) if dag_path else run.architecture_of(folder, **changes)
         )
-        self.task, self.cost, self.origin = self._anew(folder) if is_trained else self._by_weights(folder, changes)
-
-    def _by_weights(self, folder: Path, changes: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        self.params = {**self.config.to_dict(), "ablation": ablation, "architecture": self.architecture.to_dict()}
+        self.task: Any = None
+        if is_trained:
+            data = self.config.space.problem().load_data(self.config)
+            self.params["data"] = identity_of(data).splits
+            if folder is not None:
+                run_folder.check_same_data(folder, self.config.dataset, identity_of(data))
+            self.cost = cost_of(self.config, data) or (lambda variant: None)
+            return
         trainer = read_run(self.config, folder, changes)
         trainer.task.evaluate(self.architecture, "valid", 1)  # refuses one that does not fit before anything is written
-        source = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": self.max_batches}
+        self.task, self.cost, self.max_batches = trainer.task, trainer.size.cost, max_batches
+        source = {"weights": str(folder.resolve()), "step": trainer.progress.step, "max_batches": max_batches}
         # The data was found to be the same.
-        return trainer.task, trainer.size.cost, {"data": read_json(folder / run_folder.IDENTITY)["splits"], **source}
+        self.params |= {"data": read_json(folder / run_folder.IDENTITY)["splits"], **source}
 
-    def _anew(self, folder: Path | None) -> tuple[Any, Any, dict[str, Any]]:
-        data = self.config.space.problem().load_data(self.config)
-        if folder is not None:
-            run_folder.check_same_data(folder, self.config.dataset, identity_of(data))
-        return None, cost_of(self.config, data) or (lambda variant: None), {"data": identity_of(data).splits}
-
-    def score(self, variant: Editable) -> Mapping[str, Any]:
+    def score(self, variant: Editable) -> Row:
         """Return the scores of a variant by their `keys`, and perhaps "trouble", see `run.scored`."""
         if self.task is None:
-            trained = run.train_to(self.config, variant)
-            return {name: trained[name] for name in (*self.keys.values(), "trouble") if name in trained}
+            return self.scores_in(finite(run.train_to(self.config.replace(name=""), variant)))
         keys, score, most = self.keys, self.task.evaluate, self.max_batches
-        return run.scored(lambda: {keys[one]: score(variant, SPLITS[one], most) for one in keys}, keys.values())
+        scored = run.scored(lambda: {keys[one]: score(variant, SPLITS[one], most) for one in keys}, keys.values())
+        return self.scores_in(finite(scored))
+
+    def scores_in(self, row: Row) -> Row:
+        """Return the scores of results or a row, and its "trouble" if it has one: NaN where JSON has null."""
+        scores = {key: math.nan if row[key] is None else row[key] for key in self.keys.values()}
+        return scores | {name: row[name] for name in ("trouble",) if name in row}
 
 
 def _check(config: Config, ablation: str, is_trained: bool) -> None:
@@ -191,14 +195,15 @@ def _scored(study: Study, variants: list[Variant], notes: Sequence[str] = ()) ->
     "same_as" is the first edit with the same function, or None. Such variants have scores of their own by shared
     weights, and are trained from scratch once.
     """
-    with _opened(study) as folder:
-        path, keys = folder / "results.json", study.keys.values()
+    folder = _folder_of(study)
+    path = folder / "results.json"
+    with run_folder.only_user(folder):
+        write_json(folder / "params.json", study.params)
         with reading(path):
             known = read_json(path)["rows"] if path.is_file() else []
-            done = {architecture_from_dict(row["architecture"]): _scores_of(row, keys) for row in known}
+            done = {architecture_from_dict(row["architecture"]): study.scores_in(row) for row in known}
         firsts: dict[Editable, tuple[str, Editable]] = {}  # the first variant of each function
         rows: list[Row] = []
-        saved: list[Row] = []
         for row, architecture in progress_bar(variants, "variants"):
             edit, first = firsts.setdefault(architecture.canonical(), (row["edit"], architecture))
             row = {**row, "same_as": None if edit == row["edit"] else edit}
@@ -208,10 +213,7 @@ def _scored(study: Study, variants: list[Variant], notes: Sequence[str] = ()) ->
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
             costs = cost.to_dict() if cost else {}
             rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
-            # JSON has null for an infinite score as for NaN.
-            infinite = {key: str(scores[key]) for key in keys if math.isinf(scores[key])}
-            saved.append({**rows[-1], **({"infinite": infinite} if infinite else {})})
-            write_json(path, {"ablation": study.ablation, "run": study.name, "rows": saved})
+            write_json(path, {"ablation": study.ablation, "run": study.name, "rows": rows})
         run_folder.say(notes)
         _print_table(study, rows)
         write_table(folder / "results.csv", rows)
@@ -220,27 +222,15 @@ def _scored(study: Study, variants: list[Variant], notes: Sequence[str] = ()) ->
     return rows
 
 
-@contextmanager
-def _opened(study: Study) -> Iterator[Path]:
-    """Open the folder `RESULTS_DIR`/ABLATION/STUDY of this ablation; STUDY-2 and so on if another one lies there."""
-    studied = {"ablation": study.ablation, "architecture": study.architecture.to_dict(), **study.origin}
-    asked = finite({**study.config.to_dict(), **studied})  # everything that the scores depend on
-    here = (named(USE) - {"mode"}) | {"dag_path"}
+def _folder_of(study: Study) -> Path:
+    """Return `RESULTS_DIR`/ABLATION/STUDY, or STUDY-2 and so on if another one lies there."""
+    asked, here = finite(study.params), (named(USE) - {"mode"}) | {"dag_path"}
     for number in itertools.count(1):
         folder = RESULTS_DIR / study.ablation / (study.name if number == 1 else f"{study.name}-{number}")
-        params = folder / "params.json"
-        saved = read_json(params) if params.is_file() else asked
+        saved = read_json(path) if (path := folder / "params.json").is_file() else asked
         if isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here):
             break
-    with run_folder.only_user(folder):
-        write_json(params, asked)
-        yield folder
-
-
-def _scores_of(row: Row, keys: Iterable[str]) -> dict[str, Any]:
-    infinite = row.get("infinite", {})
-    scores = {key: float(infinite.get(key, "nan")) if row[key] is None else row[key] for key in keys}
-    return scores | {name: row[name] for name in ("trouble",) if name in row}
+    return folder
 
 
 def write_table(path: Path, rows: list[Row]) -> None:

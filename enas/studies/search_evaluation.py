@@ -148,7 +148,7 @@ class _Evaluation:
         for name, seed in itertools.product((name for name in names if name in SEARCHES), self.seeds):
             key = f"{name}-{seed}"
             if (known := self.outcomes.get(key, {})).get("rows") != scored or len(known["shared"]) != len(rows):
-                changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self.searches / key)}
+                changes = {**SEARCHES[name], "random_seed": seed, "log_dir": str(self.searches), "name": key}
                 tasks[key] = (search_and_rank, {**self.search.to_dict(), **changes}, rows)
         return tasks
 
@@ -167,14 +167,14 @@ class _Evaluation:
         """Return the tasks of the halvings that have not ended: of a search's candidates, or of random functions."""
         tasks: dict[str, tuple[Any, ...]] = {}
         for seed in self.seeds:
-            key, own_seed, log_dir = self._key(name, seed), HALVING_SEEDS[name] + seed, self.searches / f"search-{seed}"
+            key, own_seed, folder = self._key(name, seed), HALVING_SEEDS[name] + seed, self.searches / f"search-{seed}"
             if "architecture" in self.outcomes.get(key, {}):
                 continue
-            draw: Any = partial(best_candidates, str(log_dir), self.config.finalists)
+            draw: Any = partial(best_candidates, folder, self.config.finalists)
             if name == "halving":
                 draw = partial(functions_of, self.space, self._num_drawn(name, seed), own_seed)
-            elif not run.begun_in(log_dir):
-                raise UserError(f"{log_dir}: the search is gone; remove {log_dir}.json to search again")
+            elif not any(folder.glob("checkpoints/*.pt")):
+                raise UserError(f"{folder}: the search is gone; remove {folder}.json to search again")
             own = {"mode": "single", "random_seed": own_seed, "log_dir": str(self.folder / "halving" / key)}
             tasks[key] = (halve_from_scratch, {**self.budget.to_dict(), **own, "max_save_num": 1}, draw)
         return tasks
@@ -323,7 +323,7 @@ class _Evaluation:
 
 @undisturbed()
 def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]]) -> dict[str, Any]:
-    """Search, or go on with the search in `log_dir`, and score architectures (dictionaries) by shared weights.
+    """Search, or go on with the search of this name, and score architectures (dictionaries) by shared weights.
 
     Return the derived "architecture"; "seconds" of a core, or by the clock on a GPU; "policy", "uniform" and "place" of
     the last evaluation; "shared", the metric of each of `architectures` on all of validation; and "rows", their digest.
@@ -347,9 +347,8 @@ def search_and_rank(settings: dict[str, Any], architectures: list[dict[str, Any]
 
 
 @undisturbed()
-def best_candidates(log_dir: str, num: int) -> list[Architecture]:
-    """Return the best `num` functions, or fewer, of the search in `log_dir`: best first on the whole of validation."""
-    folder: Any = run.begun_in(log_dir)
+def best_candidates(folder: Path, num: int) -> list[Architecture]:
+    """Return the best `num` functions, or fewer, of the search in `folder`: best first on the whole of validation."""
     # Most samples of a policy that is almost sure are the same architecture.
     sizes = {"derive_num_sample": SAMPLES_PER_FINALIST * num, "derive_shortlist": num, "derive_finalists": 0}
     config = saved_config(folder).replace(**sizes)

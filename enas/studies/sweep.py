@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from enas.config import Config, named
 from enas.errors import TrainingDivergedError
 from enas.runs import run
-from enas.runs.folder import only_user
 from enas.settings import USE
 from enas.studies.truth import digest_of, side_by_side
 
@@ -66,14 +64,7 @@ def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any])
 
 def _searched(settings: dict[str, Any]) -> run.Run:
     """Search, or go on with the search in its folder, in silence; return the run, without results if it diverged."""
-    folder = Path(settings["log_dir"], settings["name"])
     try:
-        if any(folder.glob("checkpoints/*.pt")):
-            run.resume(folder, quiet=True, stop_epoch=settings["stop_epoch"])
-        else:
-            with only_user(folder):
-                shutil.rmtree(folder)  # what a run has left that was ended before its first checkpoint
-            run.train(Config(**settings), quiet=True)
+        return run.load(run.train_or_resume(Config(**settings), quiet=True).folder)
     except TrainingDivergedError:
-        return run.Run(folder, {})
-    return run.load(folder)
+        return run.Run(Path(settings["log_dir"], settings["name"]), {})
