@@ -1,7 +1,6 @@
 """One way into a run, whether it begins, goes on, or is only read."""
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -82,7 +81,6 @@ def open_run(
         lock: Any = only_user if ranks.is_first else nullcontext
         if folder is None:
             config, training, lines = _begun(config, architecture, given, ranks)
-            held.push(partial(_forget, training))
             held.enter_context(lock(training.folder))
         else:
             held.enter_context(lock(folder))
@@ -109,12 +107,6 @@ def _name_sizes(config: Config, error: BaseException | None) -> None:
     times = {name: size[name] / max(1, usual) for name, usual in sizes.items() if size[name] > usual}
     if error and is_out_of_memory(error) and not hasattr(error, "__notes__"):
         error.__notes__ = [f"{name} {size[name]}" for name in sorted(times, key=lambda name: -times[name])[:3]]
-
-
-def _forget(training: Training, kind: type[BaseException] | None, *_: object) -> None:
-    """Remove a new run that was stopped before its first checkpoint: the same command may have given it its name."""
-    if kind is KeyboardInterrupt and training.ranks.is_first and not any(training.folder.glob("checkpoints/*.pt")):
-        shutil.rmtree(training.folder, ignore_errors=True)
 
 
 def _note_architecture(config: Config, training: Training, architecture: Architecture) -> None:
