@@ -65,7 +65,7 @@ CALLS = {
     "node_removal": partial(_on_the_search, ablations.node_removal, max_batches=1),
     "activation_replacement": partial(_on_the_search, ablations.activation_replacement, max_batches=1),
     "search_and_rank": lambda home, tmp: search_evaluation.search_and_rank(_config(home, tmp).to_dict(), []),
-    "best_candidates": lambda home, tmp: search_evaluation.best_candidates(str(home / "logs"), 1),
+    "best_candidates": lambda home, tmp: search_evaluation.best_candidates(tiny.only_run(home / "logs"), 1),
 }
 
 
