@@ -7,7 +7,7 @@ setup(
     package_dir={"enas.configs": "configs"},
     package_data={
         "enas": ["py.typed"],
-        "enas.data": ["pydoc.*"],
+        "enas.data": ["pydoc.*", "markov.zip"],
         "enas.configs": ["architectures/*.json"],
         "enas.report": ["page.html"],
         "enas.export": ["copied/*.py"],

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tiny
 
-from enas.data.builtin import SPLITS, MarkovLanguage, make_markov, make_pydoc, make_shapes, markov_language
+from enas.data.builtin import MAKERS, SPLITS, make_shapes
 from enas.errors import UserError
 from enas.rnn.text import load_corpus
+from examples.markov import MarkovLanguage, make_markov, markov_language
 
 
 def read_lines(folder):
@@ -99,6 +100,12 @@ def test_markov_splits_have_their_sizes_and_differ(tmp_path):
     assert costs.sum() / lengths.sum() < math.log(20)
 
 
+def test_markov_is_the_language_of_the_example(tmp_path):
+    MAKERS["markov"](tmp_path / "markov")
+    make_markov(tmp_path / "made")
+    assert tiny.tree(tmp_path / "markov") == tiny.tree(tmp_path / "made")
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -157,7 +164,7 @@ TEXTS = {
 
 
 def test_pydoc_is_the_text_of_the_published_tables(tmp_path):
-    make_pydoc(tmp_path / "pydoc")
+    MAKERS["pydoc"](tmp_path / "pydoc")
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "pydoc").iterdir()}
     assert found == TEXTS
     for table in ("cells3.json", "cells4.json"):

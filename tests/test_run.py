@@ -15,6 +15,7 @@ from enas.rnn.cell import RNNCell
 from enas.runs import folder as run_folder
 from enas.runs import run
 from enas.runs.commands import execute
+from examples.markov import make_markov
 
 STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 
@@ -57,8 +58,7 @@ def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path):
 
 
 def test_a_built_in_language_is_made_on_first_use(tmp_path, monkeypatch):
-    maker = builtin.make_markov
-    monkeypatch.setitem(builtin.MAKERS, "markov", lambda folder: maker(folder, num_tokens=1000, num_words=8))
+    monkeypatch.setitem(builtin.MAKERS, "markov", lambda folder: make_markov(folder, num_tokens=1000, num_words=8))
     results = execute(**tiny.settings(tmp_path, dataset="markov", max_epoch=1))
     assert results["dataset"] == "markov"
     written = tiny.results(tiny.only_run(tmp_path / "logs"))

@@ -19,7 +19,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import main
 
 from enas.config import Config
-from enas.data.builtin import make_markov, markov_language
 from enas.errors import Interrupted, TrainingDivergedError
 from enas.rnn.cell import PAPER_ACTIVATIONS, RNNCell
 from enas.rnn.task import LanguageTask
@@ -33,6 +32,7 @@ from enas.search.ranks import apart
 from enas.search.record import describe_comparison
 from enas.search.trainer import Trainer
 from enas.search.training import ROLLBACKS_BEFORE_END, SKIPS_BEFORE_ROLLBACK
+from examples.markov import make_markov, markov_language
 
 
 def _weights(module: torch.nn.Module) -> dict:
