@@ -72,7 +72,7 @@ def export(
         check_installed()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output}: exists already; name a new folder")
-    folder = find_run(load_path, log_dir)
+    folder = find_run({"load_path": load_path, "log_dir": log_dir})
     config = saved_config(folder)
     is_scratch, space = config.mode in SCRATCH, config.space
     if not space.by_command:

@@ -49,7 +49,7 @@ class Record:
 
 def read_runs(load_paths: Sequence[str | Path], log_dir: str | Path) -> list[Record]:
     """Read runs; UserError for one that is missing, damaged, or has no results yet."""
-    folders = [find_run(path, log_dir) for path in load_paths]
+    folders = [find_run({"load_path": path, "log_dir": log_dir}) for path in load_paths]
     names = [folder.resolve().name for folder in folders]
     records = []
     for name, folder in zip(names, folders, strict=True):

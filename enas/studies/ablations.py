@@ -103,7 +103,7 @@ class Study:
             folder, self.config = None, Config(**settings)
             run_folder.say(effect_notes(changes, self.config))
         else:
-            folder = run_folder.choose_run(settings, SEARCHES)
+            folder = run_folder.find_run(settings, SEARCHES)
             settings_of = run_folder.config_for_scratch if is_trained else run_folder.run_config
             self.config = settings_of(folder, {**changes, "mode": mode})
         _check(self.config, ablation, is_trained)
