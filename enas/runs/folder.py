@@ -193,9 +193,9 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
     """
     saved, given, changed = _put_in(folder, dict(sorted(settings.items())), lambda spec: not spec.metadata["again"])
     idle, known = [name for name in changed if without_effect(name, given)], all_settings()
-    active = [name for name in changed if name not in idle]
-    taken = {name: settings[name] for name in active if given.mode in known[name].metadata["again"]}
-    say(f"no effect in mode {given.mode}: {name}" for name in active if name not in taken)
+    may_change = [name for name in changed if given.mode in known[name].metadata["again"]]
+    taken = {name: settings[name] for name in may_change if name not in idle}
+    say(f"no effect in mode {given.mode}: {name}" for name in changed if name not in {*idle, *taken})
     say(effect_notes(idle, given))
     return saved.replace(**{**taken, "load_path": saved.load_path, "log_dir": str(folder.parent)})
 
@@ -206,13 +206,12 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     It has the search's settings but for `stop_epoch`, with `settings` put in; load_path names the search. A line about
     settings without an effect is printed. UserError if `settings` contradict the space that was searched.
     """
+    own = {"log_dir": str(folder.parent), "dag_path": "", "name": "", "stop_epoch": 0}  # instead of the search's own
     # Perhaps on another machine: threads and precision are chosen again.
-    asked = {"num_threads": 0, "precision": "auto", "mode": "train_scratch", "stop_epoch": 0, **settings}
+    asked = {**own, "num_threads": 0, "precision": "auto", "mode": "train_scratch", **settings}
     _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
     say(effect_notes([name for name in changed if name in settings], given))
-    own = {"log_dir": str(folder.parent), "dag_path": "", "name": ""}  # of the search
-    places = {name: settings.get(name, value) for name, value in own.items()}
-    return given.replace(load_path=str(folder), **places)
+    return given.replace(load_path=str(folder))
 
 
 def _put_in(
