@@ -28,7 +28,7 @@ from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, RankLostError, UserError, in_one_line
 from enas.files import finite, read_json, reading, write_json
-from enas.runs.final import Final, final_weights, find_final
+from enas.runs.final import Final, find_final
 from enas.runs.folder import check_same_data, config_for_scratch, find_run, run_config, saved_config, say
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
@@ -501,7 +501,9 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
     data = space.problem().load_data(config.replace(**here))
     check_same_data(folder, config.dataset, identity_of(data))
     with reading(path, alone=False):
-        weights = {name: one.float() if space.by_command else one for name, one in final_weights(state).items()}
+        model, average = state["task"]["model"], state.get("average")  # which a training from scratch may have
+        weights = model if average is None else {name: average[f"module.{name}"] for name in model}
+        weights = {name: one.float() if space.by_command else one for name, one in weights.items()}
         return make(final.architecture, weights, config, data), final, state["progress"]
 
 
