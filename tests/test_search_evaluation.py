@@ -539,7 +539,7 @@ def test_two_budgets(home, with_rungs):
         for prefix, split in (("long_", "validation"), ("long_test_", "test")):
             assert results["methods"][name][f"{prefix}scores"] == [known[split][one] for one in found]
     assert len(table.functions) <= 5 and "long_scores" not in results["methods"]["halving"]
-    lines = [*search_evaluation.evaluation_report.report(results, Config().space.metric)]
+    lines = [*search_evaluation.report(results, Config().space.metric)]
     (line,) = (line for line in lines if line.startswith("lstm            test, longer"))
     assert "longer: 2 times the epochs" in lines
     assert line.split()[3] == f"{results['methods']['lstm']['long_test_scores'][0]:.2f}"
@@ -613,7 +613,7 @@ def test_a_dry_run_tells_the_time_of_searches_by_those_that_ended(home, copy, ca
 
 def test_the_report_and_the_plots(evaluated):
     output, results = evaluated
-    lines = [*search_evaluation.evaluation_report.report(results, Config().space.metric)]
+    lines = [*search_evaluation.report(results, Config().space.metric)]
     assert all(any(line.startswith(f"{name} ") for line in lines) for name in METHODS)
     (line,) = (line for line in lines if line.startswith("search          validation"))
     scores = results["methods"]["search"]["scores"]
@@ -629,7 +629,7 @@ def test_the_report_and_the_plots(evaluated):
 def test_the_plot_has_both_splits_in_the_words_of_people(evaluated):
     _, results = evaluated
     truth = {split: np.linspace(20, 30, 16) for split in ("validation", "test")}
-    figure = search_evaluation.evaluation_report.scores_figure(results, truth, Config().space.metric)
+    figure = search_evaluation.scores_figure(results, truth, Config().space.metric)
     assert [axes.get_ylabel() for axes in figure.axes] == ["validation perplexity", "test perplexity"]
     for axes in figure.axes:
         labels = [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()]

@@ -22,14 +22,14 @@ from numpy.typing import ArrayLike
 from enas.config import Config, effect_notes, with_variation
 from enas.errors import UserError
 from enas.files import finite, make_writable, read_json, reading, write_json
+from enas.pictures.plots import write_figure
 from enas.runs import run
 from enas.runs.folder import check_not_launched, saved_config, say
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
 from enas.search.rungs import cost_to_the_end, rungs_to
-from enas.studies import evaluation_report
-from enas.studies.evaluation_report import BEST, PREFIXES
+from enas.studies.evaluation_report import BEST, PREFIXES, ranking_figure, report, scores_figure
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
 from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
@@ -121,7 +121,12 @@ class _Evaluation:
             self.long.train(self.long.pairs(self.truth_seeds), self.work)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
-        evaluation_report.write(self.folder, results, self.truth, self.metric)
+        print(*report(results, self.metric), sep="\n")
+        if results["methods"]:
+            write_figure(scores_figure(results, self.truth, self.metric), self.folder / "scores.png")
+        for name in results["tau"]:
+            write_figure(ranking_figure(results, self.truth, self.metric, name), self.folder / f"ranking_{name}.png")
+        print(f"wrote {self.folder}: results.json and plots")
         return results
 
     def _say_what_is_left(self) -> dict[str, Any]:
