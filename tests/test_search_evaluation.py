@@ -244,8 +244,9 @@ def test_twins_pool_their_trainings(home, tmp_path):
     outcome = json.loads((tmp_path / "results" / "searches" / "search-1.json").read_text())["shared"]
     assert results["shared"]["search"] == pytest.approx([(outcome[0] + outcome[2]) / 2, outcome[1], outcome[3]])
     loaded = truth.load_table(table.path)
-    assert dict(zip(loaded.functions, loaded.scores("test"), strict=True))[twin.canonical()] == 63.5
-    assert loaded.scores("validation", [2]) == [65, 58, 70] and [*loaded.functions.values()] == [[0, 2], [1], [3]]
+    assert loaded.scores("test")[twin.canonical()] == 63.5
+    assert [*loaded.scores("validation", [2]).values()] == [65, 58, 70]
+    assert [*loaded.functions.values()] == [[0, 2], [1], [3]]
 
 
 def fixed(score) -> dict:
@@ -533,7 +534,7 @@ def test_two_budgets(home, with_rungs):
     output, results = with_rungs
     table = truth.load_table(output / "results" / "found_2_times.json")
     assert table.config.max_epoch == 6 and {len(run["curve"]) for run in table.runs.values()} == {6}
-    known = {split: dict(zip(table.functions, table.scores(split), strict=True)) for split in ("validation", "test")}
+    known = {split: table.scores(split) for split in ("validation", "test")}
     for name in ("search", "finalists", "lstm"):
         found = [search_evaluation.architecture_from_dict(one) for one in results["methods"][name]["architectures"]]
         for prefix, split in (("long_", "validation"), ("long_test_", "test")):

@@ -213,7 +213,8 @@ class _Evaluation:
 
     def _read_table(self) -> None:
         """Note the scores of functions, and which of them did not diverge: controls and τ leave the others out."""
-        self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
+        scores = {split: self.table.scores(split, self.truth_seeds) for split in PREFIXES}
+        self.truth = {split: np.array([*known.values()]) for split, known in scores.items()}
         self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
         if not self.rows.size:
             troubles = {one.get("trouble", "not finite") for one in self.table.runs.values()}
@@ -250,19 +251,16 @@ class _Evaluation:
     def _reached(self, name: str, found: list[Architecture]) -> dict[str, Any]:
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
-            known = self._scores(self.found, split) | self._scores(self.table, split)
+            known = self.found.scores(split, self.truth_seeds) | self.table.scores(split, self.truth_seeds)
             scores = [known[one] for one in found]
             ranks = self._ranks(scores, split)
             reached |= {f"{prefix}scores": scores, f"{prefix}ranks": ranks.tolist()}
             reached |= {f"{prefix}in_{best}": float(np.mean(ranks <= num)) for best, num in self.best.items()}
             if self.config.longer > 1 and name in LONGER:
-                reached[f"long_{prefix}scores"] = [*map(self._scores(self.long, split).__getitem__, found)]
+                reached[f"long_{prefix}scores"] = [*map(self.long.scores(split, self.truth_seeds).__getitem__, found)]
         if name in HALVING_SEEDS:
             reached["drawn"] = [len(self.outcomes[self._key(name, seed)]["architectures"]) for seed in self.seeds]
         return {**reached, "architectures": [one.to_dict() for one in found], **self._costs(found)}
-
-    def _scores(self, table: Table, split: str) -> dict[Architecture, float]:
-        return dict(zip(table.functions, table.scores(split, self.truth_seeds), strict=True))
 
     def _expected(self, name: str) -> dict[str, Any]:
         """Return the scores of a control in expectation, over all draws of functions that do not diverge."""
