@@ -10,6 +10,6 @@ setup(
         "enas.data": ["pydoc.*", "markov.zip"],
         "enas.configs": ["architectures/*.json"],
         "enas.report": ["page.html"],
-        "enas.export": ["copied/*.py"],
+        "enas.export": ["card.jinja", "copied/*.py"],
     },
 )

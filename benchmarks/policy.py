@@ -144,7 +144,7 @@ def table_of(figures: dict[str, list[dict[str, Any]]], num: int) -> list[str]:
 def truth_of(table: Table, config: Config) -> tuple[np.ndarray, list[list[float]]]:
     """Return the mean validation of each function, and the curve of its first training, in the order of the space."""
     functions = [*dict.fromkeys(cell.canonical() for cell in cells_of(config))]
-    scores = dict(zip(table.functions, table.scores("validation"), strict=True))
+    scores = table.scores("validation")
     if missing := sum((rows[0], 1) not in table.runs for rows in table.functions.values()):
         raise UserError(f"{table.path}: lacks trainings of {missing} functions; docs/tables.md says how to complete it")
     sign = _sign(config)

@@ -27,7 +27,7 @@ from enas.runs.folder import saved_config
 from enas.runs.opening import read_run
 from enas.search.architecture import architecture_from_dict, load_architecture
 from enas.studies import ablations as analysis
-from enas.studies.ablations import removals, replacements
+from enas.studies.ablations import variants_of
 
 # Given architectures, of the size that the small runs have.
 GIVEN = {
@@ -153,7 +153,7 @@ def test_every_part_of_every_node_is_tried(architecture):
     known = {RNNCell: [*ACTIVATIONS], MacroNetwork: MACRO_OPERATIONS, MicroNetwork: MICRO_OPERATIONS}
     names = known[type(architecture)]
     own, pair = parts_of(architecture), lambda name: (name, name) if isinstance(architecture, MicroNetwork) else name
-    (unedited, same), *variants = replacements(architecture, names)
+    ((unedited, same), *variants), _ = variants_of(architecture, names)
     assert (same, unedited["edit"]) == (architecture, "unedited")
     assert all(without_parts(one.to_dict()) == without_parts(architecture.to_dict()) for _, one in variants)
     edited = {(row["node"], row[architecture.part_word]): parts_of(one) for row, one in variants}
@@ -165,7 +165,7 @@ def test_every_part_of_every_node_is_tried(architecture):
 
 @given(cells(max_blocks=6, gaps=True) | macro_networks(max_layers=5, gaps=True) | micro_networks(gaps=True))
 def test_every_node_is_removed_but_those_without_which_nothing_is_left(architecture):
-    ((_, unedited), *variants), kept = removals(architecture)
+    ((_, unedited), *variants), kept = variants_of(architecture, None)
     assert unedited == architecture
     nodes, word = list(parts_of(architecture)), architecture.node_word
     if not isinstance(architecture, MicroNetwork):

@@ -7,6 +7,7 @@ import math
 import pickle
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -424,9 +425,10 @@ def test_a_run_has_the_name_that_it_was_given_and_is_found_as_the_newest(tmp_pat
 def test_a_damaged_machine_json_ends_nothing(folder, content):
     named = folder.rename(folder.with_name("own"))
     (named / "machine.json").write_text(content)
-    assert run_folder._runs_in(folder.parent) == []
+    older = shutil.copytree(named, named.with_name("tiny_orig_2020-01-01_00-00-00"))
+    assert run_folder._runs_in(folder.parent) == [older, named]
     enas.load(named).resume(max_epoch=3)
-    assert run_folder._runs_in(folder.parent) == [named]
+    assert run_folder._runs_in(folder.parent) == [named, older]
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "/tmp/x", "a\n"])

@@ -40,7 +40,7 @@ def test_the_installed_package_knows_the_variations(tmp_path):
     )
     file, *names = done.stdout.split()
     assert Path(file).is_relative_to(tmp_path) and names == sorted(read_variation("demo"))
-    for file in ("report/page.html", "data/pydoc.zip", "data/pydoc.LICENSE.txt"):
+    for file in ("report/page.html", "export/card.jinja", "data/pydoc.zip", "data/pydoc.LICENSE.txt"):
         assert (tmp_path / "installed" / "enas" / file).is_file()
     (entries,) = (tmp_path / "installed").glob("*.dist-info/entry_points.txt")
     assert entries.read_text().split() == ["[console_scripts]", "enas", "=", "enas.__main__:main"]

@@ -10,7 +10,7 @@ import tiny
 from enas.errors import UserError
 from enas.export.folder import export
 from enas.report.animation import find_pictures
-from enas.report.record import read_runs
+from enas.report.page import read_runs
 from enas.runs import run
 from enas.runs.folder import saved_config
 from enas.runs.opening import read_run

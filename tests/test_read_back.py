@@ -13,7 +13,6 @@ from tiny import main
 from enas import __version__, cli
 from enas.errors import Interrupted, NotFoundError, UserError
 from enas.files import read_json, reading
-from enas.runs import folder as run_folder
 from enas.runs.folder import newest_run
 from enas.search.checkpoint import Checkpoints, checkpoint_name
 
@@ -249,5 +248,7 @@ def test_a_run_without_a_checkpoint_is_passed_over_with_a_line(folder, tmp_path,
 
 def test_a_run_with_a_name_of_its_own_is_found_by_its_settings(folder):
     named = folder.rename(folder.with_name("own"))
-    assert run_folder._runs_in(folder.parent, "tiny_orig") == [named]
-    assert run_folder._runs_in(folder.parent, "other_orig") == []
+    where = {"log_dir": str(folder.parent)}
+    assert newest_run({**where, "dataset": "tiny"}) == named
+    with tiny.refused("no run of orig on other"):
+        newest_run({**where, "dataset": "other"})

@@ -13,8 +13,7 @@ from PIL import Image
 
 from enas.cli import run_command
 from enas.errors import UserError
-from enas.report.page import comparison, curves, report
-from enas.report.record import read_ablations, read_runs, settings_table
+from enas.report.page import comparison, curves, read_ablations, read_runs, report, settings_table
 from enas.rnn.cell import RNNCell
 from enas.runs import run
 

@@ -22,6 +22,7 @@ STAMP = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 
 def _made(log_dir, name: str, **params):
     """A folder that looks like a run."""
+    params = dict(zip(("dataset", "train_type"), name.split("_"), strict=False)) | params
     (log_dir / name).mkdir(parents=True)
     (log_dir / name / "params.json").write_text(json.dumps(params))
     (log_dir / name / "checkpoints").mkdir()
@@ -119,7 +120,7 @@ def test_the_newest_run_of_dataset_train_type_and_shape_is_taken(tmp_path, capsy
 
 def test_load_path_is_a_path_or_a_name(folder):
     for load_path in (str(folder), folder.name, f"{folder}/"):
-        assert run_folder.find_run(load_path, folder.parent) == folder
+        assert run_folder.find_run({"load_path": load_path, "log_dir": folder.parent}) == folder
 
 
 def test_a_resumed_run_has_its_own_settings_and_the_new_ones(folder):

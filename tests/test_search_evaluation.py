@@ -244,8 +244,9 @@ def test_twins_pool_their_trainings(home, tmp_path):
     outcome = json.loads((tmp_path / "results" / "searches" / "search-1.json").read_text())["shared"]
     assert results["shared"]["search"] == pytest.approx([(outcome[0] + outcome[2]) / 2, outcome[1], outcome[3]])
     loaded = truth.load_table(table.path)
-    assert dict(zip(loaded.functions, loaded.scores("test"), strict=True))[twin.canonical()] == 63.5
-    assert loaded.scores("validation", [2]) == [65, 58, 70] and [*loaded.functions.values()] == [[0, 2], [1], [3]]
+    assert loaded.scores("test")[twin.canonical()] == 63.5
+    assert [*loaded.scores("validation", [2]).values()] == [65, 58, 70]
+    assert [*loaded.functions.values()] == [[0, 2], [1], [3]]
 
 
 def fixed(score) -> dict:
@@ -533,13 +534,13 @@ def test_two_budgets(home, with_rungs):
     output, results = with_rungs
     table = truth.load_table(output / "results" / "found_2_times.json")
     assert table.config.max_epoch == 6 and {len(run["curve"]) for run in table.runs.values()} == {6}
-    known = {split: dict(zip(table.functions, table.scores(split), strict=True)) for split in ("validation", "test")}
+    known = {split: table.scores(split) for split in ("validation", "test")}
     for name in ("search", "finalists", "lstm"):
         found = [search_evaluation.architecture_from_dict(one) for one in results["methods"][name]["architectures"]]
         for prefix, split in (("long_", "validation"), ("long_test_", "test")):
             assert results["methods"][name][f"{prefix}scores"] == [known[split][one] for one in found]
     assert len(table.functions) <= 5 and "long_scores" not in results["methods"]["halving"]
-    lines = [*search_evaluation.evaluation_report.report(results, Config().space.metric)]
+    lines = [*search_evaluation.report(results, Config().space.metric)]
     (line,) = (line for line in lines if line.startswith("lstm            test, longer"))
     assert "longer: 2 times the epochs" in lines
     assert line.split()[3] == f"{results['methods']['lstm']['long_test_scores'][0]:.2f}"
@@ -613,7 +614,7 @@ def test_a_dry_run_tells_the_time_of_searches_by_those_that_ended(home, copy, ca
 
 def test_the_report_and_the_plots(evaluated):
     output, results = evaluated
-    lines = [*search_evaluation.evaluation_report.report(results, Config().space.metric)]
+    lines = [*search_evaluation.report(results, Config().space.metric)]
     assert all(any(line.startswith(f"{name} ") for line in lines) for name in METHODS)
     (line,) = (line for line in lines if line.startswith("search          validation"))
     scores = results["methods"]["search"]["scores"]
@@ -629,7 +630,7 @@ def test_the_report_and_the_plots(evaluated):
 def test_the_plot_has_both_splits_in_the_words_of_people(evaluated):
     _, results = evaluated
     truth = {split: np.linspace(20, 30, 16) for split in ("validation", "test")}
-    figure = search_evaluation.evaluation_report.scores_figure(results, truth, Config().space.metric)
+    figure = search_evaluation.scores_figure(results, truth, Config().space.metric)
     assert [axes.get_ylabel() for axes in figure.axes] == ["validation perplexity", "test perplexity"]
     for axes in figure.axes:
         labels = [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()]

@@ -23,7 +23,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from enas.files import atomic_write
@@ -200,28 +199,22 @@ def policy_figure(
         panels[-1] += decision
     width = 1.2 + min(14.0, len(panels) * (1.6 + 0.3 * len(epochs)))
     figure, all_axes = new_figure(max(4.0, width), max(2.6, 1.4 + 0.19 * max(map(len, panels))), 1, len(panels))
+    every = -(-len(epochs) // 20)
     num_untrained = sum(epoch <= warm_up_epochs for epoch in epochs)
     for axes, panel in zip(all_axes, panels, strict=True):
-        image = _draw_policy(axes, panel, epochs)
+        indices, names, chances, is_derived = zip(*panel, strict=True)
+        image = axes.imshow(chances, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        axes.grid(visible=False)
+        for border in np.flatnonzero(np.diff(indices)):
+            axes.axhline(border + 0.5, color="0.3", linewidth=0.6)
+        dots = np.flatnonzero(is_derived)
+        axes.plot([len(epochs) - 1] * len(dots), dots, "o", color="#D55E00", markersize=4)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]], fontsize=8)
+        axes.set_xlabel("epoch")
         if num_untrained:
             axes.axvspan(-0.5, num_untrained - 0.5, fill=False, hatch="///", edgecolor="0.5", linewidth=0)
     untrained = "; hatched: before the controller trains" if num_untrained else ""
     figure.suptitle(f"probability of each choice\n(dot: derived{untrained})", fontsize=9)
     figure.colorbar(image, ax=all_axes, aspect=40)
     return figure
-
-
-def _draw_policy(axes: Axes, rows: Sequence[Any], epochs: Sequence[int]) -> AxesImage:
-    """Draw some choices: the index of the decision, the name, the probability at each epoch, whether it is derived."""
-    indices, names, chances, is_derived = zip(*rows, strict=True)
-    image = axes.imshow(chances, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    axes.grid(visible=False)
-    for border in np.flatnonzero(np.diff(indices)):
-        axes.axhline(border + 0.5, color="0.3", linewidth=0.6)
-    marked = np.flatnonzero(is_derived)
-    axes.plot([len(epochs) - 1] * len(marked), marked, "o", color="#D55E00", markersize=4)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    every = -(-len(epochs) // 20)
-    axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]], fontsize=8)
-    axes.set_xlabel("epoch")
-    return image

@@ -49,7 +49,8 @@ def animate(
         raise UserError(f"max_frame is {max_frame}; it must be at least 1")
     if not 0 < fps <= 50:  # viewers slow down what is faster
         raise UserError(f"fps is {fps}; it must lie in (0, 50]")
-    pictures = find_pictures(find_run(model_name, log_dir, "model_name", SEARCHES))
+    settings = {"model_name": model_name, "log_dir": log_dir}
+    pictures = find_pictures(find_run(settings, SEARCHES, "model_name"))
     first, *others = render(select(pictures, max_frame), title)
     duration = min(10 * round(100 / fps), 655_350)  # milliseconds, in the steps, and up to the most, that a GIF knows
     last = max(LAST_FRAME_HOLDS, duration)

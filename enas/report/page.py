@@ -1,9 +1,10 @@
-"""The page: its curves, and figures and tables put into a template."""
+"""The page: the folders of runs, ablations and evaluations are read, and put as figures and tables into a template."""
 
 import base64
 import io
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,107 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from enas.config import Config, named, without_effect
 from enas.errors import UserError
-from enas.files import atomic_write, reading
+from enas.files import atomic_write, read_json, reading
 from enas.pictures.plots import METHOD_STYLES, SERIES_COLOURS, new_figure, plain_style, png_of
 from enas.report.animation import open_picture, select
-from enas.report.record import Record, read_ablations, read_evaluations, read_runs, settings_table
+from enas.runs.final import pictures_of
+from enas.runs.folder import find_run, saved_config
 from enas.search.record import format_score
-from enas.settings import place
+from enas.settings import USE, place
 
 # So that a page about two runs stays below 1 MB.
 FRAMES = 12  # pictures of architectures, divided among the runs
 WIDTH = 1000  # pixels
 COLOURS = 128
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run."""
+
+    name: str  # on the page
+    folder: Path
+    config: Config
+    results: dict[str, Any]  # of results.json
+    pictures: list[Path]  # of its architecture, oldest first
+    policy: Path | None  # the picture of the controller's probabilities, where the controller learns
+
+    def curve(self, name: str) -> tuple[list[int], list[Any]]:
+        """Return the epochs at which an entry of the history has a value, and the values."""
+        entries = [entry for entry in self.results["history"] if entry.get(name) is not None]
+        return [entry["epoch"] for entry in entries], [entry[name] for entry in entries]
+
+
+def read_runs(load_paths: Sequence[str | Path], log_dir: str | Path) -> list[Record]:
+    """Read runs; UserError for one that is missing, damaged, or has no results yet."""
+    folders = [find_run({"load_path": path, "log_dir": log_dir}) for path in load_paths]
+    names = [folder.resolve().name for folder in folders]
+    records = []
+    for name, folder in zip(names, folders, strict=True):
+        config, path = saved_config(folder), folder / "results.json"
+        if not path.is_file():
+            raise UserError(f"{folder}: has no results yet; its first epoch has not ended")
+        pictures = pictures_of(folder) or sorted(folder.glob("architecture.png"))
+        shown = name if len(set(names)) == len(names) else str(folder)
+        records.append(Record(shown, folder, config, read_json(path), pictures, next(folder.glob("policy.png"), None)))
+    return records
+
+
+def settings_table(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """Return the settings that differ from the defaults in a run, each with its value in every run."""
+    configs = [record.config for record in records]
+    shown = [{name: value for name, value in one.to_dict().items() if not without_effect(name, one)} for one in configs]
+    defaults = {name: list(one) if isinstance(one, tuple) else one for name, one in Config().values.items()}
+    return [
+        (name, [str(one.get(name, "–")) for one in shown])
+        for name in dict.fromkeys(itertools.chain(*shown))
+        if name not in named(USE) and any(one.get(name, defaults[name]) != defaults[name] for one in shown)
+    ]
+
+
+@dataclass(frozen=True)
+class Study:
+    """An ablation or an evaluation: its results.json, and the plots that lie beside it."""
+
+    name: str
+    metric: str
+    results: dict[str, Any]
+    path: Path
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The plots, the main ones first; the test scores of single nodes are in the table."""
+        plots = [path for path in self.path.parent.glob("*.png") if path.name != "nodes_test.png"]
+        return sorted(plots, key=lambda path: (path.name.startswith("ranking"), path.name))
+
+
+def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
+    """Read the ablations of these runs, as far as they have come."""
+    found = []
+    for record, path in itertools.product(records, sorted(results_dir.glob("*/*/results.json"))):
+        content, run, metric = read_json(path), record.folder.resolve(), record.config.space.metric.name
+        # The name of the run is followed by nothing, or _train_scratch, or the name of an architecture's file.
+        if f"{content.get('run')}_".startswith(f"{run.name}_"):
+            with reading(path, path.with_name("params.json")):
+                # Runs of two log_dirs can have the same name. Where a run has been moved, the name has to do.
+                weights = Path(read_json(path.with_name("params.json")).get("weights", run))
+                if f"validation_{metric}" in content["rows"][0] and (weights == run or not weights.exists()):
+                    name = f"{content['ablation'].replace('_', ' ')} · {path.parent.name}"
+                    found.append(Study(name, metric, content, path))
+    return found
+
+
+def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study]:
+    """Read the evaluations of searches on the datasets of these runs."""
+    datasets, found = {record.config.dataset for record in records}, []
+    for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
+        content = read_json(path)
+        if content.get("methods") and content.get("dataset") in datasets:
+            with reading(path):
+                found.append(Study(path.parent.name, content["metric"], content, path))
+    return found
 
 
 def report(

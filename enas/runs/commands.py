@@ -8,7 +8,7 @@ from typing import Any
 
 from enas.config import Config, all_settings
 from enas.runs import run
-from enas.runs.folder import choose_run, run_of_launch, saved_config
+from enas.runs.folder import find_run, run_of_launch, saved_config
 from enas.search.ranks import join, launched
 from enas.settings import SEARCHES, checked
 
@@ -31,8 +31,8 @@ def execute(**given: Any) -> dict[str, Any]:
             return (run.derive if mode == "derive" else run.test)(load_path, **changes)
         if mode == "train_scratch":
             # Without a load_path, take the newest search, not the newest run from scratch.
-            folder = choose_run(given, (*SEARCHES, mode) if load_path else SEARCHES)
+            folder = find_run(given, (*SEARCHES, mode) if load_path else SEARCHES)
             return (run.resume if saved_config(folder).mode == mode else run.train_scratch)(folder, **changes)
         if load_path:
-            return run.resume(choose_run(given, (mode,)), **changes)
+            return run.resume(find_run(given, (mode,)), **changes)
         return run.train(Config(**given), given=given)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from enas.errors import UserError
 from enas.files import read_or_empty, reading
 from enas.search.architecture import Architecture, architecture_from_dict
@@ -29,14 +27,6 @@ def find_final(folder: Path, metric: str) -> Final | None:
         score, architecture = results[name] and float(results[name]), architecture_from_dict(results["architecture"])
         return Final(architecture, score, results.get("measured_with", ""), results.get("finalists"))
     return None
-
-
-def final_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the model's weights in a checkpoint's state, by name: the averaged ones, if there are some."""
-    average, prefix = state.get("average"), "module."
-    if average is None:
-        return state["task"]["model"]
-    return {name.removeprefix(prefix): weight for name, weight in average.items() if name.startswith(prefix)}
 
 
 def pictures_of(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,7 @@ from enas.terminal import LOGGER
 
 IDENTITY, LAUNCH = "data.json", "torchrun.json"
 TIME = "%Y-%m-%d_%H-%M-%S"
-NAME = re.compile(r"(.+)_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d+))?")  # the name of a run folder: start, time, number
-_start_of = "{0.dataset}_{0.train_type}".format  # of a config
+NAME = re.compile(r".*_(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(-\d+)?")  # of a run folder: start, time, number
 LISTED = 3  # runs that the message about an unknown run names
 
 
@@ -41,7 +40,7 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     second. The folder names its data, and its torchrun.
     """
     now = datetime.now().astimezone()
-    first = Path(config.log_dir) / (config.name or f"{_start_of(config)}_{now:{TIME}}")
+    first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:{TIME}}")
     if config.name and (first / IDENTITY).exists() and not any(first.glob("checkpoints/*.pt")):
         with only_user(first):
             shutil.rmtree(first)  # what a run has left that was ended before its first checkpoint
@@ -87,29 +86,19 @@ def only_user(folder: Path) -> AbstractContextManager[Any]:
         return nullcontext()
 
 
-def choose_run(settings: Mapping[str, Any], modes: Collection[str]) -> Path:
-    """Return the run of one of `modes` that load_path names, see `find_run`, or the newest one, see `newest_run`."""
-    if not settings.get("load_path"):
-        return newest_run(settings, modes)
-    folder = find_run(settings["load_path"], settings.get("log_dir", "logs"))
-    if (mode := saved_config(folder).mode) not in modes:
-        raise UserError(f"{folder}: is a run of mode {mode}; this needs a run of mode {' or '.join(modes)}")
-    return folder
+def find_run(settings: Mapping[str, Any], modes: Collection[str] = TRAINING, flag: str = "load_path") -> Path:
+    """Return the run folder that the setting `flag` names, a path or a name in log_dir; if empty, see `newest_run`.
 
-
-def find_run(
-    load_path: str | Path, log_dir: str | Path = "logs", flag: str = "load_path", modes: Collection[str] = TRAINING
-) -> Path:
-    """Return the run folder that `load_path` names, a path or a run's name in `log_dir`; if empty, the newest there.
-
-    The newest one has one of `modes`. UserError, which names `flag` and the newest runs, if there is none.
+    UserError, which names `flag` and the newest runs, if there is none; or if it is a run of none of the `modes`.
     """
-    if not load_path:
-        return newest_run({"log_dir": str(log_dir)}, modes, flag)
-    load_path, log_dir = place(load_path, flag), place(log_dir, "log_dir")
+    if not settings.get(flag):
+        return newest_run(settings, modes, flag)
+    load_path, log_dir = place(settings[flag], flag), place(settings.get("log_dir", "logs"), "log_dir")
     there = [folder for folder in (Path(load_path), Path(log_dir, load_path)) if folder.exists()]
     for folder in there:
         if (folder / "params.json").is_file():
+            if (mode := read_json(folder / "params.json").get("mode", "train")) not in modes:
+                raise UserError(f"{folder}: is a run of mode {mode}; this needs a run of mode {' or '.join(modes)}")
             return folder
     if there:
         raise UserError(f"{there[0]}: not a run folder: params.json is missing")
@@ -129,16 +118,19 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
     # The other settings may make sense only together with those of the run that is not yet known.
     kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
     names = [name for name in ("dataset", "train_type", *kind) if name in settings]
-    wanted = Config(**{name: settings[name] for name in (*names, "log_dir") if name in settings})
+    places = {"log_dir": os.fspath(settings.get("log_dir", "logs"))}
+    wanted, usual = Config(**places, **{name: settings[name] for name in names}), Config().to_dict()
     passed: list[UserError] = []
-    for folder in _runs_in(wanted.log_dir, _start_of(wanted) if names else ""):
+    fixed = (*kind, "dataset", "train_type") if names else ()
+    for folder in _runs_in(wanted.log_dir):
         try:
-            saved = saved_config(folder)
-            if saved.mode not in modes or any(getattr(saved, name) != getattr(wanted, name) for name in kind):
+            saved = usual | read_json(folder / "params.json")
+            if saved["mode"] not in modes or any(saved[name] != getattr(wanted, name) for name in fixed):
                 continue
+            saved_config(folder)
             if not Checkpoints(folder / "checkpoints").paths():
                 raise NotFoundError(f"{folder}: no checkpoint; the run was stopped before its first one")
-        except UserError as error:  # of another space, or of a later version
+        except UserError as error:  # damaged, of a search space that is not loaded, or of a later version
             passed.append(error)
             continue
         say(f"passing over {error}" for error in passed)
@@ -149,29 +141,30 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
     if not names:
         advice = f"name a run with --{flag}, or their folder with --log_dir"
         raise NotFoundError(f"{wanted.log_dir}: holds no runs; {advice}")
-    same = "".join(f"--{name} {getattr(wanted, name)} " for name in (*kind, "dataset", "train_type"))
+    same = "".join(f"--{name} {getattr(wanted, name)} " for name in fixed)
     advice = f"make one with: python main.py {same}--mode train"
     raise NotFoundError(f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; {advice}")
 
 
-def _runs_in(log_dir: str | Path, start: str = "") -> list[Path]:
-    """Return the run folders in `log_dir`, newest first; if `start` is given, only those of START_TIME."""
-    runs: list[tuple[datetime, str, int, Path]] = []
-    for path in (params.parent for params in Path(log_dir).glob("*/params.json")):
-        with suppress(UserError, TypeError, ValueError):  # a name of its own, and a damaged file or none
-            match = NAME.fullmatch(path.name)
-            begun, time, number = match.groups() if match else (_start_of(saved_config(path)), "", None)
-            if begun == (start or begun):
-                runs.append((_moment_of(path), time, int(number or 1), path))
-    return [path for *_, path in sorted(runs, reverse=True)]
+def _runs_in(log_dir: str | Path) -> list[Path]:
+    """Return the run folders in `log_dir`, newest first."""
+    return sorted((params.parent for params in Path(log_dir).glob("*/params.json")), key=_age, reverse=True)
 
 
-def _moment_of(folder: Path) -> datetime:
-    """Return when a run was begun, by machine.json, else by the local time in its name; ValueError without one."""
+def _age(folder: Path) -> tuple[datetime, int, str, str]:
+    """Return when a run was begun, by machine.json, else by the local time in its name; long ago without either.
+
+    The rest puts runs of one second and copies in order, by the time and the number at the end of the name.
+    """
+    moment = datetime.fromtimestamp(0, UTC)
+    with suppress(ValueError, OverflowError):
+        moment = datetime.strptime(NAME.sub(r"\1", folder.name), TIME).astimezone()
     for one in read_or_empty(folder / MACHINE):  # local times come twice when clocks are set back
         with suppress(ValueError, OverflowError):
-            return datetime.fromisoformat(one).astimezone()
-    return datetime.strptime(NAME.sub(r"\2", folder.name), TIME).astimezone()
+            moment = datetime.fromisoformat(one).astimezone()
+            break
+    end = NAME.sub(r"\1\2", folder.name)
+    return moment, len(end), end, folder.name  # TIME-2 is longer than TIME, and TIME-10 than TIME-9
 
 
 def check_same_data(folder: Path, dataset: str, identity: Identity) -> None:
@@ -200,9 +193,9 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
     """
     saved, given, changed = _put_in(folder, dict(sorted(settings.items())), lambda spec: not spec.metadata["again"])
     idle, known = [name for name in changed if without_effect(name, given)], all_settings()
-    active = [name for name in changed if name not in idle]
-    taken = {name: settings[name] for name in active if given.mode in known[name].metadata["again"]}
-    say(f"no effect in mode {given.mode}: {name}" for name in active if name not in taken)
+    may_change = [name for name in changed if given.mode in known[name].metadata["again"]]
+    taken = {name: settings[name] for name in may_change if name not in idle}
+    say(f"no effect in mode {given.mode}: {name}" for name in changed if name not in {*idle, *taken})
     say(effect_notes(idle, given))
     return saved.replace(**{**taken, "load_path": saved.load_path, "log_dir": str(folder.parent)})
 
@@ -213,13 +206,12 @@ def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     It has the search's settings but for `stop_epoch`, with `settings` put in; load_path names the search. A line about
     settings without an effect is printed. UserError if `settings` contradict the space that was searched.
     """
+    own = {"log_dir": str(folder.parent), "dag_path": "", "name": "", "stop_epoch": 0}  # instead of the search's own
     # Perhaps on another machine: threads and precision are chosen again.
-    asked = {"num_threads": 0, "precision": "auto", "mode": "train_scratch", "stop_epoch": 0, **settings}
+    asked = {**own, "num_threads": 0, "precision": "auto", "mode": "train_scratch", **settings}
     _, given, changed = _put_in(folder, asked, lambda spec: spec.metadata["kind"] == SPACE)
     say(effect_notes([name for name in changed if name in settings], given))
-    own = {"log_dir": str(folder.parent), "dag_path": "", "name": ""}  # of the search
-    places = {name: settings.get(name, value) for name, value in own.items()}
-    return given.replace(load_path=str(folder), **places)
+    return given.replace(load_path=str(folder))
 
 
 def _put_in(

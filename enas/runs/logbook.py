@@ -211,16 +211,14 @@ class Logbook(NoLogbook):
         path = self.folder / "architectures" / f"{name}.json"
         write_json(path, architecture.to_dict())
         self.output_files["architecture"] = path
-        if picture := self.draw(architecture, self.folder / "networks" / f"{name}.png", title):
-            self._picture("derive/best", picture, step)
+        self.draw(architecture, self.folder / "networks" / f"{name}.png", title, step)
 
-    def draw(self, architecture: Any, path: Path, title: str) -> Path | None:
-        """Write a picture of an architecture; return the file, or None if there is none."""
+    def draw(self, architecture: Any, path: Path, title: str, step: int | None = None) -> None:
+        """Write a picture of an architecture; show it beside the curves too, if a step is given."""
         if self._draw is not None:
             with self._helped("the picture"):
-                self.output_files["picture"] = self._draw(architecture, path, title)
-                return self.output_files["picture"]
-        return None
+                self.output_files["picture"] = picture = self._draw(architecture, path, title)
+                self._show("derive/best", picture, step)
 
     def policy(self, space: Any, decisions: list[Any], derived: Any, warm_up_epochs: int, step: int) -> None:
         """Draw the probability of each choice, epoch by epoch, if there is one; `decisions` as in `Progress`."""
@@ -231,13 +229,12 @@ class Logbook(NoLogbook):
 
             encoded = () if derived is None else space.encode(derived)
             figure = policy_figure(space.choices, decisions, encoded, warm_up_epochs)
-            path = write_figure(figure, self.folder / "policy.png")
-            self.output_files["policy"] = path
-            self._picture("derive/policy", path, step)
+            self.output_files["policy"] = path = write_figure(figure, self.folder / "policy.png")
+            self._show("derive/policy", path, step)
 
-    def _picture(self, tag: str, path: Path, step: int) -> None:
-        """Show a PNG in TensorBoard; skip a drawing left as .dot."""
-        for page in self._pages if path.suffix == ".png" else ():
+    def _show(self, tag: str, path: Path, step: int | None) -> None:
+        """Show a PNG in TensorBoard at a step; skip a drawing left as .dot."""
+        for page in self._pages if path.suffix == ".png" and step is not None else ():
             with self._helped(page.helper):
                 page.picture(tag, path, step)
 

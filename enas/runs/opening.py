@@ -95,8 +95,10 @@ def open_run(
                 note_machine(training.folder, training.task.device)
         for line in lines:
             training.logbook.info(line)
-        if folder is None and architecture is not None and ranks.is_first:
-            _note_architecture(config, training, architecture)
+        if folder is None and isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
+            cost = training.size.cost(architecture)
+            title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
+            training.logbook.draw(architecture, training.folder / "architecture.png", title)
         yield training
 
 
@@ -107,16 +109,6 @@ def _name_sizes(config: Config, error: BaseException | None) -> None:
     times = {name: size[name] / max(1, usual) for name, usual in sizes.items() if size[name] > usual}
     if error and is_out_of_memory(error) and not hasattr(error, "__notes__"):
         error.__notes__ = [f"{name} {size[name]}" for name in sorted(times, key=lambda name: -times[name])[:3]]
-
-
-def _note_architecture(config: Config, training: Training, architecture: Architecture) -> None:
-    files = training.logbook.output_files
-    files["architecture"] = training.folder / ARCHITECTURE
-    write_json(files["architecture"], architecture.to_dict())
-    if isinstance(architecture, config.space.architecture):  # a baseline has no graph to draw
-        path, cost = training.folder / "architecture.png", training.size.cost(architecture)
-        title = config.dataset if cost is None else f"{config.dataset}\n{cost}"
-        training.logbook.draw(architecture, path, title)
 
 
 def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:
@@ -137,6 +129,8 @@ def _begun(
     folder = Path(ranks.from_first(lambda: str(make_run_folder(config, identity_of(data)))))
     config, reasons = _tried(config, task, source, ranks)
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
+    if architecture is not None:
+        ranks.from_first(lambda: write_json(folder / ARCHITECTURE, source.to_dict()))
     training = make_trainer(config, data, task, source, folder, ranks)
     if isinstance(training, Trainer):
         what = f"{config.train_type} search of {config.space.architecture.title} on {config.dataset}"

@@ -28,8 +28,8 @@ from enas.data.identity import digest, identity_of
 from enas.data.own import divided, numbered, settings_for, write_dataset
 from enas.errors import Interrupted, RankLostError, UserError, in_one_line
 from enas.files import finite, read_json, reading, write_json
-from enas.runs.final import Final, final_weights, find_final
-from enas.runs.folder import check_same_data, choose_run, config_for_scratch, find_run, run_config, saved_config, say
+from enas.runs.final import Final, find_final
+from enas.runs.folder import check_same_data, config_for_scratch, find_run, run_config, saved_config, say
 from enas.runs.opening import ARCHITECTURE, open_run, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict, load_architecture
 from enas.search.checkpoint import Checkpoints
@@ -155,7 +155,7 @@ def load(load_path: str | Path, *, log_dir: str | Path = "logs", **here: Any) ->
 
     `here` holds settings for this machine, such as data_dir.
     """
-    path = find_run(load_path, log_dir) / "results.json"
+    path = find_run({"load_path": load_path, "log_dir": log_dir}) / "results.json"
     return Run(path.parent, read_json(path) if path.is_file() else {}, **here)
 
 
@@ -235,7 +235,7 @@ def search_module(
     """
     settings = {"dataset": getattr(make, "__name__", "").replace("<lambda>", "") or "module", **settings}
     path, variation, trainer = settings.pop("load_path", ""), settings.pop("config", "small_module"), None
-    folder = find_run(path, settings.get("log_dir", "logs")) if path else None
+    folder = find_run({**settings, "load_path": path}) if path else None
     name = settings["dataset"] = saved_config(folder).dataset if folder else settings["dataset"]
     given, earlier = Given(make, {"train": train, "valid": valid, "test": test}, loss=loss, score=score), {**GIVEN}
     if name in earlier and not folder and given.objects != earlier[name].objects:
@@ -297,7 +297,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     `architecture_of` gives the architecture, unless `dag_path` names another. The baselines that `compare_with` names
     are trained first, as runs of their own: one named several times with as many seeds, and its mean is compared.
     """
-    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
+    folder = find_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)
     architecture = named_architecture(config) if config.dag_path else architecture_of(folder, **changes)
     makers = _baselines(config)
@@ -327,7 +327,7 @@ def _named_mean(name: str, scores: Sequence[float | None], metric: Metric) -> st
 @quietable
 def resume(load_path: str | Path, on_epoch: Hook = None, **changes: Any) -> Run:
     """Go on with a run, a search or one architecture from scratch, from its newest checkpoint; return the run."""
-    folder = choose_run({**changes, "load_path": load_path}, TRAINING)
+    folder = find_run({**changes, "load_path": load_path}, TRAINING)
     saved = saved_config(folder)
     config = run_config(folder, {"mode": saved.mode, "stop_epoch": 0, **changes})
     with open_run(config, folder, given=changes) as trainer:
@@ -349,7 +349,7 @@ def derive(load_path: str | Path, **changes: Any) -> dict[str, Any]:
 
     The run's architecture so far is one of the candidates, so that a worse one never takes its place.
     """
-    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
+    folder = find_run({**changes, "load_path": load_path}, SEARCHES)
     config = run_config(folder, {**changes, "mode": "derive"})
     with open_run(config, folder, given=changes) as trainer:
         known = trainer.progress.architecture
@@ -378,7 +378,7 @@ def test(load_path: str | Path, **changes: Any) -> dict[str, Any]:
     A search scores it with its shared weights; if `dag_path` names another architecture, nothing is written down. A run
     from scratch scores its best epoch.
     """
-    folder = choose_run({**changes, "load_path": load_path}, TRAINING)
+    folder = find_run({**changes, "load_path": load_path}, TRAINING)
     dag_path = changes.pop("dag_path", "")
     config = run_config(folder, {**changes, "mode": "test"})
     with open_run(config, folder, given=changes) as trainer:
@@ -398,7 +398,7 @@ def architecture_of(load_path: str | Path, **changes: Any) -> Architecture:
     If there is none, or `changes` hold other settings of `derive` than the search had, or it wants finalists that have
     not been trained, one is derived, which is the run's from then on.
     """
-    folder = choose_run({**changes, "load_path": load_path}, SEARCHES)
+    folder = find_run({**changes, "load_path": load_path}, SEARCHES)
     saved = saved_config(folder)
     names = [name for name in changes if name.startswith("derive_") or name in ("max_parameters", "max_flops")]
     asked = {name: changes[name] for name in names if changes[name] != getattr(saved, name)}
@@ -501,7 +501,9 @@ def exported(folder: Path, dag_path: str | Path = "", **here: Any) -> tuple[Expo
     data = space.problem().load_data(config.replace(**here))
     check_same_data(folder, config.dataset, identity_of(data))
     with reading(path, alone=False):
-        weights = {name: one.float() if space.by_command else one for name, one in final_weights(state).items()}
+        model, average = state["task"]["model"], state.get("average")  # which a training from scratch may have
+        weights = model if average is None else {name: average[f"module.{name}"] for name in model}
+        weights = {name: one.float() if space.by_command else one for name, one in weights.items()}
         return make(final.architecture, weights, config, data), final, state["progress"]
 
 

@@ -51,7 +51,7 @@ def activation_replacement(*, max_batches: int | None = None, **settings: Any) -
         the rows of results.json, written as they come to analysis_results/activation_replacement/RUN/, or RUN_MODE/,
         with plots and a table. The same call goes on after the last row; one that differs has a folder RUN-2.
     """
-    return _replacement(Study("activation_replacement", settings, max_batches))
+    return _scored(Study("activation_replacement", settings, max_batches))
 
 
 @undisturbed()
@@ -61,11 +61,7 @@ def operation_replacement(*, max_batches: int | None = None, **settings: Any) ->
     A micro network's nodes have two operations; both are replaced. Arguments and files are those of
     `activation_replacement`.
     """
-    return _replacement(Study("operation_replacement", settings, max_batches))
-
-
-def _replacement(study: "Study") -> list[Row]:
-    return _scored(study, replacements(study.architecture, study.config.space.parts(study.config)))
+    return _scored(Study("operation_replacement", settings, max_batches))
 
 
 @undisturbed()
@@ -74,11 +70,7 @@ def node_removal(*, max_batches: int | None = None, **settings: Any) -> list[Row
 
     See `remove_node` of each architecture. Arguments and files are those of `activation_replacement`.
     """
-    study = Study(REMOVAL, settings, max_batches)
-    variants, kept = removals(study.architecture)
-    if len(variants) == 1:
-        raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(kept)}")
-    return _scored(study, variants, kept)
+    return _scored(Study(REMOVAL, settings, max_batches))
 
 
 class Study:
@@ -103,7 +95,7 @@ class Study:
             folder, self.config = None, Config(**settings)
             run_folder.say(effect_notes(changes, self.config))
         else:
-            folder = run_folder.choose_run(settings, SEARCHES)
+            folder = run_folder.find_run(settings, SEARCHES)
             settings_of = run_folder.config_for_scratch if is_trained else run_folder.run_config
             self.config = settings_of(folder, {**changes, "mode": mode})
         _check(self.config, ablation, is_trained)
@@ -158,43 +150,38 @@ def _check(config: Config, ablation: str, is_trained: bool) -> None:
         raise UserError("an ablation compares validation scores, and there is no validation data; valid_size is 0")
 
 
-def removals(architecture: Editable) -> tuple[list[Variant], list[str]]:
-    """List the architecture, then a copy without each node; and one line for each node that cannot be removed."""
-    variants, kept = [_variant(architecture)], []
-    for node in architecture.nodes:
-        edit = f"without {architecture.node_word} {_label(node)}"
+def variants_of(architecture: Editable, names: Sequence[str] | None) -> tuple[list[Variant], list[str]]:
+    """List the architecture, then its edited copies; and one line for each edit that cannot be made.
+
+    The parts of all nodes are replaced by each of `names`, then those of one node; or nodes are removed, without names.
+    """
+    variants: list[Variant] = [({"edit": "unedited", "node": None, architecture.part_word: None}, architecture)]
+    notes = []
+    everywhere = itertools.product([None], names or ())
+    for node, name in [*everywhere, *itertools.product(architecture.nodes, [None] if names is None else names)]:
+        label = " ".join(map(str, node)) if isinstance(node, tuple) else node
+        where = "all" if node is None else f"{architecture.node_word} {label}"
         try:
-            variants.append(_variant(architecture.remove_node(node), edit, _label(node)))
+            edited = architecture.remove_node(node) if name is None else architecture.replace_part(name, node)
         except UserError as error:
-            kept.append(str(error))
-    return variants, kept
+            notes.append(str(error))
+            continue
+        edit = f"without {where}" if name is None else f"{where} {name}"
+        variants.append(({"edit": edit, "node": label, architecture.part_word: name}, edited))
+    return variants, notes
 
 
-def replacements(architecture: Editable, names: Sequence[str]) -> list[Variant]:
-    """List the architecture, then copies with the parts of all nodes replaced by each of `names`, then of one node."""
-    variants = [_variant(architecture)]
-    variants += [_variant(architecture.replace_part(name), f"all {name}", None, name) for name in names]
-    for node, name in itertools.product(architecture.nodes, names):
-        edit = f"{architecture.node_word} {_label(node)} {name}"
-        variants.append(_variant(architecture.replace_part(name, node), edit, _label(node), name))
-    return variants
-
-
-def _variant(edited: Editable, edit: str = "unedited", node: Any = None, name: str | None = None) -> Variant:
-    return {"edit": edit, "node": node, edited.part_word: name}, edited
-
-
-def _label(node: int | tuple[str, int]) -> int | str:
-    return node if isinstance(node, int) else " ".join(map(str, node))
-
-
-def _scored(study: Study, variants: list[Variant], notes: Sequence[str] = ()) -> list[Row]:
+def _scored(study: Study) -> list[Row]:
     """Score all variants, and write each row when it is there; then print and plot the rows.
 
     Edits with one outcome, such as a part replaced by itself, are scored once, and not again if results.json has them.
     "same_as" is the first edit with the same function, or None. Such variants have scores of their own by shared
     weights, and are trained from scratch once.
     """
+    names = None if study.ablation == REMOVAL else study.config.space.parts(study.config)
+    variants, notes = variants_of(study.architecture, names)
+    if len(variants) == 1:
+        raise UserError(f"{study.architecture.title} with nothing to remove: {'; '.join(notes)}")
     folder = _folder_of(study)
     path = folder / "results.json"
     with run_folder.only_user(folder):
@@ -228,7 +215,7 @@ def _folder_of(study: Study) -> Path:
     for number in itertools.count(1):
         folder = RESULTS_DIR / study.ablation / (study.name if number == 1 else f"{study.name}-{number}")
         saved = read_json(path) if (path := folder / "params.json").is_file() else asked
-        if isinstance(saved, dict) and all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here):
+        if all(saved.get(name) == asked.get(name) for name in {*saved, *asked} - here):
             break
     return folder
 

@@ -55,7 +55,7 @@ def compare(**settings: Any) -> dict[str, Any]:
     study = StrategiesConfig(**{name: value for name, value in settings.items() if name in own})
     given, run = {name: value for name, value in settings.items() if name not in own}, ""
     if given.get("load_path"):
-        run = str(find_run(given["load_path"], given.get("log_dir", "logs")))
+        run = str(find_run(given))
         config = saved_config(Path(run)).replace(**given)
     elif study.table:
         kept = {name: one for name, one in (read_variation("small") | given).items() if name in READ | {"data_dir"}}

@@ -1,13 +1,12 @@
 """The output of a search evaluation: a printed table and plots."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from enas.pictures.plots import METHOD_STYLES, new_figure, plain_style, write_figure
+from enas.pictures.plots import METHOD_STYLES, new_figure, plain_style
 from enas.search.cost import Cost
 from enas.search.metric import Metric
 from enas.studies.statistics import FEWEST_FOR_WILCOXON
@@ -17,16 +16,6 @@ ROWS = {"validation": "", "test": "test_", "validation, longer": "long_", "test,
 BEST = {"best_tenth": 0.1, "best_5_percent": 0.05, "best_1_percent": 0.01}  # shares of a table
 FEWEST_FOR_PERCENT = 100  # functions in a table from which the smaller shares are printed
 _LINE = "{:15} {:18} {:>9} {:>8}  {:44} {}"
-
-
-def write(folder: Path, results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> None:
-    """Print the results as a table, and plot them into `folder`; `truth` has the scores of each row, by split."""
-    print(*report(results, metric), sep="\n")
-    if results["methods"]:
-        write_figure(scores_figure(results, truth, metric), folder / "scores.png")
-    for name in results["tau"]:
-        write_figure(ranking_figure(results, truth, metric, name), folder / f"ranking_{name}.png")
-    print(f"wrote {folder}: results.json and plots")
 
 
 def report(results: dict[str, Any], metric: Metric) -> Iterator[str]:
@@ -89,7 +78,7 @@ def _interval(ends: list[float] | None, style: str) -> str:
 
 @plain_style
 def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> Figure:
-    """Scores of each method on each split, a dot for each seed, beside all of the table; an expectation's quartiles."""
+    """Scores of each method, a dot for each seed, beside the table's, `truth`, by split; an expectation's quartiles."""
     columns: dict[str, tuple[str, dict[str, Any]]] = {f"all {results['architectures']}": ("0.7", {})}
     for name, (label, colour) in METHOD_STYLES.items():
         if name in results["methods"]:

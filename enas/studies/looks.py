@@ -1,7 +1,5 @@
 """The looks that strategies take: at a table of a whole space, or at the shared weights of a run."""
 
-import contextlib
-import io
 import math
 import random
 from collections.abc import Callable, Iterable
@@ -19,6 +17,7 @@ from enas.runs.opening import read_run
 from enas.search.metric import Metric
 from enas.search.space import Space
 from enas.studies.truth import LARGEST_SPACE, functions_of, load_table
+from enas.terminal import quietable
 
 OURS = Path("ablation_studies") / "tables"
 TABLES: dict[str, Callable[[str], "TableLooks"]] = {}  # by --table: makers of tables, given the folder of all data
@@ -92,8 +91,7 @@ class SharedLooks:
     epochs, num_missing = 1, 0
 
     def __init__(self, config: Config, folder: str, table: TableLooks | None):
-        with contextlib.redirect_stdout(io.StringIO()):
-            trainer = read_run(config, Path(folder))
+        trainer = quietable(read_run)(config, Path(folder), quiet=True)
         self.config, self.space, self.table = config, trainer.controller.space, table
         self.task, self.ranking, self.metric = trainer.task, trainer.judge, trainer.task.metric
         self.splits = ["validation", *(f"{split} from scratch" for split in (table.splits if table else ()))]

@@ -22,14 +22,14 @@ from numpy.typing import ArrayLike
 from enas.config import Config, effect_notes, with_variation
 from enas.errors import UserError
 from enas.files import finite, make_writable, read_json, reading, write_json
+from enas.pictures.plots import write_figure
 from enas.runs import run
 from enas.runs.folder import check_not_launched, saved_config, say
 from enas.runs.opening import cost_of, read_run, undisturbed
 from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
 from enas.search.rungs import cost_to_the_end, rungs_to
-from enas.studies import evaluation_report
-from enas.studies.evaluation_report import BEST, PREFIXES
+from enas.studies.evaluation_report import BEST, PREFIXES, ranking_figure, report, scores_figure
 from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
 from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
@@ -121,7 +121,12 @@ class _Evaluation:
             self.long.train(self.long.pairs(self.truth_seeds), self.work)
         results = self._results(chosen)
         write_json(self.folder / "results.json", results)
-        evaluation_report.write(self.folder, results, self.truth, self.metric)
+        print(*report(results, self.metric), sep="\n")
+        if results["methods"]:
+            write_figure(scores_figure(results, self.truth, self.metric), self.folder / "scores.png")
+        for name in results["tau"]:
+            write_figure(ranking_figure(results, self.truth, self.metric, name), self.folder / f"ranking_{name}.png")
+        print(f"wrote {self.folder}: results.json and plots")
         return results
 
     def _say_what_is_left(self) -> dict[str, Any]:
@@ -208,7 +213,8 @@ class _Evaluation:
 
     def _read_table(self) -> None:
         """Note the scores of functions, and which of them did not diverge: controls and τ leave the others out."""
-        self.truth = {split: np.array(self.table.scores(split, self.truth_seeds)) for split in PREFIXES}
+        scores = {split: self.table.scores(split, self.truth_seeds) for split in PREFIXES}
+        self.truth = {split: np.array([*known.values()]) for split, known in scores.items()}
         self.rows = np.flatnonzero(np.isfinite([*self.truth.values()]).all(0))
         if not self.rows.size:
             troubles = {one.get("trouble", "not finite") for one in self.table.runs.values()}
@@ -245,19 +251,16 @@ class _Evaluation:
     def _reached(self, name: str, found: list[Architecture]) -> dict[str, Any]:
         reached: dict[str, Any] = {}
         for split, prefix in PREFIXES.items():
-            known = self._scores(self.found, split) | self._scores(self.table, split)
+            known = self.found.scores(split, self.truth_seeds) | self.table.scores(split, self.truth_seeds)
             scores = [known[one] for one in found]
             ranks = self._ranks(scores, split)
             reached |= {f"{prefix}scores": scores, f"{prefix}ranks": ranks.tolist()}
             reached |= {f"{prefix}in_{best}": float(np.mean(ranks <= num)) for best, num in self.best.items()}
             if self.config.longer > 1 and name in LONGER:
-                reached[f"long_{prefix}scores"] = [*map(self._scores(self.long, split).__getitem__, found)]
+                reached[f"long_{prefix}scores"] = [*map(self.long.scores(split, self.truth_seeds).__getitem__, found)]
         if name in HALVING_SEEDS:
             reached["drawn"] = [len(self.outcomes[self._key(name, seed)]["architectures"]) for seed in self.seeds]
         return {**reached, "architectures": [one.to_dict() for one in found], **self._costs(found)}
-
-    def _scores(self, table: Table, split: str) -> dict[Architecture, float]:
-        return dict(zip(table.functions, table.scores(split, self.truth_seeds), strict=True))
 
     def _expected(self, name: str) -> dict[str, Any]:
         """Return the scores of a control in expectation, over all draws of functions that do not diverge."""

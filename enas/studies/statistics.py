@@ -43,9 +43,9 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
         return {**compared, "interval": [difference] * 2, "p": float(difference == 0)}
     freedom = (spread + squared) ** 2 / (spread**2 / (seeds - 1) + squared**2 / max(1, num - 1))
     scale = math.sqrt(spread + squared)
-    half = scale * stats.t.ppf(0.975, freedom)
+    interval = stats.t.interval(0.95, freedom, difference, scale)
     p = 2 * stats.t.sf(abs(difference) / scale, freedom)
-    return {**compared, "interval": [float(difference - half), float(difference + half)], "p": float(p)}
+    return {**compared, "interval": [*map(float, interval)], "p": float(p)}
 
 
 def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
@@ -54,13 +54,12 @@ def best_of(first: ArrayLike, num: int, higher_is_better: bool) -> np.ndarray:
     The draws are different architectures. Equal ones are equally likely.
     """
     goodness = np.asarray(first) if higher_is_better else -np.asarray(first)
-    size = len(goodness)
-    num, chances = min(num, size), np.empty(size)
-    # The i-th best is chosen when the other num − 1 are among the size − 1 − i worse ones.
-    chances[np.argsort(-goodness)] = [math.comb(size - 1 - i, num - 1) / math.comb(size, num) for i in range(size)]
-    for value in np.unique(goodness):
-        chances[goodness == value] = chances[goodness == value].mean()
-    return chances
+    size, num = len(goodness), min(num, len(goodness))
+    total = math.comb(size, num)
+    ends = (np.searchsorted(np.sort(goodness), goodness, side).tolist() for side in ("left", "right"))
+    # One of several equals is chosen when all of the draw are among the equals and the worse ones, but not all worse.
+    wins = [(math.comb(b, num) - math.comb(a, num), total * (b - a)) for a, b in zip(*ends, strict=True)]
+    return np.array([some / of for some, of in wins])
 
 
 def best_by_halving(curves: Sequence[Sequence[float]], num: int, rungs: Sequence[int], metric: Metric) -> np.ndarray:
@@ -114,8 +113,8 @@ def tau(ours: ArrayLike, truth: ArrayLike) -> dict[str, Any]:
     error = standard_error(among, num) if num >= FEWEST_FOR_TAU else 0.0
     if not error > ROUNDING:
         return {"tau": found, "interval": None}
-    half = error / (1 - found**2) * stats.t.ppf(0.975, num - 1)
-    return {"tau": found, "interval": [math.tanh(math.atanh(found) - half), math.tanh(math.atanh(found) + half)]}
+    ends = stats.t.interval(0.95, num - 1, math.atanh(found), error / (1 - found**2))
+    return {"tau": found, "interval": [*map(math.tanh, ends)]}
 
 
 def holm(ps: Sequence[float]) -> list[float]:

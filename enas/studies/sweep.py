@@ -23,22 +23,21 @@ class Table(list[dict[str, Any]]):
 
 
 class Runs(list[run.Run]):
-    """Runs; `varied` names the settings in which they differ, besides their seeds; `asked` holds each run's values."""
+    """Runs; `asked` has each run's values, by its name, of the settings in which they differ besides their seeds."""
 
-    varied: tuple[str, ...] = ()
-    asked: dict[str, tuple[Any, ...]]
+    asked: dict[str, dict[str, Any]]
 
     def table(self, name: str) -> Table:
         """Return mean and standard deviation of the result `name` over the seeds, of the runs that have this result."""
         rows: dict[tuple[Any, ...], list[run.Run]] = {}
         for one in self:
-            rows.setdefault(self.asked[one.folder.name], []).append(one)
+            rows.setdefault(tuple(self.asked[one.folder.name].items()), []).append(one)
         table = Table()
         for key, some in rows.items():
             known = [one[name] for one in some if one.get(name) is not None]
             mean, sd = statistics.fmean(known or [math.nan]), statistics.stdev(known) if known[1:] else math.nan
             counts = {"runs": len(some), "diverged": sum(not one for one in some)}
-            table.append({**dict(zip(self.varied, key, strict=True)), **counts, "mean": mean, "sd": sd})
+            table.append({**dict(key), **counts, "mean": mean, "sd": sd})
         return table
 
 
@@ -49,13 +48,13 @@ def sweep(config: Config, *, seeds: int = 1, jobs: int = 1, **varied: list[Any])
     """
     tasks: dict[str, tuple[Any, ...]] = {}
     runs = Runs()
-    runs.varied, runs.asked = tuple(varied), {}
+    runs.asked = {}
     for *values, seed in itertools.product(*varied.values(), range(1, seeds + 1)):
         one = config.replace(**dict(zip(varied, values, strict=True)), random_seed=seed)
         settings = {name: value for name, value in one.to_dict().items() if name in varied or name not in named(USE)}
         one = one.replace(name=f"{one.dataset}_{one.train_type}_{seed}_{digest_of(settings)[:8]}")
         tasks[one.name] = (_searched, one.to_dict())
-        runs.asked[one.name] = tuple(getattr(one, name) for name in varied)
+        runs.asked[one.name] = {name: getattr(one, name) for name in varied}
     ended: dict[str, run.Run] = {}
     side_by_side(jobs, "loky", tasks, ended.__setitem__, "runs")
     runs.extend(ended[name] for name in tasks)

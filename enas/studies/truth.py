@@ -118,12 +118,12 @@ class Table:
         with atomic_write(self.path) as file:
             file.write(f'{{\n  "settings": {settings},\n  "data": {data},\n  "rows": [\n{lines}\n  ]\n}}\n'.encode())
 
-    def scores(self, split: str, seeds: Collection[int] = ()) -> list[float]:
-        """List the mean of each function's trainings with these or all seeds; NaN if one diverged, or there is none."""
+    def scores(self, split: str, seeds: Collection[int] = ()) -> dict[Architecture, float]:
+        """Return the mean of each function's trainings by these or all seeds; NaN if one diverged, or there is none."""
         seeds = seeds or {seed for _, seed in self.runs}
-        pairs = [itertools.product(rows, seeds) for rows in self.functions.values()]
-        each = [[self.runs[pair][split] for pair in some if pair in self.runs] for some in pairs]
-        return [statistics.fmean(known or [math.nan]) for known in each]
+        pairs = {one: itertools.product(rows, seeds) for one, rows in self.functions.items()}
+        each = {one: [self.runs[pair][split] for pair in some if pair in self.runs] for one, some in pairs.items()}
+        return {one: statistics.fmean(known or [math.nan]) for one, known in each.items()}
 
     @property
     def seconds(self) -> float:
