@@ -1,7 +1,7 @@
 """The cost of using an architecture, and a budget on it: soft in the reward, hard in deriving."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,10 +27,6 @@ class Cost:
     def flops(self) -> int:
         """Floating-point operations, two for each multiply-add."""
         return 2 * self.multiply_adds
-
-    def to_dict(self) -> dict[str, int]:
-        """Return the cost as JSON has it."""
-        return asdict(self)
 
 
 def _short(number: int) -> str:

@@ -232,7 +232,7 @@ class Training(ABC):
     def cost(self, architecture: Any) -> dict[str, int]:
         """Return the entries of results.json on the size of an architecture; none if its cost is not known."""
         cost = architecture and self.size.cost(architecture)
-        return cost.to_dict() if cost else {}
+        return vars(cost) if cost else {}
 
     def results(self) -> dict[str, Any]:
         """Return the content of results.json; `architecture` is the run's, and `validation_…` its score."""
