@@ -42,7 +42,6 @@ class Training(ABC):
         task: Task,
         config: ConfigLike,
         *,
-        logbook: NoLogbook | None = None,
         checkpoints: Checkpoints | None = None,
         folder: Path = Path(),
         ranks: Ranks = ALONE,
@@ -52,7 +51,7 @@ class Training(ABC):
         self.config = config[TrainerConfig]
         self.use_flag = f" --use {shlex.quote(','.join(config.use))}" if config.use else ""
         self.header = {key: getattr(config, key) for key in ("network_type", "dataset", "train_type", "mode")}
-        self.logbook = logbook or NoLogbook()
+        self.logbook = NoLogbook()
         self.checkpoints = checkpoints
         self.folder = folder
         self.ranks = ranks
