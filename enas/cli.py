@@ -179,8 +179,3 @@ def carry_out(words: list[str]) -> None:
     else:
         names = dict.fromkeys(name.removeprefix(group).split()[0] for name in known)
         raise UserError(f"{kind} {word!r} is unknown{did_you_mean(word, names)}; there are {', '.join(names)}")
-
-
-def run_command(name: str, argv: list[str] | None = None) -> int:
-    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status."""
-    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, f"enas {name}"))

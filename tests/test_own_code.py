@@ -34,9 +34,9 @@ SIZES |= {"controller_max_step": 4, "num_gpu": 0, "num_threads": 1, "derive_num_
 TABLE = {"network_type": "table", "dataset": "spirals", **SIZES}
 SCRIPT = """
 if __name__ == "__main__":
-    from enas.cli import run_command
+    from enas.__main__ import main
 
-    raise SystemExit(run_command("search"))
+    raise SystemExit(main("search"))
 """
 OWN = '''
 """An activation and operations of a user's own, with the helpers that they read."""
@@ -411,10 +411,10 @@ def changed(x):
 
 
 if __name__ == "__main__":
-    from enas.cli import run_command
+    from enas.__main__ import main
 
     SCALE = {}
-    run_command("search")
+    main("search")
 """
 
 

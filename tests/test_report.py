@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.errors import UserError
 from enas.report.page import comparison, curves, report
 from enas.report.record import read_ablations, read_runs, settings_table
