@@ -39,7 +39,7 @@ def _short(number: int) -> str:
 class SizeBudget:
     """Limits on the cost of architectures; if `cost` is None, costs are not known and nothing is limited."""
 
-    def __init__(self, config: SizeConfig, cost: Callable[[Any], Cost | None] | None = None):
+    def __init__(self, config: SizeConfig, cost: Callable[[Any], Cost | None] | None):
         self.cost = cost or (lambda architecture: None)
         self._beta = config.size_beta
         targets = {"parameters": config.max_parameters, "flops": config.max_flops}
@@ -66,6 +66,3 @@ class SizeBudget:
         smallest = min(filter(None, map(self.cost, architectures)), key=lambda cost: cost.parameters)
         none = f"none of {len(architectures)} different samples keeps to {limits}, the one of fewest parameters has"
         return f"{none} {smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
-
-
-UNLIMITED = SizeBudget(SizeConfig())
