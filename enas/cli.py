@@ -5,7 +5,6 @@ enas export --load_path RUN --output my_cell
 """
 
 import os
-import sys
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -158,9 +157,9 @@ COMMANDS = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(words: list[str]) -> int:
     """Carry out the command that the first word names, for ablations the first two; return the exit status."""
-    return guarded(lambda: carry_out(sys.argv[1:] if argv is None else argv))
+    return guarded(lambda: carry_out(words))
 
 
 def carry_out(words: list[str]) -> None:
@@ -179,8 +178,3 @@ def carry_out(words: list[str]) -> None:
     else:
         names = dict.fromkeys(name.removeprefix(group).split()[0] for name in known)
         raise UserError(f"{kind} {word!r} is unknown{did_you_mean(word, names)}; there are {', '.join(names)}")
-
-
-def run_command(name: str, argv: list[str] | None = None) -> int:
-    """Carry out a command of `COMMANDS` with flags, by default those of the process; return the exit status."""
-    return guarded(lambda: COMMANDS[name].act(sys.argv[1:] if argv is None else argv, f"enas {name}"))

@@ -150,12 +150,10 @@ class Config:
                 raise UserError(f"unknown setting {name}{did_you_mean(name, known)}")
         if callable(reward := settings.get("reward")):
             settings["reward"] = _registered(reward)
-        self._values = {name: settings.get(name, spec.default) for name, spec in known.items()}
+        self._values = {name: checked(spec, settings.get(name, spec.default)) for name, spec in known.items()}
         self.space = space_for(self._values)
         for part in parts_of([self.space]):
             self._values |= vars(self[part])
-        read = all_settings([self.space])
-        self._values |= {name: checked(known[name], self._values[name]) for name in known if name not in read}
         self._check()
 
     def _check(self) -> None:

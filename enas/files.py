@@ -23,7 +23,7 @@ LARGEST_TEXT = 2**28  # bytes of a file that is read whole
 LONGEST_REASON = 300  # letters of an error
 MOST_PIXELS = 2**26  # of an image: it takes half a gigabyte while it is read
 SHOWN = 40  # letters of a file's name in that of its temporary folder: names have at most 255 bytes
-OWNER = re.compile(r"\..+\.[0-9a-f]{8}\.(?P<pid>\d{1,9})@(?P<host>.+)")  # the name of a temporary folder
+OWNER = re.compile(r"\..+\.[0-9a-z_]{8}\.(?P<pid>\d{1,9})@(?P<host>.+)")  # the name of a temporary folder
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
@@ -83,12 +83,9 @@ def _beside(path: Path) -> Iterator[Path]:
                     os.getpgid(int(owner["pid"]))
                 except ProcessLookupError:
                     shutil.rmtree(other)
-    around = path.with_name(f".{path.name[:SHOWN]}.{os.urandom(4).hex()}.{os.getpid()}@{host}")
-    try:
-        around.mkdir(0o700)  # what lies in it is open to everybody whom the umask admits
-        yield around / path.name
-    finally:
-        shutil.rmtree(around, ignore_errors=True)
+    prefix, suffix = f".{path.name[:SHOWN]}.", f".{os.getpid()}@{host}"
+    with tempfile.TemporaryDirectory(suffix, prefix, path.parent, ignore_cleanup_errors=True) as around:
+        yield Path(around, path.name)  # open to everybody whom the umask admits, unlike the folder around it
 
 
 def _same(one: Path, other: Path) -> bool:

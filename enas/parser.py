@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from enas.config import all_settings, parts_of, with_variation
 from enas.errors import UserError, did_you_mean
 from enas.search.registry import SPACES
-from enas.settings import choices_of
+from enas.settings import checked, choices_of
 
 # The groups in which --help lists the settings that people set first; --help_all lists all settings.
 USUAL = {
@@ -57,15 +57,17 @@ def parse_flags(parser: Parser, argv: list[str] | None = None, mode: str = "") -
     the mode of a command that has only one. UserError as `Parser.given`, or for an unknown --config.
     """
     words, own = sys.argv[1:] if argv is None else argv, parser._option_string_actions
-    settings = {name: spec for name, spec in all_settings().items() if f"--{name}" not in own}
+    known = {name: spec for name, spec in all_settings().items() if f"--{name}" not in own}
     parser.usage = "%(prog)s [--config NAME] [--SETTING VALUE …]"
     parser.add_argument("--help_all", action="help", help=f"show all {len(all_settings())} settings, part by part")
     parser.add_argument("--config", metavar="NAME", help="a variation in configs/, whose settings other flags override")
+    settings = known.copy()
     for heading, names in (settings_by_part() if "--help_all" in words else USUAL).items():
         shown = {name: settings.pop(name) for name in names if name in settings and not (mode and name == "mode")}
         add_settings(parser.add_argument_group(heading), shown)
     add_settings(parser, settings, is_hidden=True)
     given = parser.given(words)
+    given |= {name: checked(spec, given[name]) for name, spec in known.items() if name in given}
     if mode and given.setdefault("mode", mode) != mode:
         raise UserError(f"mode is {given['mode']}; {parser.prog} always has mode {mode}: leave --mode out")
     return with_variation(given)
@@ -103,8 +105,7 @@ def add_settings(
         parser.add_argument(
             f"--{name}",
             type={bool: _boolean, tuple: _names}.get(kind, kind),
-            choices=choices or None,
-            metavar=None if choices else "true|false" if kind is bool else name.upper(),
+            metavar=f"{{{','.join(choices)}}}" if choices else "true|false" if kind is bool else name.upper(),
             help=argparse.SUPPRESS if is_hidden else text,
             **alone,
         )

@@ -76,7 +76,8 @@ def checked(spec: dataclasses.Field[Any], value: Any) -> Any:
     value = place(value, spec.name) if spec.metadata["is_path"] else value
     choices = choices_of(spec)
     if choices and value not in choices:
-        raise UserError(f"{spec.name} is {value!r}; it must be one of {', '.join(choices)}")
+        others = "; --use loads your own" if callable(spec.metadata["choices"]) else ""
+        raise UserError(f"{spec.name} is {value!r}; it must be one of {', '.join(choices)}{others}")
     bounds = spec.metadata["bounds"]
     if not all(_HOLDS[name](value, bound) for name, bound in bounds.items()):
         raise UserError(f"{spec.name} is {value!r}; it must {_rule(bounds)}")

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from enas import Config
-from enas.cli import run_command
+from enas.__main__ import main
 from enas.cnn.network import NETWORKS
 from enas.cnn.settings import MicroCNNConfig, ScratchCNNConfig
 from enas.rnn.cell import RNNCell
@@ -148,4 +148,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["check"]:
         check()
     else:
-        raise SystemExit(run_command("search"))
+        raise SystemExit(main("search"))

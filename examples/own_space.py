@@ -18,11 +18,10 @@ from enas.pictures.drawing import new_graph, write_graph
 from enas.rnn.activations import activate, register_activation
 from enas.rnn.settings import SharedOptimConfig
 from enas.search.architecture import Architecture
-from enas.search.controllers import LSTMController
 from enas.search.metric import ACCURACY
 from enas.search.problem import Problem
 from enas.search.registry import SearchSpace, register
-from enas.search.settings import BatchConfig, ControllerConfig
+from enas.search.settings import BatchConfig
 from enas.search.space import Space
 from enas.search.task import Task
 from enas.settings import setting
@@ -135,7 +134,6 @@ register(
         metric=ACCURACY,
         problem=lambda: Problem(
             space=TableSpace,
-            controllers={"orig": lambda space, config: LSTMController(space, config[ControllerConfig])},
             load_data=load_spirals,
             task=TableTask,
             draw=draw,

@@ -67,7 +67,6 @@ def _curves(is_scratch: bool = False, **changes) -> dict[str, list[float]]:
         if "network_type" in changes:
             task = trainer.task
             task._mean, task._std = task._mean.double(), task._std.double()
-        trainer.folder = trainer.checkpoints = None
         trainer.logbook = Recorder()
         trainer.train()
         return dict(trainer.logbook.curves)

@@ -14,8 +14,8 @@ import tiny
 from hypothesis import given
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from strategies import cells, macro_networks, micro_networks
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS

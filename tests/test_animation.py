@@ -11,8 +11,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.report.animation import LONGEST_SIDE, animate, find_pictures, render, select
 
 main = partial(run_command, "gif")

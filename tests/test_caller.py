@@ -190,7 +190,6 @@ def test_how_often_a_search_evaluates_moves_nothing_else(tmp_path):
         ends = []
         for save_epoch in (1, 3):
             made = tiny.trainer(tmp_path, train_type=train_type, max_epoch=3, save_epoch=save_epoch)
-            made.checkpoints = None
             made.train()
             ends.append({"model": made.task.model.state_dict(), "controller": made.controller.state_dict()})
         assert tiny.difference(*ends) is None

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 import tiny
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.cnn.batches import FileImages, MemoryImages
 from enas.cnn.images import load_images
 from enas.rnn.text import load_corpus

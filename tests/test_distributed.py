@@ -15,9 +15,8 @@ import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import main
+from tiny import main, run_command
 
-from enas.cli import run_command
 from enas.errors import UserError
 from enas.rnn.cell import RNNCell
 from enas.rnn.task import LanguageTask

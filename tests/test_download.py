@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 import tiny
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.data import download as module
 from enas.data.download import ALIASES, CATALOGUE, DataFile, Dataset, install
 from enas.errors import UserError

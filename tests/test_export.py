@@ -25,10 +25,10 @@ from safetensors.torch import load_file
 from scipy.stats import chisquare
 from strategies import cells as cells_of
 from strategies import macro_networks, micro_networks
+from tiny import run_command
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence, pad_sequence
 
 import enas
-from enas.cli import run_command
 from enas.cnn import export as convolutional
 from enas.cnn import network as network_module
 from enas.cnn.augment import normalise

@@ -10,8 +10,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cells, macro_networks, micro_cells, micro_networks
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.rnn.cell import RNNCell

@@ -1,12 +1,17 @@
 """What the controllers of the small presets learn: a planted architecture, under noise that hides it from averages."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from enas.config import Config, read_variation
+from enas.search.checkpoint import Checkpoints
 from enas.search.controllers import RandomController
+from enas.search.cost import SizeBudget
 from enas.search.metric import ACCURACY
+from enas.search.settings import SizeConfig
 from enas.search.task import Task
 from enas.search.trainer import Trainer
 
@@ -46,7 +51,8 @@ def learned(config: Config, seed: int) -> float:
     torch.manual_seed(seed)
     controller = config.space.problem().controller(config)
     task = Planted(controller.space)
-    trainer = Trainer(task, controller, config)
+    parts = {"checkpoints": Checkpoints(Path("nowhere")), "size": SizeBudget(config[SizeConfig], None)}
+    trainer = Trainer(task, controller, config, **parts)
     for epoch in range(config.max_epoch):
         trainer.progress.epoch, trainer.progress.controller_sample = epoch, 0
         trainer.train_controller()

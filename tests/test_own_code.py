@@ -34,9 +34,9 @@ SIZES |= {"controller_max_step": 4, "num_gpu": 0, "num_threads": 1, "derive_num_
 TABLE = {"network_type": "table", "dataset": "spirals", **SIZES}
 SCRIPT = """
 if __name__ == "__main__":
-    from enas.cli import run_command
+    from enas.__main__ import main
 
-    raise SystemExit(run_command("search"))
+    raise SystemExit(main("search"))
 """
 OWN = '''
 """An activation and operations of a user's own, with the helpers that they read."""
@@ -411,10 +411,10 @@ def changed(x):
 
 
 if __name__ == "__main__":
-    from enas.cli import run_command
+    from enas.__main__ import main
 
     SCALE = {}
-    run_command("search")
+    main("search")
 """
 
 
@@ -451,23 +451,31 @@ from enas.search.registry import register_reward
 register_reward("mine", lambda config: lambda architectures, scores: -scores)
 """
 SWEEP = """
-import enas, my_space, my_reward
+import enas, my_space, my_reward, my_parts
 from enas import Config
+from enas.studies.truth import side_by_side
 
 def made(factor):
     def scaled(architectures, scores):
         return scores * factor
     return scaled
 
+def known(names):
+    from enas.cnn.operation_names import OPERATIONS
+    from enas.rnn.cell import ACTIVATIONS
+    return [name for name in names if name in {**ACTIVATIONS, **OPERATIONS}]
+
 if __name__ == "__main__":
     runs = enas.sweep(Config(**SETTINGS), seeds=1, jobs=2, reward=[made(2.0), "mine"])
     print([(run["epoch"], run["reward"]) for run in runs])
+    names = ["wiggle", "sinus", "dil_conv_3x3"]
+    side_by_side(2, "loky", {key: (known, names) for key in "ab"}, lambda _, found: print(found == names), "names")
 """
 
 
 @pytest.mark.slow
-def test_workers_load_a_space_that_was_imported_and_a_function_that_was_given(home):
+def test_workers_load_whatever_imported_modules_register_and_a_function_that_was_given(home):
     (home / "sweep.py").write_text(SWEEP.replace("SETTINGS", repr(TABLE)))
     (home / "my_reward.py").write_text(REWARD)
     done = subprocess.run([sys.executable, "sweep.py"], cwd=home, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1:] == ["[(1, 'scaled'), (1, 'mine')]"], done.stderr
+    assert done.stdout.splitlines()[-3:] == ["[(1, 'scaled'), (1, 'mine')]", "True", "True"], done.stderr

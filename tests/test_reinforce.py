@@ -6,13 +6,14 @@ import pytest
 import tiny
 import torch
 from test_controllers import ACTIVATIONS, listed, make_controller
+from torch import nn
 
 from enas.config import Config, effect_notes, read_variation
 from enas.rnn.cell import RNNSpace
 from enas.search.controllers import IndependentController, LSTMController
 from enas.search.optim import make_optimizer, set_lr
-from enas.search.reinforce import Baseline, policy_loss, returns
-from enas.search.settings import ControllerConfig, ReinforceConfig
+from enas.search.reinforce import Baseline, Reinforce, policy_loss, returns
+from enas.search.settings import ControllerConfig, ControllerOptimConfig, ReinforceConfig
 
 CELLS = listed("cells")
 
@@ -93,13 +94,13 @@ def test_scaled_advantages_have_about_unit_size_whatever_the_rewards_have(kind):
 
 def test_the_spread_is_a_moving_average_of_squares_and_survives_a_resume():
     config = ReinforceConfig(baseline="leave_one_out", advantage_spread_decay=0.75, controller_num_aggregate=2)
-    baseline, resumed = Baseline(config), Baseline(config)
+    saved, resumed = (Reinforce([nn.Parameter(torch.zeros(1))], config, ControllerOptimConfig()) for _ in "ab")
     first, second = torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [4.0]])
-    torch.testing.assert_close(baseline.advantage(first), torch.tensor([[-1.0], [1.0]]))  # ±2 / 2
-    resumed.load_state_dict(baseline.state_dict())
-    for one in (baseline, resumed):
+    torch.testing.assert_close(saved.baseline.advantage(first), torch.tensor([[-1.0], [1.0]]))  # ±2 / 2
+    resumed.set_extra_state(saved.get_extra_state())
+    for baseline in (saved.baseline, resumed.baseline):
         spread = (0.75 * 4 + 0.25 * 16) ** 0.5
-        torch.testing.assert_close(one.advantage(second), torch.tensor([[-4.0], [4.0]]) / spread)
+        torch.testing.assert_close(baseline.advantage(second), torch.tensor([[-4.0], [4.0]]) / spread)
 
 
 def expected_policy_gradient(controller: LSTMController, advantage: torch.Tensor) -> tuple:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.errors import UserError
 from enas.report.page import comparison, curves, read_ablations, read_runs, report, settings_table
 from enas.rnn.cell import RNNCell

@@ -19,8 +19,8 @@ import pytest
 import scipy.stats
 import tiny
 from PIL import Image
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.cnn.macro import MacroSpace
 from enas.config import Config
 from enas.report.page import report

@@ -16,8 +16,8 @@ import pytest
 import tiny
 import torch
 from test_controllers import ACTIVATIONS
+from tiny import run_command
 
-from enas.cli import run_command
 from enas.cnn.controllers import MacroController
 from enas.config import Config
 from enas.rnn.cell import RNNCell, RNNSpace

@@ -22,7 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from enas.cli import run_command
+from enas import cli
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
@@ -38,6 +38,12 @@ from enas.search import own_code, precision
 from enas.search.checkpoint import Checkpoints, load_checkpoint, seed_everything
 from enas.search.registry import REWARDS, SPACES, STRATEGIES
 from enas.studies.looks import TABLES
+
+
+def run_command(name: str, argv: list[str]) -> int:
+    """The exit status of a command, of which ablations have two words."""
+    return cli.main([*name.split(), *argv])
+
 
 main = partial(run_command, "search")
 ROOT = Path(__file__).resolve().parent.parent
@@ -216,7 +222,7 @@ TROUBLES = {"diverged": diverge, "out of memory": run_out, "refused": refuse}
 def registering() -> Iterator[None]:
     """What is registered inside this block is forgotten after it."""
     tables = (SPACES, STRATEGIES, REWARDS, TABLES, ACTIVATIONS, OPERATIONS, CONVOLUTIONS, MACRO_OPERATIONS)
-    tables += (MICRO_OPERATIONS,)
+    tables += (MICRO_OPERATIONS, own_code.REGISTERING)
     before = [table.copy() for table in tables]
     try:
         yield

@@ -16,9 +16,7 @@ from enas.data.identity import Identity, digest
 from enas.errors import UserError
 from enas.pictures.drawing import new_graph, write_graph
 from enas.search.checkpoint import random_states, restore_random_states, seed_everything
-from enas.search.controllers import LSTMController
-from enas.search.problem import Problem, trained
-from enas.search.settings import ControllerConfig
+from enas.search.problem import Problem
 from enas.search.space import Space
 from enas.search.task import Task
 from enas.settings import ConfigLike
@@ -217,7 +215,6 @@ def kept(architecture: ModuleChoices, weights: Mapping[str, Tensor], config: Con
 
 PROBLEM = Problem(
     space=given,
-    controllers={"orig": trained(lambda space, config: LSTMController(space, config[ControllerConfig]))},
     load_data=given,
     task=ModuleTask,
     draw=draw,

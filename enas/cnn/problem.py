@@ -1,6 +1,6 @@
 """The convolutional search spaces on images: data, models, controllers (paper sections 2.3 and 2.4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from enas.errors import UserError
 from enas.pictures.drawing import write_graph
 from enas.search.controllers import IndependentController
 from enas.search.cost import Cost
-from enas.search.problem import Problem, trained
+from enas.search.problem import Make, Problem
 from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 from enas.settings import ConfigLike, Settings
@@ -30,13 +30,13 @@ from enas.settings import ConfigLike, Settings
 
 def _convolutional(
     space: Callable[[ConfigLike], Space[Any]],
-    controllers: tuple[Any, ...],
+    controllers: Mapping[str, Make],
     shared: tuple[Callable[..., Module], type[Settings]],
     alone: tuple[Callable[..., Module], type[Settings]],
     cost: Callable[..., Cost],
     draw: Callable[..., Digraph],
 ) -> Problem:
-    """Return one of the two problems; `controllers` are arguments of `trained`, models come with their settings."""
+    """Return one of the two problems; `controllers` are fields of it, models come with their settings."""
     (make_shared, shared_sizes), (make_alone, sizes) = shared, alone
 
     def task(config: ConfigLike, images: ImageDataset, device: torch.device, network: Any) -> VisionTask:
@@ -50,7 +50,7 @@ def _convolutional(
 
     return Problem(
         space=space,
-        controllers={"orig": trained(*controllers)},
+        **controllers,
         load_data=lambda config: load_images(
             config.dataset, data_dir=config.data_dir, image_size=config.image_size, valid_size=config.valid_size
         ),
@@ -65,10 +65,12 @@ def _convolutional(
 
 MACRO = _convolutional(
     lambda config: MacroSpace(config[settings.MacroConfig].num_layers, config[settings.MacroConfig].operations),
-    (
-        lambda space, config: MacroController(space, config[settings.MacroControllerConfig]),
-        lambda space, c: IndependentController(space, skip_penalty(space, c.cnn_skip_target), c.cnn_skip_weight),
-    ),
+    {
+        "lstm": lambda space, config: MacroController(space, config[settings.MacroControllerConfig]),
+        "independent": lambda space, c: IndependentController(
+            space, skip_penalty(space, c.cnn_skip_target), c.cnn_skip_weight
+        ),
+    },
     (SharedMacroCNN, settings.MacroConfig),
     (MacroCNN, settings.ScratchCNNConfig),
     macro_cost,
@@ -76,7 +78,7 @@ MACRO = _convolutional(
 )
 MICRO = _convolutional(
     lambda config: MicroSpace(config.cnn_num_blocks, config[settings.MicroConfig].operations, config.cell_output),
-    (lambda space, config: MicroController(space, config[ControllerConfig]),),
+    {"lstm": lambda space, config: MicroController(space, config[ControllerConfig])},
     (SharedMicroCNN, settings.MicroConfig),
     (MicroCNN, settings.MicroCNNConfig),
     micro_cost,

@@ -77,7 +77,7 @@ class VisionTask(Task):
             labels = torch.randint(4, (len(images),), device=images.device)
             images = rotate(images, labels)
         if self.divided == BATCH:
-            images, labels = self.ranks.part(-4).of(images), self.ranks.part(-1).of(labels)
+            images, labels = self.ranks.part(images, -4), self.ranks.part(labels, -1)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
         losses, accuracies = [], []
         for network, draws in zip(networks, self.ranks.draws(len(networks), self.device), strict=True):

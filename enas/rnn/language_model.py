@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from enas.rnn.fast.cross_entropy import mean_nll, token_nll
 from enas.rnn.settings import LanguageModelConfig
 from enas.search.precision import product_dtype
-from enas.search.ranks import WHOLE, Part
+from enas.search.ranks import ALONE, ARCHITECTURES, Ranks
 
 EMBED_RANGE = 0.05  # embeddings start uniform in ±this: small, for the decoder is the same matrix
 
@@ -38,7 +38,7 @@ class LanguageModel(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.precision = config.precision  # of products, see `enas.search.precision`
-        self.part = WHOLE  # the part of the states [M, B, H] that this process has, if several train one model
+        self.division = ALONE, ARCHITECTURES  # of the states [M, B, H]: processes, and the dimension that they divide
         self.embedding = self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_embed))
         if not config.tie_weights:
             self.decoder = nn.Parameter(torch.empty(vocab_size, config.shared_hid))
@@ -75,9 +75,9 @@ class LanguageModel(nn.Module, ABC):
         embedded = embedding_dropout(self.embedding, inputs, config.shared_dropoute, training)  # [T, B, E]
         if not config.shared_plain_start:
             embedded = embedded * config.shared_embed**0.5
-        embedded = locked_dropout(embedded, config.shared_dropouti, training, self.part)
+        embedded = locked_dropout(embedded, config.shared_dropouti, training, *self.division)
         states, last = self.run_cells(embedded, architectures, state)  # [T, M, B, H]
-        outputs = locked_dropout(self.normalise(states), config.shared_dropout, training, self.part)
+        outputs = locked_dropout(self.normalise(states), config.shared_dropout, training, *self.division)
         return SequenceOutput(states, outputs, last)
 
     def loss(
@@ -113,22 +113,22 @@ def embedding_dropout(weight: Tensor, words: Tensor, p: float, training: bool) -
     return embedded if mask is None else embedded * mask[words].unsqueeze(-1)
 
 
-def locked_dropout(x: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor:
+def locked_dropout(x: Tensor, p: float, training: bool, ranks: Ranks = ALONE, dim: int = -1) -> Tensor:
     """Drop the same units at every step of `x` [T, …]: variational dropout (Gal & Ghahramani 2016)."""
-    mask = dropout_mask(x[0], p, training, part)
+    mask = dropout_mask(x[0], p, training, ranks, dim)
     return x if mask is None else x * mask
 
 
-def dropout_mask(like: Tensor, p: float, training: bool, part: Part = WHOLE) -> Tensor | None:
+def dropout_mask(like: Tensor, p: float, training: bool, ranks: Ranks = ALONE, dim: int = -1) -> Tensor | None:
     """Draw the factors 0 and 1/(1−p) by which dropout multiplies a tensor like `like`; None if it changes nothing.
 
-    If `like` is the `part` of a tensor, the mask is this part of the whole tensor's mask. A tensor without the divided
-    dimension has the same mask in every process.
+    If `like` is this process's part of a tensor that the `ranks` divide along `dim`, the mask is this part of the whole
+    tensor's mask. A tensor without that dimension has the same mask in every process.
     """
     if not training or p == 0:
         return None
-    shape, is_divided = list(like.shape), -part.dim <= like.dim()
+    shape, is_divided = list(like.shape), -dim <= like.dim()
     if is_divided:
-        shape[part.dim] *= part.count
+        shape[dim] *= ranks.size
     mask = like.new_empty(shape).bernoulli_(1 - p) / (1 - p)
-    return part.of(mask) if is_divided else mask
+    return ranks.part(mask, dim) if is_divided else mask

@@ -15,10 +15,8 @@ from enas.rnn.settings import LanguageModelConfig, LanguageTaskConfig, SharedRNN
 from enas.rnn.shared import SharedRNN
 from enas.rnn.task import LanguageTask
 from enas.rnn.text import Corpus, load_corpus
-from enas.search.controllers import LSTMController
 from enas.search.cost import Cost
-from enas.search.problem import Problem, trained
-from enas.search.settings import ControllerConfig
+from enas.search.problem import Problem
 from enas.settings import ConfigLike
 
 
@@ -78,9 +76,6 @@ def nearest_lstm(config: ConfigLike) -> LSTMBaseline:
 
 PROBLEM = Problem(
     space=_space,
-    controllers=dict.fromkeys(
-        ("orig", "flexible", "hardcoded"), trained(lambda space, c: LSTMController(space, c[ControllerConfig]))
-    ),
     load_data=load_data,
     task=_task,
     draw=lambda cell, path, title: write_graph(cell_graph(cell, title=f"{title}, {cell.num_blocks} nodes"), path),

@@ -44,7 +44,7 @@ class SharedRNN(LanguageModel):
         plan, config = Plan.of(architectures), self.config
         edges = [self.edge(*edge) for edge in plan.edges]
         w_state = F.dropout(self.w_state, config.shared_wdrop, self.training)  # DropConnect (Wan et al. 2013)
-        mask = dropout_mask(state, config.shared_dropouth, self.training, self.part)
+        mask = dropout_mask(state, config.shared_dropouth, self.training, *self.division)
         arguments = (embedded @ self.w_input, state, w_state, edges, plan, config.shared_norm_bound, mask)
         if is_graphable(plan, state):
             states = graph_sequence(*arguments, products=product_dtype(self.precision), largest=config.num_blocks)

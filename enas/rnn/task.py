@@ -48,7 +48,7 @@ class LanguageTask(Task):
 
     def _begin(self, *, training: bool) -> None:
         self.model.train(training)
-        self.model.precision, self.model.part = self.precision, self.ranks.part(self.divided)
+        self.model.precision, self.model.division = self.precision, (self.ranks, self.divided)
         use(self.precision, self.device)
 
     def _batches(self, split: str, batch_size: int, **settings: bool) -> TrainingBatches:
@@ -60,8 +60,7 @@ class LanguageTask(Task):
         self._begin(training=True)
         inputs, targets, is_start = next(self._train)
         if self.divided == BATCH:
-            columns = self.ranks.part(-1)
-            inputs, targets = columns.of(inputs), columns.of(targets)
+            inputs, targets = self.ranks.part(inputs, -1), self.ranks.part(targets, -1)
         if self._train.random_length:  # Merity et al. 2017, section 4.1
             self.lr_scale = len(targets) / self.config.shared_rnn_max_length
         if is_start or self._state is None or len(self._state) != len(cells):
@@ -133,4 +132,4 @@ class LanguageTask(Task):
         self._state = None
         # A run may go on in a number of processes that does not divide its states.
         if state["state"] is not None and state["state"].shape[self.divided] % self.ranks.size == 0:
-            self._state = self.ranks.part(self.divided).of(state["state"]).to(self.device)
+            self._state = self.ranks.part(state["state"], self.divided).to(self.device)

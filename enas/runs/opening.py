@@ -157,7 +157,7 @@ def _restored(config: Config, folder: Path, given: Collection[str], ranks: Ranks
     task, source = make_problem(config, data, architecture, device, ranks)
     training = make_trainer(config, data, task, source, folder, ranks)
     lines: list[str] = []  # about unreadable checkpoints
-    path, state = cast(Checkpoints, training.checkpoints).newest(lines.append)
+    path, state = training.checkpoints.newest(lines.append)
     with reading(path):
         training.load_state_dict(state)
         training.results()
@@ -220,9 +220,8 @@ def make_trainer(config: Config, data: Any, task: Task, source: Any, folder: Pat
     """Return the loop of a search, or of a run from scratch; `make_problem` returns `task` and `source`."""
     checkpoints = Checkpoints(folder / "checkpoints", config.max_save_num, ranks)
     size = SizeBudget(config[SizeConfig], cost_of(config, data))
-    parts: dict[str, Any] = {"checkpoints": checkpoints, "folder": folder, "ranks": ranks, "size": size}
     make: Any = ScratchTrainer if isinstance(source, Architecture) else Trainer
-    return make(task, source, config, **parts)
+    return make(task, source, config, checkpoints=checkpoints, size=size)
 
 
 def cost_of(config: Config, data: Any) -> Callable[[Any], Cost] | None:

@@ -1,7 +1,7 @@
 """The cost of using an architecture, and a budget on it: soft in the reward, hard in deriving."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,10 +28,6 @@ class Cost:
         """Floating-point operations, two for each multiply-add."""
         return 2 * self.multiply_adds
 
-    def to_dict(self) -> dict[str, int]:
-        """Return the cost as JSON has it."""
-        return asdict(self)
-
 
 def _short(number: int) -> str:
     for unit, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
@@ -43,7 +39,7 @@ def _short(number: int) -> str:
 class SizeBudget:
     """Limits on the cost of architectures; if `cost` is None, costs are not known and nothing is limited."""
 
-    def __init__(self, config: SizeConfig, cost: Callable[[Any], Cost | None] | None = None):
+    def __init__(self, config: SizeConfig, cost: Callable[[Any], Cost | None] | None):
         self.cost = cost or (lambda architecture: None)
         self._beta = config.size_beta
         targets = {"parameters": config.max_parameters, "flops": config.max_flops}
@@ -70,6 +66,3 @@ class SizeBudget:
         smallest = min(filter(None, map(self.cost, architectures)), key=lambda cost: cost.parameters)
         none = f"none of {len(architectures)} different samples keeps to {limits}, the one of fewest parameters has"
         return f"{none} {smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
-
-
-UNLIMITED = SizeBudget(SizeConfig())

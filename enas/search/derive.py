@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from enas.search.controllers import Controller, RandomController, Sample
-from enas.search.cost import UNLIMITED, SizeBudget
+from enas.search.cost import SizeBudget
 from enas.search.metric import Metric
-from enas.search.ranks import ALONE, Ranks, apart
+from enas.search.ranks import Ranks, apart
 from enas.search.settings import DeriveConfig
 from enas.search.task import Task
 
@@ -58,9 +58,9 @@ class Deriver:
     task: Task  # scores architectures
     controller: Controller[Any]  # the policy
     config: DeriveConfig
-    ranks: Ranks = ALONE  # the processes that divide the candidates among them
-    size: SizeBudget = UNLIMITED  # the budget that a derived architecture keeps to
-    uniform_over: str = "functions"  # how the policy's rivals are drawn, see `RandomController.over`
+    ranks: Ranks  # the processes that divide the candidates among them
+    size: SizeBudget  # the budget that a derived architecture keeps to
+    uniform_over: str  # how the policy's rivals are drawn, see `RandomController.over`
 
     def shortlist(self, incumbent: Any = None) -> Shortlist:
         """Sample `derive_num_sample` architectures; keep the functions that score best on the same few minibatches.

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Collection, Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from enas.errors import NotFoundError, UserError
 from enas.settings import ConfigLike, place
 
 LOADED: dict[str, str] = {}  # module -> the name that `use` was given, which workers load too; "" if a file named it
+REGISTERING: dict[str, None] = {}  # modules that registered something, loaded by `use` or not
 
 
 def use(names: Collection[str]) -> None:
@@ -36,6 +38,17 @@ def use(names: Collection[str]) -> None:
         if is_file and Path(found.__file__ or "").resolve() != Path(name).resolve():
             raise UserError(f"use {name}: another module {module} is loaded already; rename the file")
         LOADED[module] = name
+
+
+def note_caller() -> None:
+    """Remember the module that calls the function which calls this one: it registers something of its own."""
+    REGISTERING[sys._getframe(2).f_globals["__name__"]] = None
+
+
+def names_for_workers() -> list[str]:
+    """Return the names by which `use` loads, in another process, all own code that registered something in this one."""
+    others = (name for name in REGISTERING if not name.startswith(("enas.", "__")))
+    return [*filter(None, LOADED.values()), *(name for name in others if PathFinder.find_spec(name.split(".")[0]))]
 
 
 def check_used(given: object, source: str) -> None:

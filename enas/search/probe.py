@@ -2,8 +2,8 @@
 
 import copy
 import os
-import time
 from collections.abc import Callable
+from timeit import Timer
 from typing import Any, TypeVar
 
 import torch
@@ -22,18 +22,17 @@ Choice = TypeVar("Choice", str, int)
 
 def seconds(action: Callable[[], object]) -> float:
     """Return the seconds that `action` takes, the shortest of a few tries after the first; or of one, if it is long."""
-    first = _timed(action)
+
+    def tried() -> None:
+        action()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    timer = Timer(tried)
+    first = timer.timeit(1)
     if first < LONG or torch.cuda.is_available():  # beside a GPU the first try compiles
-        return min(_timed(action) for _ in range(TRIES))
+        return min(timer.repeat(TRIES, number=1))
     return first
-
-
-def _timed(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    action()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def choose_precision(task: Task, draw: Callable[[], list[Any]]) -> tuple[str, str]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from enas.search.architecture import Architecture
-from enas.search.controllers import Controller, IndependentController, RandomController
+from enas.search.controllers import Controller, IndependentController, LSTMController, RandomController
 from enas.search.cost import Cost
+from enas.search.settings import ControllerConfig
 from enas.search.space import Space
 from enas.search.task import Task
 from enas.settings import ConfigLike
@@ -58,7 +59,6 @@ class Problem:
     """The other half of a `SearchSpace`."""
 
     space: Callable[[ConfigLike], Space[Any]]  # the space of decisions, of the settings' train type if it matters
-    controllers: Mapping[str, Make]  # by train type other than random
     # A run logs the data's `notes`, lines, and goes on only with the same `identity`, if any (`enas.data.identity`).
     load_data: Callable[[ConfigLike], Any]
     # (settings, data, device, architecture) to the task, with a model of it alone; of None, with the shared model.
@@ -68,16 +68,17 @@ class Problem:
     cost: Callable[[ConfigLike, Any], Callable[[Any], Cost]] | None = None
     # (architecture, weights by name, settings, data) to the content of an export; None if there is none.
     export: Callable[[Any, Mapping[str, Tensor], ConfigLike, Any], Exported] | None = None
+    # The controllers of the train types that no registered one has, by controller_type.
+    lstm: Make = lambda space, config: LSTMController(space, config[ControllerConfig])
+    independent: Make = lambda space, config: IndependentController(space)
     # Architectures that are not searched but can be trained from scratch, by name.
     baselines: Mapping[str, Callable[[ConfigLike], Architecture]] = field(default_factory=dict)
 
     def controller(self, config: ConfigLike, space: Space[Any] | None = None) -> Controller[Any]:
         """Return the controller that train_type names, the problem's own or a registered one, with new parameters."""
-        own: dict[str, Make] = {**self.controllers, **config.space.controllers}
-        make = own.get(config.train_type, lambda space, config: RandomController(space, over=config.uniform_over))
-        return make(space or self.space(config), config)
-
-
-def trained(lstm: Make, independent: Make = lambda space, config: IndependentController(space)) -> Make:
-    """Return the maker of a trained controller: `lstm` or `independent`, as controller_type says."""
-    return lambda space, config: (independent if config.controller_type == "independent" else lstm)(space, config)
+        space = space or self.space(config)
+        if make := config.space.controllers.get(config.train_type):
+            return make(space, config)
+        if config.train_type == "random":
+            return RandomController(space, over=config.uniform_over)
+        return (self.independent if config.controller_type == "independent" else self.lstm)(space, config)

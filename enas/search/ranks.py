@@ -30,23 +30,6 @@ ARCHITECTURES, BATCH = -3, -2  # dimensions of a state [M, B, H]
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of `count` equal parts of a tensor along `dim`, which is negative: the part of one process of several."""
-
-    dim: int = -1
-    index: int = 0
-    count: int = 1
-
-    def of(self, whole: Tensor) -> Tensor:
-        """Return this part of `whole`, a view."""
-        length = whole.shape[self.dim] // self.count
-        return whole.narrow(self.dim, self.index * length, length)
-
-
-WHOLE = Part()
-
-
-@dataclass(frozen=True)
 class Ranks:
     """The processes of a run; by default there is one, and nothing is divided or sent."""
 
@@ -58,9 +41,10 @@ class Ranks:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def part(self, dim: int) -> Part:
-        """Return this process's part of a tensor that is divided along `dim`."""
-        return Part(dim, self.rank, self.size)
+    def part(self, whole: Tensor, dim: int) -> Tensor:
+        """Return this process's part, a view, of a tensor that is divided equally along `dim`, which is negative."""
+        length = whole.shape[dim] // self.size
+        return whole.narrow(dim, self.rank * length, length)
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """Return this process's items: a slice; the lengths of the processes differ by one at most."""

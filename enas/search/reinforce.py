@@ -3,6 +3,7 @@
 Shapes: M architectures, D decisions.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,16 +30,16 @@ def returns(reward: Tensor, log_probs: Tensor, entropy_coeff: float, discount: f
     return torch.stack(steps[::-1], dim=1)
 
 
+@dataclass
 class Baseline:
     """Turns returns into advantages; kept for the whole run.
 
     With leave_one_out it subtracts the mean of the others (Kool et al. 2019): M/(M−1) times the difference to the mean.
     """
 
-    def __init__(self, config: ReinforceConfig):
-        self.config = config
-        self.value: Tensor | None = None  # the moving average of returns, [D], or their mean in the newest update
-        self._square: Tensor | None = None  # the moving average of squared advantages, a scalar
+    config: ReinforceConfig
+    value: Tensor | None = None  # the moving average of returns, [D], or their mean in the newest update
+    square: Tensor | None = None  # the moving average of squared advantages, a scalar
 
     def advantage(self, returns: Tensor) -> Tensor:
         """Subtract the baseline from returns [M, D], update it with them, and scale the difference: [M, D]."""
@@ -54,16 +55,8 @@ class Baseline:
         if decay == 0:
             return difference
         square = difference.square().mean()
-        self._square = square if self._square is None else decay * self._square + (1 - decay) * square
-        return difference / self._square.sqrt().clamp(min=1e-12)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the averages, [D] and a scalar; None if there is none yet, or none is kept."""
-        return {"value": self.value, "square": self._square}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self.value, self._square = state["value"], state["square"]
+        self.square = square if self.square is None else decay * self.square + (1 - decay) * square
+        return difference / self.square.sqrt().clamp(min=1e-12)
 
 
 def policy_loss(log_probs: Tensor, advantage: Tensor) -> Tensor:
@@ -95,8 +88,9 @@ class Reinforce(nn.Module):
         self.optimizer.step()
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict(), "baseline": self.baseline.state_dict()}
+        averages = {"value": self.baseline.value, "square": self.baseline.square}
+        return {"optimizer": self.optimizer.state_dict(), "baseline": averages}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
-        self.baseline.load_state_dict(state["baseline"])
+        self.baseline = Baseline(self.config, **state["baseline"])

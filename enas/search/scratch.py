@@ -1,13 +1,12 @@
 """Training one architecture from scratch, with averaging and early stopping."""
 
 import math
-from typing import Any, cast
+from typing import Any
 
 from torch.optim.swa_utils import AveragedModel
 
 from enas.errors import TrainingDivergedError, UserError
 from enas.files import reading
-from enas.search.checkpoint import Checkpoints
 from enas.search.derive import ordered
 from enas.search.settings import TO_THE_END, ScratchConfig
 from enas.search.task import Task
@@ -91,7 +90,7 @@ class ScratchTrainer(Training):
         name = self.task.metric.name
         if self.task.has_validation and self.progress.best is None:
             raise TrainingDivergedError(f"{self.folder}: no epoch has a finite validation {name}; nothing to test")
-        path, best = cast("Checkpoints", self.checkpoints).best()
+        path, best = self.checkpoints.best()
         with reading(path):
             self.task.load_state_dict(best["task"])
             self._load_average(best["average"])

@@ -59,8 +59,8 @@ class Space(ABC, Generic[ArchT]):
         return [[f"decision {index}: {choice}" for choice in range(size)] for index, size in enumerate(self.sizes)]
 
     def num_made(self, first: Any) -> Any:
-        """Return the number of decisions made, given the first one (integers or a tensor of them); None means all D."""
-        return None
+        """Return the number of decisions made, given the first one (integers or a tensor of them); by default all D."""
+        return len(self.sizes)
 
 
 class NamedSpace(Space[ArchT]):

@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +15,8 @@ from enas.data.identity import digest
 from enas.errors import Interrupted, TrainingDivergedError, UserError
 from enas.search.architecture import architecture_from_dict
 from enas.search.checkpoint import Checkpoints, checkpoint_name, random_states, restore_random_states
-from enas.search.cost import UNLIMITED, SizeBudget
+from enas.search.cost import SizeBudget
 from enas.search.optim import clip_gradient, make_optimizer, set_lr
-from enas.search.ranks import ALONE, Ranks
 from enas.search.record import NoLogbook, Progress, describe, describe_comparison, epoch_of, flat, time_left
 from enas.search.settings import TrainerConfig
 from enas.search.task import Task
@@ -33,29 +31,18 @@ RESUMED_BY = {"train": "search", "single": "single", "train_scratch": "scratch"}
 class Training(ABC):
     """Trains ω epoch by epoch, and can go on exactly where it was.
 
-    `checkpoints` save the run; without them it cannot recover from divergence. `ranks` are the processes that train
-    together, and `size` has the cost of architectures and the limits on it.
+    `checkpoints` save the run, in a folder inside its own; `size` has the cost of architectures and the limits on it.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        config: ConfigLike,
-        *,
-        logbook: NoLogbook | None = None,
-        checkpoints: Checkpoints | None = None,
-        folder: Path = Path(),
-        ranks: Ranks = ALONE,
-        size: SizeBudget = UNLIMITED,
-    ):
+    def __init__(self, task: Task, config: ConfigLike, checkpoints: Checkpoints, size: SizeBudget):
         self.task = task
         self.config = config[TrainerConfig]
         self.use_flag = f" --use {shlex.quote(','.join(config.use))}" if config.use else ""
         self.header = {key: getattr(config, key) for key in ("network_type", "dataset", "train_type", "mode")}
-        self.logbook = logbook or NoLogbook()
+        self.logbook = NoLogbook()
         self.checkpoints = checkpoints
-        self.folder = folder
-        self.ranks = ranks
+        self.folder = checkpoints.folder.parent
+        self.ranks = checkpoints.ranks  # the processes that train together
         self.size = size
         self.space: Any = config.space
         self.shared_optim = config[self.space.optim]
@@ -168,7 +155,7 @@ class Training(ABC):
 
     def _roll_back(self) -> None:
         before, clocks = self.progress, self._clocks()
-        if before.rollbacks == ROLLBACKS_BEFORE_END or self.checkpoints is None:
+        if before.rollbacks == ROLLBACKS_BEFORE_END:
             raise TrainingDivergedError(
                 f"training diverged: {SKIPS_BEFORE_ROLLBACK} steps in a row were not finite, after "
                 f"{before.rollbacks} returns to the last checkpoint; lower the shared learning rate or gradient clip"
@@ -232,7 +219,7 @@ class Training(ABC):
     def cost(self, architecture: Any) -> dict[str, int]:
         """Return the entries of results.json on the size of an architecture; none if its cost is not known."""
         cost = architecture and self.size.cost(architecture)
-        return cost.to_dict() if cost else {}
+        return vars(cost) if cost else {}
 
     def results(self) -> dict[str, Any]:
         """Return the content of results.json; `architecture` is the run's, and `validation_…` its score."""
@@ -262,8 +249,6 @@ class Training(ABC):
 
     def save(self, is_best: bool = False) -> None:
         """Write a checkpoint."""
-        if self.checkpoints is None:
-            return
         self.check_ranks()
         name = checkpoint_name(self.progress.epoch, self.progress.step)
         if is_best:

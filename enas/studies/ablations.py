@@ -198,7 +198,7 @@ def _scored(study: Study) -> list[Row]:
             scores = done[key] = done.get(key) or study.score(key)
             unedited, cost = rows[0] if rows else scores, study.cost(architecture)
             changes = {f"{split}_change": scores[key] - unedited[key] for split, key in study.keys.items()}
-            costs = cost.to_dict() if cost else {}
+            costs = vars(cost) if cost else {}
             rows.append({**row, **scores, **changes, **costs, "architecture": architecture.to_dict()})
             write_json(path, {"ablation": study.ablation, "run": study.name, "rows": rows})
         run_folder.say(notes)

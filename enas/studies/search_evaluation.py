@@ -287,7 +287,7 @@ class _Evaluation:
         return {**expected, **{key: round(float(chances @ values)) for key, values in costs.items()}}
 
     def _costs(self, architectures: list[Architecture]) -> dict[str, list[int]]:
-        costs = [self.cost(one).to_dict() for one in architectures] if self.cost else [{}]
+        costs = [vars(self.cost(one)) for one in architectures] if self.cost else [{}]
         return {key: [cost[key] for cost in costs] for key in costs[0]}
 
     def _mean(self, drawn: list[int], scores: np.ndarray, some: np.ndarray) -> float:

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout, suppress
 from functools import partial
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from enas.files import atomic_write, finite, read_json, reading
 from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
-from enas.search.own_code import LOADED, use
-from enas.search.registry import REWARDS, SPACES
+from enas.search.own_code import names_for_workers, use
+from enas.search.registry import REWARDS
 from enas.search.space import Space
 from enas.settings import USE, place
 from enas.signals import follow, held_back
@@ -222,11 +221,7 @@ def side_by_side(
     """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
-    makers = [one for space in SPACES.values() for one in (space.architecture, *space.controllers.values())]
     given = {name: make for name, make in REWARDS.items() if hasattr(make, "args")}  # to Config; others are in modules
-    modules = {one.__module__ for one in (*makers, *(REWARDS[name] for name in REWARDS.keys() - given))}
-    own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
-    used = [*filter(None, LOADED.values()), *own]
     if backend == "loky" and jobs != 1:
         held_back()(ensure_running)()  # loky's process that tidies up, which SIGHUP would end
     # Of a generator of joblib's that an exception leaves.
@@ -238,7 +233,7 @@ def side_by_side(
         joblib.parallel_config(backend=backend, n_jobs=jobs),
         joblib.Parallel(return_as="list" if backend == "ray" else "generator_unordered") as parallel,
     ):
-        ready = joblib.delayed(partial(_keyed, os.getpid(), folder, Path.cwd(), used, given))
+        ready = joblib.delayed(partial(_keyed, os.getpid(), folder, Path.cwd(), names_for_workers(), given))
         calls = [ready(key, *task) for key, task in tasks.items()]
         begin = held_back()(parallel)  # workers that begin hold signals back, too: their parent ends them
         results = (pair for start in range(0, len(calls), at_once) for pair in begin(calls[start : start + at_once]))
