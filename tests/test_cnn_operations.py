@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from enas.cnn.layout import dense_gradient, relu_of_every_second_pixel
+from enas.cnn.layout import ReluOfEverySecondPixel, dense_gradient
 from enas.cnn.model import SharedMacroCNN, SharedMicroCNN
 from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.cnn.operations import (
@@ -217,8 +217,8 @@ def test_the_classifier_averages_over_the_image_and_drops_out_while_training():
 def test_reductions_read_the_relu_of_even_and_of_odd_pixels(size):
     x = torch.randn(2, 3, size, size, dtype=torch.float64, requires_grad=True)
     padded = F.pad(F.relu(x), (0, size % 2, 0, size % 2))
-    torch.testing.assert_close(relu_of_every_second_pixel(x), (padded[:, :, ::2, ::2], padded[:, :, 1::2, 1::2]))
-    assert torch.autograd.gradcheck(relu_of_every_second_pixel, x)
+    torch.testing.assert_close(ReluOfEverySecondPixel.apply(x), (padded[:, :, ::2, ::2], padded[:, :, 1::2, 1::2]))
+    assert torch.autograd.gradcheck(ReluOfEverySecondPixel.apply, x)
 
 
 @pytest.mark.parametrize("read", ["reduction", "join", "mean"])

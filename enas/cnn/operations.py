@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.cnn import network
-from enas.cnn.layout import AvgPool3x3, MaxPool3x3, PooledReLU, Sliced, concatenation, relu_of_every_second_pixel
+from enas.cnn.layout import AvgPool3x3, MaxPool3x3, PooledReLU, ReluOfEverySecondPixel, Sliced, concatenation
 from enas.cnn.network import Norm, convolution
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
 from enas.errors import UserError
@@ -69,7 +69,7 @@ class FactorisedReduction(network.Reduction):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]."""
-        even, odd = relu_of_every_second_pixel(x)
+        even, odd = ReluOfEverySecondPixel.apply(x)
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
 
 
@@ -103,7 +103,7 @@ class CellInput(nn.Module):
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Bring maps [B, inputs, H, W], by label, to [B, channels, H, W], or to ⌈H/2⌉ and ⌈W/2⌉."""
         x = concatenation(maps)
-        grids = relu_of_every_second_pixel(x) if len(self.paths) == 2 else (F.relu_(x),)
+        grids = ReluOfEverySecondPixel.apply(x) if len(self.paths) == 2 else (F.relu_(x),)
         paths = [F.conv2d(grid, path.weight(maps)) for path, grid in zip(self.paths, grids, strict=True)]
         return self.norm(torch.cat(paths, dim=1))
 
