@@ -24,12 +24,6 @@ from enas.errors import UserError
 BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
 RUNNING_AVERAGES: Norm = nn.BatchNorm2d
 
-CONVOLUTIONS = network.Operations.convolutions
-POOLS = {
-    "avg3x3": partial(AvgPool3x3, 3, padding=1, count_include_pad=False),
-    "max3x3": partial(MaxPool3x3, 3, padding=1),
-}
-
 
 def register_operation(
     name: str, make: Callable[[int, int], nn.Module], *, label: str = "", colour: str = "white"
@@ -45,7 +39,7 @@ def register_operation(
     if name in OPERATIONS or not name.replace("_", "").isalnum():
         raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters, digits and _")
     OPERATIONS[name] = label or name, colour
-    CONVOLUTIONS[name] = make
+    Operations.convolutions[name] = make
     for operations in (MACRO_OPERATIONS, MICRO_OPERATIONS):
         operations.append(name)
 
@@ -76,7 +70,11 @@ class FactorisedReduction(network.Reduction):
 class Operations(network.Operations):
     """The operations of either space (paper sections 2.3 and 2.4), the user's own ones among them."""
 
-    pools, convolutions, reduction = POOLS, CONVOLUTIONS, FactorisedReduction
+    pools: Mapping[str, Callable[[int], nn.Module]] = {
+        "avg3x3": partial(AvgPool3x3, 3, padding=1, count_include_pad=False),
+        "max3x3": partial(MaxPool3x3, 3, padding=1),
+    }
+    reduction = FactorisedReduction
 
 
 class Join(Sliced):
