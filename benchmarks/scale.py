@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.faults import SEARCH, prepare
+from benchmarks.resuming import SEARCH, prepare
 from enas.cnn.images import HALF_MEMORY, load_images
 from enas.config import Config
 from enas.errors import UserError

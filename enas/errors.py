@@ -76,7 +76,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, torch or a GPU had no memory left."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    words = "allocate memory|enough memory|out of memory|bad_alloc|overflowed|ALLOC_FAILED"  # on a CPU, and of cuBLAS
+    # On a CPU, of cuBLAS, and of a thread, which needs room of its own.
+    words = "allocate memory|enough memory|out of memory|bad_alloc|overflowed|ALLOC_FAILED|start new thread"
     return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
 
 

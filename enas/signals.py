@@ -41,7 +41,7 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def follow(parent: int, _worker: int = 0, *, left: Collection[str] = ()) -> None:
+def follow(parent: int, left: Collection[str]) -> None:
     """Let this process, which `parent` began, remove the folders `left`, and die, soon after the parent's end.
 
     It leaves the parent's group: signals to the whole group are for the parent to answer.

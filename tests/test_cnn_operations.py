@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from enas.cnn.layout import dense_gradient, relu_of_every_second_pixel
+from enas.cnn.layout import ReluOfEverySecondPixel, dense_gradient
 from enas.cnn.model import SharedMacroCNN, SharedMicroCNN
 from enas.cnn.operation_names import MACRO_OPERATIONS
 from enas.cnn.operations import (
     BATCH_STATISTICS,
-    CONVOLUTIONS,
-    POOLS,
     FactorisedReduction,
     Join,
     Operations,
@@ -90,9 +88,9 @@ def assert_is_named(convolution: nn.Module, name: str) -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("name", Operations.convolutions)
 def test_a_convolution_equals_the_dense_one_of_its_kernels(name, stride):
-    operation = built(CONVOLUTIONS[name], CHANNELS, stride)
+    operation = built(Operations.convolutions[name], CHANNELS, stride)
     assert_is_named(operation, name)
     assert_equal(operation(images()), dense(images(), dense_weight(operation))[:, :, ::stride, ::stride])
 
@@ -100,11 +98,11 @@ def test_a_convolution_equals_the_dense_one_of_its_kernels(name, stride):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [*SIZES, (9, 5), (6, 1), (1, 6)])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", POOLS)
+@pytest.mark.parametrize("name", Operations.pools)
 def test_pools_leave_out_what_lies_beyond_the_edge(name, stride, size, layout):
     """In either layout, with a gradient and without, for which there are faster ways."""
     x = images(*size).contiguous(memory_format=layout) - 5  # negative: a zero beyond the edge would be a maximum
-    pool, expected = POOLS[name](stride), plain_pool(name, x)[:, :, ::stride, ::stride]
+    pool, expected = Operations.pools[name](stride), plain_pool(name, x)[:, :, ::stride, ::stride]
     assert_equal(pool(x), expected)
     x.requires_grad_()
     assert_equal(pool(x), expected)
@@ -119,7 +117,7 @@ def test_pools_leave_out_what_lies_beyond_the_edge(name, stride, size, layout):
 def test_the_greatest_of_what_is_not_a_number_is_not_a_number():
     x = images().contiguous(memory_format=torch.channels_last)
     x[0, 1, 2, 3] = torch.nan
-    assert torch.equal(POOLS["max3x3"](1)(x).isnan(), nn.MaxPool2d(3, 1, padding=1)(x).isnan())
+    assert torch.equal(Operations.pools["max3x3"](1)(x).isnan(), nn.MaxPool2d(3, 1, padding=1)(x).isnan())
 
 
 def test_convolutions_start_as_he_et_al_propose():
@@ -135,7 +133,7 @@ def test_a_macro_operation_follows_a_narrow_convolution(name):
     operation = built(Operations.macro, name, CHANNELS, BATCH_STATISTICS)
     narrow, norm, _, core, *rest = operation
     x = normalised(dense(images(), narrow.weight), norm).clamp(min=0)
-    if name in POOLS:
+    if name in Operations.pools:
         assert not rest
         expected = plain_pool(name, x)
     else:
@@ -157,7 +155,7 @@ def test_separable_convolutions_of_the_micro_space_are_applied_twice(name, strid
 
 
 def test_pools_of_the_micro_space_are_nothing_else_and_the_identity_reduces_at_stride_2():
-    for name in POOLS:
+    for name in Operations.pools:
         assert_equal(Operations.micro(name, CHANNELS, 1, BATCH_STATISTICS)(images()), plain_pool(name, images()))
     assert Operations.micro("identity", CHANNELS, 1, BATCH_STATISTICS)(images()).equal(images())
     operation = built(Operations.micro, "identity", CHANNELS, 2, BATCH_STATISTICS)
@@ -217,8 +215,8 @@ def test_the_classifier_averages_over_the_image_and_drops_out_while_training():
 def test_reductions_read_the_relu_of_even_and_of_odd_pixels(size):
     x = torch.randn(2, 3, size, size, dtype=torch.float64, requires_grad=True)
     padded = F.pad(F.relu(x), (0, size % 2, 0, size % 2))
-    torch.testing.assert_close(relu_of_every_second_pixel(x), (padded[:, :, ::2, ::2], padded[:, :, 1::2, 1::2]))
-    assert torch.autograd.gradcheck(relu_of_every_second_pixel, x)
+    torch.testing.assert_close(ReluOfEverySecondPixel.apply(x), (padded[:, :, ::2, ::2], padded[:, :, 1::2, 1::2]))
+    assert torch.autograd.gradcheck(ReluOfEverySecondPixel.apply, x)
 
 
 @pytest.mark.parametrize("read", ["reduction", "join", "mean"])

@@ -2,16 +2,10 @@
 
 import io
 import itertools
-import os
 import pickle
 import random
-import signal
-import subprocess
-import sys
-import tempfile
-import time
+import threading
 import warnings
-from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +17,19 @@ from hypothesis import strategies as st
 from pictures import pixels, write, write_folder
 from PIL import Image
 
-from enas.cnn.batches import FileImages, MemoryImages, TrainingImages, channel_statistics, evaluation_batches
+from enas.cnn.batches import (
+    READ_AHEAD,
+    FileImages,
+    MemoryImages,
+    TrainingImages,
+    channel_statistics,
+    evaluation_batches,
+)
 from enas.cnn.cifar import read_cifar
 from enas.cnn.folder import LAYOUT, read_image
 from enas.cnn.images import ROTATIONS, load_images, stratified_choice
 from enas.data import builtin
 from enas.data.builtin import SPLITS
-from enas.errors import UserError
 from enas.guard import guarded
 
 
@@ -286,12 +286,13 @@ def test_other_kinds_become_rgb(tmp_path, mode, colour, expected):
 
 @pytest.mark.parametrize("side", [9_000, 13_000])
 def test_an_image_too_large_for_memory_is_refused_by_its_header(tmp_path, side):
-    path = tmp_path / "huge.png"
+    write_folder(tmp_path / "mine")
+    path = tmp_path / "mine" / "train" / "cat" / "0.png"
     Image.new("1", (side, side)).save(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with tiny.refused(f"{path}: {UNREADABLE} ({side:,} × {side:,} pixels of Pillow's mode 1); {REPLACE}"):
-            read_image(path, image_size=8)
+            load(tmp_path, image_size=8)
 
 
 def test_palette_with_a_transparent_entry(tmp_path):
@@ -458,7 +459,7 @@ def test_files_give_the_same_minibatches_as_memory(both):
     memory, files = both
     assert isinstance(memory.train, MemoryImages) and isinstance(files.train, FileImages)
     assert files.classes == memory.classes
-    assert "26 images take 4.6e-06 GiB, more than the limit of 4.6e-06 GiB; worker processes read" in files.notes[0]
+    assert "26 images take 4.6e-06 GiB, more than the limit of 4.6e-06 GiB; they are read" in files.notes[0]
     assert torch.equal(files.mean, memory.mean) and torch.equal(files.std, memory.std)
     pairs = [
         (itertools.islice(TrainingImages(dataset.train, 5, seed=3), 7), evaluation_batches(dataset.test, 3))
@@ -490,58 +491,27 @@ def test_a_file_that_breaks_later_is_one_line_too(tmp_path):
         list(evaluation_batches(dataset.valid, 2))
 
 
-def test_signals_to_the_group_leave_the_readers_alone_who_leave_no_files(tmp_path, both, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    batches = evaluation_batches(both[1].train, 2)
-    next(batches)
-    readers = active_children()
-    assert readers
-    while any(os.getpgid(reader.pid) != reader.pid for reader in readers):
-        time.sleep(0.01)
-    assert not [*tmp_path.iterdir()]
+def test_files_are_read_a_few_minibatches_ahead_by_threads_that_end_with_the_reading(both, monkeypatch):
+    before, paths = threading.active_count(), []
+    monkeypatch.setattr("enas.cnn.batches.read_image", lambda path, size: paths.append(path) or read_image(path, size))
+    reading = TrainingImages(both[1].train, 2, seed=3)
+    assert not paths
+    for num in range(1, 4):
+        next(reading)
+        assert 2 * num <= len(paths) <= 2 * (num + READ_AHEAD)
+    assert threading.active_count() > before
+    del reading
+    assert threading.active_count() == before
+    assert len(paths) <= 2 * (3 + READ_AHEAD)
 
 
-def test_a_reader_that_is_killed_is_a_line(both, capsys):
-    def read():
-        for _ in TrainingImages(both[1].train, 2, seed=3):
-            os.kill(active_children()[0].pid, signal.SIGKILL)
+def test_threads_that_cannot_begin_are_a_line(both, monkeypatch, capsys):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
 
-    assert guarded(read) == 2
-    assert capsys.readouterr().err.startswith("error: a process of this command was ended from outside")
-
-
-def test_readers_that_cannot_begin_are_a_line(both, monkeypatch):
-    def refuse(loader):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", refuse)
-    with tiny.refused("(No space left on device); make room in /dev/shm, or raise ulimit -n", UserError):
-        next(evaluation_batches(both[1].train, 2))
-
-
-@pytest.mark.slow
-def test_readers_end_with_their_parent(tmp_path):
-    """Even when they wait for a pipe that nobody reads."""
-    write_folder(tmp_path / "mine", size=600)
-    code = f"""
-import os, sys, time
-from multiprocessing import active_children
-from pathlib import Path
-from enas.cnn.batches import TrainingImages
-from enas.cnn.images import load_images
-batches = TrainingImages(load_images("mine", data_dir=Path({str(tmp_path)!r}), memory_limit=0).train, 2, seed=1)
-next(batches)
-print(*(reader.pid for reader in active_children()), flush=True)
-time.sleep(2)
-os.kill(os.getpid(), 9)
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=tiny.ROOT, capture_output=True, text=True)
-    readers = [int(word) for word in done.stdout.split()]
-    assert done.returncode == -9 and readers, done.stderr
-    end = time.monotonic() + 60
-    while any(tiny.is_alive(reader) for reader in readers):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    assert guarded(lambda: next(evaluation_batches(both[1].train, 2))) == 2
+    assert capsys.readouterr().err.startswith("error: out of memory; smaller sizes need less")
 
 
 # --- minibatches ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from strategies import macro_networks, micro_cells
 from torch import nn
 from torch.nn import functional as F
 
-from enas.cnn.layout import Sliced
+from enas.cnn.layout import Sliced, remembering
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.model import MacroCNN, MicroCNN, SharedMacroCNN, SharedMicroCNN
@@ -257,7 +257,7 @@ def test_unused_weights_stay_as_they_are_under_decay_and_momentum(network, other
 def test_networks_compute_their_common_parts_once(several):
     model, calls = shared_model(several[0]), collections.Counter()
     apart = [model(images(), network) for network in several]
-    with ExitStack() as hooks, model.remembering():
+    with ExitStack() as hooks, remembering(*model.common):
         for module in (module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)):
             hooks.enter_context(module.register_forward_hook(lambda module, *_: calls.update([module])))
         together = [model(images(), network) for network in several]

@@ -26,7 +26,7 @@ from enas import cli
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroCell, MicroNetwork
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
-from enas.cnn.operations import CONVOLUTIONS
+from enas.cnn.operations import Operations
 from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.errors import TrainingDivergedError, UserError
@@ -221,7 +221,7 @@ TROUBLES = {"diverged": diverge, "out of memory": run_out, "refused": refuse}
 @contextmanager
 def registering() -> Iterator[None]:
     """What is registered inside this block is forgotten after it."""
-    tables = (SPACES, STRATEGIES, REWARDS, TABLES, ACTIVATIONS, OPERATIONS, CONVOLUTIONS, MACRO_OPERATIONS)
+    tables = (SPACES, STRATEGIES, REWARDS, TABLES, ACTIVATIONS, OPERATIONS, Operations.convolutions, MACRO_OPERATIONS)
     tables += (MICRO_OPERATIONS, own_code.REGISTERING)
     before = [table.copy() for table in tables]
     try:

@@ -158,26 +158,10 @@ def _runs_out() -> None:
 
 
 def _disk() -> None:
-    """Leave images on the disk, where processes read them."""
+    """Leave images on the disk, where threads read them."""
     from enas.cnn import images
 
     images.load_images.__kwdefaults__["memory_limit"] = 0
-
-
-def _reader(signum: int) -> None:
-    """Let a process that reads images be ended by a signal, once there is a checkpoint."""
-    from enas.cnn.batches import FileImages
-
-    read = FileImages.__getitems__
-
-    def items(images: object, index: list[int]):
-        from torch.utils.data import get_worker_info
-
-        if get_worker_info() is not None and any(Path("logs").glob("*/checkpoints/*.pt")):
-            os.kill(os.getpid(), signum)
-        return read(images, index)
-
-    FileImages.__getitems__ = items
 
 
 def _catalogue() -> None:
@@ -195,7 +179,6 @@ def _sum(path: Path) -> str:
 
 STANDINS = {
     "disk": _disk, "catalogue": _catalogue, "windows": _windows, "no locks": _no_locks,
-    "reader killed": lambda: _reader(9), "reader stopped": lambda: _reader(15),
     "no curves": _no_curves, "no wandb": lambda: _without("wandb"),
     "diverges": _diverges, "memory": _memory, "no memory": _no_memory,
     "refuses": _refuses, "other weights": _other_weights, "other step": _other_step,

@@ -3,26 +3,25 @@
 Shapes: N images in a split, B in a minibatch, [3, H, W] each; uint8, red, green and blue.
 """
 
-import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from enas.cnn.folder import read_image
-from enas.errors import UserError, refusing
-from enas.signals import follow
+from enas.errors import UserError
 from enas.terminal import progress_bar
 
 STATISTICS_IMAGES = 50_000  # enough for means to three digits; reading millions of files would take long
-MAX_WORKERS = 8
+READERS = 8  # threads: Pillow decodes and resizes without Python's lock
+READ_AHEAD = 4  # minibatches
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +50,8 @@ class MemoryImages:
 
 
 @dataclass(frozen=True, eq=False)
-class FileImages(Dataset[Any]):
-    """A split on disk, read ahead by worker processes, for images that do not fit in memory: as `MemoryImages`."""
+class FileImages:
+    """A split on disk, read ahead by threads, for images that do not fit in memory: as `MemoryImages`."""
 
     paths: Sequence[Path]
     labels: Tensor
@@ -78,37 +77,22 @@ class FileImages(Dataset[Any]):
 
     def read(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """As `MemoryImages.read`, but some minibatches ahead of `batches`; UserError for an unreadable file."""
-        loader = DataLoader(
-            self,
-            batch_sampler=(index.tolist() for index in batches),
-            num_workers=min(MAX_WORKERS, os.cpu_count() or 1),
-            collate_fn=_as_it_is,
-            worker_init_fn=partial(follow, os.getpid()),  # the run needs its readers to finish the step and save
-            generator=torch.Generator(),  # else it would draw from the global one, and change the run
-        )
-        right = "make room in /dev/shm, or raise ulimit -n"
-        with refusing(lambda error: f"no process can be begun that reads images ({error.strerror}); {right}"):
-            readers = iter(loader)
-        for content in readers:
-            if isinstance(content, UserError):
-                raise content
-            images, index = content
-            yield torch.from_numpy(images).to(self.device), self.labels[index].to(self.device)
-
-    def __getitems__(self, index: list[int]) -> tuple[np.ndarray, list[int]] | UserError:
-        # An error raised in a worker would arrive with its traceback as text; one that is returned keeps its message.
-        # Arrays come through a pipe; tensors would need room in /dev/shm, open files, and temporary folders.
+        pool = ThreadPoolExecutor(READERS)
+        begun = ((index, pool.map(self._image, index.tolist())) for index in batches)
+        ahead = deque(islice(begun, READ_AHEAD))
         try:
-            return np.stack([read_image(self.paths[i], self.image_size) for i in index]), index
-        except UserError as error:
-            return error
+            while ahead:
+                index, images = ahead.popleft()
+                ahead.extend(islice(begun, 1))
+                yield torch.from_numpy(np.stack([*images])).to(self.device), self.labels[index].to(self.device)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _image(self, index: int) -> np.ndarray:
+        return np.ascontiguousarray(read_image(self.paths[index], self.image_size))  # else stacking would take long
 
 
 Images = MemoryImages | FileImages
-
-
-def _as_it_is(content: Any) -> Any:
-    return content
 
 
 class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
@@ -128,7 +112,7 @@ class TrainingImages(Iterator[tuple[Tensor, Tensor]]):
     def go_to(self, cursor: int) -> None:
         """Go on with the minibatch after the first `cursor` ones."""
         self.cursor = cursor  # with the seed it fixes all that follow, so nothing else is saved
-        # Not a method's generator: a cycle of references through the worker processes would delay their end.
+        # Not a method's generator: a cycle of references would delay the end of the threads that read ahead.
         self._reader = self.split.read(_endless(self.split, self.batch_size, self.seed, cursor))
 
     def __next__(self) -> tuple[Tensor, Tensor]:

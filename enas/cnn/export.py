@@ -1,7 +1,6 @@
 """Export a convolutional network: `network` is its model.py."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def _with_running_statistics(
     for is_batch in (True, False):
         network = readable.build(**{**settings, "batch_statistics": is_batch}).eval()
         network.load_state_dict(weights, strict=is_batch)
-        network.remembering = nullcontext
+        network.common = []
         task = ScratchVisionTask(images, network, config[VisionTaskConfig], config.random_seed)
         if not is_batch:
             for module in network.modules():

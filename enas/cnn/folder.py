@@ -97,10 +97,12 @@ def _check_headers(paths: list[Path], name: str, image_size: int, *, is_square: 
     """Check that all images have one size; returns a note if grey-scale, palette or transparent ones are mixed in."""
     kinds: Counter[str] = Counter()
     sizes: dict[Path, tuple[int, int]] = {}
-    for path in progress_bar(paths, f"{name}: looking", unit="image"):
-        with _opened(path) as image:
-            kinds["transparent" if image.has_transparency_data else KINDS.get(image.mode, image.mode)] += 1
-            sizes[path] = (image_size, image_size) if image_size else image.size
+    with warnings.catch_warnings():  # here and not with each image, which threads read later
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # it is refused
+        for path in progress_bar(paths, f"{name}: looking", unit="image"):
+            with _opened(path) as image:
+                kinds["transparent" if image.has_transparency_data else KINDS.get(image.mode, image.mode)] += 1
+                sizes[path] = (image_size, image_size) if image_size else image.size
     ((width, height), _), *_ = Counter(sizes.values()).most_common()
     height = width if is_square else height
     for path, size in sizes.items():
@@ -121,9 +123,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     # same here, and nothing but reading the image goes on inside such a block.
     try:
         with opened(path) as file:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(file, formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
             if image.width * image.height > MOST_PIXELS or image.mode[0] in "IF":
                 raise ValueError(f"{image.width:,} × {image.height:,} pixels of Pillow's mode {image.mode}")
             ImageOps.exif_transpose(image, in_place=True)

@@ -62,8 +62,7 @@ def load_images(
             leaves images as they are, and all must then be of one size.
         valid_size: how many of CIFAR's training images are held out for validation, always the same ones, as many
             of each class (paper section 3.2: 5,000); 0 holds none out, so that `valid` is empty.
-        memory_limit: bytes. If its pixels take more, a folder is left on the disk, and worker processes read it
-            throughout the run.
+        memory_limit: bytes. If its pixels take more, a folder is left on the disk, and read throughout the run.
 
     NotFoundError, which says how to get it, when the dataset or a part of it is missing; UserError when an argument or
     a file is unusable, see also `scan_folder`.
@@ -120,7 +119,7 @@ def _load_folder(folder: Path, image_size: int, memory_limit: int) -> ImageDatas
     if num_bytes > memory_limit:
         size, limit = (f"{size / 2**30:.2g} GiB" for size in (num_bytes, memory_limit))
         large = f"{num:,} images take {size}, more than the limit of {limit}"
-        notes.append(f"{folder}: {large}; worker processes read them throughout the run")
+        notes.append(f"{folder}: {large}; they are read throughout the run")
     else:
         splits = {split: part.in_memory(f"{folder.name}: decoding {split}") for split, part in files.items()}
     if not classes:

@@ -72,7 +72,9 @@ class PooledReLU(nn.ReLU):
         return dense_gradient(super().forward(x))
 
 
-class _ReluOfEverySecondPixel(torch.autograd.Function):
+class ReluOfEverySecondPixel(torch.autograd.Function):
+    """The ReLU [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places and at odd places; zeros beyond the edge."""
+
     # The gradient that autograd makes of slices has another layout, on which all earlier parts are many times slower.
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,11 +101,6 @@ class _ReluOfEverySecondPixel(torch.autograd.Function):
 def _memory_format(x: Tensor) -> torch.memory_format:
     is_last = x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if is_last else torch.contiguous_format
-
-
-def relu_of_every_second_pixel(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the ReLU [B, C, ⌈H/2⌉, ⌈W/2⌉] of `x` at even places and at odd places; zeros beyond the edge."""
-    return _ReluOfEverySecondPixel.apply(x)
 
 
 def dense_gradient(x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ Shapes: B batch, C channels, H and W height and width.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.cnn import operations as parts
-from enas.cnn.layout import Sliced, remembering
+from enas.cnn.layout import Sliced
 from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, CELL_NAMES, Edge, MicroCell, MicroNetwork
 from enas.cnn.network import Norm, cell_places, convolution, macro_layers, stem
@@ -41,6 +40,7 @@ class MacroGraph(nn.Module):
         super().__init__()
         self.num_layers = most.num_layers
         self.stem = stem(widths[0], norm)
+        self.common = [self.stem]  # the parts that networks on the same images need only once
         self.layers = nn.ModuleDict()
         self.reductions = nn.ModuleDict()
         stage = 0
@@ -56,10 +56,6 @@ class MacroGraph(nn.Module):
                 self.reductions[str(layer)] = nn.ModuleDict(reductions)
                 stage += 1
         self.classifier = parts.classifier(widths[stage], num_classes, dropout)
-
-    def remembering(self) -> AbstractContextManager[None]:
-        """Inside, networks must be given the same images, and compute their common parts only once."""
-        return remembering(self.stem)
 
     def compute(self, images: Tensor, network: MacroNetwork) -> Tensor:
         """Return logits [B, classes] of `network` for images [B, 3, H, W]; UserError if it has more or fewer layers."""
@@ -200,12 +196,9 @@ class MicroGraph(nn.Module):
             self.cells.append(Cell(edges, calibrations, width, stride, norm))
             older, previous = previous, (output_nodes, width)
         self.classifier = parts.SlicedClassifier(*previous, num_classes, dropout, norm)
-
-    def remembering(self) -> AbstractContextManager[None]:
-        """As `MacroGraph.remembering`, for the stem and the inputs that the first two cells make of it."""
-        places = zip(self.cells, (CELL_INPUTS, CELL_INPUTS[:1]), strict=False)
+        places = zip(self.cells, (CELL_INPUTS, CELL_INPUTS[:1]), strict=False)  # inputs made of the stem
         inputs = [part for cell, read in places for label, part in cell.calibrations.items() if int(label) in read]
-        return remembering(self.stem, *inputs)
+        self.common = [self.stem, *inputs]  # as in `MacroGraph`
 
     def compute(self, images: Tensor, network: MicroNetwork) -> tuple[Tensor, Maps]:
         """As `MacroGraph.compute`, and the maps [B, 4C, ⌈H/4⌉, ⌈W/4⌉] that the second reduction cell concatenates."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from enas.cnn import network
-from enas.cnn.layout import AvgPool3x3, MaxPool3x3, PooledReLU, Sliced, concatenation, relu_of_every_second_pixel
+from enas.cnn.layout import AvgPool3x3, MaxPool3x3, PooledReLU, ReluOfEverySecondPixel, Sliced, concatenation
 from enas.cnn.network import Norm, convolution
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
 from enas.errors import UserError
@@ -24,12 +24,6 @@ from enas.search.own_code import note_caller
 # While searching, running averages would mix the statistics of different architectures.
 BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
 RUNNING_AVERAGES: Norm = nn.BatchNorm2d
-
-CONVOLUTIONS = network.Operations.convolutions
-POOLS = {
-    "avg3x3": partial(AvgPool3x3, 3, padding=1, count_include_pad=False),
-    "max3x3": partial(MaxPool3x3, 3, padding=1),
-}
 
 
 def register_operation(
@@ -47,7 +41,7 @@ def register_operation(
         raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters, digits and _")
     note_caller()
     OPERATIONS[name] = label or name, colour
-    CONVOLUTIONS[name] = make
+    Operations.convolutions[name] = make
     for operations in (MACRO_OPERATIONS, MICRO_OPERATIONS):
         operations.append(name)
 
@@ -71,14 +65,18 @@ class FactorisedReduction(network.Reduction):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] to [B, outputs, ⌈H/2⌉, ⌈W/2⌉]."""
-        even, odd = relu_of_every_second_pixel(x)
+        even, odd = ReluOfEverySecondPixel.apply(x)
         return self.norm(torch.cat([self.even(even), self.odd(odd)], dim=1))
 
 
 class Operations(network.Operations):
     """The operations of either space (paper sections 2.3 and 2.4), the user's own ones among them."""
 
-    pools, convolutions, reduction = POOLS, CONVOLUTIONS, FactorisedReduction
+    pools: Mapping[str, Callable[[int], nn.Module]] = {
+        "avg3x3": partial(AvgPool3x3, 3, padding=1, count_include_pad=False),
+        "max3x3": partial(MaxPool3x3, 3, padding=1),
+    }
+    reduction = FactorisedReduction
 
 
 class Join(Sliced):
@@ -105,7 +103,7 @@ class CellInput(nn.Module):
     def forward(self, maps: Mapping[int, Tensor]) -> Tensor:
         """Bring maps [B, inputs, H, W], by label, to [B, channels, H, W], or to ⌈H/2⌉ and ⌈W/2⌉."""
         x = concatenation(maps)
-        grids = relu_of_every_second_pixel(x) if len(self.paths) == 2 else (F.relu_(x),)
+        grids = ReluOfEverySecondPixel.apply(x) if len(self.paths) == 2 else (F.relu_(x),)
         paths = [F.conv2d(grid, path.weight(maps)) for path, grid in zip(self.paths, grids, strict=True)]
         return self.norm(torch.cat(paths, dim=1))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from enas.cnn.augment import augment, normalise, rotate
 from enas.cnn.batches import TrainingImages, evaluation_batches
 from enas.cnn.images import ImageDataset
-from enas.cnn.layout import MEMORY_FORMAT
+from enas.cnn.layout import MEMORY_FORMAT, remembering
 from enas.cnn.macro import MacroNetwork
 from enas.cnn.micro import MicroNetwork
 from enas.cnn.settings import VisionTaskConfig
@@ -35,8 +35,8 @@ class VisionTask(Task):
     Images without labels are classified by their rotation (Liu et al. 2020): one at random in training, all four in
     evaluation, in the same minibatch. The `seed` fixes the order in which images are read.
 
-    The model holds the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; inside
-    `model.remembering()`, several networks read the same images.
+    The model holds the shared parameters ω: model(images [B, 3, H, W], network) gives logits [B, C]; `model.common` are
+    the parts that several networks on the same images need only once.
     """
 
     metric = ACCURACY
@@ -137,7 +137,7 @@ class VisionTask(Task):
             labels = torch.arange(4, device=images.device).repeat(len(images))
             images = rotate(images.repeat_interleave(4, dim=0), labels)
         images = images.contiguous(memory_format=MEMORY_FORMAT)
-        with self._rounding(), self.model.remembering():
+        with self._rounding(), remembering(*self.model.common):
             logits = [at_least_float32(self.logits(images, network)) for network in networks]
         if metric is LOG_LIKELIHOOD:  # in nats
             totals = [-nn.functional.cross_entropy(each, labels, reduction="sum") for each in logits]

@@ -267,7 +267,7 @@ def _keyed(
     before = tempfile.tempdir
     if os.getppid() == parent:  # not the same process, and none of a cluster
         if not PLACES:
-            follow(parent, left=PLACES)
+            follow(parent, PLACES)
         PLACES.add(folder)
         tempfile.tempdir = folder
     try:

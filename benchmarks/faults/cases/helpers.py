@@ -111,11 +111,6 @@ def _help(words: tuple[str, ...], case: Case) -> Case:
     return replace(case, name=f"{' '.join(words)}: {case.name}", words=words, status=status)
 
 
-def _reader(name: str) -> Case:
-    words = (*LAUNCHED, f"disk,reader {name}", *ENTRIES["macro"].words)
-    return Case(f"a reader is {name}", words=words, status=(1, *EITHER))
-
-
 TRIALS = [
     *crossed(KIND, "text", DRAWING),
     *crossed(KIND, "micro, derive, single", [replace(DRAWING[0], check=lambda folder: "")]),
@@ -124,7 +119,6 @@ TRIALS = [
     *crossed(KIND, "text", PRINTING),
     *crossed(KIND, "evaluate, export, convert, single", PRINTING[:9]),
     *crossed(KIND, "text", [_help(words, PRINTING[place]) for words in HELP for place in (0, 5, 6, 8, 9)]),
-    *crossed(KIND, "disk", [_reader("killed"), _reader("stopped")]),
     *crossed(KIND, "disk, text", MACHINE),
     *crossed(KIND, "evaluate jobs", MACHINE[:3]),
     *crossed(KIND, "text", SERVICES),
