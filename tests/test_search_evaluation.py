@@ -431,6 +431,16 @@ def test_the_time_of_a_search_buys_random_trainings(home, copy, monkeypatch, met
     assert found["methods"]["random_budget"]["drawn"] == [drawn, drawn]
 
 
+def test_equal_time_goes_by_trainings_on_this_machine(home, copy):
+    """The seconds in the table are those of the machine that made it."""
+    _searches_took(copy, 1000.0)
+    path = copy / "cells.json"
+    path.write_text(re.sub(r'"seconds": [\d.]+', '"seconds": 1e9', path.read_text()))
+    found = evaluate(**settings(home, copy, methods=("search", "random_budget")))
+    assert found["methods"]["random_budget"]["drawn"] == [16, 16] and 0 < found["training_seconds"] < 1000
+    assert [len(row["runs"]) for row in rows_of(copy / "results" / "timed.json")] == [1]
+
+
 def brute_force(first, scores, num) -> list[float]:
     """The score of the best by `first` of each set of `num` architectures, where lower is better."""
     sets = itertools.combinations(range(len(first)), num)

@@ -30,7 +30,7 @@ from enas.search.architecture import Architecture, architecture_from_dict
 from enas.search.derive import ordered
 from enas.search.rungs import cost_to_the_end, rungs_to
 from enas.studies.evaluation_report import BEST, PREFIXES, ranking_figure, report, scores_figure
-from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, EvaluationConfig
+from enas.studies.settings import CONTROLS, EXPECTED, LONGER, SEARCHES, TIMED, EvaluationConfig
 from enas.studies.statistics import DRAWS, best_by_halving, best_of, distribution, paired, standard_error, tau
 from enas.studies.truth import Table, budget_of, checked_data, digest_of, functions_of, read_made, side_by_side
 
@@ -85,6 +85,7 @@ class _Evaluation:
         lengths = ("max_epoch", "cnn_lr_period") if budget.network_type == "cnn" else ("max_epoch",)
         longer = {name: config.longer * getattr(budget, name) for name in lengths}
         self.long = Table(self.folder / f"found_{config.longer}_times.json", budget.replace(**longer))
+        self.timed = Table(self.folder / "timed.json", budget)  # trained here: another machine may have made the table
         # By NAME-SEED, the outcomes of searches and of halving.
         self.outcomes: dict[str, Any] = {}
         for path in self.searches.glob("*.json"):
@@ -100,7 +101,7 @@ class _Evaluation:
         for folder in (self.folder, self.table.path.parent):
             make_writable(folder)
         data = self.budget.space.problem().load_data(self.budget)
-        for table in (self.table, self.found, self.long):
+        for table in (self.table, self.timed, self.found, self.long):
             table.data = checked_data(table.path, table.data if table.runs else None, table.config, data, "table")
         self.table.train(self.table.pairs(self.truth_seeds[:1]), self.work)
         self.table.train(self._truth_pairs(), self.work)
@@ -110,6 +111,9 @@ class _Evaluation:
         digests = checked_data(path, self.search_data, self.search, data, "output")
         write_json(path, {"settings": budget_of(self.search), "data": digests})
         self.work(self._searches_left(), self._note_outcome, "searches")
+        if {*TIMED} & {*self.config.methods}:
+            self.timed.add(self.functions[: self.config.jobs])  # side by side, as the searches were
+            self.timed.train(self.timed.pairs(self.truth_seeds[:1]), self.work)
         names = [name for name in self.config.methods if name not in self.expected]
         for name in (name for name in HALVING_SEEDS if name in names):
             self.work(self._halvings_left(name), self._note_outcome, name)
@@ -206,7 +210,7 @@ class _Evaluation:
         chosen = self.outcomes[self._key(first, seed)] if first == "finalists" else {}
         trained, last = len(chosen.get("architectures", [search])), self.rungs[-1]
         seconds = search["seconds"] + chosen.get("draw_seconds", 0.0)
-        epochs = seconds / self.table.seconds * last + cost_to_the_end(trained, self.rungs)
+        epochs = seconds / self.timed.seconds * last + cost_to_the_end(trained, self.rungs)
         if method == "random_budget":
             return int(epochs / last)
         return next(num for num in itertools.count(1) if cost_to_the_end(num + 1, self.rungs) > epochs)
@@ -241,7 +245,7 @@ class _Evaluation:
             "is_complete": self.is_complete,
             "diverged": num - len(self.rows),
             **self.best,
-            "training_seconds": self.table.seconds,
+            "training_seconds": self.timed.seconds,
             "longer": self.config.longer,
             "methods": methods,
             "comparisons": [self._compared(methods, first, other, split) for other in others for split in PREFIXES],
