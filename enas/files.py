@@ -87,6 +87,8 @@ def _beside(path: Path) -> Iterator[Path]:
     try:
         around.mkdir(0o700)  # what lies in it is open to everybody whom the umask admits
         yield around / path.name
+    except UserError as error:  # about files that nobody will find there
+        raise type(error)(str(error).replace(str(around), str(path.parent))) from error
     finally:
         shutil.rmtree(around, ignore_errors=True)
 

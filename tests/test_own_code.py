@@ -115,6 +115,7 @@ def test_every_command_takes_a_run_of_an_own_space_with_use_and_says_so_without(
     said = capsys.readouterr().out
     for word in ("scratch", "report"):
         assert f"python -m enas {word} --load_path {folder.relative_to(home)} --use my_space" in said
+    assert "python -m enas export" not in said  # which would refuse it
     assert tiny.params(folder)["use"] == ["my_space"] and tiny.params(folder)["table_layers"] == 4
     for name, words in COMMANDS.items():
         words = [str(folder) if word == "RUN" else word for word in words]

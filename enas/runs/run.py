@@ -566,7 +566,8 @@ def _say_where(trainer: Training) -> None:
         if space.by_command and not isinstance(trainer, ScratchTrainer):
             said["from scratch"] = f"python -m enas scratch {which}"
         said["page"] = f"python -m enas report {which} --output report.html"
-        if space.by_command and isinstance(architecture_from_dict(trainer.progress.architecture), space.architecture):
+        is_searched = isinstance(architecture_from_dict(trainer.progress.architecture), space.architecture)
+        if space.by_command and is_searched and space.problem().export is not None:
             said["module"] = f"python -m enas export {which} --output my_cell"
     for name, text in said.items():
         trainer.logbook.info(f"{name + ':':14}{text}")
