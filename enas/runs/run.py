@@ -134,6 +134,8 @@ class Run(dict[str, Any]):
 
         They are the newest of a search, and from scratch those of the best epoch.
         """
+        if split not in SPLITS:
+            raise UserError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
         training = self._opened()
         return [training.score(one, split) for one in architectures]
 
