@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, Activation
+from enas.search.own_code import note_owner
 
 
 def register_activation(name: str, function: str | Callable[[Tensor], Tensor], colour: str = "white") -> None:
@@ -23,6 +24,7 @@ def register_activation(name: str, function: str | Callable[[Tensor], Tensor], c
         example = "lambda x: torch.nn.functional.leaky_relu(x, 0.25)"
         raise UserError(f"activation {name} has parameters, which no run trains or saves; give one without: {example}")
     ACTIVATIONS[name] = Activation(function, colour)
+    note_owner(name)
 
 
 def _has_parameters(function: Callable[[Tensor], Tensor]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from enas.errors import NotFoundError, UserError
 from enas.settings import ConfigLike, place
 
+OWNERS: dict[str, str] = {}  # name of an activation, operation, controller or reward -> the module that registered it
 LOADED: dict[str, str] = {}  # module -> the name that `use` was given, which workers load too; "" if a file named it
 
 
@@ -48,13 +49,21 @@ def check_used(given: object, source: str) -> None:
         LOADED.setdefault(_module(name), "")
 
 
+def note_owner(name: str) -> None:
+    """Note the module that calls a function which registers `name`: other processes load it by --use."""
+    OWNERS[name] = sys._getframe(2).f_globals["__name__"]
+
+
 def own_modules(config: ConfigLike) -> tuple[str, ...]:
-    """Return the names that load a run's own code: those given, or else the module of its search space."""
-    name = config.space.architecture.__module__
-    path = getattr(sys.modules.get(name), "__file__", None)  # a notebook has none
-    if config.use or name.startswith("enas.") or path is None:
-        return config.use
-    return (os.path.relpath(path) if name == "__main__" else name,)
+    """Return the names that load a run's own code: those given, or else the modules of all that it takes."""
+    space, found = config.space, {}
+    parts = space.parts(config) if space.parts is not None else ()
+    owners = [OWNERS[name] for name in (*parts, config.train_type, config.reward) if name in OWNERS]
+    for name in (space.architecture.__module__, *owners):
+        path = getattr(sys.modules.get(name), "__file__", None)  # a notebook has none
+        if not name.startswith("enas.") and path is not None:
+            found[os.path.relpath(path) if name == "__main__" else name] = None
+    return config.use or tuple(found)
 
 
 def _module(name: str) -> str:

@@ -8,6 +8,7 @@ from enas.errors import UserError
 from enas.search.architecture import Architecture
 from enas.search.formats import FORMATS, Format
 from enas.search.metric import Metric
+from enas.search.own_code import note_owner
 from enas.search.settings import SharedOptimisation
 from enas.settings import ConfigLike, Settings
 
@@ -70,6 +71,7 @@ def register_controller(space: str | None, train_type: str, make: "Make") -> Non
     taken = {*ALIASES, *(name for one in known for name in one.train_types)}
     if train_type in taken or not train_type.isidentifier():
         raise UserError(f"train_type {train_type!r} cannot be registered; choose another name, like my_controller")
+    note_owner(train_type)
     if space is None:
         STRATEGIES[train_type] = make
     for one in known:
@@ -79,6 +81,7 @@ def register_controller(space: str | None, train_type: str, make: "Make") -> Non
 
 def register_reward(name: str, make: Callable[[ConfigLike], Reward]) -> None:
     """Let `--reward NAME` choose the function that `make` returns, given the settings; a name may be given anew."""
+    note_owner(name)
     REWARDS[name] = make
 
 
