@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -208,6 +209,9 @@ def main(argv: list[str]) -> None:
     what, *rest = argv
     is_module = rest[0] == "-m"
     sys.argv = rest[is_module:]
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # stand-ins load much; a Ctrl-C before the program begins is not its own
     for name in what.split(","):
         rank, _, name = name.rpartition(":")
         if rank in ("", os.environ.get("RANK", "0")):
