@@ -211,7 +211,7 @@ def main(argv: list[str]) -> None:
     sys.argv = rest[is_module:]
     signal.signal(
         signal.SIGINT, signal.SIG_DFL
-    )  # stand-ins load much; a Ctrl-C before the program begins is not its own
+    )  # a Ctrl-C while stand-ins are loaded is not the program's
     for name in what.split(","):
         rank, _, name = name.rpartition(":")
         if rank in ("", os.environ.get("RANK", "0")):
