@@ -209,9 +209,7 @@ def main(argv: list[str]) -> None:
     what, *rest = argv
     is_module = rest[0] == "-m"
     sys.argv = rest[is_module:]
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # a Ctrl-C while stand-ins are loaded is not the program's
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C while stand-ins are loaded is not the program's
     for name in what.split(","):
         rank, _, name = name.rpartition(":")
         if rank in ("", os.environ.get("RANK", "0")):
