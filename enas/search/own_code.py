@@ -55,11 +55,14 @@ def note_owner(name: str) -> None:
 
 
 def own_modules(config: ConfigLike) -> tuple[str, ...]:
-    """Return the names that load a run's own code: those given, or else the modules of all that it takes."""
+    """Return the names that load a run's own code: those given, or else the modules of all that it takes.
+
+    A script that registers the parts of a space is left out: it may do more than that when it is loaded.
+    """
     space, found = config.space, {}
     parts = space.parts(config) if space.parts is not None else ()
-    owners = [OWNERS[name] for name in (*parts, config.train_type, config.reward) if name in OWNERS]
-    for name in (space.architecture.__module__, *owners):
+    owners = {OWNERS.get(name, "") for name in (*parts, config.train_type, config.reward)} - {"__main__"}
+    for name in (space.architecture.__module__, *sorted(owners)):
         path = getattr(sys.modules.get(name), "__file__", None)  # a notebook has none
         if not name.startswith("enas.") and path is not None:
             found[os.path.relpath(path) if name == "__main__" else name] = None
