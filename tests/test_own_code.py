@@ -493,7 +493,7 @@ def made(factor):
 
 if __name__ == "__main__":
     runs = enas.sweep(Config(**SETTINGS), seeds=1, jobs=2, reward=[made(2.0), "mine"])
-    print([(run["epoch"], run["reward"]) for run in runs])
+    print([(run["epoch"], run.get("reward", "")) for run in runs])
 """
 
 
@@ -503,3 +503,12 @@ def test_workers_load_a_space_that_was_imported_and_a_function_that_was_given(ho
     (home / "my_reward.py").write_text(REWARD)
     done = subprocess.run([sys.executable, "sweep.py"], cwd=home, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["[(1, 'scaled'), (1, 'mine')]"], done.stderr
+
+
+@pytest.mark.slow
+def test_workers_load_activations_that_were_imported(home):
+    settings = {**tiny.SETTINGS, "shared_rnn_activations": ("wiggle", "sinus"), "max_epoch": 1}
+    text = SWEEP.replace("my_space, my_reward", "my_parts").replace('reward=[made(2.0), "mine"]', "num_blocks=[2, 3]")
+    (home / "sweep.py").write_text(text.replace("SETTINGS", repr(settings)))
+    done = subprocess.run([sys.executable, "sweep.py"], cwd=home, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[(1, ''), (1, '')]"], done.stderr

@@ -51,7 +51,7 @@ def check_used(given: object, source: str) -> None:
 
 def note_owner(name: str) -> None:
     """Note the module that calls a function which registers `name`: other processes load it by --use."""
-    OWNERS[name] = sys._getframe(2).f_globals.get("__name__", "")  # exec may give none
+    OWNERS[name] = sys._getframe(2).f_globals.get("__name__", "__main__")
 
 
 def own_modules(config: ConfigLike) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from enas.files import atomic_write, finite, read_json, reading
 from enas.runs import run
 from enas.runs.opening import pick_device
 from enas.search.architecture import Architecture, architecture_from_dict
-from enas.search.own_code import LOADED, use
+from enas.search.own_code import LOADED, OWNERS, use
 from enas.search.registry import REWARDS, SPACES
 from enas.search.space import Space
 from enas.settings import USE, place
@@ -222,9 +222,9 @@ def side_by_side(
     """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
-    makers = [one for space in SPACES.values() for one in (space.architecture, *space.controllers.values())]
+    jobs = min(jobs, len(tasks))
     given = {name: make for name, make in REWARDS.items() if hasattr(make, "args")}  # to Config; others are in modules
-    modules = {one.__module__ for one in (*makers, *(REWARDS[name] for name in REWARDS.keys() - given))}
+    modules = {*OWNERS.values(), *(space.architecture.__module__ for space in SPACES.values())}
     own = [one for one in modules if not one.startswith(("enas.", "__")) and PathFinder.find_spec(one.split(".")[0])]
     used = [*filter(None, LOADED.values()), *own]
     if backend == "loky" and jobs != 1:

@@ -135,11 +135,13 @@ SIZES = {  # settings whose value takes too much memory or time, and must be ref
     "num_blocks": "100000", "shared_rnn_max_length": "1000000000", "num_threads": "100000",
 }  # fmt: skip
 NUMBERS = {  # settings whose value is larger than any machine's integer; the run may end early, or go on
-    "derive_num_sample": "1000000000000", "max_epoch": "10000000000000000000", "max_save_num": "10000000000000000000",
+    "derive_num_sample": "1000000000000", "max_save_num": "10000000000000000000",
     "log_step": "10000000000000000000", "shared_max_step": "10000000000000000000000", "rank_timeout": "1e300",
 }  # fmt: skip
 IMAGE_SIZES = {"cnn_hid": "1000000", "cnn_num_layers": "100000", "image_size": "1000000"}
 SURROUNDINGS = (
+    Case(f"--max_epoch {10**19}", flags=("--max_epoch", str(10**19), "--stop_epoch", "2"), through=SMALL_MEMORY,
+         limit=SHORT),
     Case("WORLD_SIZE=2 without torchrun", environment={"WORLD_SIZE": "2"}, status=(2, 3), limit=SHORT),
     Case("WORLD_SIZE=many", environment={"WORLD_SIZE": "many"}, status=EITHER, limit=SHORT),
     Case("RANK=7 alone", environment={"RANK": "7"}, status=EITHER, limit=SHORT),
