@@ -59,7 +59,7 @@ def own_modules(config: ConfigLike) -> tuple[str, ...]:
 
     A script that registers the parts of a space is left out: it may do more than that when it is loaded.
     """
-    space, found = config.space, {}
+    space, found = config.space, dict[str, None]()
     parts = space.parts(config) if space.parts is not None else ()
     owners = {OWNERS.get(name, "") for name in (*parts, config.train_type, config.reward)} - {"__main__"}
     for name in (space.architecture.__module__, *sorted(owners)):
