@@ -85,7 +85,10 @@ def _beside(path: Path) -> Iterator[Path]:
                     shutil.rmtree(other)
     prefix, suffix = f".{path.name[:SHOWN]}.", f".{os.getpid()}@{host}"
     with tempfile.TemporaryDirectory(suffix, prefix, path.parent, ignore_cleanup_errors=True) as around:
-        yield Path(around, path.name)  # open to everybody whom the umask admits, unlike the folder around it
+        try:
+            yield Path(around, path.name)  # open to everybody whom the umask admits, unlike the folder around it
+        except UserError as error:  # about files that nobody will find there
+            raise type(error)(str(error).replace(around, str(path.parent))) from error
 
 
 def _same(one: Path, other: Path) -> bool:

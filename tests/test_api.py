@@ -109,6 +109,8 @@ def test_what_was_derived_is_trained_and_weights_of_one_architecture_score_no_ot
     assert scratch.score([run.architecture], "test") == [scratch["test_perplexity"]]
     with tiny.refused("has the weights of one architecture, and cannot score others"):
         scratch.score([CELL])
+    with tiny.refused("split is 'dev'; it must be one of train, valid, test"):
+        run.score([CELL], "dev")
     with tiny.refused("only a search has a controller"):
         scratch.sample(1)
     own = {"mode": "single", "dag_path": str(scratch.folder / "architecture.json")}
@@ -246,7 +248,9 @@ def test_a_run_that_its_function_ends_is_saved_and_goes_on_as_if_nothing_had_bee
     [
         ({"reward": 1.0}, "the history has reward already"),
         ({"policy": 1.0, "policy_median": 1.0}, "the history has policy, policy_median already"),
-        ({"mine": "high"}, "could not convert"),
+        ({"mine": "high"}, "on_epoch returned {'mine': 'high'}; it must return numbers by name, or None"),
+        (3, "on_epoch returned 3; it must return numbers by name, or None"),
+        ([None], "on_epoch returned [None]; it must"),
     ],
 )
 def test_numbers_that_are_none_or_not_the_users_end_the_run(tmp_path, numbers, says):

@@ -3,6 +3,7 @@
 import errno
 import io
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -162,6 +163,24 @@ def test_loading_runs_no_code(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"00001-00000001\.pt: UnpicklingError"):
         Checkpoints(tmp_path).newest()[1]
     assert "this must not run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        (np.float64(1.0), "numpy"),
+        (Malicious(), "print"),
+        (lambda: 1, "<lambda>"),
+        (threading.Lock(), "lock"),
+    ],
+    ids=["numpy", "object", "lambda", "lock"],
+)
+def test_a_state_that_could_not_be_read_is_refused_when_it_is_saved(tmp_path, part, says):
+    """Of a controller, a module or a task of the user's own."""
+    _save(checkpoints := Checkpoints(tmp_path), 10)
+    with pytest.raises(UserError, match=rf"00002-00000020\.pt: .*{says}.*; a state holds tensors and plain data alone"):
+        checkpoints.save({**_state(20), "controller": {"mine": part}}, _name(20))
+    assert _names(checkpoints) == [_name(10)]
 
 
 def test_random_states_survive_a_file(tmp_path):

@@ -185,6 +185,14 @@ def test_the_surroundings_that_torchrun_makes_are_numbers(monkeypatch):
         ranks.launched()
 
 
+def test_a_world_without_torchrun_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with tiny.refused("variable RANK expected, but not set; torchrun sets it, and without torchrun WORLD_SIZE must"):
+        ranks.join(0, 5.0)
+
+
 @pytest.mark.parametrize("trouble", [PermissionError(13, "Permission denied", "data"), MemoryError()])
 def test_the_trouble_of_a_system_is_told_to_all_processes(trouble):
     def fail():

@@ -16,6 +16,7 @@ from enas.cnn.macro import STEM, MacroNetwork
 from enas.cnn.micro import CELL_INPUTS, MicroCell, MicroNetwork
 from enas.cnn.network import reduction_layers
 from enas.cnn.operation_names import MACRO_OPERATIONS, OPERATIONS
+from enas.pictures import drawing
 from enas.pictures.drawing import write_graph
 from enas.rnn.cell import ACTIVATIONS, RNNCell
 from enas.rnn.drawing import cell_graph
@@ -243,6 +244,18 @@ def test_without_graphviz_the_source_is_written(tmp_path, monkeypatch, name, dot
     assert path.with_suffix(".dot").read_text(encoding="utf-8") == GRAPHS[name].source
     assert TITLE in GRAPHS[name].source
     assert os.listdir(path.parent) == ["4-1600-143.2-best.dot"]
+
+
+def test_a_graphviz_that_hangs_is_waited_for_once(tmp_path, monkeypatch):
+    program = tmp_path / "dot"
+    program.write_text(f"#!/bin/sh\necho begun >> {tmp_path}/begun\nexec /bin/sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(drawing, "LONGEST_DRAWING", 1)
+    monkeypatch.setattr(drawing, "_hanging", set())
+    for name in ("one", "two"):
+        assert write_graph(GRAPHS["cell"], tmp_path / f"{name}.png") == tmp_path / f"{name}.dot"
+    assert (tmp_path / "begun").read_text() == "begun\n"
 
 
 def test_other_suffixes_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import re
 import runpy
 import shutil
 import statistics
@@ -308,10 +309,20 @@ def test_a_reward_function_of_a_notebook_is_defined_anew():
         Config(reward=lambda cells, scores: scores)
 
 
-def test_a_reward_of_another_shape_is_refused(tmp_path):
-    REWARDS["one"] = lambda config: lambda architectures, scores: scores.mean()
+@pytest.mark.parametrize(
+    ("reward", "says"),
+    [
+        (lambda architectures, scores: scores.mean(), "the shape []"),
+        (lambda architectures, scores: None, "None"),
+        (lambda architectures, scores: ["high"] * 4, "['high', 'high', 'high', 'high']"),
+        (lambda architectures, scores: dict.fromkeys(architectures, 1.0), "{"),
+    ],
+    ids=["one", "nothing", "texts", "a dict"],
+)
+def test_a_reward_of_another_shape_is_refused(tmp_path, reward, says):
+    REWARDS["one"] = lambda config: reward
     trainer = tiny.trainer(tmp_path, reward="one")
-    with pytest.raises(UserError, match=r"reward one returned the shape \[\]; it must return 4 numbers"):
+    with pytest.raises(UserError, match=rf"reward one returned {re.escape(says)}.*; it must return 4 numbers"):
         trainer.update_controller(4)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shlex
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -24,7 +26,7 @@ from enas.guard import guarded
 from enas.rnn.cell import RNNCell
 from enas.runs import run
 from enas.runs.folder import only_user
-from enas.runs.logbook import Logbook
+from enas.runs.logbook import Curves, Logbook
 from enas.search.record import NoLogbook
 from enas.terminal import progress_bar
 
@@ -265,6 +267,16 @@ def test_a_diverging_run_writes_json_and_short_numbers(tmp_path, capsys):
     assert max(map(len, (word for word in words if word.strip("(),.").replace(".", "").isdigit()))) < 12
     assert all(len(path.name) < 60 for path in folder.rglob("*"))
     assert "Infinity" not in capsys.readouterr().out
+
+
+def test_a_point_that_is_not_finite_is_written_without_a_word(tmp_path, capfd, caplog):
+    curves = Curves(tmp_path)
+    curves.scalars({"shared/loss": math.nan, "mine/own": np.float32(math.inf), "mine/two words": torch.tensor(1.0)}, 1)
+    curves.close()
+    assert not caplog.records and capfd.readouterr().err == ""
+    events = EventAccumulator(str(tmp_path)).Reload()
+    found = {tag: events.Scalars(tag)[0].value for tag in events.Tags()["scalars"]}
+    assert math.isnan(found.pop("shared/loss")) and found == {"mine/own": math.inf, "mine/two words": 1.0}
 
 
 def test_numbers_that_are_not_finite_are_null_and_the_folder_of_a_renamed_file_is_synced_too(tmp_path, monkeypatch):

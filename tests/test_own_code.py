@@ -1,5 +1,6 @@
 """The user's own code by --use: a search space, an activation and an operation from a file, in every command."""
 
+import importlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from enas import cli
+from enas import Config, cli
 from enas.export.onnx_file import PACKAGES
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import RNNCell
@@ -115,6 +116,7 @@ def test_every_command_takes_a_run_of_an_own_space_with_use_and_says_so_without(
     said = capsys.readouterr().out
     for word in ("scratch", "report"):
         assert f"python -m enas {word} --load_path {folder.relative_to(home)} --use my_space" in said
+    assert "python -m enas export" not in said  # which would refuse it
     assert tiny.params(folder)["use"] == ["my_space"] and tiny.params(folder)["table_layers"] == 4
     for name, words in COMMANDS.items():
         words = [str(folder) if word == "RUN" else word for word in words]
@@ -127,6 +129,36 @@ def test_every_command_takes_a_run_of_an_own_space_with_use_and_says_so_without(
     scratch = next(path for path in home.glob("logs/*") if path != folder)
     dag = ["--dag_path", str(scratch / "architecture.json"), *tiny.flags(TABLE)]
     assert command("single", "--use", "my_space", *dag) == 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "settings"),
+    [
+        ("", {"shared_rnn_activations": ("wiggle", "sinus"), **tiny.SETTINGS}),
+        ("", {**tiny.IMAGE_SETTINGS, "cnn_space": "micro"}),
+        ("register_reward('mine', lambda config: lambda cells, scores: scores)", {"reward": "mine", **tiny.SETTINGS}),
+        (
+            "register_controller('rnn', 'own', lambda space, config: RandomController(space))",
+            {"train_type": "own", **tiny.SETTINGS},
+        ),
+    ],
+    ids=["activations", "all operations", "reward", "controller"],
+)
+def test_a_run_from_python_remembers_the_module_that_registered_its_parts(home, capsys, lines, settings):
+    imports = "from enas.search.controllers import RandomController\nfrom enas.search.registry import *\n"
+    (home / "my_parts.py").write_text(OWN.replace("import math\n", f"import math\n{imports}", 1) + lines)
+    if settings.get("network_type") == "cnn":
+        tiny.write_images(home / "data" / "pictures")
+        settings = {**settings, "dataset": "pictures"}
+    with tiny.fresh():
+        sys.path.insert(0, str(home))
+        importlib.import_module("my_parts")
+        folder = run.train(Config(**{**settings, "max_epoch": 1})).folder
+        sys.path.remove(str(home))
+    assert "--use my_parts" in capsys.readouterr().out
+    assert command("report", "--load_path", folder, "--output", "page.html") == 2
+    assert capsys.readouterr().err == f"error: run {folder} uses my_parts: give --use my_parts\n"
+    assert command("report", "--load_path", folder, "--output", "page.html", "--use", "my_parts") == 0
 
 
 def test_an_own_space_says_which_ablations_and_exports_it_lacks(home, capsys):

@@ -256,6 +256,7 @@ def test_what_cannot_be_used_leaves_nothing(tmp_path, splits, says, right):
     with tiny.refused(says) as error:
         run.search(*splits, dataset="mine", data_dir=str(tmp_path), log_dir=str(tmp_path / "logs"))
     assert str(error.value).endswith(right)
+    assert f"{tmp_path}/." not in str(error.value)  # where the data lie until they are whole
     assert list(tmp_path.iterdir()) == []
 
 

@@ -222,7 +222,7 @@ TROUBLES = {"diverged": diverge, "out of memory": run_out, "refused": refuse}
 def registering() -> Iterator[None]:
     """What is registered inside this block is forgotten after it."""
     tables = (SPACES, STRATEGIES, REWARDS, TABLES, ACTIVATIONS, OPERATIONS, Operations.convolutions, MACRO_OPERATIONS)
-    tables += (MICRO_OPERATIONS, own_code.REGISTERING)
+    tables += (MICRO_OPERATIONS, own_code.OWNERS)
     before = [table.copy() for table in tables]
     try:
         yield

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -191,6 +192,7 @@ def main(argv: list[str]) -> None:
     what, *rest = argv
     is_module = rest[0] == "-m"
     sys.argv = rest[is_module:]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C while stand-ins are loaded is not the program's
     for name in what.split(","):
         rank, _, name = name.rpartition(":")
         if rank in ("", os.environ.get("RANK", "0")):

@@ -19,7 +19,7 @@ from enas.cnn.layout import AvgPool3x3, MaxPool3x3, PooledReLU, ReluOfEverySecon
 from enas.cnn.network import Norm, convolution
 from enas.cnn.operation_names import MACRO_OPERATIONS, MICRO_OPERATIONS, OPERATIONS
 from enas.errors import UserError
-from enas.search.own_code import note_caller
+from enas.search.own_code import note_owner
 
 # While searching, running averages would mix the statistics of different architectures.
 BATCH_STATISTICS: Norm = partial(nn.BatchNorm2d, track_running_stats=False)
@@ -39,7 +39,7 @@ def register_operation(
     """
     if name in OPERATIONS or not name.replace("_", "").isalnum():
         raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters, digits and _")
-    note_caller()
+    note_owner(name)
     OPERATIONS[name] = label or name, colour
     Operations.convolutions[name] = make
     for operations in (MACRO_OPERATIONS, MICRO_OPERATIONS):

@@ -1,14 +1,15 @@
 """The style of all drawings of architectures, and how they are written."""
 
 from pathlib import Path
-from subprocess import SubprocessError, run
+from subprocess import SubprocessError, TimeoutExpired, run
 
 import graphviz
 
 from enas.errors import UserError
 from enas.files import atomic_write
 
-LONGEST_DRAWING = 60  # seconds
+LONGEST_DRAWING = 20  # seconds
+_hanging: set[str] = set()  # programs that have not ended in this time, and are not begun again
 _BEGINS = {".png": b"\x89PNG\r\n", ".svg": b"<?xml"}
 _FONT = {"fontname": "Helvetica", "fontsize": "16"}
 _LAYOUT = {"dpi": "150", "pad": "0.2", "nodesep": "0.25", "ranksep": "0.35", "ordering": "out", "labelloc": "t"}
@@ -39,15 +40,16 @@ def write_graph(graph: graphviz.Digraph, path: str | Path) -> Path:
     if path.suffix not in _BEGINS:
         raise UserError(f"{path}: a picture's name must end in .png or .svg")
     command = [graph.engine, f"-T{path.suffix[1:]}", *(["-n2"] if graph.engine == "neato" else [])]
+    source, content = graph.source.encode(), b""
     try:  # Digraph.pipe has no limit of time
-        source = graph.source.encode()
-        process = run(command, input=source, capture_output=True, check=True, timeout=LONGEST_DRAWING)
-        content = process.stdout
+        if graph.engine not in _hanging:
+            content = run(command, input=source, capture_output=True, check=True, timeout=LONGEST_DRAWING).stdout
+    except TimeoutExpired:
+        _hanging.add(graph.engine)
     except (OSError, SubprocessError):
-        content = b""
+        pass  # a missing program, or one without the format, must not end a search
     if not content.startswith(_BEGINS[path.suffix]):
-        # A missing program, or one without the format, must not end a search.
-        path, content = path.with_suffix(".dot"), graph.source.encode()
+        path, content = path.with_suffix(".dot"), source
     with atomic_write(path) as file:
         file.write(content)
     return path

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from enas.errors import UserError
 from enas.rnn.cell import ACTIVATIONS, Activation
-from enas.search.own_code import note_caller
+from enas.search.own_code import note_owner
 
 
 def register_activation(name: str, function: str | Callable[[Tensor], Tensor], colour: str = "white") -> None:
@@ -23,7 +23,7 @@ def register_activation(name: str, function: str | Callable[[Tensor], Tensor], c
     if not isinstance(function, str) and _has_parameters(function):
         example = "lambda x: torch.nn.functional.leaky_relu(x, 0.25)"
         raise UserError(f"activation {name} has parameters, which no run trains or saves; give one without: {example}")
-    note_caller()
+    note_owner(name)
     ACTIVATIONS[name] = Activation(function, colour)
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 
 from enas.errors import UserError
 from enas.files import atomic_write, opened, write_json
@@ -49,7 +50,8 @@ class Curves:
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Add a point to each curve, by name."""
         for name, value in values.items():
-            self._add(Event(step=step, summary=summary.scalar(name, value)))
+            point = Summary.Value(tag=name, simple_value=float(value))
+            self._add(Event(step=step, summary=Summary(value=[point])))
 
     def picture(self, tag: str, path: Path, step: int) -> None:
         """Add a PNG."""

@@ -134,6 +134,8 @@ class Run(dict[str, Any]):
 
         They are the newest of a search, and from scratch those of the best epoch.
         """
+        if split not in SPLITS:
+            raise UserError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
         training = self._opened()
         return [training.score(one, split) for one in architectures]
 
@@ -568,7 +570,8 @@ def _say_where(trainer: Training) -> None:
         if space.by_command and not isinstance(trainer, ScratchTrainer):
             said["from scratch"] = f"python -m enas scratch {which}"
         said["page"] = f"python -m enas report {which} --output report.html"
-        if space.by_command and isinstance(architecture_from_dict(trainer.progress.architecture), space.architecture):
+        is_searched = isinstance(architecture_from_dict(trainer.progress.architecture), space.architecture)
+        if space.by_command and is_searched and space.problem().export is not None:
             said["module"] = f"python -m enas export {which} --output my_cell"
     for name, text in said.items():
         trainer.logbook.info(f"{name + ':':14}{text}")

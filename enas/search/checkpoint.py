@@ -9,10 +9,12 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import numpy as np
 import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from enas.errors import NotFoundError, UserError
 from enas.files import atomic_write, opened, reading
@@ -67,6 +69,11 @@ class Checkpoints:
         with atomic_write(self.folder / name) as file:
             try:
                 torch.save(state, file)
+                file.flush()
+                if unknown := get_unsafe_globals_in_checkpoint(file.name):
+                    raise PicklingError(f"no checkpoint can hold {', '.join(unknown)}")
+            except (PicklingError, AttributeError, TypeError) as error:  # all of them are raised by pickle
+                raise UserError(f"{self.folder / name}: {error}; a state holds tensors and plain data alone") from error
             except RuntimeError as error:
                 if isinstance(error.__context__, OSError):  # torch could not close the archive that it could not write
                     raise error.__context__ from None

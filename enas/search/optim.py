@@ -6,8 +6,6 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from enas.errors import UserError
-
 
 def make_optimizer(
     name: str,
@@ -17,7 +15,7 @@ def make_optimizer(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> torch.optim.Optimizer:
-    """Make SGD ("sgd"), SGD with Nesterov momentum 0.9 ("momentum") or "adam"; UserError for another name.
+    """Make SGD ("sgd"), SGD with Nesterov momentum 0.9 ("momentum") or "adam".
 
     Only Adam reads `betas` and `eps`. `set_lr` gives the learning rate before each step.
     """
@@ -25,9 +23,7 @@ def make_optimizer(
         return torch.optim.Adam(parameters, weight_decay=weight_decay, betas=betas, eps=eps, fused=True)
     if name == "momentum":  # not fused: torch's fused kernel wants momentum of all weights in use or of none
         return torch.optim.SGD(parameters, lr=0.0, momentum=0.9, nesterov=True, weight_decay=weight_decay, foreach=True)
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=0.0, weight_decay=weight_decay, fused=True)
-    raise UserError(f"optimiser {name!r} is unknown; known: adam, momentum, sgd")
+    return torch.optim.SGD(parameters, lr=0.0, weight_decay=weight_decay, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -15,7 +15,7 @@ from enas.errors import NotFoundError, UserError
 from enas.settings import ConfigLike, place
 
 LOADED: dict[str, str] = {}  # module -> the name that `use` was given, which workers load too; "" if a file named it
-REGISTERING: dict[str, None] = {}  # modules that registered something, loaded by `use` or not
+OWNERS: dict[tuple[str, str], None] = {}  # the name of what was registered, and the module that did so
 
 
 def use(names: Collection[str]) -> None:
@@ -40,14 +40,9 @@ def use(names: Collection[str]) -> None:
         LOADED[module] = name
 
 
-def note_caller() -> None:
-    """Remember the module that calls the function which calls this one: it registers something of its own."""
-    REGISTERING[sys._getframe(2).f_globals["__name__"]] = None
-
-
 def names_for_workers() -> list[str]:
     """Return the names by which `use` loads, in another process, all own code that registered something in this one."""
-    others = (name for name in REGISTERING if not name.startswith(("enas.", "__")))
+    others = {module: None for _, module in OWNERS if not module.startswith(("enas.", "__"))}
     return [*filter(None, LOADED.values()), *(name for name in others if PathFinder.find_spec(name.split(".")[0]))]
 
 
@@ -61,13 +56,24 @@ def check_used(given: object, source: str) -> None:
         LOADED.setdefault(_module(name), "")
 
 
+def note_owner(name: str) -> None:
+    """Note the module that calls a function which registers `name`: other processes load it by --use."""
+    OWNERS[name, sys._getframe(2).f_globals.get("__name__", "__main__")] = None
+
+
 def own_modules(config: ConfigLike) -> tuple[str, ...]:
-    """Return the names that load a run's own code: those given, or else the module of its search space."""
-    name = config.space.architecture.__module__
-    path = getattr(sys.modules.get(name), "__file__", None)  # a notebook has none
-    if config.use or name.startswith("enas.") or path is None:
-        return config.use
-    return (os.path.relpath(path) if name == "__main__" else name,)
+    """Return the names that load a run's own code: those given, or else the modules of all that it takes.
+
+    A script that registers the parts of a space is left out: it may do more than that when it is loaded.
+    """
+    space, found = config.space, dict[str, None]()
+    parts = (*(space.parts(config) if space.parts is not None else ()), config.train_type, config.reward)
+    owners = (module for name, module in OWNERS if name in parts and module != "__main__")
+    for name in (space.architecture.__module__, *sorted(owners)):
+        path = getattr(sys.modules.get(name), "__file__", None)  # a notebook has none
+        if not name.startswith("enas.") and path is not None:
+            found[os.path.relpath(path) if name == "__main__" else name] = None
+    return config.use or tuple(found)
 
 
 def _module(name: str) -> str:

@@ -203,7 +203,10 @@ def join(num_gpu: int, timeout: float) -> Ranks:
         patience = timedelta(seconds=timeout)
         # Optimisers import this module. If it is imported after the group, the group's threads outlive the interpreter.
         importlib.import_module("torch._dynamo")
-        store, *_ = _ask(lambda: next(rendezvous("env://", timeout=patience)))
+        try:
+            store, *_ = _ask(lambda: next(rendezvous("env://", timeout=patience)))
+        except ValueError as error:
+            raise UserError(f"{error}; torchrun sets it, and without torchrun WORLD_SIZE must be unset") from None
         # torchrun may keep one store over its restarts, with addresses of processes that are gone.
         restart = f"restart {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         store = dist.distributed_c10d.PrefixStore(restart, store)

@@ -8,7 +8,7 @@ from enas.errors import UserError
 from enas.search.architecture import Architecture
 from enas.search.formats import FORMATS, Format
 from enas.search.metric import Metric
-from enas.search.own_code import note_caller
+from enas.search.own_code import note_owner
 from enas.search.settings import SharedOptimisation
 from enas.settings import ConfigLike, Settings
 
@@ -52,7 +52,7 @@ def register(space: SearchSpace) -> SearchSpace:
     """Add a search space to those that flags can choose, and return it; UserError if its name is taken."""
     if space.name in SPACES:
         raise UserError(f"search space {space.name} is registered already; choose another name")
-    note_caller()
+    note_owner(space.name)
     types, controllers = (*space.train_types, *STRATEGIES), {**STRATEGIES, **space.controllers}
     SPACES[space.name] = space = replace(space, train_types=types, controllers=controllers)
     space.architecture.draw = lambda *drawing: space.problem().draw(*drawing)
@@ -72,7 +72,7 @@ def register_controller(space: str | None, train_type: str, make: "Make") -> Non
     taken = {*ALIASES, *(name for one in known for name in one.train_types)}
     if train_type in taken or not train_type.isidentifier():
         raise UserError(f"train_type {train_type!r} cannot be registered; choose another name, like my_controller")
-    note_caller()
+    note_owner(train_type)
     if space is None:
         STRATEGIES[train_type] = make
     for one in known:
@@ -82,7 +82,7 @@ def register_controller(space: str | None, train_type: str, make: "Make") -> Non
 
 def register_reward(name: str, make: Callable[[ConfigLike], Reward]) -> None:
     """Let `--reward NAME` choose the function that `make` returns, given the settings; a name may be given anew."""
-    note_caller()
+    note_owner(name)
     REWARDS[name] = make
 
 

@@ -6,7 +6,9 @@ and every `save_epoch` epochs derives the best architecture.
 
 import json
 import math
+import reprlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, cast
 
@@ -171,10 +173,13 @@ class Rewarded:
         return self._of(architectures, self.task.as_rewards(scores)).tolist()
 
     def _of(self, architectures: Sequence[Any], scores: Tensor) -> Tensor:
-        found = torch.as_tensor(self.function()(architectures, scores)).to(scores)
-        if found.shape != scores.shape:
+        found = self.function()(architectures, scores)
+        with suppress(RuntimeError, TypeError, ValueError):  # which torch raises for anything but numbers
+            found = torch.as_tensor(found).to(scores)
+        if getattr(found, "shape", None) != scores.shape:
+            what = f"the shape {list(found.shape)}" if isinstance(found, Tensor) else reprlib.repr(found)
             wanted = f"{len(scores)} numbers, one an architecture"
-            raise UserError(f"reward {self.reward} returned the shape {list(found.shape)}; it must return {wanted}")
+            raise UserError(f"reward {self.reward} returned {what}; it must return {wanted}")
         return found
 
     def __getattr__(self, name: str) -> Any:

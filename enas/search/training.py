@@ -1,6 +1,7 @@
 """The common part of a search and of a run from scratch: steps of ω, recovery from divergence, epochs, checkpoints."""
 
 import math
+import reprlib
 import shlex
 import signal
 import time
@@ -187,7 +188,12 @@ class Training(ABC):
         """Add the numbers of `on_epoch`, which moves no random numbers, to history and curves; save if it raises."""
         states = random_states()
         try:
-            numbers = {name: float(value) for name, value in (self.on_epoch(entry) or {}).items()}
+            found = self.on_epoch(entry) or {}
+            try:
+                numbers = {name: float(value) for name, value in found.items()}
+            except (AttributeError, TypeError, ValueError):
+                wrong = f"on_epoch returned {reprlib.repr(found)}"
+                raise UserError(f"{wrong}; it must return numbers by name, or None") from None
             if taken := numbers.keys() & {*entry, *flat(entry)}:
                 raise UserError(f"on_epoch: the history has {', '.join(sorted(taken))} already; choose other names")
         except BaseException:

@@ -98,10 +98,9 @@ def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric:
             axes.hlines(mean, place - 0.3, place + 0.3, color="black", linewidth=1.5)
         axes.set_xticks(range(len(columns)), list(columns))
         axes.set_ylabel(f"{split} {metric.name}")
-    better = "higher" if metric.higher_is_better else "lower"
-    panels[0].set_title(
-        f"{results['dataset']}, from scratch ({better} is better)\ndots: seeds; lines: means; bars: quartiles of draws"
-    )
+    better = f"{'higher' if metric.higher_is_better else 'lower'} is better"
+    key = "dots: seeds; lines: means; bars: quartiles of draws"
+    panels[0].set_title(f"{results['dataset']}, from scratch ({better})\n{key}")
     return figure
 
 

@@ -221,6 +221,7 @@ def side_by_side(
     """Call each of `tasks`, key → (function, arguments …), `jobs` at once, and `done(key, result)` as each ends."""
     if not tasks:
         return
+    jobs = min(jobs, len(tasks))
     given = {name: make for name, make in REWARDS.items() if hasattr(make, "args")}  # to Config; others are in modules
     if backend == "loky" and jobs != 1:
         held_back()(ensure_running)()  # loky's process that tidies up, which SIGHUP would end

@@ -1,6 +1,7 @@
 """Bounds on the time, the memory and the sizes that a file or a flag asks for; only regular files are read."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.faults.cases.spoiling import Spoil, as_fifo, as_link, content, text
@@ -107,6 +108,15 @@ IMAGES: dict[str, Spoil] = {
     "a GIF of a header": text(IMAGE, b"GIF89a\xff\xff\xff\xff\0\0\0;"),
     "SVG": text(IMAGE, "<svg xmlns='http://www.w3.org/2000/svg'/>"),
 }
+
+
+def _fill(folder: Path) -> None:
+    """Leave no room on a small disk."""
+    with suppress(OSError), (folder / "fill").open("wb", buffering=0) as file:
+        for _ in range(1000):
+            file.write(bytes(4096))
+
+
 _FROM = ENTRIES["download"].words[:-1]
 ARCHIVES = (
     Case(
@@ -114,8 +124,7 @@ ARCHIVES = (
         limit=40, names="larger|too large|limit",
     ),
     Case(
-        "no space for the archive", lambda folder: (folder / "fill").write_bytes(bytes(100_000)), tmpfs="size=200k",
-        status=REFUSED, names="space",
+        "no space for the archive", _fill, tmpfs="size=200k", status=REFUSED, names="space",
     ),
     Case("the archive is half", content("ptb.tar", lambda old: old[:2000]), status=REFUSED),
     Case("the archive is empty", content("ptb.tar", lambda old: b""), status=REFUSED),
@@ -126,11 +135,13 @@ SIZES = {  # settings whose value takes too much memory or time, and must be ref
     "num_blocks": "100000", "shared_rnn_max_length": "1000000000", "num_threads": "100000",
 }  # fmt: skip
 NUMBERS = {  # settings whose value is larger than any machine's integer; the run may end early, or go on
-    "derive_num_sample": "1000000000000", "max_epoch": "10000000000000000000", "max_save_num": "10000000000000000000",
+    "derive_num_sample": "1000000000000", "max_save_num": "10000000000000000000",
     "log_step": "10000000000000000000", "shared_max_step": "10000000000000000000000", "rank_timeout": "1e300",
 }  # fmt: skip
 IMAGE_SIZES = {"cnn_hid": "1000000", "cnn_num_layers": "100000", "image_size": "1000000"}
 SURROUNDINGS = (
+    Case(f"--max_epoch {10**19}", flags=("--max_epoch", str(10**19), "--stop_epoch", "2"), through=SMALL_MEMORY,
+         limit=SHORT),
     Case("WORLD_SIZE=2 without torchrun", environment={"WORLD_SIZE": "2"}, status=(2, 3), limit=SHORT),
     Case("WORLD_SIZE=many", environment={"WORLD_SIZE": "many"}, status=EITHER, limit=SHORT),
     Case("RANK=7 alone", environment={"RANK": "7"}, status=EITHER, limit=SHORT),

@@ -52,7 +52,7 @@ VALUES = {  # names that come from outside; "*" is the end that the flag needs
 
 def _named(entry: str, flag: str) -> list[Case]:
     end, words = ENDS.get((entry, flag), ""), _without(ENTRIES[entry].words, flag)
-    around = {"status": EITHER, "check": _tilde_check, "environment": {"HOME": "{folder}/tmp"}}
+    around = {"status": EITHER, "check": _tilde_check, "environment": {"HOME": "{folder}/home"}}
     return [
         Case(f"{flag} is {name}", words=(*words, f"{flag}={value.replace('*', end)}"), **around)
         for name, value in VALUES.items()

@@ -21,7 +21,7 @@ MOMENTS = {  # of an entry point: when the work is under way
     "torchrun": SAVED,
     "single": SAVED,
     "resume": lambda folder: "epoch 4" in (folder / "logs/found/train.log").read_text() or _grown(folder),
-    "finalists": _has("logs/found/finalists/*/*/checkpoints/*.pt"),
+    "finalists": _has("logs/found/finalists/*/checkpoints/*.pt"),
     "derive": _has("logs/found/.lock"),
     "scratch": _has("logs/again/params.json"),
     "ablate scratch": _has("analysis_results/**/results.json"),
