@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import main
 
 from enas.errors import UserError
-from enas.files import atomic_folder, atomic_write, read_json, write_json
+from enas.files import atomic_folder, atomic_write, make_writable, read_json, write_json
 from enas.guard import guarded
 from enas.rnn.cell import RNNCell
 from enas.runs import run
@@ -104,6 +104,9 @@ def test_what_a_killed_process_left_is_swept_by_the_next_one(tmp_path, name):
     elsewhere.mkdir()
     with atomic_write(tmp_path / name), atomic_folder(tmp_path / "other"):
         assert len([*tmp_path.iterdir()]) == 3
+    assert {*tmp_path.iterdir()} == {elsewhere, tmp_path / name, tmp_path / "other"}
+    tiny.killed_while_writing(tmp_path / "other", "file")
+    make_writable(tmp_path)
     assert {*tmp_path.iterdir()} == {elsewhere, tmp_path / name, tmp_path / "other"}
 
 
