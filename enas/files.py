@@ -101,9 +101,8 @@ def _same(one: Path, other: Path) -> bool:
 
 def make_writable(folder: Path) -> None:
     """Make a folder, if it is missing; UserError, naming it, if nothing can be written there."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+    with writing(folder), _beside(folder / "new"):
+        pass  # as a file will be written there
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

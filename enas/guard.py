@@ -7,9 +7,10 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from enas.errors import Interrupted, RankLostError, UserError, in_one_line
+from enas.errors import Interrupted, RankLostError, UserError, in_one_line, refusing
 
 LONGEST_LINE = 2000  # letters of an error
 
@@ -45,6 +46,9 @@ def guarded(action: Callable[[], object]) -> int:
     try:
         with handled(_stop):
             _keep_streams()
+            with refusing(lambda error: "the working folder is gone; begin in another one"):
+                Path.cwd()  # libraries that torch loads end the process without it
+            os.environ.pop("MPLBACKEND", None)  # a notebook's names a module of its own; no command shows a figure
             from enas.allocator import keep_memory
 
             keep_memory()

@@ -60,15 +60,14 @@ def test_a_command_line(tmp_path, capsys, wrong, says):
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize(("owner", "method"), [(Path, "mkdir"), (tempfile, "TemporaryFile")])
+@pytest.mark.parametrize(("owner", "method"), [(Path, "mkdir"), (tempfile, "mkdtemp")])
 def test_a_folder_that_cannot_be_written_to(tmp_path, capsys, folder, monkeypatch, owner, method):
     """Neither logs for a new run, nor the folder of a run that goes on."""
     act = getattr(owner, method)
 
     def refuse(*args, **kwargs):
-        path = kwargs.get("dir") or args[0]
-        if "logs" in Path(path).parts:
-            raise OSError(30, "Read-only file system", str(path))
+        if "logs" in Path(args[-1]).parts:
+            raise OSError(30, "Read-only file system", str(args[-1]))
         return act(*args, **kwargs)
 
     argv = _flags(tmp_path) if method == "mkdir" else ["--load_path", str(folder)]

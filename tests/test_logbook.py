@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import main
 
 from enas.errors import UserError
-from enas.files import atomic_folder, atomic_write, read_json, write_json
+from enas.files import atomic_folder, atomic_write, make_writable, read_json, write_json
 from enas.guard import guarded
 from enas.rnn.cell import RNNCell
 from enas.runs import run
@@ -60,9 +61,9 @@ def test_weights_and_biases_gets_what_tensorboard_gets(tmp_path, monkeypatch):
     ],
 )
 def test_weights_and_biases_without_an_account_or_the_package(tmp_path, monkeypatch, capsys, installed, line):
-    fake = SimpleNamespace(
-        setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode="online")), login=lambda prompt: False
-    )
+    setup = Mock(return_value=SimpleNamespace(settings=SimpleNamespace(mode="online")))
+    login = Mock(side_effect=[RuntimeError("API key must have 40+ characters")])
+    fake = SimpleNamespace(setup=setup, login=login, Error=RuntimeError)
     monkeypatch.setitem(sys.modules, "wandb", fake if installed else None)
     argv = tiny.flags(tiny.settings(tmp_path, wandb=True))
     assert line in tiny.refusal(argv, tmp_path, capsys)
@@ -104,6 +105,9 @@ def test_what_a_killed_process_left_is_swept_by_the_next_one(tmp_path, name):
     elsewhere.mkdir()
     with atomic_write(tmp_path / name), atomic_folder(tmp_path / "other"):
         assert len([*tmp_path.iterdir()]) == 3
+    assert {*tmp_path.iterdir()} == {elsewhere, tmp_path / name, tmp_path / "other"}
+    tiny.killed_while_writing(tmp_path / "other", "file")
+    make_writable(tmp_path)
     assert {*tmp_path.iterdir()} == {elsewhere, tmp_path / name, tmp_path / "other"}
 
 
@@ -242,10 +246,11 @@ def test_a_letter_that_the_terminal_does_not_know_is_replaced(encoding):
 
 def test_the_users_settings_of_matplotlib_do_not_reach_a_figure(tmp_path):
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.family: Nothing Sans\n")
-    line = "from enas.pictures import plots; figure = plots.policy_figure([('a', 'b')], [(1, [[0.5, 0.5]])])"
-    line = f"{line}; plots.write_figure(figure, plots.Path('figure.png'))"
-    environment = {**os.environ, "MPLBACKEND": "module://nothing.inline", "PYTHONPATH": str(tiny.ROOT)}
-    command = [sys.executable, "-c", line]
+    draw = "plots.write_figure(plots.policy_figure([('a', 'b')], [(1, [[0.5, 0.5]])]), plots.Path('figure.png'))"
+    lines = ["from enas.guard import guarded", "def draw():", " from enas.pictures import plots", f" {draw}"]
+    backend = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # a notebook's, in another environment
+    environment = {**os.environ, **backend, "PYTHONPATH": str(tiny.ROOT)}
+    command = [sys.executable, "-c", "\n".join([*lines, "guarded(draw)"])]
     process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (process.returncode, process.stderr) == (0, "")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")

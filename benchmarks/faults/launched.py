@@ -5,7 +5,6 @@ a script with its flags, or -m with a module and flags.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import runpy
@@ -23,6 +22,7 @@ def _windows() -> None:
 
 def _no_locks() -> None:
     """Lock as a network disk without locks does."""
+    import fcntl
 
     def lock(*_arguments: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

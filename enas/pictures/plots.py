@@ -6,19 +6,13 @@ Figures are made without pyplot, so that a plot keeps no global state and needs 
 import io
 import itertools
 import math
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-try:
-    import matplotlib
-except ValueError:  # a notebook's MPLBACKEND names a module that its own environment has
-    os.environ.pop("MPLBACKEND")
-    import matplotlib
+import matplotlib
 import matplotlib.style
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import SymLogNorm

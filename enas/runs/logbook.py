@@ -101,7 +101,11 @@ def check_account() -> None:
         if error.name != "wandb":
             raise
         raise UserError("wandb is not installed; pip install 'enas[wandb]', or leave --wandb out") from None
-    if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+    try:
+        is_known = wandb.setup().settings.mode != "online" or wandb.login(prompt=False)
+    except wandb.Error:  # a key that can be none
+        is_known = False
+    if not is_known:
         raise UserError("wandb knows no account; wandb login names one, and WANDB_MODE=offline does without")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.faults.cases.spoiling import Spoil, as_fifo, as_link, content, text
 from benchmarks.faults.entries import ENTRIES
-from benchmarks.faults.trial import DONE, REFUSED, Case, crossed
+from benchmarks.faults.trial import DONE, REFUSED, STOPPED, Case, Stop, crossed
 
 KIND = "bounds"
 EITHER = (*DONE, *REFUSED)
@@ -136,10 +136,12 @@ SIZES = {  # settings whose value takes too much memory or time, and must be ref
 }  # fmt: skip
 NUMBERS = {  # settings whose value is larger than any machine's integer; the run may end early, or go on
     "derive_num_sample": "1000000000000", "max_save_num": "10000000000000000000",
-    "log_step": "10000000000000000000", "shared_max_step": "10000000000000000000000", "rank_timeout": "1e300",
+    "log_step": "10000000000000000000", "rank_timeout": "1e300",
 }  # fmt: skip
 IMAGE_SIZES = {"cnn_hid": "1000000", "cnn_num_layers": "100000", "image_size": "1000000"}
 SURROUNDINGS = (
+    Case(f"--shared_max_step {10**22}", flags=("--shared_max_step", str(10**22)), stop=Stop(after=12.0),
+         status=STOPPED),
     Case(f"--max_epoch {10**19}", flags=("--max_epoch", str(10**19), "--stop_epoch", "2"), through=SMALL_MEMORY,
          limit=SHORT),
     Case("WORLD_SIZE=2 without torchrun", environment={"WORLD_SIZE": "2"}, status=(2, 3), limit=SHORT),

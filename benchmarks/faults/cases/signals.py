@@ -56,7 +56,8 @@ def _stopped(name: str, entry: str, signum: int, after: float = 0.0, *, whole: b
 
 def _early(name: str, signum: int, after: float) -> Case:
     """Return the case of a signal in the first seconds, while modules are imported."""
-    return Case(f"{name} after {after} s", stop=Stop(signum, after=after), status=STATUS[signum], mend=_nothing)
+    ends = (*STATUS[signum], 0)  # a short command may have ended
+    return Case(f"{name} after {after} s", stop=Stop(signum, after=after), status=ends, mend=_nothing)
 
 
 TWICE = Case(
