@@ -36,7 +36,7 @@ def _convolutional(
     cost: Callable[..., Cost],
     draw: Callable[..., Digraph],
 ) -> Problem:
-    """Return one of the two problems; `controllers` are fields of it, models come with their settings."""
+    """Make the problem of macro or of micro networks; each model comes with the class of its settings."""
     (make_shared, shared_sizes), (make_alone, sizes) = shared, alone
 
     def task(config: ConfigLike, images: ImageDataset, device: torch.device, network: Any) -> VisionTask:

@@ -91,7 +91,7 @@ class Study:
 
 
 def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
-    """Read the ablations of these runs, as far as they have come."""
+    """Read the ablations of these runs, finished or not."""
     found = []
     for record, path in itertools.product(records, sorted(results_dir.glob("*/*/results.json"))):
         content, run, metric = read_json(path), record.folder.resolve(), record.config.space.metric.name
@@ -107,7 +107,7 @@ def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
 
 
 def read_evaluations(records: Sequence[Record], results_dir: Path) -> list[Study]:
-    """Read the evaluations of searches on the datasets of these runs."""
+    """Read the search evaluations on the dataset of any of these runs."""
     datasets, found = {record.config.dataset for record in records}, []
     for path in sorted((results_dir / "search_evaluation").glob("*/results.json")):
         content = read_json(path)

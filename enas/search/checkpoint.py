@@ -72,7 +72,7 @@ class Checkpoints:
                 file.flush()
                 if unknown := get_unsafe_globals_in_checkpoint(file.name):
                     raise PicklingError(f"no checkpoint can hold {', '.join(unknown)}")
-            except (PicklingError, AttributeError, TypeError) as error:  # all of them are raised by pickle
+            except (PicklingError, AttributeError, TypeError) as error:  # pickle raises all three
                 raise UserError(f"{self.folder / name}: {error}; a state holds tensors and plain data alone") from error
             except RuntimeError as error:
                 if isinstance(error.__context__, OSError):  # torch could not close the archive that it could not write

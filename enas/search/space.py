@@ -59,7 +59,7 @@ class Space(ABC, Generic[ArchT]):
         return [[f"decision {index}: {choice}" for choice in range(size)] for index, size in enumerate(self.sizes)]
 
     def num_made(self, first: Any) -> Any:
-        """Return the number of decisions made, given the first one (integers or a tensor of them); by default all D."""
+        """Return the number of decisions made if the first one is `first`, an integer or a tensor; all D by default."""
         return len(self.sizes)
 
 
