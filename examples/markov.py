@@ -114,7 +114,9 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.partition(";")[0])
     parser.add_argument("--output", required=True, help="new folder of the dataset")
     parser.add_argument("--seed", type=int, default=0, help="seed of the language and its texts")
-    parser.add_argument("--num_tokens", type=int, default=400_000, help="tokens of train.txt; the other two files have a tenth each")
+    parser.add_argument(
+        "--num_tokens", type=int, default=400_000, help="tokens of train.txt; the other two files have a tenth each"
+    )
     parser.add_argument("--num_words", type=int, default=MARKOV_WORDS, help="words of the language")
     asked = vars(parser.parse_args())
     make_markov(asked.pop("output"), **asked)

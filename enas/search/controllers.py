@@ -123,8 +123,8 @@ class Controller(nn.Module, Generic[ArchT]):
             self.check_finite()
             raise
         rows, log_probs, entropies = (torch.cat(part, dim=1) for part in zip(*decisions.parts, strict=True))  # [M, D]
-        num_made = torch.as_tensor(self.space.num_made(rows[:, 0]), device=rows.device)
-        made = torch.arange(rows.shape[1], device=rows.device) < num_made.view(-1, 1)
+        places = torch.arange(rows.shape[1], device=rows.device).unsqueeze(1)
+        made = (places < self.space.num_made(rows[:, 0])).T  # [M, D], or [1, D] if all are always made
         log_probs, entropies = log_probs * made, entropies * made
         if architectures is None:
             architectures = [self.space.decode(row) for row in rows.tolist()]
