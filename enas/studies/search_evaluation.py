@@ -112,7 +112,8 @@ class _Evaluation:
         write_json(path, {"settings": budget_of(self.search), "data": digests})
         self.work(self._searches_left(), self._note_outcome, "searches")
         if {*TIMED} & {*self.config.methods}:
-            self.timed.add(self.functions[: self.config.jobs])  # side by side, as the searches were
+            # Side by side, as the searches were; one that diverges would end early.
+            self.timed.add(self.functions[row] for row in self.rows[: self.config.jobs])
             self.timed.train(self.timed.pairs(self.truth_seeds[:1]), self.work)
         names = [name for name in self.config.methods if name not in self.expected]
         for name in (name for name in HALVING_SEEDS if name in names):
