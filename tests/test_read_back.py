@@ -239,7 +239,7 @@ def test_a_run_without_a_checkpoint_is_passed_over_with_a_line(folder, tmp_path,
     later = _begun(folder, "2098-01-01_00-00-00", "2098-01-01T00:00:00+00:00")
     shutil.rmtree(later / "checkpoints")
     assert newest_run({"log_dir": str(folder.parent)}) == folder
-    said = f"passing over {later}: no checkpoint; the run was stopped before its first one\n"
+    said = f"passing over {later}: no checkpoint; the run has not come to its first one\n"
     assert capsys.readouterr().out == f"{said}taking the newest run, {folder}\n"
     shutil.rmtree(folder)
     with tiny.refused(f"{later}: no checkpoint", NotFoundError):

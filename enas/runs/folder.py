@@ -129,7 +129,7 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
                 continue
             saved_config(folder)
             if not Checkpoints(folder / "checkpoints").paths():
-                raise NotFoundError(f"{folder}: no checkpoint; the run was stopped before its first one")
+                raise NotFoundError(f"{folder}: no checkpoint; the run has not come to its first one")
         except UserError as error:  # damaged, of a search space that is not loaded, or of a later version
             passed.append(error)
             continue

@@ -100,7 +100,7 @@ class Checkpoints:
                 except UserError as error:
                     report(f"{error}; trying the checkpoint before it")
                     first = first or UserError(f"{error}; no older checkpoint can be read")
-            raise first or NotFoundError(f"{self.folder}: no checkpoint; the run was stopped before its first one")
+            raise first or NotFoundError(f"{self.folder}: no checkpoint; the run has not come to its first one")
 
         return self.ranks.from_first(found)
 
