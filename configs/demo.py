@@ -1,4 +1,4 @@
-"""A search in a minute on one core, on text that ships with Python: what `make search` runs."""
+"""A search in a minute on one core, on a text in the package: what `make search` runs."""
 
 config = "cells3"
 num_blocks = 6
