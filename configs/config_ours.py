@@ -35,7 +35,7 @@ vocab_min_count = 2  # a word seen once cannot be learned, but <unk> can
 
 # The shared model
 shared_embed = 1000  # the same, so that it can be the decoder
-shared_hid = 1000  # the size at which the paper searches
+shared_hid = 1000  # the size at which ENAS-pytorch searches; the paper gives none
 tie_weights = True  # paper section 3.1, after Inan et al. 2017: one large matrix less to learn
 shared_dropoute = 0.1  # AWD
 shared_dropouti = 0.65  # AWD, for 1000 units; far too much for small models

@@ -1,4 +1,4 @@
-"""A search on Penn Treebank at the paper's size: 12 nodes, 1000 units (section 3.1). On a CPU a step takes seconds.
+"""A search on Penn Treebank at the paper's size: 12 nodes (section 3.1), 1000 units. On a CPU a step takes seconds.
 
 This is a mixture, which nobody has published. SGD, its schedule, the gradient clip and the 150 epochs are the paper's;
 the rates of dropout are those of "enas_lm", the authors' corrected language model (google-research's folder of that
