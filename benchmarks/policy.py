@@ -32,9 +32,9 @@ from enas.studies.statistics import tau
 from enas.studies.truth import Table, budget_of, digest_of, load_table, side_by_side
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "ω on the policy's": {"shared_uniform": 0.0},
+    "ω on the policy's samples": {"shared_uniform": 0.0},
     "ω on half of each": {"shared_uniform": 0.5},
-    "ω on uniform ones": {"shared_uniform": 1.0},
+    "ω on uniform samples": {"shared_uniform": 1.0},
     "no controller": {"train_type": "random"},
 }
 CANDIDATES = 27
@@ -117,7 +117,7 @@ def policy_figure(figures: dict[str, list[dict[str, Any]]], truth: np.ndarray, c
     axes.axhline(_sign(config) * (_sign(config) * truth).min(), color="0.45", linestyle=":", label="best function")
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"expected {config.space.metric.name} from scratch")
-    axes.legend()
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.1))  # left of the lines, above the best function
     return figure
 
 
