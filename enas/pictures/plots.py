@@ -148,7 +148,7 @@ def bars_figure(
         heights = [change if math.isfinite(change) else 0.0 for change in some]
         label = f"{name}, unedited: {format_score(baseline[name])}"
         bars = axes.bar(places, heights, 0.4, color=("0.35", "0.7")[index], label=label)
-        numbers = [f"{change:+.{metric.decimals}f}" for change in some]
+        numbers = [f"{change:+.{metric.decimals}f}".replace("-", "−") for change in some]  # as the axis has it
         axes.bar_label(bars, numbers, rotation=90, padding=4, fontsize=8)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(labels)), labels)
