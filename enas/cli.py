@@ -13,7 +13,7 @@ from enas import __version__
 from enas.config import all_settings
 from enas.data.download import ALIASES, CATALOGUE
 from enas.errors import UserError, did_you_mean
-from enas.guard import guarded, loaded
+from enas.guard import loaded
 from enas.parser import Parser, add_settings, modules_to_use, parse_flags
 from enas.search import own_code
 from enas.search.formats import FORMATS
@@ -131,7 +131,7 @@ COMMANDS = {
         flags={
             "dataset": _flag(f"dataset to install: {', '.join([*CATALOGUE, *ALIASES])}"),
             "--from": _flag(
-                "a .tar, .tar.gz, .tar.xz or .zip archive to use instead of the published one",
+                "a copy of the published archive, as a file or another URL; for ptb any archive",
                 dest="source",
                 metavar="FILE_OR_URL",
             ),
@@ -157,13 +157,8 @@ COMMANDS = {
 }
 
 
-def main(words: list[str]) -> int:
-    """Carry out the command that the first word names, for ablations the first two; return the exit status."""
-    return guarded(lambda: carry_out(words))
-
-
 def carry_out(words: list[str]) -> None:
-    """Carry out a command; UserError as `Command.act`, or if no command has this name."""
+    """Carry out the command that the first word names, for ablations the first two; UserError as `Command.act`."""
     group, kind = ("ablate ", "ablation") if words[:1] == ["ablate"] else ("", "command")
     word, *rest = words[bool(group) :] or ["--help"]
     known = {name: command for name, command in COMMANDS.items() if name.startswith(group)}

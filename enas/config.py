@@ -162,7 +162,7 @@ class Config:
             rule = f"it must be {' or '.join(known)} for network_type {self.network_type}"
             raise UserError(f"train_type is {self.train_type!r}; {rule}")
         if (self.max_parameters or self.max_flops) and self.space.problem().cost is None:
-            raise UserError(f"max_parameters and max_flops: search space {self.space.name} registers no cost to limit")
+            raise UserError(f"max_parameters and max_flops: space {self.space.name} registers no cost; leave both 0")
         if self.reward and self.derive_finalists:
             raise UserError("derive_finalists ranks trainings by their metric, not by reward; leave one of the two out")
         if self._matters("controller_start") and self[searching.TrainerConfig].warm_up_epochs >= self.max_epoch:
@@ -203,7 +203,7 @@ class Config:
 
     def replace(self, **changes: Any) -> "Config":
         """Return a copy with some settings changed; raises as `Config`."""
-        return Config(**{**self._values, **changes})
+        return Config(**{**self._values, **with_variation(changes)})
 
 
 def _registered(reward: Any) -> str:
@@ -286,7 +286,7 @@ def read_variation(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
                     continue
         raise UserError(f"{path}, line {node.lineno}: a config file holds lines like batch_size = 64, nothing else")
     start = own.pop("config", None)
-    return own if start is None else {**read_variation(start, (*above, name)), **own}
+    return own if start is None else {**read_variation(str(start), (*above, name)), **own}
 
 
 def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def with_variation(given: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(given)
     if (name := given.pop("config", None)) is None:
         return given
-    variation, known = read_variation(name), all_settings()
+    variation, known = read_variation(str(name)), all_settings()
     own_code.check_used(variation.get("use"), f"config {name}")
     try:
         Config(**variation)

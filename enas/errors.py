@@ -31,7 +31,7 @@ class RankLostError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM came. `status` is 130 or 143."""
+    """SIGINT, SIGTERM or SIGHUP came. `status` is 128 + its number: 130, 143 or 129."""
 
     def __init__(self, signum: int, text: str):
         super().__init__(f"stopped by {signal.Signals(signum).name}; {text}")
@@ -76,7 +76,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether Python, torch or a GPU had no memory left."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    # On a CPU, of cuBLAS, and of a thread, which needs room of its own.
+    # The words of torch on a CPU, of cuBLAS, and of Python when there is no room for a new thread.
     words = "allocate memory|enough memory|out of memory|bad_alloc|overflowed|ALLOC_FAILED|start new thread"
     return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
 

@@ -119,11 +119,11 @@ def finite(value: Any) -> Any:
 def opened(path: Path) -> BufferedReader:
     """Open a file to read its bytes; UserError if it cannot be read, or may have no end: a pipe, a device, a folder."""
     with refusing(lambda error: f"{path}: cannot be read ({error.strerror})"):
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # a pipe would wait for its writer
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its writer
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
         raise UserError(f"{path}: is no regular file")
-    return file
+    return os.fdopen(number, "rb")
 
 
 def read_text(path: Path) -> str:
@@ -165,7 +165,7 @@ def parsed(text: str) -> Any:
 def reading(*paths: Any, alone: bool = True) -> Iterator[None]:
     """Turn whatever goes wrong while files of an earlier command are taken apart into a UserError that names them.
 
-    Not `alone`, the block does something else too: its UserErrors stay as they are.
+    If not `alone`, the block does more than that, and its UserErrors stay as they are.
     """
     names = " or ".join(map(str, paths))
     try:

@@ -33,7 +33,7 @@ def handled(handler: Callable[[int, Any], object]) -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let this thread's signals wait for the end of this block; processes that begin here wait on."""
+    """Hold back this thread's signals until this block ends; processes that begin inside it keep them blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield

@@ -16,7 +16,7 @@ LOGGER = logging.getLogger("enas")
 _quiet = ContextVar("quiet", default=False)
 
 
-# The lock of tqdm's own is for several processes: of one that is killed a semaphore is left.
+# tqdm's own lock is one between processes, and a process that is killed leaves its semaphore behind.
 _Bar: Any = type("_Bar", (tqdm,), {"_lock": threading.RLock()})
 
 

@@ -46,8 +46,11 @@ def _flags(folder: Path, **changes) -> list[str]:
         ("--log_dir {folder}/data/file", "choose another --log_dir"),
         ("--load_path nonesuch", "load_path nonesuch: no such run, neither as a path nor in "),
         ("--load_path {folder}/data/file", "{folder}/data/file: not a run folder"),
-        ("--mode derive", "no run of orig on tiny; make one with: python main.py --dataset tiny --train_type orig"),
-        ("--mode test --dataset other", "no run of orig on other; make one with: python main.py"),
+        (
+            "--mode derive",
+            "no run with --dataset tiny --train_type orig; make one with: python main.py --dataset tiny",
+        ),
+        ("--mode test --dataset other", "no run with --dataset other --train_type orig; make one with: python main.py"),
         ("--mode single", "name its JSON file with --dag_path, or lstm"),
         ("--mode single --dag_path nonesuch.json", "nonesuch.json: cannot be read (No such file or directory)"),
     ],

@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import enas
-from enas import cli
 from enas.choice.problem import GIVEN, Given, ModuleTask, choices_in, content, endless, one_pass
 from enas.choice.space import ModuleChoices
 from enas.config import Config
@@ -280,6 +279,23 @@ def test_the_score_of_a_split_counts_every_example_once():
     assert task.evaluate(one, "test") != task.evaluate(one, "test")  # NaN: there is none
 
 
+def test_the_examples_of_a_minibatch_are_counted_by_its_first_tensor():
+    """A list of texts beside it may be of any length."""
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.choice = enas.Choice(one=nn.Linear(1, 1), two=nn.Linear(1, 1))
+
+        def forward(self, numbers, names):
+            return self.choice(numbers)
+
+    valid = [{"names": ["a", "b", "c"], "numbers": torch.full((num, 1), float(num))} for num in (1, 4)]
+    _, given, task = prepared(Named, {"train": valid, "valid": valid})
+    given.score = lambda output, batch: batch["numbers"].mean()
+    assert task.evaluate(given.decode([0]), "valid") == pytest.approx((1 * 1 + 4 * 4) / 5)
+
+
 class Stream(IterableDataset):
     """Sequences without a length, which draw as they go."""
 
@@ -362,10 +378,10 @@ def test_runs_go_on_elsewhere_once_the_module_is_given_again(tmp_path, capsys, m
     line = "error: TextNet: a command cannot make a module that is given in Python; call enas.search_module there, "
     line += "with load_path=RUN for a run that exists\n"
     for command in (["search", "--load_path", run.folder.name], ["derive", "--load_path", run.folder.name]):
-        assert tiny.refusal(command, tmp_path, capsys, cli.main) == line
+        assert tiny.refusal(command, tmp_path, capsys, tiny.command_line) == line
     with pytest.raises(UserError, match=r"save run\.module"):
         export(run.folder, tmp_path / "out")
-    assert cli.main(["report", "--load_path", run.folder.name, "--output", "page.html"]) == 0
+    assert tiny.command_line(["report", "--load_path", run.folder.name, "--output", "page.html"]) == 0
     again = search(TextNet, data, "logs", load_path=run.folder.name)
     assert again["epoch"] == 3 and again.derive().architecture is not None
     with pytest.raises(UserError, match="choices"):

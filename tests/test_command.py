@@ -47,18 +47,18 @@ def test_the_installed_package_knows_the_variations(tmp_path):
 
 
 def test_help_names_every_command_and_every_ablation(capsys):
-    assert cli.main(["--help"]) == cli.main([]) == 0
+    assert tiny.command_line(["--help"]) == tiny.command_line([]) == 0
     out = capsys.readouterr().out
     assert all(f"\n  {name} " in out for name in cli.COMMANDS)
     for words in (["ablate"], ["ablate", "--help"]):
-        assert cli.main(words) == 0
+        assert tiny.command_line(words) == 0
         assert "\n  ablate node_removal " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_has_flags(name, capsys):
     with pytest.raises(SystemExit) as end:
-        cli.main([*name.split(), "--help"])
+        tiny.command_line([*name.split(), "--help"])
     assert end.value.code == 0
     assert "usage: " in capsys.readouterr().out
 
@@ -72,7 +72,7 @@ def test_every_command_has_flags(name, capsys):
     ],
 )
 def test_unknown_commands_and_flags_are_refused(words, says, tmp_path, capsys):
-    assert says in tiny.refusal(words.split(), tmp_path, capsys, cli.main)
+    assert says in tiny.refusal(words.split(), tmp_path, capsys, tiny.command_line)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -84,7 +84,7 @@ def test_a_script_refuses_an_unknown_flag(tmp_path, capsys, monkeypatch, script)
 
 @pytest.mark.parametrize("words", [["ablate"], ["ablate", "--help"]])
 def test_help_names_the_ablations(words, capsys):
-    assert cli.main(words) == 0
+    assert tiny.command_line(words) == 0
     usage, *rows = capsys.readouterr().out.splitlines()
     assert usage.startswith("usage: enas ablate ABLATION …")
     assert [row.split()[:2] for row in rows] == [["ablate", name] for name in cli.ABLATIONS]
@@ -92,13 +92,13 @@ def test_help_names_the_ablations(words, capsys):
 
 def test_help_of_an_ablation_tells_its_own_modes(capsys):
     with pytest.raises(SystemExit, match="0"):
-        cli.main(["ablate", "node_removal", "--help"])
+        tiny.command_line(["ablate", "node_removal", "--help"])
     out = capsys.readouterr().out
     assert out.count("  --mode ") == out.count("  --mode {derive,train_scratch}") == 1 and "(default: derive)" in out
 
 
 def test_version(capsys):
-    assert cli.main(["--version"]) == 0
+    assert tiny.command_line(["--version"]) == 0
     assert capsys.readouterr().out == f"enas {enas.__version__}\n"
 
 
@@ -113,18 +113,18 @@ def test_the_usage_of_a_script_names_the_command(script, usage, capsys):
 
 def test_commands_with_one_mode(folder, capsys):
     """`scratch` takes the architecture of the newest search, and `test` and `single` do what their modes do."""
-    assert cli.main(["test", "--load_path", str(folder)]) == 0
+    assert tiny.command_line(["test", "--load_path", str(folder)]) == 0
     assert tiny.results(folder)["mode"] == "test"
     places = ["--log_dir", str(folder.parent), "--dataset", "tiny"]
     data = ["--data_dir", str(folder.parent.parent / "data")]
-    assert cli.main(["scratch", *places, *data, "--max_epoch", "1"]) == 0
+    assert tiny.command_line(["scratch", *places, *data, "--max_epoch", "1"]) == 0
     assert f"taking the newest run, {folder}\n" in capsys.readouterr().out
     (scratch,) = set(folder.parent.glob("*/")) - {folder}
     assert tiny.results(scratch)["mode"] == "train_scratch"
     alone = ["--dag_path", str(scratch / "architecture.json"), "--log_dir", str(folder.parent / "alone")]
-    assert cli.main(["single", *tiny.flags(tiny.SETTINGS | {"max_epoch": 1}), *data, *alone]) == 0
+    assert tiny.command_line(["single", *tiny.flags(tiny.SETTINGS | {"max_epoch": 1}), *data, *alone]) == 0
     assert tiny.results(tiny.only_run(folder.parent / "alone"))["mode"] == "single"
-    line = tiny.refusal(["test", "--mode", "derive"], folder, capsys, cli.main)
+    line = tiny.refusal(["test", "--mode", "derive"], folder, capsys, tiny.command_line)
     assert line == "error: mode is derive; enas test always has mode test: leave --mode out\n"
 
 
@@ -135,13 +135,13 @@ def test_without_a_name_the_newest_run_is_taken(folder, tmp_path, monkeypatch, c
     outputs = {"export": "cell", "report": "page.html", "gif": "search.gif"}
     for name, output in {**outputs, "ablate node_removal": ""}.items():
         words = ["--output", output] if output else ["--max_batches", "1"]
-        status = cli.main([*name.split(), *words])
+        status = tiny.command_line([*name.split(), *words])
         out, err = capsys.readouterr()
         assert f"taking the newest run, logs/{folder.name}\n" in out
         assert status == 0 or (name == "gif" and ".dot" in err)  # tests leave drawings undrawn
     for name, output in outputs.items():
         words = [name, "--output", f"other_{output}", "--log_dir", "nowhere"]
-        line = tiny.refusal(words, tmp_path, capsys, cli.main)
+        line = tiny.refusal(words, tmp_path, capsys, tiny.command_line)
         assert line.startswith("error: nowhere: holds no runs; name a run with --")
 
 
@@ -150,7 +150,8 @@ def test_the_newest_run_that_fits_is_found_behind_runs_that_cannot_be_read(folde
     strange = folder.with_name("spirals_orig_2099-01-01_00-00-00")
     shutil.copytree(folder, strange)
     write_json(strange / "params.json", {"network_type": "table"})
-    assert cli.main(["test", "--log_dir", str(folder.parent), "--data_dir", str(folder.parent.parent / "data")]) == 0
+    places = ["--log_dir", str(folder.parent), "--data_dir", str(folder.parent.parent / "data")]
+    assert tiny.command_line(["test", *places]) == 0
     assert f"taking the newest run, {folder}\n" in capsys.readouterr().out
     only = {"log_dir": str(shutil.copytree(strange, tmp_path / "only" / strange.name).parent)}
     with tiny.refused("network_type is 'table'"):
@@ -158,7 +159,7 @@ def test_the_newest_run_that_fits_is_found_behind_runs_that_cannot_be_read(folde
     shutil.rmtree(strange)
     scratch = shutil.copytree(folder, folder.with_name("tiny_orig_2099-01-01_00-00-00"))
     write_json(scratch / "params.json", {**tiny.params(folder), "mode": "train_scratch"})
-    cli.main(["gif", "--output", str(tmp_path / "search.gif"), "--log_dir", str(folder.parent)])
+    tiny.command_line(["gif", "--output", str(tmp_path / "search.gif"), "--log_dir", str(folder.parent)])
     assert f"taking the newest run, {folder}\n" in capsys.readouterr().out
 
 
@@ -168,7 +169,7 @@ def test_a_command_that_is_interrupted_says_how_to_run_it_again(monkeypatch, cap
 
     monkeypatch.setattr("enas.studies.ablations.node_removal", interrupt)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "enas", "ablate", "node_removal", "--load_path", "a b"])
-    assert cli.main(["ablate", "node_removal", "--load_path", "a b"]) == 130
+    assert tiny.command_line(["ablate", "node_removal", "--load_path", "a b"]) == 130
     again = "to run it again: python -m enas ablate node_removal --load_path 'a b'\n"
     assert capsys.readouterr().err == f"stopped by SIGINT; {again}"
 
@@ -177,14 +178,14 @@ def test_an_unknown_run_lists_the_newest_ones(folder, capsys):
     for day in range(1, 6):
         shutil.copytree(folder, folder.with_name(f"tiny_orig_2001-01-0{day}_00-00-00"))
     words = ["report", "--load_path", "tyni", "--output", "page.html", "--log_dir", str(folder.parent)]
-    line = tiny.refusal(words, folder, capsys, cli.main)
+    line = tiny.refusal(words, folder, capsys, tiny.command_line)
     names = f"{folder.name}, tiny_orig_2001-01-05_00-00-00, tiny_orig_2001-01-04_00-00-00"
     assert line.endswith(f"{folder.parent}; there are {names} and 3 more\n")
 
 
 def test_help_loads_no_torch():
     look = "import contextlib, sys; from enas import cli\nfor name in sys.argv[1:]:\n"
-    look += " with contextlib.suppress(SystemExit): cli.main([name, '--help'])\n"
+    look += " with contextlib.suppress(SystemExit): cli.carry_out([name, '--help'])\n"
     look += "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     words = [sys.executable, "-c", look, "search", "evaluate", "export", "convert"]
     assert subprocess.run(words, capture_output=True).returncode == 0

@@ -435,5 +435,8 @@ def test_a_variation_starts_from_another(tmp_path):
         (tmp_path / f"{name}.py").write_text(lines.format(tmp_path))
     assert read_variation(f"{tmp_path}/a.py") == {"batch_size": 3, "max_epoch": 7}
     (tmp_path / "b.py").write_text(f"config = '{tmp_path}/a.py'\n")
+    (tmp_path / "odd.py").write_text("config = 3\n")
+    with pytest.raises(UserError, match="config 3: no such variation"):
+        read_variation(str(tmp_path / "odd.py"))
     with pytest.raises(UserError, match="starts from itself"):
         read_variation(f"{tmp_path}/a.py")

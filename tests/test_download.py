@@ -164,10 +164,13 @@ def test_installs_from_a_local_archive(data, data_dir, tmp_path):
 
 def test_installs_from_a_url_quietly_with_the_signals_and_the_umask_of_before(serve, data_dir, capsys):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), os.umask(0o022)
+    socket.setdefaulttimeout(77.0)
     try:
         assert main(["toy", "--from", serve("/toy.tgz", GOOD), "--data_dir", str(data_dir)]) == 0
+        assert socket.getdefaulttimeout() == 77.0
     finally:
         os.umask(before[2])
+        socket.setdefaulttimeout(None)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before[:2]
     assert capsys.readouterr() == (f"{data_dir}/toy: installed\n", "")
     assert_installed(data_dir / "toy")

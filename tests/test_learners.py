@@ -247,7 +247,7 @@ def test_a_run_with_a_reward_does_not_go_on_without_it(tmp_path):
     REWARDS.clear()
     before = tiny.tree(folder)
     for action in (run.resume, run.derive):
-        with tiny.refused("reward is 'short', which is not registered here; import its file"):
+        with tiny.refused("reward is 'short', which is not registered; --use loads its file"):
             action(folder)
     with tiny.refused("reward is 'nothing', which is not registered here"):
         run.train(Config(**tiny.settings(tmp_path, reward="nothing")))

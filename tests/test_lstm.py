@@ -79,7 +79,7 @@ def test_every_weight_learns():
 
 def test_another_architecture_is_refused():
     model = make_model()
-    for architectures in ([LSTMBaseline(H + 1)], [LSTMBaseline(H)] * 2, []):
+    for architectures in ([LSTMBaseline(H + 1)], [LSTMBaseline(H), LSTMBaseline(H + 1)], []):
         with pytest.raises(ValueError, match=f"this model is one LSTM of {H} units"):
             model(words(), architectures, model.initial_state(1, B).double())
 
@@ -105,3 +105,14 @@ def test_units_that_are_no_positive_integer_are_refused():
     for hidden in (0, -1, 1.5, True, "8"):
         with tiny.refused("hidden of an LSTM is"):
             LSTMBaseline(hidden)
+
+
+def test_several_architectures_are_the_same_lstm_side_by_side():
+    """As `shared_num_sample` asks for them."""
+    model, inputs = make_model().eval(), words()
+    both = model(inputs, [LSTMBaseline(H)] * 2, model.initial_state(2, B).double())
+    alone = run(model, inputs, model.initial_state(1, B).double())
+    assert both.states.shape == (T, 2, B, H)
+    for index in range(2):
+        torch.testing.assert_close(both.states[:, index], alone.states[:, 0])
+        torch.testing.assert_close(both.last[index], alone.last[0])

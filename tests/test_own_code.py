@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from enas import Config, cli
+from enas import Config
 from enas.export.onnx_file import PACKAGES
 from enas.rnn.activations import register_activation
 from enas.rnn.cell import RNNCell
@@ -81,7 +81,7 @@ register_operation("dil_conv_3x3", Dilated)
 
 def command(*words) -> int:
     with tiny.fresh():
-        return cli.main([*map(str, words)])
+        return tiny.command_line([*map(str, words)])
 
 
 @pytest.fixture

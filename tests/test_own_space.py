@@ -9,7 +9,6 @@ import pytest
 import tiny
 import torch
 
-from enas import cli
 from enas.config import Config
 from enas.runs.folder import saved_config
 from enas.runs.run import resume, train
@@ -23,7 +22,7 @@ SIZES |= {"controller_max_step": 40, "controller_num_aggregate": 10, "num_gpu": 
 def command(*argv) -> int:
     """A command that loads the example, and forgets it again."""
     with tiny.fresh():
-        return cli.main([*argv, "--use", str(EXAMPLE)])
+        return tiny.command_line([*argv, "--use", str(EXAMPLE)])
 
 
 def run(folder, **settings) -> str:

@@ -10,6 +10,7 @@ import enas
 from enas.config import Config
 from enas.data.download import install
 from enas.export.folder import export
+from enas.files import read_text
 from enas.parser import Parser, parse_flags
 from enas.report.animation import animate
 from enas.report.page import report
@@ -87,3 +88,11 @@ def test_lack_of_memory_names_the_largest_settings(tmp_path, capsys):
 @pytest.mark.parametrize("value", ["-1e-1", "-.1", "-0.1"])
 def test_a_negative_number_is_a_value_and_no_flag(value):
     assert parse_flags(Parser("test"), ["--size_beta", value]) == {"size_beta": -0.1}
+
+
+def test_a_folder_that_is_read_as_a_file_leaves_no_descriptor_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else pytest.skip("there is no /proc")
+    for _ in range(3):
+        with tiny.refused(f"{tmp_path}: is no regular file"):
+            read_text(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -9,8 +9,6 @@ import tiny
 from PIL import Image
 from test_image import write_cifar
 
-from enas import cli
-
 TEXT = (
     "--network_type rnn --dataset ptb --controller_optim adam --controller_lr 0.00035 --shared_optim sgd "
     "--shared_lr 20.0 --entropy_coeff 0.0001"
@@ -40,7 +38,7 @@ def _shrunk(line: str, sizes: dict) -> list[str]:
 def _run(name: str, command: str, words: list[str]) -> None:
     """Cells by the scripts, networks by the installed command, which do the same."""
     if name in ("macro", "micro"):
-        assert cli.main([*command.split(), *words]) == 0, words
+        assert tiny.command_line([*command.split(), *words]) == 0, words
         return
     script = SCRIPTS.get(command, f"ablation_studies/{command.removeprefix('ablate ')}.py")
     assert tiny.run_script(script, words) == 0, words
@@ -72,7 +70,7 @@ def test_the_line_of_a_search_goes_through_every_mode(tmp_path, monkeypatch, cap
             _run(name, "gif", [f"--model_name={made.name}", "--output=search.gif"])
             pictures = [tmp_path / "search.gif", made / "policy.png", *(made / "networks").glob("*.png")]
             assert len(pictures) > 3 and all(min(Image.open(path).size) > 50 for path in pictures)
-    assert cli.main(["export", "--load_path", str(made), "--output", "taken"]) == 0
+    assert tiny.command_line(["export", "--load_path", str(made), "--output", "taken"]) == 0
     (scratch,) = set((tmp_path / "logs").iterdir()) - {made}
     paths = (made / "results.json", scratch / "results.json", tmp_path / "taken" / "architecture.json")
     tested, trained, exported = (json.loads(path.read_text()) for path in paths)

@@ -10,7 +10,7 @@ import tiny
 import torch
 from tiny import main
 
-from enas import __version__, cli
+from enas import __version__
 from enas.errors import Interrupted, NotFoundError, UserError
 from enas.files import read_json, reading
 from enas.runs.folder import newest_run
@@ -115,7 +115,7 @@ def test_a_spoilt_checkpoint_ends_every_command_in_a_line(folder, capsys, name):
     _spoil(folder, change)
     run = ["--load_path", str(folder)]
     for command in (["test", *run], ["resume", *run], ["export", *run, "--output", str(folder / "cell")]):
-        line = tiny.refusal(command, folder, capsys, cli.main) if command[0] != "resume" else None
+        line = tiny.refusal(command, folder, capsys, tiny.command_line) if command[0] != "resume" else None
         line = line or tiny.refusal(run, folder, capsys)
         assert f"{folder}/checkpoints/00002-" in line and says in line and "version" in line
 
@@ -131,7 +131,7 @@ def test_a_run_goes_on_from_no_spoilt_checkpoint(folder, capsys, name):
 def test_weights_of_another_network_are_not_exported(folder, capsys):
     _spoil(folder, lambda state: state["task"].update(model={"x": torch.ones(1)}))
     words = ["export", "--load_path", str(folder), "--output", str(folder / "cell")]
-    assert f"{folder}/checkpoints/00002-" in tiny.refusal(words, folder, capsys, cli.main)
+    assert f"{folder}/checkpoints/00002-" in tiny.refusal(words, folder, capsys, tiny.command_line)
 
 
 def test_a_folder_named_like_a_checkpoint_gives_way_to_the_one_before(folder, capsys):
@@ -195,7 +195,7 @@ def test_files_of_a_run_of_another_version(folder, capsys, name, changes, says):
 def test_a_page_about_edited_results(folder, capsys, changes):
     _edit(folder / "results.json", **changes)
     words = ["report", "--load_path", str(folder), "--output", str(folder / "page.html")]
-    line = tiny.refusal(words, folder, capsys, cli.main)
+    line = tiny.refusal(words, folder, capsys, tiny.command_line)
     assert f"{folder}/results.json: " in line and "another version of enas" in line
 
 
@@ -205,7 +205,7 @@ def test_a_page_about_an_edited_evaluation(folder, tmp_path, monkeypatch, capsys
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"methods": {"search": 3}, "dataset": "tiny", "metric": "perplexity"}))
     words = ["report", "--load_path", str(folder), "--output", "page.html"]
-    assert f"{path.relative_to(tmp_path)}: " in tiny.refusal(words, tmp_path, capsys, cli.main)
+    assert f"{path.relative_to(tmp_path)}: " in tiny.refusal(words, tmp_path, capsys, tiny.command_line)
 
 
 # --- the newest run ---------------------------------------------------------------------------------------------------
@@ -250,5 +250,5 @@ def test_a_run_with_a_name_of_its_own_is_found_by_its_settings(folder):
     named = folder.rename(folder.with_name("own"))
     where = {"log_dir": str(folder.parent)}
     assert newest_run({**where, "dataset": "tiny"}) == named
-    with tiny.refused("no run of orig on other"):
+    with tiny.refused("no run with --dataset other --train_type orig"):
         newest_run({**where, "dataset": "other"})

@@ -99,5 +99,7 @@ def test_a_name_that_is_taken_is_refused(sine, dilated):
         register_activation("sine", torch.sin)
     with pytest.raises(ValueError, match="'dil3x3' cannot be registered"):
         register_operation("dil3x3", lambda channels, stride: nn.Identity())
+    with pytest.raises(ValueError, match="'half' cannot be registered"):  # a method of the module that would hold it
+        register_operation("half", lambda channels, stride: nn.Identity())
     with pytest.raises(ValueError, match="'a-b' cannot be registered"):
         register_operation("a-b", lambda channels, stride: nn.Identity())

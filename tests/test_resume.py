@@ -17,7 +17,6 @@ import tiny
 import torch
 from tiny import main
 
-from enas import cli
 from enas.cnn.task import VisionTask
 from enas.config import Config
 from enas.rnn.cell import RNNCell
@@ -115,7 +114,7 @@ def test_a_paused_run_goes_on_to_the_same_end(tmp_path, capsys, mode):
     before = tiny.newest_state(folder)
     execute(mode=mode, load_path=str(folder), stop_epoch=2)  # which is over
     assert before["progress"]["epoch"] == 3 and tiny.difference(tiny.newest_state(folder), before) is None
-    assert cli.main(shlex.split(command)[3:]) == 0
+    assert tiny.command_line(shlex.split(command)[3:]) == 0
     assert tiny.difference(tiny.newest_state(folder), tiny.newest_state(tiny.only_run(expected))) is None
     assert _results(folder) == _results(tiny.only_run(expected))
 
@@ -165,7 +164,7 @@ def test_a_stopped_run_remembers_where_it_would_have_paused(tmp_path, capsys):
     with tiny.in_call(LanguageTask, "shared_loss", 15, partial(signal.raise_signal, signal.SIGINT)):
         assert main(tiny.flags(tiny.settings(tmp_path, **LONG, stop_epoch=3))) == 130
     *_, command = capsys.readouterr().err.partition("can be resumed: python -m enas ")
-    assert command.endswith(" --stop_epoch 3\n") and cli.main(shlex.split(command)) == 0
+    assert command.endswith(" --stop_epoch 3\n") and tiny.command_line(shlex.split(command)) == 0
     assert tiny.results(tiny.only_run(tmp_path / "logs"))["epoch"] == 3
 
 
@@ -180,7 +179,7 @@ def test_a_signal_during_the_last_evaluation_is_heeded(tmp_path, capsys, mode):
     *_, command = capsys.readouterr().err.partition("can be resumed: python -m enas ")
     folder = tiny.only_run(tmp_path / "logs")
     assert tiny.newest_state(folder)["progress"]["epoch"] == 2
-    assert cli.main(shlex.split(command)) == 0
+    assert tiny.command_line(shlex.split(command)) == 0
     assert _results(folder)["epoch"] == 2
 
 

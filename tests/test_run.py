@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import pytest
 import tiny
@@ -11,9 +12,10 @@ from tiny import main
 from enas.config import Config
 from enas.data import builtin
 from enas.data.identity import Identity
+from enas.report.page import report
 from enas.rnn.cell import RNNCell
 from enas.runs import folder as run_folder
-from enas.runs import run
+from enas.runs import opening, run
 from enas.runs.commands import execute
 from examples.markov import make_markov
 
@@ -116,6 +118,8 @@ def test_the_newest_run_of_dataset_train_type_and_shape_is_taken(tmp_path, capsy
         kind["log_dir"] = str(tmp_path)
         assert run_folder.newest_run(kind) == made
     assert run_folder.newest_run(kind | {"architecture": "chain"}).name == "a_hardcoded_2026-01-01_00-00-00"
+    images = _made(tmp_path, "c_orig_2026-01-03_00-00-00", network_type="cnn")
+    assert run_folder.newest_run({"network_type": "cnn", "log_dir": str(tmp_path)}) == images
 
 
 def test_load_path_is_a_path_or_a_name(folder):
@@ -137,6 +141,35 @@ def test_two_processes_on_one_run_are_refused_in_a_line(folder, capsys):
             line = tiny.refusal(["--load_path", str(folder), *words], folder, capsys)
         assert line == f"error: {folder}: another process is at work on this run; wait for its end, or stop it\n"
     assert main(["--load_path", str(folder), "--mode", "derive"]) == 0
+
+
+def test_a_new_run_is_locked_before_the_trials_of_its_machine(tmp_path, monkeypatch):
+    """They take seconds, in which another command of the same --name would take its folder for a dead one."""
+    tried = opening._tried
+
+    def while_trying(config, *rest):
+        with tiny.refused("another process is at work on this run"):
+            run_folder.make_run_folder(config, Identity("names", (), {}))
+        return tried(config, *rest)
+
+    monkeypatch.setattr(opening, "_tried", while_trying)
+    assert run.train(Config(**tiny.settings(tmp_path, name="mine", max_epoch=1))).folder.name == "mine"
+
+
+def test_a_run_without_results_is_a_run(folder, tmp_path):
+    """An empty dict is false; the newest run would be taken for it."""
+    shutil.copytree(folder, other := folder.with_name("tiny_orig_2000-01-01_00-00-00"))
+    assert run_folder.find_run({"load_path": run.Run(other, {}), "log_dir": str(folder.parent)}) == other
+    report(run.load(other), tmp_path / "one.html")
+    assert other.name in (tmp_path / "one.html").read_text()
+
+
+def test_methods_take_a_variation(folder):
+    """As on the command line, where other flags override it."""
+    (folder.parent / "more.py").write_text("max_epoch = 3\nbatch_size = 5\n")
+    found = run.load(folder).train_scratch(config=str(folder.parent / "more.py"), max_epoch=1)
+    assert (tiny.params(found.folder)["batch_size"], tiny.params(found.folder)["max_epoch"]) == (5, 1)
+    assert Config(max_epoch=7).replace(config=str(folder.parent / "more.py")).max_epoch == 3
 
 
 def test_a_training_without_a_finite_validation_scores_nan(monkeypatch):

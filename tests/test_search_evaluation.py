@@ -410,6 +410,21 @@ def test_finalists_of_a_search_that_is_gone(home, copy, capsys):
     assert "search-2: the search is gone; remove " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"budget": "cifar_macro_small_final"}, "budget cifar_macro_small_final: is of space macro, not rnn"),
+        ({"network_type": "cnn", "cnn_space": "macro", "budget": "cifar_macro_small_final"}, "no baseline lstm"),
+    ],
+    ids=("budget", "lstm"),
+)
+def test_methods_and_budget_fit_the_space(home, tmp_path, changes, says):
+    """Else an evaluation would end hours later, in a traceback."""
+    words = {**settings(home, tmp_path, **changes)}
+    with tiny.refused(says):
+        evaluate(**{name: words[name] for name in words if name not in {*SIZES} - {"batch_size"}})
+
+
 def _fail(*args):
     raise AssertionError("trained again")
 

@@ -86,7 +86,7 @@ def test_nothing_is_derived_if_nothing_fits_until_the_limit_is_higher(tmp_path, 
     assert results["history"][-1]["place"] is None
     assert not list((too_small / "networks").glob("*"))
     log = (too_small / "train.log").read_text()
-    assert "different samples keeps to max_parameters 10, the one of fewest parameters has" in log
+    assert "different samples keeps to max_parameters 10; the one with fewest parameters has" in log
     assert "nothing is derived" in log and "enas export" not in log
     for mode in ("derive", "train_scratch"):
         argv = ["--mode", mode, "--load_path", str(too_small)]
@@ -116,7 +116,7 @@ def test_a_run_from_scratch_has_the_parameters_it_says(tmp_path):
 def test_a_space_without_a_cost_has_no_limit():
     with tiny.registering():
         runpy.run_path(str(EXAMPLE))
-        with pytest.raises(UserError, match="search space table registers no cost"):
+        with pytest.raises(UserError, match="space table registers no cost"):
             Config(network_type="table", max_flops=10)
 
 

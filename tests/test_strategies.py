@@ -29,6 +29,7 @@ from enas.search.rungs import FACTOR, halve
 from enas.strategies.evolution import Evolution
 from enas.strategies.halving import Halving
 from enas.strategies.ppo import PPO
+from enas.studies import arena
 from enas.studies.arena import compare, search
 from enas.studies.looks import TableLooks, open_table
 from enas.studies.settings import STRATEGIES
@@ -385,6 +386,16 @@ def test_an_incomplete_table_says_so(table, tmp_path, monkeypatch, capsys):
     (tmp_path / "cells.json").write_text(json.dumps(content))
     assert main(["--table", table, "--queries", "5", "--seeds", "2", "--strategies", "uniform"]) == 0
     assert "1 of 4 functions missing" in capsys.readouterr().out
+    assert (
+        main(["--table", table, "--queries", "5", "--seeds", "2", "--strategies", "uniform", "--num_blocks", "5"]) == 0
+    )
+    assert "no effect at a table: num_blocks\n" in capsys.readouterr().out
+
+
+def test_numbers_of_looks_without_enough_scores_are_gaps():
+    rows = [{"strategy": "uniform", "looks": num, "mean": 1.0, "std": 0.1} for num in (20, 50)]
+    rows.append({"strategy": "enas", "looks": 50, "mean": 1.0, "std": 0.1, "p_holm": 1.0})
+    assert str(arena._shown(rows, "test", 2)).splitlines()[2].split()[:2] == ["enas", "–"]
 
 
 class Wrong(Controller):
@@ -408,6 +419,7 @@ class Wrong(Controller):
         ),
         (["--table", "ptb_small"], "has a few of 491,520 architectures; give one of a whole space"),
         (["--load_path", "nothing"], "load_path nothing: no such run"),
+        (["--load_path", "ALONE"], "is a run of mode single; this needs a run of mode train"),
     ],
 )
 def test_bad_input_is_told_in_one_line(table, tmp_path, monkeypatch, capsys, words, says):
@@ -416,7 +428,9 @@ def test_bad_input_is_told_in_one_line(table, tmp_path, monkeypatch, capsys, wor
         (tmp_path / "ablation_studies").symlink_to(tiny.ROOT / "ablation_studies")
     for name, proposes in (("wrong", [RNNCell(("tanh",) * 3, (0, 0))]), ("none", []), ("text", ["a cell"])):
         register_controller(None, name, type(name, (Wrong,), {"__init__": made_with, "proposes": proposes}))
-    words = [table if word == "TABLE" else word for word in words]
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "params.json").write_text('{"mode": "single"}')
+    words = [{"TABLE": table, "ALONE": "alone"}.get(word, word) for word in words]
     assert says in tiny.refusal(words, tmp_path, capsys, main)
 
 

@@ -123,7 +123,7 @@ CONTENTS = [  # a split, what its file holds, what is said of it
     ("valid", b"", ": has no words"),
     ("train", b"\n \n", ": has no words"),
     *((split, None, ": no such file; for text of your own, put train.txt, valid.txt and test.t") for split in SPLITS),
-    ("valid", "a folder", ": cannot be read (Is a directory)"),
+    ("valid", "a folder", ": is no regular file"),
 ]
 NAMES = [  # a dataset that is not there -> the end of what is said
     ("ptb", "get it with: python -m enas download ptb --data_dir {}"),
@@ -158,6 +158,16 @@ def test_texts_that_would_be_misread_are_refused(tmp_path, split, content, says)
     elif content is not None:
         path.write_bytes(content)
     assert refused(tmp_path).startswith(f"{path}{says.format(tmp_path)}")
+
+
+@pytest.mark.parametrize("space", [" ", "\t"])
+def test_a_long_line_is_cut_at_white_space(tmp_path, monkeypatch, space):
+    folder = write_corpus(tmp_path)
+    (folder / "train.txt").write_text(space.join(["word", "and"] * 20) + "\n")
+    expected = load_corpus("own", data_dir=tmp_path).train
+    monkeypatch.setattr("enas.rnn.text.LINE_PIECE", 8)
+    monkeypatch.setattr("enas.rnn.text.LONGEST_WORD", 12)
+    assert torch.equal(load_corpus("own", data_dir=tmp_path).train, expected)
 
 
 @pytest.mark.parametrize("size", [3, 4, 5, 7])

@@ -30,6 +30,7 @@ from enas.cnn.operations import Operations
 from enas.config import Config
 from enas.data.builtin import SPLITS
 from enas.errors import TrainingDivergedError, UserError
+from enas.guard import guarded
 from enas.pictures import drawing
 from enas.rnn.cell import ACTIVATIONS
 from enas.runs.commands import execute
@@ -42,7 +43,12 @@ from enas.studies.looks import TABLES
 
 def run_command(name: str, argv: list[str]) -> int:
     """The exit status of a command, of which ablations have two words."""
-    return cli.main([*name.split(), *argv])
+    return command_line([*name.split(), *argv])
+
+
+def command_line(words: list[str]) -> int:
+    """The exit status of the command that `words` name."""
+    return guarded(lambda: cli.carry_out(words))
 
 
 main = partial(run_command, "search")

@@ -171,7 +171,8 @@ class ModuleTask(Task):
         self.model.eval()
         total = torch.zeros(2, dtype=torch.float64)  # of scores, and of examples
         for batch in islice(one_pass(self.given.splits[split], self.seed, 0), max_batches):
-            num = len(tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)[0])
+            leaves = tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)
+            num = next((len(one) for one in leaves if isinstance(one, Tensor) and one.ndim), 1)
             total += torch.tensor([num * float(self._measured(architecture, batch, "score")[0]), num])
         if total[1] == 0 and split in self.given.known:
             next(endless(self.given.splits[split], self.seed, [0, 0]))  # raises the error

@@ -37,7 +37,7 @@ def register_operation(
             before it, and normalise after each; micro networks apply two of them, the first with the stride.
         label, colour: how drawings show it.
     """
-    if name in OPERATIONS or not name.replace("_", "").isalnum():
+    if name in (*OPERATIONS, *dir(nn.ModuleDict())) or not name.replace("_", "").isalnum():
         raise UserError(f"operation {name!r} cannot be registered; choose another name, of letters, digits and _")
     note_owner(name)
     OPERATIONS[name] = label or name, colour

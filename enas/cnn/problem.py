@@ -43,7 +43,7 @@ def _convolutional(
         if network is not None:
             kind, model = ScratchVisionTask, make_alone(network, len(images.classes), config[sizes])
         elif len(images.valid) == 0:
-            raise UserError("valid_size is 0; a search rewards networks for their accuracy on held-out images")
+            raise UserError("valid_size is 0; a search is rewarded on held-out images, and needs at least 1")
         else:
             kind, model = VisionTask, make_shared(len(images.classes), config[shared_sizes])
         return kind(images, model.to(device), config[settings.VisionTaskConfig], config.random_seed)

@@ -50,9 +50,9 @@ class VisionTask(Task):
         self._mean, self._std = dataset.mean.to(self.device), dataset.std.to(self.device)
         self._splits = {split: getattr(dataset, split).to(self.device) for split in SPLITS}
         turns = 4 if dataset.is_rotation else 1  # of each image; with all of them a minibatch has about its usual size
-        self._images_at_once = self._reward_images = max(1, config.batch_size // turns)
-        if config.reward_batch_size:
-            self._reward_images = max(1, min(config.reward_batch_size // turns, len(dataset.valid)))
+        self._images_at_once = max(1, config.batch_size // turns)
+        rewarded = (config.reward_batch_size or config.batch_size) // turns
+        self._reward_images = max(1, min(rewarded, len(dataset.valid)))
         self.has_validation = len(dataset.valid) > 0
         sizes = {"train": config.batch_size} | ({"valid": self._reward_images} if self.has_validation else {})
         self._endless = {

@@ -1,1 +1,1 @@
-"""Texts and images: reading, downloading, cutting into minibatches."""
+"""Datasets: downloads, those that are built in, the user's own, and the identity of data."""

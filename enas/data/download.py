@@ -83,9 +83,9 @@ ALIASES = {"cifar": "cifar10"}
 def install(dataset: str, data_dir: str | Path = "data", source: str | Path | None = None) -> str:
     """Install a dataset in its folder under `data_dir`, unless that holds it already, and return a line about it.
 
-    `source` is a local archive (.tar, .tar.gz, .tar.xz or .zip) or the URL of one, instead of the published place. Its
-    files carry their original or their installed names, at any depth. UserError when that fails; nothing is
-    then installed.
+    `source` is the published archive as a local file, or another URL of it; for ptb and nas_bench_macro any .tar,
+    .tar.gz, .tar.xz or .zip, whose files carry their original or their installed names, at any depth. UserError when
+    that fails; nothing is then installed.
     """
     found = CATALOGUE.get(ALIASES.get(dataset, dataset))
     if found is None:
@@ -149,11 +149,12 @@ def _fetched(url: str, target: Path) -> Path:
         raise UserError("only https:// and http:// addresses can be fetched")
     from torch.hub import download_url_to_file  # loads torch, which reading a catalogue does not need
 
+    before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
         download_url_to_file(url, str(target), progress=sys.stderr.isatty())
     finally:
-        socket.setdefaulttimeout(None)
+        socket.setdefaulttimeout(before)
     return target
 
 

@@ -32,7 +32,7 @@ def export(
 
     Args:
         load_path: a search or a run from scratch; if empty, the newest run in log_dir.
-        output: the folder, which is returned; it must not exist, or be empty.
+        output: the folder, which is returned; it must be new or empty.
         dag_path: another architecture of the search space, with the shared weights of the search.
         onnx: write model.onnx too; of a recurrent cell it computes one step.
         data_dir: folder of the run's data; if empty, the folder that the run read.

@@ -1,1 +1,1 @@
-"""Drawings of architectures, plots of ablations, GIFs of searches."""
+"""Drawings of architectures, and plots."""

@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def report(
     output = Path(place(output, "output"))
     if output.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"output is {output}; its name must end in .html")
-    records = read_runs([load_path] if isinstance(load_path, str | Path) else load_path or [""], log_dir)
+    records = read_runs([load_path] if isinstance(load_path, str | os.PathLike) else load_path or [""], log_dir)
     environment = Environment(
         loader=PackageLoader("enas.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -51,9 +51,9 @@ class LSTMModel(LanguageModel):
     def run_cells(
         self, embedded: Tensor, architectures: Sequence[LSTMBaseline], state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        if list(architectures) != [LSTMBaseline(self.config.shared_hid)]:
+        if {*architectures} != {LSTMBaseline(self.config.shared_hid)}:
             raise UserError(f"this model is one LSTM of {self.config.shared_hid} units, not {architectures}")
         dropped = {"weight_hh_l0": F.dropout(self.lstm.weight_hh_l0, self.config.shared_wdrop, self.training)}
-        memory = tuple(part.contiguous() for part in state.chunk(2, dim=-1))
-        states, last = functional_call(self.lstm, dropped, (embedded, memory))
-        return states.unsqueeze(1), torch.cat(last, dim=-1)
+        memory = tuple(part.flatten(0, 1).unsqueeze(0).contiguous() for part in state.chunk(2, dim=-1))  # [1, M·B, H]
+        states, last = functional_call(self.lstm, dropped, (embedded.repeat(1, len(architectures), 1), memory))
+        return states.unflatten(1, state.shape[:2]), torch.cat(last, dim=-1).view_as(state)

@@ -90,7 +90,7 @@ class LanguageTask(Task):
         return self.as_rewards((nll / targets.numel()).exp()).float()
 
     def as_rewards(self, perplexities: Tensor) -> Tensor:
-        power = 2 if self.config.ppl_square else 1  # Zoph & Le 2017, and the paper's section 2.2
+        power = 2 if self.config.ppl_square else 1  # 2 as in Zoph & Le 2017, 1 as in the paper's section 2.2
         return self.config.reward_c / perplexities**power
 
     def rank(self, cells: Sequence[RNNCell], max_batches: int | None = None) -> list[float]:

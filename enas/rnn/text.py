@@ -138,7 +138,7 @@ def _pieces(path: Path, unit: str) -> Iterator[tuple[str, bool]]:
                 raise UserError(f"{place}: byte 0x{ord(odd[0]) - 0xDC00:02x} is not UTF-8; save the file as UTF-8")
             if "\r" in piece.rstrip("\r\n"):
                 raise UserError(f"{place}: has a carriage return inside; save the file with line feeds alone")
-            end = len(piece.rstrip("\r")) if ends_line or unit == "character" else piece.rfind(" ") + 1
+            end = len(piece.rstrip("\r")) if ends_line or unit == "character" else max(map(piece.rfind, " \t")) + 1
             if not end and len(piece) >= LONGEST_WORD:
                 right = "a text without blanks needs --text_unit character"
                 raise UserError(f"{place}: has a word of more than {LONGEST_WORD:,} letters; {right}")

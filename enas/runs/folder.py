@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from enas import __version__
-from enas.config import Config, all_settings, effect_notes, without_effect
+from enas.config import Config, all_settings, effect_notes, with_variation, without_effect
 from enas.data.identity import Identity
 from enas.errors import NotFoundError, UserError, refusing
 from enas.files import MACHINE, make_writable, read_json, read_or_empty, reading, write_json
@@ -43,7 +43,7 @@ def make_run_folder(config: Config, identity: Identity) -> Path:
     first = Path(config.log_dir) / (config.name or f"{config.dataset}_{config.train_type}_{now:{TIME}}")
     if config.name and (first / IDENTITY).exists() and not any(first.glob("checkpoints/*.pt")):
         with only_user(first):
-            shutil.rmtree(first)  # what a run has left that was ended before its first checkpoint
+            shutil.rmtree(first)  # the rest of a run that ended before its first checkpoint
     if config.name and first.exists():
         raise UserError(f"{first}: exists already; give another --name, or go on with that run by --load_path")
     with refusing(lambda error: f"{first}: the run folder cannot be made ({error.strerror}); choose another --log_dir"):
@@ -91,7 +91,7 @@ def find_run(settings: Mapping[str, Any], modes: Collection[str] = TRAINING, fla
 
     UserError, which names `flag` and the newest runs, if there is none; or if it is a run of none of the `modes`.
     """
-    if not settings.get(flag):
+    if not os.fspath(settings.get(flag, "")):  # a `Run` without results is empty, too
         return newest_run(settings, modes, flag)
     load_path, log_dir = place(settings[flag], flag), place(settings.get("log_dir", "logs"), "log_dir")
     there = [folder for folder in (Path(load_path), Path(log_dir, load_path)) if folder.exists()]
@@ -116,12 +116,11 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
     line; if no other one fits, its UserError is raised. NotFoundError says how to make or to name a run.
     """
     # The other settings may make sense only together with those of the run that is not yet known.
-    kind = [name for name in ("network_type", "cnn_space", "architecture") if name in settings]
-    names = [name for name in ("dataset", "train_type", *kind) if name in settings]
+    names = [one for one in ("dataset", "train_type", "network_type", "cnn_space", "architecture") if one in settings]
     places = {"log_dir": os.fspath(settings.get("log_dir", "logs"))}
     wanted, usual = Config(**places, **{name: settings[name] for name in names}), Config().to_dict()
     passed: list[UserError] = []
-    fixed = (*kind, "dataset", "train_type") if names else ()
+    fixed = tuple(dict.fromkeys((*names, "train_type"))) if names else ()
     for folder in _runs_in(wanted.log_dir):
         try:
             saved = usual | read_json(folder / "params.json")
@@ -141,9 +140,8 @@ def newest_run(settings: Mapping[str, Any], modes: Collection[str] = SEARCHES, f
     if not names:
         advice = f"name a run with --{flag}, or their folder with --log_dir"
         raise NotFoundError(f"{wanted.log_dir}: holds no runs; {advice}")
-    same = "".join(f"--{name} {getattr(wanted, name)} " for name in fixed)
-    advice = f"make one with: python main.py {same}--mode train"
-    raise NotFoundError(f"{wanted.log_dir}: no run of {wanted.train_type} on {wanted.dataset}; {advice}")
+    same = " ".join(f"--{name} {getattr(wanted, name)}" for name in fixed)
+    raise NotFoundError(f"{wanted.log_dir}: no run with {same}; make one with: python main.py {same} --mode train")
 
 
 def _runs_in(log_dir: str | Path) -> list[Path]:
@@ -194,7 +192,7 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
     saved, given, changed = _put_in(folder, dict(sorted(settings.items())), lambda spec: not spec.metadata["again"])
     idle, known = [name for name in changed if without_effect(name, given)], all_settings()
     may_change = [name for name in changed if given.mode in known[name].metadata["again"]]
-    taken = {name: settings[name] for name in may_change if name not in idle}
+    taken = {name: getattr(given, name) for name in may_change if name not in idle}
     say(f"no effect in mode {given.mode}: {name}" for name in changed if name not in {*idle, *taken})
     say(effect_notes(idle, given))
     return saved.replace(**{**taken, "load_path": saved.load_path, "log_dir": str(folder.parent)})
@@ -203,8 +201,8 @@ def run_config(folder: Path, settings: Mapping[str, Any]) -> Config:
 def config_for_scratch(folder: Path, settings: Mapping[str, Any]) -> Config:
     """Return the settings of a run from scratch that takes its architecture from the search in `folder`.
 
-    It has the search's settings but for `stop_epoch`, with `settings` put in; load_path names the search. A line about
-    settings without an effect is printed. UserError if `settings` contradict the space that was searched.
+    It has the search's settings, except for name, pause, threads and precision, with `settings` put in; load_path names
+    the search. A line names settings without an effect. UserError if `settings` contradict the space that was searched.
     """
     own = {"log_dir": str(folder.parent), "dag_path": "", "name": "", "stop_epoch": 0}  # instead of the search's own
     # Perhaps on another machine: threads and precision are chosen again.
@@ -218,7 +216,7 @@ def _put_in(
     folder: Path, settings: Mapping[str, Any], is_fixed: Callable[[Any], bool]
 ) -> tuple[Config, Config, list[str]]:
     """Return the settings of a run, those with others put in, and the names of the changed ones, none of them fixed."""
-    saved, known = saved_config(folder), all_settings()
+    saved, known, settings = saved_config(folder), all_settings(), with_variation(settings)
     given = saved.replace(**settings)
     changed = [name for name in settings if getattr(given, name) != getattr(saved, name)]
     for name in changed:

@@ -30,7 +30,7 @@ SECONDS_BETWEEN_LINES = 60  # about progress, without a terminal
 
 
 class Curves:
-    """Events of one run, in its folder; every method raises OSError if nothing can be written there.
+    """Events of one run, in its folder; methods raise OSError or UserError if nothing can be written there.
 
     `last` is the numbers of updates of ω and of θ that a resumed run begins with. Later points are removed: the run
     writes them again.
@@ -146,7 +146,7 @@ class Logbook(NoLogbook):
 
     Args:
         last: see `Curves`.
-        curves: whether TensorBoard gets anything; what `mirror` makes gets the same.
+        curves: whether TensorBoard gets points; `mirror` makes a page that gets the same ones.
         draw: makes a picture of an architecture: (architecture, path, title) to the file written.
     """
 

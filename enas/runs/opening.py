@@ -78,12 +78,10 @@ def open_run(
         places = named(USE) - {"mode"}  # which machines may differ in
         asked = {name: repr(value) for name, value in config.values.items() if name not in places}
         ranks.check_alike(asked, "settings", "give all of them the same flags")
-        lock: Any = only_user if ranks.is_first else nullcontext
         if folder is None:
-            config, training, lines = _begun(config, architecture, given, ranks)
-            held.enter_context(lock(training.folder))
+            config, training, lines = _begun(config, architecture, given, ranks, held)
         else:
-            held.enter_context(lock(folder))
+            held.enter_context(only_user(folder) if ranks.is_first else nullcontext())
             training, lines = _restored(config, folder, given, ranks)
         if ranks.is_first:
             mirror = partial(Mirror, training.folder, config.to_dict()) if config.wandb and has_curves else None
@@ -119,7 +117,7 @@ def read_run(config: Config, folder: Path, given: Collection[str] = ()) -> Any:
 
 
 def _begun(
-    config: Config, architecture: Architecture | None, given: Collection[str], ranks: Ranks
+    config: Config, architecture: Architecture | None, given: Collection[str], ranks: Ranks, held: ExitStack
 ) -> tuple[Config, Training, list[str]]:
     device, notes = ranks.together(lambda: pick_device(config.num_gpu)), effect_notes(given, config)
     seed_everything(config.random_seed)
@@ -127,6 +125,7 @@ def _begun(
     data = _load_data(config, ranks, search)
     task, source = make_problem(config, data, architecture, device, ranks)
     folder = Path(ranks.from_first(lambda: str(make_run_folder(config, identity_of(data)))))
+    held.enter_context(only_user(folder) if ranks.is_first else nullcontext())  # the trials below take seconds
     config, reasons = _tried(config, task, source, ranks)
     ranks.from_first(lambda: write_json(folder / "params.json", config.to_dict()))
     if architecture is not None:

@@ -233,7 +233,7 @@ def search_module(
             dict of arguments of the module, which is the target too; an input may be such a dict.
         loss, score: (output, target) to the mean over the minibatch; a higher score is better.
         settings: as on the command line; they override the variation `config`, by default `small_module`. `load_path`
-            names a run of the same module to go on with, whose methods need this call first in another process.
+            names a run of the same module to go on with; in a new process, make this call before the run's methods.
     """
     settings = {"dataset": getattr(make, "__name__", "").replace("<lambda>", "") or "module", **settings}
     path, variation, trainer = settings.pop("load_path", ""), settings.pop("config", "small_module"), None
@@ -281,7 +281,7 @@ def scored(score: Callable[[], Mapping[str, Any]], names: Iterable[str]) -> Mapp
 def train_to(config: Config, architecture: Architecture) -> dict[str, Any]:
     """Train one architecture from scratch, or go on with it, as `train_or_resume`; return its results so far.
 
-    They are `scored`'s NaN if it has none. Schedules run to `max_epoch`: pauses at `stop_epoch` change no result.
+    They are NaN if the training has no result, see `scored`. A pause at `stop_epoch` changes no result.
     """
     names = [f"{split}_{config.space.metric.name}" for split in ("validation", "test")]
     try:
@@ -297,7 +297,7 @@ def train_scratch(load_path: str | Path, on_epoch: Hook = None, **changes: Any) 
     """Train the architecture of a search from scratch; return the new run.
 
     `architecture_of` gives the architecture, unless `dag_path` names another. The baselines that `compare_with` names
-    are trained first, as runs of their own: one named several times with as many seeds, and its mean is compared.
+    are trained first, as runs of their own. A baseline named n times trains with n seeds, and its mean is compared.
     """
     folder = find_run({**changes, "load_path": load_path}, SEARCHES)
     config = config_for_scratch(folder, changes)

@@ -63,7 +63,7 @@ class Checkpoints:
     ranks: Ranks = ALONE  # the processes of the run; only the first one reads and writes
 
     def save(self, state: dict[str, Any], name: str, bests: Sequence[str] = ()) -> None:
-        """Write a checkpoint; then keep the newest `max_save_num`, and of `progress.bests` the last one before them."""
+        """Write a checkpoint; then keep the newest `max_save_num`, and of `bests` the last one before them."""
         if not self.ranks.is_first:
             return
         with atomic_write(self.folder / name) as file:

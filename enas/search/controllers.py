@@ -36,7 +36,7 @@ class Sample(Generic[ArchT]):
     entropies: Tensor = NO_DECISIONS  # of each decision's distribution, [M, D]
     probabilities: list[Tensor] = field(default_factory=list[Tensor])  # D tensors [M, choices], without gradients
     penalty: Tensor | None = None  # the search space's own term of the controller's loss, [M]
-    epochs: int = 0  # to train each for, of those that a table knows (`enas strategies`); 0 is all
+    epochs: int = 0  # of training after which `enas strategies` looks at each architecture; 0 is all
 
 
 @dataclass
@@ -138,7 +138,7 @@ class Controller(nn.Module, Generic[ArchT]):
         """Raise TrainingDivergedError unless θ is finite."""
         # The norm: parameters may be finite, and so large that the numbers computed with them are not.
         if not torch.isfinite(nn.utils.get_total_norm(list(self.parameters()))):
-            advice = "lower controller_lr (with controller_lr_cosine controller_lr_max), or controller_grad_clip"
+            advice = "lower controller_lr (controller_lr_max with a cosine), or set controller_grad_clip above 0"
             raise TrainingDivergedError(f"training diverged: the controller's parameters are not finite; {advice}")
 
 

@@ -64,5 +64,5 @@ class SizeBudget:
         """Return the message that no architecture of several fits."""
         limits = " and ".join(f"max_{name} {target:,}" for name, target in self._targets.items())
         smallest = min(filter(None, map(self.cost, architectures)), key=lambda cost: cost.parameters)
-        none = f"none of {len(architectures)} different samples keeps to {limits}, the one of fewest parameters has"
-        return f"{none} {smallest.parameters:,} and {smallest.flops:,} FLOPs; nothing is derived"
+        none = f"none of {len(architectures)} different samples keeps to {limits}; the one with fewest parameters has"
+        return f"{none} {smallest.parameters:,} parameters and {smallest.flops:,} FLOPs; nothing is derived"

@@ -66,8 +66,8 @@ class Deriver:
         """Sample `derive_num_sample` architectures; keep the functions that score best on the same few minibatches.
 
         With `derive_uniform` as many uniform ones are candidates, too, those that the policy is compared with.
-        Each labelling of a function has other shared weights. Its score is the mean over the sampled ones, filled up by
-        twins to `derive_labellings`; on all of validation, over so many of the best. The best stands for the function.
+        Labellings of a function have different shared weights. A function's score is the mean over its sampled
+        labellings, filled with twins to `derive_labellings`; on all of validation, over its `derive_labellings` best.
         Architectures that exceed the size budget are no candidates. `incumbent` is a candidate without being sampled.
         """
         with torch.no_grad(), apart():

@@ -114,8 +114,8 @@ def read_architecture(text: str, format: str) -> Architecture:
 def write_architecture(architecture: Architecture, format: str) -> str:
     """Return one line of text that `read_architecture` reads as `architecture`.
 
-    A `darts` or `darts_cnn` text lists the output nodes: if they are those of cell_output=all too, it reads as this
-    one, which computes the same. UserError if the format is unknown or cannot express the architecture.
+    A `darts` or `darts_cnn` text lists the output nodes. If cell_output=all has the same ones, it is read as such a
+    cell, which computes the same. UserError if the format is unknown or cannot express the architecture.
     """
     with _named(format) as known:
         if not isinstance(architecture, known.kind):

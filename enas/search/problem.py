@@ -61,7 +61,7 @@ class Problem:
     space: Callable[[ConfigLike], Space[Any]]  # the space of decisions, of the settings' train type if it matters
     # A run logs the data's `notes`, lines, and goes on only with the same `identity`, if any (`enas.data.identity`).
     load_data: Callable[[ConfigLike], Any]
-    # (settings, data, device, architecture) to the task, with a model of it alone; of None, with the shared model.
+    # (settings, data, device, architecture) to the task; its model has that architecture alone, or all if it is None.
     task: Callable[[ConfigLike, Any, torch.device, Any], Task]
     draw: Callable[[Any, Path, str], Path]  # (architecture, path, title) to the picture written
     # (settings, data) to a function that returns an architecture's cost from scratch; None if costs are not known.

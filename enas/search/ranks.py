@@ -73,7 +73,7 @@ class Ranks:
         return cast(Piece, torch.cat(everything, dim))
 
     def average(self, model: nn.Module, *values: Tensor) -> tuple[Tensor, ...]:
-        """Average the gradients and running statistics of `model` over the processes, in one all-reduce.
+        """Average the gradients and running statistics of `model` over the processes, in two all-reduces.
 
         A parameter without a gradient in any process gets none. Returns the averages of `values`, scalars.
         """

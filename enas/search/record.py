@@ -66,7 +66,7 @@ class NoLogbook:
         self.output_files: dict[str, Path] = {}  # files that the run has written, by kind
 
     def progress(self, steps: Iterable[Any], description: str, total: int | None = None) -> Iterable[Any]:
-        """Yield the items of `steps`, with a progress bar."""
+        """Yield the items of `steps`; a logbook that writes shows a progress bar."""
         return steps
 
     def _nothing(self, *args: Any, **settings: Any) -> Any:

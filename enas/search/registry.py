@@ -89,7 +89,7 @@ def register_reward(name: str, make: Callable[[ConfigLike], Reward]) -> None:
 def reward_named(name: str) -> Callable[[ConfigLike], Reward]:
     """Return the maker of a registered reward function; UserError if there is none."""
     if name not in REWARDS:
-        raise UserError(f"reward is {name!r}, which is not registered here; import its file, or give reward=function")
+        raise UserError(f"reward is {name!r}, which is not registered; --use loads its file, or give reward=function")
     return REWARDS[name]
 
 

@@ -75,7 +75,7 @@ class ScratchTrainer(Training):
         return self.take(self.architecture, score)
 
     def score(self, architecture: Any, split: str) -> float:
-        """Return its metric on a split with the averaged weights, once there are some; UserError for another one."""
+        """Return the architecture's metric on a split, by the averaged weights if any; UserError for another one."""
         if architecture != self.architecture:
             raise UserError(f"{self.folder}: has the weights of one architecture, and cannot score others")
         own = self.task.model

@@ -142,7 +142,7 @@ class DeriveConfig(Settings):
         0, "best candidates to train from scratch, to derive the best", at_least=0, only=FINALISTS, again=("derive",)
     )
     derive_rung_epoch: int = setting(
-        9, "epochs of the finalists' last rung; each keeps a third", at_least=1, only=WITH_FINALISTS, again=("derive",)
+        9, "epoch of the finalists' last rung; a rung keeps a third", at_least=1, only=WITH_FINALISTS, again=("derive",)
     )
 
     def check(self) -> None:

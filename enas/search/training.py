@@ -47,7 +47,7 @@ class Training(ABC):
         self.size = size
         self.space: Any = config.space
         self.shared_optim = config[self.space.optim]
-        self.shared_parameters = list(task.model.parameters())  # walking the model takes half a step of a micro network
+        self.shared_parameters = list(task.model.parameters())  # walking a micro model takes half as long as a step
         self.shared_optimizer = make_optimizer(parameters=self.shared_parameters, **self.shared_optim.optimizer)
         self.progress = Progress()  # how far the run is
         self.signum = 0  # of a signal that asks the run to stop
@@ -59,7 +59,7 @@ class Training(ABC):
         """Train ω and θ in turn to the end of the run or of `stop_epoch`, and return the content of results.json.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came, and everything is saved.
+            Interrupted: SIGINT, SIGTERM or SIGHUP came, and everything is saved.
             TrainingDivergedError: losses stayed non-finite after several returns to the last checkpoint.
         """
         with handled(self._note):

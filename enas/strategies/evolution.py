@@ -37,7 +37,7 @@ class Evolution(Controller[ArchT]):
         return Sample([self.space.decode(row) for row in rows], probabilities=probabilities)
 
     def child(self) -> list[int]:
-        """Return the decisions of a tournament's winner with one of them changed; each change is equally likely."""
+        """Return the decisions of a tournament's winner with one of them changed; each decision is equally likely."""
         rivals = [self.population[int(index)] for index in torch.randint(len(self.population), (self.tournament,))]
         row = [*max(rivals, key=lambda one: one[1])[0]]
         allowed = {index: choices for index, choices in enumerate(self.space.allowed) if len(choices) > 1}

@@ -55,11 +55,13 @@ def compare(**settings: Any) -> dict[str, Any]:
     study = StrategiesConfig(**{name: value for name, value in settings.items() if name in own})
     given, run = {name: value for name, value in settings.items() if name not in own}, ""
     if given.get("load_path"):
-        run = str(find_run(given))
+        run = str(find_run(given, ("train",)))
         config = saved_config(Path(run)).replace(**given)
     elif study.table:
         kept = {name: one for name, one in (read_variation("small") | given).items() if name in READ | {"data_dir"}}
         config = open_table(study.table, given.get("data_dir", "data")).config.replace(**kept)
+        if idle := given.keys() - {*READ, "config", "data_dir", "use", "load_path"}:
+            print(f"no effect at a table: {', '.join(sorted(idle))}")
     else:
         raise UserError("table is missing; --table names one, or --load_path a run; --help says more")
     source = (json.dumps(config.to_dict()), study.table, run)
@@ -96,7 +98,7 @@ def all_searches(
 ) -> dict[str, np.ndarray]:
     """Return the scores that the strategies reach after these numbers of looks, [seeds, numbers, splits], by name.
 
-    `source` is the settings as JSON, the name of a table, and the folder of a run; one of the two may be "".
+    `source` is the settings as JSON, the name of a table and the folder of a run; the name or the folder may be "".
     """
     # Seed by seed, so that a strategy that fails does so at once.
     tasks = {(name, seed): (_searched, source, name, seed, at) for seed in range(1, seeds + 1) for name in names}
@@ -189,11 +191,11 @@ def _tested(scores: dict[str, np.ndarray], points: Sequence[int]) -> list[dict[s
 
 def _shown(rows: Sequence[dict[str, Any]], split: str, decimals: int) -> Table:
     """Return a table of strategies and numbers of looks."""
-    lines: dict[str, dict[str, Any]] = {}
+    lines, gaps = dict[str, dict[str, Any]](), {f"{row['looks']} looks": "–" for row in rows}
     for row in rows:
         p = f", p {row['p_holm']:.2g}" if row["strategy"] != CHANCE else ""
         text = f"{row['mean']:.{decimals}f} ± {row['std']:.{decimals}f}{p}"
-        lines.setdefault(row["strategy"], {split: row["strategy"]})[f"{row['looks']} looks"] = text
+        lines.setdefault(row["strategy"], {split: row["strategy"], **gaps})[f"{row['looks']} looks"] = text
     return Table(lines.values())
 
 

@@ -78,7 +78,7 @@ def _interval(ends: list[float] | None, style: str) -> str:
 
 @plain_style
 def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric) -> Figure:
-    """Scores of each method, a dot for each seed, beside the table's, `truth`, by split; an expectation's quartiles."""
+    """Draw each method's scores, a dot a seed, beside the table's, `truth`, by split; quartiles for an expectation."""
     columns: dict[str, tuple[str, dict[str, Any]]] = {f"all {results['architectures']}": ("0.7", {})}
     for name, (label, colour) in METHOD_STYLES.items():
         if name in results["methods"]:
@@ -106,7 +106,7 @@ def scores_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric:
 
 @plain_style
 def ranking_figure(results: dict[str, Any], truth: dict[str, np.ndarray], metric: Metric, name: str) -> Figure:
-    """Each architecture of the table: its score by the shared weights of a method against that from scratch."""
+    """Draw each architecture of the table: its score by a method's shared weights against its score from scratch."""
     figure, (axes,) = new_figure(5.2, 4.8)
     label, colour = METHOD_STYLES[name]
     axes.scatter(truth["validation"], results["shared"][name], s=16, color=colour)

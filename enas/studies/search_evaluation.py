@@ -61,6 +61,10 @@ def evaluate(**settings: Any) -> dict[str, Any]:
             print(f"no effect without the method {' or '.join(needed)}: {name}")
     say(effect_notes(given, search))
     budget = Config(**with_variation({"config": evaluation.budget}))
+    if budget.space.name != search.space.name:
+        raise UserError(f"budget {evaluation.budget}: is of space {budget.space.name}, not {search.space.name}")
+    if "lstm" in evaluation.methods and "lstm" not in search.space.problem().baselines:
+        raise UserError(f"methods: space {search.space.name} has no baseline lstm; leave it out")
     return _Evaluation(evaluation, search, budget.replace(data_dir=search.data_dir, num_gpu=search.num_gpu)).run()
 
 

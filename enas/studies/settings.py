@@ -70,7 +70,7 @@ class EvaluationConfig(Settings):
             raise UserError(f"backend {self.backend} is not installed; pip install 'enas[{self.backend}]'")
         timed = [name for name in TIMED if name in self.methods]
         if timed and not set(self.methods) - set(CONTROLS):
-            raise UserError(f"methods: {timed[0]} takes the time of a search, and there is none")
+            raise UserError(f"methods: {timed[0]} takes the time of a search, and there is none; add search")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class StrategiesConfig(Settings):
     """The strategies to compare, what they look at, and how often."""
 
     table: str = setting("", "trainings of a whole space: a JSON file, or a name like cells3 or nas_bench_201/cifar10")
-    queries: int = setting(500, "looks of each search; a look is the score of one training", at_least=1)
+    queries: int = setting(500, "looks of each search: at the score of a training, or by a run's weights", at_least=1)
     seeds: int = setting(500, "searches of each strategy, with seeds 1, 2, …", at_least=2)
     strategies: tuple[str, ...] = setting(
         (), f"strategies to compare: {', '.join([*STRATEGIES, *TRAIN_TYPES])}, or your own; none is all of them"

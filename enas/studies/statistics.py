@@ -23,7 +23,7 @@ def paired(ours: ArrayLike, theirs: ArrayLike, error: float = 0.0, num: int = 2)
 
     Args:
         ours, theirs: the scores of each seed.
-        error: the standard error of `theirs` that all seeds share, from `num` architectures.
+        error: the standard error of the difference that all seeds share, from `num` architectures.
 
     Returns:
         the number of "seeds"; "difference", the mean of ours − theirs; its 95 % "interval" by Student's t (with an

@@ -225,7 +225,7 @@ def side_by_side(
     given = {name: make for name, make in REWARDS.items() if hasattr(make, "args")}  # to Config; others are in modules
     if backend == "loky" and jobs != 1:
         held_back()(ensure_running)()  # loky's process that tidies up, which SIGHUP would end
-    # Of a generator of joblib's that an exception leaves.
+    # joblib warns so if an exception leaves one of its generators unfinished.
     warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were)", UserWarning)
     at_once = jobs if backend == "ray" else len(tasks)  # Ray's back end gives all results of a call at once
     with (
