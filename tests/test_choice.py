@@ -165,9 +165,9 @@ def search(make, data, folder, **settings):
     )
 
 
-def prepared(make, data, architecture=None, **settings):
+def prepared(make, data, architecture=None, score=accuracy, **settings):
     """A task without a run."""
-    GIVEN["tested"] = given = Given(make, {"test": (), **data}, loss=F.cross_entropy, score=accuracy)
+    GIVEN["tested"] = given = Given(make, {"test": (), **data}, loss=F.cross_entropy, score=score)
     config = Config(network_type="module", dataset="tested", config="small_module", **settings)
     seed_everything(0)
     return config, given, ModuleTask(config, given, torch.device("cpu"), architecture)
@@ -291,8 +291,8 @@ def test_the_examples_of_a_minibatch_are_counted_by_its_first_tensor():
             return self.choice(numbers)
 
     valid = [{"names": ["a", "b", "c"], "numbers": torch.full((num, 1), float(num))} for num in (1, 4)]
-    _, given, task = prepared(Named, {"train": valid, "valid": valid})
-    given.score = lambda output, batch: batch["numbers"].mean()
+    data = {"train": valid, "valid": valid}
+    _, given, task = prepared(Named, data, score=lambda output, batch: batch["numbers"].mean())
     assert task.evaluate(given.decode([0]), "valid") == pytest.approx((1 * 1 + 4 * 4) / 5)
 
 

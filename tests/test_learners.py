@@ -249,7 +249,7 @@ def test_a_run_with_a_reward_does_not_go_on_without_it(tmp_path):
     for action in (run.resume, run.derive):
         with tiny.refused("reward is 'short', which is not registered; --use loads its file"):
             action(folder)
-    with tiny.refused("reward is 'nothing', which is not registered here"):
+    with tiny.refused("reward is 'nothing', which is not registered; --use loads its file"):
         run.train(Config(**tiny.settings(tmp_path, reward="nothing")))
     with tiny.refused("reward is 'best', but the run"):
         run.resume(folder, reward="best")

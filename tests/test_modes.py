@@ -425,7 +425,7 @@ def test_a_network_trained_on_all_images_is_tested_once_after_the_last_epoch(wit
 
 
 def test_a_search_and_an_ablation_need_validation_images(without_validation, tmp_path):
-    with pytest.raises(ValueError, match="valid_size is 0; a search rewards networks"):
+    with pytest.raises(ValueError, match="valid_size is 0; a search is rewarded on held-out images"):
         execute(**{**without_validation, "mode": "train", "dag_path": ""})
     with pytest.raises(ValueError, match=r"an ablation compares validation scores, and .* valid_size is 0"):
         analysis.node_removal(**{**without_validation, "mode": "train_scratch"})
@@ -438,7 +438,7 @@ def test_a_search_and_an_ablation_need_validation_images(without_validation, tmp
 def test_train_scratch_without_a_search_says_how_to_make_one(tmp_path, capsys):
     argv = tiny.flags(where(tmp_path, "micro", mode="train_scratch", dataset="shapes"))
     line = tiny.refusal(argv, tmp_path, capsys)
-    assert "python main.py --network_type cnn --cnn_space micro --dataset shapes --train_type orig --mode train" in line
+    assert "python main.py --dataset shapes --train_type orig --network_type cnn --cnn_space micro --mode train" in line
 
 
 @pytest.mark.parametrize(

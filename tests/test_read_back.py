@@ -138,7 +138,7 @@ def test_a_folder_named_like_a_checkpoint_gives_way_to_the_one_before(folder, ca
     place = folder / "checkpoints" / checkpoint_name(9, 999)
     place.mkdir()
     assert main(["--load_path", str(folder), "--mode", "derive"]) == 0
-    assert f"{place}: cannot be read (Is a directory); trying the checkpoint before it" in capsys.readouterr().out
+    assert f"{place}: is no regular file; trying the checkpoint before it" in capsys.readouterr().out
 
 
 def test_the_best_and_the_newest_checkpoint_must_agree(tmp_path):

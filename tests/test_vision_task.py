@@ -221,8 +221,12 @@ def test_training_images_without_labels_are_turned_at_random():
 def test_splits_that_fill_no_minibatch_are_named():
     for sizes, is_rotation, split in (
         ((5, 15, 13), False, "train"),
-        ((20, 5, 13), False, "valid"),
         ((5, 9, 9), True, "train"),
     ):
         with tiny.refused(f"tiny, {split}: batch size is 6; it must be between 1 and the number of"):
             make_task(make_dataset(sizes=sizes, is_rotation=is_rotation))
+
+
+def test_few_validation_images_are_one_minibatch_of_rewards():
+    task = make_task(make_dataset(sizes=(20, 5, 13)))
+    assert len(next(task._endless["valid"])[0]) == 5
