@@ -247,7 +247,8 @@ def _fault(case: Case, command: Sequence[str], end: End) -> str:
     """Return what is wrong with the end of a command; nothing if it is right."""
     lines, said = [line for line in end.errors.splitlines() if line.strip()], _shown(end.errors or end.output)
     # torchrun has a traceback of its own about a process that failed.
-    trace = r'File "[^"]*enas/(?![^"]*site-packages)' if "torch.distributed.run" in command else "Traceback|Exception ignored"
+    is_launched = "torch.distributed.run" in command
+    trace = r'File "[^"]*enas/(?![^"]*site-packages)' if is_launched else "Traceback|Exception ignored"
     is_named = re.search(case.names, end.errors) and lines and lines[0].startswith("error: ")
     faults = {
         f"does not end within {case.limit:.0f} s": end.status is None,
