@@ -83,7 +83,7 @@ ALIASES = {"cifar": "cifar10"}
 def install(dataset: str, data_dir: str | Path = "data", source: str | Path | None = None) -> str:
     """Install a dataset in its folder under `data_dir`, unless that holds it already, and return a line about it.
 
-    `source` is the published archive as a local file, or another URL of it; for ptb and nas_bench_macro any .tar,
+    `source` is a copy of the published archive, as a local file or a URL; for ptb and nas_bench_macro any .tar,
     .tar.gz, .tar.xz or .zip, whose files carry their original or their installed names, at any depth. UserError when
     that fails; nothing is then installed.
     """

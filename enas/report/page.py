@@ -92,7 +92,7 @@ class Study:
 
 
 def read_ablations(records: Sequence[Record], results_dir: Path) -> list[Study]:
-    """Read the ablations of these runs, finished or not."""
+    """Read the ablations that belong to `records`, finished or not."""
     found = []
     for record, path in itertools.product(records, sorted(results_dir.glob("*/*/results.json"))):
         content, run, metric = read_json(path), record.folder.resolve(), record.config.space.metric.name
